@@ -1,0 +1,71 @@
+/**
+ * The messages of a simulation, numbered 1, 2, 3, … within it.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlResolver from "effect/sql/SqlResolver"
+import type { TableError } from "./tables.ts"
+
+/** A message to be written. Its simulation is to be there. */
+export const NewMessage = Schema.Struct({
+  simulationId: Schema.String,
+  role: Schema.String,
+  content: Schema.String,
+  imageRequested: Schema.Boolean,
+  callId: Schema.String
+})
+/** A message to be written. */
+export interface NewMessage extends Schema.Schema.Type<typeof NewMessage> {}
+
+/** A row of `chatlab.message`. */
+export const Message = Schema.Struct({ ...NewMessage.fields, id: Schema.String, order: Schema.Int })
+/** A row of `chatlab.message`. */
+export interface Message extends Schema.Schema.Type<typeof Message> {}
+
+/** The table `chatlab.message`. */
+export class Messages extends Context.Service<Messages, {
+  /** Adds a message at the end of its simulation. Those asked for at once are one statement, in the order asked. */
+  readonly insert: (message: NewMessage) => Effect.Effect<Message, TableError>
+  /** All messages, those of a simulation in their order. */
+  readonly list: Effect.Effect<ReadonlyArray<Message>, TableError>
+}>()("chatlab/Messages") {
+  static readonly layerPg = Layer.effect(
+    Messages,
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const columns = sql.literal(`id::text as id, simulation_id as "simulationId", "order", role, content,
+        image_requested as "imageRequested", call_id as "callId"`)
+      const insert = SqlResolver.request(SqlResolver.ordered({
+        Request: NewMessage,
+        Result: Message,
+        // Numbers from the highest of each simulation on. That cannot race: the simulation's row is locked by `touch`,
+        // and if somebody forgot to, the unique constraint refuses and the chunk is tried again.
+        execute: (asked) =>
+          sql`with numbered as (
+              select asked.*, row_number() over (partition by simulation_id order by position) + coalesce(
+                (select max(m."order") from chatlab.message m where m.simulation_id = asked.simulation_id), 0) as "order"
+              from unnest(
+                ${asked.map((one) => one.simulationId)}::text[], ${asked.map((one) => one.role)}::text[],
+                ${asked.map((one) => one.content)}::text[], ${asked.map((one) => one.imageRequested)}::boolean[],
+                ${asked.map((one) => one.callId)}::text[]
+              ) with ordinality as asked (simulation_id, role, content, image_requested, call_id, position)
+            ), inserted as (
+              insert into chatlab.message (simulation_id, "order", role, content, image_requested, call_id)
+              select simulation_id, "order", role, content, image_requested, call_id from numbered order by position
+              returning *
+            )
+            select ${columns} from inserted
+            join (select simulation_id, "order", position from numbered) as wanted using (simulation_id, "order")
+            order by position`
+      }))
+      const list = Effect.flatMap(
+        sql`select ${columns} from chatlab.message order by simulation_id, "order"`,
+        Schema.decodeUnknownEffect(Schema.Array(Message))
+      )
+      return Messages.of({ insert, list })
+    })
+  )
+}

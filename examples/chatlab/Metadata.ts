@@ -1,0 +1,85 @@
+/**
+ * What is known of a simulation, under keys that are unique within it.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlResolver from "effect/sql/SqlResolver"
+import type { TableError } from "./tables.ts"
+
+/** A finding to be written. Its simulation is to be there. */
+export const NewMetadata = Schema.Struct({
+  simulationId: Schema.String,
+  key: Schema.String,
+  value: Schema.String,
+  callId: Schema.String
+})
+/** A finding to be written. */
+export interface NewMetadata extends Schema.Schema.Type<typeof NewMetadata> {}
+
+/** A row of `chatlab.simulation_metadata`. */
+export const MetadataRow = Schema.Struct({ ...NewMetadata.fields, id: Schema.String })
+/** A row of `chatlab.simulation_metadata`. */
+export interface MetadataRow extends Schema.Schema.Type<typeof MetadataRow> {}
+
+/**
+ * Gives each finding a key that is free in its simulation: its own, else `key-2`, `key-3`, … An answer that names a key
+ * twice, or two answers that name the same one, thus lose nothing; overwriting would silently drop a paid finding.
+ */
+const withFreeKeys = <Asked extends NewMetadata>(
+  asked: ReadonlyArray<Asked>,
+  taken: ReadonlyArray<{ readonly simulationId: string; readonly key: string }>
+): ReadonlyArray<Asked> => {
+  const name = (simulationId: string, key: string) => JSON.stringify([simulationId, key])
+  const names = new Set(taken.map((row) => name(row.simulationId, row.key)))
+  return asked.map((one) => {
+    let key = one.key
+    for (let n = 2; names.has(name(one.simulationId, key)); n++) key = `${one.key}-${n}`
+    names.add(name(one.simulationId, key))
+    return { ...one, key }
+  })
+}
+
+/** The table `chatlab.simulation_metadata`. */
+export class Metadata extends Context.Service<Metadata, {
+  /** Writes a finding under its key, or under the next free one like it. Those asked for at once are one insert. */
+  readonly insert: (metadata: NewMetadata) => Effect.Effect<MetadataRow, TableError>
+  readonly list: Effect.Effect<ReadonlyArray<MetadataRow>, TableError>
+}>()("chatlab/Metadata") {
+  static readonly layerPg = Layer.effect(
+    Metadata,
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const columns = sql.literal(`id::text as id, simulation_id as "simulationId", key, value, call_id as "callId"`)
+      const insert = SqlResolver.request(SqlResolver.ordered({
+        Request: NewMetadata,
+        Result: MetadataRow,
+        // two statements, which the lock that `touch` took on the simulation's row makes one step
+        execute: Effect.fnUntraced(function*(asked) {
+          const taken = yield* sql<{ simulationId: string; key: string }>`
+            select simulation_id as "simulationId", key from chatlab.simulation_metadata
+            where simulation_id = any(${asked.map((one) => one.simulationId)}::text[])`
+          const named = withFreeKeys(asked, taken)
+          return yield* sql`with asked as (
+              select * from unnest(
+                ${named.map((one) => one.simulationId)}::text[], ${named.map((one) => one.key)}::text[],
+                ${named.map((one) => one.value)}::text[], ${named.map((one) => one.callId)}::text[]
+              ) with ordinality as asked (simulation_id, key, value, call_id, position)
+            ), inserted as (
+              insert into chatlab.simulation_metadata (simulation_id, key, value, call_id)
+              select simulation_id, key, value, call_id from asked order by position
+              returning id, simulation_id, key
+            )
+            select ${columns} from inserted join asked using (simulation_id, key) order by position`
+        })
+      }))
+      const list = Effect.flatMap(
+        sql`select ${columns} from chatlab.simulation_metadata order by simulation_id, id`,
+        Schema.decodeUnknownEffect(Schema.Array(MetadataRow))
+      )
+      return Metadata.of({ insert, list })
+    })
+  )
+}

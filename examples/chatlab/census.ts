@@ -1,0 +1,53 @@
+/**
+ * What is in the tables once the drains are done: the answer of `--json`.
+ */
+import { ChunkStore } from "effect-sluice"
+import * as Effect from "effect/Effect"
+import { createHash } from "node:crypto"
+import { type Message, Messages } from "./Messages.ts"
+import { Metadata } from "./Metadata.ts"
+import { Simulations } from "./Simulations.ts"
+
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex")
+
+/**
+ * A digest of which messages there are in which order: over the lines `simulation:h1,h2,…`, sorted by simulation, where
+ * each h is the beginning of the digest of a message's text.
+ */
+export const messageOrder = (messages: ReadonlyArray<Message>): string => {
+  const bySimulation = new Map<string, Array<string>>()
+  for (const { content, simulationId } of messages) {
+    const hashes = bySimulation.get(simulationId)
+    const hash = sha256(content).slice(0, 12)
+    if (hashes === undefined) bySimulation.set(simulationId, [hash])
+    else hashes.push(hash)
+  }
+  const lines = [...bySimulation.keys()].sort().map((id) => `${id}:${bySimulation.get(id)!.join(",")}`)
+  return sha256(lines.join("\n"))
+}
+
+/** The numbers of everything there is. `calls` and `refused` are those of this run. */
+export const census = Effect.fnUntraced(function*(run: { readonly calls: number; readonly refused: number }) {
+  const store = yield* ChunkStore
+  const messages = yield* (yield* Messages).list
+  const metadata = yield* (yield* Metadata).list
+  const kinds = yield* store.status
+  const sum = (of: (kind: typeof kinds[number]) => number) => kinds.reduce((total, kind) => total + of(kind), 0)
+  const persisted = kinds.filter((kind) => kind.persisted > 0).map((kind) => [shortName(kind.schemaIdentity), kind.persisted])
+  return {
+    simulations: yield* (yield* Simulations).count,
+    calls: run.calls,
+    messages: messages.length,
+    metadata: metadata.length,
+    by_schema: Object.fromEntries(persisted),
+    message_order_sha256: messageOrder(messages),
+    ledger: sum((kind) => kind.persisted),
+    parked: sum((kind) => kind.parked),
+    dead: sum((kind) => kind.dead),
+    refused: run.refused,
+    left: sum((kind) => kind.pending + kind.inFlight + kind.retrying + kind.waiting)
+  }
+})
+
+/** The last part of a schema's identity. */
+export const shortName = (identity: string): string => identity.slice(identity.lastIndexOf(".") + 1)

@@ -1,0 +1,112 @@
+/**
+ * The demo: records calls, drains them into the chat laboratory's tables, and shows what became of them.
+ *
+ *     npm run demo
+ *     npm run demo -- --input calls.jsonl --json --store postgres --url postgres://… --workers 8
+ *
+ * Without `--input` it takes its own sample calls and keeps its data in `.sluice/demo`: run again, it persists nothing
+ * twice and says so. Delete the folder to start over.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { CallRecorder, DomainEvents, HandlerRegistry } from "effect-sluice"
+import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import { census } from "./census.ts"
+import { DemoFailed, type Flags, flags, placeOf } from "./flags.ts"
+import { ChatlabHandlers } from "./handlers.ts"
+import * as job from "./job.ts"
+import { Media, MediaSubscriber } from "./Media.ts"
+import { Messages } from "./Messages.ts"
+import { Chatlab } from "./outputs.ts"
+import * as places from "./places.ts"
+import { fromFile, fromLines } from "./readCalls.ts"
+import { report } from "./report.ts"
+import { sampleLines } from "./samples.ts"
+
+/** The application: everything between the handlers and the place of the data. */
+const application = (place: places.Place) =>
+  Layer.mergeAll(CallRecorder.layer, HandlerRegistry.layer(Chatlab), MediaSubscriber).pipe(
+    Layer.provide(ChatlabHandlers),
+    Layer.provideMerge(DomainEvents.layer),
+    Layer.provideMerge(places.layer(place))
+  )
+
+/** Tells of every thousand, and of the last. */
+const progress = (what: string) => {
+  let told = 0
+  return {
+    at: (count: number) => {
+      if (Math.floor(count / 1000) === Math.floor(told / 1000)) return Effect.void
+      told = count
+      return Console.error(`${what} ${count} so far`)
+    },
+    end: (count: number) => Console.error(`${what} ${count}`)
+  }
+}
+
+/** Counts the created objects by type, for as long as the scope lives. */
+const listen = Effect.gen(function*() {
+  const heard = new Map<string, number>()
+  const created = yield* (yield* DomainEvents).subscribe
+  yield* Effect.forkScoped(Stream.runForEach(created, ({ object }) =>
+    Effect.sync(() => heard.set(object.type, (heard.get(object.type) ?? 0) + 1))))
+  return heard
+})
+
+/** Images are attached a moment after the messages: gives the subscriber that moment. */
+const imagesAttached = Effect.gen(function*() {
+  const media = yield* Media
+  const wanted = (yield* (yield* Messages).list).filter((message) => message.imageRequested).length
+  yield* Effect.repeat(media.count, { until: (count) => count >= wanted, schedule: Schedule.spaced("20 millis") }).pipe(
+    Effect.timeoutOption("5 seconds")
+  )
+})
+
+const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
+  const heard = yield* listen
+  const recorded = progress("calls recorded:")
+  const recording = yield* job.record(Option.isSome(input) ? fromFile(input.value) : fromLines(sampleLines), {
+    // the samples' refused line is part of the show
+    refused: ({ line, reason }) => Option.isSome(input) ? Console.error(`line ${line}: ${reason}`) : Effect.void,
+    progress: recorded.at
+  })
+  yield* recorded.end(recording.calls.size)
+  const persisting = progress("chunks persisted:")
+  const persisted = yield* job.drain(workers, persisting.at)
+  yield* persisting.end(persisted)
+  yield* imagesAttached
+  const refused = recording.refused.length
+  yield* Console.log(
+    json
+      ? JSON.stringify(yield* census({ calls: recording.calls.size, refused }))
+      : yield* report({ recording, persisted, heard })
+  )
+  // not by failing: everything else was done. Setting it lets what was printed be flushed.
+  if (Option.isSome(input) && refused > 0) process.exitCode = 1
+}, Effect.scoped)
+
+/** What a person is told when the database, the file or a setting is at fault. */
+const explain = (error: Error): string => {
+  const cause = "reason" in error && typeof error.reason === "object" ? error.reason : error
+  const detail = cause !== null && "cause" in cause && cause.cause instanceof Error ? `: ${cause.cause.message}` : ""
+  return `${error.message}${detail}`
+}
+
+const demo = Command.make("demo", flags, Effect.fnUntraced(function*(given) {
+  const place = yield* placeOf(given)
+  yield* run(given).pipe(
+    Effect.provide(application(place)),
+    Effect.mapError((error) => new DemoFailed({ reason: explain(error) }))
+  )
+  if (place._tag === "Embedded" && place.folder !== undefined && !given.json) {
+    yield* Console.log(`Kept in ${place.folder}. Run again: nothing is persisted twice. Delete it to start over.`)
+  }
+})).pipe(Command.withDescription("Records calls, drains them into tables, and shows what became of them"))
+
+demo.pipe(Command.run({ version: "0.1.0" }), Effect.provide(NodeServices.layer), NodeRuntime.runMain)

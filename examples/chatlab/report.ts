@@ -1,0 +1,101 @@
+/**
+ * What became of the calls, for people, in 80 columns.
+ */
+import { ChunkStore } from "effect-sluice"
+import * as Effect from "effect/Effect"
+import { census, shortName } from "./census.ts"
+import type { Recording } from "./job.ts"
+import { Media } from "./Media.ts"
+import { Messages } from "./Messages.ts"
+import { Metadata } from "./Metadata.ts"
+
+/** The most simulations and refused lines that are shown one by one. */
+const shown = 3
+
+const clip = (text: string, width: number): string => text.length <= width ? text : `${text.slice(0, width - 1)}…`
+
+const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? "" : "s"}`
+
+const heading = (text: string): ReadonlyArray<string> => ["", text, "─".repeat(80)]
+
+const more = (count: number, word: string): ReadonlyArray<string> =>
+  count > 0 ? [`  … and ${count} more ${word}${count === 1 ? "" : "s"}`] : []
+
+const groupBy = <A>(rows: ReadonlyArray<A>, key: (row: A) => string): ReadonlyMap<string, ReadonlyArray<A>> => {
+  const groups = new Map<string, Array<A>>()
+  for (const row of rows) {
+    const group = groups.get(key(row))
+    if (group === undefined) groups.set(key(row), [row])
+    else group.push(row)
+  }
+  return groups
+}
+
+const calls = ({ recorded, refused, unchanged }: Recording): ReadonlyArray<string> => [
+  ...heading("Calls"),
+  `  ${recorded} recorded now, ${unchanged} known already, ${plural(refused.length, "line")} refused`,
+  ...refused.slice(0, shown).map(({ line, reason }) => clip(`  line ${line}: ${reason}`, 80)),
+  ...more(refused.length - shown, "line")
+]
+
+const chunks = Effect.gen(function*() {
+  const kinds = yield* (yield* ChunkStore).status
+  const columns = ["persisted", "parked", "dead", "left"]
+  const cells = (values: ReadonlyArray<string | number>) => values.map((value) => String(value).padStart(11)).join("")
+  return [
+    ...heading("Chunks"),
+    `  ${"".padEnd(34)}${cells(columns)}`,
+    ...kinds.map((kind) => {
+      const left = kind.pending + kind.inFlight + kind.retrying + kind.waiting
+      const name = clip(`${kind.namespace}/${shortName(kind.schemaIdentity)}`, 34).padEnd(34)
+      return `  ${name}${cells([kind.persisted, kind.parked, kind.dead, left])}`
+    })
+  ]
+})
+
+const rows = Effect.gen(function*() {
+  const messages = groupBy(yield* (yield* Messages).list, (row) => row.simulationId)
+  const metadata = groupBy(yield* (yield* Metadata).list, (row) => row.simulationId)
+  const simulations = [...new Set([...messages.keys(), ...metadata.keys()])]
+  return simulations.slice(0, shown).flatMap((id) => [
+    `  ${clip(id, 78)}`,
+    ...(messages.get(id) ?? []).map(({ content, imageRequested, order }) =>
+      `    ${String(order).padStart(3)}  ${clip(content, 63)}${imageRequested ? " [image]" : ""}`
+    ),
+    ...(metadata.get(id) ?? []).map(({ key, value }) => clip(`         ${key}: ${value.replaceAll(/\s+/g, " ")}`, 80))
+  ]).concat(more(simulations.length - shown, "simulation"))
+})
+
+/** The report of a run. `heard` are the events by type of object. */
+export const report = Effect.fnUntraced(function*(run: {
+  readonly recording: Recording
+  readonly persisted: number
+  readonly heard: ReadonlyMap<string, number>
+}) {
+  const total = yield* census({ calls: run.recording.calls.size, refused: run.recording.refused.length })
+  const media = yield* (yield* Media).count
+  const events = [...run.heard].map(([type, count]) => `${count} × ${type} created`)
+  const rest = [
+    ...(total.parked > 0 ? [`  ${plural(total.parked, "chunk")} parked: no handler serves it yet. It costs nothing,`,
+      "    and goes on by itself once a program with its handler runs."] : []),
+    ...(total.dead > 0 ? [`  ${plural(total.dead, "dead letter")}: each with its reason, to be mended and redriven.`] : []),
+    ...(total.left > 0 ? [`  ${plural(total.left, "chunk")} still to be persisted.`] : []),
+    ...(total.parked + total.dead + total.left === 0 ? ["  Nothing."] : [])
+  ]
+  return [
+    ...calls(run.recording),
+    ...(yield* chunks),
+    ...heading("Rows"),
+    `  ${plural(total.simulations, "simulation")}, ${plural(total.messages, "message")}, ` +
+    `${total.metadata} metadata, ${plural(media, "image")}`,
+    ...(yield* rows),
+    ...heading("Events"),
+    ...(events.length === 0 ? ["  None: nothing was created."] : events.map((line) => `  ${line}`)),
+    ...heading("Left"),
+    ...rest,
+    "",
+    run.persisted > 0 || total.left > 0
+      ? `${plural(run.persisted, "chunk")} persisted, once each.`
+      : "Nothing was persisted twice: all there is to persist had been persisted before."
+  ].join("\n")
+})

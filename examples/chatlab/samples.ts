@@ -1,0 +1,73 @@
+/**
+ * The example's own calls: two consultations, a call nobody has a handler for, and a line that is no call.
+ */
+import type { ServiceCall } from "effect-sluice"
+
+const group = "chatlab.standardized_patient"
+
+const call = (
+  number: number,
+  simulationId: string,
+  question: string,
+  output: string,
+  data: ServiceCall.RecordedOutput["data"]
+) => ({
+  callId: `sample-${number}`,
+  namespace: "chatlab",
+  service: `services.${group}.generate-${output === "patient-reply" ? "reply" : "answer"}`,
+  correlationId: `consultation-${simulationId}`,
+  context: { simulationId },
+  orderingKey: simulationId,
+  input: { user_message: question },
+  finishedAt: `2026-01-05T09:00:${String(number).padStart(2, "0")}Z`,
+  outputs: [{ schema: `schemas.${group}.${output}`, version: 1, data }]
+})
+
+const says = (text: string) => ({ role: "patient", content: [{ type: "output_text", text }], item_meta: {} })
+const found = (text: string, key?: string) => ({
+  role: "assistant",
+  content: [{ type: "output_text", text }],
+  item_meta: key === undefined ? {} : { key }
+})
+
+const calls = [
+  call(1, "knee-1", "What brings you here today?", "patient-initial", {
+    messages: [says("My right knee has been swollen since Sunday.")],
+    metadata: [found("54", "age"), found("football on Saturday", "history")],
+    llm_conditions_check: []
+  }),
+  call(2, "cough-2", "How can I help?", "patient-initial", {
+    messages: [says("I have been coughing for three weeks."), says("At night it is worst.")],
+    metadata: [found("31", "age")],
+    llm_conditions_check: []
+  }),
+  call(3, "knee-1", "Can you bend it?", "patient-reply", {
+    image_requested: false,
+    messages: [says("Only a little, then it hurts on the inside.")],
+    llm_conditions_check: []
+  }),
+  call(4, "cough-2", "Any fever?", "patient-reply", {
+    image_requested: false,
+    messages: [says("Not any more. In the first week I had.")],
+    llm_conditions_check: [{ key: "fever", value: "resolved" }]
+  }),
+  call(5, "knee-1", "May I see it?", "patient-reply", {
+    image_requested: true,
+    messages: [says("Of course. It is this side.")],
+    llm_conditions_check: []
+  }),
+  call(6, "knee-1", "Write the note.", "patient-results", {
+    // two findings without a key: both are kept, as result and result-2
+    metadata: [found("Effusion of the right knee"), found("Possible tear of the medial meniscus")]
+  }),
+  // no handler for this kind yet: it waits, visibly, until a program is deployed that has one
+  call(7, "cough-2", "How was the conversation?", "hotwash-initial", {
+    feedback: [found("Asked about fever early", "strength")]
+  })
+]
+
+/** The samples as the lines of a file of recorded calls; the last is cut off in the middle. */
+export const sampleLines: ReadonlyArray<string> = [
+  ...calls.map((one) => JSON.stringify(one)),
+  JSON.stringify(calls[0]).slice(0, 120)
+]

@@ -1,0 +1,176 @@
+-- Sluice's tables. The schema's name is `sluice` here; the migrator puts the configured one in its place.
+-- Every statement ends with a semicolon at the end of a line, and can be run again without harm.
+-- Texts that are keys are collated "C": they are compared byte by byte, never sorted for people.
+
+create schema if not exists sluice;
+
+-- The order of recording. Never cached, so that of two calls recorded one after the other the first has the lower number.
+create sequence if not exists sluice.chunk_seq as bigint cache 1;
+
+-- A call and its result: wide, written once or twice, and never touched by claiming, so that payloads are not rewritten.
+create table if not exists sluice.service_call (
+  call_id        text collate "C" primary key check (call_id <> '' and char_length(call_id) <= 64),
+  namespace      text collate "C" not null,
+  service        text collate "C" not null,
+  correlation_id text not null,
+  status         text not null check (status in ('running', 'succeeded', 'failed')),
+  context        jsonb not null default '{}',
+  input          jsonb,
+  details        jsonb,
+  trace          jsonb,
+  -- as recorded: [{ schema, version, part?, data }]; null while running, after a failure, and once pruned
+  outputs        jsonb,
+  error          text,
+  ordering_key   text collate "C",
+  priority       integer not null default 0,
+  not_before     timestamptz,
+  -- who runs it, and until when that is to be believed
+  run_token      uuid,
+  run_until      timestamptz,
+  started_at     timestamptz,
+  finished_at    timestamptz,
+  recorded_at    timestamptz not null default now()
+);
+
+-- One narrow row for each outstanding chunk; deleted when it is persisted or buried, so that the table is as large as the
+-- backlog, not as history. No lease column is in an index and pages are left half empty: a claim is then an update in
+-- place (HOT), which writes no index and leaves nothing for vacuum to do in them.
+create table if not exists sluice.chunk_queue (
+  seq             bigint not null default nextval('sluice.chunk_seq') primary key,
+  lease_token     uuid,
+  lease_until     timestamptz,
+  lease_alone     boolean not null default false,
+  leased_by       text,
+  -- failed attempts; workers that died holding it; of those, workers that held nothing else
+  attempts        integer not null default 0,
+  crashes         integer not null default 0,
+  lone_crashes    integer not null default 0,
+  -- ready: claimable, or leased; scheduled: not before due_at; waiting: behind an older chunk of its key; parked: nobody
+  -- may or can serve it now
+  state           text not null default 'ready' check (state in ('ready', 'scheduled', 'waiting', 'parked')),
+  parked_for      text check (parked_for in ('no-handler', 'paused')),
+  priority        integer not null default 0,
+  due_at          timestamptz not null default now(),
+  -- what ready chunks are claimed by: due_at less a minute for each step of priority. A head start, not a class of its
+  -- own, so that a flood of urgent chunks cannot starve the others.
+  rank            timestamptz not null default now(),
+  schema_version  integer not null,
+  -- index of the output in service_call.outputs
+  position        integer not null default 0,
+  -- size of the recorded JSON: claims are bounded by bytes as well
+  bytes           integer not null default 0,
+  recorded_at     timestamptz not null default now(),
+  namespace       text collate "C" not null,
+  schema_identity text collate "C" not null,
+  call_id         text collate "C" not null,
+  part            text collate "C" not null default '',
+  ordering_key    text collate "C"
+) with (
+  fillfactor = 50,
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_threshold = 1000,
+  autovacuum_vacuum_cost_limit = 2000,
+  autovacuum_analyze_scale_factor = 0.1
+);
+
+create index if not exists chunk_queue_ready on sluice.chunk_queue (rank, seq) where state = 'ready';
+create index if not exists chunk_queue_scheduled on sluice.chunk_queue (due_at, seq) where state = 'scheduled';
+create index if not exists chunk_queue_parked on sluice.chunk_queue (namespace, schema_identity) where state = 'parked';
+create index if not exists chunk_queue_key on sluice.chunk_queue (ordering_key, seq) where ordering_key is not null;
+create index if not exists chunk_queue_call on sluice.chunk_queue (call_id);
+
+-- The ledger: one row for every chunk ever persisted, append-only. Its key is what makes effects exactly-once.
+create table if not exists sluice.persisted_chunk (
+  call_id         text collate "C" not null,
+  schema_identity text collate "C" not null,
+  part            text collate "C" not null default '',
+  namespace       text collate "C" not null,
+  schema_version  integer not null,
+  handler         text not null,
+  handler_version integer not null,
+  -- [{ type, id }]: the rows of the application it became; empty when there was nothing to create
+  objects         jsonb not null default '[]',
+  persisted_at    timestamptz not null default now(),
+  -- Which transaction wrote it, and its place there. Readers follow (xact, seq) up to the oldest transaction still
+  -- running: what became visible later can then not stand before what was read already.
+  xact            xid8 not null default pg_current_xact_id(),
+  seq             bigint not null default nextval('sluice.chunk_seq'),
+  primary key (call_id, schema_identity, part)
+);
+
+create index if not exists persisted_chunk_order on sluice.persisted_chunk (xact, seq);
+
+-- Buried chunks: not tried again by themselves. Redriving moves them back to the queue, at their old place.
+create table if not exists sluice.dead_letter (
+  call_id         text collate "C" not null,
+  schema_identity text collate "C" not null,
+  part            text collate "C" not null default '',
+  seq             bigint not null,
+  namespace       text collate "C" not null,
+  schema_version  integer not null,
+  position        integer not null,
+  bytes           integer not null,
+  priority        integer not null,
+  ordering_key    text collate "C",
+  reason          text not null check (reason in ('exhausted', 'rejected', 'undecodable', 'unknown-version', 'crashing')),
+  handler         text not null,
+  message         text not null,
+  attempts        integer not null,
+  crashes         integer not null,
+  recorded_at     timestamptz not null,
+  died_at         timestamptz not null default now(),
+  discarded_at    timestamptz,
+  discard_reason  text,
+  primary key (call_id, schema_identity, part)
+);
+
+create index if not exists dead_letter_age on sluice.dead_letter (died_at);
+create index if not exists dead_letter_kind on sluice.dead_letter (namespace, schema_identity);
+create index if not exists dead_letter_key on sluice.dead_letter (ordering_key)
+  where ordering_key is not null and discarded_at is null;
+
+-- What went wrong with each chunk, attempt by attempt; kept over redrives.
+create table if not exists sluice.chunk_failure (
+  id              bigint generated always as identity primary key,
+  call_id         text collate "C" not null,
+  schema_identity text collate "C" not null,
+  part            text collate "C" not null default '',
+  at              timestamptz not null default now(),
+  attempt         integer not null,
+  handler         text not null,
+  kind            text not null,
+  message         text not null
+);
+
+create index if not exists chunk_failure_chunk on sluice.chunk_failure (call_id, schema_identity, part);
+
+-- Workers, as last seen, and what each can handle: so that a worker leaves alone what only others serve.
+create table if not exists sluice.worker (
+  id         text primary key,
+  serves     jsonb not null,
+  started_at timestamptz not null default now(),
+  beat_at    timestamptz not null default now()
+);
+
+-- What nobody may drain now. '*' stands for all.
+create table if not exists sluice.pause (
+  namespace       text collate "C" not null default '*',
+  schema_identity text collate "C" not null default '*',
+  reason          text not null default '',
+  paused_at       timestamptz not null default now(),
+  primary key (namespace, schema_identity)
+);
+
+-- Durable subscribers of what was created, each with its own place in the ledger.
+create table if not exists sluice.subscription (
+  name        text primary key,
+  xact        xid8 not null default '0',
+  seq         bigint not null default 0,
+  lease_token uuid,
+  lease_until timestamptz,
+  attempts    integer not null default 0,
+  due_at      timestamptz not null default now(),
+  last_error  text,
+  created_at  timestamptz not null default now(),
+  updated_at  timestamptz not null default now()
+);

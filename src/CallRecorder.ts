@@ -1,0 +1,161 @@
+/**
+ * Phase 1: a paid answer is recorded the moment it exists, whatever happens to the rest. One commit for the call and
+ * its chunks, inside the caller's own transaction when there is one.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import { ChunkStore, type RecordOutcome, type StoreError } from "./ChunkStore.ts"
+import * as storable from "./internal/storable.ts"
+import type { CallSpec, RecordedOutput, ServiceCall } from "./ServiceCall.ts"
+import * as Settings from "./Settings.ts"
+
+/** A call cannot be stored. Nothing was written; `path` says where in the call, `reason` what is wrong there. */
+export class CallRefused extends Schema.TaggedError<CallRefused>()("CallRefused", {
+  callId: Schema.String,
+  path: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `call ${JSON.stringify(this.callId)} cannot be recorded: ${this.path} ${this.reason}`
+  }
+}
+
+/** A call of this id is recorded already, with other content. It stays as it was: give the new call an id of its own. */
+export class CallConflict extends Schema.TaggedError<CallConflict>()("CallConflict", { callId: Schema.String }) {
+  override get message() {
+    return `call ${JSON.stringify(this.callId)} is recorded already with other content, which stays as it is. ` +
+      `Give the new call an id of its own`
+  }
+}
+
+/** Another process is running this call now. */
+export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning", {
+  callId: Schema.String,
+  until: Schema.DateTimeUtcFromString
+}) {
+  override get message() {
+    return `call ${JSON.stringify(this.callId)} is being run elsewhere; if that run dies, ` +
+      `it can be taken up after ${DateTime.formatIso(this.until)}`
+  }
+}
+
+/** What became of a recorded call: `"unchanged"` says that it was there already, the same. */
+export type Recorded = Exclude<RecordOutcome, "conflict">
+
+/** The outcome of {@link CallRecorder} `run`. */
+export interface RunResult {
+  readonly call: ServiceCall
+  /** False when the call had succeeded before and its service was not run again. */
+  readonly ran: boolean
+}
+
+/**
+ * Records calls.
+ *
+ * ```ts
+ * const recorder = yield* CallRecorder
+ * yield* recorder.record({ callId, namespace: "chatlab", service, outputs: [yield* PatientReply.encode(answer)] })
+ * ```
+ */
+export class CallRecorder extends Context.Service<CallRecorder, {
+  /** Records a finished call. Recording the same again is a no-op that says `"unchanged"`. */
+  readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | StoreError>
+  /**
+   * Records many calls in one commit. The good ones are recorded, each bad one comes back with its error, in the order
+   * given. Fails only when the database does, and then nothing was recorded.
+   */
+  readonly recordMany: (
+    calls: ReadonlyArray<ServiceCall>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<Recorded, CallRefused | CallConflict>>, StoreError>
+  /**
+   * Runs a service and records whatever comes: `running`, then `succeeded` with its outputs, or `failed` with its error
+   * (which is also what this effect fails with). A call that has succeeded is not run again; one that failed, or whose
+   * run died, is. While it runs no other process runs it. An answer that cannot be stored fails with `CallRefused`.
+   */
+  readonly run: <E, R>(
+    call: CallSpec,
+    service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
+  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | StoreError, R>
+}>()("effect-sluice/CallRecorder") {
+  static readonly layer: Layer.Layer<CallRecorder, Settings.SettingInvalid, ChunkStore> = Layer.effect(
+    CallRecorder,
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const settings = yield* Settings.load
+
+      const refusal = (call: ServiceCall): CallRefused | undefined => {
+        const problem = storable.callProblem(call, settings.maxResultBytes)
+        return problem === undefined ? undefined : new CallRefused({ callId: call.callId, ...problem })
+      }
+      const verdict = (
+        call: ServiceCall,
+        outcome: RecordOutcome
+      ): Result.Result<Recorded, CallRefused | CallConflict> =>
+        outcome === "conflict" ? Result.fail(new CallConflict({ callId: call.callId })) : Result.succeed(outcome)
+
+      const recordMany = Effect.fn("CallRecorder.recordMany")(function*(calls: ReadonlyArray<ServiceCall>) {
+        const refusals = calls.map(refusal)
+        const good = calls.filter((_, index) => refusals[index] === undefined)
+        const outcomes = (yield* store.record(good)).values()
+        return calls.map((call, index) => {
+          const refused = refusals[index]
+          return refused === undefined ? verdict(call, outcomes.next().value ?? "conflict") : Result.fail(refused)
+        })
+      })
+
+      const record = Effect.fn("CallRecorder.record")(function*(call: ServiceCall) {
+        const [result] = yield* recordMany([call])
+        return yield* Effect.fromResult(result!)
+      })
+
+      const run = Effect.fn("CallRecorder.run")(function*<E, R>(
+        call: CallSpec,
+        service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
+      ) {
+        const problem = storable.specProblem(call)
+        if (problem !== undefined) return yield* new CallRefused({ callId: call.callId, ...problem })
+        return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
+          const begun = yield* restore(store.begin(call, settings.lease))
+          if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })
+          if (begun._tag === "Succeeded") return { call: begun.call, ran: false }
+          const startedAt = yield* DateTime.now
+          const renewal = store.renewRun(call.callId, begun.token, settings.lease).pipe(
+            Effect.ignoreCause({ log: "Warn" }),
+            Effect.repeat(Schedule.spaced(Duration.times(settings.lease, 1 / 3))),
+            Effect.delay(Duration.times(settings.lease, 1 / 3))
+          )
+          const exit = yield* Effect.exit(restore(Effect.raceFirst(service, Effect.andThen(renewal, Effect.never))))
+          if (Exit.isFailure(exit)) {
+            const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.pretty(exit.cause)
+            yield* store.abandon(call.callId, begun.token, error)
+            return yield* Effect.failCause(exit.cause)
+          }
+          // From here the answer is paid for: it is recorded even when this fiber is being interrupted, and even when
+          // the run's lease was lost, as long as nobody else's answer was recorded first.
+          const finished: ServiceCall = {
+            startedAt,
+            ...call,
+            finishedAt: yield* DateTime.now,
+            outputs: exit.value
+          }
+          yield* record(finished).pipe(
+            Effect.tapError((error) =>
+              error._tag === "CallRefused" ? store.abandon(call.callId, begun.token, error.message) : Effect.void
+            )
+          )
+          return { call: finished, ran: true }
+        }))
+      })
+
+      return CallRecorder.of({ record, recordMany, run })
+    })
+  )
+}

@@ -1,0 +1,75 @@
+/**
+ * The ledger by hand, for handlers run outside the drain: a chunk is persisted once, whoever does it.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { ChunkStore, type LedgerEntry, type StoreError } from "./ChunkStore.ts"
+import { DomainEvents, DomainObjectCreated } from "./DomainEvents.ts"
+import { DomainObject } from "./DomainObject.ts"
+import type { ChunkKey } from "./ServiceCall.ts"
+
+/** What `once` gives back: the domain objects, and whether they were created now or stood in the ledger already. */
+export interface Once {
+  readonly objects: ReadonlyArray<DomainObject>
+  readonly created: boolean
+}
+
+/** Who persists a chunk outside the drain, for ledger and events. */
+export interface OnceOptions {
+  readonly namespace: string
+  /** Written to the ledger as the handler. Default `"once"`. */
+  readonly handler?: string
+  /** For the event. Default: the call id. */
+  readonly correlationId?: string
+}
+
+/**
+ * Persists a chunk unless the ledger has it.
+ *
+ * ```ts
+ * const { objects, created } = yield* ledger.once(
+ *   { callId, schemaIdentity: PatientReply.identity, part: "" },
+ *   { namespace: "chatlab" },
+ *   Effect.map(messages.insert(message), (row) => [DomainObject.make("chatlab.Message", row.id)])
+ * )
+ * ```
+ */
+export class ChunkLedger extends Context.Service<ChunkLedger, {
+  /**
+   * Runs `effect` in one transaction (the caller's when there is one) with the ledger row of `key`. When the key stands
+   * in the ledger, `effect` is not run and the objects of that time are given back. Of two at once the second waits.
+   */
+  readonly once: <E, R>(
+    key: ChunkKey,
+    options: OnceOptions,
+    effect: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
+  ) => Effect.Effect<Once, E | StoreError, R>
+  /** The ledger rows of these keys. */
+  readonly find: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, StoreError>
+}>()("effect-sluice/ChunkLedger") {
+  static readonly layer: Layer.Layer<ChunkLedger, never, ChunkStore | DomainEvents> = Layer.effect(
+    ChunkLedger,
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const events = yield* DomainEvents
+      const once = Effect.fn("ChunkLedger.once")(function*<E, R>(
+        key: ChunkKey,
+        options: OnceOptions,
+        effect: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
+      ) {
+        const { namespace, handler = "once", correlationId = key.callId } = options
+        const { created, entry } = yield* store.once({ key, namespace, handler }, effect)
+        const objects = entry.objects.map((object) => new DomainObject(object))
+        if (created) {
+          const announced = objects.map((object) =>
+            new DomainObjectCreated({ object, key, namespace, handler, service: "", correlationId, context: {} })
+          )
+          yield* store.afterCommit(events.publish(announced))
+        }
+        return { objects, created }
+      })
+      return ChunkLedger.of({ once, find: store.ledger })
+    })
+  )
+}

@@ -1,0 +1,376 @@
+/**
+ * The port: everything Sluice asks of a database, and nothing else. Memory, PGlite and Postgres implement it, and one
+ * contract suite is run against all three.
+ *
+ * Laws every store keeps:
+ *
+ * - **Atomic.** `record` commits a call with its chunks or not at all; `persist` commits the handlers' writes, the
+ *   ledger rows and the settlement or nothing.
+ * - **The ledger decides.** One row for a chunk's key, ever. `persist` of a key that has one changes nothing.
+ * - **Fenced.** Only the holder of the claim's token settles, renews or persists. Others change nothing.
+ * - **Leased by the store's own clock.** A lease that ran out without a word counts as a crash, never as an attempt.
+ * - **In order.** Chunks of one ordering key are claimed only as an unbroken run from the oldest one outstanding.
+ */
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { DomainObject } from "./DomainObject.ts"
+import { CallStatus, ChunkKey, type CallSpec, type ServiceCall, type TraceContext } from "./ServiceCall.ts"
+
+// ------------------------------------------------------------------------------------------------------- errors
+
+/**
+ * The database did not do what was asked. When `transient` (connection lost, deadlock, shutdown, too many connections),
+ * nothing was charged to anybody and the same will be tried again; when not, somebody must look (`cause`).
+ */
+export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
+  /** The verb of the port that failed. */
+  operation: Schema.String,
+  transient: Schema.Boolean,
+  /** SQLSTATE where there is one. */
+  code: Schema.optionalKey(Schema.String),
+  reason: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect())
+}) {
+  override get message() {
+    return `${this.operation}: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}` +
+      (this.transient ? "; will be tried again" : "")
+  }
+}
+
+/** Some of the chunks are no longer this claim's: its lease ran out and another worker has them. Nothing was changed. */
+export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
+  claimed: Schema.Int,
+  held: Schema.Int
+}) {
+  override get message() {
+    return `${this.claimed - this.held} of ${this.claimed} chunks are no longer this claim's: its lease ran out. ` +
+      `Nothing was changed; raise SLUICE_LEASE if handlers are this slow`
+  }
+}
+
+/** Some of the chunks were in the ledger already. Nothing was changed; settle those as `already` and go on. */
+export class AlreadyPersisted extends Schema.TaggedError<AlreadyPersisted>()("AlreadyPersisted", {
+  keys: Schema.Array(ChunkKey)
+}) {}
+
+/**
+ * The handlers left their transaction unable to commit: one swallowed a database error, or a deferred constraint does
+ * not hold. All was rolled back. It is some chunk's fault; which one's is found by trying them apart.
+ */
+export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()("TransactionSpoiled", {
+  code: Schema.optionalKey(Schema.String),
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the transaction could not commit: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}. ` +
+      `A handler must let database errors pass`
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------- words
+
+/** A kind of chunk: what a handler serves. */
+export interface Kind {
+  readonly namespace: string
+  readonly schemaIdentity: string
+}
+
+/** What became of one call given to `record`. */
+export type RecordOutcome = "recorded" | "unchanged" | "conflict"
+
+/** What `begin` found. */
+export type Begun =
+  | { readonly _tag: "Begun"; readonly token: string; readonly takenOver: boolean }
+  | { readonly _tag: "Running"; readonly until: DateTime.Utc }
+  | { readonly _tag: "Succeeded"; readonly call: ServiceCall }
+
+/** A chunk in a worker's hands. */
+export interface ClaimedChunk {
+  /** Its place in the order of recording. */
+  readonly seq: bigint
+  readonly key: ChunkKey
+  readonly namespace: string
+  readonly schemaVersion: number
+  readonly orderingKey: string | undefined
+  /** Failed attempts so far. */
+  readonly attempts: number
+  /** Workers that died while they held it. */
+  readonly crashes: number
+  /** Of those, workers that held nothing else. */
+  readonly loneCrashes: number
+  readonly recordedAt: DateTime.Utc
+  /** The recorded JSON; `undefined` when the call or its output is gone. */
+  readonly data: Schema.Json | undefined
+  readonly call: {
+    readonly service: string
+    readonly correlationId: string
+    readonly context: { readonly [key: string]: Schema.Json }
+    readonly input: Schema.Json
+    readonly finishedAt: DateTime.Utc
+    readonly trace: TraceContext | undefined
+  }
+}
+
+/** A claim: chunks held under one token until `until`, unless renewed. */
+export interface Claim {
+  readonly token: string
+  readonly chunks: ReadonlyArray<ClaimedChunk>
+}
+
+/** What to claim. */
+export interface ClaimRequest {
+  /** Who asks, for people. */
+  readonly worker: string
+  /** At most so many chunks. */
+  readonly limit: number
+  /** At most so many bytes of recorded JSON, but always at least one chunk. */
+  readonly maxBytes: number
+  readonly lease: Duration.Duration
+  /** Only chunks of this namespace. */
+  readonly namespace?: string | undefined
+  /** Only the chunks of this call. */
+  readonly callId?: string | undefined
+  /** Kinds to leave alone, because only other workers serve them. */
+  readonly except?: ReadonlyArray<Kind> | undefined
+}
+
+/** One line of the ledger to be written: what a chunk became. */
+export interface Persisted {
+  readonly chunk: ClaimedChunk
+  /** `namespace/short-name`. */
+  readonly handler: string
+  readonly handlerVersion: number
+  readonly objects: ReadonlyArray<DomainObject>
+}
+
+/** The transaction handlers run in, as far as the drain may know it. */
+export interface Transaction {
+  /** Whether nothing has been written in it so far. Fails when the transaction is no longer usable. */
+  readonly untouched: Effect.Effect<boolean, StoreError>
+}
+
+/** Why a chunk was buried. */
+export const DeathReason = Schema.Literals(["exhausted", "rejected", "undecodable", "unknown-version", "crashing"])
+/** Why a chunk was buried. */
+export type DeathReason = typeof DeathReason.Type
+
+/** Why a chunk is parked. */
+export type ParkReason = "no-handler" | "paused"
+
+/** What went wrong with a chunk, for its history. */
+export interface Failure {
+  /** `namespace/short-name`, or `""` when no handler ran. */
+  readonly handler: string
+  /** `"failed" | "defect" | "timeout" | "spoiled"` or a death reason. */
+  readonly kind: string
+  readonly message: string
+}
+
+/** How a claimed chunk ends, other than persisted. */
+export type Settlement =
+  /** Charged one attempt, tried again after `delay`. */
+  | { readonly _tag: "Retry"; readonly chunk: ClaimedChunk; readonly delay: Duration.Duration; readonly failure: Failure }
+  /** Out of the hot queue until it is unparked; costs nothing. */
+  | { readonly _tag: "Park"; readonly chunk: ClaimedChunk; readonly reason: ParkReason }
+  /** To the dead letters; `charge` when a handler ran and failed. */
+  | {
+    readonly _tag: "Bury"
+    readonly chunk: ClaimedChunk
+    readonly reason: DeathReason
+    readonly charge: boolean
+    readonly failure: Failure
+  }
+  /** In the ledger already: only the queue row goes. */
+  | { readonly _tag: "Already"; readonly chunk: ClaimedChunk }
+  /** Given back at once, at no cost. */
+  | { readonly _tag: "Release"; readonly chunk: ClaimedChunk }
+
+/** A line of the ledger. */
+export const LedgerEntry = Schema.Struct({
+  key: ChunkKey,
+  namespace: Schema.String,
+  schemaVersion: Schema.Int,
+  handler: Schema.String,
+  handlerVersion: Schema.Int,
+  objects: Schema.Array(Schema.Struct({ type: Schema.String, id: Schema.String })),
+  persistedAt: Schema.DateTimeUtcFromString
+})
+/** A line of the ledger. */
+export interface LedgerEntry extends Schema.Schema.Type<typeof LedgerEntry> {}
+
+/** Where a chunk stands. */
+export const ChunkState = Schema.Literals([
+  "pending",
+  "in-flight",
+  "scheduled",
+  "waiting",
+  "parked",
+  "dead",
+  "discarded",
+  "persisted",
+  "nothing-to-create"
+])
+/** Where a chunk stands. */
+export type ChunkState = typeof ChunkState.Type
+
+/** One failure of a chunk, as remembered. */
+export const FailureRecord = Schema.Struct({
+  at: Schema.DateTimeUtcFromString,
+  attempt: Schema.Int,
+  handler: Schema.String,
+  kind: Schema.String,
+  message: Schema.String
+})
+/** One failure of a chunk, as remembered. */
+export interface FailureRecord extends Schema.Schema.Type<typeof FailureRecord> {}
+
+/** A chunk, and all that became of it. */
+export const ChunkView = Schema.Struct({
+  key: ChunkKey,
+  namespace: Schema.String,
+  schemaVersion: Schema.Int,
+  state: ChunkState,
+  attempts: Schema.Int,
+  crashes: Schema.Int,
+  /** When it may be claimed next, while pending or scheduled. */
+  dueAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  /** Until when a worker holds it, while in flight. */
+  leasedUntil: Schema.NullOr(Schema.DateTimeUtcFromString),
+  failures: Schema.Array(FailureRecord),
+  /** Why and when it was buried, while dead or discarded. */
+  death: Schema.NullOr(Schema.Struct({
+    reason: DeathReason,
+    message: Schema.String,
+    at: Schema.DateTimeUtcFromString
+  })),
+  ledger: Schema.NullOr(LedgerEntry)
+})
+/** A chunk, and all that became of it. */
+export interface ChunkView extends Schema.Schema.Type<typeof ChunkView> {}
+
+/** A recorded call, and what became of its chunks. */
+export const CallView = Schema.Struct({
+  callId: Schema.String,
+  namespace: Schema.String,
+  service: Schema.String,
+  correlationId: Schema.String,
+  status: CallStatus,
+  error: Schema.NullOr(Schema.String),
+  recordedAt: Schema.DateTimeUtcFromString,
+  finishedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  /** Absent once pruned. */
+  outputs: Schema.NullOr(Schema.Array(Schema.Json)),
+  chunks: Schema.Array(ChunkView)
+})
+/** A recorded call, and what became of its chunks. */
+export interface CallView extends Schema.Schema.Type<typeof CallView> {}
+
+/** How many chunks of one kind stand where. */
+export const KindStatus = Schema.Struct({
+  namespace: Schema.String,
+  schemaIdentity: Schema.String,
+  pending: Schema.Int,
+  /** Of the pending, those that may be claimed now. */
+  due: Schema.Int,
+  inFlight: Schema.Int,
+  /** Failed before, and waiting for their next attempt. */
+  retrying: Schema.Int,
+  /** Behind an older chunk of their ordering key. */
+  waiting: Schema.Int,
+  parked: Schema.Int,
+  dead: Schema.Int,
+  persisted: Schema.Int,
+  /** When the oldest outstanding chunk was recorded. */
+  oldest: Schema.NullOr(Schema.DateTimeUtcFromString)
+})
+/** How many chunks of one kind stand where. */
+export interface KindStatus extends Schema.Schema.Type<typeof KindStatus> {}
+
+/** What a worker's beat tells it. */
+export interface Beat {
+  /** Chunks taken out of the car park because this worker serves them. */
+  readonly unparked: number
+  /** Kinds other live workers serve and this one does not. */
+  readonly elsewhere: ReadonlyArray<Kind>
+  /** Kinds nobody may drain now. `schemaIdentity` `"*"` means the whole namespace, `namespace` `"*"` everything. */
+  readonly paused: ReadonlyArray<Kind>
+}
+
+// ------------------------------------------------------------------------------------------------------- the port
+
+/** The port. See the module's laws. */
+export class ChunkStore extends Context.Service<ChunkStore, {
+  // --- phase 1
+  /**
+   * Records finished calls and their chunks, one commit for all, in the caller's transaction when there is one. The
+   * calls were validated. A call that is there already with the same content is `unchanged`; with other content it is a
+   * `conflict` and stays as it was. A call begun but not succeeded is completed.
+   */
+  readonly record: (calls: ReadonlyArray<ServiceCall>) => Effect.Effect<ReadonlyArray<RecordOutcome>, StoreError>
+  /** Marks a call as running for as long as the lease, unless it runs elsewhere or has succeeded. */
+  readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, StoreError>
+  /** Extends a running call's lease. False when it is no longer this token's. */
+  readonly renewRun: (callId: string, token: string, lease: Duration.Duration) => Effect.Effect<boolean, StoreError>
+  /** Ends a running call as failed; `error` undefined gives it back as if it had not begun. Fenced by the token. */
+  readonly abandon: (callId: string, token: string, error: string | undefined) => Effect.Effect<void, StoreError>
+
+  // --- phase 2
+  /**
+   * Claims due chunks, oldest first, priority counted in. A chunk that was held when a worker died is claimed alone.
+   * Expired leases are taken over and counted as crashes.
+   */
+  readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, StoreError>
+  /** Extends the lease of the chunks still held. Fails with {@link LeaseLost} when some are not. */
+  readonly renew: (
+    token: string,
+    chunks: ReadonlyArray<ClaimedChunk>,
+    lease: Duration.Duration
+  ) => Effect.Effect<void, StoreError | LeaseLost>
+  /**
+   * Runs `work` in one transaction with the ledger rows and the settlement of the chunks it returns. When `work` fails,
+   * or some of the chunks are not this claim's, or are in the ledger, all is rolled back. The effect succeeds after the
+   * commit. Work may leave out chunks it was not able to persist: those stay claimed.
+   */
+  readonly persist: <E, R>(
+    token: string,
+    work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>
+  ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | TransactionSpoiled | StoreError, R>
+  /** Whether an error a handler failed with is the database's, and passing: then nobody is to blame. */
+  readonly isTransient: (error: unknown) => boolean
+  /** Ends the claim of chunks in ways other than persisted; gives back those that were still held and so were settled. */
+  readonly settle: (
+    token: string,
+    settlements: ReadonlyArray<Settlement>
+  ) => Effect.Effect<ReadonlyArray<Settlement>, StoreError>
+  /**
+   * Persists one chunk outside the drain: runs `work` in a transaction (the caller's when there is one) together with the
+   * ledger row, unless the ledger has the key. A second caller waits for the first. `created` says which it was.
+   */
+  readonly once: <E, R>(
+    entry: { readonly key: ChunkKey; readonly namespace: string; readonly handler: string },
+    work: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
+  ) => Effect.Effect<{ readonly created: boolean; readonly entry: LedgerEntry }, E | StoreError, R>
+  /** Runs an effect after the surrounding transaction's commit, or at once when there is none. */
+  readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
+  /**
+   * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves, forgets workers
+   * not seen for long.
+   */
+  readonly beat: (worker: string, serves: ReadonlyArray<Kind>) => Effect.Effect<Beat, StoreError>
+  /** The worker is leaving. */
+  readonly leave: (worker: string) => Effect.Effect<void, StoreError>
+
+  // --- reads
+  /** The ledger rows of these keys. */
+  readonly ledger: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, StoreError>
+  readonly call: (callId: string) => Effect.Effect<Option.Option<CallView>, StoreError>
+  /** Counts by kind. Reads the whole queue: for people, not for a scrape. */
+  readonly status: Effect.Effect<ReadonlyArray<KindStatus>, StoreError>
+  /** When the next outstanding chunk may be claimed, if any is outstanding: now, at the end of a lease, or later. */
+  readonly nextDue: Effect.Effect<Option.Option<DateTime.Utc>, StoreError>
+}>()("effect-sluice/ChunkStore") {}
+

@@ -1,0 +1,68 @@
+/**
+ * What was created, told after the commit to whoever listens in this process. A hint, and a quick one: a listener that
+ * falls more than `capacity` events behind loses the oldest, and a crash between commit and announcement loses them all.
+ * Work that must happen subscribes durably instead (`Subscription`).
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as PubSub from "effect/PubSub"
+import * as Schema from "effect/Schema"
+import type { Scope } from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { DomainObject } from "./DomainObject.ts"
+import type * as Output from "./Output.ts"
+import { ChunkKey } from "./ServiceCall.ts"
+
+/** A row of the application came to be. */
+export class DomainObjectCreated extends Schema.Class<DomainObjectCreated>("effect-sluice/DomainObjectCreated")({
+  object: DomainObject,
+  /** The chunk it was made from. */
+  key: ChunkKey,
+  namespace: Schema.String,
+  /** `namespace/short-name` of the handler that made it. */
+  handler: Schema.String,
+  service: Schema.String,
+  correlationId: Schema.String,
+  context: Schema.Record(Schema.String, Schema.Json)
+}) {}
+
+/** How many events a listener may be behind before it loses the oldest. */
+export const capacity = 4096
+
+/**
+ * Announces created domain objects within the process.
+ *
+ * ```ts
+ * const events = yield* DomainEvents
+ * yield* events.stream.pipe(
+ *   Stream.filter(DomainEvents.from(PatientReply)),
+ *   Stream.runForEach((event) => attachMedia(event.object.id)),
+ *   Effect.forkScoped
+ * )
+ * ```
+ */
+export class DomainEvents extends Context.Service<DomainEvents, {
+  readonly publish: (events: ReadonlyArray<DomainObjectCreated>) => Effect.Effect<void>
+  /** Everything created from the moment the stream is run. */
+  readonly stream: Stream.Stream<DomainObjectCreated>
+  /** The same, subscribed at once: nothing published after this effect is missed. */
+  readonly subscribe: Effect.Effect<Stream.Stream<DomainObjectCreated>, never, Scope>
+}>()("effect-sluice/DomainEvents") {
+  /** Whether an event came from a chunk of this output. */
+  static readonly from = (output: Output.Any) => (event: DomainObjectCreated): boolean =>
+    event.key.schemaIdentity === output.identity
+
+  static readonly layer: Layer.Layer<DomainEvents> = Layer.effect(
+    DomainEvents,
+    Effect.gen(function*() {
+      // sliding, so that a slow listener can neither hold up the drain nor fill the memory
+      const bus = yield* Effect.acquireRelease(PubSub.sliding<DomainObjectCreated>(capacity), PubSub.shutdown)
+      return DomainEvents.of({
+        publish: (events) => Effect.asVoid(PubSub.publishAll(bus, events)),
+        stream: Stream.fromPubSub(bus),
+        subscribe: Effect.map(PubSub.subscribe(bus), Stream.fromSubscription)
+      })
+    })
+  )
+}

@@ -1,0 +1,326 @@
+/**
+ * Phase 2: one cycle claims recorded outputs, finds and runs their handlers, and commits the handlers' writes, the
+ * ledger rows and the settlement together. Any number of drains may run on any number of machines.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import { ChunkState, ChunkStore, type Beat, type CallView, type ChunkView, type ClaimedChunk, type StoreError } from "./ChunkStore.ts"
+import { DomainEvents } from "./DomainEvents.ts"
+import { DomainObject } from "./DomainObject.ts"
+import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
+import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
+import { printKey } from "./ServiceCall.ts"
+import * as Settings from "./Settings.ts"
+
+/** What a cycle, or several, came to. All are numbers of chunks. */
+export const Report = Schema.Struct({
+  claimed: Schema.Int,
+  /** Committed, with at least one domain object. */
+  persisted: Schema.Int,
+  /** Committed, and the handler made no domain object. */
+  nothingToCreate: Schema.Int,
+  /** Found in the ledger: nothing was done again. */
+  alreadyPersisted: Schema.Int,
+  /** A handler failed; the chunk was charged an attempt and will be tried again. */
+  failed: Schema.Int,
+  /** No handler, or paused: waits, at no cost. */
+  parked: Schema.Int,
+  /** Went to the dead letters. */
+  dead: Schema.Int,
+  /** Given back at no cost: behind an older chunk of their key, at a shutdown, or lost to another worker. */
+  released: Schema.Int
+})
+/** What a cycle, or several, came to. */
+export interface Report extends Schema.Schema.Type<typeof Report> {}
+
+/** The report of nothing done. */
+export const emptyReport: Report = {
+  claimed: 0,
+  persisted: 0,
+  nothingToCreate: 0,
+  alreadyPersisted: 0,
+  failed: 0,
+  parked: 0,
+  dead: 0,
+  released: 0
+}
+
+/** Two reports as one. */
+export const addReports = (a: Report, b: Report): Report => ({
+  claimed: a.claimed + b.claimed,
+  persisted: a.persisted + b.persisted,
+  nothingToCreate: a.nothingToCreate + b.nothingToCreate,
+  alreadyPersisted: a.alreadyPersisted + b.alreadyPersisted,
+  failed: a.failed + b.failed,
+  parked: a.parked + b.parked,
+  dead: a.dead + b.dead,
+  released: a.released + b.released
+})
+
+const chunkFields = {
+  callId: Schema.String,
+  schemaIdentity: Schema.String,
+  part: Schema.String
+}
+
+/** `persistNow` was given a call that is not recorded. */
+export class CallNotFound extends Schema.TaggedError<CallNotFound>()("CallNotFound", { callId: Schema.String }) {
+  override get message() {
+    return `no call ${JSON.stringify(this.callId)} is recorded, or it has not succeeded yet`
+  }
+}
+
+/** A handler failed; the chunk was charged an attempt and will be tried again by the drain. */
+export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerFailed", {
+  ...chunkFields,
+  handler: Schema.String,
+  attempt: Schema.Int,
+  reason: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect())
+}) {
+  override get message() {
+    return `${this.handler} failed attempt ${this.attempt} at ${this.schemaIdentity} of call ${this.callId}, ` +
+      `which will be tried again: ${this.reason}`
+  }
+}
+
+/** A chunk failed as often as it may, and is a dead letter. Mend the cause, then redrive it. */
+export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("RetriesExhausted", {
+  ...chunkFields,
+  attempts: Schema.Int,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `${this.schemaIdentity} of call ${this.callId} failed ${this.attempts} times and is a dead letter: ` +
+      `${this.reason}. Mend the cause, then redrive it`
+  }
+}
+
+/** A chunk is a dead letter for another reason than exhausted retries: `reason` says which, `detail` what happened. */
+export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
+  ...chunkFields,
+  reason: Schema.String,
+  detail: Schema.String
+}) {
+  override get message() {
+    return `${this.schemaIdentity} of call ${this.callId} is a dead letter (${this.reason}): ${this.detail}. ` +
+      `Mend the cause, then redrive it`
+  }
+}
+
+/** A chunk cannot be persisted now: held by another worker, behind an older one of its key, not due, or paused. */
+export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ...chunkFields, state: ChunkState }) {
+  override get message() {
+    return `${this.schemaIdentity} of call ${this.callId} is ${this.state}: the drain will persist it when it can`
+  }
+}
+
+/** Why `persistNow` did not persist. Whatever it says, the chunk is not lost: the drain goes on with it. */
+export type PersistNowError =
+  | CallNotFound
+  | HandlerNotFound
+  | HandlerFailed
+  | RetriesExhausted
+  | ChunkDead
+  | ChunkBusy
+  | StoreError
+
+/**
+ * Drains recorded outputs into domain tables.
+ *
+ * ```ts
+ * const drain = yield* Drain
+ * const report = yield* drain.untilEmpty
+ * ```
+ */
+export class Drain extends Context.Service<Drain, {
+  /** One batch: claim, persist, settle, announce. Fails only when the database does; nobody is charged for that. */
+  readonly cycle: Effect.Effect<Report, StoreError>
+  /**
+   * The same, telling `onClaimed` how many chunks were claimed before any of them is run. For workers that have several
+   * batches under way and let the next one claim while this one persists.
+   */
+  readonly cycleWith: (onClaimed: (claimed: number) => Effect.Effect<void>) => Effect.Effect<Report, StoreError>
+  /** Cycles until nothing is due. Chunks that wait for their next attempt are left waiting. */
+  readonly untilEmpty: Effect.Effect<Report, StoreError>
+  /**
+   * Persists one call's chunks right now, and gives back their domain objects in the order of the outputs: the inline
+   * path. Claims like any worker; when another one holds a chunk, waits for it for up to the handler timeout.
+   */
+  readonly persistNow: (callId: string) => Effect.Effect<ReadonlyArray<DomainObject>, PersistNowError>
+  /** The name this drain claims under, for people. */
+  readonly worker: string
+}>()("effect-sluice/Drain") {
+  static readonly layer: Layer.Layer<
+    Drain,
+    Settings.SettingInvalid,
+    ChunkStore | HandlerRegistry | DomainEvents
+  > = Layer.effect(Drain, Effect.suspend(() => make()))
+}
+
+const make = Effect.fnUntraced(function*() {
+  const store = yield* ChunkStore
+  const registry = yield* HandlerRegistry
+  const settings = yield* Settings.load
+  const services = yield* Effect.context<ChunkStore | DomainEvents>()
+  const worker = `worker-${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
+  // releases that could not be done at once, because the database was away, go on here
+  const lateReleases = yield* FiberSet.make()
+  yield* Effect.addFinalizer(() => Effect.ignore(store.leave(worker)))
+
+  let beat: Beat = { unparked: 0, elsewhere: [], paused: [] }
+  let lastBeat = Number.NEGATIVE_INFINITY
+  const beatIfDue = Effect.gen(function*() {
+    const now = yield* Clock.currentTimeMillis
+    if (now - lastBeat < Duration.toMillis(settings.beatInterval)) return
+    lastBeat = now
+    beat = yield* store.beat(worker, registry.serves)
+  })
+
+  const release = (token: string, chunks: ReadonlyArray<ClaimedChunk>) => {
+    const attempt = store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk })))
+    return Effect.catchCause(attempt, () =>
+      // when the lease ends there is nothing left to give back
+      FiberSet.run(
+        lateReleases,
+        attempt.pipe(
+          Effect.retry(Schedule.spaced("1 second")),
+          Effect.timeoutOption(settings.lease),
+          Effect.ignoreCause
+        )
+      ))
+  }
+
+  /** Claims and carries through; whatever way it ends, what has no fate yet is given back. */
+  const work = Effect.fnUntraced(function*(options: {
+    readonly callId?: string
+    readonly onClaimed?: (claimed: number) => Effect.Effect<void>
+  }) {
+    const outcomes = new Map<ClaimedChunk, Outcome>()
+    const claimed = yield* Effect.acquireUseRelease(
+      store.claim({
+        worker,
+        limit: settings.batchSize,
+        maxBytes: settings.batchBytes,
+        lease: settings.lease,
+        except: beat.elsewhere,
+        callId: options.callId
+      }),
+      (claim) => {
+        if (claim.chunks.length === 0) return Effect.succeed(claim.chunks)
+        const held = () => claim.chunks.filter((chunk) => !outcomes.has(chunk))
+        const run = execute({ registry, settings, paused: beat.paused }, claim, (chunk, outcome) => {
+          outcomes.set(chunk, outcome)
+        })
+        return Effect.andThen(options.onClaimed?.(claim.chunks.length) ?? Effect.void, run).pipe(
+          Effect.raceFirst(keepAlive(claim.token, held, settings.lease)),
+          Effect.as(claim.chunks)
+        )
+      },
+      (claim) => {
+        const rest = claim.chunks.filter((chunk) => !outcomes.has(chunk))
+        return rest.length === 0 ? Effect.void : Effect.asVoid(release(claim.token, rest))
+      }
+    )
+    return { claimed, outcomes }
+  }, Effect.provideContext(services))
+
+  const cycleWith = Effect.fn("Drain.cycle")(function*(onClaimed: (claimed: number) => Effect.Effect<void>) {
+    yield* beatIfDue
+    const { claimed, outcomes } = yield* work({ onClaimed })
+    return reportOf(claimed, outcomes)
+  })
+  const cycle = Effect.suspend(() => cycleWith(() => Effect.void))
+
+  const untilEmpty = Effect.gen(function*() {
+    let total = emptyReport
+    while (true) {
+      const report = yield* cycle
+      if (report.claimed === 0) return total
+      total = addReports(total, report)
+    }
+  }).pipe(Effect.withSpan("Drain.untilEmpty"))
+
+  const persistNow = Effect.fn("Drain.persistNow")(function*(callId: string) {
+    yield* Effect.annotateCurrentSpan("sluice.call_id", callId)
+    const patience = Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: settings.handlerTimeout }))
+    const attempt = Effect.gen(function*() {
+      const { outcomes } = yield* work({ callId })
+      const view = yield* Effect.flatMap(
+        store.call(callId),
+        Option.match({ onNone: () => new CallNotFound({ callId }), onSome: Effect.succeed })
+      )
+      if (view.chunks.length === 0) return yield* new CallNotFound({ callId })
+      return yield* Effect.forEach(view.chunks, (chunk) => objectsOf(chunk, view, registry, outcomes))
+    })
+    const objects = yield* Effect.retry(attempt, {
+      schedule: patience,
+      while: (error) => error._tag === "ChunkBusy" && error.state !== "scheduled" && error.state !== "parked"
+    })
+    return objects.flat()
+  })
+
+  return Drain.of({ cycle, cycleWith, untilEmpty, persistNow, worker })
+})
+
+const reportOf = (claimed: ReadonlyArray<ClaimedChunk>, outcomes: ReadonlyMap<ClaimedChunk, Outcome>): Report => {
+  const counts = { ...emptyReport, claimed: claimed.length }
+  for (const chunk of claimed) counts[columnOf(outcomes.get(chunk))]++
+  return counts
+}
+
+const columnOf = (outcome: Outcome | undefined): Exclude<keyof Report, "claimed"> => {
+  if (outcome === undefined || outcome._tag === "Lost") return "released"
+  if (outcome._tag === "Persisted") return outcome.persisted.objects.length > 0 ? "persisted" : "nothingToCreate"
+  switch (outcome.settlement._tag) {
+    case "Retry":
+      return "failed"
+    case "Park":
+      return "parked"
+    case "Bury":
+      return "dead"
+    case "Already":
+      return "alreadyPersisted"
+    case "Release":
+      return "released"
+  }
+}
+
+/** The domain objects of a chunk as it stands now, or the error that says why there are none yet. */
+const objectsOf = Effect.fnUntraced(function*(
+  chunk: ChunkView,
+  call: CallView,
+  registry: HandlerRegistry["Service"],
+  outcomes: ReadonlyMap<ClaimedChunk, Outcome>
+) {
+  if (chunk.ledger !== null) return chunk.ledger.objects.map((object) => new DomainObject(object))
+  const { attempts, death, key, state } = chunk
+  if (death !== null) {
+    return yield* death.reason === "exhausted"
+      ? new RetriesExhausted({ ...key, attempts, reason: death.message })
+      : new ChunkDead({ ...key, reason: death.reason, detail: death.message })
+  }
+  if (state === "parked") yield* registry.resolve(call.namespace, key.schemaIdentity)
+  for (const outcome of outcomes.values()) {
+    if (outcome._tag !== "Settled" || outcome.settlement._tag !== "Retry") continue
+    const { settlement } = outcome
+    if (printKey(settlement.chunk.key) !== printKey(key)) continue
+    return yield* new HandlerFailed({
+      ...key,
+      handler: settlement.failure.handler,
+      attempt: settlement.chunk.attempts + 1,
+      reason: settlement.failure.message,
+      ...(outcome.cause === undefined ? {} : { cause: Cause.squash(outcome.cause) })
+    })
+  }
+  return yield* new ChunkBusy({ ...key, state })
+})

@@ -1,0 +1,125 @@
+/**
+ * The loop around the drain: cycles while there is work, waits for its schedule or a wake-up when there is none, and
+ * stops gracefully.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Pull from "effect/Pull"
+import * as Ref from "effect/Ref"
+import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
+import { addReports, Drain, emptyReport, type Report } from "./Drain.ts"
+import * as Settings from "./Settings.ts"
+
+/** How a worker is run. */
+export interface WorkerOptions {
+  /**
+   * When an idle worker looks for work: `Schedule.spaced("5 seconds")`, `Schedule.cron("0 3 * * *")`, jittered or
+   * not. While it finds some it does not wait. The default is `SLUICE_POLL_INTERVAL`, jittered. When the schedule ends,
+   * so does the worker.
+   */
+  readonly schedule?: Schedule.Schedule<unknown, void>
+}
+
+/**
+ * A worker that drains for as long as its layer lives. When the layer closes it stops claiming, lets running handlers
+ * finish within `SLUICE_GRACE_PERIOD`, and gives the rest back without costing them an attempt.
+ *
+ * ```ts
+ * DrainWorker.layer({ schedule: Schedule.spaced("1 second").pipe(Schedule.jittered) }).pipe(
+ *   Layer.provide(Drain.layer),
+ *   Layer.launch,
+ *   NodeRuntime.runMain
+ * )
+ * ```
+ */
+export class DrainWorker extends Context.Service<DrainWorker, {
+  /** What this worker has done so far. */
+  readonly report: Effect.Effect<Report>
+  /** Makes the worker look for work now. */
+  readonly wake: Effect.Effect<void>
+  /** Completes when the worker has stopped, because its schedule ended or its layer closed. */
+  readonly stopped: Effect.Effect<void>
+}>()("effect-sluice/DrainWorker") {
+  static readonly layer = (
+    options: WorkerOptions = {}
+  ): Layer.Layer<DrainWorker, Settings.SettingInvalid, Drain> => Layer.effect(DrainWorker, make(options))
+}
+
+const make = Effect.fnUntraced(function*(options: WorkerOptions) {
+  const drain = yield* Drain
+  const settings = yield* Settings.load
+  const total = yield* Ref.make(emptyReport)
+  const woken = yield* Latch.make(false)
+  const stopping = yield* Latch.make(false)
+  const finished = yield* Deferred.make<void>()
+  let stop = false
+  const nextTick = yield* Schedule.toStepWithSleep(
+    options.schedule ?? Schedule.jittered(Schedule.spaced(settings.pollInterval))
+  )
+
+  // Of the worker's lanes one at a time looks for work. As soon as it has found some it hands the baton to the next, so
+  // that `inFlight` batches are under way, and an idle worker asks the database once, not once a lane.
+  const baton = yield* Semaphore.make(1)
+
+  const idle = Effect.raceFirst(
+    nextTick(undefined).pipe(Pull.catchDone(() =>
+      Effect.sync(() => {
+        stop = true
+      })
+    )),
+    Effect.raceFirst(woken.await, stopping.await)
+  )
+
+  const lane = Effect.gen(function*() {
+    while (!stop) {
+      let holding = false
+      const pass = Effect.suspend(() => {
+        if (!holding) return Effect.void
+        holding = false
+        return baton.release(1)
+      })
+      yield* Effect.gen(function*() {
+        yield* baton.take(1)
+        holding = true
+        if (stop) return
+        // closed before the claim: a wake-up during the claim is not lost
+        yield* woken.close
+        const report = yield* drain.cycleWith((claimed) => claimed > 0 ? pass : Effect.void)
+        yield* Ref.update(total, (sum) => addReports(sum, report))
+        if (report.claimed === 0) yield* idle
+      }).pipe(
+        Effect.catchCause((cause) =>
+          Cause.hasInterruptsOnly(cause)
+            ? Effect.failCause(cause)
+            : Effect.andThen(Effect.logError("drain cycle failed; going on", cause), idle)
+        ),
+        Effect.ensuring(pass)
+      )
+    }
+  })
+
+  const lanes = yield* Effect.forEach(
+    Array.from({ length: settings.inFlight }),
+    () => Effect.forkScoped(lane)
+  )
+  yield* Effect.forkScoped(Effect.andThen(Fiber.awaitAll(lanes), Deferred.succeed(finished, undefined)))
+  // Runs before the lanes are interrupted, because it was added after them.
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function*() {
+      stop = true
+      yield* stopping.open
+      yield* Effect.timeoutOption(Fiber.awaitAll(lanes), settings.gracePeriod)
+    })
+  )
+  return DrainWorker.of({
+    report: Ref.get(total),
+    wake: Effect.asVoid(woken.open),
+    stopped: Deferred.await(finished)
+  })
+})

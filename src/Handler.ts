@@ -1,0 +1,166 @@
+/**
+ * A handler is the code that persists one kind of chunk for one namespace. It is written for one chunk; Sluice runs the
+ * chunks of one kind concurrently in one transaction, so that repositories written with `SqlResolver` become one
+ * statement for the whole batch. There is no transaction code and no idempotency code in a handler.
+ */
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Schedule from "effect/Schedule"
+import type { DomainObject } from "./DomainObject.ts"
+import type * as Output from "./Output.ts"
+import type { ChunkKey } from "./ServiceCall.ts"
+
+/** The namespace whose handlers serve every other namespace that has none of its own. */
+export const coreNamespace = "core"
+
+/** A handler asked the call's context for something that is not there. The chunk is buried: trying again cannot help. */
+export class ContextMissing extends Schema.TaggedError<ContextMissing>()("ContextMissing", {
+  callId: Schema.String,
+  key: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `context ${JSON.stringify(this.key)} of call ${this.callId} ${this.reason}: record it with the call`
+  }
+}
+
+/**
+ * A handler's way to say that trying again cannot help: the chunk goes to the dead letters at once.
+ *
+ * ```ts
+ * if (simulation.closed) return yield* new Rejected({ reason: `simulation ${id} is closed` })
+ * ```
+ */
+export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", { reason: Schema.String }) {
+  override get message() {
+    return this.reason
+  }
+}
+
+/** What a handler is told of the call its output belongs to. */
+export interface HandlerCall {
+  readonly callId: string
+  readonly namespace: string
+  readonly service: string
+  readonly correlationId: string
+  /** Which output of its kind this is, `""` when there is one. */
+  readonly part: string
+  readonly orderingKey: string | undefined
+  readonly finishedAt: DateTime.Utc
+  /** 1 the first time, counting failures only: never raised by a crash or by a batch-mate. */
+  readonly attempt: number
+  /** The same at every run for this chunk: give it to whatever you call outside the database. */
+  readonly idempotencyKey: string
+  readonly key: ChunkKey
+  /** A text of the call's context. Fails with {@link ContextMissing} when absent or not a text. */
+  readonly context: (key: string) => Effect.Effect<string, ContextMissing>
+  /** A value of the call's context through a schema of your own. */
+  readonly contextAs: <A, I>(key: string, schema: Schema.Codec<A, I>) => Effect.Effect<A, ContextMissing>
+  readonly input: Schema.Json
+}
+
+/** What a handler is given: the decoded output, and its call. */
+export interface HandlerInput<out A> {
+  readonly output: A
+  readonly call: HandlerCall
+}
+
+/** What a handler may give back: the rows it created, many, one or none. */
+export type Created = DomainObject | ReadonlyArray<DomainObject> | void
+
+/** Persists one chunk. */
+export type Persist<A, E = unknown, R = never> = (input: HandlerInput<A>) => Effect.Effect<Created, E, R>
+
+/** Persists a batch; gives back what was created for each input, in the order of the inputs. */
+export type PersistMany<A, E = unknown, R = never> = (
+  inputs: ReadonlyArray<HandlerInput<A>>
+) => Effect.Effect<ReadonlyArray<Created>, E, R>
+
+/** What can be set for one handler. Everything has a default in `Settings`. */
+export interface HandlerOptions {
+  /** Written to the ledger, so that one can tell later which code made which rows. Default 1. */
+  readonly version?: number
+  /** Failed attempts before the chunk is buried as exhausted. */
+  readonly maxAttempts?: number
+  /** How long one run may take; then it counts as failed. */
+  readonly timeout?: Duration.Input
+  /** The delays between attempts, replayed over the persisted attempt count. Its end does not end the retries. */
+  readonly retry?: Schedule.Schedule<unknown, unknown>
+  /** Errors for which trying again cannot help, besides `Rejected` and `ContextMissing`. */
+  readonly permanent?: (error: unknown) => boolean
+}
+
+/** A handler as the user writes it: a function, or a record with options and `persist` or `persistMany`. */
+export type Definition<A, R = never> =
+  | Persist<A, unknown, R>
+  | (HandlerOptions & { readonly persist: Persist<A, unknown, R> })
+  | (HandlerOptions & { readonly persistMany: PersistMany<A, unknown, R> })
+
+/** Any definition, its types forgotten. */
+export type AnyDefinition = Definition<any, any>
+
+/** The services a definition asks for. */
+export type ServicesOf<D> = D extends (...args: ReadonlyArray<never>) => Effect.Effect<unknown, unknown, infer R> ? R
+  : D extends { readonly persist: (...args: ReadonlyArray<never>) => Effect.Effect<unknown, unknown, infer R> } ? R
+  : D extends { readonly persistMany: (...args: ReadonlyArray<never>) => Effect.Effect<unknown, unknown, infer R> } ? R
+  : never
+
+/**
+ * The phantom service that stands for "there is a handler for this output in this namespace". A registry requires one
+ * for each output of its groups, so that a forgotten layer does not compile.
+ */
+export interface HandlerOf<out Tag extends string> {
+  readonly _: "effect-sluice/HandlerOf"
+  readonly handler: Tag
+}
+
+/** A handler built, its types forgotten: what the registry holds and the drain runs. */
+export interface Handler {
+  readonly namespace: string
+  readonly output: Output.Any
+  /** `namespace/short-name`, for people: ledger, logs, metrics. */
+  readonly name: string
+  readonly options: HandlerOptions
+  /** Runs a batch, one result an input: the record form is lifted to it by the drain. */
+  readonly run:
+    | { readonly _tag: "One"; readonly persist: Persist<unknown> }
+    | { readonly _tag: "Many"; readonly persistMany: PersistMany<unknown> }
+}
+
+/** @internal */
+export const contextKey = (namespace: string, schemaIdentity: string): string =>
+  `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}`
+
+/**
+ * @internal Builds a handler from its definition, closing over the services it was built with.
+ */
+export const build = (
+  namespace: string,
+  output: Output.Any,
+  definition: AnyDefinition,
+  services: Context.Context<never>
+): Handler => {
+  const named = { namespace, output, name: `${namespace}/${output.shortName}` }
+  // The definition's own types were checked where it was written; from here on the output's codec guarantees the value.
+  if (typeof definition === "function") {
+    const persist = definition as Persist<unknown>
+    return { ...named, options: {}, run: { _tag: "One", persist: (input) => provide(persist(input), services) } }
+  }
+  if ("persist" in definition) {
+    const persist = definition.persist as Persist<unknown>
+    return { ...named, options: definition, run: { _tag: "One", persist: (input) => provide(persist(input), services) } }
+  }
+  const persistMany = definition.persistMany as PersistMany<unknown>
+  return {
+    ...named,
+    options: definition,
+    run: { _tag: "Many", persistMany: (inputs) => provide(persistMany(inputs), services) }
+  }
+}
+
+// The services of the handler's layer are a floor under the fiber's own: the transaction of the running batch wins.
+const provide = <A, E>(effect: Effect.Effect<A, E>, services: Context.Context<never>): Effect.Effect<A, E> =>
+  Effect.updateContext(effect, (current: Context.Context<never>) => Context.merge(services, current))

@@ -1,0 +1,121 @@
+/**
+ * The registry says which handler serves `(namespace, schema identity)`: the namespace's own, else that of namespace
+ * `core`, else none. It is built once, from the application's groups and plug-ins, and cannot be changed afterwards.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type { Kind } from "./ChunkStore.ts"
+import * as Handler from "./Handler.ts"
+import { HandlerPlugins } from "./HandlerPlugin.ts"
+import type * as Output from "./Output.ts"
+import type * as OutputGroup from "./OutputGroup.ts"
+
+/** No handler serves this kind: neither the namespace's own nor that of `core`. */
+export class HandlerNotFound extends Schema.TaggedError<HandlerNotFound>()("HandlerNotFound", {
+  namespace: Schema.String,
+  schemaIdentity: Schema.String,
+  /** What there is, as `namespace/schema-identity`. */
+  known: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `no handler for ${this.schemaIdentity} in namespace ${this.namespace} or ${Handler.coreNamespace}; ` +
+      `there is ${this.known.length === 0 ? "none at all" : this.known.join(", ")}`
+  }
+}
+
+/** Two handlers for one `(namespace, schema identity)`: the program must not start. */
+export class DuplicateHandler extends Schema.TaggedError<DuplicateHandler>()("DuplicateHandler", {
+  namespace: Schema.String,
+  schemaIdentity: Schema.String,
+  /** The group or plug-in each came from. */
+  sources: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `two handlers for ${this.schemaIdentity} in namespace ${this.namespace}: ${this.sources.join(" and ")}. ` +
+      `Remove one`
+  }
+}
+
+/**
+ * Resolves handlers.
+ *
+ * ```ts
+ * HandlerRegistry.layer(Chatlab, Core).pipe(Layer.provide([ChatlabHandlers, CoreHandlers]))
+ * ```
+ */
+export class HandlerRegistry extends Context.Service<HandlerRegistry, {
+  /** The handler of the namespace, else that of `core`. */
+  readonly resolve: (namespace: string, schemaIdentity: string) => Effect.Effect<Handler.Handler, HandlerNotFound>
+  /** All handlers, in the order of the groups and then of the plug-ins. */
+  readonly list: ReadonlyArray<Handler.Handler>
+  readonly size: number
+  /** The kinds served, as the store is told: those of `core` serve every namespace. */
+  readonly serves: ReadonlyArray<Kind>
+}>()("effect-sluice/HandlerRegistry") {
+  /**
+   * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
+   * forgotten one does not compile. Fails with {@link DuplicateHandler}.
+   */
+  static readonly layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
+    ...groups: Groups
+  ): Layer.Layer<HandlerRegistry, DuplicateHandler, HandlersOf<Groups[number]>> =>
+    Layer.effect(
+      HandlerRegistry,
+      Effect.gen(function*() {
+        const context = yield* Effect.context<never>()
+        const sources = groups.flatMap((group) =>
+          [...group.outputs.keys()].map((identity) => ({
+            source: `group ${group.namespace}`,
+            // the layer's requirement says that the key is there
+            handler: context.mapUnsafe.get(Handler.contextKey(group.namespace, identity)) as Handler.Handler
+          }))
+        )
+        const plugins = yield* HandlerPlugins
+        return yield* fromSources([...sources, ...plugins])
+      })
+    )
+}
+
+/** The phantom handlers a group stands for. */
+export type HandlersOf<G> = G extends OutputGroup.OutputGroup<infer Namespace, infer O extends Output.Any> ?
+  OutputGroup.ToHandlers<Namespace, O> :
+  never
+
+const fromSources = Effect.fnUntraced(function*(
+  sources: ReadonlyArray<{ readonly source: string; readonly handler: Handler.Handler }>
+) {
+  const byKind = new Map<string, { readonly source: string; readonly handler: Handler.Handler }>()
+  const key = (namespace: string, schemaIdentity: string) => `${namespace}/${schemaIdentity}`
+  for (const entry of sources) {
+    const { namespace, output: { identity } } = entry.handler
+    const other = byKind.get(key(namespace, identity))
+    if (other !== undefined) {
+      return yield* new DuplicateHandler({
+        namespace,
+        schemaIdentity: identity,
+        sources: [other.source, entry.source]
+      })
+    }
+    byKind.set(key(namespace, identity), entry)
+  }
+  const list = Object.freeze(sources.map((entry) => entry.handler))
+  const known = [...byKind.keys()]
+  return HandlerRegistry.of(Object.freeze({
+    list,
+    size: list.length,
+    serves: Object.freeze(list.map((handler): Kind => ({
+      namespace: handler.namespace,
+      schemaIdentity: handler.output.identity
+    }))),
+    resolve: (namespace: string, schemaIdentity: string) =>
+      Effect.suspend(() => {
+        const found = byKind.get(key(namespace, schemaIdentity)) ??
+          byKind.get(key(Handler.coreNamespace, schemaIdentity))
+        return found === undefined
+          ? Effect.fail(new HandlerNotFound({ namespace, schemaIdentity, known }))
+          : Effect.succeed(found.handler)
+      })
+  }))
+})

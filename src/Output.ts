@@ -1,0 +1,139 @@
+/**
+ * An output is a kind of structured answer: an identity, a version and a schema, and how answers recorded at older
+ * versions are brought up to the newest (upcasts). The recorded answer itself is never changed.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Identity from "./Identity.ts"
+import type { RecordedOutput } from "./ServiceCall.ts"
+
+/** @internal */
+export const TypeId = "~effect-sluice/Output"
+
+/** The literal type of an output's identity: four parts, the first of them `schemas`. */
+export type SchemaIdentity = `schemas.${string}.${string}.${string}`
+
+/** The last part of an identity: how handlers are keyed in their group. */
+// of an identity that is only known to be text, the name is only known to be text
+export type NameOf<Id extends string> = string extends Id ? string : Id extends `schemas.${string}.${string}.${infer Name}` ? Name : never
+
+/** Brings the JSON of one version to the JSON of the next. */
+export type Upcast = (data: Schema.Json) => Effect.Effect<Schema.Json, Schema.SchemaError>
+
+/**
+ * A kind of structured answer. Made by {@link make}, usually as a class:
+ *
+ * ```ts
+ * export class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
+ *   version: 1,
+ *   schema: Schema.Struct({ messages: Schema.NonEmptyArray(OutputItem), image_requested: Schema.Boolean })
+ * }) {}
+ * ```
+ */
+export interface Output<Id extends string, S extends Schema.Codec<unknown, unknown>> {
+  new(_: never): {}
+  readonly [TypeId]: typeof TypeId
+  /** `schemas.namespace.group.name`. */
+  readonly identity: Id
+  /** The last part of the identity. */
+  readonly shortName: NameOf<Id>
+  /** The version new answers are recorded at; from 1. */
+  readonly version: number
+  readonly schema: S
+  /** Decodes JSON recorded at `version`, through the upcasts. Fails with `UnknownVersion` or `SchemaError`. */
+  readonly decode: (
+    data: Schema.Json,
+    version: number
+  ) => Effect.Effect<S["Type"], UnknownVersion | Schema.SchemaError>
+  /** Encodes a value as an output to be recorded. */
+  encode(value: S["Type"], options?: { readonly part?: string }): Effect.Effect<RecordedOutput, Schema.SchemaError>
+}
+
+/** Any output, its types forgotten. */
+export type Any = Output<string, Schema.Codec<unknown, unknown>>
+/** The value a handler of this output is given. */
+export type Value<O> = O extends { readonly schema: infer S extends Schema.Top } ? S["Type"] : never
+
+/**
+ * An answer was recorded at a version this program cannot decode: newer than its output's, or older without an upcast.
+ * Deploy the program that knows the version, then redrive.
+ */
+export class UnknownVersion extends Schema.TaggedError<UnknownVersion>()("UnknownVersion", {
+  schemaIdentity: Schema.String,
+  version: Schema.Int,
+  known: Schema.Int
+}) {
+  override get message() {
+    return this.version > this.known
+      ? `${this.schemaIdentity} was recorded at version ${this.version}, this program knows up to ${this.known}: ` +
+        `deploy the newer program, then redrive`
+      : `${this.schemaIdentity} was recorded at version ${this.version}, and there is no upcast from it ` +
+        `to ${this.known}: add one, then redrive`
+  }
+}
+
+/**
+ * An upcast from one version to the next: decodes the old JSON by its own schema and gives the JSON of the next version.
+ *
+ * ```ts
+ * upcasts: { 1: Output.upcast(Schema.Struct({ text: Schema.String }), ({ text }) => ({ messages: [text] })) }
+ * ```
+ */
+export const upcast = <S extends Schema.Codec<unknown, unknown>>(
+  from: S,
+  next: (old: S["Type"]) => Schema.Json
+): Upcast => {
+  const decode = Schema.decodeUnknownEffect(from)
+  return (data) => Effect.map(decode(data), next)
+}
+
+/**
+ * Declares an output. `version` starts at 1; raise it when the schema changes in a way that recorded answers would not
+ * decode, and say in `upcasts` how the JSON of each older version becomes that of the next. Throws `IdentityInvalid` for
+ * an identity that is not `schemas.namespace.group.name`.
+ */
+export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any, any>>(
+  identity: Id,
+  options: {
+    readonly schema: S
+    readonly version?: number
+    readonly upcasts?: { readonly [version: number]: Upcast }
+  }
+): Output<Id, S> => {
+  const parsed = Identity.parseResult(identity)
+  if (parsed instanceof Identity.IdentityInvalid) throw parsed
+  const version = options.version ?? 1
+  const codec = Schema.toCodecJson(options.schema)
+  const decodeLatest = Schema.decodeUnknownEffect(codec)
+  const encodeLatest = Schema.encodeUnknownEffect(codec)
+  const decode = Effect.fnUntraced(function*(data: Schema.Json, recorded: number) {
+    let current = data
+    for (let from = recorded; from !== version; from++) {
+      const step = options.upcasts?.[from]
+      if (step === undefined) {
+        return yield* new UnknownVersion({ schemaIdentity: identity, version: recorded, known: version })
+      }
+      current = yield* step(current)
+    }
+    return yield* decodeLatest(current)
+  })
+  const encode = (value: S["Type"], encodeOptions?: { readonly part?: string }) =>
+    Effect.map(encodeLatest(value), (data): RecordedOutput => ({
+      schema: identity,
+      version,
+      data: data as Schema.Json,
+      ...(encodeOptions?.part === undefined ? {} : { part: encodeOptions.part })
+    }))
+  // A function carries the members so that the value can be the base of a class, whose name then is the output's.
+  function Base() {}
+  return Object.assign(Base, {
+    [TypeId]: TypeId,
+    identity,
+    shortName: parsed.name,
+    version,
+    schema: options.schema,
+    decode,
+    encode
+    // the constructor's type is a fiction that lets `class X extends Output.make(...) {}` type-check
+  }) as unknown as Output<Id, S>
+}

@@ -1,0 +1,148 @@
+/**
+ * An output group is a namespace's outputs, and the place where their handlers are written: `toLayer` does not compile
+ * until every output has its handler.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type { Scope } from "effect/Scope"
+import * as Handler from "./Handler.ts"
+import * as Identity from "./Identity.ts"
+import type * as Output from "./Output.ts"
+
+/** Two outputs of one group have the same short name, so their handlers could not be told apart. */
+export class DuplicateOutput extends Schema.TaggedError<DuplicateOutput>()("DuplicateOutput", {
+  namespace: Schema.String,
+  shortName: Schema.String,
+  identities: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `group ${this.namespace} has two outputs named ${this.shortName}: ${this.identities.join(", ")}. ` +
+      `Put one of them into a group of its own`
+  }
+}
+
+/** A group's namespace is not one. */
+export class NamespaceInvalid extends Schema.TaggedError<NamespaceInvalid>()("NamespaceInvalid", {
+  namespace: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `${JSON.stringify(this.namespace)} is not a namespace: ${this.reason}`
+  }
+}
+
+/** The handlers a group asks for, keyed by the short names of its outputs. */
+export type HandlersFrom<O extends Output.Any> = {
+  readonly [Current in O as Current["shortName"]]: Handler.Definition<Output.Value<Current>, any>
+}
+
+/** The phantom services of a group's handlers: what its layer gives and a registry requires. */
+export type ToHandlers<Namespace extends string, O extends Output.Any> = O extends Output.Any ?
+  Handler.HandlerOf<`${Namespace}/${O["identity"]}`> :
+  never
+
+/** Handlers for outputs the group does not have are refused by the compiler, not only on fresh object literals. */
+export type NoExtra<O extends Output.Any, H> = {
+  readonly [K in Exclude<keyof H, O["shortName"]>]: `there is no output named '${K & string}' in this group`
+}
+
+/** The services all handlers of a record ask for. */
+export type HandlersServices<H> = { [K in keyof H]: Handler.ServicesOf<H[K]> }[keyof H]
+
+/**
+ * A namespace's outputs.
+ *
+ * ```ts
+ * export const Chatlab = OutputGroup.make("chatlab", PatientInitial, PatientReply)
+ *
+ * export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
+ *   const messages = yield* Messages
+ *   return Chatlab.of({
+ *     "patient-initial": ({ output, call }) => ...,
+ *     "patient-reply": ({ output, call }) => ...
+ *   })
+ * }))
+ * ```
+ */
+export interface OutputGroup<Namespace extends string, O extends Output.Any> {
+  readonly namespace: Namespace
+  /** By schema identity. */
+  readonly outputs: ReadonlyMap<string, O>
+  /** The group with more outputs. Throws {@link DuplicateOutput}. */
+  add<const Os extends ReadonlyArray<Output.Any>>(...outputs: Os): OutputGroup<Namespace, O | Os[number]>
+  /** The group with another group's outputs; the namespace stays this group's. Throws {@link DuplicateOutput}. */
+  merge<O2 extends Output.Any>(that: OutputGroup<string, O2>): OutputGroup<Namespace, O | O2>
+  /** Types a record of handlers: each must be there, none may be too many. */
+  of<const H extends HandlersFrom<O>>(handlers: H & NoExtra<O, H>): H
+  /** The layer of the group's handlers. What the handlers need, the layer needs. */
+  toLayer<const H extends HandlersFrom<O>, EX = never, RX = never>(
+    build: (H & NoExtra<O, H>) | Effect.Effect<H & NoExtra<O, H>, EX, RX>
+  ): Layer.Layer<ToHandlers<Namespace, O>, EX, Exclude<RX, Scope> | Exclude<HandlersServices<H>, Scope>>
+}
+
+/** Any group, its types forgotten. */
+export interface Any {
+  readonly namespace: string
+  readonly outputs: ReadonlyMap<string, Output.Any>
+}
+
+const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O>): ReadonlyMap<string, O> => {
+  const identities = new Map<string, O>()
+  const names = new Map<string, string>()
+  for (const output of outputs) {
+    const other = names.get(output.shortName)
+    if (other !== undefined && other !== output.identity) {
+      throw new DuplicateOutput({ namespace, shortName: output.shortName, identities: [other, output.identity] })
+    }
+    names.set(output.shortName, output.identity)
+    identities.set(output.identity, output)
+  }
+  return identities
+}
+
+const fromOutputs = <Namespace extends string, O extends Output.Any>(
+  namespace: Namespace,
+  outputs: ReadonlyMap<string, O>
+): OutputGroup<Namespace, O> => ({
+  namespace,
+  outputs,
+  add: (...more) => fromOutputs(namespace, byIdentity(namespace, [...outputs.values(), ...more])),
+  merge: (that) => fromOutputs(namespace, byIdentity(namespace, [...outputs.values(), ...that.outputs.values()])),
+  of: (handlers) => handlers,
+  toLayer: (build) =>
+    Layer.effectContext(Effect.gen(function*() {
+      const services = yield* Effect.context<never>()
+      const definitions = (Effect.isEffect(build) ? yield* build : build) as Readonly<
+        Record<string, Handler.AnyDefinition>
+      >
+      const handlers = new Map<string, unknown>()
+      for (const [identity, output] of outputs) {
+        const definition = definitions[output.shortName]
+        // the compiler refuses this; a caller without types gets a clear word instead of a broken registry
+        if (definition === undefined) {
+          return yield* Effect.die(new Error(`no handler for ${output.shortName} in group ${namespace}`))
+        }
+        handlers.set(
+          Handler.contextKey(namespace, identity),
+          Handler.build(namespace, output as Output.Any, definition, services)
+        )
+      }
+      return Context.makeUnsafe(handlers)
+      // the phantom types of the handlers stand for the keys just set: only `toLayer`'s own type can say that
+    })) as Layer.Layer<any, any, any>
+})
+
+/**
+ * A group of outputs for one namespace. Throws {@link NamespaceInvalid} or {@link DuplicateOutput}: a group is declared
+ * once, at the top of a module, where a wrong one should stop the program.
+ */
+export const make = <const Namespace extends string, const Os extends ReadonlyArray<Output.Any>>(
+  namespace: Namespace,
+  ...outputs: Os
+): OutputGroup<Namespace, Os[number]> => {
+  const reason = Identity.partProblem(namespace)
+  if (reason !== undefined) throw new NamespaceInvalid({ namespace, reason })
+  return fromOutputs(namespace, byIdentity(namespace, outputs))
+}

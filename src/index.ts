@@ -1,0 +1,38 @@
+/**
+ * Sluice: structured LLM answers into your own tables, exactly once.
+ */
+export * as DomainObject from "./DomainObject.ts"
+export * as HandlerPlugin from "./HandlerPlugin.ts"
+export * as Identity from "./Identity.ts"
+export * as Output from "./Output.ts"
+export * as OutputGroup from "./OutputGroup.ts"
+export * as RetryPolicy from "./RetryPolicy.ts"
+export * as ServiceCall from "./ServiceCall.ts"
+export * as Settings from "./Settings.ts"
+
+export { CallConflict, CallRecorder, CallRefused, CallRunning, type Recorded, type RunResult } from "./CallRecorder.ts"
+export { ChunkLedger, type Once, type OnceOptions } from "./ChunkLedger.ts"
+export { ChunkStore, StoreError } from "./ChunkStore.ts"
+export { DomainEvents, DomainObjectCreated } from "./DomainEvents.ts"
+export {
+  CallNotFound,
+  ChunkBusy,
+  ChunkDead,
+  Drain,
+  HandlerFailed,
+  Report,
+  RetriesExhausted,
+  type PersistNowError
+} from "./Drain.ts"
+export { DrainWorker, type WorkerOptions } from "./DrainWorker.ts"
+export {
+  ContextMissing,
+  Rejected,
+  type Created,
+  type HandlerCall,
+  type HandlerInput,
+  type HandlerOptions,
+  type Persist,
+  type PersistMany
+} from "./Handler.ts"
+export { DuplicateHandler, HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"

@@ -1,0 +1,231 @@
+/**
+ * What a drain does with one claim: every chunk of it ends persisted, retried, parked, buried or given back. A failing
+ * batch is split until the culprits stand alone; only they are charged.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import {
+  ChunkStore,
+  type Claim,
+  type ClaimedChunk,
+  type Failure,
+  type Kind,
+  type Persisted,
+  type Settlement,
+  type StoreError
+} from "../ChunkStore.ts"
+import { DomainEvents, DomainObjectCreated } from "../DomainEvents.ts"
+import { ContextMissing, Rejected } from "../Handler.ts"
+import type { HandlerRegistry } from "../HandlerRegistry.ts"
+import * as RetryPolicy from "../RetryPolicy.ts"
+import { printKey } from "../ServiceCall.ts"
+import type { Settings } from "../Settings.ts"
+import { HandlerTimeout, persistBatch } from "./batch.ts"
+import { prepare, rounds, type Prepared } from "./prepare.ts"
+
+/** What became of one claimed chunk. */
+export type Outcome =
+  | { readonly _tag: "Persisted"; readonly persisted: Persisted }
+  | { readonly _tag: "Settled"; readonly settlement: Settlement; readonly cause: Cause.Cause<unknown> | undefined }
+  /** Another worker has it: the lease ran out under this one. */
+  | { readonly _tag: "Lost"; readonly chunk: ClaimedChunk }
+
+/** What the execution of a claim needs to know. */
+export interface Executor {
+  readonly registry: HandlerRegistry["Service"]
+  readonly settings: Settings
+  readonly paused: ReadonlyArray<Kind>
+}
+
+// Around the transaction, never inside it. When this is not enough the cycle fails and gives its chunks back.
+const transientRetry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(
+  Schedule.jittered,
+  Schedule.upTo({ times: 6 })
+)
+
+/** The longest error text kept. */
+const maxMessage = 8192
+
+const messageOf = (cause: Cause.Cause<unknown>): string => Cause.pretty(cause).slice(0, maxMessage)
+
+const kindOf = (cause: Cause.Cause<unknown>): Failure["kind"] =>
+  Cause.hasDies(cause)
+    ? "defect"
+    : cause.reasons.some((reason) => reason._tag === "Fail" && reason.error instanceof HandlerTimeout)
+    ? "timeout"
+    : "failed"
+
+const isPermanent = (one: Prepared, cause: Cause.Cause<unknown>): boolean =>
+  cause.reasons.some((reason) =>
+    reason._tag === "Fail" &&
+    (reason.error instanceof Rejected || reason.error instanceof ContextMissing ||
+      one.handler.options.permanent?.(reason.error) === true)
+  )
+
+/** How a chunk ends whose handler failed, alone or before anything was written. */
+const charge = Effect.fnUntraced(function*(
+  one: Prepared,
+  failure: Failure,
+  permanent: boolean,
+  settings: Settings
+): Effect.fn.Return<Settlement> {
+  const attempts = one.chunk.attempts + 1
+  const base = { chunk: one.chunk, failure }
+  if (permanent) return { _tag: "Bury", ...base, reason: "rejected", charge: true }
+  if (attempts >= (one.handler.options.maxAttempts ?? settings.maxAttempts)) {
+    return { _tag: "Bury", ...base, reason: "exhausted", charge: true }
+  }
+  const schedule = one.handler.options.retry ?? RetryPolicy.standard
+  return { _tag: "Retry", ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) }
+})
+
+const halves = <A>(batch: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> => {
+  const middle = Math.ceil(batch.length / 2)
+  return [batch.slice(0, middle), batch.slice(middle)]
+}
+
+const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
+  [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) =>
+    objects.map((object) =>
+      new DomainObjectCreated({
+        object,
+        key: chunk.key,
+        namespace: chunk.namespace,
+        handler,
+        service: chunk.call.service,
+        correlationId: chunk.call.correlationId,
+        context: chunk.call.context
+      })
+    )
+  )
+
+/**
+ * Carries a claim through: prepare, then round by round, settling as it goes. `settled` is told of every chunk as its
+ * fate is committed, so that an interruption gives back exactly those that have none yet.
+ */
+export const execute = Effect.fnUntraced(function*(
+  executor: Executor,
+  claim: Claim,
+  settled: (chunk: ClaimedChunk, outcome: Outcome) => void
+) {
+  const store = yield* ChunkStore
+  const events = yield* DomainEvents
+  const { settings } = executor
+  // keys whose older chunk did not make it: nothing behind it may run now
+  const halted = new Set<string>()
+
+  const settle = Effect.fnUntraced(function*(settlements: ReadonlyArray<Settlement>, cause?: Cause.Cause<unknown>) {
+    if (settlements.length === 0) return
+    const applied = new Set(yield* store.settle(claim.token, settlements))
+    for (const settlement of settlements) {
+      const { chunk } = settlement
+      if (chunk.orderingKey !== undefined && settlement._tag !== "Already") halted.add(chunk.orderingKey)
+      settled(chunk, applied.has(settlement) ? { _tag: "Settled", settlement, cause } : { _tag: "Lost", chunk })
+    }
+  })
+
+  const chargeOne = Effect.fnUntraced(function*(one: Prepared, cause: Cause.Cause<unknown>, kind = kindOf(cause)) {
+    const failure = { handler: one.handler.name, kind, message: messageOf(cause) }
+    yield* settle([yield* charge(one, failure, isPermanent(one, cause), settings)], cause)
+  })
+
+  // What stands in the ledger was not the handler's failure, whatever it ran into.
+  const settleAlready = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>) {
+    const ledger = new Set((yield* store.ledger(batch.map((one) => one.chunk.key))).map((entry) => printKey(entry.key)))
+    const already = batch.filter((one) => ledger.has(printKey(one.chunk.key)))
+    yield* settle(already.map((one) => ({ _tag: "Already", chunk: one.chunk })))
+    return batch.filter((one) => !ledger.has(printKey(one.chunk.key)))
+  })
+
+  const persisted = Effect.fnUntraced(function*(done: ReadonlyArray<Persisted>) {
+    for (const line of done) settled(line.chunk, { _tag: "Persisted", persisted: line })
+    yield* events.publish(eventsOf(done))
+  })
+
+  const isHalted = (one: Prepared) => one.chunk.orderingKey !== undefined && halted.has(one.chunk.orderingKey)
+
+  /** Tries a batch; on failure sets the culprits apart and tries the rest again. */
+  const runBatch: (batch: ReadonlyArray<Prepared>) => Effect.Effect<void, StoreError, ChunkStore> = Effect.fnUntraced(
+    function*(wanted) {
+      yield* settle(wanted.filter(isHalted).map((one) => ({ _tag: "Release", chunk: one.chunk })))
+      const batch = wanted.filter((one) => !isHalted(one))
+      if (batch.length === 0) return
+      yield* persistBatch(claim.token, batch, settings.handlerTimeout).pipe(
+        Effect.retry({ while: (error) => error._tag === "StoreError" && error.transient, schedule: transientRetry }),
+        Effect.matchEffect({
+          onSuccess: Effect.fnUntraced(function*({ persisted: done, left, behind }) {
+            yield* persisted(done)
+            for (const [one, cause] of left) yield* chargeOne(one, cause)
+            yield* runBatch(batch.filter((one) => behind.has(one)))
+          }),
+          onFailure: (error) => {
+            switch (error._tag) {
+              case "StoreError":
+                return Effect.fail(error)
+              case "LeaseLost":
+                return sortOutLost(batch)
+              case "AlreadyPersisted":
+                return Effect.flatMap(settleAlready(batch), runBatch)
+              case "TransactionSpoiled":
+                return batch.length === 1
+                  ? chargeOne(batch[0]!, Cause.fail(error), "spoiled")
+                  : Effect.forEach(halves(batch), runBatch, { discard: true })
+              case "BatchFailed":
+                return isolate(batch, error.failed, error.behind)
+            }
+          }
+        })
+      )
+    }
+  )
+
+  // The innocent first, together; then the suspects, in halves unless there is but one; then whoever stood behind them.
+  const isolate = Effect.fnUntraced(function*(
+    batch: ReadonlyArray<Prepared>,
+    failed: ReadonlyMap<Prepared, Cause.Cause<unknown>>,
+    behind: ReadonlySet<Prepared>
+  ) {
+    const remaining = yield* settleAlready(batch)
+    const suspects = remaining.filter((one) => failed.has(one))
+    const [only] = suspects
+    if (only !== undefined && batch.length === 1) return yield* chargeOne(only, failed.get(only)!)
+    yield* runBatch(remaining.filter((one) => !failed.has(one) && !behind.has(one)))
+    yield* Effect.forEach(suspects.length > 1 ? halves(suspects) : [suspects], runBatch, { discard: true })
+    yield* runBatch(remaining.filter((one) => behind.has(one)))
+  })
+
+  // Some of the batch is another worker's by now. What is still held is given back: it will be claimed again, in order.
+  const sortOutLost = (batch: ReadonlyArray<Prepared>) =>
+    settle(batch.map((one) => ({ _tag: "Release", chunk: one.chunk })))
+
+  const ready: Array<Prepared> = []
+  const aside: Array<Settlement> = []
+  const set = prepare(executor.registry, executor.paused, settings.maxCrashes)
+  for (const chunk of claim.chunks) {
+    const result = yield* set(chunk)
+    if (result._tag === "Prepared") ready.push(result)
+    else aside.push(result)
+  }
+  yield* settle(aside)
+  yield* Effect.forEach(rounds(ready), runBatch, { discard: true })
+})
+
+/** Renews a claim's lease for as long as it runs; stops when the claim is lost, which the next commit will find out. */
+export const keepAlive = (
+  token: string,
+  held: () => ReadonlyArray<ClaimedChunk>,
+  lease: Duration.Duration
+): Effect.Effect<never, never, ChunkStore> =>
+  Effect.gen(function*() {
+    const store = yield* ChunkStore
+    const third = Duration.times(lease, 1 / 3)
+    yield* Effect.sleep(third).pipe(
+      Effect.andThen(Effect.suspend(() => store.renew(token, held(), lease))),
+      Effect.catchTag("StoreError", (error) => Effect.logWarning(`lease not renewed: ${error.message}`)),
+      Effect.forever,
+      Effect.catchTag("LeaseLost", (error) => Effect.logWarning(error.message))
+    )
+    return yield* Effect.never
+  })

@@ -1,0 +1,139 @@
+/**
+ * Whether a call can be stored, asked before anything is written. Postgres' `jsonb` cannot hold `\u0000` or a lone
+ * surrogate, and JSON cannot hold `undefined`, functions, bigints, cycles or numbers that are not finite.
+ */
+import * as Identity from "../Identity.ts"
+import { maxCallIdLength, maxPriority, type CallSpec, type ServiceCall } from "../ServiceCall.ts"
+
+/** Where in a call the trouble is, and what it is. */
+export interface Problem {
+  readonly path: string
+  readonly reason: string
+}
+
+/** How deep JSON may be nested: far beyond any answer, and within what every JSON parser takes. */
+export const maxDepth = 512
+
+const textProblem = (text: string): string | undefined =>
+  text.includes("\u0000")
+    ? "holds \\u0000, which Postgres cannot store"
+    : text.isWellFormed()
+    ? undefined
+    : "holds a lone surrogate, which is not text"
+
+const step = (path: string, key: string | number): string =>
+  typeof key === "number" ? `${path}[${key}]` : /^\w+$/.test(key) ? `${path}.${key}` : `${path}[${JSON.stringify(key)}]`
+
+const isPlain = (value: object): value is Readonly<Record<string, unknown>> => {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
+/** The first thing in a value that keeps it from being stored as JSON. */
+export const jsonProblem = (value: unknown, path: string, depth = 0): Problem | undefined => {
+  if (value === null || typeof value === "boolean") return undefined
+  if (typeof value === "string") {
+    const reason = textProblem(value)
+    return reason === undefined ? undefined : { path, reason }
+  }
+  if (typeof value === "number") {
+    return Number.isFinite(value) ? undefined : { path, reason: `is ${value}, which is not JSON` }
+  }
+  if (typeof value !== "object") return { path, reason: `is of type ${typeof value}, which is not JSON` }
+  // a cycle ends here as well
+  if (depth >= maxDepth) return { path, reason: `is nested more than ${maxDepth} deep, or holds itself` }
+  if (Array.isArray(value)) {
+    // by index, so that holes are seen
+    for (let index = 0; index < value.length; index++) {
+      const problem = jsonProblem(value[index], step(path, index), depth + 1)
+      if (problem !== undefined) return problem
+    }
+    return undefined
+  }
+  if (!isPlain(value)) return { path, reason: `is a ${value.constructor?.name ?? "class instance"}, which is not JSON` }
+  for (const key of Object.keys(value)) {
+    const reason = textProblem(key)
+    if (reason !== undefined) return { path: `a key of ${path}`, reason }
+    const problem = jsonProblem(value[key], step(path, key), depth + 1)
+    if (problem !== undefined) return problem
+  }
+  return undefined
+}
+
+const optionalText = (path: string, text: string | undefined, longest: number): Problem | undefined => {
+  if (text === undefined) return undefined
+  const reason = text === "" ? "is empty" : text.length > longest ? `is longer than ${longest}` : textProblem(text)
+  return reason === undefined ? undefined : { path, reason }
+}
+
+const identityProblem = (path: string, text: string, domain: Identity.Domain): Problem | undefined => {
+  const parsed = Identity.parseResult(text)
+  if (parsed instanceof Identity.IdentityInvalid) return { path, reason: parsed.message }
+  return parsed.domain === domain
+    ? undefined
+    : { path, reason: `${JSON.stringify(text)} is of domain ${parsed.domain}, not ${domain}` }
+}
+
+const callIdProblem = (callId: string): Problem | undefined => {
+  const length = [...callId].length
+  const reason = length === 0
+    ? "is empty"
+    : length > maxCallIdLength
+    ? `has ${length} characters, more than ${maxCallIdLength}`
+    : textProblem(callId)
+  return reason === undefined ? undefined : { path: "callId", reason }
+}
+
+const priorityProblem = (priority: number | undefined): Problem | undefined =>
+  priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= maxPriority)
+    ? undefined
+    : { path: "priority", reason: `is ${priority}, not a whole number from 0 to ${maxPriority}` }
+
+const namespaceProblem = (namespace: string): Problem | undefined => {
+  const reason = Identity.partProblem(namespace)
+  return reason === undefined ? undefined : { path: "namespace", reason }
+}
+
+/** What keeps a call from being begun. */
+export const specProblem = (call: CallSpec): Problem | undefined =>
+  callIdProblem(call.callId) ??
+    namespaceProblem(call.namespace) ??
+    identityProblem("service", call.service, "services") ??
+    optionalText("correlationId", call.correlationId, 256) ??
+    optionalText("orderingKey", call.orderingKey, 256) ??
+    priorityProblem(call.priority) ??
+    jsonProblem(call.context ?? {}, "context") ??
+    jsonProblem(call.input ?? null, "input") ??
+    jsonProblem(call.details ?? {}, "details") ??
+    jsonProblem(call.trace ?? {}, "trace")
+
+/** What keeps a finished call from being recorded. */
+export const callProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined =>
+  specProblem(call) ?? outputsProblem(call.outputs, maxResultBytes)
+
+const outputsProblem = (outputs: ServiceCall["outputs"], maxResultBytes: number): Problem | undefined => {
+  if (outputs.length === 0) return { path: "outputs", reason: "is empty: a call without outputs persists nothing" }
+  const seen = new Set<string>()
+  let bytes = 0
+  for (const [index, output] of outputs.entries()) {
+    const path = `outputs[${index}]`
+    const part = output.part ?? ""
+    const problem = identityProblem(`${path}.schema`, output.schema, "schemas") ??
+      (Number.isInteger(output.version) && output.version >= 1 && output.version <= 2147483647
+        ? undefined
+        : { path: `${path}.version`, reason: `is ${output.version}, not a whole number from 1` }) ??
+      (part === "" ? undefined : optionalText(`${path}.part`, part, 128)) ??
+      jsonProblem(output.data, `${path}.data`)
+    if (problem !== undefined) return problem
+    const key = `${output.schema}#${part}`
+    if (seen.has(key)) {
+      return { path, reason: `is the second output of ${output.schema} with part ${JSON.stringify(part)}: ` +
+        `give each its own part` }
+    }
+    seen.add(key)
+    bytes += Buffer.byteLength(JSON.stringify(output.data))
+  }
+  return bytes > maxResultBytes
+    ? { path: "outputs", reason: `hold ${bytes} bytes of JSON, more than ${maxResultBytes} (SLUICE_MAX_RESULT_BYTES)` }
+    : undefined
+}

@@ -1,0 +1,286 @@
+/**
+ * The store on Postgres 15 to 18, over any `SqlClient` of `@effect/sql-pg`. It keeps no session state, so it works on a
+ * pool behind a transaction-mode pooler (then make the client with `prepare: false`).
+ */
+import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Schema from "effect/Schema"
+import type * as Migrator from "effect/sql/Migrator"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import {
+  AlreadyPersisted,
+  CallView,
+  ChunkStore,
+  KindStatus,
+  LeaseLost,
+  LedgerEntry,
+  type ClaimedChunk,
+  type Persisted,
+  type RecordOutcome,
+  type Transaction
+} from "../ChunkStore.ts"
+import type { ServiceCall } from "../ServiceCall.ts"
+import * as Settings from "../Settings.ts"
+import * as Migrations from "./Migrations.ts"
+import * as beats from "./pg/beat.ts"
+import { claim, type ClaimRow } from "./pg/claim.ts"
+import { asStoreError, endError, isTransient, storeError } from "./pg/errors.ts"
+import * as persisting from "./pg/persist.ts"
+import * as read from "./pg/read.ts"
+import { compare, record, toJson } from "./pg/record.ts"
+import * as runs from "./pg/run.ts"
+import * as settling from "./pg/settle.ts"
+import { tables } from "./pg/tables.ts"
+
+/** Keeps what the handlers failed with apart from what the database fails the transaction with. */
+class RolledBack<E> {
+  readonly _tag = "RolledBack"
+  readonly cause: Cause.Cause<E>
+  constructor(cause: Cause.Cause<E>) {
+    this.cause = cause
+  }
+}
+
+const randomToken = Effect.map(
+  Effect.all([Random.nextIntBetween(0, 2 ** 48), Random.nextIntBetween(0, 2 ** 48), Random.nextIntBetween(0, 2 ** 32)]),
+  ([a, b, c]) => {
+    const hex = a.toString(16).padStart(12, "0") + b.toString(16).padStart(12, "0") + c.toString(16).padStart(8, "0")
+    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5")
+  }
+)
+
+const toChunk = (row: ClaimRow & { readonly seq: bigint }): ClaimedChunk => ({
+  seq: row.seq,
+  key: { callId: row.call_id, schemaIdentity: row.schema_identity, part: row.part },
+  namespace: row.namespace,
+  schemaVersion: row.schema_version,
+  orderingKey: row.ordering_key ?? undefined,
+  attempts: row.attempts,
+  crashes: row.crashes,
+  loneCrashes: row.lone_crashes,
+  recordedAt: DateTime.fromDateUnsafe(row.recorded_at),
+  // what stands in a jsonb column is JSON
+  data: row.found ? row.data as Schema.Json : undefined,
+  call: {
+    service: row.service ?? "",
+    correlationId: row.correlation_id ?? row.call_id,
+    context: (row.context ?? {}) as ClaimedChunk["call"]["context"],
+    input: (row.input ?? null) as Schema.Json,
+    finishedAt: DateTime.fromDateUnsafe(row.finished_at ?? row.recorded_at),
+    trace: (row.trace ?? undefined) as ClaimedChunk["call"]["trace"]
+  }
+})
+
+const decodeEntry = Schema.decodeUnknownEffect(LedgerEntry)
+const decodeView = Schema.decodeUnknownEffect(CallView)
+const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
+
+const make = Effect.fnUntraced(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const settings = yield* Settings.load
+  const t = tables(sql, settings.schema)
+  const orDieDecoding = <A, E, R>(effect: Effect.Effect<A, E | Schema.SchemaError, R>) =>
+    Effect.catchIf(effect, Schema.isSchemaError, Effect.die) as Effect.Effect<A, Exclude<E, Schema.SchemaError>, R>
+
+  const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall>) {
+    if (calls.length === 0) return new Map<string, RecordOutcome>()
+    const outcomes = new Map<string, RecordOutcome>()
+    for (const row of yield* record(t, toJson(calls))) outcomes.set(row.call_id, "recorded")
+    const rest = calls.filter((call) => !outcomes.has(call.callId))
+    if (rest.length > 0) {
+      for (const row of yield* compare(t, toJson(rest))) outcomes.set(row.call_id, row.same ? "unchanged" : "conflict")
+    }
+    return outcomes
+  })
+
+  /** In the transaction, if there is one, that the chunks' disappearance is part of. */
+  const wake = (keys: Iterable<string | null | undefined>) => {
+    const distinct = [...new Set(keys)].filter((key) => typeof key === "string")
+    return distinct.length === 0 ? Effect.void : Effect.asVoid(persisting.wakeFollowers(t, distinct))
+  }
+
+  const transaction: Transaction = {
+    // an id is assigned to a transaction when it first writes
+    untouched: sql<{ untouched: boolean }>`select pg_current_xact_id_if_assigned() is null as untouched`.pipe(
+      Effect.map((rows) => rows[0]?.untouched === true),
+      asStoreError("persist")
+    )
+  }
+
+  const persist = <E, R>(
+    token: string,
+    work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>
+  ) =>
+    Effect.gen(function*() {
+      const exit = yield* Effect.exit(work(transaction))
+      if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
+      const persisted = exit.value
+      if (persisted.length === 0) return
+      const [settled] = yield* persisting.settlePersisted(t, token, persisted).pipe(Effect.mapError(endError))
+      if (settled === undefined || settled.held < persisted.length) {
+        return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
+      }
+      if (settled.already !== null) return yield* new AlreadyPersisted({ keys: settled.already })
+      yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(endError))
+    }).pipe(
+      sql.withTransaction,
+      Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(endError(error))),
+      Effect.catchTag("RolledBack", (error: RolledBack<E>) => Effect.failCause(error.cause))
+    )
+
+  return ChunkStore.of({
+    record: Effect.fnUntraced(function*(calls) {
+      // one statement cannot meet the same new row twice: of calls with one id the first is recorded, and the others
+      // are compared with it
+      const first = new Map<string, ServiceCall>()
+      for (const call of calls) if (!first.has(call.callId)) first.set(call.callId, call)
+      const outcomes = yield* recordDistinct([...first.values()])
+      const later = new Set<string>()
+      return yield* Effect.forEach(calls, (call) => {
+        const outcome = outcomes.get(call.callId) ?? "conflict"
+        if (!later.has(call.callId)) {
+          later.add(call.callId)
+          return Effect.succeed(outcome)
+        }
+        return Effect.map(compare(t, toJson([call])), ([row]): RecordOutcome => row?.same ? "unchanged" : "conflict")
+      })
+    }, asStoreError("record")),
+
+    begin: Effect.fnUntraced(function*(call, lease) {
+      const token = yield* randomToken
+      const [begun] = yield* runs.begin(t, call, token, lease)
+      if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
+      const [row] = yield* runs.find(t, call.callId)
+      if (row?.status === "succeeded") {
+        const succeeded: ServiceCall = {
+          ...call,
+          namespace: row.namespace,
+          service: row.service,
+          correlationId: row.correlation_id,
+          context: row.context as NonNullable<ServiceCall["context"]>,
+          outputs: (row.outputs ?? []) as ServiceCall["outputs"],
+          ...(row.finished_at === null ? {} : { finishedAt: DateTime.fromDateUnsafe(row.finished_at) })
+        }
+        return { _tag: "Succeeded", call: succeeded } as const
+      }
+      const until = row?.run_until ?? undefined
+      return {
+        _tag: "Running",
+        until: until === undefined ? yield* DateTime.now : DateTime.fromDateUnsafe(until)
+      } as const
+    }, asStoreError("begin")),
+
+    renewRun: (callId, token, lease) =>
+      Effect.map(runs.renew(t, callId, token, lease), (rows) => rows.length > 0).pipe(asStoreError("renewRun")),
+
+    abandon: (callId, token, error) =>
+      (error === undefined ? runs.giveBack(t, callId, token) : runs.fail(t, callId, token, error.replaceAll("\0", "\\0")))
+        .pipe(Effect.asVoid, asStoreError("abandon")),
+
+    claim: Effect.fnUntraced(function*(request) {
+      const token = yield* randomToken
+      // What was found to be behind an older chunk is put aside; what comes after it may be free.
+      while (true) {
+        const rows = yield* claim(t, request, token, settings.deadBlocksKey)
+        const chunks = rows.flatMap((row) => row.seq === null ? [] : [toChunk({ ...row, seq: row.seq })])
+        if (chunks.length > 0 || (rows[0]?.demoted ?? 0) === 0) return { token, chunks }
+      }
+    }, asStoreError("claim")),
+
+    renew: Effect.fnUntraced(function*(token, chunks, lease) {
+      if (chunks.length === 0) return
+      const rows = yield* settling.renew(t, token, chunks.map((chunk) => chunk.seq), lease)
+      if (rows.length < chunks.length) {
+        return yield* new LeaseLost({ claimed: chunks.length, held: rows.length })
+      }
+    }, asStoreError("renew")),
+
+    persist,
+    isTransient,
+
+    settle: Effect.fnUntraced(function*(token, settlements) {
+      if (settlements.length === 0) return []
+      // whether a chunk that leaves its ordering key frees the ones behind it
+      const frees = settlements.filter((settlement) =>
+        settlement._tag === "Already" || (settlement._tag === "Bury" && !settings.deadBlocksKey)
+      )
+      const settled = settling.settle(t, token, settlements)
+      const keys = frees.map((settlement) => settlement.chunk.orderingKey)
+      const rows = yield* keys.some((key) => key !== undefined)
+        ? sql.withTransaction(Effect.tap(settled, wake(keys)))
+        : settled
+      const seqs = new Set(rows.map((row) => row.seq))
+      return settlements.filter((settlement) => seqs.has(settlement.chunk.seq))
+    }, asStoreError("settle")),
+
+    once: (entry, work) =>
+      Effect.gen(function*() {
+        const find = Effect.flatMap(read.ledger(t, [entry.key]), (rows) => decodeEntry(rows[0]?.entry))
+        const reserved = yield* persisting.reserve(t, entry)
+        if (reserved.length === 0) return { created: false, entry: yield* find }
+        const exit = yield* Effect.exit(work)
+        if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
+        const gone = yield* persisting.complete(t, entry.key, JSON.stringify(exit.value))
+        yield* wake(gone.map((row) => row.ordering_key))
+        return { created: true, entry: yield* find }
+      }).pipe(
+        sql.withTransaction,
+        Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(storeError("once")(error))),
+        orDieDecoding,
+        Effect.catchTag("RolledBack", (error) => Effect.failCause(error.cause))
+      ),
+
+    afterCommit: (effect) => sql.afterCommit(effect),
+
+    beat: (worker, serves) =>
+      beats.beat(t, worker, serves).pipe(
+        Effect.map(([row]) => ({
+          unparked: row?.unparked ?? 0,
+          elsewhere: row?.elsewhere ?? [],
+          paused: row?.paused ?? []
+        })),
+        asStoreError("beat")
+      ),
+    leave: (worker) => beats.leave(t, worker).pipe(Effect.asVoid, asStoreError("leave")),
+
+    ledger: (keys) =>
+      Effect.flatMap(read.ledger(t, keys), Effect.forEach((row) => decodeEntry(row.entry))).pipe(
+        orDieDecoding,
+        asStoreError("ledger")
+      ),
+    call: (callId) =>
+      Effect.flatMap(read.call(t, callId), ([row]) =>
+        row === undefined ? Effect.succeedNone : Effect.asSome(decodeView(row.view))).pipe(
+          orDieDecoding,
+          asStoreError("call")
+        ),
+    status: Effect.flatMap(read.status(t), Effect.forEach((row) => decodeStatus(row.row))).pipe(
+      orDieDecoding,
+      asStoreError("status")
+    ),
+    nextDue: Effect.map(read.nextDue(t), ([row]) =>
+      row?.at === null || row?.at === undefined ? Option.none() : Option.some(DateTime.fromDateUnsafe(row.at))).pipe(
+        asStoreError("nextDue")
+      )
+  })
+})
+
+/** The store, on a database that has Sluice's tables already (`Migrations`). */
+export const layerNoMigrate: Layer.Layer<ChunkStore, Settings.SettingInvalid, SqlClient.SqlClient> = Layer.effect(
+  ChunkStore,
+  make()
+)
+
+/** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
+export const layer: Layer.Layer<
+  ChunkStore,
+  Settings.SettingInvalid | Migrator.MigrationError | SqlError,
+  SqlClient.SqlClient
+> = layerNoMigrate.pipe(Layer.provide(Migrations.layer))
+

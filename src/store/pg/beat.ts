@@ -1,0 +1,83 @@
+/**
+ * A worker's sign of life and its upkeep, in one statement.
+ */
+import type { Kind } from "../../ChunkStore.ts"
+import type { Tables } from "./tables.ts"
+
+/** What the statement answers. */
+export interface BeatRow {
+  readonly unparked: number
+  readonly elsewhere: ReadonlyArray<Kind> | null
+  readonly paused: ReadonlyArray<Kind> | null
+}
+
+/** How long after its last beat a worker counts as alive, and how long it is remembered. */
+const alive = "interval '30 seconds'"
+const remembered = "interval '5 minutes'"
+
+/**
+ * Unparks what this worker serves (`core` serves every namespace) in bounded portions, and what is no longer paused. A
+ * kind is `elsewhere` when another live worker serves it and this one does not: this worker then leaves it alone in
+ * its claims, so that old and new versions side by side do not park and unpark each other's chunks.
+ */
+export const beat = ({ pause, queue, sql, worker }: Tables, id: string, serves: ReadonlyArray<Kind>) =>
+  sql<BeatRow>`
+    with serves as materialized (
+      select s.namespace, s.schema_identity
+      from unnest(${serves.map((kind) => kind.namespace)}::text[], ${serves.map((kind) => kind.schemaIdentity)}::text[])
+        s(namespace, schema_identity)
+    ), me as (
+      insert into ${worker} (id, serves) values (${id}, ${JSON.stringify(serves)}::jsonb)
+      on conflict (id) do update set serves = excluded.serves, beat_at = now()
+    ), forgotten as (
+      delete from ${worker} where beat_at < now() - ${sql.literal(remembered)} and id <> ${id}
+    ), kinds as (
+      -- a walk over the distinct kinds among the parked, not over the parked
+      with recursive walk as (
+        (select namespace, schema_identity from ${queue} where state = 'parked'
+          order by namespace, schema_identity limit 1)
+        union all
+        select n.namespace, n.schema_identity from walk w cross join lateral (
+          select namespace, schema_identity from ${queue} q
+          where state = 'parked' and (q.namespace, q.schema_identity) > (w.namespace, w.schema_identity)
+          order by namespace, schema_identity limit 1
+        ) n
+      )
+      select w.*,
+        exists (
+          select from serves s
+          where s.schema_identity = w.schema_identity and s.namespace in (w.namespace, 'core')
+        ) as served,
+        exists (
+          select from ${pause} p
+          where p.namespace in ('*', w.namespace) and p.schema_identity in ('*', w.schema_identity)
+        ) as paused
+      from walk w
+    ), unparked as (
+      update ${queue} set state = 'ready', parked_for = null
+      where seq in (
+        select p.seq from kinds k cross join lateral (
+          select seq from ${queue} q
+          where q.state = 'parked' and q.namespace = k.namespace and q.schema_identity = k.schema_identity
+            and (k.served or q.parked_for = 'paused')
+          limit 10000 for update skip locked
+        ) p
+        where not k.paused
+      )
+      returning 1
+    )
+    select (select count(*)::int from unparked) as unparked,
+      (
+        select json_agg(distinct jsonb_build_object('namespace', o.namespace, 'schemaIdentity', o."schemaIdentity"))
+        from ${worker} w cross join lateral jsonb_to_recordset(w.serves) as o(namespace text, "schemaIdentity" text)
+        where w.id <> ${id} and w.beat_at > now() - ${sql.literal(alive)}
+          and not exists (
+            select from serves s
+            where s.schema_identity = o."schemaIdentity" and s.namespace in (o.namespace, 'core')
+          )
+      ) as elsewhere,
+      (select json_agg(json_build_object('namespace', namespace, 'schemaIdentity', schema_identity)) from ${pause})
+        as paused`
+
+/** The worker is leaving. */
+export const leave = ({ sql, worker }: Tables, id: string) => sql`delete from ${worker} where id = ${id}`

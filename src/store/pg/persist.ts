@@ -1,0 +1,87 @@
+/**
+ * The end of a handlers' transaction: ledger rows and settlement in one fenced statement.
+ */
+import type { Persisted } from "../../ChunkStore.ts"
+import type { ChunkKey } from "../../ServiceCall.ts"
+import type { Tables } from "./tables.ts"
+
+/** What the statement found. Fewer `held` than given: the lease is lost. Any `already`: somebody persisted them before. */
+export interface Settled {
+  readonly held: number
+  readonly already: ReadonlyArray<ChunkKey> | null
+}
+
+/**
+ * Deletes the queue rows this token still holds and writes the ledger. Whoever comes second waits at the ledger's key
+ * for the first one's commit, and then finds its rows in `already`; the caller rolls back.
+ */
+export const settlePersisted = ({ ledger, queue, sql }: Tables, token: string, persisted: ReadonlyArray<Persisted>) => {
+  const chunks = persisted.map((line) => line.chunk)
+  return sql<Settled>`
+    with line as materialized (
+      select * from unnest(
+        ${chunks.map((chunk) => chunk.seq)}::bigint[],
+        ${chunks.map((chunk) => chunk.key.callId)}::text[],
+        ${chunks.map((chunk) => chunk.key.schemaIdentity)}::text[],
+        ${chunks.map((chunk) => chunk.key.part)}::text[],
+        ${chunks.map((chunk) => chunk.namespace)}::text[],
+        ${chunks.map((chunk) => chunk.schemaVersion)}::int[],
+        ${persisted.map((line) => line.handler)}::text[],
+        ${persisted.map((line) => line.handlerVersion)}::int[],
+        ${persisted.map((line) => JSON.stringify(line.objects))}::text[]
+      ) as l(seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects)
+    ), gone as (
+      delete from ${queue} q using line l where q.seq = l.seq and q.lease_token = ${token}::uuid returning 1
+    ), kept as (
+      insert into ${ledger} (
+        seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
+      )
+      select seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects::jsonb
+      from line
+      on conflict (call_id, schema_identity, part) do nothing
+      returning call_id, schema_identity, part
+    )
+    select (select count(*)::int from gone) as held, (
+      select json_agg(json_build_object('callId', call_id, 'schemaIdentity', schema_identity, 'part', part))
+      from line l where not exists (
+        select from kept k
+        where k.call_id = l.call_id and k.schema_identity = l.schema_identity and k.part = l.part
+      )
+    ) as already`
+}
+
+/**
+ * Makes the next chunks of these ordering keys claimable. Always a statement of its own, after the one that removed
+ * what stood before them: only then does it see what other claims put aside meanwhile (see `claim`).
+ */
+export const wakeFollowers = ({ queue, sql }: Tables, keys: ReadonlyArray<string>) =>
+  sql`update ${queue} q set state = 'ready'
+    from unnest(${keys}::text[]) k(key)
+    cross join lateral (
+      select seq from ${queue} w where w.ordering_key = k.key and w.state = 'waiting' order by seq limit 100
+    ) follower
+    where q.seq = follower.seq and q.state = 'waiting'`
+
+/** Reserves a chunk's place in the ledger for `once`. A second caller waits here for the first. */
+export const reserve = (
+  { ledger, sql }: Tables,
+  entry: { readonly key: ChunkKey; readonly namespace: string; readonly handler: string }
+) =>
+  sql`insert into ${ledger} (call_id, schema_identity, part, namespace, schema_version, handler, handler_version)
+    values (${entry.key.callId}, ${entry.key.schemaIdentity}, ${entry.key.part}, ${entry.namespace}, 0,
+      ${entry.handler}, 1)
+    on conflict do nothing returning 1 as reserved`
+
+/** Completes what `reserve` began, in the same transaction; the chunk leaves the queue, whoever holds it. */
+export const complete = ({ ledger, queue, sql }: Tables, key: ChunkKey, objects: string) =>
+  sql<{ ordering_key: string | null }>`
+    with gone as (
+      delete from ${queue}
+      where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
+      returning schema_version, ordering_key
+    ), completed as (
+      update ${ledger} set objects = ${objects}::jsonb,
+        schema_version = coalesce((select schema_version from gone limit 1), schema_version)
+      where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
+    )
+    select ordering_key from gone`

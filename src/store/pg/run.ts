@@ -1,0 +1,64 @@
+/**
+ * A call while its service runs: who runs it, and until when that is to be believed.
+ */
+import * as Duration from "effect/Duration"
+import type { CallSpec } from "../../ServiceCall.ts"
+import { toJson } from "./record.ts"
+import type { Tables } from "./tables.ts"
+
+/** A call's row as `begin` needs it. */
+export interface RunRow {
+  readonly status: "running" | "succeeded" | "failed"
+  readonly run_until: Date | null
+  readonly call_id: string
+  readonly namespace: string
+  readonly service: string
+  readonly correlation_id: string
+  readonly context: unknown
+  readonly input: unknown
+  readonly outputs: unknown
+  readonly ordering_key: string | null
+  readonly finished_at: Date | null
+}
+
+const later = (sql: Tables["sql"], lease: Duration.Duration) =>
+  sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
+
+/** Takes the call for this run: when it is new, has failed, or its run died. Answers nothing otherwise. */
+export const begin = ({ call, sql }: Tables, spec: CallSpec, token: string, lease: Duration.Duration) =>
+  sql<{ taken_over: boolean }>`
+    insert into ${call} as c (
+      call_id, namespace, service, correlation_id, status, context, input, ordering_key, run_token, run_until, started_at
+    )
+    select call_id, namespace, service, correlation_id, 'running', context, input, ordering_key, ${token}::uuid,
+      ${later(sql, lease)}, now()
+    from json_to_record((${toJson([{ ...spec, outputs: [] }])}::json -> 0)) as g(
+      call_id text, namespace text, service text, correlation_id text, context jsonb, input jsonb, ordering_key text
+    )
+    on conflict (call_id) do update set status = 'running', run_token = excluded.run_token,
+      run_until = excluded.run_until, started_at = now(), error = null
+    where c.status = 'failed' or (c.status = 'running' and c.run_until < now())
+    -- xmax is 0 for a row this statement inserted
+    returning xmax::text <> '0' as taken_over`
+
+/** The call as it stands. */
+export const find = ({ call, sql }: Tables, callId: string) =>
+  sql<RunRow>`
+    select status, run_until, call_id, namespace, service, correlation_id, context, input, outputs, ordering_key,
+      finished_at
+    from ${call} where call_id = ${callId}`
+
+/** Extends the run's lease, if the run is still this one. */
+export const renew = ({ call, sql }: Tables, callId: string, token: string, lease: Duration.Duration) =>
+  sql`update ${call} set run_until = ${later(sql, lease)}
+    where call_id = ${callId} and run_token = ${token}::uuid and status = 'running' returning 1 as held`
+
+/** Ends the run as failed. */
+export const fail = ({ call, sql }: Tables, callId: string, token: string, error: string) =>
+  sql`update ${call} set status = 'failed', error = ${error}, run_token = null, run_until = null, finished_at = now()
+    where call_id = ${callId} and run_token = ${token}::uuid and status = 'running'`
+
+/** Gives the call back as if the run had not begun: it can be taken up at once. */
+export const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
+  sql`update ${call} set run_until = now() - interval '1 second'
+    where call_id = ${callId} and run_token = ${token}::uuid and status = 'running'`

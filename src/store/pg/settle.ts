@@ -1,0 +1,85 @@
+/**
+ * Ends of a claim other than persisted, in one fenced statement.
+ */
+import * as Duration from "effect/Duration"
+import type { Settlement } from "../../ChunkStore.ts"
+import type { Tables } from "./tables.ts"
+
+const toLine = (settlement: Settlement) => {
+  const seq = String(settlement.chunk.seq)
+  switch (settlement._tag) {
+    case "Retry":
+      return { seq, action: "Retry", delay: Duration.toMillis(settlement.delay), charge: true, ...settlement.failure }
+    case "Bury":
+      return { seq, action: "Bury", reason: settlement.reason, charge: settlement.charge, ...settlement.failure }
+    case "Park":
+      return { seq, action: "Park", reason: settlement.reason, charge: false }
+    case "Already":
+    case "Release":
+      return { seq, action: settlement._tag, charge: false }
+  }
+}
+
+// Postgres text holds no NUL; an error message of the application may.
+const toJson = (settlements: ReadonlyArray<Settlement>): string =>
+  JSON.stringify(settlements.map(toLine), (_, value: unknown) =>
+    typeof value === "string" ? value.replaceAll("\u0000", "\\0").toWellFormed() : value)
+
+/** Settles what this token still holds, and answers with the `seq` of those. */
+export const settle = (
+  { dead, failure, queue, sql }: Tables,
+  token: string,
+  settlements: ReadonlyArray<Settlement>
+) =>
+  sql<{ seq: bigint; ordering_key: string | null }>`
+    with line as materialized (
+      select * from json_to_recordset(${toJson(settlements)}::json) as l(
+        seq bigint, action text, delay double precision, charge boolean, reason text, handler text, kind text,
+        message text
+      )
+    ), held as materialized (
+      select q.*, l.action, l.delay, l.charge, l.reason, l.handler, l.kind, l.message
+      from ${queue} q join line l on l.seq = q.seq
+      where q.lease_token = ${token}::uuid
+      for update of q
+    ), kept as (
+      update ${queue} q set
+        state = case h.action when 'Retry' then 'scheduled' when 'Park' then 'parked' else 'ready' end,
+        parked_for = case h.action when 'Park' then h.reason end,
+        attempts = q.attempts + h.charge::int,
+        due_at = case h.action when 'Retry' then now() + h.delay * interval '1 millisecond' else q.due_at end,
+        rank = case h.action
+          when 'Retry' then now() + h.delay * interval '1 millisecond' - q.priority * interval '1 minute'
+          else q.rank end,
+        lease_token = null, lease_until = null, lease_alone = false, leased_by = null
+      from held h where q.seq = h.seq and h.action in ('Retry', 'Park', 'Release')
+    ), gone as (
+      delete from ${queue} q using held h where q.seq = h.seq and h.action in ('Bury', 'Already')
+    ), buried as (
+      insert into ${dead} as d (
+        call_id, schema_identity, part, seq, namespace, schema_version, position, bytes, priority, ordering_key, reason,
+        handler, message, attempts, crashes, recorded_at
+      )
+      select call_id, schema_identity, part, seq, namespace, schema_version, position, bytes, priority, ordering_key,
+        reason, handler, message, attempts + charge::int, crashes, recorded_at
+      from held where action = 'Bury'
+      on conflict (call_id, schema_identity, part) do update set
+        seq = excluded.seq, reason = excluded.reason, handler = excluded.handler, message = excluded.message,
+        attempts = excluded.attempts, crashes = excluded.crashes, died_at = now(), discarded_at = null,
+        discard_reason = null
+    ), noted as (
+      insert into ${failure} (call_id, schema_identity, part, attempt, handler, kind, message)
+      select call_id, schema_identity, part, attempts + charge::int, handler, kind, message
+      from held where action in ('Retry', 'Bury')
+    )
+    select seq, ordering_key from held`
+
+/** Extends the lease of what this token still holds. */
+export const renew = (
+  { queue, sql }: Tables,
+  token: string,
+  seqs: ReadonlyArray<bigint>,
+  lease: Duration.Duration
+) =>
+  sql`update ${queue} set lease_until = now() + ${Duration.toMillis(lease)} * interval '1 millisecond'
+    where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid returning 1 as held`

@@ -1,0 +1,30 @@
+/**
+ * The tables' names in the configured Postgres schema, as fragments for statements.
+ */
+import type * as SqlClient from "effect/sql/SqlClient"
+
+/** What every statement is made from. */
+export interface Tables {
+  readonly sql: SqlClient.SqlClient
+  readonly call: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly queue: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly ledger: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly dead: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly failure: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly worker: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly pause: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly subscription: ReturnType<SqlClient.SqlClient["literal"]>
+}
+
+/** `schema` is checked to be a plain lower-case identifier where settings are read, so it can stand in SQL as it is. */
+export const tables = (sql: SqlClient.SqlClient, schema: string): Tables => ({
+  sql,
+  call: sql.literal(`${schema}.service_call`),
+  queue: sql.literal(`${schema}.chunk_queue`),
+  ledger: sql.literal(`${schema}.persisted_chunk`),
+  dead: sql.literal(`${schema}.dead_letter`),
+  failure: sql.literal(`${schema}.chunk_failure`),
+  worker: sql.literal(`${schema}.worker`),
+  pause: sql.literal(`${schema}.pause`),
+  subscription: sql.literal(`${schema}.subscription`)
+})
