@@ -113,16 +113,24 @@ export const execute = Effect.fnUntraced(function*(
   const store = yield* ChunkStore
   const events = yield* DomainEvents
   const { settings } = executor
-  // keys whose older chunk did not make it: nothing behind it may run now
-  const halted = new Set<string>()
+  // of each key, the oldest chunk that did not make it: nothing behind it may run now
+  const halted = new Map<string, bigint>()
+
+  const halt = ({ orderingKey, seq }: ClaimedChunk) => {
+    if (orderingKey === undefined) return
+    const before = halted.get(orderingKey)
+    if (before === undefined || seq < before) halted.set(orderingKey, seq)
+  }
 
   const settle = Effect.fnUntraced(function*(settlements: ReadonlyArray<Settlement>, cause?: Cause.Cause<unknown>) {
     if (settlements.length === 0) return
     const applied = new Set(yield* store.settle(claim.token, settlements))
     for (const settlement of settlements) {
       const { chunk } = settlement
-      if (chunk.orderingKey !== undefined && settlement._tag !== "Already") halted.add(chunk.orderingKey)
-      settled(chunk, applied.has(settlement) ? { _tag: "Settled", settlement, cause } : { _tag: "Lost", chunk })
+      const lost = !applied.has(settlement)
+      const makesWay = settlement._tag === "Already" || (settlement._tag === "Bury" && !settings.deadBlocksKey)
+      if (lost || !makesWay) halt(chunk)
+      settled(chunk, lost ? { _tag: "Lost", chunk } : { _tag: "Settled", settlement, cause })
     }
   })
 
@@ -144,7 +152,10 @@ export const execute = Effect.fnUntraced(function*(
     yield* events.publish(eventsOf(done))
   })
 
-  const isHalted = (one: Prepared) => one.chunk.orderingKey !== undefined && halted.has(one.chunk.orderingKey)
+  const isHalted = ({ chunk }: Prepared) => {
+    const at = chunk.orderingKey === undefined ? undefined : halted.get(chunk.orderingKey)
+    return at !== undefined && at < chunk.seq
+  }
 
   /** Tries a batch; on failure sets the culprits apart and tries the rest again. */
   const runBatch: (batch: ReadonlyArray<Prepared>) => Effect.Effect<void, StoreError, ChunkStore> = Effect.fnUntraced(

@@ -66,7 +66,9 @@ export const claim = (
     "seq, rank, ordering_key, bytes, lease_token is not null or crashes > 0 as suspect"
   )
   const blockedByDead = deadBlocksKey
-    ? sql`exists (select from ${dead} d where d.ordering_key = c.ordering_key and d.discarded_at is null)`
+    ? sql`exists (
+        select from ${dead} d where d.ordering_key = c.ordering_key and d.seq < c.seq and d.discarded_at is null
+      )`
     : sql`false`
   return sql<ClaimRow>`
     with ready as materialized (
