@@ -32,6 +32,9 @@ create table if not exists sluice.service_call (
   recorded_at    timestamptz not null default now()
 );
 
+-- For pruning payloads by age.
+create index if not exists service_call_age on sluice.service_call (recorded_at) where outputs is not null;
+
 -- One narrow row for each outstanding chunk; deleted when it is persisted or buried, so that the table is as large as the
 -- backlog, not as history. No lease column is in an index and pages are left half empty: a claim is then an update in
 -- place (HOT), which writes no index and leaves nothing for vacuum to do in them.
@@ -143,6 +146,7 @@ create table if not exists sluice.chunk_failure (
 );
 
 create index if not exists chunk_failure_chunk on sluice.chunk_failure (call_id, schema_identity, part);
+create index if not exists chunk_failure_age on sluice.chunk_failure (at);
 
 -- Workers, as last seen, and what each can handle: so that a worker leaves alone what only others serve.
 create table if not exists sluice.worker (
