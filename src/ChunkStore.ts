@@ -52,10 +52,16 @@ export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
   }
 }
 
-/** Some of the chunks were in the ledger already. Nothing was changed; settle those as `already` and go on. */
+/** Some of the chunks were in the ledger already. Nothing was changed; settle those as `Already` and go on. */
 export class AlreadyPersisted extends Schema.TaggedError<AlreadyPersisted>()("AlreadyPersisted", {
-  keys: Schema.Array(ChunkKey)
-}) {}
+  claimed: Schema.Int,
+  /** Of the claimed, those the ledger did not have. */
+  kept: Schema.Int
+}) {
+  override get message() {
+    return `${this.claimed - this.kept} of ${this.claimed} chunks were persisted before. Nothing was changed`
+  }
+}
 
 /**
  * The handlers left their transaction unable to commit: one swallowed a database error, or a deferred constraint does

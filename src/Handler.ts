@@ -6,7 +6,7 @@
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Schedule from "effect/Schedule"
 import type { DomainObject } from "./DomainObject.ts"
@@ -124,7 +124,8 @@ export interface Handler {
   /** `namespace/short-name`, for people: ledger, logs, metrics. */
   readonly name: string
   readonly options: HandlerOptions
-  /** Runs a batch, one result an input: the record form is lifted to it by the drain. */
+  /** What its layer was built with: a floor under the services of whoever runs it. */
+  readonly services: Context.Context<never>
   readonly run:
     | { readonly _tag: "One"; readonly persist: Persist<unknown> }
     | { readonly _tag: "Many"; readonly persistMany: PersistMany<unknown> }
@@ -135,7 +136,7 @@ export const contextKey = (namespace: string, schemaIdentity: string): string =>
   `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}`
 
 /**
- * @internal Builds a handler from its definition, closing over the services it was built with.
+ * @internal Builds a handler from its definition and the services its layer was built with.
  */
 export const build = (
   namespace: string,
@@ -143,24 +144,12 @@ export const build = (
   definition: AnyDefinition,
   services: Context.Context<never>
 ): Handler => {
-  const named = { namespace, output, name: `${namespace}/${output.shortName}` }
+  const named = { namespace, output, name: `${namespace}/${output.shortName}`, services }
   // The definition's own types were checked where it was written; from here on the output's codec guarantees the value.
   if (typeof definition === "function") {
-    const persist = definition as Persist<unknown>
-    return { ...named, options: {}, run: { _tag: "One", persist: (input) => provide(persist(input), services) } }
+    return { ...named, options: {}, run: { _tag: "One", persist: definition as Persist<unknown> } }
   }
-  if ("persist" in definition) {
-    const persist = definition.persist as Persist<unknown>
-    return { ...named, options: definition, run: { _tag: "One", persist: (input) => provide(persist(input), services) } }
-  }
-  const persistMany = definition.persistMany as PersistMany<unknown>
-  return {
-    ...named,
-    options: definition,
-    run: { _tag: "Many", persistMany: (inputs) => provide(persistMany(inputs), services) }
-  }
+  return "persist" in definition
+    ? { ...named, options: definition, run: { _tag: "One", persist: definition.persist as Persist<unknown> } }
+    : { ...named, options: definition, run: { _tag: "Many", persistMany: definition.persistMany as PersistMany<unknown> } }
 }
-
-// The services of the handler's layer are a floor under the fiber's own: the transaction of the running batch wins.
-const provide = <A, E>(effect: Effect.Effect<A, E>, services: Context.Context<never>): Effect.Effect<A, E> =>
-  Effect.updateContext(effect, (current: Context.Context<never>) => Context.merge(services, current))

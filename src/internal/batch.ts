@@ -3,6 +3,7 @@
  * repositories written with `SqlResolver` become one statement; chunks of one ordering key run one after another.
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -81,10 +82,14 @@ export const persistBatch = Effect.fnUntraced(function*(
   const run = handler.run._tag === "One" ? runEach : runTogether
   let result: BatchResult = { persisted: [], left: new Map(), behind: new Set() }
   yield* store.persist(token, (transaction) =>
-    Effect.map(run(handler, batch, transaction, timeout, store.isTransient), (done) => {
-      result = done
-      return done.persisted
-    }))
+    run(handler, batch, transaction, timeout, store.isTransient).pipe(
+      Effect.map((done) => {
+        result = done
+        return done.persisted
+      }),
+      // the transaction of the running batch wins over the client the handlers' layer was built with
+      Effect.updateContext((current: Context.Context<never>) => Context.merge(handler.services, current))
+    ))
   return result
 })
 
@@ -96,12 +101,6 @@ type Run = (
   isTransient: (error: unknown) => boolean
 ) => Effect.Effect<BatchResult, BatchFailed | StoreError>
 
-const timed = <A, E>(effect: Effect.Effect<A, E>, timeout: Duration.Duration) =>
-  Effect.timeoutOrElse(effect, {
-    duration: timeout,
-    orElse: () => Effect.fail(new HandlerTimeout({ after: timeout }))
-  })
-
 const passing = (cause: Cause.Cause<unknown>, isTransient: (error: unknown) => boolean): StoreError | undefined => {
   for (const reason of cause.reasons) {
     const error = reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
@@ -112,60 +111,75 @@ const passing = (cause: Cause.Cause<unknown>, isTransient: (error: unknown) => b
   return undefined
 }
 
-const isTimeout = (cause: Cause.Cause<unknown>): boolean =>
-  cause.reasons.some((reason) => reason._tag === "Fail" && reason.error instanceof HandlerTimeout)
+/** Whether the transaction can go on without what failed in it. Fails when the connection is gone: nobody is to blame. */
+const isUntouched = (transaction: Transaction) =>
+  Effect.catchIf(transaction.untouched, (error) => !error.transient, () => Effect.succeed(false))
 
 const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
   const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void
-  const persisted: Array<Persisted> = []
+  const created = new Map<Prepared, Created>()
   const left = new Map<Prepared, Cause.Cause<unknown>>()
   const failed = new Map<Prepared, Cause.Cause<unknown>>()
   const behind = new Set<Prepared>()
   const probing = yield* Semaphore.make(1)
 
-  // A chunk may leave a shared transaction without a rollback only if nothing at all has been written in it yet. A
-  // timeout proves nothing in company: the time may have gone to a batch-mate's statement on the same connection.
-  const mayLeave = (cause: Cause.Cause<unknown>) =>
-    probing.withPermits(1)(Effect.suspend(() =>
-      failed.size > 0 || isTimeout(cause)
-        ? Effect.succeed(false)
-        : Effect.catchIf(transaction.untouched, (error) => !error.transient, () => Effect.succeed(false))
-    ))
+  // A chunk may leave a shared transaction without a rollback only if nothing at all has been written in it yet.
+  const sortOut = (one: Prepared, cause: Cause.Cause<unknown>) => {
+    const transient = passing(cause, isTransient)
+    if (transient !== undefined) return Effect.fail(transient)
+    const untouched = failed.size > 0 ? Effect.succeed(false) : isUntouched(transaction)
+    return probing.withPermits(1)(Effect.map(untouched, (mayLeave) => {
+      if (mayLeave && batch.length > 1) left.set(one, cause)
+      else failed.set(one, cause)
+      return false
+    }))
+  }
 
-  const runOne = Effect.fnUntraced(function*(one: Prepared) {
-    const exit = yield* Effect.exit(timed(Effect.suspend(() => persist(one.input)), timeout))
-    if (Exit.isSuccess(exit)) {
-      persisted.push(toPersisted(one, exit.value))
-      return true
+  const runOne = (one: Prepared) =>
+    Effect.matchCauseEffect(Effect.suspend(() => persist(one.input)), {
+      onSuccess: (value) => {
+        created.set(one, value)
+        return Effect.succeed(true)
+      },
+      // a handler that interrupts itself has failed; an interruption from outside ends this fiber at its next step
+      onFailure: (cause) => sortOut(one, cause)
+    })
+
+  const runChain = (chain: ReadonlyArray<Prepared>) =>
+    chain.length === 1 ? runOne(chain[0]!) : Effect.gen(function*() {
+      for (const [index, one] of chain.entries()) {
+        if (yield* runOne(one)) continue
+        for (const follower of chain.slice(index + 1)) behind.add(follower)
+        return
+      }
+    })
+
+  const all = chains(batch)
+  const longest = all.reduce((most, chain) => Math.max(most, chain.length), 1)
+  const inTime = yield* Effect.forEach(all, runChain, { concurrency: "unbounded", discard: true }).pipe(
+    Effect.as(true),
+    // One clock for all, not one for each: a timer and a fiber for every chunk cost as much as the handlers. Who was not
+    // done is a suspect, no more: in company the time may have gone to a batch-mate's statement on the same connection.
+    Effect.timeoutOrElse({ duration: Duration.times(timeout, longest), orElse: () => Effect.succeed(false) })
+  )
+  if (!inTime) {
+    yield* isUntouched(transaction)
+    const late = Cause.fail(new HandlerTimeout({ after: timeout }))
+    for (const one of batch) {
+      if (!created.has(one) && !left.has(one) && !failed.has(one) && !behind.has(one)) failed.set(one, late)
     }
-    const transient = passing(exit.cause, isTransient)
-    if (transient !== undefined) return yield* transient
-    const alone = batch.length === 1
-    if (!alone && (yield* mayLeave(exit.cause))) left.set(one, exit.cause)
-    else if (alone) {
-      // a connection that is gone looks like the handler's failure; asking the transaction tells them apart
-      yield* Effect.catchIf(transaction.untouched, (error) => !error.transient, () => Effect.succeed(false))
-      failed.set(one, exit.cause)
-    } else failed.set(one, exit.cause)
-    return false
-  })
-
-  const runChain = Effect.fnUntraced(function*(chain: ReadonlyArray<Prepared>) {
-    for (const [index, one] of chain.entries()) {
-      if (yield* runOne(one)) continue
-      for (const follower of chain.slice(index + 1)) behind.add(follower)
-      return
-    }
-  })
-
-  yield* Effect.forEach(chains(batch), runChain, { concurrency: "unbounded", discard: true })
+  }
   if (failed.size > 0) return yield* new BatchFailed({ failed, behind })
-  return { persisted, left, behind }
+  return { persisted: [...created].map(([one, value]) => toPersisted(one, value)), left, behind }
 })
 
 const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
   const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])
-  const exit = yield* Effect.exit(timed(Effect.suspend(() => persistMany(batch.map((one) => one.input))), timeout))
+  const timed = Effect.timeoutOrElse(Effect.suspend(() => persistMany(batch.map((one) => one.input))), {
+    duration: timeout,
+    orElse: () => Effect.fail(new HandlerTimeout({ after: timeout }))
+  })
+  const exit = yield* Effect.exit(timed)
   const cause = Exit.isFailure(exit)
     ? exit.cause
     : exit.value.length === batch.length
@@ -178,6 +192,6 @@ const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction
   const failure = cause ?? Cause.empty
   const transient = passing(failure, isTransient)
   if (transient !== undefined) return yield* transient
-  yield* Effect.catchIf(transaction.untouched, (error) => !error.transient, () => Effect.succeed(false))
+  yield* isUntouched(transaction)
   return yield* new BatchFailed({ failed: new Map(batch.map((one) => [one, failure])), behind: new Set() })
 })

@@ -178,7 +178,11 @@ export const execute = Effect.fnUntraced(function*(
               case "LeaseLost":
                 return sortOutLost(batch)
               case "AlreadyPersisted":
-                return Effect.flatMap(settleAlready(batch), runBatch)
+                return Effect.flatMap(settleAlready(batch), (rest) =>
+                  // two queue rows of one key, which only a hand can have made: apart they go in one after the other
+                  rest.length === batch.length && rest.length > 1
+                    ? Effect.forEach(halves(rest), runBatch, { discard: true })
+                    : runBatch(rest))
               case "TransactionSpoiled":
                 return batch.length === 1
                   ? chargeOne(batch[0]!, Cause.fail(error), "spoiled")

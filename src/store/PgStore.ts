@@ -126,7 +126,7 @@ const make = Effect.fnUntraced(function*() {
       if (settled === undefined || settled.held < persisted.length) {
         return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
       }
-      if (settled.already !== null) return yield* new AlreadyPersisted({ keys: settled.already })
+      if (settled.kept < persisted.length) return yield* new AlreadyPersisted({ claimed: persisted.length, kept: settled.kept })
       yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(endError))
     }).pipe(
       sql.withTransaction,

@@ -5,15 +5,18 @@ import type { Persisted } from "../../ChunkStore.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import type { Tables } from "./tables.ts"
 
-/** What the statement found. Fewer `held` than given: the lease is lost. Any `already`: somebody persisted them before. */
+/** What the statement found. Fewer `held` than given: the lease is lost. Fewer `kept`: some stood in the ledger before. */
 export interface Settled {
   readonly held: number
-  readonly already: ReadonlyArray<ChunkKey> | null
+  readonly kept: number
 }
 
 /**
+ * No joins: by the statistics a token belongs to one row, and a join planned for one row took 87 of 91 ms for 500.
+ *
  * Deletes the queue rows this token still holds and writes the ledger. Whoever comes second waits at the ledger's key
- * for the first one's commit, and then finds its rows in `already`; the caller rolls back.
+ * for the first one's commit and then keeps nothing; the caller rolls back. Only counts are given back: to name the rows
+ * that were not kept took longer than all the rest (measured: 500 rows joined with 500, for a case that hardly ever comes).
  */
 export const settlePersisted = ({ ledger, queue, sql }: Tables, token: string, persisted: ReadonlyArray<Persisted>) => {
   const chunks = persisted.map((line) => line.chunk)
@@ -31,7 +34,8 @@ export const settlePersisted = ({ ledger, queue, sql }: Tables, token: string, p
         ${persisted.map((line) => JSON.stringify(line.objects))}::text[]
       ) as l(seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects)
     ), gone as (
-      delete from ${queue} q using line l where q.seq = l.seq and q.lease_token = ${token}::uuid returning 1
+      delete from ${queue} where seq = any(${chunks.map((chunk) => chunk.seq)}::bigint[]) and lease_token = ${token}::uuid
+      returning 1
     ), kept as (
       insert into ${ledger} (
         seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
@@ -39,15 +43,9 @@ export const settlePersisted = ({ ledger, queue, sql }: Tables, token: string, p
       select seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects::jsonb
       from line
       on conflict (call_id, schema_identity, part) do nothing
-      returning call_id, schema_identity, part
+      returning 1
     )
-    select (select count(*)::int from gone) as held, (
-      select json_agg(json_build_object('callId', call_id, 'schemaIdentity', schema_identity, 'part', part))
-      from line l where not exists (
-        select from kept k
-        where k.call_id = l.call_id and k.schema_identity = l.schema_identity and k.part = l.part
-      )
-    ) as already`
+    select (select count(*)::int from gone) as held, (select count(*)::int from kept) as kept`
 }
 
 /**

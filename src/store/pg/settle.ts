@@ -6,24 +6,25 @@ import type { Settlement } from "../../ChunkStore.ts"
 import type { Tables } from "./tables.ts"
 
 const toLine = (settlement: Settlement) => {
-  const seq = String(settlement.chunk.seq)
   switch (settlement._tag) {
     case "Retry":
-      return { seq, action: "Retry", delay: Duration.toMillis(settlement.delay), charge: true, ...settlement.failure }
+      return { action: "Retry", delay: Duration.toMillis(settlement.delay), charge: true, ...settlement.failure }
     case "Bury":
-      return { seq, action: "Bury", reason: settlement.reason, charge: settlement.charge, ...settlement.failure }
+      return { action: "Bury", reason: settlement.reason, charge: settlement.charge, ...settlement.failure }
     case "Park":
-      return { seq, action: "Park", reason: settlement.reason, charge: false }
+      return { action: "Park", reason: settlement.reason, charge: false }
     case "Already":
     case "Release":
-      return { seq, action: settlement._tag, charge: false }
+      return { action: settlement._tag, charge: false }
   }
 }
 
 // Postgres text holds no NUL; an error message of the application may.
 const toJson = (settlements: ReadonlyArray<Settlement>): string =>
-  JSON.stringify(settlements.map(toLine), (_, value: unknown) =>
-    typeof value === "string" ? value.replaceAll("\u0000", "\\0").toWellFormed() : value)
+  JSON.stringify(
+    Object.fromEntries(settlements.map((settlement) => [String(settlement.chunk.seq), toLine(settlement)])),
+    (_, value: unknown) => typeof value === "string" ? value.replaceAll("\u0000", "\\0").toWellFormed() : value
+  )
 
 /** Settles what this token still holds, and answers with the `seq` of those. */
 export const settle = (
@@ -32,16 +33,19 @@ export const settle = (
   settlements: ReadonlyArray<Settlement>
 ) =>
   sql<{ seq: bigint; ordering_key: string | null }>`
-    with line as materialized (
-      select * from json_to_recordset(${toJson(settlements)}::json) as l(
-        seq bigint, action text, delay double precision, charge boolean, reason text, handler text, kind text,
-        message text
-      )
+    with given as materialized (
+      select ${toJson(settlements)}::jsonb as lines
+    ), locked as materialized (
+      select * from ${queue}
+      where seq = any(${settlements.map((settlement) => settlement.chunk.seq)}::bigint[]) and lease_token = ${token}::uuid
+      for update
     ), held as materialized (
+      -- looked up by seq in one JSON object, not joined: see settlePersisted
       select q.*, l.action, l.delay, l.charge, l.reason, l.handler, l.kind, l.message
-      from ${queue} q join line l on l.seq = q.seq
-      where q.lease_token = ${token}::uuid
-      for update of q
+      from locked q cross join given g
+      cross join lateral jsonb_to_record(g.lines -> q.seq::text) as l(
+        action text, delay double precision, charge boolean, reason text, handler text, kind text, message text
+      )
     ), kept as (
       update ${queue} q set
         state = case h.action when 'Retry' then 'scheduled' when 'Park' then 'parked' else 'ready' end,
