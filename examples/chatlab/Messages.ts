@@ -1,6 +1,7 @@
 /**
  * The messages of a simulation, numbered 1, 2, 3, … within it.
  */
+import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -25,6 +26,9 @@ export const Message = Schema.Struct({ ...NewMessage.fields, id: Schema.String, 
 /** A row of `chatlab.message`. */
 export interface Message extends Schema.Schema.Type<typeof Message> {}
 
+/** The messages in memory, by id. */
+export const memoryTable = table<Message>("chatlab.message")
+
 /** The table `chatlab.message`. */
 export class Messages extends Context.Service<Messages, {
   /** Adds a message at the end of its simulation. Those asked for at once are one statement, in the order asked. */
@@ -45,8 +49,9 @@ export class Messages extends Context.Service<Messages, {
         // and if somebody forgot to, the unique constraint refuses and the chunk is tried again.
         execute: (asked) =>
           sql`with numbered as (
-              select asked.*, row_number() over (partition by simulation_id order by position) + coalesce(
-                (select max(m."order") from chatlab.message m where m.simulation_id = asked.simulation_id), 0) as "order"
+              select asked.*, coalesce(
+                (select max(m."order") from chatlab.message m where m.simulation_id = asked.simulation_id), 0
+              ) + (row_number() over (partition by simulation_id order by position))::int as "order"
               from unnest(
                 ${asked.map((one) => one.simulationId)}::text[], ${asked.map((one) => one.role)}::text[],
                 ${asked.map((one) => one.content)}::text[], ${asked.map((one) => one.imageRequested)}::boolean[],
@@ -65,6 +70,29 @@ export class Messages extends Context.Service<Messages, {
         sql`select ${columns} from chatlab.message order by simulation_id, "order"`,
         Schema.decodeUnknownEffect(Schema.Array(Message))
       )
+      return Messages.of({ insert, list })
+    })
+  )
+
+  static readonly layerMemory = Layer.effect(
+    Messages,
+    Effect.gen(function*() {
+      const db = yield* MemoryDatabase
+      const highest = table<number>("chatlab.message.order")
+      const insert = Effect.fnUntraced(function*(message: NewMessage) {
+        const id = String(yield* db.next("chatlab.message"))
+        return yield* db.use((access) => {
+          const order = (access.get(highest, message.simulationId) ?? 0) + 1
+          const row: Message = { ...message, id, order }
+          access.set(highest, message.simulationId, order)
+          access.set(memoryTable, id, row)
+          return row
+        })
+      })
+      const list = Effect.map(db.use((access) => access.values(memoryTable)), (rows) =>
+        rows.toSorted((a, b) =>
+          a.simulationId === b.simulationId ? a.order - b.order : a.simulationId < b.simulationId ? -1 : 1
+        ))
       return Messages.of({ insert, list })
     })
   )

@@ -1,6 +1,7 @@
 /**
  * The simulations: one row for each, made when the first call of it is persisted.
  */
+import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -13,7 +14,7 @@ import type { TableError } from "./tables.ts"
 export class Simulations extends Context.Service<Simulations, {
   /**
    * Makes the simulation unless it is there, and locks its row until the transaction ends, so that nobody else numbers
-   * its messages or names its metadata meanwhile.
+   * its messages or names its metadata meanwhile. Those asked for at once are one statement.
    */
   readonly touch: (id: string) => Effect.Effect<void, TableError>
   readonly count: Effect.Effect<number, TableError>
@@ -35,6 +36,18 @@ export class Simulations extends Context.Service<Simulations, {
         (rows) => rows[0]!.n
       )
       return Simulations.of({ touch, count })
+    })
+  )
+
+  static readonly layerMemory = Layer.effect(
+    Simulations,
+    Effect.gen(function*() {
+      const db = yield* MemoryDatabase
+      const simulations = table<{ readonly id: string }>("chatlab.simulation")
+      return Simulations.of({
+        touch: (id) => db.use((access) => access.set(simulations, id, { id })),
+        count: db.use((access) => access.values(simulations).length)
+      })
     })
   )
 }

@@ -9,32 +9,36 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { CallRecorder, DomainEvents, HandlerRegistry } from "effect-sluice"
+import { CallRecorder, DomainEvents, HandlerRegistry, Settings } from "effect-sluice"
 import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { census } from "./census.ts"
-import { DemoFailed, type Flags, flags, placeOf } from "./flags.ts"
+import { census } from "./demo/census.ts"
+import { DemoFailed, type Flags, flags, placeOf } from "./demo/flags.ts"
+import * as job from "./demo/job.ts"
+import * as places from "./demo/places.ts"
+import { fromFile, fromLines } from "./demo/readCalls.ts"
+import { report } from "./demo/report.ts"
+import { sampleLines } from "./demo/samples.ts"
 import { ChatlabHandlers } from "./handlers.ts"
-import * as job from "./job.ts"
 import { Media, MediaSubscriber } from "./Media.ts"
-import { Messages } from "./Messages.ts"
 import { Chatlab } from "./outputs.ts"
-import * as places from "./places.ts"
-import { fromFile, fromLines } from "./readCalls.ts"
-import { report } from "./report.ts"
-import { sampleLines } from "./samples.ts"
+
+// short, so that a run after one that was killed need not wait long for the dead one's chunks
+const lease = Duration.seconds(10)
 
 /** The application: everything between the handlers and the place of the data. */
 const application = (place: places.Place) =>
   Layer.mergeAll(CallRecorder.layer, HandlerRegistry.layer(Chatlab), MediaSubscriber).pipe(
     Layer.provide(ChatlabHandlers),
     Layer.provideMerge(DomainEvents.layer),
-    Layer.provideMerge(places.layer(place))
+    Layer.provideMerge(places.layer(place)),
+    Layer.provideMerge(Settings.layer({ lease }))
   )
 
 /** Tells of every thousand, and of the last. */
@@ -62,10 +66,10 @@ const listen = Effect.gen(function*() {
 /** Images are attached a moment after the messages: gives the subscriber that moment. */
 const imagesAttached = Effect.gen(function*() {
   const media = yield* Media
-  const wanted = (yield* (yield* Messages).list).filter((message) => message.imageRequested).length
-  yield* Effect.repeat(media.count, { until: (count) => count >= wanted, schedule: Schedule.spaced("20 millis") }).pipe(
-    Effect.timeoutOption("5 seconds")
-  )
+  yield* Effect.repeat(media.count, {
+    until: ({ missing }) => missing === 0,
+    schedule: Schedule.spaced("20 millis").pipe(Schedule.upTo({ duration: "5 seconds" }))
+  })
 })
 
 const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
@@ -78,7 +82,7 @@ const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
   })
   yield* recorded.end(recording.calls.size)
   const persisting = progress("chunks persisted:")
-  const persisted = yield* job.drain(workers, persisting.at)
+  const persisted = yield* job.drain({ workers, patience: lease, progress: persisting.at })
   yield* persisting.end(persisted)
   yield* imagesAttached
   const refused = recording.refused.length

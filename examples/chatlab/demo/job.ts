@@ -1,10 +1,14 @@
 /**
  * The two phases of the demo: record the calls of a file, then let so many drains persist them.
  */
-import { CallRecorder, Drain, type ServiceCall } from "effect-sluice"
+import { CallRecorder, ChunkStore, Drain, type ServiceCall } from "effect-sluice"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import type { CallLine } from "./readCalls.ts"
 
@@ -25,8 +29,18 @@ export interface Recording {
   readonly refused: ReadonlyArray<Refusal>
 }
 
-/** How many calls are recorded in one commit. */
-const together = 200
+/** What is recorded in one commit: at most so many lines, and little more than so many bytes. */
+const most = { lines: 200, bytes: 4 * 1024 * 1024 }
+
+/** Gathers the lines of one commit. */
+const portion = Sink.reduceWhile(
+  () => ({ lines: [] as Array<CallLine>, bytes: 0 }),
+  ({ bytes, lines }) => lines.length < most.lines && bytes < most.bytes,
+  ({ bytes, lines }, line: CallLine) => {
+    lines.push(line)
+    return { lines, bytes: bytes + line.bytes }
+  }
+)
 
 /** Records all calls of the lines. What cannot be recorded is told of at once and does not stop the rest. */
 export const record = Effect.fnUntraced(function*<E, R>(
@@ -47,9 +61,9 @@ export const record = Effect.fnUntraced(function*<E, R>(
     return on.refused({ line, reason })
   }
 
-  yield* Stream.runForEach(Stream.grouped(lines, together), Effect.fnUntraced(function*(group) {
+  yield* Stream.runForEach(Stream.transduce(lines, portion), Effect.fnUntraced(function*(portion) {
     const good: Array<{ readonly line: number; readonly call: ServiceCall.ServiceCall }> = []
-    for (const { call, number } of group) {
+    for (const { call, number } of portion.lines) {
       if (Result.isSuccess(call)) good.push({ line: number, call: call.success })
       else yield* refuse(number, call.failure)
     }
@@ -70,26 +84,39 @@ export const record = Effect.fnUntraced(function*<E, R>(
 })
 
 /**
- * Drains until nothing is due, by so many drains at once, each as if it were a process of its own. Tells after every
- * cycle how many chunks have been persisted so far, and gives back how many were in the end.
+ * Drains by so many drains at once, each as if it were a process of its own, until nothing is due within `patience`.
+ * That is time enough for the lease of a run that was killed to end, and for a failed chunk's first retries. Tells
+ * after every cycle how many chunks have been persisted so far, and gives back how many were in the end.
  */
-export const drain = Effect.fnUntraced(function*(
-  workers: number,
-  progress: (persisted: number) => Effect.Effect<void>
-) {
+export const drain = Effect.fnUntraced(function*(options: {
+  readonly workers: number
+  readonly patience: Duration.Duration
+  readonly progress: (persisted: number) => Effect.Effect<void>
+}) {
+  const store = yield* ChunkStore
   let persisted = 0
+  let lastClaim = yield* DateTime.now
   const worker = Effect.gen(function*() {
     const drain = yield* Drain
     while (true) {
       const report = yield* drain.cycle
       if (report.claimed === 0) return
+      lastClaim = yield* DateTime.now
       persisted += report.persisted + report.nothingToCreate
-      yield* progress(persisted)
+      yield* options.progress(persisted)
     }
   }).pipe(
     // fresh, or all of them would share one
     Effect.provide(Layer.fresh(Drain.layer))
   )
-  yield* Effect.all(Array.from({ length: workers }, () => worker), { concurrency: "unbounded" })
-  return persisted
+  while (true) {
+    yield* Effect.all(Array.from({ length: options.workers }, () => worker), { concurrency: "unbounded" })
+    const next = yield* store.nextDue
+    const now = yield* DateTime.now
+    const deadline = DateTime.addDuration(lastClaim, options.patience)
+    if (Option.isNone(next) || DateTime.isGreaterThan(next.value, deadline) || DateTime.isGreaterThan(now, deadline)) {
+      return persisted
+    }
+    yield* Effect.sleep(Duration.max(DateTime.distance(now, next.value), Duration.millis(100)))
+  }
 })

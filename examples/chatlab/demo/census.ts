@@ -4,9 +4,9 @@
 import { ChunkStore } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
-import { type Message, Messages } from "./Messages.ts"
-import { Metadata } from "./Metadata.ts"
-import { Simulations } from "./Simulations.ts"
+import { type Message, Messages } from "../Messages.ts"
+import { Metadata } from "../Metadata.ts"
+import { Simulations } from "../Simulations.ts"
 
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex")
 

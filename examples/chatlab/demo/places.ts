@@ -11,11 +11,11 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
-import { Media } from "./Media.ts"
-import { Messages } from "./Messages.ts"
-import { Metadata } from "./Metadata.ts"
-import { Simulations } from "./Simulations.ts"
-import * as tables from "./tables.ts"
+import { Media } from "../Media.ts"
+import { Messages } from "../Messages.ts"
+import { Metadata } from "../Metadata.ts"
+import { Simulations } from "../Simulations.ts"
+import * as tables from "../tables.ts"
 
 /** A place for the data; without a folder or a database it is a fresh one that goes when the demo ends. */
 export type Place =
@@ -23,20 +23,21 @@ export type Place =
   | { readonly _tag: "Embedded"; readonly folder: string | undefined }
   | { readonly _tag: "Postgres"; readonly url: string; readonly database: string | undefined }
 
-/** The repositories of the chat laboratory on a Postgres of any kind; makes the tables first. */
-export const repositoriesPg = Layer.mergeAll(Simulations.layerPg, Messages.layerPg, Metadata.layerPg, Media.layerPg)
-  .pipe(Layer.provide(tables.layer))
+/** The store and the repositories on a Postgres of any kind, each with its tables. */
+const onPostgres = Layer.mergeAll(
+  PgStore.layer,
+  Layer.mergeAll(Simulations.layerPg, Messages.layerPg, Metadata.layerPg, Media.layerPg).pipe(
+    Layer.provide(tables.layer)
+  )
+)
 
-/** The repositories of the chat laboratory in the memory of the store, whose transactions they share. */
-export const repositoriesMemory = Layer.mergeAll(
+/** The same in memory: the repositories share the store's transactions. */
+const inMemory = Layer.mergeAll(
   Simulations.layerMemory,
   Messages.layerMemory,
   Metadata.layerMemory,
   Media.layerMemory
-)
-
-/** Everything the demo keeps, on Postgres. */
-const onPostgres = Layer.merge(PgStore.layer, repositoriesPg)
+).pipe(Layer.provideMerge(MemoryStore.layer))
 
 const client = (url: string, database?: string) =>
   PgClient.layer({
@@ -49,10 +50,9 @@ const client = (url: string, database?: string) =>
 /** A database of the server, made when it is not there; one that was given no name is dropped at the end. */
 const database = Effect.fnUntraced(function*(url: string, name: string | undefined) {
   const sql = Context.get(yield* Layer.build(client(url)), SqlClient.SqlClient)
-  const exists = (wanted: string) =>
-    Effect.map(sql`select 1 from pg_database where datname = ${wanted}`, (rows) => rows.length > 0)
   if (name !== undefined) {
-    if (!(yield* exists(name))) yield* sql`create database ${sql(name)}`
+    const found = yield* sql`select 1 from pg_database where datname = ${name}`
+    if (found.length === 0) yield* sql`create database ${sql(name)}`
     return name
   }
   const fresh = `sluice_demo_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
@@ -66,11 +66,9 @@ const database = Effect.fnUntraced(function*(url: string, name: string | undefin
 export const layer = (place: Place) => {
   switch (place._tag) {
     case "Memory":
-      return repositoriesMemory.pipe(Layer.provideMerge(MemoryStore.layer))
+      return inMemory
     case "Embedded":
-      return onPostgres.pipe(
-        Layer.provide(Pglite.layer(place.folder === undefined ? {} : { dataDir: place.folder }))
-      )
+      return onPostgres.pipe(Layer.provide(Pglite.layer({ dataDir: place.folder })))
     case "Postgres":
       return Layer.unwrap(Effect.map(database(place.url, place.database), (name) =>
         onPostgres.pipe(Layer.provide(client(place.url, name)))))

@@ -5,9 +5,9 @@ import { ChunkStore } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import { census, shortName } from "./census.ts"
 import type { Recording } from "./job.ts"
-import { Media } from "./Media.ts"
-import { Messages } from "./Messages.ts"
-import { Metadata } from "./Metadata.ts"
+import { Media } from "../Media.ts"
+import { Messages } from "../Messages.ts"
+import { Metadata } from "../Metadata.ts"
 
 /** The most simulations and refused lines that are shown one by one. */
 const shown = 3
@@ -19,7 +19,7 @@ const plural = (count: number, word: string): string => `${count} ${word}${count
 const heading = (text: string): ReadonlyArray<string> => ["", text, "─".repeat(80)]
 
 const more = (count: number, word: string): ReadonlyArray<string> =>
-  count > 0 ? [`  … and ${count} more ${word}${count === 1 ? "" : "s"}`] : []
+  count > 0 ? [`  … and ${plural(count, `more ${word}`)}`] : []
 
 const groupBy = <A>(rows: ReadonlyArray<A>, key: (row: A) => string): ReadonlyMap<string, ReadonlyArray<A>> => {
   const groups = new Map<string, Array<A>>()
@@ -66,6 +66,10 @@ const rows = Effect.gen(function*() {
   ]).concat(more(simulations.length - shown, "simulation"))
 })
 
+/** Some lines about so many chunks; none about none. */
+const when = (count: number, first: string, ...rest: ReadonlyArray<string>): ReadonlyArray<string> =>
+  count > 0 ? [first.replace("#", plural(count, "chunk")), ...rest] : []
+
 /** The report of a run. `heard` are the events by type of object. */
 export const report = Effect.fnUntraced(function*(run: {
   readonly recording: Recording
@@ -73,26 +77,26 @@ export const report = Effect.fnUntraced(function*(run: {
   readonly heard: ReadonlyMap<string, number>
 }) {
   const total = yield* census({ calls: run.recording.calls.size, refused: run.recording.refused.length })
-  const media = yield* (yield* Media).count
+  const { attached } = yield* (yield* Media).count
   const events = [...run.heard].map(([type, count]) => `${count} × ${type} created`)
   const rest = [
-    ...(total.parked > 0 ? [`  ${plural(total.parked, "chunk")} parked: no handler serves it yet. It costs nothing,`,
-      "    and goes on by itself once a program with its handler runs."] : []),
-    ...(total.dead > 0 ? [`  ${plural(total.dead, "dead letter")}: each with its reason, to be mended and redriven.`] : []),
-    ...(total.left > 0 ? [`  ${plural(total.left, "chunk")} still to be persisted.`] : []),
-    ...(total.parked + total.dead + total.left === 0 ? ["  Nothing."] : [])
+    ...when(total.parked, "  # parked: no handler serves it yet. That costs nothing, and it",
+      "  goes on by itself once a program with its handler runs."),
+    ...when(total.dead, "  # dead: its recorded JSON does not decode, or its handler gave up. It is kept",
+      "  with its reason, to be mended and redriven."),
+    ...when(total.left, "  # waiting: behind an older one of its simulation, or for its time.")
   ]
   return [
     ...calls(run.recording),
     ...(yield* chunks),
     ...heading("Rows"),
     `  ${plural(total.simulations, "simulation")}, ${plural(total.messages, "message")}, ` +
-    `${total.metadata} metadata, ${plural(media, "image")}`,
+    `${total.metadata} metadata, ${plural(attached, "image")}`,
     ...(yield* rows),
     ...heading("Events"),
     ...(events.length === 0 ? ["  None: nothing was created."] : events.map((line) => `  ${line}`)),
     ...heading("Left"),
-    ...rest,
+    ...(rest.length === 0 ? ["  Nothing."] : rest),
     "",
     run.persisted > 0 || total.left > 0
       ? `${plural(run.persisted, "chunk")} persisted, once each.`

@@ -24,7 +24,7 @@ export const flags = {
     Flag.optional
   ),
   json: Flag.Boolean("json").pipe(
-    Flag.withDescription("print one line of JSON instead of the report"),
+    Flag.withDescription("print the numbers as one line of JSON instead of the report"),
     Flag.withDefault(false)
   ),
   store: Flag.Literals("store", ["memory", "embedded", "postgres"]).pipe(

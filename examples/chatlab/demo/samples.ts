@@ -1,5 +1,6 @@
 /**
- * The example's own calls: two consultations, a call nobody has a handler for, and a line that is no call.
+ * The example's own calls: two consultations, an answer nobody has a handler for, one that does not decode,
+ * and a line that is no call.
  */
 import type { ServiceCall } from "effect-sluice"
 
@@ -63,7 +64,9 @@ const calls = [
   // no handler for this kind yet: it waits, visibly, until a program is deployed that has one
   call(7, "cough-2", "How was the conversation?", "hotwash-initial", {
     feedback: [found("Asked about fever early", "strength")]
-  })
+  }),
+  // a reply that says nothing is none: it does not decode, and no number of retries would help
+  call(8, "rash-3", "Does it itch?", "patient-reply", { image_requested: false, messages: [] })
 ]
 
 /** The samples as the lines of a file of recorded calls; the last is cut off in the middle. */
