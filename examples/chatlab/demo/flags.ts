@@ -19,7 +19,7 @@ export class DemoFailed extends Schema.TaggedError<DemoFailed>()("DemoFailed", {
 
 /** The flags of the demo. */
 export const flags = {
-  input: Flag.File("input", { mustExist: true }).pipe(
+  input: Flag.File("input").pipe(
     Flag.withDescription("recorded calls, one JSON object a line; without it, the demo's own samples"),
     Flag.optional
   ),

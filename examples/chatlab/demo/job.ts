@@ -1,7 +1,7 @@
 /**
  * The two phases of the demo: record the calls of a file, then let so many drains persist them.
  */
-import { CallRecorder, ChunkStore, Drain, type ServiceCall } from "effect-sluice"
+import { CallRecorder, ChunkStore, Drain } from "effect-sluice"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -56,26 +56,24 @@ export const record = Effect.fnUntraced(function*<E, R>(
   let recorded = 0
   let unchanged = 0
 
-  const refuse = (line: number, reason: string) => {
-    refused.push({ line, reason })
-    return on.refused({ line, reason })
-  }
-
-  yield* Stream.runForEach(Stream.transduce(lines, portion), Effect.fnUntraced(function*(portion) {
-    const good: Array<{ readonly line: number; readonly call: ServiceCall.ServiceCall }> = []
-    for (const { call, number } of portion.lines) {
-      if (Result.isSuccess(call)) good.push({ line: number, call: call.success })
-      else yield* refuse(number, call.failure)
-    }
-    const outcomes = yield* recorder.recordMany(good.map(({ call }) => call))
-    for (const [index, outcome] of outcomes.entries()) {
-      const { call, line } = good[index]!
+  yield* Stream.runForEach(Stream.transduce(lines, portion), Effect.fnUntraced(function*({ lines }) {
+    const good = lines.flatMap(({ call }) => Result.isSuccess(call) ? [call.success] : [])
+    const outcomes = (yield* recorder.recordMany(good)).values()
+    for (const { call, number } of lines) {
+      // only what parsed was given to the recorder and has an outcome of its own
+      const outcome = Result.flatMap(call, ({ callId }) =>
+        Result.mapBoth(outcomes.next().value!, {
+          onSuccess: (what) => ({ callId, what }),
+          onFailure: ({ message }) => message
+        }))
       if (Result.isFailure(outcome)) {
-        yield* refuse(line, outcome.failure.message)
+        const refusal: Refusal = { line: number, reason: outcome.failure }
+        refused.push(refusal)
+        yield* on.refused(refusal)
         continue
       }
-      calls.add(call.callId)
-      if (outcome.success === "recorded") recorded++
+      calls.add(outcome.success.callId)
+      if (outcome.success.what === "recorded") recorded++
       else unchanged++
     }
     yield* on.progress(calls.size)

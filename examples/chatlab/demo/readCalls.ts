@@ -20,12 +20,13 @@ const decodeCall = Schema.decodeUnknownResult(Schema.toCodecJson(ServiceCall.Ser
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
 const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
-const onOneLine = (text: string): string => text.replaceAll(/\s*\n\s*/g, " ")
+// an error quotes the line, which may hold anything
+const printable = (text: string): string => text.replaceAll(/[\s\p{Cc}]+/gu, " ")
 
 const parse = (text: string): Result.Result<ServiceCall.ServiceCall, string> =>
   Result.try({ try: (): unknown => JSON.parse(text), catch: (error) => `not JSON: ${messageOf(error)}` }).pipe(
     Result.flatMap((json) => Result.mapError(decodeCall(json), (error) => `not a call: ${error.message}`)),
-    Result.mapError(onOneLine)
+    Result.mapError(printable)
   )
 
 /** What is on a line; nothing, when it is blank. */

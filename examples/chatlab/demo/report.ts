@@ -12,7 +12,11 @@ import { Metadata } from "../Metadata.ts"
 /** The most simulations and refused lines that are shown one by one. */
 const shown = 3
 
-const clip = (text: string, width: number): string => text.length <= width ? text : `${text.slice(0, width - 1)}…`
+/** A text on one line of at most so many characters. */
+const clip = (text: string, width: number): string => {
+  const characters = [...text.slice(0, 4 * width).replaceAll(/[\s\p{Cc}]+/gu, " ")]
+  return characters.length <= width ? characters.join("") : `${characters.slice(0, width - 1).join("")}…`
+}
 
 const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? "" : "s"}`
 
@@ -34,7 +38,7 @@ const groupBy = <A>(rows: ReadonlyArray<A>, key: (row: A) => string): ReadonlyMa
 const calls = ({ recorded, refused, unchanged }: Recording): ReadonlyArray<string> => [
   ...heading("Calls"),
   `  ${recorded} recorded now, ${unchanged} known already, ${plural(refused.length, "line")} refused`,
-  ...refused.slice(0, shown).map(({ line, reason }) => clip(`  line ${line}: ${reason}`, 80)),
+  ...refused.slice(0, shown).map(({ line, reason }) => `  ${clip(`line ${line}: ${reason}`, 78)}`),
   ...more(refused.length - shown, "line")
 ]
 
@@ -57,13 +61,16 @@ const rows = Effect.gen(function*() {
   const messages = groupBy(yield* (yield* Messages).list, (row) => row.simulationId)
   const metadata = groupBy(yield* (yield* Metadata).list, (row) => row.simulationId)
   const simulations = [...new Set([...messages.keys(), ...metadata.keys()])]
-  return simulations.slice(0, shown).flatMap((id) => [
-    `  ${clip(id, 78)}`,
+  const linesOf = (id: string) => [
     ...(messages.get(id) ?? []).map(({ content, imageRequested, order }) =>
-      `    ${String(order).padStart(3)}  ${clip(content, 63)}${imageRequested ? " [image]" : ""}`
+      `${String(order).padStart(3)}  ${clip(content, 63)}${imageRequested ? " [image]" : ""}`
     ),
-    ...(metadata.get(id) ?? []).map(({ key, value }) => clip(`         ${key}: ${value.replaceAll(/\s+/g, " ")}`, 80))
-  ]).concat(more(simulations.length - shown, "simulation"))
+    ...(metadata.get(id) ?? []).map(({ key, value }) => `     ${clip(`${key}: ${value}`, 71)}`)
+  ]
+  return simulations.slice(0, shown).flatMap((id) => {
+    const lines = linesOf(id)
+    return [`  ${clip(id, 78)}`, ...lines.slice(0, 10).map((line) => `    ${line}`), ...more(lines.length - 10, "row").map((line) => `  ${line}`)]
+  }).concat(more(simulations.length - shown, "simulation"))
 })
 
 /** Some lines about so many chunks; none about none. */
