@@ -11,11 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
-import { Media } from "../Media.ts"
-import { Messages } from "../Messages.ts"
-import { Metadata } from "../Metadata.ts"
-import { Simulations } from "../Simulations.ts"
-import * as tables from "../tables.ts"
+import * as repositories from "../repositories.ts"
 
 /** A place for the data; without a folder or a database it is a fresh one that goes when the demo ends. */
 export type Place =
@@ -23,21 +19,7 @@ export type Place =
   | { readonly _tag: "Embedded"; readonly folder: string | undefined }
   | { readonly _tag: "Postgres"; readonly url: string; readonly database: string | undefined }
 
-/** The store and the repositories on a Postgres of any kind, each with its tables. */
-const onPostgres = Layer.mergeAll(
-  PgStore.layer,
-  Layer.mergeAll(Simulations.layerPg, Messages.layerPg, Metadata.layerPg, Media.layerPg).pipe(
-    Layer.provide(tables.layer)
-  )
-)
-
-/** The same in memory: the repositories share the store's transactions. */
-const inMemory = Layer.mergeAll(
-  Simulations.layerMemory,
-  Messages.layerMemory,
-  Metadata.layerMemory,
-  Media.layerMemory
-).pipe(Layer.provideMerge(MemoryStore.layer))
+const onPostgres = Layer.merge(PgStore.layer, repositories.layerPg)
 
 const client = (url: string, database?: string) =>
   PgClient.layer({
@@ -66,7 +48,7 @@ const database = Effect.fnUntraced(function*(url: string, name: string | undefin
 export const layer = (place: Place) => {
   switch (place._tag) {
     case "Memory":
-      return inMemory
+      return repositories.layerMemory.pipe(Layer.provideMerge(MemoryStore.layer))
     case "Embedded":
       return onPostgres.pipe(Layer.provide(Pglite.layer({ dataDir: place.folder })))
     case "Postgres":
