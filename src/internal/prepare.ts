@@ -104,13 +104,24 @@ export const prepare = (
  */
 export const rounds = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
   const plan: Array<ReadonlyArray<Prepared>> = []
-  let rest = prepared
+  let rest = oldestFirst(prepared)
   while (rest.length > 0) {
     const [round, later] = nextRound(rest)
     plan.push(round)
     rest = later
   }
   return plan
+}
+
+/**
+ * The claim's order, by rank, but of each key the oldest first: a retry is ranked by when it came due, behind chunks of
+ * its key that were recorded after it.
+ */
+const oldestFirst = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Prepared> => {
+  const byKey = Map.groupBy(prepared, (one) => one.chunk.orderingKey)
+  for (const [key, chain] of byKey) if (key !== undefined) chain.sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1)
+  const places = new Map([...byKey].map(([key, chain]) => [key, chain.values()]))
+  return prepared.map((one) => places.get(one.chunk.orderingKey)?.next().value ?? one)
 }
 
 const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepared>, ReadonlyArray<Prepared>] => {
