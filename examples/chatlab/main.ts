@@ -15,6 +15,7 @@ import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -109,8 +110,14 @@ const demo = Command.make("demo", flags, Effect.fnUntraced(function*(given) {
     Effect.mapError((error) => new DemoFailed({ reason: explain(error) }))
   )
   if (place._tag === "Embedded" && place.folder !== undefined && !given.json) {
-    yield* Console.log(`Kept in ${place.folder}. Run again: nothing is persisted twice. Delete it to start over.`)
+    yield* Console.log(`Kept in ${place.folder}: run again, and nothing is persisted twice.`)
   }
 })).pipe(Command.withDescription("Records calls, drains them into tables, and shows what became of them"))
 
-demo.pipe(Command.run({ version: "0.1.0" }), Effect.provide(NodeServices.layer), NodeRuntime.runMain)
+demo.pipe(
+  Command.run({ version: "0.1.0" }),
+  Effect.provide(NodeServices.layer),
+  // stdout is the answer's
+  Effect.provideService(Logger.LogToStderr, true),
+  NodeRuntime.runMain
+)

@@ -89,8 +89,8 @@ export const report = Effect.fnUntraced(function*(run: {
   const rest = [
     ...when(total.parked, "  # parked: no handler serves it yet. That costs nothing, and it",
       "  goes on by itself once a program with its handler runs."),
-    ...when(total.dead, "  # dead: its recorded JSON does not decode, or its handler gave up. It is kept",
-      "  with its reason, to be mended and redriven."),
+    ...when(total.dead, "  # dead: it does not decode, or its handler gave up. It is kept with",
+      "  its reason, to be mended and redriven."),
     ...when(total.left, "  # waiting: behind an older one of its simulation, or for its time.")
   ]
   return [

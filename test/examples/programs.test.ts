@@ -1,0 +1,61 @@
+/**
+ * The programs a user would copy, run as they are.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { layer } from "@effect/vitest"
+import { CallRecorder, type ServiceCall } from "effect-sluice"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
+import { afterAll, expect } from "vitest"
+import * as repositories from "../../examples/chatlab/repositories.ts"
+import { Messages } from "../../examples/chatlab/Messages.ts"
+import { killAll, start } from "./runDemo.ts"
+
+const url = process.env.DATABASE_URL ?? ""
+afterAll(killAll)
+
+const phaseOne = Layer.mergeAll(CallRecorder.layer, repositories.layerPg).pipe(
+  Layer.provide(PgStore.layer),
+  Layer.provideMerge(PgClient.layer({ url: Redacted.make(url) }))
+)
+
+const reply = (n: number): ServiceCall.ServiceCall => ({
+  callId: `call-${n}`,
+  namespace: "chatlab",
+  service: "services.chatlab.standardized_patient.generate-reply",
+  context: { simulationId: "knee" },
+  orderingKey: "knee",
+  outputs: [{
+    schema: "schemas.chatlab.standardized_patient.patient-reply",
+    version: 1,
+    data: { image_requested: n === 2, messages: [{ role: "patient", content: [{ type: "output_text", text: `${n}` }] }] }
+  }]
+})
+
+layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain.ts", (it) => {
+  it.effect("drains what is there and what comes, and ends with 0 when it is told to", () =>
+    Effect.gen(function*() {
+      const recorder = yield* CallRecorder
+      const messages = yield* Messages
+      const sql = yield* SqlClient.SqlClient
+      const until = (count: number) => Effect.repeat(messages.list, { until: (rows) => rows.length === count })
+
+      yield* recorder.recordMany([1, 2, 3].map(reply))
+      const running = start("scheduled-drain.ts", [], { DATABASE_URL: url })
+      yield* until(3)
+      yield* recorder.record(reply(4))
+      yield* until(4)
+      expect((yield* messages.list).map(({ content }) => content)).toEqual(["1", "2", "3", "4"])
+      yield* Effect.repeat(sql`select message_id from chatlab.media`, { until: (rows) => rows.length === 1 })
+
+      running.process.kill("SIGTERM")
+      const { status, stdout } = yield* Effect.promise(() => running.ended)
+      expect(stdout).toContain("draining")
+      expect(status).toBe(0)
+      // it said goodbye
+      expect(yield* sql`select id from sluice.worker`).toEqual([])
+    }), 60_000)
+})
