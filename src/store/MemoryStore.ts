@@ -1,0 +1,213 @@
+/**
+ * The store in memory: for unit tests of an application, and for programs whose chunks need not outlive the process. It
+ * keeps all laws of the port; time is `Clock`'s, so that `TestClock` drives leases and retries.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Clock from "effect/Clock"
+import * as Random from "effect/Random"
+import * as Semaphore from "effect/Semaphore"
+import { type ClaimedChunk, ChunkStore, LeaseLost, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
+import type { ServiceCall } from "../ServiceCall.ts"
+import * as Settings from "../Settings.ts"
+import { type Access, MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
+import { beat } from "./memory/beat.ts"
+import { claim, wakeFollowers } from "./memory/claim.ts"
+import * as read from "./memory/read.ts"
+import * as recording from "./memory/record.ts"
+import { type CallRow, calls, chunkKey, copy, ledger, queue, type QueueRow, seqKey, workers } from "./memory/rows.ts"
+import { settle, settlePersisted } from "./memory/settle.ts"
+
+const isConflict = (error: unknown): error is TransactionConflict => error instanceof TransactionConflict
+
+/** As a database's serialization failure: nobody is charged, the same is tried again. */
+const passing = (operation: string) => (conflict: TransactionConflict): StoreError =>
+  new StoreError({ operation, transient: true, reason: conflict.message, cause: conflict })
+
+const asStoreError = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E | TransactionConflict, R>) =>
+  Effect.catchIf(effect, isConflict, (conflict) => Effect.fail(passing(operation)(conflict))) as Effect.Effect<
+    A,
+    Exclude<E, TransactionConflict> | StoreError,
+    R
+  >
+
+/** Handlers wrap errors in their own. */
+const isTransient = (error: unknown, depth = 0): boolean => {
+  if (depth > 5 || !Predicate.isObject(error)) return false
+  if (error instanceof StoreError) return error.transient
+  if (isConflict(error)) return true
+  return (Predicate.hasProperty(error, "cause") && isTransient(error.cause, depth + 1)) ||
+    (Predicate.hasProperty(error, "reason") && isTransient(error.reason, depth + 1))
+}
+
+const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
+  seq: BigInt(row.seq),
+  key: row.key,
+  namespace: row.namespace,
+  schemaVersion: row.schemaVersion,
+  orderingKey: row.orderingKey,
+  attempts: row.attempts,
+  crashes: row.crashes,
+  loneCrashes: row.loneCrashes,
+  recordedAt: read.utc(row.recordedAt),
+  data: copy(call?.outputs?.[row.position]?.data),
+  call: {
+    service: call?.service ?? "",
+    correlationId: call?.correlationId ?? row.key.callId,
+    context: copy(call?.context ?? {}),
+    input: copy(call?.input ?? null),
+    finishedAt: read.utc(call?.finishedAt ?? row.recordedAt),
+    trace: call?.trace
+  }
+})
+
+const toCall = (row: CallRow): ServiceCall => ({
+  callId: row.callId,
+  namespace: row.namespace,
+  service: row.service,
+  correlationId: row.correlationId,
+  context: copy(row.context),
+  input: copy(row.input),
+  outputs: copy(row.outputs ?? []),
+  ...(row.orderingKey === undefined ? {} : { orderingKey: row.orderingKey }),
+  ...(row.finishedAt === undefined ? {} : { finishedAt: read.utc(row.finishedAt) })
+})
+
+const make = Effect.gen(function*() {
+  const db = yield* MemoryDatabase
+  const settings = yield* Settings.load
+  // one at a time may persist a chunk outside the drain: the second waits, as at a unique key
+  const gates = new Map<string, Semaphore.Semaphore>()
+
+  const use = <A>(step: (access: Access, now: number) => A) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => db.use((access) => step(access, now)))
+  const newToken = Effect.map(
+    Effect.all([db.next("token"), Random.nextIntBetween(0, 2 ** 32)]),
+    ([number, random]) => `${number}-${random.toString(16)}`
+  )
+
+  const transaction: Transaction = { untouched: db.untouched }
+
+  return ChunkStore.of({
+    record: Effect.fnUntraced(function*(list) {
+      const seqs = yield* Effect.forEach(list, (call) => Effect.forEach(call.outputs, () => db.next("chunk")))
+      return yield* use((access, now) =>
+        list.map((call, index) => recording.record(access, call, now, seqs[index] ?? []))
+      )
+    }),
+
+    begin: Effect.fnUntraced(function*(call, lease) {
+      const token = yield* newToken
+      const begun = yield* use((access, now) =>
+        recording.begin(access, call, now, token, now + Duration.toMillis(lease))
+      )
+      if ("takenOver" in begun) return { _tag: "Begun", token, takenOver: begun.takenOver } as const
+      return begun.status === "succeeded"
+        ? { _tag: "Succeeded", call: toCall(begun) } as const
+        : { _tag: "Running", until: read.utc(begun.runUntil ?? begun.recordedAt) } as const
+    }),
+    renewRun: (callId, token, lease) =>
+      use((access, now) =>
+        recording.changeRun(access, callId, token, () => ({ runUntil: now + Duration.toMillis(lease) }))
+      ),
+    abandon: (callId, token, error) =>
+      Effect.asVoid(use((access, now) =>
+        recording.changeRun(access, callId, token, () =>
+          error === undefined
+            ? { runUntil: now - 1000 }
+            : { status: "failed", error, runToken: undefined, runUntil: undefined, finishedAt: now })
+      )),
+
+    claim: Effect.fnUntraced(function*(request) {
+      const token = yield* newToken
+      // What was found to be behind an older chunk is put aside; what comes after it may be free.
+      while (true) {
+        const { chunks, demoted } = yield* use((access, now) => {
+          const { demoted, held } = claim(access, request, token, now, settings.deadBlocksKey)
+          return { demoted, chunks: held.map((row) => toChunk(row, access.get(calls, row.key.callId))) }
+        })
+        if (chunks.length > 0 || demoted === 0) return { token, chunks }
+      }
+    }),
+
+    renew: Effect.fnUntraced(function*(token, chunks, lease) {
+      const held = yield* use((access, now) => {
+        const rows = chunks.flatMap((chunk) => access.get(queue, seqKey(chunk.seq)) ?? [])
+          .filter((row) => row.leaseToken === token)
+        const leaseUntil = now + Duration.toMillis(lease)
+        for (const row of rows) access.set(queue, seqKey(row.seq), { ...row, leaseUntil })
+        return rows.length
+      })
+      if (held < chunks.length) return yield* new LeaseLost({ claimed: chunks.length, held })
+    }),
+
+    persist: <E, R>(token: string, work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>) =>
+      work(transaction).pipe(
+        Effect.flatMap((persisted) => use((access, now) => settlePersisted(access, token, persisted, now))),
+        Effect.flatMap((problem) => problem === undefined ? Effect.void : Effect.fail(problem)),
+        db.transaction,
+        asStoreError("persist")
+      ),
+    isTransient,
+
+    settle: (token, settlements) =>
+      Effect.flatMap(db.next("failure"), (first) =>
+        // ids need only grow: a settlement uses as many as it has failures
+        use((access, now) => {
+          let id = first * 1_000_000
+          return settle(access, token, settlements, now, settings.deadBlocksKey, () => id++)
+        })),
+
+    once: (entry, work) =>
+      Effect.suspend(() => {
+        const key = chunkKey(entry.key)
+        const gate = gates.get(key) ?? Semaphore.makeUnsafe(1)
+        gates.set(key, gate)
+        const find = db.use((access) => access.get(ledger, key))
+        return Effect.gen(function*() {
+          const before = yield* find
+          if (before !== undefined) return { created: false, entry: read.toEntry(before) }
+          const objects = yield* work
+          const row = yield* use((access, now) => {
+            const outstanding = access.values(queue).find((one) => chunkKey(one.key) === key)
+            const row = {
+              ...entry,
+              schemaVersion: outstanding?.schemaVersion ?? 0,
+              handlerVersion: 1,
+              objects: objects.map(({ id, type }) => ({ id, type })),
+              persistedAt: now
+            }
+            access.set(ledger, key, row)
+            if (outstanding !== undefined) {
+              access.delete(queue, seqKey(outstanding.seq))
+              wakeFollowers(access, [outstanding.orderingKey])
+            }
+            return row
+          })
+          return { created: true, entry: read.toEntry(row) }
+        }).pipe(db.transaction, gate.withPermits(1), asStoreError("once"))
+      }),
+
+    afterCommit: db.afterCommit,
+    beat: (worker, serves) => use((access, now) => beat(access, worker, serves, now)),
+    leave: (worker) => db.use((access) => access.delete(workers, worker)),
+
+    ledger: (keys) =>
+      db.use((access) => keys.flatMap((key) => access.get(ledger, chunkKey(key)) ?? []).map(read.toEntry)),
+    call: (callId) => use((access, now) => Option.fromUndefinedOr(read.call(access, callId, now))),
+    status: use(read.status),
+    nextDue: Effect.map(use(read.nextDue), (at) => Option.map(Option.fromUndefinedOr(at), DateTime.makeUnsafe))
+  })
+})
+
+/** The store over a database that is provided, so that an application's own tables can share its transactions. */
+export const layerOn: Layer.Layer<ChunkStore, Settings.SettingInvalid, MemoryDatabase> = Layer.effect(ChunkStore, make)
+
+/** The store and its database, fresh each time the layer is built. */
+export const layer: Layer.Layer<ChunkStore | MemoryDatabase, Settings.SettingInvalid> = layerOn.pipe(
+  Layer.provideMerge(MemoryDatabase.layer)
+)

@@ -1,0 +1,160 @@
+/**
+ * What people ask, in memory: the same as `store/pg/read.ts`.
+ */
+import * as DateTime from "effect/DateTime"
+import type { CallView, ChunkView, KindStatus, LedgerEntry } from "../../ChunkStore.ts"
+import type { ChunkKey } from "../../ServiceCall.ts"
+import type { Access } from "../MemoryDatabase.ts"
+import {
+  calls,
+  chunkKey,
+  copy,
+  dead,
+  type DeadRow,
+  failures,
+  ledger,
+  type LedgerRow,
+  queue,
+  type QueueRow
+} from "./rows.ts"
+
+/** A time as the port gives it. */
+export const utc = (millis: number): DateTime.Utc => DateTime.makeUnsafe(millis)
+const utcOrNull = (millis: number | undefined): DateTime.Utc | null => millis === undefined ? null : utc(millis)
+
+/** A line of the ledger, as the port gives it. */
+export const toEntry = ({ persistedAt, ...row }: LedgerRow): LedgerEntry => ({ ...row, persistedAt: utc(persistedAt) })
+
+const isInFlight = (row: QueueRow, now: number): boolean => row.leaseUntil !== undefined && row.leaseUntil > now
+
+/** What is remembered of a chunk's failures, the oldest first. */
+export const failuresOf = (access: Access, key: ChunkKey) =>
+  access.values(failures)
+    .filter((row) => chunkKey(row.key) === chunkKey(key))
+    .map(({ at, attempt, handler, kind, message }) => ({ at: utc(at), attempt, handler, kind, message }))
+
+const outstandingView = (row: QueueRow, now: number): Partial<ChunkView> & Pick<ChunkView, "state"> => ({
+  state: isInFlight(row, now) ? "in-flight" : row.state === "ready" ? "pending" : row.state,
+  attempts: row.attempts,
+  crashes: row.crashes,
+  dueAt: row.state === "ready" || row.state === "scheduled" ? utc(row.dueAt) : null,
+  leasedUntil: isInFlight(row, now) ? utcOrNull(row.leaseUntil) : null
+})
+
+const deadView = (row: DeadRow): Partial<ChunkView> & Pick<ChunkView, "state"> => ({
+  state: row.discarded === undefined ? "dead" : "discarded",
+  attempts: row.attempts,
+  crashes: row.crashes,
+  death: { reason: row.reason, message: row.message, at: utc(row.diedAt) }
+})
+
+const ledgerView = (row: LedgerRow): Partial<ChunkView> & Pick<ChunkView, "state"> => ({
+  state: row.objects.length === 0 ? "nothing-to-create" : "persisted"
+})
+
+/** A call and what became of each of its chunks, in the order of its outputs. */
+export const call = (access: Access, callId: string, now: number): CallView | undefined => {
+  const row = access.get(calls, callId)
+  if (row === undefined) return undefined
+  const outstanding = access.values(queue).filter((one) => one.key.callId === callId)
+  const buried = access.values(dead).filter((one) => one.key.callId === callId)
+  const persisted = access.values(ledger).filter((one) => one.key.callId === callId)
+  // a chunk redriven after it was persisted is in both: what it is doing now comes first
+  const current = new Set([...outstanding, ...buried].map((one) => chunkKey(one.key)))
+  const chunks = [
+    ...outstanding.map((one) => ({ one, place: one.position, view: outstandingView(one, now) })),
+    ...buried.map((one) => ({ one, place: one.position, view: deadView(one) })),
+    ...persisted.filter((one) => !current.has(chunkKey(one.key))).map((one) => ({
+      one,
+      place: row.outputs?.findIndex((output) =>
+        output.schema === one.key.schemaIdentity && (output.part ?? "") === one.key.part
+      ) ?? 0,
+      view: ledgerView(one)
+    }))
+  ]
+  return {
+    callId,
+    namespace: row.namespace,
+    service: row.service,
+    correlationId: row.correlationId,
+    status: row.status,
+    error: row.error ?? null,
+    recordedAt: utc(row.recordedAt),
+    finishedAt: utcOrNull(row.finishedAt),
+    outputs: row.outputs === undefined ? null : copy(row.outputs),
+    chunks: chunks.sort((a, b) => a.place - b.place).map(({ one, view }): ChunkView => {
+      const entry = access.get(ledger, chunkKey(one.key))
+      return {
+        key: one.key,
+        namespace: one.namespace,
+        schemaVersion: one.schemaVersion,
+        attempts: 0,
+        crashes: 0,
+        dueAt: null,
+        leasedUntil: null,
+        death: null,
+        ...view,
+        failures: failuresOf(access, one.key),
+        ledger: entry === undefined ? null : toEntry(entry)
+      }
+    })
+  }
+}
+
+type Counts = { -readonly [K in Exclude<keyof KindStatus, "namespace" | "schemaIdentity" | "oldest">]: number }
+
+const columnOf = (row: QueueRow, now: number): keyof Counts =>
+  isInFlight(row, now)
+    ? "inFlight"
+    : row.state === "waiting" || row.state === "parked"
+    ? row.state
+    : row.state === "scheduled" && row.attempts > 0
+    ? "retrying"
+    : "pending"
+
+/** Counts by kind. */
+export const status = (access: Access, now: number): ReadonlyArray<KindStatus> => {
+  const kinds = new Map<string, { readonly row: KindStatus; readonly counts: Counts; oldest: number | undefined }>()
+  const of = (namespace: string, schemaIdentity: string) => {
+    const name = JSON.stringify([namespace, schemaIdentity])
+    const known = kinds.get(name)
+    if (known !== undefined) return known
+    const counts: Counts = {
+      pending: 0,
+      due: 0,
+      inFlight: 0,
+      retrying: 0,
+      waiting: 0,
+      parked: 0,
+      dead: 0,
+      persisted: 0
+    }
+    const made = { row: { namespace, schemaIdentity, ...counts, oldest: null }, counts, oldest: undefined }
+    kinds.set(name, made)
+    return made
+  }
+  for (const row of access.values(queue)) {
+    const kind: { readonly counts: Counts; oldest: number | undefined } = of(row.namespace, row.key.schemaIdentity)
+    kind.counts[columnOf(row, now)]++
+    if (!isInFlight(row, now) && (row.state === "ready" || (row.state === "scheduled" && row.dueAt <= now))) {
+      kind.counts.due++
+    }
+    kind.oldest = Math.min(kind.oldest ?? row.recordedAt, row.recordedAt)
+  }
+  for (const row of access.values(dead)) {
+    if (row.discarded === undefined) of(row.namespace, row.key.schemaIdentity).counts.dead++
+  }
+  for (const row of access.values(ledger)) of(row.namespace, row.key.schemaIdentity).counts.persisted++
+  const name = (row: KindStatus) => `${row.namespace} ${row.schemaIdentity}`
+  return [...kinds.values()]
+    .map(({ counts, oldest, row }): KindStatus => ({ ...row, ...counts, oldest: utcOrNull(oldest) }))
+    .sort((a, b) => (name(a) < name(b) ? -1 : 1))
+}
+
+/** When something may be claimed next. */
+export const nextDue = (access: Access, now: number): number | undefined => {
+  const times = access.values(queue).flatMap((row) =>
+    row.state === "ready" ? [row.leaseUntil ?? now] : row.state === "scheduled" ? [row.dueAt] : []
+  )
+  return times.length === 0 ? undefined : Math.min(...times)
+}

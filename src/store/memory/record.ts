@@ -1,0 +1,118 @@
+/**
+ * Phase 1 in memory: the same as `store/pg/record.ts` and `store/pg/run.ts`.
+ */
+import * as DateTime from "effect/DateTime"
+import type { RecordOutcome } from "../../ChunkStore.ts"
+import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
+import type { Access } from "../MemoryDatabase.ts"
+import { type CallRow, calls, copy, queue, sameJson, seqKey } from "./rows.ts"
+
+const millis = (time: DateTime.Utc | undefined): number | undefined => time && DateTime.toEpochMillis(time)
+
+/** A minute of head start for each step of priority. */
+export const rankOf = (dueAt: number, priority: number): number => dueAt - priority * 60_000
+
+const toRow = (call: CallSpec, now: number): CallRow => ({
+  callId: call.callId,
+  namespace: call.namespace,
+  service: call.service,
+  correlationId: call.correlationId ?? call.callId,
+  status: "running",
+  context: copy(call.context ?? {}),
+  input: copy(call.input ?? null),
+  details: copy(call.details),
+  trace: call.trace,
+  outputs: undefined,
+  error: undefined,
+  orderingKey: call.orderingKey,
+  priority: call.orderingKey === undefined ? call.priority ?? 0 : 0,
+  notBefore: millis(call.notBefore),
+  runToken: undefined,
+  runUntil: undefined,
+  startedAt: millis(call.startedAt),
+  finishedAt: undefined,
+  recordedAt: now
+})
+
+/** Times, details and trace may differ; a result that was pruned can no longer be compared and counts as the same. */
+const isSame = (row: CallRow, call: ServiceCall): boolean =>
+  row.namespace === call.namespace && row.service === call.service && row.orderingKey === call.orderingKey &&
+  (row.outputs === undefined ||
+    (sameJson(row.context, call.context ?? {}) && sameJson(row.input, call.input ?? null) &&
+      sameJson(row.outputs, call.outputs)))
+
+/** Records a call, unless it is there. `seqs` gives each of its chunks its place in the order of recording. */
+export const record = (access: Access, call: ServiceCall, now: number, seqs: ReadonlyArray<number>): RecordOutcome => {
+  const before = access.get(calls, call.callId)
+  if (before?.status === "succeeded") return isSame(before, call) ? "unchanged" : "conflict"
+  const row: CallRow = {
+    ...toRow(call, now),
+    status: "succeeded",
+    outputs: copy(call.outputs),
+    finishedAt: millis(call.finishedAt) ?? now
+  }
+  access.set(calls, call.callId, row)
+  const dueAt = Math.max(now, row.notBefore ?? now)
+  for (const [position, output] of call.outputs.entries()) {
+    const seq = seqs[position]!
+    access.set(queue, seqKey(seq), {
+      seq,
+      key: { callId: call.callId, schemaIdentity: output.schema, part: output.part ?? "" },
+      namespace: call.namespace,
+      schemaVersion: output.version,
+      position,
+      bytes: Buffer.byteLength(JSON.stringify(output.data)),
+      orderingKey: call.orderingKey,
+      priority: row.priority,
+      dueAt,
+      rank: rankOf(dueAt, row.priority),
+      state: dueAt > now ? "scheduled" : "ready",
+      parkedFor: undefined,
+      attempts: 0,
+      crashes: 0,
+      loneCrashes: 0,
+      leaseToken: undefined,
+      leaseUntil: undefined,
+      leaseAlone: false,
+      leasedBy: undefined,
+      recordedAt: now
+    })
+  }
+  return "recorded"
+}
+
+/** Takes the call for this run: when it is new, has failed, or its run died. Gives back the row as it was otherwise. */
+export const begin = (
+  access: Access,
+  call: CallSpec,
+  now: number,
+  token: string,
+  until: number
+): { readonly takenOver: boolean } | CallRow => {
+  const before = access.get(calls, call.callId)
+  const free = before === undefined || before.status === "failed" ||
+    (before.status === "running" && (before.runUntil ?? 0) < now)
+  if (!free) return before
+  access.set(calls, call.callId, {
+    ...(before ?? toRow(call, now)),
+    status: "running",
+    error: undefined,
+    runToken: token,
+    runUntil: until,
+    startedAt: now
+  })
+  return { takenOver: before !== undefined }
+}
+
+/** Changes a running call, if the run is still this token's. */
+export const changeRun = (
+  access: Access,
+  callId: string,
+  token: string,
+  change: (row: CallRow) => Partial<CallRow>
+): boolean => {
+  const row = access.get(calls, callId)
+  if (row === undefined || row.status !== "running" || row.runToken !== token) return false
+  access.set(calls, callId, { ...row, ...change(row) })
+  return true
+}

@@ -1,0 +1,147 @@
+/**
+ * The tables of the store in memory: the same as those of `sql/`, as rows that are replaced, never changed. Times are
+ * milliseconds by `Clock`.
+ */
+import type * as Schema from "effect/Schema"
+import type { DeathReason, Kind, ParkReason } from "../../ChunkStore.ts"
+import type { CallStatus, ChunkKey, RecordedOutput, TraceContext } from "../../ServiceCall.ts"
+import * as MemoryDatabase from "../MemoryDatabase.ts"
+
+/** A call and its result. */
+export interface CallRow {
+  readonly callId: string
+  readonly namespace: string
+  readonly service: string
+  readonly correlationId: string
+  readonly status: CallStatus
+  readonly context: { readonly [key: string]: Schema.Json }
+  readonly input: Schema.Json
+  readonly details: { readonly [key: string]: Schema.Json } | undefined
+  readonly trace: TraceContext | undefined
+  /** Undefined while running, after a failure, and once pruned. */
+  readonly outputs: ReadonlyArray<RecordedOutput> | undefined
+  readonly error: string | undefined
+  readonly orderingKey: string | undefined
+  readonly priority: number
+  readonly notBefore: number | undefined
+  readonly runToken: string | undefined
+  readonly runUntil: number | undefined
+  readonly startedAt: number | undefined
+  readonly finishedAt: number | undefined
+  readonly recordedAt: number
+}
+
+/** An outstanding chunk. */
+export interface QueueRow {
+  readonly seq: number
+  readonly key: ChunkKey
+  readonly namespace: string
+  readonly schemaVersion: number
+  readonly position: number
+  readonly bytes: number
+  readonly orderingKey: string | undefined
+  readonly priority: number
+  readonly dueAt: number
+  /** What ready chunks are claimed by: the due time less a minute for each step of priority. */
+  readonly rank: number
+  readonly state: "ready" | "scheduled" | "waiting" | "parked"
+  readonly parkedFor: ParkReason | undefined
+  readonly attempts: number
+  readonly crashes: number
+  readonly loneCrashes: number
+  readonly leaseToken: string | undefined
+  readonly leaseUntil: number | undefined
+  readonly leaseAlone: boolean
+  readonly leasedBy: string | undefined
+  readonly recordedAt: number
+}
+
+/** A line of the ledger. Lines stand in the table in the order in which they were committed. */
+export interface LedgerRow {
+  readonly key: ChunkKey
+  readonly namespace: string
+  readonly schemaVersion: number
+  readonly handler: string
+  readonly handlerVersion: number
+  readonly objects: ReadonlyArray<{ readonly type: string; readonly id: string }>
+  readonly persistedAt: number
+}
+
+/** A buried chunk. */
+export interface DeadRow {
+  readonly key: ChunkKey
+  readonly seq: number
+  readonly namespace: string
+  readonly schemaVersion: number
+  readonly position: number
+  readonly bytes: number
+  readonly priority: number
+  readonly orderingKey: string | undefined
+  readonly reason: DeathReason
+  readonly handler: string
+  readonly message: string
+  readonly attempts: number
+  readonly crashes: number
+  readonly recordedAt: number
+  readonly diedAt: number
+  readonly discarded: { readonly at: number; readonly reason: string } | undefined
+}
+
+/** What went wrong with a chunk once. */
+export interface FailureRow {
+  readonly id: number
+  readonly key: ChunkKey
+  readonly at: number
+  readonly attempt: number
+  readonly handler: string
+  readonly kind: string
+  readonly message: string
+}
+
+/** A worker, as last seen. */
+export interface WorkerRow {
+  readonly id: string
+  readonly serves: ReadonlyArray<Kind>
+  readonly startedAt: number
+  readonly beatAt: number
+}
+
+/** What nobody may drain now. */
+export interface PauseRow extends Kind {
+  readonly reason: string
+  readonly pausedAt: number
+}
+
+/** Calls, by call id. */
+export const calls = MemoryDatabase.table<CallRow>("sluice.service_call")
+/** Outstanding chunks, by {@link seqKey}. */
+export const queue = MemoryDatabase.table<QueueRow>("sluice.chunk_queue")
+/** The ledger, by {@link chunkKey}. */
+export const ledger = MemoryDatabase.table<LedgerRow>("sluice.persisted_chunk")
+/** Dead letters, by {@link chunkKey}. */
+export const dead = MemoryDatabase.table<DeadRow>("sluice.dead_letter")
+/** Failures, by their id. */
+export const failures = MemoryDatabase.table<FailureRow>("sluice.chunk_failure")
+/** Workers, by id. */
+export const workers = MemoryDatabase.table<WorkerRow>("sluice.worker")
+/** Pauses, by {@link kindKey}. */
+export const pauses = MemoryDatabase.table<PauseRow>("sluice.pause")
+
+/** The key of a chunk in ledger and dead letters. */
+export const chunkKey = (key: ChunkKey): string => JSON.stringify([key.callId, key.schemaIdentity, key.part])
+/** The key of an outstanding chunk. */
+export const seqKey = (seq: number | bigint): string => String(seq)
+/** The key of a pause. */
+export const kindKey = (kind: Kind): string => JSON.stringify([kind.namespace, kind.schemaIdentity])
+
+/** Whether two values are the same JSON, whatever the order of their keys. */
+export const sameJson = (a: unknown, b: unknown): boolean => canonical(a) === canonical(b)
+
+const canonical = (value: unknown): string =>
+  JSON.stringify(value, (_, inner: unknown) =>
+    typeof inner === "object" && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner) ?? "null"
+
+/** A copy nobody else holds. What was checked to be JSON stays what it is. */
+export const copy = <A>(value: A): A => structuredClone(value)

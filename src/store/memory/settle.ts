@@ -1,0 +1,119 @@
+/**
+ * The ends of a claim in memory: the same as `store/pg/persist.ts` and `store/pg/settle.ts`.
+ */
+import * as Duration from "effect/Duration"
+import { AlreadyPersisted, type Failure, LeaseLost, type Persisted, type Settlement } from "../../ChunkStore.ts"
+import type { Access } from "../MemoryDatabase.ts"
+import { wakeFollowers } from "./claim.ts"
+import { rankOf } from "./record.ts"
+import { chunkKey, dead, failures, ledger, queue, type QueueRow, seqKey } from "./rows.ts"
+
+const heldBy = (access: Access, token: string, seq: bigint): QueueRow | undefined => {
+  const row = access.get(queue, seqKey(seq))
+  return row?.leaseToken === token ? row : undefined
+}
+
+/** Writes the ledger and empties the queue; or says why not, and then all is to be rolled back. */
+export const settlePersisted = (
+  access: Access,
+  token: string,
+  persisted: ReadonlyArray<Persisted>,
+  now: number
+): LeaseLost | AlreadyPersisted | undefined => {
+  const held = persisted.filter(({ chunk }) => heldBy(access, token, chunk.seq) !== undefined)
+  if (held.length < persisted.length) return new LeaseLost({ claimed: persisted.length, held: held.length })
+  let kept = 0
+  for (const { chunk, handler, handlerVersion, objects } of persisted) {
+    access.delete(queue, seqKey(chunk.seq))
+    if (access.get(ledger, chunkKey(chunk.key)) !== undefined) continue
+    kept++
+    access.set(ledger, chunkKey(chunk.key), {
+      key: chunk.key,
+      namespace: chunk.namespace,
+      schemaVersion: chunk.schemaVersion,
+      handler,
+      handlerVersion,
+      objects: objects.map(({ id, type }) => ({ id, type })),
+      persistedAt: now
+    })
+  }
+  if (kept < persisted.length) return new AlreadyPersisted({ claimed: persisted.length, kept })
+  wakeFollowers(access, persisted.map(({ chunk }) => chunk.orderingKey))
+  return undefined
+}
+
+const free = { leaseToken: undefined, leaseUntil: undefined, leaseAlone: false, leasedBy: undefined }
+
+/** Settles what this token still holds, and gives back those settlements. `nextId` numbers the failures. */
+export const settle = (
+  access: Access,
+  token: string,
+  settlements: ReadonlyArray<Settlement>,
+  now: number,
+  deadBlocksKey: boolean,
+  nextId: () => number
+): ReadonlyArray<Settlement> => {
+  const note = (row: QueueRow, attempt: number, failure: Failure) => {
+    const id = nextId()
+    access.set(failures, String(id), { id, key: row.key, at: now, attempt, ...failure })
+  }
+  const settled = settlements.filter((settlement) => {
+    const row = heldBy(access, token, settlement.chunk.seq)
+    if (row === undefined) return false
+    const key = seqKey(row.seq)
+    switch (settlement._tag) {
+      case "Release":
+        access.set(queue, key, { ...row, ...free })
+        break
+      case "Park":
+        access.set(queue, key, { ...row, ...free, state: "parked", parkedFor: settlement.reason })
+        break
+      case "Already":
+        access.delete(queue, key)
+        break
+      case "Retry": {
+        const dueAt = now + Duration.toMillis(settlement.delay)
+        const attempts = row.attempts + 1
+        const rank = rankOf(dueAt, row.priority)
+        access.set(queue, key, { ...row, ...free, state: "scheduled", attempts, dueAt, rank })
+        note(row, attempts, settlement.failure)
+        break
+      }
+      case "Bury": {
+        const attempts = row.attempts + (settlement.charge ? 1 : 0)
+        access.delete(queue, key)
+        access.set(dead, chunkKey(row.key), {
+          key: row.key,
+          seq: row.seq,
+          namespace: row.namespace,
+          schemaVersion: row.schemaVersion,
+          position: row.position,
+          bytes: row.bytes,
+          priority: row.priority,
+          orderingKey: row.orderingKey,
+          reason: settlement.reason,
+          handler: settlement.failure.handler,
+          message: settlement.failure.message,
+          attempts,
+          crashes: row.crashes,
+          recordedAt: row.recordedAt,
+          diedAt: now,
+          discarded: undefined
+        })
+        note(row, attempts, settlement.failure)
+        break
+      }
+    }
+    return true
+  })
+  // whatever leaves its ordering key frees the ones behind it
+  wakeFollowers(
+    access,
+    settled.flatMap((settlement) =>
+      settlement._tag === "Already" || (settlement._tag === "Bury" && !deadBlocksKey)
+        ? [settlement.chunk.orderingKey]
+        : []
+    )
+  )
+  return settled
+}
