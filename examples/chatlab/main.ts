@@ -17,8 +17,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
-import * as Stream from "effect/Stream"
 import { census } from "./demo/census.ts"
 import { DemoFailed, type Flags, flags, placeOf } from "./demo/flags.ts"
 import * as job from "./demo/job.ts"
@@ -26,8 +24,9 @@ import * as places from "./demo/places.ts"
 import { fromFile, fromLines } from "./demo/readCalls.ts"
 import { report } from "./demo/report.ts"
 import { sampleLines } from "./demo/samples.ts"
+import * as watch from "./demo/watch.ts"
 import { ChatlabHandlers } from "./handlers.ts"
-import { Media, MediaSubscriber } from "./Media.ts"
+import { MediaSubscriber } from "./Media.ts"
 import { Chatlab } from "./outputs.ts"
 
 // short, so that a run after one that was killed need not wait long for the dead one's chunks
@@ -42,58 +41,27 @@ const application = (place: places.Place) =>
     Layer.provideMerge(Settings.layer({ lease }))
   )
 
-/** Tells of every thousand, and of the last. */
-const progress = (what: string) => {
-  let told = 0
-  return {
-    at: (count: number) => {
-      if (Math.floor(count / 1000) === Math.floor(told / 1000)) return Effect.void
-      told = count
-      return Console.error(`${what} ${count} so far`)
-    },
-    end: (count: number) => Console.error(`${what} ${count}`)
-  }
-}
-
-/** Counts the created objects by type, for as long as the scope lives. */
-const listen = Effect.gen(function*() {
-  const heard = new Map<string, number>()
-  const created = yield* (yield* DomainEvents).subscribe
-  yield* Effect.forkScoped(Stream.runForEach(created, ({ object }) =>
-    Effect.sync(() => heard.set(object.type, (heard.get(object.type) ?? 0) + 1))))
-  return heard
-})
-
-/** Images are attached a moment after the messages: gives the subscriber that moment. */
-const imagesAttached = Effect.gen(function*() {
-  const media = yield* Media
-  yield* Effect.repeat(media.count, {
-    until: ({ missing }) => missing === 0,
-    schedule: Schedule.spaced("20 millis").pipe(Schedule.upTo({ duration: "5 seconds" }))
-  })
-})
-
+/** Records what is to be recorded, drains it, and says what became of it. */
 const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
-  const heard = yield* listen
-  const recorded = progress("calls recorded:")
+  const created = yield* watch.created
+
+  const recorded = watch.progress("calls recorded")
   const recording = yield* job.record(Option.isSome(input) ? fromFile(input.value) : fromLines(sampleLines), {
     // the samples' refused line is part of the show
     refused: ({ line, reason }) => Option.isSome(input) ? Console.error(`line ${line}: ${reason}`) : Effect.void,
     progress: recorded.at
   })
   yield* recorded.end(recording.calls.size)
-  const persisting = progress("chunks persisted:")
+
+  const persisting = watch.progress("chunks persisted")
   const persisted = yield* job.drain({ workers, patience: lease, progress: persisting.at })
   yield* persisting.end(persisted)
-  yield* imagesAttached
-  const refused = recording.refused.length
-  yield* Console.log(
-    json
-      ? JSON.stringify(yield* census({ calls: recording.calls.size, refused }))
-      : yield* report({ recording, persisted, heard })
-  )
+  yield* watch.imagesAttached
+
+  const counts = yield* census(recording)
+  yield* Console.log(json ? JSON.stringify(counts) : yield* report({ recording, persisted, created, counts }))
   // not by failing: everything else was done. Setting it lets what was printed be flushed.
-  if (Option.isSome(input) && refused > 0) process.exitCode = 1
+  if (Option.isSome(input) && counts.refused > 0) process.exitCode = 1
 }, Effect.scoped)
 
 /** What a person is told when the database, the file or a setting is at fault. */

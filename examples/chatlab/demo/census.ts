@@ -2,11 +2,13 @@
  * What is in the tables once the drains are done: the answer of `--json`.
  */
 import { ChunkStore } from "effect-sluice"
+import type { KindStatus } from "effect-sluice/ChunkStore"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import { type Message, Messages } from "../Messages.ts"
 import { Metadata } from "../Metadata.ts"
 import { Simulations } from "../Simulations.ts"
+import type { Recording } from "./job.ts"
 
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex")
 
@@ -27,27 +29,32 @@ export const messageOrder = (messages: ReadonlyArray<Message>): string => {
 }
 
 /** The numbers of everything there is. `calls` and `refused` are those of this run. */
-export const census = Effect.fnUntraced(function*(run: { readonly calls: number; readonly refused: number }) {
-  const store = yield* ChunkStore
+export const census = Effect.fnUntraced(function*({ calls, refused }: Recording) {
   const messages = yield* (yield* Messages).list
   const metadata = yield* (yield* Metadata).list
-  const kinds = yield* store.status
-  const sum = (of: (kind: typeof kinds[number]) => number) => kinds.reduce((total, kind) => total + of(kind), 0)
-  const persisted = kinds.filter((kind) => kind.persisted > 0).map((kind) => [shortName(kind.schemaIdentity), kind.persisted])
+  const kinds = yield* (yield* ChunkStore).status
+  const sum = (of: (kind: KindStatus) => number) => kinds.reduce((total, kind) => total + of(kind), 0)
+  const persisted = kinds.filter((kind) => kind.persisted > 0)
   return {
     simulations: yield* (yield* Simulations).count,
-    calls: run.calls,
+    calls: calls.size,
     messages: messages.length,
     metadata: metadata.length,
-    by_schema: Object.fromEntries(persisted),
+    by_schema: Object.fromEntries(persisted.map((kind) => [shortName(kind), kind.persisted])),
     message_order_sha256: messageOrder(messages),
     ledger: sum((kind) => kind.persisted),
     parked: sum((kind) => kind.parked),
     dead: sum((kind) => kind.dead),
-    refused: run.refused,
-    left: sum((kind) => kind.pending + kind.inFlight + kind.retrying + kind.waiting)
+    refused: refused.length,
+    left: sum(leftOf)
   }
 })
+/** The numbers of everything there is. */
+export type Census = Effect.Success<ReturnType<typeof census>>
 
-/** The last part of a schema's identity. */
-export const shortName = (identity: string): string => identity.slice(identity.lastIndexOf(".") + 1)
+/** How many chunks of a kind are still to be persisted. */
+export const leftOf = (kind: KindStatus): number => kind.pending + kind.inFlight + kind.retrying + kind.waiting
+
+/** The last part of a kind's schema identity. */
+export const shortName = ({ schemaIdentity }: KindStatus): string =>
+  schemaIdentity.slice(schemaIdentity.lastIndexOf(".") + 1)

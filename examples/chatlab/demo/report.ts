@@ -3,7 +3,7 @@
  */
 import { ChunkStore } from "effect-sluice"
 import * as Effect from "effect/Effect"
-import { census, shortName } from "./census.ts"
+import { type Census, leftOf, shortName } from "./census.ts"
 import type { Recording } from "./job.ts"
 import { Media } from "../Media.ts"
 import { Messages } from "../Messages.ts"
@@ -50,9 +50,8 @@ const chunks = Effect.gen(function*() {
     ...heading("Chunks"),
     `  ${"".padEnd(34)}${cells(columns)}`,
     ...kinds.map((kind) => {
-      const left = kind.pending + kind.inFlight + kind.retrying + kind.waiting
-      const name = clip(`${kind.namespace}/${shortName(kind.schemaIdentity)}`, 34).padEnd(34)
-      return `  ${name}${cells([kind.persisted, kind.parked, kind.dead, left])}`
+      const name = clip(`${kind.namespace}/${shortName(kind)}`, 34).padEnd(34)
+      return `  ${name}${cells([kind.persisted, kind.parked, kind.dead, leftOf(kind)])}`
     })
   ]
 })
@@ -77,36 +76,36 @@ const rows = Effect.gen(function*() {
 const when = (count: number, first: string, ...rest: ReadonlyArray<string>): ReadonlyArray<string> =>
   count > 0 ? [first.replace("#", plural(count, "chunk")), ...rest] : []
 
-/** The report of a run. `heard` are the events by type of object. */
-export const report = Effect.fnUntraced(function*(run: {
+/** The report of a run. `created` are the events by type of object. */
+export const report = Effect.fnUntraced(function*({ counts, created, persisted, recording }: {
   readonly recording: Recording
   readonly persisted: number
-  readonly heard: ReadonlyMap<string, number>
+  readonly created: ReadonlyMap<string, number>
+  readonly counts: Census
 }) {
-  const total = yield* census({ calls: run.recording.calls.size, refused: run.recording.refused.length })
   const { attached } = yield* (yield* Media).count
-  const events = [...run.heard].map(([type, count]) => `${count} × ${type} created`)
+  const events = [...created].map(([type, count]) => `  ${count} × ${type} created`)
   const rest = [
-    ...when(total.parked, "  # parked: no handler serves it yet. That costs nothing, and it",
+    ...when(counts.parked, "  # parked: no handler serves it yet. That costs nothing, and it",
       "  goes on by itself once a program with its handler runs."),
-    ...when(total.dead, "  # dead: it does not decode, or its handler gave up. It is kept with",
+    ...when(counts.dead, "  # dead: it does not decode, or its handler gave up. It is kept with",
       "  its reason, to be mended and redriven."),
-    ...when(total.left, "  # waiting: behind an older one of its simulation, or for its time.")
+    ...when(counts.left, "  # waiting: behind an older one of its simulation, or for its time.")
   ]
   return [
-    ...calls(run.recording),
+    ...calls(recording),
     ...(yield* chunks),
     ...heading("Rows"),
-    `  ${plural(total.simulations, "simulation")}, ${plural(total.messages, "message")}, ` +
-    `${total.metadata} metadata, ${plural(attached, "image")}`,
+    `  ${plural(counts.simulations, "simulation")}, ${plural(counts.messages, "message")}, ` +
+    `${counts.metadata} metadata, ${plural(attached, "image")}`,
     ...(yield* rows),
     ...heading("Events"),
-    ...(events.length === 0 ? ["  None: nothing was created."] : events.map((line) => `  ${line}`)),
+    ...(events.length === 0 ? ["  None: nothing was created."] : events),
     ...heading("Left"),
     ...(rest.length === 0 ? ["  Nothing."] : rest),
     "",
-    run.persisted > 0 || total.left > 0
-      ? `${plural(run.persisted, "chunk")} persisted, once each.`
+    persisted > 0 || counts.left > 0
+      ? `${plural(persisted, "chunk")} persisted, once each.`
       : "Nothing was persisted twice: all there is to persist had been persisted before."
   ].join("\n")
 })

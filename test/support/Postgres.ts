@@ -1,0 +1,35 @@
+/**
+ * Databases for tests, on the servers of `globalSetup`.
+ */
+import { PgClient } from "@effect/sql-pg"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
+import { randomUUID } from "node:crypto"
+import { inject } from "vitest"
+import type { Version } from "./cluster.ts"
+
+/** The address of the run's server. */
+export const serverUrl = (version: Version): string => inject(version === 18 ? "postgres18" : "postgres15")
+
+/** A client of a database. */
+export const client = (url: string, options: { readonly maxConnections?: number } = {}) =>
+  PgClient.layer({ url: Redacted.make(url), maxConnections: options.maxConnections ?? 10 })
+
+/** The address of a new, empty database, dropped when the scope closes. */
+export const freshDatabase = Effect.fnUntraced(function*(version: Version = 18) {
+  const server = serverUrl(version)
+  const admin = Effect.map(Layer.build(client(server, { maxConnections: 1 })), Context.get(SqlClient.SqlClient))
+  const name = `test_${randomUUID().replaceAll("-", "")}`
+  yield* Effect.acquireRelease(
+    Effect.scoped(Effect.flatMap(admin, (sql) => sql.unsafe(`create database ${name}`))),
+    () => Effect.ignore(Effect.scoped(Effect.flatMap(admin, (sql) => sql.unsafe(`drop database ${name} with (force)`))))
+  )
+  return server.replace(/\/postgres$/, `/${name}`)
+})
+
+/** The clients of a new, empty database. */
+export const layer = (version: Version = 18, options: { readonly maxConnections?: number } = {}) =>
+  Layer.unwrap(Effect.map(freshDatabase(version), (url) => client(url, options)))

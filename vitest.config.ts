@@ -1,0 +1,15 @@
+import { defineConfig } from "vitest/config"
+
+export default defineConfig({
+  // "effect-sluice" is this project's own sources
+  ssr: { resolve: { conditions: ["sluice-source"] } },
+  resolve: { conditions: ["sluice-source"] },
+  test: {
+    include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
+    globalSetup: ["test/support/globalSetup.ts"],
+    pool: "forks",
+    maxWorkers: 3,
+    testTimeout: 60_000,
+    hookTimeout: 120_000
+  }
+})
