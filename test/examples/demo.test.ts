@@ -5,14 +5,14 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import path from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { serverUrl } from "../support/Postgres.ts"
 import { dataFolder, demo, hasData, killAll, lastJson, start } from "./runDemo.ts"
 
 const stores = ["memory", "embedded", "postgres"] as const
-const url = process.env.DATABASE_URL ?? ""
 
 /** The flags for a store. */
 const on = (store: typeof stores[number]): ReadonlyArray<string> =>
-  store === "postgres" ? ["--store", store, "--url", url] : ["--store", store]
+  store === "postgres" ? ["--store", store, "--url", serverUrl(18)] : ["--store", store]
 
 let folder = ""
 beforeAll(async () => {

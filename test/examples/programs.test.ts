@@ -1,25 +1,28 @@
 /**
  * The programs a user would copy, run as they are.
  */
-import { PgClient } from "@effect/sql-pg"
 import { layer } from "@effect/vitest"
 import { CallRecorder, type ServiceCall } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, expect } from "vitest"
 import * as repositories from "../../examples/chatlab/repositories.ts"
 import { Messages } from "../../examples/chatlab/Messages.ts"
+import { client, freshDatabase } from "../support/Postgres.ts"
 import { killAll, start } from "./runDemo.ts"
 
-const url = process.env.DATABASE_URL ?? ""
 afterAll(killAll)
+
+/** The address of the database the programs work on. */
+class Url extends Context.Service<Url, string>()("test/Url") {}
 
 const phaseOne = Layer.mergeAll(CallRecorder.layer, repositories.layerPg).pipe(
   Layer.provide(PgStore.layer),
-  Layer.provideMerge(PgClient.layer({ url: Redacted.make(url) }))
+  Layer.provideMerge(Layer.unwrap(Effect.map(Url, (url) => client(url)))),
+  Layer.provideMerge(Layer.effect(Url, freshDatabase()))
 )
 
 const reply = (n: number): ServiceCall.ServiceCall => ({
@@ -44,7 +47,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       const until = (count: number) => Effect.repeat(messages.list, { until: (rows) => rows.length === count })
 
       yield* recorder.recordMany([1, 2, 3].map(reply))
-      const running = start("scheduled-drain.ts", [], { DATABASE_URL: url })
+      const running = start("scheduled-drain.ts", [], { DATABASE_URL: yield* Url })
       yield* until(3)
       yield* recorder.record(reply(4))
       yield* until(4)
