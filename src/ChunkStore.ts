@@ -18,7 +18,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { DomainObject } from "./DomainObject.ts"
-import { CallStatus, ChunkKey, type CallSpec, type ServiceCall, type TraceContext } from "./ServiceCall.ts"
+import { type CallSpec, CallStatus, ChunkKey, type ServiceCall, type TraceContext } from "./ServiceCall.ts"
 
 // ------------------------------------------------------------------------------------------------------- errors
 
@@ -179,7 +179,12 @@ export interface Failure {
 /** How a claimed chunk ends, other than persisted. */
 export type Settlement =
   /** Charged one attempt, tried again after `delay`. */
-  | { readonly _tag: "Retry"; readonly chunk: ClaimedChunk; readonly delay: Duration.Duration; readonly failure: Failure }
+  | {
+    readonly _tag: "Retry"
+    readonly chunk: ClaimedChunk
+    readonly delay: Duration.Duration
+    readonly failure: Failure
+  }
   /** Out of the hot queue until it is unparked; costs nothing. */
   | { readonly _tag: "Park"; readonly chunk: ClaimedChunk; readonly reason: ParkReason }
   /** To the dead letters; `charge` when a handler ran and failed. */
@@ -379,4 +384,3 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** When the next outstanding chunk may be claimed, if any is outstanding: now, at the end of a lease, or later. */
   readonly nextDue: Effect.Effect<Option.Option<DateTime.Utc>, StoreError>
 }>()("effect-sluice/ChunkStore") {}
-

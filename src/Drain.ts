@@ -13,7 +13,15 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { ChunkState, ChunkStore, type Beat, type CallView, type ChunkView, type ClaimedChunk, type StoreError } from "./ChunkStore.ts"
+import {
+  type Beat,
+  type CallView,
+  ChunkState,
+  ChunkStore,
+  type ChunkView,
+  type ClaimedChunk,
+  type StoreError
+} from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import { DomainObject } from "./DomainObject.ts"
 import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"

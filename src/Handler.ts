@@ -7,8 +7,8 @@ import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type { DomainObject } from "./DomainObject.ts"
 import type * as Output from "./Output.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
@@ -151,5 +151,9 @@ export const build = (
   }
   return "persist" in definition
     ? { ...named, options: definition, run: { _tag: "One", persist: definition.persist as Persist<unknown> } }
-    : { ...named, options: definition, run: { _tag: "Many", persistMany: definition.persistMany as PersistMany<unknown> } }
+    : {
+      ...named,
+      options: definition,
+      run: { _tag: "Many", persistMany: definition.persistMany as PersistMany<unknown> }
+    }
 }

@@ -28,7 +28,12 @@ export const HandlerPlugins = Context.Reference<ReadonlyArray<Source>>("effect-s
  * HandlerRegistry.layer(Chatlab).pipe(Layer.provide(Hotwash), Layer.provide(ChatlabHandlers))
  * ```
  */
-export const layer = <O extends Output.Any, const D extends Handler.Definition<Output.Value<O>, any>, EX = never, RX = never>(
+export const layer = <
+  O extends Output.Any,
+  const D extends Handler.Definition<Output.Value<O>, any>,
+  EX = never,
+  RX = never
+>(
   namespace: string,
   output: O,
   definition: D | Effect.Effect<D, EX, RX>

@@ -66,11 +66,17 @@ const isDomain = (text: string): text is Domain => (domains as ReadonlyArray<str
 export const parseResult = (text: string): Identity | IdentityInvalid => {
   const parts = text.split(".")
   const [domain, namespace, group, name] = parts
-  if (parts.length !== 4 || domain === undefined || namespace === undefined || group === undefined || name === undefined) {
+  if (
+    parts.length !== 4 || domain === undefined || namespace === undefined || group === undefined || name === undefined
+  ) {
     return new IdentityInvalid({ text, part: "parts", reason: `has ${parts.length} parts, not 4` })
   }
   if (!isDomain(domain)) {
-    return new IdentityInvalid({ text, part: "domain", reason: `${JSON.stringify(domain)} is none of ${domains.join(", ")}` })
+    return new IdentityInvalid({
+      text,
+      part: "domain",
+      reason: `${JSON.stringify(domain)} is none of ${domains.join(", ")}`
+    })
   }
   for (const [part, value] of [["namespace", namespace], ["group", group], ["name", name]] as const) {
     const problem = partProblem(value)

@@ -15,7 +15,9 @@ export type SchemaIdentity = `schemas.${string}.${string}.${string}`
 
 /** The last part of an identity: how handlers are keyed in their group. */
 // of an identity that is only known to be text, the name is only known to be text
-export type NameOf<Id extends string> = string extends Id ? string : Id extends `schemas.${string}.${string}.${infer Name}` ? Name : never
+export type NameOf<Id extends string> = string extends Id ? string
+  : Id extends `schemas.${string}.${string}.${infer Name}` ? Name
+  : never
 
 /** Brings the JSON of one version to the JSON of the next. */
 export type Upcast = (data: Schema.Json) => Effect.Effect<Schema.Json, Schema.SchemaError>

@@ -20,19 +20,19 @@ export {
   ChunkDead,
   Drain,
   HandlerFailed,
+  type PersistNowError,
   Report,
-  RetriesExhausted,
-  type PersistNowError
+  RetriesExhausted
 } from "./Drain.ts"
 export { DrainWorker, type WorkerOptions } from "./DrainWorker.ts"
 export {
   ContextMissing,
-  Rejected,
   type Created,
   type HandlerCall,
   type HandlerInput,
   type HandlerOptions,
   type Persist,
-  type PersistMany
+  type PersistMany,
+  Rejected
 } from "./Handler.ts"
 export { DuplicateHandler, HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"

@@ -89,10 +89,13 @@ export class Messages extends Context.Service<Messages, {
           return row
         })
       })
-      const list = Effect.map(db.use((access) => access.values(memoryTable)), (rows) =>
-        rows.toSorted((a, b) =>
-          a.simulationId === b.simulationId ? a.order - b.order : a.simulationId < b.simulationId ? -1 : 1
-        ))
+      const list = Effect.map(
+        db.use((access) => access.values(memoryTable)),
+        (rows) =>
+          rows.toSorted((a, b) =>
+            a.simulationId === b.simulationId ? a.order - b.order : a.simulationId < b.simulationId ? -1 : 1
+          )
+      )
       return Messages.of({ insert, list })
     })
   )

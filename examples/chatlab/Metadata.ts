@@ -101,10 +101,13 @@ export class Metadata extends Context.Service<Metadata, {
           return row
         })
       })
-      const list = Effect.map(db.use((access) => access.values(findings)), (rows) =>
-        rows.toSorted((a, b) =>
-          a.simulationId === b.simulationId ? Number(a.id) - Number(b.id) : a.simulationId < b.simulationId ? -1 : 1
-        ))
+      const list = Effect.map(
+        db.use((access) => access.values(findings)),
+        (rows) =>
+          rows.toSorted((a, b) =>
+            a.simulationId === b.simulationId ? Number(a.id) - Number(b.id) : a.simulationId < b.simulationId ? -1 : 1
+          )
+      )
       return Metadata.of({ insert, list })
     })
   )

@@ -41,8 +41,11 @@ export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
   })
 
   const say = (lines: ReadonlyArray<NewMessage>) =>
-    Effect.forEach(lines, (line) =>
-      Effect.map(messages.insert(line), ({ id }) => DomainObject.make(MessageType, id)), atOnce)
+    Effect.forEach(
+      lines,
+      (line) => Effect.map(messages.insert(line), ({ id }) => DomainObject.make(MessageType, id)),
+      atOnce
+    )
 
   const note = (source: Source, items: ReadonlyArray<OutputItem>) =>
     Effect.forEach(items, (item) =>

@@ -71,16 +71,20 @@ const explain = (error: Error): string => {
   return `${error.message}${detail}`
 }
 
-const demo = Command.make("demo", flags, Effect.fnUntraced(function*(given) {
-  const place = yield* placeOf(given)
-  yield* run(given).pipe(
-    Effect.provide(application(place)),
-    Effect.mapError((error) => new DemoFailed({ reason: explain(error) }))
-  )
-  if (place._tag === "Embedded" && place.folder !== undefined && !given.json) {
-    yield* Console.log(`Kept in ${place.folder}: run again, and nothing is persisted twice.`)
-  }
-})).pipe(Command.withDescription("Records calls, drains them into tables, and shows what became of them"))
+const demo = Command.make(
+  "demo",
+  flags,
+  Effect.fnUntraced(function*(given) {
+    const place = yield* placeOf(given)
+    yield* run(given).pipe(
+      Effect.provide(application(place)),
+      Effect.mapError((error) => new DemoFailed({ reason: explain(error) }))
+    )
+    if (place._tag === "Embedded" && place.folder !== undefined && !given.json) {
+      yield* Console.log(`Kept in ${place.folder}: run again, and nothing is persisted twice.`)
+    }
+  })
+).pipe(Command.withDescription("Records calls, drains them into tables, and shows what became of them"))
 
 demo.pipe(
   Command.run({ version: "0.1.0" }),

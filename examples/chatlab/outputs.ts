@@ -10,7 +10,9 @@ const OutputText = Schema.Struct({ type: Schema.Literal("output_text"), text: Sc
 
 /** Anything else an LLM may put into an item, of which only the kind is known. */
 const OtherContent = Schema.Struct({
-  type: Schema.String.check(Schema.makeFilter((type) => type !== "output_text" || "expected the text of an output_text"))
+  type: Schema.String.check(
+    Schema.makeFilter((type) => type !== "output_text" || "expected the text of an output_text")
+  )
 })
 
 /** One item of an answer: who says it, its content, and what is to be known of it. */

@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Semaphore from "effect/Semaphore"
-import { ChunkStore, StoreError, type Persisted, type Transaction } from "../ChunkStore.ts"
+import { ChunkStore, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Created, Handler } from "../Handler.ts"
 import type { Prepared } from "./prepare.ts"
@@ -105,7 +105,12 @@ const passing = (cause: Cause.Cause<unknown>, isTransient: (error: unknown) => b
   for (const reason of cause.reasons) {
     const error = reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
     if (error !== undefined && isTransient(error)) {
-      return new StoreError({ operation: "persist", transient: true, reason: "the database failed a handler", cause: error })
+      return new StoreError({
+        operation: "persist",
+        transient: true,
+        reason: "the database failed a handler",
+        cause: error
+      })
     }
   }
   return undefined

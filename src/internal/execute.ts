@@ -23,7 +23,7 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import { printKey } from "../ServiceCall.ts"
 import type { Settings } from "../Settings.ts"
 import { HandlerTimeout, persistBatch } from "./batch.ts"
-import { prepare, rounds, type Prepared } from "./prepare.ts"
+import { prepare, type Prepared, rounds } from "./prepare.ts"
 
 /** What became of one claimed chunk. */
 export type Outcome =

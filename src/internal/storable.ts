@@ -3,7 +3,7 @@
  * surrogate, and JSON cannot hold `undefined`, functions, bigints, cycles or numbers that are not finite.
  */
 import * as Identity from "../Identity.ts"
-import { maxCallIdLength, maxPriority, type CallSpec, type ServiceCall } from "../ServiceCall.ts"
+import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall } from "../ServiceCall.ts"
 
 /** Where in a call the trouble is, and what it is. */
 export interface Problem {
@@ -127,8 +127,11 @@ const outputsProblem = (outputs: ServiceCall["outputs"], maxResultBytes: number)
     if (problem !== undefined) return problem
     const key = `${output.schema}#${part}`
     if (seen.has(key)) {
-      return { path, reason: `is the second output of ${output.schema} with part ${JSON.stringify(part)}: ` +
-        `give each its own part` }
+      return {
+        path,
+        reason: `is the second output of ${output.schema} with part ${JSON.stringify(part)}: ` +
+          `give each its own part`
+      }
     }
     seen.add(key)
     bytes += Buffer.byteLength(JSON.stringify(output.data))

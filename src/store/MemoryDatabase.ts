@@ -137,7 +137,9 @@ class Transaction implements Access {
     if (this.written.size === 0) return undefined
     for (const [name, keys] of this.seen) {
       for (const [key, version] of keys) {
-        if ((this.tables.get(name)?.get(key)?.version ?? 0) !== version) return new TransactionConflict({ table: name, key })
+        if ((this.tables.get(name)?.get(key)?.version ?? 0) !== version) {
+          return new TransactionConflict({ table: name, key })
+        }
       }
     }
     for (const [name, rows] of this.written) {

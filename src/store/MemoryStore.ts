@@ -2,25 +2,32 @@
  * The store in memory: for unit tests of an application, and for programs whose chunks need not outlive the process. It
  * keeps all laws of the port; time is `Clock`'s, so that `TestClock` drives leases and retries.
  */
+import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import * as Clock from "effect/Clock"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
-import { type ClaimedChunk, ChunkStore, LeaseLost, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
+import {
+  ChunkStore,
+  type ClaimedChunk,
+  LeaseLost,
+  type Persisted,
+  StoreError,
+  type Transaction
+} from "../ChunkStore.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
-import { type Access, MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
 import { beat } from "./memory/beat.ts"
 import { claim, wakeFollowers } from "./memory/claim.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
 import { type CallRow, calls, chunkKey, copy, ledger, queue, type QueueRow, seqKey, workers } from "./memory/rows.ts"
 import { settle, settlePersisted } from "./memory/settle.ts"
+import { type Access, MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
 
 const isConflict = (error: unknown): error is TransactionConflict => error instanceof TransactionConflict
 

@@ -31,13 +31,16 @@ const statementsOf = (text: string): ReadonlyArray<string> =>
 export const list = Effect.fnUntraced(function*(schema: string) {
   const names = yield* Effect.promise(() => fs.readdir(directory))
   const files = names.filter((name) => /^\d+_.+\.sql$/.test(name)).sort()
-  return yield* Effect.forEach(files, (file) =>
-    Effect.map(Effect.promise(() => fs.readFile(new URL(file, directory), "utf8")), (text): Migration => {
-      const [, id = "0", name = file] = /^(\d+)_(.+)\.sql$/.exec(file) ?? []
-      // the files are written for the schema `sluice`
-      const local = text.replaceAll(/\bsluice\./g, `${schema}.`).replaceAll("exists sluice;", `exists ${schema};`)
-      return { id: Number(id), name, statements: statementsOf(local) }
-    }))
+  return yield* Effect.forEach(
+    files,
+    (file) =>
+      Effect.map(Effect.promise(() => fs.readFile(new URL(file, directory), "utf8")), (text): Migration => {
+        const [, id = "0", name = file] = /^(\d+)_(.+)\.sql$/.exec(file) ?? []
+        // the files are written for the schema `sluice`
+        const local = text.replaceAll(/\bsluice\./g, `${schema}.`).replaceAll("exists sluice;", `exists ${schema};`)
+        return { id: Number(id), name, statements: statementsOf(local) }
+      })
+  )
 })
 
 // Several may create the schema at once; all but one then meet a unique violation and find it there.

@@ -17,10 +17,10 @@ import {
   AlreadyPersisted,
   CallView,
   ChunkStore,
+  type ClaimedChunk,
   KindStatus,
   LeaseLost,
   LedgerEntry,
-  type ClaimedChunk,
   type Persisted,
   type RecordOutcome,
   type Transaction
@@ -126,7 +126,9 @@ const make = Effect.fnUntraced(function*() {
       if (settled === undefined || settled.held < persisted.length) {
         return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
       }
-      if (settled.kept < persisted.length) return yield* new AlreadyPersisted({ claimed: persisted.length, kept: settled.kept })
+      if (settled.kept < persisted.length) {
+        return yield* new AlreadyPersisted({ claimed: persisted.length, kept: settled.kept })
+      }
       yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(endError))
     }).pipe(
       sql.withTransaction,
@@ -180,7 +182,9 @@ const make = Effect.fnUntraced(function*() {
       Effect.map(runs.renew(t, callId, token, lease), (rows) => rows.length > 0).pipe(asStoreError("renewRun")),
 
     abandon: (callId, token, error) =>
-      (error === undefined ? runs.giveBack(t, callId, token) : runs.fail(t, callId, token, error.replaceAll("\0", "\\0")))
+      (error === undefined
+        ? runs.giveBack(t, callId, token)
+        : runs.fail(t, callId, token, error.replaceAll("\0", "\\0")))
         .pipe(Effect.asVoid, asStoreError("abandon")),
 
     claim: Effect.fnUntraced(function*(request) {
@@ -255,19 +259,24 @@ const make = Effect.fnUntraced(function*() {
         asStoreError("ledger")
       ),
     call: (callId) =>
-      Effect.flatMap(read.call(t, callId), ([row]) =>
-        row === undefined ? Effect.succeedNone : Effect.asSome(decodeView(row.view))).pipe(
-          orDieDecoding,
-          asStoreError("call")
-        ),
+      Effect.flatMap(
+        read.call(t, callId),
+        ([row]) => row === undefined ? Effect.succeedNone : Effect.asSome(decodeView(row.view))
+      ).pipe(
+        orDieDecoding,
+        asStoreError("call")
+      ),
     status: Effect.flatMap(read.status(t), Effect.forEach((row) => decodeStatus(row.row))).pipe(
       orDieDecoding,
       asStoreError("status")
     ),
-    nextDue: Effect.map(read.nextDue(t), ([row]) =>
-      row?.at === null || row?.at === undefined ? Option.none() : Option.some(DateTime.fromDateUnsafe(row.at))).pipe(
-        asStoreError("nextDue")
-      )
+    nextDue: Effect.map(
+      read.nextDue(t),
+      ([row]) =>
+        row?.at === null || row?.at === undefined ? Option.none() : Option.some(DateTime.fromDateUnsafe(row.at))
+    ).pipe(
+      asStoreError("nextDue")
+    )
   })
 })
 
@@ -283,4 +292,3 @@ export const layer: Layer.Layer<
   Settings.SettingInvalid | Migrator.MigrationError | SqlError,
   SqlClient.SqlClient
 > = layerNoMigrate.pipe(Layer.provide(Migrations.layer))
-

@@ -50,7 +50,8 @@ const isRunning = (pid: number): boolean => {
   }
 }
 
-const failed = (reason: string) => (cause: unknown) => new EmbeddedFailed({ reason: `${reason}: ${String(cause)}`, cause })
+const failed = (reason: string) => (cause: unknown) =>
+  new EmbeddedFailed({ reason: `${reason}: ${String(cause)}`, cause })
 const attempt = <A>(reason: string, run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: failed(reason) })
 
 /**
@@ -83,8 +84,10 @@ const start = Effect.fnUntraced(function*(options: PgliteOptions) {
   const folder = options.dataDir
   if (folder !== undefined) yield* lockFolder(folder)
   const database = yield* Effect.acquireRelease(
-    attempt("it cannot be opened", () =>
-      folder === undefined ? PGlite.create() : PGlite.create(path.join(folder, "data"))),
+    attempt(
+      "it cannot be opened",
+      () => folder === undefined ? PGlite.create() : PGlite.create(path.join(folder, "data"))
+    ),
     (db) => Effect.promise(() => db.close())
   )
   const sockets = yield* Effect.acquireRelease(

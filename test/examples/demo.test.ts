@@ -87,7 +87,14 @@ describe.skipIf(!hasData)("recorded dialogues (skipped without ../shared/data)",
   for (const store of stores) {
     for (const workers of [1, 2, 8]) {
       it(`become the expected rows: ${store}, ${workers} worker(s)`, async () => {
-        const ended = await demo("--input", input("mts-dialog-small"), "--json", "--workers", `${workers}`, ...on(store))
+        const ended = await demo(
+          "--input",
+          input("mts-dialog-small"),
+          "--json",
+          "--workers",
+          `${workers}`,
+          ...on(store)
+        )
         expect(lastJson(ended)).toEqual(await expected("mts-dialog-small"))
         expect(ended.stdout.trimEnd().split("\n")).toHaveLength(1)
         expect(ended.status).toBe(0)
@@ -113,7 +120,17 @@ describe.skipIf(!hasData)("recorded dialogues (skipped without ../shared/data)",
 })
 
 describe("odd files", () => {
-  const none = { simulations: 0, calls: 0, messages: 0, metadata: 0, by_schema: {}, ledger: 0, parked: 0, dead: 0, left: 0 }
+  const none = {
+    simulations: 0,
+    calls: 0,
+    messages: 0,
+    metadata: 0,
+    by_schema: {},
+    ledger: 0,
+    parked: 0,
+    dead: 0,
+    left: 0
+  }
   const run = async (content: string | Uint8Array) => {
     const ended = await demo("--json", "--input", await fileOf("odd.jsonl", content), ...on("embedded"))
     return { ...ended, answer: lastJson(ended) }
@@ -121,7 +138,9 @@ describe("odd files", () => {
 
   it("a line that is no call is reported with its number and reason; the rest goes on; the status is 1", async () => {
     const bytes = Buffer.concat([
-      Buffer.from(lines("{", call("a"), "[]", call("b", { callId: "" }), call("c", { namespace: "a.b" }), "", call("d"))),
+      Buffer.from(
+        lines("{", call("a"), "[]", call("b", { callId: "" }), call("c", { namespace: "a.b" }), "", call("d"))
+      ),
       Buffer.from([0x22, 0xff, 0x22, 0x0a]),
       Buffer.from(lines(call("e", {}, { data: { text: "a\0b" } })))
     ])
@@ -145,23 +164,37 @@ describe("odd files", () => {
     expect(answer).toMatchObject({ calls: 2, messages: 2, ledger: 2, refused: 1, left: 0 })
   }, 60_000)
 
-  it("an unknown kind is parked; what does not decode, or has no simulation, is dead; others are not held up", async () => {
-    const own = (name: string) => ({ context: { simulationId: name }, orderingKey: name })
-    const { answer, status } = await run(lines(
-      call("unknown", own("unknown"), { schema: "schemas.chatlab.standardized_patient.patient-farewell" }),
-      call("elsewhere", { ...own("elsewhere"), namespace: "ward" }),
-      call("undecodable", own("undecodable"), { data: { messages: "none" } }),
-      call("newer", own("newer"), { version: 2 }),
-      call("nowhere", { context: {}, orderingKey: "nowhere" }),
-      call("number", { context: { simulationId: 7 }, orderingKey: "number" }),
-      call("good", own("good")),
-      // behind a dead one of its own simulation
-      call("behind", own("undecodable"))
-    ))
-    expect(status).toBe(0)
-    expect(answer).toMatchObject({ ...none, simulations: 1, calls: 8, messages: 1, ledger: 1, parked: 2, dead: 4, left: 1,
-      by_schema: { "patient-reply": 1 }, refused: 0 })
-  }, 60_000)
+  it(
+    "an unknown kind is parked; what does not decode, or has no simulation, is dead; others are not held up",
+    async () => {
+      const own = (name: string) => ({ context: { simulationId: name }, orderingKey: name })
+      const { answer, status } = await run(lines(
+        call("unknown", own("unknown"), { schema: "schemas.chatlab.standardized_patient.patient-farewell" }),
+        call("elsewhere", { ...own("elsewhere"), namespace: "ward" }),
+        call("undecodable", own("undecodable"), { data: { messages: "none" } }),
+        call("newer", own("newer"), { version: 2 }),
+        call("nowhere", { context: {}, orderingKey: "nowhere" }),
+        call("number", { context: { simulationId: 7 }, orderingKey: "number" }),
+        call("good", own("good")),
+        // behind a dead one of its own simulation
+        call("behind", own("undecodable"))
+      ))
+      expect(status).toBe(0)
+      expect(answer).toMatchObject({
+        ...none,
+        simulations: 1,
+        calls: 8,
+        messages: 1,
+        ledger: 1,
+        parked: 2,
+        dead: 4,
+        left: 1,
+        by_schema: { "patient-reply": 1 },
+        refused: 0
+      })
+    },
+    60_000
+  )
 
   it("the ends of lines, a byte order mark and a missing last newline do not matter", async () => {
     const { answer, status } = await run(`\uFEFF${lines(call("a"), "", call("b")).replaceAll("\n", "\r\n")}`.trimEnd())

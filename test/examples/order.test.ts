@@ -48,7 +48,10 @@ const reply = (n: number): ServiceCall.ServiceCall => ({
   outputs: [{
     schema: "schemas.chatlab.standardized_patient.patient-reply",
     version: 1,
-    data: { image_requested: false, messages: [{ role: "patient", content: [{ type: "output_text", text: String(n) }] }] }
+    data: {
+      image_requested: false,
+      messages: [{ role: "patient", content: [{ type: "output_text", text: String(n) }] }]
+    }
   }]
 })
 
@@ -61,7 +64,9 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("order", (it)
       expect(yield* drain.cycle).toMatchObject({ failed: 1, persisted: 0 })
       refusing = false
       // nobody looks until the retry is due: the claim then finds it together with the later ones
-      const isDue = store.status.pipe(Effect.map(([kind]) => kind !== undefined && kind.retrying === 1 && kind.due === 4))
+      const isDue = store.status.pipe(
+        Effect.map(([kind]) => kind !== undefined && kind.retrying === 1 && kind.due === 4)
+      )
       yield* Effect.repeat(Effect.delay(isDue, "50 millis"), { until: (due) => due })
       yield* drain.untilEmpty
       const said = yield* (yield* Messages).list

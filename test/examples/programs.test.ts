@@ -9,8 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, expect } from "vitest"
-import * as repositories from "../../examples/chatlab/repositories.ts"
 import { Messages } from "../../examples/chatlab/Messages.ts"
+import * as repositories from "../../examples/chatlab/repositories.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { killAll, start } from "./runDemo.ts"
 
@@ -34,7 +34,10 @@ const reply = (n: number): ServiceCall.ServiceCall => ({
   outputs: [{
     schema: "schemas.chatlab.standardized_patient.patient-reply",
     version: 1,
-    data: { image_requested: n === 2, messages: [{ role: "patient", content: [{ type: "output_text", text: `${n}` }] }] }
+    data: {
+      image_requested: n === 2,
+      messages: [{ role: "patient", content: [{ type: "output_text", text: `${n}` }] }]
+    }
   }]
 })
 

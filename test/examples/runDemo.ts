@@ -1,7 +1,7 @@
 /**
  * Runs the examples' programs as a user does: as processes of their own.
  */
-import { spawn, type ChildProcess } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 

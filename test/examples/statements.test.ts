@@ -128,6 +128,13 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("statements o
     Effect.gen(function*() {
       yield* statementsOf(calls("patient-results", "keys", 3, () => "keys"))
       const found = (yield* (yield* Metadata).list).filter((row) => row.simulationId === "keys")
-      expect(found.map(({ key }) => key)).toEqual(["result", "result-2", "result-3", "result-4", "result-5", "result-6"])
+      expect(found.map(({ key }) => key)).toEqual([
+        "result",
+        "result-2",
+        "result-3",
+        "result-4",
+        "result-5",
+        "result-6"
+      ])
     }))
 })

@@ -108,7 +108,11 @@ const freePort = (): Promise<number> =>
   })
 
 const run = (file: string, args: ReadonlyArray<string>, user: User): void => {
-  const done = spawnSync(file, args, { ...user, encoding: "utf8", env: { ...process.env, LC_ALL: "C", LC_MESSAGES: "C" } })
+  const done = spawnSync(file, args, {
+    ...user,
+    encoding: "utf8",
+    env: { ...process.env, LC_ALL: "C", LC_MESSAGES: "C" }
+  })
   if (done.status !== 0) {
     throw new Error(`${path.basename(file)} failed: ${done.error?.message ?? done.stderr}${done.stdout ?? ""}`)
   }

@@ -13,7 +13,10 @@ declare module "vitest" {
 
 /** Starts the servers, and gives vitest the way to stop them. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const clusters: ReadonlyArray<Cluster> = await Promise.all([startCluster({ version: 18 }), startCluster({ version: 15 })])
+  const clusters: ReadonlyArray<Cluster> = await Promise.all([
+    startCluster({ version: 18 }),
+    startCluster({ version: 15 })
+  ])
   for (const { url, version } of clusters) project.provide(version === 18 ? "postgres18" : "postgres15", url())
   return async () => {
     await Promise.all(clusters.map((cluster) => cluster.remove()))

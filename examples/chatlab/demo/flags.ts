@@ -53,25 +53,27 @@ export type Flags = Command.Command.Config.Infer<typeof flags>
 export const sampleFolder = ".sluice/demo"
 
 /** Where the flags say that the data is. */
-export const placeOf = Effect.fnUntraced(function*({ data, input, store, url }: Flags): Effect.fn.Return<Place, DemoFailed> {
-  const kept = Option.getOrUndefined(data)
-  if (store !== "postgres" && Option.isSome(url)) {
-    return yield* new DemoFailed({ reason: "--url is for --store postgres" })
-  }
-  switch (store) {
-    case "memory":
-      return kept === undefined
-        ? { _tag: "Memory" }
-        : yield* new DemoFailed({ reason: "--store memory keeps nothing, so --data is of no use to it" })
-    case "embedded":
-      return { _tag: "Embedded", folder: kept ?? (Option.isSome(input) ? undefined : sampleFolder) }
-    case "postgres": {
-      const server = Option.isSome(url)
-        ? url
-        : yield* Effect.orElseSucceed(Config.option(Config.String("DATABASE_URL")), Option.none<string>)
-      return Option.isSome(server)
-        ? { _tag: "Postgres", url: server.value, database: kept }
-        : yield* new DemoFailed({ reason: "--store postgres needs --url postgres://… or DATABASE_URL" })
+export const placeOf = Effect.fnUntraced(
+  function*({ data, input, store, url }: Flags): Effect.fn.Return<Place, DemoFailed> {
+    const kept = Option.getOrUndefined(data)
+    if (store !== "postgres" && Option.isSome(url)) {
+      return yield* new DemoFailed({ reason: "--url is for --store postgres" })
+    }
+    switch (store) {
+      case "memory":
+        return kept === undefined
+          ? { _tag: "Memory" }
+          : yield* new DemoFailed({ reason: "--store memory keeps nothing, so --data is of no use to it" })
+      case "embedded":
+        return { _tag: "Embedded", folder: kept ?? (Option.isSome(input) ? undefined : sampleFolder) }
+      case "postgres": {
+        const server = Option.isSome(url)
+          ? url
+          : yield* Effect.orElseSucceed(Config.option(Config.String("DATABASE_URL")), Option.none<string>)
+        return Option.isSome(server)
+          ? { _tag: "Postgres", url: server.value, database: kept }
+          : yield* new DemoFailed({ reason: "--store postgres needs --url postgres://… or DATABASE_URL" })
+      }
     }
   }
-})
+)

@@ -56,28 +56,31 @@ export const record = Effect.fnUntraced(function*<E, R>(
   let recorded = 0
   let unchanged = 0
 
-  yield* Stream.runForEach(Stream.transduce(lines, portion), Effect.fnUntraced(function*({ lines }) {
-    const good = lines.flatMap(({ call }) => Result.isSuccess(call) ? [call.success] : [])
-    const outcomes = (yield* recorder.recordMany(good)).values()
-    for (const { call, number } of lines) {
-      // only what parsed was given to the recorder and has an outcome of its own
-      const outcome = Result.flatMap(call, ({ callId }) =>
-        Result.mapBoth(outcomes.next().value!, {
-          onSuccess: (what) => ({ callId, what }),
-          onFailure: ({ message }) => message
-        }))
-      if (Result.isFailure(outcome)) {
-        const refusal: Refusal = { line: number, reason: outcome.failure }
-        refused.push(refusal)
-        yield* on.refused(refusal)
-        continue
+  yield* Stream.runForEach(
+    Stream.transduce(lines, portion),
+    Effect.fnUntraced(function*({ lines }) {
+      const good = lines.flatMap(({ call }) => Result.isSuccess(call) ? [call.success] : [])
+      const outcomes = (yield* recorder.recordMany(good)).values()
+      for (const { call, number } of lines) {
+        // only what parsed was given to the recorder and has an outcome of its own
+        const outcome = Result.flatMap(call, ({ callId }) =>
+          Result.mapBoth(outcomes.next().value!, {
+            onSuccess: (what) => ({ callId, what }),
+            onFailure: ({ message }) => message
+          }))
+        if (Result.isFailure(outcome)) {
+          const refusal: Refusal = { line: number, reason: outcome.failure }
+          refused.push(refusal)
+          yield* on.refused(refusal)
+          continue
+        }
+        calls.add(outcome.success.callId)
+        if (outcome.success.what === "recorded") recorded++
+        else unchanged++
       }
-      calls.add(outcome.success.callId)
-      if (outcome.success.what === "recorded") recorded++
-      else unchanged++
-    }
-    yield* on.progress(calls.size)
-  }))
+      yield* on.progress(calls.size)
+    })
+  )
   return { calls, recorded, unchanged, refused } satisfies Recording
 })
 

@@ -52,7 +52,11 @@ export const layer = (place: Place) => {
     case "Embedded":
       return onPostgres.pipe(Layer.provide(Pglite.layer({ dataDir: place.folder })))
     case "Postgres":
-      return Layer.unwrap(Effect.map(database(place.url, place.database), (name) =>
-        onPostgres.pipe(Layer.provide(client(place.url, name)))))
+      return Layer.unwrap(
+        Effect.map(
+          database(place.url, place.database),
+          (name) => onPostgres.pipe(Layer.provide(client(place.url, name)))
+        )
+      )
   }
 }

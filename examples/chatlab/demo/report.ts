@@ -3,11 +3,11 @@
  */
 import { ChunkStore } from "effect-sluice"
 import * as Effect from "effect/Effect"
-import { type Census, leftOf, shortName } from "./census.ts"
-import type { Recording } from "./job.ts"
 import { Media } from "../Media.ts"
 import { Messages } from "../Messages.ts"
 import { Metadata } from "../Metadata.ts"
+import { type Census, leftOf, shortName } from "./census.ts"
+import type { Recording } from "./job.ts"
 
 /** The most simulations and refused lines that are shown one by one. */
 const shown = 3
@@ -68,7 +68,11 @@ const rows = Effect.gen(function*() {
   ]
   return simulations.slice(0, shown).flatMap((id) => {
     const lines = linesOf(id)
-    return [`  ${clip(id, 78)}`, ...lines.slice(0, 10).map((line) => `    ${line}`), ...more(lines.length - 10, "row").map((line) => `  ${line}`)]
+    return [
+      `  ${clip(id, 78)}`,
+      ...lines.slice(0, 10).map((line) => `    ${line}`),
+      ...more(lines.length - 10, "row").map((line) => `  ${line}`)
+    ]
   }).concat(more(simulations.length - shown, "simulation"))
 })
 
@@ -86,10 +90,16 @@ export const report = Effect.fnUntraced(function*({ counts, created, persisted, 
   const { attached } = yield* (yield* Media).count
   const events = [...created].map(([type, count]) => `  ${count} × ${type} created`)
   const rest = [
-    ...when(counts.parked, "  # parked: no handler serves it yet. That costs nothing, and it",
-      "  goes on by itself once a program with its handler runs."),
-    ...when(counts.dead, "  # dead: it does not decode, or its handler gave up. It is kept with",
-      "  its reason, to be mended and redriven."),
+    ...when(
+      counts.parked,
+      "  # parked: no handler serves it yet. That costs nothing, and it",
+      "  goes on by itself once a program with its handler runs."
+    ),
+    ...when(
+      counts.dead,
+      "  # dead: it does not decode, or its handler gave up. It is kept with",
+      "  its reason, to be mended and redriven."
+    ),
     ...when(counts.left, "  # waiting: behind an older one of its simulation, or for its time.")
   ]
   return [

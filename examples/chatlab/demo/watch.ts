@@ -25,8 +25,12 @@ export const progress = (what: string) => {
 export const created = Effect.gen(function*() {
   const counts = new Map<string, number>()
   const events = yield* (yield* DomainEvents).subscribe
-  yield* Effect.forkScoped(Stream.runForEach(events, ({ object }) =>
-    Effect.sync(() => counts.set(object.type, (counts.get(object.type) ?? 0) + 1))))
+  yield* Effect.forkScoped(
+    Stream.runForEach(
+      events,
+      ({ object }) => Effect.sync(() => counts.set(object.type, (counts.get(object.type) ?? 0) + 1))
+    )
+  )
   return counts
 })
 

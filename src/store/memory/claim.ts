@@ -101,8 +101,11 @@ export const claim = (
     ? access.values(dead).filter((letter) => letter.orderingKey !== undefined && letter.discarded === undefined)
     : []
   const first = cut(all.filter((row) => isDue(row, request, now) && isAsked(row, request)), request)
-  const placed = place(first, all, (row) =>
-    blocking.some((letter) => letter.orderingKey === row.orderingKey && letter.seq < row.seq))
+  const placed = place(
+    first,
+    all,
+    (row) => blocking.some((letter) => letter.orderingKey === row.orderingKey && letter.seq < row.seq)
+  )
   const leading = placed.find((one) => one.lone || one.inOrder)
   const picked = leading === undefined ? [] : leading.lone ? [leading] : placed.filter((one) => one.inOrder)
   const held = picked.map(({ lone, row }): QueueRow => ({

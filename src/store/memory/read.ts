@@ -66,9 +66,10 @@ export const call = (access: Access, callId: string, now: number): CallView | un
     ...buried.map((one) => ({ one, place: one.position, view: deadView(one) })),
     ...persisted.filter((one) => !current.has(chunkKey(one.key))).map((one) => ({
       one,
-      place: row.outputs?.findIndex((output) =>
-        output.schema === one.key.schemaIdentity && (output.part ?? "") === one.key.part
-      ) ?? 0,
+      place:
+        row.outputs?.findIndex((output) =>
+          output.schema === one.key.schemaIdentity && (output.part ?? "") === one.key.part
+        ) ?? 0,
       view: ledgerView(one)
     }))
   ]

@@ -18,7 +18,8 @@ const serverError = (error: SqlError): { readonly code: string | undefined; read
 
 // The client's classification, and what it leaves out: a server that stops (57P0x), is starting, or is out of
 // connections or other resources (53xxx).
-const isPassing = (error: SqlError): boolean => error.isRetryable || /^(57P0[1235]|53)/.test(serverError(error).code ?? "")
+const isPassing = (error: SqlError): boolean =>
+  error.isRetryable || /^(57P0[1235]|53)/.test(serverError(error).code ?? "")
 
 /** Whether somewhere in an error there is a passing error of the database's. Handlers wrap errors in their own. */
 export const isTransient = (error: unknown, depth = 0): boolean => {

@@ -20,6 +20,7 @@ export interface Settled {
  */
 export const settlePersisted = ({ ledger, queue, sql }: Tables, token: string, persisted: ReadonlyArray<Persisted>) => {
   const chunks = persisted.map((line) => line.chunk)
+  const seqs = chunks.map((chunk) => chunk.seq)
   return sql<Settled>`
     with line as materialized (
       select * from unnest(
@@ -34,7 +35,7 @@ export const settlePersisted = ({ ledger, queue, sql }: Tables, token: string, p
         ${persisted.map((line) => JSON.stringify(line.objects))}::text[]
       ) as l(seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects)
     ), gone as (
-      delete from ${queue} where seq = any(${chunks.map((chunk) => chunk.seq)}::bigint[]) and lease_token = ${token}::uuid
+      delete from ${queue} where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid
       returning 1
     ), kept as (
       insert into ${ledger} (

@@ -37,7 +37,7 @@ export const settle = (
       select ${toJson(settlements)}::jsonb as lines
     ), locked as materialized (
       select * from ${queue}
-      where seq = any(${settlements.map((settlement) => settlement.chunk.seq)}::bigint[]) and lease_token = ${token}::uuid
+      where seq = any(${settlements.map((one) => one.chunk.seq)}::bigint[]) and lease_token = ${token}::uuid
       for update
     ), held as materialized (
       -- looked up by seq in one JSON object, not joined: see settlePersisted
