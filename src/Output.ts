@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
 import type { RecordedOutput } from "./ServiceCall.ts"
 
-/** @internal */
+/** Marks a value as an output, whichever copy of the package made it. */
 export const TypeId = "~effect-sluice/Output"
 
 /** The literal type of an output's identity: four parts, the first of them `schemas`. */

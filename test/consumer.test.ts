@@ -1,0 +1,133 @@
+/**
+ * The package as others get it: packed, installed in a project of its own, type-checked against, and run. The program
+ * is the README's, as printed.
+ */
+import { execFile } from "node:child_process"
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import path from "node:path"
+import { promisify } from "node:util"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+
+const root = path.dirname(import.meta.dirname)
+const exec = promisify(execFile)
+
+/** The first block of a language in the README that begins like this. */
+const readmeBlock = (readme: string, language: string, beginning: string): string => {
+  const block = [...readme.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].find(([, lang, text]) =>
+    lang === language && text?.startsWith(beginning)
+  )
+  if (block?.[2] === undefined) throw new Error(`README has no ${language} block that begins with ${beginning}`)
+  return block[2]
+}
+
+let project = ""
+let readme = ""
+
+/** Runs a program in the throw-away project. */
+const run = async (file: string, ...args: ReadonlyArray<string>) => {
+  try {
+    return await exec(file, args, { cwd: project })
+  } catch (error) {
+    // the reason is in what it printed
+    if (error instanceof Error && "stdout" in error) {
+      throw new Error(`${error.message}\n${error.stdout}`, { cause: error })
+    }
+    throw error
+  }
+}
+const write = (name: string, text: string) => writeFile(path.join(project, name), text)
+
+beforeAll(async () => {
+  readme = await readFile(path.join(root, "README.md"), "utf8")
+  project = await mkdtemp(path.join(tmpdir(), "sluice-consumer-"))
+  const packed = await exec("npm", ["pack", "--json", "--pack-destination", project], { cwd: root })
+  // what the build says comes before
+  const [{ filename }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[\n")))
+  const { devDependencies } = JSON.parse(await readFile(path.join(root, "package.json"), "utf8"))
+  const wanted = [
+    "effect",
+    "@effect/sql-pg",
+    "@electric-sql/pglite",
+    "@electric-sql/pglite-socket",
+    "@types/node"
+  ]
+  await write(
+    "package.json",
+    JSON.stringify({
+      name: "consumer",
+      private: true,
+      type: "module",
+      dependencies: {
+        "effect-sluice": `file:${filename}`,
+        ...Object.fromEntries(wanted.map((name) => [name, devDependencies[name]]))
+      }
+    })
+  )
+  await write(
+    "tsconfig.json",
+    JSON.stringify({
+      compilerOptions: {
+        target: "ES2024",
+        module: "NodeNext",
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        erasableSyntaxOnly: true,
+        verbatimModuleSyntax: true,
+        noEmit: true,
+        // the package's own types are checked as well
+        skipLibCheck: false,
+        types: ["node"]
+      },
+      files: ["program.ts"]
+    })
+  )
+  await run("npm", "install", "--prefer-offline", "--no-audit", "--no-fund")
+}, 240_000)
+afterAll(() => rm(project, { recursive: true, force: true }))
+
+describe("the packed package", () => {
+  it("README's program type-checks against it", async () => {
+    await write("program.ts", readmeBlock(readme, "ts", "// program.ts"))
+    const compiler = path.join(root, "node_modules/typescript/bin/tsc")
+    expect(await run(process.execPath, compiler, "-p", ".")).toEqual({ stdout: "", stderr: "" })
+  }, 120_000)
+
+  it("README's program runs as printed, and prints what README says", async () => {
+    await write("program.ts", readmeBlock(readme, "ts", "// program.ts"))
+    const { stdout } = await run(process.execPath, "program.ts")
+    expect(stdout).toBe(readmeBlock(readme, "text", "recorded and"))
+  }, 120_000)
+
+  it("what is internal cannot be imported", async () => {
+    for (const inner of ["internal/batch", "internal/execute", "store/pg/claim", "store/memory/rows", "index"]) {
+      await expect(run(process.execPath, "--eval", `import("effect-sluice/${inner}")`)).rejects.toThrow(
+        "ERR_PACKAGE_PATH_NOT_EXPORTED"
+      )
+    }
+  })
+
+  it("every module can be imported, and nothing happens then", async () => {
+    const modules = (await exec("tar", ["-tzf", path.join(project, (await filesOf())[0] ?? "")])).stdout
+      .split("\n")
+      .flatMap((file) => /^package\/dist\/(.*)\.js$/.exec(file)?.[1] ?? [])
+      .filter((name) => name !== "index" && !/^(internal|cli|store\/pg|store\/memory)\//.test(name))
+    expect(modules).toContain("CallRecorder")
+    const imports = modules.map((name) => `await import("effect-sluice/${name}")`).join("\n")
+    // a timer, a socket or a listener that was left behind would be named here, or keep the process from ending
+    await mkdir(path.join(project, "quiet"), { recursive: true })
+    await write(
+      "quiet/main.ts",
+      `const before = process.eventNames().length\n${imports}\n` +
+        `console.log(JSON.stringify({ events: process.eventNames().length - before, ` +
+        `resources: process.getActiveResourcesInfo().filter((name) => name !== "PipeWrap" && name !== "FSReqPromise") }))`
+    )
+    const { stderr, stdout } = await run(process.execPath, "quiet/main.ts")
+    expect({ ...JSON.parse(stdout), stderr }).toEqual({ events: 0, resources: [], stderr: "" })
+  }, 60_000)
+})
+
+const filesOf = async () => {
+  const { dependencies } = JSON.parse(await readFile(path.join(project, "package.json"), "utf8"))
+  return [String(dependencies["effect-sluice"]).replace("file:", "")]
+}
