@@ -5,8 +5,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { ChunkStore, type LedgerEntry, type StoreError } from "./ChunkStore.ts"
-import { DomainEvents, DomainObjectCreated } from "./DomainEvents.ts"
-import { DomainObject } from "./DomainObject.ts"
+import { DomainEvents } from "./DomainEvents.ts"
+import { DomainObject, DomainObjectCreated } from "./DomainObject.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
 /** What `once` gives back: the domain objects, and whether they were created now or stood in the ledger already. */

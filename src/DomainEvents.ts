@@ -7,25 +7,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
-import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { DomainObject } from "./DomainObject.ts"
+import type { DomainObjectCreated } from "./DomainObject.ts"
 import type * as Output from "./Output.ts"
-import { ChunkKey } from "./ServiceCall.ts"
-
-/** A row of the application came to be. */
-export class DomainObjectCreated extends Schema.Class<DomainObjectCreated>("effect-sluice/DomainObjectCreated")({
-  object: DomainObject,
-  /** The chunk it was made from. */
-  key: ChunkKey,
-  namespace: Schema.String,
-  /** `namespace/short-name` of the handler that made it. */
-  handler: Schema.String,
-  service: Schema.String,
-  correlationId: Schema.String,
-  context: Schema.Record(Schema.String, Schema.Json)
-}) {}
 
 /** How many events a listener may be behind before it loses the oldest. */
 export const capacity = 4096

@@ -13,7 +13,8 @@ export * as Settings from "./Settings.ts"
 export { CallConflict, CallRecorder, CallRefused, CallRunning, type Recorded, type RunResult } from "./CallRecorder.ts"
 export { ChunkLedger, type Once, type OnceOptions } from "./ChunkLedger.ts"
 export { ChunkStore, StoreError } from "./ChunkStore.ts"
-export { DomainEvents, DomainObjectCreated } from "./DomainEvents.ts"
+export { DomainEvents } from "./DomainEvents.ts"
+export { DomainObjectCreated } from "./DomainObject.ts"
 export {
   CallNotFound,
   ChunkBusy,

@@ -16,7 +16,8 @@ import {
   type Settlement,
   type StoreError
 } from "../ChunkStore.ts"
-import { DomainEvents, DomainObjectCreated } from "../DomainEvents.ts"
+import { DomainEvents } from "../DomainEvents.ts"
+import { DomainObjectCreated } from "../DomainObject.ts"
 import { ContextMissing, Rejected } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
