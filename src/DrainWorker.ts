@@ -13,8 +13,10 @@ import * as Pull from "effect/Pull"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
 import { addReports, Drain, emptyReport, type Report } from "./Drain.ts"
 import * as Settings from "./Settings.ts"
+import { WakeUp } from "./WakeUp.ts"
 
 /** How a worker is run. */
 export interface WorkerOptions {
@@ -24,6 +26,11 @@ export interface WorkerOptions {
    * so does the worker.
    */
   readonly schedule?: Schedule.Schedule<unknown, void>
+  /**
+   * Whether it also looks as soon as it hears that something was recorded, here or by another process. The default is
+   * true without a `schedule` and false with one, so that a worker of the night sleeps by day.
+   */
+  readonly hints?: boolean
 }
 
 /**
@@ -48,7 +55,7 @@ export class DrainWorker extends Context.Service<DrainWorker, {
 }>()("effect-sluice/DrainWorker") {
   static readonly layer = (
     options: WorkerOptions = {}
-  ): Layer.Layer<DrainWorker, Settings.SettingInvalid, Drain> => Layer.effect(DrainWorker, make(options))
+  ): Layer.Layer<DrainWorker, Settings.SettingInvalid, Drain | WakeUp> => Layer.effect(DrainWorker, make(options))
 }
 
 const make = Effect.fnUntraced(function*(options: WorkerOptions) {
@@ -59,6 +66,10 @@ const make = Effect.fnUntraced(function*(options: WorkerOptions) {
   const stopping = yield* Latch.make(false)
   const finished = yield* Deferred.make<void>()
   let stop = false
+  if (options.hints ?? options.schedule === undefined) {
+    const hints = yield* (yield* WakeUp).hear("chunks")
+    yield* Effect.forkScoped(Stream.runForEach(hints, () => woken.open))
+  }
   const nextTick = yield* Schedule.toStepWithSleep(
     options.schedule ?? Schedule.jittered(Schedule.spaced(settings.pollInterval))
   )

@@ -14,7 +14,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { LeaseLost, StoreError } from "./ChunkStore.ts"
-import type { DomainObjectCreated } from "./DomainEvents.ts"
+import type { DomainObjectCreated } from "./DomainObject.ts"
 
 /** A place in the log: opaque, ordered by the store alone. */
 export interface Place {
@@ -28,12 +28,17 @@ export interface LogEntry {
   readonly events: ReadonlyArray<DomainObjectCreated>
 }
 
-/** Where a new subscription begins: with all there ever was, or with what is created from now on. */
+/**
+ * Where a new subscription begins: with all there ever was, or with what is created from now on. Nothing that is created
+ * later is missed; a little of what was created just before may come as well.
+ */
 export type From = "beginning" | "now"
 
-/** A subscription taken: entries after its place, in order. */
+/** A subscription taken: entries after its place, in order, at least one. */
 export interface Taken {
   readonly token: string
+  /** Where it stood. */
+  readonly place: Place
   readonly entries: ReadonlyArray<LogEntry>
   /** Failures in a row at the first entry. */
   readonly attempts: number
@@ -56,12 +61,17 @@ export interface SubscriptionStatus extends Schema.Schema.Type<typeof Subscripti
 
 /** The port. See the module's laws. */
 export class EventLog extends Context.Service<EventLog, {
-  /** Takes a subscription, made when it is new. None when another holds it, or it waits after a failure. */
+  /** Makes a subscription when it is new. `from` counts only then. */
+  readonly open: (name: string, from: From) => Effect.Effect<void, StoreError>
+  /**
+   * Takes a subscription under a lease. None when there is nothing to read, another holds it, it waits after a failure,
+   * or nobody has opened it.
+   */
   readonly take: (
     name: string,
-    options: { readonly from: From; readonly limit: number; readonly lease: Duration.Duration }
+    options: { readonly limit: number; readonly lease: Duration.Duration }
   ) => Effect.Effect<Option.Option<Taken>, StoreError>
-  /** Moves the place on, and keeps the lease for its length. */
+  /** Moves the place on, or leaves it where it is, and keeps the lease for its length. Moving on forgets failures. */
   readonly advance: (
     name: string,
     token: string,

@@ -37,6 +37,11 @@ export interface Settings {
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk holds up the later ones of its ordering key. */
   readonly deadBlocksKey: boolean
+  /**
+   * `SLUICE_NOTIFY`, true: whether processes wake each other by Postgres's NOTIFY, over one connection more for each.
+   * Set it to false behind a transaction-mode pooler, where nothing can be heard; then they find work by looking.
+   */
+  readonly notify: boolean
 }
 
 /** A setting has a value it cannot have. */
@@ -87,7 +92,8 @@ const fromConfig: Effect.Effect<Settings, SettingInvalid> = Effect.all({
   gracePeriod: duration("SLUICE_GRACE_PERIOD", "30 seconds"),
   maxResultBytes: count("SLUICE_MAX_RESULT_BYTES", 16 * 1024 * 1024),
   schema: read("SLUICE_SCHEMA", (name) => Config.schema(Identifier, name), "sluice"),
-  deadBlocksKey: read("SLUICE_DEAD_BLOCKS_KEY", Config.Boolean, true)
+  deadBlocksKey: read("SLUICE_DEAD_BLOCKS_KEY", Config.Boolean, true),
+  notify: read("SLUICE_NOTIFY", Config.Boolean, true)
 })
 
 /** What an application set in code; wins over `Config`. */

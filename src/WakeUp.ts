@@ -13,8 +13,9 @@ import * as Stream from "effect/Stream"
 export type Topic = "chunks" | "events"
 
 /**
- * Gives and hears hints. `PgStore.layer` brings one that reaches other processes by NOTIFY, seldom: never one for each
- * row, and never on the way of the transaction that caused it.
+ * Gives and hears hints. Every store brings one and gives the hints itself, after the commit: `chunks` when calls were
+ * recorded or dead letters moved, `events` when domain objects were created. That of `PgStore` reaches other processes
+ * by NOTIFY, seldom: never one for each row, and never on the way of the transaction that caused it.
  */
 export class WakeUp extends Context.Service<WakeUp, {
   /** Gives a hint. Costs the caller nothing. */

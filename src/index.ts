@@ -9,10 +9,12 @@ export * as OutputGroup from "./OutputGroup.ts"
 export * as RetryPolicy from "./RetryPolicy.ts"
 export * as ServiceCall from "./ServiceCall.ts"
 export * as Settings from "./Settings.ts"
+export * as Subscription from "./Subscription.ts"
 
 export { CallConflict, CallRecorder, CallRefused, CallRunning, type Recorded, type RunResult } from "./CallRecorder.ts"
 export { ChunkLedger, type Once, type OnceOptions } from "./ChunkLedger.ts"
 export { ChunkStore, StoreError } from "./ChunkStore.ts"
+export { DeadLetters } from "./DeadLetters.ts"
 export { DomainEvents } from "./DomainEvents.ts"
 export { DomainObjectCreated } from "./DomainObject.ts"
 export {
@@ -26,6 +28,7 @@ export {
   RetriesExhausted
 } from "./Drain.ts"
 export { DrainWorker, type WorkerOptions } from "./DrainWorker.ts"
+export { EventLog } from "./EventLog.ts"
 export {
   ContextMissing,
   type Created,
@@ -37,3 +40,6 @@ export {
   Rejected
 } from "./Handler.ts"
 export { DuplicateHandler, HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
+export { Pauses } from "./Pauses.ts"
+export { Retention } from "./Retention.ts"
+export { WakeUp } from "./WakeUp.ts"

@@ -3,6 +3,7 @@
  * keeps all laws of the port; time is `Clock`'s, so that `TestClock` drives leases and retries.
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -19,15 +20,26 @@ import {
   StoreError,
   type Transaction
 } from "../ChunkStore.ts"
+import { DeadLetters } from "../DeadLetters.ts"
+import { EventLog } from "../EventLog.ts"
+import { Pauses } from "../Pauses.ts"
+import { Retention } from "../Retention.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
+import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
 import { beat } from "./memory/beat.ts"
 import { claim, wakeFollowers } from "./memory/claim.ts"
+import * as deadLetters from "./memory/deadLetters.ts"
+import * as eventLog from "./memory/eventLog.ts"
+import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
+import * as retention from "./memory/retention.ts"
 import { type CallRow, calls, chunkKey, copy, ledger, queue, type QueueRow, seqKey, workers } from "./memory/rows.ts"
 import { settle, settlePersisted } from "./memory/settle.ts"
-import { type Access, MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
+import type { Use } from "./memory/use.ts"
+import { MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
+import type { Stores } from "./Stores.ts"
 
 const isConflict = (error: unknown): error is TransactionConflict => error instanceof TransactionConflict
 
@@ -84,27 +96,27 @@ const toCall = (row: CallRow): ServiceCall => ({
   ...(row.finishedAt === undefined ? {} : { finishedAt: read.utc(row.finishedAt) })
 })
 
-const make = Effect.gen(function*() {
-  const db = yield* MemoryDatabase
-  const settings = yield* Settings.load
+const makeStore = (
+  db: MemoryDatabase["Service"],
+  settings: Settings.Settings,
+  use: Use,
+  newToken: Effect.Effect<string>,
+  wakeUp: WakeUp["Service"]
+): ChunkStore["Service"] => {
   // one at a time may persist a chunk outside the drain: the second waits, as at a unique key
   const gates = new Map<string, Semaphore.Semaphore>()
-
-  const use = <A>(step: (access: Access, now: number) => A) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => db.use((access) => step(access, now)))
-  const newToken = Effect.map(
-    Effect.all([db.next("token"), Random.nextIntBetween(0, 2 ** 32)]),
-    ([number, random]) => `${number}-${random.toString(16)}`
-  )
-
   const transaction: Transaction = { untouched: db.untouched }
+  /** After the caller's commit, so that whoever is woken finds something. */
+  const hintIf = (condition: boolean, topic: Topic) => condition ? db.afterCommit(wakeUp.hint(topic)) : Effect.void
 
   return ChunkStore.of({
     record: Effect.fnUntraced(function*(list) {
       const seqs = yield* Effect.forEach(list, (call) => Effect.forEach(call.outputs, () => db.next("chunk")))
-      return yield* use((access, now) =>
+      const outcomes = yield* use((access, now) =>
         list.map((call, index) => recording.record(access, call, now, seqs[index] ?? []))
       )
+      yield* hintIf(outcomes.includes("recorded"), "chunks")
+      return outcomes
     }),
 
     begin: Effect.fnUntraced(function*(call, lease) {
@@ -154,8 +166,15 @@ const make = Effect.gen(function*() {
 
     persist: <E, R>(token: string, work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>) =>
       work(transaction).pipe(
-        Effect.flatMap((persisted) => use((access, now) => settlePersisted(access, token, persisted, now))),
-        Effect.flatMap((problem) => problem === undefined ? Effect.void : Effect.fail(problem)),
+        Effect.flatMap((persisted) =>
+          use((access, now) => settlePersisted(access, token, persisted, now)).pipe(
+            Effect.flatMap((problem) =>
+              problem === undefined
+                ? hintIf(persisted.some((line) => line.objects.length > 0), "events")
+                : Effect.fail(problem)
+            )
+          )
+        ),
         db.transaction,
         asStoreError("persist")
       ),
@@ -195,6 +214,7 @@ const make = Effect.gen(function*() {
             }
             return row
           })
+          yield* hintIf(objects.length > 0, "events")
           return { created: true, entry: read.toEntry(row) }
         }).pipe(db.transaction, gate.withPermits(1), asStoreError("once"))
       }),
@@ -209,12 +229,30 @@ const make = Effect.gen(function*() {
     status: use(read.status),
     nextDue: Effect.map(use(read.nextDue), (at) => Option.map(Option.fromUndefinedOr(at), DateTime.makeUnsafe))
   })
+}
+
+const make = Effect.gen(function*() {
+  const db = yield* MemoryDatabase
+  const settings = yield* Settings.load
+  const wakeUp = yield* makeLocal()
+  const use: Use = (step) => Effect.flatMap(Clock.currentTimeMillis, (now) => db.use((access) => step(access, now)))
+  const newToken = Effect.map(
+    Effect.all([db.next("token"), Random.nextIntBetween(0, 2 ** 32)]),
+    ([number, random]) => `${number}-${random.toString(16)}`
+  )
+  return Context.make(ChunkStore, makeStore(db, settings, use, newToken, wakeUp)).pipe(
+    Context.add(DeadLetters, deadLetters.make(use, db.afterCommit(wakeUp.hint("chunks")))),
+    Context.add(Pauses, pauses.make(use)),
+    Context.add(Retention, retention.make(use)),
+    Context.add(EventLog, eventLog.make(use, newToken)),
+    Context.add(WakeUp, wakeUp)
+  )
 })
 
 /** The store over a database that is provided, so that an application's own tables can share its transactions. */
-export const layerOn: Layer.Layer<ChunkStore, Settings.SettingInvalid, MemoryDatabase> = Layer.effect(ChunkStore, make)
+export const layerOn: Layer.Layer<Stores, Settings.SettingInvalid, MemoryDatabase> = Layer.effectContext(make)
 
 /** The store and its database, fresh each time the layer is built. */
-export const layer: Layer.Layer<ChunkStore | MemoryDatabase, Settings.SettingInvalid> = layerOn.pipe(
+export const layer: Layer.Layer<Stores | MemoryDatabase, Settings.SettingInvalid> = layerOn.pipe(
   Layer.provideMerge(MemoryDatabase.layer)
 )

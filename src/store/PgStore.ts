@@ -3,12 +3,12 @@
  * pool behind a transaction-mode pooler (then make the client with `prepare: false`).
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -25,18 +25,30 @@ import {
   type RecordOutcome,
   type Transaction
 } from "../ChunkStore.ts"
+import { DeadLetters } from "../DeadLetters.ts"
+import { EventLog } from "../EventLog.ts"
+import { Pauses } from "../Pauses.ts"
+import { Retention } from "../Retention.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
+import { type Topic, WakeUp } from "../WakeUp.ts"
 import * as Migrations from "./Migrations.ts"
 import * as beats from "./pg/beat.ts"
 import { claim, type ClaimRow } from "./pg/claim.ts"
+import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, endError, isTransient, storeError } from "./pg/errors.ts"
+import * as eventLog from "./pg/eventLog.ts"
+import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
 import * as read from "./pg/read.ts"
 import { compare, record, toJson } from "./pg/record.ts"
+import * as retention from "./pg/retention.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
-import { tables } from "./pg/tables.ts"
+import { type Tables, tables } from "./pg/tables.ts"
+import { randomToken } from "./pg/token.ts"
+import * as wakeUps from "./pg/wakeUp.ts"
+import type { Stores } from "./Stores.ts"
 
 /** Keeps what the handlers failed with apart from what the database fails the transaction with. */
 class RolledBack<E> {
@@ -46,14 +58,6 @@ class RolledBack<E> {
     this.cause = cause
   }
 }
-
-const randomToken = Effect.map(
-  Effect.all([Random.nextIntBetween(0, 2 ** 48), Random.nextIntBetween(0, 2 ** 48), Random.nextIntBetween(0, 2 ** 32)]),
-  ([a, b, c]) => {
-    const hex = a.toString(16).padStart(12, "0") + b.toString(16).padStart(12, "0") + c.toString(16).padStart(8, "0")
-    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5")
-  }
-)
 
 const toChunk = (row: ClaimRow & { readonly seq: bigint }): ClaimedChunk => ({
   seq: row.seq,
@@ -81,10 +85,8 @@ const decodeEntry = Schema.decodeUnknownEffect(LedgerEntry)
 const decodeView = Schema.decodeUnknownEffect(CallView)
 const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
 
-const make = Effect.fnUntraced(function*() {
-  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const settings = yield* Settings.load
-  const t = tables(sql, settings.schema)
+const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Service"]): ChunkStore["Service"] => {
+  const { sql } = t
   const orDieDecoding = <A, E, R>(effect: Effect.Effect<A, E | Schema.SchemaError, R>) =>
     Effect.catchIf(effect, Schema.isSchemaError, Effect.die) as Effect.Effect<A, Exclude<E, Schema.SchemaError>, R>
 
@@ -101,9 +103,13 @@ const make = Effect.fnUntraced(function*() {
 
   /** In the transaction, if there is one, that the chunks' disappearance is part of. */
   const wake = (keys: Iterable<string | null | undefined>) => {
-    const distinct = [...new Set(keys)].filter((key) => typeof key === "string")
+    // always in the same order, so that two of these cannot wait for each other
+    const distinct = [...new Set(keys)].filter((key) => typeof key === "string").sort()
     return distinct.length === 0 ? Effect.void : Effect.asVoid(persisting.wakeFollowers(t, distinct))
   }
+
+  /** After the caller's commit, so that whoever is woken finds something. */
+  const hint = (topic: Topic) => sql.afterCommit(wakeUp.hint(topic))
 
   const transaction: Transaction = {
     // an id is assigned to a transaction when it first writes
@@ -130,6 +136,7 @@ const make = Effect.fnUntraced(function*() {
         return yield* new AlreadyPersisted({ claimed: persisted.length, kept: settled.kept })
       }
       yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(endError))
+      if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
     }).pipe(
       sql.withTransaction,
       Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(endError(error))),
@@ -143,6 +150,7 @@ const make = Effect.fnUntraced(function*() {
       const first = new Map<string, ServiceCall>()
       for (const call of calls) if (!first.has(call.callId)) first.set(call.callId, call)
       const outcomes = yield* recordDistinct([...first.values()])
+      if ([...outcomes.values()].includes("recorded")) yield* hint("chunks")
       const later = new Set<string>()
       return yield* Effect.forEach(calls, (call) => {
         const outcome = outcomes.get(call.callId) ?? "conflict"
@@ -232,6 +240,7 @@ const make = Effect.fnUntraced(function*() {
         if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
         const gone = yield* persisting.complete(t, entry.key, JSON.stringify(exit.value))
         yield* wake(gone.map((row) => row.ordering_key))
+        if (exit.value.length > 0) yield* hint("events")
         return { created: true, entry: yield* find }
       }).pipe(
         sql.withTransaction,
@@ -278,17 +287,30 @@ const make = Effect.fnUntraced(function*() {
       asStoreError("nextDue")
     )
   })
+}
+
+const make = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const settings = yield* Settings.load
+  const t = tables(sql, settings.schema)
+  const wakeUp = yield* wakeUps.make(sql, settings)
+  return Context.make(ChunkStore, makeStore(t, settings, wakeUp)).pipe(
+    Context.add(DeadLetters, deadLetters.make(t, wakeUp.hint("chunks"))),
+    Context.add(Pauses, pauses.make(t)),
+    Context.add(Retention, retention.make(t)),
+    Context.add(EventLog, eventLog.make(t)),
+    Context.add(WakeUp, wakeUp)
+  )
 })
 
 /** The store, on a database that has Sluice's tables already (`Migrations`). */
-export const layerNoMigrate: Layer.Layer<ChunkStore, Settings.SettingInvalid, SqlClient.SqlClient> = Layer.effect(
-  ChunkStore,
-  make()
+export const layerNoMigrate: Layer.Layer<Stores, Settings.SettingInvalid, SqlClient.SqlClient> = Layer.effectContext(
+  make
 )
 
 /** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
 export const layer: Layer.Layer<
-  ChunkStore,
+  Stores,
   Settings.SettingInvalid | Migrator.MigrationError | SqlError,
   SqlClient.SqlClient
 > = layerNoMigrate.pipe(Layer.provide(Migrations.layer))

@@ -34,12 +34,11 @@ const toRow = (call: CallSpec, now: number): CallRow => ({
   recordedAt: now
 })
 
-/** Times, details and trace may differ; a result that was pruned can no longer be compared and counts as the same. */
+/** Times, details and trace may differ; input and result that were pruned can no longer be compared: they are the same. */
 const isSame = (row: CallRow, call: ServiceCall): boolean =>
   row.namespace === call.namespace && row.service === call.service && row.orderingKey === call.orderingKey &&
-  (row.outputs === undefined ||
-    (sameJson(row.context, call.context ?? {}) && sameJson(row.input, call.input ?? null) &&
-      sameJson(row.outputs, call.outputs)))
+  sameJson(row.context, call.context ?? {}) &&
+  (row.outputs === undefined || (sameJson(row.input, call.input ?? null) && sameJson(row.outputs, call.outputs)))
 
 /** Records a call, unless it is there. `seqs` gives each of its chunks its place in the order of recording. */
 export const record = (access: Access, call: ServiceCall, now: number, seqs: ReadonlyArray<number>): RecordOutcome => {

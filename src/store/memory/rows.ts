@@ -112,6 +112,19 @@ export interface PauseRow extends Kind {
   readonly pausedAt: number
 }
 
+/** A durable subscriber. */
+export interface SubscriptionRow {
+  readonly name: string
+  /** How many lines of the ledger it has behind it. */
+  readonly place: number
+  readonly token: string | undefined
+  readonly leaseUntil: number | undefined
+  readonly attempts: number
+  readonly lastError: string | undefined
+  readonly dueAt: number
+  readonly updatedAt: number
+}
+
 /** Calls, by call id. */
 export const calls = MemoryDatabase.table<CallRow>("sluice.service_call")
 /** Outstanding chunks, by {@link seqKey}. */
@@ -126,6 +139,8 @@ export const failures = MemoryDatabase.table<FailureRow>("sluice.chunk_failure")
 export const workers = MemoryDatabase.table<WorkerRow>("sluice.worker")
 /** Pauses, by {@link kindKey}. */
 export const pauses = MemoryDatabase.table<PauseRow>("sluice.pause")
+/** Durable subscribers, by name. */
+export const subscriptions = MemoryDatabase.table<SubscriptionRow>("sluice.subscription")
 
 /** The key of a chunk in ledger and dead letters. */
 export const chunkKey = (key: ChunkKey): string => JSON.stringify([key.callId, key.schemaIdentity, key.part])

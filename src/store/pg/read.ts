@@ -2,10 +2,8 @@
  * What people ask.
  */
 import type { ChunkKey } from "../../ServiceCall.ts"
+import { iso } from "./json.ts"
 import type { Tables } from "./tables.ts"
-
-// Times leave as ISO text, so that the port's schemas read them on every store alike.
-const iso = (column: string) => `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
 
 const ledgerEntry = (row: string) => `
   json_build_object(

@@ -84,7 +84,7 @@ export const record = ({ call, queue, sql }: Tables, json: string) =>
 
 /**
  * Of calls that were not recorded because they are there: whether they are the same. Times, details and trace may
- * differ; a result that was pruned can no longer be compared and counts as the same.
+ * differ; input and result that were pruned can no longer be compared and count as the same.
  */
 export const compare = ({ call, sql }: Tables, json: string) =>
   sql<{ call_id: string; same: boolean }>`
@@ -92,6 +92,6 @@ export const compare = ({ call, sql }: Tables, json: string) =>
       ${sql.literal(givenBefore)}${json}::json${sql.literal(givenAfter)}
     )
     select c.call_id, c.namespace = g.namespace and c.service = g.service and c.context = g.context
-      and c.input is not distinct from g.input and c.ordering_key is not distinct from g.ordering_key
-      and coalesce(c.outputs = g.outputs, true) as same
+      and c.ordering_key is not distinct from g.ordering_key
+      and (c.outputs is null or (c.outputs = g.outputs and c.input is not distinct from g.input)) as same
     from given g join ${call} c using (call_id)`

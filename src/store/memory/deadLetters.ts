@@ -1,0 +1,122 @@
+/**
+ * Dead letters, in memory: the same as `store/pg/deadLetters.ts`.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { type DeadLetter, type DeadLetterCount, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import type { Access } from "../MemoryDatabase.ts"
+import { wakeFollowers } from "./claim.ts"
+import { failuresOf, utc } from "./read.ts"
+import { rankOf } from "./record.ts"
+import { calls, chunkKey, copy, dead, type DeadRow, ledger, queue, seqKey } from "./rows.ts"
+import type { Use } from "./use.ts"
+
+const is = (wanted: string | undefined, value: string): boolean => wanted === undefined || wanted === value
+
+const matches = (row: DeadRow, filter: DeadLetterFilter, now: number): boolean =>
+  is(filter.callId, row.key.callId) && is(filter.namespace, row.namespace) &&
+  is(filter.schemaIdentity, row.key.schemaIdentity) && is(filter.part, row.key.part) &&
+  is(filter.handler, row.handler) && is(filter.reason, row.reason) &&
+  (filter.olderThan === undefined || row.diedAt < now - Duration.toMillis(filter.olderThan)) &&
+  (filter.newerThan === undefined || row.diedAt > now - Duration.toMillis(filter.newerThan)) &&
+  (filter.text === undefined || row.message.includes(filter.text)) &&
+  (row.discarded !== undefined) === (filter.discarded === true)
+
+const find = (access: Access, filter: DeadLetterFilter, now: number): ReadonlyArray<DeadRow> =>
+  access.values(dead).filter((row) => matches(row, filter, now))
+
+const toLetter = (row: DeadRow): DeadLetter => ({
+  key: row.key,
+  namespace: row.namespace,
+  schemaVersion: row.schemaVersion,
+  orderingKey: row.orderingKey ?? null,
+  handler: row.handler,
+  reason: row.reason,
+  message: row.message,
+  attempts: row.attempts,
+  crashes: row.crashes,
+  recordedAt: utc(row.recordedAt),
+  diedAt: utc(row.diedAt),
+  discarded: row.discarded === undefined ? null : { at: utc(row.discarded.at), reason: row.discarded.reason }
+})
+
+/** Gives back the ordering key that it no longer holds up, if so. */
+const redrive = (access: Access, row: DeadRow, now: number): string | undefined => {
+  access.delete(dead, chunkKey(row.key))
+  // what was persisted meanwhile only leaves the dead letters
+  if (access.get(ledger, chunkKey(row.key)) !== undefined) return row.orderingKey
+  access.set(queue, seqKey(row.seq), {
+    seq: row.seq,
+    key: row.key,
+    namespace: row.namespace,
+    schemaVersion: row.schemaVersion,
+    position: row.position,
+    bytes: row.bytes,
+    orderingKey: row.orderingKey,
+    priority: row.priority,
+    dueAt: now,
+    rank: rankOf(row.recordedAt, row.priority),
+    state: "ready",
+    parkedFor: undefined,
+    attempts: 0,
+    crashes: 0,
+    loneCrashes: 0,
+    leaseToken: undefined,
+    leaseUntil: undefined,
+    leaseAlone: false,
+    leasedBy: undefined,
+    recordedAt: row.recordedAt
+  })
+  return undefined
+}
+
+const discard = (reason: string) => (access: Access, row: DeadRow, now: number): string | undefined => {
+  access.set(dead, chunkKey(row.key), { ...row, discarded: { at: now, reason } })
+  return row.orderingKey
+}
+
+/** The service in memory. `moved` is run when chunks have become claimable. */
+export const make = (use: Use, moved: Effect.Effect<void>): DeadLetters["Service"] => {
+  const each = (
+    filter: DeadLetterFilter,
+    step: (access: Access, row: DeadRow, now: number) => string | undefined
+  ) =>
+    Effect.tap(
+      use((access, now) => {
+        const rows = find(access, filter, now)
+        wakeFollowers(access, rows.map((row) => step(access, row, now)))
+        return rows.length
+      }),
+      (count) => count > 0 ? moved : Effect.void
+    )
+
+  return DeadLetters.of({
+    list: (filter, { limit, offset = 0 }) =>
+      use((access, now) =>
+        [...find(access, filter, now)].sort((a, b) => b.diedAt - a.diedAt || b.seq - a.seq)
+          .slice(offset, offset + limit).map(toLetter)
+      ),
+    count: (filter) =>
+      use((access, now) => {
+        const kinds = Map.groupBy(
+          find(access, filter, now),
+          (row) => JSON.stringify([row.namespace, row.key.schemaIdentity, row.reason])
+        )
+        return [...kinds].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, rows]): DeadLetterCount => {
+          const { key, namespace, reason } = rows[0]!
+          return { namespace, schemaIdentity: key.schemaIdentity, reason, count: rows.length }
+        })
+      }),
+    inspect: (key) =>
+      use((access) =>
+        Option.map(Option.fromUndefinedOr(access.get(dead, chunkKey(key))), (row) => ({
+          letter: toLetter(row),
+          failures: failuresOf(access, key),
+          data: copy(access.get(calls, key.callId)?.outputs?.[row.position]?.data) ?? null
+        }))
+      ),
+    redrive: (filter) => each(filter, redrive),
+    discard: (filter, reason) => filter.discarded === true ? Effect.succeed(0) : each(filter, discard(reason))
+  })
+}

@@ -1,0 +1,170 @@
+/**
+ * Dead letters: looked at, and moved back to the queue or put away, in portions that are each a commit of their own.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import { asStoreError } from "./errors.ts"
+import { ago, iso, readRows, storableText } from "./json.ts"
+import { wakeFollowers } from "./persist.ts"
+import type { Tables } from "./tables.ts"
+
+/** How many are moved in one commit. */
+const portionSize = 1000
+
+/** What a filter stands for, on the table as `d`. */
+const matching = ({ sql }: Tables, filter: DeadLetterFilter) => {
+  const exact = Object.entries({
+    call_id: filter.callId,
+    namespace: filter.namespace,
+    schema_identity: filter.schemaIdentity,
+    part: filter.part,
+    handler: filter.handler,
+    reason: filter.reason
+  })
+  return sql.and([
+    ...exact.flatMap(([column, value]) =>
+      value === undefined
+        ? []
+        // no text in the table has a NUL, and none can be asked for
+        : [value.includes("\0") ? sql`false` : sql`d.${sql.literal(column)} = ${value}`]
+    ),
+    ...(filter.olderThan === undefined ? [] : [sql`d.died_at < ${ago({ sql }, filter.olderThan)}`]),
+    ...(filter.newerThan === undefined ? [] : [sql`d.died_at > ${ago({ sql }, filter.newerThan)}`]),
+    ...(filter.text === undefined ? [] : [sql`position(${storableText(filter.text)} in d.message) > 0`]),
+    filter.discarded === true ? sql`d.discarded_at is not null` : sql`d.discarded_at is null`
+  ])
+}
+
+const letter = `
+  json_build_object(
+    'key', json_build_object('callId', d.call_id, 'schemaIdentity', d.schema_identity, 'part', d.part),
+    'namespace', d.namespace, 'schemaVersion', d.schema_version, 'orderingKey', d.ordering_key, 'handler', d.handler,
+    'reason', d.reason, 'message', d.message, 'attempts', d.attempts, 'crashes', d.crashes,
+    'recordedAt', ${iso("d.recorded_at")}, 'diedAt', ${iso("d.died_at")},
+    'discarded', case when d.discarded_at is not null then
+      json_build_object('at', ${iso("d.discarded_at")}, 'reason', coalesce(d.discard_reason, '')) end
+  )`
+
+/** What a portion came to. */
+interface Portion {
+  readonly moved: number
+  /** Ordering keys that something no longer holds up. */
+  readonly freed: ReadonlyArray<string> | null
+}
+
+/**
+ * The oldest matching ones, locked in that order. Waits for whoever holds one of them: a claim that puts a chunk behind
+ * it aside (`dead_gate` there) commits first, and what it put aside is then seen by {@link wakeFollowers}. No claim
+ * waits for this lock, so there is no circle. What died since `until` is left alone, so that there is an end.
+ */
+const picked = (t: Tables, filter: DeadLetterFilter, until: string) =>
+  t.sql`picked as materialized (
+      select d.* from ${t.dead} d
+      where ${matching(t, filter)} and d.died_at <= ${until}::timestamptz
+      order by d.seq limit ${portionSize} for update
+    )`
+
+const isPicked = "d.call_id = p.call_id and d.schema_identity = p.schema_identity and d.part = p.part"
+
+/** What was persisted meanwhile only leaves the dead letters; the rest is queued where it stood. */
+const redrivePortion = (t: Tables, filter: DeadLetterFilter, until: string) => {
+  const { dead, ledger, queue, sql } = t
+  return sql<Portion>`
+    with ${picked(t, filter, until)}, gone as (
+      delete from ${dead} d using picked p where ${sql.literal(isPicked)}
+    ), settled as materialized (
+      select p.seq, p.ordering_key from picked p join ${ledger} d on ${sql.literal(isPicked)}
+    ), queued as (
+      insert into ${queue} (
+        seq, priority, due_at, rank, schema_version, position, bytes, recorded_at, namespace, schema_identity, call_id,
+        part, ordering_key
+      )
+      select seq, priority, now(), recorded_at - priority * interval '1 minute', schema_version, position, bytes,
+        recorded_at, namespace, schema_identity, call_id, part, ordering_key
+      from picked where seq not in (select seq from settled)
+    )
+    select (select count(*)::int from picked) as moved,
+      (select array_agg(distinct ordering_key) from settled where ordering_key is not null) as freed`
+}
+
+const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reason: string) => {
+  const { dead, sql } = t
+  return sql<Portion>`
+    with ${picked(t, filter, until)}, discarded as (
+      update ${dead} d set discarded_at = now(), discard_reason = ${storableText(reason)}
+      from picked p where ${sql.literal(isPicked)}
+    )
+    select count(*)::int as moved,
+      array_agg(distinct ordering_key) filter (where ordering_key is not null) as freed
+    from picked`
+}
+
+/** The service on Postgres. `moved` is run when chunks have become claimable. */
+export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Service"] => {
+  const { call, dead, failure, sql } = t
+
+  const inPortions = Effect.fnUntraced(function*(
+    portion: (until: string) => ReturnType<typeof redrivePortion>
+  ) {
+    const [start] = yield* sql<{ now: string }>`select now()::text as now`
+    let total = 0
+    while (true) {
+      const count = yield* sql.withTransaction(Effect.gen(function*() {
+        const [done] = yield* portion(start!.now)
+        // a statement of its own: see `wakeFollowers`
+        if (done!.freed !== null) yield* wakeFollowers(t, done!.freed)
+        if (done!.moved > 0) yield* sql.afterCommit(moved)
+        return done!.moved
+      }))
+      total += count
+      if (count < portionSize) return total
+    }
+  })
+
+  return DeadLetters.of({
+    list: (filter, { limit, offset = 0 }) =>
+      sql<{ row: unknown }>`
+        select ${sql.literal(letter)} as row from ${dead} d where ${matching(t, filter)}
+        order by d.died_at desc, d.seq desc limit ${limit} offset ${offset}`.pipe(
+        readRows(DeadLetter),
+        asStoreError("deadLetters.list")
+      ),
+    count: (filter) =>
+      sql<{ row: unknown }>`
+        select json_build_object(
+          'namespace', d.namespace, 'schemaIdentity', d.schema_identity, 'reason', d.reason, 'count', count(*)
+        ) as row
+        from ${dead} d where ${matching(t, filter)}
+        group by d.namespace, d.schema_identity, d.reason order by d.namespace, d.schema_identity, d.reason`.pipe(
+        readRows(DeadLetterCount),
+        asStoreError("deadLetters.count")
+      ),
+    inspect: (key) =>
+      sql<{ row: unknown }>`
+        select json_build_object(
+          'letter', ${sql.literal(letter)},
+          'failures', coalesce((
+            select json_agg(json_build_object(
+              'at', ${sql.literal(iso("f.at"))}, 'attempt', f.attempt, 'handler', f.handler, 'kind', f.kind,
+              'message', f.message
+            ) order by f.id)
+            from ${failure} f
+            where f.call_id = d.call_id and f.schema_identity = d.schema_identity and f.part = d.part
+          ), '[]'),
+          'data', c.outputs -> d.position -> 'data'
+        ) as row
+        from ${dead} d left join ${call} c on c.call_id = d.call_id
+        where d.call_id = ${key.callId} and d.schema_identity = ${key.schemaIdentity} and d.part = ${key.part}`.pipe(
+        readRows(DeadLetterDetail),
+        Effect.map(([detail]) => Option.fromUndefinedOr(detail)),
+        asStoreError("deadLetters.inspect")
+      ),
+    redrive: (filter) =>
+      inPortions((until) => redrivePortion(t, filter, until)).pipe(asStoreError("deadLetters.redrive")),
+    discard: (filter, reason) =>
+      filter.discarded === true
+        ? Effect.succeed(0)
+        : inPortions((until) => discardPortion(t, filter, until, reason)).pipe(asStoreError("deadLetters.discard"))
+  })
+}

@@ -1,0 +1,31 @@
+/**
+ * Pauses: a row for each kind nobody may drain now.
+ */
+import * as Effect from "effect/Effect"
+import { Pause, Pauses } from "../../Pauses.ts"
+import { asStoreError } from "./errors.ts"
+import { iso, readRows, storableText } from "./json.ts"
+import type { Tables } from "./tables.ts"
+
+/** The service on Postgres. */
+export const make = ({ pause, sql }: Tables): Pauses["Service"] =>
+  Pauses.of({
+    pause: ({ namespace, schemaIdentity }, reason) =>
+      sql`insert into ${pause} (namespace, schema_identity, reason)
+        values (${namespace}, ${schemaIdentity}, ${storableText(reason)})
+        on conflict (namespace, schema_identity) do update set reason = excluded.reason`.pipe(
+        Effect.asVoid,
+        asStoreError("pause")
+      ),
+    resume: ({ namespace, schemaIdentity }) =>
+      sql`delete from ${pause} where namespace = ${namespace} and schema_identity = ${schemaIdentity} returning 1`.pipe(
+        Effect.map((rows) => rows.length > 0),
+        asStoreError("resume")
+      ),
+    list: sql<{ row: unknown }>`
+      select json_build_object(
+        'namespace', namespace, 'schemaIdentity', schema_identity, 'reason', reason,
+        'pausedAt', ${sql.literal(iso("paused_at"))}
+      ) as row
+      from ${pause} order by namespace, schema_identity`.pipe(readRows(Pause), asStoreError("pauses"))
+  })

@@ -1,0 +1,143 @@
+/**
+ * Forgets what is old, in portions that are each a commit of their own and wait for nobody: what is locked is left for
+ * the next time. Each portion is read on from where the last one ended, so that what may not be forgotten yet is passed
+ * over once, not once a portion.
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { Retention } from "../../Retention.ts"
+import { asStoreError } from "./errors.ts"
+import { ago } from "./json.ts"
+import type { Tables } from "./tables.ts"
+
+/** How many rows are looked at in one commit. */
+const portionSize = 1000
+
+/** What a portion came to. The next one begins after `(at, id)`. */
+interface Portion {
+  readonly looked: number
+  readonly forgotten: number
+  readonly at: string | null
+  readonly id: string | null
+}
+
+/**
+ * Calls `c` whose chunks are all persisted or discarded. The index `service_call_age` holds those with a result: what is
+ * pruned already is not in it, and a call that failed may be run again and stays whole.
+ */
+const isDone = ({ dead, queue, sql }: Tables) =>
+  sql`not exists (select from ${queue} q where q.call_id = c.call_id)
+    and not exists (select from ${dead} d where d.call_id = c.call_id and d.discarded_at is null)`
+
+/** Failures `f` of chunks that are neither outstanding nor on record as dead. */
+const isOver = ({ dead, queue, sql }: Tables) =>
+  sql`not exists (
+      select from ${queue} q
+      where q.call_id = f.call_id and q.schema_identity = f.schema_identity and q.part = f.part
+    ) and not exists (
+      select from ${dead} d
+      where d.call_id = f.call_id and d.schema_identity = f.schema_identity and d.part = f.part
+    )`
+
+const payloads = (t: Tables, cutoff: string, at: string, id: string) => {
+  const { call, sql } = t
+  return sql<Portion>`
+    with old as materialized (
+      select call_id, recorded_at from ${call}
+      where outputs is not null and recorded_at < ${cutoff}::timestamptz
+        and (recorded_at, call_id) > (${at}::timestamptz, ${id})
+      order by recorded_at, call_id limit ${portionSize}
+    ), picked as materialized (
+      select c.call_id from ${call} c
+      where c.call_id in (select call_id from old) and ${isDone(t)}
+      for update skip locked
+    ), forgotten as (
+      update ${call} c set input = null, outputs = null, details = null from picked p where c.call_id = p.call_id
+      returning 1
+    )
+    select (select count(*)::int from old) as looked, (select count(*)::int from forgotten) as forgotten, last.*
+    from (select 1) one
+    left join (
+      select recorded_at::text as at, call_id as id from old order by recorded_at desc, call_id desc limit 1
+    ) last on true`
+}
+
+const failures = (t: Tables, cutoff: string, at: string, id: string) => {
+  const { failure, sql } = t
+  return sql<Portion>`
+    with old as materialized (
+      select at, id from ${failure}
+      where at < ${cutoff}::timestamptz and (at, id) > (${at}::timestamptz, ${id}::bigint)
+      order by at, id limit ${portionSize}
+    ), picked as materialized (
+      select f.id from ${failure} f where f.id in (select id from old) and ${isOver(t)} for update skip locked
+    ), forgotten as (
+      delete from ${failure} f using picked p where f.id = p.id returning 1
+    )
+    select (select count(*)::int from old) as looked, (select count(*)::int from forgotten) as forgotten, last.*
+    from (select 1) one
+    left join (select at::text, id::text from old order by at desc, id desc limit 1) last on true`
+}
+
+const discarded = ({ dead, sql }: Tables, cutoff: string) =>
+  sql<Portion>`
+    with picked as materialized (
+      select call_id, schema_identity, part from ${dead}
+      where discarded_at < ${cutoff}::timestamptz limit ${portionSize} for update skip locked
+    ), forgotten as (
+      delete from ${dead} d using picked p
+      where d.call_id = p.call_id and d.schema_identity = p.schema_identity and d.part = p.part
+      returning 1
+    )
+    select count(*)::int as looked, count(*)::int as forgotten, null as at, null as id from forgotten`
+
+/** The service on Postgres. */
+export const make = (t: Tables): Retention["Service"] => {
+  const { call, dead, failure, sql } = t
+
+  /** Runs portions until one finds little. */
+  const inPortions = Effect.fnUntraced(function*(
+    age: Duration.Duration | undefined,
+    firstId: string,
+    portion: (cutoff: string, at: string, id: string) => ReturnType<typeof payloads>
+  ) {
+    if (age === undefined) return 0
+    const [start] = yield* sql<{ cutoff: string }>`select (${ago(t, age)})::text as cutoff`
+    let at = "-infinity"
+    let id = firstId
+    let total = 0
+    while (true) {
+      const [done] = yield* portion(start!.cutoff, at, id)
+      total += done!.forgotten
+      if (done!.looked < portionSize) return total
+      at = done!.at ?? at
+      id = done!.id ?? id
+    }
+  })
+
+  /** How many rows of a table there are to forget. */
+  const count = (age: Duration.Duration | undefined, rows: (cutoff: ReturnType<typeof ago>) => typeof t.call) =>
+    age === undefined
+      ? Effect.succeed(0)
+      : Effect.map(
+        sql<{ count: number }>`select count(*)::int as count from ${rows(ago(t, age))}`,
+        ([row]) => row!.count
+      )
+
+  return Retention.of({
+    prune: (policy) =>
+      Effect.all({
+        payloads: inPortions(policy.payloads, "", (cutoff, at, id) => payloads(t, cutoff, at, id)),
+        discarded: inPortions(policy.discarded, "", (cutoff) => discarded(t, cutoff)),
+        failures: inPortions(policy.failures, "0", (cutoff, at, id) => failures(t, cutoff, at, id))
+      }).pipe(asStoreError("prune")),
+    preview: (policy) =>
+      Effect.all({
+        payloads: count(policy.payloads, (cutoff) =>
+          sql`${call} c where outputs is not null and recorded_at < ${cutoff} and ${isDone(t)}`),
+        discarded: count(policy.discarded, (cutoff) =>
+          sql`${dead} where discarded_at < ${cutoff}`),
+        failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`)
+      }).pipe(asStoreError("preview"))
+  })
+}
