@@ -127,6 +127,8 @@ create table if not exists sluice.dead_letter (
   primary key (call_id, schema_identity, part)
 );
 
+-- For redriving in the order of recording, portion by portion.
+create index if not exists dead_letter_seq on sluice.dead_letter (seq);
 create index if not exists dead_letter_age on sluice.dead_letter (died_at);
 create index if not exists dead_letter_kind on sluice.dead_letter (namespace, schema_identity);
 create index if not exists dead_letter_key on sluice.dead_letter (ordering_key)

@@ -1,0 +1,105 @@
+/**
+ * The three stores the operators' suite is run against: each test on tables of its own, on one database for the file.
+ */
+import { layer } from "@effect/vitest"
+import * as Settings from "effect-sluice/Settings"
+import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as MemoryStore from "effect-sluice/store/MemoryStore"
+import * as Pglite from "effect-sluice/store/Pglite"
+import * as PgStore from "effect-sluice/store/PgStore"
+import type { Stores } from "effect-sluice/store/Stores"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Scope } from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as TestClock from "effect/testing/TestClock"
+import * as Postgres from "../../support/Postgres.ts"
+
+/** The store's clock, in the test's hands. */
+export class Time extends Context.Service<Time, {
+  /** Everything is so much older now. */
+  readonly pass: (duration: Duration.Input) => Effect.Effect<void>
+}>()("test/Time") {}
+
+/** Makes a fresh store. */
+class Ground extends Context.Service<Ground, {
+  readonly fresh: (settings: Partial<Settings.Settings>) => Layer.Layer<Stores | Time, unknown>
+}>()("test/Ground") {}
+
+const inMemory = Layer.succeed(
+  Ground,
+  Ground.of({
+    fresh: (settings) =>
+      MemoryStore.layer.pipe(
+        Layer.merge(Layer.succeed(Time, Time.of({ pass: TestClock.adjust }))),
+        Layer.provide(Settings.layer(settings))
+      ) satisfies Layer.Layer<Stores | Time | MemoryDatabase, Settings.SettingInvalid>
+  })
+)
+
+const timeColumns = {
+  service_call: ["recorded_at"],
+  chunk_queue: ["recorded_at", "due_at", "rank", "lease_until"],
+  dead_letter: ["recorded_at", "died_at", "discarded_at"],
+  chunk_failure: ["at"],
+  subscription: ["lease_until", "due_at"]
+}
+
+/** A database's clock cannot be set; what it is compared with can. */
+const passInTables = (sql: SqlClient.SqlClient, schema: string): Time["Service"] =>
+  Time.of({
+    pass: (duration) =>
+      Effect.orDie(
+        Effect.forEach(Object.entries(timeColumns), ([table, columns]) =>
+          sql.unsafe(
+            `update ${schema}.${table} set ${
+              columns.map((column) =>
+                `${column} = ${column} - ${Duration.toMillis(duration)} * interval '1 millisecond'`
+              )
+            }`
+          ), { discard: true })
+      )
+  })
+
+let made = 0
+const onPostgres = Layer.effect(
+  Ground,
+  Effect.map(SqlClient.SqlClient, (sql) =>
+    Ground.of({
+      fresh: (settings) => {
+        const schema = `ground_${++made}`
+        return Layer.merge(PgStore.layer, Layer.succeed(Time, passInTables(sql, schema))).pipe(
+          Layer.provide(Settings.layer({ ...settings, schema })),
+          Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
+        )
+      }
+    }))
+)
+
+/** A test of the suite, on a fresh store. */
+export type Test = (
+  name: string,
+  test: () => Effect.Effect<unknown, unknown, Stores | Time | Scope>,
+  settings?: Partial<Settings.Settings>
+) => void
+
+/** Runs a suite against every store. */
+export const onEveryStore = (suite: (test: Test) => void): void => {
+  const grounds = [
+    ["memory", inMemory, false],
+    ["PGlite", Layer.provide(onPostgres, Pglite.layer()), true],
+    ["Postgres 18", Layer.provide(onPostgres, Layer.unwrap(Effect.sync(() => Postgres.layer(18)))), true]
+  ] as const
+  for (const [store, ground, excludeTestServices] of grounds) {
+    layer(ground, { excludeTestServices, timeout: 60_000 })(store, (it) => {
+      suite((name, test, settings = {}) =>
+        it.effect(
+          name,
+          () => Effect.flatMap(Ground, ({ fresh }) => Effect.scoped(test()).pipe(Effect.provide(fresh(settings))))
+        )
+      )
+    })
+  }
+}
