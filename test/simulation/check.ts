@@ -1,0 +1,102 @@
+/**
+ * What must be true of every picture, said from the plan alone: it knows nothing of how the drain works.
+ */
+import { type Planned, Unserved } from "./plan.ts"
+import type { Picture } from "./simulate.ts"
+
+/** How a chunk must end, and with how many failures on record. */
+const expected = ({ note, schema }: Planned): { readonly end: string; readonly failures: number } => {
+  if (schema === Unserved.identity) return { end: "parked", failures: 0 }
+  if (note === undefined) return { end: "dead: undecodable", failures: 1 }
+  switch (note.fate) {
+    case "creates":
+      return { end: "persisted", failures: 0 }
+    case "fails":
+    case "throws":
+    case "hangs":
+      return { end: "persisted", failures: note.times }
+    case "exhausts":
+      return { end: "dead: exhausted", failures: 3 }
+    case "rejects":
+      return { end: "dead: rejected", failures: 1 }
+    case "kills":
+      return { end: "dead: crashing", failures: 1 }
+  }
+}
+
+type Key = Picture["queue"][number]["key"]
+const print = (key: Key): string => `${key.callId} ${key.schemaIdentity.split(".").at(-1)} ${key.part}`.trimEnd()
+
+/** All that is wrong with a picture; nothing, if all is well. */
+export const violations = (picture: Picture): ReadonlyArray<string> => {
+  const wrong: Array<string> = []
+  if (!picture.ended) wrong.push("it did not come to rest")
+  const chunks = picture.calls.flatMap(({ call, chunks }) =>
+    chunks.map((planned, index) => ({
+      planned,
+      key: { callId: call.callId, schemaIdentity: planned.schema, part: index === 0 ? "" : "second" }
+    }))
+  )
+  const at = <A extends { readonly key: Key }>(rows: ReadonlyArray<A>, key: Key) =>
+    rows.filter((row) => print(row.key) === print(key))
+
+  // one key after the other: what is behind a chunk that ended badly must not have been persisted
+  const held = new Map<string, string>()
+  const places = new Map(picture.ledger.map((row, index) => [print(row.key), index]))
+  const last = new Map<string, number>()
+  for (const { key, planned } of chunks) {
+    const name = print(key)
+    const queued = at(picture.queue, key)
+    const buried = at(picture.dead, key)
+    const lines = at(picture.ledger, key)
+    const rows = picture.domain.filter((row) =>
+      print({ callId: row.callId, schemaIdentity: row.schema, part: row.part }) === name
+    )
+    const ends = [
+      ...queued.map((row) => row.state === "parked" ? "parked" : "outstanding"),
+      ...buried.map((row) => `dead: ${row.reason}`),
+      ...lines.map(() => "persisted")
+    ]
+    const want = expected(planned)
+    const orderingKey = planned.orderingKey
+    const holder = orderingKey === undefined ? undefined : held.get(orderingKey)
+    if (ends.length !== 1) wrong.push(`${name} has ${ends.length} ends: ${ends.join(", ")}`)
+    if (holder !== undefined) {
+      if (lines.length > 0 || rows.length > 0) wrong.push(`${name} went ahead of ${holder}, which holds its key`)
+    } else if (ends[0] !== want.end && ends.length === 1) {
+      wrong.push(`${name} is ${ends[0]}, not ${want.end}`)
+    }
+    if (orderingKey !== undefined && want.end !== "persisted" && holder === undefined) held.set(orderingKey, name)
+
+    if (lines.length > 0) {
+      const count = planned.note?.rows ?? 0
+      if (rows.length !== count) wrong.push(`${name} made ${rows.length} rows, not ${count}`)
+      const objects = lines.flatMap((line) => line.objects.map((object) => object.id)).sort()
+      if (String(objects) !== String(rows.map((row) => row.id).sort())) wrong.push(`${name}: the ledger names other rows`)
+    } else if (rows.length > 0) {
+      wrong.push(`${name} is not in the ledger and made ${rows.length} rows`)
+    }
+
+    const place = places.get(name)
+    if (orderingKey !== undefined && place !== undefined) {
+      if (place < (last.get(orderingKey) ?? -1)) wrong.push(`${name} was persisted before an older one of ${orderingKey}`)
+      last.set(orderingKey, place)
+    }
+
+    const failed = at(picture.failures, key)
+    const count = planned.once ? Math.min(failed.length, want.failures) : want.failures
+    if (holder === undefined && failed.length !== count) {
+      wrong.push(`${name} has ${failed.length} failures on record, not ${count}: ${failed.map((one) => one.kind)}`)
+    }
+  }
+
+  const rows = new Set(picture.domain.map((row) => row.id))
+  for (const id of picture.events) if (!rows.has(id)) wrong.push(`an event tells of row ${id}, which is not there`)
+  if (new Set(picture.events).size !== picture.events.length) wrong.push("an event came twice")
+  const strangers = picture.ledger.length - chunks.filter(({ key }) => at(picture.ledger, key).length > 0).length
+  if (strangers > 0) wrong.push(`the ledger has ${strangers} lines too many`)
+  for (const { call } of picture.calls) {
+    if (!picture.recorded.includes(call.callId)) wrong.push(`${call.callId} is not recorded`)
+  }
+  return wrong
+}

@@ -1,0 +1,117 @@
+/**
+ * A store between the drain and the real one, which fails, waits, loses answers and lets its worker die or freeze, at
+ * every call of the port, as the dice fall.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import { ChunkStore, StoreError } from "effect-sluice/ChunkStore"
+
+/** What befalls a simulation. */
+export interface Weather {
+  /** Of a hundred calls of the port, how many go wrong in some way. */
+  percent: number
+  /** How many more workers may die, freeze, stop or lose a claim. Few, so that no innocent is taken for a killer. */
+  blows: number
+  /** What happened, by kind. */
+  readonly happened: Map<string, number>
+}
+
+/** One life of a worker: from its start to its stop or death. */
+export interface Life {
+  readonly death: Deferred.Deferred<void>
+  dead: boolean
+  frozenUntil: number
+  /** Whether the last settlement failed: two in a row would look like a death. */
+  spared: boolean
+  /** The database under a handler's hands. */
+  stumble: Effect.Effect<void, StoreError>
+}
+
+/** A life that begins. */
+export const newLife: Effect.Effect<Life> = Effect.map(
+  Deferred.make<void>(),
+  (death) => ({ death, dead: false, frozenUntil: 0, spared: false, stumble: Effect.void })
+)
+
+/** Ends a life at once: nothing it still tries reaches the database. */
+export const kill = (life: Life): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    life.dead = true
+    return Effect.asVoid(Deferred.succeed(life.death, undefined))
+  })
+
+const away = (operation: string) =>
+  new StoreError({ operation, transient: true, reason: "the simulation's database is away" })
+
+/** The store as a worker sees it. */
+export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Life): ChunkStore["Service"] => {
+  const note = (what: string) => weather.happened.set(what, (weather.happened.get(what) ?? 0) + 1)
+  const blow = (what: string): boolean => {
+    if (weather.blows <= 0) return false
+    weather.blows--
+    note(what)
+    return true
+  }
+
+  const through = <A, E, R>(operation: string, call: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+    Effect.gen(function*() {
+      const now = yield* Clock.currentTimeMillis
+      if (life.frozenUntil > now) yield* Effect.sleep(life.frozenUntil - now)
+      if (life.dead) return yield* away(operation)
+      const drawn = yield* Random.nextIntBetween(0, 100, { halfOpen: true })
+      if (drawn >= weather.percent) {
+        if (drawn % 3 === 0) yield* Effect.yieldNow
+        return yield* call
+      }
+      const mayFail = operation !== "settle" || !life.spared
+      life.spared = operation === "settle" && mayFail
+      switch (yield* Random.nextIntBetween(0, 7, { halfOpen: true })) {
+        case 0:
+          if (!mayFail) return yield* call
+          note("fails before")
+          return yield* away(operation)
+        case 1:
+          if (!mayFail || (operation === "claim" && !blow("claim's answer lost"))) return yield* call
+          note("fails after")
+          yield* call
+          return yield* away(operation)
+        case 2:
+          if (!blow("killed before")) return yield* call
+          yield* kill(life)
+          return yield* away(operation)
+        case 3:
+          if (!blow("killed after")) return yield* call
+          yield* call
+          yield* kill(life)
+          return yield* away(operation)
+        case 4:
+          if (!blow("frozen")) return yield* call
+          life.frozenUntil = now + 7000
+          yield* Effect.sleep(7000)
+          return yield* call
+        default:
+          note("slow")
+          yield* Effect.sleep(yield* Random.nextIntBetween(1, 300))
+          return yield* call
+      }
+    })
+
+  life.stumble = through("write", Effect.void)
+  return {
+    ...store,
+    record: (calls) => through("record", store.record(calls)),
+    claim: (request) => through("claim", store.claim(request)),
+    renew: (token, chunks, lease) => through("renew", store.renew(token, chunks, lease)),
+    persist: (token, work) =>
+      through(
+        "persist",
+        store.persist(token, (transaction) => Effect.tap(work(transaction), () => through("commit", Effect.void)))
+      ),
+    settle: (token, settlements) => through("settle", store.settle(token, settlements)),
+    beat: (worker, serves) => through("beat", store.beat(worker, serves)),
+    leave: (worker) => through("leave", store.leave(worker)),
+    ledger: (keys) => through("ledger", store.ledger(keys))
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * Bugs, planted one at a time between the drain and the store. The simulation must find each of them: one that it does
+ * not find is a gap in it.
+ */
+import * as Effect from "effect/Effect"
+import { AlreadyPersisted, LeaseLost, type Persisted, type Settlement, type Transaction } from "effect-sluice/ChunkStore"
+import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
+import { chunkKey, dead, queue, type QueueRow, seqKey } from "../../src/store/memory/rows.ts"
+import type { Mutant } from "./simulate.ts"
+
+const changeAll = (db: Parameters<Mutant>[1], change: (row: QueueRow) => QueueRow) =>
+  db.use((access) => {
+    for (const row of access.values(queue)) access.set(queue, seqKey(row.seq), change(row))
+  })
+
+/** The handlers' writes without ledger and settlement. A conflict is as wrong as any other answer here. */
+const alone = <E, R>(
+  db: Parameters<Mutant>[1],
+  work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>
+): Effect.Effect<ReadonlyArray<Persisted>, E, R> =>
+  Effect.catchIf(
+    db.transaction(work({ untouched: db.untouched })),
+    (error): error is TransactionConflict => error instanceof TransactionConflict,
+    Effect.die
+  ) as Effect.Effect<ReadonlyArray<Persisted>, E, R>
+
+/** Gives a token to chunks whoever has them: the fence is down. */
+const steal = (db: Parameters<Mutant>[1], token: string, settled: ReadonlyArray<{ readonly chunk: { seq: bigint } }>) =>
+  db.use((access) => {
+    for (const { chunk } of settled) {
+      const row = access.get(queue, seqKey(chunk.seq))
+      if (row !== undefined) access.set(queue, seqKey(chunk.seq), { ...row, leaseToken: token })
+    }
+  })
+
+const settling = (change: (settlement: Settlement) => Settlement): Mutant => (store) => ({
+  ...store,
+  settle: (token, settlements) =>
+    Effect.map(
+      store.settle(token, settlements.map(change)),
+      // by place: what was asked for is what is told of
+      (settled) => settlements.filter((one) => settled.some((done) => done.chunk === one.chunk))
+    )
+})
+
+/** The bugs, by what is wrong. */
+export const mutants: Readonly<Record<string, Mutant>> = {
+  "a lease is not looked at": (store, db) => ({
+    ...store,
+    claim: (request) =>
+      Effect.andThen(changeAll(db, (row) => ({ ...row, leaseUntil: undefined })), store.claim(request))
+  }),
+  "a settlement is not fenced": (store, db) => ({
+    ...store,
+    settle: (token, settlements) => Effect.andThen(steal(db, token, settlements), store.settle(token, settlements))
+  }),
+  "a lost lease does not roll back": (store, db) => ({
+    ...store,
+    persist: (token, work) =>
+      Effect.catchIf(store.persist(token, work), (error) => error instanceof LeaseLost, () =>
+        alone(db, work))
+  }),
+  "the ledger is written after the commit": (store, db) => ({
+    ...store,
+    persist: (token, work) =>
+      Effect.flatMap(alone(db, work), (persisted) =>
+        Effect.delay(store.persist(token, () => Effect.succeed(persisted)), 50))
+  }),
+  "batch-mates are charged": (store, db) => ({
+    ...store,
+    settle: (token, settlements) =>
+      Effect.tap(store.settle(token, settlements), () =>
+        settlements.some((one) => one._tag === "Retry")
+          ? changeAll(db, (row) => row.leaseToken === token ? { ...row, attempts: row.attempts + 1 } : row)
+          : Effect.void)
+  }),
+  "giving back costs an attempt": settling((one) =>
+    one._tag === "Release"
+      ? { _tag: "Retry", chunk: one.chunk, delay: 0 as never, failure: { handler: "", kind: "failed", message: "" } }
+      : one
+  ),
+  "the parked are forgotten": (store) => ({
+    ...store,
+    beat: (worker) => store.beat(worker, [])
+  }),
+  "order is ignored": (store, db) => ({
+    ...store,
+    claim: (request) =>
+      Effect.andThen(
+        changeAll(db, (row) => ({ ...row, orderingKey: undefined, state: row.state === "waiting" ? "ready" : row.state })),
+        store.claim(request)
+      )
+  }),
+  "the waiting are not woken": (store, db) => ({
+    ...store,
+    persist: (token, work) =>
+      Effect.gen(function*() {
+        const waiting = yield* db.use((access) =>
+          access.values(queue).filter((row) => row.state === "waiting").map((row) => row.seq)
+        )
+        yield* store.persist(token, work)
+        yield* changeAll(db, (row) => waiting.includes(row.seq) ? { ...row, state: "waiting" } : row)
+      })
+  }),
+  "a dead letter does not hold its key": (store, db) => ({
+    ...store,
+    settle: (token, settlements) =>
+      Effect.tap(store.settle(token, settlements), () =>
+        db.use((access) => {
+          for (const row of access.values(dead)) access.set(dead, chunkKey(row.key), { ...row, orderingKey: undefined })
+        }))
+  }),
+  "crashes are not counted": (store, db) => ({
+    ...store,
+    claim: (request) =>
+      Effect.andThen(changeAll(db, (row) => ({ ...row, crashes: 0, loneCrashes: 0 })), store.claim(request)).pipe(
+        Effect.map((claim) => ({
+          ...claim,
+          chunks: claim.chunks.map((chunk) => ({ ...chunk, crashes: 0, loneCrashes: 0 }))
+        }))
+      )
+  }),
+  "crashes are attempts": (store) => ({
+    ...store,
+    claim: (request) =>
+      Effect.map(store.claim(request), (claim) => ({
+        ...claim,
+        chunks: claim.chunks.map((chunk) => ({ ...chunk, attempts: chunk.attempts + chunk.crashes }))
+      }))
+  }),
+  "attempts are forgotten": (store, db) => ({
+    ...store,
+    claim: (request) => Effect.andThen(changeAll(db, (row) => ({ ...row, attempts: 0 })), store.claim(request))
+  }),
+  "the buried are lost": settling((one) => one._tag === "Bury" ? { _tag: "Already", chunk: one.chunk } : one),
+  "what does not decode is tried again": settling((one) =>
+    one._tag === "Bury" && one.reason === "undecodable"
+      ? { _tag: "Retry", chunk: one.chunk, delay: 1000 as never, failure: one.failure }
+      : one
+  ),
+  "a passing error is the handler's fault": (store) => ({ ...store, isTransient: () => false }),
+  "a lost lease goes unnoticed": (store) => ({
+    ...store,
+    persist: (token, work) => Effect.catchIf(store.persist(token, work), (e) => e instanceof LeaseLost, () => Effect.void)
+  }),
+  "what was persisted before is done again": (store, db) => ({
+    ...store,
+    persist: (token, work) =>
+      Effect.catchIf(
+        store.persist(token, work),
+        (error) => error instanceof AlreadyPersisted,
+        () => Effect.asVoid(alone(db, work))
+      )
+  })
+}

@@ -1,0 +1,127 @@
+/**
+ * What one simulation is about: calls to record, and for each chunk what its handler will do, so that what must become
+ * of it can be said beforehand.
+ */
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Schema from "effect/Schema"
+import { Output, type ServiceCall } from "effect-sluice"
+
+/** What a chunk's handler does, and so what becomes of the chunk. */
+export const Fate = Schema.Literals([
+  /** Creates `rows` rows. */
+  "creates",
+  /** Fails its first `times` attempts, then creates. */
+  "fails",
+  /** The same, as a bug: it throws. */
+  "throws",
+  /** The same, by never coming back. */
+  "hangs",
+  /** Fails for ever. */
+  "exhausts",
+  /** Says that trying again cannot help. */
+  "rejects",
+  /** Takes its worker down whenever it runs. */
+  "kills"
+])
+/** What a chunk's handler does. */
+export type Fate = typeof Fate.Type
+
+const Note = Schema.Struct({
+  fate: Fate,
+  times: Schema.Int,
+  rows: Schema.Int,
+  /** Whether it writes its rows before it does anything else. */
+  writesFirst: Schema.Boolean,
+  /** How long it takes. */
+  millis: Schema.Int
+})
+/** What stands in a chunk. */
+export type Note = typeof Note.Type
+
+/** The kind every worker serves. */
+export class Plain extends Output.make("schemas.clinic.ward.plain-note", { version: 1, schema: Note }) {}
+/** A kind with a handler that wants its batch at once. */
+export class Batched extends Output.make("schemas.clinic.ward.batched-note", { version: 1, schema: Note }) {}
+/** A kind that only some workers serve: there are old and new ones side by side. */
+export class Rare extends Output.make("schemas.clinic.ward.rare-note", { version: 1, schema: Note }) {}
+/** A kind that nobody serves. */
+export class Unserved extends Output.make("schemas.clinic.ward.unserved-note", { version: 1, schema: Note }) {}
+
+const kinds = [Plain, Plain, Plain, Batched, Rare, Unserved] as const
+
+/** A chunk of the plan. */
+export interface Planned {
+  readonly callId: string
+  readonly schema: string
+  readonly orderingKey: string | undefined
+  /** Undefined when what is recorded does not decode. */
+  readonly note: Note | undefined
+  /** Whether a program beside the drain persists it as well, by `ChunkLedger.once`. */
+  readonly once: boolean
+}
+
+/** A call of the plan. */
+export interface PlannedCall {
+  readonly call: ServiceCall.ServiceCall
+  readonly chunks: ReadonlyArray<Planned>
+  /** Milliseconds after the one before. */
+  readonly after: number
+}
+
+const fates: ReadonlyArray<Fate> = [
+  "creates",
+  "creates",
+  "creates",
+  "creates",
+  "creates",
+  "creates",
+  "fails",
+  "throws",
+  "hangs",
+  "exhausts",
+  "rejects",
+  "kills"
+]
+
+const below = (limit: number) => Random.nextIntBetween(0, limit, { halfOpen: true })
+const pick = <A>(from: ReadonlyArray<A>) => Effect.map(below(from.length), (index) => from[index]!)
+const oneIn = (n: number) => Effect.map(below(n), (drawn) => drawn === 0)
+
+const planOutput = Effect.fnUntraced(function*(callId: string, orderingKey: string | undefined, part: string) {
+  const kind = yield* pick(kinds)
+  const note: Note = {
+    fate: yield* pick(fates),
+    times: 1 + (yield* below(2)),
+    rows: yield* below(3),
+    writesFirst: yield* Random.nextBoolean,
+    millis: (yield* oneIn(3)) ? yield* below(400) : 0
+  }
+  const decodes = !(yield* oneIn(12))
+  const once = decodes && kind !== Unserved && note.fate === "creates" && orderingKey === undefined && (yield* oneIn(4))
+  const planned: Planned = { callId, schema: kind.identity, orderingKey, note: decodes ? note : undefined, once }
+  return { planned, output: { schema: kind.identity, version: 1, part, data: decodes ? { ...note } : { fate: "?" } } }
+})
+
+const planCall = Effect.fnUntraced(function*(number: number) {
+  const callId = `call-${number}`
+  const orderingKey = (yield* oneIn(2)) ? yield* pick(["bed-1", "bed-2"]) : undefined
+  const first = yield* planOutput(callId, orderingKey, "")
+  const second = (yield* oneIn(5)) ? [yield* planOutput(callId, orderingKey, "second")] : []
+  const outputs = [first, ...second]
+  const call: ServiceCall.ServiceCall = {
+    callId,
+    namespace: "clinic",
+    service: "services.clinic.ward.take-notes",
+    outputs: outputs.map(({ output }) => output),
+    ...(orderingKey === undefined ? {} : { orderingKey }),
+    ...((yield* oneIn(4)) ? { priority: yield* below(5) } : {})
+  }
+  return { call, chunks: outputs.map(({ planned }) => planned), after: (yield* oneIn(3)) ? yield* below(2000) : 0 }
+})
+
+/** The plan that the surrounding `Random` draws. */
+export const plan: Effect.Effect<ReadonlyArray<PlannedCall>> = Effect.flatMap(
+  Effect.map(below(12), (more) => 3 + more),
+  (count) => Effect.forEach(Array.from({ length: count }, (_, index) => index), planCall)
+)

@@ -1,0 +1,210 @@
+/**
+ * One simulation: recorders, workers old and new, and a program beside the drain, on a store in memory, with time that
+ * passes by itself and dice that fall by the seed. Ends when all is quiet, with a picture of the tables.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import { CallRecorder, ChunkLedger, DomainEvents, Drain } from "effect-sluice"
+import { ChunkStore } from "effect-sluice/ChunkStore"
+import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as MemoryStore from "effect-sluice/store/MemoryStore"
+import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../src/store/memory/rows.ts"
+import { faulty, newLife, type Weather } from "./faults.ts"
+import { plan, type PlannedCall } from "./plan.ts"
+import { CurrentLife, domain, type DomainRow, handlers, settings, write } from "./ward.ts"
+
+/** Changes the store for the worse: see `mutants.ts`. */
+export type Mutant = (
+  store: ChunkStore["Service"],
+  db: MemoryDatabase["Service"]
+) => ChunkStore["Service"]
+
+/** What was done and what is in the tables at the end. */
+export interface Picture {
+  readonly seed: number
+  readonly calls: ReadonlyArray<PlannedCall>
+  readonly happened: ReadonlyMap<string, number>
+  /** False when it was not quiet within the time given. */
+  readonly ended: boolean
+  readonly domain: ReadonlyArray<DomainRow>
+  readonly events: ReadonlyArray<string>
+  readonly ledger: ReadonlyArray<{ readonly key: Key; readonly objects: ReadonlyArray<{ readonly id: string }> }>
+  readonly queue: ReadonlyArray<{ readonly key: Key; readonly state: string; readonly seq: number }>
+  readonly dead: ReadonlyArray<{ readonly key: Key; readonly reason: string; readonly seq: number }>
+  readonly failures: ReadonlyArray<{ readonly key: Key; readonly kind: string; readonly attempt: number }>
+  readonly recorded: ReadonlyArray<string>
+}
+type Key = { readonly callId: string; readonly schemaIdentity: string; readonly part: string }
+
+const drainOnce = Effect.flatMap(Drain, (drain) => drain.cycle).pipe(
+  Effect.andThen(Random.nextIntBetween(50, 700)),
+  Effect.flatMap((pause) => Effect.sleep(pause)),
+  Effect.ignoreCause
+)
+
+/** A worker: one life after the other, each with a drain of its own. */
+const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather) {
+  const store = yield* ChunkStore
+  while (true) {
+    const life = yield* newLife
+    const drain = Drain.layer.pipe(
+      Layer.provide(handlers[age]),
+      Layer.provide(Layer.succeed(ChunkStore, faulty(store, weather, life)))
+    )
+    const stops = (yield* Random.nextIntBetween(0, 20)) === 0 && weather.blows > 0
+    if (stops) weather.blows--
+    yield* Effect.forever(drainOnce).pipe(
+      Effect.raceFirst(Deferred.await(life.death)),
+      Effect.raceFirst(stops ? Effect.delay(Effect.void, yield* Random.nextIntBetween(100, 5000)) : Effect.never),
+      Effect.provide(drain, { local: true }),
+      Effect.provideService(CurrentLife, life)
+    )
+    yield* Effect.sleep(yield* Random.nextIntBetween(10, 500))
+  }
+})
+
+/** Records the plan, some of it twice, as programs do that did not hear the answer. */
+const record = Effect.fnUntraced(function*(planned: ReadonlyArray<PlannedCall>, weather: Weather) {
+  const store = yield* ChunkStore
+  const recordOnce = Effect.fnUntraced(function*(call: PlannedCall["call"]) {
+    const recorder = Layer.provide(
+      CallRecorder.layer,
+      Layer.succeed(ChunkStore, faulty(store, weather, yield* newLife))
+    )
+    yield* Effect.provide(Effect.flatMap(CallRecorder, ({ record }) => record(call)), recorder, { local: true })
+  })
+  for (const { after, call } of planned) {
+    if (after > 0) yield* Effect.sleep(after)
+    const times = 1 + ((yield* Random.nextIntBetween(0, 4)) === 0 ? 1 : 0)
+    for (let time = 0; time < times; time++) yield* Effect.retry(recordOnce(call), Schedule.spaced("100 millis"))
+  }
+})
+
+/** Persists some chunks outside the drain. */
+const beside = Effect.fnUntraced(function*(planned: ReadonlyArray<PlannedCall>) {
+  const store = yield* ChunkStore
+  const once = yield* ChunkLedger
+  for (const { call, chunks } of planned) {
+    for (const [index, chunk] of chunks.entries()) {
+      if (!chunk.once) continue
+      yield* Effect.sleep(yield* Random.nextIntBetween(0, 1500))
+      const key = { callId: chunk.callId, schemaIdentity: chunk.schema, part: index === 0 ? "" : "second" }
+      yield* Effect.repeat(Effect.delay(store.call(call.callId), 100), { until: (found) => found._tag === "Some" })
+      yield* Effect.ignore(once.once(key, { namespace: "clinic" }, write(key, chunk.note?.rows ?? 0)))
+    }
+  }
+})
+
+/** A queue row that comes back after its chunk was persisted: from a backup, or by a hand. */
+const comesBack = Effect.gen(function*() {
+  const db = yield* MemoryDatabase
+  yield* Effect.sleep(yield* Random.nextIntBetween(0, 3000))
+  const row = yield* db.use((access) => access.values(queue).find((row) => row.attempts === 0))
+  if (row === undefined) return
+  const isPersisted = db.use((access) =>
+    access.get(ledger, chunkKey(row.key)) !== undefined && access.get(queue, seqKey(row.seq)) === undefined
+  )
+  yield* Effect.repeat(Effect.delay(isPersisted, 200), { until: (persisted) => persisted })
+  const free = { state: "ready", leaseToken: undefined, leaseUntil: undefined, leaseAlone: false } as const
+  yield* db.use((access) => access.set(queue, seqKey(row.seq), { ...row, ...free }))
+}).pipe(Effect.timeoutOption("20 seconds"))
+
+const isQuiet = Effect.gen(function*() {
+  const db = yield* MemoryDatabase
+  return yield* db.use((access) => {
+    const deadKeys = access.values(dead)
+    return access.values(queue).every((row) =>
+      (row.state === "parked" && row.key.schemaIdentity.endsWith("unserved-note")) ||
+      // held up for good: by a dead letter, or by what nobody serves
+      (row.orderingKey !== undefined &&
+        (deadKeys.some((letter) => letter.orderingKey === row.orderingKey && letter.seq < row.seq) ||
+          access.values(queue).some((other) =>
+            other.orderingKey === row.orderingKey && other.seq < row.seq &&
+            other.key.schemaIdentity.endsWith("unserved-note")
+          )))
+    )
+  })
+})
+
+/** How much time a simulation may take until it is quiet. */
+const patience = Duration.minutes(5)
+
+const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
+  const planned = yield* plan
+  const db = yield* MemoryDatabase
+  const events: Array<string> = []
+  const heard = yield* (yield* DomainEvents).subscribe
+  yield* Effect.forkScoped(Stream.runForEach(heard, (event) => Effect.sync(() => events.push(event.object.id))))
+  const workers = yield* Effect.forEach(["old", "new", "new"] as const, (age) => Effect.forkScoped(worker(age, weather)))
+  const others = yield* Effect.forEach(
+    [record(planned, weather), beside(planned), comesBack],
+    (program) => Effect.forkScoped(program)
+  )
+  const story = Effect.gen(function*() {
+    for (const other of others) yield* Fiber.join(other)
+    // the storm is over once everything is recorded: from here on it must come to an end
+    yield* Effect.sleep(yield* Random.nextIntBetween(0, 10_000))
+    weather.percent = 0
+    weather.blows = 0
+    while (!(yield* isQuiet)) yield* Effect.sleep("1 second")
+    return true
+  }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) }))
+  const done = yield* Effect.forkScoped(story)
+  const start = yield* Clock.currentTimeMillis
+  while (done.pollUnsafe() === undefined && (yield* Clock.currentTimeMillis) - start < Duration.toMillis(patience) * 2) {
+    yield* TestClock.adjust("2 seconds")
+  }
+  const ended = yield* Fiber.join(done)
+  for (const fiber of workers) yield* Effect.forkChild(Fiber.interrupt(fiber))
+  yield* TestClock.adjust("10 seconds")
+  return yield* db.use((access): Picture => ({
+    seed,
+    calls: planned,
+    happened: weather.happened,
+    ended,
+    domain: access.values(domain),
+    events,
+    ledger: access.values(ledger),
+    queue: access.values(queue),
+    dead: access.values(dead),
+    failures: access.values(failures),
+    recorded: access.values(calls).map((call) => call.callId)
+  }))
+}, Effect.scoped)
+
+/** Runs the simulation of a seed. The same seed gives the same picture. */
+export const simulate = (seed: number, mutant: Mutant = (store) => store): Effect.Effect<Picture> => {
+  const weather: Weather = { percent: 12, blows: 2, happened: new Map() }
+  const database = MemoryDatabase.layer
+  const store = Layer.effect(
+    ChunkStore,
+    Effect.gen(function*() {
+      return mutant(yield* ChunkStore, yield* MemoryDatabase)
+    })
+  ).pipe(Layer.provideMerge(MemoryStore.layerOn))
+  return run(seed, weather).pipe(
+    Effect.provide(
+      ChunkLedger.layer.pipe(
+        Layer.provideMerge(store),
+        Layer.provideMerge([DomainEvents.layer, database]),
+        Layer.provideMerge(settings)
+      ),
+      { local: true }
+    ),
+    Effect.provide(TestClock.layer(), { local: true }),
+    Random.withSeed(seed),
+    // what goes wrong here is meant to
+    Effect.provide(Logger.layer([]), { local: true }),
+    Effect.catchCause((cause) => Effect.die(new Error(`seed ${seed}: ${Cause.pretty(cause)}`)))
+  )
+}

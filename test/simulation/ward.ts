@@ -1,0 +1,96 @@
+/**
+ * The application that is simulated: notes of a ward, whose handlers do as the plan says.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import { DomainObject, HandlerPlugin, HandlerRegistry, Rejected, type ServiceCall, Settings } from "effect-sluice"
+import type { HandlerInput } from "effect-sluice/Handler"
+import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
+import { kill, type Life } from "./faults.ts"
+import { Batched, type Note, Plain, Rare } from "./plan.ts"
+
+/** A row that a handler made. */
+export interface DomainRow {
+  readonly id: string
+  readonly callId: string
+  readonly schema: string
+  readonly part: string
+}
+
+/** The rows that handlers made. */
+export const domain = table<DomainRow>("clinic.note")
+
+/** The life of the worker a handler runs in. */
+export const CurrentLife = Context.Reference<Life | undefined>("test/CurrentLife", { defaultValue: () => undefined })
+
+/** Short, so that much happens in little time. */
+export const settings = Settings.layer({
+  batchSize: 4,
+  maxAttempts: 3,
+  maxCrashes: 3,
+  lease: Duration.seconds(3),
+  handlerTimeout: Duration.seconds(2),
+  beatInterval: Duration.seconds(1)
+})
+
+/** Writes a chunk's rows. */
+export const write = Effect.fnUntraced(function*(
+  { callId, part, schemaIdentity: schema }: ServiceCall.ChunkKey,
+  count: number
+) {
+  const db = yield* MemoryDatabase
+  const life = yield* CurrentLife
+  if (life !== undefined) yield* life.stumble
+  return yield* Effect.forEach(Array.from({ length: count }), () =>
+    Effect.flatMap(db.next("note"), (number) => {
+      const id = String(number)
+      return Effect.as(
+        db.use((access) => access.set(domain, id, { id, callId, schema, part })),
+        DomainObject.make("clinic.Note", id)
+      )
+    }))
+})
+
+const persist = Effect.fnUntraced(function*(input: HandlerInput<Note>) {
+  const { call: { attempt, key }, output: { fate, millis, rows, times, writesFirst } } = input
+  const before = writesFirst ? yield* write(key, rows) : []
+  if (millis > 0) yield* Effect.sleep(millis)
+  const life = yield* CurrentLife
+  switch (fate) {
+    case "kills":
+      if (life !== undefined) yield* kill(life)
+      return yield* Effect.never
+    case "rejects":
+      return yield* new Rejected({ reason: "the ward is closed" })
+    case "exhausts":
+      return yield* Effect.fail("it always fails")
+    case "fails":
+      if (attempt <= times) return yield* Effect.fail("it fails at first")
+      break
+    case "throws":
+      if (attempt <= times) return yield* Effect.die(new Error("it throws at first"))
+      break
+    case "hangs":
+      if (attempt <= times) return yield* Effect.never
+      break
+    case "creates":
+  }
+  return writesFirst ? before : yield* write(key, rows)
+})
+
+const options = { retry: Schedule.spaced("1 second") }
+const plain = HandlerPlugin.layer("clinic", Plain, { ...options, persist })
+const rare = HandlerPlugin.layer("clinic", Rare, { ...options, persist })
+const batched = HandlerPlugin.layer("clinic", Batched, {
+  ...options,
+  persistMany: (inputs: ReadonlyArray<HandlerInput<Note>>) => Effect.forEach(inputs, persist)
+})
+
+/** The handlers that old and new workers have. One on top of the other: a plug-in adds to those before it. */
+export const handlers = {
+  old: HandlerRegistry.layer().pipe(Layer.provide(batched), Layer.provide(plain)),
+  new: HandlerRegistry.layer().pipe(Layer.provide(rare), Layer.provide(batched), Layer.provide(plain))
+}
