@@ -141,12 +141,17 @@ export const execute = Effect.fnUntraced(function*(
   })
 
   // What stands in the ledger was not the handler's failure, whatever it ran into.
-  const settleAlready = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>) {
-    const ledger = new Set((yield* store.ledger(batch.map((one) => one.chunk.key))).map((entry) => printKey(entry.key)))
-    const already = batch.filter((one) => ledger.has(printKey(one.chunk.key)))
-    yield* settle(already.map((one) => ({ _tag: "Already", chunk: one.chunk })))
-    return batch.filter((one) => !ledger.has(printKey(one.chunk.key)))
-  })
+  const settleAlready = Effect.fnUntraced(
+    function*<A extends { readonly chunk: ClaimedChunk }>(list: ReadonlyArray<A>) {
+      if (list.length === 0) return list
+      const ledger = new Set(
+        (yield* store.ledger(list.map((one) => one.chunk.key))).map((entry) => printKey(entry.key))
+      )
+      const already = list.filter((one) => ledger.has(printKey(one.chunk.key)))
+      yield* settle(already.map((one) => ({ _tag: "Already", chunk: one.chunk })))
+      return list.filter((one) => !ledger.has(printKey(one.chunk.key)))
+    }
+  )
 
   const persisted = Effect.fnUntraced(function*(done: ReadonlyArray<Persisted>) {
     for (const line of done) settled(line.chunk, { _tag: "Persisted", persisted: line })
@@ -169,7 +174,7 @@ export const execute = Effect.fnUntraced(function*(
         Effect.matchEffect({
           onSuccess: Effect.fnUntraced(function*({ persisted: done, left, behind }) {
             yield* persisted(done)
-            for (const [one, cause] of left) yield* chargeOne(one, cause)
+            for (const one of yield* settleAlready([...left.keys()])) yield* chargeOne(one, left.get(one)!)
             yield* runBatch(batch.filter((one) => behind.has(one)))
           }),
           onFailure: (error) => {
@@ -224,7 +229,8 @@ export const execute = Effect.fnUntraced(function*(
     if (result._tag === "Prepared") ready.push(result)
     else aside.push(result)
   }
-  yield* settle(aside)
+  yield* settle(aside.filter((one) => one._tag !== "Bury"))
+  yield* settle(yield* settleAlready(aside.filter((one) => one._tag === "Bury")))
   yield* Effect.forEach(rounds(ready), runBatch, { discard: true })
 })
 

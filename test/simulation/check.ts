@@ -72,14 +72,18 @@ export const violations = (picture: Picture): ReadonlyArray<string> => {
       const count = planned.note?.rows ?? 0
       if (rows.length !== count) wrong.push(`${name} made ${rows.length} rows, not ${count}`)
       const objects = lines.flatMap((line) => line.objects.map((object) => object.id)).sort()
-      if (String(objects) !== String(rows.map((row) => row.id).sort())) wrong.push(`${name}: the ledger names other rows`)
+      if (String(objects) !== String(rows.map((row) => row.id).sort())) {
+        wrong.push(`${name}: the ledger names other rows`)
+      }
     } else if (rows.length > 0) {
       wrong.push(`${name} is not in the ledger and made ${rows.length} rows`)
     }
 
     const place = places.get(name)
     if (orderingKey !== undefined && place !== undefined) {
-      if (place < (last.get(orderingKey) ?? -1)) wrong.push(`${name} was persisted before an older one of ${orderingKey}`)
+      if (place < (last.get(orderingKey) ?? -1)) {
+        wrong.push(`${name} was persisted before an older one of ${orderingKey}`)
+      }
       last.set(orderingKey, place)
     }
 

@@ -2,11 +2,11 @@
  * A store between the drain and the real one, which fails, waits, loses answers and lets its worker die or freeze, at
  * every call of the port, as the dice fall.
  */
+import { ChunkStore, StoreError } from "effect-sluice/ChunkStore"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
-import { ChunkStore, StoreError } from "effect-sluice/ChunkStore"
 
 /** What befalls a simulation. */
 export interface Weather {
@@ -87,7 +87,8 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
           yield* kill(life)
           return yield* away(operation)
         case 4:
-          if (!blow("frozen")) return yield* call
+          // a handler that was frozen has run out of its time: that is charged, and would look like a wrong charge
+          if (operation === "write" || !blow("frozen")) return yield* call
           life.frozenUntil = now + 7000
           yield* Effect.sleep(7000)
           return yield* call

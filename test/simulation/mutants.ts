@@ -2,9 +2,15 @@
  * Bugs, planted one at a time between the drain and the store. The simulation must find each of them: one that it does
  * not find is a gap in it.
  */
-import * as Effect from "effect/Effect"
-import { AlreadyPersisted, LeaseLost, type Persisted, type Settlement, type Transaction } from "effect-sluice/ChunkStore"
+import {
+  AlreadyPersisted,
+  LeaseLost,
+  type Persisted,
+  type Settlement,
+  type Transaction
+} from "effect-sluice/ChunkStore"
 import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
+import * as Effect from "effect/Effect"
 import { chunkKey, dead, queue, type QueueRow, seqKey } from "../../src/store/memory/rows.ts"
 import type { Mutant } from "./simulate.ts"
 
@@ -57,14 +63,15 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   "a lost lease does not roll back": (store, db) => ({
     ...store,
     persist: (token, work) =>
-      Effect.catchIf(store.persist(token, work), (error) => error instanceof LeaseLost, () =>
-        alone(db, work))
+      Effect.catchIf(store.persist(token, work), (error) => error instanceof LeaseLost, () => alone(db, work))
   }),
   "the ledger is written after the commit": (store, db) => ({
     ...store,
     persist: (token, work) =>
-      Effect.flatMap(alone(db, work), (persisted) =>
-        Effect.delay(store.persist(token, () => Effect.succeed(persisted)), 50))
+      Effect.flatMap(
+        alone(db, work),
+        (persisted) => Effect.delay(store.persist(token, () => Effect.succeed(persisted)), 50)
+      )
   }),
   "batch-mates are charged": (store, db) => ({
     ...store,
@@ -87,7 +94,10 @@ export const mutants: Readonly<Record<string, Mutant>> = {
     ...store,
     claim: (request) =>
       Effect.andThen(
-        changeAll(db, (row) => ({ ...row, orderingKey: undefined, state: row.state === "waiting" ? "ready" : row.state })),
+        changeAll(
+          db,
+          (row) => ({ ...row, orderingKey: undefined, state: row.state === "waiting" ? "ready" : row.state })
+        ),
         store.claim(request)
       )
   }),
@@ -141,7 +151,8 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   "a passing error is the handler's fault": (store) => ({ ...store, isTransient: () => false }),
   "a lost lease goes unnoticed": (store) => ({
     ...store,
-    persist: (token, work) => Effect.catchIf(store.persist(token, work), (e) => e instanceof LeaseLost, () => Effect.void)
+    persist: (token, work) =>
+      Effect.catchIf(store.persist(token, work), (e) => e instanceof LeaseLost, () => Effect.void)
   }),
   "what was persisted before is done again": (store, db) => ({
     ...store,

@@ -2,10 +2,10 @@
  * What one simulation is about: calls to record, and for each chunk what its handler will do, so that what must become
  * of it can be said beforehand.
  */
+import { Output, type ServiceCall } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
-import { Output, type ServiceCall } from "effect-sluice"
 
 /** What a chunk's handler does, and so what becomes of the chunk. */
 export const Fate = Schema.Literals([

@@ -2,6 +2,10 @@
  * One simulation: recorders, workers old and new, and a program beside the drain, on a store in memory, with time that
  * passes by itself and dice that fall by the seed. Ends when all is quiet, with a picture of the tables.
  */
+import { CallRecorder, ChunkLedger, DomainEvents, Drain } from "effect-sluice"
+import { ChunkStore } from "effect-sluice/ChunkStore"
+import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -14,10 +18,6 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-import { CallRecorder, ChunkLedger, DomainEvents, Drain } from "effect-sluice"
-import { ChunkStore } from "effect-sluice/ChunkStore"
-import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
-import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../src/store/memory/rows.ts"
 import { faulty, newLife, type Weather } from "./faults.ts"
 import { plan, type PlannedCall } from "./plan.ts"
@@ -145,7 +145,10 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
   const events: Array<string> = []
   const heard = yield* (yield* DomainEvents).subscribe
   yield* Effect.forkScoped(Stream.runForEach(heard, (event) => Effect.sync(() => events.push(event.object.id))))
-  const workers = yield* Effect.forEach(["old", "new", "new"] as const, (age) => Effect.forkScoped(worker(age, weather)))
+  const workers = yield* Effect.forEach(
+    ["old", "new", "new"] as const,
+    (age) => Effect.forkScoped(worker(age, weather))
+  )
   const others = yield* Effect.forEach(
     [record(planned, weather), beside(planned), comesBack],
     (program) => Effect.forkScoped(program)
@@ -161,7 +164,9 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
   }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) }))
   const done = yield* Effect.forkScoped(story)
   const start = yield* Clock.currentTimeMillis
-  while (done.pollUnsafe() === undefined && (yield* Clock.currentTimeMillis) - start < Duration.toMillis(patience) * 2) {
+  while (
+    done.pollUnsafe() === undefined && (yield* Clock.currentTimeMillis) - start < Duration.toMillis(patience) * 2
+  ) {
     yield* TestClock.adjust("2 seconds")
   }
   const ended = yield* Fiber.join(done)

@@ -1,14 +1,14 @@
 /**
  * The application that is simulated: notes of a ward, whose handlers do as the plan says.
  */
+import { DomainObject, HandlerPlugin, HandlerRegistry, Rejected, type ServiceCall, Settings } from "effect-sluice"
+import type { HandlerInput } from "effect-sluice/Handler"
+import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
-import { DomainObject, HandlerPlugin, HandlerRegistry, Rejected, type ServiceCall, Settings } from "effect-sluice"
-import type { HandlerInput } from "effect-sluice/Handler"
-import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import { kill, type Life } from "./faults.ts"
 import { Batched, type Note, Plain, Rare } from "./plan.ts"
 
