@@ -15,6 +15,7 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import * as RetryPolicy from "../../RetryPolicy.ts"
 import type { Settings } from "../../Settings.ts"
 import { makeLocal, type Topic, WakeUp } from "../../WakeUp.ts"
+import { storeError } from "./errors.ts"
 
 /** How long after one NOTIFY the next is sent at the earliest. */
 const gap = Duration.millis(50)
@@ -91,7 +92,8 @@ export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settin
         failures++
         // told of once, not at every try
         if (failures === 1) {
-          yield* Effect.logWarning("hints of other processes are not heard now; looking without them", error)
+          const { message } = storeError("listen")(error)
+          yield* Effect.logWarning(`hints of other processes are not heard now; looking without them: ${message}`)
         }
         yield* Effect.sleep(yield* RetryPolicy.delayAfter(backoff, Math.min(failures, 20)))
       })

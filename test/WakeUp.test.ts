@@ -1,0 +1,304 @@
+/**
+ * Hints between processes: two stores with clients of their own on one database stand for two processes.
+ */
+import { PgConnection } from "@effect/sql-pg"
+import { describe, expect, it, layer } from "@effect/vitest"
+import {
+  ChunkStore,
+  DeadLetters,
+  DomainEvents,
+  Drain,
+  DrainWorker,
+  HandlerRegistry,
+  Output,
+  OutputGroup,
+  WakeUp,
+  type WorkerOptions
+} from "effect-sluice"
+import * as Settings from "effect-sluice/Settings"
+import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as MemoryStore from "effect-sluice/store/MemoryStore"
+import * as PgStore from "effect-sluice/store/PgStore"
+import type { Stores } from "effect-sluice/store/Stores"
+import type { Topic } from "effect-sluice/WakeUp"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import { call, keyOf, record, reply, settle } from "./contract/operators/dialogues.ts"
+import * as Postgres from "./support/Postgres.ts"
+
+/** All hints heard from now on. */
+const hearing = Effect.gen(function*() {
+  const heard = yield* Queue.unbounded<Topic>()
+  for (const topic of ["chunks", "events"] as const) {
+    const hints = yield* WakeUp.use((wakeUp) => wakeUp.hear(topic))
+    yield* Effect.forkScoped(Stream.runForEach(hints, () => Queue.offer(heard, topic)))
+  }
+  return heard
+})
+
+class PatientReply extends Output.make(reply, { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
+const Chatlab = OutputGroup.make("chatlab", PatientReply)
+const worker = (options?: WorkerOptions) =>
+  DrainWorker.layer(options).pipe(
+    Layer.provide(Drain.layer),
+    Layer.provide(HandlerRegistry.layer(Chatlab)),
+    Layer.provide(Chatlab.toLayer(Effect.succeed(Chatlab.of({ "patient-reply": () => Effect.void })))),
+    Layer.provide(DomainEvents.layer)
+  )
+
+describe("within a process", () => {
+  const settled = TestClock.adjust(0)
+
+  it.effect("a store hints after what it has committed, and only then", () =>
+    Effect.gen(function*() {
+      const db = yield* MemoryDatabase
+      const letters = yield* DeadLetters
+      const heard = yield* hearing
+      const given = Effect.andThen(settled, Queue.clear(heard))
+      yield* settled
+
+      const abandoned = Effect.andThen(record(call("never")), Effect.fail("rolled back"))
+      yield* Effect.ignore(db.transaction(abandoned))
+      expect(yield* given).toEqual([])
+      yield* db.transaction(Effect.gen(function*() {
+        yield* record(call("a"), call("b"))
+        expect(yield* given).toEqual([])
+      }))
+      expect(yield* given).toEqual(["chunks"])
+      yield* record(call("a"))
+      expect(yield* given).toEqual([])
+
+      yield* settle((chunk) => chunk.key.callId === "a" ? "persisted" : { dead: "exhausted" })
+      expect(yield* given).toEqual(["events"])
+      yield* letters.redrive({})
+      expect(yield* given).toEqual(["chunks"])
+      yield* letters.redrive({})
+      expect(yield* given).toEqual([])
+      yield* settle("nothing")
+      expect(yield* given).toEqual([])
+    }).pipe(Effect.provide(MemoryStore.layer)))
+
+  it.effect("an idle worker starts at once; one with a schedule keeps to it, unless it is to hear as well", () =>
+    Effect.gen(function*() {
+      const persistedAfter = (wait: Duration.Input) =>
+        DrainWorker.use(({ report }) =>
+          Effect.andThen(TestClock.adjust(wait), Effect.map(report, ({ nothingToCreate }) => nothingToCreate))
+        )
+      const hourly = Schedule.spaced("1 hour")
+      for (
+        const [options, atOnce] of [[{}, 1], [{ schedule: hourly }, 0], [{ schedule: hourly, hints: true }, 1]] as const
+      ) {
+        yield* Effect.gen(function*() {
+          yield* settled
+          yield* record(call(JSON.stringify(options)))
+          expect(yield* persistedAfter(0)).toBe(atOnce)
+          expect(yield* persistedAfter("1 hour")).toBe(1)
+        }).pipe(Effect.provide(worker(options)))
+      }
+    }).pipe(Effect.provide(MemoryStore.layer)))
+})
+
+class Url extends Context.Service<Url, string>()("test/Url") {}
+
+const ground = Layer.provideMerge(
+  Layer.unwrap(Effect.map(Url, (url) => Postgres.client(url))),
+  Layer.effect(Url, Postgres.freshDatabase())
+)
+
+/** A process: a store on a client of its own. */
+const process = (settings: Partial<Settings.Settings> = {}, maxConnections = 5) =>
+  Layer.unwrap(Effect.map(Url, (url) =>
+    Layer.fresh(PgStore.layer).pipe(
+      Layer.provideMerge(Layer.fresh(Postgres.client(url, { maxConnections }))),
+      Layer.provideMerge(Settings.layer(settings))
+    )))
+
+const start = (settings?: Partial<Settings.Settings>, maxConnections?: number) =>
+  Effect.map(
+    Layer.build(process(settings, maxConnections)),
+    (context) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.provideContext(effect, context as Context.Context<Stores | SqlClient.SqlClient>)
+  )
+
+/** The server's processes that listen. */
+const listeners = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  Effect.map(
+    sql<{ pid: number }>`select pid from pg_stat_activity
+      where datname = current_database() and application_name = 'effect-sluice listener' and query like 'LISTEN%'`,
+    (rows) => rows.map((row) => row.pid)
+  ))
+
+/** Everything said on the channel, also by those who do not listen themselves. */
+const eavesdrop = Effect.gen(function*() {
+  const connection = yield* PgConnection.make({ url: Redacted.make(yield* Url) })
+  return yield* connection.listen("sluice_wake_up")
+})
+
+/** Starts a process that hears, and waits until it does: it then hints at everything once. */
+const startHearing = Effect.gen(function*() {
+  const on = yield* start()
+  const heard = yield* on(hearing)
+  yield* Queue.takeN(heard, 2)
+  return { on, heard }
+})
+
+layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes", (it) => {
+  it.effect("what one records the other hears of, once", () =>
+    Effect.gen(function*() {
+      const one = yield* startHearing
+      const other = yield* startHearing
+      yield* one.on(record(call("a")))
+      expect(yield* Queue.take(other.heard)).toBe("chunks")
+      expect(yield* Queue.take(one.heard)).toBe("chunks")
+      yield* one.on(settle("persisted"))
+      expect(yield* Queue.take(other.heard)).toBe("events")
+      // it has not heard itself a second time
+      expect(yield* Queue.take(one.heard)).toBe("events")
+      yield* other.on(record(call("b")))
+      expect(yield* Queue.take(one.heard)).toBe("chunks")
+      expect(yield* Queue.size(one.heard)).toBe(0)
+      yield* other.on(settle("nothing"))
+    }).pipe(Effect.scoped), 30_000)
+
+  it.effect("an idle worker of another process drains at once what is recorded", () =>
+    Effect.gen(function*() {
+      const recorder = yield* start()
+      const drainer = yield* start({ pollInterval: Duration.hours(1) })
+      const heard = yield* drainer(hearing)
+      yield* Queue.takeN(heard, 2)
+      yield* Effect.gen(function*() {
+        const { report } = yield* DrainWorker
+        for (const n of [1, 2, 3]) {
+          yield* recorder(record(call(`woken-${n}`)))
+          yield* Effect.repeat(report, { until: ({ nothingToCreate }) => nothingToCreate === n })
+        }
+      }).pipe(Effect.provide(worker()), Effect.provide(Settings.layer({ pollInterval: Duration.hours(1) })), drainer)
+    }).pipe(Effect.scoped), 30_000)
+
+  it.effect(
+    "a listener whose connection is killed listens again; meanwhile everything else works",
+    () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const { heard, on } = yield* startHearing
+        const other = yield* start({ notify: false })
+        const [pid] = yield* listeners
+        expect(yield* listeners).toHaveLength(1)
+
+        yield* sql`select pg_terminate_backend(${pid}::int)`
+        yield* on(record(call("meanwhile")))
+        expect(yield* Queue.take(heard)).toBe("chunks")
+        yield* Effect.repeat(listeners, { until: (now) => now.length === 1 && now[0] !== pid })
+        // whatever it missed
+        expect((yield* Queue.takeN(heard, 2)).sort()).toEqual(["chunks", "events"])
+
+        yield* other(
+          Effect.flatMap(SqlClient.SqlClient, (client) => client`select pg_notify('sluice_wake_up', 'events x')`)
+        )
+        expect(yield* Queue.take(heard)).toBe("events")
+        yield* on(settle("nothing"))
+      }).pipe(Effect.scoped),
+    30_000
+  )
+
+  it.effect("what nobody understands on the channel is passed over", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { heard } = yield* startHearing
+      for (const payload of ["", "chunks", "nonsense x", "x".repeat(7000), "events x"]) {
+        yield* sql`select pg_notify('sluice_wake_up', ${payload})`
+      }
+      // "chunks" says no sender, but what it is about
+      expect(yield* Queue.takeN(heard, 2)).toEqual(["chunks", "events"])
+    }).pipe(Effect.scoped), 30_000)
+
+  it.effect(
+    "SLUICE_NOTIFY=false: nobody listens and nothing is sent; so it is on a pool of one connection",
+    () =>
+      Effect.gen(function*() {
+        const said = yield* eavesdrop
+        const silent = yield* start({ notify: false })
+        const single = yield* start({}, 1)
+        for (const on of [silent, single]) {
+          const heard = yield* on(hearing)
+          yield* on(record(call(`silent-${on === single}`)))
+          expect(yield* Queue.take(heard)).toBe("chunks")
+        }
+        expect(yield* listeners).toEqual([])
+        // had they said anything, it would come before this
+        const loud = yield* start()
+        yield* loud(settle("persisted"))
+        expect((yield* Queue.take(said)).payload).toMatch(/^events /)
+      }).pipe(Effect.scoped),
+    30_000
+  )
+
+  it.effect(
+    "ten thousand hints are a few notifications, none of them in the caller's transaction",
+    () =>
+      Effect.gen(function*() {
+        const said = yield* eavesdrop
+        const on = yield* start()
+        const began = performance.now()
+        yield* on(Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          const { hint } = yield* WakeUp
+          yield* Effect.ignore(sql.withTransaction(Effect.gen(function*() {
+            yield* Effect.replicateEffect(hint("chunks"), 10_000, { discard: true })
+            // heard though the transaction is not over, and though it never commits
+            expect((yield* Queue.take(said)).payload).toMatch(/^chunks /)
+            return yield* Effect.fail("rolled back")
+          })))
+          yield* hint("events")
+        }))
+        let count = 1
+        while (!(yield* Queue.take(said)).payload.startsWith("events ")) count++
+        expect(count).toBeLessThanOrEqual(1 + Math.ceil((performance.now() - began) / 50))
+      }).pipe(Effect.scoped),
+    30_000
+  )
+
+  it.effect("a program that records and ends still tells the others", () =>
+    Effect.gen(function*() {
+      const said = yield* eavesdrop
+      const scope = yield* Scope.make()
+      const on = yield* Scope.provide(start(), scope)
+      // the first is sent at once, the second waits for its turn and meets the end
+      yield* on(WakeUp.use(({ hint }) => hint("events")))
+      expect((yield* Queue.take(said)).payload).toMatch(/^events /)
+      yield* on(WakeUp.use(({ hint }) => hint("chunks")))
+      yield* Scope.close(scope, Exit.void)
+      expect((yield* Queue.take(said)).payload).toMatch(/^chunks /)
+      expect(yield* listeners).toEqual([])
+    }).pipe(Effect.scoped), 30_000)
+
+  it.effect(
+    "a chunk persisted outside the drain is hinted at when the surrounding transaction commits",
+    () =>
+      Effect.gen(function*() {
+        const { heard, on } = yield* startHearing
+        yield* on(Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          const store = yield* ChunkStore
+          const entry = { key: keyOf("by-hand"), namespace: "chatlab", handler: "by hand" }
+          const once = store.once(entry, Effect.succeed([{ type: "chatlab.Message", id: "1" }]))
+          yield* Effect.ignore(sql.withTransaction(Effect.andThen(once, Effect.fail("rolled back"))))
+          expect(yield* Queue.size(heard)).toBe(0)
+          yield* sql.withTransaction(once)
+          expect(yield* Queue.take(heard)).toBe("events")
+        }))
+      }).pipe(Effect.scoped),
+    30_000
+  )
+})
