@@ -1,22 +1,19 @@
 /**
  * Databases for tests, on the servers of `globalSetup`.
  */
-import { PgClient } from "@effect/sql-pg"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
+import { client } from "./client.ts"
 import type { Version } from "./cluster.ts"
+
+export { client } from "./client.ts"
 
 /** The address of the run's server. */
 export const serverUrl = (version: Version): string => inject(version === 18 ? "postgres18" : "postgres15")
-
-/** A client of a database. */
-export const client = (url: string, options: { readonly maxConnections?: number } = {}) =>
-  PgClient.layer({ url: Redacted.make(url), maxConnections: options.maxConnections ?? 10 })
 
 /** The address of a new, empty database, dropped when the scope closes. */
 export const freshDatabase = Effect.fnUntraced(function*(version: Version = 18) {

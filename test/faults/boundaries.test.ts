@@ -1,0 +1,139 @@
+/**
+ * A cycle is cut before and after each of its statements: the connection at both ends, the server's process, the worker's
+ * process. Whatever was cut, once the system has recovered the tables are those of an undisturbed run.
+ */
+import { Drain } from "effect-sluice"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import { spawn } from "node:child_process"
+import path from "node:path"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { client, freshDatabase } from "../support/Postgres.ts"
+import { type Passing, type Proxy, type Side, startProxy } from "./proxy.ts"
+import { drain, picture, prepare, recover, reset } from "./ward.ts"
+
+const scope = Scope.makeUnsafe()
+let url = ""
+let proxied = ""
+let proxy: Proxy
+let clean: unknown
+let statements: ReadonlyArray<string> = []
+
+/** Runs a program past the proxy: what the test itself does is not cut. */
+const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+  Effect.runPromise(Effect.provide(program, client(url, { maxConnections: 3 })))
+
+/** One cycle through the proxy, to whatever end it comes. */
+const cycle = () =>
+  Effect.runPromise(
+    Effect.exit(Effect.flatMap(Drain, (drain) => drain.cycle)).pipe(
+      Effect.provide(drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 }))))
+    )
+  )
+
+const terminate = (backend: number) =>
+  direct(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`select pg_terminate_backend(${backend}, 5000)`))
+
+/** Ways to break something at a statement, and what then goes on. */
+const breakages = {
+  "the connection is cut at both ends": {
+    run: cycle,
+    strike: () => Promise.resolve("cut" as const)
+  },
+  "the server's process is terminated": {
+    run: cycle,
+    strike: async ({ backend }: Passing) => {
+      await terminate(backend)
+      return "pass" as const
+    }
+  },
+  "the worker is killed": {
+    // one cycle in a process of its own
+    run: () =>
+      new Promise<void>((resolve) => {
+        const file = path.join(import.meta.dirname, "worker.ts")
+        const child = spawn(process.execPath, ["--conditions=sluice-source", file, proxied], { stdio: "ignore" })
+        kill = () => child.kill("SIGKILL")
+        child.on("exit", () => resolve())
+      }),
+    strike: () => {
+      kill()
+      return Promise.resolve("cut" as const)
+    }
+  }
+}
+let kill: () => void = () => undefined
+
+/** Breaks at statement `number`, lets the system recover, and gives back what is in the tables. */
+const broken = async (how: keyof typeof breakages, number: number, side: Side) => {
+  await direct(reset)
+  let struck = false
+  proxy.watch((passing) => {
+    if (struck || passing.number !== number || passing.side !== side) return "pass"
+    struck = true
+    return breakages[how].strike(passing)
+  })
+  await breakages[how].run()
+  expect(struck).toBe(true)
+  return await direct(Effect.andThen(Effect.provide(recover, drain), picture))
+}
+
+beforeAll(async () => {
+  url = await Effect.runPromise(Scope.provide(freshDatabase(), scope))
+  const { hostname, pathname, port, username } = new URL(url)
+  proxy = await startProxy(Number(port))
+  proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
+  await direct(prepare)
+  await direct(reset)
+  const seen: Array<string> = []
+  proxy.watch(({ side, text }) => {
+    if (side === "before") seen.push(text.replaceAll(/\s+/g, " ").trim())
+    return "pass"
+  })
+  await cycle()
+  statements = seen
+  clean = await direct(Effect.andThen(Effect.provide(recover, drain), picture))
+})
+afterAll(async () => {
+  await proxy.close()
+  await Effect.runPromise(Scope.close(scope, Exit.void))
+})
+
+describe("an undisturbed cycle", () => {
+  it("does what the batch is made for", () => {
+    expect(clean).toEqual({
+      notes: [1, 2, 5, 6, 7].map((n) => ({ call_id: `call-${n}`, content: `note ${n}` })),
+      ordered: [{ call_id: "call-2" }, { call_id: "call-6" }],
+      ledger: [1, 2, 5, 6, 7].map((n) => ({ call_id: `call-${n}`, handler: "clinic/note", objects: [`call-${n}`] })),
+      queue: [],
+      dead: [
+        { call_id: "call-3", reason: "exhausted", attempts: 2 },
+        { call_id: "call-4", reason: "undecodable", attempts: 0 }
+      ],
+      failures: [
+        { call_id: "call-3", kind: "failed", attempt: 1 },
+        { call_id: "call-3", kind: "failed", attempt: 2 },
+        { call_id: "call-4", kind: "undecodable", attempt: 0 }
+      ]
+    })
+  })
+
+  it("has transactions in it", () => {
+    expect(statements.filter((text) => /^commit/i.test(text)).length).toBeGreaterThan(0)
+    expect(statements.filter((text) => /^rollback/i.test(text)).length).toBeGreaterThan(0)
+  })
+})
+
+describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (how) => {
+  it("before and after every statement: the tables are the same in the end", async () => {
+    for (let number = 1; number <= statements.length; number++) {
+      for (const side of ["before", "after"] as const) {
+        const found = await broken(how, number, side)
+        expect(found, `${side} statement ${number}: ${statements[number - 1]}`).toEqual(clean)
+      }
+    }
+  }, 180_000)
+})

@@ -1,0 +1,162 @@
+/**
+ * A proxy before Postgres that knows where one statement ends and the next begins, so that a connection can be cut
+ * exactly there.
+ */
+import * as net from "node:net"
+
+/** Where in a conversation a cut can be made: before a statement reaches the server, or before its answer comes back. */
+export type Side = "before" | "after"
+
+/** A statement on its way. */
+export interface Passing {
+  /** From 1, over all connections, since the proxy was last told to count. */
+  readonly number: number
+  readonly side: Side
+  readonly text: string
+  /** The server process of its connection. */
+  readonly backend: number
+}
+
+/** What to do with it. `"cut"` closes the connection both ways. */
+export type Verdict = "pass" | "cut"
+
+/** A running proxy. */
+export interface Proxy {
+  readonly port: number
+  /** Starts to count anew, and asks about every statement. */
+  readonly watch: (ask: (passing: Passing) => Verdict | Promise<Verdict>) => void
+  readonly close: () => Promise<void>
+}
+
+interface Message {
+  readonly type: string
+  readonly body: Buffer
+  readonly whole: Buffer
+}
+
+/** Cuts a stream of bytes into messages: a letter, the length, the rest. */
+const messages = () => {
+  let rest = Buffer.alloc(0)
+  return (chunk: Buffer): ReadonlyArray<Message> => {
+    rest = Buffer.concat([rest, chunk])
+    const whole: Array<Message> = []
+    while (rest.length >= 5) {
+      const length = 1 + rest.readInt32BE(1)
+      if (rest.length < length) break
+      whole.push({
+        type: String.fromCharCode(rest[0] ?? 0),
+        body: rest.subarray(5, length),
+        whole: rest.subarray(0, length)
+      })
+      rest = rest.subarray(length)
+    }
+    return whole
+  }
+}
+
+/** Starts a proxy before a server on this machine. */
+export const startProxy = async (upstream: number): Promise<Proxy> => {
+  let ask: (passing: Passing) => Verdict | Promise<Verdict> = () => "pass"
+  let count = 0
+  const sockets = new Set<net.Socket>()
+
+  const connect = (client: net.Socket) => {
+    const server = net.connect(upstream, "127.0.0.1")
+    const cut = () => {
+      client.destroy()
+      server.destroy()
+    }
+    for (const socket of [client, server]) {
+      sockets.add(socket)
+      socket.setNoDelay(true)
+      socket.on("error", cut)
+      socket.on("close", () => {
+        sockets.delete(socket)
+        cut()
+      })
+    }
+
+    let backend = 0
+    let started = false
+    // of the statement that is under way
+    let number = 0
+    let text = ""
+    let toServer: Array<Buffer> = []
+    let toClient: Array<Buffer> = []
+    // one after the other, though the questions take time
+    let turn = Promise.resolve()
+    const inTurn = (step: () => Promise<void> | void) => {
+      turn = turn.then(step, cut)
+    }
+    const decide = async (side: Side, pass: () => void) => {
+      const verdict = await ask({ number, side, text, backend })
+      if (verdict === "cut") cut()
+      else pass()
+    }
+
+    const fromClient = messages()
+    client.on("data", (chunk) => {
+      // the greeting has no letter
+      if (!started) {
+        server.write(chunk)
+        return
+      }
+      for (const message of fromClient(chunk)) {
+        inTurn(async () => {
+          toServer.push(message.whole)
+          if (message.type === "P") {
+            text = message.body.toString("utf8", message.body.indexOf(0) + 1).split("\0")[0] ?? ""
+          }
+          if (message.type === "Q") text = message.body.toString("utf8").replace("\0", "")
+          // a statement is complete when the server is asked to answer
+          if (message.type !== "Q" && message.type !== "S") return
+          const bytes = Buffer.concat(toServer)
+          toServer = []
+          number = ++count
+          await decide("before", () => server.write(bytes))
+        })
+      }
+    })
+
+    const fromServer = messages()
+    server.on("data", (chunk) => {
+      for (const message of fromServer(chunk)) {
+        if (message.type === "K") backend = message.body.readInt32BE(0)
+        if (!started) {
+          client.write(message.whole)
+          if (message.type === "Z") started = true
+          continue
+        }
+        // what comes unasked goes through at once
+        if (message.type === "A" || message.type === "N" || message.type === "S") {
+          client.write(message.whole)
+          continue
+        }
+        inTurn(async () => {
+          toClient.push(message.whole)
+          if (message.type !== "Z") return
+          const bytes = Buffer.concat(toClient)
+          toClient = []
+          await decide("after", () => client.write(bytes))
+        })
+      }
+    })
+  }
+
+  const server = net.createServer(connect)
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  const address = server.address()
+  if (address === null || typeof address === "string") throw new Error("the proxy has no port")
+  return {
+    port: address.port,
+    watch: (next) => {
+      ask = next
+      count = 0
+    },
+    close: () =>
+      new Promise((resolve) => {
+        for (const socket of sockets) socket.destroy()
+        server.close(() => resolve())
+      })
+  }
+}
