@@ -3,7 +3,7 @@
  */
 import { layer } from "@effect/vitest"
 import * as Settings from "effect-sluice/Settings"
-import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -23,24 +23,46 @@ export class Time extends Context.Service<Time, {
   readonly pass: (duration: Duration.Input) => Effect.Effect<void>
 }>()("test/Time") {}
 
+/** A table of the application's own, in the same database. */
+export class Rows extends Context.Service<Rows, {
+  readonly add: (text: string) => Effect.Effect<void, unknown>
+  readonly list: Effect.Effect<ReadonlyArray<string>, unknown>
+  /** Does what a handler does that meets an error of the database and goes on as if nothing had happened. */
+  readonly swallowError: Effect.Effect<void, unknown>
+  /** An effect in a transaction of the application's. */
+  readonly transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, unknown, R>
+}>()("test/Rows") {}
+
 /** Makes a fresh store. */
 class Ground extends Context.Service<Ground, {
-  readonly fresh: (settings: Partial<Settings.Settings>) => Layer.Layer<Stores | Time, unknown>
+  readonly fresh: (settings: Partial<Settings.Settings>) => Layer.Layer<Stores | Time | Rows, unknown>
 }>()("test/Ground") {}
+
+const rowTable = table<string>("rows")
+const rowsInMemory = Effect.map(MemoryDatabase, (db) =>
+  Rows.of({
+    add: (text) => Effect.flatMap(db.next("row"), (n) => db.use((access) => access.set(rowTable, String(n), text))),
+    list: db.use((access) => access.values(rowTable)),
+    // there is no such thing in memory
+    swallowError: Effect.void,
+    transaction: db.transaction
+  }))
 
 const inMemory = Layer.succeed(
   Ground,
   Ground.of({
     fresh: (settings) =>
-      MemoryStore.layer.pipe(
+      MemoryStore.layerOn.pipe(
+        Layer.provideMerge(Layer.effect(Rows, rowsInMemory)),
+        Layer.provideMerge(MemoryDatabase.layer),
         Layer.merge(Layer.succeed(Time, Time.of({ pass: TestClock.adjust }))),
         Layer.provide(Settings.layer(settings))
-      ) satisfies Layer.Layer<Stores | Time | MemoryDatabase, Settings.SettingInvalid>
+      ) satisfies Layer.Layer<Stores | Time | Rows | MemoryDatabase, Settings.SettingInvalid>
   })
 )
 
 const timeColumns = {
-  service_call: ["recorded_at"],
+  service_call: ["recorded_at", "run_until"],
   chunk_queue: ["recorded_at", "due_at", "rank", "lease_until"],
   dead_letter: ["recorded_at", "died_at", "discarded_at"],
   chunk_failure: ["at"],
@@ -63,6 +85,23 @@ const passInTables = (sql: SqlClient.SqlClient, schema: string): Time["Service"]
       )
   })
 
+const rowsInTables = (schema: string) =>
+  Layer.effect(
+    Rows,
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const rows = sql(`${schema}.rows`)
+      yield* sql`create table ${rows} (id serial primary key, text text not null)`
+      return Rows.of({
+        add: (text) => sql`insert into ${rows} (text) values (${text})`.pipe(Effect.asVoid),
+        list: Effect.map(sql<{ text: string }>`select text from ${rows} order by id`, (found) =>
+          found.map((row) => row.text)),
+        swallowError: Effect.ignore(sql`select 1 / 0`),
+        transaction: sql.withTransaction
+      })
+    })
+  )
+
 let made = 0
 const onPostgres = Layer.effect(
   Ground,
@@ -70,7 +109,9 @@ const onPostgres = Layer.effect(
     Ground.of({
       fresh: (settings) => {
         const schema = `ground_${++made}`
-        return Layer.merge(PgStore.layer, Layer.succeed(Time, passInTables(sql, schema))).pipe(
+        return rowsInTables(schema).pipe(
+          Layer.provideMerge(PgStore.layer),
+          Layer.merge(Layer.succeed(Time, passInTables(sql, schema))),
           Layer.provide(Settings.layer({ ...settings, schema })),
           Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
         )
@@ -81,7 +122,7 @@ const onPostgres = Layer.effect(
 /** A test of the suite, on a fresh store. */
 export type Test = (
   name: string,
-  test: () => Effect.Effect<unknown, unknown, Stores | Time | Scope>,
+  test: () => Effect.Effect<unknown, unknown, Stores | Time | Rows | Scope>,
   settings?: Partial<Settings.Settings>
 ) => void
 
@@ -90,7 +131,8 @@ export const onEveryStore = (suite: (test: Test) => void): void => {
   const grounds = [
     ["memory", inMemory, false],
     ["PGlite", Layer.provide(onPostgres, Pglite.layer()), true],
-    ["Postgres 18", Layer.provide(onPostgres, Layer.unwrap(Effect.sync(() => Postgres.layer(18)))), true]
+    ["Postgres 18", Layer.provide(onPostgres, Layer.unwrap(Effect.sync(() => Postgres.layer(18)))), true],
+    ["Postgres 15", Layer.provide(onPostgres, Layer.unwrap(Effect.sync(() => Postgres.layer(15)))), true]
   ] as const
   for (const [store, ground, excludeTestServices] of grounds) {
     layer(ground, { excludeTestServices, timeout: 60_000 })(store, (it) => {

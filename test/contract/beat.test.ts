@@ -1,0 +1,79 @@
+/**
+ * A worker's sign of life, on every store: what is parked comes back when somebody serves it, and old and new workers
+ * leave each other's kinds alone. And the counts that people read.
+ */
+import { ChunkStore, Pauses } from "effect-sluice"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { expect } from "vitest"
+import { call, record, reply, results, settle, statesOf } from "./operators/dialogues.ts"
+import { onEveryStore } from "./operators/ground.ts"
+
+const replies = { namespace: "chatlab", schemaIdentity: reply }
+const allResults = { namespace: "core", schemaIdentity: results }
+
+onEveryStore((test) => {
+  test("what is parked stays so until a worker serves it, and costs nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* record(call("a"), call("b", { namespace: "triage" }, { schema: results }))
+      expect(yield* settle("parked")).toEqual(["a", "b"])
+      expect(yield* store.beat("old", [])).toMatchObject({ unparked: 0 })
+      expect(yield* settle("persisted")).toEqual([])
+      expect(yield* store.beat("new", [replies])).toMatchObject({ unparked: 1 })
+      expect(yield* settle("persisted")).toEqual(["a"])
+      // a handler of core serves every namespace
+      expect(yield* store.beat("new", [replies, allResults])).toMatchObject({ unparked: 1 })
+      expect(yield* settle("persisted")).toEqual(["b"])
+    }))
+
+  test("each is told what only the others serve, as long as they live", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [] })
+      expect(yield* store.beat("new", [replies, allResults])).toMatchObject({ elsewhere: [] })
+      expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [allResults] })
+      yield* store.leave("new")
+      expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [] })
+      yield* store.beat("new", [replies, allResults])
+      expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [allResults] })
+    }))
+
+  test("what is paused is told, and stays parked until it is not", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const pauses = yield* Pauses
+      yield* record(call("a"))
+      yield* settle("parked")
+      yield* pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, "the table is being moved")
+      expect(yield* store.beat("w", [replies])).toMatchObject({
+        unparked: 0,
+        paused: [{ namespace: "chatlab", schemaIdentity: "*" }]
+      })
+      yield* pauses.resume({ namespace: "chatlab", schemaIdentity: "*" })
+      expect(yield* store.beat("w", [replies])).toMatchObject({ unparked: 1, paused: [] })
+      expect(yield* statesOf("a")).toEqual(["pending"])
+    }))
+
+  test("the counts by kind", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const fates = {
+        done: "persisted",
+        empty: "nothing",
+        parked: "parked",
+        later: { retry: "1 hour" },
+        dead: { dead: "exhausted" }
+      } as const
+      yield* record(...Object.keys(fates).map((id) => call(id)))
+      yield* settle((chunk) => fates[chunk.key.callId as keyof typeof fates])
+      yield* record(call("held"))
+      yield* (yield* ChunkStore).claim({ worker: "w", limit: 1, maxBytes: 1e9, lease: Duration.minutes(1) })
+      yield* record(call("fresh"), call("other", {}, { schema: results }))
+      const kinds = yield* store.status
+      expect(kinds).toMatchObject([
+        { schemaIdentity: reply, pending: 1, due: 1, inFlight: 1, retrying: 1, parked: 1, dead: 1, persisted: 2 },
+        { schemaIdentity: results, pending: 1, due: 1, inFlight: 0, retrying: 0, parked: 0, dead: 0, persisted: 0 }
+      ])
+    }))
+})

@@ -1,0 +1,135 @@
+/**
+ * The claim, on every store: what is taken, in which order, by whom, and until when.
+ */
+import { ChunkStore } from "effect-sluice"
+import type { ClaimRequest } from "effect-sluice/ChunkStore"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { expect } from "vitest"
+import { call, claim, idsOf, record, reply, results, settle, statesOf } from "./operators/dialogues.ts"
+import { onEveryStore, Time } from "./operators/ground.ts"
+
+const claimWith = (request: Partial<ClaimRequest>) =>
+  ChunkStore.use((store) =>
+    store.claim({ worker: "test", limit: 100, maxBytes: 1e9, lease: Duration.minutes(1), ...request })
+  )
+/** Call ids in the order they were claimed in. */
+const takenWith = (request: Partial<ClaimRequest>) =>
+  Effect.map(claimWith(request), ({ chunks }) => chunks.map((chunk) => chunk.key.callId))
+
+onEveryStore((test) => {
+  test("the oldest first, as many as asked for; what is claimed is nobody else's", () =>
+    Effect.gen(function*() {
+      for (const id of ["a", "b", "c", "d", "e"]) yield* record(call(id))
+      expect(yield* takenWith({ limit: 2 })).toEqual(["a", "b"])
+      expect(yield* statesOf("a")).toEqual(["in-flight"])
+      expect(yield* takenWith({ limit: 2 })).toEqual(["c", "d"])
+      expect(yield* takenWith({ limit: 2 })).toEqual(["e"])
+      expect(yield* takenWith({ limit: 2 })).toEqual([])
+    }))
+
+  test("workers side by side share without overlap", () =>
+    Effect.gen(function*() {
+      const ids = Array.from({ length: 200 }, (_, n) => `call-${n}`)
+      yield* record(...ids.map((id) => call(id)))
+      const shares = yield* Effect.forEach(
+        Array.from({ length: 30 }),
+        () => takenWith({ limit: 10 }),
+        { concurrency: 8 }
+      )
+      const rest = yield* takenWith({ limit: 1000 })
+      expect([...shares.flat(), ...rest].sort()).toEqual([...ids].sort())
+    }))
+
+  test("no more bytes than asked for, but always one chunk", () =>
+    Effect.gen(function*() {
+      const big = (id: string) => call(id, {}, { data: { text: "x".repeat(1000) } })
+      yield* record(big("a"), big("b"), big("c"))
+      expect(yield* takenWith({ maxBytes: 10 })).toEqual(["a"])
+      expect(yield* takenWith({ maxBytes: 2100 })).toEqual(["b", "c"])
+    }))
+
+  test("by namespace, by call, and not what only others serve", () =>
+    Effect.gen(function*() {
+      yield* record(
+        call("a"),
+        call("b", { namespace: "triage" }),
+        call("c", { namespace: "triage" }, { schema: results }),
+        call("d", { outputs: [{ schema: reply, version: 1, data: 1 }, { schema: results, version: 1, data: 2 }] })
+      )
+      expect(yield* takenWith({ namespace: "triage", limit: 1 })).toEqual(["b"])
+      expect(yield* takenWith({ callId: "d" })).toEqual(["d", "d"])
+      expect(yield* takenWith({ except: [{ namespace: "triage", schemaIdentity: results }] })).toEqual(["a"])
+      // what is served for all namespaces elsewhere is left alone in all of them
+      expect(yield* takenWith({ except: [{ namespace: "core", schemaIdentity: results }] })).toEqual([])
+      expect(yield* takenWith({})).toEqual(["c"])
+    }))
+
+  test("priority is a head start of a minute a step, no more", () =>
+    Effect.gen(function*() {
+      const time = yield* Time
+      yield* record(call("old"))
+      yield* time.pass("3 minutes")
+      yield* record(call("plain"), call("urgent", { priority: 2 }), call("most urgent", { priority: 5 }))
+      expect(yield* takenWith({})).toEqual(["most urgent", "old", "urgent", "plain"])
+    }))
+
+  test("a lease that ran out is a crash, not an attempt, and the chunk is claimed alone from then on", () =>
+    Effect.gen(function*() {
+      const time = yield* Time
+      yield* record(call("a"), call("b"))
+      const first = yield* claim
+      yield* record(call("fresh"))
+      yield* time.pass("61 seconds")
+      // each of the two alone, and the fresh one is not held up by them
+      const second = yield* claim
+      expect(second.chunks).toHaveLength(1)
+      expect(second.chunks[0]).toMatchObject({ key: { callId: "a" }, attempts: 0, crashes: 1, loneCrashes: 0 })
+      expect(second.token).not.toBe(first.token)
+      expect(idsOf((yield* claim).chunks)).toEqual(["b"])
+      expect(idsOf((yield* claim).chunks)).toEqual(["fresh"])
+      expect(idsOf((yield* claim).chunks)).toEqual([])
+      yield* time.pass("61 seconds")
+      const third = yield* claim
+      expect(third.chunks).toMatchObject([{ key: { callId: "a" }, attempts: 0, crashes: 2, loneCrashes: 1 }])
+    }))
+
+  test("renewed, a lease goes on; what is not held any more is lost", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const time = yield* Time
+      yield* record(call("a"), call("b"))
+      const { chunks, token } = yield* claim
+      yield* time.pass("45 seconds")
+      yield* store.renew(token, chunks, Duration.minutes(1))
+      yield* time.pass("45 seconds")
+      expect(idsOf((yield* claim).chunks)).toEqual([])
+      yield* time.pass("16 seconds")
+      expect(idsOf((yield* claim).chunks)).toEqual(["a"])
+      const lost = yield* Effect.flip(store.renew(token, chunks, Duration.minutes(1)))
+      expect(lost).toMatchObject({ _tag: "LeaseLost", claimed: 2, held: 1 })
+      // the one that is still held is renewed all the same
+      yield* time.pass("30 seconds")
+      expect(idsOf((yield* claim).chunks)).toEqual([])
+    }))
+
+  test("a failed one comes again when it is due, and not sooner", () =>
+    Effect.gen(function*() {
+      yield* record(call("a"))
+      yield* settle({ retry: "10 seconds" })
+      expect(yield* takenWith({})).toEqual([])
+      yield* (yield* Time).pass("11 seconds")
+      const { chunks } = yield* claim
+      expect(chunks).toMatchObject([{ key: { callId: "a" }, attempts: 1, crashes: 0 }])
+    }))
+
+  test("says when there will be something", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      expect((yield* store.nextDue)._tag).toBe("None")
+      yield* record(call("a"))
+      expect((yield* store.nextDue)._tag).toBe("Some")
+      yield* settle("persisted")
+      expect((yield* store.nextDue)._tag).toBe("None")
+    }))
+})
