@@ -8,7 +8,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { client } from "./client.ts"
-import type { Version } from "./cluster.ts"
+import { startCluster, type Version } from "./cluster.ts"
 
 export { client } from "./client.ts"
 
@@ -30,3 +30,18 @@ export const freshDatabase = Effect.fnUntraced(function*(version: Version = 18) 
 /** The clients of a new, empty database. */
 export const layer = (version: Version = 18, options: { readonly maxConnections?: number } = {}) =>
   Layer.unwrap(Effect.map(freshDatabase(version), (url) => client(url, options)))
+
+/**
+ * The clients of a server of the test's own: for what other databases of a server can be seen from, as the oldest
+ * transaction under way can.
+ */
+export const layerAlone = (version: Version = 18) =>
+  Layer.unwrap(
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.promise(() => startCluster({ version })),
+        (cluster) => Effect.promise(() => cluster.remove())
+      ),
+      (cluster) => client(cluster.url())
+    )
+  )

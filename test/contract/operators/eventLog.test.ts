@@ -151,4 +151,4 @@ onEveryStore((test) => {
       expect(error._tag).toBe("LeaseLost")
       expect(yield* log.take("media", options)).toEqual(Option.none())
     }))
-})
+}, true)

@@ -15,6 +15,7 @@ import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
+import type { Version } from "../../support/cluster.ts"
 import * as Postgres from "../../support/Postgres.ts"
 
 /** The store's clock, in the test's hands. */
@@ -126,13 +127,15 @@ export type Test = (
   settings?: Partial<Settings.Settings>
 ) => void
 
-/** Runs a suite against every store. */
-export const onEveryStore = (suite: (test: Test) => void): void => {
+/** Runs a suite against every store; `alone` on servers of its own. */
+export const onEveryStore = (suite: (test: Test) => void, alone = false): void => {
+  const server = (version: Version) =>
+    Layer.unwrap(Effect.sync(() => alone ? Postgres.layerAlone(version) : Postgres.layer(version)))
   const grounds = [
     ["memory", inMemory, false],
     ["PGlite", Layer.provide(onPostgres, Pglite.layer()), true],
-    ["Postgres 18", Layer.provide(onPostgres, Layer.unwrap(Effect.sync(() => Postgres.layer(18)))), true],
-    ["Postgres 15", Layer.provide(onPostgres, Layer.unwrap(Effect.sync(() => Postgres.layer(15)))), true]
+    ["Postgres 18", Layer.provide(onPostgres, server(18)), true],
+    ["Postgres 15", Layer.provide(onPostgres, server(15)), true]
   ] as const
   for (const [store, ground, excludeTestServices] of grounds) {
     layer(ground, { excludeTestServices, timeout: 60_000 })(store, (it) => {

@@ -42,7 +42,7 @@ const read = Effect.fnUntraced(function*(name: string, limit = 100) {
   return entries.flatMap(({ events }) => events.map(({ object }) => object.id))
 })
 
-const ground = PgStore.layer.pipe(Layer.provideMerge(Layer.unwrap(Effect.sync(() => Postgres.layer(18)))))
+const ground = PgStore.layer.pipe(Layer.provideMerge(Postgres.layerAlone()))
 
 layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server", (it) => {
   it.effect("a transaction with a lower number that commits later is not skipped", () =>
