@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -45,6 +46,12 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
     return `call ${JSON.stringify(this.callId)} is being run elsewhere; if that run dies, ` +
       `it can be taken up after ${DateTime.formatIso(this.until)}`
   }
+}
+
+// a caller without types may have given something without an id
+const refuse = (call: CallSpec, problem: storable.Problem): CallRefused => {
+  const callId: unknown = Predicate.hasProperty(call, "callId") ? call.callId : undefined
+  return new CallRefused({ callId: typeof callId === "string" ? callId : "", ...problem })
 }
 
 /** What became of a recorded call: `"unchanged"` says that it was there already, the same. */
@@ -93,7 +100,7 @@ export class CallRecorder extends Context.Service<CallRecorder, {
 
       const refusal = (call: ServiceCall): CallRefused | undefined => {
         const problem = storable.callProblem(call, settings.maxResultBytes)
-        return problem === undefined ? undefined : new CallRefused({ callId: call.callId, ...problem })
+        return problem === undefined ? undefined : refuse(call, problem)
       }
       const verdict = (
         call: ServiceCall,
@@ -121,7 +128,7 @@ export class CallRecorder extends Context.Service<CallRecorder, {
         service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
       ) {
         const problem = storable.specProblem(call)
-        if (problem !== undefined) return yield* new CallRefused({ callId: call.callId, ...problem })
+        if (problem !== undefined) return yield* refuse(call, problem)
         return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
           const begun = yield* restore(store.begin(call, settings.lease))
           if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })

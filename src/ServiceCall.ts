@@ -95,6 +95,9 @@ export const ChunkKey = Schema.Struct({
 /** What names one chunk for ever: the ledger's key. */
 export interface ChunkKey extends Schema.Schema.Type<typeof ChunkKey> {}
 
-/** A chunk's key as one line of text, for messages, logs and maps. */
-export const printKey = (key: ChunkKey): string =>
-  key.part === "" ? `${key.callId} ${key.schemaIdentity}` : `${key.callId} ${key.schemaIdentity}#${key.part}`
+// quoted where it could be taken for something else: hostile ids may hold anything
+const quoted = (text: string): string => /^[\w.:@/+-]+$/.test(text) ? text : JSON.stringify(text)
+
+/** A chunk's key as one line of text, for messages, logs and maps. No two keys print the same. */
+export const printKey = ({ callId, part, schemaIdentity }: ChunkKey): string =>
+  `${quoted(callId)} ${schemaIdentity}${part === "" ? "" : `#${quoted(part)}`}`

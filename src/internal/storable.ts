@@ -2,6 +2,8 @@
  * Whether a call can be stored, asked before anything is written. Postgres' `jsonb` cannot hold `\u0000` or a lone
  * surrogate, and JSON cannot hold `undefined`, functions, bigints, cycles or numbers that are not finite.
  */
+import * as DateTime from "effect/DateTime"
+import * as Predicate from "effect/Predicate"
 import * as Identity from "../Identity.ts"
 import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall } from "../ServiceCall.ts"
 
@@ -84,6 +86,53 @@ const callIdProblem = (callId: string): Problem | undefined => {
   return reason === undefined ? undefined : { path: "callId", reason }
 }
 
+const texts = ["callId", "namespace", "service"] as const
+const optionalTexts = ["correlationId", "orderingKey"] as const
+const times = ["notBefore", "startedAt", "finishedAt"] as const
+
+// what both JavaScript's and Postgres' dates can say, in four digits
+const earliest = Date.parse("0001-01-01T00:00:00Z")
+const latest = Date.parse("9999-12-31T23:59:59.999Z")
+
+const timeProblem = (path: string, value: unknown): Problem | undefined => {
+  if (value === undefined) return undefined
+  if (!DateTime.isDateTime(value)) return { path, reason: "is not a DateTime" }
+  const at = value.epochMilliseconds
+  return at >= earliest && at <= latest ? undefined : { path, reason: "is not between the years 1 and 9999" }
+}
+
+/** A caller without types may give anything: then the answer is a refusal as well, not a crash. */
+const shapeProblem = (call: unknown): Problem | undefined => {
+  if (!Predicate.isObject(call)) return { path: "call", reason: "is not an object" }
+  const at = (path: string): unknown => Predicate.hasProperty(call, path) ? call[path] : undefined
+  for (const path of texts) {
+    if (typeof at(path) !== "string") return { path, reason: "is not a text" }
+  }
+  for (const path of optionalTexts) {
+    if (at(path) !== undefined && typeof at(path) !== "string") return { path, reason: "is not a text" }
+  }
+  for (const path of ["context", "details"]) {
+    if (at(path) !== undefined && !Predicate.isObject(at(path))) return { path, reason: "is not an object" }
+  }
+  for (const path of times) {
+    const problem = timeProblem(path, at(path))
+    if (problem !== undefined) return problem
+  }
+  return undefined
+}
+
+const outputsShapeProblem = (outputs: unknown): Problem | undefined => {
+  if (!Array.isArray(outputs)) return { path: "outputs", reason: "is not an array" }
+  for (const [index, output] of outputs.entries()) {
+    const path = `outputs[${index}]`
+    if (!Predicate.hasProperty(output, "schema")) return { path, reason: "is not an output: it names no schema" }
+    if (typeof output.schema !== "string") return { path: `${path}.schema`, reason: "is not a text" }
+    const part = Predicate.hasProperty(output, "part") ? output.part : undefined
+    if (part !== undefined && typeof part !== "string") return { path: `${path}.part`, reason: "is not a text" }
+  }
+  return undefined
+}
+
 const priorityProblem = (priority: number | undefined): Problem | undefined =>
   priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= maxPriority)
     ? undefined
@@ -96,7 +145,8 @@ const namespaceProblem = (namespace: string): Problem | undefined => {
 
 /** What keeps a call from being begun. */
 export const specProblem = (call: CallSpec): Problem | undefined =>
-  callIdProblem(call.callId) ??
+  shapeProblem(call) ??
+    callIdProblem(call.callId) ??
     namespaceProblem(call.namespace) ??
     identityProblem("service", call.service, "services") ??
     optionalText("correlationId", call.correlationId, 256) ??
@@ -109,7 +159,7 @@ export const specProblem = (call: CallSpec): Problem | undefined =>
 
 /** What keeps a finished call from being recorded. */
 export const callProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined =>
-  specProblem(call) ?? outputsProblem(call.outputs, maxResultBytes)
+  specProblem(call) ?? outputsShapeProblem(call.outputs) ?? outputsProblem(call.outputs, maxResultBytes)
 
 const outputsProblem = (outputs: ServiceCall["outputs"], maxResultBytes: number): Problem | undefined => {
   if (outputs.length === 0) return { path: "outputs", reason: "is empty: a call without outputs persists nothing" }
