@@ -144,24 +144,6 @@ onEveryStore((test) => {
       expect((yield* settle("persisted")).length).toBe(2345)
     }))
 
-  test("a redrive ends, though what it moves dies again at once", () =>
-    Effect.gen(function*() {
-      const letters = yield* DeadLetters
-      yield* record(...range(1500).map((n) => call(`call-${n}`)))
-      yield* settle({ dead: "exhausted" })
-      yield* (yield* Time).pass("1 second")
-      let moving = true
-      const worker = Effect.gen(function*() {
-        while (moving) {
-          yield* settle({ dead: "exhausted" })
-          yield* Effect.yieldNow
-        }
-      })
-      const redrive = Effect.ensuring(letters.redrive({}), Effect.sync(() => moving = false))
-      const [moved] = yield* Effect.all([redrive, worker], { concurrency: "unbounded" })
-      expect(moved).toBe(1500)
-    }))
-
   test("what was persisted meanwhile is not persisted again, and frees its ordering key", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore

@@ -2,7 +2,7 @@
  * What only a real server can show: two connections at once.
  */
 import { layer } from "@effect/vitest"
-import { ChunkStore, EventLog, Retention } from "effect-sluice"
+import { ChunkStore, DeadLetters, EventLog, Retention } from "effect-sluice"
 import * as DomainObject from "effect-sluice/DomainObject"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Deferred from "effect/Deferred"
@@ -31,6 +31,18 @@ const persistSlowly = <E, R>(id: string, meanwhile: Effect.Effect<unknown, E, R>
     ))
   })
 
+/** Runs a transaction up to `held` and keeps it open there until `commit`. */
+const heldOpen = Effect.fnUntraced(
+  function*<E, R>(transaction: (held: Effect.Effect<void>) => Effect.Effect<unknown, E, R>) {
+    const reached = yield* Deferred.make<void>()
+    const mayCommit = yield* Deferred.make<void>()
+    const held = Effect.andThen(Deferred.succeed(reached, undefined), Deferred.await(mayCommit))
+    const fiber = yield* Effect.forkChild(transaction(held))
+    yield* Effect.raceFirst(Deferred.await(reached), Fiber.join(fiber))
+    return { commit: Effect.andThen(Deferred.succeed(mayCommit, undefined), Fiber.join(fiber)) }
+  }
+)
+
 /** Takes, moves on, and gives back what there was. */
 const read = Effect.fnUntraced(function*(name: string, limit = 100) {
   const log = yield* EventLog
@@ -49,12 +61,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* EventLog.use((log) => log.open("media", "beginning"))
-      const written = yield* Deferred.make<void>()
-      const mayCommit = yield* Deferred.make<void>()
-      const slow = yield* Effect.forkChild(
-        persistSlowly("slow", Effect.andThen(Deferred.succeed(written, undefined), Deferred.await(mayCommit)))
-      )
-      yield* Deferred.await(written)
+      const { commit } = yield* heldOpen((held) => persistSlowly("slow", held))
       yield* persistSlowly("quick", Effect.void)
 
       // this is the trap: who reads by number sees the quick one now, and the slow one behind its back afterwards
@@ -62,8 +69,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
       expect(visible.map((row) => row.call_id)).toEqual(["quick"])
       expect(yield* read("media")).toEqual([])
 
-      yield* Deferred.succeed(mayCommit, undefined)
-      yield* Fiber.join(slow)
+      yield* commit
       const both = yield* sql<{ call_id: string }>`select call_id from sluice.persisted_chunk order by seq`
       expect(both.map((row) => row.call_id)).toEqual(["slow", "quick"])
       expect(yield* read("media")).toEqual(["slow", "quick"])
@@ -71,7 +77,11 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
 
   it.effect("one that begins now misses nothing that is under way", () =>
     Effect.gen(function*() {
-      yield* persistSlowly("under way", EventLog.use((log) => log.open("late", "now")))
+      const { commit } = yield* heldOpen((held) => persistSlowly("under way", held))
+      // it has the higher number, and is over
+      yield* persistSlowly("over", Effect.void)
+      yield* EventLog.use((log) => log.open("late", "now"))
+      yield* commit
       expect(yield* read("late")).toContain("under way")
     }))
 
@@ -119,17 +129,66 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
       yield* settle("persisted")
       yield* sql`update sluice.service_call set recorded_at = now() - interval '31 days'`
       const policy = { payloads: Duration.days(30) }
-      const locked = yield* Deferred.make<void>()
-      const done = yield* Deferred.make<void>()
-      const holder = yield* Effect.forkChild(sql.withTransaction(Effect.gen(function*() {
-        yield* sql`select 1 from sluice.service_call where call_id = 'locked' for update`
-        yield* Deferred.succeed(locked, undefined)
-        yield* Deferred.await(done)
-      })))
-      yield* Deferred.await(locked)
+      const lock = sql`select 1 from sluice.service_call where call_id = 'locked' for update`
+      const { commit } = yield* heldOpen((held) => sql.withTransaction(Effect.andThen(lock, held)))
       expect((yield* retention.prune(policy)).payloads).toBe(1)
-      yield* Deferred.succeed(done, undefined)
-      yield* Fiber.join(holder)
+      yield* commit
       expect((yield* retention.prune(policy)).payloads).toBe(1)
+    }))
+
+  it.effect("a redrive does not pass over a letter that somebody has locked for a moment", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const letters = yield* DeadLetters
+      yield* record(call("locked-letter"))
+      yield* settle({ dead: "exhausted" })
+      const lock = sql`select 1 from sluice.dead_letter where call_id = 'locked-letter' for update`
+      const { commit } = yield* heldOpen((held) => sql.withTransaction(Effect.andThen(lock, held)))
+      const redrive = yield* Effect.forkChild(letters.redrive({ callId: "locked-letter" }))
+      const waiting = sql`select 1 from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like '%dead_letter%'`
+      const ended = Effect.sync(() => redrive.pollUnsafe() !== undefined)
+      yield* Effect.repeat(Effect.all([waiting, ended]), { until: ([rows, over]) => rows.length > 0 || over })
+      yield* commit
+      expect(yield* Fiber.join(redrive)).toBe(1)
+      expect(yield* settle("persisted")).toContain("locked-letter")
+    }))
+
+  it.effect("a redrive ends, though everything it moves dies again at once", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const letters = yield* DeadLetters
+      const count = 2000
+      yield* record(...Array.from({ length: count }, (_, n) => call(`again-${n}`, { namespace: "again" })))
+      yield* settle({ dead: "exhausted" })
+      // at the commit of each portion
+      yield* sql`create function bury_again() returns trigger language plpgsql as $$ begin
+        delete from sluice.chunk_queue where seq = new.seq;
+        insert into sluice.dead_letter (call_id, schema_identity, part, seq, namespace, schema_version, position, bytes,
+          priority, reason, handler, message, attempts, crashes, recorded_at)
+        values (new.call_id, new.schema_identity, new.part, new.seq, new.namespace, new.schema_version, new.position,
+          new.bytes, new.priority, 'exhausted', '', '', 1, 0, new.recorded_at);
+        return null;
+      end $$`
+      yield* sql`create constraint trigger bury_again after insert on sluice.chunk_queue
+        deferrable initially deferred for each row when (new.namespace = 'again') execute function bury_again()`
+      expect(yield* letters.redrive({ namespace: "again" })).toBe(count)
+      expect(yield* letters.count({ namespace: "again" })).toMatchObject([{ count }])
+      yield* sql`drop trigger bury_again on sluice.chunk_queue`
+      yield* letters.discard({ namespace: "again" }, "")
+    }), 20_000)
+
+  it.effect("nobody is put aside behind a letter whose discarding is under way", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const letters = yield* DeadLetters
+      yield* record(call("first", { orderingKey: "hip" }), call("second", { orderingKey: "hip" }))
+      yield* settle((chunk) => chunk.key.callId === "first" ? { dead: "exhausted" } : "released")
+      const discard = letters.discard({ callId: "first" }, "")
+      const { commit } = yield* heldOpen((held) => sql.withTransaction(Effect.andThen(discard, held)))
+      // to this claim the letter still stands; whoever it put aside now, the discarding would not wake
+      expect(yield* settle("persisted")).toEqual([])
+      yield* commit
+      expect(yield* settle("persisted")).toEqual(["second"])
     }))
 })
