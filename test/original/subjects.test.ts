@@ -1,0 +1,199 @@
+/**
+ * The subjects of the original's 18 tests, under the original's words.
+ */
+import { it } from "@effect/vitest"
+import {
+  ChunkLedger,
+  ChunkStore,
+  DomainObject,
+  Drain,
+  HandlerPlugin,
+  HandlerRegistry,
+  Output,
+  OutputGroup
+} from "effect-sluice"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { describe, expect } from "vitest"
+import { application, keyOf, Note, note, noteHandler, record, registry, written } from "../support/clinic.ts"
+
+const resolve = (namespace: string, schemaIdentity: string) =>
+  Effect.flatMap(HandlerRegistry, (registry) => registry.resolve(namespace, schemaIdentity))
+const provided = (layer: Layer.Layer<HandlerRegistry, unknown, never>) => Effect.provide(layer)
+const nothing = () => Effect.succeed([])
+const of = (...namespaces: ReadonlyArray<string>) =>
+  HandlerRegistry.layer().pipe(
+    Layer.provide(
+      namespaces.map((namespace) => HandlerPlugin.layer(namespace, Note, nothing))
+        .reduce((before, next) => Layer.provideMerge(next, before), Layer.empty)
+    )
+  )
+
+describe("registry", () => {
+  it.effect("initialise", () =>
+    Effect.gen(function*() {
+      const { list, size } = yield* HandlerRegistry
+      expect([list, size]).toEqual([[], 0])
+    }).pipe(provided(HandlerRegistry.layer())))
+
+  it.effect("freeze", () =>
+    Effect.gen(function*() {
+      const registry = yield* HandlerRegistry
+      expect(Object.isFrozen(registry)).toBe(true)
+      expect(Object.isFrozen(registry.list)).toBe(true)
+      expect(Object.isFrozen(registry.serves)).toBe(true)
+    }).pipe(provided(of("chatlab"))))
+
+  it.effect("register", () =>
+    Effect.gen(function*() {
+      const { list, size } = yield* HandlerRegistry
+      expect(size).toBe(1)
+      expect(list[0]).toMatchObject({ namespace: "chatlab", name: "chatlab/note" })
+    }).pipe(provided(of("chatlab"))))
+
+  it("register without schema", () => {
+    // there is no handler without an output; of an output without an identity the declaration fails
+    expect(() => Output.make("note" as never, { version: 1, schema: Schema.String })).toThrow("has 1 parts, not 4")
+  })
+
+  it.effect("get", () =>
+    Effect.gen(function*() {
+      expect((yield* resolve("chatlab", Note.identity)).output.identity).toBe(Note.identity)
+    }).pipe(provided(of("chatlab"))))
+
+  it.effect("persist routes to the handler of its namespace", () =>
+    Effect.gen(function*() {
+      expect((yield* resolve("chatlab", Note.identity)).namespace).toBe("chatlab")
+      expect((yield* resolve("triage", Note.identity)).namespace).toBe("triage")
+    }).pipe(provided(of("core", "triage", "chatlab"))))
+
+  it.effect("falls back to core", () =>
+    Effect.gen(function*() {
+      expect((yield* resolve("somewhere", Note.identity)).namespace).toBe("core")
+    }).pipe(provided(of("core", "chatlab"))))
+
+  it.effect("none if no handler", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(resolve("triage", "schemas.chatlab.standardized_patient.unheard-of"))
+      expect(error).toMatchObject({ _tag: "HandlerNotFound", namespace: "triage" })
+      expect(error.message).toContain(`chatlab/${Note.identity}`)
+    }).pipe(provided(of("chatlab"))))
+})
+
+describe("base handler", () => {
+  const once = (effect = Effect.succeed([DomainObject.make("clinic.Note", 1)])) =>
+    Effect.flatMap(ChunkLedger, (ledger) => ledger.once(keyOf("call-1"), { namespace: "clinic" }, effect))
+
+  it.effect("ensure_idempotent: chunk created, then found", () =>
+    Effect.gen(function*() {
+      expect(yield* once()).toEqual({ created: true, objects: [DomainObject.make("clinic.Note", 1)] })
+      expect(yield* once(Effect.die("run again"))).toEqual({
+        created: false,
+        objects: [DomainObject.make("clinic.Note", 1)]
+      })
+    }).pipe(Effect.provide(application())))
+
+  it.effect("correlation-id fallback: the correlation id is the call id when absent, and never the key", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* record(
+        note("call-1"),
+        note("call-2", {}, { correlationId: "thread" }),
+        note("call-3", {}, { correlationId: "thread" })
+      )
+      const correlationOf = (callId: string) =>
+        Effect.map(store.call(callId), (view) => view._tag === "Some" ? view.value.correlationId : undefined)
+      expect(yield* correlationOf("call-1")).toBe("call-1")
+      expect(yield* correlationOf("call-3")).toBe("thread")
+      yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)
+      expect(yield* written).toHaveLength(3)
+    }).pipe(Effect.provide(application())))
+})
+
+describe("chunk", () => {
+  it.effect("fields", () =>
+    Effect.gen(function*() {
+      yield* record(note("call-1"))
+      yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)
+      const [entry] = yield* ChunkLedger.use((ledger) => ledger.find([keyOf("call-1")]))
+      expect(entry).toMatchObject({
+        key: keyOf("call-1"),
+        namespace: "clinic",
+        schemaVersion: 2,
+        handler: "clinic/note",
+        handlerVersion: 5,
+        objects: [{ type: "clinic.Note", id: "1" }]
+      })
+    }).pipe(Effect.provide(application({}, registry({ version: 5 })))))
+
+  it.effect("unique", () =>
+    Effect.gen(function*() {
+      const ledger = yield* ChunkLedger
+      const create = ledger.once(keyOf("call-1"), { namespace: "clinic" }, Effect.succeed([]))
+      expect((yield* create).created).toBe(true)
+      expect((yield* create).created).toBe(false)
+      const other = { ...keyOf("call-1"), part: "second" }
+      expect((yield* ledger.once(other, { namespace: "clinic" }, Effect.succeed([]))).created).toBe(true)
+    }).pipe(Effect.provide(application())))
+
+  it.effect("generic key: any type of row, any kind of id, any number", () =>
+    Effect.gen(function*() {
+      const objects = [
+        DomainObject.make("chatlab.Message", 42),
+        DomainObject.make("chatlab.Message", 2n ** 70n),
+        DomainObject.make("chatlab.Media", "018f0000-0000-7000-8000-000000000000"),
+        DomainObject.make("slug", "knie/links ö")
+      ]
+      const ledger = yield* ChunkLedger
+      yield* ledger.once(keyOf("call-1"), { namespace: "clinic" }, Effect.succeed(objects))
+      const [entry] = yield* ledger.find([keyOf("call-1")])
+      expect(entry?.objects.map(({ id }) => id)).toEqual([
+        "42",
+        "1180591620717411303424",
+        "018f0000-0000-7000-8000-000000000000",
+        "knie/links ö"
+      ])
+    }).pipe(Effect.provide(application())))
+})
+
+describe("decorator", () => {
+  const Clinic = OutputGroup.make("clinic", Note)
+
+  it.effect("component type: a handler is known by its namespace and its output's name", () =>
+    Effect.gen(function*() {
+      const { list } = yield* HandlerRegistry
+      expect(list.map((handler) => handler.name)).toEqual(["clinic/note"])
+    }).pipe(provided(HandlerRegistry.layer(Clinic).pipe(Layer.provide(Clinic.toLayer({ note: nothing }))))))
+
+  it("base class: what is no group is refused", () => {
+    expect(() => OutputGroup.make("not a namespace", Note)).toThrow("is not a namespace")
+  })
+
+  it.effect("persist method: a handler without one is refused, also from callers without types", () =>
+    Effect.gen(function*() {
+      const layer = Clinic.toLayer({} as { note: typeof nothing })
+      const exit = yield* Effect.exit(Effect.scoped(Layer.build(layer)))
+      expect(String(exit)).toContain("no handler for note in group clinic")
+    }))
+
+  it.effect("schema: the handler is given what its schema says", () =>
+    Effect.gen(function*() {
+      yield* record(note("call-1", { text: "It hurts." }))
+      yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)
+      expect((yield* written).map((row) => row.text)).toEqual(["It hurts."])
+    }).pipe(Effect.provide(application())))
+})
+
+describe("drain", () => {
+  it.effect("the worker drains what was recorded", () =>
+    Effect.gen(function*() {
+      yield* record(note("call-1"), note("call-2"))
+      expect(yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)).toMatchObject({ claimed: 2, persisted: 2 })
+      expect((yield* written).map((row) => row.callId)).toEqual(["call-1", "call-2"])
+    }).pipe(
+      Effect.provide(
+        application({}, HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer("core", Note, noteHandler()))))
+      )
+    ))
+})
