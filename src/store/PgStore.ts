@@ -59,6 +59,12 @@ class RolledBack<E> {
   }
 }
 
+/** Postgres knows times that JavaScript does not (`infinity`, the year 290000); a hand can have written one. */
+const toUtc = (...times: ReadonlyArray<unknown>): DateTime.Utc => {
+  const good = times.find((time) => time instanceof Date && !Number.isNaN(time.getTime()))
+  return DateTime.fromDateUnsafe(good instanceof Date ? good : new Date(0))
+}
+
 const toChunk = (row: ClaimRow & { readonly seq: bigint }): ClaimedChunk => ({
   seq: row.seq,
   key: { callId: row.call_id, schemaIdentity: row.schema_identity, part: row.part },
@@ -68,7 +74,7 @@ const toChunk = (row: ClaimRow & { readonly seq: bigint }): ClaimedChunk => ({
   attempts: row.attempts,
   crashes: row.crashes,
   loneCrashes: row.lone_crashes,
-  recordedAt: DateTime.fromDateUnsafe(row.recorded_at),
+  recordedAt: toUtc(row.recorded_at),
   // what stands in a jsonb column is JSON
   data: row.found ? row.data as Schema.Json : undefined,
   call: {
@@ -76,7 +82,7 @@ const toChunk = (row: ClaimRow & { readonly seq: bigint }): ClaimedChunk => ({
     correlationId: row.correlation_id ?? row.call_id,
     context: (row.context ?? {}) as ClaimedChunk["call"]["context"],
     input: (row.input ?? null) as Schema.Json,
-    finishedAt: DateTime.fromDateUnsafe(row.finished_at ?? row.recorded_at),
+    finishedAt: toUtc(row.finished_at, row.recorded_at),
     trace: (row.trace ?? undefined) as ClaimedChunk["call"]["trace"]
   }
 })
@@ -175,14 +181,14 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
           correlationId: row.correlation_id,
           context: row.context as NonNullable<ServiceCall["context"]>,
           outputs: (row.outputs ?? []) as ServiceCall["outputs"],
-          ...(row.finished_at === null ? {} : { finishedAt: DateTime.fromDateUnsafe(row.finished_at) })
+          ...(row.finished_at === null ? {} : { finishedAt: toUtc(row.finished_at) })
         }
         return { _tag: "Succeeded", call: succeeded } as const
       }
       const until = row?.run_until ?? undefined
       return {
         _tag: "Running",
-        until: until === undefined ? yield* DateTime.now : DateTime.fromDateUnsafe(until)
+        until: until === undefined ? yield* DateTime.now : toUtc(until)
       } as const
     }, asStoreError("begin")),
 
@@ -282,7 +288,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     nextDue: Effect.map(
       read.nextDue(t),
       ([row]) =>
-        row?.at === null || row?.at === undefined ? Option.none() : Option.some(DateTime.fromDateUnsafe(row.at))
+        row?.at === null || row?.at === undefined ? Option.none() : Option.some(toUtc(row.at))
     ).pipe(
       asStoreError("nextDue")
     )
