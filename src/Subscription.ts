@@ -9,6 +9,8 @@
  *   it and moving on, so a handler does its work by the event's key, and only if it is not done yet.
  * - **In order.** Events come one after another, in the order in which their commits became visible. None is skipped
  *   because a transaction with a lower number committed later.
+ *   In Postgres what is younger than the oldest transaction still writing, in any database of the server, is not
+ *   read yet: one left open for an hour delays events by an hour.
  * - **One at a time.** Of all processes that run a subscription one reads, under a lease; when it dies, another goes on.
  *   A reader that froze beyond its lease may still be within one handler run when the next begins.
  * - **Its own troubles only.** An event whose handler fails is tried again, by the subscription's own schedule and for
