@@ -3,6 +3,7 @@
  * stops gracefully.
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -19,13 +20,13 @@ import * as Settings from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
 
 /** How a worker is run. */
-export interface WorkerOptions {
+export interface WorkerOptions<E = never> {
   /**
    * When an idle worker looks for work: `Schedule.spaced("5 seconds")`, `Schedule.cron("0 3 * * *")`, jittered or
    * not. While it finds some it does not wait. The default is `SLUICE_POLL_INTERVAL`, jittered. When the schedule ends,
    * so does the worker.
    */
-  readonly schedule?: Schedule.Schedule<unknown, void>
+  readonly schedule?: Schedule.Schedule<unknown, void, E>
   /**
    * Whether it also looks as soon as it hears that something was recorded, here or by another process. The default is
    * true without a `schedule` and false with one, so that a worker of the night sleeps by day.
@@ -53,12 +54,13 @@ export class DrainWorker extends Context.Service<DrainWorker, {
   /** Completes when the worker has stopped, because its schedule ended or its layer closed. */
   readonly stopped: Effect.Effect<void>
 }>()("effect-sluice/DrainWorker") {
-  static readonly layer = (
-    options: WorkerOptions = {}
-  ): Layer.Layer<DrainWorker, Settings.SettingInvalid, Drain | WakeUp> => Layer.effect(DrainWorker, make(options))
+  /** The worker. Fails with the schedule's own error when it is not one, as a cron that does not parse. */
+  static readonly layer = <E = never>(
+    options: WorkerOptions<E> = {}
+  ): Layer.Layer<DrainWorker, Settings.SettingInvalid | E, Drain | WakeUp> => Layer.effect(DrainWorker, make(options))
 }
 
-const make = Effect.fnUntraced(function*(options: WorkerOptions) {
+const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
   const drain = yield* Drain
   const settings = yield* Settings.load
   const total = yield* Ref.make(emptyReport)
@@ -70,9 +72,12 @@ const make = Effect.fnUntraced(function*(options: WorkerOptions) {
     const hints = yield* (yield* WakeUp).hear("chunks")
     yield* Effect.forkScoped(Stream.runForEach(hints, () => woken.open))
   }
-  const nextTick = yield* Schedule.toStepWithSleep(
-    options.schedule ?? Schedule.jittered(Schedule.spaced(settings.pollInterval))
-  )
+  const schedule: Schedule.Schedule<unknown, void, E> = options.schedule ??
+    Schedule.jittered(Schedule.spaced(settings.pollInterval))
+  // one that is wrong says so at its first step: here, before anything is drained
+  const probe = yield* Schedule.toStep(schedule)
+  yield* Pull.catchDone(probe(yield* Clock.currentTimeMillis, undefined), () => Effect.void)
+  const nextTick = yield* Schedule.toStepWithSleep(schedule)
 
   // Of the worker's lanes one at a time looks for work. As soon as it has found some it hands the baton to the next, so
   // that `inFlight` batches are under way, and an idle worker asks the database once, not once a lane.
@@ -83,7 +88,7 @@ const make = Effect.fnUntraced(function*(options: WorkerOptions) {
       Effect.sync(() => {
         stop = true
       })
-    )),
+    )).pipe(Effect.orDie),
     Effect.raceFirst(woken.await, stopping.await)
   )
 
