@@ -84,11 +84,14 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
   const baton = yield* Semaphore.make(1)
 
   const idle = Effect.raceFirst(
-    nextTick(undefined).pipe(Pull.catchDone(() =>
-      Effect.sync(() => {
-        stop = true
-      })
-    )).pipe(Effect.orDie),
+    nextTick(undefined).pipe(
+      Pull.catchDone(() =>
+        Effect.sync(() => {
+          stop = true
+        })
+      ),
+      Effect.orDie
+    ),
     Effect.raceFirst(woken.await, stopping.await)
   )
 

@@ -26,7 +26,9 @@ const withData = (data: unknown) => ({ ...call("a"), outputs: [{ schema: reply, 
 const nested = (depth: number): unknown => JSON.parse(`${"[".repeat(depth)}${"]".repeat(depth)}`)
 const cycle: { self?: unknown } = {}
 cycle.self = cycle
-class Note {}
+class Note {
+  readonly text = "a"
+}
 
 /** What a caller may give, where the trouble is, and what is said of it. */
 const refused: ReadonlyArray<readonly [name: string, call: unknown, path: string, reason: RegExp]> = [

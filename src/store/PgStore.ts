@@ -287,8 +287,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     ),
     nextDue: Effect.map(
       read.nextDue(t),
-      ([row]) =>
-        row?.at === null || row?.at === undefined ? Option.none() : Option.some(toUtc(row.at))
+      ([row]) => row?.at === null || row?.at === undefined ? Option.none() : Option.some(toUtc(row.at))
     ).pipe(
       asStoreError("nextDue")
     )

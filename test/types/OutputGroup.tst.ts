@@ -1,3 +1,4 @@
+// @effect-diagnostics missingLayerContext:off
 /**
  * What must not compile, and in which words the compiler says so.
  */
