@@ -3,6 +3,7 @@
  * exactly there.
  */
 import * as net from "node:net"
+import { messages } from "../support/messages.ts"
 
 /** Where in a conversation a cut can be made: before a statement reaches the server, or before its answer comes back. */
 export type Side = "before" | "after"
@@ -26,32 +27,6 @@ export interface Proxy {
   /** Starts to count anew, and asks about every statement. */
   readonly watch: (ask: (passing: Passing) => Verdict | Promise<Verdict>) => void
   readonly close: () => Promise<void>
-}
-
-interface Message {
-  readonly type: string
-  readonly body: Buffer
-  readonly whole: Buffer
-}
-
-/** Cuts a stream of bytes into messages: a letter, the length, the rest. */
-const messages = () => {
-  let rest = Buffer.alloc(0)
-  return (chunk: Buffer): ReadonlyArray<Message> => {
-    rest = Buffer.concat([rest, chunk])
-    const whole: Array<Message> = []
-    while (rest.length >= 5) {
-      const length = 1 + rest.readInt32BE(1)
-      if (rest.length < length) break
-      whole.push({
-        type: String.fromCharCode(rest[0] ?? 0),
-        body: rest.subarray(5, length),
-        whole: rest.subarray(0, length)
-      })
-      rest = rest.subarray(length)
-    }
-    return whole
-  }
 }
 
 /** Starts a proxy before a server on this machine. */
