@@ -73,7 +73,9 @@ export interface OutputGroup<Namespace extends string, O extends Output.Any> {
   /** The group with more outputs. Throws {@link DuplicateOutput}. */
   add<const Os extends ReadonlyArray<Output.Any>>(...outputs: Os): OutputGroup<Namespace, O | Os[number]>
   /** The group with another group's outputs; the namespace stays this group's. Throws {@link DuplicateOutput}. */
-  merge<O2 extends Output.Any>(that: OutputGroup<string, O2>): OutputGroup<Namespace, O | O2>
+  merge<O2 extends Output.Any>(
+    that: { readonly namespace: string; readonly outputs: ReadonlyMap<string, O2> }
+  ): OutputGroup<Namespace, O | O2>
   /** Types a record of handlers: each must be there, none may be too many. */
   of<const H extends HandlersFrom<O>>(handlers: H & NoExtra<O, H>): H
   /** The layer of the group's handlers. What the handlers need, the layer needs. */

@@ -35,7 +35,7 @@ const openSession = (upstream: URL): Promise<Session> =>
     socket.on("error", reject)
     const greeting: Array<Buffer> = []
     const read = messages()
-    const session = { socket, greeting: Buffer.alloc(0), heard: (_: Message) => {} }
+    const session: Session = { socket, greeting: Buffer.alloc(0), heard: () => undefined }
     session.heard = (message) => {
       greeting.push(message.whole)
       if (message.type === "Z") resolve(Object.assign(session, { greeting: Buffer.concat(greeting) }))
