@@ -16,7 +16,7 @@ const storeys: ReadonlyArray<readonly [storey: string, files: RegExp]> = [
     /^(Drain|CallRecorder|ChunkLedger|HandlerRegistry|HandlerDiscovery|DomainEvents|Metrics|Doctor|internal\/.*)$/
   ],
   ["worker", /^(DrainWorker|Subscription)$/],
-  ["faces", /^(cli\/.*|testing\/.*|index)$/]
+  ["faces", /^(cli\/.*|testing(\/.*)?|index)$/]
 ]
 
 const sources = globSync("**/*.ts", { cwd: path.join(root, "src") }).map((file) => file.replace(/\.ts$/, ""))

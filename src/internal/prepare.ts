@@ -18,7 +18,8 @@ export interface Prepared {
   readonly input: HandlerInput<unknown>
 }
 
-const callOf = (chunk: ClaimedChunk): HandlerCall => {
+/** What a handler is told of the call of its chunk. */
+export const callOf = (chunk: ClaimedChunk): HandlerCall => {
   const missing = (key: string, reason: string) => new ContextMissing({ callId: chunk.key.callId, key, reason })
   const value = (key: string) => Object.hasOwn(chunk.call.context, key) ? chunk.call.context[key] : undefined
   const finishedAt: DateTime.Utc = chunk.call.finishedAt

@@ -1,0 +1,157 @@
+/**
+ * Rehearses what production will do to an application's handlers: workers that die at every boundary, answers that are
+ * lost, calls that come twice. Whatever happened, the application's tables must be those of one clean run. A handler
+ * that writes outside the transaction it is run in, or that cannot run twice, is found out.
+ */
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { CallRecorder } from "../CallRecorder.ts"
+import { ChunkStore, StoreError } from "../ChunkStore.ts"
+import { DomainEvents } from "../DomainEvents.ts"
+import { Drain } from "../Drain.ts"
+import { HandlerRegistry } from "../HandlerRegistry.ts"
+import type { ServiceCall } from "../ServiceCall.ts"
+import type { SettingInvalid } from "../Settings.ts"
+
+/** What is rehearsed. */
+export interface Rehearsal<A, E, R, E2> {
+  /**
+   * The application, built anew for every scene: a store, the registry with its handlers, and whatever `tables` reads. On
+   * a real database it must bring empty tables each time.
+   */
+  readonly application: Layer.Layer<ChunkStore | HandlerRegistry | R, E>
+  /** What is recorded and drained. */
+  readonly calls: ReadonlyArray<ServiceCall>
+  /** What is in the application's tables. Leave out what may differ: ids of a sequence, times. Compared by structure. */
+  readonly tables: Effect.Effect<A, E2, R>
+}
+
+/** The tables after a scene are not those of a clean run. */
+export class NotExactlyOnce extends Schema.TaggedError<NotExactlyOnce>()("NotExactlyOnce", {
+  /** What happened in the scene. */
+  scene: Schema.String,
+  expected: Schema.Unknown,
+  found: Schema.Unknown
+}) {
+  override get message() {
+    return `when ${this.scene}, the tables are not those of a clean run. Does a handler write outside its transaction?\n` +
+      `expected ${JSON.stringify(this.expected)}\n   found ${JSON.stringify(this.found)}`
+  }
+}
+
+/** The calls cannot be persisted even when nothing happens: mend that first. */
+export class RehearsalFailed extends Schema.TaggedError<RehearsalFailed>()("RehearsalFailed", {
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the clean run failed: ${this.reason}`
+  }
+}
+
+/** Where a worker dies, in its n-th transaction. */
+const boundaries = {
+  "its worker died before the handlers ran": "before",
+  "its worker died after the handlers ran, before the commit": "within",
+  "its worker died after the commit, before it heard of it": "after"
+} as const
+type Boundary = typeof boundaries[keyof typeof boundaries]
+
+const died = new StoreError({ operation: "rehearsal", transient: false, reason: "the worker died" })
+
+/** A store whose user dies once, at a boundary of its `nth` transaction. */
+const deadly = (store: ChunkStore["Service"], boundary: Boundary, nth: number, count: { transactions: number }) =>
+  ({
+    ...store,
+    persist: (token, work) => {
+      if (++count.transactions !== nth) return store.persist(token, work)
+      switch (boundary) {
+        case "before":
+          return Effect.fail(died)
+        case "within":
+          return store.persist(token, (transaction) => Effect.andThen(work(transaction), Effect.fail(died)))
+        case "after":
+          return Effect.andThen(store.persist(token, work), Effect.fail(died))
+      }
+    }
+  }) satisfies ChunkStore["Service"]
+
+const record = (calls: ReadonlyArray<ServiceCall>) =>
+  Effect.flatMap(
+    CallRecorder,
+    (recorder) => Effect.flatMap(recorder.recordMany(calls), Effect.forEach(Effect.fromResult))
+  )
+
+const services = Layer.merge(Drain.layer, CallRecorder.layer).pipe(Layer.provide(DomainEvents.layer))
+
+/**
+ * Plays every scene and succeeds with their number, or fails with the first whose tables differ.
+ *
+ * ```ts
+ * it.effect("the handlers of the chat laboratory", () => exactlyOnce({
+ *   application: layerMemory(registry),
+ *   calls: [yield* sampleCall(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } })],
+ *   tables: Effect.flatMap(Messages, (messages) => messages.list)
+ * }))
+ * ```
+ */
+export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R, E2>(
+  { application, calls, tables }: Rehearsal<A, E, R, E2>
+) {
+  /** One scene, on an application of its own. */
+  const scene = <B, F, S>(play: Effect.Effect<B, F, S>) =>
+    Effect.provide(play, Layer.fresh(application), { local: true })
+  const inApplication = <B, F, S>(play: Effect.Effect<B, F, S>) => Effect.provide(play, services, { local: true })
+  const drain = Effect.flatMap(Drain, (it) => it.untilEmpty)
+
+  const clean = yield* scene(Effect.gen(function*() {
+    const count = { transactions: 0 }
+    const counted = Layer.effect(ChunkStore, Effect.map(ChunkStore, (store) => deadly(store, "before", 0, count)))
+    const report = yield* Effect.andThen(record(calls), drain).pipe(
+      inApplication,
+      Effect.provide(counted, { local: true })
+    )
+    if (report.failed + report.dead + report.parked > 0) {
+      return yield* new RehearsalFailed({
+        reason: `${report.failed} chunks failed, ${report.dead} are dead, ${report.parked} have no handler`
+      })
+    }
+    return { tables: yield* tables, transactions: count.transactions }
+  }))
+
+  const compare = (name: string) => (found: A) =>
+    Equal.equals(JSON.stringify(found), JSON.stringify(clean.tables))
+      ? Effect.void
+      : Effect.fail(new NotExactlyOnce({ scene: name, expected: clean.tables, found }))
+
+  let scenes = 0
+  for (const [name, boundary] of Object.entries(boundaries)) {
+    for (let nth = 1; nth <= clean.transactions; nth++) {
+      scenes++
+      yield* scene(Effect.gen(function*() {
+        const dying = Layer.effect(
+          ChunkStore,
+          Effect.map(ChunkStore, (store) => deadly(store, boundary, nth, { transactions: 0 }))
+        )
+        yield* Effect.andThen(record(calls), Effect.exit(drain)).pipe(
+          inApplication,
+          Effect.provide(dying, { local: true })
+        )
+        // another worker takes up what was left
+        yield* inApplication(drain)
+        return yield* tables
+      })).pipe(Effect.flatMap(compare(`${name} (transaction ${nth})`)))
+    }
+  }
+  scenes++
+  yield* scene(Effect.gen(function*() {
+    yield* inApplication(Effect.andThen(record(calls), drain))
+    yield* inApplication(Effect.andThen(record(calls), drain))
+    return yield* tables
+  })).pipe(Effect.flatMap(compare("the calls were delivered twice")))
+  return scenes
+})
+
+/** The errors of a rehearsal, besides the application's own. */
+export type RehearsalError = NotExactlyOnce | RehearsalFailed | SettingInvalid | StoreError

@@ -1,0 +1,77 @@
+/**
+ * Recorded calls and handlers' inputs for tests, of which only what matters need be said.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type { HandlerInput } from "../Handler.ts"
+import { callOf } from "../internal/prepare.ts"
+import type * as Output from "../Output.ts"
+import type { ServiceCall } from "../ServiceCall.ts"
+
+/** What a sample may say of its call; the rest has defaults. */
+export type SampleOptions = Partial<Omit<ServiceCall, "outputs">> & { readonly part?: string }
+
+/**
+ * A finished call with one output. The namespace is the output's own, the call id `sample` when none is given. Fails as
+ * `Output.encode` does for what the schema does not allow.
+ *
+ * ```ts
+ * const call = yield* sampleCall(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } })
+ * ```
+ */
+export const sampleCall = <Id extends Output.SchemaIdentity, S extends Schema.Codec<any, any>>(
+  output: Output.Output<Id, S>,
+  value: S["Type"],
+  { part, ...fields }: SampleOptions = {}
+): Effect.Effect<ServiceCall, Schema.SchemaError> =>
+  Effect.map(output.encode(value, part === undefined ? {} : { part }), (encoded): ServiceCall => {
+    const [, namespace = "sample", group = "sample"] = output.identity.split(".")
+    return {
+      callId: "sample",
+      namespace,
+      service: `services.${namespace}.${group}.sample`,
+      ...fields,
+      outputs: [encoded]
+    }
+  })
+
+/**
+ * What a handler is given: to call one directly, without a drain.
+ *
+ * ```ts
+ * const created = yield* persist(sampleInput(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } }))
+ * ```
+ */
+export const sampleInput = <Id extends Output.SchemaIdentity, S extends Schema.Codec<any, any>>(
+  output: Output.Output<Id, S>,
+  value: S["Type"],
+  { part = "", ...fields }: SampleOptions & { readonly attempt?: number } = {}
+): HandlerInput<S["Type"]> => {
+  const [, namespace = "sample", group = "sample"] = output.identity.split(".")
+  const callId = fields.callId ?? "sample"
+  const finishedAt = fields.finishedAt ?? DateTime.makeUnsafe(0)
+  return {
+    output: value,
+    call: callOf({
+      seq: 1n,
+      key: { callId, schemaIdentity: output.identity, part },
+      namespace: fields.namespace ?? namespace,
+      schemaVersion: output.version,
+      orderingKey: fields.orderingKey,
+      attempts: (fields.attempt ?? 1) - 1,
+      crashes: 0,
+      loneCrashes: 0,
+      recordedAt: finishedAt,
+      data: undefined,
+      call: {
+        service: fields.service ?? `services.${namespace}.${group}.sample`,
+        correlationId: fields.correlationId ?? callId,
+        context: fields.context ?? {},
+        input: fields.input ?? null,
+        finishedAt,
+        trace: fields.trace
+      }
+    })
+  }
+}

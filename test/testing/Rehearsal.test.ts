@@ -1,0 +1,165 @@
+/**
+ * What users import to test their handlers: it passes those that are right, and finds those that are not.
+ */
+import { it } from "@effect/vitest"
+import { DomainObject, HandlerPlugin, HandlerRegistry, Output, Rejected } from "effect-sluice"
+import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
+import * as PgStore from "effect-sluice/store/PgStore"
+import { exactlyOnce, layerMemory, sampleCall, sampleInput } from "effect-sluice/testing"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import { describe, expect } from "vitest"
+import { ChatlabHandlers } from "../../examples/chatlab/handlers.ts"
+import { Messages } from "../../examples/chatlab/Messages.ts"
+import { Metadata } from "../../examples/chatlab/Metadata.ts"
+import { Chatlab, PatientInitial, PatientReply } from "../../examples/chatlab/outputs.ts"
+import * as repositories from "../../examples/chatlab/repositories.ts"
+import { layer as postgres } from "../support/Postgres.ts"
+
+class Note extends Output.make("schemas.clinic.ward.note", {
+  version: 1,
+  schema: Schema.Struct({ text: Schema.String })
+}) {}
+
+/** A place outside the database: a mailbox, a file, another service. */
+class Outside extends Context.Service<Outside, { readonly sent: Array<string> }>()("test/Outside") {
+  static readonly layer = Layer.sync(Outside, () => ({ sent: [] }))
+}
+
+const notes = table<string>("clinic.note")
+const calls = Effect.forEach(
+  ["one", "two"],
+  (callId) => sampleCall(Note, { text: `note ${callId}` }, { callId })
+)
+const inMemory = <R>(persist: (text: string) => Effect.Effect<unknown, unknown, R>) =>
+  layerMemory(
+    HandlerRegistry.layer().pipe(
+      Layer.provide(HandlerPlugin.layer("clinic", Note, ({ output }) => Effect.asVoid(persist(output.text))))
+    )
+  )
+const keep = (text: string) =>
+  Effect.flatMap(
+    MemoryDatabase,
+    (db) => Effect.flatMap(db.next("note"), (n) => db.use((access) => access.set(notes, String(n), text)))
+  )
+const kept = Effect.flatMap(MemoryDatabase, (db) => db.use((access) => access.values(notes)))
+
+const text = (text: string) => ({ role: "patient", content: [{ type: "output_text" as const, text }], item_meta: {} })
+const simulation = { context: { simulationId: "knee" }, orderingKey: "knee" }
+const dialogue = Effect.all([
+  sampleCall(
+    PatientInitial,
+    { messages: [text("My knee.")], metadata: [text("54")], llm_conditions_check: [] },
+    { callId: "1", ...simulation }
+  ),
+  sampleCall(
+    PatientReply,
+    { messages: [text("A little.")], image_requested: true, llm_conditions_check: [] },
+    { callId: "2", ...simulation }
+  )
+])
+
+const chatlab = HandlerRegistry.layer(Chatlab).pipe(Layer.provide(ChatlabHandlers))
+const whatItSays = Effect.gen(function*() {
+  const messages = yield* (yield* Messages).list
+  const metadata = yield* (yield* Metadata).list
+  return { messages: messages.map(({ content, order }) => [order, content]), metadata: metadata.map(({ key }) => key) }
+})
+
+describe("a rehearsal", () => {
+  it.live("passes the chat laboratory, in memory", () =>
+    Effect.gen(function*() {
+      const application = layerMemory(chatlab).pipe(Layer.provideMerge(repositories.layerMemory))
+      const scenes = yield* exactlyOnce({
+        application: application.pipe(Layer.provideMerge(MemoryDatabase.layer)),
+        calls: yield* dialogue,
+        tables: whatItSays
+      })
+      expect(scenes).toBe(7)
+    }))
+
+  it.live("and on Postgres", () =>
+    Effect.gen(function*() {
+      const application = chatlab.pipe(
+        Layer.provideMerge(Layer.merge(PgStore.layer, repositories.layerPg)),
+        Layer.provideMerge(postgres()),
+        Layer.orDie
+      )
+      yield* exactlyOnce({ application, calls: yield* dialogue, tables: whatItSays })
+    }), 60_000)
+
+  it.live("finds a handler that writes outside its transaction", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(exactlyOnce({
+        application: inMemory((text) => Effect.flatMap(Outside, ({ sent }) => Effect.sync(() => sent.push(text)))).pipe(
+          Layer.provideMerge(Outside.layer)
+        ),
+        calls: yield* calls,
+        tables: Effect.map(Outside, ({ sent }) => sent)
+      }))
+      expect(error).toMatchObject({ _tag: "NotExactlyOnce", scene: expect.stringContaining("after the handlers ran") })
+      expect(error.message).toContain("outside its transaction")
+    }))
+
+  it.live("finds one that does not do the same when it runs again", () =>
+    Effect.gen(function*() {
+      const runs = new Map<string, number>()
+      const error = yield* Effect.flip(exactlyOnce({
+        application: inMemory((text) =>
+          Effect.suspend(() => {
+            const run = (runs.get(text) ?? 0) + 1
+            runs.set(text, run)
+            return keep(`${text}, run ${run}`)
+          })
+        ),
+        calls: yield* calls,
+        tables: kept
+      }))
+      expect(error._tag).toBe("NotExactlyOnce")
+    }))
+
+  it.live("passes one that is right", () =>
+    Effect.gen(function*() {
+      yield* exactlyOnce({ application: inMemory(keep), calls: yield* calls, tables: kept })
+    }))
+
+  it.live("says when the handlers fail without any help", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(exactlyOnce({
+        application: inMemory(() => new Rejected({ reason: "no" })),
+        calls: yield* calls,
+        tables: kept
+      }))
+      expect(error).toMatchObject({ _tag: "RehearsalFailed", reason: expect.stringContaining("2 are dead") })
+    }))
+})
+
+describe("samples", () => {
+  it.effect("a handler can be called directly", () =>
+    Effect.gen(function*() {
+      const { call, output } = sampleInput(Note, { text: "a" }, { context: { ward: "3" }, attempt: 2, part: "p" })
+      expect(output).toEqual({ text: "a" })
+      expect(yield* call.context("ward")).toBe("3")
+      expect(call).toMatchObject({
+        attempt: 2,
+        namespace: "clinic",
+        part: "p",
+        idempotencyKey: "sample schemas.clinic.ward.note#p"
+      })
+      expect(DomainObject.make("clinic.Note", 1)).toMatchObject({ id: "1" })
+    }))
+
+  it.effect("what the schema does not allow is no sample", () =>
+    Effect.gen(function*() {
+      const untyped = { text: 1 } as never
+      expect((yield* Effect.flip(sampleCall(Note, untyped)))._tag).toBe("SchemaError")
+    }))
+
+  it.effect("a client of the database is not needed in memory", () =>
+    Effect.gen(function*() {
+      expect(yield* Effect.serviceOption(SqlClient.SqlClient)).toMatchObject({ _tag: "None" })
+    }))
+})
