@@ -352,7 +352,10 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | TransactionSpoiled | StoreError, R>
   /** Whether an error a handler failed with is the database's, and passing: then nobody is to blame. */
   readonly isTransient: (error: unknown) => boolean
-  /** Ends the claim of chunks in ways other than persisted; gives back those that were still held and so were settled. */
+  /**
+   * Ends the claim of chunks in ways other than persisted; gives back those that were still held and so were settled.
+   * After the lease's end an attempt is not charged any more: then the worker was frozen, not the handler slow.
+   */
   readonly settle: (
     token: string,
     settlements: ReadonlyArray<Settlement>

@@ -87,7 +87,7 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
           yield* kill(life)
           return yield* away(operation)
         case 4:
-          // a handler that was frozen has run out of its time: that is charged, and would look like a wrong charge
+          // not within a handler: the timers of a process that is frozen stand still as well, and here they do not
           if (operation === "write" || !blow("frozen")) return yield* call
           life.frozenUntil = now + 7000
           yield* Effect.sleep(7000)

@@ -60,6 +60,9 @@ export const settle = (
   const settled = settlements.filter((settlement) => {
     const row = heldBy(access, token, settlement.chunk.seq)
     if (row === undefined) return false
+    // a worker that was frozen beyond its lease may think that its handler took too long: nobody is charged for that
+    const charges = settlement._tag === "Retry" || (settlement._tag === "Bury" && settlement.charge)
+    if (charges && (row.leaseUntil === undefined || row.leaseUntil <= now)) return false
     const key = seqKey(row.seq)
     switch (settlement._tag) {
       case "Release":

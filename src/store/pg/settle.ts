@@ -46,6 +46,8 @@ export const settle = (
       cross join lateral jsonb_to_record(g.lines -> q.seq::text) as l(
         action text, delay double precision, charge boolean, reason text, handler text, kind text, message text
       )
+      -- a worker that was frozen beyond its lease may think that its handler took too long: nobody is charged for that
+      where not l.charge or q.lease_until > now()
     ), kept as (
       update ${queue} q set
         state = case h.action when 'Retry' then 'scheduled' when 'Park' then 'parked' else 'ready' end,
