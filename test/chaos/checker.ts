@@ -1,0 +1,98 @@
+/**
+ * What must be true in the end, asked of the tables in SQL. Shares no code with the drain.
+ */
+import * as Effect from "effect/Effect"
+import * as SqlClient from "effect/sql/SqlClient"
+
+/** What was found: numbers to print, and whatever is wrong. */
+export interface Verdict {
+  readonly chunks: number
+  readonly persisted: number
+  readonly dead: number
+  readonly parked: number
+  readonly duplicates: number
+  readonly lost: number
+  readonly wrong: ReadonlyArray<string>
+}
+
+/**
+ * A note that hangs sits alone in its worker for seconds, and workers are killed all the time: to be taken for one that
+ * kills is the system's right. It is then dead, and everything else holds for it as for the dead.
+ */
+const unlucky = `(e.fate = 'hangs' and exists (
+  select from sluice.dead_letter where call_id = e.call_id and reason = 'crashing'))`
+
+/** Each question gives back what is wrong, a line each. */
+const questions: Readonly<Record<string, string>> = {
+  "was not recorded": `
+    select e.call_id from expected e left join sluice.service_call c using (call_id) where c.call_id is null`,
+  "was recorded by nobody": `
+    select c.call_id from sluice.service_call c left join expected e using (call_id) where e.call_id is null`,
+  "has not exactly one end": `
+    select e.call_id || ' has ' || count(t.call_id) from expected e left join (
+      select call_id from sluice.persisted_chunk
+      union all select call_id from sluice.dead_letter
+      union all select call_id from sluice.chunk_queue
+    ) t using (call_id) group by e.call_id having count(t.call_id) <> 1`,
+  "should be persisted": `
+    select e.call_id || ' (' || e.fate || '): ' || coalesce((
+      select d.reason || ' after ' || d.crashes || ' crashes' from sluice.dead_letter d where d.call_id = e.call_id), 'not dead')
+    from expected e left join sluice.persisted_chunk p using (call_id)
+    where e.fate in ('creates', 'slow', 'fails', 'throws', 'hangs') and p.call_id is null and not ${unlucky}`,
+  "should be dead for its reason": `
+    select e.call_id || ': ' || coalesce(d.reason, 'not dead') from expected e left join sluice.dead_letter d using (call_id)
+    where e.fate in ('exhausts', 'rejects', 'kills', 'undecodable') and d.reason is distinct from case e.fate
+      when 'exhausts' then 'exhausted' when 'rejects' then 'rejected' when 'kills' then 'crashing' else 'undecodable' end`,
+  "should be parked": `
+    select e.call_id from expected e left join sluice.chunk_queue q using (call_id)
+    where e.fate = 'unserved' and q.state is distinct from 'parked'`,
+  "did not write its rows once": `
+    select e.call_id || ' has ' || count(n.id) || ' rows' from expected e left join note n using (call_id)
+    group by e.call_id, e.rows, e.fate
+    having count(n.id) <> case when not ${unlucky} and e.fate in ('creates', 'slow', 'fails', 'throws', 'hangs') then e.rows else 0 end`,
+  "is a row of nobody's": `select n.id::text from note n left join expected e using (call_id) where e.call_id is null`,
+  "is named otherwise by the ledger": `
+    select p.call_id from sluice.persisted_chunk p
+    where (select coalesce(array_agg(o ->> 'id' order by (o ->> 'id')::bigint), '{}') from jsonb_array_elements(p.objects) o)
+      is distinct from (select coalesce(array_agg(n.id::text order by n.id), '{}') from note n where n.call_id = p.call_id)`,
+  "stands out of order": `
+    select n.call_id from (
+      select call_id, place, max(place) over (partition by e.ordering_key order by n.id) as highest
+      from note n join expected e using (call_id) where e.ordering_key is not null
+    ) n where n.place < n.highest`,
+  "was charged what it did not do": `
+    select e.call_id || ' (' || e.fate || '): ' || count(f.id) || ' failures, not ' || e.failures
+      || coalesce(': ' || string_agg(f.kind || ' ' || left(f.message, 200), ' | '), '')
+    from expected e left join sluice.chunk_failure f on f.call_id = e.call_id and f.kind <> 'crashing'
+    group by e.call_id, e.fate, e.failures having count(f.id) <> e.failures and not ${unlucky}`,
+  "was created and not told": `
+    select n.id::text from note n left join heard h on h.note_id = n.id where h.note_id is null`,
+  "was told and never created": `
+    select h.note_id::text from heard h left join note n on h.note_id = n.id where n.id is null`
+}
+
+/** Asks everything. */
+export const check = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const wrong: Array<string> = []
+  for (const [what, question] of Object.entries(questions)) {
+    const rows = yield* sql.unsafe<Record<string, string>>(question)
+    for (const row of rows.slice(0, 5)) wrong.push(`${Object.values(row)[0]} ${what}`)
+    if (rows.length > 5) wrong.push(`… and ${rows.length - 5} more: ${what}`)
+  }
+  const [counts] = yield* sql<Omit<Verdict, "wrong">>`
+    select
+      (select count(*)::int from expected) as chunks,
+      (select count(*)::int from sluice.persisted_chunk) as persisted,
+      (select count(*)::int from sluice.dead_letter) as dead,
+      (select count(*)::int from sluice.chunk_queue where state = 'parked') as parked,
+      (select coalesce(sum(n.count - e.rows), 0)::int
+        from (select call_id, count(*) from note group by call_id) n join expected e using (call_id)
+        where n.count > e.rows) as duplicates,
+      (select count(*)::int from expected e where not exists (
+        select from sluice.persisted_chunk where call_id = e.call_id
+        union all select from sluice.dead_letter where call_id = e.call_id
+        union all select from sluice.chunk_queue where call_id = e.call_id)) as lost`
+  if (counts === undefined) return yield* Effect.die("no counts")
+  return { ...counts, wrong } satisfies Verdict
+})

@@ -1,0 +1,76 @@
+/**
+ * The application that suffers: notes whose handlers fail, hang, throw, outlive their lease, or kill their process.
+ */
+import { DomainObject, HandlerPlugin, HandlerRegistry, Output, Rejected, Settings } from "effect-sluice"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+
+/** What a note's handler does, and so what must become of it. */
+export const Fate = Schema.Literals(["creates", "slow", "fails", "throws", "hangs", "exhausts", "rejects", "kills"])
+/** What a note's handler does. */
+export type Fate = typeof Fate.Type
+
+/** A note. */
+export class Note extends Output.make("schemas.clinic.ward.note", {
+  version: 1,
+  schema: Schema.Struct({
+    fate: Fate,
+    /** How many attempts the trouble lasts. */
+    times: Schema.Int,
+    rows: Schema.Int,
+    /** Whether the rows are written before the trouble comes. */
+    writesFirst: Schema.Boolean
+  })
+}) {}
+
+/** Failed attempts until a note is dead. */
+export const maxAttempts = 3
+
+/** Short, so that much happens in little time. */
+export const settings = Settings.layer({
+  batchSize: 50,
+  inFlight: 2,
+  lease: Duration.seconds(2),
+  // longer than a worker is ever frozen: time that a process did not have is not its handler's
+  handlerTimeout: Duration.seconds(8),
+  pollInterval: Duration.millis(300),
+  beatInterval: Duration.millis(500),
+  gracePeriod: Duration.seconds(3),
+  maxAttempts,
+  maxCrashes: 3
+})
+
+const handler = Effect.map(SqlClient.SqlClient, (sql) => ({
+  retry: Schedule.spaced("500 millis"),
+  persist: Effect.fnUntraced(function*({ call, output }: {
+    readonly output: typeof Note.schema.Type
+    readonly call: { readonly callId: string; readonly attempt: number; readonly orderingKey: string | undefined }
+  }) {
+    const { fate, rows, times, writesFirst } = output
+    const write = Effect.forEach(Array.from({ length: rows }), () =>
+      Effect.map(
+        sql<{ id: string }>`
+          insert into note (call_id, ordering_key) values (${call.callId}, ${
+          call.orderingKey ?? null
+        }) returning id::text`,
+        ([row]) => DomainObject.make("clinic.Note", row?.id ?? "")
+      ))
+    const before = writesFirst ? yield* write : []
+    const inTrouble = call.attempt <= times
+    if (fate === "slow") yield* Effect.sleep("3 seconds")
+    if (fate === "fails" && inTrouble) return yield* Effect.fail("it fails at first")
+    if (fate === "throws" && inTrouble) return yield* Effect.die(new Error("it throws at first"))
+    if (fate === "hangs" && inTrouble) return yield* Effect.never
+    if (fate === "exhausts") return yield* Effect.fail("it always fails")
+    if (fate === "rejects") return yield* new Rejected({ reason: "the ward is closed" })
+    if (fate === "kills") process.kill(process.pid, "SIGKILL")
+    return writesFirst ? before : yield* write
+  })
+}))
+
+/** The registry of notes. */
+export const registry = HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer("clinic", Note, handler)))
