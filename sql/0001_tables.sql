@@ -44,7 +44,7 @@ create table if not exists sluice.chunk_queue (
   lease_until     timestamptz,
   lease_alone     boolean not null default false,
   leased_by       text,
-  -- failed attempts; workers that died holding it; of those, workers that held nothing else
+  -- failed attempts; workers that died holding it; of those, workers that had nothing else under way
   attempts        integer not null default 0,
   crashes         integer not null default 0,
   lone_crashes    integer not null default 0,

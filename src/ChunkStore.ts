@@ -106,7 +106,7 @@ export interface ClaimedChunk {
   readonly attempts: number
   /** Workers that died while they held it. */
   readonly crashes: number
-  /** Of those, workers that held nothing else. */
+  /** Of those, workers that had nothing else under way. */
   readonly loneCrashes: number
   readonly recordedAt: DateTime.Utc
   /** The recorded JSON; `undefined` when the call or its output is gone. */
@@ -339,7 +339,9 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly renew: (
     token: string,
     chunks: ReadonlyArray<ClaimedChunk>,
-    lease: Duration.Duration
+    lease: Duration.Duration,
+    /** The worker has nothing else under way from now on: when it dies, the chunk is to blame. */
+    alone?: boolean
   ) => Effect.Effect<void, StoreError | LeaseLost>
   /**
    * Runs `work` in one transaction with the ledger rows and the settlement of the chunks it returns. When `work` fails,

@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
 import {
   type Beat,
   type CallView,
@@ -185,6 +186,8 @@ const make = Effect.fnUntraced(function*() {
   const lateReleases = yield* FiberSet.make()
   yield* Effect.addFinalizer(() => Effect.ignore(store.leave(worker)))
 
+  const room = yield* makeRoom
+
   let beat: Beat = { unparked: 0, elsewhere: [], paused: [] }
   let lastBeat = Number.NEGATIVE_INFINITY
   const beatIfDue = Effect.gen(function*() {
@@ -201,7 +204,7 @@ const make = Effect.fnUntraced(function*() {
       FiberSet.run(
         lateReleases,
         attempt.pipe(
-          Effect.retry(Schedule.spaced("1 second")),
+          Effect.retry(Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])),
           Effect.timeoutOption(settings.lease),
           Effect.ignoreCause
         )
@@ -226,10 +229,19 @@ const make = Effect.fnUntraced(function*() {
       (claim) => {
         if (claim.chunks.length === 0) return Effect.succeed(claim.chunks)
         const held = () => claim.chunks.filter((chunk) => !outcomes.has(chunk))
+        const [first] = claim.chunks
+        const suspect = claim.chunks.length === 1 && first !== undefined && first.crashes > 0
         const run = execute({ registry, settings, paused: beat.paused }, claim, (chunk, outcome) => {
           outcomes.set(chunk, outcome)
         })
-        return Effect.andThen(options.onClaimed?.(claim.chunks.length) ?? Effect.void, run).pipe(
+        return Effect.andThen(
+          options.onClaimed?.(claim.chunks.length) ?? Effect.void,
+          suspect
+            ? room.alone(
+              Effect.andThen(Effect.ignore(store.renew(claim.token, claim.chunks, settings.lease, true)), run)
+            )
+            : room.shared(run)
+        ).pipe(
           Effect.raceFirst(keepAlive(claim.token, held, settings.lease)),
           Effect.as(claim.chunks)
         )
@@ -278,6 +290,23 @@ const make = Effect.fnUntraced(function*() {
   })
 
   return Drain.of({ cycle, cycleWith, untilEmpty, persistNow, worker })
+})
+
+/** More batches than ever run at once. */
+const everybody = 1024
+
+/**
+ * Batches share the worker, but a chunk that was there when a worker died has it to itself: what dies with it then
+ * says something about it. While it waits for its turn no others begin.
+ */
+const makeRoom = Effect.gen(function*() {
+  const door = yield* Semaphore.make(1)
+  const seats = yield* Semaphore.make(everybody)
+  return {
+    shared: <A, E, R>(run: Effect.Effect<A, E, R>) =>
+      Effect.andThen(door.withPermits(1)(Effect.void), seats.withPermits(1)(run)),
+    alone: <A, E, R>(run: Effect.Effect<A, E, R>) => door.withPermits(1)(seats.withPermits(everybody)(run))
+  }
 })
 
 const reportOf = (claimed: ReadonlyArray<ClaimedChunk>, outcomes: ReadonlyMap<ClaimedChunk, Outcome>): Report => {

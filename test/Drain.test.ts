@@ -231,11 +231,12 @@ describe("failures", () => {
       const drain = yield* Drain
       yield* record(note("killer"), note("mate"))
       // a worker that dies is one that claims and says nothing more
-      const dies = (request: Partial<ClaimRequest>) =>
-        Effect.andThen(
-          store.claim({ worker: "w", limit: 10, maxBytes: 1e9, lease: Duration.minutes(1), ...request }),
-          TestClock.adjust("61 seconds")
-        )
+      const dies = Effect.fnUntraced(function*(request: Partial<ClaimRequest>) {
+        const lease = Duration.minutes(1)
+        const { chunks, token } = yield* store.claim({ worker: "w", limit: 10, maxBytes: 1e9, lease, ...request })
+        yield* store.renew(token, chunks, lease, chunks.length === 1)
+        yield* TestClock.adjust("61 seconds")
+      })
       yield* dies({})
       yield* dies({ callId: "killer" })
       expect(yield* drain.persistNow("mate")).toHaveLength(1)

@@ -153,12 +153,14 @@ const makeStore = (
       }
     }),
 
-    renew: Effect.fnUntraced(function*(token, chunks, lease) {
+    renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
       const held = yield* use((access, now) => {
         const rows = chunks.flatMap((chunk) => access.get(queue, seqKey(chunk.seq)) ?? [])
           .filter((row) => row.leaseToken === token)
         const leaseUntil = now + Duration.toMillis(lease)
-        for (const row of rows) access.set(queue, seqKey(row.seq), { ...row, leaseUntil })
+        for (const row of rows) {
+          access.set(queue, seqKey(row.seq), { ...row, leaseUntil, leaseAlone: row.leaseAlone || alone })
+        }
         return rows.length
       })
       if (held < chunks.length) return yield* new LeaseLost({ claimed: chunks.length, held })

@@ -211,9 +211,9 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
       }
     }, asStoreError("claim")),
 
-    renew: Effect.fnUntraced(function*(token, chunks, lease) {
+    renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
       if (chunks.length === 0) return
-      const rows = yield* settling.renew(t, token, chunks.map((chunk) => chunk.seq), lease)
+      const rows = yield* settling.renew(t, token, chunks.map((chunk) => chunk.seq), lease, alone)
       if (rows.length < chunks.length) {
         return yield* new LeaseLost({ claimed: chunks.length, held: rows.length })
       }

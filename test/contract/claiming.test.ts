@@ -89,9 +89,13 @@ onEveryStore((test) => {
       expect(idsOf((yield* claim).chunks)).toEqual(["b"])
       expect(idsOf((yield* claim).chunks)).toEqual(["fresh"])
       expect(idsOf((yield* claim).chunks)).toEqual([])
+      // its worker says that it has nothing else under way: what happens from now on is the chunk's doing
+      yield* (yield* ChunkStore).renew(second.token, second.chunks, Duration.minutes(1), true)
       yield* time.pass("61 seconds")
       const third = yield* claim
       expect(third.chunks).toMatchObject([{ key: { callId: "a" }, attempts: 0, crashes: 2, loneCrashes: 1 }])
+      const fourth = yield* claim
+      expect(fourth.chunks).toMatchObject([{ key: { callId: "b" }, attempts: 0, crashes: 2, loneCrashes: 0 }])
     }))
 
   test("renewed, a lease goes on; what is not held any more is lost", () =>

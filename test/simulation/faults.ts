@@ -104,7 +104,7 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
     ...store,
     record: (calls) => through("record", store.record(calls)),
     claim: (request) => through("claim", store.claim(request)),
-    renew: (token, chunks, lease) => through("renew", store.renew(token, chunks, lease)),
+    renew: (token, chunks, lease, alone) => through("renew", store.renew(token, chunks, lease, alone)),
     persist: (token, work) =>
       through(
         "persist",

@@ -108,12 +108,12 @@ export const claim = (
   )
   const leading = placed.find((one) => one.lone || one.inOrder)
   const picked = leading === undefined ? [] : leading.lone ? [leading] : placed.filter((one) => one.inOrder)
-  const held = picked.map(({ lone, row }): QueueRow => ({
+  const held = picked.map(({ row }): QueueRow => ({
     ...row,
     state: "ready",
     leaseToken: token,
     leaseUntil: now + Duration.toMillis(request.lease),
-    leaseAlone: lone,
+    leaseAlone: false,
     leasedBy: request.worker,
     crashes: row.crashes + (row.leaseToken === undefined ? 0 : 1),
     loneCrashes: row.loneCrashes + (row.leaseToken !== undefined && row.leaseAlone ? 1 : 0)

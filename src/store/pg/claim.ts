@@ -109,7 +109,7 @@ export const claim = (
       update ${queue} q set
         state = 'ready',
         lease_until = now() + ${Duration.toMillis(request.lease)} * interval '1 millisecond',
-        lease_alone = p.lone,
+        lease_alone = false,
         leased_by = ${request.worker},
         crashes = q.crashes + (q.lease_token is not null)::int,
         lone_crashes = q.lone_crashes + (q.lease_token is not null and q.lease_alone)::int,

@@ -85,7 +85,10 @@ export const renew = (
   { queue, sql }: Tables,
   token: string,
   seqs: ReadonlyArray<bigint>,
-  lease: Duration.Duration
+  lease: Duration.Duration,
+  alone: boolean
 ) =>
-  sql`update ${queue} set lease_until = now() + ${Duration.toMillis(lease)} * interval '1 millisecond'
+  sql`update ${queue} set
+      lease_until = now() + ${Duration.toMillis(lease)} * interval '1 millisecond',
+      lease_alone = lease_alone or ${alone}
     where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid returning 1 as held`
