@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import * as Handler from "./Handler.ts"
 import type * as Output from "./Output.ts"
+import type * as OutputGroup from "./OutputGroup.ts"
 
 /** @internal A handler and where it came from. */
 export interface Source {
@@ -15,17 +16,31 @@ export interface Source {
   readonly handler: Handler.Handler
 }
 
-/** @internal What the plug-ins provided so far have added. */
-export const HandlerPlugins = Context.Reference<ReadonlyArray<Source>>("effect-sluice/HandlerPlugins", {
-  defaultValue: () => []
-})
+const prefix = "effect-sluice/HandlerPlugin/"
+// each plug-in has a key of its own, so that any number of them can be merged and two for one output are both seen
+let made = 0
+
+const toContext = (sources: ReadonlyArray<Source>): Context.Context<never> =>
+  Context.makeUnsafe(new Map(sources.map((source) => [`${prefix}${++made}`, source])))
+
+/** @internal The plug-ins of a context, in the order in which they were made. */
+export const fromContext = (context: Context.Context<never>): ReadonlyArray<Source> =>
+  [...context.mapUnsafe]
+    .filter(([key]) => key.startsWith(prefix))
+    .sort(([a], [b]) => Number(a.slice(prefix.length)) - Number(b.slice(prefix.length)))
+    // only `toContext` writes under the prefix
+    .map(([, source]) => source as Source)
+
+/** @internal Plug-ins as a layer. */
+export const fromSources = (sources: ReadonlyArray<Source>): Layer.Layer<never> =>
+  Layer.effectContext(Effect.sync(() => toContext(sources)))
 
 /**
  * A layer that adds a handler. Provide any number of them to the registry:
  *
  * ```ts
  * const Hotwash = HandlerPlugin.layer("chatlab", HotwashInitial, ({ output, call }) => ...)
- * HandlerRegistry.layer(Chatlab).pipe(Layer.provide(Hotwash), Layer.provide(ChatlabHandlers))
+ * HandlerRegistry.layer(Chatlab).pipe(Layer.provide([Hotwash, Results]), Layer.provide(ChatlabHandlers))
  * ```
  */
 export const layer = <
@@ -39,10 +54,29 @@ export const layer = <
   definition: D | Effect.Effect<D, EX, RX>
 ): Layer.Layer<never, EX, Exclude<RX, Scope> | Exclude<Handler.ServicesOf<D>, Scope>> =>
   Layer.effectContext(Effect.gen(function*() {
-    const before = yield* HandlerPlugins
     const services = yield* Effect.context<never>()
     const built = (Effect.isEffect(definition) ? yield* definition : definition) as Handler.AnyDefinition
     const handler = Handler.build(namespace, output as Output.Any, built, services)
-    return Context.make(HandlerPlugins, [...before, { source: `plug-in ${handler.name}`, handler }])
+    return toContext([{ source: `plug-in ${handler.name}`, handler }])
     // what the definition needs is in `services`, as the declared type asks of whoever provides the layer
   })) as unknown as Layer.Layer<never, EX, Exclude<RX, Scope> | Exclude<Handler.ServicesOf<D>, Scope>>
+
+/**
+ * A layer that adds all handlers of a group, for registries that do not know the group: so does a module that the
+ * command finds.
+ *
+ * ```ts
+ * export const handlers = HandlerPlugin.group(Chatlab).pipe(Layer.provide(ChatlabHandlers))
+ * ```
+ */
+export const group = <Namespace extends string, O extends Output.Any>(
+  group: OutputGroup.OutputGroup<Namespace, O>
+): Layer.Layer<never, never, OutputGroup.ToHandlers<Namespace, O>> =>
+  Layer.effectContext(
+    Effect.map(Effect.context<OutputGroup.ToHandlers<Namespace, O>>(), (context) =>
+      toContext([...group.outputs.keys()].map((identity) => ({
+        source: `group ${group.namespace}`,
+        // the layer's requirement says that the key is there
+        handler: context.mapUnsafe.get(Handler.contextKey(group.namespace, identity)) as Handler.Handler
+      }))))
+  )

@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { Kind } from "./ChunkStore.ts"
 import * as Handler from "./Handler.ts"
-import { HandlerPlugins } from "./HandlerPlugin.ts"
+import * as HandlerPlugin from "./HandlerPlugin.ts"
 import type * as Output from "./Output.ts"
 import type * as OutputGroup from "./OutputGroup.ts"
 
@@ -72,8 +72,7 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
             handler: context.mapUnsafe.get(Handler.contextKey(group.namespace, identity)) as Handler.Handler
           }))
         )
-        const plugins = yield* HandlerPlugins
-        return yield* fromSources([...sources, ...plugins])
+        return yield* fromSources([...sources, ...HandlerPlugin.fromContext(context)])
       })
     )
 }

@@ -1,6 +1,7 @@
 /**
  * Sluice: structured LLM answers into your own tables, exactly once.
  */
+export * as CallLines from "./CallLines.ts"
 export * as DomainObject from "./DomainObject.ts"
 export * as HandlerPlugin from "./HandlerPlugin.ts"
 export * as Identity from "./Identity.ts"

@@ -13,7 +13,7 @@ const storeys: ReadonlyArray<readonly [storey: string, files: RegExp]> = [
   ["port", /^(ChunkStore|EventLog|WakeUp|DeadLetters|Pauses|Retention)$/],
   [
     "services",
-    /^(Drain|CallRecorder|ChunkLedger|HandlerRegistry|HandlerDiscovery|DomainEvents|Metrics|Doctor|internal\/.*)$/
+    /^(Drain|CallLines|CallRecorder|ChunkLedger|HandlerRegistry|HandlerDiscovery|DomainEvents|Metrics|Doctor|internal\/.*)$/
   ],
   ["worker", /^(DrainWorker|Subscription)$/],
   ["faces", /^(cli\/.*|testing(\/.*)?|index)$/]

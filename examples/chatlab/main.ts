@@ -9,7 +9,7 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { CallRecorder, DomainEvents, HandlerRegistry, Settings } from "effect-sluice"
+import { CallLines, CallRecorder, DomainEvents, HandlerRegistry, Settings } from "effect-sluice"
 import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
@@ -21,7 +21,6 @@ import { census } from "./demo/census.ts"
 import { DemoFailed, type Flags, flags, placeOf } from "./demo/flags.ts"
 import * as job from "./demo/job.ts"
 import * as places from "./demo/places.ts"
-import { fromFile, fromLines } from "./demo/readCalls.ts"
 import { report } from "./demo/report.ts"
 import { sampleLines } from "./demo/samples.ts"
 import * as watch from "./demo/watch.ts"
@@ -46,11 +45,14 @@ const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
   const created = yield* watch.created
 
   const recorded = watch.progress("calls recorded")
-  const recording = yield* job.record(Option.isSome(input) ? fromFile(input.value) : fromLines(sampleLines), {
-    // the samples' refused line is part of the show
-    refused: ({ line, reason }) => Option.isSome(input) ? Console.error(`line ${line}: ${reason}`) : Effect.void,
-    progress: recorded.at
-  })
+  const recording = yield* CallLines.record(
+    Option.isSome(input) ? CallLines.fromFile(input.value) : CallLines.fromLines(sampleLines),
+    {
+      // the samples' refused line is part of the show
+      refused: ({ line, reason }) => Option.isSome(input) ? Console.error(`line ${line}: ${reason}`) : Effect.void,
+      progress: recorded.at
+    }
+  )
   yield* recorded.end(recording.calls.size)
 
   const persisting = watch.progress("chunks persisted")

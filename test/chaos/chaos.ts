@@ -106,8 +106,9 @@ const recording = Effect.gen(function*() {
         on conflict do nothing`,
       recorder.record(call)
     )
-    // the answer may have been lost: doing it again changes nothing
-    yield* Effect.retry(sql.withTransaction(both), Schedule.spaced("200 millis"))
+    // The answer may have been lost: doing it again changes nothing. A rollback on a connection that is gone is a defect.
+    const recorded = Effect.catchDefect(sql.withTransaction(both), Effect.fail)
+    yield* Effect.retry(recorded, Schedule.spaced("200 millis"))
     if (place % 20 === 0) yield* Effect.sleep("100 millis")
   })
   yield* Effect.forever(Effect.uninterruptible(one))
@@ -215,6 +216,20 @@ const isCalm = Effect.gen(function*() {
   return left?.queued === 0 && left.unheard === 0
 })
 
+/** For a person: what stands still, and who is connected. */
+const left = Effect.fnUntraced(function*(log: (line: string) => void) {
+  const sql = yield* SqlClient.SqlClient
+  const queued = yield* sql`
+    select state, count(*)::int, count(lease_token)::int as leased, min(lease_until) - now() as lease, min(due_at) - now() as due,
+      max(crashes) as crashes, count(ordering_key)::int as keyed
+    from sluice.chunk_queue group by state`
+  const sessions = yield* sql`
+    select state, wait_event, now() - state_change as since, left(query, 60) as query from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()`
+  const workers = yield* sql`select id, now() - beat_at as beat from sluice.worker`
+  for (const row of [...queued, ...sessions, ...workers]) log(JSON.stringify(row))
+})
+
 /** Runs it. The same seed draws the same calls and faults; what they meet is up to the machine. */
 export const chaos = Effect.fnUntraced(function*({ log = () => undefined, seconds, seed, workers }: Options) {
   const cluster = yield* Effect.acquireRelease(
@@ -252,6 +267,7 @@ export const chaos = Effect.fnUntraced(function*({ log = () => undefined, second
     within,
     Effect.timeoutOrElse({ duration: "120 seconds", orElse: () => Effect.succeed(false) })
   )
+  if (!drained) yield* within(left(log))
   const verdict = yield* within(check)
   return { seed, faults: Object.fromEntries([...counts].sort()), drained, ...verdict } satisfies Outcome
 }, (effect, { seed }) => effect.pipe(Effect.scoped, Random.withSeed(seed)))

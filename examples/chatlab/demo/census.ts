@@ -2,13 +2,13 @@
  * What is in the tables once the drains are done: the answer of `--json`.
  */
 import { ChunkStore } from "effect-sluice"
+import type { Recording } from "effect-sluice/CallLines"
 import type { KindStatus } from "effect-sluice/ChunkStore"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import { type Message, Messages } from "../Messages.ts"
 import { Metadata } from "../Metadata.ts"
 import { Simulations } from "../Simulations.ts"
-import type { Recording } from "./job.ts"
 
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex")
 

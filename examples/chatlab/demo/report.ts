@@ -2,12 +2,12 @@
  * What became of the calls, for people, in 80 columns.
  */
 import { ChunkStore } from "effect-sluice"
+import type { Recording } from "effect-sluice/CallLines"
 import * as Effect from "effect/Effect"
 import { Media } from "../Media.ts"
 import { Messages } from "../Messages.ts"
 import { Metadata } from "../Metadata.ts"
 import { type Census, leftOf, shortName } from "./census.ts"
-import type { Recording } from "./job.ts"
 
 /** The most simulations and refused lines that are shown one by one. */
 const shown = 3
