@@ -104,6 +104,9 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
 ): Output<Id, S> => {
   const parsed = Identity.parseResult(identity)
   if (parsed instanceof Identity.IdentityInvalid) throw parsed
+  if (parsed.domain !== "schemas") {
+    throw new Identity.IdentityInvalid({ text: identity, part: "domain", reason: `is ${parsed.domain}, not schemas` })
+  }
   const version = options.version ?? 1
   const codec = Schema.toCodecJson(options.schema)
   const decodeLatest = Schema.decodeUnknownEffect(codec)

@@ -1,0 +1,89 @@
+/**
+ * Outputs: declared once, recorded at their version, and read back at any version there is a way from.
+ */
+import { it } from "@effect/vitest"
+import { Output } from "effect-sluice"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { describe, expect } from "vitest"
+
+class Reply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
+  version: 3,
+  schema: Schema.Struct({
+    messages: Schema.Array(Schema.String),
+    at: Schema.optionalKey(Schema.DateTimeUtcFromString)
+  }),
+  upcasts: {
+    1: Output.upcast(Schema.String, (text) => ({ text })),
+    2: Output.upcast(Schema.Struct({ text: Schema.String }), ({ text }) => ({ messages: [text] }))
+  }
+}) {}
+
+describe("an output", () => {
+  it("is declared with an identity that is one, and is of version 1 unless it says otherwise", () => {
+    expect([Reply.identity, Reply.shortName, Reply.version]).toEqual([
+      "schemas.chatlab.standardized_patient.patient-reply",
+      "patient-reply",
+      3
+    ])
+    const results = "schemas.chatlab.standardized_patient.patient-results"
+    expect(Output.make(results, { schema: Schema.String }).version).toBe(1)
+    // what the compiler refuses, as a program without types would write it
+    for (const wrong of ["note", "services.chatlab.a.b", "schemas.chat lab.a.b"]) {
+      expect(() => Output.make(wrong as never, { schema: Schema.String })).toThrow("is not an identity")
+    }
+  })
+
+  it.effect("is recorded at its version, and read back at any it has an upcast from", () =>
+    Effect.gen(function*() {
+      const output = yield* Reply.encode({ messages: ["It hurts."] }, { part: "first" })
+      expect(output).toEqual({ schema: Reply.identity, version: 3, part: "first", data: { messages: ["It hurts."] } })
+      expect(yield* Reply.decode(output.data, 3)).toEqual({ messages: ["It hurts."] })
+      expect(yield* Reply.decode({ text: "It hurts." }, 2)).toEqual({ messages: ["It hurts."] })
+      expect(yield* Reply.decode("It hurts.", 1)).toEqual({ messages: ["It hurts."] })
+    }))
+
+  it.effect("is JSON on the outside and typed on the inside", () =>
+    Effect.gen(function*() {
+      const at = DateTime.makeUnsafe("2026-01-01T08:00:00Z")
+      const output = yield* Reply.encode({ messages: [], at })
+      expect(JSON.parse(JSON.stringify(output.data))).toEqual({ messages: [], at: "2026-01-01T08:00:00.000Z" })
+      expect(yield* Reply.decode(output.data, 3)).toEqual({ messages: [], at })
+    }))
+
+  it.effect("is never changed by reading it", () =>
+    Effect.gen(function*() {
+      const recorded = Object.freeze({ text: "It hurts." })
+      yield* Reply.decode(recorded, 2)
+      expect(recorded).toEqual({ text: "It hurts." })
+    }))
+
+  it.effect("of a version it does not know says which it knows, and what to do", () =>
+    Effect.gen(function*() {
+      for (const [version, advice] of [[4, "deploy the newer program"], [0, "add one"], [-1, "add one"]] as const) {
+        const error = yield* Effect.flip(Reply.decode({ messages: [] }, version))
+        expect(error).toMatchObject({ _tag: "UnknownVersion", version, known: 3 })
+        expect(error.message).toContain(advice)
+      }
+      // a way from 2 is no way from 1
+      class Gap
+        extends Output.make(Reply.identity, { version: 3, schema: Schema.Unknown, upcasts: { 2: Effect.succeed } })
+      {}
+      expect(yield* Effect.flip(Gap.decode(null, 1))).toMatchObject({ _tag: "UnknownVersion", version: 1, known: 3 })
+    }))
+
+  it.effect("that does not decode says where; so does one whose upcast meets something else", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(Reply.decode({ messages: ["a", 2] }, 3))
+      expect(String(error)).toContain("[\"messages\"][1]")
+      expect(String(yield* Effect.flip(Reply.decode({ text: 7 }, 2)))).toContain("[\"text\"]")
+      expect(String(yield* Effect.flip(Reply.decode(7, 1)))).toContain("Expected string")
+    }))
+
+  it.effect("is refused when what is given to encode is none", () =>
+    Effect.gen(function*() {
+      const untyped = { messages: "It hurts." } as unknown as typeof Reply.schema.Type
+      expect(String(yield* Effect.flip(Reply.encode(untyped)))).toContain("messages")
+    }))
+})
