@@ -57,7 +57,7 @@ describe("a group", () => {
   it.effect("whose handlers cannot be made does not start, and says why", () =>
     Effect.gen(function*() {
       const group = OutputGroup.make("chatlab", Reply)
-      const broken = group.toLayer(Effect.fail("no database" as const))
+      const broken = group.toLayer(Effect.as(Effect.fail("no database" as const), { reply: nothing }))
       expect(yield* Effect.flip(names(HandlerRegistry.layer(group).pipe(Layer.provide(broken))))).toBe("no database")
       const forgotten = group.toLayer({} as { reply: typeof nothing })
       const exit = yield* Effect.exit(names(HandlerRegistry.layer(group).pipe(Layer.provide(forgotten))))
