@@ -173,10 +173,15 @@ export class Drain extends Context.Service<Drain, {
     Drain,
     Settings.SettingInvalid,
     ChunkStore | HandlerRegistry | DomainEvents
-  > = Layer.effect(Drain, Effect.suspend(() => make()))
+  > = Layer.effect(Drain, Effect.suspend(() => make(undefined)))
+  /** A drain that claims the chunks of one namespace only. */
+  static readonly layerNamespace = (
+    namespace: string
+  ): Layer.Layer<Drain, Settings.SettingInvalid, ChunkStore | HandlerRegistry | DomainEvents> =>
+    Layer.effect(Drain, make(namespace))
 }
 
-const make = Effect.fnUntraced(function*() {
+const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const registry = yield* HandlerRegistry
   const settings = yield* Settings.load
@@ -224,6 +229,7 @@ const make = Effect.fnUntraced(function*() {
         maxBytes: settings.batchBytes,
         lease: settings.lease,
         except: beat.elsewhere,
+        namespace,
         callId: options.callId
       }),
       (claim) => {

@@ -3,6 +3,7 @@
  */
 export * as CallLines from "./CallLines.ts"
 export * as DomainObject from "./DomainObject.ts"
+export * as HandlerDiscovery from "./HandlerDiscovery.ts"
 export * as HandlerPlugin from "./HandlerPlugin.ts"
 export * as Identity from "./Identity.ts"
 export * as Output from "./Output.ts"

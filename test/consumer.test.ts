@@ -47,6 +47,7 @@ beforeAll(async () => {
   const { devDependencies } = JSON.parse(await readFile(path.join(root, "package.json"), "utf8"))
   const wanted = [
     "effect",
+    "@effect/platform-node",
     "@effect/sql-pg",
     "@electric-sql/pglite",
     "@electric-sql/pglite-socket",
@@ -98,6 +99,13 @@ describe("the packed package", () => {
     const { stdout } = await run(process.execPath, "program.ts")
     expect(stdout).toBe(readmeBlock(readme, "text", "recorded and"))
   }, 120_000)
+
+  it("has a command that runs", async () => {
+    const bin = path.join(project, "node_modules/.bin/sluice")
+    const { stdout } = await run(process.execPath, bin, "--help")
+    expect(stdout).toContain("SUBCOMMANDS")
+    expect((await run(process.execPath, bin, "migrate")).stdout).toBe("0001 tables: applied now\n")
+  }, 60_000)
 
   it("what is internal cannot be imported", async () => {
     for (const inner of ["internal/batch", "internal/execute", "store/pg/claim", "store/memory/rows", "index"]) {

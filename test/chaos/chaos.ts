@@ -227,7 +227,9 @@ const left = Effect.fnUntraced(function*(log: (line: string) => void) {
     select state, wait_event, now() - state_change as since, left(query, 60) as query from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid()`
   const workers = yield* sql`select id, now() - beat_at as beat from sluice.worker`
-  for (const row of [...queued, ...sessions, ...workers]) log(JSON.stringify(row))
+  for (const row of [...queued, ...sessions, ...workers]) {
+    log(JSON.stringify(row, (_, value: unknown) => typeof value === "bigint" ? String(value) : value))
+  }
 })
 
 /** Runs it. The same seed draws the same calls and faults; what they meet is up to the machine. */

@@ -1,0 +1,202 @@
+/**
+ * `sluice dead`: dead letters, to be looked at, redriven or discarded.
+ */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { DeathReason } from "../../ChunkStore.ts"
+import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import { printKey } from "../../ServiceCall.ts"
+import * as Database from "../Database.ts"
+import * as print from "../print.ts"
+
+/** What `sluice dead list --json` prints. */
+export const DeadList = Schema.Struct({ counts: Schema.Array(DeadLetterCount), letters: Schema.Array(DeadLetter) })
+/** What `sluice dead redrive --json` and `dead discard --json` print. */
+export const DeadMoved = Schema.Struct({ moved: Schema.Int, preview: Schema.Array(DeadLetterCount) })
+
+const text = (name: string, description: string) =>
+  Flag.String(name).pipe(Flag.withDescription(description), Flag.optional)
+const age = (name: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withMetavar("DURATION"),
+    Flag.withDescription(description),
+    Flag.withSchema(Schema.DurationFromString),
+    Flag.optional
+  )
+
+const filters = {
+  call: text("call", "only this call's"),
+  namespace: text("namespace", "only of this namespace"),
+  schema: text("schema", "only of this schema identity"),
+  handler: text("handler", "only of this handler: namespace/name"),
+  reason: Flag.Literals("reason", DeathReason.literals).pipe(
+    Flag.withDescription("only with this reason"),
+    Flag.optional
+  ),
+  text: text("text", "only with this in the error"),
+  olderThan: age("older-than", "only what died longer ago: \"2 hours\""),
+  newerThan: age("newer-than", "only what died more recently"),
+  discarded: Flag.Boolean("discarded").pipe(Flag.withDescription("the discarded ones instead"), Flag.withDefault(false))
+}
+
+interface Given {
+  readonly call: Option.Option<string>
+  readonly namespace: Option.Option<string>
+  readonly schema: Option.Option<string>
+  readonly handler: Option.Option<string>
+  readonly reason: Option.Option<DeathReason>
+  readonly text: Option.Option<string>
+  readonly olderThan: Option.Option<Duration.Duration>
+  readonly newerThan: Option.Option<Duration.Duration>
+  readonly discarded: boolean
+}
+
+const filterOf = (given: Given): DeadLetterFilter => ({
+  callId: Option.getOrUndefined(given.call),
+  namespace: Option.getOrUndefined(given.namespace),
+  schemaIdentity: Option.getOrUndefined(given.schema),
+  handler: Option.getOrUndefined(given.handler),
+  reason: Option.getOrUndefined(given.reason),
+  text: Option.getOrUndefined(given.text),
+  olderThan: Option.getOrUndefined(given.olderThan),
+  newerThan: Option.getOrUndefined(given.newerThan),
+  discarded: given.discarded
+})
+
+const isEverything = (given: Given): boolean =>
+  Object.entries(given).every(([name, value]) =>
+    !(name in filters) || name === "discarded" || (Option.isOption(value) && Option.isNone(value))
+  )
+
+const countTable = (counts: ReadonlyArray<typeof DeadLetterCount.Type>): string =>
+  print.table(
+    ["kind", "reason", "count"],
+    counts.map(({ count, namespace, reason, schemaIdentity }) => [
+      print.clip(`${namespace}/${schemaIdentity}`, 56),
+      reason,
+      count
+    ])
+  )
+
+const list = Command.make(
+  "list",
+  {
+    ...Database.common,
+    ...filters,
+    limit: Flag.Int("limit").pipe(Flag.withDescription("at most so many, the latest first"), Flag.withDefault(20))
+  },
+  ({ json, limit, url, ...given }) =>
+    Effect.gen(function*() {
+      const dead = yield* DeadLetters
+      const counts = yield* dead.count(filterOf(given))
+      const letters = yield* dead.list(filterOf(given), { limit })
+      if (json) return yield* print.json(DeadList, { counts, letters })
+      if (counts.length === 0) return yield* Console.log("no dead letters")
+      yield* Console.log(countTable(counts))
+      yield* Console.log("")
+      for (const { attempts, diedAt, key, message, reason } of letters) {
+        yield* Console.log(`${DateTime.formatIso(diedAt)}  ${printKey(key)}`)
+        yield* Console.log(`  ${reason} after ${attempts} attempts: ${print.clip(message, 50)}`)
+      }
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), Database.told)
+).pipe(
+  Command.withDescription("Which there are, counted by kind and reason, the latest first"),
+  Command.withExamples([{ command: "sluice dead list --reason exhausted", description: "Those that failed too often" }])
+)
+
+const show = Command.make(
+  "show",
+  { ...Database.common, call: Argument.String("call-id").pipe(Argument.withDescription("the call's id")) },
+  ({ call, json, url }) =>
+    Effect.gen(function*() {
+      const dead = yield* DeadLetters
+      const letters = [
+        ...yield* dead.list({ callId: call }, { limit: 1000 }),
+        ...yield* dead.list({ callId: call, discarded: true }, { limit: 1000 })
+      ]
+      if (letters.length === 0) return yield* new Database.Failed({ reason: `call ${call} has no dead letters` })
+      for (const letter of letters) {
+        const detail = yield* dead.inspect(letter.key)
+        if (Option.isNone(detail)) continue
+        if (json) {
+          yield* print.json(DeadLetterDetail, detail.value)
+          continue
+        }
+        yield* Console.log(`${printKey(letter.key)}: ${letter.reason}`)
+        yield* Console.log(letter.message)
+        for (const { at, attempt, kind, message } of detail.value.failures) {
+          yield* Console.log(`  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.clip(message, 40)}`)
+        }
+        yield* Console.log(`  data: ${JSON.stringify(detail.value.data)}`)
+        if (letter.discarded !== null) yield* Console.log(`  discarded: ${letter.discarded.reason}`)
+      }
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), Database.told)
+).pipe(
+  Command.withDescription("All there is to know of a call's: errors, history, payload"),
+  Command.withExamples([{ command: "sluice dead show call-17", description: "Of one call" }])
+)
+
+const dryRun = Flag.Boolean("dry-run").pipe(
+  Flag.withDescription("only say what it would move"),
+  Flag.withDefault(false)
+)
+const all = Flag.Boolean("all").pipe(Flag.withDescription("all of them, without a filter"), Flag.withDefault(false))
+
+const moved = Effect.fnUntraced(function*(
+  given: Given & { readonly json: boolean; readonly dryRun: boolean; readonly all: boolean },
+  move: Effect.Effect<number, unknown, DeadLetters>,
+  word: string
+) {
+  if (isEverything(given) && !given.all) {
+    return yield* new Database.Failed({ reason: "say which: give a filter, or --all" })
+  }
+  const preview = yield* DeadLetters.use((dead) => dead.count(filterOf(given)))
+  const count = given.dryRun ? 0 : yield* move
+  if (given.json) return yield* print.json(DeadMoved, { moved: count, preview })
+  if (preview.length > 0) yield* Console.log(countTable(preview))
+  yield* Console.log(given.dryRun ? "nothing was moved" : `${count} ${word}`)
+})
+
+const redrive = Command.make(
+  "redrive",
+  { ...Database.common, ...filters, dryRun, all },
+  (given) =>
+    moved(given, DeadLetters.use((dead) => dead.redrive(filterOf(given))), "redriven").pipe(
+      Effect.provide(Database.storesAsTheyAre(given.url)),
+      Database.told
+    )
+).pipe(
+  Command.withDescription("Move them back to the queue, with no attempts against them"),
+  Command.withExamples([
+    { command: "sluice dead redrive --call call-17", description: "One call's" },
+    { command: "sluice dead redrive --reason exhausted --dry-run", description: "See what it would move" }
+  ])
+)
+
+const discard = Command.make(
+  "discard",
+  { ...Database.common, ...filters, dryRun, all, because: Flag.String("because").pipe(Flag.withDescription("why")) },
+  (given) =>
+    moved(given, DeadLetters.use((dead) => dead.discard(filterOf(given), given.because)), "discarded").pipe(
+      Effect.provide(Database.storesAsTheyAre(given.url)),
+      Database.told
+    )
+).pipe(
+  Command.withDescription("Put them away for good; they stay on record"),
+  Command.withExamples([
+    { command: "sluice dead discard --call call-17 --because \"said twice\"", description: "One call's" }
+  ])
+)
+
+/** The command. */
+export const dead = Command.make("dead").pipe(
+  Command.withDescription("Dead letters: look at them, redrive or discard them"),
+  Command.withSubcommands([list, show, redrive, discard])
+)

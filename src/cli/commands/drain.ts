@@ -1,0 +1,145 @@
+/**
+ * `sluice drain`: persists what is recorded, once, until there is nothing left, or for as long as it runs.
+ */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import { addReports, Drain, emptyReport, Report } from "../../Drain.ts"
+import { DrainWorker } from "../../DrainWorker.ts"
+import * as Application from "../Application.ts"
+import * as Database from "../Database.ts"
+import * as print from "../print.ts"
+
+const inWords = (report: Report): string => {
+  const { claimed, ...rest } = report
+  const parts = Object.entries(rest).filter(([, count]) => count > 0).map(([what, count]) =>
+    `${count} ${what.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)}`
+  )
+  return claimed === 0 ? "nothing was due" : `${claimed} claimed: ${parts.join(", ")}`
+}
+
+/** Tells how it goes: on one line of a terminal, else on a line now and then. */
+const progress = () => {
+  const started = performance.now()
+  let told = 0
+  return (done: number) =>
+    Effect.sync(() => {
+      const rate = Math.round(done / Math.max(0.001, (performance.now() - started) / 1000))
+      const line = `${done} chunks, ${rate}/s`
+      if (process.stderr.isTTY) process.stderr.write(`\r${line.padEnd(40)}`)
+      else if (Math.floor(done / 1000) > Math.floor(told / 1000)) process.stderr.write(`${line}\n`)
+      told = done
+    })
+}
+
+const drainOf = (namespace: Option.Option<string>) =>
+  Option.isSome(namespace) ? Drain.layerNamespace(namespace.value) : Drain.layer
+type Drains = ReturnType<typeof drainOf>
+
+const once = Effect.flatMap(Drain, (drain) => drain.cycle)
+
+const untilEmpty = (workers: number, drains: Drains) =>
+  Effect.gen(function*() {
+    const tell = progress()
+    let total = emptyReport
+    const worker = Effect.gen(function*() {
+      const drain = yield* Drain
+      while (true) {
+        const report = yield* drain.cycle
+        if (report.claimed === 0) return
+        total = addReports(total, report)
+        yield* tell(total.claimed)
+      }
+    })
+    yield* Effect.forEach(Array.from({ length: workers }), () => Effect.provide(worker, Layer.fresh(drains)), {
+      concurrency: "unbounded",
+      discard: true
+    })
+    if (process.stderr.isTTY) process.stderr.write("\n")
+    return total
+  })
+
+const worker = (schedule: Schedule.Schedule<unknown, void, unknown>, workers: number, drains: Drains) =>
+  Layer.mergeAll(
+    DrainWorker.layer({ schedule, hints: true }),
+    ...Array.from(
+      { length: workers - 1 },
+      () => Layer.fresh(DrainWorker.layer({ schedule, hints: true }).pipe(Layer.provide(Layer.fresh(drains))))
+    )
+  )
+
+/** The command. */
+export const drain = Command.make(
+  "drain",
+  {
+    ...Database.common,
+    handlers: Application.handlersFlag,
+    untilEmpty: Flag.Boolean("until-empty").pipe(
+      Flag.withDescription("go on until nothing is due; without, one batch"),
+      Flag.withDefault(false)
+    ),
+    every: Flag.String("every").pipe(
+      Flag.withMetavar("DURATION"),
+      Flag.withDescription("run until told to stop, and look this often: \"5 seconds\""),
+      Flag.optional
+    ),
+    cron: Flag.String("cron").pipe(
+      Flag.withMetavar("CRON"),
+      Flag.withDescription("run until told to stop, and look at these times: \"*/5 * * * *\""),
+      Flag.optional
+    ),
+    namespace: Flag.String("namespace").pipe(
+      Flag.withMetavar("NAME"),
+      Flag.withDescription("only this namespace's chunks"),
+      Flag.optional
+    ),
+    workers: Flag.Int("workers").pipe(
+      Flag.withDescription("how many drains at once"),
+      Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 64 }))),
+      Flag.withDefault(1)
+    )
+  },
+  ({ cron, every, handlers, json, namespace, untilEmpty: toTheEnd, url, workers }) =>
+    Effect.gen(function*() {
+      const drains = drainOf(namespace)
+      const schedule = Option.isSome(cron)
+        ? Option.some<Schedule.Schedule<unknown, void, unknown>>(Schedule.cron(cron.value))
+        : Option.isSome(every)
+        ? Option.some<Schedule.Schedule<unknown, void, unknown>>(Schedule.spaced(
+          yield* Effect.mapError(
+            Schema.decodeUnknownEffect(Schema.DurationFromString)(every.value),
+            () =>
+              new Database.Failed({
+                reason: `--every: ${JSON.stringify(every.value)} is no duration; write "5 seconds"`
+              })
+          )
+        ))
+        : Option.none()
+      if (Option.isSome(schedule)) {
+        yield* Effect.provide(
+          Effect.andThen(Console.error("draining; Ctrl-C or SIGTERM stops"), Effect.never),
+          worker(schedule.value, workers, drains)
+        )
+        return
+      }
+      const report = yield* toTheEnd ? untilEmpty(workers, drains) : once
+      if (json) return yield* print.json(Report, report)
+      yield* Console.log(inWords(report))
+    }).pipe(
+      Effect.provide(drainOf(namespace).pipe(Layer.provideMerge(Application.layer(url, handlers)))),
+      Effect.scoped,
+      Database.told
+    )
+).pipe(
+  Command.withDescription("Persist what is recorded, by the handlers that are found"),
+  Command.withExamples([
+    { command: "sluice drain --until-empty", description: "Persist all that is due" },
+    { command: "sluice drain --every \"5 seconds\" --workers 2", description: "Go on until SIGTERM" },
+    { command: "sluice drain --cron \"*/5 * * * *\" --handlers \"dist/**/persist/*.js\"", description: "At times" }
+  ])
+)

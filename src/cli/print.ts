@@ -1,0 +1,40 @@
+/**
+ * How things are printed: tables that hold in 80 columns for people, one JSON value for programs.
+ */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+
+/** Prints a value by its schema as one line of JSON. */
+export const json = <S extends Schema.Codec<unknown, unknown>>(schema: S, value: S["Type"]) =>
+  Effect.flatMap(
+    Effect.orDie(Schema.encodeEffect(Schema.toCodecJson(schema))(value)),
+    (encoded) => Console.log(JSON.stringify(encoded))
+  )
+
+/** Cuts a text to a width. */
+export const clip = (text: string, width: number): string => {
+  const line = text.replaceAll(/[\s\p{Cc}]+/gu, " ")
+  return line.length > width ? `${line.slice(0, width - 1)}…` : line
+}
+
+/** A table: numbers to the right, texts to the left, columns as wide as they must be. */
+export const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string | number>>): string => {
+  const widths = head.map((title, column) =>
+    rows.reduce((most, row) => Math.max(most, String(row[column] ?? "").length), title.length)
+  )
+  const line = (cells: ReadonlyArray<string | number>, isHead = false) =>
+    cells.map((cell, column) =>
+      typeof cell === "number" || (isHead && typeof rows[0]?.[column] === "number")
+        ? String(cell).padStart(widths[column] ?? 0)
+        : String(cell).padEnd(widths[column] ?? 0)
+    ).join("  ").trimEnd()
+  return [line(head, true), ...rows.map((row) => line(row))].join("\n")
+}
+
+/** How long ago, in one unit. */
+export const ago = (millis: number): string => {
+  const units = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1000]] as const
+  const [unit, size] = units.find(([, size]) => Math.abs(millis) >= size) ?? ["ms", 1] as const
+  return `${Math.round(millis / size)} ${unit}`
+}

@@ -1,0 +1,81 @@
+/**
+ * What a doctor asks of a database: catalogs and indexed reads only, so that it is cheap on a busy one.
+ */
+import type * as SqlClient from "effect/sql/SqlClient"
+
+/** What the catalogs say. */
+export interface Vitals {
+  readonly version: number
+  readonly clockMillis: number
+  readonly backend: number
+  readonly tables: boolean
+}
+
+/** The server, its clock, and whether Sluice's tables are there. */
+export const vitals = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<Vitals>`
+    select current_setting('server_version_num')::int as version,
+      extract(epoch from clock_timestamp()) * 1000 as "clockMillis",
+      pg_backend_pid() as backend,
+      to_regclass(${`${schema}.chunk_queue`}) is not null as tables`
+
+/** Indexes that are there and can be used, by name. */
+export const indexes = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ name: string; valid: boolean }>`
+    select c.relname as name, i.indisvalid as valid
+    from pg_index i join pg_class c on c.oid = i.indexrelid
+    join pg_namespace n on n.oid = c.relnamespace where n.nspname = ${schema}`
+
+/** How much of the queue is dead, and when it was last cleaned; how large its indexes are beside it. */
+export const vacuum = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ live: number; dead: number; last: number | null; heap: number; indexes: number }>`
+    select n_live_tup::int as live, n_dead_tup::int as dead,
+      round(extract(epoch from now() - greatest(last_autovacuum, last_vacuum)))::int as last,
+      pg_relation_size(relid)::float8 as heap, pg_indexes_size(relid)::float8 as indexes
+    from pg_stat_user_tables where schemaname = ${schema} and relname = 'chunk_queue'`
+
+/** The oldest snapshot that keeps vacuum from cleaning, and whose it is. */
+export const snapshots = (sql: SqlClient.SqlClient) =>
+  sql<{ pid: number; seconds: number; application: string; state: string }>`
+    select pid, round(extract(epoch from now() - xact_start))::int as seconds, application_name as application, state
+    from pg_stat_activity
+    where backend_xmin is not null and pid <> pg_backend_pid() and xact_start is not null
+    order by xact_start limit 1`
+
+/** Leases that ended long ago and nobody took up. */
+export const staleLeases = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ count: number }>`
+    select count(*)::int as count from (
+      select from ${sql(`${schema}.chunk_queue`)}
+      where state = 'ready' and lease_until < now() - interval '5 minutes' limit 1000) stale`
+
+/** The oldest chunk that could be claimed now; the first of the index that claims read. */
+export const oldestDue = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ seconds: number | null }>`
+    select round(extract(epoch from now() - due_at))::int as seconds from ${sql(`${schema}.chunk_queue`)}
+    where state = 'ready' and (lease_until is null or lease_until < now()) order by rank, seq limit 1`
+
+/** Kinds that are parked for want of a handler: a walk over the distinct kinds, not over the parked. */
+export const parkedKinds = (sql: SqlClient.SqlClient, schema: string) => {
+  const queue = sql(`${schema}.chunk_queue`)
+  return sql<{ namespace: string; schema: string }>`
+    with recursive walk as (
+      (select namespace, schema_identity from ${queue} where state = 'parked' order by namespace, schema_identity limit 1)
+      union all
+      select n.namespace, n.schema_identity from walk w cross join lateral (
+        select namespace, schema_identity from ${queue} q
+        where state = 'parked' and (q.namespace, q.schema_identity) > (w.namespace, w.schema_identity)
+        order by namespace, schema_identity limit 1) n
+    ) select namespace, schema_identity as schema from walk limit 100`
+}
+
+/** Workers that lived in the last half minute. */
+export const workers = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ alive: number }>`
+    select count(*)::int as alive from ${sql(`${schema}.worker`)} where beat_at > now() - interval '30 seconds'`
+
+/** Letters that wait for a person; counted up to a thousand. */
+export const deadLetters = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ count: number }>`
+    select count(*)::int as count from (
+      select from ${sql(`${schema}.dead_letter`)} where discarded_at is null limit 1000) letters`

@@ -1,0 +1,251 @@
+/**
+ * The command as a user meets it: record, drain, look, break a handler, mend it, redrive, ask the doctor.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import { spawn } from "node:child_process"
+import * as fs from "node:fs"
+import * as os from "node:os"
+import path from "node:path"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { CallView } from "../../src/ChunkStore.ts"
+import { DeadList, DeadMoved } from "../../src/cli/commands/dead.ts"
+import { Diagnosis } from "../../src/cli/commands/doctor.ts"
+import { HandlersReport } from "../../src/cli/commands/handlers.ts"
+import { MigrationStatus } from "../../src/cli/commands/migrate.ts"
+import { RecordReport } from "../../src/cli/commands/record.ts"
+import { Status } from "../../src/cli/commands/status.ts"
+import { Report } from "../../src/Drain.ts"
+import { freshDatabase } from "../support/Postgres.ts"
+
+const root = path.resolve(import.meta.dirname, "../..")
+const scope = Scope.makeUnsafe()
+const folders: Array<string> = []
+afterAll(async () => {
+  for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true })
+  await Effect.runPromise(Scope.close(scope, Exit.void))
+})
+
+/** A working directory with handlers of its own, and a way to run the command in it. */
+const workplace = (url: string | undefined) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-cli-"))
+  folders.push(folder)
+  fs.mkdirSync(path.join(folder, "persist"))
+  const start = (...args: ReadonlyArray<string>) => {
+    const child = spawn(process.execPath, ["--conditions=sluice-source", path.join(root, "src/cli/main.ts"), ...args], {
+      cwd: folder,
+      env: { ...process.env, DATABASE_URL: url ?? "", ...(url === undefined ? { DATABASE_URL: undefined } : {}) }
+    })
+    const output = { stdout: "", stderr: "" }
+    child.stdout.setEncoding("utf8").on("data", (text: string) => output.stdout += text)
+    child.stderr.setEncoding("utf8").on("data", (text: string) => output.stderr += text)
+    const ended = new Promise<{ status: number | null; stdout: string; stderr: string }>((resolve) =>
+      child.on("close", (status) => resolve({ status, ...output }))
+    )
+    return { child, ended, output }
+  }
+  const sluice = (...args: ReadonlyArray<string>) => start(...args).ended
+  /** Its answer as JSON, which has the shape that was promised. */
+  const asked = async <S extends Schema.Codec<any, any>>(
+    schema: S,
+    ...args: ReadonlyArray<string>
+  ): Promise<S["Type"]> => {
+    const { stdout } = await sluice(...args, "--json")
+    return Schema.decodeUnknownSync(Schema.toCodecJson(schema))(JSON.parse(stdout))
+  }
+  /** Writes the handler module; the broken one refuses calls of bed 2. */
+  const handler = (broken: boolean) =>
+    fs.writeFileSync(
+      path.join(folder, "persist/notes.ts"),
+      `import { DomainObject, HandlerPlugin, Output, Rejected } from "${root}/src/index.ts"
+import * as Effect from "${root}/node_modules/effect/dist/Effect.js"
+import * as Schema from "${root}/node_modules/effect/dist/Schema.js"
+import { SqlClient } from "${root}/node_modules/effect/dist/sql/SqlClient.js"
+
+class Note extends Output.make("schemas.clinic.ward.note", { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
+
+export const notes = HandlerPlugin.layer("clinic", Note, Effect.map(SqlClient, (sql) =>
+  ({ call, output }) => Effect.gen(function*() {
+    if (${broken} && call.callId === "call-2") return yield* new Rejected({ reason: "bed 2 is being moved" })
+    yield* sql\`create table if not exists note (call_id text primary key, content text not null)\`
+    yield* sql\`insert into note values (\${call.callId}, \${output.text})\`
+    return DomainObject.make("clinic.Note", call.callId)
+  })))
+`
+    )
+  const calls = (count: number, from = 1) =>
+    Array.from({ length: count }, (_, n) =>
+      JSON.stringify({
+        callId: `call-${from + n}`,
+        namespace: "clinic",
+        service: "services.clinic.ward.take-notes",
+        outputs: [{ schema: "schemas.clinic.ward.note", version: 1, data: { text: `note ${from + n}` } }]
+      })).join("\n") + "\n"
+  const file = (name: string, content: string) => {
+    fs.writeFileSync(path.join(folder, name), content)
+    return name
+  }
+  return { folder, start, sluice, asked, handler, calls, file }
+}
+
+describe.each(["embedded", "postgres"])("on %s", (store) => {
+  let place: ReturnType<typeof workplace>
+  beforeAll(async () => {
+    place = workplace(store === "embedded" ? undefined : await Effect.runPromise(Scope.provide(freshDatabase(), scope)))
+  })
+
+  it("before there are tables it says what to do", async () => {
+    const { status, stderr } = await place.sluice("status")
+    expect(status).toBe(1)
+    expect(stderr).toContain("run `sluice migrate`")
+    expect((await place.sluice("doctor")).status).toBe(2)
+  })
+
+  it("migrate", async () => {
+    expect((await place.sluice("migrate", "--dry-run")).stdout).toContain(
+      "create table if not exists sluice.service_call"
+    )
+    expect(await place.asked(MigrationStatus, "migrate", "--status")).toMatchObject({
+      migrations: [{ applied: false }]
+    })
+    expect((await place.sluice("migrate")).stdout).toContain("0001 tables: applied now")
+    expect(await place.asked(MigrationStatus, "migrate")).toMatchObject({ migrations: [{ applied: true }] })
+  })
+
+  it("record says which database, reports bad lines, and records what is missing when it is run again", async () => {
+    const good = place.file("good.jsonl", place.calls(3))
+    const first = await place.sluice("record", good)
+    expect(first).toMatchObject({ status: 0, stdout: "3 recorded, 0 known already, 0 refused\n" })
+    expect(first.stderr).toContain(store === "embedded" ? "database: embedded, in ./.sluice" : "database: 127.0.0.1")
+    const more = place.file("more.jsonl", place.calls(3) + "{\n" + place.calls(1, 4))
+    const second = await place.sluice("record", more)
+    expect(second).toMatchObject({ status: 1, stdout: "1 recorded, 3 known already, 1 refused\n" })
+    expect(second.stderr).toContain("line 4: not JSON")
+    expect(await place.asked(RecordReport, "record", good)).toMatchObject({ recorded: 0, unchanged: 3 })
+  })
+
+  it("drain, with a handler that is broken for one of them", async () => {
+    place.handler(true)
+    const { status, stderr, stdout } = await place.sluice("drain", "--until-empty")
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "4 claimed: 3 persisted, 1 dead\n" })
+    expect(stderr).toContain("handlers: persist/notes.ts: clinic/note")
+  })
+
+  it("status, handlers and show tell what there is", async () => {
+    const { stdout } = await place.sluice("status")
+    expect(stdout).toMatch(/^kind +pending +due/)
+    for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80)
+    expect(await place.asked(Status, "status")).toMatchObject({
+      kinds: [{ namespace: "clinic", persisted: 3, dead: 1, pending: 0 }]
+    })
+    expect(await place.asked(HandlersReport, "handlers")).toMatchObject({
+      handlers: [{ namespace: "clinic", schemaIdentity: "schemas.clinic.ward.note" }],
+      kinds: [{ handler: "clinic/note" }]
+    })
+    expect(await place.asked(CallView, "show", "call-1")).toMatchObject({
+      callId: "call-1",
+      chunks: [{ state: "persisted" }]
+    })
+    expect((await place.sluice("show", "clinic.Note:call-3")).stdout).toContain("call call-3 of clinic")
+    const nobody = await place.sluice("show", "nobody")
+    expect(nobody.status).toBe(1)
+    expect(nobody.stderr).toContain("there is no call nobody")
+  })
+
+  it("dead: list, show, and redrive once the handler is mended", async () => {
+    expect(await place.asked(DeadList, "dead", "list")).toMatchObject({
+      counts: [{ reason: "rejected", count: 1 }],
+      letters: [{ key: { callId: "call-2" } }]
+    })
+    expect((await place.sluice("dead", "show", "call-2")).stdout).toContain("bed 2 is being moved")
+    const careless = await place.sluice("dead", "redrive")
+    expect(careless.status).toBe(1)
+    expect(careless.stderr).toContain("give a filter, or --all")
+    place.handler(false)
+    const dry = await place.asked(DeadMoved, "dead", "redrive", "--reason", "rejected", "--dry-run")
+    expect(dry).toMatchObject({ moved: 0, preview: [{ count: 1 }] })
+    expect(await place.asked(DeadMoved, "dead", "redrive", "--reason", "rejected")).toMatchObject({ moved: 1 })
+    expect(await place.asked(Report, "drain", "--until-empty")).toMatchObject({ claimed: 1, persisted: 1 })
+    expect((await place.sluice("dead", "list")).stdout).toBe("no dead letters\n")
+  })
+
+  it("pause and resume", async () => {
+    expect((await place.sluice("pause", "--namespace", "clinic", "--because", "a move")).stdout)
+      .toBe("paused: clinic/*: a move\n")
+    await place.sluice("record", place.file("paused.jsonl", place.calls(1, 50)))
+    expect(await place.asked(Report, "drain")).toMatchObject({ parked: 1 })
+    expect((await place.sluice("resume", "--namespace", "clinic")).stdout).toBe("nothing is paused\n")
+    expect((await place.sluice("resume", "--namespace", "clinic")).status).toBe(1)
+    expect(await place.asked(Report, "drain", "--until-empty")).toMatchObject({ persisted: 1 })
+  })
+
+  it("prune", async () => {
+    expect((await place.sluice("prune")).status).toBe(1)
+    expect((await place.sluice("prune", "--payloads", "90 days")).stdout).toContain("0 payloads")
+  })
+
+  it("the doctor finds nothing broken", async () => {
+    const diagnosis = await place.asked(Diagnosis, "doctor")
+    expect(diagnosis.findings.filter((one) => one.severity === "broken")).toEqual([])
+    const checks = diagnosis.findings.map((one) => one.check)
+    expect(checks).toEqual(
+      expect.arrayContaining(["server", "clock", "migrations", "indexes", "autovacuum", "leases", "handlers", "age"])
+    )
+  })
+
+  it("told to stop while it drains it ends with 0, and nothing is lost", async () => {
+    await place.sluice("record", place.file("many.jsonl", place.calls(2000, 100)))
+    const running = place.start("drain", "--every", "1 second")
+    const until = async (what: () => Promise<boolean> | boolean) => {
+      while (!(await what())) await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    await until(() => running.output.stderr.includes("draining"))
+    running.child.kill("SIGTERM")
+    expect((await running.ended).status).toBe(0)
+    expect((await place.sluice("drain", "--until-empty")).status).toBe(0)
+    const { kinds } = await place.asked(Status, "status")
+    expect(kinds).toMatchObject([{ persisted: 2005, dead: 0, pending: 0, inFlight: 0, retrying: 0 }])
+  })
+})
+
+describe("a mistake", () => {
+  it("is answered by one sentence and a status that is not 0", async () => {
+    const place = workplace(undefined)
+    const mistakes: ReadonlyArray<readonly [args: ReadonlyArray<string>, says: string]> = [
+      [["statsu"], "status"],
+      [["status", "--jsn"], "--json"],
+      [["status", "--url", "not a url"], "is not a URL"],
+      [["status", "--url", "postgres://nobody@127.0.0.1:1/none"], "ECONNREFUSED"],
+      [["drain", "--every", "soon"], "is no duration"],
+      [["record", "no-such-file.jsonl"], "no-such-file.jsonl"]
+    ]
+    for (const [args, says] of mistakes) {
+      const { status, stderr } = await place.sluice(...args)
+      expect({ args, status, said: stderr.includes(says) ? says : stderr }).toEqual({ args, status: 1, said: says })
+    }
+  }, 60_000)
+
+  it("in a handler module names the file, and nothing is drained", async () => {
+    const place = workplace(undefined)
+    const modules = [
+      ["export const nothing = 1", "exports no handlers"],
+      ["throw new Error(\"it is broken\")", "it is broken"],
+      ["this is not a program", "does not load"]
+    ] as const
+    for (const [content, says] of modules) {
+      place.file("persist/wrong.ts", content)
+      const { status, stderr } = await place.sluice("drain")
+      expect(status).toBe(1)
+      expect(stderr).toContain("persist/wrong.ts")
+      expect(stderr).toContain(says)
+    }
+    place.handler(false)
+    fs.copyFileSync(path.join(place.folder, "persist/notes.ts"), path.join(place.folder, "persist/twice.ts"))
+    fs.rmSync(path.join(place.folder, "persist/wrong.ts"))
+    const { stderr } = await place.sluice("drain")
+    expect(stderr).toContain("notes.ts and")
+    expect(stderr).toContain("twice.ts")
+  }, 60_000)
+})
