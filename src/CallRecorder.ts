@@ -9,7 +9,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -48,11 +47,8 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
   }
 }
 
-// a caller without types may have given something without an id
-const refuse = (call: CallSpec, problem: storable.Problem): CallRefused => {
-  const callId: unknown = Predicate.hasProperty(call, "callId") ? call.callId : undefined
-  return new CallRefused({ callId: typeof callId === "string" ? callId : "", ...problem })
-}
+const refuse = (call: CallSpec, problem: storable.Problem): CallRefused =>
+  new CallRefused({ callId: storable.callIdOf(call), ...problem })
 
 /** What became of a recorded call: `"unchanged"` says that it was there already, the same. */
 export type Recorded = Exclude<RecordOutcome, "conflict">

@@ -4,8 +4,9 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
 import * as Identity from "../Identity.ts"
-import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall } from "../ServiceCall.ts"
+import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall, TraceContext } from "../ServiceCall.ts"
 
 /** Where in a call the trouble is, and what it is. */
 export interface Problem {
@@ -31,6 +32,9 @@ const isPlain = (value: object): value is Readonly<Record<string, unknown>> => {
   return prototype === Object.prototype || prototype === null
 }
 
+const ownWay = "has a toJSON, which may say anything"
+const hasOwnWay = (value: object): boolean => "toJSON" in value && typeof value.toJSON === "function"
+
 /** The first thing in a value that keeps it from being stored as JSON. */
 export const jsonProblem = (value: unknown, path: string, depth = 0): Problem | undefined => {
   if (value === null || typeof value === "boolean") return undefined
@@ -45,6 +49,7 @@ export const jsonProblem = (value: unknown, path: string, depth = 0): Problem | 
   // a cycle ends here as well
   if (depth >= maxDepth) return { path, reason: `is nested more than ${maxDepth} deep, or holds itself` }
   if (Array.isArray(value)) {
+    if (hasOwnWay(value)) return { path, reason: ownWay }
     // by index, so that holes are seen
     for (let index = 0; index < value.length; index++) {
       const problem = jsonProblem(value[index], step(path, index), depth + 1)
@@ -53,6 +58,7 @@ export const jsonProblem = (value: unknown, path: string, depth = 0): Problem | 
     return undefined
   }
   if (!isPlain(value)) return { path, reason: `is a ${value.constructor?.name ?? "class instance"}, which is not JSON` }
+  if (hasOwnWay(value)) return { path, reason: ownWay }
   for (const key of Object.keys(value)) {
     const reason = textProblem(key)
     if (reason !== undefined) return { path: `a key of ${path}`, reason }
@@ -118,8 +124,12 @@ const shapeProblem = (call: unknown): Problem | undefined => {
     const problem = timeProblem(path, at(path))
     if (problem !== undefined) return problem
   }
-  return undefined
+  return at("trace") === undefined || isTrace(at("trace"))
+    ? undefined
+    : { path: "trace", reason: "is not { traceId, spanId, sampled }" }
 }
+
+const isTrace = Schema.is(TraceContext)
 
 const outputsShapeProblem = (outputs: unknown): Problem | undefined => {
   if (!Array.isArray(outputs)) return { path: "outputs", reason: "is not an array" }
@@ -143,8 +153,38 @@ const namespaceProblem = (namespace: string): Problem | undefined => {
   return reason === undefined ? undefined : { path: "namespace", reason }
 }
 
+/** Both ends of a path, when it is long: a cycle's would be a page. */
+const short = (path: string): string => path.length <= 200 ? path : `${path.slice(0, 120)} … ${path.slice(-60)}`
+
+/** A value that throws when it is looked at (a getter, a revoked proxy) cannot be stored either. */
+const looking = (look: () => Problem | undefined): Problem | undefined => {
+  try {
+    const problem = look()
+    return problem === undefined ? undefined : { ...problem, path: short(problem.path) }
+  } catch (error) {
+    return { path: "call", reason: `cannot be read: ${error instanceof Error ? error.message : "it throws"}` }
+  }
+}
+
+/** The id of what is to be refused; a caller without types may have given something without one. */
+export const callIdOf = (call: unknown): string => {
+  try {
+    return Predicate.hasProperty(call, "callId") && typeof call.callId === "string" ? call.callId : ""
+  } catch {
+    return ""
+  }
+}
+
 /** What keeps a call from being begun. */
-export const specProblem = (call: CallSpec): Problem | undefined =>
+export const specProblem = (call: CallSpec): Problem | undefined => looking(() => fieldsProblem(call))
+
+/** What keeps a finished call from being recorded. */
+export const callProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined =>
+  looking(() =>
+    fieldsProblem(call) ?? outputsShapeProblem(call.outputs) ?? outputsProblem(call.outputs, maxResultBytes)
+  )
+
+const fieldsProblem = (call: CallSpec): Problem | undefined =>
   shapeProblem(call) ??
     callIdProblem(call.callId) ??
     namespaceProblem(call.namespace) ??
@@ -157,9 +197,20 @@ export const specProblem = (call: CallSpec): Problem | undefined =>
     jsonProblem(call.details ?? {}, "details") ??
     jsonProblem(call.trace ?? {}, "trace")
 
-/** What keeps a finished call from being recorded. */
-export const callProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined =>
-  specProblem(call) ?? outputsShapeProblem(call.outputs) ?? outputsProblem(call.outputs, maxResultBytes)
+const outputFields: ReadonlySet<string> = new Set(["schema", "version", "part", "data"])
+
+/** An output is recorded as it was given, with whatever else the caller wrote into it. */
+const restProblem = (output: object, path: string): Problem | undefined => {
+  if (hasOwnWay(output)) return { path, reason: ownWay }
+  for (const [key, value] of Object.entries(output)) {
+    if (outputFields.has(key) || value === undefined) continue
+    const reason = textProblem(key)
+    if (reason !== undefined) return { path: `a key of ${path}`, reason }
+    const problem = jsonProblem(value, step(path, key))
+    if (problem !== undefined) return problem
+  }
+  return undefined
+}
 
 const outputsProblem = (outputs: ServiceCall["outputs"], maxResultBytes: number): Problem | undefined => {
   if (outputs.length === 0) return { path: "outputs", reason: "is empty: a call without outputs persists nothing" }
@@ -173,7 +224,8 @@ const outputsProblem = (outputs: ServiceCall["outputs"], maxResultBytes: number)
         ? undefined
         : { path: `${path}.version`, reason: `is ${output.version}, not a whole number from 1` }) ??
       (part === "" ? undefined : optionalText(`${path}.part`, part, 128)) ??
-      jsonProblem(output.data, `${path}.data`)
+      jsonProblem(output.data, `${path}.data`) ??
+      restProblem(output, path)
     if (problem !== undefined) return problem
     const key = `${output.schema}#${part}`
     if (seen.has(key)) {
@@ -184,7 +236,7 @@ const outputsProblem = (outputs: ServiceCall["outputs"], maxResultBytes: number)
       }
     }
     seen.add(key)
-    bytes += Buffer.byteLength(JSON.stringify(output.data))
+    bytes += Buffer.byteLength(JSON.stringify(output))
   }
   return bytes > maxResultBytes
     ? { path: "outputs", reason: `hold ${bytes} bytes of JSON, more than ${maxResultBytes} (SLUICE_MAX_RESULT_BYTES)` }

@@ -49,7 +49,7 @@ interface Expected {
 const draw = Effect.fnUntraced(function*(place: number) {
   const drawn = yield* below(1000)
   const keyed = (yield* below(2)) === 0
-  const fate: Kind = drawn < 2
+  const fate: Kind = drawn < 1
     ? "kills"
     : drawn < 12
     ? "undecodable"
@@ -267,7 +267,7 @@ export const chaos = Effect.fnUntraced(function*({ log = () => undefined, second
     Effect.delay("300 millis"),
     Effect.repeat({ until: (calm) => calm }),
     within,
-    Effect.timeoutOrElse({ duration: "120 seconds", orElse: () => Effect.succeed(false) })
+    Effect.timeoutOrElse({ duration: "300 seconds", orElse: () => Effect.succeed(false) })
   )
   if (!drained) yield* within(left(log))
   const verdict = yield* within(check)

@@ -34,7 +34,7 @@ Command.make("chaos", flags, ({ seconds, seed, workers }) =>
     yield* Console.log("\nfaults")
     for (const [what, count] of Object.entries(faults)) yield* Console.log(`  ${String(count).padStart(4)} × ${what}`)
     yield* Console.log("\n" + Object.entries(numbers).map(([what, count]) => `${what} ${count}`).join(", "))
-    if (!drained) yield* Console.log("not drained within two minutes")
+    if (!drained) yield* Console.log("not drained within five minutes")
     for (const line of wrong) yield* Console.log(`WRONG: ${line}`)
     if (!drained || wrong.length > 0) process.exitCode = 1
   })).pipe(Command.run({ version: "0" }), Effect.provide(NodeServices.layer), NodeRuntime.runMain)
