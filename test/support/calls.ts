@@ -1,0 +1,185 @@
+/**
+ * Calls as callers without types may give them: what can be recorded, and what cannot, where the trouble is, and what is
+ * said of it.
+ */
+import type { ServiceCall } from "effect-sluice"
+import * as DateTime from "effect/DateTime"
+import { call, reply } from "../contract/operators/dialogues.ts"
+
+/** A call with one answer, whatever it is. */
+export const withData = (data: unknown) => ({ ...call("a"), outputs: [{ schema: reply, version: 1, data }] })
+const withOutput = (fields: object) => ({ ...call("a"), outputs: [{ schema: reply, version: 1, data: 1, ...fields }] })
+const nested = (depth: number): unknown => JSON.parse(`${"[".repeat(depth)}${"]".repeat(depth)}`)
+const cycle: { self?: unknown } = {}
+cycle.self = cycle
+class Note {
+  readonly text = "a"
+}
+const throwing = {
+  enumerable: true,
+  get: (): never => {
+    throw new Error("not today")
+  }
+}
+const revoked = () => {
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  return proxy
+}
+const trace = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331", sampled: true }
+
+/** The most bytes of JSON these calls may hold. */
+export const maxResultBytes = 10_000
+
+/** What cannot be recorded. */
+export const refused: ReadonlyArray<readonly [name: string, call: unknown, path: string, reason: RegExp]> = [
+  // no calls at all
+  ["nothing", undefined, "call", /not an object/],
+  ["null", null, "call", /not an object/],
+  ["a number", 7, "call", /not an object/],
+  ["a text", "call-1", "call", /not an object/],
+  ["a list", [call("a")], "call", /not an object/],
+  ["a function", () => call("a"), "call", /not an object/],
+  ["an empty object", {}, "callId", /not a text/],
+  [
+    "one that throws when it is read",
+    Object.defineProperty({ ...call("a") }, "context", throwing),
+    "call",
+    /not today/
+  ],
+  ["one that cannot be read", revoked(), "call", /cannot be read/],
+
+  // ids and identities
+  ["a number as id", { ...call("a"), callId: 7 }, "callId", /not a text/],
+  ["an empty id", call(""), "callId", /empty/],
+  ["an id that is too long", call("x".repeat(65)), "callId", /65 characters/],
+  ["an id with NUL", call("a\u0000b"), "callId", /u0000/],
+  ["an id that is half an emoji", call("\ud83e"), "callId", /lone surrogate/],
+  ["no namespace", { ...call("a"), namespace: "" }, "namespace", /empty/],
+  ["a namespace that is missing", { ...call("a"), namespace: undefined }, "namespace", /not a text/],
+  ["a namespace with a dot", { ...call("a"), namespace: "a.b" }, "namespace", /may hold only/],
+  ["a namespace of emoji", { ...call("a"), namespace: "🩺" }, "namespace", /may hold only/],
+  ["a service that is none", { ...call("a"), service: "generate-reply" }, "service", /1 parts, not 4/],
+  ["a service that is missing", { ...call("a"), service: undefined }, "service", /not a text/],
+  ["a service of another domain", { ...call("a"), service: reply }, "service", /domain schemas, not services/],
+  ["an empty correlation id", { ...call("a"), correlationId: "" }, "correlationId", /empty/],
+  ["a correlation id of another type", { ...call("a"), correlationId: 1 }, "correlationId", /not a text/],
+  ["a correlation id with NUL", { ...call("a"), correlationId: "\u0000" }, "correlationId", /u0000/],
+  ["an ordering key with NUL", { ...call("a"), orderingKey: "a\u0000" }, "orderingKey", /u0000/],
+  ["a long ordering key", { ...call("a"), orderingKey: "k".repeat(257) }, "orderingKey", /longer than 256/],
+
+  // the other fields
+  ["a priority below 0", { ...call("a"), priority: -1 }, "priority", /0 to 1000/],
+  ["half a priority", { ...call("a"), priority: 0.5 }, "priority", /0 to 1000/],
+  ["a priority in words", { ...call("a"), priority: "urgent" }, "priority", /0 to 1000/],
+  ["context that is a list", { ...call("a"), context: [] }, "context", /not an object/],
+  ["context that is a text", { ...call("a"), context: "knee" }, "context", /not an object/],
+  ["context that is null", { ...call("a"), context: null }, "context", /not an object/],
+  ["context with a date", { ...call("a"), context: { at: new Date(0) } }, "context.at", /is a Date/],
+  ["NUL in a key of the context", { ...call("a"), context: { "a\u0000": 1 } }, "a key of context", /u0000/],
+  ["half an emoji in a key", { ...call("a"), context: { "\udc00": 1 } }, "a key of context", /lone surrogate/],
+  ["input that is no JSON", { ...call("a"), input: { ask: () => 1 } }, "input.ask", /type function/],
+  ["details that are a list", { ...call("a"), details: [] }, "details", /not an object/],
+  ["details that are no JSON", { ...call("a"), details: { tokens: 1n } }, "details.tokens", /type bigint/],
+  ["a trace that is none", { ...call("a"), trace: "00-abc" }, "trace", /not \{ traceId/],
+  ["half a trace", { ...call("a"), trace: { traceId: "a", spanId: 7 } }, "trace", /not \{ traceId/],
+  ["a trace with NUL", { ...call("a"), trace: { ...trace, spanId: "\u0000" } }, "trace.spanId", /u0000/],
+  ["a date that is none", { ...call("a"), finishedAt: "yesterday" }, "finishedAt", /not a DateTime/],
+  ["a Date that is no DateTime", { ...call("a"), startedAt: new Date(0) }, "startedAt", /not a DateTime/],
+  ["a date before all dates", { ...call("a"), notBefore: DateTime.makeUnsafe(-8.64e15) }, "notBefore", /years 1 and/],
+  ["a date after all dates", { ...call("a"), finishedAt: DateTime.makeUnsafe(8.64e15) }, "finishedAt", /1 and 9999/],
+
+  // outputs
+  ["no outputs", { ...call("a"), outputs: [] }, "outputs", /empty/],
+  ["outputs that are missing", { ...call("a"), outputs: undefined }, "outputs", /not an array/],
+  ["outputs that are no list", { ...call("a"), outputs: {} }, "outputs", /not an array/],
+  ["an output that is none", { ...call("a"), outputs: [null] }, "outputs[0]", /not an output/],
+  ["a hole among the outputs", { ...call("a"), outputs: Array.from({ length: 1 }) }, "outputs[0]", /not an output/],
+  ["an output without schema", { ...call("a"), outputs: [{ version: 1, data: 1 }] }, "outputs[0]", /no schema/],
+  ["a number as schema", withOutput({ schema: 7 }), "outputs[0].schema", /not a text/],
+  ["an output without version", withOutput({ version: undefined }), "outputs[0].version", /undefined/],
+  ["a schema identity of three parts", withOutput({ schema: "schemas.a.b" }), "outputs[0].schema", /3 parts/],
+  ["a schema of services", withOutput({ schema: call("a").service }), "outputs[0].schema", /domain services/],
+  [
+    "a hostile schema identity",
+    withOutput({ schema: "schemas.a.b.c'; drop table x; --" }),
+    "outputs[0].schema",
+    /may hold only/
+  ],
+  ["version 0", withOutput({ version: 0 }), "outputs[0].version", /from 1/],
+  ["version one and a half", withOutput({ version: 1.5 }), "outputs[0].version", /from 1/],
+  ["a version in words", withOutput({ version: "1" }), "outputs[0].version", /from 1/],
+  ["a version beyond integers", withOutput({ version: 2 ** 31 }), "outputs[0].version", /from 1/],
+  [
+    "two outputs with one schema and part",
+    {
+      ...call("a"),
+      outputs: [{ schema: reply, version: 1, data: 1 }, { schema: reply, version: 2, data: 2, part: "" }]
+    },
+    "outputs[1]",
+    /give each its own part/
+  ],
+  ["a part that is no text", withOutput({ part: 1 }), "outputs[0].part", /not a text/],
+  ["a part that is too long", withOutput({ part: "p".repeat(129) }), "outputs[0].part", /longer than 128/],
+  ["a part with NUL", withOutput({ part: "\u0000" }), "outputs[0].part", /u0000/],
+  ["NUL beside the data", withOutput({ raw: "\u0000" }), "outputs[0].raw", /u0000/],
+  ["an output with its own way to JSON", withOutput({ toJSON: () => 1 }), "outputs[0]", /toJSON/],
+
+  // data
+  ["no data", withData(undefined), "outputs[0].data", /type undefined/],
+  ["undefined", withData({ text: undefined }), "outputs[0].data.text", /type undefined/],
+  ["a function in it", withData({ text: () => 1 }), "outputs[0].data.text", /type function/],
+  ["a bigint", withData(1n), "outputs[0].data", /type bigint/],
+  ["a symbol", withData([Symbol("x")]), "outputs[0].data[0]", /type symbol/],
+  ["a Date", withData({ at: new Date(0) }), "outputs[0].data.at", /is a Date/],
+  ["a Map", withData(new Map()), "outputs[0].data", /is a Map/],
+  ["bytes", withData(new Uint8Array(2)), "outputs[0].data", /is a Uint8Array/],
+  ["a class of the application", withData([new Note()]), "outputs[0].data[0]", /is a Note/],
+  ["a promise", withData(Promise.resolve(1)), "outputs[0].data", /is a Promise/],
+  ["a list with its own way to JSON", withData(Object.assign([1], { toJSON: () => {} })), "outputs[0].data", /toJSON/],
+  ["a value that throws when it is read", withData(Object.defineProperty({}, "a", throwing)), "call", /not today/],
+  ["NaN", withData(Number.NaN), "outputs[0].data", /NaN/],
+  ["Infinity", withData([1, -Infinity]), "outputs[0].data[1]", /-Infinity/],
+  ["a cycle", withData(cycle), "outputs[0].data.self.self", /holds itself/],
+  ["a hole in a list", withData(Array.from({ length: 2 }).fill(1, 1)), "outputs[0].data[0]", /undefined/],
+  ["600 levels", withData(nested(600)), "outputs[0].data[0][0]", /more than 512 deep/],
+  [
+    "NUL deep down",
+    withData({ messages: [{ "the text": "a\u0000" }] }),
+    "outputs[0].data.messages[0][\"the text\"]",
+    /u0000/
+  ],
+  ["a lone surrogate", withData(["\udc00"]), "outputs[0].data[0]", /lone surrogate/],
+  ["surrogates the wrong way round", withData("\udd25\ud83d"), "outputs[0].data", /lone surrogate/],
+  ["more than the configured size", withData("x".repeat(maxResultBytes)), "outputs", /SLUICE_MAX_RESULT_BYTES/]
+]
+
+/** What looks bad and can be recorded. */
+export const fine: ReadonlyArray<readonly [name: string, call: ServiceCall.ServiceCall]> = [
+  ["64 characters, an emoji counted as one", call("🩺".repeat(64))],
+  ["a hostile id", call("'; drop table sluice.chunk_queue; -- \n\t\u202e\\ \" <script>")],
+  ["an id that is a blank", call(" ")],
+  ["hostile keys beside it", { ...call("a"), orderingKey: "';--", correlationId: "\u202e\n" }],
+  ["a hostile part", withOutput({ part: "'; --\n🩺" })],
+  ["a part that is given as none", withOutput({ part: undefined })],
+  ["100 levels", withData(nested(100))],
+  ["numbers beyond 2^53", withData([2 ** 60, 1e300, 5e-324, -1e-7])],
+  ["numbers in words that are no numbers", withData(["NaN", "Infinity", "9007199254740993"])],
+  ["an object without prototype", withData(Object.assign(Object.create(null), { a: 1 }))],
+  ["keys that are words to JavaScript", withData(JSON.parse(`{"__proto__": {"x": 1}, "constructor": 1, "toJSON": 2}`))],
+  ["keys that are empty or hostile", withData({ "": 1, "a\"b\\": 2, "🩺\n\u2028": 3 })],
+  [
+    "emoji, right-to-left and controls",
+    withData(["🧑🏽‍⚕️", "\u202eabc\u202c", "\u0001\u001f\u007f\u0085", "\ufffd\ufeff"])
+  ],
+  ["null", withData(null)],
+  ["a field nobody asked for", withOutput({ raw: { text: "as it came" } })],
+  ["the first and the last day", {
+    ...call("a"),
+    startedAt: DateTime.makeUnsafe("0001-01-01T00:00:00Z"),
+    finishedAt: DateTime.makeUnsafe("9999-12-31T23:59:59.999Z")
+  }],
+  ["a trace", { ...call("a"), trace }],
+  ["as much as the configured size", withData("x".repeat(maxResultBytes - 200))]
+  // what the compiler would not have let through as well
+] as ReadonlyArray<readonly [string, ServiceCall.ServiceCall]>
