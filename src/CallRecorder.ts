@@ -47,6 +47,8 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
   }
 }
 
+const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
+
 const refuse = (call: CallSpec, problem: storable.Problem): CallRefused =>
   new CallRefused({ callId: storable.callIdOf(call), ...problem })
 
@@ -138,11 +140,13 @@ export class CallRecorder extends Context.Service<CallRecorder, {
           const exit = yield* Effect.exit(restore(Effect.raceFirst(service, Effect.andThen(renewal, Effect.never))))
           if (Exit.isFailure(exit)) {
             const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.pretty(exit.cause)
-            yield* store.abandon(call.callId, begun.token, error)
+            // when the database is away the run ends with its lease; the service's error is what the caller must know
+            yield* Effect.ignoreCause(store.abandon(call.callId, begun.token, error), { log: "Warn" })
             return yield* Effect.failCause(exit.cause)
           }
           // From here the answer is paid for: it is recorded even when this fiber is being interrupted, and even when
-          // the run's lease was lost, as long as nobody else's answer was recorded first.
+          // the run's lease was lost, as long as nobody else's answer was recorded first. A database that is away is
+          // waited for as long as nobody else may take up the run.
           const finished: ServiceCall = {
             startedAt,
             ...call,
@@ -150,6 +154,10 @@ export class CallRecorder extends Context.Service<CallRecorder, {
             outputs: exit.value
           }
           yield* record(finished).pipe(
+            Effect.retry({
+              while: (error) => error._tag === "StoreError" && error.transient,
+              schedule: Schedule.upTo(patience, { duration: settings.lease })
+            }),
             Effect.tapError((error) =>
               error._tag === "CallRefused" ? store.abandon(call.callId, begun.token, error.message) : Effect.void
             )

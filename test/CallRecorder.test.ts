@@ -1,9 +1,10 @@
 /**
- * What is recorded, what is refused and in which words, and calls that are run.
+ * Calls that are recorded, and calls that are run. What is refused is in `test/badInput`.
  */
-import { it } from "@effect/vitest"
-import { CallRecorder, ChunkStore, type ServiceCall, Settings } from "effect-sluice"
+import { it, layer } from "@effect/vitest"
+import { CallRecorder, ChunkStore, Settings, StoreError } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
+import * as PgStore from "effect-sluice/store/PgStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,187 +13,163 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
-import { call, reply } from "./contract/operators/dialogues.ts"
+import { call, reply, results } from "./contract/operators/dialogues.ts"
+import * as Postgres from "./support/Postgres.ts"
 
-const recorder = CallRecorder.layer.pipe(
-  Layer.provideMerge(MemoryStore.layer),
-  Layer.provideMerge(Settings.layer({ maxResultBytes: 10_000, lease: Duration.minutes(1) }))
-)
+const settings = Settings.layer({ maxResultBytes: 10_000, lease: Duration.minutes(1) })
+const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(settings))
 const given = <A, E>(test: Effect.Effect<A, E, CallRecorder | ChunkStore>) => () => Effect.provide(test, recorder)
+const viewOf = (callId: string) => ChunkStore.use((store) => store.call(callId))
 
-const withData = (data: unknown) => ({ ...call("a"), outputs: [{ schema: reply, version: 1, data }] })
-const nested = (depth: number): unknown => JSON.parse(`${"[".repeat(depth)}${"]".repeat(depth)}`)
-const cycle: { self?: unknown } = {}
-cycle.self = cycle
-class Note {
-  readonly text = "a"
-}
-
-/** What a caller may give, where the trouble is, and what is said of it. */
-const refused: ReadonlyArray<readonly [name: string, call: unknown, path: string, reason: RegExp]> = [
-  ["nothing", undefined, "call", /not an object/],
-  ["null", null, "call", /not an object/],
-  ["a text", "call-1", "call", /not an object/],
-  ["an empty object", {}, "callId", /not a text/],
-  ["a number as id", { ...call("a"), callId: 7 }, "callId", /not a text/],
-  ["an empty id", call(""), "callId", /empty/],
-  ["an id that is too long", call("x".repeat(65)), "callId", /65 characters/],
-  ["an id with NUL", call("a\u0000b"), "callId", /u0000/],
-  ["an id that is half an emoji", call("\ud83e"), "callId", /lone surrogate/],
-  ["no namespace", { ...call("a"), namespace: "" }, "namespace", /empty/],
-  ["a namespace with a dot", { ...call("a"), namespace: "a.b" }, "namespace", /may hold only/],
-  ["a service that is none", { ...call("a"), service: "generate-reply" }, "service", /1 parts, not 4/],
-  ["a service of another domain", { ...call("a"), service: reply }, "service", /domain schemas, not services/],
-  ["an empty correlation id", { ...call("a"), correlationId: "" }, "correlationId", /empty/],
-  ["a correlation id of another type", { ...call("a"), correlationId: 1 }, "correlationId", /not a text/],
-  ["a long ordering key", { ...call("a"), orderingKey: "k".repeat(257) }, "orderingKey", /longer than 256/],
-  ["a priority below 0", { ...call("a"), priority: -1 }, "priority", /0 to 1000/],
-  ["half a priority", { ...call("a"), priority: 0.5 }, "priority", /0 to 1000/],
-  ["context that is a list", { ...call("a"), context: [] }, "context", /not an object|not JSON/],
-  ["context that is a text", { ...call("a"), context: "knee" }, "context", /not an object/],
-  ["NUL in a key of the context", { ...call("a"), context: { "a\u0000": 1 } }, "a key of context", /u0000/],
-  ["a date that is none", { ...call("a"), finishedAt: "yesterday" }, "finishedAt", /not a DateTime/],
-  ["no outputs", { ...call("a"), outputs: [] }, "outputs", /empty/],
-  ["outputs that are no list", { ...call("a"), outputs: {} }, "outputs", /not an array/],
-  ["an output that is none", { ...call("a"), outputs: [null] }, "outputs[0]", /not an output/],
-  [
-    "an output without version",
-    { ...call("a"), outputs: [{ schema: reply, data: 1 }] },
-    "outputs[0].version",
-    /undefined/
-  ],
-  [
-    "a schema identity of three parts",
-    {
-      ...call("a"),
-      outputs: [{ schema: "schemas.a.b", version: 1, data: 1 }]
-    },
-    "outputs[0].schema",
-    /3 parts/
-  ],
-  [
-    "a hostile schema identity",
-    {
-      ...call("a"),
-      outputs: [{ schema: "schemas.a.b.c'; drop table x; --", version: 1, data: 1 }]
-    },
-    "outputs[0].schema",
-    /may hold only/
-  ],
-  ["version 0", { ...call("a"), outputs: [{ schema: reply, version: 0, data: 1 }] }, "outputs[0].version", /from 1/],
-  [
-    "a version beyond integers",
-    {
-      ...call("a"),
-      outputs: [{ schema: reply, version: 2 ** 31, data: 1 }]
-    },
-    "outputs[0].version",
-    /from 1/
-  ],
-  [
-    "two outputs with one schema and part",
-    {
-      ...call("a"),
-      outputs: [{ schema: reply, version: 1, data: 1 }, { schema: reply, version: 1, data: 2 }]
-    },
-    "outputs[1]",
-    /give each its own part/
-  ],
-  [
-    "a part that is too long",
-    {
-      ...call("a"),
-      outputs: [{ schema: reply, version: 1, part: "p".repeat(129), data: 1 }]
-    },
-    "outputs[0].part",
-    /longer than 128/
-  ],
-  ["undefined", withData({ text: undefined }), "outputs[0].data.text", /type undefined/],
-  ["a function", withData({ text: () => 1 }), "outputs[0].data.text", /type function/],
-  ["a bigint", withData(1n), "outputs[0].data", /type bigint/],
-  ["a symbol", withData([Symbol("x")]), "outputs[0].data[0]", /type symbol/],
-  ["a Date", withData({ at: new Date(0) }), "outputs[0].data.at", /is a Date/],
-  ["a Map", withData(new Map()), "outputs[0].data", /is a Map/],
-  ["a class of the application", withData([new Note()]), "outputs[0].data[0]", /is a Note/],
-  ["NaN", withData(Number.NaN), "outputs[0].data", /NaN/],
-  ["Infinity", withData([1, -Infinity]), "outputs[0].data[1]", /-Infinity/],
-  ["a cycle", withData(cycle), "outputs[0].data", /holds itself/],
-  ["a hole in a list", withData(Array.from({ length: 2 }).fill(1, 1)), "outputs[0].data[0]", /undefined/],
-  ["600 levels", withData(nested(600)), "outputs[0].data", /more than 512 deep/],
-  [
-    "NUL deep down",
-    withData({ messages: [{ "the text": "a\u0000" }] }),
-    "outputs[0].data.messages[0][\"the text\"]",
-    /u0000/
-  ],
-  ["a lone surrogate", withData(["\udc00"]), "outputs[0].data[0]", /lone surrogate/],
-  ["more than the configured size", withData("x".repeat(10_001)), "outputs", /SLUICE_MAX_RESULT_BYTES/]
-]
-
-describe("what cannot be stored is refused", () => {
-  for (const [name, bad, path, reason] of refused) {
-    it.effect(
-      name,
-      given(Effect.gen(function*() {
-        const { record, recordMany } = yield* CallRecorder
-        // what callers without types may do
-        const untyped = bad as ServiceCall.ServiceCall
-        const error = yield* Effect.flip(record(untyped))
-        expect(error).toMatchObject({ _tag: "CallRefused", path: expect.stringContaining(path) })
-        if (error._tag === "CallRefused") expect(error.reason).toMatch(reason)
-        expect(error.message).toContain(path)
-
-        // the good ones beside it are recorded
-        const results = yield* recordMany([call("good-1"), untyped, call("good-2")])
-        expect(results.map(Result.isSuccess)).toEqual([true, false, true])
-        const store = yield* ChunkStore
-        const kinds = yield* store.status
-        expect(kinds.map((kind) => kind.pending)).toEqual([2])
-      }))
-    )
-  }
-})
-
-describe("what can be stored", () => {
-  const fine: ReadonlyArray<readonly [name: string, call: ServiceCall.ServiceCall]> = [
-    ["64 characters, emoji counted as one", call("🩺".repeat(64))],
-    ["hostile ids", call("'; drop table sluice.chunk_queue; -- \n\t\u202e <script>")],
-    ["100 levels", withData(nested(100)) as ServiceCall.ServiceCall],
-    ["numbers beyond 2^53", withData([2 ** 60, 1e300, -0, 5e-324]) as ServiceCall.ServiceCall],
-    ["an object without prototype", withData(Object.assign(Object.create(null), { a: 1 })) as ServiceCall.ServiceCall],
-    ["a key called __proto__", withData(JSON.parse("{\"__proto__\": {\"x\": 1}}")) as ServiceCall.ServiceCall],
-    ["null", withData(null) as ServiceCall.ServiceCall]
-  ]
-  for (const [name, good] of fine) {
-    it.effect(
-      name,
-      given(Effect.gen(function*() {
-        const { record } = yield* CallRecorder
-        expect(yield* record(good)).toBe("recorded")
-        expect(yield* record(good)).toBe("unchanged")
-      }))
-    )
-  }
+describe("a finished call", () => {
+  it.effect(
+    "is recorded with all its chunks; the same again is unchanged",
+    given(Effect.gen(function*() {
+      const { record } = yield* CallRecorder
+      const two = call("a", {
+        outputs: [{ schema: reply, version: 1, data: 1 }, { schema: reply, version: 1, part: "second", data: 2 }]
+      })
+      expect(yield* record(two)).toBe("recorded")
+      const before = yield* viewOf("a")
+      expect(Option.getOrThrow(before).chunks.map((chunk) => [chunk.key.part, chunk.state])).toEqual([
+        ["", "pending"],
+        ["second", "pending"]
+      ])
+      yield* TestClock.adjust("1 minute")
+      expect(yield* record(two)).toBe("unchanged")
+      expect(yield* viewOf("a")).toEqual(before)
+    }))
+  )
 
   it.effect(
-    "the same id with another content is a conflict that says what to do",
+    "with the id of another is a conflict that says what to do, and changes nothing",
     given(Effect.gen(function*() {
       const { record } = yield* CallRecorder
       yield* record(call("a"))
-      const error = yield* Effect.flip(record(call("a", { namespace: "triage" })))
-      expect(error).toMatchObject({ _tag: "CallConflict", callId: "a" })
-      expect(error.message).toContain("an id of its own")
+      const before = yield* viewOf("a")
+      for (
+        const other of [
+          call("a", { namespace: "triage" }),
+          call("a", {}, { data: "another" }),
+          call("a", {}, { version: 2 })
+        ]
+      ) {
+        const error = yield* Effect.flip(record(other))
+        expect(error).toMatchObject({ _tag: "CallConflict", callId: "a" })
+        expect(error.message).toContain("an id of its own")
+        expect(yield* viewOf("a")).toEqual(before)
+      }
+    }))
+  )
+
+  it.effect(
+    "among many: the good are recorded, each other comes back with its own error, in the order given",
+    given(Effect.gen(function*() {
+      const { record, recordMany } = yield* CallRecorder
+      yield* record(call("old"))
+      const outcomes = yield* recordMany([
+        call(""),
+        call("new"),
+        call("old", { namespace: "triage" }),
+        call("old"),
+        call("new"),
+        call("bad", {}, { data: "\u0000" }),
+        call("last")
+      ])
+      expect(outcomes.map(Result.match({ onSuccess: (done) => done, onFailure: (error) => error._tag }))).toEqual([
+        "CallRefused",
+        "recorded",
+        "CallConflict",
+        "unchanged",
+        "unchanged",
+        "CallRefused",
+        "recorded"
+      ])
+      expect(yield* recordMany([])).toEqual([])
     }))
   )
 })
 
+const onPostgres = CallRecorder.layer.pipe(
+  Layer.provideMerge(PgStore.layer),
+  Layer.provide(settings),
+  Layer.provideMerge(Layer.unwrap(Effect.sync(() => Postgres.layer())))
+)
+layer(onPostgres, { excludeTestServices: true, timeout: 60_000 })("in the application's own transaction", (it) => {
+  it.effect("its row and the call commit together, or neither does", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { record, recordMany } = yield* CallRecorder
+      yield* sql`create table visit (id text primary key)`
+      const visit = (id: string) => sql`insert into visit ${sql.insert({ id })}`
+      const visits = Effect.map(
+        sql<{ id: string }>`select id from visit order by id`,
+        (rows) => rows.map(({ id }) => id)
+      )
+      const calls = Effect.map(
+        sql<{ call_id: string }>`select call_id from sluice.service_call
+          join sluice.chunk_queue using (call_id) order by call_id`,
+        (rows) => rows.map((row) => row.call_id)
+      )
+
+      yield* sql.withTransaction(Effect.andThen(visit("a"), record(call("a"))))
+      expect([yield* visits, yield* calls]).toEqual([["a"], ["a"]])
+
+      // the application fails after recording
+      const failing = Effect.all([visit("b"), record(call("b")), Effect.fail("the visit is cancelled")])
+      expect(yield* Effect.flip(sql.withTransaction(failing))).toBe("the visit is cancelled")
+      // or is interrupted
+      const reached = yield* Deferred.make<void>()
+      const fiber = yield* Effect.forkChild(sql.withTransaction(
+        Effect.all([visit("b"), record(call("b")), Deferred.succeed(reached, undefined), Effect.never])
+      ))
+      yield* Deferred.await(reached)
+      yield* Fiber.interrupt(fiber)
+      expect([yield* visits, yield* calls]).toEqual([["a"], ["a"]])
+
+      // a refusal or a conflict is an answer: the transaction goes on if the application wants it to
+      const outcomes = yield* sql.withTransaction(Effect.gen(function*() {
+        yield* visit("c")
+        expect(yield* Effect.flip(record(call("a", { namespace: "triage" })))).toMatchObject({ _tag: "CallConflict" })
+        return yield* recordMany([call("c"), call("", {}), call("d", {}, { data: "\u0000" })])
+      }))
+      expect(outcomes.map(Result.isSuccess)).toEqual([true, false, false])
+      expect([yield* visits, yield* calls]).toEqual([["a", "c"], ["a", "c"]])
+
+      // and what cannot be recorded takes the application's row with it, if the application lets it
+      const refused = sql.withTransaction(Effect.andThen(visit("d"), record(call("d", {}, { data: "\u0000" }))))
+      expect(yield* Effect.flip(refused)).toMatchObject({ _tag: "CallRefused" })
+      expect(yield* visits).toEqual(["a", "c"])
+    }))
+})
+
 describe("a call that is run", () => {
   const { outputs, ...spec } = call("a")
-  const statusOf = ChunkStore.use((store) =>
-    Effect.map(store.call("a"), Option.map(({ error, status }) => ({ status, error })))
-  )
+  const statusOf = Effect.map(viewOf("a"), Option.map(({ error, status }) => ({ status, error })))
+  /** A database that is away for as long as it is told to. */
+  const away = (verbs: Partial<Record<"record" | "abandon", number>>) => {
+    const down = (operation: "record" | "abandon") =>
+      Effect.suspend(() => {
+        const times = verbs[operation] ?? 0
+        verbs[operation] = times - 1
+        return times > 0
+          ? Effect.fail(new StoreError({ operation, transient: true, reason: "the server is restarting" }))
+          : Effect.void
+      })
+    const flaky = Layer.effect(
+      ChunkStore,
+      Effect.map(ChunkStore, (store) =>
+        ({
+          ...store,
+          record: (calls) => Effect.andThen(down("record"), store.record(calls)),
+          abandon: (...run) => Effect.andThen(down("abandon"), store.abandon(...run))
+        }) satisfies ChunkStore["Service"])
+    )
+    return Effect.provide(CallRecorder.layer.pipe(Layer.fresh, Layer.provide(flaky)))
+  }
 
   it.effect(
     "is recorded with its outputs, and not run again",
@@ -270,6 +247,85 @@ describe("a call that is run", () => {
       expect(Option.getOrThrow(yield* statusOf)).toMatchObject({
         status: "failed",
         error: expect.stringContaining("u0000")
+      })
+    }))
+  )
+
+  it.effect(
+    "and whose service gives back no outputs at all is refused, not a crash",
+    given(Effect.gen(function*() {
+      const { run } = yield* CallRecorder
+      for (const answer of [undefined, null, 7, "text", {}, [], [null]]) {
+        // what callers without types may do
+        const error = yield* Effect.flip(run(spec, Effect.succeed(answer as unknown as typeof outputs)))
+        expect(error).toMatchObject({ _tag: "CallRefused", callId: "a" })
+      }
+      const nobody = undefined as unknown as typeof spec
+      expect(yield* Effect.flip(run(nobody, Effect.succeed(outputs)))).toMatchObject({
+        _tag: "CallRefused",
+        path: "call"
+      })
+    }))
+  )
+
+  it.effect(
+    "whose answer is there while the database is away keeps trying: it was paid for",
+    given(Effect.gen(function*() {
+      const fiber = yield* Effect.forkChild(
+        Effect.flatMap(CallRecorder, ({ run }) => run(spec, Effect.succeed(outputs))).pipe(away({ record: 3 }))
+      )
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* Fiber.join(fiber)).toMatchObject({ ran: true })
+      expect(Option.getOrThrow(yield* statusOf)).toMatchObject({ status: "succeeded" })
+    }))
+  )
+
+  it.effect(
+    "whose database stays away says so in the end, and can be run again after its lease",
+    given(Effect.gen(function*() {
+      const { run } = yield* CallRecorder
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(
+          Effect.flatMap(CallRecorder, ({ run }) => run(spec, Effect.succeed(outputs))).pipe(away({ record: 99 }))
+        )
+      )
+      yield* TestClock.adjust("2 minutes")
+      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "StoreError", transient: true })
+      yield* TestClock.adjust("1 minute")
+      expect(yield* run(spec, Effect.succeed(outputs))).toMatchObject({ ran: true })
+    }))
+  )
+
+  it.effect(
+    "fails with its service's error also when that cannot be recorded",
+    given(Effect.gen(function*() {
+      const { run } = yield* CallRecorder
+      const error = Effect.flatMap(CallRecorder, ({ run }) => run(spec, Effect.fail("overloaded" as const)))
+      expect(yield* Effect.flip(error.pipe(away({ abandon: 99 })))).toBe("overloaded")
+      yield* TestClock.adjust("61 seconds")
+      expect(yield* run(spec, Effect.succeed(outputs))).toMatchObject({ ran: true })
+    }))
+  )
+
+  it.effect(
+    "is refused before its service is asked, when it could never be recorded",
+    given(Effect.gen(function*() {
+      const { run } = yield* CallRecorder
+      const asked = Effect.die("the service was asked")
+      expect(yield* Effect.flip(run({ ...spec, namespace: "" }, asked))).toMatchObject({ _tag: "CallRefused" })
+      expect(yield* viewOf("a")).toEqual(Option.none())
+    }))
+  )
+
+  it.effect(
+    "and recorded with other outputs meanwhile is a conflict: what came first stays",
+    given(Effect.gen(function*() {
+      const { record, run } = yield* CallRecorder
+      const other = record(call("a", {}, { schema: results }))
+      expect(yield* Effect.flip(run(spec, Effect.as(other, outputs)))).toMatchObject({ _tag: "CallConflict" })
+      expect(Option.getOrThrow(yield* viewOf("a"))).toMatchObject({
+        status: "succeeded",
+        outputs: [{ schema: results }]
       })
     }))
   )
