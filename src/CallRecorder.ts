@@ -9,12 +9,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { ChunkStore, type RecordOutcome, type StoreError } from "./ChunkStore.ts"
 import * as storable from "./internal/storable.ts"
-import type { CallSpec, RecordedOutput, ServiceCall } from "./ServiceCall.ts"
+import * as Metrics from "./Metrics.ts"
+import type { CallSpec, RecordedOutput, ServiceCall, TraceContext } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 
 /** A call cannot be stored. Nothing was written; `path` says where in the call, `reason` what is wrong there. */
@@ -48,6 +50,14 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
 }
 
 const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
+
+/** The request's trace: the span around the recorder's own. None without one, so that nothing is made up. */
+const requestTrace = Effect.map(Effect.option(Effect.currentSpan), (own): TraceContext | undefined => {
+  const parent = Option.flatMap(own, (span) => span.parent)
+  if (Option.isNone(parent)) return undefined
+  const { sampled, spanId, traceId } = parent.value
+  return { traceId, spanId, sampled }
+})
 
 const refuse = (call: CallSpec, problem: storable.Problem): CallRefused =>
   new CallRefused({ callId: storable.callIdOf(call), ...problem })
@@ -106,18 +116,26 @@ export class CallRecorder extends Context.Service<CallRecorder, {
       ): Result.Result<Recorded, CallRefused | CallConflict> =>
         outcome === "conflict" ? Result.fail(new CallConflict({ callId: call.callId })) : Result.succeed(outcome)
 
-      const recordMany = Effect.fn("CallRecorder.recordMany")(function*(calls: ReadonlyArray<ServiceCall>) {
+      const recordAll = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall>) {
+        const trace = yield* requestTrace
         const refusals = calls.map(refusal)
-        const good = calls.filter((_, index) => refusals[index] === undefined)
+        const good = calls
+          .filter((_, index) => refusals[index] === undefined)
+          .map((call) => trace === undefined || call.trace !== undefined ? call : { ...call, trace })
         const outcomes = (yield* store.record(good)).values()
+        const context = yield* Effect.context<never>()
         return calls.map((call, index) => {
           const refused = refusals[index]
-          return refused === undefined ? verdict(call, outcomes.next().value ?? "conflict") : Result.fail(refused)
+          const outcome = refused === undefined ? outcomes.next().value ?? "conflict" : "refused"
+          const namespace = refused === undefined ? call.namespace : ""
+          Metrics.count(Metrics.calls, { namespace, outcome }, 1, context)
+          return outcome === "refused" ? Result.fail(refused!) : verdict(call, outcome)
         })
       })
+      const recordMany = Effect.fn("CallRecorder.recordMany")(recordAll)
 
       const record = Effect.fn("CallRecorder.record")(function*(call: ServiceCall) {
-        const [result] = yield* recordMany([call])
+        const [result] = yield* recordAll([call])
         return yield* Effect.fromResult(result!)
       })
 

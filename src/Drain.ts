@@ -27,6 +27,7 @@ import { DomainEvents } from "./DomainEvents.ts"
 import { DomainObject } from "./DomainObject.ts"
 import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
+import { measure } from "./internal/measure.ts"
 import { printKey } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 
@@ -222,6 +223,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     readonly onClaimed?: (claimed: number) => Effect.Effect<void>
   }) {
     const outcomes = new Map<ClaimedChunk, Outcome>()
+    const began = yield* Clock.currentTimeMillis
     const claimed = yield* Effect.acquireUseRelease(
       store.claim({
         worker,
@@ -257,13 +259,16 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
         return rest.length === 0 ? Effect.void : Effect.asVoid(release(claim.token, rest))
       }
     )
+    if (claimed.length > 0) yield* measure(claimed, outcomes, began)
     return { claimed, outcomes }
   }, Effect.provideContext(services))
 
   const cycleWith = Effect.fn("Drain.cycle")(function*(onClaimed: (claimed: number) => Effect.Effect<void>) {
     yield* beatIfDue
     const { claimed, outcomes } = yield* work({ onClaimed })
-    return reportOf(claimed, outcomes)
+    const report = reportOf(claimed, outcomes)
+    if (claimed.length > 0) yield* Effect.annotateCurrentSpan({ ...report })
+    return report
   })
   const cycle = Effect.suspend(() => cycleWith(() => Effect.void))
 

@@ -9,11 +9,14 @@ const root = path.dirname(import.meta.dirname)
 
 /** The storeys, from the ground up. What is named by no pattern is a file the picture does not have. */
 const storeys: ReadonlyArray<readonly [storey: string, files: RegExp]> = [
-  ["words", /^(Identity|Output|OutputGroup|Handler|HandlerPlugin|ServiceCall|DomainObject|Settings|RetryPolicy)$/],
+  [
+    "words",
+    /^(Identity|Output|OutputGroup|Handler|HandlerPlugin|ServiceCall|DomainObject|Settings|RetryPolicy|Metrics)$/
+  ],
   ["port", /^(ChunkStore|EventLog|WakeUp|DeadLetters|Pauses|Retention)$/],
   [
     "services",
-    /^(Drain|CallLines|CallRecorder|ChunkLedger|HandlerRegistry|HandlerDiscovery|DomainEvents|Metrics|Doctor|internal\/.*)$/
+    /^(Drain|CallLines|CallRecorder|ChunkLedger|HandlerRegistry|HandlerDiscovery|DomainEvents|internal\/.*)$/
   ],
   ["worker", /^(DrainWorker|Subscription)$/],
   ["faces", /^(cli\/.*|testing(\/.*)?|index)$/]

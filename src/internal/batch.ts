@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Semaphore from "effect/Semaphore"
+import * as Tracer from "effect/Tracer"
 import { ChunkStore, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Created, Handler } from "../Handler.ts"
@@ -120,6 +121,21 @@ const passing = (cause: Cause.Cause<unknown>, isTransient: (error: unknown) => b
 const isUntouched = (transaction: Transaction) =>
   Effect.catchIf(transaction.untouched, (error) => !error.transient, () => Effect.succeed(false))
 
+/** A span that leads back to the request that made the call, for calls that were recorded within one. */
+const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+  const { attempts, call: { trace }, key } = one.chunk
+  if (trace === undefined) return run
+  return Effect.withSpan(run, "Handler.persist", {
+    attributes: {
+      "sluice.call_id": key.callId,
+      "sluice.schema": key.schemaIdentity,
+      "sluice.handler": one.handler.name,
+      "sluice.attempt": attempts + 1
+    },
+    links: [{ span: Tracer.externalSpan(trace), attributes: {} }]
+  })
+}
+
 const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
   const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void
   const created = new Map<Prepared, Created>()
@@ -141,7 +157,7 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
   }
 
   const runOne = (one: Prepared) =>
-    Effect.matchCauseEffect(Effect.suspend(() => persist(one.input)), {
+    Effect.matchCauseEffect(traced(one, Effect.suspend(() => persist(one.input))), {
       onSuccess: (value) => {
         created.set(one, value)
         return Effect.succeed(true)

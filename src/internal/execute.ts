@@ -3,8 +3,10 @@
  * batch is split until the culprits stand alone; only they are charged.
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import {
   ChunkStore,
@@ -20,6 +22,7 @@ import { DomainEvents } from "../DomainEvents.ts"
 import { DomainObjectCreated } from "../DomainObject.ts"
 import { ContextMissing, Rejected } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
+import * as Metrics from "../Metrics.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { printKey } from "../ServiceCall.ts"
 import type { Settings } from "../Settings.ts"
@@ -86,6 +89,18 @@ const halves = <A>(batch: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> => 
   const middle = Math.ceil(batch.length / 2)
   return [batch.slice(0, middle), batch.slice(middle)]
 }
+
+/** The span of a batch holds its members; what it took is measured by handler. */
+const timed = <A, E, R>(batch: ReadonlyArray<Prepared>, run: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const began = yield* Clock.currentTimeMillis
+    const handler = batch[0]?.handler.name ?? ""
+    return yield* run.pipe(
+      Effect.withSpan("Drain.batch", { attributes: { "sluice.handler": handler, "sluice.chunks": batch.length } }),
+      Effect.ensuring(Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Metric.update(Metric.withAttributes(Metrics.batchSeconds, { handler }), (now - began) / 1000)))
+    )
+  })
 
 const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
   [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) =>
@@ -169,7 +184,7 @@ export const execute = Effect.fnUntraced(function*(
       yield* settle(wanted.filter(isHalted).map((one) => ({ _tag: "Release", chunk: one.chunk })))
       const batch = wanted.filter((one) => !isHalted(one))
       if (batch.length === 0) return
-      yield* persistBatch(claim.token, batch, settings.handlerTimeout).pipe(
+      yield* timed(batch, persistBatch(claim.token, batch, settings.handlerTimeout)).pipe(
         Effect.retry({ while: (error) => error._tag === "StoreError" && error.transient, schedule: transientRetry }),
         Effect.matchEffect({
           onSuccess: Effect.fnUntraced(function*({ persisted: done, left, behind }) {

@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
+import { createServer } from "node:net"
 import * as os from "node:os"
 import path from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
@@ -89,6 +90,14 @@ export const notes = HandlerPlugin.layer("clinic", Note, Effect.map(SqlClient, (
   }
   return { folder, start, sluice, asked, handler, calls, file }
 }
+
+const freePort = () =>
+  new Promise<number>((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      server.close(() => resolve(address !== null && typeof address === "object" ? address.port : 0))
+    })
+  })
 
 describe.each(["embedded", "postgres"])("on %s", (store) => {
   let place: ReturnType<typeof workplace>
@@ -208,6 +217,39 @@ describe.each(["embedded", "postgres"])("on %s", (store) => {
     const { kinds } = await place.asked(Status, "status")
     expect(kinds).toMatchObject([{ persisted: 2005, dead: 0, pending: 0, inFlight: 0, retrying: 0 }])
   })
+})
+
+describe("a drain that is watched", () => {
+  it("serves its figures, which are those of the tables, and whether it lives and is ready", async () => {
+    const place = workplace(await Effect.runPromise(Scope.provide(freshDatabase(), scope)))
+    place.handler(true)
+    await place.sluice("record", place.file("calls.jsonl", place.calls(30)))
+    const port = await freePort()
+    const running = place.start("drain", "--every", "100 millis", "--metrics-port", String(port))
+    const get = async (what: string) => {
+      const answer = await fetch(`http://127.0.0.1:${port}/${what}`).catch(() => undefined)
+      return { status: answer?.status, text: (await answer?.text()) ?? "" }
+    }
+    while ((await get("ready")).status !== 200) await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(await get("health")).toEqual({ status: 200, text: "ok\n" })
+    const figure = (text: string, outcome: string) =>
+      [...text.matchAll(/^sluice_chunks_total\{(.*)\} (\d+)$/gm)]
+        .filter(([, labels]) => labels?.includes(`outcome="${outcome}"`))
+        .reduce((sum, [, , count]) => sum + Number(count), 0)
+    let text = ""
+    while (figure(text, "persisted") + figure(text, "dead") < 30) {
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      text = (await get("metrics")).text
+    }
+    const { kinds: [kind] } = await place.asked(Status, "status")
+    expect(figure(text, "persisted")).toBe(kind?.persisted)
+    expect(figure(text, "dead")).toBe(kind?.dead)
+    expect(text).toMatch(/^sluice_record_to_persist_seconds_bucket\{.*le="\+Inf".*\} 29$/m)
+    // every line is a comment or a sample, as the format wants
+    for (const line of text.split("\n")) expect(line).toMatch(/^(#.*|[a-z_]+(\{([a-z_]+="[^"]*",?)*\})? [-+.e\d]+|)$/i)
+    running.child.kill("SIGTERM")
+    expect((await running.ended).status).toBe(0)
+  }, 60_000)
 })
 
 describe("a mistake", () => {

@@ -14,6 +14,7 @@ import { DrainWorker } from "../../DrainWorker.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
 import * as print from "../print.ts"
+import * as Server from "../Server.ts"
 
 const inWords = (report: Report): string => {
   const { claimed, ...rest } = report
@@ -98,13 +99,18 @@ export const drain = Command.make(
       Flag.withDescription("only this namespace's chunks"),
       Flag.optional
     ),
+    metricsPort: Flag.Int("metrics-port").pipe(
+      Flag.withMetavar("PORT"),
+      Flag.withDescription("serve /metrics, /health and /ready while it runs"),
+      Flag.optional
+    ),
     workers: Flag.Int("workers").pipe(
       Flag.withDescription("how many drains at once"),
       Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 64 }))),
       Flag.withDefault(1)
     )
   },
-  ({ cron, every, handlers, json, namespace, untilEmpty: toTheEnd, url, workers }) =>
+  ({ cron, every, handlers, json, metricsPort, namespace, untilEmpty: toTheEnd, url, workers }) =>
     Effect.gen(function*() {
       const drains = drainOf(namespace)
       const schedule = Option.isSome(cron)
@@ -123,7 +129,9 @@ export const drain = Command.make(
       if (Option.isSome(schedule)) {
         yield* Effect.provide(
           Effect.andThen(Console.error("draining; Ctrl-C or SIGTERM stops"), Effect.never),
-          worker(schedule.value, workers, drains)
+          Option.isSome(metricsPort)
+            ? Layer.merge(worker(schedule.value, workers, drains), Server.layer(metricsPort.value))
+            : worker(schedule.value, workers, drains)
         )
         return
       }
@@ -140,6 +148,7 @@ export const drain = Command.make(
   Command.withExamples([
     { command: "sluice drain --until-empty", description: "Persist all that is due" },
     { command: "sluice drain --every \"5 seconds\" --workers 2", description: "Go on until SIGTERM" },
+    { command: "sluice drain --every \"1 second\" --metrics-port 9090", description: "Watched by Prometheus" },
     { command: "sluice drain --cron \"*/5 * * * *\" --handlers \"dist/**/persist/*.js\"", description: "At times" }
   ])
 )

@@ -3,8 +3,10 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import { type DeadLetter, type DeadLetterCount, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import * as Metrics from "../../Metrics.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { wakeFollowers } from "./claim.ts"
 import { failuresOf, utc } from "./read.ts"
@@ -116,7 +118,7 @@ export const make = (use: Use, moved: Effect.Effect<void>): DeadLetters["Service
           data: copy(access.get(calls, key.callId)?.outputs?.[row.position]?.data) ?? null
         }))
       ),
-    redrive: (filter) => each(filter, redrive),
+    redrive: (filter) => Effect.tap(each(filter, redrive), (moved) => Metric.update(Metrics.redriven, moved)),
     discard: (filter, reason) => filter.discarded === true ? Effect.succeed(0) : each(filter, discard(reason))
   })
 }

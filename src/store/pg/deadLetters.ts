@@ -2,8 +2,10 @@
  * Dead letters: looked at, and moved back to the queue or put away, in portions that are each a commit of their own.
  */
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import * as Metrics from "../../Metrics.ts"
 import { asStoreError } from "./errors.ts"
 import { ago, iso, readRows, storableText } from "./json.ts"
 import { wakeFollowers } from "./persist.ts"
@@ -161,7 +163,10 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         asStoreError("deadLetters.inspect")
       ),
     redrive: (filter) =>
-      inPortions((until) => redrivePortion(t, filter, until)).pipe(asStoreError("deadLetters.redrive")),
+      inPortions((until) => redrivePortion(t, filter, until)).pipe(
+        Effect.tap((moved) => Metric.update(Metrics.redriven, moved)),
+        asStoreError("deadLetters.redrive")
+      ),
     discard: (filter, reason) =>
       filter.discarded === true
         ? Effect.succeed(0)
