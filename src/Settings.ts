@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 
 /** What can be set. */
@@ -55,54 +56,86 @@ export class SettingInvalid extends Schema.TaggedError<SettingInvalid>()("Settin
   }
 }
 
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const Identifier = Schema.String.check(Schema.isPattern(/^[a-z_][a-z0-9_]{0,47}$/))
+/** Between them what a database can add to a time. */
+const shortest = Duration.millis(1)
+const longest = Duration.days(365)
 
-const read = <A>(name: string, config: (name: string) => Config.Config<A>, fallback: A) =>
-  Effect.mapError(
+const count = (value: number): string | undefined =>
+  Number.isSafeInteger(value) && value > 0 ? undefined : `${value} is not a whole number above 0`
+const span = (value: Duration.Duration): string | undefined =>
+  Duration.between(value, { minimum: shortest, maximum: longest })
+    ? undefined
+    : `${Duration.format(value)} is not between 1 millisecond and 365 days`
+const identifier = (value: string): string | undefined =>
+  /^[a-z_][a-z0-9_]{0,47}$/.test(value)
+    ? undefined
+    : `${JSON.stringify(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
+
+/** Of each setting what is wrong with a value, whether it came from `Config` or from code. */
+const problems: { readonly [Field in keyof Settings]: (value: Settings[Field]) => string | undefined } = {
+  batchSize: count,
+  batchBytes: count,
+  inFlight: count,
+  maxAttempts: count,
+  maxCrashes: count,
+  lease: span,
+  handlerTimeout: span,
+  pollInterval: span,
+  beatInterval: span,
+  gracePeriod: span,
+  maxResultBytes: count,
+  schema: identifier,
+  deadBlocksKey: () => undefined,
+  notify: () => undefined
+}
+
+/** `batchSize` is `SLUICE_BATCH_SIZE`. */
+const nameOf = (field: keyof Settings): string =>
+  `SLUICE_${field.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
+
+const read = <Field extends keyof Settings>(
+  field: Field,
+  config: (name: string) => Config.Config<Settings[Field]>,
+  fallback: Settings[Field]
+) => {
+  const name = nameOf(field)
+  return Effect.mapError(
     config(name).pipe(Config.withDefault(fallback)),
     (error) => new SettingInvalid({ setting: name, reason: error.message })
   )
-const count = (name: string, fallback: number) =>
-  // environment variables are text, other providers give numbers: Config.Int reads both
-  read(name, Config.Int, fallback).pipe(
-    Effect.filterOrFail(
-      Schema.is(Positive),
-      (value) => new SettingInvalid({ setting: name, reason: `${value} is not a whole number above 0` })
-    )
-  )
-const duration = (name: string, fallback: Duration.Input) =>
-  read(name, Config.Duration, Duration.fromInputUnsafe(fallback)).pipe(
-    Effect.filterOrFail(
-      (value) => Duration.toMillis(value) > 0,
-      () => new SettingInvalid({ setting: name, reason: "it must be longer than nothing" })
-    )
-  )
+}
 
 const fromConfig: Effect.Effect<Settings, SettingInvalid> = Effect.all({
-  batchSize: count("SLUICE_BATCH_SIZE", 100),
-  batchBytes: count("SLUICE_BATCH_BYTES", 16 * 1024 * 1024),
-  inFlight: count("SLUICE_IN_FLIGHT", 2),
-  maxAttempts: count("SLUICE_MAX_ATTEMPTS", 10),
-  maxCrashes: count("SLUICE_MAX_CRASHES", 3),
-  lease: duration("SLUICE_LEASE", "1 minute"),
-  handlerTimeout: duration("SLUICE_HANDLER_TIMEOUT", "30 seconds"),
-  pollInterval: duration("SLUICE_POLL_INTERVAL", "5 seconds"),
-  beatInterval: duration("SLUICE_BEAT_INTERVAL", "5 seconds"),
-  gracePeriod: duration("SLUICE_GRACE_PERIOD", "30 seconds"),
-  maxResultBytes: count("SLUICE_MAX_RESULT_BYTES", 16 * 1024 * 1024),
-  schema: read("SLUICE_SCHEMA", (name) => Config.schema(Identifier, name), "sluice"),
-  deadBlocksKey: read("SLUICE_DEAD_BLOCKS_KEY", Config.Boolean, true),
-  notify: read("SLUICE_NOTIFY", Config.Boolean, true)
+  // environment variables are text, other providers give numbers: Config.Int reads both
+  batchSize: read("batchSize", Config.Int, 100),
+  batchBytes: read("batchBytes", Config.Int, 16 * 1024 * 1024),
+  inFlight: read("inFlight", Config.Int, 2),
+  maxAttempts: read("maxAttempts", Config.Int, 10),
+  maxCrashes: read("maxCrashes", Config.Int, 3),
+  lease: read("lease", Config.Duration, Duration.minutes(1)),
+  handlerTimeout: read("handlerTimeout", Config.Duration, Duration.seconds(30)),
+  pollInterval: read("pollInterval", Config.Duration, Duration.seconds(5)),
+  beatInterval: read("beatInterval", Config.Duration, Duration.seconds(5)),
+  gracePeriod: read("gracePeriod", Config.Duration, Duration.seconds(30)),
+  maxResultBytes: read("maxResultBytes", Config.Int, 16 * 1024 * 1024),
+  schema: read("schema", Config.String, "sluice"),
+  deadBlocksKey: read("deadBlocksKey", Config.Boolean, true),
+  notify: read("notify", Config.Boolean, true)
 })
+
+const check = <Field extends keyof Settings>(field: Field, settings: Settings) => {
+  const reason = problems[field](settings[field])
+  return reason === undefined ? Effect.void : Effect.fail(new SettingInvalid({ setting: nameOf(field), reason }))
+}
 
 /** What an application set in code; wins over `Config`. */
 const Overrides = Context.Reference<Partial<Settings>>("effect-sluice/Settings/Overrides", { defaultValue: () => ({}) })
 
 /** The settings in force: defaults, then `Config`, then {@link layer}. Fails with {@link SettingInvalid}. */
 export const load: Effect.Effect<Settings, SettingInvalid> = Effect.gen(function*() {
-  const overrides = yield* Overrides
-  return { ...(yield* fromConfig), ...overrides }
+  const settings: Settings = { ...(yield* fromConfig), ...(yield* Overrides) }
+  for (const field of Record.keys(problems)) yield* check(field, settings)
+  return settings
 })
 
 /**

@@ -1,0 +1,72 @@
+/**
+ * A schedule replayed over the attempts on record.
+ */
+import { it } from "@effect/vitest"
+import { RetryPolicy } from "effect-sluice"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import { describe, expect } from "vitest"
+
+const seconds = (schedule: Schedule.Schedule<unknown, unknown>, attempts: ReadonlyArray<number>) =>
+  Effect.forEach(
+    attempts,
+    (attempt) => Effect.map(RetryPolicy.delayAfter(schedule, attempt), (delay) => Duration.toMillis(delay) / 1000)
+  )
+
+describe("a retry policy", () => {
+  const schedules: ReadonlyArray<readonly [string, Schedule.Schedule<unknown, unknown>, ReadonlyArray<number>]> = [
+    ["the same each time", Schedule.spaced("10 seconds"), [10, 10, 10, 10, 10]],
+    ["doubling", Schedule.exponential("1 second"), [1, 2, 4, 8, 16]],
+    ["by Fibonacci", Schedule.fibonacci("1 second"), [1, 1, 2, 3, 5]],
+    ["doubling up to a limit", Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("5 seconds")]), [
+      1,
+      2,
+      4,
+      5,
+      5
+    ]],
+    // its end is not the end of the retries: that is maxAttempts' business
+    ["one that ends", Schedule.upTo(Schedule.exponential("1 second"), { times: 3 }), [1, 2, 4, 4, 4]],
+    ["one that ends by time", Schedule.upTo(Schedule.spaced("2 seconds"), { duration: "5 seconds" }), [2, 2, 2, 2, 2]],
+    ["one that never begins", Schedule.upTo(Schedule.spaced("1 second"), { times: 0 }), [0, 0, 0, 0, 0]],
+    [
+      "in two phases",
+      Schedule.concat(Schedule.upTo(Schedule.spaced("1 second"), { times: 2 }), Schedule.spaced("1 minute")),
+      [1, 1, 60, 60, 60]
+    ]
+  ]
+  for (const [name, schedule, expected] of schedules) {
+    it.effect(name, () =>
+      Effect.gen(function*() {
+        // each asked for anew, as another worker would after a restart
+        expect(yield* seconds(schedule, [1, 2, 3, 4, 5])).toEqual(expected)
+        expect(yield* seconds(schedule, [5])).toEqual(expected.slice(4))
+      }))
+  }
+
+  it.effect("the standard: from 2 seconds to 15 minutes, spread by a fifth; ten attempts take about an hour", () =>
+    Effect.gen(function*() {
+      const attempts = Array.from({ length: 12 }, (_, n) => n + 1)
+      const middle = attempts.map((attempt) => Math.min(2 * 3 ** (attempt - 1), 900))
+      const seed = Math.floor(Math.random() * 2 ** 31)
+      const delays = yield* Effect.forEach(
+        Array.from({ length: 200 }),
+        () => seconds(RetryPolicy.standard, attempts)
+      ).pipe(Random.withSeed(seed))
+      const first = new Set<number>()
+      for (const run of delays) {
+        first.add(run[0]!)
+        for (const [index, delay] of run.entries()) {
+          expect.soft(delay, `seed ${seed}, attempt ${index + 1}`).toBeGreaterThanOrEqual(middle[index]! * 0.8)
+          expect.soft(delay, `seed ${seed}, attempt ${index + 1}`).toBeLessThanOrEqual(middle[index]! * 1.2)
+        }
+      }
+      // they do not all come back at once
+      expect(first.size, `seed ${seed}`).toBeGreaterThan(100)
+      const hour = middle.slice(0, 9).reduce((sum, delay) => sum + delay, 0) / 3600
+      expect(hour).toBeGreaterThan(0.9)
+      expect(hour).toBeLessThan(1.3)
+    }))
+})

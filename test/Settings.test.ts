@@ -1,0 +1,124 @@
+/**
+ * Everything that can be set: its default, how it is written, and that a wrong one stops the start and names itself.
+ */
+import { it } from "@effect/vitest"
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry, Settings } from "effect-sluice"
+import * as MemoryStore from "effect-sluice/store/MemoryStore"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { describe, expect } from "vitest"
+
+const environment = (env: Record<string, string>) => ConfigProvider.layer(ConfigProvider.fromEnv({ env }))
+const loaded = (env: Record<string, string>) => Effect.provide(Settings.load, environment(env))
+
+/** Of each variable: its field, its default, a right value and what it is read as, and wrong ones. */
+const variables: ReadonlyArray<
+  readonly [
+    name: string,
+    field: keyof Settings.Settings,
+    standard: unknown,
+    right: string,
+    read: unknown,
+    wrong: ReadonlyArray<string>
+  ]
+> = [
+  ...([
+    ["SLUICE_BATCH_SIZE", "batchSize", 100],
+    ["SLUICE_BATCH_BYTES", "batchBytes", 16 * 1024 * 1024],
+    ["SLUICE_IN_FLIGHT", "inFlight", 2],
+    ["SLUICE_MAX_ATTEMPTS", "maxAttempts", 10],
+    ["SLUICE_MAX_CRASHES", "maxCrashes", 3],
+    ["SLUICE_MAX_RESULT_BYTES", "maxResultBytes", 16 * 1024 * 1024]
+  ] as const).map(([name, field, standard]) =>
+    [name, field, standard, "7", 7, ["0", "-1", "1.5", "many", "NaN", "Infinity", "1e999"]] as const
+  ),
+  ...([
+    ["SLUICE_LEASE", "lease", Duration.minutes(1)],
+    ["SLUICE_HANDLER_TIMEOUT", "handlerTimeout", Duration.seconds(30)],
+    ["SLUICE_POLL_INTERVAL", "pollInterval", Duration.seconds(5)],
+    ["SLUICE_BEAT_INTERVAL", "beatInterval", Duration.seconds(5)],
+    ["SLUICE_GRACE_PERIOD", "gracePeriod", Duration.seconds(30)]
+  ] as const).map(([name, field, standard]) =>
+    [name, field, standard, "5 minutes", Duration.minutes(5), [
+      "soon",
+      "0 seconds",
+      "-1 seconds",
+
+      "5 fortnights",
+      "Infinity",
+      "1 nanos",
+      "1000 weeks"
+    ]] as const
+  ),
+  ["SLUICE_SCHEMA", "schema", "sluice", "sluice_two", "sluice_two", [
+    "not a name",
+    "Sluice",
+    "a\"b",
+    "1st",
+    "x".repeat(49)
+  ]],
+  ["SLUICE_DEAD_BLOCKS_KEY", "deadBlocksKey", true, "false", false, ["perhaps"]],
+  ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]]
+]
+
+describe("settings", () => {
+  it.effect("have a default each, and there are no others", () =>
+    Effect.gen(function*() {
+      const settings = yield* loaded({})
+      expect(settings).toEqual(Object.fromEntries(variables.map(([, field, standard]) => [field, standard])))
+    }))
+
+  for (const [name, field, , right, read, wrong] of variables) {
+    it.effect(`${name} is read, and named when it is wrong`, () =>
+      Effect.gen(function*() {
+        expect((yield* loaded({ [name]: right }))[field]).toEqual(read)
+        for (const value of wrong) {
+          const error = yield* Effect.flip(loaded({ [name]: value }))
+          expect([value, error._tag, error.setting]).toEqual([value, "SettingInvalid", name])
+          expect(error.message).toContain(`${name} is wrong: `)
+          // and it stops whatever needs it
+          const layer = CallRecorder.layer.pipe(
+            Layer.provide(MemoryStore.layer),
+            Layer.provide(environment({ [name]: value }))
+          )
+          expect(yield* Effect.flip(Effect.scoped(Layer.build(layer)))).toEqual(error)
+        }
+      }))
+  }
+
+  it.effect("may come from any provider", () =>
+    Effect.gen(function*() {
+      const provider = ConfigProvider.layer(ConfigProvider.fromUnknown({ SLUICE_BATCH_SIZE: 7, SLUICE_NOTIFY: false }))
+      expect(yield* Effect.provide(Settings.load, provider)).toMatchObject({ batchSize: 7, notify: false })
+    }))
+
+  it.effect("from code win over the environment, one by one", () =>
+    Effect.gen(function*() {
+      const settings = yield* Effect.provide(
+        loaded({ SLUICE_BATCH_SIZE: "7", SLUICE_IN_FLIGHT: "8" }),
+        Settings.layer({ batchSize: 500 })
+      )
+      expect(settings).toMatchObject({ batchSize: 500, inFlight: 8, maxAttempts: 10 })
+    }))
+
+  it.effect("from code are checked as well", () =>
+    Effect.gen(function*() {
+      const wrong: ReadonlyArray<readonly [string, Partial<Settings.Settings>]> = [
+        ["SLUICE_BATCH_SIZE", { batchSize: 0 }],
+        ["SLUICE_IN_FLIGHT", { inFlight: 1.5 }],
+        ["SLUICE_MAX_ATTEMPTS", { maxAttempts: Number.NaN }],
+        ["SLUICE_LEASE", { lease: Duration.zero }],
+        ["SLUICE_LEASE", { lease: Duration.infinity }],
+        ["SLUICE_SCHEMA", { schema: "a\"; drop schema public; --" }]
+      ]
+      for (const [setting, settings] of wrong) {
+        const drain = Drain.layer.pipe(
+          Layer.provide([HandlerRegistry.layer(), DomainEvents.layer, MemoryStore.layer]),
+          Layer.provide(Settings.layer(settings))
+        )
+        expect(yield* Effect.flip(Effect.scoped(Layer.build(drain)))).toMatchObject({ _tag: "SettingInvalid", setting })
+      }
+    }))
+})
