@@ -1,0 +1,128 @@
+/**
+ * What is told of created rows within the process: after the commit, of what was committed only, and never in the
+ * drain's way.
+ */
+import { it } from "@effect/vitest"
+import { ChunkStore, DomainEvents, DomainObject, Drain } from "effect-sluice"
+import { capacity } from "effect-sluice/DomainEvents"
+import { DomainObjectCreated } from "effect-sluice/DomainObject"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import { describe, expect } from "vitest"
+import { application, keyOf, Note, note, record, written } from "./support/clinic.ts"
+
+const cycle = Effect.flatMap(Drain, (drain) => drain.cycle)
+const eventOf = (callId: string, n = 1) =>
+  new DomainObjectCreated({
+    object: DomainObject.make("clinic.Note", n),
+    key: keyOf(callId),
+    namespace: "clinic",
+    handler: "clinic/note",
+    service: "services.clinic.ward.take-notes",
+    correlationId: callId,
+    context: {}
+  })
+
+describe("domain events", () => {
+  it.effect("tell of each created row: what, from which chunk, by which handler, with the call's context", () =>
+    Effect.gen(function*() {
+      const heard = yield* (yield* DomainEvents).subscribe
+      yield* record(
+        note("a", { rows: 2 }, { context: { bed: "7" }, correlationId: "thread" }),
+        note("b", { trouble: "nothing", early: true })
+      )
+      yield* cycle
+      const events = yield* Stream.runCollect(Stream.take(heard, 2))
+      expect(events).toMatchObject([
+        {
+          object: { type: "clinic.Note", id: "1" },
+          key: keyOf("a"),
+          namespace: "clinic",
+          handler: "clinic/note",
+          service: "services.clinic.ward.take-notes",
+          correlationId: "thread",
+          context: { bed: "7" }
+        },
+        { object: { id: "2" }, key: keyOf("a") }
+      ])
+      expect(events.every(DomainEvents.from(Note))).toBe(true)
+      const another = { ...eventOf("a"), key: { ...keyOf("a"), schemaIdentity: "schemas.clinic.ward.other" } }
+      expect(DomainEvents.from(Note)(another as DomainObjectCreated)).toBe(false)
+    }).pipe(Effect.scoped, Effect.provide(application())))
+
+  it.effect("come after the commit: whoever hears one finds the row and the ledger's line", () =>
+    Effect.gen(function*() {
+      const found: Array<unknown> = []
+      const outside = yield* Effect.context<ChunkStore>()
+      // looks at the moment of the announcement, with the eyes of another: from outside of any transaction
+      const looking = Layer.effect(
+        DomainEvents,
+        Effect.map(DomainEvents, (events) =>
+          DomainEvents.of({
+            ...events,
+            publish: (list) => {
+              const look = ChunkStore.use((store) => Effect.orDie(store.ledger(list.map((event) => event.key))))
+              return Effect.map(Fiber.join(Effect.runForkWith(outside)(look)), (lines) => {
+                found.push({ told: list.map((event) => event.key.callId), lines: lines.length })
+              })
+            }
+          }))
+      )
+      yield* record(note("a"), note("b", { trouble: "fails" }), note("c"))
+      yield* Effect.provide(cycle, Layer.fresh(Drain.layer).pipe(Layer.provide(Layer.fresh(looking))))
+      expect(found).toEqual([{ told: ["a", "c"], lines: 2 }])
+      expect(yield* written).toHaveLength(2)
+    }).pipe(Effect.provide(application())))
+
+  it.effect("tell nothing of what was rolled back, and each row once, over retries and redeliveries", () =>
+    Effect.gen(function*() {
+      const heard = yield* (yield* DomainEvents).subscribe
+      // all of them in one transaction, which is rolled back at first
+      yield* record(note("a"), note("bad", { trouble: "fails" }), note("b"))
+      yield* cycle
+      yield* record(note("a"))
+      yield* cycle
+      yield* (yield* Drain).persistNow("a")
+      yield* (yield* DomainEvents).publish([eventOf("last")])
+      const events = yield* Stream.runCollect(Stream.takeUntil(heard, (event) => event.key.callId === "last"))
+      expect(events.map((event) => event.key.callId)).toEqual(["a", "b", "last"])
+    }).pipe(Effect.scoped, Effect.provide(application())))
+
+  it.effect("reach every listener; one that comes later hears what comes later", () =>
+    Effect.gen(function*() {
+      const events = yield* DomainEvents
+      const first = yield* events.subscribe
+      yield* events.publish([eventOf("a")])
+      const second = yield* events.subscribe
+      yield* events.publish([eventOf("b")])
+      const ids = (stream: typeof first, count: number) =>
+        Effect.map(Stream.runCollect(Stream.take(stream, count)), (list) => list.map((event) => event.key.callId))
+      expect(yield* ids(first, 2)).toEqual(["a", "b"])
+      expect(yield* ids(second, 1)).toEqual(["b"])
+    }).pipe(Effect.scoped, Effect.provide(DomainEvents.layer)))
+
+  it.effect("hold up nobody: a listener that does not listen loses the oldest", () =>
+    Effect.gen(function*() {
+      const events = yield* DomainEvents
+      const slow = yield* events.subscribe
+      const many = capacity + 10
+      for (let n = 0; n < many; n++) yield* events.publish([eventOf("a", n)])
+      const [oldest] = yield* Stream.runCollect(Stream.take(slow, 1))
+      expect(oldest?.object.id).toBe("10")
+    }).pipe(Effect.scoped, Effect.provide(DomainEvents.layer)))
+
+  it.effect("of a time are told in the order of recording", () =>
+    Effect.gen(function*() {
+      const heard = yield* (yield* DomainEvents).subscribe
+      const ids = Array.from({ length: 20 }, (_, n) => `call-${n}`)
+      const now = yield* DateTime.now
+      // claimed by rank: the urgent ones first
+      yield* record(...ids.map((id, n) => note(id, {}, { priority: n % 7, finishedAt: now })))
+      yield* cycle
+      const events = yield* Stream.runCollect(Stream.take(heard, ids.length))
+      expect(events.map((event) => event.key.callId)).toEqual(ids)
+    }).pipe(Effect.scoped, Effect.provide(application())))
+})
