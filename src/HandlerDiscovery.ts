@@ -8,6 +8,7 @@
  * export const replies = HandlerPlugin.layer("chatlab", PatientReply, ({ output, call }) => ...)
  * ```
  */
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -73,39 +74,52 @@ const layersOf = Effect.fnUntraced(function*(file: string) {
     catch: (cause) =>
       new HandlerModuleInvalid({
         file,
-        reason: `does not load: ${cause instanceof Error ? cause.message : String(cause)}`,
+        reason: `does not load: ${sentence(cause instanceof Error ? cause.message : String(cause))}`,
         cause
       })
   })
-  return Object.values(exported).filter(Layer.isLayer)
+  return new Set(Object.values(exported).filter(Layer.isLayer))
+})
+
+/** Of a message with a trace or an excerpt below, the message. */
+const sentence = (message: string): string => message.split("\n", 1)[0] ?? message
+
+const build = Effect.fnUntraced(function*(file: string, layer: Layer.Any) {
+  const environment = yield* Effect.context<never>()
+  const given = HandlerPlugin.fromContext(environment)
+  // a module's types are not known here: what it needs beyond the environment shows when it is built
+  const untyped = layer as Layer.Layer<never, unknown>
+  const context: Context.Context<never> = yield* Layer.build(Layer.fresh(untyped)).pipe(
+    Effect.catchCause((cause) => {
+      const error = Cause.squash(cause)
+      const reason = `its layer cannot be built: ${sentence(error instanceof Error ? error.message : String(error))}`
+      return Effect.fail(new HandlerModuleInvalid({ file, reason, cause }))
+    })
+  )
+  return HandlerPlugin.fromContext(context).filter((one) => !given.includes(one))
 })
 
 /** Loads the modules: their handlers, and which file brought which. */
 export const load = Effect.fn("HandlerDiscovery.load")(function*(options: Options) {
-  const environment = yield* Effect.context<never>()
   const found: Array<Found> = []
   const sources: Array<HandlerPlugin.Source> = []
+  // a layer may be exported by two names, or again by a module that gathers others': it is one handler all the same
+  const built = new Map<Layer.Any, ReadonlyArray<HandlerPlugin.Source>>()
   for (const file of yield* find(options)) {
-    const own: Array<HandlerPlugin.Source> = []
+    const handlers: Array<string> = []
     for (const layer of yield* layersOf(file)) {
-      // a module's types are not known here: what it needs beyond the environment shows when it is built
-      const untyped = layer as unknown as Layer.Layer<never, unknown>
-      const context: Context.Context<never> = yield* Layer.build(Layer.fresh(untyped)).pipe(
-        Effect.catchCause((cause) => {
-          const reason = `its layer cannot be built: ${String(cause)}`
-          return Effect.fail(new HandlerModuleInvalid({ file, reason, cause }))
-        })
-      )
-      own.push(
-        ...HandlerPlugin.fromContext(context).filter((one) => !HandlerPlugin.fromContext(environment).includes(one))
-      )
+      const known = built.get(layer)
+      const own = known ?? (yield* build(file, layer))
+      handlers.push(...own.map((one) => one.handler.name))
+      if (known !== undefined) continue
+      built.set(layer, own)
+      sources.push(...own.map((one) => ({ ...one, source: file })))
     }
-    if (own.length === 0) {
+    if (handlers.length === 0) {
       const reason = "exports no handlers: export a layer made by HandlerPlugin.layer or HandlerPlugin.group"
       return yield* new HandlerModuleInvalid({ file, reason })
     }
-    found.push({ file, handlers: own.map((one) => one.handler.name) })
-    sources.push(...own.map((one) => ({ ...one, source: file })))
+    found.push({ file, handlers })
   }
   return { found, plugins: HandlerPlugin.fromSources(sources) }
 })
