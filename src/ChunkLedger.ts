@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import { ChunkStore, type LedgerEntry, type StoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import { DomainObject, DomainObjectCreated } from "./DomainObject.ts"
+import { objectsOf } from "./internal/given.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
 /** What `once` gives back: the domain objects, and whether they were created now or stood in the ledger already. */
@@ -59,7 +60,11 @@ export class ChunkLedger extends Context.Service<ChunkLedger, {
         effect: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
       ) {
         const { namespace, handler = "once", correlationId = key.callId } = options
-        const { created, entry } = yield* store.once({ key, namespace, handler }, effect)
+        const { created, entry } = yield* store.once(
+          { key, namespace, handler },
+          // what cannot be read back must not reach the ledger, whatever a caller without types gives
+          Effect.flatMap(effect, objectsOf)
+        )
         const objects = entry.objects.map((object) => new DomainObject(object))
         if (created) {
           const announced = objects.map((object) =>

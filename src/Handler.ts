@@ -5,8 +5,10 @@
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { DomainObject } from "./DomainObject.ts"
@@ -135,6 +137,25 @@ export interface Handler {
 export const contextKey = (namespace: string, schemaIdentity: string): string =>
   `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}`
 
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
+
+/** What is wrong with a handler as it was written. */
+const definitionProblem = (definition: AnyDefinition): string | undefined => {
+  if (typeof definition === "function") return undefined
+  if (!Predicate.isObject(definition)) return "is neither a function nor a record with persist or persistMany"
+  const written: HandlerOptions & { readonly persist?: unknown; readonly persistMany?: unknown } = definition
+  const { maxAttempts, timeout, version } = written
+  if (typeof (written.persist ?? written.persistMany) !== "function") return "has no function persist or persistMany"
+  if (version !== undefined && !isCount(version)) return `version ${version} is not a whole number above 0`
+  if (maxAttempts !== undefined && maxAttempts !== Infinity && !isCount(maxAttempts)) {
+    return `maxAttempts ${maxAttempts} is not a whole number above 0`
+  }
+  const limit = timeout === undefined ? undefined : Option.getOrUndefined(Duration.fromInput(timeout))
+  return timeout === undefined || (limit !== undefined && Duration.isPositive(limit))
+    ? undefined
+    : `timeout ${String(timeout)} is no time to run in`
+}
+
 /**
  * @internal Builds a handler from its definition and the services its layer was built with.
  */
@@ -145,6 +166,9 @@ export const build = (
   services: Context.Context<never>
 ): Handler => {
   const named = { namespace, output, name: `${namespace}/${output.shortName}`, services }
+  const problem = definitionProblem(definition)
+  // the compiler refuses most of this; the rest should stop the start, not the drain
+  if (problem !== undefined) throw new Error(`handler ${named.name}: ${problem}`)
   // The definition's own types were checked where it was written; from here on the output's codec guarantees the value.
   if (typeof definition === "function") {
     return { ...named, options: {}, run: { _tag: "One", persist: definition as Persist<unknown> } }

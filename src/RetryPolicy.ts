@@ -16,14 +16,25 @@ export const standard: Schedule.Schedule<unknown, unknown> = Schedule.min([
   Schedule.spaced("15 minutes")
 ]).pipe(Schedule.jittered)
 
+/** Longer than anybody waits, and a time that every database can tell. */
+const longest = Duration.days(365)
+
 /**
  * The delay after the `attempts`-th failure (from 1). A schedule that ends keeps its last delay: how often a chunk is
- * tried is `maxAttempts`' business alone.
+ * tried is `maxAttempts`' business alone. One that breaks gives way to the {@link standard}: it must not stop the drain.
  */
-export const delayAfter = Effect.fnUntraced(function*(
-  schedule: Schedule.Schedule<unknown, unknown>,
-  attempts: number
-) {
+export const delayAfter = (schedule: Schedule.Schedule<unknown, unknown>, attempts: number) =>
+  replay(schedule, attempts).pipe(
+    Effect.catchDefect((defect) =>
+      Effect.andThen(
+        Effect.logWarning("a retry schedule failed; the standard one is used", defect),
+        replay(standard, attempts)
+      )
+    ),
+    Effect.map((delay) => Duration.min(delay, longest))
+  )
+
+const replay = Effect.fnUntraced(function*(schedule: Schedule.Schedule<unknown, unknown>, attempts: number) {
   const step = yield* Schedule.toStep(schedule)
   let elapsed = 0
   let delay = Duration.zero

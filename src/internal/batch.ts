@@ -12,7 +12,8 @@ import * as Semaphore from "effect/Semaphore"
 import * as Tracer from "effect/Tracer"
 import { ChunkStore, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
-import type { Created, Handler } from "../Handler.ts"
+import type { Handler } from "../Handler.ts"
+import { objectsOf, running, wrong } from "./given.ts"
 import type { Prepared } from "./prepare.ts"
 
 /** A handler ran longer than its timeout. */
@@ -38,9 +39,6 @@ export interface BatchResult {
   readonly behind: ReadonlySet<Prepared>
 }
 
-const listOf = (created: Created): ReadonlyArray<DomainObject> =>
-  created === undefined ? [] : Array.isArray(created) ? created : [created as DomainObject]
-
 /** Chunks of one ordering key follow each other; those without one stand alone. */
 const chains = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
   const byKey = new Map<string, Array<Prepared>>()
@@ -59,11 +57,11 @@ const chains = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Pre
   return all
 }
 
-const toPersisted = (one: Prepared, created: Created): Persisted => ({
+const toPersisted = (one: Prepared, objects: ReadonlyArray<DomainObject>): Persisted => ({
   chunk: one.chunk,
   handler: one.handler.name,
   handlerVersion: one.handler.options.version ?? 1,
-  objects: listOf(created)
+  objects
 })
 
 /**
@@ -102,6 +100,16 @@ type Run = (
   isTransient: (error: unknown) => boolean
 ) => Effect.Effect<BatchResult, BatchFailed | StoreError>
 
+/** Some errors throw when one looks at them: a getter, a revoked proxy. They are told of by another. */
+const readable = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
+  try {
+    Cause.pretty(cause)
+    return cause
+  } catch {
+    return Cause.die(new Error("the handler failed with an error that cannot be read"))
+  }
+}
+
 const passing = (cause: Cause.Cause<unknown>, isTransient: (error: unknown) => boolean): StoreError | undefined => {
   for (const reason of cause.reasons) {
     const error = reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
@@ -138,14 +146,15 @@ const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Eff
 
 const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
   const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void
-  const created = new Map<Prepared, Created>()
+  const created = new Map<Prepared, ReadonlyArray<DomainObject>>()
   const left = new Map<Prepared, Cause.Cause<unknown>>()
   const failed = new Map<Prepared, Cause.Cause<unknown>>()
   const behind = new Set<Prepared>()
   const probing = yield* Semaphore.make(1)
 
   // A chunk may leave a shared transaction without a rollback only if nothing at all has been written in it yet.
-  const sortOut = (one: Prepared, cause: Cause.Cause<unknown>) => {
+  const sortOut = (one: Prepared, raw: Cause.Cause<unknown>) => {
+    const cause = readable(raw)
     const transient = passing(cause, isTransient)
     if (transient !== undefined) return Effect.fail(transient)
     const untouched = failed.size > 0 ? Effect.succeed(false) : isUntouched(transaction)
@@ -157,7 +166,7 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
   }
 
   const runOne = (one: Prepared) =>
-    Effect.matchCauseEffect(traced(one, Effect.suspend(() => persist(one.input))), {
+    Effect.matchCauseEffect(Effect.flatMap(traced(one, running(() => persist(one.input))), objectsOf), {
       onSuccess: (value) => {
         created.set(one, value)
         return Effect.succeed(true)
@@ -196,21 +205,24 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
 
 const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
   const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])
-  const timed = Effect.timeoutOrElse(Effect.suspend(() => persistMany(batch.map((one) => one.input))), {
+  const run = Effect.flatMap(running(() => persistMany(batch.map((one) => one.input))), (results) => {
+    if (!Array.isArray(results)) return wrong("gave back no list of results: persistMany gives back one for each input")
+    if (results.length !== batch.length) {
+      return wrong(
+        `gave back ${results.length} results for ${batch.length} inputs: persistMany gives back one for each`
+      )
+    }
+    return Effect.forEach(results, objectsOf)
+  })
+  const exit = yield* Effect.exit(Effect.timeoutOrElse(run, {
     duration: timeout,
     orElse: () => Effect.fail(new HandlerTimeout({ after: timeout }))
-  })
-  const exit = yield* Effect.exit(timed)
-  const cause = Exit.isFailure(exit)
-    ? exit.cause
-    : exit.value.length === batch.length
-    ? undefined
-    : Cause.die(new Error(`persistMany gave back ${exit.value.length} results for ${batch.length} inputs`))
-  if (Exit.isSuccess(exit) && cause === undefined) {
-    const persisted = batch.map((one, index) => toPersisted(one, exit.value[index]))
+  }))
+  if (Exit.isSuccess(exit)) {
+    const persisted = batch.map((one, index) => toPersisted(one, exit.value[index] ?? []))
     return { persisted, left: new Map(), behind: new Set() }
   }
-  const failure = cause ?? Cause.empty
+  const failure = readable(exit.cause)
   const transient = passing(failure, isTransient)
   if (transient !== undefined) return yield* transient
   yield* isUntouched(transaction)

@@ -64,9 +64,17 @@ const kindOf = (cause: Cause.Cause<unknown>): Failure["kind"] =>
 const isPermanent = (one: Prepared, cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.some((reason) =>
     reason._tag === "Fail" &&
-    (reason.error instanceof Rejected || reason.error instanceof ContextMissing ||
-      one.handler.options.permanent?.(reason.error) === true)
+    (reason.error instanceof Rejected || reason.error instanceof ContextMissing || saysPermanent(one, reason.error))
   )
+
+/** The application's own answer; one that throws is none, and must not stop the drain. */
+const saysPermanent = ({ handler }: Prepared, error: unknown): boolean => {
+  try {
+    return handler.options.permanent?.(error) === true
+  } catch {
+    return false
+  }
+}
 
 /** How a chunk ends whose handler failed, alone or before anything was written. */
 const charge = Effect.fnUntraced(function*(
