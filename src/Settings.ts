@@ -66,6 +66,7 @@ const span = (value: Duration.Duration): string | undefined =>
   Duration.between(value, { minimum: shortest, maximum: longest })
     ? undefined
     : `${Duration.format(value)} is not between 1 millisecond and 365 days`
+const spanOrNone = (value: Duration.Duration): string | undefined => Duration.isZero(value) ? undefined : span(value)
 const identifier = (value: string): string | undefined =>
   /^[a-z_][a-z0-9_]{0,47}$/.test(value)
     ? undefined
@@ -81,8 +82,8 @@ const problems: { readonly [Field in keyof Settings]: (value: Settings[Field]) =
   lease: span,
   handlerTimeout: span,
   pollInterval: span,
-  beatInterval: span,
-  gracePeriod: span,
+  beatInterval: spanOrNone,
+  gracePeriod: spanOrNone,
   maxResultBytes: count,
   schema: identifier,
   deadBlocksKey: () => undefined,

@@ -35,17 +35,17 @@ const variables: ReadonlyArray<
     [name, field, standard, "7", 7, ["0", "-1", "1.5", "many", "NaN", "Infinity", "1e999"]] as const
   ),
   ...([
-    ["SLUICE_LEASE", "lease", Duration.minutes(1)],
-    ["SLUICE_HANDLER_TIMEOUT", "handlerTimeout", Duration.seconds(30)],
-    ["SLUICE_POLL_INTERVAL", "pollInterval", Duration.seconds(5)],
-    ["SLUICE_BEAT_INTERVAL", "beatInterval", Duration.seconds(5)],
-    ["SLUICE_GRACE_PERIOD", "gracePeriod", Duration.seconds(30)]
-  ] as const).map(([name, field, standard]) =>
+    ["SLUICE_LEASE", "lease", Duration.minutes(1), ["0 seconds"]],
+    ["SLUICE_HANDLER_TIMEOUT", "handlerTimeout", Duration.seconds(30), ["0 seconds"]],
+    ["SLUICE_POLL_INTERVAL", "pollInterval", Duration.seconds(5), ["0 seconds"]],
+    // to beat at every cycle, and to wait for nobody, are sensible
+    ["SLUICE_BEAT_INTERVAL", "beatInterval", Duration.seconds(5), []],
+    ["SLUICE_GRACE_PERIOD", "gracePeriod", Duration.seconds(30), []]
+  ] as const).map(([name, field, standard, none]) =>
     [name, field, standard, "5 minutes", Duration.minutes(5), [
+      ...none,
       "soon",
-      "0 seconds",
       "-1 seconds",
-
       "5 fortnights",
       "Infinity",
       "1 nanos",
