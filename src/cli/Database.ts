@@ -78,6 +78,8 @@ export const explain = (error: unknown): Failed => {
   if (/relation ".*" does not exist|schema ".*" does not exist/.test(inner)) {
     return new Failed({ reason: "Sluice's tables are not there yet: run `sluice migrate`" })
   }
+  const [, file] = /ENOENT: no such file or directory, open '(.*?)'/.exec(`${message} ${inner}`) ?? []
+  if (file !== undefined) return new Failed({ reason: `there is no file ${file}` })
   return new Failed({ reason: message.includes(inner) ? message : `${message}: ${inner}` })
 }
 

@@ -6,6 +6,7 @@
  * ```
  */
 import * as ConfigProvider from "effect/ConfigProvider"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import { existsSync } from "node:fs"
@@ -27,7 +28,10 @@ const read = Effect.gen(function*() {
     return yield* new Failed({ reason: `${path.basename(file)} must export default an object of settings` })
   }
   return settings
-})
+}).pipe(
+  // read before there is a command that would say so
+  Effect.tapError(({ reason }) => Console.error(`\nERROR\n  ${reason}`))
+)
 
 /** The environment, and below it the file. */
 export const layer = ConfigProvider.layer(

@@ -20,6 +20,7 @@ import { show } from "./commands/show.ts"
 import { status } from "./commands/status.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
 import * as configFile from "./configFile.ts"
+import * as help from "./help.ts"
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
 
@@ -41,6 +42,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 sluice.pipe(
   Command.run({ version }),
   Effect.provide(configFile.layer),
+  Effect.provide(help.layer),
   Effect.provide(NodeServices.layer),
   // stdout is the answer's
   Effect.provideService(Logger.LogToStderr, true),

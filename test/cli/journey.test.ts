@@ -186,6 +186,39 @@ describe("a drain that is watched", () => {
   }, 60_000)
 })
 
+describe("help", () => {
+  it.each([
+    [],
+    ...["migrate", "record", "drain", "status", "handlers", "show", "prune", "pause", "resume", "doctor"]
+      .map((name) => [name]),
+    ...["list", "show", "redrive", "discard"].map((name) => ["dead", name])
+  ])("sluice %s %s fits in 80 columns, and has an example", async (...path) => {
+    const words = path.filter((word) => word !== undefined)
+    const { status, stdout } = await workplace(undefined).sluice(...words, "--help")
+    expect(status).toBe(0)
+    if (words.length > 0) expect(stdout).toMatch(new RegExp(`EXAMPLES[^]*sluice ${words.join(" ")}`))
+    for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80)
+  })
+})
+
+describe("settings", () => {
+  it("are those of the flags, then of the environment, then of sluice.config.ts", async () => {
+    const [one, two, three] = await Promise.all(
+      [1, 2, 3].map(() => Effect.runPromise(Scope.provide(freshDatabase(), scope)))
+    )
+    const nameOf = (url: string | undefined) => `database: ${new URL(url ?? "").host}${new URL(url ?? "").pathname}`
+    const place = workplace(undefined)
+    place.file("sluice.config.ts", `export default { DATABASE_URL: "${three}", SLUICE_SCHEMA: "answers" }`)
+    const { stderr, stdout } = await place.sluice("migrate", "--dry-run")
+    expect(stderr).toContain(nameOf(three))
+    expect(stdout).toContain("create table if not exists answers.service_call")
+    const other = workplace(two)
+    other.file("sluice.config.ts", `export default { DATABASE_URL: "${three}" }`)
+    expect((await other.sluice("migrate", "--status")).stderr).toContain(nameOf(two))
+    expect((await other.sluice("migrate", "--status", "--url", one ?? "")).stderr).toContain(nameOf(one))
+  }, 60_000)
+})
+
 describe("a mistake", () => {
   it("is answered by one sentence and a status that is not 0", async () => {
     const place = workplace(undefined)
@@ -195,12 +228,30 @@ describe("a mistake", () => {
       [["status", "--url", "not a url"], "is not a URL"],
       [["status", "--url", "postgres://nobody@127.0.0.1:1/none"], "ECONNREFUSED"],
       [["drain", "--every", "soon"], "is no duration"],
-      [["record", "no-such-file.jsonl"], "no-such-file.jsonl"]
+      [["drain", "--cron", "now and then"], "--cron: \"now and then\" is none"],
+      [["drain", "--cron", "* * * * *", "--until-empty"], "give one"],
+      [["drain", "--workers", "0"], "between 1 and 64"],
+      [["record", "no-such-file.jsonl"], "there is no file no-such-file.jsonl"]
     ]
     for (const [args, says] of mistakes) {
-      const { status, stderr } = await place.sluice(...args)
-      expect({ args, status, said: stderr.includes(says) ? says : stderr }).toEqual({ args, status: 1, said: says })
+      const { status, stderr, stdout } = await place.sluice(...args)
+      expect({ args, status, stdout, said: stderr.includes(says) ? says : stderr })
+        .toEqual({ args, status: 1, stdout: "", said: says })
+      expect(stderr).not.toMatch(/^\s+at /m)
     }
+  }, 60_000)
+
+  it("in a setting or in sluice.config.ts is named", async () => {
+    const place = workplace(undefined)
+    place.file("sluice.config.ts", "export default { SLUICE_BATCH_SIZE: -1 }")
+    expect((await place.sluice("drain")).stderr).toContain("SLUICE_BATCH_SIZE is wrong: -1 is not a whole number")
+    place.file("sluice.config.ts", "export const settings = {}")
+    expect((await place.sluice("drain")).stderr).toContain("sluice.config.ts must export default an object of settings")
+    place.file("sluice.config.ts", "throw new Error('no settings today')")
+    const { status, stderr } = await place.sluice("drain")
+    expect(status).toBe(1)
+    expect(stderr).toContain("sluice.config.ts does not load: ")
+    expect(stderr).toContain("no settings today")
   }, 60_000)
 
   it("in a handler module names the file, and nothing is drained", async () => {

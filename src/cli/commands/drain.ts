@@ -4,13 +4,18 @@
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
+import * as Cron from "effect/Cron"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import { addReports, Drain, emptyReport, Report } from "../../Drain.ts"
 import { DrainWorker } from "../../DrainWorker.ts"
+import * as Settings from "../../Settings.ts"
+import * as ask from "../../store/pg/doctor.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
 import * as print from "../print.ts"
@@ -24,15 +29,19 @@ const inWords = (report: Report): string => {
   return claimed === 0 ? "nothing was due" : `${claimed} claimed: ${parts.join(", ")}`
 }
 
-/** Tells how it goes: on one line of a terminal, else on a line now and then. */
-const progress = () => {
+/** Tells how it goes, and how long it may take: on one line of a terminal, else on a line now and then. */
+const progress = (before: number) => {
   const started = performance.now()
   let told = 0
   return (done: number) =>
     Effect.sync(() => {
-      const rate = Math.round(done / Math.max(0.001, (performance.now() - started) / 1000))
-      const line = `${done} chunks, ${rate}/s`
-      if (process.stderr.isTTY) process.stderr.write(`\r${line.padEnd(40)}`)
+      const rate = done / Math.max(0.001, (performance.now() - started) / 1000)
+      // more may have been recorded meanwhile
+      const total = Math.max(before, done)
+      const left = print.ago(Math.ceil((total - done) / rate) * 1000)
+      const bar = "#".repeat(Math.round(20 * done / total)).padEnd(20, ".")
+      const line = `${done} of ${total} chunks, ${Math.round(rate)}/s, ${left} left`
+      if (process.stderr.isTTY) process.stderr.write(`\r[${bar}] ${line}`.padEnd(79))
       else if (Math.floor(done / 1000) > Math.floor(told / 1000)) process.stderr.write(`${line}\n`)
       told = done
     })
@@ -41,12 +50,16 @@ const progress = () => {
 const drainOf = (namespace: Option.Option<string>) =>
   Option.isSome(namespace) ? Drain.layerNamespace(namespace.value) : Drain.layer
 type Drains = ReturnType<typeof drainOf>
+type Times = Schedule.Schedule<unknown, void, unknown>
 
 const once = Effect.flatMap(Drain, (drain) => drain.cycle)
 
-const untilEmpty = (workers: number, drains: Drains) =>
+const untilEmpty = (workers: number, drains: Drains, namespace: Option.Option<string>) =>
   Effect.gen(function*() {
-    const tell = progress()
+    const sql = yield* SqlClient.SqlClient
+    const { schema } = yield* Settings.load
+    const [before] = yield* ask.ready(sql, schema, Option.getOrUndefined(namespace))
+    const tell = progress(before?.count ?? 0)
     let total = emptyReport
     const worker = Effect.gen(function*() {
       const drain = yield* Drain
@@ -61,11 +74,11 @@ const untilEmpty = (workers: number, drains: Drains) =>
       concurrency: "unbounded",
       discard: true
     })
-    if (process.stderr.isTTY) process.stderr.write("\n")
+    if (process.stderr.isTTY && total.claimed > 0) process.stderr.write("\n")
     return total
   })
 
-const worker = (schedule: Schedule.Schedule<unknown, void, unknown>, workers: number, drains: Drains) =>
+const worker = (schedule: Times, workers: number, drains: Drains) =>
   Layer.mergeAll(
     DrainWorker.layer({ schedule, hints: true }),
     ...Array.from(
@@ -73,6 +86,29 @@ const worker = (schedule: Schedule.Schedule<unknown, void, unknown>, workers: nu
       () => Layer.fresh(DrainWorker.layer({ schedule, hints: true }).pipe(Layer.provide(Layer.fresh(drains))))
     )
   )
+
+/** The schedule that the flags ask for; none for a drain that ends. */
+const scheduleOf = Effect.fnUntraced(function*({ cron, every, toTheEnd }: {
+  readonly cron: Option.Option<string>
+  readonly every: Option.Option<string>
+  readonly toTheEnd: boolean
+}) {
+  if (Number(toTheEnd) + [cron, every].filter(Option.isSome).length > 1) {
+    return yield* new Database.Failed({ reason: "--until-empty, --every and --cron are three ways to drain: give one" })
+  }
+  if (Option.isSome(cron)) {
+    const parsed = Cron.parse(cron.value)
+    if (Result.isSuccess(parsed)) return Option.some<Times>(Schedule.cron(parsed.success))
+    const reason = `--cron: ${JSON.stringify(cron.value)} is none; write "*/5 * * * *" (${parsed.failure.message})`
+    return yield* new Database.Failed({ reason })
+  }
+  if (Option.isNone(every)) return Option.none<Times>()
+  const interval = yield* Effect.mapError(
+    Schema.decodeEffect(Schema.DurationFromString)(every.value),
+    () => new Database.Failed({ reason: `--every: ${JSON.stringify(every.value)} is no duration; write "5 seconds"` })
+  )
+  return Option.some<Times>(Schedule.spaced(interval))
+})
 
 /** The command. */
 export const drain = Command.make(
@@ -112,37 +148,24 @@ export const drain = Command.make(
   },
   ({ cron, every, handlers, json, metricsPort, namespace, untilEmpty: toTheEnd, url, workers }) =>
     Effect.gen(function*() {
+      // a wrong flag is told of before anything is opened
+      const schedule = yield* scheduleOf({ cron, every, toTheEnd })
       const drains = drainOf(namespace)
-      const schedule = Option.isSome(cron)
-        ? Option.some<Schedule.Schedule<unknown, void, unknown>>(Schedule.cron(cron.value))
-        : Option.isSome(every)
-        ? Option.some<Schedule.Schedule<unknown, void, unknown>>(Schedule.spaced(
-          yield* Effect.mapError(
-            Schema.decodeUnknownEffect(Schema.DurationFromString)(every.value),
-            () =>
-              new Database.Failed({
-                reason: `--every: ${JSON.stringify(every.value)} is no duration; write "5 seconds"`
-              })
+      const run = Effect.gen(function*() {
+        if (Option.isSome(schedule)) {
+          return yield* Effect.provide(
+            Effect.andThen(Console.error("draining; Ctrl-C or SIGTERM stops"), Effect.never),
+            Option.isSome(metricsPort)
+              ? Layer.merge(worker(schedule.value, workers, drains), Server.layer(metricsPort.value))
+              : worker(schedule.value, workers, drains)
           )
-        ))
-        : Option.none()
-      if (Option.isSome(schedule)) {
-        yield* Effect.provide(
-          Effect.andThen(Console.error("draining; Ctrl-C or SIGTERM stops"), Effect.never),
-          Option.isSome(metricsPort)
-            ? Layer.merge(worker(schedule.value, workers, drains), Server.layer(metricsPort.value))
-            : worker(schedule.value, workers, drains)
-        )
-        return
-      }
-      const report = yield* toTheEnd ? untilEmpty(workers, drains) : once
-      if (json) return yield* print.json(Report, report)
-      yield* Console.log(inWords(report))
-    }).pipe(
-      Effect.provide(drainOf(namespace).pipe(Layer.provideMerge(Application.layer(url, handlers)))),
-      Effect.scoped,
-      Database.told
-    )
+        }
+        const report = yield* toTheEnd ? untilEmpty(workers, drains, namespace) : once
+        if (json) return yield* print.json(Report, report)
+        yield* Console.log(inWords(report))
+      })
+      yield* Effect.provide(run, drains.pipe(Layer.provideMerge(Application.layer(url, handlers))))
+    }).pipe(Effect.scoped, Database.told)
 ).pipe(
   Command.withDescription("Persist what is recorded, by the handlers that are found"),
   Command.withExamples([

@@ -11,6 +11,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { ChunkStore, KindStatus } from "../../ChunkStore.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
+import * as ask from "../../store/pg/doctor.ts"
 import * as Database from "../Database.ts"
 import * as print from "../print.ts"
 
@@ -25,6 +26,8 @@ const WorkerStatus = Schema.Struct({
 /** What `sluice status --json` prints. */
 export const Status = Schema.Struct({
   kinds: Schema.Array(KindStatus),
+  /** Persisted in the last minute, of all kinds; counted up to 100,000. */
+  lastMinute: Schema.Int,
   workers: Schema.Array(WorkerStatus),
   pauses: Schema.Array(Pause)
 })
@@ -41,26 +44,39 @@ const workersOf = Effect.gen(function*() {
 const shortOf = (identity: string): string => identity.slice(identity.lastIndexOf(".") + 1)
 
 const look = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const { schema } = yield* Settings.load
   const kinds = yield* ChunkStore.use((store) => store.status)
-  return { kinds, workers: yield* workersOf, pauses: yield* Pauses.use((pauses) => pauses.list) }
+  const [lately] = yield* ask.persistedLately(sql, schema, 100_000)
+  return {
+    kinds,
+    lastMinute: lately?.count ?? 0,
+    workers: yield* workersOf,
+    pauses: yield* Pauses.use((pauses) => pauses.list)
+  }
 })
 
-const show = Effect.fnUntraced(function*({ kinds, pauses, workers }: typeof Status.Type) {
+const show = Effect.fnUntraced(function*({ kinds, lastMinute, pauses, workers }: typeof Status.Type) {
   const now = yield* DateTime.now
   const head = ["kind", "pending", "due", "flying", "retry", "wait", "parked", "dead", "done", "oldest"]
-  const rows = kinds.map((kind) => [
-    print.clip(`${kind.namespace}/${shortOf(kind.schemaIdentity)}`, 24),
-    kind.pending,
-    kind.due,
-    kind.inFlight,
-    kind.retrying,
-    kind.waiting,
-    kind.parked,
-    kind.dead,
-    kind.persisted,
-    kind.oldest === null ? "" : print.ago(now.epochMilliseconds - kind.oldest.epochMilliseconds)
-  ])
-  yield* Console.log(rows.length === 0 ? "nothing is recorded" : print.table(head, rows))
+  const rowsOf = (width: number) =>
+    kinds.map((kind) => [
+      print.clip(`${kind.namespace}/${shortOf(kind.schemaIdentity)}`, width),
+      kind.pending,
+      kind.due,
+      kind.inFlight,
+      kind.retrying,
+      kind.waiting,
+      kind.parked,
+      kind.dead,
+      kind.persisted,
+      kind.oldest === null ? "" : print.ago(now.epochMilliseconds - kind.oldest.epochMilliseconds)
+    ])
+  // figures are not cut: names give way
+  const wide = print.table(head, rowsOf(30))
+  const excess = Math.max(0, ...wide.split("\n").map((line) => line.length - 80))
+  yield* Console.log(kinds.length === 0 ? "nothing is recorded" : print.table(head, rowsOf(Math.max(10, 30 - excess))))
+  yield* Console.log(`${lastMinute} persisted in the last minute`)
   for (const { namespace, reason, schemaIdentity } of pauses) {
     yield* Console.log(`paused: ${namespace}/${schemaIdentity}${reason === "" ? "" : `: ${reason}`}`)
   }

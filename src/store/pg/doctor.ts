@@ -79,3 +79,16 @@ export const deadLetters = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ count: number }>`
     select count(*)::int as count from (
       select from ${sql(`${schema}.dead_letter`)} where discarded_at is null limit 1000) letters`
+
+/** How many chunks could be claimed now: what a drain until empty has before it. Not for a doctor: it reads them. */
+export const ready = (sql: SqlClient.SqlClient, schema: string, namespace: string | undefined) =>
+  sql<{ count: number }>`
+    select count(*)::int as count from ${sql(`${schema}.chunk_queue`)}
+    where state = 'ready' and due_at <= now() ${namespace === undefined ? sql`` : sql`and namespace = ${namespace}`}`
+
+/** How many chunks were persisted in the last minute, counted up to so many: the end of an index, read backwards. */
+export const persistedLately = (sql: SqlClient.SqlClient, schema: string, most: number) =>
+  sql<{ count: number }>`
+    select count(*)::int as count from (
+      select persisted_at from ${sql(`${schema}.persisted_chunk`)} order by xact desc, seq desc limit ${most}) lately
+    where persisted_at > now() - interval '1 minute'`

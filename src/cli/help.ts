@@ -1,0 +1,54 @@
+/**
+ * How help and mistakes are shown: help in 80 columns on stdout; a mistake as its own sentence on stderr, because help
+ * in its place would push it out of sight, and into the file that stdout goes to.
+ */
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Console from "effect/Console"
+import * as Layer from "effect/Layer"
+
+const columns = 80
+
+/** Words into lines of this width. */
+const fill = (text: string, width: number): ReadonlyArray<string> => {
+  const lines: Array<string> = []
+  let current = ""
+  for (const word of text.split(" ")) {
+    if (current !== "" && CliOutput.displayWidth(`${current} ${word}`) > width) {
+      lines.push(current)
+      current = word
+    } else current = current === "" ? word : `${current} ${word}`
+  }
+  return [...lines, current]
+}
+
+/** Cuts a line that is too long between words; what goes on stands below its text, or below its flag if that is long. */
+const wrap = (line: string): string => {
+  if (CliOutput.displayWidth(line) <= columns) return line
+  const lead = /^ *(?:\S.*?\S {2,})?/.exec(line)?.[0] ?? ""
+  const text = line.slice(lead.length)
+  const width = CliOutput.displayWidth(lead)
+  const indent = width > columns / 2 ? 10 : width
+  const lines = fill(text, columns - indent).map((one) => " ".repeat(indent) + one)
+  return indent === width ? lead + lines.join("\n").slice(indent) : [lead.trimEnd(), ...lines].join("\n")
+}
+
+// the flags that every command of this kind has are named once, by `sluice --help`
+const byDefault = CliOutput.defaultFormatter({ globalFlags: "summary" })
+
+const formatter: CliOutput.Formatter = {
+  ...byDefault,
+  formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).join("\n")
+}
+
+/** Both, for the whole command. */
+export const layer = Layer.merge(
+  CliOutput.layer(formatter),
+  Layer.succeed(CliOutput.Presenter, {
+    present: (event) =>
+      event._tag === "InvalidInvocation"
+        ? Console.error(
+          `${formatter.formatErrors(event.errors)}\n\n  See ${event.commandPath.join(" ")} --help`
+        )
+        : CliOutput.defaultPresenter.present(event)
+  })
+)
