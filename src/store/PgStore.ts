@@ -29,7 +29,7 @@ import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
-import type { ServiceCall } from "../ServiceCall.ts"
+import { type ServiceCall, TraceContext } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { type Topic, WakeUp } from "../WakeUp.ts"
 import * as Migrations from "./Migrations.ts"
@@ -38,6 +38,7 @@ import { claim, type ClaimRow } from "./pg/claim.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, endError, isTransient, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
+import { decoder, jsonObject } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
 import * as read from "./pg/read.ts"
@@ -65,6 +66,8 @@ const toUtc = (...times: ReadonlyArray<unknown>): DateTime.Utc => {
   return DateTime.fromDateUnsafe(good instanceof Date ? good : new Date(0))
 }
 
+const isTrace = Schema.is(TraceContext)
+
 const toChunk = (row: ClaimRow & { readonly seq: bigint }): ClaimedChunk => ({
   seq: row.seq,
   key: { callId: row.call_id, schemaIdentity: row.schema_identity, part: row.part },
@@ -80,15 +83,15 @@ const toChunk = (row: ClaimRow & { readonly seq: bigint }): ClaimedChunk => ({
   call: {
     service: row.service ?? "",
     correlationId: row.correlation_id ?? row.call_id,
-    context: (row.context ?? {}) as ClaimedChunk["call"]["context"],
+    context: jsonObject(row.context),
     input: (row.input ?? null) as Schema.Json,
     finishedAt: toUtc(row.finished_at, row.recorded_at),
-    trace: (row.trace ?? undefined) as ClaimedChunk["call"]["trace"]
+    trace: isTrace(row.trace) ? row.trace : undefined
   }
 })
 
 const decodeEntry = Schema.decodeUnknownEffect(LedgerEntry)
-const decodeView = Schema.decodeUnknownEffect(CallView)
+const decodeView = decoder(CallView)
 const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
 
 const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Service"]): ChunkStore["Service"] => {

@@ -111,8 +111,8 @@ export const claim = (
         lease_until = now() + ${Duration.toMillis(request.lease)} * interval '1 millisecond',
         lease_alone = false,
         leased_by = ${request.worker},
-        crashes = q.crashes + (q.lease_token is not null)::int,
-        lone_crashes = q.lone_crashes + (q.lease_token is not null and q.lease_alone)::int,
+        crashes = least(q.crashes, 2147483646) + (q.lease_token is not null)::int,
+        lone_crashes = least(q.lone_crashes, 2147483646) + (q.lease_token is not null and q.lease_alone)::int,
         lease_token = ${token}::uuid
       from picked p where q.seq = p.seq
       returning q.*

@@ -1,13 +1,14 @@
 /**
  * What a doctor asks of a database: catalogs and indexed reads only, so that it is cheap on a busy one.
  */
+import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type { Connection } from "effect/sql/SqlConnection"
 
 /** What the catalogs say. */
 export interface Vitals {
   readonly version: number
   readonly clockMillis: number
-  readonly backend: number
   readonly tables: boolean
 }
 
@@ -15,9 +16,29 @@ export interface Vitals {
 export const vitals = (sql: SqlClient.SqlClient, schema: string) =>
   sql<Vitals>`
     select current_setting('server_version_num')::int as version,
-      extract(epoch from clock_timestamp()) * 1000 as "clockMillis",
-      pg_backend_pid() as backend,
+      (extract(epoch from clock_timestamp()) * 1000)::float8 as "clockMillis",
       to_regclass(${`${schema}.chunk_queue`}) is not null as tables`
+
+/**
+ * Whether a pooler in transaction mode is between: then a connection's statements are answered by one backend and
+ * another, or two connections share one.
+ */
+export const isPooled = (sql: SqlClient.SqlClient) =>
+  Effect.scoped(Effect.gen(function*() {
+    // nothing is prepared: what is prepared in one backend is not there in the next
+    const pidOf = (connection: Connection) =>
+      Effect.map(connection.executeValuesUnprepared("select pg_backend_pid()", []), (rows) => rows[0]?.[0])
+    const mine = yield* sql.reserve
+    const other = yield* sql.reserve
+    const pids = [yield* pidOf(mine), yield* pidOf(mine), yield* pidOf(mine)]
+    // while the other is in a transaction, its backend is nobody else's
+    const others = yield* Effect.acquireUseRelease(
+      other.executeUnprepared("begin", [], undefined),
+      () => pidOf(other),
+      () => Effect.ignore(other.executeUnprepared("rollback", [], undefined))
+    )
+    return new Set(pids).size > 1 || pids.includes(others)
+  }))
 
 /** Indexes that are there and can be used, by name. */
 export const indexes = (sql: SqlClient.SqlClient, schema: string) =>

@@ -5,13 +5,12 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type * as Schema from "effect/Schema"
 import { LeaseLost, StoreError } from "../../ChunkStore.ts"
 import { DomainObjectCreated } from "../../DomainObject.ts"
 import { DomainObject } from "../../DomainObject.ts"
 import { EventLog, type LogEntry, SubscriptionStatus } from "../../EventLog.ts"
 import { asStoreError } from "./errors.ts"
-import { iso, readRows, storableText } from "./json.ts"
+import { iso, jsonObject, objects, readRows, storableText } from "./json.ts"
 import type { Tables } from "./tables.ts"
 import { randomToken } from "./token.ts"
 
@@ -48,8 +47,7 @@ const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
       handler: row.handler,
       service: row.service ?? "",
       correlationId: row.correlation_id ?? row.call_id,
-      // what stands in a jsonb column is JSON
-      context: (row.context ?? {}) as { readonly [key: string]: Schema.Json }
+      context: jsonObject(row.context)
     })
   )
 })
@@ -82,7 +80,8 @@ const take = (
       from place p where s.name = p.name and exists (select from entry)
     )
     select p.ahead, p.attempts, p.xact::text as place_xact, p.seq::text as place_seq,
-      e.xact::text as xact, e.seq::text as seq, e.call_id, e.schema_identity, e.part, e.namespace, e.handler, e.objects,
+      e.xact::text as xact, e.seq::text as seq, e.call_id, e.schema_identity, e.part, e.namespace, e.handler,
+      ${sql.literal(objects("e.objects"))} as objects,
       c.service, c.correlation_id, c.context
     from place p left join entry e on true left join ${call} c on c.call_id = e.call_id
     order by e.xact, e.seq`

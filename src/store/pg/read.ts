@@ -2,14 +2,16 @@
  * What people ask.
  */
 import type { ChunkKey } from "../../ServiceCall.ts"
-import { iso } from "./json.ts"
+import { iso, objects } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
 const ledgerEntry = (row: string) => `
   json_build_object(
     'key', json_build_object('callId', ${row}.call_id, 'schemaIdentity', ${row}.schema_identity, 'part', ${row}.part),
     'namespace', ${row}.namespace, 'schemaVersion', ${row}.schema_version, 'handler', ${row}.handler,
-    'handlerVersion', ${row}.handler_version, 'objects', ${row}.objects, 'persistedAt', ${iso(`${row}.persisted_at`)}
+    'handlerVersion', ${row}.handler_version, 'objects', ${objects(`${row}.objects`)}, 'persistedAt', ${
+  iso(`${row}.persisted_at`)
+}
   )`
 
 /** The ledger rows of these keys. */
@@ -51,7 +53,7 @@ export const call = ({ call, dead, failure, ledger, queue, sql }: Tables, callId
       'callId', c.call_id, 'namespace', c.namespace, 'service', c.service, 'correlationId', c.correlation_id,
       'status', c.status, 'error', c.error,
       'recordedAt', ${sql.literal(iso("c.recorded_at"))}, 'finishedAt', ${sql.literal(iso("c.finished_at"))},
-      'outputs', c.outputs,
+      'outputs', case when jsonb_typeof(c.outputs) <> 'array' then jsonb_build_array(c.outputs) else c.outputs end,
       'chunks', coalesce((
         select json_agg(json_build_object(
           'key', json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),

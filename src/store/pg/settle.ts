@@ -41,7 +41,9 @@ export const settle = (
       for update
     ), held as materialized (
       -- looked up by seq in one JSON object, not joined: see settlePersisted
-      select q.*, l.action, l.delay, l.charge, l.reason, l.handler, l.kind, l.message
+      select q.*, l.action, l.delay, l.charge, l.reason, l.handler, l.kind, l.message,
+        -- a hand can have written as many as there are numbers
+        least(q.attempts, 2147483646) + l.charge::int as tried
       from locked q cross join given g
       cross join lateral jsonb_to_record(g.lines -> q.seq::text) as l(
         action text, delay double precision, charge boolean, reason text, handler text, kind text, message text
@@ -52,7 +54,7 @@ export const settle = (
       update ${queue} q set
         state = case h.action when 'Retry' then 'scheduled' when 'Park' then 'parked' else 'ready' end,
         parked_for = case h.action when 'Park' then h.reason end,
-        attempts = q.attempts + h.charge::int,
+        attempts = h.tried,
         due_at = case h.action when 'Retry' then now() + h.delay * interval '1 millisecond' else q.due_at end,
         rank = case h.action
           when 'Retry' then now() + h.delay * interval '1 millisecond' - q.priority * interval '1 minute'
@@ -67,7 +69,7 @@ export const settle = (
         handler, message, attempts, crashes, recorded_at
       )
       select call_id, schema_identity, part, seq, namespace, schema_version, position, bytes, priority, ordering_key,
-        reason, handler, message, attempts + charge::int, crashes, recorded_at
+        reason, handler, message, tried, crashes, recorded_at
       from held where action = 'Bury'
       on conflict (call_id, schema_identity, part) do update set
         seq = excluded.seq, reason = excluded.reason, handler = excluded.handler, message = excluded.message,
@@ -75,7 +77,7 @@ export const settle = (
         discard_reason = null
     ), noted as (
       insert into ${failure} (call_id, schema_identity, part, attempt, handler, kind, message)
-      select call_id, schema_identity, part, attempts + charge::int, handler, kind, message
+      select call_id, schema_identity, part, tried, handler, kind, message
       from held where action in ('Retry', 'Bury')
     )
     select seq, ordering_key from held`

@@ -1,0 +1,292 @@
+/**
+ * What stands in the tables already and should not: written by an older version, by a newer one, or by hand in SQL. Each
+ * has its expected answer; none crashes a worker, none stops the drain, none is lost, and everybody who asks for one is
+ * answered.
+ */
+import { layer } from "@effect/vitest"
+import {
+  ChunkStore,
+  DeadLetters,
+  DomainEvents,
+  Drain,
+  EventLog,
+  HandlerPlugin,
+  HandlerRegistry,
+  Output,
+  Settings
+} from "effect-sluice"
+import * as DomainObject from "effect-sluice/DomainObject"
+import type { HandlerInput } from "effect-sluice/Handler"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import { expect } from "vitest"
+import * as Postgres from "../support/Postgres.ts"
+
+class Note extends Output.make("schemas.clinic.ward.note", {
+  version: 2,
+  schema: Schema.Struct({
+    text: Schema.String,
+    at: Schema.optionalKey(Schema.DateTimeUtcFromString),
+    /** A key of the context the handler asks for. */
+    asks: Schema.optionalKey(Schema.String)
+  }),
+  upcasts: {
+    1: (data) => {
+      // an upcast that trusts what it is given
+      const { words } = data as { words: Array<string> }
+      return Effect.succeed({ text: words.join(" ") })
+    }
+  }
+}) {}
+
+const handler = HandlerPlugin.layer(
+  "clinic",
+  Note,
+  Effect.map(
+    SqlClient.SqlClient,
+    (sql) =>
+      Effect.fnUntraced(function*({ call, output }: HandlerInput<typeof Note.schema.Type>) {
+        yield* sql`insert into note (call_id, content) values (${call.callId}, ${output.text})`
+        if (output.asks !== undefined) yield* call.context(output.asks)
+        return DomainObject.make("clinic.Note", call.callId)
+      })
+  )
+)
+
+const application = Drain.layer.pipe(
+  Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(handler))),
+  Layer.provide(DomainEvents.layer),
+  Layer.provideMerge(PgStore.layer),
+  Layer.provide(Settings.layer({ lease: Duration.minutes(1), maxAttempts: 3, handlerTimeout: Duration.seconds(1) })),
+  Layer.provideMerge(Layer.unwrap(Effect.sync(() => Postgres.layer())))
+)
+
+/** A row of the queue and its call, as a hand may write them. */
+interface Stored {
+  readonly callId?: string
+  readonly withoutCall?: boolean
+  /** JSON text of the call's outputs. */
+  readonly outputs?: string
+  /** Other columns of the call. */
+  readonly call?: Readonly<Record<string, string | number>>
+  /** Other columns of the queue's row. */
+  readonly chunk?: Readonly<Record<string, string | number>>
+  /** JSON text of the objects of a line in the ledger. */
+  readonly ledger?: string
+  /** How many rows of the application there are in the end; by default one when it is persisted. */
+  readonly notes?: number
+}
+
+const output = (data: string) => `[{"schema": "${Note.identity}", "version": 2, "data": ${data}}]`
+const deep = (levels: number) => `${"[".repeat(levels)}${"]".repeat(levels)}`
+const asking = output("{\"text\": \"a note\", \"asks\": \"bed\"}")
+
+const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]> = [
+  ["a good one", {}, "persisted"],
+
+  // the recorded result
+  ["outputs that are missing", { outputs: "null", call: { status: "failed" } }, "dead: undecodable"],
+  ["outputs that are null", { outputs: "null" }, "dead: undecodable"],
+  ["outputs that are no list", { outputs: "{\"a\": 1}" }, "dead: undecodable"],
+  ["outputs that are a text", { outputs: "\"a\"" }, "dead: undecodable"],
+  ["outputs that are a list of texts", { outputs: "[\"a\"]" }, "dead: undecodable"],
+  ["an empty list", { outputs: "[]" }, "dead: undecodable"],
+  ["no call at all", { withoutCall: true }, "dead: undecodable"],
+  ["a position beyond the list", { chunk: { position: 7 } }, "dead: undecodable"],
+  ["an output without data", { outputs: `[{"schema": "${Note.identity}"}]` }, "dead: undecodable"],
+  ["data that is null", { outputs: output("null") }, "dead: undecodable"],
+  ["JSON cut off, kept as a text", { outputs: output("\"{\\\"text\\\": \\\"a no\"") }, "dead: undecodable"],
+  ["a missing field", { outputs: output("{}") }, "dead: undecodable"],
+  ["a field of another type", { outputs: output("{\"text\": [\"a\"]}") }, "dead: undecodable"],
+  ["a field too many", { outputs: output("{\"text\": \"a\", \"more\": 1}") }, "persisted"],
+  ["a date out of range", { outputs: output("{\"text\": \"a\", \"at\": \"300000-99-99\"}") }, "dead: undecodable"],
+  ["a number beyond 2^53", { outputs: output("{\"text\": \"a\", \"more\": 9007199254740993}") }, "persisted"],
+  ["a number beyond all doubles", { outputs: output(`{"text": 1${"0".repeat(400)}}`) }, "dead: undecodable"],
+  ["100 levels", { outputs: output(`{"text": ${deep(100)}}`) }, "dead: undecodable"],
+  ["5,000 levels", { outputs: output(`{"text": ${deep(5000)}}`) }, "dead: undecodable"],
+  ["10 MB of text", { outputs: output(`{"text": "${"x".repeat(10_000_000)}"}`) }, "persisted"],
+  ["10 MB where a text should be", {
+    outputs: output(`[${Array.from({ length: 500_000 }, () => "{\"a\": 1}").join()}]`)
+  }, "dead: undecodable"],
+  ["keys that are words to JavaScript", {
+    outputs: output("{\"text\": \"a\", \"__proto__\": {\"asks\": \"bed\"}, \"constructor\": 1}")
+  }, "persisted"],
+
+  // versions
+  ["version 1", { chunk: { schema_version: 1 }, outputs: output("{\"words\": [\"a\", \"b\"]}") }, "persisted"],
+  ["version 1 that its upcast chokes on", {
+    chunk: { schema_version: 1 },
+    outputs: output("{\"words\": null}")
+  }, "dead: undecodable"],
+  ["a version of the future", { chunk: { schema_version: 3 } }, "dead: unknown-version"],
+  ["the last version there can be", { chunk: { schema_version: 2147483647 } }, "dead: unknown-version"],
+  ["version 0", { chunk: { schema_version: 0 } }, "dead: unknown-version"],
+  ["a version below 0", { chunk: { schema_version: -2147483648 } }, "dead: unknown-version"],
+
+  // kinds
+  ["a schema nobody knows", { chunk: { schema_identity: "schemas.clinic.ward.unheard-of" } }, "parked"],
+  ["a schema that is none", { chunk: { schema_identity: "'; drop table note; --" } }, "parked"],
+  ["an empty schema", { chunk: { schema_identity: "" } }, "parked"],
+  ["a namespace nobody knows", { chunk: { namespace: "clinc" } }, "parked"],
+  ["an empty namespace", { chunk: { namespace: "" } }, "parked"],
+  ["a hostile namespace", { chunk: { namespace: "__proto__" } }, "parked"],
+  ["a namespace of emoji", { chunk: { namespace: "🩺\n\u202e" } }, "parked"],
+
+  // ids
+  ["a hostile id", { callId: "'; drop table note; --\n\t\u202e🩺" }, "persisted"],
+  ["an id with the part of another", { callId: `x ${Note.identity}#y` }, "persisted"],
+  ["a hostile part", { chunk: { part: "'; drop table note; -- 🩺" } }, "persisted"],
+  ["a hostile ordering key", { chunk: { ordering_key: "'; drop table note; --\n🩺" } }, "persisted"],
+  ["an empty ordering key", { chunk: { ordering_key: "" } }, "persisted"],
+
+  // the call
+  ["context that is a list", { call: { context: "[1]" } }, "persisted"],
+  ["context that is a text", { call: { context: "\"bed\"" } }, "persisted"],
+  ["context that is null", { call: { context: "null" } }, "persisted"],
+  ["context that is a number", { call: { context: "7" } }, "persisted"],
+  ["context that is asked and not there", { outputs: asking }, "dead: rejected"],
+  ["context that is asked and a list", { outputs: asking, call: { context: "[1]" } }, "dead: rejected"],
+  ["context that is asked and a text", { outputs: asking, call: { context: "\"bed\"" } }, "dead: rejected"],
+  ["context that is asked and no text", { outputs: asking, call: { context: "{\"bed\": 7}" } }, "dead: rejected"],
+  ["a trace that is a number", { call: { trace: "7" } }, "persisted"],
+  ["a trace that is null", { call: { trace: "null" } }, "persisted"],
+  ["half a trace", { call: { trace: "{\"traceId\": 7}" } }, "persisted"],
+  ["a hostile trace", { call: { trace: "{\"traceId\": \"'\", \"spanId\": \"\", \"sampled\": \"yes\"}" } }, "persisted"],
+  ["input and details of any kind", { call: { input: "[[7]]", details: "\"x\"" } }, "persisted"],
+  ["a service that is none", { call: { service: "'; drop table note; --" } }, "persisted"],
+  ["a time out of range", { call: { finished_at: "290000-01-01" } }, "persisted"],
+  ["a time without end", { call: { finished_at: "infinity", recorded_at: "-infinity" } }, "persisted"],
+  ["a time before all times", { call: { finished_at: "4713-01-01 BC" } }, "persisted"],
+  ["a call that says it is still running", { call: { status: "running" } }, "persisted"],
+
+  // the queue's own columns
+  ["attempts below 0", { chunk: { attempts: -5 } }, "persisted"],
+  ["as many attempts as there are numbers", { chunk: { attempts: 2147483647 } }, "persisted"],
+  ["the same, and it fails", { chunk: { attempts: 2147483647 }, outputs: asking }, "dead: rejected"],
+  ["crashes beyond counting", { chunk: { crashes: 2147483647, lone_crashes: 2147483647 } }, "dead: crashing"],
+  ["crashes below 0", { chunk: { crashes: -1, lone_crashes: -1 } }, "persisted"],
+  ["bytes beyond all claims", { chunk: { bytes: 2147483647 } }, "persisted"],
+  ["bytes below 0", { chunk: { bytes: -2147483648 } }, "persisted"],
+  ["a priority beyond all others", { chunk: { priority: 2147483647 } }, "persisted"],
+  ["a rank after all others", { chunk: { rank: "infinity" } }, "persisted"],
+  ["a rank before all others", { chunk: { rank: "-infinity" } }, "persisted"],
+  ["recorded at no time", { chunk: { recorded_at: "infinity" } }, "persisted"],
+  ["due at a time out of range", { chunk: { due_at: "-infinity", state: "scheduled" } }, "persisted"],
+  ["due at no time", { chunk: { due_at: "infinity", state: "scheduled" } }, "scheduled"],
+  ["parked for no reason", { chunk: { state: "parked" } }, "persisted"],
+  ["a lease that ran out long ago", { chunk: { lease_until: "-infinity" } }, "persisted"],
+
+  // the ledger
+  ["a line in the ledger", { ledger: "[{\"type\": \"clinic.Note\", \"id\": \"1\"}]", notes: 0 }, "persisted"],
+  ["a line whose row has a number", { ledger: "[{\"type\": \"clinic.Note\", \"id\": 7}]", notes: 0 }, "persisted"],
+  ["a line of no rows but a text", { ledger: "\"note\"", notes: 0 }, "persisted"],
+  ["a line of anything", { ledger: "[null, 7, {}, {\"type\": 1, \"id\": []}, \"x\"]", notes: 0 }, "persisted"],
+  ["a line of null", { ledger: "null", notes: 0 }, "persisted"],
+  ["a line of one that cannot be decoded", { ledger: "{}", outputs: "null", notes: 0 }, "persisted"]
+]
+
+layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by hand", (it) => {
+  const idOf = (index: number) => table[index]?.[1].callId ?? `call-${index}`
+
+  it.effect("each comes to its end, in one drain", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`create table note (id serial primary key, call_id text not null, content text not null)`
+      for (const [index, [, stored]] of table.entries()) {
+        const callId = idOf(index)
+        if (stored.withoutCall !== true) {
+          yield* sql`insert into sluice.service_call ${
+            sql.insert({
+              call_id: callId,
+              namespace: "clinic",
+              service: "services.clinic.ward.take-notes",
+              correlation_id: callId,
+              status: "succeeded",
+              outputs: stored.outputs ?? output("{\"text\": \"a note\"}"),
+              finished_at: "2026-01-01",
+              ...stored.call
+            })
+          }`
+        }
+        const chunk = {
+          call_id: callId,
+          namespace: "clinic",
+          schema_identity: Note.identity,
+          schema_version: 2,
+          part: "",
+          ...stored.chunk
+        }
+        yield* sql`insert into sluice.chunk_queue ${sql.insert(chunk)}`
+        if (stored.ledger !== undefined) {
+          const { call_id, namespace, part, schema_identity, schema_version } = chunk
+          yield* sql`insert into sluice.persisted_chunk ${
+            sql.insert({
+              ...{ call_id, namespace, part, schema_identity, schema_version },
+              handler: "by hand",
+              handler_version: 1,
+              objects: stored.ledger
+            })
+          }`
+        }
+      }
+
+      const report = yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)
+
+      const ends = new Map<string, string>()
+      for (const row of yield* sql<{ call_id: string }>`select call_id from sluice.persisted_chunk`) {
+        ends.set(row.call_id, "persisted")
+      }
+      for (
+        const row of yield* sql<{ call_id: string; reason: string }>`select call_id, reason from sluice.dead_letter`
+      ) {
+        ends.set(row.call_id, `dead: ${row.reason}`)
+      }
+      for (const row of yield* sql<{ call_id: string; state: string }>`select call_id, state from sluice.chunk_queue`) {
+        ends.set(row.call_id, row.state)
+      }
+      const found = table.map(([name], index) => [name, ends.get(idOf(index))])
+      expect(found).toEqual(table.map(([name, , end]) => [name, end]))
+      expect(report).toMatchObject({ failed: 0, released: 0 })
+      const rows = yield* sql<{ call_id: string; count: number }>`
+        select call_id, count(*)::int as count from note group by call_id`
+      const counts = new Map(rows.map((row) => [row.call_id, row.count]))
+      expect(table.map(([name], index) => [name, counts.get(idOf(index)) ?? 0])).toEqual(
+        table.map(([name, stored, end]) => [name, stored.notes ?? (end === "persisted" ? 1 : 0)])
+      )
+      // nobody was charged for what is not a handler's fault
+      expect(yield* sql`select call_id from sluice.dead_letter where attempts > 0 and reason <> 'rejected'`).toEqual([])
+    }), 60_000)
+
+  it.effect("and whoever asks for one is answered", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const drain = yield* Drain
+      expect((yield* store.status).length).toBeGreaterThan(3)
+      expect(Option.isSome(yield* store.nextDue)).toBe(true)
+      for (const [index, [name, stored, end]] of table.entries()) {
+        const view = yield* store.call(idOf(index))
+        expect.soft([name, Option.isNone(view)]).toEqual([name, stored.withoutCall === true])
+        const exit = yield* Effect.exit(drain.persistNow(idOf(index)))
+        if (Exit.isFailure(exit)) expect.soft(Cause.hasDies(exit.cause), `${name}: ${exit.cause}`).toBe(false)
+        expect.soft([name, Exit.isSuccess(exit)]).toEqual([name, end === "persisted"])
+      }
+      const letters = yield* DeadLetters
+      const dead = table.filter(([, , end]) => end.startsWith("dead"))
+      expect((yield* letters.count({})).reduce((sum, { count }) => sum + count, 0)).toBe(dead.length)
+      for (const { key } of yield* letters.list({}, { limit: 1000 })) {
+        expect.soft(Option.isSome(yield* letters.inspect(key)), key.callId).toBe(true)
+      }
+      // a durable reader gets past every line
+      const log = yield* EventLog
+      yield* log.open("media", "beginning")
+      const taken = Option.getOrThrow(yield* log.take("media", { limit: 1000, lease: Duration.minutes(1) }))
+      expect(taken.entries.length).toBe(table.filter(([, , end]) => end === "persisted").length)
+    }), 60_000)
+})
