@@ -67,7 +67,12 @@ create table if not exists sluice.chunk_queue (
   schema_identity text collate "C" not null,
   call_id         text collate "C" not null,
   part            text collate "C" not null default '',
-  ordering_key    text collate "C"
+  ordering_key    text collate "C",
+  -- what is longer fits into no index, could be neither persisted nor buried, and would stop the drain
+  check (
+    octet_length(call_id) <= 256 and octet_length(namespace) <= 512 and octet_length(schema_identity) <= 1024
+    and octet_length(part) <= 512 and octet_length(ordering_key) <= 1024
+  )
 ) with (
   fillfactor = 50,
   autovacuum_vacuum_scale_factor = 0.02,

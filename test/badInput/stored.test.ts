@@ -86,6 +86,8 @@ interface Stored {
 
 const output = (data: string) => `[{"schema": "${Note.identity}", "version": 2, "data": ${data}}]`
 const deep = (levels: number) => `${"[".repeat(levels)}${"]".repeat(levels)}`
+// so that no compression makes it short
+const long = Array.from({ length: 300 }, (_, n) => Math.sin(n)).join("")
 const asking = output("{\"text\": \"a note\", \"asks\": \"bed\"}")
 
 const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]> = [
@@ -144,6 +146,11 @@ const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]>
   ["an id with the part of another", { callId: `x ${Note.identity}#y` }, "persisted"],
   ["a hostile part", { chunk: { part: "'; drop table note; -- 🩺" } }, "persisted"],
   ["a hostile ordering key", { chunk: { ordering_key: "'; drop table note; --\n🩺" } }, "persisted"],
+  ["a part beyond all indexes", { chunk: { part: long } }, "refused"],
+  ["a schema beyond all indexes", { chunk: { schema_identity: long } }, "refused"],
+  ["a namespace beyond all indexes", { chunk: { namespace: long } }, "refused"],
+  ["an ordering key beyond all indexes", { chunk: { ordering_key: long } }, "refused"],
+  ["an id beyond all indexes", { callId: long, withoutCall: true }, "refused"],
   ["an empty ordering key", { chunk: { ordering_key: "" } }, "persisted"],
 
   // the call
@@ -199,7 +206,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql`create table note (id serial primary key, call_id text not null, content text not null)`
-      for (const [index, [, stored]] of table.entries()) {
+      for (const [index, [, stored, end]] of table.entries()) {
         const callId = idOf(index)
         if (stored.withoutCall !== true) {
           yield* sql`insert into sluice.service_call ${
@@ -223,7 +230,13 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
           part: "",
           ...stored.chunk
         }
-        yield* sql`insert into sluice.chunk_queue ${sql.insert(chunk)}`
+        const insert = sql`insert into sluice.chunk_queue ${sql.insert(chunk)}`
+        if (end === "refused") {
+          // could be neither persisted nor buried: the table does not take it
+          expect((yield* Effect.flip(insert)).reason._tag).toBe("ConstraintError")
+          continue
+        }
+        yield* insert
         if (stored.ledger !== undefined) {
           const { call_id, namespace, part, schema_identity, schema_version } = chunk
           yield* sql`insert into sluice.persisted_chunk ${
@@ -251,7 +264,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
       for (const row of yield* sql<{ call_id: string; state: string }>`select call_id, state from sluice.chunk_queue`) {
         ends.set(row.call_id, row.state)
       }
-      const found = table.map(([name], index) => [name, ends.get(idOf(index))])
+      const found = table.map(([name], index) => [name, ends.get(idOf(index)) ?? "refused"])
       expect(found).toEqual(table.map(([name, , end]) => [name, end]))
       expect(report).toMatchObject({ failed: 0, released: 0 })
       const rows = yield* sql<{ call_id: string; count: number }>`
