@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Settings from "../Settings.ts"
 import * as Pglite from "../store/Pglite.ts"
 import * as PgStore from "../store/PgStore.ts"
 
@@ -35,8 +36,17 @@ export const common = {
 /** The folder of the embedded database. */
 export const embeddedFolder = ".sluice"
 
-const place = Effect.fnUntraced(function*(url: Option.Option<string>) {
+const addressOf = Effect.fnUntraced(function*(url: Option.Option<string>) {
   const address = Option.isSome(url) ? url : yield* Config.option(Config.String("DATABASE_URL"))
+  // `DATABASE_URL= sluice …` is how a shell says none
+  return Option.filter(address, (text) => text !== "")
+})
+
+/** Whether it is the embedded database. */
+export const isEmbedded = (url: Option.Option<string>) => Effect.map(addressOf(url), Option.isNone)
+
+const place = Effect.fnUntraced(function*(url: Option.Option<string>) {
+  const address = yield* addressOf(url)
   if (Option.isNone(address)) {
     yield* Console.error(`database: embedded, in ./${embeddedFolder}`)
     return Pglite.layer({ dataDir: embeddedFolder })
@@ -47,7 +57,14 @@ const place = Effect.fnUntraced(function*(url: Option.Option<string>) {
     catch: () => new Failed({ reason: "the database's address is not a URL: write postgres://user@host:5432/database" })
   })
   yield* Console.error(`database: ${parsed.host}${parsed.pathname}`)
-  return PgClient.layer({ url: Redacted.make(address.value), maxConnections: 10, applicationName: "sluice" })
+  const { notify } = yield* Settings.load
+  return PgClient.layer({
+    url: Redacted.make(address.value),
+    maxConnections: 10,
+    applicationName: "sluice",
+    // who hears nothing is behind a pooler in transaction mode, where nothing that is prepared lasts either
+    prepare: notify
+  })
 })
 
 /** The clients of the database. */
@@ -77,6 +94,9 @@ export const explain = (error: unknown): Failed => {
   const inner = innermost(error)
   if (/relation ".*" does not exist|schema ".*" does not exist/.test(inner)) {
     return new Failed({ reason: "Sluice's tables are not there yet: run `sluice migrate`" })
+  }
+  if (/prepared statement ".*" (does not exist|already exists)/.test(inner)) {
+    return new Failed({ reason: "a pooler in transaction mode is in between: set SLUICE_NOTIFY=false" })
   }
   const [, file] = /ENOENT: no such file or directory, open '(.*?)'/.exec(`${message} ${inner}`) ?? []
   if (file !== undefined) return new Failed({ reason: `there is no file ${file}` })

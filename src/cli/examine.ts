@@ -1,0 +1,277 @@
+/**
+ * What a doctor looks at, what it finds, and what it advises. Only catalogs and indexed reads: a busy database does not
+ * notice.
+ */
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import { EventLog } from "../EventLog.ts"
+import { Pauses } from "../Pauses.ts"
+import * as Settings from "../Settings.ts"
+import * as Migrations from "../store/Migrations.ts"
+import * as ask from "../store/pg/doctor.ts"
+import * as print from "./print.ts"
+
+/** How bad it is. */
+export const Severity = Schema.Literals(["ok", "attention", "broken"])
+
+/** One thing that was looked at. */
+export const Finding = Schema.Struct({
+  check: Schema.String,
+  severity: Severity,
+  found: Schema.String,
+  /** What to do; empty when all is well. */
+  advice: Schema.String
+})
+/** One thing that was looked at. */
+export type Finding = typeof Finding.Type
+const ok = (check: string, found: string): Finding => ({ check, severity: "ok", found, advice: "" })
+const attention = (check: string, found: string, advice: string): Finding => ({
+  check,
+  severity: "attention",
+  found,
+  advice
+})
+/** A finding that nothing goes on with. */
+export const broken = (check: string, found: string, advice: string): Finding => ({
+  check,
+  severity: "broken",
+  found,
+  advice
+})
+
+/** From when on something is worth a word. */
+export const usualLimits = {
+  clockMillis: 5000,
+  /** How long a due chunk may have waited. */
+  ageSeconds: 300,
+  snapshotSeconds: 300,
+  /** Dead rows in the queue, when they are also more than twice the live ones. */
+  deadRows: 100_000,
+  /** Bytes of the queue's indexes, when they are also more than four times the table. */
+  indexBytes: 256 * 1024 * 1024,
+  /** Entries a subscription may be behind. */
+  unread: 5000
+}
+/** From when on something is worth a word. */
+export type Limits = typeof usualLimits
+
+/** Where it looks. */
+interface Patient {
+  readonly sql: SqlClient.SqlClient
+  readonly schema: string
+  readonly notify: boolean
+  readonly limits: Limits
+}
+
+const server = Effect.fnUntraced(function*({ limits, schema, sql }: Patient) {
+  const [vitals] = yield* ask.vitals(sql, schema)
+  if (vitals === undefined) return { findings: [], tables: false }
+  const version = Math.floor(vitals.version / 10_000)
+  const difference = Math.round(Math.abs((yield* Clock.currentTimeMillis) - vitals.clockMillis))
+  const findings = [
+    version >= 15
+      ? ok("server", `Postgres ${version}`)
+      : broken("server", `Postgres ${version}`, "use Postgres 15 or later"),
+    difference <= limits.clockMillis
+      ? ok("clock", `${difference} ms from this machine's`)
+      : attention(
+        "clock",
+        `${print.ago(difference)} from this machine's`,
+        "harmless to Sluice, not to people: set the clocks"
+      ),
+    vitals.tables
+      ? ok("tables", `there, in schema ${schema}`)
+      : broken("tables", "not there", "run `sluice migrate`; or is SLUICE_SCHEMA another?")
+  ]
+  return { findings, tables: vitals.tables }
+})
+
+const pooler = Effect.fnUntraced(function*({ notify, sql }: Patient) {
+  if (!(yield* ask.isPooled(sql))) return ok("pooler", "none in transaction mode")
+  return notify
+    ? attention(
+      "pooler",
+      "one in transaction mode: nothing can be heard through it",
+      "set SLUICE_NOTIFY=false, and prepare: false in your programs' clients"
+    )
+    : ok("pooler", "one in transaction mode, and SLUICE_NOTIFY is false")
+})
+
+const migrations = Effect.fnUntraced(function*({ schema, sql }: Patient, all: ReadonlyArray<Migrations.Migration>) {
+  const rows = yield* sql<{ migration_id: number }>`select migration_id from ${sql(`${schema}.migration`)}`.pipe(
+    Effect.orElseSucceed(() => [])
+  )
+  const applied = new Set(rows.map((row) => row.migration_id))
+  const missing = all.filter(({ id }) => !applied.has(id))
+  return missing.length === 0
+    ? ok("migrations", "current")
+    : broken("migrations", `${missing.length} missing`, "run `sluice migrate`")
+})
+
+/** The indexes there must be, by name, and how each is made: the migrations say so. */
+const expectedIndexes = (all: ReadonlyArray<Migrations.Migration>, schema: string): ReadonlyMap<string, string> =>
+  new Map(
+    all.flatMap(({ statements }) => statements).flatMap((statement): ReadonlyArray<readonly [string, string]> => {
+      const table = /^create table if not exists \S+\.(\w+)/.exec(statement)?.[1]
+      if (table !== undefined && /\bprimary key\b/.test(statement)) {
+        return [[`${table}_pkey`, `restore the primary key of ${schema}.${table}`]]
+      }
+      const index = /^create index if not exists (\w+)/.exec(statement)?.[1]
+      return index === undefined
+        ? []
+        : [[index, statement.replaceAll(/\s+/g, " ").replace("create index", "create index concurrently")]]
+    })
+  )
+
+const indexes = Effect.fnUntraced(function*({ schema, sql }: Patient, all: ReadonlyArray<Migrations.Migration>) {
+  const there = new Map((yield* ask.indexes(sql, schema)).map(({ name, valid }) => [name, valid]))
+  const missing = [...expectedIndexes(all, schema)].filter(([name]) => !there.has(name))
+  if (missing.length > 0) {
+    const names = missing.map(([name]) => name).join(", ")
+    return broken("indexes", `missing: ${names}`, missing.map(([, statement]) => statement).join("; "))
+  }
+  const invalid = [...there].filter(([, valid]) => !valid).map(([name]) => name)
+  return invalid.length === 0
+    ? ok("indexes", `${there.size} there`)
+    : broken(
+      "indexes",
+      `invalid: ${invalid.join(", ")}`,
+      invalid.map((name) => `reindex index concurrently ${schema}.${name}`).join("; ")
+    )
+})
+
+const vacuum = Effect.fnUntraced(function*({ limits, schema, sql }: Patient) {
+  const [queue] = yield* ask.vacuum(sql, schema)
+  const [snapshot] = yield* ask.snapshots(sql)
+  const findings: Array<Finding> = []
+  if (queue !== undefined) {
+    const found = `${queue.dead} dead rows beside ${queue.live} live ones in the queue`
+    const size = `the queue's indexes take ${Math.round(queue.indexes / 1000)} kB`
+    findings.push(
+      queue.dead > limits.deadRows && queue.dead > 2 * queue.live
+        ? attention(
+          "autovacuum",
+          `${found}; last cleaned ${queue.last === null ? "never" : `${print.ago(queue.last * 1000)} ago`}`,
+          `is behind: look for a held snapshot, then vacuum ${schema}.chunk_queue, and give autovacuum more to spend`
+        )
+        : ok("autovacuum", found),
+      queue.indexes > limits.indexBytes && queue.indexes > 4 * queue.heap
+        ? attention("bloat", size, `reindex table concurrently ${schema}.chunk_queue`)
+        : ok("bloat", size)
+    )
+  }
+  findings.push(
+    snapshot === undefined || snapshot.seconds < limits.snapshotSeconds
+      ? ok("snapshots", "none is held for long")
+      : attention(
+        "snapshots",
+        `session ${snapshot.pid} (${snapshot.application}, ${snapshot.state}) holds one for ${
+          print.ago(snapshot.seconds * 1000)
+        }`,
+        `it keeps vacuum from cleaning and events from being read: end it, select pg_terminate_backend(${snapshot.pid})`
+      )
+  )
+  return findings
+})
+
+const count = (n: number) => n >= 1000 ? "1000 or more" : String(n)
+
+const work = Effect.fnUntraced(function*({ limits, schema, sql }: Patient) {
+  const [stale] = yield* ask.staleLeases(sql, schema)
+  const [oldest] = yield* ask.oldestDue(sql, schema)
+  const [workers] = yield* ask.workers(sql, schema)
+  const [letters] = yield* ask.deadLetters(sql, schema)
+  const parked = yield* ask.parkedKinds(sql, schema)
+  const pauses = yield* Pauses.use((pauses) => pauses.list)
+  const subscriptions = yield* EventLog.use((log) => log.list)
+  const failing = subscriptions.filter((one) => one.attempts > 0)
+  const behind = subscriptions.filter((one) => one.attempts === 0 && one.behind > limits.unread)
+  const alive = workers?.alive ?? 0
+  const age = Math.max(0, oldest?.seconds ?? 0)
+  const isPaused = (kind: { readonly namespace: string; readonly schema: string }) =>
+    pauses.some(({ namespace, schemaIdentity }) =>
+      (namespace === "*" || namespace === kind.namespace) && (schemaIdentity === "*" || schemaIdentity === kind.schema)
+    )
+  const unserved = parked.filter((kind) => !isPaused(kind))
+  return [
+    alive > 0
+      ? ok("workers", `${alive} alive`)
+      : oldest === undefined
+      ? ok("workers", "none is alive; nothing is due")
+      : attention("workers", "none is alive, and chunks are due", "start one, or run `sluice drain --until-empty`"),
+    age < limits.ageSeconds
+      ? ok("age", age === 0 ? "nothing is due" : `the oldest due chunk has waited ${print.ago(age * 1000)}`)
+      : attention(
+        "age",
+        `the oldest due chunk has waited ${print.ago(age * 1000)}`,
+        "more workers, or see whether they fail"
+      ),
+    (stale?.count ?? 0) === 0
+      ? ok("leases", "none ran out long ago")
+      : attention(
+        "leases",
+        `${count(stale?.count ?? 0)} ran out over 5 minutes ago`,
+        "no worker takes them up: start one"
+      ),
+    unserved.length === 0
+      ? ok("handlers", "nothing is parked for want of one")
+      : attention(
+        "handlers",
+        `none for ${unserved.map((kind) => `${kind.namespace}/${kind.schema}`).join(", ")}`,
+        "deploy a worker that has it; what is parked goes on by itself"
+      ),
+    pauses.length === 0
+      ? ok("pauses", "none")
+      : attention(
+        "pauses",
+        pauses.map(({ namespace, pausedAt, reason, schemaIdentity }) =>
+          `${namespace}/${schemaIdentity}${reason === "" ? "" : ` (${reason})`} since ${DateTime.formatIso(pausedAt)}`
+        ).join(", "),
+        "`sluice resume` when it is over"
+      ),
+    (letters?.count ?? 0) === 0
+      ? ok("dead letters", "none")
+      : attention(
+        "dead letters",
+        count(letters?.count ?? 0),
+        "see `sluice dead list`; mend, then `sluice dead redrive`"
+      ),
+    failing.length + behind.length === 0
+      ? ok("subscriptions", `${subscriptions.length} of ${subscriptions.length} keep up`)
+      : attention(
+        "subscriptions",
+        [
+          ...failing.map((one) => `${one.name} failed ${one.attempts} times: ${print.clip(one.lastError ?? "", 60)}`),
+          ...behind.map((one) => `${one.name} is ${one.behind >= 10_000 ? "10000 or more" : one.behind} entries behind`)
+        ].join("; "),
+        failing.length > 0 ? "mend the subscriber; it goes on by itself" : "is its program running?"
+      )
+  ]
+})
+
+/** Looks at everything, as far as it can. `alone`: the database has one session only, so there is no pooler. */
+export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits }: {
+  readonly alone: boolean
+  readonly limits?: Limits
+}) {
+  const sql = yield* SqlClient.SqlClient
+  const { notify, schema } = yield* Settings.load
+  const patient: Patient = { sql, schema, notify, limits }
+  const { findings, tables } = yield* server(patient)
+  const all = yield* Migrations.list(schema)
+  return [
+    ...findings,
+    ...alone ? [] : [yield* pooler(patient)],
+    ...tables
+      ? [
+        yield* migrations(patient, all),
+        yield* indexes(patient, all),
+        ...yield* vacuum(patient),
+        ...yield* work(patient)
+      ]
+      : []
+  ]
+})

@@ -1,0 +1,229 @@
+/**
+ * The doctor on real Postgres: each thing that can be wrong is made so, and it finds that, and says what to do.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { it } from "@effect/vitest"
+import { CallRecorder, ChunkStore, DeadLetters, EventLog, Pauses } from "effect-sluice"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as SqlClient from "effect/sql/SqlClient"
+import { describe, expect } from "vitest"
+import { examine, type Finding, usualLimits } from "../../src/cli/examine.ts"
+import { startPooler } from "../support/pooler.ts"
+import { client, freshDatabase, layer, layerAlone } from "../support/Postgres.ts"
+
+const note = "schemas.clinic.ward.note"
+const call = (callId: string) => ({
+  callId,
+  namespace: "clinic",
+  service: "services.clinic.ward.take-notes",
+  outputs: [{ schema: note, version: 1, data: "slept well" }]
+})
+const record = (...ids: ReadonlyArray<string>) =>
+  CallRecorder.use((recorder) => recorder.recordMany(ids.map(call))).pipe(
+    Effect.provide(CallRecorder.layer)
+  )
+const claim = ChunkStore.use((store) =>
+  store.claim({ worker: "w", limit: 10, maxBytes: 1e6, lease: Duration.minutes(1) })
+)
+/** Settles all that is due as dead. */
+const buryAll = Effect.gen(function*() {
+  const store = yield* ChunkStore
+  const { chunks, token } = yield* claim
+  const failure = { handler: "", kind: "rejected", message: "no bed" }
+  yield* store.settle(
+    token,
+    chunks.map((chunk) => ({ _tag: "Bury", chunk, reason: "rejected", charge: false, failure }))
+  )
+})
+
+const find = (findings: ReadonlyArray<Finding>, check: string) => findings.find((one) => one.check === check)
+const finding = (check: string, limits: Partial<typeof usualLimits> = {}) =>
+  Effect.map(
+    examine({ alone: false, limits: { ...usualLimits, ...limits } }),
+    (findings) => find(findings, check)
+  )
+const run = <A, E>(
+  effect: Effect.Effect<A, E, SqlClient.SqlClient | Layer.Success<typeof PgStore.layer>>,
+  version: 15 | 18 = 18
+) => effect.pipe(Effect.provide(PgStore.layer.pipe(Layer.provideMerge(layer(version)))))
+const sql = SqlClient.SqlClient
+
+describe("the doctor", () => {
+  for (const version of [15, 18] as const) {
+    it.live(`finds nothing on a new database of Postgres ${version}`, () =>
+      run(
+        Effect.gen(function*() {
+          const findings = yield* examine({ alone: false })
+          expect(findings.filter((one) => one.severity !== "ok")).toEqual([])
+          expect(find(findings, "server")?.found).toBe(`Postgres ${version}`)
+          expect(findings.length).toBeGreaterThan(13)
+        }),
+        version
+      ))
+  }
+
+  it.live("says when there are no tables", () =>
+    Effect.gen(function*() {
+      const findings = yield* examine({ alone: false })
+      expect(findings.map((one) => one.check)).toEqual(["server", "clock", "tables", "pooler"])
+      expect(find(findings, "tables")).toMatchObject({
+        severity: "broken",
+        advice: expect.stringMatching(/sluice migrate/)
+      })
+    }).pipe(Effect.provide(PgStore.layerNoMigrate.pipe(Layer.provideMerge(layer())))))
+
+  it.live("says when migrations are missing", () =>
+    run(Effect.gen(function*() {
+      yield* (yield* sql)`delete from sluice.migration`
+      expect(yield* finding("migrations")).toMatchObject({ severity: "broken", found: "1 missing" })
+    })))
+
+  it.live("says how to make a missing index, and that works", () =>
+    run(Effect.gen(function*() {
+      const db = yield* sql
+      yield* db`drop index sluice.chunk_queue_ready`
+      const found = yield* finding("indexes")
+      expect(found).toMatchObject({ severity: "broken", found: "missing: chunk_queue_ready" })
+      expect(found?.advice).toContain("create index concurrently if not exists chunk_queue_ready on sluice.chunk_queue")
+      yield* db.unsafe(found?.advice ?? "")
+      expect(yield* finding("indexes")).toMatchObject({ severity: "ok" })
+    })))
+
+  it.live("says how to mend an invalid index, and that works", () =>
+    run(Effect.gen(function*() {
+      const db = yield* sql
+      yield* record("a", "b")
+      // what is left of a unique index that was made concurrently over rows that are not unique
+      yield* Effect.ignore(db`create unique index concurrently twice on sluice.chunk_queue (namespace)`)
+      const found = yield* finding("indexes")
+      expect(found).toMatchObject({ severity: "broken", found: "invalid: twice" })
+      yield* db`delete from sluice.chunk_queue where call_id = 'b'`
+      yield* db.unsafe(found?.advice ?? "")
+      expect(yield* finding("indexes")).toMatchObject({ severity: "ok" })
+    })))
+
+  it.live("says when the clocks differ, when autovacuum is behind, when indexes are bloated", () =>
+    run(Effect.gen(function*() {
+      const db = yield* sql
+      expect(yield* finding("clock", { clockMillis: -1 })).toMatchObject({ severity: "attention" })
+      expect(yield* finding("bloat", { indexBytes: -1 })).toMatchObject({ severity: "attention" })
+      yield* record("a", "b", "c")
+      yield* db`delete from sluice.chunk_queue`
+      yield* db`select pg_stat_force_next_flush()`
+      expect(yield* finding("autovacuum", { deadRows: 2 })).toMatchObject({
+        severity: "attention",
+        found: "3 dead rows beside 0 live ones in the queue; last cleaned never"
+      })
+      expect(yield* finding("autovacuum", { deadRows: 3 })).toMatchObject({ severity: "ok" })
+    })))
+
+  it.live("names the session that holds a snapshot, and how to end it works", () =>
+    Effect.gen(function*() {
+      const db = yield* sql
+      const other = yield* db.reserve
+      yield* other.executeUnprepared("begin isolation level repeatable read", [], undefined)
+      const [[pid] = []] = yield* other.executeValuesUnprepared("select pg_backend_pid(), count(*) from pg_class", [])
+      const found = yield* finding("snapshots", { snapshotSeconds: -1 })
+      expect(found).toMatchObject({ severity: "attention" })
+      expect(found?.found).toMatch(new RegExp(`^session ${String(pid)} \\(.*, idle in transaction\\) holds one for`))
+      const kill = /select pg_terminate_backend\(\d+\)/.exec(found?.advice ?? "")?.[0] ?? ""
+      expect(kill).toContain(String(pid))
+      yield* db.unsafe(kill)
+      expect((yield* Effect.exit(other.executeUnprepared("select 1", [], undefined)))._tag).toBe("Failure")
+      // what is seen of one server's transactions is seen from all its databases: this one is the test's own
+    }).pipe(Effect.scoped, Effect.provide(PgStore.layer.pipe(Layer.provideMerge(layerAlone())))))
+
+  it.live("says when due chunks wait, and whether a worker lives", () =>
+    run(Effect.gen(function*() {
+      yield* record("a")
+      yield* (yield* sql)`update sluice.chunk_queue set due_at = now() - interval '1 hour', rank = now() - interval '1 hour'`
+      expect(yield* finding("age")).toMatchObject({
+        severity: "attention",
+        found: "the oldest due chunk has waited 1 h"
+      })
+      expect(yield* finding("workers")).toMatchObject({ severity: "attention" })
+      yield* ChunkStore.use((store) => store.beat("w", [{ namespace: "clinic", schemaIdentity: note }]))
+      expect(yield* finding("workers")).toMatchObject({ severity: "ok", found: "1 alive" })
+    })))
+
+  it.live("says when leases ran out and nobody takes the chunks up", () =>
+    run(Effect.gen(function*() {
+      yield* record("a", "b")
+      yield* claim
+      expect(yield* finding("leases")).toMatchObject({ severity: "ok" })
+      yield* (yield* sql)`update sluice.chunk_queue set lease_until = now() - interval '10 minutes'`
+      expect(yield* finding("leases")).toMatchObject({
+        severity: "attention",
+        found: expect.stringMatching(/^2 ran out/)
+      })
+    })))
+
+  it.live("tells kinds without a handler from paused ones", () =>
+    run(Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* record("a", "b")
+      const { chunks, token } = yield* claim
+      yield* store.settle(token, chunks.map((chunk) => ({ _tag: "Park", chunk, reason: "no-handler" })))
+      expect(yield* finding("handlers")).toMatchObject({ severity: "attention", found: `none for clinic/${note}` })
+      yield* Pauses.use((pauses) => pauses.pause({ namespace: "clinic", schemaIdentity: "*" }, "the ward moves"))
+      expect(yield* finding("handlers")).toMatchObject({ severity: "ok" })
+      expect(yield* finding("pauses")).toMatchObject({
+        severity: "attention",
+        found: expect.stringMatching(/^clinic\/\* \(the ward moves\) since/)
+      })
+    })))
+
+  it.live("counts the dead letters that wait for somebody", () =>
+    run(Effect.gen(function*() {
+      yield* record("a", "b", "c")
+      yield* buryAll
+      expect(yield* finding("dead letters")).toMatchObject({ severity: "attention", found: "3" })
+      yield* DeadLetters.use((letters) => letters.discard({}, "a test"))
+      expect(yield* finding("dead letters")).toMatchObject({ severity: "ok" })
+    })))
+
+  it.live("says which subscriptions fail, and which are behind", () =>
+    run(Effect.gen(function*() {
+      const log = yield* EventLog
+      yield* log.open("billing", "beginning")
+      yield* (yield* sql)`
+        insert into sluice.persisted_chunk (call_id, schema_identity, namespace, schema_version, handler, handler_version)
+        select 'call-' || n, ${note}, 'clinic', 1, 'clinic/note', 1 from generate_series(1, 5) n`
+      expect(yield* finding("subscriptions", { unread: 5 })).toMatchObject({ severity: "ok" })
+      expect(yield* finding("subscriptions", { unread: 4 })).toMatchObject({
+        severity: "attention",
+        found: "billing is 5 entries behind"
+      })
+      yield* (yield* sql)`update sluice.subscription set attempts = 3, last_error = 'the ledger is shut'`
+      expect(yield* finding("subscriptions")).toMatchObject({
+        severity: "attention",
+        found: "billing failed 3 times: the ledger is shut"
+      })
+    })))
+})
+
+describe("a pooler", () => {
+  const through = (port: number) =>
+    PgClient.layer({ url: Redacted.make(`postgres://postgres@127.0.0.1:${port}/any`), prepare: false })
+
+  it.live.each([[1], [2], [3]])(
+    "in transaction mode with %s sessions is seen",
+    ([sessions]) =>
+      Effect.scoped(Effect.gen(function*() {
+        const url = yield* freshDatabase()
+        yield* Effect.provide(Effect.void, PgStore.layer.pipe(Layer.provide(client(url))))
+        const { port } = yield* Effect.acquireRelease(
+          Effect.promise(() => startPooler(url, sessions ?? 1)),
+          (pooler) => Effect.promise(() => pooler.close())
+        )
+        const found = yield* finding("pooler").pipe(
+          Effect.provide(PgStore.layerNoMigrate.pipe(Layer.provideMerge(through(port))))
+        )
+        expect(found).toMatchObject({ severity: "attention", advice: expect.stringMatching(/SLUICE_NOTIFY=false/) })
+      }))
+  )
+})
