@@ -55,20 +55,23 @@ export const vacuum = (sql: SqlClient.SqlClient, schema: string) =>
       pg_relation_size(relid)::float8 as heap, pg_indexes_size(relid)::float8 as indexes
     from pg_stat_user_tables where schemaname = ${schema} and relname = 'chunk_queue'`
 
-/** The oldest snapshot that keeps vacuum from cleaning, and whose it is. */
+/**
+ * The oldest transaction that keeps vacuum from cleaning, and whose it is: one that has a snapshot, or, idle between its
+ * statements, has written.
+ */
 export const snapshots = (sql: SqlClient.SqlClient) =>
   sql<{ pid: number; seconds: number; application: string; state: string }>`
     select pid, round(extract(epoch from now() - xact_start))::int as seconds, application_name as application, state
     from pg_stat_activity
-    where backend_xmin is not null and pid <> pg_backend_pid() and xact_start is not null
+    where (backend_xmin is not null or backend_xid is not null) and pid <> pg_backend_pid() and xact_start is not null
     order by xact_start limit 1`
 
-/** Leases that ended long ago and nobody took up. */
+/** Leases that ended long ago and nobody took up. What ran out is first in line: the rest of the queue is not read. */
 export const staleLeases = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ count: number }>`
     select count(*)::int as count from (
-      select from ${sql(`${schema}.chunk_queue`)}
-      where state = 'ready' and lease_until < now() - interval '5 minutes' limit 1000) stale`
+      select lease_until from ${sql(`${schema}.chunk_queue`)} where state = 'ready' order by rank, seq limit 1000) first
+    where lease_until < now() - interval '5 minutes'`
 
 /** The oldest chunk that could be claimed now; the first of the index that claims read. */
 export const oldestDue = (sql: SqlClient.SqlClient, schema: string) =>
