@@ -19,6 +19,7 @@ import { Report } from "../../src/Drain.ts"
 import { freshDatabase } from "../support/Postgres.ts"
 import { cleanUp, workplace } from "./workplace.ts"
 
+const root = path.resolve(import.meta.dirname, "../..")
 const scope = Scope.makeUnsafe()
 afterAll(async () => {
   cleanUp()
@@ -70,7 +71,7 @@ describe.each(["embedded", "postgres"])("on %s", (store) => {
   })
 
   it("drain, with a handler that is broken for one of them", async () => {
-    place.handler(true)
+    place.handler("broken")
     const { status, stderr, stdout } = await place.sluice("drain", "--until-empty")
     expect({ status, stdout }).toEqual({ status: 0, stdout: "4 claimed: 3 persisted, 1 dead\n" })
     expect(stderr).toContain("handlers: persist/notes.ts: clinic/note")
@@ -106,7 +107,7 @@ describe.each(["embedded", "postgres"])("on %s", (store) => {
     const careless = await place.sluice("dead", "redrive")
     expect(careless.status).toBe(1)
     expect(careless.stderr).toContain("give a filter, or --all")
-    place.handler(false)
+    place.handler("good")
     const dry = await place.asked(DeadMoved, "dead", "redrive", "--reason", "rejected", "--dry-run")
     expect(dry).toMatchObject({ moved: 0, preview: [{ count: 1 }] })
     expect(await place.asked(DeadMoved, "dead", "redrive", "--reason", "rejected")).toMatchObject({ moved: 1 })
@@ -138,25 +139,55 @@ describe.each(["embedded", "postgres"])("on %s", (store) => {
     )
   })
 
-  it("told to stop while it drains it ends with 0, and nothing is lost", async () => {
+  it("told to stop while it drains it lets handlers finish and ends with 0, and nothing is lost", async () => {
     await place.sluice("record", place.file("many.jsonl", place.calls(2000, 100)))
-    const running = place.start("drain", "--every", "1 second")
-    const until = async (what: () => Promise<boolean> | boolean) => {
-      while (!(await what())) await new Promise((resolve) => setTimeout(resolve, 20))
-    }
-    await until(() => running.output.stderr.includes("draining"))
+    place.handler("slow")
+    const running = place.start("drain", "--every", "1 second", "--workers", "2")
+    while (!fs.existsSync(path.join(place.folder, "began"))) await new Promise((resolve) => setTimeout(resolve, 20))
     running.child.kill("SIGTERM")
     expect((await running.ended).status).toBe(0)
+    const { kinds: [stopped] } = await place.asked(Status, "status")
+    // what was under way was finished, the rest was not begun; nothing is held, nothing was charged
+    expect(stopped).toMatchObject({ dead: 0, inFlight: 0, retrying: 0 })
+    expect(stopped?.persisted).toBeGreaterThan(5)
+    expect(stopped?.pending).toBeGreaterThan(0)
+    expect((stopped?.persisted ?? 0) + (stopped?.pending ?? 0)).toBe(2005)
+    place.handler("good")
     expect((await place.sluice("drain", "--until-empty")).status).toBe(0)
     const { kinds } = await place.asked(Status, "status")
     expect(kinds).toMatchObject([{ persisted: 2005, dead: 0, pending: 0, inFlight: 0, retrying: 0 }])
   })
+
+  const recorded = path.join(root, "../shared/data/mts-dialog-small")
+  it.skipIf(!fs.existsSync(`${recorded}.jsonl`))(
+    "recorded dialogues become the example's rows, by its handlers (skipped without ../shared/data)",
+    async () => {
+      const ward = workplace(
+        store === "embedded" ? undefined : await Effect.runPromise(Scope.provide(freshDatabase(), scope))
+      )
+      const handlers = ["--handlers", path.join(root, "examples/**/persist/*.ts")]
+      const expected = JSON.parse(fs.readFileSync(`${recorded}.expected.json`, "utf8"))
+      expect((await ward.sluice("record", `${recorded}.jsonl`)).stdout)
+        .toBe(`${expected.calls} recorded, 0 known already, 0 refused\n`)
+      expect((await ward.sluice("record", `${recorded}.jsonl`)).stdout)
+        .toBe(`0 recorded, ${expected.calls} known already, 0 refused\n`)
+      expect(await ward.asked(Report, "drain", "--until-empty", "--workers", "2", ...handlers))
+        .toMatchObject({ claimed: expected.calls, persisted: expected.calls })
+      const { kinds } = await ward.asked(Status, "status")
+      const counts = kinds.map((kind) => [kind.schemaIdentity.split(".").at(-1), kind.persisted])
+      expect(Object.fromEntries(counts)).toEqual(expected.by_schema)
+      // and back from a row to the call that made it
+      const { stdout } = await ward.sluice("show", "chatlab.Message:1")
+      expect(stdout).toMatch(/^call \S+ of chatlab, services\.chatlab\./)
+      expect(stdout).toContain("chatlab.Message:1\n")
+    }
+  )
 })
 
 describe("a drain that is watched", () => {
   it("serves its figures, which are those of the tables, and whether it lives and is ready", async () => {
     const place = workplace(await Effect.runPromise(Scope.provide(freshDatabase(), scope)))
-    place.handler(true)
+    place.handler("broken")
     await place.sluice("record", place.file("calls.jsonl", place.calls(30)))
     const port = await freePort()
     const running = place.start("drain", "--every", "100 millis", "--metrics-port", String(port))
@@ -268,7 +299,7 @@ describe("a mistake", () => {
       expect(stderr).toContain("persist/wrong.ts")
       expect(stderr).toContain(says)
     }
-    place.handler(false)
+    place.handler("good")
     fs.copyFileSync(path.join(place.folder, "persist/notes.ts"), path.join(place.folder, "persist/twice.ts"))
     fs.rmSync(path.join(place.folder, "persist/wrong.ts"))
     const { stderr } = await place.sluice("drain")

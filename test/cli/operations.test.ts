@@ -30,7 +30,7 @@ const commands = [...page.matchAll(/^```sh\n([^]*?)^```$/gm)].flatMap(([, block]
 describe("docs/operations.md", () => {
   it("every command in it runs, in its order", async () => {
     const place = workplace(await Effect.runPromise(Scope.provide(freshDatabase(), scope)))
-    place.handler(true)
+    place.handler("broken")
     await place.sluice("record", place.file("calls.jsonl", place.calls(10)))
     await place.sluice("drain", "--until-empty")
     expect(commands.length).toBeGreaterThan(12)

@@ -42,20 +42,25 @@ export const workplace = (url: string | undefined) => {
     const { stdout } = await sluice(...args, "--json")
     return Schema.decodeUnknownSync(Schema.toCodecJson(schema))(JSON.parse(stdout))
   }
-  /** Writes the handler module; the broken one refuses calls of bed 2. */
-  const handler = (broken: boolean) =>
+  /**
+   * Writes the handler module. The broken one refuses calls of bed 2; the slow one writes the file `began` and takes two
+   * seconds.
+   */
+  const handler = (how: "good" | "broken" | "slow") =>
     fs.writeFileSync(
       path.join(folder, "persist/notes.ts"),
       `import { DomainObject, HandlerPlugin, Output, Rejected } from "${root}/src/index.ts"
 import * as Effect from "${root}/node_modules/effect/dist/Effect.js"
 import * as Schema from "${root}/node_modules/effect/dist/Schema.js"
 import { SqlClient } from "${root}/node_modules/effect/dist/sql/SqlClient.js"
+import { writeFileSync } from "node:fs"
 
 class Note extends Output.make("schemas.clinic.ward.note", { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
 
 export const notes = HandlerPlugin.layer("clinic", Note, Effect.map(SqlClient, (sql) =>
   ({ call, output }) => Effect.gen(function*() {
-    if (${broken} && call.callId === "call-2") return yield* new Rejected({ reason: "bed 2 is being moved" })
+    ${how === "slow" ? `writeFileSync("began", ""); yield* Effect.sleep("2 seconds")` : ""}
+    if (${how === "broken"} && call.callId === "call-2") return yield* new Rejected({ reason: "bed 2 is being moved" })
     yield* sql\`create table if not exists note (call_id text primary key, content text not null)\`
     yield* sql\`insert into note values (\${call.callId}, \${output.text})\`
     return DomainObject.make("clinic.Note", call.callId)
