@@ -13,7 +13,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { addReports, Drain, emptyReport, Report } from "../../Drain.ts"
-import { DrainWorker } from "../../DrainWorker.ts"
+import { DrainWorker, type WorkerOptions } from "../../DrainWorker.ts"
 import * as Settings from "../../Settings.ts"
 import * as ask from "../../store/pg/doctor.ts"
 import * as Application from "../Application.ts"
@@ -50,7 +50,7 @@ const progress = (before: number) => {
 const drainOf = (namespace: Option.Option<string>) =>
   Option.isSome(namespace) ? Drain.layerNamespace(namespace.value) : Drain.layer
 type Drains = ReturnType<typeof drainOf>
-type Times = Schedule.Schedule<unknown, void, unknown>
+type Times = Schedule.Schedule<unknown, void, Cron.CronParseError>
 
 const once = Effect.flatMap(Drain, (drain) => drain.cycle)
 
@@ -78,12 +78,12 @@ const untilEmpty = (workers: number, drains: Drains, namespace: Option.Option<st
     return total
   })
 
-const worker = (schedule: Times, workers: number, drains: Drains) =>
+const worker = (options: WorkerOptions<Cron.CronParseError>, workers: number, drains: Drains) =>
   Layer.mergeAll(
-    DrainWorker.layer({ schedule, hints: true }),
+    DrainWorker.layer(options),
     ...Array.from(
       { length: workers - 1 },
-      () => Layer.fresh(DrainWorker.layer({ schedule, hints: true }).pipe(Layer.provide(Layer.fresh(drains))))
+      () => Layer.fresh(DrainWorker.layer(options).pipe(Layer.provide(Layer.fresh(drains))))
     )
   )
 
@@ -138,6 +138,7 @@ export const drain = Command.make(
     metricsPort: Flag.Int("metrics-port").pipe(
       Flag.withMetavar("PORT"),
       Flag.withDescription("serve /metrics, /health and /ready while it runs"),
+      Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_535 }))),
       Flag.optional
     ),
     workers: Flag.Int("workers").pipe(
@@ -155,17 +156,21 @@ export const drain = Command.make(
         if (Option.isSome(schedule)) {
           return yield* Effect.provide(
             Effect.andThen(Console.error("draining; Ctrl-C or SIGTERM stops"), Effect.never),
-            Option.isSome(metricsPort)
-              ? Layer.merge(worker(schedule.value, workers, drains), Server.layer(metricsPort.value))
-              : worker(schedule.value, workers, drains)
+            // who asks for times wants these times, not the moment in which something is recorded
+            worker({ schedule: schedule.value, hints: Option.isSome(every) }, workers, drains)
           )
         }
         const report = yield* toTheEnd ? untilEmpty(workers, drains, namespace) : once
         if (json) return yield* print.json(Report, report)
         yield* Console.log(inWords(report))
       })
-      yield* Effect.provide(run, drains.pipe(Layer.provideMerge(Application.layer(url, handlers))))
-    }).pipe(Effect.scoped, Database.told)
+      const served = Option.isSome(metricsPort) ? Server.layer(metricsPort.value) : Layer.empty
+      yield* Effect.provide(run, Layer.merge(drains, served).pipe(Layer.provideMerge(Application.layer(url, handlers))))
+    }).pipe(
+      Effect.catchTag("ServeError", ({ cause }) => new Database.Failed({ reason: `--metrics-port: ${String(cause)}` })),
+      Effect.scoped,
+      Database.told
+    )
 ).pipe(
   Command.withDescription("Persist what is recorded, by the handlers that are found"),
   Command.withExamples([
