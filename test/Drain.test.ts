@@ -1,42 +1,26 @@
 /**
- * One cycle and what follows from it: who is charged, who is not, and what a person is told.
+ * One cycle and what follows from it: what becomes of each chunk, what handlers are given, and who waits for whom.
+ * What is given back is in `Drain.leases.test.ts`, what becomes of those that fail in `Drain.failures.test.ts`.
  */
 import { it } from "@effect/vitest"
-import { CallRecorder, ChunkStore, Drain, HandlerPlugin, HandlerRegistry, Settings } from "effect-sluice"
-import { type ClaimRequest, StoreError } from "effect-sluice/ChunkStore"
-import * as ConfigProvider from "effect/ConfigProvider"
-import * as Duration from "effect/Duration"
+import { ChunkLedger, ChunkStore, Drain, HandlerPlugin, HandlerRegistry } from "effect-sluice"
+import * as DomainObject from "effect-sluice/DomainObject"
+import type { Definition, HandlerInput } from "effect-sluice/Handler"
+import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
-import { application, keyOf, Note, note, noteHandler, record, registry, written } from "./support/clinic.ts"
+import { application, keyOf, Note, note, noteHandler, record, written } from "./support/clinic.ts"
+import { chunkOf, counting, cycle, drainWith, untilEmpty } from "./support/drain.ts"
 
-const cycle = Effect.flatMap(Drain, (drain) => drain.cycle)
-const untilEmpty = Effect.flatMap(Drain, (drain) => drain.untilEmpty)
-const persistNow = (callId: string) => Effect.flatMap(Drain, (drain) => drain.persistNow(callId))
-const chunkOf = (callId: string) =>
-  ChunkStore.use((store) => Effect.map(store.call(callId), (view) => Option.getOrThrow(view).chunks[0]!))
-
-/** Counts the transactions handlers run in. */
-const counting = (seen: { transactions: number; sizes: Array<number> }) =>
-  Layer.effect(
-    ChunkStore,
-    Effect.map(ChunkStore, (store) =>
-      ({
-        ...store,
-        persist: (token, work) => {
-          seen.transactions++
-          return store.persist(
-            token,
-            (transaction) => Effect.tap(work(transaction), (lines) => Effect.sync(() => seen.sizes.push(lines.length)))
-          )
-        }
-      }) satisfies ChunkStore["Service"])
-  )
+type Input = HandlerInput<typeof Note.schema.Type>
+const plugin = (definition: Definition<typeof Note.schema.Type, MemoryDatabase>, namespace = "clinic") =>
+  HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer(namespace, Note, definition)))
 
 describe("a cycle", () => {
   it.effect("reports what became of each chunk", () =>
@@ -64,25 +48,162 @@ describe("a cycle", () => {
       expect((yield* written).map((row) => row.callId)).toEqual(["persisted"])
     }).pipe(Effect.provide(application())))
 
-  it.effect("a handler may create many, one or none", () =>
+  it.effect("finds that another persisted one while its handler ran: its rows are rolled back, its mate comes again", () =>
+    Effect.gen(function*() {
+      yield* record(note("a"), note("b"))
+      const outside = yield* Effect.context<ChunkLedger>()
+      let meanwhile = 0
+      const drain = drainWith((store) => ({
+        persist: (token, work) =>
+          store.persist(token, (transaction) =>
+            Effect.tap(work(transaction), () => {
+              if (meanwhile++ > 0) return Effect.void
+              // as a program of the application's own does it, outside of this transaction
+              const once = ChunkLedger.use((ledger) =>
+                ledger.once(keyOf("a"), { namespace: "clinic" }, Effect.succeed([DomainObject.make("own", 1)]))
+              )
+              return Effect.orDie(Fiber.join(Effect.runForkWith(outside)(once)))
+            }))
+      }))
+      expect(yield* Effect.provide(cycle, drain)).toMatchObject({ claimed: 2, persisted: 0, failed: 0, released: 2 })
+      expect(yield* written).toEqual([])
+      expect(yield* cycle).toMatchObject({ claimed: 1, persisted: 1 })
+      expect((yield* written).map((row) => row.callId)).toEqual(["b"])
+      expect((yield* chunkOf("a")).ledger?.objects).toEqual([{ type: "own", id: "1" }])
+    }).pipe(Effect.provide(application())))
+
+  it.effect("is told how many it claimed before any is run", () =>
+    Effect.gen(function*() {
+      yield* record(note("a"), note("b"))
+      const { cycleWith } = yield* Drain
+      const seen: Array<unknown> = []
+      const context = yield* Effect.context<MemoryDatabase>()
+      yield* cycleWith((claimed) =>
+        Effect.provideContext(Effect.map(written, (rows) => void seen.push([claimed, rows.length])), context)
+      )
+      expect(seen).toEqual([[2, 0]])
+    }).pipe(Effect.provide(application())))
+
+  it.effect("until empty: all that is due, nothing that waits", () =>
+    Effect.gen(function*() {
+      const soon = DateTime.add(yield* DateTime.now, { minutes: 1 })
+      yield* record(
+        ...Array.from({ length: 25 }, (_, n) => note(`call-${n}`)),
+        note("later", {}, { notBefore: soon }),
+        note("again", { trouble: "fails", times: 1 })
+      )
+      expect(yield* untilEmpty).toMatchObject({ claimed: 26, persisted: 25, failed: 1 })
+      expect(yield* untilEmpty).toMatchObject({ claimed: 0 })
+      yield* TestClock.adjust("1 minute")
+      expect(yield* untilEmpty).toMatchObject({ claimed: 2, persisted: 2 })
+    }).pipe(Effect.provide(application({ batchSize: 10 }))))
+})
+
+describe("handlers", () => {
+  it.effect("may create many, one or none", () =>
     Effect.gen(function*() {
       yield* record(note("none", { rows: 0 }), note("one"), note("many", { rows: 3 }))
       yield* untilEmpty
       const store = yield* ChunkStore
       const entries = yield* store.ledger(["none", "one", "many"].map(keyOf))
-      expect(entries.map((entry) => entry.objects.length).sort()).toEqual([0, 1, 3])
+      expect(entries.map((entry) => [entry.key.callId, entry.objects.length]).sort()).toEqual([
+        ["many", 3],
+        ["none", 0],
+        ["one", 1]
+      ])
     }).pipe(Effect.provide(application())))
 
-  it.effect("the handlers of one kind share a transaction", () => {
+  it.effect("of one kind share a transaction; of each kind there is one", () => {
     const seen = { transactions: 0, sizes: [] as Array<number> }
+    const handlers = HandlerRegistry.layer().pipe(
+      Layer.provide(HandlerPlugin.layer("clinic", Note, noteHandler())),
+      Layer.provide(HandlerPlugin.layer("triage", Note, noteHandler()))
+    )
     return Effect.gen(function*() {
-      yield* record(...Array.from({ length: 50 }, (_, n) => note(`call-${n}`)))
-      yield* cycle.pipe(Effect.provide(drainOver(seen)))
-      expect(seen).toEqual({ transactions: 1, sizes: [50] })
-    }).pipe(Effect.provide(application()))
+      yield* record(
+        ...Array.from({ length: 50 }, (_, n) => note(`call-${n}`, {}, n % 5 === 0 ? { namespace: "triage" } : {}))
+      )
+      yield* Effect.provide(cycle, drainWith(counting(seen)))
+      expect(seen).toEqual({ transactions: 2, sizes: [40, 10] })
+    }).pipe(Effect.provide(application({}, handlers)))
   })
 
-  it.effect("an older version is brought up to date; one from the future waits for its program", () =>
+  it.effect("that ask for the batch itself are given it, and give back what belongs to each", () => {
+    const batches: Array<ReadonlyArray<string>> = []
+    const many = plugin({
+      version: 3,
+      persistMany: (inputs: ReadonlyArray<Input>) => {
+        batches.push(inputs.map(({ call }) => call.callId))
+        return Effect.succeed(
+          inputs.map(({ call, output }) =>
+            Array.from({ length: output.rows }, (_, n) => DomainObject.make("clinic.Note", `${call.callId}-${n}`))
+          )
+        )
+      }
+    })
+    return Effect.gen(function*() {
+      yield* record(note("a", { rows: 2 }), note("b", { rows: 0 }), note("c"))
+      expect(yield* cycle).toMatchObject({ persisted: 2, nothingToCreate: 1 })
+      expect(batches).toEqual([["a", "b", "c"]])
+      expect((yield* chunkOf("a")).ledger).toMatchObject({
+        handlerVersion: 3,
+        objects: [{ type: "clinic.Note", id: "a-0" }, { id: "a-1" }]
+      })
+      expect((yield* chunkOf("c")).ledger?.objects).toEqual([{ type: "clinic.Note", id: "c-0" }])
+    }).pipe(Effect.provide(application({}, many)))
+  })
+
+  it.effect("are told of their call, and of the attempt", () => {
+    const told: Array<unknown> = []
+    const telling = plugin(
+      Effect.fnUntraced(function*({ call, output }: Input) {
+        const bed = yield* call.context("bed")
+        const visit = yield* call.contextAs("visit", Schema.Struct({ at: Schema.DateTimeUtcFromString }))
+        told.push([
+          output.text,
+          bed,
+          DateTime.formatIso(visit.at),
+          call.correlationId,
+          call.part,
+          call.orderingKey,
+          call.input
+        ])
+        told.push([
+          call.attempt,
+          call.idempotencyKey,
+          call.namespace,
+          call.service,
+          DateTime.formatIso(call.finishedAt)
+        ])
+        if (call.attempt === 1) yield* Effect.fail("once")
+      }),
+      "core"
+    )
+    return Effect.gen(function*() {
+      yield* record(note("a", {}, {
+        context: { bed: "7", visit: { at: "2026-01-01T08:00:00Z" } },
+        correlationId: "thread",
+        orderingKey: "knee",
+        input: ["Does it hurt?"],
+        finishedAt: DateTime.makeUnsafe("2026-01-01T09:00:00Z"),
+        outputs: [{ schema: Note.identity, version: 2, part: "second", data: { text: "It hurts." } }]
+      }))
+      yield* cycle
+      yield* TestClock.adjust("1 hour")
+      yield* cycle
+      const key = "a schemas.clinic.ward.note#second"
+      const service = "services.clinic.ward.take-notes"
+      const first = ["It hurts.", "7", "2026-01-01T08:00:00.000Z", "thread", "second", "knee", ["Does it hurt?"]]
+      expect(told).toEqual([
+        first,
+        [1, key, "clinic", service, "2026-01-01T09:00:00.000Z"],
+        first,
+        [2, key, "clinic", service, "2026-01-01T09:00:00.000Z"]
+      ])
+    }).pipe(Effect.provide(application({}, telling)))
+  })
+
+  it.effect("are given an older version brought up to date; one from the future waits for its program", () =>
     Effect.gen(function*() {
       const at = (version: number) => ({
         outputs: [{ schema: Note.identity, version, data: version === 1 ? "an old note" : { text: "from the future" } }]
@@ -98,185 +219,61 @@ describe("a cycle", () => {
     }).pipe(Effect.provide(application())))
 })
 
-/** A drain over a store whose transactions are counted. */
-const drainOver = (seen: { transactions: number; sizes: Array<number> }) =>
-  Layer.fresh(Drain.layer).pipe(Layer.provide(Layer.fresh(counting(seen))))
-
-describe("failures", () => {
-  for (const early of [true, false]) {
-    it.effect(`k culprits in n cost O(k log n) transactions, and mates nothing (failing ${early ? "before" : "after"} a write)`, () => {
-      const seen = { transactions: 0, sizes: [] as Array<number> }
-      return Effect.gen(function*() {
-        const total = 128
-        const bad = [3, 64, 127]
-        yield* record(...Array.from(
-          { length: total },
-          (_, n) => note(`call-${n}`, bad.includes(n) ? { trouble: "fails", early } : {})
-        ))
-        const report = yield* cycle.pipe(Effect.provide(drainOver(seen)))
-        expect(report).toMatchObject({ claimed: total, persisted: total - bad.length, failed: bad.length })
-        // all at once; then the innocent, and the culprits apart: 2 k log2 n at most
-        expect(seen.transactions).toBeLessThanOrEqual(2 * bad.length * Math.log2(total))
-        expect((yield* written).length).toBe(total - bad.length)
-        for (let n = 0; n < total; n++) {
-          const chunk = yield* chunkOf(`call-${n}`)
-          expect([chunk.attempts, chunk.failures.length]).toEqual(bad.includes(n) ? [1, 1] : [0, 0])
-        }
-      }).pipe(Effect.provide(application({ batchSize: 128 })))
-    })
-  }
-
-  it.effect("one that failed before runs alone", () => {
-    const seen = { transactions: 0, sizes: [] as Array<number> }
-    return Effect.gen(function*() {
-      yield* record(note("bad", { trouble: "fails", times: 1 }))
-      yield* cycle
-      yield* TestClock.adjust("10 seconds")
-      yield* record(note("a"), note("b"))
-      yield* cycle.pipe(Effect.provide(drainOver(seen)))
-      expect(seen.sizes.sort()).toEqual([1, 2])
-    }).pipe(Effect.provide(application()))
-  })
-
-  it.effect("backoff is the handler's schedule, replayed over the attempts that are on record", () =>
+describe("order", () => {
+  it.effect("a key's chunks are persisted one after the other, over retries, by any number of workers", () =>
     Effect.gen(function*() {
-      yield* record(note("a", { trouble: "fails" }))
-      for (const [attempt, delay] of [[1, 1], [2, 2], [3, 4]] as const) {
-        expect(yield* untilEmpty).toMatchObject({ claimed: 1, failed: 1 })
-        expect((yield* chunkOf("a")).attempts).toBe(attempt)
-        yield* TestClock.adjust(delay * 60_000 - 1)
-        expect(yield* cycle).toMatchObject({ claimed: 0 })
-        yield* TestClock.adjust(1)
+      const ids = Array.from({ length: 30 }, (_, n) => `call-${n}`)
+      const keyed = (n: number) => ["knee", "hip", "none"][n % 3]!
+      yield* record(...ids.map((id, n) =>
+        note(
+          id,
+          n % 7 === 3 ? { trouble: "fails", times: 2 } : {},
+          keyed(n) === "none" ? {} : { orderingKey: keyed(n) }
+        )
+      ))
+      const drains = yield* Effect.forEach([1, 2, 3], () => Layer.build(drainWith()))
+      for (let round = 0; round < 40; round++) {
+        yield* Effect.forEach(drains, (drain) => Effect.provide(cycle, drain), { concurrency: "unbounded" })
+        yield* TestClock.adjust("5 seconds")
       }
-    }).pipe(Effect.provide(application({}, registry({ retry: Schedule.exponential("1 minute") })))))
-
-  it.effect("as many attempts as the handler says, then it is dead, with its history", () =>
-    Effect.gen(function*() {
-      yield* record(note("a", { trouble: "fails" }))
-      for (let attempt = 1; attempt <= 3; attempt++) {
-        yield* untilEmpty
-        yield* TestClock.adjust("10 seconds")
+      const order = (yield* written).map((row) => row.callId)
+      expect([...order].sort()).toEqual([...ids].sort())
+      for (const key of ["knee", "hip"]) {
+        const own = ids.filter((_, n) => keyed(n) === key)
+        expect(order.filter((id) => own.includes(id))).toEqual(own)
       }
-      const chunk = yield* chunkOf("a")
-      expect(chunk).toMatchObject({ state: "dead", attempts: 3, death: { reason: "exhausted" } })
-      expect(chunk.failures.map(({ attempt, kind }) => [attempt, kind])).toEqual([[1, "failed"], [2, "failed"], [
-        3,
-        "failed"
-      ]])
-      expect(chunk.failures[2]?.message).toContain("it fails at attempt 3")
-    }).pipe(Effect.provide(application({}, registry({ maxAttempts: 3 })))))
+    }).pipe(Effect.scoped, Effect.provide(application({ batchSize: 4 }))))
 
-  it.effect("a bug is charged, with its stack", () =>
+  it.effect("of keys that share a batch one that fails holds back its own key only, and only what is younger", () =>
     Effect.gen(function*() {
-      yield* record(note("a", { trouble: "throws", times: 1 }), note("b"))
-      expect(yield* untilEmpty).toMatchObject({ persisted: 1, failed: 1 })
-      const [failure] = (yield* chunkOf("a")).failures
-      expect(failure).toMatchObject({ kind: "defect", message: expect.stringContaining("a bug") })
-      expect(failure?.message).toContain("clinic.ts")
-    }).pipe(Effect.provide(application())))
-
-  it.effect("one that hangs is timed out, and holds up nobody for longer than that", () =>
-    Effect.gen(function*() {
-      yield* record(note("a", { trouble: "hangs", times: 1 }), note("b"))
-      const fiber = yield* Effect.forkChild(untilEmpty)
-      yield* TestClock.adjust("2 minutes")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ persisted: 1, failed: 1 })
-      expect(yield* chunkOf("a")).toMatchObject({ attempts: 1, failures: [{ kind: "timeout" }] })
-      yield* TestClock.adjust("10 seconds")
-      expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
-    }).pipe(Effect.provide(application({ handlerTimeout: Duration.seconds(20) }))))
-
-  it.effect("what cannot help to try again is buried at once: rejected, permanent, a missing context", () =>
-    Effect.gen(function*() {
+      const knee = { orderingKey: "knee" }
+      const hip = { orderingKey: "hip" }
       yield* record(
-        note("rejects", { trouble: "rejects" }),
-        note("permanent", { trouble: "fails" }),
-        note("context", { trouble: "no-context" })
+        note("knee-1", {}, knee),
+        note("knee-2", { trouble: "fails", times: 1 }, knee),
+        note("hip-1", {}, hip),
+        note("knee-3", {}, knee),
+        note("hip-2", {}, hip)
       )
-      expect(yield* untilEmpty).toMatchObject({ dead: 3 })
-      expect(yield* chunkOf("rejects")).toMatchObject({
-        death: { reason: "rejected", message: expect.stringContaining("closed") }
-      })
-      expect(yield* chunkOf("context")).toMatchObject({
-        death: { message: expect.stringContaining("\"ward\" of call context is missing") }
-      })
-    }).pipe(Effect.provide(application({}, registry({ permanent: () => true })))))
-
-  it.effect("what does not decode is buried at once, in the schema's words", () =>
-    Effect.gen(function*() {
-      yield* record(note("a", { text: 7 }))
-      expect(yield* untilEmpty).toMatchObject({ dead: 1 })
-      expect(yield* chunkOf("a")).toMatchObject({
-        attempts: 0,
-        death: { reason: "undecodable", message: expect.stringMatching(/Expected string[^]*text/) }
-      })
-    }).pipe(Effect.provide(application())))
-
-  it.effect("given up in the middle, everything comes back at no cost", () =>
-    Effect.gen(function*() {
-      yield* record(note("a", { trouble: "hangs" }), note("b"))
-      const fiber = yield* Effect.forkChild(cycle)
-      yield* TestClock.adjust("1 second")
-      expect((yield* chunkOf("b")).state).toBe("in-flight")
-      yield* Fiber.interrupt(fiber)
-      for (const id of ["a", "b"]) {
-        expect(yield* chunkOf(id)).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
-      }
-      expect(yield* written).toEqual([])
-    }).pipe(Effect.provide(application())))
-
-  it.effect("one that takes its workers down is found alone, and buried; its mates pass at once", () =>
-    Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const drain = yield* Drain
-      yield* record(note("killer"), note("mate"))
-      // a worker that dies is one that claims and says nothing more
-      const dies = Effect.fnUntraced(function*(request: Partial<ClaimRequest>) {
-        const lease = Duration.minutes(1)
-        const { chunks, token } = yield* store.claim({ worker: "w", limit: 10, maxBytes: 1e9, lease, ...request })
-        yield* store.renew(token, chunks, lease, chunks.length === 1)
-        yield* TestClock.adjust("61 seconds")
-      })
-      yield* dies({})
-      yield* dies({ callId: "killer" })
-      expect(yield* drain.persistNow("mate")).toHaveLength(1)
-      yield* dies({ callId: "killer" })
-      yield* dies({ callId: "killer" })
-      expect(yield* drain.cycle).toMatchObject({ claimed: 1, dead: 1 })
-      expect(yield* chunkOf("killer")).toMatchObject({
-        state: "dead",
-        attempts: 0,
-        crashes: 4,
-        death: { reason: "crashing" }
-      })
-      expect((yield* chunkOf("mate")).attempts).toBe(0)
-    }).pipe(Effect.provide(application())))
-
-  it.effect("while the database is away nobody is charged, and the cycle goes on when it is back", () => {
-    let away = 3
-    const flaky = Layer.effect(
-      ChunkStore,
-      Effect.map(ChunkStore, (store) =>
-        ({
-          ...store,
-          persist: (token, work) =>
-            away-- > 0
-              ? Effect.fail(
-                new StoreError({ operation: "persist", transient: true, reason: "the server is restarting" })
-              )
-              : store.persist(token, work)
-        }) satisfies ChunkStore["Service"])
-    )
-    return Effect.gen(function*() {
-      yield* record(note("a"))
-      const fiber = yield* Effect.forkChild(
-        Effect.provide(cycle, Layer.fresh(Drain.layer).pipe(Layer.provide(Layer.fresh(flaky))))
-      )
+      expect(yield* cycle).toMatchObject({ claimed: 5, persisted: 3, failed: 1, released: 1 })
+      expect((yield* written).map((row) => row.callId).sort()).toEqual(["hip-1", "hip-2", "knee-1"])
+      expect(yield* chunkOf("knee-3")).toMatchObject({ attempts: 0, failures: [] })
       yield* TestClock.adjust("10 seconds")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ persisted: 1, failed: 0 })
-      expect((yield* chunkOf("a")).failures).toEqual([])
-    }).pipe(Effect.provide(application()))
-  })
+      yield* untilEmpty
+      expect((yield* written).map((row) => row.callId).slice(3)).toEqual(["knee-2", "knee-3"])
+    }).pipe(Effect.provide(application())))
+
+  for (const [deadBlocksKey, rest] of [[true, []], [false, ["second"]]] as const) {
+    it.effect(`a dead one ${deadBlocksKey ? "blocks its key" : "makes way, by policy"}`, () =>
+      Effect.gen(function*() {
+        const knee = { orderingKey: "knee" }
+        yield* record(note("first", { trouble: "rejects" }, knee), note("second", {}, knee), note("other"))
+        yield* untilEmpty
+        yield* TestClock.adjust("1 hour")
+        yield* untilEmpty
+        expect((yield* written).map((row) => row.callId).sort()).toEqual(["other", ...rest])
+      }).pipe(Effect.provide(application({ deadBlocksKey }))))
+  }
 })
 
 describe("old and new workers side by side", () => {
@@ -303,97 +300,48 @@ describe("old and new workers side by side", () => {
       expect(yield* Effect.provide(cycle, newDrain)).toMatchObject({ persisted: 1 })
       expect((yield* chunkOf("a")).failures).toEqual([])
     }).pipe(Effect.scoped, Effect.provide(application({}, HandlerRegistry.layer()))))
-})
 
-describe("persistNow", () => {
-  it.effect("gives back the domain objects, also when they were created before", () =>
+  it.effect("what is parked is seen by whoever asks, and keeps its place in the order of its key", () =>
     Effect.gen(function*() {
-      yield* record(note("a", { rows: 2 }))
-      const objects = yield* persistNow("a")
-      expect(objects.map((object) => object.type)).toEqual(["clinic.Note", "clinic.Note"])
-      expect(yield* persistNow("a")).toEqual(objects)
-    }).pipe(Effect.provide(application())))
-
-  it.effect("claims like any worker: two at once, and the chunk is persisted once", () =>
-    Effect.gen(function*() {
-      yield* record(note("a"))
-      const [one, two] = yield* Effect.all([
-        persistNow("a"),
-        Effect.delay(persistNow("a"), 1),
-        TestClock.adjust("1 second")
-      ], { concurrency: "unbounded" })
-      expect(one).toEqual(two)
-      expect(yield* written).toHaveLength(1)
-    }).pipe(Effect.provide(application())))
-
-  const errors = [
-    ["CallNotFound", "nobody", {}],
-    ["HandlerFailed", "fails", { trouble: "fails" }],
-    ["ChunkDead", "rejects", { trouble: "rejects" }],
-    ["ChunkDead", "undecodable", { text: 1 }]
-  ] as const
-  for (const [tag, callId, data] of errors) {
-    it.effect(`says ${tag} of a call that is ${callId}`, () =>
-      Effect.gen(function*() {
-        if (tag !== "CallNotFound") yield* record(note(callId, data))
-        const error = yield* Effect.flip(persistNow(callId))
-        expect(error._tag).toBe(tag)
-        expect(error.message).toContain(callId)
-      }).pipe(Effect.provide(application())))
-  }
-
-  it.effect("says HandlerNotFound, and what handlers there are", () =>
-    Effect.gen(function*() {
-      yield* record(note("a"))
-      const error = yield* Effect.flip(persistNow("a"))
-      expect(error).toMatchObject({ _tag: "HandlerNotFound", namespace: "clinic", schemaIdentity: Note.identity })
-    }).pipe(Effect.provide(application({}, HandlerRegistry.layer()))))
-
-  it.effect("says RetriesExhausted once it is", () =>
-    Effect.gen(function*() {
-      yield* record(note("a", { trouble: "fails" }))
-      const error = yield* Effect.flip(persistNow("a"))
-      expect(error).toMatchObject({
-        _tag: "RetriesExhausted",
-        attempts: 1,
-        reason: expect.stringContaining("it fails")
-      })
-    }).pipe(Effect.provide(application({ maxAttempts: 1 }))))
-
-  it.effect("says ChunkBusy of one that waits for its next attempt", () =>
-    Effect.gen(function*() {
-      yield* record(note("a", { trouble: "fails" }))
-      yield* cycle
-      expect(yield* Effect.flip(persistNow("a"))).toMatchObject({ _tag: "ChunkBusy", state: "scheduled" })
-    }).pipe(Effect.provide(application())))
-})
-
-describe("settings", () => {
-  it.effect("of the environment hold, and a wrong one is named", () =>
-    Effect.gen(function*() {
-      const wrong = [
-        ["SLUICE_BATCH_SIZE", "0"],
-        ["SLUICE_BATCH_SIZE", "many"],
-        ["SLUICE_MAX_ATTEMPTS", "-1"],
-        ["SLUICE_LEASE", "soon"],
-        ["SLUICE_LEASE", "0 seconds"],
-        ["SLUICE_SCHEMA", "not a name"],
-        ["SLUICE_DEAD_BLOCKS_KEY", "perhaps"]
-      ] as const
-      for (const [name, value] of wrong) {
-        const provider = ConfigProvider.layer(ConfigProvider.fromEnv({ env: { [name]: value } }))
-        const error = yield* Effect.flip(Effect.provide(Settings.load, provider))
-        expect(error).toMatchObject({ _tag: "SettingInvalid", setting: name })
-        expect(error.message).toContain(name)
-      }
-      const good = ConfigProvider.layer(
-        ConfigProvider.fromEnv({ env: { SLUICE_BATCH_SIZE: "7", SLUICE_LEASE: "5 minutes" } })
+      const knee = { orderingKey: "knee" }
+      yield* record(note("first", {}, { ...knee, namespace: "later" }), note("second", {}, knee), note("other"))
+      yield* untilEmpty
+      expect(yield* chunkOf("first")).toMatchObject({ state: "parked", attempts: 0, failures: [] })
+      expect((yield* written).map((row) => row.callId)).toEqual(["other"])
+      const store = yield* ChunkStore
+      expect((yield* store.status).find((kind) => kind.namespace === "later")).toMatchObject({ parked: 1, pending: 0 })
+      const both = HandlerRegistry.layer().pipe(
+        Layer.provide(HandlerPlugin.layer("clinic", Note, noteHandler())),
+        Layer.provide(HandlerPlugin.layer("later", Note, noteHandler()))
       )
-      expect(yield* Effect.provide(Settings.load, good)).toMatchObject({
-        batchSize: 7,
-        lease: Duration.minutes(5),
-        maxAttempts: 10
-      })
-      expect((yield* CallRecorder).record).toBeDefined()
-    }).pipe(Effect.provide(application())))
+      const newer = yield* Layer.build(Layer.fresh(Drain.layer).pipe(Layer.provide(both)))
+      yield* Effect.provide(untilEmpty, newer)
+      expect((yield* written).map((row) => row.callId)).toEqual(["other", "first", "second"])
+    }).pipe(Effect.scoped, Effect.provide(application())))
+})
+
+describe("workers side by side", () => {
+  it.effect("each chunk is run once, whatever they do", () => {
+    const runs = new Map<string, number>()
+    const counted = plugin({
+      persist: (input: Input) =>
+        Effect.suspend(() => {
+          runs.set(input.call.callId, (runs.get(input.call.callId) ?? 0) + 1)
+          return Effect.delay(noteHandler().persist(input), 10)
+        })
+    })
+    return Effect.gen(function*() {
+      const ids = Array.from({ length: 100 }, (_, n) => `call-${n}`)
+      yield* record(...ids.map((id) => note(id)))
+      const done = yield* Deferred.make<void>()
+      const drains = yield* Effect.forEach([1, 2, 3, 4, 5], () => Layer.build(drainWith()))
+      const all = Effect.forEach(drains, (drain) => Effect.provide(untilEmpty, drain), { concurrency: "unbounded" })
+      const fiber = yield* Effect.forkChild(Effect.ensuring(all, Deferred.succeed(done, undefined)))
+      yield* TestClock.adjust("10 seconds")
+      const reports = yield* Fiber.join(fiber)
+      expect(reports.reduce((sum, report) => sum + report.claimed, 0)).toBe(100)
+      expect([...runs.values()].filter((count) => count !== 1)).toEqual([])
+      expect(yield* written).toHaveLength(100)
+    }).pipe(Effect.scoped, Effect.provide(application({ batchSize: 7 }, counted)))
+  })
 })

@@ -1,0 +1,150 @@
+/**
+ * A drain whose handlers take long, that is given up in the middle, or whose database is away: nobody is charged, nothing
+ * is done twice, and nothing is held for longer than it must be.
+ */
+import { it } from "@effect/vitest"
+import { HandlerPlugin, HandlerRegistry, type StoreError } from "effect-sluice"
+import type { Definition, HandlerInput } from "effect-sluice/Handler"
+import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import { describe, expect } from "vitest"
+import { application, Note, note, noteHandler, record, written } from "./support/clinic.ts"
+import { away, chunkOf, cycle, drainWith } from "./support/drain.ts"
+
+type Input = HandlerInput<typeof Note.schema.Type>
+const plugin = (definition: Definition<typeof Note.schema.Type, MemoryDatabase>, namespace = "clinic") =>
+  HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer(namespace, Note, definition)))
+
+describe("leases", () => {
+  const slow = (minutes: number) =>
+    plugin({
+      timeout: "1 hour",
+      persist: (input: Input) => Effect.delay(noteHandler().persist(input), Duration.minutes(minutes))
+    })
+
+  it.effect("a long handler's lease is renewed: nobody else takes its chunk", () =>
+    Effect.gen(function*() {
+      yield* record(note("a"))
+      const first = yield* Effect.forkChild(cycle)
+      for (let minute = 0; minute < 4; minute++) {
+        yield* TestClock.adjust("1 minute")
+        expect(yield* cycle).toMatchObject({ claimed: 0 })
+      }
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Fiber.join(first)).toMatchObject({ persisted: 1 })
+      expect(yield* chunkOf("a")).toMatchObject({ crashes: 0, attempts: 0 })
+    }).pipe(Effect.provide(application({ lease: Duration.minutes(1) }, slow(5)))))
+
+  it.effect("a worker that was frozen beyond its lease changes nothing when it comes back", () =>
+    Effect.gen(function*() {
+      yield* record(note("a"))
+      const frozen = drainWith(() => ({ renew: () => Effect.never }))
+      const first = yield* Effect.forkChild(Effect.provide(cycle, frozen))
+      yield* TestClock.adjust("61 seconds")
+      const second = yield* Effect.forkChild(cycle)
+      yield* TestClock.adjust("2 minutes")
+      expect(yield* Fiber.join(first)).toMatchObject({ claimed: 1, persisted: 0, released: 1 })
+      yield* TestClock.adjust("2 minutes")
+      expect(yield* Fiber.join(second)).toMatchObject({ claimed: 1, persisted: 1 })
+      expect(yield* written).toHaveLength(1)
+      expect((yield* chunkOf("a")).failures).toEqual([])
+    }).pipe(Effect.provide(application({ lease: Duration.minutes(1) }, slow(2)))))
+
+  it.effect("given up in the middle: what is committed stays, the rest comes back at no cost", () =>
+    Effect.gen(function*() {
+      // the larger share of the claim goes first
+      yield* record(note("a"), note("b"), note("c", { trouble: "hangs" }, { namespace: "triage" }))
+      const fiber = yield* Effect.forkChild(cycle)
+      yield* TestClock.adjust("1 second")
+      expect((yield* chunkOf("c")).state).toBe("in-flight")
+      yield* Fiber.interrupt(fiber)
+      for (const id of ["a", "b"]) expect((yield* chunkOf(id)).state).toBe("persisted")
+      expect(yield* chunkOf("c")).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+      expect((yield* written).map((row) => row.callId)).toEqual(["a", "b"])
+    }).pipe(Effect.provide(application(
+      {},
+      HandlerRegistry.layer().pipe(
+        Layer.provide(HandlerPlugin.layer("clinic", Note, noteHandler())),
+        Layer.provide(HandlerPlugin.layer("triage", Note, noteHandler()))
+      )
+    ))))
+
+  it.effect("given up while the database is away: the rest comes back as soon as it can", () =>
+    Effect.gen(function*() {
+      let down = false
+      const drain = yield* Layer.build(drainWith((store) => ({
+        settle: (token, settlements) =>
+          Effect.suspend(() => down ? Effect.fail(away("settle")) : store.settle(token, settlements))
+      })))
+      yield* record(note("a", { trouble: "hangs" }))
+      const fiber = yield* Effect.forkChild(Effect.provide(cycle, drain))
+      yield* TestClock.adjust("1 second")
+      down = true
+      yield* Fiber.interrupt(fiber)
+      expect((yield* chunkOf("a")).state).toBe("in-flight")
+      down = false
+      yield* TestClock.adjust("2 seconds")
+      expect(yield* chunkOf("a")).toMatchObject({ state: "pending", attempts: 0, crashes: 0 })
+    }).pipe(Effect.scoped, Effect.provide(application())))
+})
+
+describe("a database that is away", () => {
+  for (const verb of ["persist", "settle", "ledger"] as const) {
+    it.effect(`for a while, at ${verb}: nobody is charged, and nothing is lost`, () =>
+      Effect.gen(function*() {
+        let times = 3
+        const flaky = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+          Effect.suspend((): Effect.Effect<A, E | StoreError, R> => times-- > 0 ? Effect.fail(away(verb)) : effect)
+        const drain = yield* Layer.build(drainWith((store) => ({
+          persist: (token, work) => verb === "persist" ? flaky(store.persist(token, work)) : store.persist(token, work),
+          settle: (token, list) => verb === "settle" ? flaky(store.settle(token, list)) : store.settle(token, list),
+          ledger: (keys) => verb === "ledger" ? flaky(store.ledger(keys)) : store.ledger(keys)
+        })))
+        yield* record(note("a"), note("bad", { trouble: "fails" }))
+        const worker = yield* Effect.forkChild(Effect.forever(
+          Effect.andThen(Effect.ignore(Effect.provide(cycle, drain)), Effect.sleep("1 second"))
+        ))
+        yield* TestClock.adjust("9 seconds")
+        yield* Fiber.interrupt(worker)
+        expect((yield* chunkOf("a")).state).toBe("persisted")
+        expect(yield* written).toHaveLength(1)
+        expect(yield* chunkOf("bad")).toMatchObject({ state: "scheduled", attempts: 1, crashes: 0, failures: [{}] })
+      }).pipe(Effect.scoped, Effect.provide(application())))
+  }
+
+  it.effect("for longer than a cycle waits: the cycle fails, its chunks come back, nobody is charged", () =>
+    Effect.gen(function*() {
+      const drain = yield* Layer.build(drainWith(() => ({ persist: () => Effect.fail(away("persist")) })))
+      yield* record(note("a"))
+      const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(cycle, drain)))
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "StoreError", transient: true })
+      expect(yield* chunkOf("a")).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+      expect(yield* cycle).toMatchObject({ persisted: 1 })
+    }).pipe(Effect.scoped, Effect.provide(application())))
+
+  it.effect("as a handler sees it: the error is the database's, however it is wrapped", () => {
+    let times = 2
+    const wrapping = plugin({
+      persist: (input: Input) =>
+        Effect.andThen(
+          noteHandler().persist(input),
+          Effect.suspend(() =>
+            times-- > 0 ? Effect.fail({ _tag: "RepositoryError", cause: { reason: away("insert") } }) : Effect.void
+          )
+        )
+    })
+    return Effect.gen(function*() {
+      yield* record(note("a"))
+      const fiber = yield* Effect.forkChild(cycle)
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* Fiber.join(fiber)).toMatchObject({ claimed: 1, nothingToCreate: 1, failed: 0 })
+      expect(yield* written).toHaveLength(1)
+      expect((yield* chunkOf("a")).failures).toEqual([])
+    }).pipe(Effect.provide(application({}, wrapping)))
+  })
+})
