@@ -240,7 +240,7 @@ const work = Effect.fnUntraced(function*({ limits, schema, sql }: Patient) {
         "see `sluice dead list`; mend, then `sluice dead redrive`"
       ),
     failing.length + behind.length === 0
-      ? ok("subscriptions", `${subscriptions.length} of ${subscriptions.length} keep up`)
+      ? ok("subscriptions", subscriptions.length === 0 ? "there are none" : `${subscriptions.length} keep up`)
       : attention(
         "subscriptions",
         [

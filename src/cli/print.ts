@@ -18,6 +18,9 @@ export const clip = (text: string, width: number): string => {
   return line.length > width ? `${line.slice(0, width - 1)}…` : line
 }
 
+/** Of an error with its trace, what it says. */
+export const first = (message: string): string => message.split("\n", 1)[0] ?? ""
+
 /** A table: numbers to the right, texts to the left, columns as wide as they must be. */
 export const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string | number>>): string => {
   const widths = head.map((title, column) =>

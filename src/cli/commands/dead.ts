@@ -75,7 +75,7 @@ const isEverything = (given: Given): boolean =>
     !(name in filters) || name === "discarded" || (Option.isOption(value) && Option.isNone(value))
   )
 
-const countTable = (counts: ReadonlyArray<typeof DeadLetterCount.Type>): string =>
+const countTable = (counts: ReadonlyArray<DeadLetterCount>): string =>
   print.table(
     ["kind", "reason", "count"],
     counts.map(({ count, namespace, reason, schemaIdentity }) => [
@@ -103,7 +103,8 @@ const list = Command.make(
       yield* Console.log("")
       for (const { attempts, diedAt, key, message, reason } of letters) {
         yield* Console.log(`${DateTime.formatIso(diedAt)}  ${printKey(key)}`)
-        yield* Console.log(`  ${reason} after ${attempts} attempts: ${print.clip(message, 50)}`)
+        const times = attempts === 1 ? "1 attempt" : `${attempts} attempts`
+        yield* Console.log(`  ${print.clip(`${reason} after ${times}: ${print.first(message)}`, 78)}`)
       }
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), Database.told)
 ).pipe(
@@ -132,7 +133,8 @@ const show = Command.make(
         yield* Console.log(`${printKey(letter.key)}: ${letter.reason}`)
         yield* Console.log(letter.message)
         for (const { at, attempt, kind, message } of detail.value.failures) {
-          yield* Console.log(`  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.clip(message, 40)}`)
+          const what = `${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.first(message)}`
+          yield* Console.log(`  ${print.clip(what, 78)}`)
         }
         yield* Console.log(`  data: ${JSON.stringify(detail.value.data)}`)
         if (letter.discarded !== null) yield* Console.log(`  discarded: ${letter.discarded.reason}`)

@@ -31,7 +31,7 @@ const inWords = Effect.fnUntraced(function*(view: CallView) {
   yield* Console.log(
     `  ${view.status}, recorded ${DateTime.formatIso(view.recordedAt)}, correlation ${view.correlationId}`
   )
-  if (view.error !== null) yield* Console.log(`  error: ${print.clip(view.error, 70)}`)
+  if (view.error !== null) yield* Console.log(`  error: ${print.clip(print.first(view.error), 68)}`)
   for (const chunk of view.chunks) {
     yield* Console.log(`  ${printKey(chunk.key).slice(view.callId.length).trim()}: ${chunk.state}`)
     if (chunk.attempts + chunk.crashes > 0) {
@@ -42,10 +42,10 @@ const inWords = Effect.fnUntraced(function*(view: CallView) {
       for (const { id, type } of chunk.ledger.objects) yield* Console.log(`    ${type}:${id}`)
     }
     for (const { attempt, kind, message } of chunk.failures) {
-      yield* Console.log(`    attempt ${attempt}, ${kind}: ${print.clip(message, 60)}`)
+      yield* Console.log(`    attempt ${attempt}, ${kind}: ${print.clip(print.first(message), 60)}`)
     }
     if (chunk.death !== null) {
-      yield* Console.log(`    dead (${chunk.death.reason}): ${print.clip(chunk.death.message, 60)}`)
+      yield* Console.log(`    dead (${chunk.death.reason}): ${print.clip(print.first(chunk.death.message), 60)}`)
     }
   }
 })
