@@ -28,6 +28,7 @@ import { DomainObject } from "./DomainObject.ts"
 import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
 import { measure } from "./internal/measure.ts"
+import { tell } from "./internal/tell.ts"
 import { printKey } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 
@@ -254,12 +255,16 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
           Effect.as(claim.chunks)
         )
       },
-      (claim) => {
-        const rest = claim.chunks.filter((chunk) => !outcomes.has(chunk))
-        return rest.length === 0 ? Effect.void : Effect.asVoid(release(claim.token, rest))
+      ({ chunks, token }) => {
+        if (chunks.length === 0) return Effect.void
+        const rest = chunks.filter((chunk) => !outcomes.has(chunk))
+        return (rest.length === 0 ? Effect.void : release(token, rest)).pipe(
+          // also of a claim that was cut short: what it has committed is committed
+          Effect.andThen(measure(chunks, outcomes, began)),
+          Effect.andThen(tell(outcomes))
+        )
       }
     )
-    if (claimed.length > 0) yield* measure(claimed, outcomes, began)
     return { claimed, outcomes }
   }, Effect.provideContext(services))
 

@@ -15,6 +15,7 @@ import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
+import { StoreError } from "./ChunkStore.ts"
 import { addReports, Drain, emptyReport, type Report } from "./Drain.ts"
 import * as Settings from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
@@ -95,6 +96,19 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
     Effect.raceFirst(woken.await, stopping.await)
   )
 
+  // an outage is told of once, by its first cycle, and once when it is over
+  let away = false
+  const complain = (cause: Cause.Cause<StoreError>) => {
+    const error = Cause.squash(cause)
+    if (!(error instanceof StoreError)) return Effect.logError("drain cycle failed; going on", cause)
+    if (!error.transient) return Effect.logError(`drain cycle failed; going on: ${error.message}`)
+    const again = away
+    away = true
+    return again
+      ? Effect.logDebug("the database is still away", cause)
+      : Effect.logWarning(`the database is away; trying again until it answers: ${error.message}`)
+  }
+
   const lane = Effect.gen(function*() {
     while (!stop) {
       let holding = false
@@ -111,12 +125,14 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
         yield* woken.close
         const report = yield* drain.cycleWith((claimed) => claimed > 0 ? pass : Effect.void)
         yield* Ref.update(total, (sum) => addReports(sum, report))
+        if (away) {
+          away = false
+          yield* Effect.logInfo("the database answers again")
+        }
         if (report.claimed === 0) yield* idle
       }).pipe(
         Effect.catchCause((cause) =>
-          Cause.hasInterruptsOnly(cause)
-            ? Effect.failCause(cause)
-            : Effect.andThen(Effect.logError("drain cycle failed; going on", cause), idle)
+          Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : Effect.andThen(complain(cause), idle)
         ),
         Effect.ensuring(pass)
       )
