@@ -8,6 +8,7 @@ import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import { createRequire } from "node:module"
 import { dead } from "./commands/dead.ts"
@@ -44,8 +45,9 @@ sluice.pipe(
   Effect.provide(configFile.layer),
   Effect.provide(help.layer),
   Effect.provide(NodeServices.layer),
-  // stdout is the answer's
+  // stdout is the answer's; a line of the log is a line, where no person reads it
   Effect.provideService(Logger.LogToStderr, true),
+  Effect.provide(process.stderr.isTTY ? Layer.empty : Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])),
   NodeRuntime.runMain({
     // being stopped is how a drain ends well
     teardown: (exit, onExit) =>

@@ -49,7 +49,7 @@ export const tell = Effect.fnUntraced(function*(outcomes: ReadonlyMap<ClaimedChu
         Effect.annotateLogs({
           ...annotations(settlement),
           "sluice.attempt": settlement.chunk.attempts + 1,
-          "sluice.delay": Duration.format(settlement.delay)
+          "sluice.delay": Duration.format(Duration.millis(Math.round(Duration.toMillis(settlement.delay))))
         })
       )
     }
