@@ -12,7 +12,7 @@ import { CallView } from "../../src/ChunkStore.ts"
 import { DeadList, DeadMoved } from "../../src/cli/commands/dead.ts"
 import { Diagnosis } from "../../src/cli/commands/doctor.ts"
 import { HandlersReport } from "../../src/cli/commands/handlers.ts"
-import { MigrationStatus } from "../../src/cli/commands/migrate.ts"
+import { MigrationPlan, MigrationStatus } from "../../src/cli/commands/migrate.ts"
 import { RecordReport } from "../../src/cli/commands/record.ts"
 import { Status } from "../../src/cli/commands/status.ts"
 import { Report } from "../../src/Drain.ts"
@@ -51,6 +51,8 @@ describe.each(["embedded", "postgres"])("on %s", (store) => {
     expect((await place.sluice("migrate", "--dry-run")).stdout).toContain(
       "create table if not exists sluice.service_call"
     )
+    const { missing } = await place.asked(MigrationPlan, "migrate", "--dry-run")
+    expect(missing).toMatchObject([{ id: 1, name: "tables" }])
     expect(await place.asked(MigrationStatus, "migrate", "--status")).toMatchObject({
       migrations: [{ applied: false }]
     })
@@ -272,6 +274,17 @@ describe("a mistake", () => {
     }
   }, 60_000)
 
+  it("of two who open one embedded database is told to the second", async () => {
+    const place = workplace(undefined)
+    const running = place.start("drain", "--every", "1 second")
+    while (!running.output.stderr.includes("draining")) await new Promise((resolve) => setTimeout(resolve, 20))
+    const { status, stderr } = await place.sluice("status")
+    expect(status).toBe(1)
+    expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
+    running.child.kill("SIGTERM")
+    expect((await running.ended).status).toBe(0)
+  }, 60_000)
+
   it("in a setting or in sluice.config.ts is named", async () => {
     const place = workplace(undefined)
     place.file("sluice.config.ts", "export default { SLUICE_BATCH_SIZE: -1 }")
@@ -305,5 +318,6 @@ describe("a mistake", () => {
     const { stderr } = await place.sluice("drain")
     expect(stderr).toContain("notes.ts and")
     expect(stderr).toContain("twice.ts")
+    expect(stderr).toContain("--handlers")
   }, 60_000)
 })

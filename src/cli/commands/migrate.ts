@@ -17,6 +17,11 @@ export const MigrationStatus = Schema.Struct({
   migrations: Schema.Array(Schema.Struct({ id: Schema.Int, name: Schema.String, applied: Schema.Boolean }))
 })
 
+/** What `sluice migrate --dry-run --json` prints. */
+export const MigrationPlan = Schema.Struct({
+  missing: Schema.Array(Schema.Struct({ id: Schema.Int, name: Schema.String, statements: Schema.Array(Schema.String) }))
+})
+
 const appliedIds = Effect.fnUntraced(function*(schema: string) {
   const sql = yield* SqlClient.SqlClient
   const [found] = yield* sql<{ there: boolean }>`select to_regclass(${`${schema}.migration`}) is not null as there`
@@ -40,6 +45,7 @@ export const migrate = Command.make(
       const before = yield* appliedIds(schema)
       const missing = all.filter(({ id }) => !before.has(id))
       if (dryRun) {
+        if (json) return yield* print.json(MigrationPlan, { missing })
         for (const { id, name, statements } of missing) {
           yield* Console.log(`-- ${id} ${name}\n${statements.map((text) => `${text};`).join("\n\n")}`)
         }

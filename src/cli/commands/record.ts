@@ -39,11 +39,14 @@ export const record = Command.make(
       const lines: Stream.Stream<CallLines.CallLine, unknown, FileSystem.FileSystem> = file === "-"
         ? CallLines.fromBytes(fromStdin)
         : CallLines.fromFile(file)
+      let told = 0
       const { recorded, refused, unchanged } = yield* CallLines.record(lines, {
         refused: ({ line, reason }) => Console.error(`line ${line}: ${reason}`),
         progress: (calls) =>
           Effect.sync(() => {
             if (process.stderr.isTTY) process.stderr.write(`\r${calls} calls`)
+            else if (Math.floor(calls / 10_000) > Math.floor(told / 10_000)) process.stderr.write(`${calls} calls\n`)
+            told = calls
           })
       })
       if (process.stderr.isTTY) process.stderr.write("\r")
