@@ -93,7 +93,7 @@ describe("what it serves", () => {
     const running = place.start("drain", "--until-empty", "--metrics-port", port)
     await until(() => isReady(port))
     running.child.kill("SIGTERM")
-    await running.ended
+    expect((await running.ended).status).toBe(0)
   }, 60_000)
 
   it("on a port that is free", async () => {
