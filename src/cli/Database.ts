@@ -73,9 +73,16 @@ export const layer = (url: Option.Option<string>) => Layer.unwrap(place(url))
 /** The store on it, its tables brought up to date. */
 export const stores = (url: Option.Option<string>) => PgStore.layer.pipe(Layer.provideMerge(layer(url)))
 
-/** The store on it as it is: for commands that only look. */
+/** The store on it as it is: for commands that change something, but not the tables. */
 export const storesAsTheyAre = (url: Option.Option<string>) =>
   PgStore.layerNoMigrate.pipe(Layer.provideMerge(layer(url)))
+
+/** The store on it as it is, without a connection to hear hints on: for commands that only look. */
+export const storesToLookAt = (url: Option.Option<string>) =>
+  PgStore.layerNoMigrate.pipe(
+    Layer.provide(Settings.layer({ notify: false })),
+    Layer.provideMerge(layer(url))
+  )
 
 const innermost = (error: unknown, depth = 0): string => {
   if (depth < 6 && Predicate.isObject(error)) {

@@ -274,6 +274,12 @@ describe("a mistake", () => {
     }
   }, 60_000)
 
+  it("of the address is a finding of the doctor's", async () => {
+    const ended = await workplace(undefined).sluice("doctor", "--url", "postgres://nobody@127.0.0.1:1/none")
+    expect(ended).toMatchObject({ status: 2, stderr: "database: 127.0.0.1:1/none\n" })
+    expect(ended.stdout).toMatch(/^X {3}server: .*ECONNREFUSED.*\n {4}→ is the address right, and the server up\?\n$/)
+  })
+
   it("of two who open one embedded database is told to the second", async () => {
     const place = workplace(undefined)
     const running = place.start("drain", "--every", "1 second")

@@ -35,7 +35,7 @@ export const doctor = Command.make("doctor", Database.common, ({ json, url }) =>
       yield* Console.log(`${marks[severity].padEnd(3)} ${check}: ${found}`)
       if (advice !== "") yield* Console.log(`    → ${advice}`)
     }
-  }).pipe(Effect.provide(Database.storesAsTheyAre(url)), Database.told)).pipe(
+  }).pipe(Effect.provide(Database.storesToLookAt(url)), Database.told)).pipe(
     Command.withDescription("What is wrong, and what to do about it"),
     Command.withExamples([{ command: "sluice doctor --url postgres://…", description: "Exit status 0, 1 or 2" }])
   )

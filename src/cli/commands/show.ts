@@ -70,7 +70,7 @@ export const show = Command.make(
         })
       }
       for (const view of [first, ...more]) yield* json ? print.json(CallView, view) : inWords(view)
-    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), Database.told)
+    }).pipe(Effect.provide(Database.storesToLookAt(url)), Database.told)
 ).pipe(
   Command.withDescription("A call and all that became of it, or the call that made a row"),
   Command.withExamples([

@@ -100,7 +100,7 @@ export const status = Command.make(
       yield* json ? print.json(Status, found) : show(found)
     })
     return (watch ? Effect.forever(Effect.andThen(once, Effect.sleep("2 seconds"))) : once).pipe(
-      Effect.provide(Database.storesAsTheyAre(url)),
+      Effect.provide(Database.storesToLookAt(url)),
       Database.told
     )
   }
