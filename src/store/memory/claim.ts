@@ -119,7 +119,8 @@ export const claim = (
     loneCrashes: row.loneCrashes + (row.leaseToken !== undefined && row.leaseAlone ? 1 : 0)
   }))
   for (const row of held) access.set(queue, seqKey(row.seq), row)
-  const demoted = placed.filter((one) => one.stuck && !one.lone)
+  // one that was put aside before does not count: a claim for its call would look again and again
+  const demoted = placed.filter((one) => one.stuck && !one.lone && one.row.state !== "waiting")
   for (const { row } of demoted) access.set(queue, seqKey(row.seq), { ...row, state: "waiting" })
   return { held, demoted: demoted.length }
 }

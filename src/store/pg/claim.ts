@@ -38,7 +38,8 @@ export interface ClaimRow {
  * - `placed` knows of every chunk with an ordering key whether it is part of an unbroken run from the oldest one
  *   outstanding of its key (`in_order`), and of every suspect whether it could go alone (`lone`).
  * - `picked` is the first suspect alone, if it comes first; otherwise all that are in order.
- * - `demoted` takes chunks whose key is held up elsewhere out of the hot index. It holds the lock of what holds them up
+ * - `demoted` takes chunks whose key is held up elsewhere out of the hot index (those that are out of it already do not
+ *   count: a claim for their call would look again and again). It holds the lock of what holds them up
  *   (`gate`) while doing so: whoever settles that one waits for this statement and then sees them waiting, so that none
  *   is forgotten. A predecessor that is being settled at this moment cannot be locked; then nothing is demoted.
  */
@@ -132,7 +133,7 @@ export const claim = (
     ), demoted as (
       update ${queue} q set state = 'waiting'
       from placed p
-      where q.seq = p.seq and not p.in_order and not p.lone
+      where q.seq = p.seq and q.state <> 'waiting' and not p.in_order and not p.lone
         and p.ordering_key in (select ordering_key from gate union all select ordering_key from dead_gate)
       returning 1
     )

@@ -1,0 +1,207 @@
+/**
+ * The drain on a real Postgres, where transactions and locks are what matters: errors of the database that are nobody's
+ * fault, errors that are somebody's, and what a handler may do to the transaction it runs in.
+ */
+import { layer } from "@effect/vitest"
+import {
+  CallRecorder,
+  ChunkStore,
+  DomainEvents,
+  DomainObject,
+  Drain,
+  HandlerPlugin,
+  HandlerRegistry,
+  Settings
+} from "effect-sluice"
+import type { HandlerInput } from "effect-sluice/Handler"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as SqlClient from "effect/sql/SqlClient"
+import { expect } from "vitest"
+import { Note, note, record } from "./support/clinic.ts"
+import { chunkOf, counting, drainWith, persistNow, type Seen, untilEmpty } from "./support/drain.ts"
+import * as Postgres from "./support/Postgres.ts"
+
+type Input = HandlerInput<typeof Note.schema.Type>
+
+/** What a note's text makes its handler do, after it has written. */
+const deeds: Readonly<
+  Record<string, (sql: SqlClient.SqlClient, call: Input["call"]) => Effect.Effect<unknown, unknown>>
+> = {
+  "meets an error and lets it pass": (sql) => sql`select 1 / 0`,
+  "swallows an error": (sql) => Effect.ignore(sql`select 1 / 0`),
+  "swallows an error within a savepoint": (sql) => Effect.ignore(sql.withTransaction(sql`select 1 / 0`)),
+  "breaks a constraint": (sql) => sql`insert into visit (id) values (1), (1)`,
+  "breaks a constraint at the end": (sql) => sql`insert into visit (id, ward) values (2, 4711)`,
+  "says that it was a serialization failure": (sql) => sql`do $$ begin raise exception using errcode = '40001'; end $$`,
+  "says that the server stops": (sql) => sql`do $$ begin raise exception using errcode = '57P01'; end $$`,
+  "writes in a transaction of its own": (sql, call) =>
+    sql.withTransaction(sql`insert into note (call_id) values (${call.callId})`)
+}
+
+/** How often each deed is done before it is left alone. */
+const times = new Map<string, number>()
+
+const handler = HandlerPlugin.layer(
+  "clinic",
+  Note,
+  Effect.map(SqlClient.SqlClient, (sql) => ({
+    persist: Effect.fnUntraced(function*({ call, output }: Input) {
+      const [row] = yield* sql<{ id: number }>`insert into note (call_id) values (${call.callId}) returning id`
+      const left = times.get(call.callId) ?? Infinity
+      times.set(call.callId, left - 1)
+      if (left > 0) yield* deeds[output.text]?.(sql, call) ?? Effect.void
+      return DomainObject.make("clinic.Note", row?.id ?? 0)
+    })
+  }))
+)
+
+const application = Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
+  Layer.provideMerge(HandlerRegistry.layer().pipe(Layer.provide(handler))),
+  Layer.provideMerge(DomainEvents.layer),
+  Layer.provideMerge(PgStore.layer),
+  Layer.provideMerge(Settings.layer({ maxAttempts: 1 })),
+  Layer.provideMerge(Layer.unwrap(Effect.sync(() => Postgres.layer())))
+)
+
+layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres", (it) => {
+  const tables = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.andThen(
+      sql`create table if not exists note (id serial primary key, call_id text not null)`,
+      sql`create table if not exists visit (
+        id int primary key, ward int references visit deferrable initially deferred
+      )`
+    ))
+  const notesOf = (callId: string) =>
+    Effect.flatMap(
+      SqlClient.SqlClient,
+      (sql) => Effect.map(sql`select id from note where call_id = ${callId}`, (rows) => rows.length)
+    )
+
+  /** A deed among mates, and how it ends: how its chunk is charged, and how many rows of its own it leaves. */
+  const table: ReadonlyArray<readonly [deed: string, kind: string | undefined, rows: number]> = [
+    ["meets an error and lets it pass", "failed", 0],
+    ["swallows an error", "spoiled", 0],
+    ["swallows an error within a savepoint", undefined, 1],
+    ["breaks a constraint", "failed", 0],
+    ["breaks a constraint at the end", "spoiled", 0],
+    ["writes in a transaction of its own", undefined, 2]
+  ]
+  for (const [index, [deed, kind, rows]] of table.entries()) {
+    it.effect(`a handler that ${deed}`, () =>
+      Effect.gen(function*() {
+        yield* tables
+        const id = (n: number) => `${index}-${n}`
+        yield* record(...Array.from({ length: 20 }, (_, n) => note(id(n), n === 11 ? { text: deed } : {})))
+        const seen: Seen = { transactions: 0, sizes: [] }
+        const report = yield* Effect.provide(untilEmpty, drainWith(counting(seen)))
+        expect(report).toMatchObject(kind === undefined ? { persisted: 20, dead: 0 } : { persisted: 19, dead: 1 })
+        expect(seen.transactions).toBeLessThanOrEqual(1 + 2 * 5)
+        const culprit = yield* chunkOf(id(11))
+        expect(culprit.failures.map((failure) => failure.kind)).toEqual(kind === undefined ? [] : [kind])
+        expect(yield* notesOf(id(11))).toBe(rows)
+        for (const n of [0, 10, 12, 19]) {
+          expect(yield* chunkOf(id(n))).toMatchObject({ state: "persisted", attempts: 0, failures: [] })
+          expect(yield* notesOf(id(n))).toBe(1)
+        }
+      }))
+  }
+
+  for (const deed of ["says that it was a serialization failure", "says that the server stops"]) {
+    it.effect(`a handler to whom the database ${deed}: nobody is charged, all come to their end in the same cycle`, () =>
+      Effect.gen(function*() {
+        yield* tables
+        const ids = Array.from({ length: 5 }, (_, n) => `${deed.length}-${n}`)
+        times.set(ids[2]!, 2)
+        yield* record(...ids.map((id, n) => note(id, n === 2 ? { text: deed } : {})))
+        expect(yield* Drain.use((drain) => drain.cycle)).toMatchObject({ claimed: 5, persisted: 5 })
+        for (const id of ids) {
+          expect(yield* chunkOf(id)).toMatchObject({ attempts: 0, failures: [] })
+          expect(yield* notesOf(id)).toBe(1)
+        }
+      }))
+  }
+
+  it.effect("a deadlock is nobody's fault", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`create table bed (id int primary key, call_id text)`
+      yield* sql`insert into bed values (1), (2)`
+      const take = (id: number, callId: string) => sql`update bed set call_id = ${callId} where id = ${id}`
+      const first = yield* Deferred.make<void>()
+      const second = yield* Deferred.make<void>()
+      let runs = 0
+      const nurse = HandlerPlugin.layer("beds", Note, ({ call }) =>
+        Effect.gen(function*() {
+          runs++
+          yield* take(1, call.callId)
+          yield* Deferred.succeed(first, undefined)
+          yield* Deferred.await(second)
+          // the other waits for bed 1 by now, and does not look for deadlocks itself
+          if (runs === 1) {
+            yield* Effect.repeat(sql`select from pg_locks where not granted`, { until: (rows) => rows.length > 0 })
+          }
+          yield* take(2, call.callId)
+        }))
+      const outside = sql.withTransaction(Effect.gen(function*() {
+        yield* sql`set local deadlock_timeout = '1h'`
+        yield* take(2, "outside")
+        yield* Deferred.succeed(second, undefined)
+        yield* Deferred.await(first)
+        yield* take(1, "outside")
+      }))
+      yield* record(note("deadlock", {}, { namespace: "beds" }))
+      const drain = Layer.fresh(Drain.layer).pipe(Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(nurse))))
+      const both = Effect.all([Effect.provide(Drain.use((it) => it.cycle), drain), outside], { concurrency: 2 })
+      const [report] = yield* both
+      expect(report).toMatchObject({ claimed: 1, nothingToCreate: 1 })
+      expect(runs).toBe(2)
+      expect(yield* chunkOf("deadlock")).toMatchObject({ state: "nothing-to-create", attempts: 0, failures: [] })
+      expect(yield* sql`select distinct call_id from bed`).toEqual([{ call_id: "deadlock" }])
+    }))
+
+  it.effect("a handler that hangs in a statement is timed out, leaves nothing, and holds up nobody", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const sleeping = HandlerPlugin.layer("asleep", Note, {
+        timeout: "1 second",
+        persist: ({ call }) =>
+          Effect.andThen(
+            sql`insert into note (call_id) values (${call.callId})`,
+            Effect.asVoid(sql`select pg_sleep(600)`)
+          )
+      })
+      yield* record(note("sleeps", {}, { namespace: "asleep" }))
+      const drain = Layer.fresh(Drain.layer).pipe(Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(sleeping))))
+      // the statement would have taken longer than the test may
+      expect(yield* Effect.provide(untilEmpty, drain)).toMatchObject({ dead: 1 })
+      expect((yield* chunkOf("sleeps")).failures).toMatchObject([{ kind: "timeout" }])
+      expect(yield* notesOf("sleeps")).toBe(0)
+      expect(yield* sql`select from pg_stat_activity where state = 'idle in transaction' and query like '%pg_sleep%'`)
+        .toEqual([])
+    }))
+
+  it.effect("persistNow of one behind an older one of its key asks from time to time, and in the end says so", () =>
+    Effect.gen(function*() {
+      yield* tables
+      yield* record(note("older", {}, { orderingKey: "knee" }), note("younger", {}, { orderingKey: "knee" }))
+      let claims = 0
+      const asked = drainWith((store) => ({
+        claim: (request) => Effect.tap(store.claim(request), () => Effect.sync(() => claims++))
+      }))
+      const impatient = asked.pipe(
+        Layer.provide(Settings.layer({ maxAttempts: 1, handlerTimeout: Duration.seconds(1) }))
+      )
+      const error = yield* Effect.flip(Effect.provide(persistNow("younger"), impatient))
+      expect(error).toMatchObject({ _tag: "ChunkBusy", state: "waiting" })
+      expect(claims).toBeLessThan(100)
+      expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
+      expect(yield* persistNow("younger")).toHaveLength(1)
+      const store = yield* ChunkStore
+      expect(Option.isSome(yield* store.call("younger"))).toBe(true)
+    }))
+})
