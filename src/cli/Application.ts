@@ -29,7 +29,7 @@ const globsOf = Effect.fnUntraced(function*(given: ReadonlyArray<string>) {
   const globs = given.map((glob) => isFolder(glob) ? path.join(glob, HandlerDiscovery.defaultGlob) : glob)
   for (const glob of globs) {
     const files = yield* HandlerDiscovery.find({ globs: [glob] })
-    if (files.length === 0) yield* new Database.Failed({ reason: `--handlers: there is no module ${glob}` })
+    if (files.length === 0) return yield* new Database.Failed({ reason: `--handlers: there is no module ${glob}` })
   }
   return globs
 })

@@ -227,8 +227,10 @@ describe("the doctor", () => {
       const reads = Effect.gen(function*() {
         yield* db`select pg_stat_force_next_flush()`
         return yield* db<{ name: string; rows: number }>`
-          select relname as name, (seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_user_tables
-          where schemaname = 'sluice' and relname in ('chunk_queue', 'persisted_chunk', 'dead_letter') order by relname`
+          select t.relname as name, (t.seq_tup_read + sum(i.idx_tup_read))::int as rows
+          from pg_stat_user_tables t join pg_stat_user_indexes i using (relid)
+          where t.schemaname = 'sluice' and t.relname in ('chunk_queue', 'dead_letter', 'persisted_chunk')
+          group by t.relid, t.relname, t.seq_tup_read order by t.relname`
       })
       const before = yield* reads
       yield* examine({ alone: true })
