@@ -68,7 +68,7 @@ afterAll(async () => {
   await Effect.runPromise(Scope.close(scope, Exit.void))
 })
 
-describe.each(["embedded", "postgres"])("the built command, on %s", (store) => {
+describe.each(["embedded", "postgres"])("the built command, on %s", { timeout: 180_000 }, (store) => {
   it("finds handlers of both kinds, and persists what they serve", async () => {
     const url = store === "embedded" ? [] : ["--url", await Effect.runPromise(Scope.provide(freshDatabase(), scope))]
     const { DATABASE_URL: _, ...env } = process.env

@@ -34,7 +34,7 @@ const freePort = () =>
     })
   })
 
-describe.each(["embedded", "postgres"])("on %s", (store) => {
+describe.each(["embedded", "postgres"])("on %s", { timeout: 180_000 }, (store) => {
   let place: ReturnType<typeof workplace>
   beforeAll(async () => {
     place = workplace(store === "embedded" ? undefined : await Effect.runPromise(Scope.provide(freshDatabase(), scope)))
@@ -216,10 +216,10 @@ describe("a drain that is watched", () => {
     for (const line of text.split("\n")) expect(line).toMatch(/^(#.*|[a-z_]+(\{([a-z_]+="[^"]*",?)*\})? [-+.e\d]+|)$/i)
     running.child.kill("SIGTERM")
     expect((await running.ended).status).toBe(0)
-  }, 60_000)
+  }, 180_000)
 })
 
-describe("help", () => {
+describe("help", { timeout: 180_000 }, () => {
   it.each([
     [],
     ...["migrate", "record", "drain", "status", "handlers", "show", "prune", "pause", "resume", "doctor"]
@@ -249,7 +249,7 @@ describe("settings", () => {
     other.file("sluice.config.ts", `export default { DATABASE_URL: "${three}" }`)
     expect((await other.sluice("migrate", "--status")).stderr).toContain(nameOf(two))
     expect((await other.sluice("migrate", "--status", "--url", one ?? "")).stderr).toContain(nameOf(one))
-  }, 60_000)
+  }, 180_000)
 })
 
 describe("a mistake", () => {
@@ -272,7 +272,7 @@ describe("a mistake", () => {
         .toEqual({ args, status: 1, stdout: "", said: says })
       expect(stderr).not.toMatch(/^\s+at /m)
     }
-  }, 60_000)
+  }, 180_000)
 
   it("of the address is a finding of the doctor's", async () => {
     const ended = await workplace(undefined).sluice("doctor", "--url", "postgres://nobody@127.0.0.1:1/none")
@@ -289,7 +289,7 @@ describe("a mistake", () => {
     expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
     running.child.kill("SIGTERM")
     expect((await running.ended).status).toBe(0)
-  }, 60_000)
+  }, 180_000)
 
   it("in a setting or in sluice.config.ts is named", async () => {
     const place = workplace(undefined)
@@ -302,7 +302,7 @@ describe("a mistake", () => {
     expect(status).toBe(1)
     expect(stderr).toContain("sluice.config.ts does not load: ")
     expect(stderr).toContain("no settings today")
-  }, 60_000)
+  }, 180_000)
 
   it("in a handler module names the file, and nothing is drained", async () => {
     const place = workplace(undefined)
@@ -325,5 +325,5 @@ describe("a mistake", () => {
     expect(stderr).toContain("notes.ts and")
     expect(stderr).toContain("twice.ts")
     expect(stderr).toContain("--handlers")
-  }, 60_000)
+  }, 180_000)
 })

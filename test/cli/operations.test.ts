@@ -82,7 +82,7 @@ describe("docs/operations.md", () => {
       const [said, is] = [printed ?? outputs[n], outputs[n]].map((text) => steady(text ?? ""))
       expect({ commands, printed: is }).toEqual({ commands, printed: said })
     }
-  }, 120_000)
+  }, 300_000)
 
   it("says what each of its calls at night prints", () => {
     const calls = page.slice(page.indexOf("## What to do when"), page.indexOf("## Watching it"))
