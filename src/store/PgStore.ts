@@ -36,7 +36,7 @@ import * as Migrations from "./Migrations.ts"
 import * as beats from "./pg/beat.ts"
 import { claim, type ClaimRow } from "./pg/claim.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
-import { asStoreError, endError, isTransient, storeError } from "./pg/errors.ts"
+import { asStoreError, endError, inTransaction, isTransient, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { decoder, jsonObject } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
@@ -147,7 +147,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
       yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(endError))
       if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
     }).pipe(
-      sql.withTransaction,
+      inTransaction(sql, "persist"),
       Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(endError(error))),
       Effect.catchTag("RolledBack", (error: RolledBack<E>) => Effect.failCause(error.cause))
     )
@@ -234,7 +234,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
       const settled = settling.settle(t, token, settlements)
       const keys = frees.map((settlement) => settlement.chunk.orderingKey)
       const rows = yield* keys.some((key) => key !== undefined)
-        ? sql.withTransaction(Effect.tap(settled, wake(keys)))
+        ? inTransaction(sql, "settle")(Effect.tap(settled, wake(keys)))
         : settled
       const seqs = new Set(rows.map((row) => row.seq))
       return settlements.filter((settlement) => seqs.has(settlement.chunk.seq))
@@ -252,7 +252,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
         if (exit.value.length > 0) yield* hint("events")
         return { created: true, entry: yield* find }
       }).pipe(
-        sql.withTransaction,
+        inTransaction(sql, "once"),
         Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(storeError("once")(error))),
         orDieDecoding,
         Effect.catchTag("RolledBack", (error) => Effect.failCause(error.cause))

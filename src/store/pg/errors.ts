@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
+import type { SqlClient } from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { StoreError, TransactionSpoiled } from "../../ChunkStore.ts"
 
@@ -49,6 +50,26 @@ export const asStoreError = (operation: string) => <A, E, R>(effect: Effect.Effe
     Exclude<E, SqlError> | StoreError,
     R
   >
+
+/**
+ * A transaction. When its connection is lost the rollback fails as well, and the client makes defects of both errors: it
+ * is an outage all the same.
+ */
+export const inTransaction =
+  (sql: SqlClient, operation: string) =>
+  <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<
+    A,
+    E | SqlError | StoreError,
+    R
+  > =>
+    Effect.catchCause(sql.withTransaction(work), (cause): Effect.Effect<never, E | SqlError | StoreError> => {
+      for (const reason of cause.reasons) {
+        if (reason._tag === "Die" && isSqlError(reason.defect) && isPassing(reason.defect)) {
+          return Effect.fail(storeError(operation)(reason.defect))
+        }
+      }
+      return Effect.failCause(cause)
+    })
 
 /**
  * An error of the last statements of a handlers' transaction. 25P02 and a COMMIT that turned into a rollback mean that a
