@@ -9,6 +9,8 @@ export default defineConfig({
     globalSetup: ["test/support/globalSetup.ts"],
     pool: "forks",
     maxWorkers: 3,
+    // what a test that passed has logged is of no interest
+    silent: "passed-only",
     testTimeout: 60_000,
     hookTimeout: 120_000
   }

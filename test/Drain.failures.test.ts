@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
@@ -59,7 +60,7 @@ describe("culprits among many", () => {
       `one that fails ${how} is found in O(k log n) transactions, and costs its mates nothing`,
       () =>
         Effect.gen(function*() {
-          const seed = Math.floor(Math.random() * 2 ** 31)
+          const seed = yield* Random.nextIntBetween(0, 2 ** 31)
           let state = seed
           // a small generator of its own, so that a failing seed can be put in here and runs again the same
           const random = (below: number) => {

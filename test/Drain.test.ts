@@ -175,7 +175,7 @@ describe("handlers", () => {
           call.service,
           DateTime.formatIso(call.finishedAt)
         ])
-        if (call.attempt === 1) yield* Effect.fail("once")
+        if (call.attempt === 1) return yield* Effect.fail("once")
       }),
       "core"
     )

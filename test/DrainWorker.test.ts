@@ -62,7 +62,7 @@ describe("a worker looks when its schedule says", () => {
 
   it.effect("jittered, so that many do not all look at once", () =>
     Effect.gen(function*() {
-      const seed = Math.floor(Math.random() * 2 ** 31)
+      const seed = yield* Random.nextIntBetween(0, 2 ** 31)
       const all = yield* Effect.forEach(Array.from({ length: 10 }), () =>
         Effect.gen(function*() {
           const looks: Array<number> = []

@@ -95,7 +95,7 @@ describe("a registry", () => {
       expect(() => (open.size = 7)).toThrow("read only")
       expect(() => (open.resolve = nothing)).toThrow("read only")
       expect(() => open.list.push(nothing)).toThrow("not extensible")
-      expect(() => open.list.splice(0)).toThrow()
+      expect(() => open.list.splice(0)).toThrow("delete")
       expect(() => open.serves.push(nothing)).toThrow("not extensible")
       expect(registry.size).toBe(4)
     }).pipe(Effect.provide(registry)))

@@ -50,7 +50,7 @@ describe("a retry policy", () => {
     Effect.gen(function*() {
       const attempts = Array.from({ length: 12 }, (_, n) => n + 1)
       const middle = attempts.map((attempt) => Math.min(2 * 3 ** (attempt - 1), 900))
-      const seed = Math.floor(Math.random() * 2 ** 31)
+      const seed = yield* Random.nextIntBetween(0, 2 ** 31)
       const delays = yield* Effect.forEach(
         Array.from({ length: 200 }),
         () => seconds(RetryPolicy.standard, attempts)

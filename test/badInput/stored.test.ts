@@ -241,7 +241,11 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
           const { call_id, namespace, part, schema_identity, schema_version } = chunk
           yield* sql`insert into sluice.persisted_chunk ${
             sql.insert({
-              ...{ call_id, namespace, part, schema_identity, schema_version },
+              call_id,
+              namespace,
+              part,
+              schema_identity,
+              schema_version,
               handler: "by hand",
               handler_version: 1,
               objects: stored.ledger

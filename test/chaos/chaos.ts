@@ -111,7 +111,7 @@ const recording = Effect.gen(function*() {
     yield* Effect.retry(recorded, Schedule.spaced("200 millis"))
     if (place % 20 === 0) yield* Effect.sleep("100 millis")
   })
-  yield* Effect.forever(Effect.uninterruptible(one))
+  return yield* Effect.forever(Effect.uninterruptible(one))
 })
 
 // ---------------------------------------------------------------------------------------------------------- the faults

@@ -1,40 +1,30 @@
 /**
  * Twenty-five ways the original broke, by their numbers: for each a test that would have caught it. Those that need a
- * killed process are shown with real ones in `test/faults`.
+ * killed process are shown with real ones in `test/faults`; the last seven are in `defects.wiring.test.ts`.
  */
 import { it } from "@effect/vitest"
 import {
   CallRecorder,
   ChunkLedger,
   ChunkStore,
-  DomainEvents,
   DomainObject,
   Drain,
-  DrainWorker,
-  EventLog,
   HandlerPlugin,
-  HandlerRegistry,
-  Output
+  HandlerRegistry
 } from "effect-sluice"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
 import { describe, expect } from "vitest"
 import { application, keyOf, Note, note, noteHandler, record, registry, rows, written } from "../support/clinic.ts"
+import { chunkOf, cycle, untilEmpty } from "../support/drain.ts"
 
-const cycle = Effect.flatMap(Drain, (drain) => drain.cycle)
-const untilEmpty = Effect.flatMap(Drain, (drain) => drain.untilEmpty)
-const chunkOf = (callId: string) =>
-  ChunkStore.use((store) => Effect.map(store.call(callId), (view) => Option.getOrThrow(view).chunks[0]!))
+const root = path.resolve(import.meta.dirname, "../..")
 const claim = ChunkStore.use((store) =>
   store.claim({ worker: "other", limit: 100, maxBytes: 1e9, lease: Duration.minutes(1) })
 )
@@ -82,14 +72,24 @@ describe("exactly once", () => {
       })
     }).pipe(Effect.provide(application())))
 
-  it.effect("4. a second worker leaves alone what the first is still at", () =>
-    Effect.gen(function*() {
-      yield* record(note("a", { trouble: "hangs", times: 1 }))
+  it.effect("4. a second worker leaves alone what the first is still at, for as long as it takes", () => {
+    let runs = 0
+    const slow = HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer("clinic", Note, {
+      timeout: "1 hour",
+      persist: () => Effect.andThen(Effect.sync(() => runs++), Effect.asVoid(Effect.sleep("10 minutes")))
+    })))
+    return Effect.gen(function*() {
+      yield* record(note("a"))
       const first = yield* Effect.forkChild(cycle)
-      yield* TestClock.adjust("20 seconds")
-      expect(yield* cycle).toMatchObject({ claimed: 0 })
-      yield* Fiber.interrupt(first)
-    }).pipe(Effect.provide(application())))
+      for (let minute = 1; minute < 10; minute++) {
+        yield* TestClock.adjust("1 minute")
+        expect(yield* cycle).toMatchObject({ claimed: 0 })
+      }
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Fiber.join(first)).toMatchObject({ nothingToCreate: 1 })
+      expect(runs).toBe(1)
+    }).pipe(Effect.provide(application({}, slow)))
+  })
 
   it.effect("5. a redelivered call is the same call, whatever its correlation id", () =>
     Effect.gen(function*() {
@@ -103,6 +103,9 @@ describe("exactly once", () => {
       yield* recorder.run(spec, service)
       yield* untilEmpty
       yield* recorder.run({ ...spec, correlationId: "another" }, service)
+      yield* untilEmpty
+      // delivered finished, by whoever delivers
+      expect(yield* recorder.record(note("a", {}, { correlationId: "a third" }))).toBe("unchanged")
       yield* untilEmpty
       expect(asked).toBe(1)
       expect(yield* written).toHaveLength(1)
@@ -129,6 +132,12 @@ describe("exactly once", () => {
       yield* untilEmpty
       expect(yield* written).toEqual([])
       expect(yield* lines("a")).toHaveLength(1)
+      // nor is there anything whose deletion would take the ledger's line with it
+      const sql = globSync("*.sql", { cwd: path.join(root, "sql") }).map((file) =>
+        readFileSync(path.join(root, "sql", file), "utf8")
+      )
+      expect(sql.length).toBeGreaterThan(0)
+      expect(sql.filter((text) => /\breferences\b|\bcascade\b/.test(text))).toEqual([])
     }).pipe(Effect.provide(application())))
 
   it.effect("8. rows may be named by anything", () =>
@@ -156,16 +165,27 @@ describe("exactly once", () => {
 })
 
 describe("lost or hidden work", () => {
-  it.effect("10. one that kills its worker costs its mates nothing", () =>
+  it.effect("10. one that kills its worker ten times costs its mates nothing", () =>
     Effect.gen(function*() {
-      yield* record(note("killer"), note("mate"))
-      yield* claim
+      const mates = Array.from({ length: 5 }, (_, n) => `mate-${n}`)
+      yield* record(note("killer"), ...mates.map((id) => note(id)))
+      // the first time all of them are in the dying worker's hands
+      expect((yield* claim).chunks).toHaveLength(6)
       yield* TestClock.adjust("61 seconds")
-      // alone from now on, the killer strikes again; the mate has its turn all the same
-      expect((yield* claim).chunks.map((chunk) => chunk.key.callId)).toEqual(["killer"])
-      yield* cycle
-      expect((yield* written).map((row) => row.callId)).toEqual(["mate"])
-      expect((yield* chunkOf("killer")).attempts).toBe(0)
+      // from now on each goes alone, and the killer strikes again and again
+      for (let crash = 2; crash <= 10; crash++) {
+        const { chunks } = yield* claim
+        expect(chunks).toHaveLength(1)
+        if (chunks[0]?.key.callId !== "killer") throw new Error("the killer is claimed first")
+        // in between there are others at work
+        yield* untilEmpty
+        yield* TestClock.adjust("61 seconds")
+      }
+      expect((yield* written).map((row) => row.callId).sort()).toEqual(mates)
+      for (const id of mates) {
+        expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", attempts: 0, failures: [] })
+      }
+      expect(yield* chunkOf("killer")).toMatchObject({ attempts: 0, crashes: 9 })
     }).pipe(Effect.provide(application())))
 
   it.effect("11. a typo in a namespace loses nothing: it is parked, and goes on when the handler is there", () =>
@@ -258,79 +278,4 @@ describe("lost or hidden work", () => {
       yield* untilEmpty
       expect((yield* written).map((row) => row.callId)).toEqual(ids)
     }).pipe(Effect.provide(application({ batchSize: 3 }))))
-})
-
-describe("signals", () => {
-  it.effect("19. what was created is told after the commit, and a reader that was away is told later", () =>
-    Effect.gen(function*() {
-      const heard = yield* (yield* DomainEvents).subscribe
-      yield* record(note("a"), note("b", { trouble: "fails" }))
-      yield* cycle
-      const [event] = yield* Stream.runCollect(Stream.take(heard, 1))
-      expect(event).toMatchObject({ object: { type: "clinic.Note" }, key: keyOf("a"), handler: "clinic/note" })
-      const log = yield* EventLog
-      yield* log.open("media", "beginning")
-      const taken = Option.getOrThrow(yield* log.take("media", { limit: 10, lease: Duration.minutes(1) }))
-      expect(taken.entries.flatMap((entry) => entry.events).map((event) => event.key.callId)).toEqual(["a"])
-    }).pipe(Effect.scoped, Effect.provide(application())))
-})
-
-describe("wiring", () => {
-  it.effect("20. the drain is scheduled", () =>
-    Effect.gen(function*() {
-      yield* Layer.build(DrainWorker.layer({ schedule: Schedule.spaced("10 seconds") }))
-      yield* TestClock.adjust("1 second")
-      yield* record(note("a"))
-      yield* TestClock.adjust("10 seconds")
-      expect(yield* written).toHaveLength(1)
-    }).pipe(Effect.scoped, Effect.provide(application())))
-
-  it.effect("21. a result that cannot be stored is refused before it is paid for again, and one with UUIDs and dates can be", () =>
-    Effect.gen(function*() {
-      const recorder = yield* CallRecorder
-      class Visit extends Output.make("schemas.clinic.ward.visit", {
-        version: 1,
-        schema: Schema.Struct({ id: Schema.String, at: Schema.DateTimeUtcFromString })
-      }) {}
-      const at = yield* Schema.decodeUnknownEffect(Schema.DateTimeUtcFromString)("2026-01-01T00:00:00Z")
-      const output = yield* Visit.encode({ id: "018f0000-0000-7000-8000-000000000000", at })
-      expect(yield* recorder.record(note("a", {}, { outputs: [output] }))).toBe("recorded")
-      expect(yield* Visit.decode(output.data, 1)).toMatchObject({ at })
-    }).pipe(Effect.provide(application())))
-
-  it.effect("22. a registry that cannot be set up stops the start: nothing is drained by a broken one", () =>
-    Effect.gen(function*() {
-      const broken = Layer.effect(HandlerRegistry, Effect.fail("no database" as const))
-      const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.fresh(Drain.layer).pipe(Layer.provide(broken)))))
-      expect(error).toBe("no database")
-    }).pipe(Effect.provide(application())))
-
-  it.effect("23. a registry cannot be changed, and duplicates are refused", () =>
-    Effect.gen(function*() {
-      const twice = HandlerRegistry.layer().pipe(
-        Layer.provide(HandlerPlugin.layer("clinic", Note, noteHandler())),
-        Layer.provide(HandlerPlugin.layer("clinic", Note, noteHandler()))
-      )
-      const error = yield* Effect.flip(Effect.scoped(Layer.build(twice)))
-      expect(error).toMatchObject({ _tag: "DuplicateHandler", namespace: "clinic", schemaIdentity: Note.identity })
-      const { list } = yield* HandlerRegistry
-      expect(() => (list as Array<unknown>).push(1)).toThrow("not extensible")
-    }).pipe(Effect.provide(application())))
-
-  it("24. an identity is written down: renaming the class changes nothing", () => {
-    const identity = "schemas.clinic.ward.note"
-    class Renamed extends Output.make(identity, { version: 2, schema: Note.schema }) {}
-    expect(Renamed.identity).toBe(Note.identity)
-    expect(Renamed.name).not.toBe(Note.name)
-  })
-
-  it("25. the library knows no application", () => {
-    const source = path.resolve(import.meta.dirname, "../../src")
-    const files = globSync("**/*.ts", { cwd: source })
-    const outside = files.filter((file) =>
-      /from "(\.\.\/)+(examples|test|bench)/.test(readFileSync(path.join(source, file), "utf8"))
-    )
-    expect(files.length).toBeGreaterThan(30)
-    expect(outside).toEqual([])
-  })
 })

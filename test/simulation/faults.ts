@@ -67,7 +67,9 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
       }
       const mayFail = operation !== "settle" || !life.spared
       life.spared = operation === "settle" && mayFail
-      switch (yield* Random.nextIntBetween(0, 7, { halfOpen: true })) {
+      const fault = yield* Random.nextIntBetween(0, 7, { halfOpen: true })
+      // a settlement that comes too late is what fences are for: more of those
+      switch (fault === 5 && operation === "settle" ? 4 : fault) {
         case 0:
           if (!mayFail) return yield* call
           note("fails before")

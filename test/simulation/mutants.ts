@@ -30,12 +30,13 @@ const alone = <E, R>(
     Effect.die
   ) as Effect.Effect<ReadonlyArray<Persisted>, E, R>
 
-/** Gives a token to chunks whoever has them: the fence is down. */
+/** Gives chunks to a token, whoever has them and for as long as it likes: the fence is down. */
 const steal = (db: Parameters<Mutant>[1], token: string, settled: ReadonlyArray<{ readonly chunk: { seq: bigint } }>) =>
   db.use((access) => {
     for (const { chunk } of settled) {
       const row = access.get(queue, seqKey(chunk.seq))
-      if (row !== undefined) access.set(queue, seqKey(chunk.seq), { ...row, leaseToken: token })
+      if (row === undefined) continue
+      access.set(queue, seqKey(chunk.seq), { ...row, leaseToken: token, leaseUntil: Number.MAX_SAFE_INTEGER })
     }
   })
 
