@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { ChunkStore, type LedgerEntry, type StoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
-import { DomainObject, DomainObjectCreated } from "./DomainObject.ts"
+import type { DomainObject } from "./DomainObject.ts"
 import { objectsOf } from "./internal/given.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
@@ -65,11 +65,11 @@ export class ChunkLedger extends Context.Service<ChunkLedger, {
           // what cannot be read back must not reach the ledger, whatever a caller without types gives
           Effect.flatMap(effect, objectsOf)
         )
-        const objects = entry.objects.map((object) => new DomainObject(object))
+        const { objects } = entry
         if (created) {
-          const announced = objects.map((object) =>
-            new DomainObjectCreated({ object, key, namespace, handler, service: "", correlationId, context: {} })
-          )
+          const announced = objects.map((object) => (
+            { object, key, namespace, handler, service: "", correlationId, context: {} }
+          ))
           yield* store.afterCommit(events.publish(announced))
         }
         return { objects, created }

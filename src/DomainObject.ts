@@ -5,24 +5,22 @@
 import * as Schema from "effect/Schema"
 import { ChunkKey } from "./ServiceCall.ts"
 
-/** The name of a row of the application. `type` is the application's word, `id` its key as text. */
-export class DomainObject extends Schema.Class<DomainObject>("effect-sluice/DomainObject")({
-  type: Schema.NonEmptyString,
-  id: Schema.NonEmptyString
-}) {}
+/** The name of a row of the application. `type` is the application's word, `id` its key as text; neither is empty. */
+export const DomainObject = Schema.Struct({ type: Schema.NonEmptyString, id: Schema.NonEmptyString })
+/** The name of a row of the application. */
+export interface DomainObject extends Schema.Schema.Type<typeof DomainObject> {}
 
 /**
- * Names a row. Ids that are numbers or bigints are printed.
+ * Names a row. Ids that are numbers or bigints are printed. An empty name is refused where a handler gives it back.
  *
  * ```ts
  * DomainObject.make("chatlab.Message", row.id)
  * ```
  */
-export const make = (type: string, id: string | number | bigint): DomainObject =>
-  new DomainObject({ type, id: String(id) })
+export const make = (type: string, id: string | number | bigint): DomainObject => ({ type, id: String(id) })
 
 /** A row of the application came to be. */
-export class DomainObjectCreated extends Schema.Class<DomainObjectCreated>("effect-sluice/DomainObjectCreated")({
+export const DomainObjectCreated = Schema.Struct({
   object: DomainObject,
   /** The chunk it was made from. */
   key: ChunkKey,
@@ -32,4 +30,6 @@ export class DomainObjectCreated extends Schema.Class<DomainObjectCreated>("effe
   service: Schema.String,
   correlationId: Schema.String,
   context: Schema.Record(Schema.String, Schema.Json)
-}) {}
+})
+/** A row of the application came to be. */
+export interface DomainObjectCreated extends Schema.Schema.Type<typeof DomainObjectCreated> {}

@@ -24,7 +24,7 @@ import {
   type StoreError
 } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
-import { DomainObject } from "./DomainObject.ts"
+import type { DomainObject } from "./DomainObject.ts"
 import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
 import { measure } from "./internal/measure.ts"
@@ -355,7 +355,7 @@ const objectsOf = Effect.fnUntraced(function*(
   registry: HandlerRegistry["Service"],
   outcomes: ReadonlyMap<ClaimedChunk, Outcome>
 ) {
-  if (chunk.ledger !== null) return chunk.ledger.objects.map((object) => new DomainObject(object))
+  if (chunk.ledger !== null) return chunk.ledger.objects
   const { attempts, death, key, state } = chunk
   if (death !== null) {
     return yield* death.reason === "exhausted"

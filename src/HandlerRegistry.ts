@@ -46,7 +46,9 @@ export class DuplicateHandler extends Schema.TaggedError<DuplicateHandler>()("Du
  * ```
  */
 export class HandlerRegistry extends Context.Service<HandlerRegistry, {
-  /** The handler of the namespace, else that of `core`. */
+  /** The handler of the namespace, else that of `core`, else `undefined`. */
+  readonly find: (namespace: string, schemaIdentity: string) => Handler.Handler | undefined
+  /** The same; fails with {@link HandlerNotFound} when there is none. */
   readonly resolve: (namespace: string, schemaIdentity: string) => Effect.Effect<Handler.Handler, HandlerNotFound>
   /** All handlers, in the order of the groups and then of the plug-ins. */
   readonly list: ReadonlyArray<Handler.Handler>
@@ -99,6 +101,8 @@ const fromSources = Effect.fnUntraced(function*(
     }
     byKind.set(key(namespace, identity), entry)
   }
+  const find = (namespace: string, schemaIdentity: string) =>
+    (byKind.get(key(namespace, schemaIdentity)) ?? byKind.get(key(Handler.coreNamespace, schemaIdentity)))?.handler
   const list = Object.freeze(sources.map((entry) => entry.handler))
   const known = [...byKind.keys()]
   return HandlerRegistry.of(Object.freeze({
@@ -108,13 +112,13 @@ const fromSources = Effect.fnUntraced(function*(
       namespace: handler.namespace,
       schemaIdentity: handler.output.identity
     }))),
+    find,
     resolve: (namespace: string, schemaIdentity: string) =>
       Effect.suspend(() => {
-        const found = byKind.get(key(namespace, schemaIdentity)) ??
-          byKind.get(key(Handler.coreNamespace, schemaIdentity))
-        return found === undefined
+        const handler = find(namespace, schemaIdentity)
+        return handler === undefined
           ? Effect.fail(new HandlerNotFound({ namespace, schemaIdentity, known }))
-          : Effect.succeed(found.handler)
+          : Effect.succeed(handler)
       })
   }))
 })

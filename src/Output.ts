@@ -111,7 +111,7 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
   const codec = Schema.toCodecJson(options.schema)
   const decodeLatest = Schema.decodeUnknownEffect(codec)
   const encodeLatest = Schema.encodeUnknownEffect(codec)
-  const decode = Effect.fnUntraced(function*(data: Schema.Json, recorded: number) {
+  const decodeOlder = Effect.fnUntraced(function*(data: Schema.Json, recorded: number) {
     let current = data
     for (let from = recorded; from !== version; from++) {
       const step = options.upcasts?.[from]
@@ -122,6 +122,9 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
     }
     return yield* decodeLatest(current)
   })
+  // what needs no upcast and no waiting comes back as an `Exit`, which costs no step of a fiber
+  const decode = (data: Schema.Json, recorded: number) =>
+    recorded === version ? decodeLatest(data) : decodeOlder(data, recorded)
   const encode = (value: S["Type"], encodeOptions?: { readonly part?: string }) =>
     Effect.map(encodeLatest(value), (data): RecordedOutput => ({
       schema: identity,

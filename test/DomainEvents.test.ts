@@ -5,7 +5,7 @@
 import { it } from "@effect/vitest"
 import { ChunkStore, DomainEvents, DomainObject, Drain } from "effect-sluice"
 import { capacity } from "effect-sluice/DomainEvents"
-import { DomainObjectCreated } from "effect-sluice/DomainObject"
+import type { DomainObjectCreated } from "effect-sluice/DomainObject"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -15,16 +15,15 @@ import { describe, expect } from "vitest"
 import { application, keyOf, Note, note, record, written } from "./support/clinic.ts"
 
 const cycle = Effect.flatMap(Drain, (drain) => drain.cycle)
-const eventOf = (callId: string, n = 1) =>
-  new DomainObjectCreated({
-    object: DomainObject.make("clinic.Note", n),
-    key: keyOf(callId),
-    namespace: "clinic",
-    handler: "clinic/note",
-    service: "services.clinic.ward.take-notes",
-    correlationId: callId,
-    context: {}
-  })
+const eventOf = (callId: string, n = 1): DomainObjectCreated => ({
+  object: DomainObject.make("clinic.Note", n),
+  key: keyOf(callId),
+  namespace: "clinic",
+  handler: "clinic/note",
+  service: "services.clinic.ward.take-notes",
+  correlationId: callId,
+  context: {}
+})
 
 describe("domain events", () => {
   it.effect("tell of each created row: what, from which chunk, by which handler, with the call's context", () =>

@@ -91,7 +91,12 @@ describe("a registry", () => {
     Effect.gen(function*() {
       const registry = yield* HandlerRegistry
       // what callers without types may try
-      const open = registry as { size: number; list: Array<unknown>; resolve: unknown; serves: Array<unknown> }
+      const open = registry as unknown as {
+        size: number
+        list: Array<unknown>
+        resolve: unknown
+        serves: Array<unknown>
+      }
       expect(() => (open.size = 7)).toThrow("read only")
       expect(() => (open.resolve = nothing)).toThrow("read only")
       expect(() => open.list.push(nothing)).toThrow("not extensible")

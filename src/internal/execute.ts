@@ -19,7 +19,7 @@ import {
   type StoreError
 } from "../ChunkStore.ts"
 import { DomainEvents } from "../DomainEvents.ts"
-import { DomainObjectCreated } from "../DomainObject.ts"
+import type { DomainObjectCreated } from "../DomainObject.ts"
 import { ContextMissing, Rejected } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import * as Metrics from "../Metrics.ts"
@@ -112,17 +112,15 @@ const timed = <A, E, R>(batch: ReadonlyArray<Prepared>, run: Effect.Effect<A, E,
 
 const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
   [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) =>
-    objects.map((object) =>
-      new DomainObjectCreated({
-        object,
-        key: chunk.key,
-        namespace: chunk.namespace,
-        handler,
-        service: chunk.call.service,
-        correlationId: chunk.call.correlationId,
-        context: chunk.call.context
-      })
-    )
+    objects.map((object) => ({
+      object,
+      key: chunk.key,
+      namespace: chunk.namespace,
+      handler,
+      service: chunk.call.service,
+      correlationId: chunk.call.correlationId,
+      context: chunk.call.context
+    }))
   )
 
 /**
@@ -248,7 +246,8 @@ export const execute = Effect.fnUntraced(function*(
   const aside: Array<Settlement> = []
   const set = prepare(executor.registry, executor.paused, settings.maxCrashes)
   for (const chunk of claim.chunks) {
-    const result = yield* set(chunk)
+    const now = set(chunk)
+    const result = Effect.isEffect(now) ? yield* now : now
     if (result._tag === "Prepared") ready.push(result)
     else aside.push(result)
   }

@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import { DomainObject } from "../DomainObject.ts"
+import type { DomainObject } from "../DomainObject.ts"
 
 /** What a handler gave back is not what a handler may give back: the compiler was not asked, or was told otherwise. */
 export const wrong = (what: string): Effect.Effect<never> => Effect.die(new Error(`the handler ${what}`))
@@ -33,7 +33,7 @@ export const objectsOf = (created: unknown): Effect.Effect<ReadonlyArray<DomainO
         "gave back something that names no row: give back DomainObject.make(type, id), a list of them, or none"
       )
     }
-    objects.push(object instanceof DomainObject ? object : new DomainObject({ type, id }))
+    objects.push({ type, id })
   }
   return Effect.succeed(objects)
 }

@@ -8,23 +8,31 @@ import type { ClaimedChunk } from "../ChunkStore.ts"
 import * as Metrics from "../Metrics.ts"
 import type { Outcome } from "./execute.ts"
 
+const settled = {
+  Retry: "retried",
+  Park: "parked",
+  Bury: "dead",
+  Already: "already_persisted",
+  Release: "released"
+} as const
+
 const outcomeOf = (outcome: Outcome | undefined): string => {
   if (outcome === undefined) return "released"
   if (outcome._tag === "Lost") return "lost"
   if (outcome._tag === "Persisted") return outcome.persisted.objects.length > 0 ? "persisted" : "nothing_to_create"
-  return {
-    Retry: "retried",
-    Park: "parked",
-    Bury: "dead",
-    Already: "already_persisted",
-    Release: "released"
-  }[outcome.settlement._tag]
+  return settled[outcome.settlement._tag]
 }
 
 const handlerOf = (outcome: Outcome | undefined): string => {
   if (outcome?._tag === "Persisted") return outcome.persisted.handler
   const settlement = outcome?._tag === "Settled" ? outcome.settlement : undefined
   return settlement !== undefined && "failure" in settlement ? settlement.failure.handler : ""
+}
+
+type Labels = Readonly<Record<"namespace" | "schema" | "handler" | "outcome", string>>
+interface Counted {
+  readonly labels: Labels
+  count: number
 }
 
 /** Counts and times a claim. */
@@ -35,17 +43,28 @@ export const measure = Effect.fnUntraced(function*(
 ) {
   const context = yield* Effect.context<never>()
   const now = yield* Clock.currentTimeMillis
-  const counts = new Map<string, { readonly labels: Readonly<Record<string, string>>; count: number }>()
+  const counts = new Map<string, Counted>()
   const lags = new Map<string, Metric.Histogram<number>>()
+  const kindOf = (labels: Labels) => {
+    const kind = `${labels.namespace}/${labels.schema}/${labels.handler}/${labels.outcome}`
+    const found = counts.get(kind) ?? { labels, count: 0 }
+    counts.set(kind, found)
+    return found
+  }
+  let kind: Counted | undefined
   for (const chunk of claimed) {
     const end = outcomes.get(chunk)
     const outcome = outcomeOf(end)
     const handler = handlerOf(end)
     const { key: { schemaIdentity: schema }, namespace } = chunk
-    const kind = `${namespace}/${schema}/${handler}/${outcome}`
-    const found = counts.get(kind)
-    if (found === undefined) counts.set(kind, { labels: { namespace, schema, handler, outcome }, count: 1 })
-    else found.count++
+    // nearly always the same as the one before
+    if (
+      kind?.labels.handler !== handler || kind.labels.outcome !== outcome || kind.labels.schema !== schema ||
+      kind.labels.namespace !== namespace
+    ) {
+      kind = kindOf({ namespace, schema, handler, outcome })
+    }
+    kind.count++
     if (end?._tag !== "Persisted") continue
     let lag = lags.get(handler)
     if (lag === undefined) lags.set(handler, lag = Metric.withAttributes(Metrics.lagSeconds, { handler }))

@@ -1,8 +1,10 @@
 /**
  * From claimed chunks to handlers ready to run: resolve, decode, and put them in rounds.
  */
+import * as Cause from "effect/Cause"
 import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type { ClaimedChunk, DeathReason, Kind, Settlement } from "../ChunkStore.ts"
 import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } from "../Handler.ts"
@@ -60,44 +62,58 @@ const covers = (kind: Kind, chunk: ClaimedChunk): boolean =>
   (kind.namespace === "*" || kind.namespace === chunk.namespace) &&
   (kind.schemaIdentity === "*" || kind.schemaIdentity === chunk.key.schemaIdentity)
 
-/** Finds a chunk's handler and decodes its output, or says how it ends instead: parked or buried. */
+/**
+ * Finds a chunk's handler and decodes its output, or says how it ends instead: parked or buried. Nearly all schemas
+ * decode at once; then this does too, and costs no step of a fiber.
+ */
 export const prepare = (
   registry: HandlerRegistry["Service"],
   paused: ReadonlyArray<Kind>,
   maxCrashes: number
 ) =>
-  Effect.fnUntraced(function*(chunk: ClaimedChunk): Effect.fn.Return<Prepared | Settlement> {
-    if (paused.some((kind) => covers(kind, chunk))) return { _tag: "Park", chunk, reason: "paused" }
-    if (chunk.loneCrashes >= maxCrashes) {
-      return bury(chunk, "crashing", `${chunk.loneCrashes} workers died while they held this chunk alone`)
-    }
-    const handler = yield* Effect.option(registry.resolve(chunk.namespace, chunk.key.schemaIdentity))
-    if (handler._tag === "None") return { _tag: "Park", chunk, reason: "no-handler" }
-    if (chunk.data === undefined) {
-      return bury(chunk, "undecodable", "the recorded output is no longer there", handler.value.name)
-    }
-    return yield* handler.value.output.decode(chunk.data, chunk.schemaVersion).pipe(
-      Effect.match({
-        onFailure: (error) =>
-          bury(
-            chunk,
-            error instanceof UnknownVersion ? "unknown-version" : "undecodable",
-            error.message,
-            handler.value.name
-          ),
-        onSuccess: (output): Prepared => ({
-          _tag: "Prepared",
-          chunk,
-          handler: handler.value,
-          input: { output, call: callOf(chunk) }
-        })
-      }),
-      // an upcast or a schema written by the application may throw: that is a chunk that does not decode
-      Effect.catchDefect((defect) =>
-        Effect.succeed(bury(chunk, "undecodable", `decoding threw: ${String(defect)}`, handler.value.name))
-      )
-    )
-  })
+(chunk: ClaimedChunk): Prepared | Settlement | Effect.Effect<Prepared | Settlement> => {
+  if (paused.some((kind) => covers(kind, chunk))) return { _tag: "Park", chunk, reason: "paused" }
+  if (chunk.loneCrashes >= maxCrashes) {
+    const message = `${chunk.loneCrashes} workers died while they held this chunk alone`
+    return bury(chunk, "crashing", message)
+  }
+  const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
+  if (handler === undefined) return { _tag: "Park", chunk, reason: "no-handler" }
+  if (chunk.data === undefined) {
+    return bury(chunk, "undecodable", "the recorded output is no longer there", handler.name)
+  }
+  const decoded = decode(handler, chunk.data, chunk.schemaVersion)
+  return isExit(decoded)
+    ? toPrepared(chunk, handler, decoded)
+    : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit))
+}
+
+// an effect that has ended already is an `Exit` of its own types
+const isExit = <A, E>(effect: Effect.Effect<A, E>): effect is Effect.Effect<A, E> & Exit.Exit<A, E> =>
+  Exit.isExit(effect)
+
+const decode = (handler: Handler, data: Schema.Json, version: number) => {
+  try {
+    return handler.output.decode(data, version)
+  } catch (defect) {
+    return Exit.die(defect)
+  }
+}
+
+const toPrepared = (
+  chunk: ClaimedChunk,
+  handler: Handler,
+  decoded: Exit.Exit<unknown, UnknownVersion | Schema.SchemaError>
+): Prepared | Settlement => {
+  if (Exit.isSuccess(decoded)) {
+    return { _tag: "Prepared", chunk, handler, input: { output: decoded.value, call: callOf(chunk) } }
+  }
+  const error = Cause.squash(decoded.cause)
+  if (error instanceof UnknownVersion) return bury(chunk, "unknown-version", error.message, handler.name)
+  // an upcast or a schema written by the application may throw: that is a chunk that does not decode
+  const message = Schema.isSchemaError(error) ? error.message : `decoding threw: ${String(error)}`
+  return bury(chunk, "undecodable", message, handler.name)
+}
 
 /**
  * The order of work: each round is one handler's share, as large as the ordering keys allow. A chunk of a key comes
@@ -119,6 +135,7 @@ export const rounds = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Readonl
  * its key that were recorded after it.
  */
 const oldestFirst = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Prepared> => {
+  if (prepared.every((one) => one.chunk.orderingKey === undefined)) return prepared
   const byKey = Map.groupBy(prepared, (one) => one.chunk.orderingKey)
   for (const [key, chain] of byKey) if (key !== undefined) chain.sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1)
   const places = new Map([...byKey].map(([key, chain]) => [key, chain.values()]))

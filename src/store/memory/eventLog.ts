@@ -6,8 +6,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { LeaseLost } from "../../ChunkStore.ts"
-import { DomainObjectCreated } from "../../DomainObject.ts"
-import { DomainObject } from "../../DomainObject.ts"
 import { EventLog, type LogEntry, type Place, type SubscriptionStatus } from "../../EventLog.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { utc } from "./read.ts"
@@ -22,17 +20,15 @@ const toEntry = (access: Access, row: LedgerRow, lines: number): LogEntry => {
   const call = access.get(calls, row.key.callId)
   return {
     place: placeOf(lines),
-    events: row.objects.map((object) =>
-      new DomainObjectCreated({
-        object: new DomainObject(object),
-        key: row.key,
-        namespace: row.namespace,
-        handler: row.handler,
-        service: call?.service ?? "",
-        correlationId: call?.correlationId ?? row.key.callId,
-        context: copy(call?.context ?? {})
-      })
-    )
+    events: row.objects.map((object) => ({
+      object,
+      key: row.key,
+      namespace: row.namespace,
+      handler: row.handler,
+      service: call?.service ?? "",
+      correlationId: call?.correlationId ?? row.key.callId,
+      context: copy(call?.context ?? {})
+    }))
   }
 }
 

@@ -6,8 +6,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { LeaseLost, StoreError } from "../../ChunkStore.ts"
-import { DomainObjectCreated } from "../../DomainObject.ts"
-import { DomainObject } from "../../DomainObject.ts"
 import { EventLog, type LogEntry, SubscriptionStatus } from "../../EventLog.ts"
 import { asStoreError } from "./errors.ts"
 import { iso, jsonObject, objects, readRows, storableText } from "./json.ts"
@@ -39,17 +37,15 @@ interface TakenRow {
 
 const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
   place: { xact: row.xact, seq: row.seq },
-  events: row.objects.map((object) =>
-    new DomainObjectCreated({
-      object: new DomainObject(object),
-      key: { callId: row.call_id, schemaIdentity: row.schema_identity, part: row.part },
-      namespace: row.namespace,
-      handler: row.handler,
-      service: row.service ?? "",
-      correlationId: row.correlation_id ?? row.call_id,
-      context: jsonObject(row.context)
-    })
-  )
+  events: row.objects.map((object) => ({
+    object,
+    key: { callId: row.call_id, schemaIdentity: row.schema_identity, part: row.part },
+    namespace: row.namespace,
+    handler: row.handler,
+    service: row.service ?? "",
+    correlationId: row.correlation_id ?? row.call_id,
+    context: jsonObject(row.context)
+  }))
 })
 
 const later = (sql: Tables["sql"], lease: Duration.Duration) =>
