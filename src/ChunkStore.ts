@@ -109,7 +109,9 @@ export interface ClaimedChunk {
   /** Of those, workers that had nothing else under way. */
   readonly loneCrashes: number
   readonly recordedAt: DateTime.Utc
-  /** The recorded JSON; `undefined` when the call or its output is gone. */
+  /** Bytes of JSON the store would have to hand out for it: output, context and input. 0 when the call is gone. */
+  readonly bytes: number
+  /** The recorded JSON; `undefined` when the call or its output is gone, or when it is too long to be handed out. */
   readonly data: Schema.Json | undefined
   readonly call: {
     readonly service: string

@@ -32,7 +32,10 @@ export interface Settings {
   readonly beatInterval: Duration.Duration
   /** `SLUICE_GRACE_PERIOD`, 30 seconds: how long running handlers may finish at shutdown. */
   readonly gracePeriod: Duration.Duration
-  /** `SLUICE_MAX_RESULT_BYTES`, 16 MiB: the most JSON one call's outputs may hold. */
+  /**
+   * `SLUICE_MAX_RESULT_BYTES`, 12 MiB: the most JSON one call's outputs, context and input may hold together. Above 15 MiB
+   * the client must be told to take longer messages as well (`maxMessageSize`).
+   */
   readonly maxResultBytes: number
   /** `SLUICE_SCHEMA`, `sluice`: the Postgres schema of Sluice's tables. */
   readonly schema: string
@@ -118,7 +121,7 @@ const fromConfig: Effect.Effect<Settings, SettingInvalid> = Effect.all({
   pollInterval: read("pollInterval", Config.Duration, Duration.seconds(5)),
   beatInterval: read("beatInterval", Config.Duration, Duration.seconds(5)),
   gracePeriod: read("gracePeriod", Config.Duration, Duration.seconds(30)),
-  maxResultBytes: read("maxResultBytes", Config.Int, 16 * 1024 * 1024),
+  maxResultBytes: read("maxResultBytes", Config.Int, 12 * 1024 * 1024),
   schema: read("schema", Config.String, "sluice"),
   deadBlocksKey: read("deadBlocksKey", Config.Boolean, true),
   notify: read("notify", Config.Boolean, true)

@@ -176,7 +176,8 @@ export const execute = Effect.fnUntraced(function*(
 
   const persisted = Effect.fnUntraced(function*(done: ReadonlyArray<Persisted>) {
     for (const line of done) settled(line.chunk, { _tag: "Persisted", persisted: line })
-    yield* events.publish(eventsOf(done))
+    // a claim can be part of a transaction of the caller's: then nothing is certain before its commit
+    yield* store.afterCommit(events.publish(eventsOf(done)))
   })
 
   const isHalted = ({ chunk }: Prepared) => {

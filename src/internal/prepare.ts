@@ -36,7 +36,9 @@ export const callOf = (chunk: ClaimedChunk): HandlerCall => {
     attempt: chunk.attempts + 1,
     idempotencyKey: printKey(chunk.key),
     key: chunk.key,
-    input: chunk.call.input,
+    get input() {
+      return chunk.call.input
+    },
     context: (key) => {
       const found = value(key)
       return typeof found === "string"
@@ -80,7 +82,11 @@ export const prepare = (
   const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
   if (handler === undefined) return { _tag: "Park", chunk, reason: "no-handler" }
   if (chunk.data === undefined) {
-    return bury(chunk, "undecodable", "the recorded output is no longer there", handler.name)
+    const why = chunk.bytes === 0
+      ? "the recorded output is no longer there"
+      : `output, context and input hold ${chunk.bytes} bytes of JSON, more than the store hands out at once ` +
+        `(see SLUICE_MAX_RESULT_BYTES)`
+    return bury(chunk, "undecodable", why, handler.name)
   }
   const decoded = decode(handler, chunk.data, chunk.schemaVersion)
   return isExit(decoded)

@@ -7,6 +7,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Identity from "../Identity.ts"
 import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall, TraceContext } from "../ServiceCall.ts"
+import { textOf } from "./recorded.ts"
 
 /** Where in a call the trouble is, and what it is. */
 export interface Problem {
@@ -181,7 +182,8 @@ export const specProblem = (call: CallSpec): Problem | undefined => looking(() =
 /** What keeps a finished call from being recorded. */
 export const callProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined =>
   looking(() =>
-    fieldsProblem(call) ?? outputsShapeProblem(call.outputs) ?? outputsProblem(call.outputs, maxResultBytes)
+    fieldsProblem(call) ?? outputsShapeProblem(call.outputs) ?? outputsProblem(call.outputs) ??
+      sizeProblem(call, maxResultBytes)
   )
 
 const fieldsProblem = (call: CallSpec): Problem | undefined =>
@@ -212,10 +214,9 @@ const restProblem = (output: object, path: string): Problem | undefined => {
   return undefined
 }
 
-const outputsProblem = (outputs: ServiceCall["outputs"], maxResultBytes: number): Problem | undefined => {
+const outputsProblem = (outputs: ServiceCall["outputs"]): Problem | undefined => {
   if (outputs.length === 0) return { path: "outputs", reason: "is empty: a call without outputs persists nothing" }
   const seen = new Set<string>()
-  let bytes = 0
   for (const [index, output] of outputs.entries()) {
     const path = `outputs[${index}]`
     const part = output.part ?? ""
@@ -236,9 +237,20 @@ const outputsProblem = (outputs: ServiceCall["outputs"], maxResultBytes: number)
       }
     }
     seen.add(key)
-    bytes += Buffer.byteLength(JSON.stringify(output))
   }
-  return bytes > maxResultBytes
-    ? { path: "outputs", reason: `hold ${bytes} bytes of JSON, more than ${maxResultBytes} (SLUICE_MAX_RESULT_BYTES)` }
-    : undefined
+  return undefined
+}
+
+/** Every chunk of a call is handed out with the call's context and input: what they hold together has an end. */
+const sizeProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined => {
+  const parts = { outputs: call.outputs, context: call.context, input: call.input }
+  const sizes = Object.entries(parts).map(([path, value]) => ({ path, bytes: Buffer.byteLength(textOf(value)) }))
+  const bytes = sizes.reduce((sum, one) => sum + one.bytes, 0)
+  if (bytes <= maxResultBytes) return undefined
+  const largest = sizes.reduce((a, b) => b.bytes > a.bytes ? b : a)
+  const together = largest.bytes > maxResultBytes ? "" : ` and the call ${bytes} altogether`
+  return {
+    path: largest.path,
+    reason: `holds ${largest.bytes} bytes of JSON${together}, more than ${maxResultBytes} (SLUICE_MAX_RESULT_BYTES)`
+  }
 }

@@ -73,6 +73,7 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   crashes: row.crashes,
   loneCrashes: row.loneCrashes,
   recordedAt: read.utc(row.recordedAt),
+  bytes: call === undefined ? 0 : row.bytes,
   data: copy(call?.outputs?.[row.position]?.data),
   call: {
     service: call?.service ?? "",

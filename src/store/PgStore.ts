@@ -17,7 +17,6 @@ import {
   AlreadyPersisted,
   CallView,
   ChunkStore,
-  type ClaimedChunk,
   KindStatus,
   LeaseLost,
   LedgerEntry,
@@ -29,20 +28,21 @@ import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
-import { type ServiceCall, TraceContext } from "../ServiceCall.ts"
+import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { type Topic, WakeUp } from "../WakeUp.ts"
 import * as Migrations from "./Migrations.ts"
 import * as beats from "./pg/beat.ts"
-import { claim, type ClaimRow } from "./pg/claim.ts"
+import { toUtc } from "./pg/chunk.ts"
+import { make as makeClaiming } from "./pg/claiming.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, endError, inTransaction, isTransient, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
-import { decoder, jsonObject } from "./pg/json.ts"
+import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
 import * as read from "./pg/read.ts"
-import { compare, record, toJson } from "./pg/record.ts"
+import { compare, type Given, given, record } from "./pg/record.ts"
 import * as retention from "./pg/retention.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
@@ -60,35 +60,27 @@ class RolledBack<E> {
   }
 }
 
-/** Postgres knows times that JavaScript does not (`infinity`, the year 290000); a hand can have written one. */
-const toUtc = (...times: ReadonlyArray<unknown>): DateTime.Utc => {
-  const good = times.find((time) => time instanceof Date && !Number.isNaN(time.getTime()))
-  return DateTime.fromDateUnsafe(good instanceof Date ? good : new Date(0))
-}
+/** The most bytes and calls of one statement: what a server takes at once has an end, and so has a string in Node. */
+const mostBytes = 16 * 1024 * 1024
+const mostCalls = 1000
 
-const isTrace = Schema.is(TraceContext)
-
-const toChunk = (row: ClaimRow & { readonly seq: bigint }): ClaimedChunk => ({
-  seq: row.seq,
-  key: { callId: row.call_id, schemaIdentity: row.schema_identity, part: row.part },
-  namespace: row.namespace,
-  schemaVersion: row.schema_version,
-  orderingKey: row.ordering_key ?? undefined,
-  attempts: row.attempts,
-  crashes: row.crashes,
-  loneCrashes: row.lone_crashes,
-  recordedAt: toUtc(row.recorded_at),
-  // what stands in a jsonb column is JSON
-  data: row.found ? row.data as Schema.Json : undefined,
-  call: {
-    service: row.service ?? "",
-    correlationId: row.correlation_id ?? row.call_id,
-    context: jsonObject(row.context),
-    input: (row.input ?? null) as Schema.Json,
-    finishedAt: toUtc(row.finished_at, row.recorded_at),
-    trace: isTrace(row.trace) ? row.trace : undefined
+const inPortions = (calls: ReadonlyArray<Given>): ReadonlyArray<ReadonlyArray<Given>> => {
+  const portions: Array<Array<Given>> = []
+  let bytes = 0
+  for (const one of calls) {
+    const { context, input, outputs } = one.text
+    const length = context.length + input.length + outputs.length
+    const last = portions.at(-1)
+    if (last === undefined || last.length === mostCalls || bytes + length > mostBytes) {
+      portions.push([one])
+      bytes = length
+    } else {
+      last.push(one)
+      bytes += length
+    }
   }
-})
+  return portions
+}
 
 const decodeEntry = Schema.decodeUnknownEffect(LedgerEntry)
 const decodeView = decoder(CallView)
@@ -96,16 +88,20 @@ const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
 
 const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Service"]): ChunkStore["Service"] => {
   const { sql } = t
+  const claiming = makeClaiming(t, settings)
   const orDieDecoding = <A, E, R>(effect: Effect.Effect<A, E | Schema.SchemaError, R>) =>
     Effect.catchIf(effect, Schema.isSchemaError, Effect.die) as Effect.Effect<A, Exclude<E, Schema.SchemaError>, R>
 
-  const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall>) {
-    if (calls.length === 0) return new Map<string, RecordOutcome>()
+  const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>) {
     const outcomes = new Map<string, RecordOutcome>()
-    for (const row of yield* record(t, toJson(calls))) outcomes.set(row.call_id, "recorded")
-    const rest = calls.filter((call) => !outcomes.has(call.callId))
-    if (rest.length > 0) {
-      for (const row of yield* compare(t, toJson(rest))) outcomes.set(row.call_id, row.same ? "unchanged" : "conflict")
+    const portions = inPortions(calls)
+    const writing = Effect.forEach(portions, (portion) => record(t, portion))
+    // one statement is one commit by itself
+    const written = yield* portions.length > 1 ? inTransaction(sql, "record")(writing) : writing
+    for (const row of written.flat()) outcomes.set(row.call_id, "recorded")
+    const rest = calls.filter(({ call }) => !outcomes.has(call.callId))
+    for (const row of (yield* Effect.forEach(inPortions(rest), (portion) => compare(t, portion))).flat()) {
+      outcomes.set(row.call_id, row.same ? "unchanged" : "conflict")
     }
     return outcomes
   })
@@ -156,8 +152,8 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     record: Effect.fnUntraced(function*(calls) {
       // one statement cannot meet the same new row twice: of calls with one id the first is recorded, and the others
       // are compared with it
-      const first = new Map<string, ServiceCall>()
-      for (const call of calls) if (!first.has(call.callId)) first.set(call.callId, call)
+      const first = new Map<string, Given>()
+      for (const call of calls) if (!first.has(call.callId)) first.set(call.callId, given(call))
       const outcomes = yield* recordDistinct([...first.values()])
       if ([...outcomes.values()].includes("recorded")) yield* hint("chunks")
       const later = new Set<string>()
@@ -167,7 +163,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
           later.add(call.callId)
           return Effect.succeed(outcome)
         }
-        return Effect.map(compare(t, toJson([call])), ([row]): RecordOutcome => row?.same ? "unchanged" : "conflict")
+        return Effect.map(compare(t, [given(call)]), ([row]): RecordOutcome => row?.same ? "unchanged" : "conflict")
       })
     }, asStoreError("record")),
 
@@ -204,15 +200,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
         : runs.fail(t, callId, token, error.replaceAll("\0", "\\0")))
         .pipe(Effect.asVoid, asStoreError("abandon")),
 
-    claim: Effect.fnUntraced(function*(request) {
-      const token = yield* randomToken
-      // What was found to be behind an older chunk is put aside; what comes after it may be free.
-      while (true) {
-        const rows = yield* claim(t, request, token, settings.deadBlocksKey)
-        const chunks = rows.flatMap((row) => row.seq === null ? [] : [toChunk({ ...row, seq: row.seq })])
-        if (chunks.length > 0 || (rows[0]?.demoted ?? 0) === 0) return { token, chunks }
-      }
-    }, asStoreError("claim")),
+    claim: (request) => asStoreError("claim")(claiming.claim(request)),
 
     renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
       if (chunks.length === 0) return
@@ -236,6 +224,8 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
       const rows = yield* keys.some((key) => key !== undefined)
         ? inTransaction(sql, "settle")(Effect.tap(settled, wake(keys)))
         : settled
+      // what is given back stands where it stood, behind what was claimed since
+      if (settlements.some((settlement) => settlement._tag === "Release")) claiming.lookAgain()
       const seqs = new Set(rows.map((row) => row.seq))
       return settlements.filter((settlement) => seqs.has(settlement.chunk.seq))
     }, asStoreError("settle")),

@@ -63,6 +63,7 @@ export const sampleInput = <Id extends Output.SchemaIdentity, S extends Schema.C
       crashes: 0,
       loneCrashes: 0,
       recordedAt: finishedAt,
+      bytes: 0,
       data: undefined,
       call: {
         service: fields.service ?? `services.${namespace}.${group}.sample`,

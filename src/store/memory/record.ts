@@ -3,6 +3,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import type { RecordOutcome } from "../../ChunkStore.ts"
+import { recorded } from "../../internal/recorded.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { type CallRow, calls, copy, queue, sameJson, seqKey } from "./rows.ts"
@@ -52,6 +53,7 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
   }
   access.set(calls, call.callId, row)
   const dueAt = Math.max(now, row.notBefore ?? now)
+  const { bytes } = recorded(call)
   for (const [position, output] of call.outputs.entries()) {
     const seq = seqs[position]!
     access.set(queue, seqKey(seq), {
@@ -60,7 +62,7 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
       namespace: call.namespace,
       schemaVersion: output.version,
       position,
-      bytes: Buffer.byteLength(JSON.stringify(output.data)),
+      bytes: bytes[position] ?? 0,
       orderingKey: call.orderingKey,
       priority: row.priority,
       dueAt,

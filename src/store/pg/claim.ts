@@ -1,14 +1,23 @@
 /**
- * The claim: one statement, which commits without waiting for the disk. Losing a claim in a crash loses nothing.
+ * The claim's statements. Either is one commit that does not wait for the disk: losing a claim in a crash loses nothing.
  */
 import * as Duration from "effect/Duration"
 import type { ClaimRequest } from "../../ChunkStore.ts"
+import type { Place } from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
 
-/** A row of the claim's answer. When nothing was claimed there is one, with a null `seq`. */
+/** A row of a claim's answer. When nothing was claimed there is one, with a null `seq`. */
 export interface ClaimRow {
-  /** How many chunks were found to be behind an older one of their key, and put aside. */
-  readonly demoted: number
+  /**
+   * Of {@link claimPlain}, whether something special was due and nothing was claimed; of {@link claimAny}, how many
+   * chunks were found to be behind an older one of their key, and put aside.
+   */
+  readonly aside: number
+  /** Where the claim's scan of the ready came to, unless it came to their end. */
+  readonly last_rank: string | null
+  readonly last_seq: bigint | null
+  /** Its place in the claim's order. */
+  readonly place: bigint
   readonly seq: bigint | null
   readonly call_id: string
   readonly schema_identity: string
@@ -20,19 +29,122 @@ export interface ClaimRow {
   readonly crashes: number
   readonly lone_crashes: number
   readonly recorded_at: Date
-  readonly found: boolean
-  readonly data: unknown
+  /** Bytes of `output`, `context` and `input`; these are null when there are more than may be handed out. */
+  readonly bytes: number
+  /** JSON text of a list that holds the output alone. */
+  readonly output: string | null
+  readonly context: string | null
+  readonly input: string | null
   readonly service: string | null
   readonly correlation_id: string | null
-  readonly context: unknown
-  readonly input: unknown
   readonly finished_at: Date | null
   readonly trace: unknown
 }
 
+/** How a store claims. */
+export interface ClaimOptions {
+  readonly token: string
+  readonly deadBlocksKey: boolean
+  /** Where to begin, if not at the beginning: see `lowWater`. */
+  readonly from: Place | undefined
+  /** The most bytes of JSON handed out for one chunk: what is longer the client would not take. */
+  readonly longest: number
+  /** Whether the claim is part of a transaction of the caller's, whose commit must last. */
+  readonly nested: boolean
+}
+
+const onlyAsked = ({ sql }: Tables, { callId, except = [], namespace }: ClaimRequest) =>
+  sql.and([
+    ...(namespace === undefined ? [] : [sql`namespace = ${namespace}`]),
+    ...(callId === undefined ? [] : [sql`call_id = ${callId}`]),
+    ...(except.length === 0 ? [] : [
+      sql`not exists (select from unnest(
+        ${except.map((kind) => kind.namespace)}::text[], ${except.map((kind) => kind.schemaIdentity)}::text[]
+      ) e(namespace, schema_identity)
+      where e.schema_identity = q.schema_identity and (e.namespace = q.namespace or e.namespace = 'core'))`
+    ]),
+    sql`true`
+  ])
+
+const onlyAfter = ({ sql }: Tables, from: Place | undefined) =>
+  from === undefined ? sql`true` : sql`(rank, seq) >= (${from.rank}::timestamptz, ${from.seq})`
+
+const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
+  sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
+
 /**
- * Two index scans find what is due: `ready` by rank (unleased, or leased too long), `scheduled` by due time; both skip
- * what other claims have locked. The rest works on those few rows:
+ * What is handed out of the rows in `held`, with their calls. No call is looked for by a plan that was made for a small
+ * table and reads a large one: `offset 0` keeps the planner from joining, so each is one descent of the key's index.
+ * `summary` is the one row that is there even when nothing was claimed. For this statement's own commit only, none waits
+ * for the disk.
+ */
+const answer = (
+  { call, sql }: Tables,
+  { limit }: ClaimRequest,
+  { longest, nested }: ClaimOptions,
+  aside: ReturnType<Tables["sql"]["literal"]>
+) =>
+  sql`
+    select s.aside, s.last_rank, s.last_seq, h.place, h.seq, h.call_id, h.schema_identity, h.part, h.namespace,
+      h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0) as bytes,
+      case when c.bytes <= ${longest} then c.output end as output,
+      case when c.bytes <= ${longest} then c.context end as context,
+      case when c.bytes <= ${longest} then c.input end as input,
+      c.service, c.correlation_id, c.finished_at, c.trace
+    from (
+      select ${aside} as aside, l.rank::text as last_rank, l.seq as last_seq
+        ${nested ? sql`` : sql`, set_config('synchronous_commit', 'off', true) as nosync`}
+      from (select 1) one left join lateral (select rank, seq from cut order by place desc limit 1) l
+        on (select count(*) from ready) = ${limit}
+    ) s
+    left join held h on true
+    left join lateral (
+      select t.*, octet_length(t.output) + octet_length(t.context) + coalesce(octet_length(t.input), 0) as bytes
+      from (
+        select case when output_count = 1 then outputs::text else '[' || (outputs -> h.position)::text || ']' end as output,
+          context::text, input::text, service, correlation_id, finished_at, trace
+        from ${call} where call_id = h.call_id offset 0
+      ) t offset 0
+    ) c on true`
+
+/**
+ * Claims what stands first when all of it is plain: no ordering key, never held by a worker that died, not waiting for a
+ * retry. Most queues hold nothing else, and then this does in a quarter of the planning and two thirds of the work what
+ * {@link claimAny} does. When something special is due it takes nothing and says so in `aside`.
+ */
+export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
+  const { queue, sql } = t
+  return sql<ClaimRow>`
+    with ready as materialized (
+      select seq, rank, bytes, ordering_key is not null or lease_token is not null or crashes > 0 as special
+      from ${queue} q
+      where state = 'ready' and (lease_until is null or lease_until < now())
+        and ${onlyAfter(t, options.from)} and ${onlyAsked(t, request)}
+      order by rank, seq limit ${request.limit} for update skip locked
+    ), special as materialized (
+      select coalesce(bool_or(special), false)
+        or exists (select from ${queue} q where state = 'scheduled' and due_at <= now() and ${onlyAsked(t, request)})
+        as found
+      from ready
+    ), cut as materialized (
+      select * from (
+        select *, row_number() over by_rank as place, sum(bytes) over by_rank as total
+        from ready window by_rank as (order by rank, seq)
+      ) ranked
+      where (total <= ${request.maxBytes} or place = 1) and not (select found from special)
+    ), held as (
+      update ${queue} q set
+        lease_until = ${leaseEnd(t, request)}, lease_alone = false, leased_by = ${request.worker},
+        lease_token = ${options.token}::uuid
+      from cut p where q.seq = p.seq
+      returning q.*, p.place
+    )
+    ${answer(t, request, options, sql.literal("(select found::int from special)"))}`
+}
+
+/**
+ * Claims whatever is due. Two index scans find it: `ready` by rank (unleased, or leased too long), `scheduled` by due
+ * time; both skip what other claims have locked. The rest works on those few rows:
  *
  * - `cut` keeps the first by rank, bounded in rows and bytes.
  * - `placed` knows of every chunk with an ordering key whether it is part of an unbroken run from the oldest one
@@ -43,30 +155,12 @@ export interface ClaimRow {
  *   (`gate`) while doing so: whoever settles that one waits for this statement and then sees them waiting, so that none
  *   is forgotten. A predecessor that is being settled at this moment cannot be locked; then nothing is demoted.
  */
-export const claim = (
-  { call, dead, queue, sql }: Tables,
-  request: ClaimRequest,
-  token: string,
-  deadBlocksKey: boolean
-) => {
-  const only = sql.and([
-    ...(request.namespace === undefined ? [] : [sql`namespace = ${request.namespace}`]),
-    ...(request.callId === undefined ? [] : [sql`call_id = ${request.callId}`]),
-    ...(request.except === undefined || request.except.length === 0 ? [] : [
-      sql`not exists (select from unnest(
-        ${request.except.map((kind) => kind.namespace)}::text[],
-        ${request.except.map((kind) => kind.schemaIdentity)}::text[]
-      ) e(namespace, schema_identity)
-      where e.schema_identity = q.schema_identity and (e.namespace = q.namespace or e.namespace = 'core'))`
-    ]),
-    sql`true`
-  ])
+export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
+  const { dead, queue, sql } = t
   // a claim for one call also looks at what waits behind older chunks: the run may have come free
   const readyStates = request.callId === undefined ? sql`state = 'ready'` : sql`state in ('ready', 'waiting')`
-  const columns = sql.literal(
-    "seq, rank, ordering_key, bytes, lease_token is not null or crashes > 0 as suspect"
-  )
-  const blockedByDead = deadBlocksKey
+  const columns = sql.literal("seq, rank, ordering_key, bytes, lease_token is not null or crashes > 0 as suspect")
+  const blockedByDead = options.deadBlocksKey
     ? sql`exists (
         select from ${dead} d where d.ordering_key = c.ordering_key and d.seq < c.seq and d.discarded_at is null
       )`
@@ -74,11 +168,12 @@ export const claim = (
   return sql<ClaimRow>`
     with ready as materialized (
       select ${columns} from ${queue} q
-      where ${readyStates} and (lease_until is null or lease_until < now()) and ${only}
+      where ${readyStates} and (lease_until is null or lease_until < now())
+        and ${onlyAfter(t, options.from)} and ${onlyAsked(t, request)}
       order by rank, seq limit ${request.limit} for update skip locked
     ), scheduled as materialized (
       select ${columns} from ${queue} q
-      where state = 'scheduled' and due_at <= now() and ${only}
+      where state = 'scheduled' and due_at <= now() and ${onlyAsked(t, request)}
       order by due_at, seq limit ${request.limit} for update skip locked
     ), cut as materialized (
       select * from (
@@ -105,18 +200,18 @@ export const claim = (
     ), first as (
       select seq, lone from placed where lone or in_order order by place limit 1
     ), picked as (
-      select p.seq, f.lone from placed p, first f where case when f.lone then p.seq = f.seq else p.in_order end
+      select p.seq, p.place from placed p, first f where case when f.lone then p.seq = f.seq else p.in_order end
     ), held as (
       update ${queue} q set
         state = 'ready',
-        lease_until = now() + ${Duration.toMillis(request.lease)} * interval '1 millisecond',
+        lease_until = ${leaseEnd(t, request)},
         lease_alone = false,
         leased_by = ${request.worker},
         crashes = least(q.crashes, 2147483646) + (q.lease_token is not null)::int,
         lone_crashes = least(q.lone_crashes, 2147483646) + (q.lease_token is not null and q.lease_alone)::int,
-        lease_token = ${token}::uuid
+        lease_token = ${options.token}::uuid
       from picked p where q.seq = p.seq
-      returning q.*
+      returning q.*, p.place
     ), stuck as (
       select distinct on (ordering_key) ordering_key, behind, blocked from placed
       where ordering_key is not null and not in_order and not lone
@@ -137,15 +232,5 @@ export const claim = (
         and p.ordering_key in (select ordering_key from gate union all select ordering_key from dead_gate)
       returning 1
     )
-    select d.demoted, h.seq, h.call_id, h.schema_identity, h.part, h.namespace, h.schema_version, h.ordering_key,
-      h.attempts, h.crashes, h.lone_crashes, h.recorded_at,
-      c.outputs -> h.position is not null as found, c.outputs -> h.position -> 'data' as data,
-      c.service, c.correlation_id, c.context, c.input, c.finished_at, c.trace
-    from (
-      -- for this statement's own commit only
-      select count(*)::int as demoted, set_config('synchronous_commit', 'off', true) as nosync from demoted
-    ) d
-    left join held h on true
-    left join ${call} c on c.call_id = h.call_id
-    order by h.rank, h.seq`
+    ${answer(t, request, options, sql.literal("(select count(*)::int from demoted)"))}`
 }

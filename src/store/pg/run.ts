@@ -3,7 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import type { CallSpec } from "../../ServiceCall.ts"
-import { toJson } from "./record.ts"
+import { columns, given } from "./record.ts"
 import type { Tables } from "./tables.ts"
 
 /** A call's row as `begin` needs it. */
@@ -25,15 +25,15 @@ const later = (sql: Tables["sql"], lease: Duration.Duration) =>
   sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
 
 /** Takes the call for this run: when it is new, has failed, or its run died. Answers nothing otherwise. */
-export const begin = ({ call, sql }: Tables, spec: CallSpec, token: string, lease: Duration.Duration) =>
-  sql<{ taken_over: boolean }>`
-    insert into ${call} as c (
+export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duration) =>
+  t.sql<{ taken_over: boolean }>`
+    insert into ${t.call} as c (
       call_id, namespace, service, correlation_id, status, context, input, ordering_key, run_token, run_until, started_at
     )
-    select call_id, namespace, service, correlation_id, 'running', context, input, ordering_key, ${token}::uuid,
-      ${later(sql, lease)}, now()
-    from json_to_record((${toJson([{ ...spec, outputs: [] }])}::json -> 0)) as g(
-      call_id text, namespace text, service text, correlation_id text, context jsonb, input jsonb, ordering_key text
+    select call_id, namespace, service, correlation_id, 'running', context::json, nullif(input, '')::json,
+      nullif(ordering_key, ''), ${token}::uuid, ${later(t.sql, lease)}, now()
+    from unnest(${columns(t, [given({ ...spec, outputs: [] })])}) as g(
+      call_id, namespace, service, correlation_id, context, input, ordering_key
     )
     on conflict (call_id) do update set status = 'running', run_token = excluded.run_token,
       run_until = excluded.run_until, started_at = now(), error = null

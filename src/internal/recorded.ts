@@ -1,0 +1,31 @@
+/**
+ * A call as text: what a store writes of it, and how many bytes a claim hands out for each of its chunks.
+ */
+import type { ServiceCall } from "../ServiceCall.ts"
+
+/** A call's JSON, part by part. */
+export interface Recorded {
+  readonly context: string
+  /** Empty when there is none. */
+  readonly input: string
+  readonly outputs: string
+  /** For each output: it, and what every chunk is handed of its call. */
+  readonly bytes: ReadonlyArray<number>
+}
+
+/** The text of an absent value is empty, which no JSON is. */
+export const textOf = (value: unknown): string => value === undefined ? "" : JSON.stringify(value)
+
+/** A call's JSON. */
+export const recorded = (call: ServiceCall): Recorded => {
+  const context = textOf(call.context ?? {})
+  const input = textOf(call.input)
+  const outputs = call.outputs.map(textOf)
+  const shared = Buffer.byteLength(context) + Buffer.byteLength(input)
+  return {
+    context,
+    input,
+    outputs: `[${outputs.join()}]`,
+    bytes: outputs.map((text) => shared + Buffer.byteLength(text))
+  }
+}
