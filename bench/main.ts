@@ -1,0 +1,48 @@
+/**
+ * Programs that print ratios: `npm run bench -- drain`. Every figure is taken in one run on one server, in turns.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { drain } from "./drain.ts"
+import { print, type Result } from "./harness/output.ts"
+import type { BenchOptions } from "./harness/settings.ts"
+
+const flags = {
+  records: Flag.Int("records").pipe(Flag.withDescription("how many records"), Flag.optional),
+  rounds: Flag.Int("rounds").pipe(Flag.withDescription("how often each is measured"), Flag.withDefault(3)),
+  postgres: Flag.Literals("postgres", ["18", "15"]).pipe(
+    Flag.withDescription("which Postgres"),
+    Flag.withDefault("18" as const)
+  ),
+  only: Flag.String("only").pipe(Flag.withDescription("these systems or cases, by commas"), Flag.optional),
+  json: Flag.Boolean("json").pipe(Flag.withDescription("JSON lines instead of tables")),
+  save: Flag.Boolean("save").pipe(Flag.withDescription("keep the result in bench/results"))
+}
+
+const bench = (name: string, description: string, run: (options: BenchOptions) => Promise<Result>) =>
+  Command.make(name, flags, ({ json, only, postgres, records, rounds, save }) =>
+    Effect.map(
+      Effect.promise(() =>
+        run({
+          records: Option.getOrUndefined(records),
+          rounds,
+          postgres: postgres === "15" ? 15 : 18,
+          only: Option.getOrUndefined(Option.map(only, (names) => names.split(",")))
+        })
+      ),
+      (result) => print(result, { json, save })
+    )).pipe(Command.withDescription(description))
+
+Command.make("bench").pipe(
+  Command.withDescription("What Sluice costs, beside what it could cost and what others cost"),
+  Command.withSubcommands([
+    bench("drain", "records a second from recorded to persisted, beside the limit and the peers", drain)
+  ]),
+  Command.run({ version: "0" }),
+  Effect.provide(NodeServices.layer),
+  NodeRuntime.runMain
+)
