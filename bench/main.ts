@@ -19,8 +19,8 @@ const flags = {
     Flag.withDefault("18" as const)
   ),
   only: Flag.String("only").pipe(Flag.withDescription("these systems or cases, by commas"), Flag.optional),
-  json: Flag.Boolean("json").pipe(Flag.withDescription("JSON lines instead of tables")),
-  save: Flag.Boolean("save").pipe(Flag.withDescription("keep the result in bench/results"))
+  json: Flag.Boolean("json").pipe(Flag.withDescription("JSON lines instead of tables"), Flag.withDefault(false)),
+  save: Flag.Boolean("save").pipe(Flag.withDescription("keep the result in bench/results"), Flag.withDefault(false))
 }
 
 const bench = (name: string, description: string, run: (options: BenchOptions) => Promise<Result>) =>
