@@ -2,7 +2,6 @@
  * From claimed chunks to handlers ready to run: resolve, decode, and put them in rounds.
  */
 import * as Cause from "effect/Cause"
-import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
@@ -10,7 +9,7 @@ import type { ClaimedChunk, DeathReason, Kind, Settlement } from "../ChunkStore.
 import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import { UnknownVersion } from "../Output.ts"
-import { printKey } from "../ServiceCall.ts"
+import { type ChunkKey, printKey } from "../ServiceCall.ts"
 
 /** A chunk with its handler and its decoded output. */
 export interface Prepared {
@@ -20,37 +19,60 @@ export interface Prepared {
   readonly input: HandlerInput<unknown>
 }
 
+const missing = (chunk: ClaimedChunk, key: string, reason: string) =>
+  new ContextMissing({ callId: chunk.key.callId, key, reason })
+const contextOf = ({ call: { context } }: ClaimedChunk, key: string) =>
+  Object.hasOwn(context, key) ? context[key] : undefined
+
 /** What a handler is told of the call of its chunk. */
-export const callOf = (chunk: ClaimedChunk): HandlerCall => {
-  const missing = (key: string, reason: string) => new ContextMissing({ callId: chunk.key.callId, key, reason })
-  const value = (key: string) => Object.hasOwn(chunk.call.context, key) ? chunk.call.context[key] : undefined
-  const finishedAt: DateTime.Utc = chunk.call.finishedAt
-  return {
-    callId: chunk.key.callId,
-    namespace: chunk.namespace,
-    service: chunk.call.service,
-    correlationId: chunk.call.correlationId,
-    part: chunk.key.part,
-    orderingKey: chunk.orderingKey,
-    finishedAt,
-    attempt: chunk.attempts + 1,
-    idempotencyKey: printKey(chunk.key),
-    key: chunk.key,
-    get input() {
-      return chunk.call.input
-    },
-    context: (key) => {
-      const found = value(key)
+class Call implements HandlerCall {
+  readonly callId: string
+  readonly namespace: string
+  readonly service: string
+  readonly correlationId: string
+  readonly part: string
+  readonly orderingKey: string | undefined
+  readonly attempt: number
+  readonly key: ChunkKey
+  readonly context: HandlerCall["context"]
+  readonly contextAs: HandlerCall["contextAs"]
+  readonly #chunk: ClaimedChunk
+  constructor(chunk: ClaimedChunk) {
+    this.callId = chunk.key.callId
+    this.namespace = chunk.namespace
+    this.service = chunk.call.service
+    this.correlationId = chunk.call.correlationId
+    this.part = chunk.key.part
+    this.orderingKey = chunk.orderingKey
+    this.attempt = chunk.attempts + 1
+    this.key = chunk.key
+    this.#chunk = chunk
+    // not methods: a handler may take them out of the call
+    this.context = (key) => {
+      const found = contextOf(chunk, key)
       return typeof found === "string"
         ? Effect.succeed(found)
-        : Effect.fail(missing(key, found === undefined ? "is missing" : "is not a text"))
-    },
-    contextAs: (key, schema) =>
-      Schema.decodeUnknownEffect(schema)(value(key)).pipe(
-        Effect.mapError((error) => missing(key, `does not decode: ${error.message}`))
+        : Effect.fail(missing(chunk, key, found === undefined ? "is missing" : "is not a text"))
+    }
+    this.contextAs = (key, schema) =>
+      Schema.decodeUnknownEffect(schema)(contextOf(chunk, key)).pipe(
+        Effect.mapError((error) => missing(chunk, key, `does not decode: ${error.message}`))
       )
   }
+  // few handlers ask for these
+  get finishedAt() {
+    return this.#chunk.call.finishedAt
+  }
+  get idempotencyKey() {
+    return printKey(this.key)
+  }
+  get input() {
+    return this.#chunk.call.input
+  }
 }
+
+/** What a handler is told of the call of its chunk. */
+export const callOf = (chunk: ClaimedChunk): HandlerCall => new Call(chunk)
 
 const bury = (chunk: ClaimedChunk, reason: DeathReason, message: string, handler = ""): Settlement => ({
   _tag: "Bury",
@@ -81,14 +103,15 @@ export const prepare = (
   }
   const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
   if (handler === undefined) return { _tag: "Park", chunk, reason: "no-handler" }
-  if (chunk.data === undefined) {
+  const { data } = chunk
+  if (data === undefined) {
     const why = chunk.bytes === 0
       ? "the recorded output is no longer there"
       : `output, context and input hold ${chunk.bytes} bytes of JSON, more than the store hands out at once ` +
         `(see SLUICE_MAX_RESULT_BYTES)`
     return bury(chunk, "undecodable", why, handler.name)
   }
-  const decoded = decode(handler, chunk.data, chunk.schemaVersion)
+  const decoded = decode(handler, data, chunk.schemaVersion)
   return isExit(decoded)
     ? toPrepared(chunk, handler, decoded)
     : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit))

@@ -5,7 +5,7 @@ import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { ClaimedChunk } from "../../ChunkStore.ts"
-import { TraceContext } from "../../ServiceCall.ts"
+import { type ChunkKey, TraceContext } from "../../ServiceCall.ts"
 import type { ClaimRow } from "./claim.ts"
 import { jsonObject } from "./json.ts"
 
@@ -29,31 +29,67 @@ const dataOf = (text: string | null): Schema.Json | undefined => {
     : undefined
 }
 
-/** A claimed row in the port's words. */
-export const toChunk = (row: ClaimRow): ClaimedChunk => {
-  let input: Schema.Json | undefined
-  return {
-    seq: row.seq!,
-    key: { callId: row.call_id, schemaIdentity: row.schema_identity, part: row.part },
-    namespace: row.namespace,
-    schemaVersion: row.schema_version,
-    orderingKey: row.ordering_key ?? undefined,
-    attempts: row.attempts,
-    crashes: row.crashes,
-    loneCrashes: row.lone_crashes,
-    recordedAt: toUtc(row.recorded_at),
-    bytes: row.bytes,
-    data: dataOf(row.output),
-    call: {
-      service: row.service ?? "",
-      correlationId: row.correlation_id ?? row.call_id,
-      context: jsonObject(parse(row.context)),
-      // few handlers ask for it
-      get input() {
-        return input ??= parse(row.input)
-      },
-      finishedAt: toUtc(row.finished_at, row.recorded_at),
-      trace: isTrace(row.trace) ? row.trace : undefined
-    }
+// Classes and not literals: a getter in a literal is a new shape of object for each row, and cost 2 KB of each.
+class ClaimedCall {
+  readonly service: string
+  readonly correlationId: string
+  readonly context: { readonly [key: string]: Schema.Json }
+  readonly trace: TraceContext | undefined
+  readonly #input: string | null
+  readonly #finishedAt: Date | null
+  readonly #recordedAt: Date
+  constructor(row: ClaimRow) {
+    const [, , , , callId, , , , , , , , , recordedAt, , , context, input, service, correlationId, finishedAt, trace] =
+      row
+    this.service = service ?? ""
+    this.correlationId = correlationId ?? callId
+    this.context = jsonObject(parse(context))
+    this.trace = isTrace(trace) ? trace : undefined
+    this.#input = input
+    this.#finishedAt = finishedAt
+    this.#recordedAt = recordedAt
+  }
+  get input() {
+    return parse(this.#input)
+  }
+  get finishedAt() {
+    return toUtc(this.#finishedAt, this.#recordedAt)
+  }
+}
+
+/**
+ * A claimed row in the port's words. What is large is parsed when it is asked for and not kept: a batch lives long enough
+ * to be moved by every garbage collection.
+ */
+export class PgChunk implements ClaimedChunk {
+  readonly seq: bigint
+  readonly key: ChunkKey
+  readonly namespace: string
+  readonly schemaVersion: number
+  readonly orderingKey: string | undefined
+  readonly attempts: number
+  readonly crashes: number
+  readonly loneCrashes: number
+  readonly recordedAt: DateTime.Utc
+  readonly bytes: number
+  readonly call: ClaimedCall
+  readonly #output: string | null
+  constructor(row: ClaimRow) {
+    const [, , , seq, callId, schemaIdentity, part, namespace, schemaVersion, orderingKey, attempts, crashes] = row
+    this.seq = seq!
+    this.key = { callId, schemaIdentity, part }
+    this.namespace = namespace
+    this.schemaVersion = schemaVersion
+    this.orderingKey = orderingKey ?? undefined
+    this.attempts = attempts
+    this.crashes = crashes
+    this.loneCrashes = row[12]
+    this.recordedAt = toUtc(row[13])
+    this.bytes = row[14]
+    this.#output = row[15]
+    this.call = new ClaimedCall(row)
+  }
+  get data() {
+    return dataOf(this.#output)
   }
 }

@@ -2,44 +2,49 @@
  * The claim's statements. Either is one commit that does not wait for the disk: losing a claim in a crash loses nothing.
  */
 import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Statement } from "effect/sql/Statement"
 import type { ClaimRequest } from "../../ChunkStore.ts"
 import type { Place } from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
 
-/** A row of a claim's answer. When nothing was claimed there is one, with a null `seq`. */
-export interface ClaimRow {
+/**
+ * A row of a claim's answer, by place and not by name: an object of twenty names for each row was a sixth of what a drain
+ * allocates. When nothing was claimed there is one row, with a null `seq`.
+ */
+export type ClaimRow = readonly [
   /**
    * Of {@link claimPlain}, whether something special was due and nothing was claimed; of {@link claimAny}, how many
    * chunks were found to be behind an older one of their key, and put aside.
    */
-  readonly aside: number
-  /** Where the claim's scan of the ready came to, unless it came to their end. */
-  readonly last_rank: string | null
-  readonly last_seq: bigint | null
-  /** Its place in the claim's order. */
-  readonly place: bigint
-  readonly seq: bigint | null
-  readonly call_id: string
-  readonly schema_identity: string
-  readonly part: string
-  readonly namespace: string
-  readonly schema_version: number
-  readonly ordering_key: string | null
-  readonly attempts: number
-  readonly crashes: number
-  readonly lone_crashes: number
-  readonly recorded_at: Date
+  aside: number,
+  /** On the last row in the claim's order, unless the scan of the ready came to their end: its rank. */
+  lastRank: string | null,
+  /** The row's place in the claim's order. */
+  place: bigint,
+  seq: bigint | null,
+  callId: string,
+  schemaIdentity: string,
+  part: string,
+  namespace: string,
+  schemaVersion: number,
+  orderingKey: string | null,
+  attempts: number,
+  crashes: number,
+  loneCrashes: number,
+  recordedAt: Date,
   /** Bytes of `output`, `context` and `input`; these are null when there are more than may be handed out. */
-  readonly bytes: number
+  bytes: number,
   /** JSON text of a list that holds the output alone. */
-  readonly output: string | null
-  readonly context: string | null
-  readonly input: string | null
-  readonly service: string | null
-  readonly correlation_id: string | null
-  readonly finished_at: Date | null
-  readonly trace: unknown
-}
+  output: string | null,
+  context: string | null,
+  input: string | null,
+  service: string | null,
+  correlationId: string | null,
+  finishedAt: Date | null,
+  trace: unknown
+]
 
 /** How a store claims. */
 export interface ClaimOptions {
@@ -85,14 +90,13 @@ const answer = (
   aside: ReturnType<Tables["sql"]["literal"]>
 ) =>
   sql`
-    select s.aside, s.last_rank, s.last_seq, h.place, h.seq, h.call_id, h.schema_identity, h.part, h.namespace,
-      h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0) as bytes,
-      case when c.bytes <= ${longest} then c.output end as output,
-      case when c.bytes <= ${longest} then c.context end as context,
-      case when c.bytes <= ${longest} then c.input end as input,
+    select s.aside, case when h.seq = s.last_seq then s.last_rank::text end, h.place, h.seq, h.call_id, h.schema_identity, h.part, h.namespace,
+      h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0),
+      case when c.bytes <= ${longest} then c.output end, case when c.bytes <= ${longest} then c.context end,
+      case when c.bytes <= ${longest} then c.input end,
       c.service, c.correlation_id, c.finished_at, c.trace
     from (
-      select ${aside} as aside, l.rank::text as last_rank, l.seq as last_seq
+      select ${aside} as aside, l.rank as last_rank, l.seq as last_seq
         ${nested ? sql`` : sql`, set_config('synchronous_commit', 'off', true) as nosync`}
       from (select 1) one left join lateral (select rank, seq from cut order by place desc limit 1) l
         on (select count(*) from ready) = ${limit}
@@ -107,6 +111,9 @@ const answer = (
       ) t offset 0
     ) c on true`
 
+// the columns of `answer`
+const rows = (statement: Statement<unknown>) => statement.values as Effect.Effect<ReadonlyArray<ClaimRow>, SqlError>
+
 /**
  * Claims what stands first when all of it is plain: no ordering key, never held by a worker that died, not waiting for a
  * retry. Most queues hold nothing else, and then this does in a quarter of the planning and two thirds of the work what
@@ -114,7 +121,7 @@ const answer = (
  */
 export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
   const { queue, sql } = t
-  return sql<ClaimRow>`
+  return rows(sql`
     with ready as materialized (
       select seq, rank, bytes, ordering_key is not null or lease_token is not null or crashes > 0 as special
       from ${queue} q
@@ -139,7 +146,7 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
       from cut p where q.seq = p.seq
       returning q.*, p.place
     )
-    ${answer(t, request, options, sql.literal("(select found::int from special)"))}`
+    ${answer(t, request, options, sql.literal("(select found::int from special)"))}`)
 }
 
 /**
@@ -165,7 +172,7 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
         select from ${dead} d where d.ordering_key = c.ordering_key and d.seq < c.seq and d.discarded_at is null
       )`
     : sql`false`
-  return sql<ClaimRow>`
+  return rows(sql`
     with ready as materialized (
       select ${columns} from ${queue} q
       where ${readyStates} and (lease_until is null or lease_until < now())
@@ -232,5 +239,5 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
         and p.ordering_key in (select ordering_key from gate union all select ordering_key from dead_gate)
       returning 1
     )
-    ${answer(t, request, options, sql.literal("(select count(*)::int from demoted)"))}`
+    ${answer(t, request, options, sql.literal("(select count(*)::int from demoted)"))}`)
 }

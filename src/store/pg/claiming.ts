@@ -3,9 +3,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Claim, ClaimRequest } from "../../ChunkStore.ts"
+import type { Claim, ClaimedChunk, ClaimRequest } from "../../ChunkStore.ts"
 import type { Settings } from "../../Settings.ts"
-import { toChunk } from "./chunk.ts"
+import { PgChunk } from "./chunk.ts"
 import { claimAny, claimPlain, type ClaimRow } from "./claim.ts"
 import * as LowWater from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
@@ -15,12 +15,19 @@ import { randomToken } from "./token.ts"
 const mostOfClient = 15 * 1024 * 1024
 
 const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
-  rows.every((row, index) => index === 0 || row.place > rows[index - 1]!.place)
+  rows.every(([, , place], index) => index === 0 || place > rows[index - 1]![2])
     ? rows
-    : [...rows].sort((a, b) => a.place < b.place ? -1 : 1)
+    : [...rows].sort(([, , a], [, , b]) => a < b ? -1 : 1)
 
 /** What {@link claimPlain} leaves alone. */
-const isSpecial = (row: ClaimRow): boolean => row.ordering_key !== null || row.crashes > 0 || row.attempts > 0
+const isSpecial = ({ attempts, crashes, orderingKey }: ClaimedChunk): boolean =>
+  orderingKey !== undefined || crashes > 0 || attempts > 0
+
+/** How far the scan came, if it did not come to the end. */
+const reachedBy = (rows: ReadonlyArray<ClaimRow>): LowWater.Place | undefined => {
+  for (const [, rank, , seq] of rows) if (rank !== null && seq !== null) return { rank, seq }
+  return undefined
+}
 
 /** The store's claim, and what makes it look from the beginning again. */
 export const make = (t: Tables, settings: Settings) => {
@@ -34,13 +41,10 @@ export const make = (t: Tables, settings: Settings) => {
     const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
     const look = (plain: boolean) => (from: LowWater.Place | undefined) => {
       const options = { token, deadBlocksKey: settings.deadBlocksKey, from, longest, nested }
-      return Effect.map(plain ? claimPlain(t, request, options) : claimAny(t, request, options), (answer) => {
-        const [first] = answer
-        const reached = first === undefined || first.last_rank === null || first.last_seq === null
-          ? undefined
-          : { rank: first.last_rank, seq: first.last_seq }
-        return { answer, reached }
-      })
+      return Effect.map(plain ? claimPlain(t, request, options) : claimAny(t, request, options), (answer) => ({
+        answer,
+        reached: reachedBy(answer)
+      }))
     }
     while (true) {
       // a claim for one call is by that call's own index, and finds what waits as well
@@ -49,15 +53,15 @@ export const make = (t: Tables, settings: Settings) => {
       const rows: ReadonlyArray<ClaimRow> = whole
         ? yield* lowWater.from(request.namespace, look(plain))
         : (yield* look(false)(undefined)).answer
-      const aside = (rows[0]?.aside ?? 0) > 0
+      const aside = (rows[0]?.[0] ?? 0) > 0
       if (plain && aside) {
         mixed = true
         continue
       }
-      const claimed = inOrder(rows.filter((row) => row.seq !== null))
-      if (whole) mixed = claimed.some(isSpecial)
+      const chunks = inOrder(rows.filter(([, , , seq]) => seq !== null)).map((row) => new PgChunk(row))
+      if (whole) mixed = chunks.some(isSpecial)
       // What was found to be behind an older chunk is put aside; what comes after it may be free.
-      if (claimed.length > 0 || !aside) return { token, chunks: claimed.map(toChunk) } satisfies Claim
+      if (chunks.length > 0 || !aside) return { token, chunks } satisfies Claim
     }
   })
 
