@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import { drain } from "./drain.ts"
 import { print, type Result } from "./harness/output.ts"
 import type { BenchOptions } from "./harness/settings.ts"
+import { record } from "./record.ts"
 
 const flags = {
   records: Flag.Int("records").pipe(Flag.withDescription("how many records"), Flag.optional),
@@ -40,7 +41,8 @@ const bench = (name: string, description: string, run: (options: BenchOptions) =
 Command.make("bench").pipe(
   Command.withDescription("What Sluice costs, beside what it could cost and what others cost"),
   Command.withSubcommands([
-    bench("drain", "records a second from recorded to persisted, beside the limit and the peers", drain)
+    bench("drain", "records a second from recorded to persisted, beside the limit and the peers", drain),
+    bench("record", "calls a second recorded, beside the bare inserts", record)
   ]),
   Command.run({ version: "0" }),
   Effect.provide(NodeServices.layer),

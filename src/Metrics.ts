@@ -76,10 +76,19 @@ export const names: ReadonlyArray<string> = [
   oldestDueSeconds
 ].map((metric) => metric.id)
 
-/** @internal Adds to a counter, for labels: at once, because it is done for every batch. */
+const labelled = new WeakMap<Metric.Counter<number>, Map<string, Metric.Counter<number>>>()
+
+/** @internal Adds to a counter, for labels: at once, because it is done for every batch and every call. */
 export const count = (
   counter: Metric.Counter<number>,
   labels: Readonly<Record<string, string>>,
   by: number,
   context: Context.Context<never>
-): void => Metric.withAttributes(counter, labels).updateUnsafe(by, context)
+): void => {
+  const known = labelled.get(counter) ?? new Map<string, Metric.Counter<number>>()
+  labelled.set(counter, known)
+  const key = Object.values(labels).join("/")
+  let one = known.get(key)
+  if (one === undefined) known.set(key, one = Metric.withAttributes(counter, labels))
+  one.updateUnsafe(by, context)
+}

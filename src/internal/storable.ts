@@ -1,5 +1,5 @@
 /**
- * Whether a call can be stored, asked before anything is written. Postgres' `jsonb` cannot hold `\u0000` or a lone
+ * Whether a call can be stored, asked before anything is written. Postgres can hold neither `\u0000` nor a lone
  * surrogate, and JSON cannot hold `undefined`, functions, bigints, cycles or numbers that are not finite.
  */
 import * as DateTime from "effect/DateTime"
@@ -25,8 +25,8 @@ const textProblem = (text: string): string | undefined =>
     ? undefined
     : "holds a lone surrogate, which is not text"
 
-const step = (path: string, key: string | number): string =>
-  typeof key === "number" ? `${path}[${key}]` : /^\w+$/.test(key) ? `${path}.${key}` : `${path}[${JSON.stringify(key)}]`
+const printStep = (key: string | number): string =>
+  typeof key === "number" ? `[${key}]` : /^\w+$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`
 
 const isPlain = (value: object): value is Readonly<Record<string, unknown>> => {
   const prototype: unknown = Object.getPrototypeOf(value)
@@ -36,37 +36,66 @@ const isPlain = (value: object): value is Readonly<Record<string, unknown>> => {
 const ownWay = "has a toJSON, which may say anything"
 const hasOwnWay = (value: object): boolean => "toJSON" in value && typeof value.toJSON === "function"
 
-/** The first thing in a value that keeps it from being stored as JSON. */
-export const jsonProblem = (value: unknown, path: string, depth = 0): Problem | undefined => {
-  if (value === null || typeof value === "boolean") return undefined
+/** What keeps a value from being stored as JSON, and the way to it, innermost step first. */
+interface Flaw {
+  readonly steps: Array<string | number>
+  readonly reason: string
+  /** Whether it is the key that is wrong, and not what stands there. */
+  readonly ofKey?: boolean
+}
+
+/** At most how many bytes of JSON were looked at. */
+interface Weight {
+  bytes: number
+}
+
+const flaw = (reason: string): Flaw => ({ steps: [], reason })
+
+// Runs for every value of every call that is recorded: the way to a flaw is put together on the way out, when there is one.
+const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined => {
   if (typeof value === "string") {
+    // escaped, a character is six bytes at most
+    weight.bytes += 3 + 6 * value.length
     const reason = textProblem(value)
-    return reason === undefined ? undefined : { path, reason }
+    return reason === undefined ? undefined : flaw(reason)
   }
-  if (typeof value === "number") {
-    return Number.isFinite(value) ? undefined : { path, reason: `is ${value}, which is not JSON` }
-  }
-  if (typeof value !== "object") return { path, reason: `is of type ${typeof value}, which is not JSON` }
+  weight.bytes += 26
+  if (value === null || typeof value === "boolean") return undefined
+  if (typeof value === "number") return Number.isFinite(value) ? undefined : flaw(`is ${value}, which is not JSON`)
+  if (typeof value !== "object") return flaw(`is of type ${typeof value}, which is not JSON`)
   // a cycle ends here as well
-  if (depth >= maxDepth) return { path, reason: `is nested more than ${maxDepth} deep, or holds itself` }
+  if (depth >= maxDepth) return flaw(`is nested more than ${maxDepth} deep, or holds itself`)
   if (Array.isArray(value)) {
-    if (hasOwnWay(value)) return { path, reason: ownWay }
+    if (hasOwnWay(value)) return flaw(ownWay)
     // by index, so that holes are seen
     for (let index = 0; index < value.length; index++) {
-      const problem = jsonProblem(value[index], step(path, index), depth + 1)
-      if (problem !== undefined) return problem
+      const found = flawOf(value[index], weight, depth + 1)
+      if (found === undefined) continue
+      found.steps.push(index)
+      return found
     }
     return undefined
   }
-  if (!isPlain(value)) return { path, reason: `is a ${value.constructor?.name ?? "class instance"}, which is not JSON` }
-  if (hasOwnWay(value)) return { path, reason: ownWay }
+  if (!isPlain(value)) return flaw(`is a ${value.constructor?.name ?? "class instance"}, which is not JSON`)
+  if (hasOwnWay(value)) return flaw(ownWay)
   for (const key of Object.keys(value)) {
     const reason = textProblem(key)
-    if (reason !== undefined) return { path: `a key of ${path}`, reason }
-    const problem = jsonProblem(value[key], step(path, key), depth + 1)
-    if (problem !== undefined) return problem
+    if (reason !== undefined) return { steps: [], reason, ofKey: true }
+    weight.bytes += 4 + 6 * key.length
+    const found = flawOf(value[key], weight, depth + 1)
+    if (found === undefined) continue
+    found.steps.push(key)
+    return found
   }
   return undefined
+}
+
+/** The first thing in a value that keeps it from being stored as JSON. Adds to `weight` what it holds at most. */
+const jsonProblem = (value: unknown, path: string, weight: Weight): Problem | undefined => {
+  const found = flawOf(value, weight, 0)
+  if (found === undefined) return undefined
+  const way = path + found.steps.reverse().map(printStep).join("")
+  return { path: found.ofKey === true ? `a key of ${way}` : way, reason: found.reason }
 }
 
 const optionalText = (path: string, text: string | undefined, longest: number): Problem | undefined => {
@@ -177,16 +206,18 @@ export const callIdOf = (call: unknown): string => {
 }
 
 /** What keeps a call from being begun. */
-export const specProblem = (call: CallSpec): Problem | undefined => looking(() => fieldsProblem(call))
+export const specProblem = (call: CallSpec): Problem | undefined => looking(() => fieldsProblem(call, { bytes: 0 }))
 
 /** What keeps a finished call from being recorded. */
 export const callProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined =>
-  looking(() =>
-    fieldsProblem(call) ?? outputsShapeProblem(call.outputs) ?? outputsProblem(call.outputs) ??
-      sizeProblem(call, maxResultBytes)
-  )
+  looking(() => {
+    const weight = { bytes: 0 }
+    return fieldsProblem(call, weight) ?? outputsShapeProblem(call.outputs) ?? outputsProblem(call.outputs, weight) ??
+      // nearly all are far from it, and need not be measured
+      (weight.bytes <= maxResultBytes ? undefined : sizeProblem(call, maxResultBytes))
+  })
 
-const fieldsProblem = (call: CallSpec): Problem | undefined =>
+const fieldsProblem = (call: CallSpec, weight: Weight): Problem | undefined =>
   shapeProblem(call) ??
     callIdProblem(call.callId) ??
     namespaceProblem(call.namespace) ??
@@ -194,27 +225,28 @@ const fieldsProblem = (call: CallSpec): Problem | undefined =>
     optionalText("correlationId", call.correlationId, 256) ??
     optionalText("orderingKey", call.orderingKey, 256) ??
     priorityProblem(call.priority) ??
-    jsonProblem(call.context ?? {}, "context") ??
-    jsonProblem(call.input ?? null, "input") ??
-    jsonProblem(call.details ?? {}, "details") ??
-    jsonProblem(call.trace ?? {}, "trace")
+    jsonProblem(call.context ?? {}, "context", weight) ??
+    jsonProblem(call.input ?? null, "input", weight) ??
+    jsonProblem(call.details ?? {}, "details", weight) ??
+    jsonProblem(call.trace ?? {}, "trace", weight)
 
 const outputFields: ReadonlySet<string> = new Set(["schema", "version", "part", "data"])
 
 /** An output is recorded as it was given, with whatever else the caller wrote into it. */
-const restProblem = (output: object, path: string): Problem | undefined => {
+const restProblem = (output: object, path: string, weight: Weight): Problem | undefined => {
   if (hasOwnWay(output)) return { path, reason: ownWay }
-  for (const [key, value] of Object.entries(output)) {
-    if (outputFields.has(key) || value === undefined) continue
-    const reason = textProblem(key)
-    if (reason !== undefined) return { path: `a key of ${path}`, reason }
-    const problem = jsonProblem(value, step(path, key))
+  for (const key of Object.keys(output)) {
+    if (outputFields.has(key)) continue
+    // only a caller without types gives more
+    const value: unknown = Reflect.get(output, key)
+    if (value === undefined) continue
+    const problem = jsonProblem({ [key]: value }, path, weight)
     if (problem !== undefined) return problem
   }
   return undefined
 }
 
-const outputsProblem = (outputs: ServiceCall["outputs"]): Problem | undefined => {
+const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Problem | undefined => {
   if (outputs.length === 0) return { path: "outputs", reason: "is empty: a call without outputs persists nothing" }
   const seen = new Set<string>()
   for (const [index, output] of outputs.entries()) {
@@ -225,8 +257,8 @@ const outputsProblem = (outputs: ServiceCall["outputs"]): Problem | undefined =>
         ? undefined
         : { path: `${path}.version`, reason: `is ${output.version}, not a whole number from 1` }) ??
       (part === "" ? undefined : optionalText(`${path}.part`, part, 128)) ??
-      jsonProblem(output.data, `${path}.data`) ??
-      restProblem(output, path)
+      jsonProblem(output.data, `${path}.data`, weight) ??
+      restProblem(output, path, weight)
     if (problem !== undefined) return problem
     const key = `${output.schema}#${part}`
     if (seen.has(key)) {

@@ -22,6 +22,7 @@ import {
   LedgerEntry,
   type Persisted,
   type RecordOutcome,
+  type StoreError,
   type Transaction
 } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
@@ -42,7 +43,7 @@ import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
 import * as read from "./pg/read.ts"
-import { compare, type Given, given, record } from "./pg/record.ts"
+import { compare, type Given, given, recordMany, recordOne } from "./pg/record.ts"
 import * as retention from "./pg/retention.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
@@ -95,7 +96,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
   const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>) {
     const outcomes = new Map<string, RecordOutcome>()
     const portions = inPortions(calls)
-    const writing = Effect.forEach(portions, (portion) => record(t, portion))
+    const writing = Effect.forEach(portions, (portion) => recordMany(t, portion))
     // one statement is one commit by itself
     const written = yield* portions.length > 1 ? inTransaction(sql, "record")(writing) : writing
     for (const row of written.flat()) outcomes.set(row.call_id, "recorded")
@@ -105,6 +106,10 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     }
     return outcomes
   })
+
+  const recordSingle = recordOne(t)
+  const sameOrNot = (one: Given) =>
+    Effect.map(compare(t, [one]), ([row]): RecordOutcome => row?.same === true ? "unchanged" : "conflict")
 
   /** In the transaction, if there is one, that the chunks' disappearance is part of. */
   const wake = (keys: Iterable<string | null | undefined>) => {
@@ -149,7 +154,17 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     )
 
   return ChunkStore.of({
-    record: Effect.fnUntraced(function*(calls) {
+    record: Effect.fnUntraced(function*(calls): Effect.fn.Return<ReadonlyArray<RecordOutcome>, StoreError | SqlError> {
+      const [only] = calls
+      if (only !== undefined && calls.length === 1 && only.outputs.length === 1) {
+        const text = given(only)
+        const rows = yield* recordSingle(text)
+        if (rows.length > 0) {
+          yield* hint("chunks")
+          return ["recorded"]
+        }
+        return [yield* sameOrNot(text)]
+      }
       // one statement cannot meet the same new row twice: of calls with one id the first is recorded, and the others
       // are compared with it
       const first = new Map<string, Given>()
@@ -159,11 +174,9 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
       const later = new Set<string>()
       return yield* Effect.forEach(calls, (call) => {
         const outcome = outcomes.get(call.callId) ?? "conflict"
-        if (!later.has(call.callId)) {
-          later.add(call.callId)
-          return Effect.succeed(outcome)
-        }
-        return Effect.map(compare(t, [given(call)]), ([row]): RecordOutcome => row?.same ? "unchanged" : "conflict")
+        if (later.has(call.callId)) return sameOrNot(given(call))
+        later.add(call.callId)
+        return Effect.succeed(outcome)
       })
     }, asStoreError("record")),
 

@@ -3,35 +3,13 @@
  */
 import type { Persisted } from "../../ChunkStore.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
+import { rowsOf } from "./columns.ts"
 import type { Tables } from "./tables.ts"
 
 /** What the statement found. Fewer `held` than given: the lease is lost. Fewer `kept`: some stood in the ledger before. */
 export interface Settled {
   readonly held: number
   readonly kept: number
-}
-
-/** Values as a column of rows, for {@link rowsOf}. */
-interface Column {
-  readonly name: string
-  readonly type: string
-  readonly values: ReadonlyArray<string | number | bigint>
-}
-
-/**
- * Rows from columns. What is the same in all of them, as nearly everything is in one handler's batch, is sent once: each
- * array costs both ends as much as a tenth of the whole.
- */
-const rowsOf = ({ sql }: Tables, columns: ReadonlyArray<Column>) => {
-  const list = sql.join(", ", false)
-  const isFixed = ({ values }: Column) => values.length > 1 && values.every((value) => value === values[0])
-  const varying = columns.filter((column) => !isFixed(column))
-  const fixed = columns.filter(isFixed).map(({ name, type, values }) =>
-    sql`${values[0]}::${sql.literal(type)} as ${sql.literal(name)}`
-  )
-  const arrays = varying.map(({ type, values }) => sql`${values}::${sql.literal(`${type}[]`)}`)
-  const names = varying.map(({ name }) => name).join(", ")
-  return sql`select ${list([...fixed, sql.literal(names)])} from unnest(${list(arrays)}) as l(${sql.literal(names)})`
 }
 
 /**

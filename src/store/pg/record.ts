@@ -4,13 +4,8 @@
 import * as DateTime from "effect/DateTime"
 import { type Recorded, recorded, textOf } from "../../internal/recorded.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
+import { type Column, rowsOf } from "./columns.ts"
 import type { Tables } from "./tables.ts"
-
-// In an array of texts an absent value is the empty text: none of these columns can hold it, and an array of nothing but
-// nulls has no type.
-const timeOf = (time: DateTime.Utc | undefined): string => time === undefined ? "" : DateTime.formatIso(time)
-
-const priorityOf = (call: CallSpec): number => call.orderingKey === undefined ? call.priority ?? 0 : 0
 
 /** A call with its JSON as text. */
 export interface Given {
@@ -21,55 +16,123 @@ export interface Given {
 /** A call as the statements below take it. */
 export const given = (call: ServiceCall): Given => ({ call, text: recorded(call) })
 
-/**
- * What is known of a call before its service has run, as arrays for `unnest`: call_id, namespace, service, correlation_id,
- * context, input, ordering_key.
- */
-export const columns = ({ sql }: Tables, calls: ReadonlyArray<Given>) =>
-  sql`
-        ${calls.map(({ call }) => call.callId)}::text[],
-        ${calls.map(({ call }) => call.namespace)}::text[],
-        ${calls.map(({ call }) => call.service)}::text[],
-        ${calls.map(({ call }) => call.correlationId ?? call.callId)}::text[],
-        ${calls.map(({ text }) => text.context)}::text[],
-        ${calls.map(({ text }) => text.input)}::text[],
-        ${calls.map(({ call }) => call.orderingKey ?? "")}::text[]`
+const priorityOf = (call: CallSpec): number => call.orderingKey === undefined ? call.priority ?? 0 : 0
+
+const orNull = (text: string): string | null => text === "" ? null : text
+
+// what becomes of a call that is there: it is completed if it was begun, and otherwise left as it is
+const completed = `
+  on conflict (call_id) do update set
+    namespace = excluded.namespace, service = excluded.service, correlation_id = excluded.correlation_id,
+    status = 'succeeded', context = excluded.context, input = excluded.input, details = excluded.details,
+    trace = excluded.trace, outputs = excluded.outputs, output_count = excluded.output_count, error = null,
+    ordering_key = excluded.ordering_key, priority = excluded.priority, not_before = excluded.not_before,
+    run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
+    recorded_at = now()
+  where c.status <> 'succeeded'`
+
+const timeOf = (time: DateTime.Utc | undefined): string => time === undefined ? "" : DateTime.formatIso(time)
 
 /**
- * Records calls of different ids. A call that is there and has not succeeded (it was begun) is completed; one that has
- * succeeded is left as it is, and so are its chunks. Answers with the ids that were recorded.
+ * Records one call with one output. A call that is there and has not succeeded (it was begun) is completed; one that has
+ * succeeded is left as it is, and so is its chunk. Answers with a row when it was recorded.
  *
- * Columns are given as arrays, so that the statement is one whatever their number, and JSON as it is: the server only
- * looks whether it is JSON. Calls are written in the order of their ids, so that two that write the same ones cannot wait
- * for each other; chunks get their `seq` in the order given, which is the order of recording.
+ * The same as {@link recordMany}, without arrays and joins and put together once: most calls come like this, one by one,
+ * and whoever made them waits for it.
  */
-export const record = (t: Tables, calls: ReadonlyArray<Given>) => {
+export const recordOne = ({ schema, sql }: Tables) => {
+  const statement = `
+    with recorded as (
+      insert into ${schema}.service_call as c (
+        call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, output_count,
+        ordering_key, priority, not_before, started_at, finished_at
+      ) values (
+        $1, $2, $3, $4, 'succeeded', $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, coalesce($14::timestamptz, now())
+      )
+      ${completed}
+      returning call_id, namespace, ordering_key, priority, greatest(now(), not_before) as due_at
+    )
+    insert into ${schema}.chunk_queue (
+      call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes
+    )
+    select call_id, namespace, ordering_key, priority, due_at, due_at - priority * interval '1 minute',
+      case when due_at > now() then 'scheduled' else 'ready' end, $15, $16, $17, $18
+    from recorded
+    returning call_id`
+  return ({ call: one, text }: Given) => {
+    const [output] = one.outputs
+    return sql.unsafe<{ call_id: string }>(statement, [
+      one.callId,
+      one.namespace,
+      one.service,
+      one.correlationId ?? one.callId,
+      text.context,
+      orNull(text.input),
+      orNull(textOf(one.details)),
+      orNull(textOf(one.trace)),
+      text.outputs,
+      one.orderingKey ?? null,
+      priorityOf(one),
+      orNull(timeOf(one.notBefore)),
+      orNull(timeOf(one.startedAt)),
+      orNull(timeOf(one.finishedAt)),
+      output?.schema,
+      output?.version,
+      output?.part ?? "",
+      text.bytes[0]
+    ])
+  }
+}
+
+// In an array of texts an absent value is the empty text: none of these columns can hold it, and an array of nothing but
+// nulls has no type.
+const specColumns = (calls: ReadonlyArray<Given>): ReadonlyArray<Column> => [
+  { name: "call_id", type: "text", values: calls.map(({ call }) => call.callId) },
+  { name: "namespace", type: "text", values: calls.map(({ call }) => call.namespace) },
+  { name: "service", type: "text", values: calls.map(({ call }) => call.service) },
+  { name: "correlation_id", type: "text", values: calls.map(({ call }) => call.correlationId ?? call.callId) },
+  { name: "context", type: "text", values: calls.map(({ text }) => text.context) },
+  { name: "input", type: "text", values: calls.map(({ text }) => text.input) },
+  { name: "ordering_key", type: "text", values: calls.map(({ call }) => call.orderingKey ?? "") }
+]
+
+/** What is known of calls before their services have run, as rows of texts. */
+export const specRows = (t: Tables, calls: ReadonlyArray<Given>) => rowsOf(t, specColumns(calls))
+
+/**
+ * Records calls of different ids, as {@link recordOne} does each. Answers with the ids that were recorded.
+ *
+ * JSON is handed over as it is: the server only looks whether it is JSON. Calls are written in the order of their ids, so
+ * that two that write the same ones cannot wait for each other; chunks get their `seq` in the order given, which is the
+ * order of recording.
+ */
+export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
   const { call, queue, sql } = t
-  const chunks = calls.flatMap(({ call: { outputs }, text: { bytes } }, index) =>
-    outputs.map(({ part = "", schema, version }, position) => ({
-      n: index + 1,
-      position,
-      schema,
-      version,
-      part,
-      bytes: bytes[position] ?? 0
-    }))
+  const rows = rowsOf(t, [
+    ...specColumns(calls),
+    { name: "details", type: "text", values: calls.map(({ call }) => textOf(call.details)) },
+    { name: "trace", type: "text", values: calls.map(({ call }) => textOf(call.trace)) },
+    { name: "outputs", type: "text", values: calls.map(({ text }) => text.outputs) },
+    { name: "output_count", type: "int", values: calls.map(({ call }) => call.outputs.length) },
+    { name: "priority", type: "int", values: calls.map(({ call }) => priorityOf(call)) },
+    { name: "not_before", type: "text", values: calls.map(({ call }) => timeOf(call.notBefore)) },
+    { name: "started_at", type: "text", values: calls.map(({ call }) => timeOf(call.startedAt)) },
+    { name: "finished_at", type: "text", values: calls.map(({ call }) => timeOf(call.finishedAt)) }
+  ])
+  const chunks = calls.flatMap(({ call, text }, index) =>
+    call.outputs.map((output, position) => ({ ...output, n: index + 1, position, bytes: text.bytes[position] ?? 0 }))
   )
+  const chunkRows = rowsOf(t, [
+    { name: "call", type: "int", values: chunks.map((chunk) => chunk.n) },
+    { name: "position", type: "int", values: chunks.map((chunk) => chunk.position) },
+    { name: "schema", type: "text", values: chunks.map((chunk) => chunk.schema) },
+    { name: "version", type: "int", values: chunks.map((chunk) => chunk.version) },
+    { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
+    { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) }
+  ])
   return sql<{ call_id: string }>`
     with given as materialized (
-      select * from unnest(${columns(t, calls)},
-        ${calls.map((one) => textOf(one.call.details))}::text[],
-        ${calls.map((one) => textOf(one.call.trace))}::text[],
-        ${calls.map((one) => one.text.outputs)}::text[],
-        ${calls.map((one) => one.call.outputs.length)}::int[],
-        ${calls.map((one) => priorityOf(one.call))}::int[],
-        ${calls.map((one) => timeOf(one.call.notBefore))}::text[],
-        ${calls.map((one) => timeOf(one.call.startedAt))}::text[],
-        ${calls.map((one) => timeOf(one.call.finishedAt))}::text[]
-      ) with ordinality as g(
-        call_id, namespace, service, correlation_id, context, input, ordering_key, details, trace, outputs, output_count,
-        priority, not_before, started_at, finished_at, n
-      )
+      ${rows}
     ), recorded as (
       insert into ${call} as c (
         call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, output_count,
@@ -80,14 +143,7 @@ export const record = (t: Tables, calls: ReadonlyArray<Given>) => {
         nullif(not_before, '')::timestamptz, nullif(started_at, '')::timestamptz,
         coalesce(nullif(finished_at, '')::timestamptz, now())
       from given order by call_id collate "C"
-      on conflict (call_id) do update set
-        namespace = excluded.namespace, service = excluded.service, correlation_id = excluded.correlation_id,
-        status = 'succeeded', context = excluded.context, input = excluded.input, details = excluded.details,
-        trace = excluded.trace, outputs = excluded.outputs, output_count = excluded.output_count, error = null,
-        ordering_key = excluded.ordering_key, priority = excluded.priority, not_before = excluded.not_before,
-        run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
-        recorded_at = now()
-      where c.status <> 'succeeded'
+      ${sql.literal(completed)}
       returning call_id
     ), queued as (
       insert into ${queue} (
@@ -97,15 +153,11 @@ export const record = (t: Tables, calls: ReadonlyArray<Given>) => {
       select case when due.at > now() then 'scheduled' else 'ready' end,
         g.priority, due.at, due.at - g.priority * interval '1 minute',
         o.version, o.position, o.bytes, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
-      from unnest(
-        ${chunks.map((chunk) => chunk.n)}::int[], ${chunks.map((chunk) => chunk.position)}::int[],
-        ${chunks.map((chunk) => chunk.schema)}::text[], ${chunks.map((chunk) => chunk.version)}::int[],
-        ${chunks.map((chunk) => chunk.part)}::text[], ${chunks.map((chunk) => chunk.bytes)}::int[]
-      ) as o(n, position, schema, version, part, bytes)
-      join given g using (n)
+      from (${chunkRows}) o
+      join given g on g.n = o.call
       join recorded using (call_id)
       cross join lateral (select greatest(now(), nullif(g.not_before, '')::timestamptz) as at) due
-      order by o.n, o.position
+      order by o.n
     )
     select call_id from recorded`
 }
@@ -116,6 +168,10 @@ export const record = (t: Tables, calls: ReadonlyArray<Given>) => {
  */
 export const compare = (t: Tables, calls: ReadonlyArray<Given>) => {
   const { call, sql } = t
+  const rows = rowsOf(t, [
+    ...specColumns(calls),
+    { name: "outputs", type: "text", values: calls.map(({ text }) => text.outputs) }
+  ])
   return sql<{ call_id: string; same: boolean }>`
     select c.call_id, c.namespace = g.namespace and c.service = g.service and c.context::jsonb = g.context::jsonb
       and c.ordering_key is not distinct from nullif(g.ordering_key, '')
@@ -123,8 +179,5 @@ export const compare = (t: Tables, calls: ReadonlyArray<Given>) => {
         c.outputs is null
         or (c.outputs::jsonb = g.outputs::jsonb and c.input::jsonb is not distinct from nullif(g.input, '')::jsonb)
       ) as same
-    from unnest(${columns(t, calls)},
-        ${calls.map((one) => one.text.outputs)}::text[]
-      ) as g(call_id, namespace, service, correlation_id, context, input, ordering_key, outputs)
-    join ${call} c using (call_id)`
+    from (${rows}) g join ${call} c using (call_id)`
 }

@@ -3,7 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import type { CallSpec } from "../../ServiceCall.ts"
-import { columns, given } from "./record.ts"
+import { given, specRows } from "./record.ts"
 import type { Tables } from "./tables.ts"
 
 /** A call's row as `begin` needs it. */
@@ -32,9 +32,7 @@ export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.
     )
     select call_id, namespace, service, correlation_id, 'running', context::json, nullif(input, '')::json,
       nullif(ordering_key, ''), ${token}::uuid, ${later(t.sql, lease)}, now()
-    from unnest(${columns(t, [given({ ...spec, outputs: [] })])}) as g(
-      call_id, namespace, service, correlation_id, context, input, ordering_key
-    )
+    from (${specRows(t, [given({ ...spec, outputs: [] })])}) g
     on conflict (call_id) do update set status = 'running', run_token = excluded.run_token,
       run_until = excluded.run_until, started_at = now(), error = null
     where c.status = 'failed' or (c.status = 'running' and c.run_until < now())

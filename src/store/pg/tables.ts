@@ -6,6 +6,8 @@ import type * as SqlClient from "effect/sql/SqlClient"
 /** What every statement is made from. */
 export interface Tables {
   readonly sql: SqlClient.SqlClient
+  /** The name of the Postgres schema, for statements that are put together as text. */
+  readonly schema: string
   readonly call: ReturnType<SqlClient.SqlClient["literal"]>
   readonly queue: ReturnType<SqlClient.SqlClient["literal"]>
   readonly ledger: ReturnType<SqlClient.SqlClient["literal"]>
@@ -19,6 +21,7 @@ export interface Tables {
 /** `schema` is checked to be a plain lower-case identifier where settings are read, so it can stand in SQL as it is. */
 export const tables = (sql: SqlClient.SqlClient, schema: string): Tables => ({
   sql,
+  schema,
   call: sql.literal(`${schema}.service_call`),
   queue: sql.literal(`${schema}.chunk_queue`),
   ledger: sql.literal(`${schema}.persisted_chunk`),

@@ -1,0 +1,153 @@
+/**
+ * What recording costs, beside the bare inserts it must do: the same rows into the same tables by the same client.
+ */
+import { CallRecorder } from "effect-sluice"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import { createDatabase, dropDatabase } from "./harness/database.ts"
+import { machine, progress, type Result } from "./harness/output.ts"
+import { inTurns, median } from "./harness/rounds.ts"
+import { startServer } from "./harness/server.ts"
+import { type BenchOptions, wanted } from "./harness/settings.ts"
+import { client, PatientReply, toCall } from "./systems/sluice.ts"
+import { type Call, calls } from "./work.ts"
+
+const text = ({ payload }: Call) => JSON.stringify([{ schema: PatientReply.identity, version: 1, data: payload }])
+
+/** A call and its queue row, as somebody would write them who trusts what he is given. */
+const bareOne = (sql: SqlClient.SqlClient, call: Call) => {
+  const outputs = text(call)
+  return sql`
+    with recorded as (
+      insert into sluice.service_call (
+        call_id, namespace, service, correlation_id, status, outputs, output_count, finished_at
+      ) values (
+        ${call.callId}, 'chatlab', 'services.chatlab.standardized_patient.generate-reply', ${call.callId}, 'succeeded',
+        ${outputs}::json, 1, now()
+      )
+    )
+    insert into sluice.chunk_queue (schema_version, bytes, namespace, schema_identity, call_id)
+    values (1, ${outputs.length}, 'chatlab', ${PatientReply.identity}, ${call.callId})`
+}
+
+const bareMany = (sql: SqlClient.SqlClient, some: ReadonlyArray<Call>) => {
+  const outputs = some.map(text)
+  return sql`
+    with given as (
+      select * from unnest(
+        ${some.map((call) => call.callId)}::text[], ${outputs}::text[], ${outputs.map((one) => one.length)}::int[]
+      ) with ordinality as g(call_id, outputs, bytes, n)
+    ), recorded as (
+      insert into sluice.service_call (
+        call_id, namespace, service, correlation_id, status, outputs, output_count, finished_at
+      )
+      select call_id, 'chatlab', 'services.chatlab.standardized_patient.generate-reply', call_id, 'succeeded',
+        outputs::json, 1, now()
+      from given order by n
+    )
+    insert into sluice.chunk_queue (schema_version, bytes, namespace, schema_identity, call_id)
+    select 1, bytes, 'chatlab', ${PatientReply.identity}, call_id from given order by n`
+}
+
+/** One way to record: by Sluice, and bare. */
+interface Case {
+  readonly name: string
+  readonly calls: number
+  readonly inFlight: number
+  /** How many calls one recording takes. */
+  readonly size: number
+  readonly inTransaction: boolean
+}
+
+const cases: ReadonlyArray<Case> = [
+  { name: "one at a time", calls: 1, inFlight: 1, size: 1, inTransaction: false },
+  { name: "20 in flight", calls: 4, inFlight: 20, size: 1, inTransaction: false },
+  { name: "64 in flight", calls: 4, inFlight: 64, size: 1, inTransaction: false },
+  { name: "in the caller's transaction, 20 in flight", calls: 4, inFlight: 20, size: 1, inTransaction: true },
+  { name: "recordMany of 100, 2 in flight", calls: 12, inFlight: 2, size: 100, inTransaction: false }
+]
+
+/** The row of the application that is committed with the call. */
+const applicationRow = (sql: SqlClient.SqlClient, call: Call) =>
+  sql`insert into bench_turn (call_id) values (${call.callId})`
+
+const measure = (server: string, one: Case, bare: boolean, total: number) =>
+  Effect.gen(function*() {
+    const url = yield* Effect.promise(() => createDatabase(server, "bench"))
+    const rate = yield* Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const recorder = yield* CallRecorder
+      yield* sql`create table bench_turn (call_id text primary key)`
+      const record = (some: ReadonlyArray<Call>) => {
+        const [first] = some
+        if (first === undefined) return Effect.void
+        const write: Effect.Effect<unknown, unknown> = bare
+          ? some.length === 1 ? bareOne(sql, first) : bareMany(sql, some)
+          : some.length === 1
+          ? recorder.record(toCall(first))
+          : recorder.recordMany(some.map(toCall))
+        return one.inTransaction ? sql.withTransaction(Effect.andThen(applicationRow(sql, first), write)) : write
+      }
+      const run = (from: number, count: number) => {
+        const portions = Array.from(
+          { length: Math.ceil(count / one.size) },
+          (_, n) => calls(from + n * one.size, one.size)
+        )
+        return Effect.forEach(portions, record, { concurrency: one.inFlight, discard: true })
+      }
+      yield* run(0, Math.min(2000, total))
+      const began = performance.now()
+      yield* run(1_000_000, total)
+      return total / ((performance.now() - began) / 1000)
+    }).pipe(
+      Effect.provide(
+        CallRecorder.layer.pipe(
+          Layer.provideMerge(PgStore.layer),
+          Layer.provideMerge(client(url, one.inFlight + 2))
+        ),
+        { local: true }
+      )
+    )
+    yield* Effect.promise(() => dropDatabase(server, "bench"))
+    return rate
+  }).pipe(Effect.runPromise)
+
+/** The bench. */
+export const record = async (options: BenchOptions): Promise<Result> => {
+  const records = options.records ?? 5000
+  const chosen = cases.filter((one) => wanted(options, one.name))
+  const subjects = chosen.flatMap((one) => [{ one, bare: true }, { one, bare: false }])
+  const server = await startServer(options.postgres)
+  try {
+    const runs = await inTurns(subjects, options.rounds, async ({ bare, one }, round) => {
+      const rate = await measure(server.url(), one, bare, records * one.calls)
+      progress(`round ${round}: ${one.name}, ${bare ? "bare inserts" : "CallRecorder"}: ${Math.round(rate)} a second`)
+      return rate
+    })
+    const rateOf = (name: string, bare: boolean) =>
+      median([...runs].flatMap(([subject, rates]) => subject.one.name === name && subject.bare === bare ? rates : []))
+    return {
+      bench: "record",
+      ground: [machine(), server.description],
+      tables: [{
+        title: `Recording calls of 1 KB, medians of ${options.rounds} rounds`,
+        columns: [
+          { field: "case", heading: "case" },
+          { field: "bare", heading: "bare inserts/s" },
+          { field: "perSecond", heading: "CallRecorder/s" },
+          { field: "ofBare", heading: "of bare", digits: 2 }
+        ],
+        rows: chosen.map(({ name }) => ({
+          case: name,
+          bare: rateOf(name, true),
+          perSecond: rateOf(name, false),
+          ofBare: rateOf(name, false) / rateOf(name, true)
+        }))
+      }]
+    }
+  } finally {
+    await server.remove()
+  }
+}
