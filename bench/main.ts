@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import { drain } from "./drain.ts"
 import { print, type Result } from "./harness/output.ts"
 import type { BenchOptions } from "./harness/settings.ts"
+import { latency } from "./latency.ts"
 import { record } from "./record.ts"
 
 const flags = {
@@ -42,6 +43,7 @@ Command.make("bench").pipe(
   Command.withDescription("What Sluice costs, beside what it could cost and what others cost"),
   Command.withSubcommands([
     bench("drain", "records a second from recorded to persisted, beside the limit and the peers", drain),
+    bench("latency", "milliseconds from recorded to persisted, beside the floor", latency),
     bench("record", "calls a second recorded, beside the bare inserts", record)
   ]),
   Command.run({ version: "0" }),

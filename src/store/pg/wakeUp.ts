@@ -1,6 +1,6 @@
 /**
- * Hints between processes, by NOTIFY. Sent by a fiber of its own, outside every transaction and at most twenty times a
- * second, whatever is recorded: a commit with a NOTIFY in it takes a lock that all such commits of a server share.
+ * Hints between processes, by NOTIFY. Sent by a fiber of its own, outside every transaction and, when much is recorded, at
+ * most twenty times a second: a commit with a NOTIFY in it takes a lock that all such commits of a server share.
  * Heard on a connection of its own, so that no pool is a connection short.
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
@@ -17,8 +17,13 @@ import type { Settings } from "../../Settings.ts"
 import { makeLocal, type Topic, WakeUp } from "../../WakeUp.ts"
 import { storeError } from "./errors.ts"
 
-/** How long after one NOTIFY the next is sent at the earliest. */
-const gap = Duration.millis(50)
+/**
+ * How long after one NOTIFY the next is sent at the earliest, in milliseconds. Workers that have much to do look by
+ * themselves and need few hints; a worker that has little waits for each. So the gap grows while several hints come in
+ * it, and shrinks when none does.
+ */
+const shortestGap = 2
+const longestGap = 50
 /** How long a closing layer waits for its last NOTIFY, or for its listener to hang up. */
 const patience = Duration.seconds(1)
 /** When to listen again after the connection was lost. */
@@ -48,6 +53,8 @@ export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settin
   // one's own hints come back; they were heard already
   const me = (yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)
   const pending = new Set<Topic>()
+  let gap = shortestGap
+  let hints = 0
   const asked = yield* Latch.make(false)
 
   const sendPending = Effect.suspend(() => {
@@ -64,13 +71,15 @@ export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settin
   })
   // before the fiber, so that it runs after it: a program that records and ends still tells the others
   yield* Effect.addFinalizer(() => Effect.timeoutOption(sendPending, patience))
-  yield* asked.await.pipe(
-    Effect.andThen(asked.close),
-    Effect.andThen(sendPending),
-    Effect.andThen(Effect.sleep(gap)),
-    Effect.forever,
-    Effect.forkScoped
-  )
+  yield* Effect.gen(function*() {
+    yield* asked.await
+    yield* asked.close
+    yield* sendPending
+    hints = 0
+    yield* Effect.sleep(gap)
+    if (hints > 1) gap = Math.min(gap * 2, longestGap)
+    else if (hints === 0) gap = Math.max(gap / 2, shortestGap)
+  }).pipe(Effect.forever, Effect.forkScoped)
 
   let failures = 0
   const listen = Effect.scoped(Effect.gen(function*() {
@@ -113,6 +122,7 @@ export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settin
         local.hint(topic),
         Effect.suspend(() => {
           pending.add(topic)
+          hints++
           return asked.open
         })
       )

@@ -1,0 +1,202 @@
+/**
+ * How long after it was recorded an answer is persisted, when nothing else is to be done: recorded in one process, drained
+ * in another. Beside the floor: a durable commit, a notification, and a durable commit in the process that hears it.
+ */
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry } from "effect-sluice"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
+import { fork } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { admin, createDatabase, dropDatabase } from "./harness/database.ts"
+import type { Mode } from "./harness/listener.ts"
+import { machine, progress, type Result } from "./harness/output.ts"
+import { type Figures, inTurns, medians, percentile } from "./harness/rounds.ts"
+import { startServer } from "./harness/server.ts"
+import { type BenchOptions, wanted } from "./harness/settings.ts"
+import { Chatlab, client, perRecord, toCall } from "./systems/sluice.ts"
+import { type Call, calls, domainTables } from "./work.ts"
+
+/** A process that persists what it hears of, and tells when it has: see `harness/listener.ts`. */
+const startListener = async (mode: Mode, url: string) => {
+  const child = fork(fileURLToPath(new URL("./harness/listener.ts", import.meta.url)), [mode, url], {
+    execArgv: ["--conditions=sluice-source"],
+    stdio: ["ignore", "inherit", "inherit", "ipc"]
+  })
+  const waiting = new Map<string, (at: bigint) => void>()
+  await new Promise<void>((resolve, reject) => {
+    child.once("exit", () => reject(new Error("the listener ended")))
+    child.on("message", (message: { readonly ready?: true; readonly callId?: string; readonly at?: string }) => {
+      if (message.ready === true) return resolve()
+      waiting.get(message.callId ?? "")?.(BigInt(message.at ?? 0))
+    })
+  })
+  return {
+    /** Milliseconds from now until the call is persisted. */
+    persisted: (callId: string): Promise<number> => {
+      const began = process.hrtime.bigint()
+      return new Promise((resolve) => {
+        waiting.set(callId, (at) => {
+          waiting.delete(callId)
+          // the clock that hrtime reads is one for all processes
+          resolve(Number(at - began) / 1e6)
+        })
+      })
+    },
+    end: async () => {
+      const ended = new Promise((resolve) => child.once("exit", resolve))
+      child.disconnect()
+      await ended
+    }
+  }
+}
+
+const bare = (sql: SqlClient.SqlClient, call: Call) =>
+  sql`insert into bench.recorded (call_id, payload) values (${call.callId}, ${JSON.stringify(call.payload)}::jsonb)`
+
+/** Records calls, one after another or so many a second, and gives back each one's milliseconds. */
+const measure = async (
+  server: string,
+  mode: Mode,
+  perSecond: number | undefined,
+  samples: number
+): Promise<Figures> => {
+  const url = await createDatabase(server, "bench")
+  const sql = admin(url)
+  await sql.query(domainTables)
+  await sql.query("create table bench.recorded (call_id text primary key, payload jsonb not null)")
+  const program = Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const recorder = yield* CallRecorder
+    const listener = yield* Effect.promise(() => startListener(mode, url))
+    const record = (call: Call): Effect.Effect<unknown, unknown> =>
+      mode === "floor"
+        ? Effect.andThen(bare(sql, call), sql`select pg_notify('bench', ${call.callId})`)
+        : recorder.record(toCall(call))
+    const all: Array<number> = []
+    const one = Effect.fnUntraced(function*(call: Call) {
+      const persisted = listener.persisted(call.callId)
+      yield* record(call)
+      all.push(yield* Effect.promise(() => persisted))
+    })
+    // both ends warm
+    yield* Effect.forEach(calls(0, 100), one, { discard: true })
+    all.length = 0
+    yield* perSecond === undefined
+      ? Effect.forEach(calls(1000, samples), (call) => Effect.andThen(Effect.sleep("15 millis"), one(call)), {
+        discard: true
+      })
+      : Effect.forEach(calls(1000, samples), (call, n) => Effect.delay(one(call), n * 1000 / perSecond), {
+        concurrency: "unbounded",
+        discard: true
+      })
+    yield* Effect.promise(listener.end)
+    return { p50: percentile(all, 50), p99: percentile(all, 99) }
+  })
+  const layers = CallRecorder.layer.pipe(Layer.provideMerge(PgStore.layer), Layer.provideMerge(client(url, 10)))
+  const figures = await Effect.runPromise(Effect.provide(program, layers))
+  await sql.close()
+  await dropDatabase(server, "bench")
+  return figures
+}
+
+/** `persistNow` in the process that recorded, beside two commits of one row each. */
+const inline = async (server: string, samples: number): Promise<Record<"persistNow" | "twoCommits", Figures>> => {
+  const url = await createDatabase(server, "bench")
+  const sql = admin(url)
+  await sql.query(domainTables)
+  await sql.query("create table bench.recorded (call_id text primary key, payload jsonb not null)")
+  const program = Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const recorder = yield* CallRecorder
+    const drain = yield* Drain
+    const now: Array<number> = []
+    const two: Array<number> = []
+    const timed = Effect.fnUntraced(function*(times: Array<number>, work: Effect.Effect<unknown, unknown>) {
+      const began = performance.now()
+      yield* work
+      times.push(performance.now() - began)
+    })
+    for (const call of calls(0, samples + 100)) {
+      yield* recorder.record(toCall(call))
+      yield* timed(now, drain.persistNow(call.callId))
+      yield* timed(two, Effect.andThen(bare(sql, call), bare(sql, { ...call, callId: `${call.callId}-2` })))
+    }
+    const figures = (times: ReadonlyArray<number>) => ({
+      p50: percentile(times.slice(100), 50),
+      p99: percentile(times.slice(100), 99)
+    })
+    return { persistNow: figures(now), twoCommits: figures(two) }
+  })
+  const layers = Layer.merge(
+    CallRecorder.layer,
+    Drain.layer.pipe(Layer.provide(HandlerRegistry.layer(Chatlab)), Layer.provide(perRecord))
+  ).pipe(
+    Layer.provide(DomainEvents.layer),
+    Layer.provideMerge(PgStore.layer),
+    Layer.provideMerge(client(url, 10))
+  )
+  const figures = await Effect.runPromise(Effect.provide(program, layers))
+  await sql.close()
+  await dropDatabase(server, "bench")
+  return figures
+}
+
+const cases: ReadonlyArray<{ readonly name: string; readonly mode: Mode; readonly perSecond?: number }> = [
+  { name: "the floor, one at a time", mode: "floor" },
+  { name: "Sluice, one at a time", mode: "notify" },
+  { name: "the floor, 100 a second", mode: "floor", perSecond: 100 },
+  { name: "Sluice, 100 a second", mode: "notify", perSecond: 100 },
+  { name: "Sluice, polling each 100 ms, one at a time", mode: "poll" }
+]
+
+/** The bench. */
+export const latency = async (options: BenchOptions): Promise<Result> => {
+  const samples = options.records ?? 500
+  const chosen = cases.filter(({ name }) => wanted(options, name))
+  const server = await startServer(options.postgres)
+  try {
+    const runs = await inTurns(chosen, options.rounds, async ({ mode, name, perSecond }, round) => {
+      const figures = await measure(server.url(), mode, perSecond, samples)
+      progress(`round ${round}: ${name}: p50 ${figures["p50"]?.toFixed(2)} ms`)
+      return figures
+    })
+    const rows = [...runs].map(([{ name, perSecond }, all]) => ({
+      name,
+      perSecond,
+      ...medians(all) as { p50: number; p99: number }
+    }))
+    const floorOf = (perSecond: number | undefined) =>
+      rows.find((row) => row.name.startsWith("the floor") && row.perSecond === perSecond)
+    const inTurn = await inTurns(["inline"], options.rounds, () => inline(server.url(), samples))
+    const both = inTurn.get("inline") ?? []
+    const now = medians(both.map((run) => run.persistNow)) as { p50: number; p99: number }
+    const two = medians(both.map((run) => run.twoCommits)) as { p50: number; p99: number }
+    return {
+      bench: "latency",
+      ground: [machine(), server.description],
+      tables: [{
+        title:
+          `From before it is recorded until it is persisted, in milliseconds, medians of ${options.rounds} rounds of ${samples}`,
+        columns: [
+          { field: "case", heading: "case" },
+          { field: "p50", heading: "p50", digits: 2 },
+          { field: "p99", heading: "p99", digits: 2 },
+          { field: "ofFloor50", heading: "p50, of the floor's p50", digits: 2 },
+          { field: "ofFloor99", heading: "p99, of the floor's p50", digits: 2 }
+        ],
+        rows: [
+          ...rows.map(({ name, p50, p99, perSecond }) => {
+            const floor = floorOf(perSecond)?.p50 ?? Number.NaN
+            return { case: name, p50, p99, ofFloor50: p50 / floor, ofFloor99: p99 / floor }
+          }),
+          { case: "two commits of one row each, in one process", ...two, ofFloor50: 1, ofFloor99: two.p99 / two.p50 },
+          { case: "persistNow", ...now, ofFloor50: now.p50 / two.p50, ofFloor99: now.p99 / two.p50 }
+        ]
+      }]
+    }
+  } finally {
+    await server.remove()
+  }
+}
