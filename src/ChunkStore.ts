@@ -131,6 +131,8 @@ export interface Claim {
 
 /** What to claim. */
 export interface ClaimRequest {
+  /** What it is held under; the store makes one when absent. */
+  readonly token?: string | undefined
   /** Who asks, for people. */
   readonly worker: string
   /** At most so many chunks. */
@@ -337,6 +339,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * Expired leases are taken over and counted as crashes.
    */
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, StoreError>
+  /** Gives back whatever a token holds, at no cost: for whoever did not hear the answer to its claim. */
+  readonly giveUp: (token: string) => Effect.Effect<void, StoreError>
   /** Extends the lease of the chunks still held. Fails with {@link LeaseLost} when some are not. */
   readonly renew: (
     token: string,
@@ -349,12 +353,19 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * Runs `work` in one transaction with the ledger rows and the settlement of the chunks it returns. When `work` fails,
    * or some of the chunks are not this claim's, or are in the ledger, all is rolled back. The effect succeeds after the
    * commit. Work may leave out chunks it was not able to persist: those stay claimed.
+   *
+   * Work asks the database for something again within `idle`: a store whose transactions hold locks ends one that
+   * is idle much longer, for its worker is frozen or unreachable, and others wait for what it holds.
    */
   readonly persist: <E, R>(
     token: string,
-    work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>
+    work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
+    idle?: Duration.Duration
   ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | TransactionSpoiled | StoreError, R>
-  /** Whether an error a handler failed with is the database's, and passing: then nobody is to blame. */
+  /**
+   * Whether an error a handler failed with is of the kind that is the database's and passing: a lost connection, a deadlock,
+   * a conflict, a shutdown, too many connections. Then, if the handlers' transaction suffered from it, nobody is to blame.
+   */
   readonly isTransient: (error: unknown) => boolean
   /**
    * Ends the claim of chunks in ways other than persisted; gives back those that were still held and so were settled.

@@ -13,22 +13,26 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import * as Semaphore from "effect/Semaphore"
 import {
   type Beat,
   type CallView,
   ChunkState,
   ChunkStore,
   type ChunkView,
+  type Claim,
   type ClaimedChunk,
+  type ClaimRequest,
   type StoreError
 } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
+import { timeoutOf } from "./internal/batch.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
 import { measure } from "./internal/measure.ts"
+import { Room } from "./internal/room.ts"
 import { tell } from "./internal/tell.ts"
+import { freshToken } from "./internal/token.ts"
 import { printKey } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 
@@ -191,9 +195,15 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const worker = `worker-${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
   // releases that could not be done at once, because the database was away, go on here
   const lateReleases = yield* FiberSet.make()
-  yield* Effect.addFinalizer(() => Effect.ignore(store.leave(worker)))
+  yield* Effect.addFinalizer(() =>
+    Effect.ignoreCause(Effect.timeoutOption(Effect.interruptible(store.leave(worker)), hangUp))
+  )
 
-  const room = yield* makeRoom
+  const room = yield* Room
+  const clock = yield* Clock.Clock
+  // longer than any handler may take, and some more to be interrupted in
+  const patience = Duration.toMillis(settings.lease) +
+    Math.max(...registry.list.map((handler) => Duration.toMillis(timeoutOf(handler, settings.handlerTimeout))), 0)
 
   let beat: Beat = { unparked: 0, elsewhere: [], paused: [] }
   let lastBeat = Number.NEGATIVE_INFINITY
@@ -204,19 +214,46 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     beat = yield* store.beat(worker, registry.serves)
   })
 
-  const release = (token: string, chunks: ReadonlyArray<ClaimedChunk>) => {
-    const attempt = store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk })))
-    return Effect.catchCause(attempt, () =>
-      // when the lease ends there is nothing left to give back
-      FiberSet.run(
-        lateReleases,
-        attempt.pipe(
-          Effect.retry(Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])),
-          Effect.timeoutOption(settings.lease),
-          Effect.ignoreCause
+  /**
+   * Gives back what a claim still holds. A database that is away gets a while to do it, but nobody waits for it longer than
+   * `hangUp`: when the lease ends there is nothing left to give back.
+   */
+  const givingBack = (attempt: Effect.Effect<unknown, StoreError>) =>
+    attempt.pipe(
+      Effect.timeout(hangUp),
+      Effect.interruptible,
+      Effect.catchCause(() =>
+        FiberSet.run(
+          lateReleases,
+          attempt.pipe(
+            Effect.retry(Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])),
+            Effect.timeoutOption(settings.lease),
+            Effect.ignoreCause
+          )
         )
-      ))
-  }
+      )
+    )
+
+  /** Carries a claim through. */
+  const carry = Effect.fnUntraced(function*(claim: Claim, outcomes: Map<ClaimedChunk, Outcome>) {
+    const { chunks, token } = claim
+    const held = () => chunks.filter((chunk) => !outcomes.has(chunk))
+    // while it waits for its turn nothing is expected of it
+    let moved = Number.POSITIVE_INFINITY
+    const progress = () => {
+      moved = clock.currentTimeMillisUnsafe()
+    }
+    const run = execute({ registry, settings, paused: beat.paused, progress }, claim, (chunk, outcome) => {
+      outcomes.set(chunk, outcome)
+      progress()
+    })
+    const suspect = chunks.length === 1 && chunks[0]!.crashes > 0
+    const inTurn = suspect
+      ? room.alone(Effect.andThen(Effect.ignore(store.renew(token, chunks, settings.lease, true)), run))
+      : room.shared(run)
+    const isMoving = () => clock.currentTimeMillisUnsafe() - moved < patience
+    yield* Effect.raceFirst(inTurn, keepAlive({ token, held, lease: settings.lease, isMoving }))
+  })
 
   /** Claims and carries through; whatever way it ends, what has no fate yet is given back. */
   const work = Effect.fnUntraced(function*(options: {
@@ -225,47 +262,38 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   }) {
     const outcomes = new Map<ClaimedChunk, Outcome>()
     const began = yield* Clock.currentTimeMillis
-    const claimed = yield* Effect.acquireUseRelease(
-      store.claim({
-        worker,
-        limit: settings.batchSize,
-        maxBytes: settings.batchBytes,
-        lease: settings.lease,
-        except: beat.elsewhere,
-        namespace,
-        callId: options.callId
-      }),
-      (claim) => {
-        if (claim.chunks.length === 0) return Effect.succeed(claim.chunks)
-        const held = () => claim.chunks.filter((chunk) => !outcomes.has(chunk))
-        const [first] = claim.chunks
-        const suspect = claim.chunks.length === 1 && first !== undefined && first.crashes > 0
-        const run = execute({ registry, settings, paused: beat.paused }, claim, (chunk, outcome) => {
-          outcomes.set(chunk, outcome)
-        })
-        return Effect.andThen(
-          options.onClaimed?.(claim.chunks.length) ?? Effect.void,
-          suspect
-            ? room.alone(
-              Effect.andThen(Effect.ignore(store.renew(claim.token, claim.chunks, settings.lease, true)), run)
-            )
-            : room.shared(run)
-        ).pipe(
-          Effect.raceFirst(keepAlive(claim.token, held, settings.lease)),
-          Effect.as(claim.chunks)
-        )
-      },
-      ({ chunks, token }) => {
-        if (chunks.length === 0) return Effect.void
-        const rest = chunks.filter((chunk) => !outcomes.has(chunk))
-        return (rest.length === 0 ? Effect.void : release(token, rest)).pipe(
+    const token = yield* freshToken
+    const request: ClaimRequest = {
+      token,
+      worker,
+      limit: settings.batchSize,
+      maxBytes: settings.batchBytes,
+      lease: settings.lease,
+      except: beat.elsewhere,
+      namespace,
+      callId: options.callId
+    }
+    const chunks = yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
+      const claim = yield* restore(store.claim(request)).pipe(
+        // the answer may be lost, and the claim be made all the same
+        Effect.onError(() => givingBack(store.giveUp(token)))
+      )
+      if (claim.chunks.length === 0) return claim.chunks
+      const finish = Effect.suspend(() => {
+        const rest = claim.chunks.filter((chunk) => !outcomes.has(chunk))
+        const release = store.settle(token, rest.map((chunk) => ({ _tag: "Release", chunk })))
+        return (rest.length === 0 ? Effect.void : givingBack(release)).pipe(
           // also of a claim that was cut short: what it has committed is committed
-          Effect.andThen(measure(chunks, outcomes, began)),
+          Effect.andThen(measure(claim.chunks, outcomes, began)),
           Effect.andThen(tell(outcomes))
         )
-      }
-    )
-    return { claimed, outcomes }
+      })
+      yield* restore(
+        Effect.andThen(options.onClaimed?.(claim.chunks.length) ?? Effect.void, carry(claim, outcomes))
+      ).pipe(Effect.ensuring(finish))
+      return claim.chunks
+    }))
+    return { claimed: chunks, outcomes }
   }, Effect.provideContext(services))
 
   const cycleWith = Effect.fn("Drain.cycle")(function*(onClaimed: (claimed: number) => Effect.Effect<void>) {
@@ -308,22 +336,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   return Drain.of({ cycle, cycleWith, untilEmpty, persistNow, worker })
 })
 
-/** More batches than ever run at once. */
-const everybody = 1024
-
-/**
- * Batches share the worker, but a chunk that was there when a worker died has it to itself: what dies with it then
- * says something about it. While it waits for its turn no others begin.
- */
-const makeRoom = Effect.gen(function*() {
-  const door = yield* Semaphore.make(1)
-  const seats = yield* Semaphore.make(everybody)
-  return {
-    shared: <A, E, R>(run: Effect.Effect<A, E, R>) =>
-      Effect.andThen(door.withPermits(1)(Effect.void), seats.withPermits(1)(run)),
-    alone: <A, E, R>(run: Effect.Effect<A, E, R>) => door.withPermits(1)(seats.withPermits(everybody)(run))
-  }
-})
+/** How long whoever ends waits for a database that does not answer. */
+const hangUp = Duration.seconds(5)
 
 const reportOf = (claimed: ReadonlyArray<ClaimedChunk>, outcomes: ReadonlyMap<ClaimedChunk, Outcome>): Report => {
   const counts = { ...emptyReport, claimed: claimed.length }

@@ -140,11 +140,30 @@ describe("a database that is away", () => {
     })
     return Effect.gen(function*() {
       yield* record(note("a"))
-      const fiber = yield* Effect.forkChild(cycle)
+      // and the transaction has suffered from it
+      const drain = yield* Layer.build(drainWith((store) => ({
+        persist: (token, work) =>
+          store.persist(token, ({ untouched }) =>
+            work({
+              untouched: Effect.suspend(() => times >= 0 ? Effect.fail(away("persist")) : untouched)
+            }))
+      })))
+      const fiber = yield* Effect.forkChild(Effect.provide(cycle, drain))
       yield* TestClock.adjust("10 seconds")
       expect(yield* Fiber.join(fiber)).toMatchObject({ claimed: 1, nothingToCreate: 1, failed: 0 })
       expect(yield* written).toHaveLength(1)
       expect((yield* chunkOf("a")).failures).toEqual([])
+    }).pipe(Effect.scoped, Effect.provide(application({}, wrapping)))
+  })
+
+  it.effect("another database than this one: its error is the handler's failure", () => {
+    const wrapping = plugin({
+      persist: () => Effect.fail({ _tag: "WarehouseError", cause: away("insert") })
+    })
+    return Effect.gen(function*() {
+      yield* record(note("a"))
+      expect(yield* cycle).toMatchObject({ claimed: 1, failed: 1 })
+      expect(yield* chunkOf("a")).toMatchObject({ attempts: 1, state: "scheduled" })
     }).pipe(Effect.provide(application({}, wrapping)))
   })
 })

@@ -3,6 +3,7 @@
  * repositories written with `SqlResolver` become one statement; chunks of one ordering key run one after another.
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -22,6 +23,12 @@ export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{ readonl
     return `did not finish within ${Duration.format(this.after)}`
   }
 }
+
+/**
+ * The database failed the transaction in the middle of a handler, with an error that passes: nobody is charged, and it is
+ * tried again. When that does not help it may be the handler's doing after all.
+ */
+export class BatchSuffered extends Data.TaggedError("BatchSuffered")<{ readonly error: StoreError }> {}
 
 /** Some handlers failed after something had been written: the transaction is rolled back. */
 export class BatchFailed extends Data.TaggedError("BatchFailed")<{
@@ -64,6 +71,10 @@ const toPersisted = (one: Prepared, objects: ReadonlyArray<DomainObject>): Persi
   objects
 })
 
+/** How long one run of a handler may take. */
+export const timeoutOf = ({ options: { timeout } }: Handler, byDefault: Duration.Duration): Duration.Duration =>
+  timeout === undefined ? byDefault : Duration.fromInputUnsafe(timeout)
+
 /**
  * Runs a batch's handlers, its ledger rows and its settlement in one transaction. Fails with {@link BatchFailed} when
  * it had to be rolled back because of handlers, and with a transient `StoreError` when the database was the reason.
@@ -71,24 +82,28 @@ const toPersisted = (one: Prepared, objects: ReadonlyArray<DomainObject>): Persi
 export const persistBatch = Effect.fnUntraced(function*(
   token: string,
   batch: ReadonlyArray<Prepared>,
-  defaultTimeout: Duration.Duration
+  defaultTimeout: Duration.Duration,
+  /** Told of every chunk that is done. */
+  progress: () => void
 ) {
   const store = yield* ChunkStore
   const handler = batch[0]!.handler
-  const timeout = handler.options.timeout === undefined
-    ? defaultTimeout
-    : Duration.fromInputUnsafe(handler.options.timeout)
+  const timeout = timeoutOf(handler, defaultTimeout)
   const run = handler.run._tag === "One" ? runEach : runTogether
   let result: BatchResult = { persisted: [], left: new Map(), behind: new Set() }
-  yield* store.persist(token, (transaction) =>
-    run(handler, batch, transaction, timeout, store.isTransient).pipe(
-      Effect.map((done) => {
-        result = done
-        return done.persisted
-      }),
-      // the transaction of the running batch wins over the client the handlers' layer was built with
-      Effect.updateContext((current: Context.Context<never>) => Context.merge(handler.services, current))
-    ))
+  yield* store.persist(
+    token,
+    (transaction) =>
+      run(handler, batch, transaction, timeout, store.isTransient, progress).pipe(
+        Effect.map((done) => {
+          result = done
+          return done.persisted
+        }),
+        // the transaction of the running batch wins over the client the handlers' layer was built with
+        Effect.updateContext((current: Context.Context<never>) => Context.merge(handler.services, current))
+      ),
+    timeout
+  )
   return result
 })
 
@@ -97,8 +112,10 @@ type Run = (
   batch: ReadonlyArray<Prepared>,
   transaction: Transaction,
   timeout: Duration.Duration,
-  isTransient: (error: unknown) => boolean
-) => Effect.Effect<BatchResult, BatchFailed | StoreError>
+  isTransient: (error: unknown) => boolean,
+  /** Told of every chunk that is done. */
+  progress: () => void
+) => Effect.Effect<BatchResult, BatchFailed | BatchSuffered | StoreError>
 
 /** Some errors throw when one looks at them: a getter, a revoked proxy. They are told of by another. */
 const readable = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
@@ -129,6 +146,24 @@ const passing = (cause: Cause.Cause<unknown>, isTransient: (error: unknown) => b
 const isUntouched = (transaction: Transaction) =>
   Effect.catchIf(transaction.untouched, (error) => !error.transient, () => Effect.succeed(false))
 
+/**
+ * Fails when an error was the database's, and passing. It must have left its mark on the transaction: an error of another
+ * database that the handler talks to, or of its own making, says nothing about this one.
+ */
+const unlessPassing = (
+  cause: Cause.Cause<unknown>,
+  transaction: Transaction,
+  isTransient: (error: unknown) => boolean
+) => {
+  const error = passing(cause, isTransient)
+  return error === undefined
+    ? Effect.void
+    : Effect.matchEffect(transaction.untouched, {
+      onSuccess: () => Effect.void,
+      onFailure: (found) => Effect.fail(new BatchSuffered({ error: found.transient ? found : error }))
+    })
+}
+
 /** A span that leads back to the request that made the call, for calls that were recorded within one. */
 const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
   const { attempts, call: { trace }, key } = one.chunk
@@ -144,36 +179,47 @@ const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Eff
   })
 }
 
-const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
+const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient, progress) {
   const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void
   const created = new Map<Prepared, ReadonlyArray<DomainObject>>()
   const left = new Map<Prepared, Cause.Cause<unknown>>()
   const failed = new Map<Prepared, Cause.Cause<unknown>>()
   const behind = new Set<Prepared>()
+  // since when each runs, those that began first at the front
+  const since = new Map<Prepared, number>()
+  const clock = yield* Clock.Clock
   const probing = yield* Semaphore.make(1)
 
   // A chunk may leave a shared transaction without a rollback only if nothing at all has been written in it yet.
   const sortOut = (one: Prepared, raw: Cause.Cause<unknown>) => {
     const cause = readable(raw)
-    const transient = passing(cause, isTransient)
-    if (transient !== undefined) return Effect.fail(transient)
     const untouched = failed.size > 0 ? Effect.succeed(false) : isUntouched(transaction)
-    return probing.withPermits(1)(Effect.map(untouched, (mayLeave) => {
-      if (mayLeave && batch.length > 1) left.set(one, cause)
-      else failed.set(one, cause)
-      return false
-    }))
+    return Effect.andThen(
+      unlessPassing(cause, transaction, isTransient),
+      probing.withPermits(1)(Effect.map(untouched, (mayLeave) => {
+        if (mayLeave && batch.length > 1) left.set(one, cause)
+        else failed.set(one, cause)
+        return false
+      }))
+    )
   }
 
-  const runOne = (one: Prepared) =>
-    Effect.matchCauseEffect(Effect.flatMap(traced(one, running(() => persist(one.input))), objectsOf), {
+  const runOne = (one: Prepared) => {
+    since.set(one, clock.currentTimeMillisUnsafe())
+    return Effect.matchCauseEffect(Effect.flatMap(traced(one, running(() => persist(one.input))), objectsOf), {
       onSuccess: (value) => {
+        since.delete(one)
         created.set(one, value)
+        progress()
         return Effect.succeed(true)
       },
       // a handler that interrupts itself has failed; an interruption from outside ends this fiber at its next step
-      onFailure: (cause) => sortOut(one, cause)
+      onFailure: (cause) => {
+        since.delete(one)
+        return sortOut(one, cause)
+      }
     })
+  }
 
   const runChain = (chain: ReadonlyArray<Prepared>) =>
     chain.length === 1 ? runOne(chain[0]!) : Effect.gen(function*() {
@@ -184,19 +230,32 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
       }
     })
 
+  // One clock for all, not one for each: a timer and a fiber for every chunk cost as much as the handlers. Ends with those
+  // whose time is over. They are suspects, no more: in company it may have gone to a batch-mate's statement on the same
+  // connection.
+  const limit = Duration.toMillis(timeout)
+  const overdue = Effect.gen(function*() {
+    while (true) {
+      const now = clock.currentTimeMillisUnsafe()
+      const late = [...since].filter(([, at]) => at + limit <= now).map(([one]) => one)
+      if (late.length > 0) return late
+      const [first] = since.values()
+      yield* Effect.sleep((first ?? now) + limit - now)
+    }
+  })
   const all = chains(batch)
-  const longest = all.reduce((most, chain) => Math.max(most, chain.length), 1)
-  const inTime = yield* Effect.forEach(all, runChain, { concurrency: "unbounded", discard: true }).pipe(
-    Effect.as(true),
-    // One clock for all, not one for each: a timer and a fiber for every chunk cost as much as the handlers. Who was not
-    // done is a suspect, no more: in company the time may have gone to a batch-mate's statement on the same connection.
-    Effect.timeoutOrElse({ duration: Duration.times(timeout, longest), orElse: () => Effect.succeed(false) })
+  const none: ReadonlyArray<Prepared> = []
+  const late = yield* Effect.raceFirst(
+    Effect.as(Effect.forEach(all, runChain, { concurrency: "unbounded", discard: true }), none),
+    overdue
   )
-  if (!inTime) {
+  if (late.length > 0) {
     yield* isUntouched(transaction)
-    const late = Cause.fail(new HandlerTimeout({ after: timeout }))
-    for (const one of batch) {
-      if (!created.has(one) && !left.has(one) && !failed.has(one) && !behind.has(one)) failed.set(one, late)
+    for (const chain of all) {
+      const at = chain.findIndex((one) => late.includes(one))
+      if (at < 0) continue
+      failed.set(chain[at]!, Cause.fail(new HandlerTimeout({ after: timeout })))
+      for (const follower of chain.slice(at + 1)) behind.add(follower)
     }
   }
   if (failed.size > 0) return yield* new BatchFailed({ failed, behind })
@@ -223,8 +282,7 @@ const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction
     return { persisted, left: new Map(), behind: new Set() }
   }
   const failure = readable(exit.cause)
-  const transient = passing(failure, isTransient)
-  if (transient !== undefined) return yield* transient
+  yield* unlessPassing(failure, transaction, isTransient)
   yield* isUntouched(transaction)
   return yield* new BatchFailed({ failed: new Map(batch.map((one) => [one, failure])), behind: new Set() })
 })

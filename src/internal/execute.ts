@@ -41,9 +41,11 @@ export interface Executor {
   readonly registry: HandlerRegistry["Service"]
   readonly settings: Settings
   readonly paused: ReadonlyArray<Kind>
+  /** Told whenever something was done, so that a claim whose handlers hang for good is not kept alive for ever. */
+  readonly progress: () => void
 }
 
-// Around the transaction, never inside it. When this is not enough the cycle fails and gives its chunks back.
+// Around the transaction, never inside it.
 const transientRetry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(
   Schedule.jittered,
   Schedule.upTo({ times: 6 })
@@ -135,6 +137,7 @@ export const execute = Effect.fnUntraced(function*(
   const store = yield* ChunkStore
   const events = yield* DomainEvents
   const { settings } = executor
+  executor.progress()
   // of each key, the oldest chunk that did not make it: nothing behind it may run now
   const halted = new Map<string, bigint>()
 
@@ -191,8 +194,15 @@ export const execute = Effect.fnUntraced(function*(
       yield* settle(wanted.filter(isHalted).map((one) => ({ _tag: "Release", chunk: one.chunk })))
       const batch = wanted.filter((one) => !isHalted(one))
       if (batch.length === 0) return
-      yield* timed(batch, persistBatch(claim.token, batch, settings.handlerTimeout)).pipe(
-        Effect.retry({ while: (error) => error._tag === "StoreError" && error.transient, schedule: transientRetry }),
+      const attempt = Effect.suspend(() => {
+        executor.progress()
+        return persistBatch(claim.token, batch, settings.handlerTimeout, executor.progress)
+      })
+      yield* timed(batch, attempt).pipe(
+        Effect.retry({
+          while: (error) => error._tag === "BatchSuffered" || (error._tag === "StoreError" && error.transient),
+          schedule: transientRetry
+        }),
         Effect.matchEffect({
           onSuccess: Effect.fnUntraced(function*({ persisted: done, left, behind }) {
             yield* persisted(done)
@@ -203,6 +213,8 @@ export const execute = Effect.fnUntraced(function*(
             switch (error._tag) {
               case "StoreError":
                 return Effect.fail(error)
+              case "BatchSuffered":
+                return outlast(batch, error.error)
               case "LeaseLost":
                 return sortOutLost(batch)
               case "AlreadyPersisted":
@@ -223,6 +235,17 @@ export const execute = Effect.fnUntraced(function*(
       )
     }
   )
+
+  // The database failed a batch's handlers time and again. When it does not answer anything else either it is away: the
+  // cycle fails, and gives its chunks back. When it does, it is something about these chunks, as a statement that takes its
+  // server process down: the others must not wait for them.
+  const outlast = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>, error: StoreError) {
+    const remaining = yield* settleAlready(batch)
+    const [only] = remaining
+    if (only === undefined) return
+    if (remaining.length === 1) return yield* chargeOne(only, Cause.fail(error))
+    yield* Effect.forEach(halves(remaining), runBatch, { discard: true })
+  })
 
   // The innocent first, together; then the suspects, in halves unless there is but one; then whoever stood behind them.
   const isolate = Effect.fnUntraced(function*(
@@ -257,20 +280,34 @@ export const execute = Effect.fnUntraced(function*(
   yield* Effect.forEach(rounds(ready), runBatch, { discard: true })
 })
 
-/** Renews a claim's lease for as long as it runs; stops when the claim is lost, which the next commit will find out. */
-export const keepAlive = (
-  token: string,
-  held: () => ReadonlyArray<ClaimedChunk>,
-  lease: Duration.Duration
-): Effect.Effect<never, never, ChunkStore> =>
-  Effect.gen(function*() {
-    const store = yield* ChunkStore
-    const third = Duration.times(lease, 1 / 3)
-    yield* Effect.sleep(third).pipe(
-      Effect.andThen(Effect.suspend(() => store.renew(token, held(), lease))),
-      Effect.catchTag("StoreError", (error) => Effect.logWarning(`lease not renewed: ${error.message}`)),
-      Effect.forever,
-      Effect.catchTag("LeaseLost", (error) => Effect.logWarning(error.message))
-    )
-    return yield* Effect.never
-  })
+/**
+ * Renews a claim's lease for as long as it runs; stops when the claim is lost, which the next commit will find out, and
+ * when nothing was done for longer than any handler may take: one that cannot be interrupted hangs, and must not keep its
+ * batch-mates from other workers.
+ */
+export const keepAlive = Effect.fnUntraced(function*(options: {
+  readonly token: string
+  readonly held: () => ReadonlyArray<ClaimedChunk>
+  readonly lease: Duration.Duration
+  /** Whether something was done lately. */
+  readonly isMoving: () => boolean
+}): Effect.fn.Return<never, never, ChunkStore> {
+  const { held, isMoving, lease, token } = options
+  const store = yield* ChunkStore
+  const third = Duration.times(lease, 1 / 3)
+  while (true) {
+    yield* Effect.sleep(third)
+    if (!isMoving()) {
+      yield* Effect.logWarning("a handler hangs and cannot be interrupted; its chunks are left to other workers")
+      return yield* Effect.never
+    }
+    const lost = yield* Effect.matchEffect(store.renew(token, held(), lease), {
+      onSuccess: () => Effect.succeed(false),
+      onFailure: (error) =>
+        error._tag === "StoreError"
+          ? Effect.as(Effect.logWarning(`lease not renewed: ${error.message}`), false)
+          : Effect.as(Effect.logWarning(error.message), true)
+    })
+    if (lost) return yield* Effect.never
+  }
+})

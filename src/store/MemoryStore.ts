@@ -36,7 +36,7 @@ import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
 import * as retention from "./memory/retention.ts"
 import { type CallRow, calls, chunkKey, copy, ledger, queue, type QueueRow, seqKey, workers } from "./memory/rows.ts"
-import { settle, settlePersisted } from "./memory/settle.ts"
+import { giveUp, settle, settlePersisted } from "./memory/settle.ts"
 import type { Use } from "./memory/use.ts"
 import { MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
 import type { Stores } from "./Stores.ts"
@@ -143,7 +143,7 @@ const makeStore = (
       )),
 
     claim: Effect.fnUntraced(function*(request) {
-      const token = yield* newToken
+      const token = request.token ?? (yield* newToken)
       // What was found to be behind an older chunk is put aside; what comes after it may be free.
       while (true) {
         const { chunks, demoted } = yield* use((access, now) => {
@@ -153,6 +153,8 @@ const makeStore = (
         if (chunks.length > 0 || demoted === 0) return { token, chunks }
       }
     }),
+
+    giveUp: (token) => use((access) => giveUp(access, token)),
 
     renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
       const held = yield* use((access, now) => {
@@ -167,6 +169,7 @@ const makeStore = (
       if (held < chunks.length) return yield* new LeaseLost({ claimed: chunks.length, held })
     }),
 
+    // a transaction in memory holds no locks: nobody waits for an idle one
     persist: <E, R>(token: string, work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>) =>
       work(transaction).pipe(
         Effect.flatMap((persisted) =>

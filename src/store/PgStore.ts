@@ -5,6 +5,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -27,6 +28,7 @@ import {
 } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
+import { freshToken } from "../internal/token.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
@@ -48,7 +50,6 @@ import * as retention from "./pg/retention.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
 import { type Tables, tables } from "./pg/tables.ts"
-import { randomToken } from "./pg/token.ts"
 import * as wakeUps from "./pg/wakeUp.ts"
 import type { Stores } from "./Stores.ts"
 
@@ -131,9 +132,11 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
 
   const persist = <E, R>(
     token: string,
-    work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>
+    work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
+    idle?: Duration.Duration
   ) =>
     Effect.gen(function*() {
+      if (idle !== undefined) yield* persisting.limitIdle(t, idle)
       const exit = yield* Effect.exit(work(transaction))
       if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
       const persisted = exit.value
@@ -181,7 +184,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     }, asStoreError("record")),
 
     begin: Effect.fnUntraced(function*(call, lease) {
-      const token = yield* randomToken
+      const token = yield* freshToken
       const [begun] = yield* runs.begin(t, call, token, lease)
       if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
       const [row] = yield* runs.find(t, call.callId)
@@ -214,6 +217,9 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
         .pipe(Effect.asVoid, asStoreError("abandon")),
 
     claim: (request) => asStoreError("claim")(claiming.claim(request)),
+
+    giveUp: (token) =>
+      Effect.andThen(settling.giveUp(t, token), Effect.sync(claiming.lookAgain)).pipe(asStoreError("giveUp")),
 
     renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
       if (chunks.length === 0) return

@@ -2,7 +2,7 @@
  * A store between the drain and the real one, which fails, waits, loses answers and lets its worker die or freeze, at
  * every call of the port, as the dice fall.
  */
-import { ChunkStore, StoreError } from "effect-sluice/ChunkStore"
+import { ChunkStore, StoreError, type Transaction } from "effect-sluice/ChunkStore"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -27,12 +27,14 @@ export interface Life {
   spared: boolean
   /** The database under a handler's hands. */
   stumble: Effect.Effect<void, StoreError>
+  /** Whether the transaction under way has suffered from it. */
+  spoiled: boolean
 }
 
 /** A life that begins. */
 export const newLife: Effect.Effect<Life> = Effect.map(
   Deferred.make<void>(),
-  (death) => ({ death, dead: false, frozenUntil: 0, spared: false, stumble: Effect.void })
+  (death) => ({ death, dead: false, frozenUntil: 0, spared: false, stumble: Effect.void, spoiled: false })
 )
 
 /** Ends a life at once: nothing it still tries reaches the database. */
@@ -101,16 +103,29 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
       }
     })
 
-  life.stumble = through("write", Effect.void)
+  life.stumble = Effect.tapError(through("write", Effect.void), () =>
+    Effect.sync(() => {
+      life.spoiled = true
+    }))
+  const suffering = (transaction: Transaction): Transaction => ({
+    untouched: Effect.suspend(() => {
+      const error = away("write")
+      return life.spoiled && store.isTransient(error) ? Effect.fail(error) : transaction.untouched
+    })
+  })
   return {
     ...store,
     record: (calls) => through("record", store.record(calls)),
     claim: (request) => through("claim", store.claim(request)),
+    giveUp: (token) => through("giveUp", store.giveUp(token)),
     renew: (token, chunks, lease, alone) => through("renew", store.renew(token, chunks, lease, alone)),
     persist: (token, work) =>
       through(
         "persist",
-        store.persist(token, (transaction) => Effect.tap(work(transaction), () => through("commit", Effect.void)))
+        store.persist(token, (transaction) => {
+          life.spoiled = false
+          return Effect.tap(work(suffering(transaction)), () => through("commit", Effect.void))
+        })
       ),
     settle: (token, settlements) => through("settle", store.settle(token, settlements)),
     beat: (worker, serves) => through("beat", store.beat(worker, serves)),

@@ -18,6 +18,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import { make as makeRoom, Room } from "../../src/internal/room.ts"
 import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../src/store/memory/rows.ts"
 import { faulty, newLife, type Weather } from "./faults.ts"
 import { plan, type PlannedCall } from "./plan.ts"
@@ -67,7 +68,9 @@ const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather)
       Effect.raceFirst(Deferred.await(life.death)),
       Effect.raceFirst(stops ? Effect.delay(Effect.void, yield* Random.nextIntBetween(100, 5000)) : Effect.never),
       Effect.provide(drain, { local: true }),
-      Effect.provideService(CurrentLife, life)
+      Effect.provideService(CurrentLife, life),
+      // each is a process of its own
+      Effect.provideService(Room, makeRoom())
     )
     yield* Effect.sleep(yield* Random.nextIntBetween(10, 500))
   }

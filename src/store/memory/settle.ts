@@ -44,6 +44,13 @@ export const settlePersisted = (
 
 const free = { leaseToken: undefined, leaseUntil: undefined, leaseAlone: false, leasedBy: undefined }
 
+/** Gives back whatever a token holds. */
+export const giveUp = (access: Access, token: string): void => {
+  for (const row of access.values(queue)) {
+    if (row.leaseToken === token) access.set(queue, seqKey(row.seq), { ...row, ...free })
+  }
+}
+
 /** Settles what this token still holds, and gives back those settlements. `nextId` numbers the failures. */
 export const settle = (
   access: Access,

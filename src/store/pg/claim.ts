@@ -19,8 +19,8 @@ export type ClaimRow = readonly [
    * chunks were found to be behind an older one of their key, and put aside.
    */
   aside: number,
-  /** On the last row in the claim's order, unless the scan of the ready came to their end: its rank. */
-  lastRank: string | null,
+  /** Where the scan of the ready came to, `rank / seq`, unless it came to their end. On one row. */
+  last: string | null,
   /** The row's place in the claim's order. */
   place: bigint,
   seq: bigint | null,
@@ -90,7 +90,7 @@ const answer = (
   aside: ReturnType<Tables["sql"]["literal"]>
 ) =>
   sql`
-    select s.aside, case when h.seq = s.last_seq then s.last_rank::text end, h.place, h.seq, h.call_id, h.schema_identity, h.part, h.namespace,
+    select s.aside, case when h.seq is null or h.seq = s.last_seq then s.last_rank || ' / ' || s.last_seq end, h.place, h.seq, h.call_id, h.schema_identity, h.part, h.namespace,
       h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0),
       case when c.bytes <= ${longest} then c.output end, case when c.bytes <= ${longest} then c.context end,
       case when c.bytes <= ${longest} then c.input end,

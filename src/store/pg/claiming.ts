@@ -1,15 +1,17 @@
 /**
  * How this store claims: which of the two statements, from where, and what the rows are in the port's words.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { SqlError } from "effect/sql/SqlError"
 import type { Claim, ClaimedChunk, ClaimRequest } from "../../ChunkStore.ts"
+import { freshToken } from "../../internal/token.ts"
 import type { Settings } from "../../Settings.ts"
 import { PgChunk } from "./chunk.ts"
 import { claimAny, claimPlain, type ClaimRow } from "./claim.ts"
 import * as LowWater from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
-import { randomToken } from "./token.ts"
 
 /** What the client takes as one message, less what stands around a chunk in it. */
 const mostOfClient = 15 * 1024 * 1024
@@ -25,7 +27,11 @@ const isSpecial = ({ attempts, crashes, orderingKey }: ClaimedChunk): boolean =>
 
 /** How far the scan came, if it did not come to the end. */
 const reachedBy = (rows: ReadonlyArray<ClaimRow>): LowWater.Place | undefined => {
-  for (const [, rank, , seq] of rows) if (rank !== null && seq !== null) return { rank, seq }
+  for (const [, last] of rows) {
+    if (last === null) continue
+    const [rank = "", seq = "0"] = last.split(" / ")
+    return { rank, seq: BigInt(seq) }
+  }
   return undefined
 }
 
@@ -36,32 +42,35 @@ export const make = (t: Tables, settings: Settings) => {
   // what the last claim found: a queue that holds ordering keys or retries is likely to hold more of them
   let mixed = false
 
-  const claim = Effect.fnUntraced(function*(request: ClaimRequest) {
-    const token = yield* randomToken
+  const claim = Effect.fnUntraced(function*(request: ClaimRequest): Effect.fn.Return<Claim, SqlError> {
+    const token = request.token ?? (yield* freshToken)
     const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
-    const look = (plain: boolean) => (from: LowWater.Place | undefined) => {
-      const options = { token, deadBlocksKey: settings.deadBlocksKey, from, longest, nested }
-      return Effect.map(plain ? claimPlain(t, request, options) : claimAny(t, request, options), (answer) => ({
-        answer,
-        reached: reachedBy(answer)
-      }))
-    }
+    const clock = yield* Clock.Clock
+    // a claim for one call is by that call's own index, and finds what waits as well
+    const whole = request.callId === undefined
+    const { namespace } = request
+    let from = whole ? lowWater.from(namespace, clock.currentTimeMillisUnsafe()) : undefined
     while (true) {
-      // a claim for one call is by that call's own index, and finds what waits as well
-      const whole = request.callId === undefined
       const plain = whole && !mixed
-      const rows: ReadonlyArray<ClaimRow> = whole
-        ? yield* lowWater.from(request.namespace, look(plain))
-        : (yield* look(false)(undefined)).answer
+      const options = { token, deadBlocksKey: settings.deadBlocksKey, from, longest, nested }
+      const began = clock.currentTimeMillisUnsafe()
+      const rows = yield* plain ? claimPlain(t, request, options) : claimAny(t, request, options)
       const aside = (rows[0]?.[0] ?? 0) > 0
       if (plain && aside) {
         mixed = true
         continue
       }
+      const reached = reachedBy(rows)
+      if (whole) lowWater.move(namespace, reached, began, clock.currentTimeMillisUnsafe())
       const chunks = inOrder(rows.filter(([, , , seq]) => seq !== null)).map((row) => new PgChunk(row))
       if (whole) mixed = chunks.some(isSpecial)
+      if (chunks.length > 0) return { token, chunks }
       // What was found to be behind an older chunk is put aside; what comes after it may be free.
-      if (chunks.length > 0 || !aside) return { token, chunks } satisfies Claim
+      if (aside) continue
+      // All that was looked at is behind something that another worker is settling right now: what comes after it is not.
+      if (reached !== undefined) from = reached
+      else if (from === undefined) return { token, chunks }
+      else from = undefined
     }
   })
 

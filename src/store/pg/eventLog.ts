@@ -7,10 +7,10 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { LeaseLost, StoreError } from "../../ChunkStore.ts"
 import { EventLog, type LogEntry, SubscriptionStatus } from "../../EventLog.ts"
+import { freshToken } from "../../internal/token.ts"
 import { asStoreError } from "./errors.ts"
 import { iso, jsonObject, objects, readRows, storableText } from "./json.ts"
 import type { Tables } from "./tables.ts"
-import { randomToken } from "./token.ts"
 
 /** How many entries `list` counts at most. */
 const mostBehind = 10_000
@@ -94,7 +94,7 @@ export const make = (t: Tables): EventLog["Service"] => {
         on conflict (name) do nothing`.pipe(Effect.asVoid, asStoreError("eventLog.open")),
 
     take: Effect.fnUntraced(function*(name, { lease, limit }) {
-      const token = yield* randomToken
+      const token = yield* freshToken
       const rows = yield* take(t, name, token, limit, lease)
       const [first] = rows
       if (first?.ahead === true) {

@@ -4,11 +4,9 @@
  * (150,000 drained beside a held snapshot: claims went from 3 to 13 ms; with the mark they stayed at 1.6).
  *
  * The mark is a hint, never the truth: rows become due behind it, by late commits, priority, expired leases and releases.
- * So it is forgotten when a claim comes back short, when this process gives something back, and on a timer.
+ * So it is forgotten when a claim comes to the end, when this process gives something back, and on a timer; and no claim
+ * says that there is nothing before it has looked from the beginning.
  */
-import * as Clock from "effect/Clock"
-import * as Effect from "effect/Effect"
-
 /** A place in the order of claiming. */
 export interface Place {
   readonly rank: string
@@ -32,25 +30,18 @@ export const make = () => {
   return {
     /** Forgets all marks. */
     reset: (): void => marks.clear(),
-    /** Runs a claim from the mark, if there is one, and moves the mark to where it came. */
-    from: Effect.fnUntraced(function*<A, E, R>(
-      namespace: string | undefined,
-      claim: (
-        from: Place | undefined
-      ) => Effect.Effect<{ readonly answer: A; readonly reached: Place | undefined }, E, R>
-    ) {
-      const began = yield* Clock.currentTimeMillis
+    /** Where to begin. */
+    from: (namespace: string | undefined, now: number): Place | undefined => {
       const mark = marks.get(namespace)
-      const from = mark !== undefined && mark.until > began ? mark : undefined
-      const { answer, reached } = yield* claim(from?.place)
-      if (reached === undefined) {
-        marks.delete(namespace)
-      } else {
-        const now = yield* Clock.currentTimeMillis
-        const until = from?.until ?? now + Math.max(shortest, (now - began) * share)
-        marks.set(namespace, { place: reached, until })
-      }
-      return answer
-    })
+      if (mark !== undefined && mark.until > now) return mark.place
+      marks.delete(namespace)
+      return undefined
+    },
+    /** A scan that took from `began` to `now` came to `place`, or to the end. */
+    move: (namespace: string | undefined, place: Place | undefined, began: number, now: number): void => {
+      const until = marks.get(namespace)?.until ?? now + Math.max(shortest, (now - began) * share)
+      if (place === undefined) marks.delete(namespace)
+      else marks.set(namespace, { place, until })
+    }
   }
 }

@@ -1,10 +1,24 @@
 /**
  * The end of a handlers' transaction: ledger rows and settlement in one fenced statement.
  */
+import * as Duration from "effect/Duration"
 import type { Persisted } from "../../ChunkStore.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import { rowsOf } from "./columns.ts"
 import type { Tables } from "./tables.ts"
+
+/**
+ * A worker that is frozen or cut off in the middle of its handlers holds their locks until the server notices, which by
+ * itself it may never do; others would wait for them until their own time is over, and be charged for it. For this
+ * transaction only.
+ */
+export const limitIdle = ({ sql }: Tables, idle: Duration.Duration) =>
+  sql`select set_config('idle_in_transaction_session_timeout', ${
+    String(Math.min(Math.ceil(Duration.toMillis(idle)) + slack, 2147483647))
+  }, true)`
+
+// for a machine that is busy
+const slack = 5000
 
 /** What the statement found. Fewer `held` than given: the lease is lost. Fewer `kept`: some stood in the ledger before. */
 export interface Settled {
