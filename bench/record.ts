@@ -14,7 +14,7 @@ import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { client, PatientReply, toCall } from "./systems/sluice.ts"
 import { type Call, calls } from "./work.ts"
 
-const text = ({ payload }: Call) => JSON.stringify([{ schema: PatientReply.identity, version: 1, data: payload }])
+const text = ({ payload }: Call) => JSON.stringify({ schema: PatientReply.identity, version: 1, data: payload })
 
 /** A call and its queue row, as somebody would write them who trusts what he is given. */
 const bareOne = (sql: SqlClient.SqlClient, call: Call) => {
@@ -22,10 +22,10 @@ const bareOne = (sql: SqlClient.SqlClient, call: Call) => {
   return sql`
     with recorded as (
       insert into sluice.service_call (
-        call_id, namespace, service, correlation_id, status, outputs, output_count, finished_at
+        call_id, namespace, service, correlation_id, status, outputs, finished_at
       ) values (
         ${call.callId}, 'chatlab', 'services.chatlab.standardized_patient.generate-reply', ${call.callId}, 'succeeded',
-        ${outputs}::json, 1, now()
+        array[${outputs}::json], now()
       )
     )
     insert into sluice.chunk_queue (schema_version, bytes, namespace, schema_identity, call_id)
@@ -41,10 +41,10 @@ const bareMany = (sql: SqlClient.SqlClient, some: ReadonlyArray<Call>) => {
       ) with ordinality as g(call_id, outputs, bytes, n)
     ), recorded as (
       insert into sluice.service_call (
-        call_id, namespace, service, correlation_id, status, outputs, output_count, finished_at
+        call_id, namespace, service, correlation_id, status, outputs, finished_at
       )
       select call_id, 'chatlab', 'services.chatlab.standardized_patient.generate-reply', call_id, 'succeeded',
-        outputs::json, 1, now()
+        array[outputs::json], now()
       from given order by n
     )
     insert into sluice.chunk_queue (schema_version, bytes, namespace, schema_identity, call_id)

@@ -9,7 +9,7 @@ create sequence if not exists sluice.chunk_seq as bigint cache 1;
 
 -- A call and its result: wide, written once or twice, and never touched by claiming, so that payloads are not rewritten.
 -- What was recorded is `json`, not `jsonb`: it is kept and handed out as it came, which is what it is for. Taking it apart
--- and putting it together again cost 5 of the 45 microseconds a record took the server, and made numbers longer.
+-- and putting it together again cost a tenth of the server's time, and made numbers longer than they came.
 create table if not exists sluice.service_call (
   call_id        text collate "C" primary key check (call_id <> '' and char_length(call_id) <= 64),
   namespace      text collate "C" not null,
@@ -20,10 +20,9 @@ create table if not exists sluice.service_call (
   input          json,
   details        json,
   trace          json,
-  -- as recorded: [{ schema, version, part?, data }]; null while running, after a failure, and once pruned
-  outputs        json,
-  -- how many: of one that is alone nothing needs to be looked for
-  output_count   integer not null default 0,
+  -- as recorded, each { schema, version, part?, data }; null while running, after a failure, and once pruned. A list of JSON
+  -- and not a JSON list: one of them is found without looking into any.
+  outputs        json[],
   error          text,
   ordering_key   text collate "C",
   priority       integer not null default 0,
@@ -62,7 +61,7 @@ create table if not exists sluice.chunk_queue (
   -- own, so that a flood of urgent chunks cannot starve the others.
   rank            timestamptz not null default now(),
   schema_version  integer not null,
-  -- index of the output in service_call.outputs
+  -- its place among service_call.outputs, from 0
   position        integer not null default 0,
   -- size of what a claim hands out for it, output, context and input: claims are bounded by bytes as well
   bytes           integer not null default 0,

@@ -109,10 +109,10 @@ export interface ClaimedChunk {
   /** Of those, workers that had nothing else under way. */
   readonly loneCrashes: number
   readonly recordedAt: DateTime.Utc
-  /** Bytes of JSON the store would have to hand out for it: output, context and input. 0 when the call is gone. */
-  readonly bytes: number
-  /** The recorded JSON; `undefined` when the call or its output is gone, or when it is too long to be handed out. */
+  /** The recorded JSON; `undefined` when it cannot be handed out. */
   readonly data: Schema.Json | undefined
+  /** Why there is no `data`: the call or its output is gone, it is too long, or a hand wrote what is not text into it. */
+  readonly withheld: string
   readonly call: {
     readonly service: string
     readonly correlationId: string

@@ -105,11 +105,7 @@ export const prepare = (
   if (handler === undefined) return { _tag: "Park", chunk, reason: "no-handler" }
   const { data } = chunk
   if (data === undefined) {
-    const why = chunk.bytes === 0
-      ? "the recorded output is no longer there"
-      : `output, context and input hold ${chunk.bytes} bytes of JSON, more than the store hands out at once ` +
-        `(see SLUICE_MAX_RESULT_BYTES)`
-    return bury(chunk, "undecodable", why, handler.name)
+    return bury(chunk, "undecodable", chunk.withheld, handler.name)
   }
   const decoded = decode(handler, data, chunk.schemaVersion)
   return isExit(decoded)

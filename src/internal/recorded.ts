@@ -8,10 +8,13 @@ export interface Recorded {
   readonly context: string
   /** Empty when there is none. */
   readonly input: string
-  readonly outputs: string
+  readonly outputs: ReadonlyArray<string>
   /** For each output: it, and what every chunk is handed of its call. */
   readonly bytes: ReadonlyArray<number>
 }
+
+/** Why a chunk has no data, most of the time. */
+export const isGone = "the recorded output is no longer there"
 
 /** The text of an absent value is empty, which no JSON is. */
 export const textOf = (value: unknown): string => value === undefined ? "" : JSON.stringify(value)
@@ -25,7 +28,7 @@ export const recorded = (call: ServiceCall): Recorded => {
   return {
     context,
     input,
-    outputs: `[${outputs.join()}]`,
+    outputs,
     bytes: outputs.map((text) => shared + Buffer.byteLength(text))
   }
 }

@@ -91,7 +91,7 @@ const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined
 }
 
 /** The first thing in a value that keeps it from being stored as JSON. Adds to `weight` what it holds at most. */
-const jsonProblem = (value: unknown, path: string, weight: Weight): Problem | undefined => {
+export const jsonProblem = (value: unknown, path: string, weight: Weight = { bytes: 0 }): Problem | undefined => {
   const found = flawOf(value, weight, 0)
   if (found === undefined) return undefined
   const way = path + found.steps.reverse().map(printStep).join("")

@@ -22,6 +22,7 @@ import {
 } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
+import { isGone } from "../internal/recorded.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
@@ -73,8 +74,8 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   crashes: row.crashes,
   loneCrashes: row.loneCrashes,
   recordedAt: read.utc(row.recordedAt),
-  bytes: call === undefined ? 0 : row.bytes,
   data: copy(call?.outputs?.[row.position]?.data),
+  withheld: isGone,
   call: {
     service: call?.service ?? "",
     correlationId: call?.correlationId ?? row.key.callId,

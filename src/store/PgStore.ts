@@ -71,7 +71,7 @@ const inPortions = (calls: ReadonlyArray<Given>): ReadonlyArray<ReadonlyArray<Gi
   let bytes = 0
   for (const one of calls) {
     const { context, input, outputs } = one.text
-    const length = context.length + input.length + outputs.length
+    const length = outputs.reduce((sum, output) => sum + output.length, context.length + input.length)
     const last = portions.at(-1)
     if (last === undefined || last.length === mostCalls || bytes + length > mostBytes) {
       portions.push([one])

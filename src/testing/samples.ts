@@ -63,8 +63,8 @@ export const sampleInput = <Id extends Output.SchemaIdentity, S extends Schema.C
       crashes: 0,
       loneCrashes: 0,
       recordedAt: finishedAt,
-      bytes: 0,
       data: undefined,
+      withheld: "",
       call: {
         service: fields.service ?? `services.${namespace}.${group}.sample`,
         correlationId: fields.correlationId ?? callId,

@@ -72,8 +72,8 @@ const application = Drain.layer.pipe(
 interface Stored {
   readonly callId?: string
   readonly withoutCall?: boolean
-  /** JSON text of the call's outputs. */
-  readonly outputs?: string
+  /** JSON texts of the call's outputs. */
+  readonly outputs?: ReadonlyArray<string> | null
   /** Other columns of the call. */
   readonly call?: Readonly<Record<string, string | number>>
   /** Other columns of the queue's row. */
@@ -84,7 +84,7 @@ interface Stored {
   readonly notes?: number
 }
 
-const output = (data: string) => `[{"schema": "${Note.identity}", "version": 2, "data": ${data}}]`
+const output = (data: string) => [`{"schema": "${Note.identity}", "version": 2, "data": ${data}}`]
 const deep = (levels: number) => `${"[".repeat(levels)}${"]".repeat(levels)}`
 // so that no compression makes it short
 const long = Array.from({ length: 300 }, (_, n) => Math.sin(n)).join("")
@@ -94,15 +94,14 @@ const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]>
   ["a good one", {}, "persisted"],
 
   // the recorded result
-  ["outputs that are missing", { outputs: "null", call: { status: "failed" } }, "dead: undecodable"],
-  ["outputs that are null", { outputs: "null" }, "dead: undecodable"],
-  ["outputs that are no list", { outputs: "{\"a\": 1}" }, "dead: undecodable"],
-  ["outputs that are a text", { outputs: "\"a\"" }, "dead: undecodable"],
-  ["outputs that are a list of texts", { outputs: "[\"a\"]" }, "dead: undecodable"],
-  ["an empty list", { outputs: "[]" }, "dead: undecodable"],
+  ["outputs that are missing", { outputs: null, call: { status: "failed" } }, "dead: undecodable"],
+  ["outputs that are null", { outputs: ["null"] }, "dead: undecodable"],
+  ["outputs that are lists", { outputs: ["[1]"] }, "dead: undecodable"],
+  ["outputs that are texts", { outputs: ["\"a\""] }, "dead: undecodable"],
+  ["an empty list", { outputs: [] }, "dead: undecodable"],
   ["no call at all", { withoutCall: true }, "dead: undecodable"],
   ["a position beyond the list", { chunk: { position: 7 } }, "dead: undecodable"],
-  ["an output without data", { outputs: `[{"schema": "${Note.identity}"}]` }, "dead: undecodable"],
+  ["an output without data", { outputs: [`{"schema": "${Note.identity}"}`] }, "dead: undecodable"],
   ["data that is null", { outputs: output("null") }, "dead: undecodable"],
   ["JSON cut off, kept as a text", { outputs: output("\"{\\\"text\\\": \\\"a no\"") }, "dead: undecodable"],
   ["a missing field", { outputs: output("{}") }, "dead: undecodable"],
@@ -117,6 +116,11 @@ const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]>
   ["10 MB where a text should be", {
     outputs: output(`[${Array.from({ length: 500_000 }, () => "{\"a\": 1}").join()}]`)
   }, "dead: undecodable"],
+  ["more than a claim hands out", { call: { input: `"${"x".repeat(16_000_000)}"` } }, "dead: undecodable"],
+  ["NUL in a text", { outputs: output("{\"text\": \"a\\u0000b\"}") }, "dead: undecodable"],
+  ["half a character in a text", { outputs: output("{\"text\": \"a\\ud83db\"}") }, "dead: undecodable"],
+  ["NUL in a key", { outputs: output("{\"text\": \"a\", \"\\u0000\": 1}") }, "dead: undecodable"],
+  ["a whole character, escaped", { outputs: output("{\"text\": \"\\ud83e\\ude7a\\u0007\"}") }, "persisted"],
   ["keys that are words to JavaScript", {
     outputs: output("{\"text\": \"a\", \"__proto__\": {\"asks\": \"bed\"}, \"constructor\": 1}")
   }, "persisted"],
@@ -196,7 +200,7 @@ const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]>
   ["a line of no rows but a text", { ledger: "\"note\"", notes: 0 }, "persisted"],
   ["a line of anything", { ledger: "[null, 7, {}, {\"type\": 1, \"id\": []}, \"x\"]", notes: 0 }, "persisted"],
   ["a line of null", { ledger: "null", notes: 0 }, "persisted"],
-  ["a line of one that cannot be decoded", { ledger: "{}", outputs: "null", notes: 0 }, "persisted"]
+  ["a line of one that cannot be decoded", { ledger: "{}", outputs: null, notes: 0 }, "persisted"]
 ]
 
 layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by hand", (it) => {
@@ -216,11 +220,14 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
               service: "services.clinic.ward.take-notes",
               correlation_id: callId,
               status: "succeeded",
-              outputs: stored.outputs ?? output("{\"text\": \"a note\"}"),
               finished_at: "2026-01-01",
               ...stored.call
             })
           }`
+          const outputs = stored.outputs === undefined ? output("{\"text\": \"a note\"}") : stored.outputs
+          if (outputs !== null) {
+            yield* sql`update sluice.service_call set outputs = ${outputs}::text[]::json[] where call_id = ${callId}`
+          }
         }
         const chunk = {
           call_id: callId,

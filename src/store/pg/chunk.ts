@@ -5,6 +5,8 @@ import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { ClaimedChunk } from "../../ChunkStore.ts"
+import { isGone } from "../../internal/recorded.ts"
+import { jsonProblem } from "../../internal/storable.ts"
 import { type ChunkKey, TraceContext } from "../../ServiceCall.ts"
 import type { ClaimRow } from "./claim.ts"
 import { jsonObject } from "./json.ts"
@@ -20,13 +22,22 @@ const isTrace = Schema.is(TraceContext)
 // the column's type is json: whatever stands in it parses
 const parse = (text: string | null): Schema.Json => text === null ? null : JSON.parse(text)
 
-/** The output's data; `undefined` when the call, its outputs or this one of them is gone or no output. */
-const dataOf = (text: string | null): Schema.Json | undefined => {
-  const outputs = parse(text)
-  const output: unknown = Array.isArray(outputs) ? outputs[0] : undefined
-  return Predicate.isObject(output) && Object.hasOwn(output, "data")
-    ? (output as { readonly data: Schema.Json }).data
-    : undefined
+/** The output's data, or why it cannot be handed out. */
+const dataOf = (text: string | null, bytes: number): { readonly data: Schema.Json } | { readonly withheld: string } => {
+  if (text === null) {
+    return {
+      withheld: bytes === 0
+        ? isGone
+        : `output, context and input hold ${bytes} bytes of JSON, more than is handed out at once: ` +
+          `see SLUICE_MAX_RESULT_BYTES`
+    }
+  }
+  const output: unknown = parse(text)
+  if (!Predicate.hasProperty(output, "data")) return { withheld: isGone }
+  const data = output.data as Schema.Json
+  // the recorder lets nothing through that is not text; a hand can have written it, and only as an escape
+  const problem = text.includes("\\u") ? jsonProblem(data, "data") : undefined
+  return problem === undefined ? { data } : { withheld: `${problem.path} ${problem.reason}` }
 }
 
 // Classes and not literals: a getter in a literal is a new shape of object for each row, and cost 2 KB of each.
@@ -71,8 +82,8 @@ export class PgChunk implements ClaimedChunk {
   readonly crashes: number
   readonly loneCrashes: number
   readonly recordedAt: DateTime.Utc
-  readonly bytes: number
   readonly call: ClaimedCall
+  readonly #bytes: number
   readonly #output: string | null
   constructor(row: ClaimRow) {
     const [, , , seq, callId, schemaIdentity, part, namespace, schemaVersion, orderingKey, attempts, crashes] = row
@@ -85,11 +96,16 @@ export class PgChunk implements ClaimedChunk {
     this.crashes = crashes
     this.loneCrashes = row[12]
     this.recordedAt = toUtc(row[13])
-    this.bytes = row[14]
+    this.#bytes = row[14]
     this.#output = row[15]
     this.call = new ClaimedCall(row)
   }
   get data() {
-    return dataOf(this.#output)
+    const found = dataOf(this.#output, this.#bytes)
+    return "data" in found ? found.data : undefined
+  }
+  get withheld() {
+    const found = dataOf(this.#output, this.#bytes)
+    return "withheld" in found ? found.withheld : ""
   }
 }

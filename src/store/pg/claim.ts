@@ -36,7 +36,7 @@ export type ClaimRow = readonly [
   recordedAt: Date,
   /** Bytes of `output`, `context` and `input`; these are null when there are more than may be handed out. */
   bytes: number,
-  /** JSON text of a list that holds the output alone. */
+  /** JSON text. */
   output: string | null,
   context: string | null,
   input: string | null,
@@ -105,8 +105,7 @@ const answer = (
     left join lateral (
       select t.*, octet_length(t.output) + octet_length(t.context) + coalesce(octet_length(t.input), 0) as bytes
       from (
-        select case when output_count = 1 then outputs::text else '[' || (outputs -> h.position)::text || ']' end as output,
-          context::text, input::text, service, correlation_id, finished_at, trace
+        select outputs[h.position + 1]::text as output, context::text, input::text, service, correlation_id, finished_at, trace
         from ${call} where call_id = h.call_id offset 0
       ) t offset 0
     ) c on true`

@@ -143,7 +143,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         asStoreError("deadLetters.count")
       ),
     inspect: (key) =>
-      sql<{ row: unknown }>`
+      sql<{ row: { readonly output: { readonly data?: unknown } | null } }>`
         select json_build_object(
           'letter', ${sql.literal(letter)},
           'failures', coalesce((
@@ -154,10 +154,14 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
             from ${failure} f
             where f.call_id = d.call_id and f.schema_identity = d.schema_identity and f.part = d.part
           ), '[]'),
-          'data', c.outputs -> d.position -> 'data'
+          'output', c.outputs[d.position + 1]
         ) as row
         from ${dead} d left join ${call} c on c.call_id = d.call_id
         where d.call_id = ${key.callId} and d.schema_identity = ${key.schemaIdentity} and d.part = ${key.part}`.pipe(
+        // not taken apart by the server, which does so only with what is text
+        Effect.map((rows) =>
+          rows.map(({ row: { output, ...rest } }) => ({ row: { ...rest, data: output?.data ?? null } }))
+        ),
         readRows(DeadLetterDetail),
         Effect.map(([detail]) => Option.fromUndefinedOr(detail)),
         asStoreError("deadLetters.inspect")

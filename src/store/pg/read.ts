@@ -53,7 +53,7 @@ export const call = ({ call, dead, failure, ledger, queue, sql }: Tables, callId
       'callId', c.call_id, 'namespace', c.namespace, 'service', c.service, 'correlationId', c.correlation_id,
       'status', c.status, 'error', c.error,
       'recordedAt', ${sql.literal(iso("c.recorded_at"))}, 'finishedAt', ${sql.literal(iso("c.finished_at"))},
-      'outputs', case when json_typeof(c.outputs) <> 'array' then json_build_array(c.outputs) else c.outputs end,
+      'outputs', array_to_json(c.outputs),
       'chunks', coalesce((
         select json_agg(json_build_object(
           'key', json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),

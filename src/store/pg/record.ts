@@ -25,7 +25,7 @@ const completed = `
   on conflict (call_id) do update set
     namespace = excluded.namespace, service = excluded.service, correlation_id = excluded.correlation_id,
     status = 'succeeded', context = excluded.context, input = excluded.input, details = excluded.details,
-    trace = excluded.trace, outputs = excluded.outputs, output_count = excluded.output_count, error = null,
+    trace = excluded.trace, outputs = excluded.outputs, error = null,
     ordering_key = excluded.ordering_key, priority = excluded.priority, not_before = excluded.not_before,
     run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
     recorded_at = now()
@@ -44,10 +44,10 @@ export const recordOne = ({ schema, sql }: Tables) => {
   const statement = `
     with recorded as (
       insert into ${schema}.service_call as c (
-        call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, output_count,
-        ordering_key, priority, not_before, started_at, finished_at
+        call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key,
+        priority, not_before, started_at, finished_at
       ) values (
-        $1, $2, $3, $4, 'succeeded', $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, coalesce($14::timestamptz, now())
+        $1, $2, $3, $4, 'succeeded', $5, $6, $7, $8, array[$9::json], $10, $11, $12, $13, coalesce($14::timestamptz, now())
       )
       ${completed}
       returning call_id, namespace, ordering_key, priority, greatest(now(), not_before) as due_at
@@ -70,7 +70,7 @@ export const recordOne = ({ schema, sql }: Tables) => {
       orNull(text.input),
       orNull(textOf(one.details)),
       orNull(textOf(one.trace)),
-      text.outputs,
+      text.outputs[0],
       one.orderingKey ?? null,
       priorityOf(one),
       orNull(timeOf(one.notBefore)),
@@ -112,37 +112,46 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     ...specColumns(calls),
     { name: "details", type: "text", values: calls.map(({ call }) => textOf(call.details)) },
     { name: "trace", type: "text", values: calls.map(({ call }) => textOf(call.trace)) },
-    { name: "outputs", type: "text", values: calls.map(({ text }) => text.outputs) },
-    { name: "output_count", type: "int", values: calls.map(({ call }) => call.outputs.length) },
     { name: "priority", type: "int", values: calls.map(({ call }) => priorityOf(call)) },
     { name: "not_before", type: "text", values: calls.map(({ call }) => timeOf(call.notBefore)) },
     { name: "started_at", type: "text", values: calls.map(({ call }) => timeOf(call.startedAt)) },
     { name: "finished_at", type: "text", values: calls.map(({ call }) => timeOf(call.finishedAt)) }
   ])
   const chunks = calls.flatMap(({ call, text }, index) =>
-    call.outputs.map((output, position) => ({ ...output, n: index + 1, position, bytes: text.bytes[position] ?? 0 }))
+    call.outputs.map((output, position) => ({
+      ...output,
+      call: index + 1,
+      position,
+      text: text.outputs[position] ?? "",
+      bytes: text.bytes[position] ?? 0
+    }))
   )
   const chunkRows = rowsOf(t, [
-    { name: "call", type: "int", values: chunks.map((chunk) => chunk.n) },
+    { name: "call", type: "int", values: chunks.map((chunk) => chunk.call) },
     { name: "position", type: "int", values: chunks.map((chunk) => chunk.position) },
     { name: "schema", type: "text", values: chunks.map((chunk) => chunk.schema) },
     { name: "version", type: "int", values: chunks.map((chunk) => chunk.version) },
     { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
-    { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) }
+    { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) },
+    { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
   ])
   return sql<{ call_id: string }>`
     with given as materialized (
       ${rows}
+    ), chunk as materialized (
+      ${chunkRows}
     ), recorded as (
       insert into ${call} as c (
-        call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, output_count,
-        ordering_key, priority, not_before, started_at, finished_at
+        call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key, priority,
+        not_before, started_at, finished_at
       )
       select call_id, namespace, service, correlation_id, 'succeeded', context::json, nullif(input, '')::json,
-        nullif(details, '')::json, nullif(trace, '')::json, outputs::json, output_count, nullif(ordering_key, ''), priority,
+        nullif(details, '')::json, nullif(trace, '')::json, coalesce(o.outputs, '{}'), nullif(ordering_key, ''), priority,
         nullif(not_before, '')::timestamptz, nullif(started_at, '')::timestamptz,
         coalesce(nullif(finished_at, '')::timestamptz, now())
-      from given order by call_id collate "C"
+      from given
+      left join (select call, array_agg(output::json order by n) as outputs from chunk group by call) o on o.call = given.n
+      order by call_id collate "C"
       ${sql.literal(completed)}
       returning call_id
     ), queued as (
@@ -153,7 +162,7 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
       select case when due.at > now() then 'scheduled' else 'ready' end,
         g.priority, due.at, due.at - g.priority * interval '1 minute',
         o.version, o.position, o.bytes, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
-      from (${chunkRows}) o
+      from chunk o
       join given g on g.n = o.call
       join recorded using (call_id)
       cross join lateral (select greatest(now(), nullif(g.not_before, '')::timestamptz) as at) due
@@ -170,14 +179,18 @@ export const compare = (t: Tables, calls: ReadonlyArray<Given>) => {
   const { call, sql } = t
   const rows = rowsOf(t, [
     ...specColumns(calls),
-    { name: "outputs", type: "text", values: calls.map(({ text }) => text.outputs) }
+    { name: "outputs", type: "text", values: calls.map(({ text }) => `[${text.outputs.join()}]`) }
   ])
+  // What a hand wrote may be no `jsonb`: escapes of NUL and of half a character. It is compared as it stands.
+  const sameJson = (stored: string, given: string) =>
+    sql.literal(`case when ${stored}::text ~* '\\\\u(0000|d[89a-f])' then ${stored}::text is not distinct from ${given}
+        else ${stored}::jsonb is not distinct from ${given}::jsonb end`)
   return sql<{ call_id: string; same: boolean }>`
-    select c.call_id, c.namespace = g.namespace and c.service = g.service and c.context::jsonb = g.context::jsonb
-      and c.ordering_key is not distinct from nullif(g.ordering_key, '')
+    select c.call_id, c.namespace = g.namespace and c.service = g.service
+      and ${sameJson("c.context", "g.context")} and c.ordering_key is not distinct from nullif(g.ordering_key, '')
       and (
         c.outputs is null
-        or (c.outputs::jsonb = g.outputs::jsonb and c.input::jsonb is not distinct from nullif(g.input, '')::jsonb)
+        or (${sameJson("array_to_json(c.outputs)", "g.outputs")} and ${sameJson("c.input", "nullif(g.input, '')")})
       ) as same
     from (${rows}) g join ${call} c using (call_id)`
 }

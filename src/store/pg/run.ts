@@ -42,7 +42,8 @@ export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.
 /** The call as it stands. */
 export const find = ({ call, sql }: Tables, callId: string) =>
   sql<RunRow>`
-    select status, run_until, call_id, namespace, service, correlation_id, context, input, outputs, ordering_key,
+    select status, run_until, call_id, namespace, service, correlation_id, context, input, array_to_json(outputs) as outputs,
+      ordering_key,
       finished_at
     from ${call} where call_id = ${callId}`
 
