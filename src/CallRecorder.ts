@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { ChunkStore, type RecordOutcome, type StoreError } from "./ChunkStore.ts"
+import { quote } from "./internal/quote.ts"
 import * as storable from "./internal/storable.ts"
 import * as Metrics from "./Metrics.ts"
 import type { CallSpec, RecordedOutput, ServiceCall, TraceContext } from "./ServiceCall.ts"
@@ -26,14 +27,14 @@ export class CallRefused extends Schema.TaggedError<CallRefused>()("CallRefused"
   reason: Schema.String
 }) {
   override get message() {
-    return `call ${JSON.stringify(this.callId)} cannot be recorded: ${this.path} ${this.reason}`
+    return `call ${quote(this.callId)} cannot be recorded: ${this.path} ${this.reason}`
   }
 }
 
 /** A call of this id is recorded already, with other content. It stays as it was: give the new call an id of its own. */
 export class CallConflict extends Schema.TaggedError<CallConflict>()("CallConflict", { callId: Schema.String }) {
   override get message() {
-    return `call ${JSON.stringify(this.callId)} is recorded already with other content, which stays as it is. ` +
+    return `call ${quote(this.callId)} is recorded already with other content, which stays as it is. ` +
       `Give the new call an id of its own`
   }
 }
@@ -44,7 +45,7 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
   until: Schema.DateTimeUtcFromString
 }) {
   override get message() {
-    return `call ${JSON.stringify(this.callId)} is being run elsewhere; if that run dies, ` +
+    return `call ${quote(this.callId)} is being run elsewhere; if that run dies, ` +
       `it can be taken up after ${DateTime.formatIso(this.until)}`
   }
 }

@@ -30,6 +30,7 @@ import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
 import { timeoutOf } from "./internal/batch.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
 import { measure } from "./internal/measure.ts"
+import { quote } from "./internal/quote.ts"
 import { Room } from "./internal/room.ts"
 import { tell } from "./internal/tell.ts"
 import { freshToken } from "./internal/token.ts"
@@ -90,7 +91,7 @@ const chunkFields = {
 /** `persistNow` was given a call that is not recorded. */
 export class CallNotFound extends Schema.TaggedError<CallNotFound>()("CallNotFound", { callId: Schema.String }) {
   override get message() {
-    return `no call ${JSON.stringify(this.callId)} is recorded, or it has not succeeded yet`
+    return `no call ${quote(this.callId)} is recorded, or it has not succeeded yet`
   }
 }
 

@@ -12,6 +12,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { DomainObject } from "./DomainObject.ts"
+import { quote } from "./internal/quote.ts"
 import type * as Output from "./Output.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
@@ -25,7 +26,7 @@ export class ContextMissing extends Schema.TaggedError<ContextMissing>()("Contex
   reason: Schema.String
 }) {
   override get message() {
-    return `context ${JSON.stringify(this.key)} of call ${this.callId} ${this.reason}: record it with the call`
+    return `context ${quote(this.key)} of call ${this.callId} ${this.reason}: record it with the call`
   }
 }
 

@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Handler from "./Handler.ts"
 import * as Identity from "./Identity.ts"
+import { quote } from "./internal/quote.ts"
 import type * as Output from "./Output.ts"
 
 /** Two outputs of one group have the same short name, so their handlers could not be told apart. */
@@ -29,7 +30,7 @@ export class NamespaceInvalid extends Schema.TaggedError<NamespaceInvalid>()("Na
   reason: Schema.String
 }) {
   override get message() {
-    return `${JSON.stringify(this.namespace)} is not a namespace: ${this.reason}`
+    return `${quote(this.namespace)} is not a namespace: ${this.reason}`
   }
 }
 

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
+import { quote } from "./internal/quote.ts"
 
 /** What can be set. */
 export interface Settings {
@@ -73,7 +74,7 @@ const spanOrNone = (value: Duration.Duration): string | undefined => Duration.is
 const identifier = (value: string): string | undefined =>
   /^[a-z_][a-z0-9_]{0,47}$/.test(value)
     ? undefined
-    : `${JSON.stringify(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
+    : `${quote(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
 
 /** Of each setting what is wrong with a value, whether it came from `Config` or from code. */
 const problems: { readonly [Field in keyof Settings]: (value: Settings[Field]) => string | undefined } = {

@@ -31,6 +31,7 @@ import * as Stream from "effect/Stream"
 import type { StoreError } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
 import { EventLog, type From, type LogEntry, type Taken } from "./EventLog.ts"
+import { quote } from "./internal/quote.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import * as Settings from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
@@ -41,7 +42,7 @@ export class SubscriptionInvalid extends Schema.TaggedError<SubscriptionInvalid>
   reason: Schema.String
 }) {
   override get message() {
-    return `subscription ${JSON.stringify(this.name)} cannot be made: ${this.reason}`
+    return `subscription ${quote(this.name)} cannot be made: ${this.reason}`
   }
 }
 

@@ -7,6 +7,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Identity from "../Identity.ts"
 import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall, TraceContext } from "../ServiceCall.ts"
+import { quote } from "./quote.ts"
 import { textOf } from "./recorded.ts"
 
 /** Where in a call the trouble is, and what it is. */
@@ -109,7 +110,7 @@ const identityProblem = (path: string, text: string, domain: Identity.Domain): P
   if (parsed instanceof Identity.IdentityInvalid) return { path, reason: parsed.message }
   return parsed.domain === domain
     ? undefined
-    : { path, reason: `${JSON.stringify(text)} is of domain ${parsed.domain}, not ${domain}` }
+    : { path, reason: `${quote(text)} is of domain ${parsed.domain}, not ${domain}` }
 }
 
 const callIdProblem = (callId: string): Problem | undefined => {
@@ -176,7 +177,7 @@ const outputsShapeProblem = (outputs: unknown): Problem | undefined => {
 const priorityProblem = (priority: number | undefined): Problem | undefined =>
   priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= maxPriority)
     ? undefined
-    : { path: "priority", reason: `is ${priority}, not a whole number from 0 to ${maxPriority}` }
+    : { path: "priority", reason: `is ${quote(priority)}, not a whole number from 0 to ${maxPriority}` }
 
 const namespaceProblem = (namespace: string): Problem | undefined => {
   const reason = Identity.partProblem(namespace)
@@ -255,7 +256,7 @@ const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Proble
     const problem = identityProblem(`${path}.schema`, output.schema, "schemas") ??
       (Number.isInteger(output.version) && output.version >= 1 && output.version <= 2147483647
         ? undefined
-        : { path: `${path}.version`, reason: `is ${output.version}, not a whole number from 1` }) ??
+        : { path: `${path}.version`, reason: `is ${quote(output.version)}, not a whole number from 1` }) ??
       (part === "" ? undefined : optionalText(`${path}.part`, part, 128)) ??
       jsonProblem(output.data, `${path}.data`, weight) ??
       restProblem(output, path, weight)
@@ -264,7 +265,7 @@ const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Proble
     if (seen.has(key)) {
       return {
         path,
-        reason: `is the second output of ${output.schema} with part ${JSON.stringify(part)}: ` +
+        reason: `is the second output of ${output.schema} with part ${quote(part)}: ` +
           `give each its own part`
       }
     }
