@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { ChunkStore, type RecordOutcome, type StoreError } from "./ChunkStore.ts"
+import { describeCause } from "./internal/describe.ts"
 import { quote } from "./internal/quote.ts"
 import * as storable from "./internal/storable.ts"
 import * as Metrics from "./Metrics.ts"
@@ -158,7 +159,7 @@ export class CallRecorder extends Context.Service<CallRecorder, {
           )
           const exit = yield* Effect.exit(restore(Effect.raceFirst(service, Effect.andThen(renewal, Effect.never))))
           if (Exit.isFailure(exit)) {
-            const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.pretty(exit.cause)
+            const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : describeCause(exit.cause)
             // when the database is away the run ends with its lease; the service's error is what the caller must know
             yield* Effect.ignoreCause(store.abandon(call.callId, begun.token, error), { log: "Warn" })
             return yield* Effect.failCause(exit.cause)

@@ -28,6 +28,7 @@ import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
 import { timeoutOf } from "./internal/batch.ts"
+import { withoutStack } from "./internal/describe.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
 import { measure } from "./internal/measure.ts"
 import { quote } from "./internal/quote.ts"
@@ -374,8 +375,8 @@ const objectsOf = Effect.fnUntraced(function*(
   const { attempts, death, key, state } = chunk
   if (death !== null) {
     return yield* death.reason === "exhausted"
-      ? new RetriesExhausted({ ...key, attempts, reason: death.message })
-      : new ChunkDead({ ...key, reason: death.reason, detail: death.message })
+      ? new RetriesExhausted({ ...key, attempts, reason: withoutStack(death.message) })
+      : new ChunkDead({ ...key, reason: death.reason, detail: withoutStack(death.message) })
   }
   if (state === "parked") yield* registry.resolve(call.namespace, key.schemaIdentity)
   for (const outcome of outcomes.values()) {
@@ -386,7 +387,7 @@ const objectsOf = Effect.fnUntraced(function*(
       ...key,
       handler: settlement.failure.handler,
       attempt: settlement.chunk.attempts + 1,
-      reason: settlement.failure.message,
+      reason: withoutStack(settlement.failure.message),
       ...(outcome.cause === undefined ? {} : { cause: Cause.squash(outcome.cause) })
     })
   }
