@@ -108,7 +108,16 @@ describe("the packed package", () => {
   }, 60_000)
 
   it("what is internal cannot be imported", async () => {
-    for (const inner of ["internal/batch", "internal/execute", "store/pg/claim", "store/memory/rows", "index"]) {
+    for (
+      const inner of [
+        "internal/batch",
+        "internal/execute",
+        "store/pg/claim",
+        "store/memory/rows",
+        "store/pglite/folderLock",
+        "index"
+      ]
+    ) {
       await expect(run(process.execPath, "--eval", `import("effect-sluice/${inner}")`)).rejects.toThrow(
         "ERR_PACKAGE_PATH_NOT_EXPORTED"
       )
