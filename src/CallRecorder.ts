@@ -51,6 +51,19 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
   }
 }
 
+/**
+ * `run` was called inside a transaction. Nothing was run: if the transaction is rolled back, the answer is paid for and
+ * lost, and until it commits no other process knows that the call is running.
+ */
+export class RunInTransaction
+  extends Schema.TaggedError<RunInTransaction>()("RunInTransaction", { callId: Schema.String })
+{
+  override get message() {
+    return `call ${quote(this.callId)} cannot be run inside a transaction, whose rollback would lose the answer. ` +
+      `Nothing was run. Run it before the transaction, or run the service yourself and record what it answers`
+  }
+}
+
 const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
 
 /** The request's trace: the span around the recorder's own. None without one, so that nothing is made up. */
@@ -83,7 +96,11 @@ export interface RunResult {
  * ```
  */
 export class CallRecorder extends Context.Service<CallRecorder, {
-  /** Records a finished call. Recording the same again is a no-op that says `"unchanged"`. */
+  /**
+   * Records a finished call. Recording the same again is a no-op that says `"unchanged"`; other content under the same id
+   * is a {@link CallConflict}. Times, priority, correlation id, details and trace do not count as content: they stay as
+   * they were recorded first.
+   */
   readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | StoreError>
   /**
    * Records many calls in one commit. The good ones are recorded, each bad one comes back with its error, in the order
@@ -95,12 +112,16 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Runs a service and records whatever comes: `running`, then `succeeded` with its outputs, or `failed` with its error
    * (which is also what this effect fails with). A call that has succeeded is not run again; one that failed, or whose
-   * run died, is. While it runs no other process runs it. An answer that cannot be stored fails with `CallRefused`.
+   * run died, is. While it runs no other process runs it. An answer that cannot be stored fails with `CallRefused`; the
+   * id of another call that runs or has succeeded, with `CallConflict`.
+   *
+   * It commits by itself, so that a paid answer is never rolled back: inside a transaction it fails with
+   * {@link RunInTransaction} before anything is run.
    */
   readonly run: <E, R>(
     call: CallSpec,
     service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
-  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | StoreError, R>
+  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | RunInTransaction | StoreError, R>
 }>()("effect-sluice/CallRecorder") {
   static readonly layer: Layer.Layer<CallRecorder, Settings.SettingInvalid, ChunkStore> = Layer.effect(
     CallRecorder,
@@ -151,6 +172,8 @@ export class CallRecorder extends Context.Service<CallRecorder, {
           const begun = yield* restore(store.begin(call, settings.lease))
           if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })
           if (begun._tag === "Succeeded") return { call: begun.call, ran: false }
+          if (begun._tag === "Conflict") return yield* new CallConflict({ callId: call.callId })
+          if (begun._tag === "InTransaction") return yield* new RunInTransaction({ callId: call.callId })
           const startedAt = yield* DateTime.now
           const renewal = store.renewRun(call.callId, begun.token, settings.lease).pipe(
             Effect.ignoreCause({ log: "Warn" }),

@@ -162,6 +162,15 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     select call_id from recorded`
 }
 
+/** Whether a call `c` that is there and one given, `g`, are the same as far as it was known before the service ran. */
+export const sameQuestion = ({ sql }: Tables) =>
+  sql`(c.namespace = g.namespace and c.service = g.service and c.context::jsonb = g.context::jsonb
+    and c.ordering_key is not distinct from nullif(g.ordering_key, ''))`
+
+/** Whether they were asked the same. An input that is null is none. */
+export const sameInput = ({ sql }: Tables) =>
+  sql`coalesce(c.input::jsonb, 'null') = coalesce(nullif(g.input, '')::jsonb, 'null')`
+
 /**
  * Of calls that were not recorded because they are there: whether they are the same. Times, details, trace, correlation
  * id and priority may differ; input and result that were pruned can no longer be compared and count as the same.
@@ -173,11 +182,7 @@ export const compare = (t: Tables, calls: ReadonlyArray<Given>) => {
     { name: "outputs", type: "text", values: calls.map(({ text }) => text.outputs) }
   ])
   return sql<{ call_id: string; same: boolean }>`
-    select c.call_id, c.namespace = g.namespace and c.service = g.service and c.context::jsonb = g.context::jsonb
-      and c.ordering_key is not distinct from nullif(g.ordering_key, '')
-      and (
-        c.outputs is null
-        or (c.outputs::jsonb = g.outputs::jsonb and c.input::jsonb is not distinct from nullif(g.input, '')::jsonb)
-      ) as same
+    select c.call_id, ${sameQuestion(t)}
+      and (c.outputs is null or (c.outputs::jsonb = g.outputs::jsonb and ${sameInput(t)})) as same
     from (${rows}) g join ${call} c using (call_id)`
 }
