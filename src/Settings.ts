@@ -72,9 +72,11 @@ const span = (value: Duration.Duration): string | undefined =>
     : `${Duration.format(value)} is not between 1 millisecond and 365 days`
 const spanOrNone = (value: Duration.Duration): string | undefined => Duration.isZero(value) ? undefined : span(value)
 const identifier = (value: string): string | undefined =>
-  /^[a-z_][a-z0-9_]{0,47}$/.test(value)
-    ? undefined
-    : `${quote(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
+  !/^[a-z_][a-z0-9_]{0,47}$/.test(value)
+    ? `${quote(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
+    : /^pg_|^information_schema$/.test(value)
+    ? `${quote(value)} is a name that Postgres keeps for itself`
+    : undefined
 
 /** Of each setting what is wrong with a value, whether it came from `Config` or from code. */
 const problems: { readonly [Field in keyof Settings]: (value: Settings[Field]) => string | undefined } = {

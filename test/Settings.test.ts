@@ -57,7 +57,10 @@ const variables: ReadonlyArray<
     "Sluice",
     "a\"b",
     "1st",
-    "x".repeat(49)
+    "x".repeat(49),
+    "pg_sluice",
+    "pg_catalog",
+    "information_schema"
   ]],
   ["SLUICE_DEAD_BLOCKS_KEY", "deadBlocksKey", true, "false", false, ["perhaps"]],
   ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]]

@@ -8,13 +8,13 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
-import { spawn, spawnSync } from "node:child_process"
+import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import path from "node:path"
-import * as readline from "node:readline"
 import { describe, expect } from "vitest"
 import { lockFolder } from "../../src/store/pglite/folderLock.ts"
+import { start, startScript } from "../support/programs.ts"
 
 const inFolder = <A, E>(test: (folder: string) => Effect.Effect<A, E>) =>
   Effect.acquireUseRelease(
@@ -65,21 +65,8 @@ describe("the embedded database", () => {
     60_000
   )
 
-  const running = (file: string, ...args: ReadonlyArray<string>) => {
-    const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] })
-    const lines: Array<string> = []
-    const first = Promise.withResolvers<string>()
-    readline.createInterface({ input: child.stdout }).on("line", (line) => {
-      lines.push(line)
-      first.resolve(line)
-    })
-    // some are gone before they are told anything
-    child.stdin.on("error", () => undefined)
-    const ended = new Promise<ReadonlyArray<string>>((resolve) => child.once("close", () => resolve(lines)))
-    return { child, ended, first: Promise.race([first.promise, ended.then(() => "nothing")]) }
-  }
   const program = (file: string, ...args: ReadonlyArray<string>) =>
-    running(process.execPath, "--conditions=sluice-source", path.join(import.meta.dirname, file), ...args)
+    startScript(path.join(import.meta.dirname, file), ...args)
 
   const lockOf = (folder: string) => path.join(folder, "sluice.lock")
   const goneProcess = () => spawnSync(process.execPath, ["--eval", "0"]).pid
@@ -138,7 +125,7 @@ describe("the embedded database", () => {
     () =>
       inFolder((folder) =>
         Effect.gen(function*() {
-          const { child, first } = running("sh", "-c", "true & echo $!; exec sleep 60")
+          const { child, first } = start("sh", "-c", "true & echo $!; exec sleep 60")
           const pid = Number(yield* Effect.promise(() => first))
           const fields = Effect.sync(() => fs.readFileSync(`/proc/${pid}/stat`, "utf8").split(" "))
           const [, , , ...rest] = yield* Effect.repeat(fields, { until: (found) => found[2] === "Z" })
