@@ -12,14 +12,18 @@ const say = (line: string) => process.stdout.write(`${line}\n`)
 const mark = path.join(folder, "somebody-is-here")
 const lock = path.join(folder, "sluice.lock")
 
+const enter = () => {
+  try {
+    fs.writeFileSync(mark, "", { flag: "wx" })
+  } catch {
+    say("not alone")
+  }
+}
+
 const visit = (number: number) =>
   Effect.gen(function*() {
     yield* lockFolder(folder)
-    try {
-      fs.writeFileSync(mark, "", { flag: "wx" })
-    } catch {
-      say("not alone")
-    }
+    enter()
     // long enough for another to come in, if it can
     yield* Effect.sleep(1)
     fs.rmSync(mark, { force: true })

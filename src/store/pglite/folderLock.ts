@@ -129,13 +129,14 @@ const giveBack = async (file: string): Promise<void> => {
 /** Has a folder, made when it is not there, until the scope closes. Fails at once when somebody else has it. */
 export const lockFolder = (folder: string) =>
   Effect.acquireRelease(
-    Effect.flatMap(
-      Effect.tryPromise({
-        try: () => take(folder),
-        catch: (cause) => new EmbeddedFailed({ reason: `cannot lock ${folder}: ${describe(cause)}`, cause })
-      }),
-      (taken) =>
-        typeof taken === "string" ? Effect.succeed(taken) : Effect.fail(new FolderInUse({ folder, pid: taken.pid }))
+    Effect.tryPromise({
+      try: () => take(folder),
+      catch: (cause) => new EmbeddedFailed({ reason: `cannot lock ${folder}: ${describe(cause)}`, cause })
+    }).pipe(
+      Effect.filterOrFail(
+        (taken) => typeof taken === "string",
+        (holder) => new FolderInUse({ folder, pid: holder.pid })
+      )
     ),
     (file) => Effect.promise(() => giveBack(file))
   )
