@@ -88,8 +88,8 @@ const isHolding = async ({ file, pid, started }: Holder): Promise<boolean> => {
 // each time around somebody else has taken the folder, or given it back
 const tries = 1000
 
-/** Takes the folder. Gives back the file that says so, or who has it. */
-const take = async (folder: string): Promise<string | Holder> => {
+/** Takes the folder, and gives back the file that says so. Throws `FolderInUse` when somebody else has it. */
+const take = async (folder: string): Promise<string> => {
   await fs.mkdir(folder, { recursive: true })
   const lock = path.join(folder, "sluice.lock")
   const making = await fs.mkdtemp(`${lock}-`)
@@ -100,7 +100,7 @@ const take = async (folder: string): Promise<string | Holder> => {
     for (let attempt = 1;; attempt++) {
       const holder = await holderOf(lock)
       if (holder !== undefined) {
-        if (await isHolding(holder)) return holder
+        if (await isHolding(holder)) throw new FolderInUse({ folder, pid: holder.pid })
         // of a plain file a directory may have taken the place
         await fs.unlink(holder.file).catch(unless(["ENOENT", "EISDIR", "EPERM"], undefined))
       }
@@ -131,12 +131,10 @@ export const lockFolder = (folder: string) =>
   Effect.acquireRelease(
     Effect.tryPromise({
       try: () => take(folder),
-      catch: (cause) => new EmbeddedFailed({ reason: `cannot lock ${folder}: ${describe(cause)}`, cause })
-    }).pipe(
-      Effect.filterOrFail(
-        (taken) => typeof taken === "string",
-        (holder) => new FolderInUse({ folder, pid: holder.pid })
-      )
-    ),
+      catch: (cause) =>
+        cause instanceof FolderInUse
+          ? cause
+          : new EmbeddedFailed({ reason: `cannot lock ${folder}: ${describe(cause)}`, cause })
+    }),
     (file) => Effect.promise(() => giveBack(file))
   )
