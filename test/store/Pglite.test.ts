@@ -6,6 +6,7 @@ import * as Pglite from "effect-sluice/store/Pglite"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { spawnSync } from "node:child_process"
@@ -124,16 +125,29 @@ describe("the embedded database", () => {
     "a lock of a process that is dead, but still listed because its parent has not asked for it, is taken over",
     () =>
       inFolder((folder) =>
-        Effect.gen(function*() {
-          const { child, first } = start("sh", "-c", "true & echo $!; exec sleep 60")
+        Effect.scoped(Effect.gen(function*() {
+          // becomes a program that asks for none of its children; one of these ends with the input
+          const script = "exec 3<&0; cat <&3 >/dev/null & echo $!; exec 3<&-; exec sleep 60"
+          const { child, first } = yield* Effect.acquireRelease(
+            Effect.sync(() => start("sh", "-c", script)),
+            ({ child }) => Effect.sync(() => child.kill())
+          )
           const pid = Number(yield* Effect.promise(() => first))
-          const fields = Effect.sync(() => fs.readFileSync(`/proc/${pid}/stat`, "utf8").split(" "))
-          const [, , , ...rest] = yield* Effect.repeat(fields, { until: (found) => found[2] === "Z" })
+          const of = (id: number | undefined, file: string) =>
+            Effect.sync(() => fs.readFileSync(`/proc/${id}/${file}`, "utf8").trim())
+          yield* Effect.repeat(of(child.pid, "comm"), {
+            schedule: Schedule.spaced(10),
+            until: (name) => name === "sleep"
+          })
+          child.stdin.end()
+          const stat = yield* Effect.repeat(of(pid, "stat"), {
+            schedule: Schedule.spaced(10),
+            until: (line) => line.includes(") Z ")
+          })
           const boot = fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()
-          leave(folder, pid, `${rest[18]}-${boot}`)
-          yield* Effect.scoped(lockFolder(folder))
-          child.kill()
-        })
+          leave(folder, pid, `${stat.split(" ")[21]}-${boot}`)
+          yield* lockFolder(folder)
+        }))
       )
   )
 
