@@ -109,7 +109,8 @@ export interface Mistake<out Message extends string> {
 }
 
 /** Options no handler has are refused by the compiler, and so are two ways to persist at once. */
-export type NoExtra<D> = D extends (...args: ReadonlyArray<never>) => unknown ? unknown
+export type NoExtra<D> = [D] extends [never] ? unknown
+  : D extends (...args: ReadonlyArray<never>) => unknown ? unknown
   : D extends { readonly persist: unknown; readonly persistMany: unknown }
     ? { readonly persistMany: Mistake<"a handler has persist or persistMany, not both"> }
   : {

@@ -5,12 +5,13 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Handler from "./Handler.ts"
 import * as Identity from "./Identity.ts"
 import { quote } from "./internal/quote.ts"
-import type * as Output from "./Output.ts"
+import * as Output from "./Output.ts"
 
 /** Two outputs of one group have the same short name, so their handlers could not be told apart. */
 export class DuplicateOutput extends Schema.TaggedError<DuplicateOutput>()("DuplicateOutput", {
@@ -99,6 +100,10 @@ const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O
   const identities = new Map<string, O>()
   const names = new Map<string, string>()
   for (const output of outputs) {
+    // the compiler refuses this
+    if (!Predicate.hasProperty(output, Output.TypeId)) {
+      throw new Error(`group ${namespace} is given what is no output: give the classes that Output.make made`)
+    }
     const other = names.get(output.shortName)
     if (other !== undefined && other !== output.identity) {
       throw new DuplicateOutput({ namespace, shortName: output.shortName, identities: [other, output.identity] })
