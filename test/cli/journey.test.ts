@@ -161,8 +161,10 @@ describe.each(["embedded", "postgres"])("on %s", { timeout: 180_000 }, (store) =
   })
 
   const recorded = path.join(root, "../shared/data/mts-dialog-small")
-  it.skipIf(!fs.existsSync(`${recorded}.jsonl`))(
-    "recorded dialogues become the example's rows, by its handlers (skipped without ../shared/data)",
+  const hasData = fs.existsSync(`${recorded}.jsonl`)
+  const here = hasData ? "" : ": SKIPPED, because ../shared/data with them is not here"
+  it.skipIf(!hasData)(
+    `recorded dialogues become the example's rows, by its handlers${here}`,
     async () => {
       const ward = workplace(
         store === "embedded" ? undefined : await Effect.runPromise(Scope.provide(freshDatabase(), scope))

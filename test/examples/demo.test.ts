@@ -79,7 +79,8 @@ describe("the samples", () => {
   }, 60_000)
 })
 
-describe.skipIf(!hasData)("recorded dialogues (skipped without ../shared/data)", () => {
+const here = hasData ? "" : ": SKIPPED, because ../shared/data with them is not here"
+describe.skipIf(!hasData)(`recorded dialogues${here}`, () => {
   const input = (name: string) => path.join(dataFolder, `${name}.jsonl`)
   const expected = async (name: string) => {
     const answer: { readonly calls: number } = JSON.parse(
