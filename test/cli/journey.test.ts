@@ -246,7 +246,7 @@ describe("settings", () => {
     place.file("sluice.config.ts", `export default { DATABASE_URL: "${three}", SLUICE_SCHEMA: "answers" }`)
     const { stderr, stdout } = await place.sluice("migrate", "--dry-run")
     expect(stderr).toContain(nameOf(three))
-    expect(stdout).toContain("create table if not exists answers.service_call")
+    expect(stdout).toContain("create table if not exists \"answers\".service_call")
     const other = workplace(two)
     other.file("sluice.config.ts", `export default { DATABASE_URL: "${three}" }`)
     expect((await other.sluice("migrate", "--status")).stderr).toContain(nameOf(two))
