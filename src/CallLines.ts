@@ -21,7 +21,9 @@ const decodeCall = Schema.decodeUnknownResult(Schema.toCodecJson(ServiceCall))
 // drops a byte order mark
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
-const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
+// a line is one line: that its error is in "(line 1 column 7)" says nothing more than its position
+const messageOf = (error: unknown): string =>
+  error instanceof Error ? error.message.replace(/ \(line \d+ column \d+\)$/, "") : String(error)
 // an error quotes the line, which may hold anything
 const printable = (text: string): string => text.replaceAll(/[\s\p{Cc}]+/gu, " ")
 

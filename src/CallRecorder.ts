@@ -14,6 +14,9 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { ChunkStore, type RecordOutcome, type StoreError } from "./ChunkStore.ts"
+import { describeCause } from "./internal/describe.ts"
+import type { Problem } from "./internal/flaw.ts"
+import { quote } from "./internal/quote.ts"
 import * as storable from "./internal/storable.ts"
 import * as Metrics from "./Metrics.ts"
 import type { CallSpec, RecordedOutput, ServiceCall, TraceContext } from "./ServiceCall.ts"
@@ -26,14 +29,14 @@ export class CallRefused extends Schema.TaggedError<CallRefused>()("CallRefused"
   reason: Schema.String
 }) {
   override get message() {
-    return `call ${JSON.stringify(this.callId)} cannot be recorded: ${this.path} ${this.reason}`
+    return `call ${quote(this.callId)} cannot be recorded: ${this.path} ${this.reason}`
   }
 }
 
 /** A call of this id is recorded already, with other content. It stays as it was: give the new call an id of its own. */
 export class CallConflict extends Schema.TaggedError<CallConflict>()("CallConflict", { callId: Schema.String }) {
   override get message() {
-    return `call ${JSON.stringify(this.callId)} is recorded already with other content, which stays as it is. ` +
+    return `call ${quote(this.callId)} is recorded already with other content, which stays as it is. ` +
       `Give the new call an id of its own`
   }
 }
@@ -44,8 +47,21 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
   until: Schema.DateTimeUtcFromString
 }) {
   override get message() {
-    return `call ${JSON.stringify(this.callId)} is being run elsewhere; if that run dies, ` +
+    return `call ${quote(this.callId)} is being run elsewhere; if that run dies, ` +
       `it can be taken up after ${DateTime.formatIso(this.until)}`
+  }
+}
+
+/**
+ * `run` was called inside a transaction. Nothing was run: if the transaction is rolled back, the answer is paid for and
+ * lost, and until it commits no other process knows that the call is running.
+ */
+export class RunInTransaction
+  extends Schema.TaggedError<RunInTransaction>()("RunInTransaction", { callId: Schema.String })
+{
+  override get message() {
+    return `call ${quote(this.callId)} cannot be run inside a transaction, whose rollback would lose the answer. ` +
+      `Nothing was run. Run it before the transaction, or run the service yourself and record what it answers`
   }
 }
 
@@ -59,7 +75,7 @@ const requestTrace = Effect.map(Effect.option(Effect.currentSpan), (own): TraceC
   return { traceId, spanId, sampled }
 })
 
-const refuse = (call: CallSpec, problem: storable.Problem): CallRefused =>
+const refuse = (call: CallSpec, problem: Problem): CallRefused =>
   new CallRefused({ callId: storable.callIdOf(call), ...problem })
 
 /** What became of a recorded call: `"unchanged"` says that it was there already, the same. */
@@ -81,7 +97,11 @@ export interface RunResult {
  * ```
  */
 export class CallRecorder extends Context.Service<CallRecorder, {
-  /** Records a finished call. Recording the same again is a no-op that says `"unchanged"`. */
+  /**
+   * Records a finished call. Recording the same again is a no-op that says `"unchanged"`; other content under the same id
+   * is a {@link CallConflict}. Times, priority, correlation id, details and trace do not count as content: they stay as
+   * they were recorded first.
+   */
   readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | StoreError>
   /**
    * Records many calls in one commit. The good ones are recorded, each bad one comes back with its error, in the order
@@ -93,12 +113,16 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Runs a service and records whatever comes: `running`, then `succeeded` with its outputs, or `failed` with its error
    * (which is also what this effect fails with). A call that has succeeded is not run again; one that failed, or whose
-   * run died, is. While it runs no other process runs it. An answer that cannot be stored fails with `CallRefused`.
+   * run died, is. While it runs no other process runs it. An answer that cannot be stored fails with `CallRefused`; the
+   * id of another call that runs or has succeeded, with `CallConflict`.
+   *
+   * It commits by itself, so that a paid answer is never rolled back: inside a transaction it fails with
+   * {@link RunInTransaction} before anything is run.
    */
   readonly run: <E, R>(
     call: CallSpec,
     service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
-  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | StoreError, R>
+  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | RunInTransaction | StoreError, R>
 }>()("effect-sluice/CallRecorder") {
   static readonly layer: Layer.Layer<CallRecorder, Settings.SettingInvalid, ChunkStore> = Layer.effect(
     CallRecorder,
@@ -149,6 +173,8 @@ export class CallRecorder extends Context.Service<CallRecorder, {
           const begun = yield* restore(store.begin(call, settings.lease))
           if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })
           if (begun._tag === "Succeeded") return { call: begun.call, ran: false }
+          if (begun._tag === "Conflict") return yield* new CallConflict({ callId: call.callId })
+          if (begun._tag === "InTransaction") return yield* new RunInTransaction({ callId: call.callId })
           const startedAt = yield* DateTime.now
           const renewal = store.renewRun(call.callId, begun.token, settings.lease).pipe(
             Effect.ignoreCause({ log: "Warn" }),
@@ -157,7 +183,7 @@ export class CallRecorder extends Context.Service<CallRecorder, {
           )
           const exit = yield* Effect.exit(restore(Effect.raceFirst(service, Effect.andThen(renewal, Effect.never))))
           if (Exit.isFailure(exit)) {
-            const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.pretty(exit.cause)
+            const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : describeCause(exit.cause)
             // when the database is away the run ends with its lease; the service's error is what the caller must know
             yield* Effect.ignoreCause(store.abandon(call.callId, begun.token, error), { log: "Warn" })
             return yield* Effect.failCause(exit.cause)

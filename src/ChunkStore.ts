@@ -92,7 +92,12 @@ export type RecordOutcome = "recorded" | "unchanged" | "conflict"
 export type Begun =
   | { readonly _tag: "Begun"; readonly token: string; readonly takenOver: boolean }
   | { readonly _tag: "Running"; readonly until: DateTime.Utc }
+  /** As it was recorded; without input and outputs once these are pruned. */
   | { readonly _tag: "Succeeded"; readonly call: ServiceCall }
+  /** The id is another call's, which runs or has succeeded. */
+  | { readonly _tag: "Conflict" }
+  /** Not begun: a transaction surrounds it, whose rollback would take the run and its answer along. */
+  | { readonly _tag: "InTransaction" }
 
 /** A chunk in a worker's hands. */
 export interface ClaimedChunk {
@@ -324,9 +329,15 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * Records finished calls and their chunks, one commit for all, in the caller's transaction when there is one. The
    * calls were validated. A call that is there already with the same content is `unchanged`; with other content it is a
    * `conflict` and stays as it was. A call begun but not succeeded is completed.
+   *
+   * The content is namespace, service, context, input, ordering key and outputs; an input of null is none, and a part of
+   * `""` is none. Times, priority, correlation id, details and trace do not count; nor do input and outputs once pruned.
    */
   readonly record: (calls: ReadonlyArray<ServiceCall>) => Effect.Effect<ReadonlyArray<RecordOutcome>, StoreError>
-  /** Marks a call as running for as long as the lease, unless it runs elsewhere or has succeeded. */
+  /**
+   * Marks a call as running for as long as the lease, in a commit of its own, unless it runs elsewhere or has succeeded.
+   * One that failed, or whose run died, may be begun with other content: it has no answer yet.
+   */
   readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, StoreError>
   /** Extends a running call's lease. False when it is no longer this token's. */
   readonly renewRun: (callId: string, token: string, lease: Duration.Duration) => Effect.Effect<boolean, StoreError>

@@ -28,8 +28,10 @@ import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
 import { timeoutOf } from "./internal/batch.ts"
+import { withoutStack } from "./internal/describe.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
 import { measure } from "./internal/measure.ts"
+import { quote } from "./internal/quote.ts"
 import { Room } from "./internal/room.ts"
 import { tell } from "./internal/tell.ts"
 import { freshToken } from "./internal/token.ts"
@@ -90,7 +92,7 @@ const chunkFields = {
 /** `persistNow` was given a call that is not recorded. */
 export class CallNotFound extends Schema.TaggedError<CallNotFound>()("CallNotFound", { callId: Schema.String }) {
   override get message() {
-    return `no call ${JSON.stringify(this.callId)} is recorded, or it has not succeeded yet`
+    return `no call ${quote(this.callId)} is recorded, or it has not succeeded yet`
   }
 }
 
@@ -373,8 +375,8 @@ const objectsOf = Effect.fnUntraced(function*(
   const { attempts, death, key, state } = chunk
   if (death !== null) {
     return yield* death.reason === "exhausted"
-      ? new RetriesExhausted({ ...key, attempts, reason: death.message })
-      : new ChunkDead({ ...key, reason: death.reason, detail: death.message })
+      ? new RetriesExhausted({ ...key, attempts, reason: withoutStack(death.message) })
+      : new ChunkDead({ ...key, reason: death.reason, detail: withoutStack(death.message) })
   }
   if (state === "parked") yield* registry.resolve(call.namespace, key.schemaIdentity)
   for (const outcome of outcomes.values()) {
@@ -385,7 +387,7 @@ const objectsOf = Effect.fnUntraced(function*(
       ...key,
       handler: settlement.failure.handler,
       attempt: settlement.chunk.attempts + 1,
-      reason: settlement.failure.message,
+      reason: withoutStack(settlement.failure.message),
       ...(outcome.cause === undefined ? {} : { cause: Cause.squash(outcome.cause) })
     })
   }

@@ -9,10 +9,12 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import type * as Schedule from "effect/Schedule"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { DomainObject } from "./DomainObject.ts"
-import type * as Output from "./Output.ts"
+import { partProblem } from "./Identity.ts"
+import { quote, shorten } from "./internal/quote.ts"
+import { type Any as AnyOutput, TypeId as OutputTypeId } from "./Output.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
 /** The namespace whose handlers serve every other namespace that has none of its own. */
@@ -25,7 +27,7 @@ export class ContextMissing extends Schema.TaggedError<ContextMissing>()("Contex
   reason: Schema.String
 }) {
   override get message() {
-    return `context ${JSON.stringify(this.key)} of call ${this.callId} ${this.reason}: record it with the call`
+    return `context ${quote(this.key)} of call ${this.callId} ${this.reason}: record it with the call`
   }
 }
 
@@ -101,6 +103,22 @@ export type Definition<A, R = never> =
   | (HandlerOptions & { readonly persist: Persist<A, unknown, R> })
   | (HandlerOptions & { readonly persistMany: PersistMany<A, unknown, R> })
 
+/** What the compiler says where something is written that no handler has. */
+export interface Mistake<out Message extends string> {
+  readonly mistake: Message
+}
+
+/** Options no handler has are refused by the compiler, and so are two ways to persist at once. */
+export type NoExtra<D> = [D] extends [never] ? unknown
+  : D extends (...args: ReadonlyArray<never>) => unknown ? unknown
+  : D extends { readonly persist: unknown; readonly persistMany: unknown }
+    ? { readonly persistMany: Mistake<"a handler has persist or persistMany, not both"> }
+  : {
+    readonly [K in Exclude<keyof D, keyof HandlerOptions | "persist" | "persistMany">]: Mistake<
+      `no handler has an option '${K & string}'`
+    >
+  }
+
 /** Any definition, its types forgotten. */
 export type AnyDefinition = Definition<any, any>
 
@@ -122,7 +140,7 @@ export interface HandlerOf<out Tag extends string> {
 /** A handler built, its types forgotten: what the registry holds and the drain runs. */
 export interface Handler {
   readonly namespace: string
-  readonly output: Output.Any
+  readonly output: AnyOutput
   /** `namespace/short-name`, for people: ledger, logs, metrics. */
   readonly name: string
   readonly options: HandlerOptions
@@ -133,9 +151,34 @@ export interface Handler {
     | { readonly _tag: "Many"; readonly persistMany: PersistMany<unknown> }
 }
 
-/** @internal */
-export const contextKey = (namespace: string, schemaIdentity: string): string =>
-  `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}`
+const keyOf = (namespace: string, schemaIdentity: string): string =>
+  `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}/`
+
+/**
+ * @internal The key of a handler in a context. Each layer of handlers has a number, so that two for one output are both
+ * seen.
+ */
+export const contextKey = (namespace: string, schemaIdentity: string, layer: number): string =>
+  keyOf(namespace, schemaIdentity) + layer
+
+/** @internal The handlers for an output in a context: one, unless several layers of them were provided. */
+export const fromContext = (
+  context: Context.Context<never>,
+  namespace: string,
+  schemaIdentity: string
+): ReadonlyArray<Handler> => {
+  const prefix = keyOf(namespace, schemaIdentity)
+  return [...context.mapUnsafe]
+    .filter(([key]) => key.startsWith(prefix))
+    .sort(([a], [b]) => Number(a.slice(prefix.length)) - Number(b.slice(prefix.length)))
+    // only a group's layer writes under the prefix
+    .map(([, handler]) => handler as Handler)
+}
+
+const options = ["version", "maxAttempts", "timeout", "retry", "permanent"] satisfies ReadonlyArray<
+  keyof HandlerOptions
+>
+const known: ReadonlySet<string> = new Set([...options, "persist", "persistMany"])
 
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
 
@@ -144,16 +187,28 @@ const definitionProblem = (definition: AnyDefinition): string | undefined => {
   if (typeof definition === "function") return undefined
   if (!Predicate.isObject(definition)) return "is neither a function nor a record with persist or persistMany"
   const written: HandlerOptions & { readonly persist?: unknown; readonly persistMany?: unknown } = definition
-  const { maxAttempts, timeout, version } = written
-  if (typeof (written.persist ?? written.persistMany) !== "function") return "has no function persist or persistMany"
-  if (version !== undefined && !isCount(version)) return `version ${version} is not a whole number above 0`
+  const { maxAttempts, permanent, persist, persistMany, retry, timeout, version } = written
+  if (typeof (persist ?? persistMany) !== "function") return "has no function persist or persistMany"
+  if (persist !== undefined && persistMany !== undefined) return "has both persist and persistMany: remove one"
+  const unknown = Object.keys(definition).find((name) => !known.has(name))
+  if (unknown !== undefined) return `has no option ${quote(unknown)}: there are ${options.join(", ")}`
+  if (version !== undefined && !isCount(version)) return `version ${quote(version)} is not a whole number above 0`
   if (maxAttempts !== undefined && maxAttempts !== Infinity && !isCount(maxAttempts)) {
-    return `maxAttempts ${maxAttempts} is not a whole number above 0`
+    return `maxAttempts ${quote(maxAttempts)} is not a whole number above 0`
   }
+  if (retry !== undefined && !Schedule.isSchedule(retry)) {
+    return `retry ${quote(retry)} is no Schedule: write for example Schedule.spaced("1 minute")`
+  }
+  if (permanent !== undefined && typeof permanent !== "function") return "permanent is no function"
   const limit = timeout === undefined ? undefined : Option.getOrUndefined(Duration.fromInput(timeout))
   return timeout === undefined || (limit !== undefined && Duration.isPositive(limit))
     ? undefined
-    : `timeout ${String(timeout)} is no time to run in`
+    : `timeout ${quote(timeout)} is no time to run in: write for example "30 seconds"`
+}
+
+const namespaceProblem = (namespace: string): string | undefined => {
+  const reason = partProblem(namespace)
+  return reason === undefined ? undefined : `its namespace ${reason}`
 }
 
 /**
@@ -161,14 +216,18 @@ const definitionProblem = (definition: AnyDefinition): string | undefined => {
  */
 export const build = (
   namespace: string,
-  output: Output.Any,
+  output: AnyOutput,
   definition: AnyDefinition,
   services: Context.Context<never>
 ): Handler => {
-  const named = { namespace, output, name: `${namespace}/${output.shortName}`, services }
-  const problem = definitionProblem(definition)
   // the compiler refuses most of this; the rest should stop the start, not the drain
-  if (problem !== undefined) throw new Error(`handler ${named.name}: ${problem}`)
+  if (!Predicate.hasProperty(output, OutputTypeId)) {
+    throw new Error(`a handler of namespace ${quote(namespace)} is for no output: give the class that Output.make made`)
+  }
+  const name = `${namespace}/${output.shortName}`
+  const problem = namespaceProblem(namespace) ?? definitionProblem(definition)
+  if (problem !== undefined) throw new Error(`handler ${shorten(name)}: ${problem}`)
+  const named = { namespace, output, name, services }
   // The definition's own types were checked where it was written; from here on the output's codec guarantees the value.
   if (typeof definition === "function") {
     return { ...named, options: {}, run: { _tag: "One", persist: definition as Persist<unknown> } }

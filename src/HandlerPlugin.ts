@@ -31,9 +31,29 @@ export const fromContext = (context: Context.Context<never>): ReadonlyArray<Sour
     // only `toContext` writes under the prefix
     .map(([, source]) => source as Source)
 
+/** @internal The handlers of a group in a context, of every layer of them that was provided. */
+export const fromGroup = (group: OutputGroup.Any, context: Context.Context<never>): ReadonlyArray<Source> =>
+  [...group.outputs.keys()].flatMap((identity) => {
+    const handlers = Handler.fromContext(context, group.namespace, identity)
+    // the compiler asks for the layer; a caller without types gets a clear word
+    if (handlers.length === 0) {
+      throw new Error(`no handlers of group ${group.namespace} are provided: provide the layer its toLayer gives`)
+    }
+    return handlers.map((handler, index) => ({
+      source: index === 0 ? `group ${group.namespace}` : `another layer of group ${group.namespace}`,
+      handler
+    }))
+  })
+
 /** @internal Plug-ins as a layer. */
 export const fromSources = (sources: ReadonlyArray<Source>): Layer.Layer<never> =>
   Layer.effectContext(Effect.sync(() => toContext(sources)))
+
+/** A definition, or an effect that makes one. */
+export type Given<A> = Handler.Definition<A, any> | Effect.Effect<Handler.Definition<A, any>, any, any>
+
+/** The definition itself. */
+export type DefinitionOf<D> = D extends Effect.Effect<infer A, any, any> ? A : D
 
 /**
  * A layer that adds a handler. Provide any number of them to the registry:
@@ -45,21 +65,23 @@ export const fromSources = (sources: ReadonlyArray<Source>): Layer.Layer<never> 
  */
 export const layer = <
   O extends Output.Any,
-  const D extends Handler.Definition<Output.Value<O>, any>,
-  EX = never,
-  RX = never
+  const D extends Given<Output.Value<O>>
 >(
   namespace: string,
   output: O,
-  definition: D | Effect.Effect<D, EX, RX>
-): Layer.Layer<never, EX, Exclude<RX, Scope> | Exclude<Handler.ServicesOf<D>, Scope>> =>
+  definition: D & Handler.NoExtra<DefinitionOf<D>>
+): Layer.Layer<never, Effect.Error<D>, Exclude<Effect.Services<D> | Handler.ServicesOf<DefinitionOf<D>>, Scope>> =>
   Layer.effectContext(Effect.gen(function*() {
     const services = yield* Effect.context<never>()
     const built = (Effect.isEffect(definition) ? yield* definition : definition) as Handler.AnyDefinition
     const handler = Handler.build(namespace, output as Output.Any, built, services)
     return toContext([{ source: `plug-in ${handler.name}`, handler }])
     // what the definition needs is in `services`, as the declared type asks of whoever provides the layer
-  })) as unknown as Layer.Layer<never, EX, Exclude<RX, Scope> | Exclude<Handler.ServicesOf<D>, Scope>>
+  })) as unknown as Layer.Layer<
+    never,
+    Effect.Error<D>,
+    Exclude<Effect.Services<D> | Handler.ServicesOf<DefinitionOf<D>>, Scope>
+  >
 
 /**
  * A layer that adds all handlers of a group, for registries that do not know the group: so does a module that the
@@ -73,10 +95,8 @@ export const group = <Namespace extends string, O extends Output.Any>(
   group: OutputGroup.OutputGroup<Namespace, O>
 ): Layer.Layer<never, never, OutputGroup.ToHandlers<Namespace, O>> =>
   Layer.effectContext(
-    Effect.map(Effect.context<OutputGroup.ToHandlers<Namespace, O>>(), (context) =>
-      toContext([...group.outputs.keys()].map((identity) => ({
-        source: `group ${group.namespace}`,
-        // the layer's requirement says that the key is there
-        handler: context.mapUnsafe.get(Handler.contextKey(group.namespace, identity)) as Handler.Handler
-      }))))
+    Effect.map(
+      Effect.context<OutputGroup.ToHandlers<Namespace, O>>(),
+      (context) => toContext(fromGroup(group, context))
+    )
   )

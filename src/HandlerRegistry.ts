@@ -67,13 +67,7 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
       HandlerRegistry,
       Effect.gen(function*() {
         const context = yield* Effect.context<never>()
-        const sources = groups.flatMap((group) =>
-          [...group.outputs.keys()].map((identity) => ({
-            source: `group ${group.namespace}`,
-            // the layer's requirement says that the key is there
-            handler: context.mapUnsafe.get(Handler.contextKey(group.namespace, identity)) as Handler.Handler
-          }))
-        )
+        const sources = groups.flatMap((group) => HandlerPlugin.fromGroup(group, context))
         return yield* fromSources([...sources, ...HandlerPlugin.fromContext(context)])
       })
     )

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
+import { quote } from "./internal/quote.ts"
 
 /** The domains an identity may begin with. */
 export const domains = [
@@ -43,7 +44,7 @@ export class IdentityInvalid extends Schema.TaggedError<IdentityInvalid>()("Iden
   reason: Schema.String
 }) {
   override get message() {
-    return `${JSON.stringify(this.text)} is not an identity: ${this.part}: ${this.reason} ` +
+    return `${quote(this.text)} is not an identity: ${this.part}: ${this.reason} ` +
       `(write domain.namespace.group.name)`
   }
 }
@@ -52,7 +53,10 @@ const partPattern = /^[A-Za-z0-9_-]+$/
 
 /** Why `part` cannot stand in an identity (or as a namespace), or `undefined` if it can. */
 export const partProblem = (part: string): string | undefined =>
-  part.length === 0
+  // a caller without types may give anything
+  typeof part !== "string"
+    ? "is not a text"
+    : part.length === 0
     ? "is empty"
     : part.length > maxPartLength
     ? `has ${part.length} characters, more than ${maxPartLength}`
@@ -60,29 +64,34 @@ export const partProblem = (part: string): string | undefined =>
     ? undefined
     : "may hold only A-Z a-z 0-9 _ -"
 
-const isDomain = (text: string): text is Domain => (domains as ReadonlyArray<string>).includes(text)
+const domainProblem = (domain: string): string | undefined =>
+  (domains as ReadonlyArray<string>).includes(domain) ? undefined : `${quote(domain)} is none of ${domains.join(", ")}`
+
+const partNames = ["namespace", "group", "name"] as const
+
+/** The first part that is wrong, and how. */
+const problemOf = (parts: Record<keyof Identity, string>): Pick<IdentityInvalid, "part" | "reason"> | undefined => {
+  const wrongDomain = domainProblem(parts.domain)
+  if (wrongDomain !== undefined) return { part: "domain", reason: wrongDomain }
+  for (const part of partNames) {
+    const reason = partProblem(parts[part])
+    if (reason !== undefined) return { part, reason }
+  }
+  return undefined
+}
 
 /** The same as {@link parse}, as a plain value: the identity, or the error. */
 export const parseResult = (text: string): Identity | IdentityInvalid => {
   const parts = text.split(".")
-  const [domain, namespace, group, name] = parts
-  if (
-    parts.length !== 4 || domain === undefined || namespace === undefined || group === undefined || name === undefined
-  ) {
+  const [domain = "", namespace = "", group = "", name = ""] = parts
+  if (parts.length !== 4) {
     return new IdentityInvalid({ text, part: "parts", reason: `has ${parts.length} parts, not 4` })
   }
-  if (!isDomain(domain)) {
-    return new IdentityInvalid({
-      text,
-      part: "domain",
-      reason: `${JSON.stringify(domain)} is none of ${domains.join(", ")}`
-    })
-  }
-  for (const [part, value] of [["namespace", namespace], ["group", group], ["name", name]] as const) {
-    const problem = partProblem(value)
-    if (problem !== undefined) return new IdentityInvalid({ text, part, reason: problem })
-  }
-  return { domain, namespace, group, name }
+  const problem = problemOf({ domain, namespace, group, name })
+  // what has no problem is of one of the domains
+  return problem === undefined
+    ? { domain: domain as Domain, namespace, group, name }
+    : new IdentityInvalid({ text, ...problem })
 }
 
 /**
@@ -103,8 +112,19 @@ export const parse = (text: string): Effect.Effect<Identity, IdentityInvalid> =>
 export const print = (identity: Identity): string =>
   `${identity.domain}.${identity.namespace}.${identity.group}.${identity.name}`
 
-/** Checks an identity put together by hand: succeeds with it, or fails naming the part that is wrong. */
-export const validate = (identity: Identity): Effect.Effect<Identity, IdentityInvalid> => parse(print(identity))
+/**
+ * Checks an identity put together by hand, part by part: a dot inside a part is that part's mistake. Succeeds with it,
+ * or fails naming the part that is wrong.
+ */
+export const validate = (identity: Identity): Effect.Effect<Identity, IdentityInvalid> =>
+  Effect.suspend(() => {
+    const problem = problemOf(identity)
+    return problem === undefined
+      ? Effect.succeed(identity)
+      : Effect.fail(new IdentityInvalid({ text: print(identity), ...problem }))
+  })
+
+const asIssue = Effect.mapError((error: IdentityInvalid) => new SchemaIssue.InvalidValue({ message: error.message }))
 
 const IdentityFields = Schema.Struct({
   domain: Schema.Literals(domains),
@@ -117,8 +137,7 @@ const IdentityFields = Schema.Struct({
 export const FromString = Schema.String.pipe(Schema.decodeTo(
   IdentityFields,
   SchemaTransformation.transformEffect({
-    decode: (text: string) =>
-      parse(text).pipe(Effect.mapError((error) => new SchemaIssue.InvalidValue({ message: error.message }))),
-    encode: (identity: Identity) => Effect.succeed(print(identity))
+    decode: (text: string) => asIssue(parse(text)),
+    encode: (identity: Identity) => asIssue(Effect.map(validate(identity), print))
   })
 ))

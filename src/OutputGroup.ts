@@ -5,11 +5,13 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Handler from "./Handler.ts"
 import * as Identity from "./Identity.ts"
-import type * as Output from "./Output.ts"
+import { quote } from "./internal/quote.ts"
+import * as Output from "./Output.ts"
 
 /** Two outputs of one group have the same short name, so their handlers could not be told apart. */
 export class DuplicateOutput extends Schema.TaggedError<DuplicateOutput>()("DuplicateOutput", {
@@ -29,7 +31,7 @@ export class NamespaceInvalid extends Schema.TaggedError<NamespaceInvalid>()("Na
   reason: Schema.String
 }) {
   override get message() {
-    return `${JSON.stringify(this.namespace)} is not a namespace: ${this.reason}`
+    return `${quote(this.namespace)} is not a namespace: ${this.reason}`
   }
 }
 
@@ -43,9 +45,13 @@ export type ToHandlers<Namespace extends string, O extends Output.Any> = O exten
   Handler.HandlerOf<`${Namespace}/${O["identity"]}`> :
   never
 
-/** Handlers for outputs the group does not have are refused by the compiler, not only on fresh object literals. */
+/**
+ * Handlers for outputs the group does not have, and options no handler has, are refused by the compiler, not only on fresh
+ * object literals.
+ */
 export type NoExtra<O extends Output.Any, H> = {
-  readonly [K in Exclude<keyof H, O["shortName"]>]: `there is no output named '${K & string}' in this group`
+  readonly [K in keyof H]: K extends O["shortName"] ? Handler.NoExtra<H[K]>
+    : `there is no output named '${K & string}' in this group`
 }
 
 /** The services all handlers of a record ask for. */
@@ -77,7 +83,7 @@ export interface OutputGroup<Namespace extends string, O extends Output.Any> {
     that: { readonly namespace: string; readonly outputs: ReadonlyMap<string, O2> }
   ): OutputGroup<Namespace, O | O2>
   /** Types a record of handlers: each must be there, none may be too many. */
-  of<const H extends HandlersFrom<O>>(handlers: H & NoExtra<O, H>): H
+  of<const H extends HandlersFrom<O>>(handlers: H & NoExtra<O, H>): Pick<H, O["shortName"]>
   /** The layer of the group's handlers. What the handlers need, the layer needs. */
   toLayer<const H extends HandlersFrom<O>, EX = never, RX = never>(
     build: (H & NoExtra<O, H>) | Effect.Effect<H & NoExtra<O, H>, EX, RX>
@@ -94,6 +100,10 @@ const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O
   const identities = new Map<string, O>()
   const names = new Map<string, string>()
   for (const output of outputs) {
+    // the compiler refuses this
+    if (!Predicate.hasProperty(output, Output.TypeId)) {
+      throw new Error(`group ${namespace} is given what is no output: give the classes that Output.make made`)
+    }
     const other = names.get(output.shortName)
     if (other !== undefined && other !== output.identity) {
       throw new DuplicateOutput({ namespace, shortName: output.shortName, identities: [other, output.identity] })
@@ -104,6 +114,9 @@ const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O
   return identities
 }
 
+// which layer of handlers a handler is from
+let layers = 0
+
 const fromOutputs = <Namespace extends string, O extends Output.Any>(
   namespace: Namespace,
   outputs: ReadonlyMap<string, O>
@@ -113,8 +126,9 @@ const fromOutputs = <Namespace extends string, O extends Output.Any>(
   add: (...more) => fromOutputs(namespace, byIdentity(namespace, [...outputs.values(), ...more])),
   merge: (that) => fromOutputs(namespace, byIdentity(namespace, [...outputs.values(), ...that.outputs.values()])),
   of: (handlers) => handlers,
-  toLayer: (build) =>
-    Layer.effectContext(Effect.gen(function*() {
+  toLayer: (build) => {
+    const layer = ++layers
+    return Layer.effectContext(Effect.gen(function*() {
       const services = yield* Effect.context<never>()
       const definitions = (Effect.isEffect(build) ? yield* build : build) as Readonly<
         Record<string, Handler.AnyDefinition>
@@ -127,13 +141,14 @@ const fromOutputs = <Namespace extends string, O extends Output.Any>(
           return yield* Effect.die(new Error(`no handler for ${output.shortName} in group ${namespace}`))
         }
         handlers.set(
-          Handler.contextKey(namespace, identity),
+          Handler.contextKey(namespace, identity, layer),
           Handler.build(namespace, output as Output.Any, definition, services)
         )
       }
       return Context.makeUnsafe(handlers)
       // the phantom types of the handlers stand for the keys just set: only `toLayer`'s own type can say that
     })) as Layer.Layer<any, any, any>
+  }
 })
 
 /**

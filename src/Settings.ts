@@ -7,8 +7,9 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Record from "effect/Record"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { quote } from "./internal/quote.ts"
 
 /** What can be set. */
 export interface Settings {
@@ -59,87 +60,146 @@ export class SettingInvalid extends Schema.TaggedError<SettingInvalid>()("Settin
   }
 }
 
-/** Between them what a database can add to a time. */
+/** How a setting is read from a text, what else it must be, and a right one for the error that says so. */
+interface Kind<A> {
+  readonly parse: (text: string) => A | undefined
+  readonly what: string
+  readonly problem: (value: A) => string | undefined
+  readonly example: string
+}
+
+const none = (): undefined => undefined
+
+const number: Kind<number> = {
+  parse: (text) => /^\S+$/.test(text) && Number.isInteger(Number(text)) ? Number(text) : undefined,
+  what: "a whole number",
+  problem: (value) => Number.isSafeInteger(value) && value > 0 ? undefined : `${value} is not a whole number above 0`,
+  example: "100"
+}
+
+const units = { ms: "millis", s: "seconds", m: "minutes", min: "minutes", h: "hours", d: "days" } as const
+const isUnit = (text: string): text is keyof typeof units => Object.hasOwn(units, text)
+
+/** `30 seconds`, as Effect writes a duration, or `30s`, as people do. */
+const parseDuration = (text: string): Duration.Duration | undefined => {
+  const [, amount, unit = ""] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/.exec(text) ?? []
+  // what is no duration's text is no duration
+  const input = isUnit(unit) ? `${Number(amount)} ${units[unit]}` as const : text as Duration.Input
+  return Option.getOrUndefined(Duration.fromInput(input))
+}
+
+// between them what a database can add to a time
 const shortest = Duration.millis(1)
 const longest = Duration.days(365)
 
-const count = (value: number): string | undefined =>
-  Number.isSafeInteger(value) && value > 0 ? undefined : `${value} is not a whole number above 0`
-const span = (value: Duration.Duration): string | undefined =>
-  Duration.between(value, { minimum: shortest, maximum: longest })
-    ? undefined
-    : `${Duration.format(value)} is not between 1 millisecond and 365 days`
-const spanOrNone = (value: Duration.Duration): string | undefined => Duration.isZero(value) ? undefined : span(value)
-const identifier = (value: string): string | undefined =>
-  /^[a-z_][a-z0-9_]{0,47}$/.test(value)
-    ? undefined
-    : `${JSON.stringify(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
-
-/** Of each setting what is wrong with a value, whether it came from `Config` or from code. */
-const problems: { readonly [Field in keyof Settings]: (value: Settings[Field]) => string | undefined } = {
-  batchSize: count,
-  batchBytes: count,
-  inFlight: count,
-  maxAttempts: count,
-  maxCrashes: count,
-  lease: span,
-  handlerTimeout: span,
-  pollInterval: span,
-  beatInterval: spanOrNone,
-  gracePeriod: spanOrNone,
-  maxResultBytes: count,
-  schema: identifier,
-  deadBlocksKey: () => undefined,
-  notify: () => undefined
+const span: Kind<Duration.Duration> = {
+  parse: parseDuration,
+  what: "a duration",
+  problem: (value) =>
+    Duration.between(value, { minimum: shortest, maximum: longest })
+      ? undefined
+      : `${Duration.format(value)} is not between 1 millisecond and 365 days`,
+  example: "\"30 seconds\" or \"30s\""
 }
+const spanOrNone: Kind<Duration.Duration> = {
+  ...span,
+  problem: (value) => Duration.isZero(value) ? undefined : span.problem(value)
+}
+
+const words = new Map([
+  ...["true", "yes", "on", "1", "y"].map((word) => [word, true] as const),
+  ...["false", "no", "off", "0", "n"].map((word) => [word, false] as const)
+])
+const choice: Kind<boolean> = {
+  parse: (text) => words.get(text),
+  what: "true or false",
+  problem: none,
+  example: "true"
+}
+
+const identifier: Kind<string> = {
+  parse: (text) => text,
+  what: "a name",
+  problem: (value) =>
+    !/^[a-z_][a-z0-9_]{0,47}$/.test(value)
+      ? `${quote(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
+      : /^pg_|^information_schema$/.test(value)
+      ? `${quote(value)} is a name that Postgres keeps for itself`
+      : undefined,
+  example: "sluice"
+}
+
+/** Each setting: of which kind, and what it is when nothing is said. */
+const table: { readonly [Field in keyof Settings]: readonly [kind: Kind<Settings[Field]>, standard: Settings[Field]] } =
+  {
+    batchSize: [number, 100],
+    batchBytes: [number, 16 * 1024 * 1024],
+    inFlight: [number, 2],
+    maxAttempts: [number, 10],
+    maxCrashes: [number, 3],
+    lease: [span, Duration.minutes(1)],
+    handlerTimeout: [span, Duration.seconds(30)],
+    pollInterval: [span, Duration.seconds(5)],
+    beatInterval: [spanOrNone, Duration.seconds(5)],
+    gracePeriod: [spanOrNone, Duration.seconds(30)],
+    maxResultBytes: [number, 12 * 1024 * 1024],
+    schema: [identifier, "sluice"],
+    deadBlocksKey: [choice, true],
+    notify: [choice, true]
+  }
 
 /** `batchSize` is `SLUICE_BATCH_SIZE`. */
 const nameOf = (field: keyof Settings): string =>
   `SLUICE_${field.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
 
-const read = <Field extends keyof Settings>(
-  field: Field,
-  config: (name: string) => Config.Config<Settings[Field]>,
-  fallback: Settings[Field]
-) => {
-  const name = nameOf(field)
-  return Effect.mapError(
-    config(name).pipe(Config.withDefault(fallback)),
-    (error) => new SettingInvalid({ setting: name, reason: error.message })
+const invalid = (field: keyof Settings, reason: string) => {
+  const [{ example }] = table[field]
+  return new SettingInvalid({ setting: nameOf(field), reason: `${reason}; write for example ${example}` })
+}
+
+/** A setting from code, else from `Config`, else its default. */
+const read = Effect.fnUntraced(function*<Field extends keyof Settings>(field: Field, overrides: Partial<Settings>) {
+  const [kind, standard] = table[field]
+  const check = (value: Settings[Field]) => {
+    const reason = kind.problem(value)
+    return reason === undefined ? Effect.succeed(value) : Effect.fail(invalid(field, reason))
+  }
+  const given = overrides[field]
+  if (given !== undefined) return yield* check(given)
+  const text = yield* Effect.mapError(
+    // every provider gives texts: those that have numbers print them
+    Config.option(Config.String(nameOf(field))),
+    (error) => new SettingInvalid({ setting: nameOf(field), reason: error.message })
   )
-}
-
-const fromConfig: Effect.Effect<Settings, SettingInvalid> = Effect.all({
-  // environment variables are text, other providers give numbers: Config.Int reads both
-  batchSize: read("batchSize", Config.Int, 100),
-  batchBytes: read("batchBytes", Config.Int, 16 * 1024 * 1024),
-  inFlight: read("inFlight", Config.Int, 2),
-  maxAttempts: read("maxAttempts", Config.Int, 10),
-  maxCrashes: read("maxCrashes", Config.Int, 3),
-  lease: read("lease", Config.Duration, Duration.minutes(1)),
-  handlerTimeout: read("handlerTimeout", Config.Duration, Duration.seconds(30)),
-  pollInterval: read("pollInterval", Config.Duration, Duration.seconds(5)),
-  beatInterval: read("beatInterval", Config.Duration, Duration.seconds(5)),
-  gracePeriod: read("gracePeriod", Config.Duration, Duration.seconds(30)),
-  maxResultBytes: read("maxResultBytes", Config.Int, 12 * 1024 * 1024),
-  schema: read("schema", Config.String, "sluice"),
-  deadBlocksKey: read("deadBlocksKey", Config.Boolean, true),
-  notify: read("notify", Config.Boolean, true)
+  if (Option.isNone(text)) return standard
+  const value = kind.parse(text.value)
+  return yield* value === undefined
+    ? Effect.fail(invalid(field, `${quote(text.value)} is not ${kind.what}`))
+    : check(value)
 })
-
-const check = <Field extends keyof Settings>(field: Field, settings: Settings) => {
-  const reason = problems[field](settings[field])
-  return reason === undefined ? Effect.void : Effect.fail(new SettingInvalid({ setting: nameOf(field), reason }))
-}
 
 /** What an application set in code; wins over `Config`. */
 const Overrides = Context.Reference<Partial<Settings>>("effect-sluice/Settings/Overrides", { defaultValue: () => ({}) })
 
 /** The settings in force: defaults, then `Config`, then {@link layer}. Fails with {@link SettingInvalid}. */
 export const load: Effect.Effect<Settings, SettingInvalid> = Effect.gen(function*() {
-  const settings: Settings = { ...(yield* fromConfig), ...(yield* Overrides) }
-  for (const field of Record.keys(problems)) yield* check(field, settings)
-  return settings
+  const overrides = yield* Overrides
+  return {
+    batchSize: yield* read("batchSize", overrides),
+    batchBytes: yield* read("batchBytes", overrides),
+    inFlight: yield* read("inFlight", overrides),
+    maxAttempts: yield* read("maxAttempts", overrides),
+    maxCrashes: yield* read("maxCrashes", overrides),
+    lease: yield* read("lease", overrides),
+    handlerTimeout: yield* read("handlerTimeout", overrides),
+    pollInterval: yield* read("pollInterval", overrides),
+    beatInterval: yield* read("beatInterval", overrides),
+    gracePeriod: yield* read("gracePeriod", overrides),
+    maxResultBytes: yield* read("maxResultBytes", overrides),
+    schema: yield* read("schema", overrides),
+    deadBlocksKey: yield* read("deadBlocksKey", overrides),
+    notify: yield* read("notify", overrides)
+  }
 })
 
 /**

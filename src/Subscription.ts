@@ -31,6 +31,8 @@ import * as Stream from "effect/Stream"
 import type { StoreError } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
 import { EventLog, type From, type LogEntry, type Taken } from "./EventLog.ts"
+import { describeCause } from "./internal/describe.ts"
+import { quote } from "./internal/quote.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import * as Settings from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
@@ -41,7 +43,7 @@ export class SubscriptionInvalid extends Schema.TaggedError<SubscriptionInvalid>
   reason: Schema.String
 }) {
   override get message() {
-    return `subscription ${JSON.stringify(this.name)} cannot be made: ${this.reason}`
+    return `subscription ${quote(this.name)} cannot be made: ${this.reason}`
   }
 }
 
@@ -157,7 +159,7 @@ export const make: <E, R>(
     if (Exit.isFailure(exit) && !interrupted) {
       const attempts = place === taken.place ? taken.attempts + 1 : 1
       failure = {
-        message: Cause.pretty(exit.cause).slice(0, 8192),
+        message: describeCause(exit.cause),
         delay: yield* RetryPolicy.delayAfter(options.retry ?? RetryPolicy.standard, attempts)
       }
       yield* Effect.logWarning(`subscription ${name} failed, attempt ${attempts}`, exit.cause)

@@ -14,7 +14,15 @@ export * as ServiceCall from "./ServiceCall.ts"
 export * as Settings from "./Settings.ts"
 export * as Subscription from "./Subscription.ts"
 
-export { CallConflict, CallRecorder, CallRefused, CallRunning, type Recorded, type RunResult } from "./CallRecorder.ts"
+export {
+  CallConflict,
+  CallRecorder,
+  CallRefused,
+  CallRunning,
+  type Recorded,
+  RunInTransaction,
+  type RunResult
+} from "./CallRecorder.ts"
 export { ChunkLedger, type Once, type OnceOptions } from "./ChunkLedger.ts"
 export { ChunkStore, StoreError } from "./ChunkStore.ts"
 export { DeadLetters } from "./DeadLetters.ts"

@@ -3,6 +3,7 @@
  */
 import { it, layer } from "@effect/vitest"
 import { CallRecorder, ChunkStore, Settings, StoreError } from "effect-sluice"
+import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Deferred from "effect/Deferred"
@@ -21,7 +22,8 @@ import * as Postgres from "./support/Postgres.ts"
 
 const settings = Settings.layer({ maxResultBytes: 10_000, lease: Duration.minutes(1) })
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(settings))
-const given = <A, E>(test: Effect.Effect<A, E, CallRecorder | ChunkStore>) => () => Effect.provide(test, recorder)
+const given = <A, E>(test: Effect.Effect<A, E, CallRecorder | ChunkStore | MemoryDatabase>) => () =>
+  Effect.provide(test, recorder)
 const viewOf = (callId: string) => ChunkStore.use((store) => store.call(callId))
 
 describe("a finished call", () => {
@@ -327,6 +329,43 @@ describe("a call that is run", () => {
         status: "succeeded",
         outputs: [{ schema: results }]
       })
+    }))
+  )
+
+  it.effect(
+    "under the id of another call is a conflict, and its service is not asked",
+    given(Effect.gen(function*() {
+      const { record, run } = yield* CallRecorder
+      const asked = Effect.die("the service was asked")
+      yield* record(call("a"))
+      const other = { ...spec, input: { user_message: "And here?" } }
+      expect(yield* Effect.flip(run(other, asked))).toMatchObject({ _tag: "CallConflict", callId: "a" })
+      expect(yield* run(spec, asked)).toMatchObject({ ran: false, call: { ...spec, outputs } })
+      // also while that one runs
+      const { outputs: _, ...running } = call("b")
+      const fiber = yield* Effect.forkChild(run(running, Effect.never))
+      yield* TestClock.adjust("1 second")
+      expect(yield* Effect.flip(run({ ...running, namespace: "triage" }, asked))).toMatchObject({
+        _tag: "CallConflict"
+      })
+      yield* Fiber.interrupt(fiber)
+    }))
+  )
+
+  it.effect(
+    "inside a transaction is refused before its service is asked: the answer would be lost with it",
+    given(Effect.gen(function*() {
+      const { run } = yield* CallRecorder
+      const db = yield* MemoryDatabase
+      const error = yield* Effect.flip(db.transaction(run(spec, Effect.die("the service was asked"))))
+      expect(error).toMatchObject({ _tag: "RunInTransaction", callId: "a" })
+      expect(error.message).toContain("Run it before the transaction")
+      expect(yield* viewOf("a")).toEqual(Option.none())
+      // what it says to do: the answer is there whatever becomes of the transaction
+      const answer = yield* run(spec, Effect.succeed(outputs))
+      yield* Effect.flip(db.transaction(Effect.fail("the visit is cancelled")))
+      expect(yield* run(spec, Effect.die("asked again"))).toMatchObject({ ran: false, call: { outputs } })
+      expect(answer.ran).toBe(true)
     }))
   )
 })

@@ -2,7 +2,15 @@
  * The inline path: one call's chunks, now, and an answer in the caller's hand, whatever it is.
  */
 import { it } from "@effect/vitest"
-import { CallRecorder, ChunkStore, HandlerPlugin, HandlerRegistry, OutputGroup } from "effect-sluice"
+import {
+  CallRecorder,
+  ChunkStore,
+  type HandlerOptions,
+  HandlerPlugin,
+  HandlerRegistry,
+  OutputGroup
+} from "effect-sluice"
+import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -215,6 +223,33 @@ describe("persistNow says why not", () => {
       // and for as long as it is
       expect(yield* Effect.flip(persistNow("a"))).toEqual(error)
     }).pipe(Effect.provide(application({ maxAttempts: 2 }))))
+
+  it.effect("in the error's own words and fields, and no stack: that stands in a defect's history and in the cause", () => {
+    class WardClosed extends Data.TaggedError("WardClosed")<{ readonly why: string }> {}
+    const error = new WardClosed({ why: "a fire" })
+    const failing = (namespace: string, options: HandlerOptions, handle: () => Effect.Effect<never, WardClosed>) =>
+      HandlerPlugin.layer(namespace, Note, { ...options, persist: handle })
+    const handlers = HandlerRegistry.layer().pipe(Layer.provide([
+      failing("fails", {}, () => Effect.fail(error)),
+      failing("dies", {}, () => Effect.die(error)),
+      failing("exhausted", { maxAttempts: 1 }, () => Effect.die(error)),
+      failing("rejected", { permanent: () => true }, () => Effect.fail(error))
+    ]))
+    return Effect.gen(function*() {
+      for (const namespace of ["fails", "dies", "exhausted", "rejected"]) {
+        yield* record(note(namespace, {}, { namespace }))
+        const told = yield* Effect.flip(persistNow(namespace))
+        expect(told.message).toContain(`WardClosed {"why":"a fire"}`)
+        expect(told.message.split("\n")).toHaveLength(1)
+        if (told._tag === "HandlerFailed") expect(told.cause).toBe(error)
+      }
+      expect((yield* chunkOf("fails")).failures[0]?.message).toBe(`WardClosed {"why":"a fire"}`)
+      expect((yield* chunkOf("rejected")).death?.message).toBe(`WardClosed {"why":"a fire"}`)
+      const stack = /^WardClosed \{"why":"a fire"\}\n {4}at .*Drain\.persistNow\.test\.ts/
+      expect((yield* chunkOf("dies")).failures[0]?.message).toMatch(stack)
+      expect((yield* chunkOf("exhausted")).death?.message).toMatch(stack)
+    }).pipe(Effect.provide(application({}, handlers)))
+  })
 
   it.effect("of one that waits for its next attempt: it is not tried before its time", () =>
     Effect.gen(function*() {

@@ -20,6 +20,7 @@ const handlers = Layer.merge(
   Chatlab.toLayer({ reply: nothing, results: nothing }),
   Core.toLayer({ reply: nothing, feedback: nothing })
 )
+const more = Chatlab.toLayer({ reply: nothing, results: nothing })
 const registry = HandlerRegistry.layer(Chatlab, Core).pipe(Layer.provide(handlers))
 const plugin = (namespace: string, output: Output.Any = Reply) => HandlerPlugin.layer(namespace, output, nothing)
 const names = <E, R>(layer: Layer.Layer<HandlerRegistry, E, R>) =>
@@ -124,6 +125,30 @@ describe("two handlers for one output of one namespace", () => {
       ),
       ["plug-in chatlab/reply", "plug-in chatlab/reply"]
     ],
+    ["two layers of one group", HandlerRegistry.layer(Chatlab, Core).pipe(Layer.provide([handlers, more])), [
+      "group chatlab",
+      "another layer of group chatlab"
+    ]],
+    [
+      "two layers of one group, one provided after the other",
+      HandlerRegistry.layer(Chatlab, Core).pipe(Layer.provide(more), Layer.provide(handlers)),
+      ["group chatlab", "another layer of group chatlab"]
+    ],
+    [
+      "the layers of two groups that share an output",
+      HandlerRegistry.layer(Chatlab).pipe(
+        Layer.provide([
+          handlers,
+          OutputGroup.make("chatlab", Reply, Feedback).toLayer({ reply: nothing, feedback: nothing })
+        ])
+      ),
+      ["group chatlab", "another layer of group chatlab"]
+    ],
+    [
+      "a group as a plug-in, of which there are two layers",
+      HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.group(Chatlab)), Layer.provide([handlers, more])),
+      ["group chatlab", "another layer of group chatlab"]
+    ],
     ["a group given twice", HandlerRegistry.layer(Chatlab, Chatlab).pipe(Layer.provide(handlers)), [
       "group chatlab",
       "group chatlab"
@@ -142,6 +167,22 @@ describe("two handlers for one output of one namespace", () => {
         expect(error.message).toContain(sources.join(" and "))
       }))
   }
+
+  it.effect("of one layer are one handler, however often it is provided or built", () =>
+    Effect.gen(function*() {
+      const again = HandlerRegistry.layer(Chatlab).pipe(
+        Layer.provide([handlers, Layer.fresh(handlers)]),
+        Layer.provide(Layer.fresh(handlers))
+      )
+      expect(yield* names(again)).toEqual(["chatlab/reply", "chatlab/results"])
+    }))
+
+  it.effect("and none at all, though the compiler was told that there is one, stops the start", () =>
+    Effect.gen(function*() {
+      // what a program without types may do
+      const forgotten = HandlerRegistry.layer(Chatlab) as Layer.Layer<HandlerRegistry>
+      expect(String(yield* Effect.exit(names(forgotten)))).toContain("no handlers of group chatlab are provided")
+    }))
 
   it.effect("of two namespaces are none", () =>
     Effect.gen(function*() {

@@ -58,12 +58,44 @@ describe("an identity", () => {
       }))
   }
 
-  it.effect("put together by hand is checked: a dot inside a part is no way to another identity", () =>
+  const byHand = [
+    [{ domain: "handlers" }, "domain", "none of services"],
+    [{ namespace: "a.b" }, "namespace", "may hold only"],
+    [{ group: "" }, "group", "is empty"],
+    [{ name: "patient-reply.v2" }, "name", "may hold only"],
+    [{ group: "a.b", name: "x y" }, "group", "may hold only"],
+    [{ name: `${longest}x` }, "name", "129 characters"],
+    [{ namespace: undefined }, "namespace", "is not a text"]
+  ] as const
+  for (const [fields, part, reason] of byHand) {
+    it.effect(`put together by hand with ${JSON.stringify(fields).slice(0, 40)}: its ${part}`, () =>
+      Effect.gen(function*() {
+        const right: Identity.Identity = yield* Identity.parse(good)
+        // what the compiler would not have let through
+        const identity = { ...right, ...fields } as Identity.Identity
+        const error = yield* Effect.flip(Identity.validate(identity))
+        expect(error).toMatchObject({ _tag: "IdentityInvalid", text: Identity.print(identity), part })
+        expect(error.reason).toContain(reason)
+        // and is not written as the text of another
+        yield* Effect.flip(Schema.encodeEffect(Identity.FromString)(identity))
+      }))
+  }
+
+  it.effect("that is a page long is quoted by its ends", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(
-        Identity.validate({ domain: "schemas", namespace: "a.b", group: "c", name: "d" })
-      )
-      expect(error.part).toBe("parts")
+      for (
+        const text of [
+          `begin${"x".repeat(100_000)}end`,
+          `schemas.a.${"🩺".repeat(10_000)}.b`,
+          `${longest.repeat(9)}.a.b.c`
+        ]
+      ) {
+        const { message } = yield* Effect.flip(Identity.parse(text))
+        expect(message.length).toBeLessThan(500)
+        expect(message).toContain(`"${text.slice(0, 8)}`)
+        expect(message).toContain(`(${text.length} characters)`)
+        expect(message.isWellFormed()).toBe(true)
+      }
     }))
 
   it.effect("as JSON is a text", () =>
@@ -72,5 +104,7 @@ describe("an identity", () => {
       expect(yield* Schema.encodeEffect(Identity.FromString)(identity)).toBe(good)
       const error = yield* Effect.flip(Schema.decodeEffect(Identity.FromString)("a.b"))
       expect(String(error)).toContain("2 parts")
+      const none = yield* Effect.flip(Schema.encodeEffect(Identity.FromString)({ ...identity, name: "reply.v2" }))
+      expect(String(none)).toContain("name: may hold only")
     }))
 })

@@ -45,6 +45,12 @@ const variables: ReadonlyArray<
     [name, field, standard, "5 minutes", Duration.minutes(5), [
       ...none,
       "soon",
+      "60",
+      "5 S",
+      "5x",
+      "s",
+      "1e3s",
+      "5s 3s",
       "-1 seconds",
       "5 fortnights",
       "Infinity",
@@ -57,7 +63,10 @@ const variables: ReadonlyArray<
     "Sluice",
     "a\"b",
     "1st",
-    "x".repeat(49)
+    "x".repeat(49),
+    "pg_sluice",
+    "pg_catalog",
+    "information_schema"
   ]],
   ["SLUICE_DEAD_BLOCKS_KEY", "deadBlocksKey", true, "false", false, ["perhaps"]],
   ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]]
@@ -78,6 +87,9 @@ describe("settings", () => {
           const error = yield* Effect.flip(loaded({ [name]: value }))
           expect([value, error._tag, error.setting]).toEqual([value, "SettingInvalid", name])
           expect(error.message).toContain(`${name} is wrong: `)
+          // it says what would be right, and that is right
+          const [, example = ""] = /; write for example "?([^"]+)/.exec(error.message) ?? []
+          expect((yield* loaded({ [name]: example }))[field]).toEqual(expect.anything())
           // and it stops whatever needs it
           const layer = CallRecorder.layer.pipe(
             Layer.provide(MemoryStore.layer),
@@ -87,6 +99,31 @@ describe("settings", () => {
         }
       }))
   }
+
+  it.effect("durations may be written as Effect writes them, or as people do", () =>
+    Effect.gen(function*() {
+      for (
+        const [text, duration] of [
+          ["90 seconds", "90 seconds"],
+          ["1 minute", "1 minute"],
+          ["90s", "90 seconds"],
+          ["90 s", "90 seconds"],
+          ["1500ms", "1500 millis"],
+          ["1.5s", "1500 millis"],
+          ["2m", "2 minutes"],
+          ["2min", "2 minutes"],
+          ["2h", "2 hours"],
+          ["2d", "2 days"]
+        ] as const
+      ) {
+        const { lease } = yield* loaded({ SLUICE_LEASE: text })
+        expect([text, Duration.toMillis(lease)]).toEqual([text, Duration.toMillis(duration)])
+      }
+      const { message } = yield* Effect.flip(loaded({ SLUICE_LEASE: "60" }))
+      expect(message).toBe(
+        `SLUICE_LEASE is wrong: "60" is not a duration; write for example "30 seconds" or "30s"`
+      )
+    }))
 
   it.effect("may come from any provider", () =>
     Effect.gen(function*() {

@@ -1,69 +1,110 @@
 /**
- * ARCHITECTURE.md's picture, held against the imports: a file may use its own storey and those below it.
+ * ARCHITECTURE.md's picture, held against the imports: every file has one place in it, and uses its own storey and those
+ * below it. The storeys are read from the page: there is no other list.
  */
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
 import { describe, expect, it } from "vitest"
 
 const root = path.dirname(import.meta.dirname)
-
-/** The storeys, from the ground up. What is named by no pattern is a file the picture does not have. */
-const storeys: ReadonlyArray<readonly [storey: string, files: RegExp]> = [
-  [
-    "words",
-    /^(Identity|Output|OutputGroup|Handler|HandlerPlugin|ServiceCall|DomainObject|Settings|RetryPolicy|Metrics)$/
-  ],
-  ["port", /^(ChunkStore|EventLog|WakeUp|DeadLetters|Pauses|Retention)$/],
-  [
-    "services",
-    /^(Drain|CallLines|CallRecorder|ChunkLedger|HandlerRegistry|HandlerDiscovery|DomainEvents|internal\/.*)$/
-  ],
-  ["worker", /^(DrainWorker|Subscription)$/],
-  ["faces", /^(cli\/.*|testing(\/.*)?|index)$/]
-]
-
+const page = readFileSync(path.join(root, "ARCHITECTURE.md"), "utf8")
 const sources = globSync("**/*.ts", { cwd: path.join(root, "src") }).map((file) => file.replace(/\.ts$/, ""))
-const storeyOf = (file: string) => storeys.findIndex(([, files]) => files.test(file))
-const isStore = (file: string) => file.startsWith("store/")
+
+/** A name in the picture: a file, or with a slash at its end a folder. */
+interface Place {
+  readonly storey: string
+  readonly name: string
+}
+
+/**
+ * A row of the picture is a storey's name, at its beginning, and the names in it; two spaces part them from each other and
+ * from what is said of them, which has more than one word. A row that begins with spaces goes on with the storey above.
+ */
+const readPicture = (text: string): ReadonlyArray<Place> => {
+  const [, picture = ""] = /^## The picture$[^]*?^```$([^]*?)^```$/m.exec(text) ?? []
+  const places: Array<Place> = []
+  let storey = ""
+  for (const row of picture.split("\n")) {
+    const [, label, rest = ""] = /^ (\S+)?(.*)$/.exec(row.replaceAll(/[│└─]/g, " ")) ?? []
+    storey = label ?? storey
+    const names = rest.split(/\s{2,}/).filter((cell) => /^[\w-]+(\/[\w-]*)*$/.test(cell))
+    places.push(...names.map((name) => ({ storey, name: storey.endsWith("/") ? storey + name : name })))
+  }
+  return places
+}
+
+const places = readPicture(page)
+/** From the ground up; the stores stand beside the house. */
+const storeys = [...new Set(places.map(({ storey }) => storey))].filter((storey) => storey !== "store/").reverse()
+
+const covers = ({ name }: Place, file: string) => name.endsWith("/") ? file.startsWith(name) : file === name
+/** Where a file stands; a folder's file that is named itself stands where it is named. */
+const placesOf = (file: string): ReadonlyArray<Place> => {
+  const found = places.filter((place) => covers(place, file))
+  const named = found.filter(({ name }) => name === file)
+  return named.length > 0 ? named : found
+}
+const storeyOf = (file: string) => placesOf(file)[0]?.storey ?? ""
+const heightOf = (file: string) => storeys.indexOf(storeyOf(file))
 
 const importsOf = (file: string): ReadonlyArray<string> => {
   const text = readFileSync(path.join(root, "src", `${file}.ts`), "utf8")
-  return [...text.matchAll(/^(?:import|export)[^"]*?from "(\.[^"]+)"/gm)].map(([, target]) =>
+  return [...text.matchAll(/(?:\bfrom|\bimport|\bimport\()\s*"(\.[^"]+)"/g)].map(([, target]) =>
     path.posix.join(path.posix.dirname(file), target ?? "").replace(/\.ts$/, "")
   )
 }
+const imports = sources.flatMap((file) => importsOf(file).map((target) => [file, target] as const))
+const isStore = (file: string) => storeyOf(file) === "store/"
+const arrows = (list: ReadonlyArray<readonly [string, string]>) => list.map((pair) => pair.join(" → "))
 
 describe("the house", () => {
-  it("every file has its place in the picture", () => {
-    expect(sources.length).toBeGreaterThan(30)
-    expect(sources.filter((file) => !isStore(file) && storeyOf(file) === -1)).toEqual([])
+  it("has five storeys, and files that use each other", () => {
+    expect(storeys).toEqual(["words", "port", "services", "worker", "faces"])
+    expect(imports.length).toBeGreaterThan(200)
+  })
+
+  it("every file of src/ has one place in the picture", () => {
+    expect(sources.filter((file) => placesOf(file).length !== 1)).toEqual([])
+  })
+
+  it("and every name in the picture is a file or a folder of src/", () => {
+    expect(places.filter((place) => !sources.some((file) => covers(place, file)))).toEqual([])
   })
 
   it("no file imports upward", () => {
-    const upward = sources.filter((file) => !isStore(file)).flatMap((file) =>
-      importsOf(file).filter((target) => !isStore(target) && storeyOf(target) > storeyOf(file)).map((target) =>
-        `${file} → ${target}`
-      )
+    const upward = imports.filter(([file, target]) =>
+      !isStore(file) && !isStore(target) && heightOf(target) > heightOf(file)
     )
-    expect(upward).toEqual([])
+    expect(arrows(upward)).toEqual([])
   })
 
   it("stores know the port and the words only, and only faces know a store", () => {
-    const port = storeys.findIndex(([storey]) => storey === "port")
-    const faces = storeys.findIndex(([storey]) => storey === "faces")
-    const wrong = sources.flatMap((file) =>
-      importsOf(file).filter((target) =>
-        isStore(file)
-          ? !isStore(target) && storeyOf(target) > port
-          : isStore(target) && storeyOf(file) < faces
-      ).map((target) => `${file} → ${target}`)
+    const wrong = imports.filter(([file, target]) =>
+      isStore(file)
+        ? !isStore(target) && heightOf(target) > storeys.indexOf("port")
+        : isStore(target) && heightOf(file) < storeys.indexOf("faces")
     )
-    expect(wrong).toEqual([])
+    expect(arrows(wrong)).toEqual([])
   })
 
-  it("ARCHITECTURE.md names every file of the upper rooms", () => {
-    const page = readFileSync(path.join(root, "ARCHITECTURE.md"), "utf8")
-    const names = sources.filter((file) => !file.includes("/") && file !== "index")
-    expect(names.filter((name) => !page.includes(name))).toEqual([])
+  it("each room has its line in the table, and each line its room", () => {
+    const rows = [...page.matchAll(/^\| (`[^|]+`) \| .+ \|$/gm)].flatMap(([, cell = ""]) =>
+      [...cell.matchAll(/`([^`]+)`/g)].map(([, name = ""]) => name)
+    )
+    const rooms = sources.filter((file) => !file.includes("/") && file !== "index")
+    expect(rooms.filter((room) => !rows.includes(room))).toEqual([])
+    expect(rows.filter((row) => /^[A-Z]/.test(row) && !rooms.includes(row))).toEqual([])
+  })
+
+  it("each dependency has its reason", () => {
+    const [, table = ""] = /^## Dependencies[^]*?$([^]*?)^## /m.exec(page) ?? []
+    const cells = [...table.matchAll(/^\| (`[^|]+) \| .+ \|$/gm)].map(([, cell = ""]) => cell)
+    const named = cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, name = ""]) => name))
+    const { devDependencies, peerDependencies } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as {
+      readonly devDependencies: Readonly<Record<string, string>>
+      readonly peerDependencies: Readonly<Record<string, string>>
+    }
+    const wanted = new Set([...Object.keys(peerDependencies), ...Object.keys(devDependencies)])
+    expect([...new Set(named)].sort()).toEqual([...wanted].sort())
   })
 })

@@ -108,7 +108,16 @@ describe("the packed package", () => {
   }, 60_000)
 
   it("what is internal cannot be imported", async () => {
-    for (const inner of ["internal/batch", "internal/execute", "store/pg/claim", "store/memory/rows", "index"]) {
+    for (
+      const inner of [
+        "internal/batch",
+        "internal/execute",
+        "store/pg/claim",
+        "store/memory/rows",
+        "store/pglite/folderLock",
+        "index"
+      ]
+    ) {
       await expect(run(process.execPath, "--eval", `import("effect-sluice/${inner}")`)).rejects.toThrow(
         "ERR_PACKAGE_PATH_NOT_EXPORTED"
       )
@@ -119,7 +128,7 @@ describe("the packed package", () => {
     const modules = (await exec("tar", ["-tzf", path.join(project, (await filesOf())[0] ?? "")])).stdout
       .split("\n")
       .flatMap((file) => /^package\/dist\/(.*)\.js$/.exec(file)?.[1] ?? [])
-      .filter((name) => name !== "index" && !/^(internal|cli|store\/pg|store\/memory)\//.test(name))
+      .filter((name) => name !== "index" && !/^(internal|cli|store\/(pg|memory|pglite))\//.test(name))
     expect(modules).toContain("CallRecorder")
     const imports = modules.map((name) => `await import("effect-sluice/${name}")`).join("\n")
     // a timer, a socket or a listener that was left behind would be named here, or keep the process from ending

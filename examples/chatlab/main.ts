@@ -5,7 +5,7 @@
  *     npm run demo -- --input calls.jsonl --json --store postgres --url postgres://… --workers 8
  *
  * Without `--input` it takes its own sample calls and keeps its data in `.sluice/demo`: run again, it persists nothing
- * twice and says so. Delete the folder to start over.
+ * twice and says so. Delete the folder to start over. The status is 1 when a line was refused, 2 when a flag is wrong.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -17,9 +17,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import { census } from "./demo/census.ts"
-import { DemoFailed, type Flags, flags, placeOf } from "./demo/flags.ts"
+import { type Flags, flags, placeOf } from "./demo/flags.ts"
 import * as job from "./demo/job.ts"
+import * as mistakes from "./demo/mistakes.ts"
 import * as places from "./demo/places.ts"
 import { report } from "./demo/report.ts"
 import { sampleLines } from "./demo/samples.ts"
@@ -66,6 +68,13 @@ const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
   if (Option.isSome(input) && counts.refused > 0) process.exitCode = 1
 }, Effect.scoped)
 
+/** Of the samples, what is parked and dead is part of the show: the report tells of it, and the log need not before it. */
+const quietly = <A, E, R>(show: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(
+    References.MinimumLogLevel,
+    (level) => Effect.provideService(show, References.MinimumLogLevel, level === "Info" ? "Error" : level)
+  )
+
 /** What a person is told when the database, the file or a setting is at fault. */
 const explain = (error: Error): string => {
   const cause = "reason" in error && typeof error.reason === "object" ? error.reason : error
@@ -78,9 +87,9 @@ const demo = Command.make(
   flags,
   Effect.fnUntraced(function*(given) {
     const place = yield* placeOf(given)
-    yield* run(given).pipe(
+    yield* (Option.isSome(given.input) ? run(given) : quietly(run(given))).pipe(
       Effect.provide(application(place)),
-      Effect.mapError((error) => new DemoFailed({ reason: explain(error) }))
+      Effect.mapError((error) => new mistakes.DemoFailed({ reason: explain(error) }))
     )
     if (place._tag === "Embedded" && place.folder !== undefined && !given.json) {
       yield* Console.log(`Kept in ${place.folder}: run again, and nothing is persisted twice.`)
@@ -90,8 +99,9 @@ const demo = Command.make(
 
 demo.pipe(
   Command.run({ version: "0.1.0" }),
+  Effect.provide(mistakes.layer),
   Effect.provide(NodeServices.layer),
   // stdout is the answer's
   Effect.provideService(Logger.LogToStderr, true),
-  NodeRuntime.runMain
+  NodeRuntime.runMain({ teardown: mistakes.teardown })
 )

@@ -27,6 +27,7 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import { printKey } from "../ServiceCall.ts"
 import type { Settings } from "../Settings.ts"
 import { HandlerTimeout, persistBatch } from "./batch.ts"
+import { describeCause } from "./describe.ts"
 import { prepare, type Prepared, rounds } from "./prepare.ts"
 
 /** What became of one claimed chunk. */
@@ -50,11 +51,6 @@ const transientRetry = Schedule.min([Schedule.exponential("50 millis"), Schedule
   Schedule.jittered,
   Schedule.upTo({ times: 6 })
 )
-
-/** The longest error text kept. */
-const maxMessage = 8192
-
-const messageOf = (cause: Cause.Cause<unknown>): string => Cause.pretty(cause).slice(0, maxMessage)
 
 const kindOf = (cause: Cause.Cause<unknown>): Failure["kind"] =>
   Cause.hasDies(cause)
@@ -160,7 +156,7 @@ export const execute = Effect.fnUntraced(function*(
   })
 
   const chargeOne = Effect.fnUntraced(function*(one: Prepared, cause: Cause.Cause<unknown>, kind = kindOf(cause)) {
-    const failure = { handler: one.handler.name, kind, message: messageOf(cause) }
+    const failure = { handler: one.handler.name, kind, message: describeCause(cause) }
     yield* settle([yield* charge(one, failure, isPermanent(one, cause), settings)], cause)
   })
 

@@ -10,6 +10,8 @@ import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } fro
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import { UnknownVersion } from "../Output.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
+import { describe, longestReason } from "./describe.ts"
+import { shorten } from "./quote.ts"
 
 /** A chunk with its handler and its decoded output. */
 export interface Prepared {
@@ -136,7 +138,9 @@ const toPrepared = (
   const error = Cause.squash(decoded.cause)
   if (error instanceof UnknownVersion) return bury(chunk, "unknown-version", error.message, handler.name)
   // an upcast or a schema written by the application may throw: that is a chunk that does not decode
-  const message = Schema.isSchemaError(error) ? error.message : `decoding threw: ${String(error)}`
+  const message = Schema.isSchemaError(error)
+    ? shorten(error.message, longestReason)
+    : `decoding threw: ${describe(error)}`
   return bury(chunk, "undecodable", message, handler.name)
 }
 

@@ -1,7 +1,7 @@
 /**
  * A call as text: what a store writes of it, and how many bytes a claim hands out for each of its chunks.
  */
-import type { ServiceCall } from "../ServiceCall.ts"
+import type { RecordedOutput, ServiceCall } from "../ServiceCall.ts"
 
 /** A call's JSON, part by part. */
 export interface Recorded {
@@ -19,11 +19,18 @@ export const isGone = "the recorded output is no longer there"
 /** The text of an absent value is empty, which no JSON is. */
 export const textOf = (value: unknown): string => value === undefined ? "" : JSON.stringify(value)
 
+/** An output as it is stored: the part of the only one of its kind is left out, as it may be where a call is recorded. */
+export const plainOutput = (output: RecordedOutput): RecordedOutput => {
+  if (output.part !== "") return output
+  const { part: _, ...rest } = output
+  return rest
+}
+
 /** A call's JSON. */
 export const recorded = (call: ServiceCall): Recorded => {
   const context = textOf(call.context ?? {})
   const input = textOf(call.input)
-  const outputs = call.outputs.map(textOf)
+  const outputs = call.outputs.map((output) => textOf(plainOutput(output)))
   const shared = Buffer.byteLength(context) + Buffer.byteLength(input)
   return {
     context,

@@ -1,102 +1,14 @@
 /**
- * Whether a call can be stored, asked before anything is written. Postgres can hold neither `\u0000` nor a lone
- * surrogate, and JSON cannot hold `undefined`, functions, bigints, cycles or numbers that are not finite.
+ * Whether a call can be stored, asked before anything is written.
  */
 import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Identity from "../Identity.ts"
 import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall, TraceContext } from "../ServiceCall.ts"
+import { hasOwnWay, jsonProblem, ownWay, type Problem, textProblem, type Weight } from "./flaw.ts"
+import { quote } from "./quote.ts"
 import { textOf } from "./recorded.ts"
-
-/** Where in a call the trouble is, and what it is. */
-export interface Problem {
-  readonly path: string
-  readonly reason: string
-}
-
-/** How deep JSON may be nested: far beyond any answer, and within what every JSON parser takes. */
-export const maxDepth = 512
-
-const textProblem = (text: string): string | undefined =>
-  text.includes("\u0000")
-    ? "holds \\u0000, which Postgres cannot store"
-    : text.isWellFormed()
-    ? undefined
-    : "holds a lone surrogate, which is not text"
-
-const printStep = (key: string | number): string =>
-  typeof key === "number" ? `[${key}]` : /^\w+$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`
-
-const isPlain = (value: object): value is Readonly<Record<string, unknown>> => {
-  const prototype: unknown = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
-}
-
-const ownWay = "has a toJSON, which may say anything"
-const hasOwnWay = (value: object): boolean => "toJSON" in value && typeof value.toJSON === "function"
-
-/** What keeps a value from being stored as JSON, and the way to it, innermost step first. */
-interface Flaw {
-  readonly steps: Array<string | number>
-  readonly reason: string
-  /** Whether it is the key that is wrong, and not what stands there. */
-  readonly ofKey?: boolean
-}
-
-/** At most how many bytes of JSON were looked at. */
-interface Weight {
-  bytes: number
-}
-
-const flaw = (reason: string): Flaw => ({ steps: [], reason })
-
-// Runs for every value of every call that is recorded: the way to a flaw is put together on the way out, when there is one.
-const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined => {
-  if (typeof value === "string") {
-    // escaped, a character is six bytes at most
-    weight.bytes += 3 + 6 * value.length
-    const reason = textProblem(value)
-    return reason === undefined ? undefined : flaw(reason)
-  }
-  weight.bytes += 26
-  if (value === null || typeof value === "boolean") return undefined
-  if (typeof value === "number") return Number.isFinite(value) ? undefined : flaw(`is ${value}, which is not JSON`)
-  if (typeof value !== "object") return flaw(`is of type ${typeof value}, which is not JSON`)
-  // a cycle ends here as well
-  if (depth >= maxDepth) return flaw(`is nested more than ${maxDepth} deep, or holds itself`)
-  if (Array.isArray(value)) {
-    if (hasOwnWay(value)) return flaw(ownWay)
-    // by index, so that holes are seen
-    for (let index = 0; index < value.length; index++) {
-      const found = flawOf(value[index], weight, depth + 1)
-      if (found === undefined) continue
-      found.steps.push(index)
-      return found
-    }
-    return undefined
-  }
-  if (!isPlain(value)) return flaw(`is a ${value.constructor?.name ?? "class instance"}, which is not JSON`)
-  if (hasOwnWay(value)) return flaw(ownWay)
-  for (const key of Object.keys(value)) {
-    const reason = textProblem(key)
-    if (reason !== undefined) return { steps: [], reason, ofKey: true }
-    weight.bytes += 4 + 6 * key.length
-    const found = flawOf(value[key], weight, depth + 1)
-    if (found === undefined) continue
-    found.steps.push(key)
-    return found
-  }
-  return undefined
-}
-
-/** The first thing in a value that keeps it from being stored as JSON. Adds to `weight` what it holds at most. */
-export const jsonProblem = (value: unknown, path: string, weight: Weight = { bytes: 0 }): Problem | undefined => {
-  const found = flawOf(value, weight, 0)
-  if (found === undefined) return undefined
-  const way = path + found.steps.reverse().map(printStep).join("")
-  return { path: found.ofKey === true ? `a key of ${way}` : way, reason: found.reason }
-}
 
 const optionalText = (path: string, text: string | undefined, longest: number): Problem | undefined => {
   if (text === undefined) return undefined
@@ -109,7 +21,7 @@ const identityProblem = (path: string, text: string, domain: Identity.Domain): P
   if (parsed instanceof Identity.IdentityInvalid) return { path, reason: parsed.message }
   return parsed.domain === domain
     ? undefined
-    : { path, reason: `${JSON.stringify(text)} is of domain ${parsed.domain}, not ${domain}` }
+    : { path, reason: `${quote(text)} is of domain ${parsed.domain}, not ${domain}` }
 }
 
 const callIdProblem = (callId: string): Problem | undefined => {
@@ -176,7 +88,7 @@ const outputsShapeProblem = (outputs: unknown): Problem | undefined => {
 const priorityProblem = (priority: number | undefined): Problem | undefined =>
   priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= maxPriority)
     ? undefined
-    : { path: "priority", reason: `is ${priority}, not a whole number from 0 to ${maxPriority}` }
+    : { path: "priority", reason: `is ${quote(priority)}, not a whole number from 0 to ${maxPriority}` }
 
 const namespaceProblem = (namespace: string): Problem | undefined => {
   const reason = Identity.partProblem(namespace)
@@ -255,7 +167,7 @@ const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Proble
     const problem = identityProblem(`${path}.schema`, output.schema, "schemas") ??
       (Number.isInteger(output.version) && output.version >= 1 && output.version <= 2147483647
         ? undefined
-        : { path: `${path}.version`, reason: `is ${output.version}, not a whole number from 1` }) ??
+        : { path: `${path}.version`, reason: `is ${quote(output.version)}, not a whole number from 1` }) ??
       (part === "" ? undefined : optionalText(`${path}.part`, part, 128)) ??
       jsonProblem(output.data, `${path}.data`, weight) ??
       restProblem(output, path, weight)
@@ -264,7 +176,7 @@ const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Proble
     if (seen.has(key)) {
       return {
         path,
-        reason: `is the second output of ${output.schema} with part ${JSON.stringify(part)}: ` +
+        reason: `is the second output of ${output.schema} with part ${quote(part)}: ` +
           `give each its own part`
       }
     }

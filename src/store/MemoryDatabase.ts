@@ -181,6 +181,8 @@ export class MemoryDatabase extends Context.Service<MemoryDatabase, {
   readonly transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | TransactionConflict, R>
   /** Runs an effect after the surrounding transaction's commit, or at once when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
+  /** Whether there is a surrounding transaction. */
+  readonly inTransaction: Effect.Effect<boolean>
   /** Whether the surrounding transaction has written nothing so far. */
   readonly untouched: Effect.Effect<boolean>
   /** The next number of a sequence, from 1. Not given back by a rollback. */
@@ -220,6 +222,7 @@ export class MemoryDatabase extends Context.Service<MemoryDatabase, {
           current.afterCommit.push(effect)
           return Effect.void
         }),
+      inTransaction: Effect.map(Current, (current) => current !== undefined),
       untouched: Effect.map(Current, (current) => current?.untouched ?? true),
       next: (sequence) =>
         Effect.sync(() => {

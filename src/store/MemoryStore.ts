@@ -92,7 +92,7 @@ const toCall = (row: CallRow): ServiceCall => ({
   service: row.service,
   correlationId: row.correlationId,
   context: copy(row.context),
-  input: copy(row.input),
+  ...(row.input === null ? {} : { input: copy(row.input) }),
   outputs: copy(row.outputs ?? []),
   ...(row.orderingKey === undefined ? {} : { orderingKey: row.orderingKey }),
   ...(row.finishedAt === undefined ? {} : { finishedAt: read.utc(row.finishedAt) })
@@ -122,10 +122,12 @@ const makeStore = (
     }),
 
     begin: Effect.fnUntraced(function*(call, lease) {
+      if (yield* db.inTransaction) return { _tag: "InTransaction" } as const
       const token = yield* newToken
       const begun = yield* use((access, now) =>
         recording.begin(access, call, now, token, now + Duration.toMillis(lease))
       )
+      if (begun === "conflict") return { _tag: "Conflict" } as const
       if ("takenOver" in begun) return { _tag: "Begun", token, takenOver: begun.takenOver } as const
       return begun.status === "succeeded"
         ? { _tag: "Succeeded", call: toCall(begun) } as const

@@ -27,6 +27,12 @@ const statementsOf = (text: string): ReadonlyArray<string> =>
     .map((statement) => statement.trim())
     .filter((statement) => statement !== "")
 
+/** The files are written for the schema `sluice`. Another name is quoted: it may be a word of SQL. */
+const inSchema = (text: string, schema: string): string =>
+  schema === "sluice"
+    ? text
+    : text.replaceAll(/\bsluice\./g, `"${schema}".`).replaceAll("exists sluice;", `exists "${schema}";`)
+
 /** All migrations there are, in order, for a Postgres schema. */
 export const list = Effect.fnUntraced(function*(schema: string) {
   const names = yield* Effect.promise(() => fs.readdir(directory))
@@ -36,16 +42,14 @@ export const list = Effect.fnUntraced(function*(schema: string) {
     (file) =>
       Effect.map(Effect.promise(() => fs.readFile(new URL(file, directory), "utf8")), (text): Migration => {
         const [, id = "0", name = file] = /^(\d+)_(.+)\.sql$/.exec(file) ?? []
-        // the files are written for the schema `sluice`
-        const local = text.replaceAll(/\bsluice\./g, `${schema}.`).replaceAll("exists sluice;", `exists ${schema};`)
-        return { id: Number(id), name, statements: statementsOf(local) }
+        return { id: Number(id), name, statements: statementsOf(inSchema(text, schema)) }
       })
   )
 })
 
 // Several may create the schema at once; all but one then meet a unique violation and find it there.
 const createSchema = (sql: SqlClient.SqlClient, schema: string) =>
-  sql.unsafe(`create schema if not exists ${schema}`).pipe(
+  sql.unsafe(`create schema if not exists "${schema}"`).pipe(
     Effect.retry({ times: 3 }),
     Effect.asVoid
   )

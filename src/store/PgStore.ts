@@ -31,7 +31,6 @@ import { EventLog } from "../EventLog.ts"
 import { freshToken } from "../internal/token.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
-import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { type Topic, WakeUp } from "../WakeUp.ts"
 import * as Migrations from "./Migrations.ts"
@@ -184,22 +183,13 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     }, asStoreError("record")),
 
     begin: Effect.fnUntraced(function*(call, lease) {
+      if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) return { _tag: "InTransaction" } as const
       const token = yield* freshToken
       const [begun] = yield* runs.begin(t, call, token, lease)
       if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
-      const [row] = yield* runs.find(t, call.callId)
-      if (row?.status === "succeeded") {
-        const succeeded: ServiceCall = {
-          ...call,
-          namespace: row.namespace,
-          service: row.service,
-          correlationId: row.correlation_id,
-          context: row.context as NonNullable<ServiceCall["context"]>,
-          outputs: (row.outputs ?? []) as ServiceCall["outputs"],
-          ...(row.finished_at === null ? {} : { finishedAt: toUtc(row.finished_at) })
-        }
-        return { _tag: "Succeeded", call: succeeded } as const
-      }
+      const [row] = yield* runs.find(t, call)
+      if (row?.same === false) return { _tag: "Conflict" } as const
+      if (row?.status === "succeeded") return { _tag: "Succeeded", call: runs.toCall(row) } as const
       const until = row?.run_until ?? undefined
       return {
         _tag: "Running",

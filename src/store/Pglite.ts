@@ -6,33 +6,16 @@
 import { PgClient } from "@effect/sql-pg"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as fs from "node:fs/promises"
 import * as os from "node:os"
 import * as path from "node:path"
+import { describe } from "../internal/describe.ts"
+import { EmbeddedFailed, type FolderInUse } from "./pglite/errors.ts"
+import { lockFolder } from "./pglite/folderLock.ts"
 
-/** The folder is open in another process. */
-export class FolderInUse extends Schema.TaggedError<FolderInUse>()("FolderInUse", {
-  folder: Schema.String,
-  pid: Schema.Int
-}) {
-  override get message() {
-    return `the embedded database in ${this.folder} is open in process ${this.pid}; one process at a time may use it. ` +
-      `Stop that one, or use a Postgres server`
-  }
-}
-
-/** The embedded database did not start. */
-export class EmbeddedFailed extends Schema.TaggedError<EmbeddedFailed>()("EmbeddedFailed", {
-  reason: Schema.String,
-  cause: Schema.optionalKey(Schema.Defect())
-}) {
-  override get message() {
-    return `the embedded database did not start: ${this.reason}`
-  }
-}
+export { EmbeddedFailed, FolderInUse } from "./pglite/errors.ts"
 
 /** Where the embedded database lives. */
 export interface PgliteOptions {
@@ -40,39 +23,11 @@ export interface PgliteOptions {
   readonly dataDir?: string | undefined
 }
 
-const isRunning = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    // a process of another user is there, though it may not be signalled
-    return error instanceof Error && "code" in error && error.code === "EPERM"
-  }
-}
-
-const failed = (reason: string) => (cause: unknown) =>
-  new EmbeddedFailed({ reason: `${reason}: ${String(cause)}`, cause })
-const attempt = <A>(reason: string, run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: failed(reason) })
-
-/**
- * PGlite itself opens a folder twice without a word, and two writers destroy it. The lock is a file beside the data that
- * names its process; one left by a process that died is taken over.
- */
-const lockFolder = (folder: string) => {
-  const file = path.join(folder, "sluice.lock")
-  const take: Effect.Effect<void, FolderInUse | EmbeddedFailed> = Effect.gen(function*() {
-    yield* attempt(`cannot make ${folder}`, () => fs.mkdir(folder, { recursive: true }))
-    const written = yield* Effect.option(
-      attempt("lock", () => fs.writeFile(file, String(process.pid), { flag: "wx" }))
-    )
-    if (written._tag === "Some") return
-    const pid = Number(yield* attempt(`cannot read ${file}`, () => fs.readFile(file, "utf8")))
-    if (Number.isInteger(pid) && pid > 0 && isRunning(pid)) return yield* new FolderInUse({ folder, pid })
-    yield* attempt(`cannot remove ${file}`, () => fs.rm(file, { force: true }))
-    return yield* take
+const attempt = <A>(reason: string, run: () => Promise<A>) =>
+  Effect.tryPromise({
+    try: run,
+    catch: (cause) => new EmbeddedFailed({ reason: `${reason}: ${describe(cause)}`, cause })
   })
-  return Effect.acquireRelease(take, () => Effect.promise(() => fs.rm(file, { force: true })))
-}
 
 const start = Effect.fnUntraced(function*(options: PgliteOptions) {
   // loaded here, so that programs on a server do not need the packages

@@ -161,8 +161,10 @@ describe.each(["embedded", "postgres"])("on %s", { timeout: 180_000 }, (store) =
   })
 
   const recorded = path.join(root, "../shared/data/mts-dialog-small")
-  it.skipIf(!fs.existsSync(`${recorded}.jsonl`))(
-    "recorded dialogues become the example's rows, by its handlers (skipped without ../shared/data)",
+  const hasData = fs.existsSync(`${recorded}.jsonl`)
+  const here = hasData ? "" : ": SKIPPED, because ../shared/data with them is not here"
+  it.skipIf(!hasData)(
+    `recorded dialogues become the example's rows, by its handlers${here}`,
     async () => {
       const ward = workplace(
         store === "embedded" ? undefined : await Effect.runPromise(Scope.provide(freshDatabase(), scope))
@@ -244,7 +246,7 @@ describe("settings", () => {
     place.file("sluice.config.ts", `export default { DATABASE_URL: "${three}", SLUICE_SCHEMA: "answers" }`)
     const { stderr, stdout } = await place.sluice("migrate", "--dry-run")
     expect(stderr).toContain(nameOf(three))
-    expect(stdout).toContain("create table if not exists answers.service_call")
+    expect(stdout).toContain("create table if not exists \"answers\".service_call")
     const other = workplace(two)
     other.file("sluice.config.ts", `export default { DATABASE_URL: "${three}" }`)
     expect((await other.sluice("migrate", "--status")).stderr).toContain(nameOf(two))

@@ -1,7 +1,7 @@
 /**
  * Phase 1, by the port's verbs, on every store.
  */
-import { ChunkStore } from "effect-sluice"
+import { ChunkStore, Retention } from "effect-sluice"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,11 +11,7 @@ import { call, claim, idsOf, record, results, settle, statesOf } from "./operato
 import { onEveryStore, Rows, Time } from "./operators/ground.ts"
 
 const lease = Duration.minutes(1)
-const spec = {
-  callId: "a",
-  namespace: "chatlab",
-  service: "services.chatlab.standardized_patient.generate-reply"
-}
+const { outputs: _, ...spec } = call("a")
 
 onEveryStore((test) => {
   test("a call is recorded with its chunks, and reads as it was given", () =>
@@ -69,6 +65,46 @@ onEveryStore((test) => {
       expect(yield* settle("persisted")).toEqual(["a"])
       expect(yield* record(call("a", { context: { one: 1, two: 2 } }))).toEqual(["unchanged"])
       expect(yield* statesOf("a")).toEqual(["persisted"])
+    }))
+
+  test("no input is null, the part of the only output is none, and neither makes another call of it", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const form = (callId: string, input: { readonly input?: null }, part: { readonly part?: string }) => {
+        const { input: _, ...rest } = call(callId, {}, part)
+        return { ...rest, ...input }
+      }
+      const forms = [{ input: null }, {}].flatMap((input) => [{ part: "" }, {}].map((part) => [input, part] as const))
+      for (const [index, first] of forms.entries()) {
+        const id = `form-${index}`
+        expect(yield* record(form(id, ...first))).toEqual(["recorded"])
+        for (const other of forms) {
+          expect([index, yield* record(form(id, ...other))]).toEqual([index, ["unchanged"]])
+          const { outputs: _, ...asked } = form(id, ...other)
+          expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Succeeded" })
+        }
+        expect(yield* record({ ...form(id, ...first), input: 0 })).toEqual(["conflict"])
+        expect(yield* record(form(id, {}, { part: "second" }))).toEqual(["conflict"])
+        expect(Option.getOrThrow(yield* store.call(id)).chunks.map(({ key }) => key.part)).toEqual([""])
+      }
+    }))
+
+  test("times, priority, correlation id, details and trace are not compared, and stay as they were", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const at = DateTime.makeUnsafe("2026-01-01T00:00:00Z")
+      yield* record(call("a"))
+      const before = yield* store.call("a")
+      for (
+        const other of [
+          { startedAt: at, finishedAt: at, notBefore: at },
+          { priority: 7 },
+          { correlationId: "another" },
+          { details: { model: "another" } },
+          { trace: { traceId: "0".repeat(31) + "1", spanId: "0".repeat(15) + "1", sampled: true } }
+        ]
+      ) expect(yield* record(call("a", other))).toEqual(["unchanged"])
+      expect(yield* store.call("a")).toEqual(before)
     }))
 
   test("many at once: each has its own answer, also when one id comes twice", () =>
@@ -141,5 +177,71 @@ onEveryStore((test) => {
       expect(yield* begin).not.toBe("")
       expect(yield* record(call("a"))).toEqual(["recorded"])
       expect(Option.getOrThrow(yield* store.call("a"))).toMatchObject({ status: "succeeded", error: null })
+    }))
+
+  const { outputs, ...asked } = call("a", { orderingKey: "knee" })
+  const others = [
+    ["namespace", { namespace: "triage" }],
+    ["service", { service: "services.chatlab.triage.generate-reply" }],
+    ["context", { context: { simulationId: "hip" } }],
+    ["input", { input: { user_message: "And here?" } }],
+    ["ordering key", { orderingKey: "hip" }]
+  ] as const
+  for (const [name, other] of others) {
+    test(`a call of another ${name} cannot be begun under the id of one that runs or has succeeded`, () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore
+        expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Begun" })
+        expect(yield* store.begin({ ...asked, ...other }, lease)).toEqual({ _tag: "Conflict" })
+        expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Running" })
+        yield* record({ ...asked, outputs })
+        const before = yield* store.call("a")
+        expect(yield* store.begin({ ...asked, ...other }, lease)).toEqual({ _tag: "Conflict" })
+        expect(yield* store.call("a")).toEqual(before)
+      }))
+
+    test(`a call that failed may be asked in other words: of another ${name}`, () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore
+        const begun = yield* store.begin(asked, lease)
+        yield* store.abandon("a", begun._tag === "Begun" ? begun.token : "", "the model was down")
+        expect(yield* store.begin({ ...asked, ...other }, lease)).toMatchObject({ _tag: "Begun", takenOver: true })
+        // the one that runs now is the other
+        expect(yield* store.begin({ ...asked, ...other }, lease)).toMatchObject({ _tag: "Running" })
+        expect(yield* store.begin(asked, lease)).toEqual({ _tag: "Conflict" })
+        // and so it is when its run died
+        yield* (yield* Time).pass("2 minutes")
+        expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Begun", takenOver: true })
+        expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Running" })
+      }))
+  }
+
+  test("a call that has succeeded comes back as it was recorded; one that was pruned too, without what was forgotten", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* record({ ...asked, outputs, priority: 3 })
+      // priority and correlation id are not compared, and not what comes back
+      const again = { ...asked, correlationId: "another" }
+      const begun = yield* store.begin(again, lease)
+      if (begun._tag !== "Succeeded") throw new Error(begun._tag)
+      expect(begun.call).toMatchObject({ ...asked, correlationId: "a", outputs })
+      expect(yield* settle("persisted")).toEqual(["a"])
+      yield* (yield* Time).pass("2 days")
+      yield* (yield* Retention).prune({ payloads: Duration.days(1) })
+      const pruned = yield* store.begin({ ...asked, input: "another" }, lease)
+      if (pruned._tag !== "Succeeded") throw new Error(pruned._tag)
+      expect(pruned.call).toMatchObject({ callId: "a", outputs: [] })
+      expect(pruned.call).not.toHaveProperty("input")
+      expect(yield* store.begin({ ...asked, namespace: "triage" }, lease)).toEqual({ _tag: "Conflict" })
+    }))
+
+  test("inside a transaction nothing is begun: its rollback would take the run along", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const rows = yield* Rows
+      expect(yield* rows.transaction(store.begin(asked, lease))).toEqual({ _tag: "InTransaction" })
+      expect(yield* rows.transaction(rows.transaction(store.begin(asked, lease)))).toEqual({ _tag: "InTransaction" })
+      expect(yield* store.call("a")).toEqual(Option.none())
+      expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Begun" })
     }))
 })

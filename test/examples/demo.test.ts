@@ -60,12 +60,16 @@ describe("the samples", () => {
     expect(first).toMatchObject({ status: 0 })
     expect(first.stdout).toContain("8 recorded now, 0 known already, 1 line refused")
     expect(first.stdout).toContain("  2 simulations, 6 messages, 5 metadata, 1 image\n")
+    expect(first.stdout).toContain("line 9: not JSON: Unterminated string in JSON at position 120\n")
     expect(first.stdout).toContain("1 chunk parked")
     expect(first.stdout).toContain("1 chunk dead")
     expect(first.stdout).toContain("\n6 chunks persisted, once each.\n")
     // the last line is the folder's, which is as long as it is
     const report = first.stdout.trimEnd().split("\n").slice(0, -1)
     expect(Math.max(...report.map((line) => line.length))).toBeLessThanOrEqual(80)
+
+    // what is dead and parked is the report's to tell, not the log's before it
+    expect(first.stderr).toBe("calls recorded: 8\nchunks persisted: 6\n")
 
     const second = await demo("--data", data)
     expect(second).toMatchObject({ status: 0 })
@@ -75,7 +79,8 @@ describe("the samples", () => {
   }, 60_000)
 })
 
-describe.skipIf(!hasData)("recorded dialogues (skipped without ../shared/data)", () => {
+const here = hasData ? "" : ": SKIPPED, because ../shared/data with them is not here"
+describe.skipIf(!hasData)(`recorded dialogues${here}`, () => {
   const input = (name: string) => path.join(dataFolder, `${name}.jsonl`)
   const expected = async (name: string) => {
     const answer: { readonly calls: number } = JSON.parse(
@@ -207,19 +212,29 @@ describe("odd files", () => {
   }, 60_000)
 })
 
-describe("what cannot be done is said, with status 1", () => {
+describe("what cannot be done is said on stderr, with status 1; wrong flags have status 2", () => {
   for (
-    const [args, message] of [
-      [["--input", "no-such-file.jsonl"], "no-such-file.jsonl"],
-      [["--workers", "0"], "workers"],
-      [["--store", "postgres", "--url", "postgres://nobody@127.0.0.1:1/none"], "ECONNREFUSED"],
-      [["--store", "memory", "--data", "folder"], "keeps nothing"]
+    const [status, args, message] of [
+      [1, ["--input", "no-such-file.jsonl"], "no-such-file.jsonl"],
+      [1, ["--store", "postgres", "--url", "postgres://nobody@127.0.0.1:1/none"], "ECONNREFUSED"],
+      [2, ["--workers", "0"], "workers"],
+      [2, ["--store", "nosuch"], "nosuch"],
+      [2, ["--nonsense"], "--nonsense"],
+      [2, ["--store", "memory", "--data", "folder"], "keeps nothing"],
+      [2, ["--url", "postgres://127.0.0.1/none"], "--store postgres"]
     ] as const
   ) {
     it(args.join(" "), async () => {
-      const ended = await demo(...args)
-      expect(ended.status).toBe(1)
-      expect(ended.stdout + ended.stderr).toContain(message)
+      const ended = await demo(...args, "--json")
+      expect(ended).toMatchObject({ status, stdout: "" })
+      expect(ended.stderr).toContain(message)
+      expect(ended.stderr).not.toContain("USAGE")
     }, 60_000)
   }
+
+  it("--help is no mistake", async () => {
+    const ended = await demo("--help")
+    expect(ended).toMatchObject({ status: 0, stderr: "" })
+    expect(ended.stdout).toContain("--workers")
+  }, 60_000)
 })

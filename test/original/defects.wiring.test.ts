@@ -4,6 +4,7 @@
 import { it } from "@effect/vitest"
 import {
   CallRecorder,
+  ChunkStore,
   DomainEvents,
   Drain,
   DrainWorker,
@@ -15,6 +16,7 @@ import {
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -25,7 +27,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
 import { describe, expect } from "vitest"
-import { application, keyOf, Note, note, noteHandler, record, written } from "../support/clinic.ts"
+import { application, keyOf, Note, note, noteHandler, record, registry, written } from "../support/clinic.ts"
 import { cycle, untilEmpty } from "../support/drain.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
@@ -106,12 +108,36 @@ describe("wiring", () => {
       expect(asked).toBe(1)
     }).pipe(Effect.provide(application())))
 
-  it.effect("22. a registry that cannot be set up stops the start: nothing is drained by a broken one", () =>
+  it.effect("22. a registry that cannot be set up stops the start: no chunk is claimed, charged or finished by a broken one", () =>
     Effect.gen(function*() {
-      const broken = Layer.effect(HandlerRegistry, Effect.fail("no database" as const))
-      const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.fresh(Drain.layer).pipe(Layer.provide(broken)))))
-      expect(error).toBe("no database")
-    }).pipe(Effect.provide(application())))
+      const nothing = () => Effect.void
+      yield* record(note("call-1"), note("call-2"))
+      const store = yield* ChunkStore
+      const before = yield* Effect.all([store.call("call-1"), store.call("call-2"), store.status])
+      const broken = [
+        ["its handler's set-up fails", HandlerPlugin.layer("clinic", Note, Effect.fail("no connection" as const))],
+        ["its handler's set-up throws", HandlerPlugin.layer("clinic", Note, Effect.die("a bug"))],
+        ["a handler is none", HandlerPlugin.layer("clinic", Note, {} as { readonly persist: typeof nothing })],
+        [
+          "there are two",
+          Layer.merge(HandlerPlugin.layer("clinic", Note, nothing), HandlerPlugin.layer("clinic", Note, nothing))
+        ]
+      ] as const
+      for (const [name, handlers] of broken) {
+        const worker = Layer.fresh(DrainWorker.layer()).pipe(
+          Layer.provide(Layer.fresh(Drain.layer)),
+          Layer.provide(Layer.provide(HandlerRegistry.layer(), handlers as Layer.Layer<never, string>))
+        )
+        const exit = yield* Effect.exit(Effect.scoped(Layer.build(worker)))
+        expect([name, Exit.isFailure(exit)]).toEqual([name, true])
+        // more than the time in which ten attempts are over
+        yield* TestClock.adjust("2 hours")
+        expect(yield* Effect.all([store.call("call-1"), store.call("call-2"), store.status])).toEqual(before)
+      }
+      // set up rightly, it goes on as if nothing had been
+      const mended = Layer.fresh(Drain.layer).pipe(Layer.provide(registry()))
+      expect(yield* Effect.provide(Drain.use((drain) => drain.untilEmpty), mended)).toMatchObject({ persisted: 2 })
+    }).pipe(Effect.provide(application({}, HandlerRegistry.layer()))))
 
   it.effect("23. a registry cannot be changed, and duplicates are refused", () =>
     Effect.gen(function*() {

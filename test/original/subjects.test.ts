@@ -62,11 +62,44 @@ describe("registry", () => {
       expect((yield* resolve("chatlab", Note.identity)).output.identity).toBe(Note.identity)
     }).pipe(provided(of("chatlab"))))
 
-  it.effect("persist routes to the handler of its namespace", () =>
-    Effect.gen(function*() {
-      expect((yield* resolve("chatlab", Note.identity)).namespace).toBe("chatlab")
-      expect((yield* resolve("triage", Note.identity)).namespace).toBe("triage")
-    }).pipe(provided(of("core", "triage", "chatlab"))))
+  it.effect("persist routes to the handler of the call's namespace and the output's schema", () => {
+    class Summary extends Output.make("schemas.clinic.ward.summary", { schema: Schema.String }) {}
+    const heard: Array<string> = []
+    const hears = (namespace: string, output: typeof Note | typeof Summary) =>
+      HandlerPlugin.layer(namespace, output, ({ call }) =>
+        Effect.sync(() => {
+          heard.push(`${namespace}/${output.shortName} of ${call.callId}`)
+        }))
+    const handlers = HandlerRegistry.layer().pipe(
+      Layer.provide([hears("chatlab", Note), hears("chatlab", Summary), hears("triage", Note), hears("core", Note)])
+    )
+    return Effect.gen(function*() {
+      const summary = [{ schema: Summary.identity, version: 1, data: "all is well" }]
+      yield* record(
+        note("a", {}, { namespace: "chatlab" }),
+        note("b", {}, { namespace: "triage" }),
+        note("c", {}, { namespace: "chatlab", outputs: summary }),
+        note("d", {}, { namespace: "elsewhere" })
+      )
+      expect(yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)).toMatchObject({
+        claimed: 4,
+        nothingToCreate: 4
+      })
+      expect([...heard].sort()).toEqual([
+        "chatlab/note of a",
+        "chatlab/summary of c",
+        "core/note of d",
+        "triage/note of b"
+      ])
+      // and the ledger says who it was
+      const entries = yield* ChunkLedger.use((ledger) => ledger.find(["a", "b", "d"].map(keyOf)))
+      expect(entries.map(({ handler, key }) => [key.callId, handler]).sort()).toEqual([
+        ["a", "chatlab/note"],
+        ["b", "triage/note"],
+        ["d", "core/note"]
+      ])
+    }).pipe(Effect.provide(application({}, handlers)))
+  })
 
   it.effect("falls back to core", () =>
     Effect.gen(function*() {
@@ -166,9 +199,20 @@ describe("decorator", () => {
       expect(list.map((handler) => handler.name)).toEqual(["clinic/note"])
     }).pipe(provided(HandlerRegistry.layer(Clinic).pipe(Layer.provide(Clinic.toLayer({ note: nothing }))))))
 
-  it("base class: what is no group is refused", () => {
-    expect(() => OutputGroup.make("not a namespace", Note)).toThrow("is not a namespace")
-  })
+  it.effect("base class: a handler of what Output.make has not made is refused, though it looks like it", () =>
+    Effect.gen(function*() {
+      const { decode, encode, identity, schema, shortName, version } = Note
+      // what a program without types may do
+      const output = { decode, encode, identity, schema, shortName, version } as unknown as typeof Note
+      const plugin = HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer("clinic", output, nothing)))
+      const exit = yield* Effect.exit(Effect.scoped(Layer.build(plugin)))
+      expect(String(exit)).toContain("is for no output: give the class that Output.make made")
+      expect(() => OutputGroup.make("clinic", output)).toThrow("give the classes that Output.make made")
+      // and a class that derives from it is taken
+      class Derived extends Note {}
+      const taken = HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer("clinic", Derived, nothing)))
+      expect((yield* Effect.provide(resolve("clinic", Note.identity), taken)).output).toBe(Derived)
+    }))
 
   it.effect("persist method: a handler without one is refused, also from callers without types", () =>
     Effect.gen(function*() {

@@ -2,11 +2,25 @@
 /**
  * What must not compile, and in which words the compiler says so.
  */
-import { DomainEvents, DomainObject, Drain, HandlerRegistry, Output, OutputGroup } from "effect-sluice"
+import {
+  CallRecorder,
+  DomainEvents,
+  DomainObject,
+  Drain,
+  DrainWorker,
+  HandlerPlugin,
+  HandlerRegistry,
+  Output,
+  OutputGroup
+} from "effect-sluice"
+import type * as Handler from "effect-sluice/Handler"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
+import * as Pglite from "effect-sluice/store/Pglite"
+import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { describe, expect, test } from "tstyche"
 
@@ -93,6 +107,194 @@ describe("a group's handlers", () => {
   })
 })
 
+describe("a group's handlers, made by an effect as README's are", () => {
+  test("complete", () => {
+    const layer = Chatlab.toLayer(Effect.gen(function*() {
+      const messages = yield* Messages
+      return Chatlab.of({
+        "patient-initial": Effect.fn("PatientInitial.persist")(function*({ call, output }) {
+          const id = yield* messages.insert(`${yield* call.context("simulationId")} ${output.greeting}`)
+          return DomainObject.make("chatlab.Message", id)
+        }),
+        "patient-reply": {
+          timeout: "10 seconds",
+          persistMany: (inputs) =>
+            Effect.forEach(
+              inputs,
+              ({ output }) => Effect.map(messages.insert(output.text), (id) => DomainObject.make("chatlab.Message", id))
+            )
+        }
+      })
+    }))
+    expect(layer).type.toBe<
+      Layer.Layer<OutputGroup.ToHandlers<"chatlab", typeof Initial | typeof Reply>, never, Messages>
+    >()
+  })
+
+  test("one is missing", () => {
+    Chatlab.toLayer(Effect.gen(function*() {
+      yield* Messages
+      // @ts-expect-error Property '"patient-reply"' is missing in type
+      return Chatlab.of({ "patient-initial": nothing })
+    }))
+  })
+
+  test("one too many: one error, where it stands", () => {
+    Chatlab.toLayer(Effect.gen(function*() {
+      yield* Messages
+      return Chatlab.of({
+        "patient-initial": nothing,
+        "patient-reply": nothing,
+        // @ts-expect-error there is no output named 'patient-results' in this group
+        "patient-results": nothing
+      })
+    }))
+  })
+
+  test("one that is misspelt", () => {
+    Chatlab.toLayer(Effect.gen(function*() {
+      yield* Messages
+      return Chatlab.of({
+        "patient-initial": nothing,
+        // @ts-expect-error '"patient-replyy"' does not exist in type
+        "patient-replyy": nothing
+      })
+    }))
+  })
+
+  test("a field the output does not have", () => {
+    Chatlab.toLayer(Effect.gen(function*() {
+      const messages = yield* Messages
+      return Chatlab.of({
+        "patient-initial": nothing,
+        "patient-reply": Effect.fn("PatientReply.persist")(function*({ output }) {
+          // @ts-expect-error Property 'greeting' does not exist on type
+          return DomainObject.make("chatlab.Message", yield* messages.insert(output.greeting))
+        })
+      })
+    }))
+  })
+
+  test("something else than domain objects", () => {
+    Chatlab.toLayer(Effect.gen(function*() {
+      yield* Messages
+      return Chatlab.of({
+        "patient-initial": nothing,
+        // @ts-expect-error Type 'string' is not assignable to type 'Created'
+        "patient-reply": Effect.fn("PatientReply.persist")(function*({ output }) {
+          yield* Effect.void
+          return output.text
+        })
+      })
+    }))
+  })
+
+  test("without `of`, one is missing, or one too many", () => {
+    // @ts-expect-error Property '"patient-reply"' is missing in type
+    Chatlab.toLayer(Effect.gen(function*() {
+      yield* Messages
+      return { "patient-initial": nothing }
+    }))
+    // @ts-expect-error there is no output named 'patient-results' in this group
+    Chatlab.toLayer(Effect.gen(function*() {
+      yield* Messages
+      return { "patient-initial": nothing, "patient-reply": nothing, "patient-results": nothing }
+    }))
+  })
+})
+
+describe("a handler's options", () => {
+  test("what there is", () => {
+    Chatlab.of({
+      "patient-initial": {
+        version: 2,
+        maxAttempts: 3,
+        timeout: "10 seconds",
+        retry: Schedule.spaced("1 minute"),
+        permanent: () => false,
+        persist: nothing
+      },
+      "patient-reply": { maxAttempts: Infinity, persistMany: () => Effect.succeed([]) }
+    })
+  })
+
+  test("misspelt", () => {
+    Chatlab.of({
+      "patient-initial": {
+        // @ts-expect-error no handler has an option 'maxAttempt'
+        maxAttempt: 3,
+        persist: nothing
+      },
+      "patient-reply": {
+        // @ts-expect-error no handler has an option 'tiemout'
+        tiemout: "1 second",
+        persistMany: () => Effect.succeed([])
+      }
+    })
+    Chatlab.toLayer({
+      "patient-initial": {
+        // @ts-expect-error no handler has an option 'maxAttempt'
+        maxAttempt: 3,
+        persist: nothing
+      },
+      "patient-reply": nothing
+    })
+    HandlerPlugin.layer("chatlab", Reply, {
+      // @ts-expect-error no handler has an option 'maxAttempt'
+      maxAttempt: 3,
+      persist: nothing
+    })
+    // @ts-expect-error no handler has an option 'maxAttempt'
+    HandlerPlugin.layer("chatlab", Reply, Effect.succeed({ maxAttempt: 3, persist: nothing }))
+  })
+
+  test("two ways to persist", () => {
+    Chatlab.of({
+      "patient-initial": {
+        persist: nothing,
+        // @ts-expect-error a handler has persist or persistMany, not both
+        persistMany: () => Effect.succeed([])
+      },
+      "patient-reply": nothing
+    })
+  })
+
+  test("a retry in words", () => {
+    Chatlab.of({
+      "patient-initial": {
+        // @ts-expect-error Type 'string' is not assignable to type 'Schedule
+        retry: "1 minute",
+        persist: nothing
+      },
+      "patient-reply": nothing
+    })
+  })
+})
+
+describe("a plug-in", () => {
+  test("knows its output, and what it asks for", () => {
+    const plugin = HandlerPlugin.layer(
+      "chatlab",
+      Reply,
+      Effect.gen(function*() {
+        const messages = yield* Messages
+        return { maxAttempts: 3, persist: nothing, permanent: () => messages === undefined }
+      })
+    )
+    expect(plugin).type.toBe<Layer.Layer<never, never, Messages>>()
+    const running = HandlerPlugin.layer("chatlab", Reply, {
+      persist: ({ output }) => Effect.as(Messages.use((messages) => messages.insert(output.text)), [])
+    })
+    expect(running).type.toBe<Layer.Layer<never, never, Messages>>()
+    const failing = HandlerPlugin.layer("chatlab", Reply, Effect.as(Effect.fail("no ward" as const), nothing))
+    expect(failing).type.toBe<Layer.Layer<never, "no ward">>()
+    const given: Handler.Definition<typeof Reply.schema.Type, Messages> = nothing
+    expect(HandlerPlugin.layer("chatlab", Reply, given)).type.toBe<Layer.Layer<never, never, Messages>>()
+    // @ts-expect-error Property 'greeting' does not exist on type
+    HandlerPlugin.layer("chatlab", Reply, ({ output }) => Effect.succeed(DomainObject.make("a", output.greeting)))
+  })
+})
+
 describe("an application", () => {
   const handlers = Chatlab.toLayer({ "patient-initial": nothing, "patient-reply": nothing })
   const worker = Drain.layer.pipe(
@@ -117,6 +319,43 @@ describe("an application", () => {
     )
     // @ts-expect-error Type 'ChunkStore' is not assignable to type 'never'
     run(storeless)
+    // @ts-expect-error Type 'ChunkStore' is not assignable to type 'never'
+    run(CallRecorder.layer)
+  })
+
+  test("a forgotten registry", () => {
+    const without = Drain.layer.pipe(Layer.provide([DomainEvents.layer, MemoryStore.layer]))
+    // @ts-expect-error Type 'HandlerRegistry' is not assignable to type 'never'
+    run(without)
+    // the handlers alone are not it
+    // @ts-expect-error Type 'HandlerRegistry' is not assignable to type 'never'
+    run(without.pipe(Layer.provide(handlers)))
+  })
+
+  test("forgotten events", () => {
+    const without = Drain.layer.pipe(
+      Layer.provide(HandlerRegistry.layer(Chatlab)),
+      Layer.provide([handlers, MemoryStore.layer])
+    )
+    // @ts-expect-error Type 'DomainEvents' is not assignable to type 'never'
+    run(without)
+  })
+
+  test("a forgotten database", () => {
+    const without = Drain.layer.pipe(
+      Layer.provide(HandlerRegistry.layer(Chatlab)),
+      Layer.provide([DomainEvents.layer, handlers, PgStore.layer])
+    )
+    // @ts-expect-error Type 'SqlClient' is not assignable to type 'never'
+    run(without)
+    run(without.pipe(Layer.provide(Pglite.layer())))
+  })
+
+  test("a forgotten drain, or what it wakes by, under a worker", () => {
+    // @ts-expect-error is not assignable to type 'never'
+    run(DrainWorker.layer())
+    // @ts-expect-error Type 'Drain' is not assignable to type 'never'
+    run(DrainWorker.layer().pipe(Layer.provide(MemoryStore.layer)))
   })
 })
 

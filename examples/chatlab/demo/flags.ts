@@ -1,21 +1,14 @@
 /**
  * The demo's flags, and where they say that the data is.
  */
-import * as CliError from "effect/cli/CliError"
 import type * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { WrongFlags } from "./mistakes.ts"
 import type { Place } from "./places.ts"
-
-/** The demo cannot go on; what to do about it stands in its message. */
-export class DemoFailed extends Schema.TaggedError<DemoFailed>()("DemoFailed", { reason: Schema.String }) {
-  override get [CliError.userMessage]() {
-    return this.reason
-  }
-}
 
 /** The flags of the demo. */
 export const flags = {
@@ -54,16 +47,16 @@ export const sampleFolder = ".sluice/demo"
 
 /** Where the flags say that the data is. */
 export const placeOf = Effect.fnUntraced(
-  function*({ data, input, store, url }: Flags): Effect.fn.Return<Place, DemoFailed> {
+  function*({ data, input, store, url }: Flags): Effect.fn.Return<Place, WrongFlags> {
     const kept = Option.getOrUndefined(data)
     if (store !== "postgres" && Option.isSome(url)) {
-      return yield* new DemoFailed({ reason: "--url is for --store postgres" })
+      return yield* new WrongFlags({ reason: "--url is for --store postgres" })
     }
     switch (store) {
       case "memory":
         return kept === undefined
           ? { _tag: "Memory" }
-          : yield* new DemoFailed({ reason: "--store memory keeps nothing, so --data is of no use to it" })
+          : yield* new WrongFlags({ reason: "--store memory keeps nothing, so --data is of no use to it" })
       case "embedded":
         return { _tag: "Embedded", folder: kept ?? (Option.isSome(input) ? undefined : sampleFolder) }
       case "postgres": {
@@ -72,7 +65,7 @@ export const placeOf = Effect.fnUntraced(
           : yield* Effect.orElseSucceed(Config.option(Config.String("DATABASE_URL")), Option.none<string>)
         return Option.isSome(server)
           ? { _tag: "Postgres", url: server.value, database: kept }
-          : yield* new DemoFailed({ reason: "--store postgres needs --url postgres://… or DATABASE_URL" })
+          : yield* new WrongFlags({ reason: "--store postgres needs --url postgres://… or DATABASE_URL" })
       }
     }
   }

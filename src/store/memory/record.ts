@@ -3,7 +3,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import type { RecordOutcome } from "../../ChunkStore.ts"
-import { recorded } from "../../internal/recorded.ts"
+import { plainOutput, recorded } from "../../internal/recorded.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { type CallRow, calls, copy, queue, sameJson, seqKey } from "./rows.ts"
@@ -35,11 +35,16 @@ const toRow = (call: CallSpec, now: number): CallRow => ({
   recordedAt: now
 })
 
+const isSameQuestion = (row: CallRow, call: CallSpec): boolean =>
+  row.namespace === call.namespace && row.service === call.service && row.orderingKey === call.orderingKey &&
+  sameJson(row.context, call.context ?? {})
+
+const isSameInput = (row: CallRow, call: CallSpec): boolean => sameJson(row.input, call.input ?? null)
+
 /** Times, details and trace may differ; input and result that were pruned can no longer be compared: they are the same. */
 const isSame = (row: CallRow, call: ServiceCall): boolean =>
-  row.namespace === call.namespace && row.service === call.service && row.orderingKey === call.orderingKey &&
-  sameJson(row.context, call.context ?? {}) &&
-  (row.outputs === undefined || (sameJson(row.input, call.input ?? null) && sameJson(row.outputs, call.outputs)))
+  isSameQuestion(row, call) &&
+  (row.outputs === undefined || (isSameInput(row, call) && sameJson(row.outputs, call.outputs.map(plainOutput))))
 
 /** Records a call, unless it is there. `seqs` gives each of its chunks its place in the order of recording. */
 export const record = (access: Access, call: ServiceCall, now: number, seqs: ReadonlyArray<number>): RecordOutcome => {
@@ -48,7 +53,7 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
   const row: CallRow = {
     ...toRow(call, now),
     status: "succeeded",
-    outputs: copy(call.outputs),
+    outputs: copy(call.outputs.map(plainOutput)),
     finishedAt: millis(call.finishedAt) ?? now
   }
   access.set(calls, call.callId, row)
@@ -82,20 +87,26 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
   return "recorded"
 }
 
-/** Takes the call for this run: when it is new, has failed, or its run died. Gives back the row as it was otherwise. */
+/**
+ * Takes the call for this run: when it is new, has failed, or its run died. What has no answer yet may be asked in other
+ * words. Otherwise gives back the row as it was, unless it is another call's.
+ */
 export const begin = (
   access: Access,
   call: CallSpec,
   now: number,
   token: string,
   until: number
-): { readonly takenOver: boolean } | CallRow => {
+): { readonly takenOver: boolean } | CallRow | "conflict" => {
   const before = access.get(calls, call.callId)
   const free = before === undefined || before.status === "failed" ||
     (before.status === "running" && (before.runUntil ?? 0) < now)
-  if (!free) return before
+  if (!free) {
+    const pruned = before.status === "succeeded" && before.outputs === undefined
+    return isSameQuestion(before, call) && (pruned || isSameInput(before, call)) ? before : "conflict"
+  }
   access.set(calls, call.callId, {
-    ...(before ?? toRow(call, now)),
+    ...toRow(call, before?.recordedAt ?? now),
     status: "running",
     error: undefined,
     runToken: token,

@@ -172,6 +172,23 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
 }
 
 /**
+ * Whether JSON that is stored is the same as JSON text that is given. What a hand wrote may be no `jsonb`: escapes of NUL
+ * and of half a character. That is compared as it stands.
+ */
+const sameJson = ({ sql }: Tables, stored: string, given: string) =>
+  sql.literal(`case when ${stored}::text ~* '\\\\u(0000|d[89a-f])' then ${stored}::text = ${given}
+      else ${stored}::jsonb = ${given}::jsonb end`)
+
+/** Whether a call `c` that is there and one given, `g`, are the same as far as it was known before the service ran. */
+export const sameQuestion = (t: Tables) =>
+  t.sql`(c.namespace = g.namespace and c.service = g.service and ${sameJson(t, "c.context", "g.context")}
+    and c.ordering_key is not distinct from nullif(g.ordering_key, ''))`
+
+/** Whether they were asked the same. An input that is null is none. */
+export const sameInput = (t: Tables) =>
+  t.sql`${sameJson(t, "coalesce(c.input, 'null')", "coalesce(nullif(g.input, ''), 'null')")}`
+
+/**
  * Of calls that were not recorded because they are there: whether they are the same. Times, details, trace, correlation
  * id and priority may differ; input and result that were pruned can no longer be compared and count as the same.
  */
@@ -181,16 +198,9 @@ export const compare = (t: Tables, calls: ReadonlyArray<Given>) => {
     ...specColumns(calls),
     { name: "outputs", type: "text", values: calls.map(({ text }) => `[${text.outputs.join()}]`) }
   ])
-  // What a hand wrote may be no `jsonb`: escapes of NUL and of half a character. It is compared as it stands.
-  const sameJson = (stored: string, given: string) =>
-    sql.literal(`case when ${stored}::text ~* '\\\\u(0000|d[89a-f])' then ${stored}::text is not distinct from ${given}
-        else ${stored}::jsonb is not distinct from ${given}::jsonb end`)
   return sql<{ call_id: string; same: boolean }>`
-    select c.call_id, c.namespace = g.namespace and c.service = g.service
-      and ${sameJson("c.context", "g.context")} and c.ordering_key is not distinct from nullif(g.ordering_key, '')
-      and (
-        c.outputs is null
-        or (${sameJson("array_to_json(c.outputs)", "g.outputs")} and ${sameJson("c.input", "nullif(g.input, '')")})
-      ) as same
+    select c.call_id, ${sameQuestion(t)} and (
+      c.outputs is null or (${sameJson(t, "array_to_json(c.outputs)", "g.outputs")} and ${sameInput(t)})
+    ) as same
     from (${rows}) g join ${call} c using (call_id)`
 }

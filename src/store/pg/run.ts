@@ -2,12 +2,16 @@
  * A call while its service runs: who runs it, and until when that is to be believed.
  */
 import * as Duration from "effect/Duration"
-import type { CallSpec } from "../../ServiceCall.ts"
-import { given, specRows } from "./record.ts"
+import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
+import { toUtc } from "./chunk.ts"
+import { jsonObject } from "./json.ts"
+import { given, sameInput, sameQuestion, specRows } from "./record.ts"
 import type { Tables } from "./tables.ts"
 
 /** A call's row as `begin` needs it. */
 export interface RunRow {
+  /** Whether it is the call that was to be begun, and not another with its id. */
+  readonly same: boolean
   readonly status: "running" | "succeeded" | "failed"
   readonly run_until: Date | null
   readonly call_id: string
@@ -24,7 +28,12 @@ export interface RunRow {
 const later = (sql: Tables["sql"], lease: Duration.Duration) =>
   sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
 
-/** Takes the call for this run: when it is new, has failed, or its run died. Answers nothing otherwise. */
+const asGiven = (t: Tables, spec: CallSpec) => specRows(t, [given({ ...spec, outputs: [] })])
+
+/**
+ * Takes the call for this run: when it is new, has failed, or its run died. What has no answer yet may be asked in other
+ * words. Answers nothing otherwise.
+ */
 export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duration) =>
   t.sql<{ taken_over: boolean }>`
     insert into ${t.call} as c (
@@ -32,20 +41,37 @@ export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.
     )
     select call_id, namespace, service, correlation_id, 'running', context::json, nullif(input, '')::json,
       nullif(ordering_key, ''), ${token}::uuid, ${later(t.sql, lease)}, now()
-    from (${specRows(t, [given({ ...spec, outputs: [] })])}) g
+    from (${asGiven(t, spec)}) g
     on conflict (call_id) do update set status = 'running', run_token = excluded.run_token,
-      run_until = excluded.run_until, started_at = now(), error = null
+      run_until = excluded.run_until, started_at = now(), error = null, namespace = excluded.namespace,
+      service = excluded.service, correlation_id = excluded.correlation_id, context = excluded.context,
+      input = excluded.input, ordering_key = excluded.ordering_key
     where c.status = 'failed' or (c.status = 'running' and c.run_until < now())
     -- xmax is 0 for a row this statement inserted
     returning xmax::text <> '0' as taken_over`
 
-/** The call as it stands. */
-export const find = ({ call, sql }: Tables, callId: string) =>
-  sql<RunRow>`
-    select status, run_until, call_id, namespace, service, correlation_id, context, input, array_to_json(outputs) as outputs,
-      ordering_key,
-      finished_at
-    from ${call} where call_id = ${callId}`
+/** The call as it stands, and whether it is the same. An input that was pruned can no longer be compared. */
+export const find = (t: Tables, spec: CallSpec) =>
+  t.sql<RunRow>`
+    select c.status, c.run_until, c.call_id, c.namespace, c.service, c.correlation_id, c.context, c.input,
+      array_to_json(c.outputs) as outputs,
+      c.ordering_key, c.finished_at,
+      ${sameQuestion(t)} and ((c.status = 'succeeded' and c.outputs is null) or ${sameInput(t)}) as same
+    from (${asGiven(t, spec)}) g join ${t.call} c using (call_id)`
+
+/** A call that has succeeded, as it was recorded. */
+export const toCall = (row: RunRow): ServiceCall => ({
+  callId: row.call_id,
+  namespace: row.namespace,
+  service: row.service,
+  correlationId: row.correlation_id,
+  context: jsonObject(row.context),
+  // what stands in these columns was recorded as such; both are null once pruned
+  ...(row.input === null ? {} : { input: row.input as NonNullable<ServiceCall["input"]> }),
+  outputs: (row.outputs ?? []) as ServiceCall["outputs"],
+  ...(row.ordering_key === null ? {} : { orderingKey: row.ordering_key }),
+  ...(row.finished_at === null ? {} : { finishedAt: toUtc(row.finished_at) })
+})
 
 /** Extends the run's lease, if the run is still this one. */
 export const renew = ({ call, sql }: Tables, callId: string, token: string, lease: Duration.Duration) =>

@@ -6,7 +6,7 @@ import type * as SqlClient from "effect/sql/SqlClient"
 /** What every statement is made from. */
 export interface Tables {
   readonly sql: SqlClient.SqlClient
-  /** The name of the Postgres schema, for statements that are put together as text. */
+  /** The quoted name of the Postgres schema, for statements that are put together as text. */
   readonly schema: string
   readonly call: ReturnType<SqlClient.SqlClient["literal"]>
   readonly queue: ReturnType<SqlClient.SqlClient["literal"]>
@@ -18,16 +18,19 @@ export interface Tables {
   readonly subscription: ReturnType<SqlClient.SqlClient["literal"]>
 }
 
-/** `schema` is checked to be a plain lower-case identifier where settings are read, so it can stand in SQL as it is. */
+/**
+ * `schema` is checked to be a plain lower-case identifier where settings are read, so it can stand in SQL as it is; in
+ * quotes, because it may be a word of SQL as well.
+ */
 export const tables = (sql: SqlClient.SqlClient, schema: string): Tables => ({
   sql,
-  schema,
-  call: sql.literal(`${schema}.service_call`),
-  queue: sql.literal(`${schema}.chunk_queue`),
-  ledger: sql.literal(`${schema}.persisted_chunk`),
-  dead: sql.literal(`${schema}.dead_letter`),
-  failure: sql.literal(`${schema}.chunk_failure`),
-  worker: sql.literal(`${schema}.worker`),
-  pause: sql.literal(`${schema}.pause`),
-  subscription: sql.literal(`${schema}.subscription`)
+  schema: `"${schema}"`,
+  call: sql.literal(`"${schema}".service_call`),
+  queue: sql.literal(`"${schema}".chunk_queue`),
+  ledger: sql.literal(`"${schema}".persisted_chunk`),
+  dead: sql.literal(`"${schema}".dead_letter`),
+  failure: sql.literal(`"${schema}".chunk_failure`),
+  worker: sql.literal(`"${schema}".worker`),
+  pause: sql.literal(`"${schema}".pause`),
+  subscription: sql.literal(`"${schema}".subscription`)
 })

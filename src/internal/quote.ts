@@ -1,0 +1,22 @@
+/**
+ * Texts of others in messages: quoted, and no longer than a person reads.
+ */
+
+/** The most characters of a text that a message quotes. */
+const longest = 120
+
+// may cut a surrogate pair in half
+const ends = (text: string, most: number): string =>
+  `${text.slice(0, Math.ceil(most / 2))} … ${text.slice(-Math.floor(most / 4))}`.toWellFormed()
+
+/** A text whose middle is left out when it is long; then says how long it was. */
+export const shorten = (text: string, most = longest): string =>
+  text.length <= most ? text : `${ends(text, most)} (${text.length} characters)`
+
+/** Somebody else's value as a message quotes it: a text in quotation marks; shortened when it is long. */
+export const quote = (value: unknown): string =>
+  typeof value !== "string"
+    ? shorten(String(value))
+    : value.length <= longest
+    ? JSON.stringify(value)
+    : `${ends(JSON.stringify(value), longest)} (${value.length} characters)`
