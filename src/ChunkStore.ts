@@ -125,6 +125,8 @@ export interface ClaimedChunk {
     readonly input: Schema.Json
     readonly finishedAt: DateTime.Utc
     readonly trace: TraceContext | undefined
+    /** How many outputs it has. */
+    readonly outputs: number
   }
 }
 

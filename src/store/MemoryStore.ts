@@ -82,7 +82,8 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
     context: copy(call?.context ?? {}),
     input: copy(call?.input ?? null),
     finishedAt: read.utc(call?.finishedAt ?? row.recordedAt),
-    trace: call?.trace
+    trace: call?.trace,
+    outputs: call?.outputs?.length ?? 0
   }
 })
 

@@ -71,7 +71,8 @@ export const sampleInput = <Id extends Output.SchemaIdentity, S extends Schema.C
         context: fields.context ?? {},
         input: fields.input ?? null,
         finishedAt,
-        trace: fields.trace
+        trace: fields.trace,
+        outputs: 1
       }
     })
   }

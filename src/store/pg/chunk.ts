@@ -46,6 +46,7 @@ class ClaimedCall {
   readonly correlationId: string
   readonly context: { readonly [key: string]: Schema.Json }
   readonly trace: TraceContext | undefined
+  readonly outputs: number
   readonly #input: string | null
   readonly #finishedAt: Date | null
   readonly #recordedAt: Date
@@ -56,6 +57,7 @@ class ClaimedCall {
     this.correlationId = correlationId ?? callId
     this.context = jsonObject(parse(context))
     this.trace = isTrace(trace) ? trace : undefined
+    this.outputs = row[22] ?? 0
     this.#input = input
     this.#finishedAt = finishedAt
     this.#recordedAt = recordedAt

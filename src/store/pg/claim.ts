@@ -43,7 +43,9 @@ export type ClaimRow = readonly [
   service: string | null,
   correlationId: string | null,
   finishedAt: Date | null,
-  trace: unknown
+  trace: unknown,
+  /** How many outputs the call has. */
+  outputs: number | null
 ]
 
 /** How a store claims. */
@@ -94,7 +96,7 @@ const answer = (
       h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0),
       case when c.bytes <= ${longest} then c.output end, case when c.bytes <= ${longest} then c.context end,
       case when c.bytes <= ${longest} then c.input end,
-      c.service, c.correlation_id, c.finished_at, c.trace
+      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs
     from (
       select ${aside} as aside, l.rank as last_rank, l.seq as last_seq
         ${nested ? sql`` : sql`, set_config('synchronous_commit', 'off', true) as nosync`}
@@ -105,7 +107,8 @@ const answer = (
     left join lateral (
       select t.*, octet_length(t.output) + octet_length(t.context) + coalesce(octet_length(t.input), 0) as bytes
       from (
-        select outputs[h.position + 1]::text as output, context::text, input::text, service, correlation_id, finished_at, trace
+        select outputs[h.position + 1]::text as output, context::text, input::text, service, correlation_id, finished_at, trace,
+          cardinality(outputs) as outputs
         from ${call} where call_id = h.call_id offset 0
       ) t offset 0
     ) c on true`
