@@ -13,8 +13,8 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import { hostname } from "node:os"
 import {
-  type Beat,
   type CallView,
   ChunkState,
   ChunkStore,
@@ -30,6 +30,7 @@ import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
 import { timeoutOf } from "./internal/batch.ts"
 import { withoutStack } from "./internal/describe.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
+import { makeHeart } from "./internal/heart.ts"
 import { measure } from "./internal/measure.ts"
 import { quote } from "./internal/quote.ts"
 import { Room } from "./internal/room.ts"
@@ -37,6 +38,7 @@ import { tell } from "./internal/tell.ts"
 import { freshToken } from "./internal/token.ts"
 import { printKey } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
+import type { WakeUp } from "./WakeUp.ts"
 
 /** What a cycle, or several, came to. All are numbers of chunks. */
 export const Report = Schema.Struct({
@@ -174,18 +176,18 @@ export class Drain extends Context.Service<Drain, {
    * path. Claims like any worker; when another one holds a chunk, waits for it for up to the handler timeout.
    */
   readonly persistNow: (callId: string) => Effect.Effect<ReadonlyArray<DomainObject>, PersistNowError>
-  /** The name this drain claims under, for people. */
+  /** The name this drain claims under, for people: host, process and a random part. */
   readonly worker: string
 }>()("effect-sluice/Drain") {
   static readonly layer: Layer.Layer<
     Drain,
     Settings.SettingInvalid,
-    ChunkStore | HandlerRegistry | DomainEvents
+    ChunkStore | HandlerRegistry | DomainEvents | WakeUp
   > = Layer.effect(Drain, Effect.suspend(() => make(undefined)))
   /** A drain that claims the chunks of one namespace only. */
   static readonly layerNamespace = (
     namespace: string
-  ): Layer.Layer<Drain, Settings.SettingInvalid, ChunkStore | HandlerRegistry | DomainEvents> =>
+  ): Layer.Layer<Drain, Settings.SettingInvalid, ChunkStore | HandlerRegistry | DomainEvents | WakeUp> =>
     Layer.effect(Drain, make(namespace))
 }
 
@@ -194,7 +196,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const registry = yield* HandlerRegistry
   const settings = yield* Settings.load
   const services = yield* Effect.context<ChunkStore | DomainEvents>()
-  const worker = `worker-${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
+  const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`
   // releases that could not be done at once, because the database was away, go on here
   const lateReleases = yield* FiberSet.make()
   yield* Effect.addFinalizer(() =>
@@ -207,14 +209,13 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const patience = Duration.toMillis(settings.lease) +
     Math.max(...registry.list.map((handler) => Duration.toMillis(timeoutOf(handler, settings.handlerTimeout))), 0)
 
-  let beat: Beat = { unparked: 0, elsewhere: [], paused: [] }
-  let lastBeat = Number.NEGATIVE_INFINITY
-  const beatIfDue = Effect.gen(function*() {
-    const now = yield* Clock.currentTimeMillis
-    if (now - lastBeat < Duration.toMillis(settings.beatInterval)) return
-    lastBeat = now
-    beat = yield* store.beat(worker, registry.serves)
-  })
+  const serves = namespace === undefined ? registry.serves : registry.servesIn(namespace)
+  const heart = yield* makeHeart({ worker, serves, interval: settings.beatInterval })
+  // what others serve is left to them, unless this one, bound to a namespace, has a handler for it there
+  const elsewhere = () =>
+    namespace === undefined
+      ? heart.last().elsewhere
+      : heart.last().elsewhere.filter((kind) => registry.find(namespace, kind.schemaIdentity) === undefined)
 
   /**
    * Gives back what a claim still holds. A database that is away gets a while to do it, but nobody waits for it longer than
@@ -245,7 +246,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     const progress = () => {
       moved = clock.currentTimeMillisUnsafe()
     }
-    const run = execute({ registry, settings, paused: beat.paused, progress }, claim, (chunk, outcome) => {
+    const run = execute({ registry, settings, paused: heart.last().paused, progress }, claim, (chunk, outcome) => {
       outcomes.set(chunk, outcome)
       progress()
     })
@@ -271,7 +272,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       limit: settings.batchSize,
       maxBytes: settings.batchBytes,
       lease: settings.lease,
-      except: beat.elsewhere,
+      except: elsewhere(),
       namespace,
       callId: options.callId
     }
@@ -299,7 +300,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   }, Effect.provideContext(services))
 
   const cycleWith = Effect.fn("Drain.cycle")(function*(onClaimed: (claimed: number) => Effect.Effect<void>) {
-    yield* beatIfDue
+    yield* heart.start
     const { claimed, outcomes } = yield* work({ onClaimed })
     const report = reportOf(claimed, outcomes)
     if (claimed.length > 0) yield* Effect.annotateCurrentSpan({ ...report })

@@ -55,6 +55,8 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
   readonly size: number
   /** The kinds served, as the store is told: those of `core` serve every namespace. */
   readonly serves: ReadonlyArray<Kind>
+  /** The kinds served in one namespace, by its own handlers and those of `core`. */
+  readonly servesIn: (namespace: string) => ReadonlyArray<Kind>
 }>()("effect-sluice/HandlerRegistry") {
   /**
    * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
@@ -106,6 +108,13 @@ const fromSources = Effect.fnUntraced(function*(
       namespace: handler.namespace,
       schemaIdentity: handler.output.identity
     }))),
+    servesIn: (namespace: string) => {
+      const own = list.filter((handler) =>
+        handler.namespace === namespace || handler.namespace === Handler.coreNamespace
+      )
+      const identities = new Set(own.map((handler) => handler.output.identity))
+      return [...identities].map((schemaIdentity): Kind => ({ namespace, schemaIdentity }))
+    },
     find,
     resolve: (namespace: string, schemaIdentity: string) =>
       Effect.suspend(() => {

@@ -1,5 +1,6 @@
 /**
- * What nobody may drain now, by a person's word. Workers see it at their next beat; what they have claimed they finish.
+ * What nobody may drain now, by a person's word. Workers hear of it at once, or, where no hint reaches them, see it at
+ * their next beat; what they have claimed they finish.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"

@@ -29,7 +29,10 @@ export interface Settings {
   readonly handlerTimeout: Duration.Duration
   /** `SLUICE_POLL_INTERVAL`, 5 seconds: how often an idle worker looks without having been woken. */
   readonly pollInterval: Duration.Duration
-  /** `SLUICE_BEAT_INTERVAL`, 5 seconds: how often a worker says it is alive and looks after parked chunks. */
+  /**
+   * `SLUICE_BEAT_INTERVAL`, 10 seconds: how often a worker says it is alive and looks after parked chunks. Not longer,
+   * because after 30 seconds without a beat it counts as gone; 0 is at every cycle, and not by itself.
+   */
   readonly beatInterval: Duration.Duration
   /** `SLUICE_GRACE_PERIOD`, 30 seconds: how long running handlers may finish at shutdown. */
   readonly gracePeriod: Duration.Duration
@@ -106,6 +109,16 @@ const spanOrNone: Kind<Duration.Duration> = {
   problem: (value) => Duration.isZero(value) ? undefined : span.problem(value)
 }
 
+/** A third of the time after which a worker counts as gone. */
+const longestBeat = Duration.seconds(10)
+const beat: Kind<Duration.Duration> = {
+  ...spanOrNone,
+  problem: (value) =>
+    spanOrNone.problem(value) ?? (Duration.isLessThanOrEqualTo(value, longestBeat)
+      ? undefined
+      : `${Duration.format(value)} is longer than 10 seconds: others would take the worker for gone`)
+}
+
 const words = new Map([
   ...["true", "yes", "on", "1", "y"].map((word) => [word, true] as const),
   ...["false", "no", "off", "0", "n"].map((word) => [word, false] as const)
@@ -140,7 +153,7 @@ const table: { readonly [Field in keyof Settings]: readonly [kind: Kind<Settings
     lease: [span, Duration.minutes(1)],
     handlerTimeout: [span, Duration.seconds(30)],
     pollInterval: [span, Duration.seconds(5)],
-    beatInterval: [spanOrNone, Duration.seconds(5)],
+    beatInterval: [beat, Duration.seconds(10)],
     gracePeriod: [spanOrNone, Duration.seconds(30)],
     maxResultBytes: [number, 12 * 1024 * 1024],
     schema: [identifier, "sluice"],

@@ -9,12 +9,12 @@ import * as PubSub from "effect/PubSub"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 
-/** What the hint is about: chunks to drain, or domain objects created. */
-export type Topic = "chunks" | "events"
+/** What the hint is about: chunks to drain, domain objects created, or a pause that began or ended. */
+export type Topic = "chunks" | "events" | "pauses"
 
 /**
  * Gives and hears hints. Every store brings one and gives the hints itself, after the commit: `chunks` when calls were
- * recorded or dead letters moved, `events` when domain objects were created. That of `PgStore` reaches other processes
+ * recorded or dead letters moved, `events` when domain objects were created, `pauses` when one began or ended. That of `PgStore` reaches other processes
  * by NOTIFY, seldom: never one for each row, and never on the way of the transaction that caused it.
  */
 export class WakeUp extends Context.Service<WakeUp, {
@@ -36,7 +36,8 @@ export function makeLocal() {
     // one slot: a hint not yet heard says all that a second one would
     const bus = {
       chunks: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown),
-      events: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown)
+      events: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown),
+      pauses: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown)
     }
     return {
       hint: (topic: Topic) => Effect.asVoid(PubSub.publish(bus[topic], undefined)),

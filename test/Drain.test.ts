@@ -294,7 +294,7 @@ describe("old and new workers side by side", () => {
       }
       expect(yield* Effect.provide(cycle, newDrain)).toMatchObject({ persisted: 1 })
       // at its next beat the old one learns what is served elsewhere, and leaves it alone from then on
-      yield* TestClock.adjust("6 seconds")
+      yield* TestClock.adjust("10 seconds")
       yield* record(note("b"))
       expect(yield* Effect.provide(cycle, oldDrain)).toMatchObject({ claimed: 0 })
       expect(yield* Effect.provide(cycle, newDrain)).toMatchObject({ persisted: 1 })

@@ -38,8 +38,7 @@ const variables: ReadonlyArray<
     ["SLUICE_LEASE", "lease", Duration.minutes(1), ["0 seconds"]],
     ["SLUICE_HANDLER_TIMEOUT", "handlerTimeout", Duration.seconds(30), ["0 seconds"]],
     ["SLUICE_POLL_INTERVAL", "pollInterval", Duration.seconds(5), ["0 seconds"]],
-    // to beat at every cycle, and to wait for nobody, are sensible
-    ["SLUICE_BEAT_INTERVAL", "beatInterval", Duration.seconds(5), []],
+    // to wait for nobody is sensible
     ["SLUICE_GRACE_PERIOD", "gracePeriod", Duration.seconds(30), []]
   ] as const).map(([name, field, standard, none]) =>
     [name, field, standard, "5 minutes", Duration.minutes(5), [
@@ -58,6 +57,13 @@ const variables: ReadonlyArray<
       "1000 weeks"
     ]] as const
   ),
+  // to beat at every cycle is sensible; seldom is not: the others would take the worker for gone
+  ["SLUICE_BEAT_INTERVAL", "beatInterval", Duration.seconds(10), "0 seconds", Duration.zero, [
+    "11 seconds",
+    "-1 seconds",
+    "1 nanos",
+    "soon"
+  ]],
   ["SLUICE_SCHEMA", "schema", "sluice", "sluice_two", "sluice_two", [
     "not a name",
     "Sluice",

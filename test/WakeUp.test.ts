@@ -12,6 +12,8 @@ import {
   HandlerRegistry,
   Output,
   OutputGroup,
+  Pauses,
+  type Report,
   WakeUp,
   type WorkerOptions
 } from "effect-sluice"
@@ -185,6 +187,37 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         }
       }).pipe(Effect.provide(worker()), Effect.provide(Settings.layer({ pollInterval: Duration.hours(1) })), drainer)
     }).pipe(Effect.scoped), 30_000)
+
+  it.effect(
+    "a pause and its end are heard by the workers of another process long before their next beat",
+    () =>
+      Effect.gen(function*() {
+        const doctor = yield* start()
+        const drainer = yield* start({ pollInterval: Duration.hours(1) })
+        const heard = yield* drainer(hearing)
+        yield* Queue.takeN(heard, 2)
+        const pauses = yield* doctor(Pauses)
+        yield* Effect.gen(function*() {
+          const { report } = yield* DrainWorker
+          const until = (is: (report: Report) => boolean) => Effect.repeat(report, { until: is })
+          yield* doctor(record(call("before")))
+          yield* until(({ nothingToCreate }) => nothingToCreate === 1)
+          const [took] = yield* Effect.timed(Effect.gen(function*() {
+            yield* pauses.pause({ namespace: "*", schemaIdentity: "*" }, "")
+            for (let n = 0; (yield* report).parked === 0; n++) {
+              yield* doctor(record(call(`paused-${n}`)))
+              yield* Effect.sleep(20)
+            }
+            const { parked } = yield* report
+            yield* pauses.resume({ namespace: "*", schemaIdentity: "*" })
+            yield* until(({ nothingToCreate }) => nothingToCreate > parked)
+          }))
+          // a worker beats every ten seconds
+          expect(Duration.toSeconds(took)).toBeLessThan(9)
+        }).pipe(Effect.provide(worker()), Effect.provide(Settings.layer({ pollInterval: Duration.hours(1) })), drainer)
+      }).pipe(Effect.scoped),
+    30_000
+  )
 
   it.effect(
     "a listener whose connection is killed listens again; meanwhile everything else works",

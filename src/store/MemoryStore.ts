@@ -252,7 +252,7 @@ const make = Effect.gen(function*() {
   )
   return Context.make(ChunkStore, makeStore(db, settings, use, newToken, wakeUp)).pipe(
     Context.add(DeadLetters, deadLetters.make(use, db.afterCommit(wakeUp.hint("chunks")))),
-    Context.add(Pauses, pauses.make(use)),
+    Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
     Context.add(EventLog, eventLog.make(use, newToken)),
     Context.add(WakeUp, wakeUp)

@@ -303,7 +303,7 @@ const make = Effect.gen(function*() {
   const wakeUp = yield* wakeUps.make(sql, settings)
   return Context.make(ChunkStore, makeStore(t, settings, wakeUp)).pipe(
     Context.add(DeadLetters, deadLetters.make(t, wakeUp.hint("chunks"))),
-    Context.add(Pauses, pauses.make(t)),
+    Context.add(Pauses, pauses.make(t, sql.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(t)),
     Context.add(EventLog, eventLog.make(t)),
     Context.add(WakeUp, wakeUp)

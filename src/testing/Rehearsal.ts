@@ -14,6 +14,7 @@ import { Drain } from "../Drain.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import type { SettingInvalid } from "../Settings.ts"
+import { WakeUp } from "../WakeUp.ts"
 
 /** What is rehearsed. */
 export interface Rehearsal<A, E, R, E2> {
@@ -83,7 +84,10 @@ const record = (calls: ReadonlyArray<ServiceCall>) =>
     (recorder) => Effect.flatMap(recorder.recordMany(calls), Effect.forEach(Effect.fromResult))
   )
 
-const services = Layer.merge(Drain.layer, CallRecorder.layer).pipe(Layer.provide(DomainEvents.layer))
+// nobody pauses a rehearsal: its drains need hear nothing
+const services = Layer.merge(Drain.layer, CallRecorder.layer).pipe(
+  Layer.provide([DomainEvents.layer, WakeUp.layerLocal])
+)
 
 /**
  * Plays every scene and succeeds with their number, or fails with the first whose tables differ.

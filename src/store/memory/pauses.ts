@@ -1,6 +1,7 @@
 /**
  * Pauses, in memory: the same as `store/pg/pauses.ts`.
  */
+import * as Effect from "effect/Effect"
 import { type Pause, Pauses } from "../../Pauses.ts"
 import { utc } from "./read.ts"
 import { kindKey, pauses } from "./rows.ts"
@@ -8,21 +9,21 @@ import type { Use } from "./use.ts"
 
 const byKind = (a: Pause, b: Pause): number => (kindKey(a) < kindKey(b) ? -1 : 1)
 
-/** The service in memory. */
-export const make = (use: Use): Pauses["Service"] =>
+/** The service in memory. `hint` tells the workers, once it is committed. */
+export const make = (use: Use, hint: Effect.Effect<void>): Pauses["Service"] =>
   Pauses.of({
     pause: ({ namespace, schemaIdentity }, reason) =>
       use((access, now) => {
         const kind = { namespace, schemaIdentity }
         const pausedAt = access.get(pauses, kindKey(kind))?.pausedAt ?? now
         access.set(pauses, kindKey(kind), { ...kind, reason, pausedAt })
-      }),
+      }).pipe(Effect.tap(hint)),
     resume: (kind) =>
       use((access) => {
         const found = access.get(pauses, kindKey(kind)) !== undefined
         access.delete(pauses, kindKey(kind))
         return found
-      }),
+      }).pipe(Effect.tap(hint)),
     list: use((access) =>
       access.values(pauses).map((row): Pause => ({ ...row, pausedAt: utc(row.pausedAt) })).sort(byKind)
     )

@@ -7,19 +7,20 @@ import { asStoreError } from "./errors.ts"
 import { iso, readRows, storableText } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
-/** The service on Postgres. */
-export const make = ({ pause, sql }: Tables): Pauses["Service"] =>
+/** The service on Postgres. `hint` tells the workers, once it is committed. */
+export const make = ({ pause, sql }: Tables, hint: Effect.Effect<void>): Pauses["Service"] =>
   Pauses.of({
     pause: ({ namespace, schemaIdentity }, reason) =>
       sql`insert into ${pause} (namespace, schema_identity, reason)
         values (${namespace}, ${schemaIdentity}, ${storableText(reason)})
         on conflict (namespace, schema_identity) do update set reason = excluded.reason`.pipe(
-        Effect.asVoid,
+        Effect.andThen(hint),
         asStoreError("pause")
       ),
     resume: ({ namespace, schemaIdentity }) =>
       sql`delete from ${pause} where namespace = ${namespace} and schema_identity = ${schemaIdentity} returning 1`.pipe(
         Effect.map((rows) => rows.length > 0),
+        Effect.tap(hint),
         asStoreError("resume")
       ),
     list: sql<{ row: unknown }>`

@@ -31,7 +31,7 @@ const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.space
   Schedule.jittered
 )
 
-const topics: ReadonlyArray<Topic> = ["chunks", "events"]
+const topics: ReadonlyArray<Topic> = ["chunks", "events", "pauses"]
 
 /** The client as `@effect/sql-pg` made it, if it can be listened with and may have a second connection. */
 const listening = (sql: SqlClient): PgClient.PgClient | undefined => {

@@ -1,0 +1,75 @@
+/**
+ * A worker's heart: it beats from the worker's first cycle on, for as long as the drain's layer lives, whether a handler
+ * takes an hour or a schedule sleeps for a day. A drain that is only asked to `persistNow` has none: others must not
+ * leave chunks to somebody who never looks for them.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import { type Beat, ChunkStore, type Kind, type StoreError } from "../ChunkStore.ts"
+import { WakeUp } from "../WakeUp.ts"
+
+/** Whose heart it is. */
+export interface Owner {
+  readonly worker: string
+  /** What it will really take, and nothing else: others leave it alone. */
+  readonly serves: ReadonlyArray<Kind>
+  /** Zero: at every cycle, and not by itself. */
+  readonly interval: Duration.Duration
+}
+
+/** Makes it. `start` is for the begin of every cycle, `last` is what the latest beat told. */
+export const makeHeart = Effect.fnUntraced(function*({ interval, serves, worker }: Owner) {
+  const store = yield* ChunkStore
+  const wakeUp = yield* WakeUp
+  let last: Beat = { unparked: 0, elsewhere: [], paused: [] }
+  const beat = Effect.flatMap(store.beat(worker, serves), (told) => {
+    last = told
+    // only now: whoever looks would park again what this worker still takes for paused
+    return told.unparked > 0 ? wakeUp.hint("chunks") : Effect.void
+  })
+  const byCycle = { start: beat, last: () => last }
+  if (Duration.isZero(interval)) return byCycle
+
+  const started = yield* Latch.make(false)
+  const asked = yield* Latch.make(false)
+  const pauses = yield* wakeUp.hear("pauses")
+  yield* Effect.forkScoped(Stream.runForEach(pauses, () => asked.open))
+
+  // an outage is told of by the drain's cycles; what will not pass by itself, by the first beat that meets it
+  let told = false
+  const complain = (error: StoreError) => {
+    if (error.transient || told) return Effect.logDebug("no sign of life was written", error)
+    told = true
+    return Effect.logWarning(`this worker can give no sign of life, and counts as gone: ${error.message}`)
+  }
+  yield* Effect.forkScoped(started.await.pipe(
+    Effect.andThen(Effect.forever(Effect.gen(function*() {
+      yield* Effect.raceFirst(Effect.sleep(interval), asked.await)
+      yield* asked.close
+      yield* Effect.matchEffect(beat, {
+        onSuccess: () => {
+          told = false
+          return Effect.void
+        },
+        onFailure: complain
+      })
+    })))
+  ))
+
+  // the first cycle claims only once it knows what is paused, and others know what it takes
+  const one = yield* Semaphore.make(1)
+  let beating = false
+  const start = Effect.suspend(() =>
+    beating ? Effect.void : one.withPermits(1)(Effect.suspend(() => {
+      if (beating) return Effect.void
+      return Effect.andThen(beat, () => {
+        beating = true
+        return started.open
+      })
+    }))
+  )
+  return { ...byCycle, start }
+})
