@@ -87,6 +87,7 @@ create table if not exists sluice.chunk_queue (
 create index if not exists chunk_queue_ready on sluice.chunk_queue (rank, seq) where state = 'ready';
 create index if not exists chunk_queue_scheduled on sluice.chunk_queue (due_at, seq) where state = 'scheduled';
 create index if not exists chunk_queue_parked on sluice.chunk_queue (namespace, schema_identity) where state = 'parked';
+create index if not exists chunk_queue_waiting on sluice.chunk_queue (ordering_key, seq) where state = 'waiting';
 create index if not exists chunk_queue_key on sluice.chunk_queue (ordering_key, seq) where ordering_key is not null;
 create index if not exists chunk_queue_call on sluice.chunk_queue (call_id);
 
@@ -138,6 +139,8 @@ create table if not exists sluice.dead_letter (
 -- For redriving in the order of recording, portion by portion.
 create index if not exists dead_letter_seq on sluice.dead_letter (seq);
 create index if not exists dead_letter_age on sluice.dead_letter (died_at);
+-- For counting those that wait for a person, however many were discarded.
+create index if not exists dead_letter_open on sluice.dead_letter (died_at) where discarded_at is null;
 create index if not exists dead_letter_kind on sluice.dead_letter (namespace, schema_identity);
 create index if not exists dead_letter_key on sluice.dead_letter (ordering_key)
   where ordering_key is not null and discarded_at is null;

@@ -36,6 +36,7 @@ import { quote } from "./internal/quote.ts"
 import { Room } from "./internal/room.ts"
 import { tell } from "./internal/tell.ts"
 import { freshToken } from "./internal/token.ts"
+import * as Metrics from "./Metrics.ts"
 import { printKey } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 import type { WakeUp } from "./WakeUp.ts"
@@ -210,6 +211,14 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     Math.max(...registry.list.map((handler) => Duration.toMillis(timeoutOf(handler, settings.handlerTimeout))), 0)
 
   const serves = namespace === undefined ? registry.serves : registry.servesIn(namespace)
+  Metrics.begin(
+    serves.map(({ namespace, schemaIdentity: schema }) => ({
+      namespace,
+      schema,
+      handler: registry.find(namespace, schema)?.name ?? ""
+    })),
+    yield* Effect.context()
+  )
   const heart = yield* makeHeart({ worker, serves, interval: settings.beatInterval })
   // what others serve is left to them, unless this one, bound to a namespace, has a handler for it there
   const elsewhere = () =>

@@ -8,7 +8,7 @@ import * as Metric from "effect/Metric"
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const lag = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400]
 
-/** Calls given to the recorder: outcome `recorded`, `unchanged`, `conflict` or `refused`. */
+/** Calls given to the recorder, counted in the process that records. */
 export const calls = Metric.counter("sluice_calls_total", {
   description: "Calls given to the recorder, by outcome",
   incremental: true
@@ -20,16 +20,19 @@ export const claimed = Metric.counter("sluice_chunks_claimed_total", {
   incremental: true
 })
 
-/**
- * What became of claimed chunks: outcome `persisted`, `nothing_to_create`, `already_persisted`, `retried`, `parked`,
- * `dead`, `released` or `lost` (the lease was).
- */
+/** What became of claimed chunks, each counted once: see {@link outcomes}. */
 export const chunks = Metric.counter("sluice_chunks_total", {
   description: "Ends of claimed chunks, by outcome",
   incremental: true
 })
 
-/** Dead letters that people moved back: see `DeadLetters.redrive`. */
+/** Attempts that a handler failed, whether the chunk was retried or died of it. */
+export const failed = Metric.counter("sluice_chunks_failed_total", {
+  description: "Attempts that failed, and were charged",
+  incremental: true
+})
+
+/** Dead letters that people moved back, counted in the process in which they did: see `DeadLetters.redrive`. */
 export const redriven = Metric.counter("sluice_chunks_redriven_total", {
   description: "Dead letters moved back to the queue",
   incremental: true
@@ -47,34 +50,70 @@ export const batchSeconds = Metric.histogram("sluice_batch_seconds", {
   boundaries: seconds
 })
 
+/**
+ * A handler's run over its share of a batch, from its start to the last chunk's end: `persist` for all chunks of the
+ * share concurrently, or one `persistMany`. Without the transaction's begin, ledger and commit: those are in
+ * {@link batchSeconds}. Outcome `succeeded`, or `failed` when any chunk of the share did.
+ */
+export const handlerSeconds = Metric.histogram("sluice_handler_seconds", {
+  description: "Duration of a handler's run over its share of a batch",
+  boundaries: seconds
+})
+
 /** From recorded to persisted. */
 export const lagSeconds = Metric.histogram("sluice_record_to_persist_seconds", {
   description: "Time from recording a chunk to its commit",
   boundaries: lag
 })
 
-/** How many rows the queue has, by the database's own estimate. */
-export const queueRows = Metric.gauge("sluice_queue_rows", {
-  description: "Outstanding chunks, as the database estimates them"
+/** The most that is counted of a state for {@link queueChunks}. */
+export const mostCounted = 10_000
+
+/** Outstanding chunks by where they stand; exact below {@link mostCounted}, and at least so many there. */
+export const queueChunks = Metric.gauge("sluice_queue_chunks", {
+  description: `Outstanding chunks, by state; ${mostCounted} stands for so many or more`
 })
 
-/** How long the oldest chunk that is due has waited. */
+/** How long the oldest chunk that is due has waited, whether it is new or to be tried again. */
 export const oldestDueSeconds = Metric.gauge("sluice_oldest_due_age_seconds", {
   description: "How long the oldest due chunk has waited"
 })
 
-/** The names of all of them, for whoever checks a dashboard. */
-export const names: ReadonlyArray<string> = [
-  calls,
-  claimed,
-  chunks,
-  redriven,
-  cycleSeconds,
-  batchSeconds,
-  lagSeconds,
-  queueRows,
-  oldestDueSeconds
-].map((metric) => metric.id)
+/** The labels of each metric by its name, for whoever checks a dashboard. */
+export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
+  [calls.id]: ["namespace", "outcome"],
+  [claimed.id]: [],
+  [chunks.id]: ["namespace", "schema", "handler", "outcome"],
+  [failed.id]: ["namespace", "schema", "handler"],
+  [redriven.id]: [],
+  [cycleSeconds.id]: [],
+  [batchSeconds.id]: ["handler"],
+  [handlerSeconds.id]: ["handler", "outcome"],
+  [lagSeconds.id]: ["handler"],
+  [queueChunks.id]: ["state"],
+  [oldestDueSeconds.id]: []
+}
+
+/** The names of all metrics. */
+export const names: ReadonlyArray<string> = Object.keys(labels)
+
+/** What a label `outcome` or `state` may say, by the metric's name. */
+export const values: Readonly<Record<string, ReadonlyArray<string>>> = {
+  [calls.id]: ["recorded", "unchanged", "conflict", "refused"],
+  // released: given back at no cost; lost: the lease was
+  [chunks.id]: [
+    "persisted",
+    "nothing_to_create",
+    "already_persisted",
+    "retried",
+    "parked",
+    "dead",
+    "released",
+    "lost"
+  ],
+  [handlerSeconds.id]: ["succeeded", "failed"],
+  [queueChunks.id]: ["ready", "scheduled", "waiting", "parked", "dead"]
+}
 
 const labelled = new WeakMap<Metric.Counter<number>, Map<string, Metric.Counter<number>>>()
 
@@ -91,4 +130,25 @@ export const count = (
   let one = known.get(key)
   if (one === undefined) known.set(key, one = Metric.withAttributes(counter, labels))
   one.updateUnsafe(by, context)
+}
+
+/**
+ * @internal Begins all series of these handlers at 0: the first of a kind to fail is then an increase, which alert rules
+ * see, and not a series that was never there before.
+ */
+export const begin = (
+  handlers: ReadonlyArray<{ readonly namespace: string; readonly schema: string; readonly handler: string }>,
+  context: Context.Context<never>
+): void => {
+  count(claimed, {}, 0, context)
+  for (const kind of handlers) {
+    const nobody = { ...kind, handler: "" }
+    for (const outcome of ["persisted", "nothing_to_create", "retried", "dead"]) {
+      count(chunks, { ...kind, outcome }, 0, context)
+    }
+    for (const outcome of ["already_persisted", "parked", "dead", "released", "lost"]) {
+      count(chunks, { ...nobody, outcome }, 0, context)
+    }
+    count(failed, kind, 0, context)
+  }
 }

@@ -7,31 +7,20 @@ import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as SqlClient from "effect/sql/SqlClient"
 import { createServer } from "node:http"
-import * as Metrics from "../Metrics.ts"
 import * as Settings from "../Settings.ts"
+import * as Gauges from "../store/Gauges.ts"
 import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
-
-// estimates and the first row of an index: a scrape costs the database next to nothing
-const sample = Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.load
-  const [vacuum] = yield* ask.vacuum(sql, schema)
-  const [oldest] = yield* ask.oldestDue(sql, schema)
-  yield* Metric.update(Metrics.queueRows, vacuum?.live ?? 0)
-  yield* Metric.update(Metrics.oldestDueSeconds, Math.max(0, oldest?.seconds ?? 0))
-})
 
 const metrics = HttpRouter.add(
   "GET",
   "/metrics",
   Effect.gen(function*() {
     // while the database is away the counters are shown all the same
-    yield* Effect.ignore(sample)
+    yield* Gauges.sample
     return HttpServerResponse.text(yield* PrometheusMetrics.format(), {
       contentType: "text/plain; version=0.0.4; charset=utf-8"
     })

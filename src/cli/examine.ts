@@ -3,66 +3,21 @@
  * notice.
  */
 import * as Clock from "effect/Clock"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import { EventLog } from "../EventLog.ts"
-import { Pauses } from "../Pauses.ts"
 import * as Settings from "../Settings.ts"
 import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
+import { examineWork } from "./examineWork.ts"
+import { attention, broken, type Finding, type Limits, ok, usualLimits } from "./finding.ts"
 import * as print from "./print.ts"
 
-/** How bad it is. */
-export const Severity = Schema.Literals(["ok", "attention", "broken"])
-
-/** One thing that was looked at. */
-export const Finding = Schema.Struct({
-  check: Schema.String,
-  severity: Severity,
-  found: Schema.String,
-  /** What to do; empty when all is well. */
-  advice: Schema.String
-})
-/** One thing that was looked at. */
-export type Finding = typeof Finding.Type
-const ok = (check: string, found: string): Finding => ({ check, severity: "ok", found, advice: "" })
-const attention = (check: string, found: string, advice: string): Finding => ({
-  check,
-  severity: "attention",
-  found,
-  advice
-})
-/** A finding that nothing goes on with. */
-export const broken = (check: string, found: string, advice: string): Finding => ({
-  check,
-  severity: "broken",
-  found,
-  advice
-})
-
-/** From when on something is worth a word. */
-export const usualLimits = {
-  clockMillis: 5000,
-  /** How long a due chunk may have waited. */
-  ageSeconds: 300,
-  snapshotSeconds: 300,
-  /** Dead rows in the queue, when they are also more than twice the live ones. */
-  deadRows: 100_000,
-  /** Bytes of the queue's indexes, when they are also more than four times the table. */
-  indexBytes: 256 * 1024 * 1024,
-  /** Entries a subscription may be behind. */
-  unread: 5000
-}
-/** From when on something is worth a word. */
-export type Limits = typeof usualLimits
-
 /** Where it looks. */
-interface Patient {
+export interface Patient {
   readonly sql: SqlClient.SqlClient
   readonly schema: string
   readonly notify: boolean
+  readonly deadBlocksKey: boolean
   readonly limits: Limits
 }
 
@@ -177,89 +132,14 @@ const vacuum = Effect.fnUntraced(function*({ limits, schema, sql }: Patient) {
   return findings
 })
 
-const count = (n: number) => n >= 1000 ? "1000 or more" : String(n)
-
-const work = Effect.fnUntraced(function*({ limits, schema, sql }: Patient) {
-  const [stale] = yield* ask.staleLeases(sql, schema)
-  const [oldest] = yield* ask.oldestDue(sql, schema)
-  const [workers] = yield* ask.workers(sql, schema)
-  const [letters] = yield* ask.deadLetters(sql, schema)
-  const parked = yield* ask.parkedKinds(sql, schema)
-  const pauses = yield* Pauses.use((pauses) => pauses.list)
-  const subscriptions = yield* EventLog.use((log) => log.list)
-  const failing = subscriptions.filter((one) => one.attempts > 0)
-  const behind = subscriptions.filter((one) => one.attempts === 0 && one.behind > limits.unread)
-  const alive = workers?.alive ?? 0
-  const age = Math.max(0, oldest?.seconds ?? 0)
-  const isPaused = (kind: { readonly namespace: string; readonly schema: string }) =>
-    pauses.some(({ namespace, schemaIdentity }) =>
-      (namespace === "*" || namespace === kind.namespace) && (schemaIdentity === "*" || schemaIdentity === kind.schema)
-    )
-  const unserved = parked.filter((kind) => !isPaused(kind))
-  return [
-    alive > 0
-      ? ok("workers", `${alive} alive`)
-      : oldest === undefined
-      ? ok("workers", "none is alive; nothing is due")
-      : attention("workers", "none is alive, and chunks are due", "start one, or run `sluice drain --until-empty`"),
-    age < limits.ageSeconds
-      ? ok("age", age === 0 ? "nothing is due" : `the oldest due chunk has waited ${print.ago(age * 1000)}`)
-      : attention(
-        "age",
-        `the oldest due chunk has waited ${print.ago(age * 1000)}`,
-        "more workers, or see whether they fail"
-      ),
-    (stale?.count ?? 0) === 0
-      ? ok("leases", "none ran out long ago")
-      : attention(
-        "leases",
-        `${count(stale?.count ?? 0)} ran out over 5 minutes ago`,
-        "no worker takes them up: start one"
-      ),
-    unserved.length === 0
-      ? ok("handlers", "nothing is parked for want of one")
-      : attention(
-        "handlers",
-        `none for ${unserved.map((kind) => `${kind.namespace}/${kind.schema}`).join(", ")}`,
-        "deploy a worker that has it; what is parked goes on by itself"
-      ),
-    pauses.length === 0
-      ? ok("pauses", "none")
-      : attention(
-        "pauses",
-        pauses.map(({ namespace, pausedAt, reason, schemaIdentity }) =>
-          `${namespace}/${schemaIdentity}${reason === "" ? "" : ` (${reason})`} since ${DateTime.formatIso(pausedAt)}`
-        ).join(", "),
-        "`sluice resume` when it is over"
-      ),
-    (letters?.count ?? 0) === 0
-      ? ok("dead letters", "none")
-      : attention(
-        "dead letters",
-        count(letters?.count ?? 0),
-        "see `sluice dead list`; mend, then `sluice dead redrive`"
-      ),
-    failing.length + behind.length === 0
-      ? ok("subscriptions", subscriptions.length === 0 ? "there are none" : `${subscriptions.length} keep up`)
-      : attention(
-        "subscriptions",
-        [
-          ...failing.map((one) => `${one.name} failed ${one.attempts} times: ${print.clip(one.lastError ?? "", 60)}`),
-          ...behind.map((one) => `${one.name} is ${one.behind >= 10_000 ? "10000 or more" : one.behind} entries behind`)
-        ].join("; "),
-        failing.length > 0 ? "mend the subscriber; it goes on by itself" : "is its program running?"
-      )
-  ]
-})
-
 /** Looks at everything, as far as it can. `alone`: the database has one session only, so there is no pooler. */
 export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits }: {
   readonly alone: boolean
   readonly limits?: Limits
 }) {
   const sql = yield* SqlClient.SqlClient
-  const { notify, schema } = yield* Settings.load
-  const patient: Patient = { sql, schema, notify, limits }
+  const { deadBlocksKey, notify, schema } = yield* Settings.load
+  const patient: Patient = { sql, schema, notify, deadBlocksKey, limits }
   const { findings, tables } = yield* server(patient)
   const all = yield* Migrations.list(schema)
   return [
@@ -270,7 +150,7 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
         yield* migrations(patient, all),
         yield* indexes(patient, all),
         ...yield* vacuum(patient),
-        ...yield* work(patient)
+        ...yield* examineWork(patient)
       ]
       : []
   ]

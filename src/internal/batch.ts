@@ -10,12 +10,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Semaphore from "effect/Semaphore"
-import * as Tracer from "effect/Tracer"
 import { ChunkStore, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
 import { objectsOf, running, wrong } from "./given.ts"
+import { timeRun } from "./measure.ts"
 import type { Prepared } from "./prepare.ts"
+import { attributesOf, linksOf } from "./spans.ts"
 
 /** A handler ran longer than its timeout. */
 export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{ readonly after: Duration.Duration }> {
@@ -95,6 +96,7 @@ export const persistBatch = Effect.fnUntraced(function*(
     token,
     (transaction) =>
       run(handler, batch, transaction, timeout, store.isTransient, progress).pipe(
+        timeRun(handler.name, ({ left }) => left.size === 0),
         Effect.map((done) => {
           result = done
           return done.persisted
@@ -165,19 +167,10 @@ const unlessPassing = (
 }
 
 /** A span that leads back to the request that made the call, for calls that were recorded within one. */
-const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-  const { attempts, call: { trace }, key } = one.chunk
-  if (trace === undefined) return run
-  return Effect.withSpan(run, "Handler.persist", {
-    attributes: {
-      "sluice.call_id": key.callId,
-      "sluice.schema": key.schemaIdentity,
-      "sluice.handler": one.handler.name,
-      "sluice.attempt": attempts + 1
-    },
-    links: [{ span: Tracer.externalSpan(trace), attributes: {} }]
-  })
-}
+const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  one.chunk.call.trace === undefined
+    ? run
+    : Effect.withSpan(run, "Handler.persist", { attributes: attributesOf(one), links: linksOf(one) })
 
 const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient, progress) {
   const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void

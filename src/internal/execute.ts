@@ -29,6 +29,7 @@ import type { Settings } from "../Settings.ts"
 import { HandlerTimeout, persistBatch } from "./batch.ts"
 import { describeCause } from "./describe.ts"
 import { prepare, type Prepared, rounds } from "./prepare.ts"
+import { inBatchSpan } from "./spans.ts"
 
 /** What became of one claimed chunk. */
 export type Outcome =
@@ -102,7 +103,7 @@ const timed = <A, E, R>(batch: ReadonlyArray<Prepared>, run: Effect.Effect<A, E,
     const began = yield* Clock.currentTimeMillis
     const handler = batch[0]?.handler.name ?? ""
     return yield* run.pipe(
-      Effect.withSpan("Drain.batch", { attributes: { "sluice.handler": handler, "sluice.chunks": batch.length } }),
+      inBatchSpan(batch),
       Effect.ensuring(Effect.flatMap(Clock.currentTimeMillis, (now) =>
         Metric.update(Metric.withAttributes(Metrics.batchSeconds, { handler }), (now - began) / 1000)))
     )

@@ -1,8 +1,10 @@
 /**
  * What a claim came to, as metrics: once for a claim, by kind and outcome, so that it costs a chunk next to nothing.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import type { ClaimedChunk } from "../ChunkStore.ts"
 import * as Metrics from "../Metrics.ts"
@@ -29,11 +31,32 @@ const handlerOf = (outcome: Outcome | undefined): string => {
   return settlement !== undefined && "failure" in settlement ? settlement.failure.handler : ""
 }
 
+/** Whether an attempt was charged. */
+const isCharged = (outcome: Outcome | undefined): boolean =>
+  outcome?._tag === "Settled" &&
+  (outcome.settlement._tag === "Retry" || (outcome.settlement._tag === "Bury" && outcome.settlement.charge))
+
 type Labels = Readonly<Record<"namespace" | "schema" | "handler" | "outcome", string>>
 interface Counted {
   readonly labels: Labels
   count: number
+  failed: number
 }
+
+/** Times a handler's run over its share of a batch: once for the share, so that it costs a chunk nothing. */
+export const timeRun =
+  <A>(handler: string, isGood: (result: A) => boolean) => <E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(Clock.currentTimeNanos, (began) =>
+      Effect.onExit(run, (exit) => {
+        // cut short is neither good nor bad
+        if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return Effect.void
+        const outcome = Exit.isSuccess(exit) && isGood(exit.value) ? "succeeded" : "failed"
+        return Effect.flatMap(Clock.currentTimeNanos, (now) =>
+          Metric.update(
+            Metric.withAttributes(Metrics.handlerSeconds, { handler, outcome }),
+            Number(now - began) / 1e9
+          ))
+      }))
 
 /** Counts and times a claim. */
 export const measure = Effect.fnUntraced(function*(
@@ -47,7 +70,7 @@ export const measure = Effect.fnUntraced(function*(
   const lags = new Map<string, Metric.Histogram<number>>()
   const kindOf = (labels: Labels) => {
     const kind = `${labels.namespace}/${labels.schema}/${labels.handler}/${labels.outcome}`
-    const found = counts.get(kind) ?? { labels, count: 0 }
+    const found = counts.get(kind) ?? { labels, count: 0, failed: 0 }
     counts.set(kind, found)
     return found
   }
@@ -65,12 +88,16 @@ export const measure = Effect.fnUntraced(function*(
       kind = kindOf({ namespace, schema, handler, outcome })
     }
     kind.count++
+    if (isCharged(end)) kind.failed++
     if (end?._tag !== "Persisted") continue
     let lag = lags.get(handler)
     if (lag === undefined) lags.set(handler, lag = Metric.withAttributes(Metrics.lagSeconds, { handler }))
     lag.updateUnsafe(Math.max(0, now - chunk.recordedAt.epochMilliseconds) / 1000, context)
   }
   Metrics.count(Metrics.claimed, {}, claimed.length, context)
-  for (const { count, labels } of counts.values()) Metrics.count(Metrics.chunks, labels, count, context)
+  for (const { count, failed, labels: { outcome, ...kind } } of counts.values()) {
+    Metrics.count(Metrics.chunks, { ...kind, outcome }, count, context)
+    if (failed > 0) Metrics.count(Metrics.failed, kind, failed, context)
+  }
   Metrics.cycleSeconds.updateUnsafe((now - began) / 1000, context)
 })

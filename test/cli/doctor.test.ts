@@ -3,7 +3,7 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { it } from "@effect/vitest"
-import { CallRecorder, ChunkStore, DeadLetters, EventLog, Pauses, Settings } from "effect-sluice"
+import { CallRecorder, ChunkStore, DeadLetters, EventLog, Pauses, type ServiceCall, Settings } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,8 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
-import { examine, type Finding, usualLimits } from "../../src/cli/examine.ts"
+import { examine } from "../../src/cli/examine.ts"
+import { type Finding, usualLimits } from "../../src/cli/finding.ts"
 import { startPooler } from "../support/pooler.ts"
 import { client, freshDatabase, layer, layerAlone } from "../support/Postgres.ts"
 
@@ -22,10 +23,9 @@ const call = (callId: string) => ({
   service: "services.clinic.ward.take-notes",
   outputs: [{ schema: note, version: 1, data: "slept well" }]
 })
-const record = (...ids: ReadonlyArray<string>) =>
-  CallRecorder.use((recorder) => recorder.recordMany(ids.map(call))).pipe(
-    Effect.provide(CallRecorder.layer)
-  )
+const recordAll = (calls: ReadonlyArray<ServiceCall.ServiceCall>) =>
+  CallRecorder.use((recorder) => recorder.recordMany(calls)).pipe(Effect.provide(CallRecorder.layer))
+const record = (...ids: ReadonlyArray<string>) => recordAll(ids.map(call))
 const claim = ChunkStore.use((store) =>
   store.claim({ worker: "w", limit: 10, maxBytes: 1e6, lease: Duration.minutes(1) })
 )
@@ -148,6 +148,73 @@ describe("the doctor", () => {
       expect(yield* finding("workers")).toMatchObject({ severity: "attention" })
       yield* ChunkStore.use((store) => store.beat("w", [{ namespace: "clinic", schemaIdentity: note }]))
       expect(yield* finding("workers")).toMatchObject({ severity: "ok", found: "1 alive" })
+    })))
+
+  it.live("says when chunks that failed wait for another attempt, however long that is due", () =>
+    run(Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* record("a", "b")
+      const { chunks, token } = yield* claim
+      const failure = { handler: "clinic/note", kind: "failed", message: "the ward is closed\n  at ward.ts:1" }
+      const delay = Duration.hours(1)
+      yield* store.settle(token, chunks.map((chunk) => ({ _tag: "Retry", chunk, delay, failure })))
+      expect(yield* finding("age")).toMatchObject({ severity: "ok", found: "nothing is due" })
+      expect(yield* finding("retrying")).toMatchObject({
+        severity: "ok",
+        found: "2, since 0 ms, latest error of call b: the ward is closed"
+      })
+      const db = yield* sql
+      yield* db`update sluice.chunk_failure set at = now() - interval '2 hours'`
+      expect(yield* finding("retrying")).toMatchObject({
+        severity: "attention",
+        found: "2, since 2 h, latest error of call b: the ward is closed",
+        advice: expect.stringMatching(/sluice stuck/)
+      })
+      // their time has come and nobody has tried: they wait as any due chunk does
+      yield* db`update sluice.chunk_queue set due_at = now() - interval '3 hours'`
+      expect(yield* finding("age")).toMatchObject({
+        severity: "attention",
+        found: "the oldest due chunk has waited 3 h"
+      })
+    })))
+
+  it.live("takes for the oldest the one that has waited longest, not the most urgent", () =>
+    run(Effect.gen(function*() {
+      yield* record("a", "b")
+      yield* (yield* sql)`update sluice.chunk_queue set
+        due_at = now() - case call_id when 'a' then interval '4 hours' else interval '1 minute' end,
+        rank = now() - case call_id when 'a' then interval '4 hours' else interval '1 day' end`
+      expect(yield* finding("age")).toMatchObject({ found: "the oldest due chunk has waited 4 h" })
+    })))
+
+  it.live("says when chunks stand behind a dead letter of their ordering key", () =>
+    run(Effect.gen(function*() {
+      yield* recordAll([
+        { ...call("first"), orderingKey: "bed-1" },
+        { ...call("free"), orderingKey: "bed-2" }
+      ])
+      yield* buryAll
+      yield* recordAll(["second", "third"].map((id) => ({ ...call(id), orderingKey: "bed-1" })))
+      expect(yield* finding("held up")).toMatchObject({
+        severity: "attention",
+        found: "2 behind a dead letter of their ordering key, as call first"
+      })
+      yield* DeadLetters.use((letters) => letters.discard({}, "a test"))
+      expect(yield* finding("held up")).toMatchObject({ severity: "ok" })
+    })))
+
+  it.live("says when no worker that lives takes what is due", () =>
+    run(Effect.gen(function*() {
+      const beat = (namespace: string) =>
+        ChunkStore.use((store) => store.beat(namespace, [{ namespace, schemaIdentity: note }]))
+      yield* record("a")
+      yield* beat("dental")
+      expect(yield* finding("namespaces")).toMatchObject({
+        severity: "attention",
+        found: `no worker takes clinic/${note}`
+      })
+      yield* beat("core")
+      expect(yield* finding("namespaces")).toMatchObject({ severity: "ok" })
     })))
 
   it.live("says when leases ran out and nobody takes the chunks up", () =>

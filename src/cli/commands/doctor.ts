@@ -7,7 +7,8 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Database from "../Database.ts"
-import { broken, examine, Finding, Severity } from "../examine.ts"
+import { examine } from "../examine.ts"
+import { broken, Finding, Severity } from "../finding.ts"
 import * as print from "../print.ts"
 
 /** What `sluice doctor --json` prints. */

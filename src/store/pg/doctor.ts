@@ -73,11 +73,71 @@ export const staleLeases = (sql: SqlClient.SqlClient, schema: string) =>
       select lease_until from ${sql(`${schema}.chunk_queue`)} where state = 'ready' order by rank, seq limit 1000) first
     where lease_until < now() - interval '5 minutes'`
 
-/** The oldest chunk that could be claimed now; the first of the index that claims read. */
-export const oldestDue = (sql: SqlClient.SqlClient, schema: string) =>
-  sql<{ seconds: number | null }>`
-    select round(extract(epoch from now() - due_at))::int as seconds from ${sql(`${schema}.chunk_queue`)}
-    where state = 'ready' and (lease_until is null or lease_until < now()) order by rank, seq limit 1`
+/** Chunks that failed and wait for another attempt. */
+export interface Retrying {
+  /** Counted up to a thousand. */
+  readonly count: number
+  /** How long ago the oldest of them failed first. */
+  readonly seconds: number | null
+  readonly callId: string | null
+  /** The latest error. */
+  readonly message: string | null
+}
+
+/** What fails again and again: the first to come again, when they began to fail, and the latest error. */
+export const retrying = (sql: SqlClient.SqlClient, schema: string) => {
+  const failure = sql(`${schema}.chunk_failure`)
+  return sql<Retrying>`
+    with failing as materialized (
+      select call_id, schema_identity, part, seq from (
+        select call_id, schema_identity, part, seq, attempts from ${sql(`${schema}.chunk_queue`)}
+        where state = 'scheduled' order by due_at, seq limit 1000
+      ) first where attempts > 0
+    ), latest as (
+      select call_id, message from failing cross join lateral (
+        select id, message from ${failure} f
+        where f.call_id = failing.call_id and f.schema_identity = failing.schema_identity and f.part = failing.part
+        order by id desc limit 1
+      ) f order by id desc limit 1
+    )
+    select (select count(*)::int from failing) as count,
+      (
+        select round(extract(epoch from now() - min(f.at)))::float8
+        from (select * from failing order by seq limit 1) oldest
+        join ${failure} f using (call_id, schema_identity, part)
+      ) as seconds,
+      (select call_id from latest) as "callId", (select message from latest) as message`
+}
+
+/** Chunks behind a dead letter of their ordering key, counted up to a thousand, and one of the calls that hold them up. */
+export const heldUp = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ count: number; callId: string | null }>`
+    select count(*)::int as count, min(call_id) as "callId" from (
+      select d.call_id from (
+        select call_id, ordering_key, seq from ${sql(`${schema}.dead_letter`)}
+        where ordering_key is not null and discarded_at is null limit 1000
+      ) d cross join lateral (
+        select seq from ${sql(`${schema}.chunk_queue`)} q
+        where q.ordering_key = d.ordering_key and q.seq > d.seq order by q.seq limit 1000
+      ) behind limit 1000
+    ) held_up`
+
+/** Kinds among the first thousand due chunks that no living worker serves and none has parked: of a namespace nobody drains. */
+export const unserved = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ namespace: string; schema: string }>`
+    with served as materialized (
+      select s ->> 'namespace' as namespace, s ->> 'schemaIdentity' as schema
+      from ${sql(`${schema}.worker`)} cross join lateral jsonb_array_elements(serves) s
+      where beat_at > now() - interval '30 seconds'
+    )
+    select distinct namespace, schema_identity as schema from (
+      select namespace, schema_identity, lease_until from ${sql(`${schema}.chunk_queue`)}
+      where state = 'ready' order by rank, seq limit 1000
+    ) first
+    where (lease_until is null or lease_until < now()) and not exists (
+      select from served s where s.schema = first.schema_identity and s.namespace in (first.namespace, 'core')
+    )
+    order by namespace, schema_identity limit 100`
 
 /** Kinds that are parked for want of a handler: a walk over the distinct kinds, not over the parked. */
 export const parkedKinds = (sql: SqlClient.SqlClient, schema: string) => {

@@ -1,0 +1,44 @@
+/**
+ * The span of a batch, which holds its members: an event for each, and, where one run of a handler takes them all
+ * together, a link to each request that made a call. Handlers that are run one by one have spans of their own for those.
+ */
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Tracer from "effect/Tracer"
+import type { Prepared } from "./prepare.ts"
+
+/** What a trace is told of a member: never its payload. */
+export const attributesOf = ({ chunk: { attempts, key, namespace }, handler }: Prepared) => ({
+  "sluice.call_id": key.callId,
+  "sluice.namespace": namespace,
+  "sluice.schema": key.schemaIdentity,
+  ...(key.part === "" ? {} : { "sluice.part": key.part }),
+  "sluice.handler": handler.name,
+  "sluice.attempt": attempts + 1
+})
+
+/** The request that made a member's call, if it was recorded within one. */
+export const linksOf = (one: Prepared): ReadonlyArray<Tracer.SpanLink> => {
+  const { trace } = one.chunk.call
+  return trace === undefined ? [] : [{ span: Tracer.externalSpan(trace), attributes: attributesOf(one) }]
+}
+
+/** Runs a batch in its span. Where no tracer is installed nobody reads it, and its members are not gone through. */
+export const inBatchSpan = (batch: ReadonlyArray<Prepared>) => <A, E, R>(run: Effect.Effect<A, E, R>) =>
+  Effect.contextWith((context: Context.Context<R>) => {
+    const handler = batch[0]?.handler
+    const attributes = { "sluice.handler": handler?.name ?? "", "sluice.chunks": batch.length }
+    if (!context.mapUnsafe.has(Tracer.TracerKey)) {
+      return Effect.withSpan(run, "Drain.batch", { attributes })
+    }
+    const members = Effect.gen(function*() {
+      const span = yield* Effect.currentSpan
+      const now = yield* Clock.currentTimeNanos
+      for (const one of batch) span.event("chunk", now, attributesOf(one))
+    })
+    return Effect.withSpan(Effect.andThen(Effect.ignore(members), run), "Drain.batch", {
+      attributes,
+      links: handler?.run._tag === "Many" ? batch.flatMap(linksOf) : []
+    })
+  })

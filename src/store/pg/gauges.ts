@@ -1,0 +1,60 @@
+/**
+ * What gauges ask of a database: heads of partial indexes, so that a scrape costs a busy one next to nothing.
+ */
+import type * as SqlClient from "effect/sql/SqlClient"
+
+/** Chunks by where they stand, each counted up to a limit, and how long the oldest due one has waited. */
+export interface Gauges {
+  readonly ready: number
+  readonly scheduled: number
+  readonly waiting: number
+  readonly parked: number
+  readonly dead: number
+  readonly oldest: number | null
+}
+
+/** So many of the first by rank are looked at for the oldest: a higher priority is a head start, it does not hide them. */
+const head = 1000
+
+/**
+ * In seconds: of the first by rank that nobody holds, and of those that wait for another attempt, whose time has come.
+ * What is not due yet is younger than nothing.
+ */
+const age = (sql: SqlClient.SqlClient, schema: string) => {
+  const queue = sql(`${schema}.chunk_queue`)
+  return sql`greatest(
+      (
+        select extract(epoch from now() - min(due_at)) from (
+          select due_at, lease_until from ${queue} where state = 'ready' order by rank, seq limit ${head}
+        ) first where lease_until is null or lease_until < now()
+      ),
+      (
+        select extract(epoch from now() - due_at) from ${queue}
+        where state = 'scheduled' and due_at <= now() order by due_at, seq limit 1
+      )
+    )::float8`
+}
+
+/** How long the oldest chunk that could be claimed has waited. */
+export const oldestDue = (sql: SqlClient.SqlClient, schema: string) =>
+  sql<{ seconds: number | null }>`select round(${age(sql, schema)})::float8 as seconds`
+
+/** All of them. The order by an index's columns is there so that it is this index that is read. */
+export const gauges = (sql: SqlClient.SqlClient, schema: string, most: number) => {
+  const queue = sql(`${schema}.chunk_queue`)
+  const count = (state: string, order: string) =>
+    sql`(
+      select count(*)::int from (
+        select from ${queue} where state = ${sql.literal(`'${state}'`)} order by ${sql.literal(order)} limit ${most}
+      ) counted
+    )`
+  return sql<Gauges>`
+    select ${count("ready", "rank, seq")} as ready, ${count("scheduled", "due_at, seq")} as scheduled,
+      ${count("waiting", "ordering_key, seq")} as waiting, ${count("parked", "namespace, schema_identity")} as parked,
+      (
+        select count(*)::int from (
+          select from ${sql(`${schema}.dead_letter`)} where discarded_at is null order by died_at limit ${most}
+        ) counted
+      ) as dead,
+      ${age(sql, schema)} as oldest`
+}

@@ -1,0 +1,108 @@
+/**
+ * The gauges of the queue: what they say, what they cost, and what they say when the database does not answer.
+ */
+import { it } from "@effect/vitest"
+import { Metrics, Settings } from "effect-sluice"
+import * as Gauges from "effect-sluice/store/Gauges"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as SqlClient from "effect/sql/SqlClient"
+import { describe, expect } from "vitest"
+import { layer } from "../support/Postgres.ts"
+
+const isolated = Effect.provideServiceEffect(Metric.MetricRegistry, Effect.sync((): Metric.MetricRegistry => new Map()))
+const on = (maxConnections: number) =>
+  PgStore.layer.pipe(
+    Layer.provide(Settings.layer({ notify: false })),
+    Layer.provideMerge(layer(18, { maxConnections }))
+  )
+
+/** What the gauges show, by state; the age without one. */
+const shown = Effect.map(Metric.snapshot, (all) =>
+  Object.fromEntries(
+    all.flatMap((one) =>
+      one.type === "Gauge" ? [[one.attributes?.["state"] ?? "oldest", Math.round(Number(one.state.value))]] : []
+    )
+  ))
+
+const fill = Effect.fnUntraced(function*(counts: Readonly<Record<string, number>>) {
+  const sql = yield* SqlClient.SqlClient
+  for (const [state, count] of Object.entries(counts)) {
+    yield* state === "dead" || state === "discarded"
+      ? sql`insert into sluice.dead_letter (call_id, schema_identity, seq, namespace, schema_version, position, bytes,
+          priority, reason, handler, message, attempts, crashes, recorded_at, discarded_at)
+        select ${state} || n, 'note', n, 'clinic', 1, 0, 1, 0, 'rejected', '', 'no bed', 0, 0, now(),
+          case when ${state === "discarded"} then now() end
+        from generate_series(1, ${count}::int) n`
+      : sql`insert into sluice.chunk_queue (namespace, schema_identity, schema_version, call_id, state, ordering_key, due_at)
+        select 'clinic', 'note', 1, ${state} || n, ${state}, case when ${state === "waiting"} then 'bed' || n % 7 end,
+          now() - interval '10 seconds'
+        from generate_series(1, ${count}::int) n`
+  }
+})
+
+describe("the gauges", () => {
+  it.live("say how many chunks stand where, and how long the oldest due one has waited", () =>
+    Effect.gen(function*() {
+      yield* Gauges.sample
+      expect(yield* shown).toEqual({ ready: 0, scheduled: 0, waiting: 0, parked: 0, dead: 0, oldest: 0 })
+      yield* fill({ ready: 1, scheduled: 2, waiting: 3, parked: 4, dead: 5, discarded: 6 })
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`update sluice.chunk_queue set due_at = now() + interval '1 hour' where call_id = 'scheduled1'`
+      yield* sql`update sluice.chunk_queue set due_at = now() - interval '1 minute' where call_id = 'scheduled2'`
+      yield* Gauges.sample
+      expect(yield* shown).toEqual({ ready: 1, scheduled: 2, waiting: 3, parked: 4, dead: 5, oldest: 60 })
+      // what is parked, or held, is not what could be claimed
+      yield* sql`delete from sluice.chunk_queue where state = 'scheduled'`
+      yield* sql`update sluice.chunk_queue set lease_until = now() + interval '1 minute' where state = 'ready'`
+      yield* Gauges.sample
+      expect(yield* shown).toMatchObject({ ready: 1, oldest: 0 })
+    }).pipe(Effect.provide(on(1)), isolated))
+
+  it.live("read no more than they count, however much there is", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const many = 30_000
+      yield* fill({ ready: many, scheduled: many, waiting: many, parked: many, dead: many, discarded: many })
+      yield* sql.unsafe("vacuum analyze sluice.chunk_queue, sluice.dead_letter")
+      const reads = Effect.gen(function*() {
+        yield* sql`select pg_stat_force_next_flush()`
+        const [row] = yield* sql<{ read: number; scanned: number }>`
+          select sum(i.idx_tup_read)::int as read, (select sum(seq_tup_read)::int from pg_stat_user_tables) as scanned
+          from pg_stat_user_indexes i where i.schemaname = 'sluice'`
+        return row ?? { read: 0, scanned: 0 }
+      })
+      const before = yield* reads
+      yield* Gauges.sample
+      const after = yield* reads
+      const most = Metrics.mostCounted
+      expect(yield* shown).toMatchObject({ ready: most, scheduled: most, waiting: most, parked: most, dead: most })
+      expect(after.scanned - before.scanned).toBe(0)
+      expect(after.read - before.read).toBeGreaterThanOrEqual(5 * most)
+      expect(after.read - before.read).toBeLessThan(5 * most + 2000)
+      // one connection, so that what it has read is counted when it is asked
+    }).pipe(Effect.provide(on(1)), isolated))
+
+  it.live("are not shown while the database does not answer, and are soon given up", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* fill({ ready: 3 })
+      yield* Gauges.sample
+      expect(yield* shown).toMatchObject({ ready: 3 })
+      const other = yield* sql.reserve
+      yield* other.executeUnprepared("begin", [], undefined)
+      yield* other.executeUnprepared("lock table sluice.chunk_queue in access exclusive mode", [], undefined)
+      const [took] = yield* Effect.timed(Gauges.sample)
+      expect(Duration.toSeconds(took)).toBeLessThan(4)
+      expect(yield* shown).toEqual({})
+      yield* other.executeUnprepared("rollback", [], undefined)
+      yield* Gauges.sample
+      expect(yield* shown).toMatchObject({ ready: 3 })
+      yield* sql`drop table sluice.chunk_queue`
+      yield* Gauges.sample
+      expect(yield* shown).toEqual({})
+    }).pipe(Effect.scoped, Effect.provide(on(3)), isolated))
+})
