@@ -96,17 +96,20 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
     Effect.raceFirst(woken.await, stopping.await)
   )
 
-  // an outage is told of once, by its first cycle, and once when it is over
-  let away = false
+  // an outage is told of once, by its first cycle, and once when it is over; so is anything else that goes on
+  let trouble: { readonly what: string; readonly passing: boolean } | undefined
   const complain = (cause: Cause.Cause<StoreError>) => {
     const error = Cause.squash(cause)
-    if (!(error instanceof StoreError)) return Effect.logError("drain cycle failed; going on", cause)
-    if (!error.transient) return Effect.logError(`drain cycle failed; going on: ${error.message}`)
-    const again = away
-    away = true
-    return again
-      ? Effect.logDebug("the database is still away", cause)
-      : Effect.logWarning(`the database is away; trying again until it answers: ${error.message}`)
+    const what = error instanceof Error ? error.message : String(error)
+    const passing = error instanceof StoreError && error.transient
+    // in the course of an outage the server says this and that
+    const known = trouble !== undefined && (trouble.what === what || (trouble.passing && passing))
+    trouble = { what, passing }
+    if (known) return Effect.logDebug("drain cycle failed again", cause)
+    if (passing) return Effect.logWarning(`the database is away; trying again until it answers: ${what}`)
+    return error instanceof StoreError
+      ? Effect.logError(`drain cycle failed; going on: ${what}`)
+      : Effect.logError("drain cycle failed; going on", cause)
   }
 
   const lane = Effect.gen(function*() {
@@ -125,8 +128,8 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
         yield* woken.close
         const report = yield* drain.cycleWith((claimed) => claimed > 0 ? pass : Effect.void)
         yield* Ref.update(total, (sum) => addReports(sum, report))
-        if (away) {
-          away = false
+        if (trouble !== undefined) {
+          trouble = undefined
           yield* Effect.logInfo("the database answers again")
         }
         if (report.claimed === 0) yield* idle

@@ -3,6 +3,7 @@
  */
 import { it } from "@effect/vitest"
 import { ChunkStore, Drain, DrainWorker, Metrics } from "effect-sluice"
+import { StoreError } from "effect-sluice/ChunkStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -108,6 +109,23 @@ describe("the log", () => {
         isAway = false
         yield* TestClock.adjust("1 minute")
         expect(lines.slice(1)).toMatchObject([{ level: "INFO", message: "the database answers again" }])
+      })
+    ).pipe(Effect.scoped, Effect.provide(application({ inFlight: 3 }))))
+
+  it.effect("tells once of what does not pass by itself, as long as that is the same", () =>
+    logged((lines) =>
+      Effect.gen(function*() {
+        let reason = "database \"ward\" is not currently accepting connections"
+        const refuse = () => new StoreError({ operation: "claim", transient: false, code: "55000", reason })
+        const drain = drainWith(() => ({ claim: () => Effect.suspend(() => Effect.fail(refuse())) }))
+        yield* Layer.build(DrainWorker.layer({ schedule: Schedule.spaced("1 second") }).pipe(Layer.provide(drain)))
+        yield* TestClock.adjust("1 minute")
+        reason = "permission denied for table chunk_queue"
+        yield* TestClock.adjust("1 minute")
+        expect(lines.map(({ level, message }) => [level, String(message).replace(/^.*going on: /, "")])).toEqual([
+          ["ERROR", expect.stringContaining("is not currently accepting connections")],
+          ["ERROR", expect.stringContaining("permission denied")]
+        ])
       })
     ).pipe(Effect.scoped, Effect.provide(application({ inFlight: 3 }))))
 })

@@ -47,6 +47,48 @@ export const list = Effect.fnUntraced(function*(schema: string) {
   )
 })
 
+/** Where it stands which were applied. The migrator makes it like this. */
+const bookkeeping = (schema: string): string =>
+  `create table if not exists "${schema}".migration (
+  migration_id integer primary key,
+  created_at timestamp with time zone not null default now(),
+  name text not null
+)`
+
+/** The numbers of those that were applied. Asks for nothing that changes the database. */
+const applied = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema: string) {
+  const [found] = yield* sql<{ there: boolean }>`select to_regclass(${`"${schema}".migration`}) is not null as there`
+  if (found?.there !== true) return new Set<number>()
+  const rows = yield* sql<{ migration_id: number }>`select migration_id from ${sql(`${schema}.migration`)}`
+  return new Set(rows.map((row) => row.migration_id))
+})
+
+/** Those that were not applied yet. */
+export const missing: Effect.Effect<
+  ReadonlyArray<Migration>,
+  SqlError | Settings.SettingInvalid,
+  SqlClient.SqlClient
+> = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const { schema } = yield* Settings.load
+  const done = yield* applied(sql, schema)
+  return (yield* list(schema)).filter(({ id }) => !done.has(id))
+})
+
+/**
+ * What {@link run} would do for these, as statements for somebody else to run in one transaction: with the note that they
+ * were applied, so that no program does it again.
+ */
+export const plan = (schema: string, migrations: ReadonlyArray<Migration>): ReadonlyArray<string> =>
+  migrations.length === 0 ? [] : [
+    `create schema if not exists "${schema}"`,
+    bookkeeping(schema),
+    ...migrations.flatMap(({ id, name, statements }) => [
+      ...statements.filter((statement) => !statement.startsWith("create schema")),
+      `insert into "${schema}".migration (migration_id, name) values (${id}, '${name}')`
+    ])
+  ]
+
 // Several may create the schema at once; all but one then meet a unique violation and find it there.
 const createSchema = (sql: SqlClient.SqlClient, schema: string) =>
   sql.unsafe(`create schema if not exists "${schema}"`).pipe(
@@ -56,13 +98,15 @@ const createSchema = (sql: SqlClient.SqlClient, schema: string) =>
 
 /**
  * Applies what is missing, in one transaction, and gives back what was applied. Of several at once one does it, and the
- * others wait and find nothing to do.
+ * others wait and find nothing to do. When nothing is missing it only reads: a program may start without the right to
+ * change tables.
  */
 export const run: Effect.Effect<
   ReadonlyArray<readonly [id: number, name: string]>,
   Migrator.MigrationError | SqlError | Settings.SettingInvalid,
   SqlClient.SqlClient
 > = Effect.gen(function*() {
+  if ((yield* missing).length === 0) return []
   const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.load
   yield* createSchema(sql, schema)

@@ -73,6 +73,42 @@ describe("migrations", () => {
       })
     ))
 
+  it.live("by somebody else, from the plan: nothing is missing afterwards, and the tables are the same", () =>
+    Effect.gen(function*() {
+      const byMigrator = yield* onFresh(() => Effect.andThen(Migrations.run, shape))
+      const byPlan = yield* onFresh(() =>
+        Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          const statements = Migrations.plan("sluice", yield* Migrations.missing)
+          yield* sql.withTransaction(Effect.forEach(statements, (statement) => sql.unsafe(statement)))
+          expect(yield* Migrations.missing).toEqual([])
+          expect(yield* Migrations.run).toEqual([])
+          expect(Migrations.plan("sluice", [])).toEqual([])
+          return yield* shape
+        })
+      )
+      expect(byPlan).toEqual(byMigrator)
+    }))
+
+  it.live("when nothing is missing a program needs no right to change tables", () =>
+    onFresh((url) =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* Migrations.run
+        const role = `reader_${new URL(url).pathname.slice(1)}`
+        yield* sql.unsafe(`create role ${role} login`)
+        yield* sql.unsafe(`grant usage on schema sluice to ${role}`)
+        yield* sql.unsafe(`grant select, insert, update, delete on all tables in schema sluice to ${role}`)
+        yield* sql.unsafe(`grant usage on all sequences in schema sluice to ${role}`)
+        const as = new URL(url)
+        as.username = role
+        const start = Layer.build(Layer.fresh(PgStore.layer).pipe(Layer.provideMerge(Layer.fresh(client(as.href)))))
+        yield* Effect.scoped(start).pipe(Effect.ensuring(Effect.ignore(
+          sql.unsafe(`drop owned by ${role}`).pipe(Effect.andThen(sql.unsafe(`drop role ${role}`)))
+        )))
+      })
+    ))
+
   it.live("five processes at once: each finds the tables, and one of them has made them", () =>
     onFresh((url) =>
       Effect.gen(function*() {
