@@ -176,7 +176,9 @@ export const DeathReason = Schema.Literals(["exhausted", "rejected", "undecodabl
 export type DeathReason = typeof DeathReason.Type
 
 /** Why a chunk is parked. */
-export type ParkReason = "no-handler" | "paused"
+export const ParkReason = Schema.Literals(["no-handler", "paused"])
+/** Why a chunk is parked. */
+export type ParkReason = typeof ParkReason.Type
 
 /** What went wrong with a chunk, for its history. */
 export interface Failure {
@@ -262,6 +264,13 @@ export const ChunkView = Schema.Struct({
   dueAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   /** Until when a worker holds it, while in flight. */
   leasedUntil: Schema.NullOr(Schema.DateTimeUtcFromString),
+  /** The worker that holds it, while in flight. */
+  leasedBy: Schema.NullOr(Schema.String),
+  /** Why it waits, while parked. */
+  parkedFor: Schema.NullOr(ParkReason),
+  orderingKey: Schema.NullOr(Schema.String),
+  /** The call whose chunk must make way first: the oldest one before it of its ordering key, outstanding or dead. */
+  behind: Schema.NullOr(Schema.String),
   failures: Schema.Array(FailureRecord),
   /** Why and when it was buried, while dead or discarded. */
   death: Schema.NullOr(Schema.Struct({
@@ -284,6 +293,10 @@ export const CallView = Schema.Struct({
   error: Schema.NullOr(Schema.String),
   recordedAt: Schema.DateTimeUtcFromString,
   finishedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  /** What the handlers are told of the call. */
+  context: Schema.Record(Schema.String, Schema.Json),
+  /** The trace of the request that made it. */
+  trace: Schema.NullOr(Schema.Struct({ traceId: Schema.String, spanId: Schema.String })),
   /** Absent once pruned. */
   outputs: Schema.NullOr(Schema.Array(Schema.Json)),
   chunks: Schema.Array(ChunkView)

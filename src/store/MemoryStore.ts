@@ -235,7 +235,8 @@ const makeStore = (
 
     ledger: (keys) =>
       db.use((access) => keys.flatMap((key) => access.get(ledger, chunkKey(key)) ?? []).map(read.toEntry)),
-    call: (callId) => use((access, now) => Option.fromUndefinedOr(read.call(access, callId, now))),
+    call: (callId) =>
+      use((access, now) => Option.fromUndefinedOr(read.call(access, callId, now, settings.deadBlocksKey))),
     status: use(read.status),
     nextDue: Effect.map(use(read.nextDue), (at) => Option.map(Option.fromUndefinedOr(at), DateTime.makeUnsafe))
   })

@@ -277,7 +277,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
       ),
     call: (callId) =>
       Effect.flatMap(
-        read.call(t, callId),
+        read.call(t, callId, settings.deadBlocksKey),
         ([row]) => row === undefined ? Effect.succeedNone : Effect.asSome(decodeView(row.view))
       ).pipe(
         orDieDecoding,

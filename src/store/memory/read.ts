@@ -38,8 +38,19 @@ const outstandingView = (row: QueueRow, now: number): Partial<ChunkView> & Pick<
   attempts: row.attempts,
   crashes: row.crashes,
   dueAt: row.state === "ready" || row.state === "scheduled" ? utc(row.dueAt) : null,
-  leasedUntil: isInFlight(row, now) ? utcOrNull(row.leaseUntil) : null
+  leasedUntil: isInFlight(row, now) ? utcOrNull(row.leaseUntil) : null,
+  leasedBy: isInFlight(row, now) ? row.leasedBy ?? null : null,
+  parkedFor: row.parkedFor ?? null
 })
+
+/** The call of the oldest chunk before this one of its ordering key. */
+const behind = (access: Access, row: QueueRow, deadBlocksKey: boolean): string | null => {
+  const older = [...access.values(queue), ...deadBlocksKey ? access.values(dead).filter(isOpen) : []]
+    .filter((one) => row.orderingKey !== undefined && one.orderingKey === row.orderingKey && one.seq < row.seq)
+    .sort((a, b) => a.seq - b.seq)
+  return older[0]?.key.callId ?? null
+}
+const isOpen = (row: DeadRow): boolean => row.discarded === undefined
 
 const deadView = (row: DeadRow): Partial<ChunkView> & Pick<ChunkView, "state"> => ({
   state: row.discarded === undefined ? "dead" : "discarded",
@@ -53,7 +64,12 @@ const ledgerView = (row: LedgerRow): Partial<ChunkView> & Pick<ChunkView, "state
 })
 
 /** A call and what became of each of its chunks, in the order of its outputs. */
-export const call = (access: Access, callId: string, now: number): CallView | undefined => {
+export const call = (
+  access: Access,
+  callId: string,
+  now: number,
+  deadBlocksKey: boolean
+): CallView | undefined => {
   const row = access.get(calls, callId)
   if (row === undefined) return undefined
   const outstanding = access.values(queue).filter((one) => one.key.callId === callId)
@@ -62,7 +78,11 @@ export const call = (access: Access, callId: string, now: number): CallView | un
   // a chunk redriven after it was persisted is in both: what it is doing now comes first
   const current = new Set([...outstanding, ...buried].map((one) => chunkKey(one.key)))
   const chunks = [
-    ...outstanding.map((one) => ({ one, place: one.position, view: outstandingView(one, now) })),
+    ...outstanding.map((one) => ({
+      one,
+      place: one.position,
+      view: { ...outstandingView(one, now), behind: behind(access, one, deadBlocksKey) }
+    })),
     ...buried.map((one) => ({ one, place: one.position, view: deadView(one) })),
     ...persisted.filter((one) => !current.has(chunkKey(one.key))).map((one) => ({
       one,
@@ -82,6 +102,8 @@ export const call = (access: Access, callId: string, now: number): CallView | un
     error: row.error ?? null,
     recordedAt: utc(row.recordedAt),
     finishedAt: utcOrNull(row.finishedAt),
+    context: copy(row.context),
+    trace: row.trace === undefined ? null : { traceId: row.trace.traceId, spanId: row.trace.spanId },
     outputs: row.outputs === undefined ? null : copy(row.outputs),
     chunks: chunks.sort((a, b) => a.place - b.place).map(({ one, view }): ChunkView => {
       const entry = access.get(ledger, chunkKey(one.key))
@@ -93,6 +115,10 @@ export const call = (access: Access, callId: string, now: number): CallView | un
         crashes: 0,
         dueAt: null,
         leasedUntil: null,
+        leasedBy: null,
+        parkedFor: null,
+        orderingKey: ("orderingKey" in one ? one.orderingKey : row.orderingKey) ?? null,
+        behind: null,
         death: null,
         ...view,
         failures: failuresOf(access, one.key),

@@ -26,22 +26,36 @@ export const ledger = ({ ledger, sql }: Tables, keys: ReadonlyArray<ChunkKey>) =
     join ${ledger} l using (call_id, schema_identity, part)`
 
 /** A call and what became of each of its chunks, as one JSON value of the port's `CallView`. */
-export const call = ({ call, dead, failure, ledger, queue, sql }: Tables, callId: string) =>
+export const call = (
+  { call, dead, failure, ledger, queue, sql }: Tables,
+  callId: string,
+  deadBlocksKey: boolean
+) =>
   sql<{ view: unknown }>`
     with chunk as (
-      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq,
+      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, ordering_key,
         case when lease_until > now() then 'in-flight' when state = 'ready' then 'pending' else state end as state,
         case when state in ('ready', 'scheduled') then due_at end as due_at,
-        case when lease_until > now() then lease_until end as leased_until, null::json as death
-      from ${queue} where call_id = ${callId}
+        case when lease_until > now() then lease_until end as leased_until,
+        case when lease_until > now() then leased_by end as leased_by, parked_for, null::json as death,
+        (
+          select call_id from (
+            select call_id, seq from ${queue} o where o.ordering_key = q.ordering_key and o.seq < q.seq
+            union all
+            select call_id, seq from ${dead} d
+            where d.ordering_key = q.ordering_key and d.seq < q.seq and d.discarded_at is null and ${deadBlocksKey}
+          ) older order by seq limit 1
+        ) as behind
+      from ${queue} q where call_id = ${callId}
       union all
-      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq,
-        case when discarded_at is null then 'dead' else 'discarded' end, null, null,
-        json_build_object('reason', reason, 'message', message, 'at', ${sql.literal(iso("died_at"))})
+      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, ordering_key,
+        case when discarded_at is null then 'dead' else 'discarded' end, null, null, null, null,
+        json_build_object('reason', reason, 'message', message, 'at', ${sql.literal(iso("died_at"))}), null
       from ${dead} where call_id = ${callId}
       union all
       select call_id, schema_identity, part, namespace, schema_version, 0, 0, seq,
-        case when objects = '[]' then 'nothing-to-create' else 'persisted' end, null, null, null
+        (select ordering_key from ${call} c where c.call_id = l.call_id),
+        case when objects = '[]' then 'nothing-to-create' else 'persisted' end, null, null, null, null, null, null
       from ${ledger} l where call_id = ${callId}
         -- a chunk redriven after it was persisted is in both: what it is doing now comes first
         and not exists (select from ${queue} q where q.call_id = l.call_id
@@ -53,13 +67,17 @@ export const call = ({ call, dead, failure, ledger, queue, sql }: Tables, callId
       'callId', c.call_id, 'namespace', c.namespace, 'service', c.service, 'correlationId', c.correlation_id,
       'status', c.status, 'error', c.error,
       'recordedAt', ${sql.literal(iso("c.recorded_at"))}, 'finishedAt', ${sql.literal(iso("c.finished_at"))},
+      'context', case when json_typeof(c.context) = 'object' then c.context else '{}' end,
+      'trace', case when c.trace ->> 'traceId' is not null and c.trace ->> 'spanId' is not null then
+        json_build_object('traceId', c.trace ->> 'traceId', 'spanId', c.trace ->> 'spanId') end,
       'outputs', array_to_json(c.outputs),
       'chunks', coalesce((
         select json_agg(json_build_object(
           'key', json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),
           'namespace', k.namespace, 'schemaVersion', k.schema_version, 'state', k.state, 'attempts', k.attempts,
           'crashes', k.crashes, 'dueAt', ${sql.literal(iso("k.due_at"))},
-          'leasedUntil', ${sql.literal(iso("k.leased_until"))}, 'death', k.death,
+          'leasedUntil', ${sql.literal(iso("k.leased_until"))}, 'leasedBy', k.leased_by, 'parkedFor', k.parked_for,
+          'orderingKey', k.ordering_key, 'behind', k.behind, 'death', k.death,
           'failures', coalesce((
             select json_agg(json_build_object(
               'at', ${sql.literal(iso("f.at"))}, 'attempt', f.attempt, 'handler', f.handler, 'kind', f.kind,
