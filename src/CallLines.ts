@@ -64,8 +64,10 @@ export interface Refusal {
   readonly reason: string
 }
 
-/** What recording came to. */
+/** What recording came to, or has come to so far. */
 export interface Recording {
+  /** The bytes of the lines that were read. */
+  readonly bytes: number
   /** The ids of the calls that are recorded now, each once. */
   readonly calls: ReadonlySet<string>
   /** Of the lines, those that were new. */
@@ -88,12 +90,15 @@ const portion = Sink.reduceWhile(
   }
 )
 
-/** Records all calls of the lines. What cannot be recorded is told of at once and does not stop the rest. */
+/**
+ * Records all calls of the lines. What cannot be recorded is told of at once and does not stop the rest. Interrupted, it
+ * finishes the commit it is at, so that what `progress` was told last is what was done.
+ */
 export const record = Effect.fnUntraced(function*<E, R>(
   lines: Stream.Stream<CallLine, E, R>,
   on: {
     readonly refused: (refusal: Refusal) => Effect.Effect<void>
-    readonly progress: (calls: number) => Effect.Effect<void>
+    readonly progress: (soFar: Recording) => Effect.Effect<void>
   }
 ) {
   const recorder = yield* CallRecorder
@@ -101,10 +106,13 @@ export const record = Effect.fnUntraced(function*<E, R>(
   const refused: Array<Refusal> = []
   let recorded = 0
   let unchanged = 0
+  let bytes = 0
+  const soFar = (): Recording => ({ bytes, calls, recorded, unchanged, refused })
 
   yield* Stream.runForEach(
     Stream.transduce(lines, portion),
-    Effect.fnUntraced(function*({ lines }) {
+    Effect.fnUntraced(function*(portion) {
+      const { lines } = portion
       const good = lines.flatMap(({ call }) => Result.isSuccess(call) ? [call.success] : [])
       const outcomes = (yield* recorder.recordMany(good)).values()
       for (const { call, number } of lines) {
@@ -124,8 +132,10 @@ export const record = Effect.fnUntraced(function*<E, R>(
         if (outcome.success.what === "recorded") recorded++
         else unchanged++
       }
-      yield* on.progress(calls.size)
-    })
+      // each line had its end as well
+      bytes += portion.bytes + lines.length
+      yield* on.progress(soFar())
+    }, Effect.uninterruptible)
   )
-  return { calls, recorded, unchanged, refused } satisfies Recording
+  return soFar()
 })

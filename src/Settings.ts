@@ -165,6 +165,9 @@ const table: { readonly [Field in keyof Settings]: readonly [kind: Kind<Settings
 const nameOf = (field: keyof Settings): string =>
   `SLUICE_${field.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
 
+/** The names of all settings in the environment. */
+export const names: ReadonlyArray<string> = Record.keys(table).map(nameOf)
+
 const invalid = (field: keyof Settings, reason: string) => {
   const [{ example }] = table[field]
   return new SettingInvalid({ setting: nameOf(field), reason: `${reason}; write for example ${example}` })

@@ -52,7 +52,7 @@ const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
     {
       // the samples' refused line is part of the show
       refused: ({ line, reason }) => Option.isSome(input) ? Console.error(`line ${line}: ${reason}`) : Effect.void,
-      progress: recorded.at
+      progress: ({ calls }) => recorded.at(calls.size)
     }
   )
   yield* recorded.end(recording.calls.size)
