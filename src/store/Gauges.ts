@@ -45,10 +45,6 @@ const forget = Effect.forEach(
   { discard: true }
 )
 
-/** Asks every so often, for exporters that push what they find. */
+/** Asks every so often, for exporters that push what they find. What was found last is what a program sends at its end. */
 export const layer = (every: Duration.Input = "10 seconds"): Layer.Layer<never, never, SqlClient.SqlClient> =>
-  Layer.effectDiscard(
-    Effect.addFinalizer(() => forget).pipe(
-      Effect.andThen(Effect.forkScoped(Effect.forever(Effect.andThen(sample, Effect.sleep(every)))))
-    )
-  )
+  Layer.effectDiscard(Effect.forkScoped(Effect.forever(Effect.andThen(sample, Effect.sleep(every)))))

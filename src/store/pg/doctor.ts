@@ -158,6 +158,12 @@ export const workers = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ alive: number }>`
     select count(*)::int as alive from ${sql(`${schema}.worker`)} where beat_at > now() - interval '30 seconds'`
 
+/** How many of these workers live. */
+export const beating = (sql: SqlClient.SqlClient, schema: string, workers: ReadonlyArray<string>) =>
+  sql<{ count: number }>`
+    select count(*)::int as count from ${sql(`${schema}.worker`)}
+    where id = any(${workers}::text[]) and beat_at > now() - interval '30 seconds'`
+
 /** Letters that wait for a person; counted up to a thousand. */
 export const deadLetters = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ count: number }>`
@@ -176,3 +182,19 @@ export const persistedLately = (sql: SqlClient.SqlClient, schema: string, most: 
     select count(*)::int as count from (
       select persisted_at from ${sql(`${schema}.persisted_chunk`)} order by xact desc, seq desc limit ${most}) lately
     where persisted_at > now() - interval '1 minute'`
+
+/** Whether anything of a kind (`*` is any) is outstanding or dead, or some worker serves it. */
+export const isKnown = (sql: SqlClient.SqlClient, schema: string, namespace: string, identity: string) =>
+  sql<{ known: boolean }>`
+    select exists (
+      select from ${sql(`${schema}.chunk_queue`)}
+      where ${namespace} in ('*', namespace) and ${identity} in ('*', schema_identity)
+    ) or exists (
+      select from ${sql(`${schema}.dead_letter`)}
+      where ${namespace} in ('*', namespace) and ${identity} in ('*', schema_identity)
+    ) or exists (
+      select from ${sql(`${schema}.worker`)} cross join lateral jsonb_array_elements(serves) s
+      where ${identity} in ('*', s ->> 'schemaIdentity') and (
+        ${namespace} in ('*', s ->> 'namespace') or s ->> 'namespace' = 'core'
+      )
+    ) as known`

@@ -17,6 +17,9 @@ const serverError = (error: SqlError): { readonly code: string | undefined; read
   return { code, text }
 }
 
+/** The SQLSTATE of an error, where there is one. */
+export const codeOf = (error: SqlError): string | undefined => serverError(error).code
+
 // The client's classification, and what it leaves out: a server that stops (57P0x), is starting, or is out of
 // connections or other resources (53xxx).
 const isPassing = (error: SqlError): boolean =>
