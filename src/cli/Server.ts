@@ -1,19 +1,24 @@
 /**
  * What a drain shows of itself on a port: `/metrics` for Prometheus, `/health` (it lives), `/ready` (the database answers,
- * the tables are current, and the worker beats).
+ * the tables are current, and the workers of this process beat).
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
+import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
+import { isSqlError } from "effect/sql/SqlError"
 import { createServer } from "node:http"
+import { within } from "../internal/within.ts"
 import * as Settings from "../Settings.ts"
 import * as Gauges from "../store/Gauges.ts"
 import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
+import { codeOf, isTransient } from "../store/pg/errors.ts"
 
 const metrics = HttpRouter.add(
   "GET",
@@ -29,30 +34,42 @@ const metrics = HttpRouter.add(
 
 const health = HttpRouter.add("GET", "/health", HttpServerResponse.text("ok\n"))
 
-const readiness = Effect.gen(function*() {
+/** What keeps it from being ready. Whatever the database says is not repeated: the log and the doctor do. */
+const problemOf = Effect.fnUntraced(function*(workers: ReadonlyArray<string>) {
   const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.load
-  const all = yield* Migrations.list(schema)
-  const applied = yield* sql`select from ${sql(`${schema}.migration`)}`
-  if (applied.length < all.length) return "migrations are missing"
-  const [workers] = yield* ask.workers(sql, schema)
-  return (workers?.alive ?? 0) > 0 ? undefined : "no worker has beaten yet"
-}).pipe(
-  Effect.catch(() => Effect.succeed("the database does not answer")),
-  Effect.timeoutOrElse({ duration: "5 seconds", orElse: () => Effect.succeed("the database does not answer in time") })
-)
+  if ((yield* Migrations.missing).length > 0) return "migrations are missing"
+  const [beating] = yield* ask.beating(sql, schema, workers)
+  const silent = workers.length - (beating?.count ?? 0)
+  return silent === 0 ? undefined : `${silent} of ${workers.length} workers here give no sign of life`
+}, (asked) =>
+  Effect.catch(asked, (error) =>
+    Effect.succeed(
+      !isSqlError(error)
+        ? error.message
+        : isTransient(error)
+        ? "the database does not answer"
+        : `the database refuses (${codeOf(error) ?? "for no reason it gives"}): see \`sluice doctor\``
+    )))
 
-const ready = HttpRouter.add(
-  "GET",
-  "/ready",
-  Effect.map(readiness, (problem) =>
-    problem === undefined
-      ? HttpServerResponse.text("ready\n")
-      : HttpServerResponse.text(`${problem}\n`, { status: 503 }))
-)
+/** Shorter than probes usually wait. */
+const patience = Duration.seconds(2)
 
-/** The server, for as long as the layer lives. */
-export const layer = (port: number) =>
-  HttpRouter.serve(Layer.mergeAll(metrics, health, ready), { disableLogger: true, disableListenLog: true }).pipe(
-    Layer.provide(NodeHttpServer.layer(createServer, { port }))
+const ready = (workers: ReadonlyArray<string>) =>
+  HttpRouter.add(
+    "GET",
+    "/ready",
+    Effect.map(within(patience)(problemOf(workers)), (answer) => {
+      const problem = Option.getOrElse(answer, () => "the database does not answer in time")
+      return problem === undefined
+        ? HttpServerResponse.text("ready\n")
+        : HttpServerResponse.text(`${problem}\n`, { status: 503 })
+    })
   )
+
+/** The server, for as long as the layer lives; ready when these workers are. */
+export const layer = (port: number, workers: ReadonlyArray<string>) =>
+  HttpRouter.serve(Layer.mergeAll(metrics, health, ready(workers)), { disableLogger: true, disableListenLog: true })
+    .pipe(
+      Layer.provide(NodeHttpServer.layer(createServer, { port }))
+    )

@@ -2,9 +2,13 @@
  * How help and mistakes are shown: help in 80 columns on stdout; a mistake as its own sentence on stderr, because help
  * in its place would push it out of sight, and into the file that stdout goes to.
  */
+import * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { Failure } from "./Failed.ts"
+import * as print from "./print.ts"
 
 const columns = 80
 
@@ -52,3 +56,22 @@ export const layer = Layer.merge(
         : CliOutput.defaultPresenter.present(event)
   })
 )
+
+/** What a mistake says. */
+const sentenceOf = (error: unknown): string => {
+  if (CliError.isCliError(error) && error._tag === "ShowHelp") {
+    return error.errors.map((one) => one.message).join("; ")
+  }
+  return error instanceof Error ? error.message : String(error)
+}
+
+/**
+ * With `--json` the answer is JSON also when it is an error: programs read standard output, whatever went wrong. Of what
+ * was not parsed nothing better is known than its words.
+ */
+export const asJson = (error: unknown): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const sentence = sentenceOf(error)
+    if (!process.argv.includes("--json") || sentence === "") return Effect.void
+    return print.json(Failure, { error: sentence })
+  })

@@ -14,36 +14,31 @@ import { DeathReason } from "../../ChunkStore.ts"
 import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
 import { printKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
+import { Failed, told } from "../Failed.ts"
+import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as span from "../span.ts"
 
 /** What `sluice dead list --json` prints. */
 export const DeadList = Schema.Struct({ counts: Schema.Array(DeadLetterCount), letters: Schema.Array(DeadLetter) })
+/** What `sluice dead show --json` prints. */
+export const DeadShown = Schema.Struct({ letters: Schema.Array(DeadLetterDetail) })
 /** What `sluice dead redrive --json` and `dead discard --json` print. */
 export const DeadMoved = Schema.Struct({ moved: Schema.Int, preview: Schema.Array(DeadLetterCount) })
 
-const text = (name: string, description: string) =>
-  Flag.String(name).pipe(Flag.withDescription(description), Flag.optional)
-const age = (name: string, description: string) =>
-  Flag.String(name).pipe(
-    Flag.withMetavar("DURATION"),
-    Flag.withDescription(description),
-    Flag.withSchema(Schema.DurationFromString),
-    Flag.optional
-  )
-
 const filters = {
-  call: text("call", "only this call's"),
-  namespace: text("namespace", "only of this namespace"),
-  schema: text("schema", "only of this schema identity"),
-  handler: text("handler", "only of this handler: namespace/name"),
+  call: options.text("call", "only this call's"),
+  namespace: options.text("namespace", "only of this namespace"),
+  schema: options.text("schema", "only of this schema identity"),
+  handler: options.text("handler", "only of this handler: namespace/name"),
   reason: Flag.Literals("reason", DeathReason.literals).pipe(
     Flag.withDescription("only with this reason"),
     Flag.optional
   ),
-  text: text("text", "only with this in the error"),
-  olderThan: age("older-than", "only what died longer ago: \"2 hours\""),
-  newerThan: age("newer-than", "only what died more recently"),
-  discarded: Flag.Boolean("discarded").pipe(Flag.withDescription("the discarded ones instead"), Flag.withDefault(false))
+  text: options.text("text", "only with this in the error"),
+  olderThan: Flag.optional(span.flag("older-than", "only what died longer ago: 2h")),
+  newerThan: Flag.optional(span.flag("newer-than", "only what died more recently")),
+  discarded: options.on("discarded", "the discarded ones instead")
 }
 
 interface Given {
@@ -88,12 +83,13 @@ const countTable = (counts: ReadonlyArray<DeadLetterCount>): string =>
 const list = Command.make(
   "list",
   {
-    ...Database.common,
+    ...options.common,
     ...filters,
-    limit: Flag.Int("limit").pipe(Flag.withDescription("at most so many, the latest first"), Flag.withDefault(20))
+    limit: options.limit(20)
   },
-  ({ json, limit, url, ...given }) =>
+  ({ limit, url, ...given }) =>
     Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const dead = yield* DeadLetters
       const counts = yield* dead.count(filterOf(given))
       const letters = yield* dead.list(filterOf(given), { limit })
@@ -106,7 +102,7 @@ const list = Command.make(
         const times = attempts === 1 ? "1 attempt" : `${attempts} attempts`
         yield* Console.log(`  ${print.clip(`${reason} after ${times}: ${print.first(message)}`, 78)}`)
       }
-    }).pipe(Effect.provide(Database.storesToLookAt(url)), Database.told)
+    }).pipe(Effect.provide(Database.storesToLookAt(url)), told)
 ).pipe(
   Command.withDescription("Which there are, counted by kind and reason, the latest first"),
   Command.withExamples([{ command: "sluice dead list --reason exhausted", description: "Those that failed too often" }])
@@ -114,65 +110,61 @@ const list = Command.make(
 
 const show = Command.make(
   "show",
-  { ...Database.common, call: Argument.String("call-id").pipe(Argument.withDescription("the call's id")) },
-  ({ call, json, url }) =>
+  { ...options.common, call: Argument.String("call-id").pipe(Argument.withDescription("the call's id")) },
+  ({ call, url, ...given }) =>
     Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const dead = yield* DeadLetters
       const letters = [
         ...yield* dead.list({ callId: call }, { limit: 1000 }),
         ...yield* dead.list({ callId: call, discarded: true }, { limit: 1000 })
       ]
-      if (letters.length === 0) return yield* new Database.Failed({ reason: `call ${call} has no dead letters` })
-      for (const letter of letters) {
-        const detail = yield* dead.inspect(letter.key)
-        if (Option.isNone(detail)) continue
-        if (json) {
-          yield* print.json(DeadLetterDetail, detail.value)
-          continue
-        }
+      if (letters.length === 0) return yield* new Failed({ reason: `call ${call} has no dead letters` })
+      const details = (yield* Effect.forEach(letters, ({ key }) => Effect.map(dead.inspect(key), Option.toArray)))
+        .flat()
+      if (json) return yield* print.json(DeadShown, { letters: details })
+      for (const { data, failures, letter } of details) {
         yield* Console.log(`${printKey(letter.key)}: ${letter.reason}`)
         yield* Console.log(letter.message)
-        for (const { at, attempt, kind, message } of detail.value.failures) {
+        for (const { at, attempt, kind, message } of failures) {
           const what = `${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.first(message)}`
           yield* Console.log(`  ${print.clip(what, 78)}`)
         }
-        yield* Console.log(`  data: ${JSON.stringify(detail.value.data)}`)
+        yield* Console.log(`  data: ${JSON.stringify(data)}`)
         if (letter.discarded !== null) yield* Console.log(`  discarded: ${letter.discarded.reason}`)
       }
-    }).pipe(Effect.provide(Database.storesToLookAt(url)), Database.told)
+    }).pipe(Effect.provide(Database.storesToLookAt(url)), told)
 ).pipe(
   Command.withDescription("All there is to know of a call's: errors, history, payload"),
   Command.withExamples([{ command: "sluice dead show call-17", description: "Of one call" }])
 )
 
-const dryRun = Flag.Boolean("dry-run").pipe(
-  Flag.withDescription("only say what it would move"),
-  Flag.withDefault(false)
-)
-const all = Flag.Boolean("all").pipe(Flag.withDescription("all of them, without a filter"), Flag.withDefault(false))
+const dryRun = options.on("dry-run", "only say what it would move")
+const all = options.on("all", "all of them, without a filter")
 
 const moved = Effect.fnUntraced(function*(
-  given: Given & { readonly json: boolean; readonly dryRun: boolean; readonly all: boolean },
+  given: Given & { readonly json: Option.Option<boolean>; readonly dryRun: boolean; readonly all: boolean },
   move: Effect.Effect<number, unknown, DeadLetters>,
   word: string
 ) {
   if (isEverything(given) && !given.all) {
-    return yield* new Database.Failed({ reason: "say which: give a filter, or --all" })
+    return yield* new Failed({ reason: "say which: give a filter, or --all" })
   }
   const preview = yield* DeadLetters.use((dead) => dead.count(filterOf(given)))
   const count = given.dryRun ? 0 : yield* move
-  if (given.json) return yield* print.json(DeadMoved, { moved: count, preview })
+  const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+  if (json) return yield* print.json(DeadMoved, { moved: count, preview })
   if (preview.length > 0) yield* Console.log(countTable(preview))
   yield* Console.log(given.dryRun ? "nothing was moved" : `${count} ${word}`)
 })
 
 const redrive = Command.make(
   "redrive",
-  { ...Database.common, ...filters, dryRun, all },
+  { ...options.common, ...filters, dryRun, all },
   (given) =>
     moved(given, DeadLetters.use((dead) => dead.redrive(filterOf(given))), "redriven").pipe(
       Effect.provide(Database.storesAsTheyAre(given.url)),
-      Database.told
+      told
     )
 ).pipe(
   Command.withDescription("Move them back to the queue, with no attempts against them"),
@@ -184,11 +176,11 @@ const redrive = Command.make(
 
 const discard = Command.make(
   "discard",
-  { ...Database.common, ...filters, dryRun, all, because: Flag.String("because").pipe(Flag.withDescription("why")) },
+  { ...options.common, ...filters, dryRun, all, because: Flag.String("because").pipe(Flag.withDescription("why")) },
   (given) =>
     moved(given, DeadLetters.use((dead) => dead.discard(filterOf(given), given.because)), "discarded").pipe(
       Effect.provide(Database.storesAsTheyAre(given.url)),
-      Database.told
+      told
     )
 ).pipe(
   Command.withDescription("Put them away for good; they stay on record"),
@@ -200,5 +192,9 @@ const discard = Command.make(
 /** The command. */
 export const dead = Command.make("dead").pipe(
   Command.withDescription("Dead letters: look at them, redrive or discard them"),
+  Command.withExamples([
+    { command: "sluice dead list", description: "Which there are" },
+    { command: "sluice dead redrive --reason exhausted", description: "Try these again" }
+  ]),
   Command.withSubcommands([list, show, redrive, discard])
 )

@@ -3,13 +3,19 @@
  * attention, 2 when something is broken.
  */
 import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Database from "../Database.ts"
 import { examine } from "../examine.ts"
-import { broken, Finding, Severity } from "../finding.ts"
+import { explain, told } from "../Failed.ts"
+import { broken, Finding, Severity, usualLimits } from "../finding.ts"
+import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as span from "../span.ts"
 
 /** What `sluice doctor --json` prints. */
 export const Diagnosis = Schema.Struct({ severity: Severity, findings: Schema.Array(Finding) })
@@ -21,22 +27,53 @@ const worst = (findings: ReadonlyArray<Finding>): typeof Severity.Type =>
     ? "attention"
     : "ok"
 
-/** The command. */
-export const doctor = Command.make("doctor", Database.common, ({ json, url }) =>
-  Effect.gen(function*() {
-    const findings = yield* Effect.catch(examine({ alone: yield* Database.isEmbedded(url) }), (error) => {
-      const { reason } = Database.explain(error)
-      return Effect.succeed([broken("server", reason, "is the address right, and the server up?")])
-    })
-    const severity = worst(findings)
-    process.exitCode = { ok: 0, attention: 1, broken: 2 }[severity]
-    if (json) return yield* print.json(Diagnosis, { severity, findings })
-    const marks = { ok: "ok", attention: "!", broken: "X" }
-    for (const { advice, check, found, severity } of findings) {
-      yield* Console.log(`${marks[severity].padEnd(3)} ${check}: ${found}`)
-      if (advice !== "") yield* Console.log(`    → ${advice}`)
-    }
-  }).pipe(Effect.provide(Database.storesToLookAt(url)), Database.told)).pipe(
-    Command.withDescription("What is wrong, and what to do about it"),
-    Command.withExamples([{ command: "sluice doctor --url postgres://…", description: "Exit status 0, 1 or 2" }])
+/** How old the oldest due chunk may be. */
+const ageOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
+  const text = yield* options.textOf(flag, "SLUICE_MAX_AGE")
+  return Option.isNone(text) ? usualLimits.ageSeconds : Duration.toSeconds(yield* span.read("max-age", text.value))
+})
+
+/** Looks as far as it gets: what keeps it from looking is the first thing that is wrong. */
+const looked = (url: Option.Option<string>, ageSeconds: number) =>
+  Effect.flatMap(
+    Database.isEmbedded(url),
+    (alone) => examine({ alone, limits: { ...usualLimits, ageSeconds } })
+  ).pipe(
+    Effect.provide(Database.storesToLookAt(url)),
+    Effect.catch((error) =>
+      Effect.succeed([broken("server", explain(error).reason, "is the address right, and the server up?")])
+    )
   )
+
+/** The command. */
+export const doctor = Command.make(
+  "doctor",
+  {
+    ...options.common,
+    maxAge: Flag.String("max-age").pipe(
+      Flag.withMetavar("SPAN"),
+      Flag.withDescription("how long a due chunk may have waited; 5min without (SLUICE_MAX_AGE)"),
+      Flag.optional
+    )
+  },
+  ({ maxAge, url, ...given }) =>
+    Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const findings = yield* looked(url, yield* ageOf(maxAge))
+      const severity = worst(findings)
+      process.exitCode = { ok: 0, attention: 1, broken: 2 }[severity]
+      if (json) return yield* print.json(Diagnosis, { severity, findings })
+      const marks = { ok: "ok", attention: "!", broken: "X" }
+      for (const { advice, check, found, severity } of findings) {
+        yield* Console.log(`${marks[severity].padEnd(3)} ${check}: ${found}`)
+        if (advice !== "") yield* Console.log(`    → ${advice}`)
+      }
+    }).pipe(told)
+).pipe(
+  Command.withDescription("What is wrong, and what to do about it. Exit status 0, 1 (attention) or 2 (broken)"),
+  Command.withShortDescription("What is wrong, and what to do about it"),
+  Command.withExamples([
+    { command: "sluice doctor --url postgres://…", description: "Of a server" },
+    { command: "sluice doctor --max-age 1h", description: "Content with an hour's backlog" }
+  ])
+)

@@ -10,16 +10,17 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
-import { addReports, Drain, emptyReport, Report } from "../../Drain.ts"
-import { DrainWorker, type WorkerOptions } from "../../DrainWorker.ts"
+import { Report } from "../../Drain.ts"
 import * as Settings from "../../Settings.ts"
-import * as ask from "../../store/pg/doctor.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
+import * as Drains from "../Drains.ts"
+import { Failed, told } from "../Failed.ts"
+import * as options from "../options.ts"
 import * as print from "../print.ts"
 import * as Server from "../Server.ts"
+import * as span from "../span.ts"
+import * as Telemetry from "../Telemetry.ts"
 
 const inWords = (report: Report): string => {
   const { claimed, ...rest } = report
@@ -29,100 +30,68 @@ const inWords = (report: Report): string => {
   return claimed === 0 ? "nothing was due" : `${claimed} claimed: ${parts.join(", ")}`
 }
 
-/** Tells how it goes, and how long it may take: on one line of a terminal, else on a line now and then. */
-const progress = (before: number) => {
-  const started = performance.now()
-  let told = 0
-  return (done: number) =>
-    Effect.sync(() => {
-      const rate = done / Math.max(0.001, (performance.now() - started) / 1000)
-      // more may have been recorded meanwhile
-      const total = Math.max(before, done)
-      const left = print.ago(Math.ceil((total - done) / rate) * 1000)
-      const bar = "#".repeat(Math.round(20 * done / total)).padEnd(20, ".")
-      const line = `${done} of ${total} chunks, ${Math.round(rate)}/s, ${left} left`
-      if (process.stderr.isTTY) process.stderr.write(`\r[${bar}] ${line}`.padEnd(79))
-      else if (Math.floor(done / 1000) > Math.floor(told / 1000)) process.stderr.write(`${line}\n`)
-      told = done
-    })
+const printed = (json: boolean) => (report: Report, before = "") =>
+  json ? print.json(Report, report) : Console.log(`${before}${inWords(report)}`)
+
+type Times = Schedule.Schedule<unknown, void, Cron.CronParseError>
+/** The ways to drain. */
+type Way =
+  | { readonly _tag: "Once" }
+  | { readonly _tag: "UntilEmpty" }
+  /** For as long as it runs; who asks for times wants these times, not the moment in which something is recorded. */
+  | { readonly _tag: "Forever"; readonly schedule: Times; readonly hints: boolean }
+
+interface Ways {
+  readonly untilEmpty: Option.Option<boolean>
+  readonly every: Option.Option<string>
+  readonly cron: Option.Option<string>
 }
 
-const drainOf = (namespace: Option.Option<string>) =>
-  Option.isSome(namespace) ? Drain.layerNamespace(namespace.value) : Drain.layer
-type Drains = ReturnType<typeof drainOf>
-type Times = Schedule.Schedule<unknown, void, Cron.CronParseError>
+/** Those that the environment or the file ask for, when no flag asks for any. */
+const standing = Effect.gen(function*() {
+  const found: Ways = {
+    untilEmpty: Option.some(yield* options.switchOf(Option.none(), "SLUICE_UNTIL_EMPTY")),
+    every: yield* options.textOf(Option.none(), "SLUICE_EVERY"),
+    cron: yield* options.textOf(Option.none(), "SLUICE_CRON")
+  }
+  return found
+})
 
-const once = Effect.flatMap(Drain, (drain) => drain.cycle)
-
-const untilEmpty = (workers: number, drains: Drains, namespace: Option.Option<string>) =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const { schema } = yield* Settings.load
-    const [before] = yield* ask.ready(sql, schema, Option.getOrUndefined(namespace))
-    const tell = progress(before?.count ?? 0)
-    let total = emptyReport
-    const worker = Effect.gen(function*() {
-      const drain = yield* Drain
-      while (true) {
-        const report = yield* drain.cycle
-        if (report.claimed === 0) return
-        total = addReports(total, report)
-        yield* tell(total.claimed)
-      }
-    })
-    yield* Effect.forEach(Array.from({ length: workers }), () => Effect.provide(worker, Layer.fresh(drains)), {
-      concurrency: "unbounded",
-      discard: true
-    })
-    if (process.stderr.isTTY && total.claimed > 0) process.stderr.write("\n")
-    return total
-  })
-
-const worker = (options: WorkerOptions<Cron.CronParseError>, workers: number, drains: Drains) =>
-  Layer.mergeAll(
-    DrainWorker.layer(options),
-    ...Array.from(
-      { length: workers - 1 },
-      () => Layer.fresh(DrainWorker.layer(options).pipe(Layer.provide(Layer.fresh(drains))))
-    )
-  )
-
-/** The schedule that the flags ask for; none for a drain that ends. */
-const scheduleOf = Effect.fnUntraced(function*({ cron, every, toTheEnd }: {
-  readonly cron: Option.Option<string>
-  readonly every: Option.Option<string>
-  readonly toTheEnd: boolean
-}) {
+const wayOf = Effect.fnUntraced(function*(flags: Ways) {
+  const isAsked = Object.values(flags).some(Option.isSome)
+  const { cron, every, untilEmpty } = isAsked ? flags : yield* standing
+  const toTheEnd = Option.getOrElse(untilEmpty, () => false)
   if (Number(toTheEnd) + [cron, every].filter(Option.isSome).length > 1) {
-    return yield* new Database.Failed({ reason: "--until-empty, --every and --cron are three ways to drain: give one" })
+    return yield* new Failed({ reason: "--until-empty, --every and --cron are three ways to drain: give one" })
   }
   if (Option.isSome(cron)) {
     const parsed = Cron.parse(cron.value)
-    if (Result.isSuccess(parsed)) return Option.some<Times>(Schedule.cron(parsed.success))
+    if (Result.isSuccess(parsed)) {
+      return { _tag: "Forever", schedule: Schedule.cron(parsed.success), hints: false } satisfies Way
+    }
     const reason = `--cron: ${JSON.stringify(cron.value)} is none; write "*/5 * * * *" (${parsed.failure.message})`
-    return yield* new Database.Failed({ reason })
+    return yield* new Failed({ reason })
   }
-  if (Option.isNone(every)) return Option.none<Times>()
-  const interval = yield* Effect.mapError(
-    Schema.decodeEffect(Schema.DurationFromString)(every.value),
-    () => new Database.Failed({ reason: `--every: ${JSON.stringify(every.value)} is no duration; write "5 seconds"` })
-  )
-  return Option.some<Times>(Schedule.spaced(interval))
+  if (Option.isSome(every)) {
+    const schedule: Times = Schedule.spaced(yield* span.read("every", every.value))
+    return { _tag: "Forever", schedule, hints: true } satisfies Way
+  }
+  return { _tag: toTheEnd ? "UntilEmpty" : "Once" } satisfies Way
 })
 
 /** The command. */
 export const drain = Command.make(
   "drain",
   {
-    ...Database.common,
+    ...options.common,
     handlers: Application.handlersFlag,
     untilEmpty: Flag.Boolean("until-empty").pipe(
       Flag.withDescription("go on until nothing is due; without, one batch"),
-      Flag.withDefault(false)
+      Flag.optional
     ),
     every: Flag.String("every").pipe(
-      Flag.withMetavar("DURATION"),
-      Flag.withDescription("run until told to stop, and look this often: \"5 seconds\""),
+      Flag.withMetavar("SPAN"),
+      Flag.withDescription("run until told to stop, and look this often: 5s"),
       Flag.optional
     ),
     cron: Flag.String("cron").pipe(
@@ -132,51 +101,59 @@ export const drain = Command.make(
     ),
     namespace: Flag.String("namespace").pipe(
       Flag.withMetavar("NAME"),
-      Flag.withDescription("only this namespace's chunks"),
+      Flag.withDescription("only this namespace's chunks (SLUICE_NAMESPACE)"),
       Flag.optional
     ),
     metricsPort: Flag.Int("metrics-port").pipe(
       Flag.withMetavar("PORT"),
-      Flag.withDescription("serve /metrics, /health and /ready while it runs"),
-      Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_535 }))),
+      Flag.withDescription("serve /metrics, /health and /ready while it runs (SLUICE_METRICS_PORT)"),
       Flag.optional
     ),
     workers: Flag.Int("workers").pipe(
-      Flag.withDescription("how many drains at once"),
-      Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 64 }))),
-      Flag.withDefault(1)
+      Flag.withDescription("how many drains at once (SLUICE_WORKERS)"),
+      Flag.optional
     )
   },
-  ({ cron, every, handlers, json, metricsPort, namespace, untilEmpty: toTheEnd, url, workers }) =>
+  (given) =>
     Effect.gen(function*() {
       // a wrong flag is told of before anything is opened
-      const schedule = yield* scheduleOf({ cron, every, toTheEnd })
-      const drains = drainOf(namespace)
+      const way = yield* wayOf(given)
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const namespace = yield* options.textOf(given.namespace, "SLUICE_NAMESPACE")
+      const found = yield* options.numberOf(given.workers, "SLUICE_WORKERS", { minimum: 1, maximum: 64 })
+      const workers = Option.getOrElse(found, () => 1)
+      const port = yield* options.numberOf(given.metricsPort, "SLUICE_METRICS_PORT", { minimum: 1, maximum: 65_535 })
+      const report = printed(json)
       const run = Effect.gen(function*() {
-        if (Option.isSome(schedule)) {
-          return yield* Effect.provide(
-            Effect.andThen(Console.error("draining; Ctrl-C or SIGTERM stops"), Effect.never),
-            // who asks for times wants these times, not the moment in which something is recorded
-            worker({ schedule: schedule.value, hints: Option.isSome(every) }, workers, drains)
-          )
-        }
-        const report = yield* toTheEnd ? untilEmpty(workers, drains, namespace) : once
-        if (json) return yield* print.json(Report, report)
-        yield* Console.log(inWords(report))
+        const drains = yield* Drains.make(workers, namespace)
+        const served = Option.isSome(port)
+          ? Server.layer(port.value, drains.map((drain) => drain.worker))
+          : Layer.empty
+        yield* Layer.build(Layer.merge(served, Telemetry.gauges))
+        if (way._tag === "Forever") return yield* Drains.forever(drains, way, (total) => report(total, "stopped; "))
+        const once = way._tag === "Once"
+        const partly = (total: Report) => report(total, "stopped before the end; ")
+        yield* report(yield* Drains.toTheEnd(drains, { once, namespace, partly }))
       })
-      const served = Option.isSome(metricsPort) ? Server.layer(metricsPort.value) : Layer.empty
-      yield* Effect.provide(run, Layer.merge(drains, served).pipe(Layer.provideMerge(Application.layer(url, handlers))))
+      const connections = Drains.connections(workers, yield* Settings.load)
+      yield* Effect.provide(
+        Effect.scoped(run),
+        Application.layer(Database.stores(given.url, connections), given.handlers)
+      )
     }).pipe(
-      Effect.catchTag("ServeError", ({ cause }) => new Database.Failed({ reason: `--metrics-port: ${String(cause)}` })),
-      Effect.scoped,
-      Database.told
+      Effect.catchTag("ServeError", ({ cause }) => new Failed({ reason: `--metrics-port: ${String(cause)}` })),
+      told
     )
 ).pipe(
-  Command.withDescription("Persist what is recorded, by the handlers that are found"),
+  Command.withDescription(
+    "Persist what is recorded, by the handlers that are found. --until-empty, --every and --cron may also stand in " +
+      "SLUICE_UNTIL_EMPTY, SLUICE_EVERY and SLUICE_CRON"
+  ),
+  Command.withShortDescription("Persist what is recorded, by the handlers that are found"),
   Command.withExamples([
     { command: "sluice drain --until-empty", description: "Persist all that is due" },
-    { command: "sluice drain --every \"5 seconds\" --workers 2", description: "Go on until SIGTERM" },
-    { command: "sluice drain --every \"1 second\" --metrics-port 9090", description: "Watched by Prometheus" },
+    { command: "sluice drain --every 5s --workers 2", description: "Go on until SIGTERM" },
+    { command: "sluice drain --every 1s --metrics-port 9090", description: "Watched by Prometheus" },
     { command: "sluice drain --cron \"*/5 * * * *\" --handlers \"dist/**/persist/*.js\"", description: "At times" }
   ])
 )

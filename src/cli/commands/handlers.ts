@@ -9,11 +9,15 @@ import { ChunkStore } from "../../ChunkStore.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
+import { told } from "../Failed.ts"
+import * as options from "../options.ts"
 import * as print from "../print.ts"
 
 /** What `sluice handlers --json` prints. */
 export const HandlersReport = Schema.Struct({
   handlers: Schema.Array(Schema.Struct({
+    /** `namespace/short-name`. */
+    name: Schema.String,
     namespace: Schema.String,
     schemaIdentity: Schema.String,
     version: Schema.Int,
@@ -28,41 +32,50 @@ export const HandlersReport = Schema.Struct({
   }))
 })
 
+const inWords = Effect.fnUntraced(function*({ handlers, kinds }: typeof HandlersReport.Type) {
+  if (handlers.length === 0) yield* Console.log("there are no handlers: nothing can be persisted here")
+  for (const { handlerVersion, name, schemaIdentity, version } of handlers) {
+    const revision = handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`
+    yield* Console.log(`${name}\n  ${schemaIdentity}, version ${version}${revision}`)
+  }
+  const core = kinds.filter((kind) => kind.handler?.startsWith("core/") === true && kind.namespace !== "core")
+  if (core.length > 0) yield* Console.log("\nserved by core, for want of a handler of their namespace:")
+  for (const { handler, namespace, schemaIdentity } of core) {
+    yield* Console.log(`  ${namespace}/${schemaIdentity}\n    by ${handler}`)
+  }
+  const without = kinds.filter((kind) => kind.handler === null)
+  if (without.length > 0) yield* Console.log("\nrecorded, and without a handler:")
+  for (const { namespace, outstanding, schemaIdentity } of without) {
+    yield* Console.log(`  ${namespace}/${schemaIdentity}: ${outstanding} outstanding`)
+  }
+})
+
 /** The command. */
 export const handlers = Command.make(
   "handlers",
-  { ...Database.common, handlers: Application.handlersFlag },
-  ({ handlers: globs, json, url }) =>
+  { ...options.common, handlers: Application.handlersFlag },
+  ({ handlers: globs, url, ...given }) =>
     Effect.gen(function*() {
-      const registry = yield* HandlerRegistry
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const { find, list } = yield* HandlerRegistry
       const recorded = yield* ChunkStore.use((store) => store.status)
-      const kinds = yield* Effect.forEach(recorded, (kind) =>
-        Effect.map(
-          Effect.option(registry.resolve(kind.namespace, kind.schemaIdentity)),
-          (found) => ({
-            namespace: kind.namespace,
-            schemaIdentity: kind.schemaIdentity,
-            outstanding: kind.pending + kind.inFlight + kind.retrying + kind.waiting + kind.parked,
-            handler: found._tag === "Some" ? found.value.name : null
-          })
-        ))
-      const handlers = registry.list.map((handler) => ({
-        namespace: handler.namespace,
-        schemaIdentity: handler.output.identity,
-        version: handler.output.version,
-        handlerVersion: handler.options.version ?? 1
-      }))
-      if (json) return yield* print.json(HandlersReport, { handlers, kinds })
-      yield* Console.log(print.table(
-        ["namespace", "schema", "version"],
-        handlers.map((handler) => [handler.namespace, handler.schemaIdentity, handler.version])
-      ))
-      const without = kinds.filter((kind) => kind.handler === null)
-      if (without.length > 0) yield* Console.log("\nrecorded, and without a handler:")
-      for (const kind of without) {
-        yield* Console.log(`  ${kind.namespace}/${kind.schemaIdentity}: ${kind.outstanding} outstanding`)
+      const report = {
+        handlers: list.map((handler) => ({
+          name: handler.name,
+          namespace: handler.namespace,
+          schemaIdentity: handler.output.identity,
+          version: handler.output.version,
+          handlerVersion: handler.options.version ?? 1
+        })),
+        kinds: recorded.map((kind) => ({
+          namespace: kind.namespace,
+          schemaIdentity: kind.schemaIdentity,
+          outstanding: kind.pending + kind.inFlight + kind.retrying + kind.waiting + kind.parked,
+          handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null
+        }))
       }
-    }).pipe(Effect.provide(Application.layer(url, globs)), Database.told)
+      yield* json ? print.json(HandlersReport, report) : inWords(report)
+    }).pipe(Effect.provide(Application.layer(Database.storesToLookAt(url), globs)), told)
 ).pipe(
   Command.withDescription("Which handlers there are, and which recorded kinds have none"),
   Command.withExamples([{ command: "sluice handlers --handlers \"src/**/persist/*.ts\"", description: "Of a glob" }])

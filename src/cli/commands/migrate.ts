@@ -2,14 +2,14 @@
  * `sluice migrate`: brings the tables up to date, or says what it would do.
  */
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
 import * as Settings from "../../Settings.ts"
 import * as Migrations from "../../store/Migrations.ts"
 import * as Database from "../Database.ts"
+import { told } from "../Failed.ts"
+import * as options from "../options.ts"
 import * as print from "../print.ts"
 
 /** What `sluice migrate --json` prints. */
@@ -19,51 +19,73 @@ export const MigrationStatus = Schema.Struct({
 
 /** What `sluice migrate --dry-run --json` prints. */
 export const MigrationPlan = Schema.Struct({
-  missing: Schema.Array(Schema.Struct({ id: Schema.Int, name: Schema.String, statements: Schema.Array(Schema.String) }))
+  missing: Schema.Array(Schema.Struct({ id: Schema.Int, name: Schema.String })),
+  /** To be run in one transaction; afterwards nothing is missing. */
+  statements: Schema.Array(Schema.String)
 })
 
-const appliedIds = Effect.fnUntraced(function*(schema: string) {
-  const sql = yield* SqlClient.SqlClient
-  const [found] = yield* sql<{ there: boolean }>`select to_regclass(${`${schema}.migration`}) is not null as there`
-  if (found?.there !== true) return new Set<number>()
-  const rows = yield* sql<{ migration_id: number }>`select migration_id from ${sql(`${schema}.migration`)}`
-  return new Set(rows.map((row) => row.migration_id))
+/** As psql takes it. */
+const script = (statements: ReadonlyArray<string>): string =>
+  statements.length === 0
+    ? "-- nothing is missing"
+    : ["begin", ...statements, "commit"].map((statement) => `${statement};`).join("\n\n")
+
+const planned = Effect.fnUntraced(function*(missing: ReadonlyArray<Migrations.Migration>, json: boolean) {
+  const { schema } = yield* Settings.load
+  const statements = Migrations.plan(schema, missing)
+  yield* json
+    ? print.json(MigrationPlan, { missing: missing.map(({ id, name }) => ({ id, name })), statements })
+    : Console.log(script(statements))
+})
+
+/** What is applied, of all; `before` are those that were missing. */
+const listed = Effect.fnUntraced(function*(
+  { before, json, missing }: {
+    readonly before: ReadonlyArray<Migrations.Migration>
+    readonly missing: ReadonlyArray<Migrations.Migration>
+    readonly json: boolean
+  }
+) {
+  const { schema } = yield* Settings.load
+  const ids = (list: ReadonlyArray<Migrations.Migration>) => new Set(list.map(({ id }) => id))
+  const [was, is] = [ids(before), ids(missing)]
+  const migrations = (yield* Migrations.list(schema)).map(({ id, name }) => ({ id, name, applied: !is.has(id) }))
+  if (json) return yield* print.json(MigrationStatus, { migrations })
+  for (const { applied, id, name } of migrations) {
+    const word = !applied ? "missing" : was.has(id) ? "applied now" : "applied before"
+    yield* Console.log(`${String(id).padStart(4, "0")} ${name}: ${word}`)
+  }
 })
 
 /** The command. */
 export const migrate = Command.make(
   "migrate",
   {
-    ...Database.common,
-    status: Flag.Boolean("status").pipe(Flag.withDescription("only say what is applied"), Flag.withDefault(false)),
-    dryRun: Flag.Boolean("dry-run").pipe(Flag.withDescription("print the SQL that is missing"), Flag.withDefault(false))
+    ...options.common,
+    status: options.on("status", "only say what is applied"),
+    dryRun: options.on("dry-run", "print the SQL that is missing")
   },
-  ({ dryRun, json, status, url }) =>
+  ({ dryRun, status, url, ...given }) =>
     Effect.gen(function*() {
-      const { schema } = yield* Settings.load
-      const all = yield* Migrations.list(schema)
-      const before = yield* appliedIds(schema)
-      const missing = all.filter(({ id }) => !before.has(id))
-      if (dryRun) {
-        if (json) return yield* print.json(MigrationPlan, { missing })
-        for (const { id, name, statements } of missing) {
-          yield* Console.log(`-- ${id} ${name}\n${statements.map((text) => `${text};`).join("\n\n")}`)
-        }
-        return
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const looks = dryRun || status
+      const tell = (missing: ReadonlyArray<Migrations.Migration>) =>
+        dryRun ? planned(missing, json) : listed({ before: missing, missing, json })
+      if (looks && (yield* Database.isAbsent(url))) {
+        // where there is nothing, all is missing; a look does not make it
+        return yield* tell(yield* Migrations.list((yield* Settings.load).schema))
       }
-      if (!status) yield* Migrations.run
-      const after = status ? before : yield* appliedIds(schema)
-      const migrations = all.map(({ id, name }) => ({ id, name, applied: after.has(id) }))
-      if (json) return yield* print.json(MigrationStatus, { migrations })
-      for (const { applied, id, name } of migrations) {
-        const word = !applied ? "missing" : before.has(id) ? "applied before" : "applied now"
-        yield* Console.log(`${String(id).padStart(4, "0")} ${name}: ${word}`)
-      }
-    }).pipe(Effect.provide(Database.layer(url)), Database.told)
+      yield* Effect.gen(function*() {
+        const before = yield* Migrations.missing
+        if (looks) return yield* tell(before)
+        yield* Migrations.run
+        yield* listed({ before, missing: yield* Migrations.missing, json })
+      }).pipe(Effect.provide(Database.layer(url, { create: !looks })))
+    }).pipe(told)
 ).pipe(
   Command.withDescription("Bring Sluice's tables up to date"),
   Command.withExamples([
     { command: "sluice migrate", description: "Apply what is missing" },
-    { command: "sluice migrate --dry-run > review.sql", description: "See the SQL first" }
+    { command: "sluice migrate --dry-run > review.sql", description: "See the SQL first; psql -f does the rest" }
   ])
 )

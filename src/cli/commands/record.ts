@@ -6,14 +6,17 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import type * as FileSystem from "effect/FileSystem"
+import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import * as CallLines from "../../CallLines.ts"
 import { CallRecorder } from "../../CallRecorder.ts"
 import * as Database from "../Database.ts"
+import { Failed, told } from "../Failed.ts"
+import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as terminal from "../terminal.ts"
 
 /** What `sluice record --json` prints. */
 export const RecordReport = Schema.Struct({
@@ -24,39 +27,61 @@ export const RecordReport = Schema.Struct({
 
 const fromStdin = NodeStream.fromReadable({
   evaluate: () => process.stdin,
-  onError: (cause) => new Database.Failed({ reason: `standard input: ${String(cause)}` })
+  onError: (cause) => new Failed({ reason: `standard input: ${String(cause)}` })
 })
+
+/** Tells how much is read: a bar where a person looks and the size is known, else a line now and then. */
+const progress = (size: number) => {
+  let told = 0
+  return ({ bytes, calls }: CallLines.Recording) =>
+    Effect.suspend(() => {
+      const isNews = Math.floor(calls.size / 10_000) > Math.floor(told / 10_000)
+      told = calls.size
+      if (!terminal.isWatched()) return isNews ? terminal.say(`${told} calls`) : Effect.void
+      const percent = size === 0 ? "" : `, ${Math.min(100, Math.round(100 * bytes / size))} %`
+      return terminal.bar(size === 0 ? 0 : bytes / size, `${told} calls${percent}`)
+    })
+}
+
+const sizeOf = (file: string) =>
+  file === "-"
+    ? Effect.succeed(0)
+    : FileSystem.FileSystem.use((fs) => Effect.map(fs.stat(file), ({ size }) => Number(size)))
 
 /** The command. */
 export const record = Command.make(
   "record",
   {
-    ...Database.common,
+    ...options.common,
     file: Argument.String("file").pipe(Argument.withDescription("a file of calls, one JSON object a line; - for stdin"))
   },
-  ({ file, json, url }) =>
+  ({ file, url, ...given }) =>
     Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const size = yield* sizeOf(file)
       const lines: Stream.Stream<CallLines.CallLine, unknown, FileSystem.FileSystem> = file === "-"
         ? CallLines.fromBytes(fromStdin)
         : CallLines.fromFile(file)
-      let told = 0
-      const { recorded, refused, unchanged } = yield* CallLines.record(lines, {
-        refused: ({ line, reason }) => Console.error(`line ${line}: ${reason}`),
-        progress: (calls) =>
-          Effect.sync(() => {
-            if (process.stderr.isTTY) process.stderr.write(`\r${calls} calls`)
-            else if (Math.floor(calls / 10_000) > Math.floor(told / 10_000)) process.stderr.write(`${calls} calls\n`)
-            told = calls
-          })
-      })
-      if (process.stderr.isTTY) process.stderr.write("\r")
-      if (refused.length > 0) process.exitCode = 1
-      if (json) return yield* print.json(RecordReport, { recorded, unchanged, refused })
-      yield* Console.log(`${recorded} recorded, ${unchanged} known already, ${refused.length} refused`)
-    }).pipe(
-      Effect.provide(CallRecorder.layer.pipe(Layer.provide(Database.stores(url)))),
-      Database.told
-    )
+      const printed = ({ recorded, refused, unchanged }: CallLines.Recording, before = "") =>
+        Effect.andThen(
+          terminal.clear,
+          json
+            ? print.json(RecordReport, { recorded, unchanged, refused })
+            : Console.log(`${before}${recorded} recorded, ${unchanged} known already, ${refused.length} refused`)
+        )
+      let last: CallLines.Recording = { bytes: 0, calls: new Set(), recorded: 0, unchanged: 0, refused: [] }
+      const tell = progress(size)
+      const recording = CallLines.record(lines, {
+        refused: ({ line, reason }) => terminal.say(`line ${line}: ${reason}`),
+        progress: (soFar) => {
+          last = soFar
+          return tell(soFar)
+        }
+      }).pipe(Effect.onInterrupt(() => Effect.suspend(() => printed(last, "stopped before the end; "))))
+      const recorded = yield* Effect.provide(recording, CallRecorder.layer.pipe(Layer.provide(Database.stores(url))))
+      if (recorded.refused.length > 0) process.exitCode = 1
+      yield* printed(recorded)
+    }).pipe(told)
 ).pipe(
   Command.withDescription("Record the calls of a file; run again, only what is missing"),
   Command.withExamples([

@@ -2,7 +2,6 @@
  * `sluice status`: how many chunks of each kind stand where, and which workers live.
  */
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -13,15 +12,23 @@ import { Pause, Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
 import * as ask from "../../store/pg/doctor.ts"
 import * as Database from "../Database.ts"
+import { told } from "../Failed.ts"
+import * as options from "../options.ts"
 import * as print from "../print.ts"
+import { untilStopped } from "../stopping.ts"
 
-/** A worker that was seen lately. */
+/** A worker that has not said that it leaves. */
 const WorkerStatus = Schema.Struct({
   id: Schema.String,
+  host: Schema.String,
+  pid: Schema.String,
+  /** Whether it gave a sign of life in the last half minute. */
+  alive: Schema.Boolean,
   /** Seconds since its last sign of life. */
   seen: Schema.Finite,
   serves: Schema.Array(Schema.String)
 })
+type WorkerStatus = typeof WorkerStatus.Type
 
 /** What `sluice status --json` prints. */
 export const Status = Schema.Struct({
@@ -35,13 +42,12 @@ export const Status = Schema.Struct({
 const workersOf = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.load
-  return yield* sql<typeof WorkerStatus.Type>`
-    select id, round(extract(epoch from now() - beat_at))::float8 as seen,
+  return yield* sql<WorkerStatus>`
+    select id, split_part(id, '/', 1) as host, split_part(id, '/', 2) as pid,
+      beat_at > now() - interval '30 seconds' as alive, round(extract(epoch from now() - beat_at))::float8 as seen,
       array(select s ->> 'namespace' || '/' || (s ->> 'schemaIdentity') from jsonb_array_elements(serves) s) as serves
-    from ${sql(`${schema}.worker`)} order by id`
+    from ${sql(`${schema}.worker`)} order by beat_at desc, id`
 })
-
-const shortOf = (identity: string): string => identity.slice(identity.lastIndexOf(".") + 1)
 
 const look = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -56,56 +62,91 @@ const look = Effect.gen(function*() {
   }
 })
 
+const columns = 80
+const head = ["kind", "pend", "due", "fly", "retry", "wait", "park", "dead", "done", "oldest"]
+
+/** In 80 columns: names give way first, then figures are rounded. */
+export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string => {
+  const short = print.shortNames(kinds.map((kind) => kind.schemaIdentity))
+  const names = kinds.map((kind) => `${kind.namespace}/${short(kind.schemaIdentity)}`)
+  const longest = Math.max(0, ...names.map((name) => name.length))
+  const drawn = (width: number, figure: (figure: number) => string | number) =>
+    print.table(
+      head,
+      kinds.map((kind, row) => [
+        print.clip(names[row] ?? "", width),
+        ...[
+          kind.pending,
+          kind.due,
+          kind.inFlight,
+          kind.retrying,
+          kind.waiting,
+          kind.parked,
+          kind.dead,
+          kind.persisted
+        ].map(figure),
+        kind.oldest === null ? "" : print.ago(now - kind.oldest.epochMilliseconds)
+      ])
+    )
+  const excess = (table: string) => Math.max(0, ...table.split("\n").map((line) => line.length - columns))
+  const least = 16
+  const whole = drawn(longest, (figure) => figure)
+  const clipped = drawn(Math.max(least, longest - excess(whole)), (figure) => figure)
+  if (excess(clipped) === 0) return clipped
+  const rounded = drawn(longest, print.figure)
+  return drawn(Math.max(least, longest - excess(rounded)), print.figure)
+}
+
+const workerLine = ({ alive, host, pid, seen, serves }: WorkerStatus, short: (identity: string) => string): string => {
+  const names = serves.map((kind) => {
+    const slash = kind.indexOf("/")
+    return `${kind.slice(0, slash)}/${short(kind.slice(slash + 1))}`
+  })
+  const seenAgo = print.ago(seen * 1000)
+  return alive
+    ? `worker ${host} pid ${pid}: seen ${seenAgo} ago, serves ${names.join(", ") || "nothing"}`
+    : `worker ${host} pid ${pid}: silent for ${seenAgo}, and counts as gone`
+}
+
 const show = Effect.fnUntraced(function*({ kinds, lastMinute, pauses, workers }: typeof Status.Type) {
   const now = yield* DateTime.now
-  const head = ["kind", "pending", "due", "flying", "retry", "wait", "parked", "dead", "done", "oldest"]
-  const rowsOf = (width: number) =>
-    kinds.map((kind) => [
-      print.clip(`${kind.namespace}/${shortOf(kind.schemaIdentity)}`, width),
-      kind.pending,
-      kind.due,
-      kind.inFlight,
-      kind.retrying,
-      kind.waiting,
-      kind.parked,
-      kind.dead,
-      kind.persisted,
-      kind.oldest === null ? "" : print.ago(now.epochMilliseconds - kind.oldest.epochMilliseconds)
-    ])
-  // figures are not cut: names give way
-  const wide = print.table(head, rowsOf(30))
-  const excess = Math.max(0, ...wide.split("\n").map((line) => line.length - 80))
-  yield* Console.log(kinds.length === 0 ? "nothing is recorded" : print.table(head, rowsOf(Math.max(10, 30 - excess))))
+  const short = print.shortNames([
+    ...kinds.map((kind) => kind.schemaIdentity),
+    ...workers.flatMap(({ serves }) => serves.map((kind) => kind.slice(kind.indexOf("/") + 1)))
+  ])
+  yield* Console.log(kinds.length === 0 ? "nothing is recorded" : kindTable(kinds, now.epochMilliseconds))
   yield* Console.log(`${lastMinute} persisted in the last minute`)
   for (const { namespace, reason, schemaIdentity } of pauses) {
-    yield* Console.log(`paused: ${namespace}/${schemaIdentity}${reason === "" ? "" : `: ${reason}`}`)
+    yield* Console.log(
+      print.clip(`paused: ${namespace}/${schemaIdentity}${reason === "" ? "" : `: ${reason}`}`, columns)
+    )
   }
-  for (const { id, seen, serves } of workers) {
-    yield* Console.log(print.clip(`worker ${id}, seen ${seen} s ago, serves ${serves.map(shortOf).join(", ")}`, 80))
-  }
-  if (workers.length === 0) yield* Console.log("no worker was seen in the last five minutes")
+  for (const worker of workers) yield* Console.log(print.clip(workerLine(worker, short), columns))
+  if (workers.every(({ alive }) => !alive)) yield* Console.log("no worker is running")
 })
 
 /** The command. */
 export const status = Command.make(
   "status",
-  {
-    ...Database.common,
-    watch: Flag.Boolean("watch").pipe(Flag.withDescription("again every 2 seconds"), Flag.withDefault(false))
-  },
-  ({ json, url, watch }) => {
-    const once = Effect.gen(function*() {
-      const found = yield* look
-      if (watch && process.stdout.isTTY) process.stdout.write("\u001b[2J\u001b[H")
-      yield* json ? print.json(Status, found) : show(found)
-    })
-    return (watch ? Effect.forever(Effect.andThen(once, Effect.sleep("2 seconds"))) : once).pipe(
-      Effect.provide(Database.storesToLookAt(url)),
-      Database.told
-    )
-  }
+  { ...options.common, watch: options.on("watch", "again every 2 seconds, until told to stop") },
+  ({ url, watch, ...given }) =>
+    Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const once = Effect.gen(function*() {
+        const found = yield* look
+        if (watch && process.stdout.isTTY) process.stdout.write("\u001b[2J\u001b[H")
+        yield* json ? print.json(Status, found) : show(found)
+      })
+      const looking = watch ? untilStopped(Effect.forever(Effect.andThen(once, Effect.sleep("2 seconds")))) : once
+      yield* Effect.provide(looking, Database.storesToLookAt(url))
+    }).pipe(told)
 ).pipe(
-  Command.withDescription("How many chunks stand where, and which workers live"),
+  Command.withDescription(
+    "How many chunks stand where, and which workers live. pend: to be claimed, now or later; due: those and the failed " +
+      "whose time has come; fly: in a worker's hands; retry: failed, and wait for another attempt; wait: behind another " +
+      "of their ordering key; park: no handler, or paused; dead: see `sluice dead`; done: persisted; oldest: recorded, and not done"
+  ),
+  Command.withShortDescription("How many chunks stand where, and which workers live"),
   Command.withExamples([
     { command: "sluice status", description: "Look once" },
     { command: "sluice status --watch", description: "Keep looking" }

@@ -7,38 +7,39 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { Kind } from "../../ChunkStore.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
 import { Pruned, Retention } from "../../Retention.ts"
+import * as Settings from "../../Settings.ts"
+import * as ask from "../../store/pg/doctor.ts"
 import * as Database from "../Database.ts"
+import { Failed, told } from "../Failed.ts"
+import * as options from "../options.ts"
 import * as print from "../print.ts"
-
-const age = (name: string, description: string) =>
-  Flag.String(name).pipe(
-    Flag.withMetavar("DURATION"),
-    Flag.withDescription(description),
-    Flag.withSchema(Schema.DurationFromString),
-    Flag.optional
-  )
+import * as span from "../span.ts"
+import { say } from "../terminal.ts"
 
 /** Forgets what is old. */
 export const prune = Command.make(
   "prune",
   {
-    ...Database.common,
-    payloads: age("payloads", "payloads of calls that are done, recorded longer ago: \"90 days\""),
-    discarded: age("discarded", "dead letters discarded longer ago"),
-    failures: age("failures", "remembered failures longer ago"),
-    dryRun: Flag.Boolean("dry-run").pipe(Flag.withDescription("only say how much"), Flag.withDefault(false))
+    ...options.common,
+    payloads: Flag.optional(span.flag("payloads", "payloads of calls that are done, recorded longer ago: 90d")),
+    discarded: Flag.optional(span.flag("discarded", "dead letters discarded longer ago")),
+    failures: Flag.optional(span.flag("failures", "remembered failures longer ago")),
+    dryRun: options.on("dry-run", "only say how much")
   },
-  ({ discarded, dryRun, failures, json, payloads, url }) =>
+  ({ discarded, dryRun, failures, payloads, url, ...given }) =>
     Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const policy = {
         payloads: Option.getOrUndefined(payloads),
         discarded: Option.getOrUndefined(discarded),
         failures: Option.getOrUndefined(failures)
       }
       if (Object.values(policy).every((age) => age === undefined)) {
-        return yield* new Database.Failed({ reason: "say what: --payloads, --discarded or --failures, with an age" })
+        return yield* new Failed({ reason: "say what: --payloads, --discarded or --failures, with an age" })
       }
       const pruned = yield* Retention.use((retention) => dryRun ? retention.preview(policy) : retention.prune(policy))
       if (json) return yield* print.json(Pruned, pruned)
@@ -46,22 +47,31 @@ export const prune = Command.make(
       yield* Console.log(
         `${pruned.payloads} payloads, ${pruned.discarded} dead letters, ${pruned.failures} failures ${verb}`
       )
-    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), Database.told)
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("Forget what is old; the ledger stays"),
-  Command.withExamples([{ command: "sluice prune --payloads \"90 days\" --dry-run", description: "See how much" }])
+  Command.withExamples([{ command: "sluice prune --payloads 90d --dry-run", description: "See how much" }])
 )
 
-const kind = {
-  namespace: Flag.String("namespace").pipe(
-    Flag.withDescription("of this namespace; all without"),
-    Flag.withDefault("*")
-  ),
-  schema: Flag.String("schema").pipe(
-    Flag.withDescription("of this schema identity; all without"),
-    Flag.withDefault("*")
-  )
+const kindFlags = {
+  namespace: options.text("namespace", "of this namespace; all without"),
+  schema: options.text("schema", "of this schema identity; all without"),
+  all: options.on("all", "everything, without a filter")
 }
+
+/** The kind that is meant. Everything is a lot to stop, and is only meant when it is said. */
+const kindOf = Effect.fnUntraced(function*({ all, namespace, schema }: {
+  readonly namespace: Option.Option<string>
+  readonly schema: Option.Option<string>
+  readonly all: boolean
+}) {
+  if (Option.isNone(namespace) && Option.isNone(schema) && !all) {
+    return yield* new Failed({ reason: "say which: --namespace, --schema, or --all" })
+  }
+  const any = () => "*"
+  return { namespace: Option.getOrElse(namespace, any), schemaIdentity: Option.getOrElse(schema, any) }
+})
+
 /** What `sluice pause --json` and `resume --json` print: the pauses there are now. */
 export const PauseList = Schema.Struct({ pauses: Schema.Array(Pause) })
 
@@ -74,38 +84,54 @@ const listed = Effect.fnUntraced(function*(json: boolean) {
   }
 })
 
+/** A pause is easily misspelt, and holds up nothing then. */
+const doubt = Effect.fnUntraced(function*({ namespace, schemaIdentity }: Kind) {
+  const sql = yield* SqlClient.SqlClient
+  const { schema } = yield* Settings.load
+  const [known] = yield* ask.isKnown(sql, schema, namespace, schemaIdentity)
+  if (known?.known === true) return
+  yield* say(
+    `note: nothing of ${namespace}/${schemaIdentity} is outstanding, and no worker serves it; is it spelt right?`
+  )
+})
+
 /** Stops the drain of a kind, on all workers. */
 export const pause = Command.make(
   "pause",
-  {
-    ...Database.common,
-    ...kind,
-    because: Flag.String("because").pipe(Flag.withDescription("why, for the others"), Flag.withDefault(""))
-  },
-  ({ because, json, namespace, schema, url }) =>
-    Effect.andThen(
-      Pauses.use((pauses) => pauses.pause({ namespace, schemaIdentity: schema }, because)),
-      listed(json)
-    ).pipe(Effect.provide(Database.storesAsTheyAre(url)), Database.told)
+  { ...options.common, ...kindFlags, because: options.text("because", "why, for the others") },
+  ({ because, url, ...given }) =>
+    Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const kind = yield* kindOf(given)
+      yield* Pauses.use((pauses) => pauses.pause(kind, Option.getOrElse(because, () => ""))).pipe(
+        Effect.andThen(doubt(kind)),
+        Effect.andThen(listed(json)),
+        Effect.provide(Database.storesAsTheyAre(url))
+      )
+    }).pipe(told)
 ).pipe(
-  Command.withDescription("Stop draining a namespace or schema, on all workers, within one beat"),
+  Command.withDescription("Stop draining a namespace or schema, on all workers, at once"),
   Command.withExamples([
-    { command: "sluice pause --namespace chatlab --because \"the table is being moved\"", description: "A namespace" }
+    { command: "sluice pause --namespace chatlab --because \"the table is being moved\"", description: "A namespace" },
+    { command: "sluice pause --all", description: "Everything" }
   ])
 )
 
 /** Ends a pause. */
 export const resume = Command.make(
   "resume",
-  { ...Database.common, ...kind },
-  ({ json, namespace, schema, url }) =>
+  { ...options.common, ...kindFlags },
+  ({ url, ...given }) =>
     Effect.gen(function*() {
-      const ended = yield* Pauses.use((pauses) => pauses.resume({ namespace, schemaIdentity: schema }))
-      if (!ended) {
-        return yield* new Database.Failed({ reason: `${namespace}/${schema} is not paused; see \`sluice status\`` })
-      }
-      yield* listed(json)
-    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), Database.told)
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const kind = yield* kindOf(given)
+      yield* Effect.gen(function*() {
+        const ended = yield* Pauses.use((pauses) => pauses.resume(kind))
+        if (ended) return yield* listed(json)
+        const reason = `${kind.namespace}/${kind.schemaIdentity} is not paused; see \`sluice status\``
+        return yield* new Failed({ reason })
+      }).pipe(Effect.provide(Database.storesAsTheyAre(url)))
+    }).pipe(told)
 ).pipe(
   Command.withDescription("End a pause"),
   Command.withExamples([{ command: "sluice resume --namespace chatlab", description: "The same as was paused" }])

@@ -1,0 +1,118 @@
+/**
+ * The drains of one process: once, until nothing is left, or for as long as it runs.
+ */
+import * as Context from "effect/Context"
+import type * as Cron from "effect/Cron"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import { addReports, Drain, emptyReport, type Report } from "../Drain.ts"
+import { DrainWorker, type WorkerOptions } from "../DrainWorker.ts"
+import * as Settings from "../Settings.ts"
+import * as ask from "../store/pg/doctor.ts"
+import * as print from "./print.ts"
+import { untilStopped } from "./stopping.ts"
+import * as terminal from "./terminal.ts"
+
+/** A drain, whose layer lives as long as the command. */
+export type OneDrain = Drain["Service"]
+
+/** So many drains, each a worker of its own. */
+export const make = (count: number, namespace: Option.Option<string>) => {
+  const layer = Option.isSome(namespace) ? Drain.layerNamespace(namespace.value) : Drain.layer
+  return Effect.forEach(
+    Array.from({ length: count }),
+    () => Effect.map(Layer.build(Layer.fresh(layer)), Context.get(Drain))
+  )
+}
+
+/** How many connections they use: for each its batches, its claim and its beat, and two to ask how they do. */
+export const connections = (count: number, { inFlight }: Settings.Settings): number => count * (inFlight + 2) + 2
+
+/** Tells how it goes, and how long it may take: a bar where a person looks, else a line now and then. */
+const progress = (before: number) => {
+  const started = performance.now()
+  let told = 0
+  return (done: number) =>
+    Effect.suspend(() => {
+      const rate = done / Math.max(0.001, (performance.now() - started) / 1000)
+      // more may have been recorded meanwhile
+      const total = Math.max(before, done)
+      const left = print.ago(Math.ceil((total - done) / rate) * 1000)
+      const text = `${done} of ${total} chunks, ${Math.round(rate)}/s, ${left} left`
+      const isNews = Math.floor(done / 1000) > Math.floor(told / 1000)
+      told = done
+      if (terminal.isWatched()) return terminal.bar(done / Math.max(1, total), text)
+      return isNews ? terminal.say(text) : Effect.void
+    })
+}
+
+/**
+ * Drains to the end, or one batch each. Told to stop, they claim no more, what runs may finish within the grace period,
+ * and `partly` is told what it came to.
+ */
+export const toTheEnd = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>, { namespace, once, partly }: {
+  readonly once: boolean
+  readonly namespace: Option.Option<string>
+  readonly partly: (report: Report) => Effect.Effect<void>
+}) {
+  const sql = yield* SqlClient.SqlClient
+  const { gracePeriod, schema } = yield* Settings.load
+  const [before] = once ? [] : yield* ask.ready(sql, schema, Option.getOrUndefined(namespace))
+  const tell = once ? () => Effect.void : progress(before?.count ?? 0)
+  let total = emptyReport
+  let stopping = false
+  const loop = Effect.fnUntraced(function*(drain: OneDrain) {
+    while (!stopping) {
+      const report = yield* drain.cycle
+      total = addReports(total, report)
+      if (once || report.claimed === 0) return
+      yield* tell(total.claimed)
+    }
+  })
+  const running = yield* Effect.forkScoped(
+    Effect.forEach(drains, loop, { concurrency: "unbounded", discard: true })
+  )
+  const stop = Effect.gen(function*() {
+    stopping = true
+    yield* Effect.timeoutOption(Fiber.await(running), gracePeriod)
+    yield* terminal.clear
+    yield* partly(total)
+  })
+  yield* Effect.onInterrupt(Fiber.join(running), () => stop)
+  yield* terminal.clear
+  return total
+}, Effect.scoped)
+
+/** Drains until it is told to stop; then `wholly` is told what it came to. */
+export const forever = Effect.fnUntraced(function*(
+  drains: ReadonlyArray<OneDrain>,
+  options: WorkerOptions<Cron.CronParseError>,
+  wholly: (report: Report) => Effect.Effect<void>
+) {
+  const workers = yield* Effect.forEach(drains, (drain) =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const worker = yield* Layer.build(Layer.fresh(DrainWorker.layer(options))).pipe(
+        Effect.provideService(Drain, drain),
+        Scope.provide(scope)
+      )
+      return { scope, report: Context.get(worker, DrainWorker).report }
+    }))
+  // all at once: one after the other each would take its own grace period
+  const stop = Effect.forEach(workers, ({ scope }) => Scope.close(scope, Exit.void), {
+    concurrency: "unbounded",
+    discard: true
+  })
+  const end = Effect.gen(function*() {
+    yield* stop
+    const reports = yield* Effect.forEach(workers, ({ report }) => report)
+    yield* wholly(reports.reduce(addReports, emptyReport))
+  })
+  yield* terminal.say("draining; Ctrl-C or SIGTERM stops")
+  return yield* untilStopped(Effect.onInterrupt(Effect.never, () => end))
+})

@@ -1,0 +1,53 @@
+/**
+ * The sentence a command ends with when something is wrong.
+ */
+import * as CliError from "effect/cli/CliError"
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import { StoreError } from "../ChunkStore.ts"
+
+/** A command failed; the message is all that a person is told. */
+export class Failed extends Schema.TaggedError<Failed>()("Failed", { reason: Schema.String }) {
+  override get message() {
+    return this.reason
+  }
+  override get [CliError.userMessage]() {
+    return this.reason
+  }
+}
+
+/** What a command prints with `--json` when it failed. */
+export const Failure = Schema.Struct({ error: Schema.String })
+
+const innermost = (error: unknown, depth = 0): string => {
+  // what it says of trying again is the drain's: a command says it once and ends
+  if (error instanceof StoreError) return error.code === undefined ? error.reason : `${error.reason} (${error.code})`
+  if (depth < 6 && Predicate.isObject(error)) {
+    if (Predicate.hasProperty(error, "reason") && Predicate.isObject(error.reason)) {
+      return innermost(error.reason, depth + 1)
+    }
+    if (Predicate.hasProperty(error, "cause") && error.cause instanceof Error) return innermost(error.cause, depth + 1)
+  }
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** One sentence about an error, and what to do. */
+export const explain = (error: unknown): Failed => {
+  if (error instanceof Failed) return error
+  const inner = innermost(error)
+  const message = error instanceof StoreError || !(error instanceof Error) ? inner : error.message
+  if (/relation ".*" does not exist|schema ".*" does not exist/.test(inner)) {
+    return new Failed({ reason: "Sluice's tables are not there yet: run `sluice migrate`" })
+  }
+  if (/prepared statement ".*" (does not exist|already exists)/.test(inner)) {
+    return new Failed({ reason: "a pooler in transaction mode is in between: set SLUICE_NOTIFY=false" })
+  }
+  const [, file] = /ENOENT: no such file or directory, \w+ '(.*?)'/.exec(`${message} ${inner}`) ?? []
+  if (file !== undefined) return new Failed({ reason: `there is no file ${file}` })
+  return new Failed({ reason: message.includes(inner) ? message : `${message}: ${inner}` })
+}
+
+/** Ends a command: its errors become one sentence. */
+export const told = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, Failed, R> =>
+  Effect.mapError(effect, explain)

@@ -1,0 +1,52 @@
+/**
+ * The commands there are.
+ */
+import * as Command from "effect/cli/Command"
+import * as Layer from "effect/Layer"
+import { createRequire } from "node:module"
+import { dead } from "./commands/dead.ts"
+import { doctor } from "./commands/doctor.ts"
+import { drain } from "./commands/drain.ts"
+import { handlers } from "./commands/handlers.ts"
+import { init } from "./commands/init.ts"
+import { migrate } from "./commands/migrate.ts"
+import { record } from "./commands/record.ts"
+import { show } from "./commands/show.ts"
+import { status } from "./commands/status.ts"
+import { stuck } from "./commands/stuck.ts"
+import { pause, prune, resume } from "./commands/upkeep.ts"
+import * as configFile from "./configFile.ts"
+import * as Telemetry from "./Telemetry.ts"
+
+/** The package's. */
+export const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
+
+/** All of them. */
+export const sluice = Command.make("sluice").pipe(
+  Command.withDescription(
+    "Structured LLM answers into your own tables, exactly once. Works on --url, DATABASE_URL, or an embedded database " +
+      "in ./.sluice. Settings: flags, then the environment, then sluice.config.ts"
+  ),
+  Command.withExamples([
+    { command: "sluice init", description: "Begin here, on an embedded database" },
+    { command: "sluice drain --every 5s", description: "Persist what is recorded, until told to stop" },
+    { command: "sluice doctor", description: "What is wrong, and what to do about it" }
+  ]),
+  Command.withSubcommands([
+    init,
+    migrate,
+    record,
+    drain,
+    status,
+    stuck,
+    show,
+    handlers,
+    dead,
+    pause,
+    resume,
+    prune,
+    doctor
+  ]),
+  // of the handlers only: help and completions read no file and send nothing
+  Command.provide(Telemetry.layer(version).pipe(Layer.provideMerge(configFile.layer)))
+)

@@ -1,0 +1,113 @@
+/**
+ * `sluice stuck`: what does not go on at once, and why.
+ */
+import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import { ParkReason } from "../../ChunkStore.ts"
+import * as Settings from "../../Settings.ts"
+import { stuck as ask } from "../../store/pg/stuck.ts"
+import * as Database from "../Database.ts"
+import { told } from "../Failed.ts"
+import * as options from "../options.ts"
+import * as print from "../print.ts"
+
+/** A chunk that does not go on at once. */
+const StuckChunk = Schema.Struct({
+  why: Schema.Literals(["retrying", "expired", "held", "parked", "waiting"]),
+  callId: Schema.String,
+  namespace: Schema.String,
+  schemaIdentity: Schema.String,
+  part: Schema.String,
+  attempts: Schema.Int,
+  crashes: Schema.Int,
+  orderingKey: Schema.NullOr(Schema.String),
+  parkedFor: Schema.NullOr(ParkReason),
+  /** When it may be claimed next, in seconds from now; of those that failed. */
+  next: Schema.NullOr(Schema.Finite),
+  /** How long it has been due, in seconds; of the others. */
+  due: Schema.NullOr(Schema.Finite),
+  /** Who holds it, or held it. */
+  worker: Schema.NullOr(Schema.String),
+  /** The call whose chunk must make way first. */
+  behind: Schema.NullOr(Schema.String),
+  /** What it failed with last. */
+  error: Schema.NullOr(Schema.String)
+})
+type StuckChunk = typeof StuckChunk.Type
+
+/** What `sluice stuck --json` prints. */
+export const Stuck = Schema.Struct({
+  chunks: Schema.Array(StuckChunk),
+  /** Whether there may be more of some sort than the limit. */
+  more: Schema.Boolean
+})
+
+const span = (seconds: number | null): string => print.ago(Math.abs(seconds ?? 0) * 1000)
+
+const reasonOf = (
+  { attempts, behind, crashes, due, next, orderingKey, parkedFor, why, worker }: StuckChunk
+): string => {
+  switch (why) {
+    case "retrying": {
+      const when = (next ?? 0) > 0 ? `next in ${span(next)}` : `due for ${span(next)}, and no worker takes it up`
+      return `failed ${attempts === 1 ? "once" : `${attempts} times`}; ${when}`
+    }
+    case "expired":
+      return `worker ${worker ?? ""} went away under it, ${crashes} did before; due for ${span(due)}`
+    case "held":
+      return `in the hands of worker ${worker ?? ""}; due for ${span(due)}`
+    case "parked":
+      return parkedFor === "paused" ? "paused: see `sluice status`" : "no worker that looked had a handler for it"
+    case "waiting":
+      return `behind call ${behind ?? "?"}, of ordering key ${orderingKey ?? ""}`
+  }
+}
+
+const inWords = Effect.fnUntraced(function*({ chunks, more }: typeof Stuck.Type, limit: number) {
+  if (chunks.length === 0) return yield* Console.log("nothing is stuck")
+  const short = print.shortNames(chunks.map((chunk) => chunk.schemaIdentity))
+  for (const chunk of chunks) {
+    const { callId, error, namespace, part, schemaIdentity, why } = chunk
+    const kind = `${namespace}/${short(schemaIdentity)}${part === "" ? "" : ` ${part}`}`
+    yield* Console.log(print.clip(`${why}: ${callId} ${kind}`, 80))
+    yield* Console.log(print.clip(`  ${reasonOf(chunk)}`, 80))
+    if (error !== null) yield* Console.log(print.clip(`  latest error: ${print.first(error)}`, 80))
+  }
+  if (more) {
+    yield* Console.log(`of some sort there are more than ${limit}: see --limit, and \`sluice status\` for the counts`)
+  }
+})
+
+/** The command. */
+export const stuck = Command.make(
+  "stuck",
+  {
+    ...options.common,
+    namespace: options.text("namespace", "only of this namespace"),
+    limit: options.limit(10)
+  },
+  ({ limit, namespace, url, ...given }) =>
+    Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+      const { deadBlocksKey, schema } = yield* Settings.load
+      const chunks = yield* ask(sql, schema, { limit, deadBlocksKey, namespace: Option.getOrUndefined(namespace) })
+      const counts = Map.groupBy(chunks, ({ why }) => why)
+      const found = { chunks, more: [...counts.values()].some((list) => list.length === limit) }
+      yield* json ? print.json(Stuck, found) : inWords(found, limit)
+    }).pipe(Effect.provide(Database.storesToLookAt(url)), told)
+).pipe(
+  Command.withDescription(
+    "What does not go on at once, and why: retrying (failed), expired (its worker went away), held (long in a worker's " +
+      "hands), parked (no handler, or paused), waiting (behind another of its ordering key)"
+  ),
+  Command.withShortDescription("What does not go on at once, and why"),
+  Command.withExamples([
+    { command: "sluice stuck", description: "The first of each sort" },
+    { command: "sluice stuck --namespace chatlab --limit 100", description: "More of one namespace" }
+  ])
+)

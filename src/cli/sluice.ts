@@ -1,0 +1,33 @@
+#!/usr/bin/env node
+/**
+ * Starts the command, or says what it needs: its packages are peers, and a stack trace about a module that was not found
+ * helps nobody. Imports nothing itself, so that there is somebody to say so.
+ */
+const needed = ["effect", "@effect/platform-node", "@effect/sql-pg"]
+
+const isThere = (name: string): boolean => {
+  try {
+    import.meta.resolve(name)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const missing = needed.filter((name) => !isThere(name))
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
+
+if (major < 22 || (major === 22 && minor < 19)) {
+  process.stderr.write(`sluice needs Node 22.19 or later; this is ${process.versions.node}\n`)
+  process.exitCode = 1
+} else if (missing.length > 0) {
+  process.stderr.write(
+    `sluice needs ${missing.join(" and ")} beside it. Install what the command uses:\n\n` +
+      "  npm install effect-sluice effect@~4.1.0 @effect/platform-node@~4.1.0 @effect/sql-pg \\\n" +
+      "    @electric-sql/pglite@0.5.14 @electric-sql/pglite-socket@0.2.17\n\n" +
+      "The last two are the embedded database: not needed with a Postgres server.\n"
+  )
+  process.exitCode = 1
+} else {
+  await import("./main.ts")
+}

@@ -1,0 +1,45 @@
+/**
+ * Spans of time as people write them on a command line: `5s`, `2h`, `90d`, or in words, `"5 seconds"`.
+ */
+import * as Flag from "effect/cli/Flag"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { Failed } from "./Failed.ts"
+
+const units: Readonly<Record<string, Duration.Unit>> = {
+  ms: "millis",
+  s: "seconds",
+  sec: "seconds",
+  m: "minutes",
+  min: "minutes",
+  h: "hours",
+  d: "days",
+  w: "weeks"
+}
+
+/** Reads one. */
+export const parse = (text: string): Option.Option<Duration.Duration> => {
+  const [, figure, unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*$/i.exec(text) ?? []
+  const known = units[unit.toLowerCase()]
+  const input = figure !== undefined && known !== undefined ? `${figure} ${known}` : text.trim()
+  return Option.filter(
+    Duration.fromInput(input as Duration.Input),
+    (span) => Duration.isGreaterThan(span, Duration.zero) && Duration.isFinite(span)
+  )
+}
+
+/** Reads one of a flag, or says how it is written. */
+export const read = (flag: string, text: string): Effect.Effect<Duration.Duration, Failed> =>
+  Option.match(parse(text), {
+    onNone: () => new Failed({ reason: `--${flag}: ${JSON.stringify(text)} is no span of time: write 5s, 2h or 90d` }),
+    onSome: Effect.succeed
+  })
+
+/** A flag for one. */
+export const flag = (name: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withMetavar("SPAN"),
+    Flag.withDescription(description),
+    Flag.filterMap(parse, (text) => `${JSON.stringify(text)} is no span of time: write 5s, 2h or 90d`)
+  )

@@ -1,0 +1,41 @@
+/**
+ * Standard error, where a person may be looking: a bar that is drawn over itself, and lines that go above it. Where nobody
+ * looks there is no bar, and every line is a line.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+
+/** Whether a person looks. */
+export const isWatched = (): boolean => process.stderr.isTTY === true
+
+const width = 79
+// one terminal for the process, and so one bar
+let drawn = false
+
+/** Draws the bar anew. */
+export const bar = (done: number, text: string): Effect.Effect<void> =>
+  Effect.sync(() => {
+    drawn = true
+    const filled = "#".repeat(Math.round(20 * Math.min(1, Math.max(0, done)))).padEnd(20, ".")
+    process.stderr.write(`\r\u001b[K${`[${filled}] ${text}`.slice(0, width)}`)
+  })
+
+const wipe = () => {
+  if (drawn) process.stderr.write("\r\u001b[K")
+  drawn = false
+}
+
+/** The bar is done with. */
+export const clear: Effect.Effect<void> = Effect.sync(wipe)
+
+const line = (text: string): void => {
+  wipe()
+  process.stderr.write(`${text}\n`)
+}
+
+/** A line for a person; the bar comes again below it. */
+export const say = (text: string): Effect.Effect<void> => Effect.sync(() => line(text))
+
+/** The log, a line each. */
+export const logger: Layer.Layer<never> = Logger.layer([Logger.map(Logger.formatLogFmt, line)])
