@@ -1,13 +1,13 @@
 /**
- * The package as others get it: packed, installed in a project of its own, type-checked against, and run. The program
- * is the README's, as printed.
+ * The package as others get it: type-checked against, and run. The program is the README's, as printed. The command is
+ * in `test/cli`.
  */
 import { execFile } from "node:child_process"
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { access, mkdir, readFile, writeFile } from "node:fs/promises"
 import path from "node:path"
 import { promisify } from "node:util"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { beforeAll, describe, expect, it } from "vitest"
+import { installed } from "./support/installed.ts"
 
 const root = path.dirname(import.meta.dirname)
 const exec = promisify(execFile)
@@ -40,31 +40,7 @@ const write = (name: string, text: string) => writeFile(path.join(project, name)
 
 beforeAll(async () => {
   readme = await readFile(path.join(root, "README.md"), "utf8")
-  project = await mkdtemp(path.join(tmpdir(), "sluice-consumer-"))
-  const packed = await exec("npm", ["pack", "--json", "--pack-destination", project], { cwd: root })
-  // what the build says comes before
-  const [{ filename }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[\n")))
-  const { devDependencies } = JSON.parse(await readFile(path.join(root, "package.json"), "utf8"))
-  const wanted = [
-    "effect",
-    "@effect/platform-node",
-    "@effect/sql-pg",
-    "@electric-sql/pglite",
-    "@electric-sql/pglite-socket",
-    "@types/node"
-  ]
-  await write(
-    "package.json",
-    JSON.stringify({
-      name: "consumer",
-      private: true,
-      type: "module",
-      dependencies: {
-        "effect-sluice": `file:${filename}`,
-        ...Object.fromEntries(wanted.map((name) => [name, devDependencies[name]]))
-      }
-    })
-  )
+  project = await installed()
   await write(
     "tsconfig.json",
     JSON.stringify({
@@ -83,9 +59,7 @@ beforeAll(async () => {
       files: ["program.ts"]
     })
   )
-  await run("npm", "install", "--prefer-offline", "--no-audit", "--no-fund")
 }, 240_000)
-afterAll(() => rm(project, { recursive: true, force: true }))
 
 describe("the packed package", () => {
   it("README's program type-checks against it", async () => {
@@ -100,12 +74,13 @@ describe("the packed package", () => {
     expect(stdout).toBe(readmeBlock(readme, "text", "recorded and"))
   }, 120_000)
 
-  it("has a command that runs", async () => {
-    const bin = path.join(project, "node_modules/.bin/sluice")
-    const { stdout } = await run(process.execPath, bin, "--help")
-    expect(stdout).toContain("SUBCOMMANDS")
-    expect((await run(process.execPath, bin, "migrate")).stdout).toBe("0001 tables: applied now\n")
-  }, 60_000)
+  it("brings the pages and examples that README leads to", async () => {
+    const led = [...readme.matchAll(/\]\(([^):]+)\)/g)].map(([, file]) => file ?? "")
+    expect(led.length).toBeGreaterThan(2)
+    for (const file of led) {
+      await expect(access(path.join(project, "node_modules/effect-sluice", file))).resolves.toBeUndefined()
+    }
+  })
 
   it("what is internal cannot be imported", async () => {
     for (
@@ -125,7 +100,7 @@ describe("the packed package", () => {
   })
 
   it("every module can be imported, and nothing happens then", async () => {
-    const modules = (await exec("tar", ["-tzf", path.join(project, (await filesOf())[0] ?? "")])).stdout
+    const modules = (await exec("tar", ["-tzf", path.join(project, "package.tgz")])).stdout
       .split("\n")
       .flatMap((file) => /^package\/dist\/(.*)\.js$/.exec(file)?.[1] ?? [])
       .filter((name) => name !== "index" && !/^(internal|cli|store\/(pg|memory|pglite))\//.test(name))
@@ -143,8 +118,3 @@ describe("the packed package", () => {
     expect({ ...JSON.parse(stdout), stderr }).toEqual({ events: 0, resources: [], stderr: "" })
   }, 60_000)
 })
-
-const filesOf = async () => {
-  const { dependencies } = JSON.parse(await readFile(path.join(project, "package.json"), "utf8"))
-  return [String(dependencies["effect-sluice"]).replace("file:", "")]
-}

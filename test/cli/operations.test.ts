@@ -1,34 +1,35 @@
 /**
- * `docs/operations.md` says only what runs; the dashboard and the alerts use only metrics there are.
+ * `docs/operations.md` and the README say only what runs.
  */
-import { Metrics } from "effect-sluice"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Scope from "effect/Scope"
+import * as TestConsole from "effect/testing/TestConsole"
 import * as fs from "node:fs"
 import path from "node:path"
-import { afterAll, describe, expect, it } from "vitest"
-import { freshDatabase } from "../support/Postgres.ts"
-import { cleanUp, workplace } from "./workplace.ts"
+import { describe, expect, it } from "vitest"
+import { sluice, version } from "../../src/cli/command.ts"
+import * as help from "../../src/cli/help.ts"
+import * as options from "../../src/cli/options.ts"
+import * as Metrics from "../../src/Metrics.ts"
+import * as Settings from "../../src/Settings.ts"
+import { notes, ward, workplace } from "./workplace.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
 const page = fs.readFileSync(path.join(root, "docs/operations.md"), "utf8")
-const scope = Scope.makeUnsafe()
-afterAll(async () => {
-  cleanUp()
-  await Effect.runPromise(Scope.close(scope, Exit.void))
-})
+const readme = fs.readFileSync(path.join(root, "README.md"), "utf8")
 
 /** A command line's words; what is in quotes is one. */
 const words = (line: string): ReadonlyArray<string> =>
   [...line.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? "")
 
-/** The page's blocks of commands, each with what the page says is printed, if it does. */
-const blocks = [...page.matchAll(/^ *```sh\n([^]*?)^ *```$(?:\n+```text\n([^]*?)^```$)?/gm)].map(
-  ([, commands, printed]) => ({ commands: (commands ?? "").trim().split(/\n */), printed })
-)
+/** A page's blocks of commands, each with what the page says is printed, if it does. */
+const blocksOf = (text: string) =>
+  [...text.matchAll(/^ *```sh\n([^]*?)^ *```$(?:\n+```text\n([^]*?)^```$)?/gm)].map(
+    ([, commands, printed]) => ({ commands: (commands ?? "").trim().split(/\n */), printed })
+  )
 
-/** What is printed, without times, sizes, estimates and traces, and without the width of columns. */
+/** What is printed, without times, sizes, estimates, names of machines and traces, and without the width of columns. */
 const steady = (text: string): string =>
   text
     .replaceAll(/^ +at .*\n/gm, "")
@@ -41,20 +42,20 @@ const steady = (text: string): string =>
 const runAll = async (
   check: (line: string, ended: { readonly status: number | null; readonly stdout: string }) => void
 ) => {
-  const place = workplace(await Effect.runPromise(Scope.provide(freshDatabase(), scope)))
+  const place = await ward("broken")
   // ten notes, of which one is refused, and an X-ray that nobody has a handler for
-  place.handler("broken")
-  await place.sluice("record", place.file("calls.jsonl", place.calls(10)))
-  await place.sluice("record", place.file("other.jsonl", place.calls(1, 77).replaceAll("ward.note", "ward.x-ray")))
+  await place.record(10)
+  await place.sluice("record", place.file("other.jsonl", notes(1, 77).replaceAll("ward.note", "ward.x-ray")))
   await place.sluice("drain", "--until-empty")
+  place.file("calls.jsonl", notes(10))
   const outputs: Array<string> = []
-  for (const { commands } of blocks) {
+  for (const { commands } of blocksOf(page)) {
     let output = ""
     for (const line of commands) {
       const [name, ...args] = words(line)
       expect(name).toBe("sluice")
       // there is a backlog
-      if (args[0] === "drain") await place.sluice("record", place.file("more.jsonl", place.calls(20, 200)))
+      if (args[0] === "drain") await place.sluice("record", place.file("more.jsonl", notes(20, 200)))
       const ended = await place.sluice(...args)
       check(line, ended)
       output += ended.stdout
@@ -70,6 +71,7 @@ const runAll = async (
 
 describe("docs/operations.md", () => {
   it("every command in it runs, in its order, and prints what the page says", async () => {
+    const blocks = blocksOf(page)
     expect(blocks.flatMap(({ commands }) => commands).length).toBeGreaterThan(18)
     const outputs = await runAll((line, { status, stdout }) => {
       // the doctor's status says how bad it is: there is a dead letter
@@ -78,6 +80,7 @@ describe("docs/operations.md", () => {
       const wide = stdout.split("\n").filter((text) => text.length > 80 && !/^ +(at|data:) /.test(text))
       expect({ line, wide: line.includes("migrate") ? [] : wide }).toEqual({ line, wide: [] })
     })
+    if (process.env["PRINT"] !== undefined) fs.writeFileSync(process.env["PRINT"], JSON.stringify(outputs))
     for (const [n, { commands, printed }] of blocks.entries()) {
       const [said, is] = [printed ?? outputs[n], outputs[n]].map((text) => steady(text ?? ""))
       expect({ commands, printed: is }).toEqual({ commands, printed: said })
@@ -90,25 +93,54 @@ describe("docs/operations.md", () => {
     expect(calls.match(/^```sh$/gm)?.length).toBeGreaterThanOrEqual(10)
   })
 
-  it("names every setting and every metric", () => {
-    const settings = fs.readFileSync(path.join(root, "src/Settings.ts"), "utf8").match(/SLUICE_[A-Z_]+/g) ?? []
-    expect([...new Set(settings)].filter((name) => !page.includes(name))).toEqual([])
-    expect(Metrics.names.filter((name) => !page.includes(name))).toEqual([])
+  it("names every setting, every metric with its labels, and every value of these", () => {
+    const settings = [...Settings.names, ...Object.values(options.names)]
+    expect(settings.filter((name) => !page.includes(`\`${name}\``))).toEqual([])
+    for (const [name, labels] of Object.entries(Metrics.labels)) {
+      const row = page.split("\n").find((line) => line.startsWith("|") && line.includes(`\`${name}\``)) ?? ""
+      expect({ name, row }).toEqual({ name, row: expect.stringContaining(`| ${labels.join(", ")}`.trimEnd()) })
+      for (const value of Metrics.values[name] ?? []) expect(row).toContain(`\`${value}\``)
+    }
   })
 })
 
-describe("what watches it", () => {
-  const used = (file: string): ReadonlyArray<string> =>
-    [
-      ...new Set(fs.readFileSync(path.join(root, "examples", file), "utf8").match(/sluice_[a-z_]+/g) ?? [])
-    ].map((name) => name.replace(/_(bucket|sum|count)$/, ""))
+describe("the commands in running text", () => {
+  /** On a server that is not there: what is understood fails there, and what is not before. */
+  const said = (line: string) =>
+    Effect.gen(function*() {
+      const url = /--(help|completions|version)/.test(line) ? [] : ["--url", "postgres://nobody@127.0.0.1:1/none"]
+      yield* Effect.exit(Command.runWith(sluice, { version })([...words(line).slice(1), ...url]))
+      return (yield* TestConsole.errorLines).join("\n")
+    }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer]), Effect.runPromise)
 
-  it.each(["grafana-dashboard.json", "alert-rules.yml"])("%s asks for metrics there are", (file) => {
-    expect(used(file).length).toBeGreaterThan(3)
-    expect(used(file).filter((name) => !Metrics.names.includes(name))).toEqual([])
+  const inline = [...`${page}\n${readme}`.replaceAll(/^ *```[^]*?^ *```$/gm, "").matchAll(/`(sluice [a-z-][^`]*)`/g)]
+    .map(([, line]) => line ?? "")
+  it.each([...new Set(inline)])("%s is understood", async (line) => {
+    expect(await said(line)).not.toMatch(/See sluice/)
   })
 
-  it("every metric is on the dashboard", () => {
-    expect(Metrics.names.filter((name) => !used("grafana-dashboard.json").includes(name))).toEqual([])
+  it("are some, and what is not understood is seen", async () => {
+    expect(inline.length).toBeGreaterThan(5)
+    expect(await said("sluice drain --evry 5s")).toMatch(/See sluice drain --help/)
   })
+})
+
+describe("the README", () => {
+  it("shows what the command prints, from the first to the last", async () => {
+    const place = await workplace()
+    const section = readme.slice(readme.indexOf("## The command"))
+    const blocks = blocksOf(section.slice(0, section.indexOf("\n## ", 1))).filter(({ printed }) =>
+      printed !== undefined
+    )
+    expect(blocks.length).toBeGreaterThan(1)
+    for (const { commands, printed } of blocks) {
+      let output = ""
+      for (const line of commands) {
+        const ended = await place.sluice(...words(line.replace(/^npx /, "")).slice(1))
+        expect({ line, status: ended.status }).toEqual({ line, status: 0 })
+        output += ended.stdout
+      }
+      expect({ commands, printed: steady(output) }).toEqual({ commands, printed: steady(printed ?? "") })
+    }
+  }, 120_000)
 })

@@ -1,83 +1,154 @@
 /**
- * A user's working directory, in which the command is run as a process.
+ * A user's working directory, in which the installed command is run as a process.
  */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
-import * as os from "node:os"
+import { createServer } from "node:net"
 import path from "node:path"
+import { afterAll } from "vitest"
+import { installed } from "../support/installed.ts"
+import { freshDatabase } from "../support/Postgres.ts"
 
-const root = path.resolve(import.meta.dirname, "../..")
-const folders: Array<string> = []
+const scope = Scope.makeUnsafe()
+afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
-/** Removes the directories. */
-export const cleanUp = (): void => {
-  for (const folder of folders) fs.rmSync(folder, { recursive: true, force: true })
+/** The address of a new database on the run's server. */
+export const newDatabase = (): Promise<string> => Effect.runPromise(Scope.provide(freshDatabase(), scope))
+
+/** Waits until it is so. */
+export const until = async (is: () => Promise<boolean> | boolean): Promise<void> => {
+  while (!(await is())) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
-/** A working directory with handlers of its own, and a way to run the command in it. */
-export const workplace = (url: string | undefined) => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-cli-"))
-  folders.push(folder)
-  fs.mkdirSync(path.join(folder, "persist"))
-  const start = (...args: ReadonlyArray<string>) => {
-    const child = spawn(process.execPath, ["--conditions=sluice-source", path.join(root, "src/cli/main.ts"), ...args], {
-      cwd: folder,
-      env: { ...process.env, DATABASE_URL: url ?? "", ...(url === undefined ? { DATABASE_URL: undefined } : {}) }
+/** A port that somebody listens on. */
+export const listening = () =>
+  new Promise<{ readonly port: number; readonly close: () => Promise<void> }>((resolve) => {
+    const server = createServer().listen(0, () => {
+      const address = server.address()
+      resolve({
+        port: address !== null && typeof address === "object" ? address.port : 0,
+        close: () => new Promise((done) => server.close(() => done()))
+      })
     })
+  })
+
+/** A port that is free. */
+export const freePort = async (): Promise<string> => {
+  const { close, port } = await listening()
+  await close()
+  return String(port)
+}
+
+/** What a process came to. */
+export interface Ended {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+type Variables = Readonly<Record<string, string | undefined>>
+
+/** This process's environment without what would set the command. */
+const plain: Variables = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !/^(DATABASE_URL$|SLUICE_|OTEL_|NODE_OPTIONS$)/.test(name))
+)
+
+const makeFolder = async () => {
+  const places = path.join(await installed(), "places")
+  fs.mkdirSync(places, { recursive: true })
+  return fs.mkdtempSync(path.join(places, "ward-"))
+}
+
+/** A working directory, and a way to run the command in it: on the embedded database, or a server's. */
+export const workplace = async (url?: string, variables: Variables = {}) => {
+  const folder = await makeFolder()
+  const bin = path.join(await installed(), "node_modules/effect-sluice/dist/cli/sluice.js")
+  const env = { ...plain, ...(url === undefined ? {} : { DATABASE_URL: url }), ...variables }
+
+  const run = (command: string, args: ReadonlyArray<string>) => {
+    const child = spawn(command, args, { cwd: folder, env })
     const output = { stdout: "", stderr: "" }
     child.stdout.setEncoding("utf8").on("data", (text: string) => output.stdout += text)
     child.stderr.setEncoding("utf8").on("data", (text: string) => output.stderr += text)
-    const ended = new Promise<{ status: number | null; stdout: string; stderr: string }>((resolve) =>
-      child.on("close", (status) => resolve({ status, ...output }))
-    )
+    const ended = new Promise<Ended>((resolve) => child.on("close", (status) => resolve({ status, ...output })))
     return { child, ended, output }
   }
+  const start = (...args: ReadonlyArray<string>) => run(process.execPath, [bin, ...args])
   const sluice = (...args: ReadonlyArray<string>) => start(...args).ended
-  /** Its answer as JSON, which has the shape that was promised. */
+  /** Its answer as JSON, one document, which has the shape that was promised. */
   const asked = async <S extends Schema.Codec<any, any>>(
     schema: S,
     ...args: ReadonlyArray<string>
   ): Promise<S["Type"]> => {
-    const { stdout } = await sluice(...args, "--json")
-    return Schema.decodeUnknownSync(Schema.toCodecJson(schema))(JSON.parse(stdout))
+    const { stderr, stdout } = await sluice(...args, "--json")
+    try {
+      return Schema.decodeUnknownSync(Schema.toCodecJson(schema))(JSON.parse(stdout))
+    } catch (error) {
+      throw new Error(`sluice ${args.join(" ")} printed ${stdout}\n${stderr}`, { cause: error })
+    }
   }
-  /**
-   * Writes the handler module. The broken one refuses calls of bed 2; the slow one writes the file `began` and takes two
-   * seconds.
-   */
-  const handler = (how: "good" | "broken" | "slow") =>
-    fs.writeFileSync(
-      path.join(folder, "persist/notes.ts"),
-      `import { DomainObject, HandlerPlugin, Output, Rejected } from "${root}/src/index.ts"
-import * as Effect from "${root}/node_modules/effect/dist/Effect.js"
-import * as Schema from "${root}/node_modules/effect/dist/Schema.js"
-import { SqlClient } from "${root}/node_modules/effect/dist/sql/SqlClient.js"
-import { writeFileSync } from "node:fs"
+  const file = (name: string, content: string) => {
+    fs.mkdirSync(path.dirname(path.join(folder, name)), { recursive: true })
+    fs.writeFileSync(path.join(folder, name), content)
+    return name
+  }
+  return { folder, run, start, sluice, asked, file, command: [process.execPath, bin] as const }
+}
+
+/** A working directory. */
+export type Workplace = Awaited<ReturnType<typeof workplace>>
+
+/**
+ * A handler of notes: a good one; one that refuses the call `call-2`; one that says on stderr that it began and waits until
+ * there is a file `go`; one that does so for ever.
+ */
+export const noteHandler = (how: "good" | "broken" | "waiting" | "endless"): string =>
+  `import { DomainObject, HandlerPlugin, Output, Rejected } from "effect-sluice"
+import { Effect, Schema } from "effect"
+import { SqlClient } from "effect/sql"
+import { existsSync } from "node:fs"
 
 class Note extends Output.make("schemas.clinic.ward.note", { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
 
-export const notes = HandlerPlugin.layer("clinic", Note, Effect.map(SqlClient, (sql) =>
+const trouble = {
+  good: () => Effect.void,
+  broken: (callId) => callId === "call-2" ? new Rejected({ reason: "bed 2 is being moved" }) : Effect.void,
+  waiting: () => Effect.repeat(Effect.delay(Effect.sync(() => existsSync("go")), 20), { until: (go) => go }),
+  endless: () => Effect.never
+}["${how}"] as (callId: string) => Effect.Effect<unknown, Rejected>
+
+export const notes = HandlerPlugin.layer("clinic", Note, Effect.map(SqlClient.SqlClient, (sql) =>
   ({ call, output }) => Effect.gen(function*() {
-    ${how === "slow" ? `writeFileSync("began", ""); yield* Effect.sleep("2 seconds")` : ""}
-    if (${how === "broken"} && call.callId === "call-2") return yield* new Rejected({ reason: "bed 2 is being moved" })
+    if ("${how}" !== "good") console.error("begun")
+    yield* trouble(call.callId)
     yield* sql\`create table if not exists note (call_id text primary key, content text not null)\`
     yield* sql\`insert into note values (\${call.callId}, \${output.text})\`
     return DomainObject.make("clinic.Note", call.callId)
   })))
 `
-    )
-  const calls = (count: number, from = 1) =>
-    Array.from({ length: count }, (_, n) =>
-      JSON.stringify({
-        callId: `call-${from + n}`,
-        namespace: "clinic",
-        service: "services.clinic.ward.take-notes",
-        outputs: [{ schema: "schemas.clinic.ward.note", version: 1, data: { text: `note ${from + n}` } }]
-      })).join("\n") + "\n"
-  const file = (name: string, content: string) => {
-    fs.writeFileSync(path.join(folder, name), content)
-    return name
-  }
-  return { folder, start, sluice, asked, handler, calls, file }
+
+/** Recorded calls with a note each, as lines of a file. */
+export const notes = (count: number, from = 1): string =>
+  Array.from({ length: count }, (_, n) =>
+    JSON.stringify({
+      callId: `call-${from + n}`,
+      namespace: "clinic",
+      service: "services.clinic.ward.take-notes",
+      outputs: [{ schema: "schemas.clinic.ward.note", version: 1, data: { text: `note ${from + n}` } }]
+    })).join("\n") + "\n"
+
+/** A working directory with a handler of notes. */
+export const ward = async (
+  how: Parameters<typeof noteHandler>[0],
+  { url, variables = {} }: { readonly url?: string | undefined; readonly variables?: Variables } = {}
+) => {
+  const place = await workplace(url ?? await newDatabase(), variables)
+  const handler = (how: Parameters<typeof noteHandler>[0]) => place.file("persist/notes.ts", noteHandler(how))
+  handler(how)
+  const record = (count: number, from = 1) => place.sluice("record", place.file("calls.jsonl", notes(count, from)))
+  return { ...place, handler, record }
 }

@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
+import { createServer } from "node:http"
 import { afterAll, expect } from "vitest"
 import { Messages } from "../../examples/chatlab/Messages.ts"
 import * as repositories from "../../examples/chatlab/repositories.ts"
@@ -39,6 +40,41 @@ const reply = (n: number): ServiceCall.ServiceCall => ({
       messages: [{ role: "patient", content: [{ type: "output_text", text: `${n}` }] }]
     }
   }]
+})
+
+layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("observed-drain.ts", (it) => {
+  it.effect("reports what it does to a collector", () =>
+    Effect.gen(function*() {
+      const received = new Map<string, string>()
+      const collector = createServer((request, response) => {
+        let body = ""
+        request.setEncoding("utf8").on("data", (text: string) => body += text).on("end", () => {
+          received.set(request.url ?? "", (received.get(request.url ?? "") ?? "") + body)
+          response.setHeader("content-type", "application/json").end("{}")
+        })
+      })
+      const port = yield* Effect.callback<number>((resume) => {
+        collector.listen(0, "127.0.0.1", () => {
+          const address = collector.address()
+          resume(Effect.succeed(address !== null && typeof address === "object" ? address.port : 0))
+        })
+      })
+      const recorder = yield* CallRecorder
+      yield* recorder.record(reply(1))
+      const running = start("observed-drain.ts", [], {
+        DATABASE_URL: yield* Url,
+        OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`
+      })
+      const messages = yield* Messages
+      yield* Effect.repeat(messages.list, { until: (rows) => rows.length === 1 })
+      running.process.kill("SIGTERM")
+      expect((yield* Effect.promise(() => running.ended)).status).toBe(0)
+      expect(received.get("/v1/traces")).toContain("Drain.batch")
+      for (const name of ["sluice_chunks_total", "sluice_queue_chunks"]) {
+        expect(received.get("/v1/metrics")).toContain(name)
+      }
+      yield* Effect.promise(() => new Promise((resolve) => collector.close(resolve)))
+    }), 60_000)
 })
 
 layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain.ts", (it) => {

@@ -1,6 +1,10 @@
 /**
- * One Postgres of each version for the whole run; tests take databases of their own from it.
+ * One Postgres of each version for the whole run, of which tests take databases of their own, and a folder for what is
+ * made once for the run.
  */
+import * as fs from "node:fs/promises"
+import * as os from "node:os"
+import path from "node:path"
 import type { TestProject } from "vitest/node"
 import { type Cluster, startCluster } from "./cluster.ts"
 
@@ -8,6 +12,7 @@ declare module "vitest" {
   export interface ProvidedContext {
     readonly postgres18: string
     readonly postgres15: string
+    readonly runFolder: string
   }
 }
 
@@ -18,7 +23,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
     startCluster({ version: 15 })
   ])
   for (const { url, version } of clusters) project.provide(version === 18 ? "postgres18" : "postgres15", url())
+  const folder = await fs.realpath(await fs.mkdtemp(path.join(os.tmpdir(), "sluice-run-")))
+  project.provide("runFolder", folder)
   return async () => {
+    await fs.rm(folder, { recursive: true, force: true })
     await Promise.all(clusters.map((cluster) => cluster.remove()))
   }
 }

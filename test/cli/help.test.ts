@@ -1,0 +1,141 @@
+/**
+ * Help and mistakes, without a process for each.
+ */
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { it } from "@effect/vitest"
+import * as Command from "effect/cli/Command"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as TestConsole from "effect/testing/TestConsole"
+import { readFileSync } from "node:fs"
+import path from "node:path"
+import { describe, expect } from "vitest"
+import { sluice, version } from "../../src/cli/command.ts"
+import { kindTable } from "../../src/cli/commands/status.ts"
+import * as help from "../../src/cli/help.ts"
+import * as print from "../../src/cli/print.ts"
+import * as span from "../../src/cli/span.ts"
+
+/** What a command line prints. */
+const run = (...args: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const exit = yield* Effect.exit(Command.runWith(sluice, { version })(args))
+    return {
+      failed: exit._tag === "Failure",
+      stdout: (yield* TestConsole.logLines).join("\n"),
+      stderr: (yield* TestConsole.errorLines).join("\n")
+    }
+  }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer]))
+
+const commands = [
+  ...["init", "migrate", "record", "drain", "status", "stuck", "show", "handlers", "pause", "resume", "prune", "doctor"]
+    .map((name) => [name]),
+  ...["list", "show", "redrive", "discard"].map((name) => ["dead", name])
+]
+const readme = readFileSync(path.resolve(import.meta.dirname, "../../README.md"), "utf8")
+
+describe("help", () => {
+  for (const words of [[], ["dead"], ...commands]) {
+    it.effect(`sluice ${words.join(" ")} fits in 80 columns, and has an example`, () =>
+      Effect.gen(function*() {
+        const { failed, stdout } = yield* run(...words, "--help")
+        expect(failed).toBe(false)
+        expect(stdout).toMatch(new RegExp(`EXAMPLES[^]*sluice ${words.join(" ")}`))
+        for (const line of stdout.split("\n")) expect(line.length, line).toBeLessThanOrEqual(80)
+      }))
+  }
+
+  it.effect("is in the README as it is printed", () =>
+    Effect.gen(function*() {
+      const { stdout } = yield* run("--help")
+      expect(readme).toContain(`\`\`\`text\n${stdout.trimEnd()}\n\`\`\``)
+    }))
+
+  it.effect("completions are printed for each shell", () =>
+    Effect.gen(function*() {
+      for (const shell of ["bash", "zsh", "fish"]) {
+        const { failed, stdout } = yield* run("--completions", shell)
+        expect({ shell, failed }).toEqual({ shell, failed: false })
+        for (const word of ["redrive", "metrics-port", "until-empty"]) expect(stdout).toContain(word)
+      }
+    }))
+})
+
+describe("a mistake", () => {
+  const mistakes: ReadonlyArray<readonly [line: string, says: RegExp]> = [
+    ["statsu", /status/],
+    ["status --jsn", /--json/],
+    ["drain --every soon", /--every: "soon" is no span of time: write 5s, 2h or 90d/],
+    ["drain --every 0s", /--every: "0s" is no span/],
+    ["drain --cron * --until-empty", /give one/],
+    ["drain --cron never", /--cron: "never" is none; write "\*\/5/],
+    ["drain --workers 0", /--workers: 0 is not between 1 and 64/],
+    ["drain --metrics-port 99999", /--metrics-port: 99999 is not between 1 and 65535/],
+    ["stuck --limit -1", /limit/],
+    ["stuck --limit 0", /--limit: 0 is not a whole number above 0/],
+    ["dead list --older-than yesterday", /"yesterday" is no span of time/],
+    ["prune --payloads 3x", /"3x" is no span of time/],
+    ["doctor --max-age old", /--max-age: "old" is no span/],
+    ["status --url nowhere", /is not a URL/],
+    ["record no-such-file.jsonl", /there is no file no-such-file.jsonl/]
+  ]
+  for (const [line, says] of mistakes) {
+    it.effect(`sluice ${line}: one sentence, on stderr`, () =>
+      Effect.gen(function*() {
+        const { failed, stderr, stdout } = yield* run(...line.split(" "))
+        expect({ failed, stdout }).toEqual({ failed: true, stdout: "" })
+        expect(stderr).toMatch(says)
+        expect(stderr).not.toMatch(/^\s+at /m)
+      }))
+  }
+})
+
+describe("what is printed", () => {
+  it("a span of time is read as people write it", () => {
+    const millis = (text: string) => Option.match(span.parse(text), { onNone: () => 0, onSome: Duration.toMillis })
+    expect(["5s", "2h", "90d", "5 seconds", "1.5 h", "10min", "250ms", "1w"].map(millis))
+      .toEqual([5e3, 72e5, 7776e6, 5e3, 54e5, 6e5, 250, 6048e5])
+    expect(["", "5", "s", "-5s", "0s", "5 parsecs", "Infinity"].map(millis)).toEqual([0, 0, 0, 0, 0, 0, 0])
+  })
+
+  it("identities are told apart by the shortest ends", () => {
+    const identities = ["schemas.a.ward.note", "schemas.a.dental.note", "schemas.a.ward.reply"]
+    expect(identities.map(print.shortNames(identities))).toEqual(["ward.note", "dental.note", "reply"])
+    expect(print.shortNames([])("schemas.a.ward.note")).toBe("schemas.a.ward.note")
+  })
+
+  const kind = (schemaIdentity: string, figure: number) => ({
+    namespace: "chatlab",
+    schemaIdentity,
+    pending: figure,
+    due: figure,
+    inFlight: figure,
+    retrying: figure,
+    waiting: figure,
+    parked: figure,
+    dead: figure,
+    persisted: figure,
+    oldest: null
+  })
+  const chatlab = ["initial", "reply", "results"].map((name) => `schemas.chatlab.standardized_patient.patient-${name}`)
+  const widest = (table: string) => Math.max(...table.split("\n").map((line) => line.length))
+
+  it("the status of the chat laboratory keeps its names whole", () => {
+    const table = kindTable(chatlab.map((identity) => kind(identity, 400)), 0)
+    expect(widest(table)).toBeLessThanOrEqual(80)
+    for (const name of ["initial", "reply", "results"]) expect(table).toContain(`chatlab/patient-${name} `)
+  })
+
+  it("names give way to figures, and only then figures are rounded", () => {
+    const long = [...chatlab, "schemas.chatlab.standardized_patient.a-name-that-is-longer-than-anybody-would-like"]
+    const cut = kindTable(long.map((identity) => kind(identity, 400)), 0)
+    expect(widest(cut)).toBeLessThanOrEqual(80)
+    expect(cut).toContain("chatlab/a-name-that-is")
+    expect(cut).toContain(" 400")
+    const large = kindTable(long.map((identity) => kind(identity, 12_345_678)), 0)
+    expect(widest(large)).toBeLessThanOrEqual(80)
+    expect(large).toContain(" 12M")
+    expect(large).toContain("chatlab/patient-initial")
+  })
+})

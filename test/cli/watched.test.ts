@@ -1,0 +1,194 @@
+/**
+ * A drain that is watched: its figures are those of the tables, as Prometheus reads them; it says when it is not ready, and
+ * why; and it sends all of it by OTLP when it is told where to.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import { createServer } from "node:http"
+import parse from "parse-prometheus-text-format"
+import { afterAll, describe, expect, it } from "vitest"
+import * as Metrics from "../../src/Metrics.ts"
+import { client } from "../support/Postgres.ts"
+import { freePort, newDatabase, notes, until, ward } from "./workplace.ts"
+
+const scope = Scope.makeUnsafe()
+afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+
+/** Asks a database. */
+const asking = async (url: string) => {
+  const context = await Effect.runPromise(Scope.provide(Layer.build(client(url, { maxConnections: 2 })), scope))
+  const sql = Context.get(context, SqlClient.SqlClient)
+  return {
+    count: async (statement: string) =>
+      Number((await Effect.runPromise(sql.unsafe<{ n: number }>(`select count(*)::int as n from ${statement}`)))[0]?.n),
+    run: (statement: string) => Effect.runPromise(sql.unsafe(statement)),
+    /** In a session of its own, that stays in its transaction until the scope ends. */
+    hold: (statement: string) =>
+      Effect.runPromise(Scope.provide(
+        Effect.gen(function*() {
+          const session = yield* sql.reserve
+          yield* session.executeUnprepared("begin", [], undefined)
+          yield* session.executeUnprepared(statement, [], undefined)
+          return () => Effect.runPromise(session.executeUnprepared("rollback", [], undefined))
+        }),
+        scope
+      ))
+  }
+}
+
+describe("a drain that is watched", { timeout: 120_000 }, () => {
+  it("serves figures that are those of the tables", async () => {
+    const url = await newDatabase()
+    const place = await ward("broken", { url, variables: { SLUICE_BATCH_SIZE: "7" } })
+    await place.record(30)
+    await place.sluice("record", place.file("other.jsonl", notes(4, 100).replaceAll("ward.note", "ward.x-ray")))
+    const port = await freePort()
+    const running = place.start("drain", "--every", "100ms", "--workers", "2", "--metrics-port", port)
+    const scrape = async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/metrics`).catch(() => undefined)
+      return parse((await answer?.text()) ?? "")
+    }
+    const figure = async (name: string, labels: Readonly<Record<string, string>> = {}) => {
+      const family = (await scrape()).find((one) => one.name === name)
+      return (family?.metrics ?? [])
+        .filter((one) => Object.entries(labels).every(([label, value]) => one.labels?.[label] === value))
+        .reduce((sum, one) => sum + Number(one.value ?? one.buckets?.["+Inf"]), 0)
+    }
+    const outcome = (outcome: string) => figure("sluice_chunks_total", { outcome })
+    await until(async () => (await outcome("persisted")) === 29 && (await outcome("parked")) === 4)
+
+    const { count } = await asking(url)
+    const all = {
+      persisted: await count("sluice.persisted_chunk where objects <> '[]'"),
+      nothing_to_create: await count("sluice.persisted_chunk where objects = '[]'"),
+      dead: await count("sluice.dead_letter"),
+      parked: await count("sluice.chunk_queue where state = 'parked'"),
+      retried: await count(
+        "sluice.chunk_failure f where exists (select from sluice.chunk_queue q where q.call_id = f.call_id)"
+      ),
+      already_persisted: 0,
+      released: 0,
+      lost: 0
+    }
+    expect(all).toMatchObject({ persisted: 29, dead: 1, parked: 4 })
+    for (const [name, expected] of Object.entries(all)) {
+      expect({ name, is: await outcome(name) }).toEqual({ name, is: expected })
+    }
+    expect(Object.keys(all).sort()).toEqual([...Metrics.values[Metrics.chunks.id] ?? []].sort())
+    const claimed = Object.values(all).reduce((sum, one) => sum + one, 0)
+    expect(await figure("sluice_chunks_claimed_total")).toBe(claimed)
+    expect(await figure("sluice_chunks_failed_total", { handler: "clinic/note" })).toBe(
+      await count("sluice.chunk_failure")
+    )
+    expect(await figure("sluice_record_to_persist_seconds")).toBe(29)
+    // what is recorded and redriven is counted where that is done
+    expect(await figure("sluice_calls_total") + await figure("sluice_chunks_redriven_total")).toBe(0)
+    const states = {
+      ready: await count("sluice.chunk_queue where state = 'ready'"),
+      scheduled: await count("sluice.chunk_queue where state = 'scheduled'"),
+      waiting: await count("sluice.chunk_queue where state = 'waiting'"),
+      parked: 4,
+      dead: 1
+    }
+    for (const [state, expected] of Object.entries(states)) {
+      expect({ state, is: await figure("sluice_queue_chunks", { state }) }).toEqual({ state, is: expected })
+    }
+
+    const families = await scrape()
+    expect(families.filter(({ name }) => name.startsWith("sluice_") && !Metrics.names.includes(name))).toEqual([])
+    for (const { help, name, type } of families.filter(({ name }) => name.startsWith("sluice_"))) {
+      expect({ name, type, help }).toEqual({
+        name,
+        type: name.endsWith("_total")
+          ? "COUNTER"
+          : name.endsWith("_seconds") && !name.includes("age")
+          ? "HISTOGRAM"
+          : "GAUGE",
+        help: expect.stringMatching(/./)
+      })
+    }
+    running.child.kill("SIGTERM")
+    expect((await running.ended).status).toBe(0)
+  })
+
+  it("is not ready when the database is not, and says why; its counters are there all the same", async () => {
+    const url = await newDatabase()
+    const place = await ward("good", { url })
+    await place.record(1)
+    const port = await freePort()
+    const running = place.start("drain", "--every", "1h", "--metrics-port", port)
+    const get = async (what: string) => {
+      const answer = await fetch(`http://127.0.0.1:${port}/${what}`).catch(() => undefined)
+      return { status: answer?.status, text: (await answer?.text()) ?? "" }
+    }
+    const says = (status: number, text: RegExp) =>
+      until(async () => {
+        const answer = await get("ready")
+        return answer.status === status && text.test(answer.text)
+      })
+    await says(200, /^ready\n$/)
+    expect(await get("health")).toEqual({ status: 200, text: "ok\n" })
+    const { hold, run } = await asking(url)
+
+    // somebody else's worker is no reason to be ready
+    await run("insert into sluice.worker (id, serves) values ('another', '[]')")
+    await run(`update sluice.worker set beat_at = now() - interval '1 minute' where id <> 'another'`)
+    await says(503, /^1 of 1 workers here give no sign of life\n$/)
+    // until it beats again
+    await says(200, /^ready\n$/)
+
+    const free = await hold("lock table sluice.chunk_queue, sluice.worker in access exclusive mode")
+    await says(503, /^the database does not answer in time\n$/)
+    const scraped = await get("metrics")
+    expect(scraped.text).toContain("sluice_chunks_claimed_total")
+    expect(scraped.text).not.toContain("sluice_queue_chunks")
+    await free()
+    await says(200, /^ready\n$/)
+    expect((await get("metrics")).text).toMatch(/^sluice_queue_chunks\{state="ready"\} 0$/m)
+
+    await run("alter table sluice.worker rename column beat_at to beaten_at")
+    await says(503, /^the database refuses \(42703\): see `sluice doctor`\n$/)
+    await run("alter table sluice.worker rename column beaten_at to beat_at")
+    await run("delete from sluice.migration")
+    await says(503, /^migrations are missing\n$/)
+    running.child.kill("SIGTERM")
+    expect((await running.ended).status).toBe(0)
+  })
+
+  it("sends traces, metrics and its log by OTLP when it is told where to", async () => {
+    const received = new Map<string, string>()
+    const collector = createServer((request, response) => {
+      let body = ""
+      request.setEncoding("utf8").on("data", (text: string) => body += text).on("end", () => {
+        received.set(request.url ?? "", (received.get(request.url ?? "") ?? "") + body)
+        response.setHeader("content-type", "application/json").end("{}")
+      })
+    })
+    const port = await new Promise<number>((resolve) =>
+      collector.listen(0, "127.0.0.1", () => {
+        const address = collector.address()
+        resolve(address !== null && typeof address === "object" ? address.port : 0)
+      })
+    )
+    const place = await ward("broken", { variables: { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` } })
+    // a command that soon ends sends what it counted before it does
+    await place.record(3)
+    expect(received.get("/v1/metrics")).toContain("sluice_calls_total")
+    const { stderr, stdout } = await place.sluice("drain", "--until-empty")
+    expect(stdout).toBe("3 claimed: 2 persisted, 1 dead\n")
+    const traces = received.get("/v1/traces") ?? ""
+    for (const part of ["Drain.batch", "sluice.call_id", "call-2", "\"service.name\"", "\"sluice\""]) {
+      expect(traces).toContain(part)
+    }
+    expect(received.get("/v1/metrics")).toContain("sluice_queue_chunks")
+    expect(received.get("/v1/logs")).toContain("a chunk is dead")
+    expect(stderr).toContain("a chunk is dead")
+    // payloads are nobody's business
+    expect([...received.values()].join("")).not.toContain("note 2")
+    await new Promise((resolve) => collector.close(resolve))
+  })
+})
