@@ -1,0 +1,44 @@
+/**
+ * A program that drains and is observed: its traces, metrics and log go by OTLP to a collector, with everything else the
+ * application reports. The drain's metrics are Effect's own, so that whatever exports an application's exports these.
+ *
+ *     DATABASE_URL=postgres://… OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 \
+ *       node --conditions=sluice-source examples/observed-drain.ts
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import { PgClient } from "@effect/sql-pg"
+import { DomainEvents, Drain, DrainWorker, HandlerRegistry } from "effect-sluice"
+import * as Gauges from "effect-sluice/store/Gauges"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Cause from "effect/Cause"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
+import * as Otlp from "effect/observability/Otlp"
+import { ChatlabHandlers } from "./chatlab/handlers.ts"
+import { Chatlab } from "./chatlab/outputs.ts"
+import * as repositories from "./chatlab/repositories.ts"
+
+const telemetry = Layer.unwrap(Effect.gen(function*() {
+  const baseUrl = yield* Config.String("OTEL_EXPORTER_OTLP_ENDPOINT").pipe(Config.withDefault("http://localhost:4318"))
+  return Otlp.layerJson({ baseUrl, resource: { serviceName: "chatlab-drain" } })
+})).pipe(Layer.provide(FetchHttpClient.layer))
+
+// the queue's gauges are asked of the database; one process that asks is enough
+const program = Layer.mergeAll(DrainWorker.layer(), Gauges.layer()).pipe(
+  Layer.provide(Drain.layer),
+  Layer.provide(HandlerRegistry.layer(Chatlab)),
+  Layer.provide(ChatlabHandlers),
+  Layer.provide([PgStore.layer, DomainEvents.layer, repositories.layerPg]),
+  Layer.provide(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })),
+  Layer.tap(() => Effect.logInfo("draining; Ctrl-C or SIGTERM stops")),
+  // outermost: what is done at the end is reported as well
+  Layer.provide(telemetry)
+)
+
+NodeRuntime.runMain(Layer.launch(program), {
+  // being stopped is how this program ends well
+  teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)
+})
