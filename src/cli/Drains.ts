@@ -74,8 +74,11 @@ export const toTheEnd = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDra
       yield* tell(total.claimed)
     }
   })
+  const all = Effect.forEach(drains, loop, { concurrency: "unbounded", discard: true })
+  // Of several the last ones may each have passed over what another was just looking at: one alone passes over nothing.
+  const [first] = drains
   const running = yield* Effect.forkScoped(
-    Effect.forEach(drains, loop, { concurrency: "unbounded", discard: true })
+    first === undefined || once || drains.length === 1 ? all : Effect.andThen(all, loop(first))
   )
   const stop = Effect.gen(function*() {
     stopping = true
