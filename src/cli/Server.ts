@@ -13,12 +13,12 @@ import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError } from "effect/sql/SqlError"
 import { createServer } from "node:http"
-import { within } from "../internal/within.ts"
 import * as Settings from "../Settings.ts"
 import * as Gauges from "../store/Gauges.ts"
 import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { codeOf, isTransient } from "../store/pg/errors.ts"
+import { within } from "../store/within.ts"
 
 const metrics = HttpRouter.add(
   "GET",

@@ -12,10 +12,10 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
-import { within } from "../internal/within.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Settings from "../Settings.ts"
 import * as ask from "./pg/gauges.ts"
+import { within } from "./within.ts"
 
 /** What a scrape waits for at most. */
 const patience = Duration.seconds(1)

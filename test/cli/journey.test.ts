@@ -91,7 +91,7 @@ const severityOf = ({ findings }: typeof Diagnosis.Type, check: string) =>
 
 const which = isShared ? "shared dialogues" : "made up dialogues, because ../shared/data is not there"
 
-describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 120_000 }, (store) => {
+describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_000 }, (store) => {
   const told = dialogues()
   let place: Workplace
   beforeAll(async () => {
@@ -168,7 +168,7 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 120_0
   it("show leads from a row to the call that made it, and from a call to its rows", async () => {
     const { stdout } = await place.sluice("show", "chatlab.Message:1")
     narrow(stdout)
-    const [, callId = ""] = /^call (\S+) of chatlab, services\.chatlab\./.exec(stdout) ?? []
+    const [, callId = ""] = /^call (\S+) of chatlab\n {2}services\.chatlab\./.exec(stdout) ?? []
     expect(stdout).toContain("    chatlab.Message:1\n")
     expect(stdout).toMatch(/^ {2}context \{"simulationId":/m)
     const { calls: [call] } = await place.asked(Shown, "show", callId)

@@ -24,51 +24,14 @@ export const Made = Schema.Struct({
   migrations: Schema.Array(Schema.String)
 })
 
-const settings = `// Settings by their names, below those of the environment. All there are: docs/operations.md
-export default {
-  // DATABASE_URL: "postgres://user@host:5432/database",
-  SLUICE_BATCH_SIZE: 100
-}
-`
+/** A first handler, a call for it and a place for settings: they come with the package, and are checked with it. */
+const first = new URL("../../../examples/first/", import.meta.url)
 
-const handler = `import { DomainObject, HandlerPlugin, Output } from "effect-sluice"
-import { Effect, Schema } from "effect"
-import { SqlClient } from "effect/sql"
-
-// What the LLM answers: a name that is written down, a version, a schema.
-class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
-  version: 1,
-  schema: Schema.Struct({ text: Schema.String })
-}) {}
-
-// How an answer becomes rows. Called for one answer, and runs in the transaction of its batch.
-export const patientReply = HandlerPlugin.layer("chatlab", PatientReply, Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql\`create table if not exists message (id serial primary key, call_id text not null, content text not null)\`
-  return Effect.fn("PatientReply.persist")(function*({ call, output }) {
-    const rows = yield* sql<{ id: number }>\`
-      insert into message (call_id, content) values (\${call.callId}, \${output.text}) returning id\`
-    return rows.map((row) => DomainObject.make("chatlab.Message", row.id))
-  })
-}))
-`
-
-const call = {
-  callId: "call-1",
-  namespace: "chatlab",
-  service: "services.chatlab.standardized_patient.generate-reply",
-  outputs: [{
-    schema: "schemas.chatlab.standardized_patient.patient-reply",
-    version: 1,
-    data: { text: "It hurts on the inside." }
-  }]
-}
-
-const write = Effect.fnUntraced(function*(file: string, content: string) {
+const copy = Effect.fnUntraced(function*(name: string, file: string) {
   yield* Effect.tryPromise(async () => {
     await fs.mkdir(path.dirname(file), { recursive: true })
     // what somebody else wrote meanwhile is theirs
-    await fs.writeFile(file, content, { flag: "wx" })
+    await fs.copyFile(new URL(name, first), file, fs.constants.COPYFILE_EXCL)
   })
   return file
 })
@@ -92,10 +55,12 @@ const ending = Effect.tryPromise(async () => {
 const files = Effect.gen(function*() {
   const ts = yield* ending
   const made: Array<string> = []
-  if (!configFile.names.some((name) => existsSync(name))) made.push(yield* write(`sluice.config.${ts}`, settings))
+  if (!configFile.names.some((name) => existsSync(name))) {
+    made.push(yield* copy("sluice.config.ts", `sluice.config.${ts}`))
+  }
   if ((yield* HandlerDiscovery.find({})).length > 0) return made
-  made.push(yield* write(`persist/patientReply.${ts}`, handler))
-  if (!existsSync("calls.jsonl")) made.push(yield* write("calls.jsonl", `${JSON.stringify(call)}\n`))
+  made.push(yield* copy("persist/patientReply.ts", `persist/patientReply.${ts}`))
+  if (!existsSync("calls.jsonl")) made.push(yield* copy("calls.jsonl", "calls.jsonl"))
   return made
 })
 

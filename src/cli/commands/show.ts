@@ -69,10 +69,10 @@ const chunkInWords = Effect.fnUntraced(function*(callId: string, chunk: ChunkVie
 })
 
 const inWords = Effect.fnUntraced(function*(view: CallView) {
-  yield* Console.log(`call ${view.callId} of ${view.namespace}, ${view.service}`)
-  yield* Console.log(
-    `  ${view.status}, recorded ${DateTime.formatIso(view.recordedAt)}, correlation ${view.correlationId}`
-  )
+  yield* Console.log(`call ${view.callId} of ${view.namespace}`)
+  yield* Console.log(`  ${view.service}`)
+  yield* Console.log(`  ${view.status}, recorded ${DateTime.formatIso(view.recordedAt)}`)
+  if (view.correlationId !== view.callId) yield* Console.log(`  correlation ${print.clip(view.correlationId, 66)}`)
   const key = view.chunks.find((chunk) => chunk.orderingKey !== null)?.orderingKey
   if (key !== undefined) yield* Console.log(`  ordering key ${print.clip(key ?? "", 65)}`)
   if (Object.keys(view.context).length > 0) {

@@ -1,0 +1,5 @@
+// Settings by their names, below those of the environment. All there are: docs/operations.md
+export default {
+  // DATABASE_URL: "postgres://user@host:5432/database",
+  SLUICE_BATCH_SIZE: 100
+}
