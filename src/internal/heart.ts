@@ -5,6 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
@@ -19,6 +20,9 @@ export interface Owner {
   /** Zero: at every cycle, and not by itself. */
   readonly interval: Duration.Duration
 }
+
+/** How long a closing layer waits for a beat under way. */
+const patience = Duration.seconds(1)
 
 /** Makes it. `start` is for the begin of every cycle, `last` is what the latest beat told. */
 export const makeHeart = Effect.fnUntraced(function*({ interval, serves, worker }: Owner) {
@@ -45,7 +49,7 @@ export const makeHeart = Effect.fnUntraced(function*({ interval, serves, worker 
     told = true
     return Effect.logWarning(`this worker can give no sign of life, and counts as gone: ${error.message}`)
   }
-  yield* Effect.forkScoped(started.await.pipe(
+  const beating = started.await.pipe(
     Effect.andThen(Effect.forever(Effect.gen(function*() {
       yield* Effect.raceFirst(Effect.sleep(interval), asked.await)
       yield* asked.close
@@ -57,16 +61,21 @@ export const makeHeart = Effect.fnUntraced(function*({ interval, serves, worker 
         onFailure: complain
       })
     })))
-  ))
+  )
+  // a connection that hangs must not keep the program from ending
+  yield* Effect.acquireRelease(
+    Effect.forkDetach(beating),
+    (fiber) => Effect.timeoutOption(Fiber.interrupt(fiber), patience)
+  )
 
   // the first cycle claims only once it knows what is paused, and others know what it takes
   const one = yield* Semaphore.make(1)
-  let beating = false
+  let isBeating = false
   const start = Effect.suspend(() =>
-    beating ? Effect.void : one.withPermits(1)(Effect.suspend(() => {
-      if (beating) return Effect.void
+    isBeating ? Effect.void : one.withPermits(1)(Effect.suspend(() => {
+      if (isBeating) return Effect.void
       return Effect.andThen(beat, () => {
-        beating = true
+        isBeating = true
         return started.open
       })
     }))
