@@ -84,8 +84,8 @@ const number: Kind<number> = {
 const units = { ms: "millis", s: "seconds", m: "minutes", min: "minutes", h: "hours", d: "days" } as const
 const isUnit = (text: string): text is keyof typeof units => Object.hasOwn(units, text)
 
-/** `30 seconds`, as Effect writes a duration, or `30s`, as people do. */
-const parseDuration = (text: string): Duration.Duration | undefined => {
+/** @internal `30 seconds`, as Effect writes a duration, or `30s`, as people do. */
+export const parseDuration = (text: string): Duration.Duration | undefined => {
   const [, amount, unit = ""] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/.exec(text) ?? []
   // what is no duration's text is no duration
   const input = isUnit(unit) ? `${Number(amount)} ${units[unit]}` as const : text as Duration.Input
@@ -117,7 +117,8 @@ const beat: Kind<Duration.Duration> = {
   problem: (value) =>
     spanOrNone.problem(value) ?? (Duration.isLessThanOrEqualTo(value, longestBeat)
       ? undefined
-      : `${Duration.format(value)} is longer than 10 seconds: others would take the worker for gone`)
+      : `${Duration.format(value)} is longer than 10 seconds: others would take the worker for gone`),
+  example: "\"5 seconds\" or \"5s\""
 }
 
 const words = new Map([

@@ -5,29 +5,15 @@ import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { parseDuration } from "../Settings.ts"
 import { Failed } from "./Failed.ts"
 
-const units: Readonly<Record<string, Duration.Unit>> = {
-  ms: "millis",
-  s: "seconds",
-  sec: "seconds",
-  m: "minutes",
-  min: "minutes",
-  h: "hours",
-  d: "days",
-  w: "weeks"
-}
-
-/** Reads one. */
-export const parse = (text: string): Option.Option<Duration.Duration> => {
-  const [, figure, unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*$/i.exec(text) ?? []
-  const known = units[unit.toLowerCase()]
-  const input = figure !== undefined && known !== undefined ? `${figure} ${known}` : text.trim()
-  return Option.filter(
-    Duration.fromInput(input as Duration.Input),
+/** Reads one: of some length, and with an end. */
+export const parse = (text: string): Option.Option<Duration.Duration> =>
+  Option.filter(
+    Option.fromUndefinedOr(parseDuration(text)),
     (span) => Duration.isGreaterThan(span, Duration.zero) && Duration.isFinite(span)
   )
-}
 
 /** Reads one of a flag, or says how it is written. */
 export const read = (flag: string, text: string): Effect.Effect<Duration.Duration, Failed> =>
