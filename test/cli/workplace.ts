@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import { createServer } from "node:net"
 import path from "node:path"
@@ -14,7 +14,12 @@ import { installed } from "../support/installed.ts"
 import { freshDatabase } from "../support/Postgres.ts"
 
 const scope = Scope.makeUnsafe()
-afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+const running = new Set<ChildProcess>()
+afterAll(async () => {
+  // what a failed test left
+  for (const child of running) child.kill("SIGKILL")
+  await Effect.runPromise(Scope.close(scope, Exit.void))
+})
 
 /** The address of a new database on the run's server. */
 export const newDatabase = (): Promise<string> => Effect.runPromise(Scope.provide(freshDatabase(), scope))
@@ -71,6 +76,7 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
 
   const run = (command: string, args: ReadonlyArray<string>) => {
     const child = spawn(command, args, { cwd: folder, env })
+    running.add(child)
     const output = { stdout: "", stderr: "" }
     child.stdout.setEncoding("utf8").on("data", (text: string) => output.stdout += text)
     child.stderr.setEncoding("utf8").on("data", (text: string) => output.stderr += text)
