@@ -151,8 +151,10 @@ export interface ClaimRequest {
   readonly namespace?: string | undefined
   /** Only the chunks of this call. */
   readonly callId?: string | undefined
-  /** Kinds to leave alone, because only other workers serve them. */
+  /** Kinds to leave alone, because other workers serve them; one of `core` stands for all namespaces. */
   readonly except?: ReadonlyArray<Kind> | undefined
+  /** Kinds that are not left alone for all that, because this worker has handlers of their own namespace for them. */
+  readonly own?: ReadonlyArray<Kind> | undefined
 }
 
 /** One line of the ledger to be written: what a chunk became. */
@@ -329,7 +331,10 @@ export interface KindStatus extends Schema.Schema.Type<typeof KindStatus> {}
 export interface Beat {
   /** Chunks taken out of the car park because this worker serves them. */
   readonly unparked: number
-  /** Kinds other live workers serve and this one does not. */
+  /**
+   * Kinds other live workers serve and this one does not. A handler of `core` is none for a kind that another worker has a
+   * handler of its own namespace for.
+   */
   readonly elsewhere: ReadonlyArray<Kind>
   /** Kinds nobody may drain now. `schemaIdentity` `"*"` means the whole namespace, `namespace` `"*"` everything. */
   readonly paused: ReadonlyArray<Kind>

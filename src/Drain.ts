@@ -220,11 +220,6 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     yield* Effect.context()
   )
   const heart = yield* makeHeart({ worker, serves, interval: settings.beatInterval })
-  // what others serve is left to them, unless this one, bound to a namespace, has a handler for it there
-  const elsewhere = () =>
-    namespace === undefined
-      ? heart.last().elsewhere
-      : heart.last().elsewhere.filter((kind) => registry.find(namespace, kind.schemaIdentity) === undefined)
 
   /**
    * Gives back what a claim still holds. A database that is away gets a while to do it, but nobody waits for it longer than
@@ -281,7 +276,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       limit: settings.batchSize,
       maxBytes: settings.batchBytes,
       lease: settings.lease,
-      except: elsewhere(),
+      except: heart.last().elsewhere,
+      own: serves,
       namespace,
       callId: options.callId
     }

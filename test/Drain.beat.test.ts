@@ -222,3 +222,56 @@ describe("a worker of one namespace", () => {
       expect(yield* clinic(untilEmpty)).toMatchObject({ parked: 1 })
     }).pipe(Effect.scoped, Effect.provide(application())))
 })
+
+describe("a handler of core beside one of the namespace's own, in another worker", () => {
+  const ran: Array<string> = []
+  const drainOf = (namespace: string, only?: string) =>
+    Layer.build(
+      Layer.fresh(only === undefined ? Drain.layer : Drain.layerNamespace(only)).pipe(
+        Layer.provide(
+          HandlerRegistry.layer().pipe(
+            Layer.provide(HandlerPlugin.layer(namespace, Note, () => Effect.sync(() => void ran.push(namespace))))
+          )
+        )
+      )
+    )
+
+  it.effect("leaves the namespace to that worker, and takes all others", () =>
+    Effect.gen(function*() {
+      ran.length = 0
+      const core = yield* drainOf("core")
+      const own = yield* drainOf("clinic")
+      yield* Effect.all([Effect.provide(cycle, core), Effect.provide(cycle, own)])
+      // both know of each other
+      yield* TestClock.adjust("10 seconds")
+      yield* record(note("a"), note("b", {}, { namespace: "dental" }))
+      expect(yield* Effect.provide(cycle, core)).toMatchObject({ claimed: 1 })
+      expect(yield* Effect.provide(cycle, own)).toMatchObject({ claimed: 1 })
+      expect(ran).toEqual(["core", "clinic"])
+    }).pipe(Effect.scoped, Effect.provide(application())))
+
+  it.effect("takes it when that worker is gone", () =>
+    Effect.gen(function*() {
+      ran.length = 0
+      const core = yield* drainOf("core")
+      yield* Effect.scoped(Effect.flatMap(drainOf("clinic"), (own) => Effect.provide(cycle, own)))
+      yield* Effect.provide(cycle, core)
+      yield* TestClock.adjust("1 minute")
+      yield* record(note("a"))
+      expect(yield* Effect.provide(cycle, core)).toMatchObject({ claimed: 1 })
+      expect(ran).toEqual(["core"])
+    }).pipe(Effect.scoped, Effect.provide(application())))
+
+  it.effect("keeps nobody from it that looks at another namespace only", () =>
+    Effect.gen(function*() {
+      ran.length = 0
+      const own = yield* drainOf("clinic")
+      const elsewhere = yield* drainOf("core", "dental")
+      yield* Effect.all([Effect.provide(cycle, own), Effect.provide(cycle, elsewhere)])
+      yield* TestClock.adjust("10 seconds")
+      yield* record(note("a"))
+      expect(yield* Effect.provide(cycle, elsewhere)).toMatchObject({ claimed: 0 })
+      expect(yield* Effect.provide(cycle, own)).toMatchObject({ claimed: 1 })
+      expect(ran).toEqual(["clinic"])
+    }).pipe(Effect.scoped, Effect.provide(application())))
+})

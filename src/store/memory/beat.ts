@@ -35,7 +35,8 @@ export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind>, no
   const elsewhere = new Map<string, Kind>()
   for (const worker of others) {
     if (worker.beatAt <= now - alive) continue
-    for (const kind of worker.serves) if (!serve(serves, kind)) elsewhere.set(kindKey(kind), kind)
+    for (const kind of worker.serves) elsewhere.set(kindKey(kind), kind)
   }
+  for (const kind of serves) elsewhere.delete(kindKey(kind))
   return { unparked, elsewhere: [...elsewhere.values()], paused }
 }

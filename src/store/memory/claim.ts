@@ -14,6 +14,9 @@ const isExcepted = (row: QueueRow, except: ReadonlyArray<Kind>): boolean =>
     kind.schemaIdentity === row.key.schemaIdentity && (kind.namespace === row.namespace || kind.namespace === "core")
   )
 
+const isOwn = (row: QueueRow, own: ReadonlyArray<Kind>): boolean =>
+  own.some((kind) => kind.namespace === row.namespace && kind.schemaIdentity === row.key.schemaIdentity)
+
 const isDue = (row: QueueRow, request: ClaimRequest, now: number): boolean =>
   row.state === "scheduled"
     ? row.dueAt <= now
@@ -23,7 +26,7 @@ const isDue = (row: QueueRow, request: ClaimRequest, now: number): boolean =>
 const isAsked = (row: QueueRow, request: ClaimRequest): boolean =>
   (request.namespace === undefined || row.namespace === request.namespace) &&
   (request.callId === undefined || row.key.callId === request.callId) &&
-  !isExcepted(row, request.except ?? [])
+  (isOwn(row, request.own ?? []) || !isExcepted(row, request.except ?? []))
 
 /** The first by rank, bounded in rows and bytes, but always one. */
 const cut = (rows: ReadonlyArray<QueueRow>, request: ClaimRequest): ReadonlyArray<QueueRow> => {

@@ -71,10 +71,7 @@ export const beat = ({ pause, queue, sql, worker }: Tables, id: string, serves: 
         select json_agg(distinct jsonb_build_object('namespace', o.namespace, 'schemaIdentity', o."schemaIdentity"))
         from ${worker} w cross join lateral jsonb_to_recordset(w.serves) as o(namespace text, "schemaIdentity" text)
         where w.id <> ${id} and w.beat_at > now() - ${sql.literal(alive)}
-          and not exists (
-            select from serves s
-            where s.schema_identity = o."schemaIdentity" and s.namespace in (o.namespace, 'core')
-          )
+          and (o.namespace, o."schemaIdentity") not in (select namespace, schema_identity from serves)
       ) as elsewhere,
       (select json_agg(json_build_object('namespace', namespace, 'schemaIdentity', schema_identity)) from ${pause})
         as paused`

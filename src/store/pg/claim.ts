@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Statement } from "effect/sql/Statement"
-import type { ClaimRequest } from "../../ChunkStore.ts"
+import type { ClaimRequest, Kind } from "../../ChunkStore.ts"
 import type { Place } from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
 
@@ -60,18 +60,23 @@ export interface ClaimOptions {
   readonly nested: boolean
 }
 
-const onlyAsked = ({ sql }: Tables, { callId, except = [], namespace }: ClaimRequest) =>
-  sql.and([
+const kindArrays = ({ sql }: Tables, kinds: ReadonlyArray<Kind>) =>
+  sql`${kinds.map((kind) => kind.namespace)}::text[], ${kinds.map((kind) => kind.schemaIdentity)}::text[]`
+
+const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: ClaimRequest) => {
+  const { sql } = t
+  return sql.and([
     ...(namespace === undefined ? [] : [sql`namespace = ${namespace}`]),
     ...(callId === undefined ? [] : [sql`call_id = ${callId}`]),
     ...(except.length === 0 ? [] : [
-      sql`not exists (select from unnest(
-        ${except.map((kind) => kind.namespace)}::text[], ${except.map((kind) => kind.schemaIdentity)}::text[]
-      ) e(namespace, schema_identity)
-      where e.schema_identity = q.schema_identity and (e.namespace = q.namespace or e.namespace = 'core'))`
+      sql`(not exists (
+        select from unnest(${kindArrays(t, except)}) e(namespace, schema_identity)
+        where e.schema_identity = q.schema_identity and e.namespace in (q.namespace, 'core')
+      ) or (q.namespace, q.schema_identity) in (select * from unnest(${kindArrays(t, own)})))`
     ]),
     sql`true`
   ])
+}
 
 const onlyAfter = ({ sql }: Tables, from: Place | undefined) =>
   from === undefined ? sql`true` : sql`(rank, seq) >= (${from.rank}::timestamptz, ${from.seq})`
