@@ -25,19 +25,33 @@ const flags = {
   save: Flag.Boolean("save").pipe(Flag.withDescription("keep the result in bench/results"), Flag.withDefault(false))
 }
 
+/** A flag of some benches only; where it says nothing it changes nothing. */
+const number = (name: string, description: string, fallback: number) =>
+  Flag.Finite(name).pipe(Flag.withDescription(description), Flag.withDefault(fallback))
+
+const more = {
+  scale: number("scale", "what the sizes are multiplied with (growth)", 1),
+  holdMinutes: number("hold-minutes", "how long a snapshot is held (growth)", 10),
+  minutes: number("minutes", "how long it drains (memory)", 10),
+  seconds: number("seconds", "how long each is watched (idle)", 60)
+}
+
 const bench = (name: string, description: string, run: (options: BenchOptions) => Promise<Result>) =>
-  Command.make(name, flags, ({ json, only, postgres, records, rounds, save }) =>
-    Effect.map(
+  Command.make(name, { ...flags, ...more }, ({ json, only, postgres, records, rounds, save, ...rest }) => {
+    const part = Option.getOrUndefined(Option.map(only, (names) => names.split(",")))
+    return Effect.map(
       Effect.promise(() =>
         run({
+          ...rest,
           records: Option.getOrUndefined(records),
           rounds,
           postgres: postgres === "15" ? 15 : 18,
-          only: Option.getOrUndefined(Option.map(only, (names) => names.split(",")))
+          only: part
         })
       ),
-      (result) => print(result, { json, save })
-    )).pipe(Command.withDescription(description))
+      (result) => print(result, { json, save, part })
+    )
+  }).pipe(Command.withDescription(description))
 
 Command.make("bench").pipe(
   Command.withDescription("What Sluice costs, beside what it could cost and what others cost"),

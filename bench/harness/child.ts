@@ -5,20 +5,34 @@ import { fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import type { SystemName } from "../systems/index.ts"
 import type { Options } from "../systems/system.ts"
+import type { Figures } from "./rounds.ts"
 
 /** What the child is asked. */
 export type Request =
   | { readonly op: "open"; readonly system: SystemName; readonly url: string; readonly options: Options }
   | { readonly op: "fill"; readonly from: number; readonly count: number; readonly contentLength?: number }
   | { readonly op: "drain"; readonly count: number }
+  /** The worker is started and left at work; it is looked at; it is stopped. */
+  | { readonly op: "start" | "look" | "stop" }
+  | { readonly op: "claimNothing"; readonly times: number }
   | { readonly op: "close" }
+  /** What is alive in the process. */
+  | { readonly op: "alive" }
 
 /** What it answers. */
 export interface Answer {
   readonly error?: string
   readonly seconds: number
   readonly cpuMicros: number
+  /** Since the process began. */
+  readonly cpuTotalMicros: number
   readonly rss: number
+  /** The most it ever was. */
+  readonly peakRss: number
+  /** When it began, by the shared clock. */
+  readonly began: number
+  /** What the system has seen of itself, if it was watched. */
+  readonly figures: Figures
 }
 
 /** A system in its process. */
@@ -31,7 +45,8 @@ export interface Child {
 export const startChild = (): Child => {
   const child = fork(fileURLToPath(new URL("./childMain.ts", import.meta.url)), {
     execArgv: ["--conditions=sluice-source", "--max-old-space-size=4096"],
-    stdio: ["ignore", "inherit", "inherit", "ipc"]
+    // whatever it says goes to stderr: stdout is for results
+    stdio: ["ignore", 2, "inherit", "ipc"]
   })
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
   return {

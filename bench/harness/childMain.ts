@@ -2,9 +2,12 @@
  * The process of one system: does as it is asked, one thing after another.
  */
 import { systems } from "../systems/index.ts"
-import type { Running } from "../systems/system.ts"
+import type { Running, Worker } from "../systems/system.ts"
 import { calls } from "../work.ts"
+import { alive } from "./alive.ts"
 import type { Request } from "./child.ts"
+import { sharedNow } from "./clock.ts"
+import type { Figures } from "./rounds.ts"
 
 let running: Running | undefined
 
@@ -13,42 +16,67 @@ const connected = (): Running => {
   return running
 }
 
-const perFill = 1000
+const worker = (): Worker => {
+  const { worker } = connected()
+  if (worker === undefined) throw new Error("this system has no worker to be watched")
+  return worker
+}
 
-const serve = async (request: Request): Promise<void> => {
+/** How many calls are recorded at once: fewer when they are long. */
+const perFill = ({ contentLength = 1000 }: { readonly contentLength?: number }) =>
+  Math.max(1, Math.min(1000, Math.floor(8_000_000 / contentLength)))
+
+const serve = async (request: Request): Promise<Figures> => {
   switch (request.op) {
     case "open":
       running = await systems[request.system].open(request.url, request.options)
-      return
+      return {}
     case "fill":
-      for (let done = 0; done < request.count; done += perFill) {
-        const count = Math.min(perFill, request.count - done)
+      for (let done = 0; done < request.count; done += perFill(request)) {
+        const count = Math.min(perFill(request), request.count - done)
         await connected().fill(calls(request.from + done, count, request.contentLength))
       }
-      return
+      return {}
     case "drain":
-      return connected().drain(request.count)
+      await connected().drain(request.count)
+      return connected().worker?.figures() ?? {}
+    case "start":
+      await worker().start()
+      return {}
+    case "look":
+      return worker().figures()
+    case "stop":
+      await worker().stop()
+      return worker().figures()
+    case "claimNothing":
+      return await worker().claimNothing?.(request.times) ?? {}
+    case "alive":
+      return alive()
     case "close":
       await connected().close()
       running = undefined
+      return {}
   }
 }
 
 process.on("message", (request: Request) => {
-  const began = performance.now()
+  const began = sharedNow()
   const cpu = process.cpuUsage()
-  const answer = (error?: string) => {
-    const { system, user } = process.cpuUsage(cpu)
+  const answer = (told: { readonly error: string } | { readonly figures: Figures }) => {
+    const now = process.cpuUsage()
     process.send?.({
-      ...(error === undefined ? {} : { error }),
-      seconds: (performance.now() - began) / 1000,
-      cpuMicros: user + system,
-      rss: process.memoryUsage.rss()
+      ...told,
+      seconds: (sharedNow() - began) / 1000,
+      cpuMicros: now.user + now.system - cpu.user - cpu.system,
+      cpuTotalMicros: now.user + now.system,
+      rss: process.memoryUsage.rss(),
+      peakRss: process.resourceUsage().maxRSS * 1024,
+      began
     })
   }
   serve(request).then(
-    () => answer(),
-    (error: unknown) => answer(error instanceof Error ? error.stack ?? error.message : String(error))
+    (figures) => answer({ figures }),
+    (error: unknown) => answer({ error: error instanceof Error ? error.stack ?? error.message : String(error) })
   )
 })
 process.on("disconnect", () => process.exit(0))

@@ -14,7 +14,7 @@ export interface Admin {
 
 /** Opens a few connections. */
 export const admin = (url: string): Admin => {
-  const pool = new Pool({ connectionString: url, max: 4 })
+  const pool = new Pool({ connectionString: url, max: 4, application_name: "bench" })
   // a server that is stopped takes idle connections with it
   pool.on("error", () => {})
   return {

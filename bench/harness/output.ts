@@ -81,10 +81,19 @@ export const machine = (): string => {
   }, ${gigabytes} GB, ${os.type()} ${os.release()}, Node ${process.version}`
 }
 
-const results = path.resolve(import.meta.dirname, "../results")
+/** Where results are kept. */
+export const results = path.resolve(import.meta.dirname, "../results")
+
+/** What is done with a result. */
+export interface PrintOptions {
+  readonly json: boolean
+  readonly save: boolean
+  /** Which part of the bench it is, if not all of it: parts are kept beside each other. */
+  readonly part: ReadonlyArray<string> | undefined
+}
 
 /** Prints a result; with `save` also keeps it, for `bench/README.md` to be made from. */
-export const print = (result: Result, options: { readonly json: boolean; readonly save: boolean }): void => {
+export const print = (result: Result, options: PrintOptions): void => {
   if (options.json) {
     for (const { rows, title } of result.tables) {
       for (const row of rows) process.stdout.write(`${JSON.stringify({ bench: result.bench, table: title, ...row })}\n`)
@@ -94,13 +103,14 @@ export const print = (result: Result, options: { readonly json: boolean; readonl
   }
   if (!options.save) return
   fs.mkdirSync(results, { recursive: true })
-  fs.writeFileSync(path.join(results, `${result.bench}.json`), `${JSON.stringify(result, undefined, 2)}\n`)
+  const name = [result.bench, ...options.part ?? []].join("-")
+  fs.writeFileSync(path.join(results, `${name}.json`), `${JSON.stringify(result, undefined, 2)}\n`)
 }
 
 /** The results that are kept. */
 export const saved = (): ReadonlyArray<Result> =>
   fs.existsSync(results)
-    ? fs.readdirSync(results).filter((file) => file.endsWith(".json")).map((file) =>
+    ? fs.readdirSync(results).filter((file) => file.endsWith(".json")).sort().map((file) =>
       JSON.parse(fs.readFileSync(path.join(results, file), "utf8")) as Result
     )
     : []

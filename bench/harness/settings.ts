@@ -12,6 +12,14 @@ export interface BenchOptions {
   readonly postgres: Version
   /** Only these systems or cases, by name. */
   readonly only: ReadonlyArray<string> | undefined
+  /** What sizes are multiplied with, for a quick look. */
+  readonly scale: number
+  /** How long a snapshot is held. */
+  readonly holdMinutes: number
+  /** How long a long drain is. */
+  readonly minutes: number
+  /** How long somebody idle is watched. */
+  readonly seconds: number
 }
 
 /** Whether a case was asked for. */

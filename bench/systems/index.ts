@@ -3,18 +3,23 @@
  */
 import { bullMqFused, bullMqPostgres, bullMqTransaction } from "./bullMq.ts"
 import { graphileFused, graphileTransaction } from "./graphileWorker.ts"
+import { graphileIdle, pgBossIdle, pgBossIdleNotify, sluiceIdle } from "./idle.ts"
 import { limit } from "./limit.ts"
 import { originalShape } from "./original.ts"
 import { effectPersistedQueue } from "./persistedQueue.ts"
 import { pgBossBatch, pgBossPerJob, pgBossSingle } from "./pgBoss.ts"
+import { sluicePoison } from "./poison.ts"
 import { sluicePerRecord, sluicePersistMany } from "./sluice.ts"
 import type { System } from "./system.ts"
+import { sluiceWatched } from "./watched.ts"
 
 /** All systems by name. */
 export const systems = {
   limit,
   "sluice-per-record": sluicePerRecord,
   "sluice-persist-many": sluicePersistMany,
+  "sluice-watched": sluiceWatched,
+  "sluice-poison": sluicePoison,
   "pg-boss-batch": pgBossBatch,
   "pg-boss-single": pgBossSingle,
   "pg-boss-per-job": pgBossPerJob,
@@ -24,7 +29,11 @@ export const systems = {
   "bullmq-transaction": bullMqTransaction,
   "bullmq-postgres": bullMqPostgres,
   "effect-persisted-queue": effectPersistedQueue,
-  "original-shape": originalShape
+  "original-shape": originalShape,
+  "sluice-idle": sluiceIdle,
+  "graphile-idle": graphileIdle,
+  "pg-boss-idle": pgBossIdle,
+  "pg-boss-idle-notify": pgBossIdleNotify
 } satisfies Readonly<Record<string, System>>
 
 /** The name of a system. */

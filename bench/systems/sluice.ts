@@ -61,21 +61,25 @@ const insertMany = (sql: SqlClient.SqlClient, messages: ReadonlyArray<NewMessage
     order by n
     returning id::text as id`
 
-const newMessage = (callId: string, output: typeof PatientReply.schema.Type): NewMessage => ({
+/** The message an output becomes. */
+export const newMessage = (callId: string, output: typeof PatientReply.schema.Type): NewMessage => ({
   callId,
   role: output.role,
   content: output.content,
   metadata: JSON.stringify(output.metadata)
 })
 
-/** The handler as everybody writes it: for one chunk, with a repository that merges what is asked at once. */
-export const perRecord = Chatlab.toLayer(Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  const insert = SqlResolver.request(SqlResolver.ordered({
+/** A repository that is asked for one message and merges what is asked at once. */
+export const messages = Effect.map(SqlClient.SqlClient, (sql) =>
+  SqlResolver.request(SqlResolver.ordered({
     Request: NewMessage,
     Result: MessageId,
     execute: (asked) => insertMany(sql, asked)
-  }))
+  })))
+
+/** The handler as everybody writes it: for one chunk. */
+export const perRecord = Chatlab.toLayer(Effect.gen(function*() {
+  const insert = yield* messages
   return Chatlab.of({
     "patient-reply": ({ call, output }) =>
       Effect.map(insert(newMessage(call.callId, output)), ({ id }) => DomainObject.make("bench.Message", id))

@@ -1,6 +1,7 @@
 /**
  * What the bench asks of a system. Each system runs in a process of its own (`harness/child.ts`).
  */
+import type { Figures } from "../harness/rounds.ts"
 import type { Call } from "../work.ts"
 
 /** A system, connected. */
@@ -10,6 +11,19 @@ export interface Running {
   /** Works until so many more records are in the domain table, and then stops. */
   readonly drain: (count: number) => Promise<void>
   readonly close: () => Promise<void>
+  /** For benches that watch a worker at work. */
+  readonly worker?: Worker
+}
+
+/** A worker that is started, looked at, and stopped. */
+export interface Worker {
+  readonly start: () => Promise<void>
+  /** What it has under way is finished first. */
+  readonly stop: () => Promise<void>
+  /** What it has seen of itself: totals since it was opened, medians since it was started. */
+  readonly figures: () => Figures
+  /** Claims so many times while there is nothing to claim, and tells how long that took. */
+  readonly claimNothing?: (times: number) => Promise<Figures>
 }
 
 /** A way of doing the work. */
@@ -26,4 +40,8 @@ export interface System {
 export interface Options {
   readonly batch?: number
   readonly inFlight?: number
+  /** Records are given so many ordering keys, in turns. */
+  readonly keys?: number
+  /** The share of records whose handler fails, half of them before and half after its first write. */
+  readonly failing?: number
 }

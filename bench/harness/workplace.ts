@@ -1,0 +1,45 @@
+/**
+ * A database of the bench's own with the application's tables, and the processes at work on it.
+ */
+import type { SystemName } from "../systems/index.ts"
+import type { Options } from "../systems/system.ts"
+import { domainTables, ledgerTable } from "../work.ts"
+import { type Child, startChild } from "./child.ts"
+import { admin, createDatabase, dropDatabase, type Sql } from "./database.ts"
+
+/** A place to work at. */
+export interface Workplace {
+  readonly url: string
+  readonly query: Sql
+  /** Starts a process and opens a system in it. */
+  readonly open: (system: SystemName, options?: Options) => Promise<Child>
+}
+
+/** Makes a workplace for as long as `use` takes; then its processes end and it is gone. */
+export const inWorkplace = async <A>(
+  server: string,
+  name: string,
+  use: (place: Workplace) => Promise<A>
+): Promise<A> => {
+  const url = await createDatabase(server, name)
+  const sql = admin(url)
+  const children: Array<Child> = []
+  try {
+    await sql.query(domainTables)
+    await sql.query(ledgerTable)
+    return await use({
+      url,
+      query: sql.query,
+      open: async (system, options = {}) => {
+        const child = startChild()
+        children.push(child)
+        await child.ask({ op: "open", system, url, options })
+        return child
+      }
+    })
+  } finally {
+    for (const child of children) await child.end()
+    await sql.close()
+    await dropDatabase(server, name)
+  }
+}
