@@ -8,6 +8,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { drain } from "./drain.ts"
+import { growth } from "./growth.ts"
 import { print, type Result } from "./harness/output.ts"
 import type { BenchOptions } from "./harness/settings.ts"
 import { latency } from "./latency.ts"
@@ -58,7 +59,8 @@ Command.make("bench").pipe(
   Command.withSubcommands([
     bench("drain", "records a second from recorded to persisted, beside the limit and the peers", drain),
     bench("latency", "milliseconds from recorded to persisted, beside the floor", latency),
-    bench("record", "calls a second recorded, beside the bare inserts", record)
+    bench("record", "calls a second recorded, beside the bare inserts", record),
+    bench("growth", "whether it stays as fast as it grows, and while a snapshot is held", growth)
   ]),
   Command.run({ version: "0" }),
   Effect.provide(NodeServices.layer),

@@ -1,0 +1,120 @@
+/**
+ * A snapshot that somebody holds: vacuum can take nothing away meanwhile, and what was drained stays in the queue's
+ * indexes as dead entries. Beside it, in turns, a database in which nobody holds one.
+ */
+import { Client } from "pg"
+import type { Child } from "../harness/child.ts"
+import { progress, type Row, type Table } from "../harness/output.ts"
+import { type Figures, median } from "../harness/rounds.ts"
+import { inWorkplace, type Workplace } from "../harness/workplace.ts"
+
+const portion = 20_000
+const warmUp = 5000
+
+/** A worker and what it has drained so far. */
+interface Lane {
+  readonly place: Workplace
+  readonly child: Child
+  drained: number
+}
+
+const opened = async (place: Workplace): Promise<Lane> => {
+  const child = await place.open("sluice-watched")
+  await child.ask({ op: "fill", from: 0, count: warmUp })
+  await child.ask({ op: "drain", count: warmUp })
+  return { place, child, drained: warmUp }
+}
+
+/** Records a portion and drains it. */
+const once = async (lane: Lane): Promise<Figures> => {
+  await lane.child.ask({ op: "fill", from: lane.drained, count: portion })
+  const { figures, seconds } = await lane.child.ask({ op: "drain", count: portion })
+  lane.drained += portion
+  const idle = await lane.child.ask({ op: "claimNothing", times: 3 })
+  return {
+    perSecond: portion / seconds,
+    claimMillis: figures["claimMillis"] ?? Number.NaN,
+    idleMillis: idle.figures["claimMillis"] ?? Number.NaN
+  }
+}
+
+/** A transaction that has looked at something and does not end. */
+const snapshot = async (url: string): Promise<{ readonly end: () => Promise<void> }> => {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  await client.query("begin isolation level repeatable read")
+  await client.query("select count(*) from sluice.chunk_queue")
+  return {
+    end: async () => {
+      await client.query("rollback")
+      await client.end()
+    }
+  }
+}
+
+interface Turn {
+  readonly tenth: number
+  readonly free: Figures
+  readonly held: Figures
+}
+
+const row = (when: string, lane: Lane, dead: number, turns: ReadonlyArray<Turn>): Row => {
+  const middle = (of: (turn: Turn) => number | undefined) => median(turns.map((turn) => of(turn) ?? Number.NaN))
+  const figures = ["perSecond", "claimMillis", "idleMillis"].map((name) => ({
+    [`${name}Free`]: middle(({ free }) => free[name]),
+    [`${name}Held`]: middle(({ held }) => held[name]),
+    [`${name}Ratio`]: middle(({ free, held }) => (held[name] ?? Number.NaN) / (free[name] ?? Number.NaN))
+  }))
+  return Object.assign({ when, drained: lane.drained, dead }, ...figures) as Row
+}
+
+const deadRows = async ({ query }: Workplace): Promise<number> => {
+  const [row] = await query<{ rows: number }>(`
+    select n_dead_tup::float8 as rows from pg_stat_user_tables where relid = 'sluice.chunk_queue'::regclass`)
+  return row?.rows ?? Number.NaN
+}
+
+/** Drains beside a held snapshot for so many minutes. */
+export const beside = (server: string, minutes: number): Promise<Table> =>
+  inWorkplace(server, "free", (freePlace) =>
+    inWorkplace(server, "held", async (heldPlace) => {
+      const free = await opened(freePlace)
+      const held = await opened(heldPlace)
+      const rows: Array<Row> = []
+      const both = async (tenth: number): Promise<Turn> => ({ tenth, free: await once(free), held: await once(held) })
+      rows.push(row("before", held, await deadRows(heldPlace), [await both(0)]))
+      const holding = await snapshot(heldPlace.url)
+      const began = performance.now()
+      const tenths = () => Math.floor((performance.now() - began) / (minutes * 6000)) + 1
+      let turns: Array<Turn> = []
+      do {
+        const turn = await both(tenths())
+        // one row for each tenth, which its later turns replace
+        if (turn.tenth === turns.at(-1)?.tenth) rows.pop()
+        else turns = []
+        turns.push(turn)
+        rows.push(row(`tenth ${turn.tenth}`, held, await deadRows(heldPlace), turns))
+        progress(`held: ${held.drained} drained: ${JSON.stringify(turn.held)} beside ${JSON.stringify(turn.free)}`)
+      } while (tenths() <= 10)
+      await holding.end()
+      await heldPlace.query("vacuum analyze sluice.chunk_queue")
+      rows.push(row("let go, and vacuumed", held, await deadRows(heldPlace), [await both(11)]))
+      return {
+        title: `Portions of ${portion.toLocaleString("en-US")} records beside a snapshot held for ${minutes} minutes`,
+        columns: [
+          { field: "when", heading: "when" },
+          { field: "drained", heading: "drained so far" },
+          { field: "dead", heading: "dead rows" },
+          { field: "perSecondFree", heading: "records/s, free" },
+          { field: "perSecondHeld", heading: "held" },
+          { field: "perSecondRatio", heading: "ratio", digits: 2 },
+          { field: "claimMillisFree", heading: "claim ms, free", digits: 2 },
+          { field: "claimMillisHeld", heading: "held", digits: 2 },
+          { field: "claimMillisRatio", heading: "ratio", digits: 2 },
+          { field: "idleMillisFree", heading: "claim of nothing ms, free", digits: 2 },
+          { field: "idleMillisHeld", heading: "held", digits: 2 }
+        ],
+        rows,
+        notes: ["Dead rows are the server's own count, which is some seconds late."]
+      }
+    }))

@@ -1,0 +1,57 @@
+/**
+ * Very many chunks through a small queue: whether it stays small. Between two vacuums it grows, so this goes on until
+ * there were some: the server's own come a minute apart.
+ */
+import { counters } from "../harness/figures.ts"
+import { flow } from "../harness/flow.ts"
+import { progress, type Row, type Table } from "../harness/output.ts"
+import { inWorkplace } from "../harness/workplace.ts"
+import { queueState } from "./queueState.ts"
+
+const backlog = 3000
+const vacuums = 3
+/** How often as many as were asked for, at most. */
+const patience = 5
+
+/** Lets so many flow through a queue of a few thousand, and looks at it at every tenth of them. */
+export const throughSmall = (server: string, chunks: number): Promise<Table> =>
+  inWorkplace(server, "small", async (place) => {
+    const recorder = await place.open("sluice-watched")
+    const worker = await place.open("sluice-watched")
+    const rows: Array<Row> = []
+    const began = await counters(place.query)
+    const look = async (recorded: number) => {
+      const { at, wal } = await counters(place.query)
+      const perRecord = { walBytes: Number(wal - began.wal) / recorded, perSecond: recorded / (at - began.at) * 1000 }
+      rows.push({ recorded, ...await queueState(place.query), ...perRecord })
+      progress(`small: ${JSON.stringify(rows.at(-1))}`)
+    }
+    const isEnough = (recorded: number) =>
+      recorded >= chunks * patience || (recorded >= chunks && Number(rows.at(-1)?.["vacuums"]) >= vacuums)
+    await flow({
+      recorder,
+      worker,
+      backlog,
+      from: 0,
+      enough: async (recorded) => {
+        const next = chunks * (rows.length + 1) / 10
+        if (recorded >= next && recorded !== rows.at(-1)?.["recorded"]) await look(recorded)
+        return isEnough(recorded)
+      }
+    })
+    return {
+      title: `${Number(rows.at(-1)?.["recorded"]).toLocaleString("en-US")} chunks through a queue of ${
+        backlog.toLocaleString("en-US")
+      }`,
+      columns: [
+        { field: "recorded", heading: "recorded" },
+        { field: "tableBytes", heading: "queue bytes" },
+        { field: "indexBytes", heading: "its indexes' bytes" },
+        { field: "dead", heading: "dead rows" },
+        { field: "vacuums", heading: "vacuums" },
+        { field: "walBytes", heading: "WAL bytes a record" },
+        { field: "perSecond", heading: "records/s, recorded and persisted" }
+      ],
+      rows
+    }
+  })
