@@ -13,6 +13,7 @@ import { print, type Result } from "./harness/output.ts"
 import type { BenchOptions } from "./harness/settings.ts"
 import { latency } from "./latency.ts"
 import { record } from "./record.ts"
+import { scale } from "./scale.ts"
 
 const flags = {
   records: Flag.Int("records").pipe(Flag.withDescription("how many records"), Flag.optional),
@@ -60,7 +61,8 @@ Command.make("bench").pipe(
     bench("drain", "records a second from recorded to persisted, beside the limit and the peers", drain),
     bench("latency", "milliseconds from recorded to persisted, beside the floor", latency),
     bench("record", "calls a second recorded, beside the bare inserts", record),
-    bench("growth", "whether it stays as fast as it grows, and while a snapshot is held", growth)
+    bench("growth", "whether it stays as fast as it grows, and while a snapshot is held", growth),
+    bench("scale", "many workers, many batches in flight, large payloads", scale)
   ]),
   Command.run({ version: "0" }),
   Effect.provide(NodeServices.layer),
