@@ -12,6 +12,7 @@ import { growth } from "./growth.ts"
 import { print, type Result } from "./harness/output.ts"
 import type { BenchOptions } from "./harness/settings.ts"
 import { latency } from "./latency.ts"
+import { poison } from "./poison.ts"
 import { record } from "./record.ts"
 import { scale } from "./scale.ts"
 
@@ -62,7 +63,8 @@ Command.make("bench").pipe(
     bench("latency", "milliseconds from recorded to persisted, beside the floor", latency),
     bench("record", "calls a second recorded, beside the bare inserts", record),
     bench("growth", "whether it stays as fast as it grows, and while a snapshot is held", growth),
-    bench("scale", "many workers, many batches in flight, large payloads", scale)
+    bench("scale", "many workers, many batches in flight, large payloads", scale),
+    bench("poison", "some handlers fail", poison)
   ]),
   Command.run({ version: "0" }),
   Effect.provide(NodeServices.layer),
