@@ -11,6 +11,7 @@ import { drain } from "./drain.ts"
 import { growth } from "./growth.ts"
 import { print, type Result } from "./harness/output.ts"
 import type { BenchOptions } from "./harness/settings.ts"
+import { idle } from "./idle.ts"
 import { latency } from "./latency.ts"
 import { poison } from "./poison.ts"
 import { record } from "./record.ts"
@@ -64,7 +65,8 @@ Command.make("bench").pipe(
     bench("record", "calls a second recorded, beside the bare inserts", record),
     bench("growth", "whether it stays as fast as it grows, and while a snapshot is held", growth),
     bench("scale", "many workers, many batches in flight, large payloads", scale),
-    bench("poison", "some handlers fail", poison)
+    bench("poison", "some handlers fail", poison),
+    bench("idle", "what it costs while there is nothing to do, beside the peers", idle)
   ]),
   Command.run({ version: "0" }),
   Effect.provide(NodeServices.layer),
