@@ -13,6 +13,7 @@ import { print, type Result } from "./harness/output.ts"
 import type { BenchOptions } from "./harness/settings.ts"
 import { idle } from "./idle.ts"
 import { latency } from "./latency.ts"
+import { memory } from "./memory.ts"
 import { poison } from "./poison.ts"
 import { record } from "./record.ts"
 import { scale } from "./scale.ts"
@@ -66,7 +67,8 @@ Command.make("bench").pipe(
     bench("growth", "whether it stays as fast as it grows, and while a snapshot is held", growth),
     bench("scale", "many workers, many batches in flight, large payloads", scale),
     bench("poison", "some handlers fail", poison),
-    bench("idle", "what it costs while there is nothing to do, beside the peers", idle)
+    bench("idle", "what it costs while there is nothing to do, beside the peers", idle),
+    bench("memory", "a long drain, and what is left behind after closing", memory)
   ]),
   Command.run({ version: "0" }),
   Effect.provide(NodeServices.layer),
