@@ -16,6 +16,7 @@ import { latency } from "./latency.ts"
 import { memory } from "./memory.ts"
 import { poison } from "./poison.ts"
 import { record } from "./record.ts"
+import { report } from "./report.ts"
 import { scale } from "./scale.ts"
 
 const flags = {
@@ -68,7 +69,10 @@ Command.make("bench").pipe(
     bench("scale", "many workers, many batches in flight, large payloads", scale),
     bench("poison", "some handlers fail", poison),
     bench("idle", "what it costs while there is nothing to do, beside the peers", idle),
-    bench("memory", "a long drain, and what is left behind after closing", memory)
+    bench("memory", "a long drain, and what is left behind after closing", memory),
+    Command.make("report", {}, () => Effect.sync(report)).pipe(
+      Command.withDescription("writes the saved results into bench/README.md")
+    )
   ]),
   Command.run({ version: "0" }),
   Effect.provide(NodeServices.layer),
