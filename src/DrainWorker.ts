@@ -133,6 +133,8 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
           yield* Effect.logInfo("the database answers again")
         }
         if (report.claimed === 0) yield* idle
+        // what this lane had claimed may have kept another, which found nothing and waits, from what is behind it
+        else yield* woken.open
       }).pipe(
         Effect.catchCause((cause) =>
           Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : Effect.andThen(complain(cause), idle)

@@ -6,10 +6,10 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Semaphore from "effect/Semaphore"
 import { ChunkStore, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
@@ -34,6 +34,10 @@ export class BatchSuffered extends Data.TaggedError("BatchSuffered")<{ readonly 
 /** Some handlers failed after something had been written: the transaction is rolled back. */
 export class BatchFailed extends Data.TaggedError("BatchFailed")<{
   readonly failed: ReadonlyMap<Prepared, Cause.Cause<unknown>>
+  /** Of those, the ones that failed by themselves, while the transaction was sound. The others may be victims. */
+  readonly certain: ReadonlySet<Prepared>
+  /** Failed before anything was written by anybody: for these nothing was different from being alone. */
+  readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
   /** Not run, because an older chunk of their ordering key failed. */
   readonly behind: ReadonlySet<Prepared>
 }> {}
@@ -144,27 +148,49 @@ const passing = (cause: Cause.Cause<unknown>, isTransient: (error: unknown) => b
   return undefined
 }
 
-/** Whether the transaction can go on without what failed in it. Fails when the connection is gone: nobody is to blame. */
-const isUntouched = (transaction: Transaction) =>
-  Effect.catchIf(transaction.untouched, (error) => !error.transient, () => Effect.succeed(false))
+/** What a handler's failure left of the transaction. */
+type State = "untouched" | "touched" | "aborted"
+
+/** How the transaction stands. Fails when the connection is gone: then nobody is to blame. */
+const stateOf = (transaction: Transaction): Effect.Effect<State, StoreError> =>
+  transaction.untouched.pipe(
+    Effect.map((untouched): State => untouched ? "untouched" : "touched"),
+    Effect.catchIf((error) => !error.transient, () => Effect.succeed<State>("aborted"))
+  )
 
 /**
- * Fails when an error was the database's, and passing. It must have left its mark on the transaction: an error of another
- * database that the handler talks to, or of its own making, says nothing about this one.
+ * The same for handlers that fail at once: those that fail while it is being asked share the answer. Whatever they did in
+ * the transaction was over when they failed, so it was done before the question, which a connection answers in turn.
  */
-const unlessPassing = (
-  cause: Cause.Cause<unknown>,
-  transaction: Transaction,
-  isTransient: (error: unknown) => boolean
-) => {
-  const error = passing(cause, isTransient)
-  return error === undefined
-    ? Effect.void
-    : Effect.matchEffect(transaction.untouched, {
-      onSuccess: () => Effect.void,
-      onFailure: (found) => Effect.fail(new BatchSuffered({ error: found.transient ? found : error }))
+const sharedState = (transaction: Transaction): Effect.Effect<State, StoreError> => {
+  let asking: Deferred.Deferred<State, StoreError> | undefined
+  return Effect.suspend(() => {
+    if (asking !== undefined) return Deferred.await(asking)
+    const asked = asking = Deferred.makeUnsafe<State, StoreError>()
+    return Effect.onExit(stateOf(transaction), (exit) => {
+      asking = undefined
+      return Deferred.done(asked, exit)
     })
+  })
 }
+
+/**
+ * How the transaction stands after a handler failed. Fails when the database failed it with an error that passes. That
+ * must have left its mark on the transaction: an error of another database that the handler talks to, or of its own making,
+ * says nothing about this one.
+ */
+const stateAfter = (
+  cause: Cause.Cause<unknown>,
+  state: Effect.Effect<State, StoreError>,
+  isTransient: (error: unknown) => boolean
+): Effect.Effect<State, BatchSuffered> =>
+  Effect.matchEffect(state, {
+    onSuccess: (found) => {
+      const error = found === "aborted" ? passing(cause, isTransient) : undefined
+      return error === undefined ? Effect.succeed(found) : Effect.fail(new BatchSuffered({ error }))
+    },
+    onFailure: (error) => Effect.fail(new BatchSuffered({ error }))
+  })
 
 /** A span that leads back to the request that made the call, for calls that were recorded within one. */
 const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -177,24 +203,23 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
   const created = new Map<Prepared, ReadonlyArray<DomainObject>>()
   const left = new Map<Prepared, Cause.Cause<unknown>>()
   const failed = new Map<Prepared, Cause.Cause<unknown>>()
+  const certain = new Set<Prepared>()
   const behind = new Set<Prepared>()
   // since when each runs, those that began first at the front
   const since = new Map<Prepared, number>()
   const clock = yield* Clock.Clock
-  const probing = yield* Semaphore.make(1)
+  const state = sharedState(transaction)
 
   // A chunk may leave a shared transaction without a rollback only if nothing at all has been written in it yet.
   const sortOut = (one: Prepared, raw: Cause.Cause<unknown>) => {
     const cause = readable(raw)
-    const untouched = failed.size > 0 ? Effect.succeed(false) : isUntouched(transaction)
-    return Effect.andThen(
-      unlessPassing(cause, transaction, isTransient),
-      probing.withPermits(1)(Effect.map(untouched, (mayLeave) => {
-        if (mayLeave && batch.length > 1) left.set(one, cause)
-        else failed.set(one, cause)
-        return false
-      }))
-    )
+    return Effect.map(stateAfter(cause, state, isTransient), (found) => {
+      if (found === "untouched" && batch.length > 1) left.set(one, cause)
+      else failed.set(one, cause)
+      // in an aborted transaction everybody fails
+      if (found !== "aborted") certain.add(one)
+      return false
+    })
   }
 
   const runOne = (one: Prepared) => {
@@ -243,7 +268,7 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
     overdue
   )
   if (late.length > 0) {
-    yield* isUntouched(transaction)
+    yield* Effect.mapError(state, (error) => new BatchSuffered({ error }))
     for (const chain of all) {
       const at = chain.findIndex((one) => late.includes(one))
       if (at < 0) continue
@@ -251,7 +276,7 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
       for (const follower of chain.slice(at + 1)) behind.add(follower)
     }
   }
-  if (failed.size > 0) return yield* new BatchFailed({ failed, behind })
+  if (failed.size > 0) return yield* new BatchFailed({ failed, certain, left, behind })
   return { persisted: [...created].map(([one, value]) => toPersisted(one, value)), left, behind }
 })
 
@@ -275,7 +300,7 @@ const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction
     return { persisted, left: new Map(), behind: new Set() }
   }
   const failure = readable(exit.cause)
-  yield* unlessPassing(failure, transaction, isTransient)
-  yield* isUntouched(transaction)
-  return yield* new BatchFailed({ failed: new Map(batch.map((one) => [one, failure])), behind: new Set() })
+  yield* stateAfter(failure, stateOf(transaction), isTransient)
+  const failed = new Map(batch.map((one) => [one, failure]))
+  return yield* new BatchFailed({ failed, certain: new Set(), left: new Map(), behind: new Set() })
 })

@@ -26,7 +26,7 @@ import * as Metrics from "../Metrics.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import { printKey } from "../ServiceCall.ts"
 import type { Settings } from "../Settings.ts"
-import { HandlerTimeout, persistBatch } from "./batch.ts"
+import { type BatchFailed, HandlerTimeout, persistBatch } from "./batch.ts"
 import { describeCause } from "./describe.ts"
 import { prepare, type Prepared, rounds } from "./prepare.ts"
 import { inBatchSpan } from "./spans.ts"
@@ -92,6 +92,14 @@ const charge = Effect.fnUntraced(function*(
   return { _tag: "Retry", ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) }
 })
 
+/** A failure that is to be charged. */
+interface Charge {
+  readonly one: Prepared
+  readonly chunk: ClaimedChunk
+  readonly cause: Cause.Cause<unknown>
+  readonly kind: string
+}
+
 const halves = <A>(batch: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> => {
   const middle = Math.ceil(batch.length / 2)
   return [batch.slice(0, middle), batch.slice(middle)]
@@ -144,7 +152,10 @@ export const execute = Effect.fnUntraced(function*(
     if (before === undefined || seq < before) halted.set(orderingKey, seq)
   }
 
-  const settle = Effect.fnUntraced(function*(settlements: ReadonlyArray<Settlement>, cause?: Cause.Cause<unknown>) {
+  const settle = Effect.fnUntraced(function*(
+    settlements: ReadonlyArray<Settlement>,
+    causes?: ReadonlyMap<ClaimedChunk, Cause.Cause<unknown>>
+  ) {
     if (settlements.length === 0) return
     const applied = new Set(yield* store.settle(claim.token, settlements))
     for (const settlement of settlements) {
@@ -152,13 +163,8 @@ export const execute = Effect.fnUntraced(function*(
       const lost = !applied.has(settlement)
       const makesWay = settlement._tag === "Already" || (settlement._tag === "Bury" && !settings.deadBlocksKey)
       if (lost || !makesWay) halt(chunk)
-      settled(chunk, lost ? { _tag: "Lost", chunk } : { _tag: "Settled", settlement, cause })
+      settled(chunk, lost ? { _tag: "Lost", chunk } : { _tag: "Settled", settlement, cause: causes?.get(chunk) })
     }
-  })
-
-  const chargeOne = Effect.fnUntraced(function*(one: Prepared, cause: Cause.Cause<unknown>, kind = kindOf(cause)) {
-    const failure = { handler: one.handler.name, kind, message: describeCause(cause) }
-    yield* settle([yield* charge(one, failure, isPermanent(one, cause), settings)], cause)
   })
 
   // What stands in the ledger was not the handler's failure, whatever it ran into.
@@ -173,6 +179,26 @@ export const execute = Effect.fnUntraced(function*(
       return list.filter((one) => !ledger.has(printKey(one.chunk.key)))
     }
   )
+
+  const chargeAll = Effect.fnUntraced(function*(charges: ReadonlyArray<Charge>) {
+    const rest = yield* settleAlready(charges)
+    const causes = new Map<ClaimedChunk, Cause.Cause<unknown>>()
+    const settlements = yield* Effect.forEach(rest, ({ cause, chunk, kind, one }) => {
+      causes.set(chunk, cause)
+      const failure = { handler: one.handler.name, kind, message: describeCause(cause) }
+      return charge(one, failure, isPermanent(one, cause), settings)
+    })
+    yield* settle(settlements, causes)
+  })
+
+  // Together at the end of the round, each being a commit otherwise; but what holds up its ordering key does so at once.
+  const due: Array<Charge> = []
+  const chargeDue = Effect.suspend(() => chargeAll(due.splice(0)))
+  const chargeOne = (one: Prepared, cause: Cause.Cause<unknown>, kind = kindOf(cause)) =>
+    Effect.suspend(() => {
+      due.push({ one, chunk: one.chunk, cause, kind })
+      return one.chunk.orderingKey === undefined ? Effect.void : chargeDue
+    })
 
   const persisted = Effect.fnUntraced(function*(done: ReadonlyArray<Persisted>) {
     for (const line of done) settled(line.chunk, { _tag: "Persisted", persisted: line })
@@ -203,7 +229,7 @@ export const execute = Effect.fnUntraced(function*(
         Effect.matchEffect({
           onSuccess: Effect.fnUntraced(function*({ persisted: done, left, behind }) {
             yield* persisted(done)
-            for (const one of yield* settleAlready([...left.keys()])) yield* chargeOne(one, left.get(one)!)
+            for (const [one, cause] of left) yield* chargeOne(one, cause)
             yield* runBatch(batch.filter((one) => behind.has(one)))
           }),
           onFailure: (error) => {
@@ -225,7 +251,7 @@ export const execute = Effect.fnUntraced(function*(
                   ? chargeOne(batch[0]!, Cause.fail(error), "spoiled")
                   : Effect.forEach(halves(batch), runBatch, { discard: true })
               case "BatchFailed":
-                return isolate(batch, error.failed, error.behind)
+                return isolate(batch, error)
             }
           }
         })
@@ -244,17 +270,19 @@ export const execute = Effect.fnUntraced(function*(
     yield* Effect.forEach(halves(remaining), runBatch, { discard: true })
   })
 
-  // The innocent first, together; then the suspects, in halves unless there is but one; then whoever stood behind them.
+  // The innocent first, together; then those that failed by themselves, each alone; then the other suspects, in halves unless
+  // there is but one; then whoever stood behind them.
   const isolate = Effect.fnUntraced(function*(
     batch: ReadonlyArray<Prepared>,
-    failed: ReadonlyMap<Prepared, Cause.Cause<unknown>>,
-    behind: ReadonlySet<Prepared>
+    { behind, certain, failed, left }: BatchFailed
   ) {
-    const remaining = yield* settleAlready(batch)
-    const suspects = remaining.filter((one) => failed.has(one))
-    const [only] = suspects
+    const [only] = batch
     if (only !== undefined && batch.length === 1) return yield* chargeOne(only, failed.get(only)!)
+    for (const [one, cause] of left) yield* chargeOne(one, cause)
+    const remaining = yield* settleAlready(batch.filter((one) => !left.has(one)))
     yield* runBatch(remaining.filter((one) => !failed.has(one) && !behind.has(one)))
+    yield* Effect.forEach(remaining.filter((one) => certain.has(one)), (one) => runBatch([one]), { discard: true })
+    const suspects = remaining.filter((one) => failed.has(one) && !certain.has(one))
     yield* Effect.forEach(suspects.length > 1 ? halves(suspects) : [suspects], runBatch, { discard: true })
     yield* runBatch(remaining.filter((one) => behind.has(one)))
   })
@@ -274,7 +302,7 @@ export const execute = Effect.fnUntraced(function*(
   }
   yield* settle(aside.filter((one) => one._tag !== "Bury"))
   yield* settle(yield* settleAlready(aside.filter((one) => one._tag === "Bury")))
-  yield* Effect.forEach(rounds(ready), runBatch, { discard: true })
+  yield* Effect.forEach(rounds(ready), (round) => Effect.andThen(runBatch(round), chargeDue), { discard: true })
 })
 
 /**

@@ -111,15 +111,17 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
   const sameOrNot = (one: Given) =>
     Effect.map(compare(t, [one]), ([row]): RecordOutcome => row?.same === true ? "unchanged" : "conflict")
 
-  /** In the transaction, if there is one, that the chunks' disappearance is part of. */
-  const wake = (keys: Iterable<string | null | undefined>) => {
-    // always in the same order, so that two of these cannot wait for each other
-    const distinct = [...new Set(keys)].filter((key) => typeof key === "string").sort()
-    return distinct.length === 0 ? Effect.void : Effect.asVoid(persisting.wakeFollowers(t, distinct))
-  }
-
   /** After the caller's commit, so that whoever is woken finds something. */
   const hint = (topic: Topic) => sql.afterCommit(wakeUp.hint(topic))
+
+  /** In the transaction, if there is one, that the chunks' disappearance is part of. */
+  const wake = Effect.fnUntraced(function*(keys: ReadonlyArray<string | null | undefined>) {
+    // always in the same order, so that two of these cannot wait for each other
+    const distinct = [...new Set(keys)].filter((key) => typeof key === "string").sort()
+    if (distinct.length === 0) return
+    const [row] = yield* persisting.wakeFollowers(t, distinct, keys.length)
+    if (row !== undefined && row.woken > 0) yield* hint("chunks")
+  })
 
   const transaction: Transaction = {
     // an id is assigned to a transaction when it first writes

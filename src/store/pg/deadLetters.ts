@@ -115,7 +115,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
       const count = yield* sql.withTransaction(Effect.gen(function*() {
         const [done] = yield* portion(start!.now)
         // a statement of its own: see `wakeFollowers`
-        if (done!.freed !== null) yield* wakeFollowers(t, done!.freed)
+        if (done!.freed !== null) yield* wakeFollowers(t, done!.freed, done!.moved)
         if (done!.moved > 0) yield* sql.afterCommit(moved)
         return done!.moved
       }))
