@@ -58,6 +58,7 @@ export const measure = async (server: string, { options, system }: Subject, reco
 
 const subjects: ReadonlyArray<Subject> = [
   { system: "limit", options: {} },
+  { system: "by-hand", options: {} },
   { system: "sluice-persist-many", options: {} },
   { system: "sluice-per-record", options: {} },
   ...[1, 2, 4].map((inFlight): Subject => ({ system: "pg-boss-batch", options: { inFlight } })),

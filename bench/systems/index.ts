@@ -2,6 +2,7 @@
  * All systems by name.
  */
 import { bullMqFused, bullMqPostgres, bullMqTransaction } from "./bullMq.ts"
+import { byHand } from "./byHand.ts"
 import { graphileFused, graphileTransaction } from "./graphileWorker.ts"
 import { graphileIdle, pgBossIdle, pgBossIdleNotify, sluiceIdle } from "./idle.ts"
 import { limit } from "./limit.ts"
@@ -16,6 +17,7 @@ import { sluiceWatched } from "./watched.ts"
 /** All systems by name. */
 export const systems = {
   limit,
+  "by-hand": byHand,
   "sluice-per-record": sluicePerRecord,
   "sluice-persist-many": sluicePersistMany,
   "sluice-watched": sluiceWatched,

@@ -3,9 +3,11 @@
  * another process can do. Leased like everybody: a claim that commits without waiting for the disk, then the statement.
  */
 import { Pool } from "pg"
+import type { Call } from "../work.ts"
 import type { System } from "./system.ts"
 
-const tables = `
+/** A queue as narrow as can be, calls and ledger beside it. */
+export const limitTables = `
   create table limit_call (
     call_id text collate "C" primary key,
     payload jsonb not null
@@ -27,7 +29,8 @@ const tables = `
     primary key (call_id, schema_identity)
   )`
 
-const claim = `
+/** Claims with a lease, and does not wait for the disk. */
+export const limitClaim = `
   with due as (
     select seq from limit_queue
     where due_at <= now() and (lease_until is null or lease_until < now())
@@ -56,23 +59,27 @@ const persist = `
   )
   select count(*)::int as kept from kept`
 
+/** Records calls, one statement for all of them. */
+export const limitFill = (calls: ReadonlyArray<Call>) => ({
+  text: `
+    with given as (
+      select * from unnest($1::text[], $2::jsonb[]) with ordinality as g(call_id, payload, n)
+    ), recorded as (
+      insert into limit_call (call_id, payload) select call_id, payload from given
+    )
+    insert into limit_queue (call_id) select call_id from given order by n`,
+  values: [calls.map((call) => call.callId), calls.map((call) => JSON.stringify(call.payload))]
+})
+
 /** The limit. */
 export const limit: System = {
   about: "one statement a batch inside the server, leased",
   open: async (url, { batch = 1000, inFlight = 2 }) => {
     const pool = new Pool({ connectionString: url, max: inFlight })
-    await pool.query(tables)
+    await pool.query(limitTables)
     return {
       fill: async (calls) => {
-        await pool.query(
-          `with given as (
-            select * from unnest($1::text[], $2::jsonb[]) with ordinality as g(call_id, payload, n)
-          ), recorded as (
-            insert into limit_call (call_id, payload) select call_id, payload from given
-          )
-          insert into limit_queue (call_id) select call_id from given order by n`,
-          [calls.map((call) => call.callId), calls.map((call) => JSON.stringify(call.payload))]
-        )
+        await pool.query(limitFill(calls))
       },
       drain: async (count) => {
         let done = 0
@@ -80,7 +87,11 @@ export const limit: System = {
           const client = await pool.connect()
           while (done < count) {
             const token = crypto.randomUUID()
-            const { rows } = await client.query<{ seq: string }>({ name: "claim", text: claim, values: [batch, token] })
+            const { rows } = await client.query<{ seq: string }>({
+              name: "claim",
+              text: limitClaim,
+              values: [batch, token]
+            })
             if (rows.length === 0) break
             const seqs = rows.map((row) => row.seq)
             const kept = await client.query<{ kept: number }>({ name: "persist", text: persist, values: [seqs, token] })

@@ -224,7 +224,7 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
 
   const runOne = (one: Prepared) => {
     since.set(one, clock.currentTimeMillisUnsafe())
-    return Effect.matchCauseEffect(Effect.flatMap(traced(one, running(() => persist(one.input))), objectsOf), {
+    return Effect.matchCauseEffect(Effect.flatMap(traced(one, running(() => persist(one.input()))), objectsOf), {
       onSuccess: (value) => {
         since.delete(one)
         created.set(one, value)
@@ -282,7 +282,7 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
 
 const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
   const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])
-  const run = Effect.flatMap(running(() => persistMany(batch.map((one) => one.input))), (results) => {
+  const run = Effect.flatMap(running(() => persistMany(batch.map((one) => one.input()))), (results) => {
     if (!Array.isArray(results)) return wrong("gave back no list of results: persistMany gives back one for each input")
     if (results.length !== batch.length) {
       return wrong(

@@ -13,12 +13,13 @@ import { type ChunkKey, printKey } from "../ServiceCall.ts"
 import { describe, longestReason } from "./describe.ts"
 import { shorten } from "./quote.ts"
 
-/** A chunk with its handler and its decoded output. */
+/** A chunk with its handler, whose output decodes. */
 export interface Prepared {
   readonly _tag: "Prepared"
   readonly chunk: ClaimedChunk
   readonly handler: Handler
-  readonly input: HandlerInput<unknown>
+  /** What the handler is run with. */
+  readonly input: () => HandlerInput<unknown>
 }
 
 const missing = (chunk: ClaimedChunk, key: string, reason: string) =>
@@ -76,6 +77,29 @@ class Call implements HandlerCall {
 /** What a handler is told of the call of its chunk. */
 export const callOf = (chunk: ClaimedChunk): HandlerCall => new Call(chunk)
 
+/**
+ * Gives away what was decoded with the first run, and decodes once more for the runs that follow a failure. From its
+ * handler's run to the commit of a batch nobody looks at it, and there are hundreds of it for the garbage collector to move.
+ */
+class GivenOnce implements Prepared {
+  readonly _tag = "Prepared"
+  readonly chunk: ClaimedChunk
+  readonly handler: Handler
+  #decoded: Exit.Success<unknown, unknown> | undefined
+  constructor(chunk: ClaimedChunk, handler: Handler, decoded: Exit.Success<unknown, unknown>) {
+    this.chunk = chunk
+    this.handler = handler
+    this.#decoded = decoded
+  }
+  input() {
+    const decoded = this.#decoded ?? decode(this.handler, this.chunk.data ?? null, this.chunk.schemaVersion)
+    this.#decoded = undefined
+    // it did decode before, and at once
+    if (!isExit(decoded) || Exit.isFailure(decoded)) throw new Error("the output decodes no more")
+    return { output: decoded.value, call: callOf(this.chunk) }
+  }
+}
+
 const bury = (chunk: ClaimedChunk, reason: DeathReason, message: string, handler = ""): Settlement => ({
   _tag: "Bury",
   chunk,
@@ -111,8 +135,8 @@ export const prepare = (
   }
   const decoded = decode(handler, data, chunk.schemaVersion)
   return isExit(decoded)
-    ? toPrepared(chunk, handler, decoded)
-    : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit))
+    ? toPrepared(chunk, handler, decoded, true)
+    : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit, false))
 }
 
 // an effect that has ended already is an `Exit` of its own types
@@ -130,10 +154,12 @@ const decode = (handler: Handler, data: Schema.Json, version: number) => {
 const toPrepared = (
   chunk: ClaimedChunk,
   handler: Handler,
-  decoded: Exit.Exit<unknown, UnknownVersion | Schema.SchemaError>
+  decoded: Exit.Exit<unknown, UnknownVersion | Schema.SchemaError>,
+  atOnce: boolean
 ): Prepared | Settlement => {
   if (Exit.isSuccess(decoded)) {
-    return { _tag: "Prepared", chunk, handler, input: { output: decoded.value, call: callOf(chunk) } }
+    if (atOnce) return new GivenOnce(chunk, handler, decoded)
+    return { _tag: "Prepared", chunk, handler, input: () => ({ output: decoded.value, call: callOf(chunk) }) }
   }
   const error = Cause.squash(decoded.cause)
   if (error instanceof UnknownVersion) return bury(chunk, "unknown-version", error.message, handler.name)

@@ -61,6 +61,15 @@ class RolledBack<E> {
   }
 }
 
+/** The ledger had some of these before: which error that is, is asked after the rollback. */
+class InLedger {
+  readonly _tag = "InLedger"
+  readonly persisted: ReadonlyArray<Persisted>
+  constructor(persisted: ReadonlyArray<Persisted>) {
+    this.persisted = persisted
+  }
+}
+
 /** The most bytes and calls of one statement: what a server takes at once has an end, and so has a string in Node. */
 const mostBytes = 16 * 1024 * 1024
 const mostCalls = 1000
@@ -142,19 +151,31 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
       if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
       const persisted = exit.value
       if (persisted.length === 0) return
-      const [settled] = yield* persisting.settlePersisted(t, token, persisted).pipe(Effect.mapError(endError))
+      const [settled] = yield* persisting.settlePersisted(t, token, persisted).pipe(
+        Effect.mapError((error) => persisting.isInLedger(error) ? new InLedger(persisted) : endError(error))
+      )
       if (settled === undefined || settled.held < persisted.length) {
         return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
-      }
-      if (settled.kept < persisted.length) {
-        return yield* new AlreadyPersisted({ claimed: persisted.length, kept: settled.kept })
       }
       yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(endError))
       if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
     }).pipe(
       inTransaction(sql, "persist"),
       Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(endError(error))),
+      Effect.catchTag("InLedger", (error: InLedger) => sayWhich(token, error.persisted)),
       Effect.catchTag("RolledBack", (error: RolledBack<E>) => Effect.failCause(error.cause))
+    )
+
+  // a worker that was frozen finds both: its lease lost, and its work done by another
+  const sayWhich = (token: string, persisted: ReadonlyArray<Persisted>) =>
+    Effect.flatMap(
+      asStoreError("persist")(persisting.standing(t, token, persisted)),
+      ([{ held, kept } = { held: 0, kept: 0 }]) =>
+        Effect.fail(
+          held < persisted.length
+            ? new LeaseLost({ claimed: persisted.length, held })
+            : new AlreadyPersisted({ claimed: persisted.length, kept })
+        )
     )
 
   return ChunkStore.of({

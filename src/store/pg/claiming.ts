@@ -62,7 +62,8 @@ export const make = (t: Tables, settings: Settings) => {
       }
       const reached = reachedBy(rows)
       if (whole) lowWater.move(namespace, reached, began, clock.currentTimeMillisUnsafe())
-      const chunks = inOrder(rows.filter(([, , , seq]) => seq !== null)).map((row) => new PgChunk(row))
+      let before: PgChunk | undefined
+      const chunks = inOrder(rows.filter(([, , , seq]) => seq !== null)).map((row) => before = new PgChunk(row, before))
       if (whole) mixed = chunks.some(isSpecial)
       if (chunks.length > 0) return { token, chunks }
       // What was found to be behind an older chunk is put aside; what comes after it may be free.

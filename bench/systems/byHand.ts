@@ -1,0 +1,85 @@
+/**
+ * The floor for whoever hands records to a program: the limit's tables and claim, but the payload comes to Node, is decoded
+ * by its Schema, and goes back as rows. Written by hand for this one table: three lanes of plain statements through
+ * `@effect/sql-pg`, no handlers, no retries, no events, no metrics.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import { Pool } from "pg"
+import { limitClaim, limitFill, limitTables } from "./limit.ts"
+import { client, newMessage, PatientReply } from "./sluice.ts"
+import type { System } from "./system.ts"
+
+// the claim, with what the handler needs
+const claim = limitClaim.replace(
+  "returning q.seq",
+  "returning q.seq, q.call_id, (select payload::text from limit_call c where c.call_id = q.call_id) as payload"
+)
+
+const decode = Schema.decodeUnknownSync(PatientReply.schema)
+
+/** Written by hand. */
+export const byHand: System = {
+  about: "no library: three lanes of plain statements, batch 500",
+  open: async (url, { batch = 500, inFlight = 3 }) => {
+    const pool = new Pool({ connectionString: url, max: 1 })
+    await pool.query(limitTables)
+    const scope = Scope.makeUnsafe()
+    const context = await Effect.runPromise(Layer.buildWithScope(client(url, inFlight), scope))
+    const cycle = Effect.fnUntraced(function*(sql: PgClient.PgClient) {
+      const token = crypto.randomUUID()
+      const rows = yield* sql.unsafe<{ seq: bigint; call_id: string; payload: string }>(claim, [batch, token])
+      if (rows.length === 0) return 0
+      const messages = rows.map((row) => newMessage(row.call_id, decode(JSON.parse(row.payload))))
+      yield* sql.withTransaction(Effect.gen(function*() {
+        const made = yield* sql<{ id: string }>`
+          insert into bench.message (call_id, role, content, metadata)
+          select call_id, role, content, metadata::jsonb
+          from unnest(
+            ${messages.map((one) => one.callId)}::text[], ${messages.map((one) => one.role)}::text[],
+            ${messages.map((one) => one.content)}::text[], ${messages.map((one) => one.metadata)}::text[]
+          ) with ordinality as m(call_id, role, content, metadata, n)
+          order by n
+          returning id::text as id`
+        yield* sql`
+          with gone as (
+            delete from limit_queue where seq = any(${rows.map((row) => row.seq)}::bigint[])
+              and lease_token = ${token}::uuid
+          )
+          insert into limit_ledger (call_id, schema_identity, handler, object_id)
+          select call_id, ${PatientReply.identity}, 'chatlab/patient-reply', object_id
+          from unnest(
+            ${messages.map((one) => one.callId)}::text[], ${made.map((one) => one.id)}::bigint[]
+          ) as l(call_id, object_id)`
+      }))
+      return rows.length
+    })
+    const drain = Effect.fnUntraced(function*(count: number) {
+      const sql = yield* PgClient.PgClient
+      let done = 0
+      const lane = Effect.gen(function*() {
+        while (done < count) {
+          const some = yield* cycle(sql)
+          if (some === 0) break
+          done += some
+        }
+      })
+      yield* Effect.all(Array.from({ length: inFlight }, () => lane), { concurrency: "unbounded" })
+      if (done !== count) throw new Error(`${done} of ${count} were drained`)
+    })
+    return {
+      fill: async (calls) => {
+        await pool.query(limitFill(calls))
+      },
+      drain: (count) => Effect.runPromise(Effect.provideContext(drain(count), context)),
+      close: async () => {
+        await Effect.runPromise(Scope.close(scope, Exit.void))
+        await pool.end()
+      }
+    }
+  }
+}
