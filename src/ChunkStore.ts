@@ -155,6 +155,11 @@ export interface ClaimRequest {
   readonly except?: ReadonlyArray<Kind> | undefined
   /** Kinds that are not left alone for all that, because this worker has handlers of their own namespace for them. */
   readonly own?: ReadonlyArray<Kind> | undefined
+  /**
+   * Whether the answer may be that there is nothing where that was not looked into thoroughly, because it would take long:
+   * whoever asks will ask again soon.
+   */
+  readonly hasty?: boolean | undefined
 }
 
 /** One line of the ledger to be written: what a chunk became. */

@@ -154,6 +154,17 @@ export type PersistNowError =
   | ChunkBusy
   | StoreError
 
+/** How one cycle of many is run. */
+export interface CycleOptions {
+  /**
+   * Told how many chunks were claimed before any of them is run, so that a worker with several batches under way can let
+   * the next one claim while this one persists.
+   */
+  readonly onClaimed?: ((claimed: number) => Effect.Effect<void>) | undefined
+  /** Whether it may come back empty without having looked thoroughly: see `ClaimRequest`. */
+  readonly hasty?: boolean | undefined
+}
+
 /**
  * Drains recorded outputs into domain tables.
  *
@@ -165,11 +176,8 @@ export type PersistNowError =
 export class Drain extends Context.Service<Drain, {
   /** One batch: claim, persist, settle, announce. Fails only when the database does; nobody is charged for that. */
   readonly cycle: Effect.Effect<Report, StoreError>
-  /**
-   * The same, telling `onClaimed` how many chunks were claimed before any of them is run. For workers that have several
-   * batches under way and let the next one claim while this one persists.
-   */
-  readonly cycleWith: (onClaimed: (claimed: number) => Effect.Effect<void>) => Effect.Effect<Report, StoreError>
+  /** The same, for workers that run it again and again. */
+  readonly cycleWith: (options: CycleOptions) => Effect.Effect<Report, StoreError>
   /** Cycles until nothing is due. Chunks that wait for their next attempt are left waiting. */
   readonly untilEmpty: Effect.Effect<Report, StoreError>
   /**
@@ -265,7 +273,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   /** Claims and carries through; whatever way it ends, what has no fate yet is given back. */
   const work = Effect.fnUntraced(function*(options: {
     readonly callId?: string
-    readonly onClaimed?: (claimed: number) => Effect.Effect<void>
+    readonly cycle?: CycleOptions
   }) {
     const outcomes = new Map<ClaimedChunk, Outcome>()
     const began = yield* Clock.currentTimeMillis
@@ -279,7 +287,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       except: heart.last().elsewhere,
       own: serves,
       namespace,
-      callId: options.callId
+      callId: options.callId,
+      hasty: options.cycle?.hasty
     }
     const chunks = yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
       const claim = yield* restore(store.claim(request)).pipe(
@@ -297,21 +306,21 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
         )
       })
       yield* restore(
-        Effect.andThen(options.onClaimed?.(claim.chunks.length) ?? Effect.void, carry(claim, outcomes))
+        Effect.andThen(options.cycle?.onClaimed?.(claim.chunks.length) ?? Effect.void, carry(claim, outcomes))
       ).pipe(Effect.ensuring(finish))
       return claim.chunks
     }))
     return { claimed: chunks, outcomes }
   }, Effect.provideContext(services))
 
-  const cycleWith = Effect.fn("Drain.cycle")(function*(onClaimed: (claimed: number) => Effect.Effect<void>) {
+  const cycleWith = Effect.fn("Drain.cycle")(function*(options: CycleOptions) {
     yield* heart.start
-    const { claimed, outcomes } = yield* work({ onClaimed })
+    const { claimed, outcomes } = yield* work({ cycle: options })
     const report = reportOf(claimed, outcomes)
     if (claimed.length > 0) yield* Effect.annotateCurrentSpan({ ...report })
     return report
   })
-  const cycle = Effect.suspend(() => cycleWith(() => Effect.void))
+  const cycle = Effect.suspend(() => cycleWith({}))
 
   const untilEmpty = Effect.gen(function*() {
     let total = emptyReport

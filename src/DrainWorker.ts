@@ -69,6 +69,7 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
   const stopping = yield* Latch.make(false)
   const finished = yield* Deferred.make<void>()
   let stop = false
+  let hasty = false
   if (options.hints ?? options.schedule === undefined) {
     const hints = yield* (yield* WakeUp).hear("chunks")
     yield* Effect.forkScoped(Stream.runForEach(hints, () => woken.open))
@@ -84,6 +85,7 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
   // that `inFlight` batches are under way, and an idle worker asks the database once, not once a lane.
   const baton = yield* Semaphore.make(1)
 
+  /** Waits for the next tick or to be woken; says whether it was woken. */
   const idle = Effect.raceFirst(
     nextTick(undefined).pipe(
       Pull.catchDone(() =>
@@ -91,9 +93,10 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
           stop = true
         })
       ),
-      Effect.orDie
+      Effect.orDie,
+      Effect.as(false)
     ),
-    Effect.raceFirst(woken.await, stopping.await)
+    Effect.as(Effect.raceFirst(woken.await, stopping.await), true)
   )
 
   // an outage is told of once, by its first cycle, and once when it is over; so is anything else that goes on
@@ -126,18 +129,22 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
         if (stop) return
         // closed before the claim: a wake-up during the claim is not lost
         yield* woken.close
-        const report = yield* drain.cycleWith((claimed) => claimed > 0 ? pass : Effect.void)
+        const report = yield* drain.cycleWith({ onClaimed: (claimed) => claimed > 0 ? pass : Effect.void, hasty })
         yield* Ref.update(total, (sum) => addReports(sum, report))
         if (trouble !== undefined) {
           trouble = undefined
           yield* Effect.logInfo("the database answers again")
         }
-        if (report.claimed === 0) yield* idle
+        // Woken, or going on, it looks where something is to be expected; after a tick of the poll interval, everywhere.
+        // Ticks of another schedule can be far apart.
+        hasty = (report.claimed > 0 || (yield* idle)) && options.schedule === undefined
         // what this lane had claimed may have kept another, which found nothing and waits, from what is behind it
-        else yield* woken.open
+        if (report.claimed > 0) yield* woken.open
       }).pipe(
         Effect.catchCause((cause) =>
-          Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : Effect.andThen(complain(cause), idle)
+          Cause.hasInterruptsOnly(cause)
+            ? Effect.failCause(cause)
+            : Effect.andThen(complain(cause), Effect.asVoid(idle))
         ),
         Effect.ensuring(pass)
       )

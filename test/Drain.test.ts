@@ -78,9 +78,10 @@ describe("a cycle", () => {
       const { cycleWith } = yield* Drain
       const seen: Array<unknown> = []
       const context = yield* Effect.context<MemoryDatabase>()
-      yield* cycleWith((claimed) =>
-        Effect.provideContext(Effect.map(written, (rows) => void seen.push([claimed, rows.length])), context)
-      )
+      yield* cycleWith({
+        onClaimed: (claimed) =>
+          Effect.provideContext(Effect.map(written, (rows) => void seen.push([claimed, rows.length])), context)
+      })
       expect(seen).toEqual([[2, 0]])
     }).pipe(Effect.provide(application())))
 

@@ -297,7 +297,8 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         }))
         let count = 1
         while (!(yield* Queue.take(said)).payload.startsWith("events ")) count++
-        expect(count).toBeLessThanOrEqual(1 + Math.ceil((performance.now() - began) / 50))
+        // the gap between them grows from 2 ms to 50 within six
+        expect(count).toBeLessThanOrEqual(6 + Math.ceil((performance.now() - began) / 50))
       }).pipe(Effect.scoped),
     30_000
   )

@@ -129,7 +129,9 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     const distinct = [...new Set(keys)].filter((key) => typeof key === "string").sort()
     if (distinct.length === 0) return
     const [row] = yield* persisting.wakeFollowers(t, distinct, keys.length)
-    if (row !== undefined && row.woken > 0) yield* hint("chunks")
+    if (row === undefined || row.woken === 0) return
+    claiming.behindEnd()
+    yield* hint("chunks")
   })
 
   const transaction: Transaction = {

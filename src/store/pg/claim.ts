@@ -19,7 +19,7 @@ export type ClaimRow = readonly [
    * chunks were found to be behind an older one of their key, and put aside.
    */
   aside: number,
-  /** Where the scan of the ready came to, `rank / seq`, unless it came to their end. On one row. */
+  /** Where the scan of the ready came to, `rank / seq`, or a second before that and `/ end`. On one row. */
   last: string | null,
   /** The row's place in the claim's order. */
   place: bigint,
@@ -85,7 +85,9 @@ const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
   sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
 
 /**
- * What is handed out of the rows in `held`, with their calls. No call is looked for by a plan that was made for a small
+ * What is handed out of the rows in `held`, with their calls. Queue rows are found by an array of their numbers and not by
+ * a join: a join is planned by a guess of how many there will be, and on a plan kept for all calls that guess was a tenth
+ * of the queue, which it read from end to end. No call is looked for by a plan that was made for a small
  * table and reads a large one: `offset 0` keeps the planner from joining, so each is one descent of the key's index.
  * `summary` is the one row that is there even when nothing was claimed. For this statement's own commit only, none waits
  * for the disk.
@@ -97,18 +99,19 @@ const answer = (
   aside: ReturnType<Tables["sql"]["literal"]>
 ) =>
   sql`
-    select s.aside, case when h.seq is null or h.seq = s.last_seq then s.last_rank || ' / ' || s.last_seq end, h.place, h.seq, h.call_id, h.schema_identity, h.part, h.namespace,
+    select s.aside, case when h.seq is null or h.seq = s.last_seq then s.last end, h.place, h.seq, h.call_id, h.schema_identity, h.part, h.namespace,
       h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0),
       case when c.bytes <= ${longest} then c.output end, case when c.bytes <= ${longest} then c.context end,
       case when c.bytes <= ${longest} then c.input end,
       c.service, c.correlation_id, c.finished_at, c.trace, c.outputs
     from (
-      select ${aside} as aside, l.rank as last_rank, l.seq as last_seq
+      select ${aside} as aside, l.seq as last_seq,
+        case when (select count(*) from ready) = ${limit} then l.rank || ' / ' || l.seq
+        else l.rank - interval '1 second' || ' / 0 / end' end as last
         ${nested ? sql`` : sql`, set_config('synchronous_commit', 'off', true) as nosync`}
-      from (select 1) one left join lateral (select rank, seq from cut order by place desc limit 1) l
-        on (select count(*) from ready) = ${limit}
+      from (select 1) one left join (select rank, seq from cut order by place desc limit 1) l on true
     ) s
-    left join held h on true
+    left join (select *, row_number() over (order by rank, seq) as place from held) h on true
     left join lateral (
       select t.*, octet_length(t.output) + octet_length(t.context) + coalesce(octet_length(t.input), 0) as bytes
       from (
@@ -150,8 +153,8 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
       update ${queue} q set
         lease_until = ${leaseEnd(t, request)}, lease_alone = false, leased_by = ${request.worker},
         lease_token = ${options.token}::uuid
-      from cut p where q.seq = p.seq
-      returning q.*, p.place
+      where seq = any(array(select seq from cut))
+      returning q.*
     )
     ${answer(t, request, options, sql.literal("(select found::int from special)"))}`)
 }
@@ -214,7 +217,7 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
     ), first as (
       select seq, lone from placed where lone or in_order order by place limit 1
     ), picked as (
-      select p.seq, p.place from placed p, first f where case when f.lone then p.seq = f.seq else p.in_order end
+      select p.seq from placed p, first f where case when f.lone then p.seq = f.seq else p.in_order end
     ), held as (
       update ${queue} q set
         state = 'ready',
@@ -224,8 +227,8 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
         crashes = least(q.crashes, 2147483646) + (q.lease_token is not null)::int,
         lone_crashes = least(q.lone_crashes, 2147483646) + (q.lease_token is not null and q.lease_alone)::int,
         lease_token = ${options.token}::uuid
-      from picked p where q.seq = p.seq
-      returning q.*, p.place
+      where seq = any(array(select seq from picked))
+      returning q.*
     ), stuck as (
       select distinct on (ordering_key) ordering_key, behind, blocked from placed
       where ordering_key is not null and not in_order and not lone
@@ -241,9 +244,11 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
       for update skip locked
     ), demoted as (
       update ${queue} q set state = 'waiting'
-      from placed p
-      where q.seq = p.seq and q.state <> 'waiting' and not p.in_order and not p.lone
-        and p.ordering_key in (select ordering_key from gate union all select ordering_key from dead_gate)
+      where state <> 'waiting' and seq = any(array(
+        select p.seq from placed p
+        where not p.in_order and not p.lone
+          and p.ordering_key in (select ordering_key from gate union all select ordering_key from dead_gate)
+      ))
       returning 1
     )
     ${answer(t, request, options, sql.literal("(select count(*)::int from demoted)"))}`)

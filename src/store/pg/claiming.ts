@@ -25,12 +25,12 @@ const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
 const isSpecial = ({ attempts, crashes, orderingKey }: ClaimedChunk): boolean =>
   orderingKey !== undefined || crashes > 0 || attempts > 0
 
-/** How far the scan came, if it did not come to the end. */
-const reachedBy = (rows: ReadonlyArray<ClaimRow>): LowWater.Place | undefined => {
+/** How far the scan came, if it found anything. */
+const reachedBy = (rows: ReadonlyArray<ClaimRow>): LowWater.Reached | undefined => {
   for (const [, last] of rows) {
     if (last === null) continue
-    const [rank = "", seq = "0"] = last.split(" / ")
-    return { rank, seq: BigInt(seq) }
+    const [rank = "", seq = "0", end] = last.split(" / ")
+    return { place: { rank, seq: BigInt(seq) }, ended: end !== undefined }
   }
   return undefined
 }
@@ -49,7 +49,10 @@ export const make = (t: Tables, settings: Settings) => {
     // a claim for one call is by that call's own index, and finds what waits as well
     const whole = request.callId === undefined
     const { namespace } = request
-    let from = whole ? lowWater.from(namespace, clock.currentTimeMillisUnsafe()) : undefined
+    const hasty = request.hasty === true
+    let mark = whole ? lowWater.from(namespace, clock.currentTimeMillisUnsafe(), hasty) : undefined
+    let from = mark?.place
+    let fromBeginning = from === undefined
     while (true) {
       const plain = whole && !mixed
       const options = { token, deadBlocksKey: settings.deadBlocksKey, from, longest, nested }
@@ -61,19 +64,23 @@ export const make = (t: Tables, settings: Settings) => {
         continue
       }
       const reached = reachedBy(rows)
-      if (whole) lowWater.move(namespace, reached, began, clock.currentTimeMillisUnsafe())
       let before: PgChunk | undefined
       const chunks = inOrder(rows.filter(([, , , seq]) => seq !== null)).map((row) => before = new PgChunk(row, before))
+      const now = clock.currentTimeMillisUnsafe()
+      if (whole) lowWater.move(namespace, { mark, reached, rows: chunks.length, began, now })
       if (whole) mixed = chunks.some(isSpecial)
       if (chunks.length > 0) return { token, chunks }
       // What was found to be behind an older chunk is put aside; what comes after it may be free.
       if (aside) continue
       // All that was looked at is behind something that another worker is settling right now: what comes after it is not.
-      if (reached !== undefined) from = reached
-      else if (from === undefined) return { token, chunks }
-      else from = undefined
+      if (reached?.ended === false) from = reached.place
+      else if (fromBeginning || mark?.ended === true) return { token, chunks }
+      else {
+        mark = from = undefined
+        fromBeginning = true
+      }
     }
   })
 
-  return { claim, lookAgain: lowWater.reset }
+  return { claim, lookAgain: lowWater.reset, behindEnd: lowWater.resetEnds }
 }
