@@ -44,6 +44,17 @@ const formatter: CliOutput.Formatter = {
   formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).join("\n")
 }
 
+/** Of a flag or subcommand that is none, which there are. */
+const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): string => {
+  const wrong = errors.map(({ _tag }) => _tag)
+  const names = wrong.includes("UnrecognizedOption")
+    ? helpDoc.flags.map(({ name }) => `--${name}`)
+    : wrong.includes("UnknownSubcommand")
+    ? (helpDoc.subcommands ?? []).flatMap(({ commands }) => commands.map(({ name }) => name))
+    : []
+  return names.length === 0 ? "" : `\n\n${wrap(`  There are  ${names.join(", ")}`)}`
+}
+
 /** Both, for the whole command. */
 export const layer = Layer.merge(
   CliOutput.layer(formatter),
@@ -51,7 +62,7 @@ export const layer = Layer.merge(
     present: (event) =>
       event._tag === "InvalidInvocation"
         ? Console.error(
-          `${formatter.formatErrors(event.errors)}\n\n  See ${event.commandPath.join(" ")} --help`
+          `${formatter.formatErrors(event.errors)}${rightOnes(event)}\n\n  See ${event.commandPath.join(" ")} --help`
         )
         : CliOutput.defaultPresenter.present(event)
   })

@@ -66,6 +66,9 @@ describe("a mistake", () => {
   const mistakes: ReadonlyArray<readonly [line: string, says: RegExp]> = [
     ["statsu", /status/],
     ["status --jsn", /--json/],
+    ["status --frobnicate", /Unrecognized flag: --frobnicate.*\n\n {2}There are {2}--url, --json, --watch\n/],
+    ["dead list --frobnicate", /There are {2}[^]*--older-than/],
+    ["frobnicate", /Unknown subcommand.*\n\n {2}There are {2}init, migrate, record, [^]*, doctor\n/],
     ["drain --every soon", /--every: "soon" is no span of time: write 5s, 2h or 90d/],
     ["drain --every 0s", /--every: "0s" is no span/],
     ["drain --cron * --until-empty", /give one/],
@@ -97,6 +100,12 @@ describe("what is printed", () => {
     expect(["5s", "2h", "90d", "5 seconds", "1.5 h", "10min", "250ms", "1 week"].map(millis))
       .toEqual([5e3, 72e5, 7776e6, 5e3, 54e5, 6e5, 250, 6048e5])
     expect(["", "5", "s", "-5s", "0s", "5 parsecs", "Infinity"].map(millis)).toEqual([0, 0, 0, 0, 0, 0, 0])
+  })
+
+  it("of an error what it says, and where what does not decode", () => {
+    expect(print.first("no bed\n  at ward (ward.ts:1)\n  at nurse.ts:2")).toBe("no bed")
+    expect(print.first("Missing key\n  at [\"beds\"][0]\nExpected a text")).toBe("Missing key at [\"beds\"][0]")
+    expect(print.first("")).toBe("")
   })
 
   it("identities are told apart by the shortest ends", () => {
