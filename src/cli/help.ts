@@ -36,12 +36,16 @@ const wrap = (line: string): string => {
   return indent === width ? lead + lines.join("\n").slice(indent) : [lead.trimEnd(), ...lines].join("\n")
 }
 
+/** The examples stand apart from what is above them, as all other sections do. */
+const apart = (line: string, index: number, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
+  /^\S*EXAMPLES/.test(line) && lines[index - 1] !== "" ? ["", line] : [line]
+
 // the flags that every command of this kind has are named once, by `sluice --help`
 const byDefault = CliOutput.defaultFormatter({ globalFlags: "summary" })
 
 const formatter: CliOutput.Formatter = {
   ...byDefault,
-  formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).join("\n")
+  formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).flatMap(apart).join("\n")
 }
 
 /** Of a flag or subcommand that is none, which there are. */
