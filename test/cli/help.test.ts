@@ -81,6 +81,7 @@ describe("a mistake", () => {
     ["prune --payloads 3x", /"3x" is no span of time/],
     ["doctor --max-age old", /--max-age: "old" is no span/],
     ["status --url nowhere", /is not a URL/],
+    ["status --url mysql://u:secret@db/x", /is not a URL of a Postgres server: write postgres:/],
     ["record no-such-file.jsonl", /there is no file no-such-file.jsonl/]
   ]
   for (const [line, says] of mistakes) {

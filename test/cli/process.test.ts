@@ -107,6 +107,9 @@ describe("a mistake", { timeout: 120_000 }, () => {
     expect(status).toBe(1)
     expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
     expect((await place.sluice("doctor", "--json")).status).toBe(2)
+    expect((await place.sluice("doctor")).stdout).toMatch(
+      /^X {3}server: .* is open in process .*\n {4}→ mend that first/
+    )
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({ status: 0, stdout: "stopped; nothing was due\n" })
   })

@@ -40,11 +40,11 @@ const looked = (url: Option.Option<string>, ageSeconds: number) =>
     (alone) => examine({ alone, limits: { ...usualLimits, ageSeconds } })
   ).pipe(
     Effect.provide(Database.storesToLookAt(url)),
-    Effect.catch((error) =>
-      Effect.succeed([
-        broken("server", explain(error).reason.replace(`: ${whenUnreachable}`, ""), whenUnreachable)
-      ])
-    )
+    Effect.catch((error) => {
+      const [found = "", ...isAway] = explain(error).reason.split(`: ${whenUnreachable}`)
+      const advice = isAway.length > 0 ? whenUnreachable : "mend that first: nothing else can be looked at"
+      return Effect.succeed([broken("server", found, advice)])
+    })
   )
 
 /** The command. */
