@@ -20,7 +20,7 @@ export const clip = (text: string, width: number): string => {
 }
 
 /** Of an error with its trace, what it says; of what does not decode, where as well. */
-export const first = (message: string): string => /^.*(\n +at \[".*)?/.exec(message)?.[0].replace(/\n +/, " ") ?? ""
+export const first = (message: string): string => /^.*(\n +at \[["\d].*)?/.exec(message)?.[0].replace(/\n +/, " ") ?? ""
 
 /** A number, also a rounded one. */
 const isFigure = (cell: string | number | undefined): boolean =>

@@ -106,6 +106,8 @@ describe("what is printed", () => {
   it("of an error what it says, and where what does not decode", () => {
     expect(print.first("no bed\n  at ward (ward.ts:1)\n  at nurse.ts:2")).toBe("no bed")
     expect(print.first("Missing key\n  at [\"beds\"][0]\nExpected a text")).toBe("Missing key at [\"beds\"][0]")
+    expect(print.first("Missing key\n  at [0][\"text\"]")).toBe("Missing key at [0][\"text\"]")
+    expect(print.first("no bed\n    at [eval]:1:7")).toBe("no bed")
     expect(print.first("")).toBe("")
   })
 
