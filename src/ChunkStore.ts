@@ -17,14 +17,27 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type { CallView, DeathReason, KindStatus, LedgerEntry, ParkReason } from "./CallView.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import { type CallSpec, CallStatus, ChunkKey, type ServiceCall, type TraceContext } from "./ServiceCall.ts"
+import type { CallSpec, ChunkKey, ServiceCall, TraceContext } from "./ServiceCall.ts"
+
+export {
+  CallView,
+  ChunkState,
+  ChunkView,
+  DeathReason,
+  FailureRecord,
+  KindStatus,
+  LedgerEntry,
+  ParkReason
+} from "./CallView.ts"
 
 // ------------------------------------------------------------------------------------------------------- errors
 
 /**
  * The database did not do what was asked. When `transient` (connection lost, deadlock, shutdown, too many connections),
- * nothing was charged to anybody and the same will be tried again; when not, somebody must look (`cause`).
+ * nothing was charged to anybody and the same may succeed later: the drain and its worker try it again by themselves, whoever
+ * else asked decides. When not, somebody must look (`cause`).
  */
 export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
   /** The verb of the port that failed. */
@@ -37,7 +50,7 @@ export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
 }) {
   override get message() {
     return `${this.operation}: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}` +
-      (this.transient ? "; will be tried again" : "")
+      (this.transient ? "; it may succeed when tried again" : "")
   }
 }
 
@@ -177,16 +190,6 @@ export interface Transaction {
   readonly untouched: Effect.Effect<boolean, StoreError>
 }
 
-/** Why a chunk was buried. */
-export const DeathReason = Schema.Literals(["exhausted", "rejected", "undecodable", "unknown-version", "crashing"])
-/** Why a chunk was buried. */
-export type DeathReason = typeof DeathReason.Type
-
-/** Why a chunk is parked. */
-export const ParkReason = Schema.Literals(["no-handler", "paused"])
-/** Why a chunk is parked. */
-export type ParkReason = typeof ParkReason.Type
-
 /** What went wrong with a chunk, for its history. */
 export interface Failure {
   /** `namespace/short-name`, or `""` when no handler ran. */
@@ -219,118 +222,6 @@ export type Settlement =
   | { readonly _tag: "Already"; readonly chunk: ClaimedChunk }
   /** Given back at once, at no cost. */
   | { readonly _tag: "Release"; readonly chunk: ClaimedChunk }
-
-/** A line of the ledger. */
-export const LedgerEntry = Schema.Struct({
-  key: ChunkKey,
-  namespace: Schema.String,
-  schemaVersion: Schema.Int,
-  handler: Schema.String,
-  handlerVersion: Schema.Int,
-  objects: Schema.Array(Schema.Struct({ type: Schema.String, id: Schema.String })),
-  persistedAt: Schema.DateTimeUtcFromString
-})
-/** A line of the ledger. */
-export interface LedgerEntry extends Schema.Schema.Type<typeof LedgerEntry> {}
-
-/** Where a chunk stands. */
-export const ChunkState = Schema.Literals([
-  "pending",
-  "in-flight",
-  "scheduled",
-  "waiting",
-  "parked",
-  "dead",
-  "discarded",
-  "persisted",
-  "nothing-to-create"
-])
-/** Where a chunk stands. */
-export type ChunkState = typeof ChunkState.Type
-
-/** One failure of a chunk, as remembered. */
-export const FailureRecord = Schema.Struct({
-  at: Schema.DateTimeUtcFromString,
-  attempt: Schema.Int,
-  handler: Schema.String,
-  kind: Schema.String,
-  message: Schema.String
-})
-/** One failure of a chunk, as remembered. */
-export interface FailureRecord extends Schema.Schema.Type<typeof FailureRecord> {}
-
-/** A chunk, and all that became of it. */
-export const ChunkView = Schema.Struct({
-  key: ChunkKey,
-  namespace: Schema.String,
-  schemaVersion: Schema.Int,
-  state: ChunkState,
-  attempts: Schema.Int,
-  crashes: Schema.Int,
-  /** When it may be claimed next, while pending or scheduled. */
-  dueAt: Schema.NullOr(Schema.DateTimeUtcFromString),
-  /** Until when a worker holds it, while in flight. */
-  leasedUntil: Schema.NullOr(Schema.DateTimeUtcFromString),
-  /** The worker that holds it, while in flight. */
-  leasedBy: Schema.NullOr(Schema.String),
-  /** Why it waits, while parked. */
-  parkedFor: Schema.NullOr(ParkReason),
-  orderingKey: Schema.NullOr(Schema.String),
-  /** The call whose chunk must make way first: the oldest one before it of its ordering key, outstanding or dead. */
-  behind: Schema.NullOr(Schema.String),
-  failures: Schema.Array(FailureRecord),
-  /** Why and when it was buried, while dead or discarded. */
-  death: Schema.NullOr(Schema.Struct({
-    reason: DeathReason,
-    message: Schema.String,
-    at: Schema.DateTimeUtcFromString
-  })),
-  ledger: Schema.NullOr(LedgerEntry)
-})
-/** A chunk, and all that became of it. */
-export interface ChunkView extends Schema.Schema.Type<typeof ChunkView> {}
-
-/** A recorded call, and what became of its chunks. */
-export const CallView = Schema.Struct({
-  callId: Schema.String,
-  namespace: Schema.String,
-  service: Schema.String,
-  correlationId: Schema.String,
-  status: CallStatus,
-  error: Schema.NullOr(Schema.String),
-  recordedAt: Schema.DateTimeUtcFromString,
-  finishedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
-  /** What the handlers are told of the call. */
-  context: Schema.Record(Schema.String, Schema.Json),
-  /** The trace of the request that made it. */
-  trace: Schema.NullOr(Schema.Struct({ traceId: Schema.String, spanId: Schema.String })),
-  /** Absent once pruned. */
-  outputs: Schema.NullOr(Schema.Array(Schema.Json)),
-  chunks: Schema.Array(ChunkView)
-})
-/** A recorded call, and what became of its chunks. */
-export interface CallView extends Schema.Schema.Type<typeof CallView> {}
-
-/** How many chunks of one kind stand where. */
-export const KindStatus = Schema.Struct({
-  namespace: Schema.String,
-  schemaIdentity: Schema.String,
-  pending: Schema.Int,
-  /** Of the pending, those that may be claimed now. */
-  due: Schema.Int,
-  inFlight: Schema.Int,
-  /** Failed before, and waiting for their next attempt. */
-  retrying: Schema.Int,
-  /** Behind an older chunk of their ordering key. */
-  waiting: Schema.Int,
-  parked: Schema.Int,
-  dead: Schema.Int,
-  persisted: Schema.Int,
-  /** When the oldest outstanding chunk was recorded. */
-  oldest: Schema.NullOr(Schema.DateTimeUtcFromString)
-})
-/** How many chunks of one kind stand where. */
-export interface KindStatus extends Schema.Schema.Type<typeof KindStatus> {}
 
 /** What a worker's beat tells it. */
 export interface Beat {

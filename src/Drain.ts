@@ -16,7 +16,6 @@ import * as Schema from "effect/Schema"
 import { hostname } from "node:os"
 import {
   type CallView,
-  ChunkState,
   ChunkStore,
   type ChunkView,
   type Claim,
@@ -26,20 +25,36 @@ import {
 } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import { HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
+import { HandlerRegistry } from "./HandlerRegistry.ts"
 import { timeoutOf } from "./internal/batch.ts"
 import { withoutStack } from "./internal/describe.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
 import { makeHeart } from "./internal/heart.ts"
 import { measure } from "./internal/measure.ts"
-import { quote } from "./internal/quote.ts"
 import { Room } from "./internal/room.ts"
 import { tell } from "./internal/tell.ts"
 import { freshToken } from "./internal/token.ts"
 import * as Metrics from "./Metrics.ts"
+import {
+  CallNotFound,
+  ChunkBusy,
+  ChunkDead,
+  HandlerFailed,
+  type PersistNowError,
+  RetriesExhausted
+} from "./PersistNowError.ts"
 import { printKey } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 import type { WakeUp } from "./WakeUp.ts"
+
+export {
+  CallNotFound,
+  ChunkBusy,
+  ChunkDead,
+  HandlerFailed,
+  type PersistNowError,
+  RetriesExhausted
+} from "./PersistNowError.ts"
 
 /** What a cycle, or several, came to. All are numbers of chunks. */
 export const Report = Schema.Struct({
@@ -85,74 +100,6 @@ export const addReports = (a: Report, b: Report): Report => ({
   dead: a.dead + b.dead,
   released: a.released + b.released
 })
-
-const chunkFields = {
-  callId: Schema.String,
-  schemaIdentity: Schema.String,
-  part: Schema.String
-}
-
-/** `persistNow` was given a call that is not recorded. */
-export class CallNotFound extends Schema.TaggedError<CallNotFound>()("CallNotFound", { callId: Schema.String }) {
-  override get message() {
-    return `no call ${quote(this.callId)} is recorded, or it has not succeeded yet`
-  }
-}
-
-/** A handler failed; the chunk was charged an attempt and will be tried again by the drain. */
-export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerFailed", {
-  ...chunkFields,
-  handler: Schema.String,
-  attempt: Schema.Int,
-  reason: Schema.String,
-  cause: Schema.optionalKey(Schema.Defect())
-}) {
-  override get message() {
-    return `${this.handler} failed attempt ${this.attempt} at ${this.schemaIdentity} of call ${this.callId}, ` +
-      `which will be tried again: ${this.reason}`
-  }
-}
-
-/** A chunk failed as often as it may, and is a dead letter. Mend the cause, then redrive it. */
-export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("RetriesExhausted", {
-  ...chunkFields,
-  attempts: Schema.Int,
-  reason: Schema.String
-}) {
-  override get message() {
-    return `${this.schemaIdentity} of call ${this.callId} failed ${this.attempts} times and is a dead letter: ` +
-      `${this.reason}. Mend the cause, then redrive it`
-  }
-}
-
-/** A chunk is a dead letter for another reason than exhausted retries: `reason` says which, `detail` what happened. */
-export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
-  ...chunkFields,
-  reason: Schema.String,
-  detail: Schema.String
-}) {
-  override get message() {
-    return `${this.schemaIdentity} of call ${this.callId} is a dead letter (${this.reason}): ${this.detail}. ` +
-      `Mend the cause, then redrive it`
-  }
-}
-
-/** A chunk cannot be persisted now: held by another worker, behind an older one of its key, not due, or paused. */
-export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ...chunkFields, state: ChunkState }) {
-  override get message() {
-    return `${this.schemaIdentity} of call ${this.callId} is ${this.state}: the drain will persist it when it can`
-  }
-}
-
-/** Why `persistNow` did not persist. Whatever it says, the chunk is not lost: the drain goes on with it. */
-export type PersistNowError =
-  | CallNotFound
-  | HandlerNotFound
-  | HandlerFailed
-  | RetriesExhausted
-  | ChunkDead
-  | ChunkBusy
-  | StoreError
 
 /** How one cycle of many is run. */
 export interface CycleOptions {

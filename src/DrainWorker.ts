@@ -141,10 +141,9 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
         // what this lane had claimed may have kept another, which found nothing and waits, from what is behind it
         if (report.claimed > 0) yield* woken.open
       }).pipe(
-        Effect.catchCause((cause) =>
-          Cause.hasInterruptsOnly(cause)
-            ? Effect.failCause(cause)
-            : Effect.andThen(complain(cause), Effect.asVoid(idle))
+        Effect.catchCauseIf(
+          (cause) => !Cause.hasInterruptsOnly(cause),
+          (cause) => Effect.andThen(complain(cause), Effect.asVoid(idle))
         ),
         Effect.ensuring(pass)
       )

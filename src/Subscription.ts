@@ -182,16 +182,11 @@ export const make: <E, R>(
     const delay = yield* work(taken.value, restore)
     return delay === undefined ? { _tag: "More" } as const : { _tag: "Failed", delay } as const
   })).pipe(
-    Effect.catchCause((cause) =>
-      Cause.hasInterruptsOnly(cause)
-        ? Effect.failCause(cause)
-        : Effect.as(
-          Effect.logWarning(`subscription ${name} could not look; going on`, cause),
-          {
-            _tag: "Nothing"
-          } as const
-        )
-    )
+    Effect.catchCauseIf((cause) => !Cause.hasInterruptsOnly(cause), (cause) =>
+      Effect.as(
+        Effect.logWarning(`subscription ${name} could not look; going on`, cause),
+        { _tag: "Nothing" } as const
+      ))
   )
 
   // What a hint told of may not be readable yet, because an older transaction is still running: so it is looked for

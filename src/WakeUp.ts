@@ -12,6 +12,21 @@ import * as Stream from "effect/Stream"
 /** What the hint is about: chunks to drain, domain objects created, or a pause that began or ended. */
 export type Topic = "chunks" | "events" | "pauses"
 
+/** @internal The in-process half, on which stores build. */
+export const makeLocal = Effect.gen(function*() {
+  // one slot: a hint not yet heard says all that a second one would
+  const bus = {
+    chunks: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown),
+    events: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown),
+    pauses: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown)
+  }
+  return {
+    hint: (topic: Topic) => Effect.asVoid(PubSub.publish(bus[topic], undefined)),
+    hear: (topic: Topic): Effect.Effect<Stream.Stream<void>, never, Scope> =>
+      Effect.map(PubSub.subscribe(bus[topic]), Stream.fromSubscription)
+  }
+})
+
 /**
  * Gives and hears hints. Every store brings one and gives the hints itself, after the commit: `chunks` when calls were
  * recorded or dead letters moved, `events` when domain objects were created, `pauses` when one began or ended. That of `PgStore` reaches other processes
@@ -26,23 +41,6 @@ export class WakeUp extends Context.Service<WakeUp, {
   /** Within this process only. */
   static readonly layerLocal: Layer.Layer<WakeUp> = Layer.effect(
     WakeUp,
-    Effect.map(makeLocal(), ({ hear, hint }) => WakeUp.of({ hear, hint }))
+    Effect.map(makeLocal, ({ hear, hint }) => WakeUp.of({ hear, hint }))
   )
-}
-
-/** @internal The in-process half, on which stores build. */
-export function makeLocal() {
-  return Effect.gen(function*() {
-    // one slot: a hint not yet heard says all that a second one would
-    const bus = {
-      chunks: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown),
-      events: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown),
-      pauses: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown)
-    }
-    return {
-      hint: (topic: Topic) => Effect.asVoid(PubSub.publish(bus[topic], undefined)),
-      hear: (topic: Topic): Effect.Effect<Stream.Stream<void>, never, Scope> =>
-        Effect.map(PubSub.subscribe(bus[topic]), Stream.fromSubscription)
-    }
-  })
 }

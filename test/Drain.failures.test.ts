@@ -35,10 +35,11 @@ describe("culprits among many", () => {
       store.persist(
         token,
         (transaction) =>
-          Effect.flatMap(work(transaction), (lines) =>
-            lines.some((line) => bad.has(line.chunk.key.callId))
-              ? Effect.fail(new TransactionSpoiled({ reason: "a deferred constraint does not hold" }))
-              : Effect.succeed(lines))
+          Effect.filterOrFail(
+            work(transaction),
+            (lines) => !lines.some((line) => bad.has(line.chunk.key.callId)),
+            () => new TransactionSpoiled({ reason: "a deferred constraint does not hold" })
+          )
       )
   })
 

@@ -14,6 +14,11 @@ import { Failed } from "./Failed.ts"
 import * as options from "./options.ts"
 import { say } from "./terminal.ts"
 
+const notAnAddress = () =>
+  new Failed({
+    reason: "the database's address is not a URL of a Postgres server: write postgres://user@host:5432/database"
+  })
+
 /** The folder of the embedded database. */
 export const embeddedFolder = ".sluice"
 
@@ -55,8 +60,9 @@ const place = Effect.fnUntraced(function*(
   const parsed = yield* Effect.try({
     try: () => new URL(address.value),
     // the address may hold a password: it is not repeated
-    catch: () => new Failed({ reason: "the database's address is not a URL: write postgres://user@host:5432/database" })
+    catch: notAnAddress
   })
+  if (!/^postgres(ql)?:$/.test(parsed.protocol)) return yield* notAnAddress()
   yield* say(`database: ${parsed.host}${parsed.pathname}`)
   const { notify } = yield* Settings.load
   return PgClient.layer({

@@ -5,6 +5,7 @@ import * as CliError from "effect/cli/CliError"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import { isSqlError } from "effect/sql/SqlError"
 import { StoreError } from "../ChunkStore.ts"
 
 /** A command failed; the message is all that a person is told. */
@@ -22,7 +23,11 @@ export const Failure = Schema.Struct({ error: Schema.String })
 
 const innermost = (error: unknown, depth = 0): string => {
   // what it says of trying again is the drain's: a command says it once and ends
-  if (error instanceof StoreError) return error.code === undefined ? error.reason : `${error.reason} (${error.code})`
+  if (error instanceof StoreError) {
+    return error.code === undefined || error.reason.includes(error.code)
+      ? error.reason
+      : `${error.reason} (${error.code})`
+  }
   if (depth < 6 && Predicate.isObject(error)) {
     if (Predicate.hasProperty(error, "reason") && Predicate.isObject(error.reason)) {
       return innermost(error.reason, depth + 1)
@@ -31,6 +36,10 @@ const innermost = (error: unknown, depth = 0): string => {
   }
   return error instanceof Error ? error.message : String(error)
 }
+
+const isUnreachable = /\b(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
+/** What to do when no server answers. */
+export const whenUnreachable = "is the address right, and the server up?"
 
 /** One sentence about an error, and what to do. */
 export const explain = (error: unknown): Failed => {
@@ -42,6 +51,9 @@ export const explain = (error: unknown): Failed => {
   }
   if (/prepared statement ".*" (does not exist|already exists)/.test(inner)) {
     return new Failed({ reason: "a pooler in transaction mode is in between: set SLUICE_NOTIFY=false" })
+  }
+  if (isUnreachable.test(inner) && (error instanceof StoreError || isSqlError(error))) {
+    return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
   }
   const [, file] = /ENOENT: no such file or directory, \w+ '(.*?)'/.exec(`${message} ${inner}`) ?? []
   if (file !== undefined) return new Failed({ reason: `there is no file ${file}` })

@@ -8,6 +8,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Settings from "../Settings.ts"
 import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
+import { shown } from "../store/pg/tables.ts"
 import { examineWork } from "./examineWork.ts"
 import { attention, broken, type Finding, type Limits, ok, usualLimits } from "./finding.ts"
 import * as print from "./print.ts"
@@ -72,7 +73,7 @@ const expectedIndexes = (all: ReadonlyArray<Migrations.Migration>, schema: strin
     all.flatMap(({ statements }) => statements).flatMap((statement): ReadonlyArray<readonly [string, string]> => {
       const table = /^create table if not exists \S+\.(\w+)/.exec(statement)?.[1]
       if (table !== undefined && /\bprimary key\b/.test(statement)) {
-        return [[`${table}_pkey`, `restore the primary key of ${schema}.${table}`]]
+        return [[`${table}_pkey`, `restore the primary key of ${shown(schema)}.${table}`]]
       }
       const index = /^create index if not exists (\w+)/.exec(statement)?.[1]
       return index === undefined
@@ -94,7 +95,7 @@ const indexes = Effect.fnUntraced(function*({ schema, sql }: Patient, all: Reado
     : broken(
       "indexes",
       `invalid: ${invalid.join(", ")}`,
-      invalid.map((name) => `reindex index concurrently ${schema}.${name}`).join("; ")
+      invalid.map((name) => `reindex index concurrently ${shown(schema)}.${name}`).join("; ")
     )
 })
 
@@ -110,11 +111,13 @@ const vacuum = Effect.fnUntraced(function*({ limits, schema, sql }: Patient) {
         ? attention(
           "autovacuum",
           `${found}; last cleaned ${queue.last === null ? "never" : `${print.ago(queue.last * 1000)} ago`}`,
-          `is behind: look for a held snapshot, then vacuum ${schema}.chunk_queue, and give autovacuum more to spend`
+          `is behind: look for a held snapshot, then vacuum ${
+            shown(schema)
+          }.chunk_queue, and give autovacuum more to spend`
         )
         : ok("autovacuum", found),
       queue.indexes > limits.indexBytes && queue.indexes > 4 * queue.heap
-        ? attention("bloat", size, `reindex table concurrently ${schema}.chunk_queue`)
+        ? attention("bloat", size, `reindex table concurrently ${shown(schema)}.chunk_queue`)
         : ok("bloat", size)
     )
   }

@@ -36,12 +36,27 @@ const wrap = (line: string): string => {
   return indent === width ? lead + lines.join("\n").slice(indent) : [lead.trimEnd(), ...lines].join("\n")
 }
 
+/** The examples stand apart from what is above them, as all other sections do. */
+const apart = (line: string, index: number, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
+  /^\S*EXAMPLES/.test(line) && lines[index - 1] !== "" ? ["", line] : [line]
+
 // the flags that every command of this kind has are named once, by `sluice --help`
 const byDefault = CliOutput.defaultFormatter({ globalFlags: "summary" })
 
 const formatter: CliOutput.Formatter = {
   ...byDefault,
-  formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).join("\n")
+  formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).flatMap(apart).join("\n")
+}
+
+/** Of a flag or subcommand that is none, which there are. */
+const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): string => {
+  const wrong = errors.map(({ _tag }) => _tag)
+  const names = wrong.includes("UnrecognizedOption")
+    ? helpDoc.flags.map(({ name }) => `--${name}`)
+    : wrong.includes("UnknownSubcommand")
+    ? (helpDoc.subcommands ?? []).flatMap(({ commands }) => commands.map(({ name }) => name))
+    : []
+  return names.length === 0 ? "" : `\n\n${wrap(`  There are  ${names.join(", ")}`)}`
 }
 
 /** Both, for the whole command. */
@@ -51,7 +66,7 @@ export const layer = Layer.merge(
     present: (event) =>
       event._tag === "InvalidInvocation"
         ? Console.error(
-          `${formatter.formatErrors(event.errors)}\n\n  See ${event.commandPath.join(" ")} --help`
+          `${formatter.formatErrors(event.errors)}${rightOnes(event)}\n\n  See ${event.commandPath.join(" ")} --help`
         )
         : CliOutput.defaultPresenter.present(event)
   })

@@ -19,8 +19,8 @@ export const clip = (text: string, width: number): string => {
   return line.length > width ? `${line.slice(0, width - 1)}…` : line
 }
 
-/** Of an error with its trace, what it says. */
-export const first = (message: string): string => message.split("\n", 1)[0] ?? ""
+/** Of an error with its trace, what it says; of what does not decode, where as well. */
+export const first = (message: string): string => /^.*(\n +at \[["\d].*)?/.exec(message)?.[0].replace(/\n +/, " ") ?? ""
 
 /** A number, also a rounded one. */
 const isFigure = (cell: string | number | undefined): boolean =>

@@ -245,7 +245,7 @@ const makeStore = (
 const make = Effect.gen(function*() {
   const db = yield* MemoryDatabase
   const settings = yield* Settings.load
-  const wakeUp = yield* makeLocal()
+  const wakeUp = yield* makeLocal
   const use: Use = (step) => Effect.flatMap(Clock.currentTimeMillis, (now) => db.use((access) => step(access, now)))
   const newToken = Effect.map(
     Effect.all([db.next("token"), Random.nextIntBetween(0, 2 ** 32)]),

@@ -66,6 +66,9 @@ describe("a mistake", () => {
   const mistakes: ReadonlyArray<readonly [line: string, says: RegExp]> = [
     ["statsu", /status/],
     ["status --jsn", /--json/],
+    ["status --frobnicate", /Unrecognized flag: --frobnicate.*\n\n {2}There are {2}--url, --json, --watch\n/],
+    ["dead list --frobnicate", /There are {2}[^]*--older-than/],
+    ["frobnicate", /Unknown subcommand.*\n\n {2}There are {2}init, migrate, record, [^]*, doctor\n/],
     ["drain --every soon", /--every: "soon" is no span of time: write 5s, 2h or 90d/],
     ["drain --every 0s", /--every: "0s" is no span/],
     ["drain --cron * --until-empty", /give one/],
@@ -78,6 +81,7 @@ describe("a mistake", () => {
     ["prune --payloads 3x", /"3x" is no span of time/],
     ["doctor --max-age old", /--max-age: "old" is no span/],
     ["status --url nowhere", /is not a URL/],
+    ["status --url mysql://u:secret@db/x", /is not a URL of a Postgres server: write postgres:/],
     ["record no-such-file.jsonl", /there is no file no-such-file.jsonl/]
   ]
   for (const [line, says] of mistakes) {
@@ -97,6 +101,14 @@ describe("what is printed", () => {
     expect(["5s", "2h", "90d", "5 seconds", "1.5 h", "10min", "250ms", "1 week"].map(millis))
       .toEqual([5e3, 72e5, 7776e6, 5e3, 54e5, 6e5, 250, 6048e5])
     expect(["", "5", "s", "-5s", "0s", "5 parsecs", "Infinity"].map(millis)).toEqual([0, 0, 0, 0, 0, 0, 0])
+  })
+
+  it("of an error what it says, and where what does not decode", () => {
+    expect(print.first("no bed\n  at ward (ward.ts:1)\n  at nurse.ts:2")).toBe("no bed")
+    expect(print.first("Missing key\n  at [\"beds\"][0]\nExpected a text")).toBe("Missing key at [\"beds\"][0]")
+    expect(print.first("Missing key\n  at [0][\"text\"]")).toBe("Missing key at [0][\"text\"]")
+    expect(print.first("no bed\n    at [eval]:1:7")).toBe("no bed")
+    expect(print.first("")).toBe("")
   })
 
   it("identities are told apart by the shortest ends", () => {

@@ -87,7 +87,9 @@ describe("a mistake", { timeout: 120_000 }, () => {
   it("is JSON as well, for programs", async () => {
     const place = await workplace("postgres://nobody@127.0.0.1:1/none")
     const away = await place.asked(Failure, "status")
-    expect(away.error).toMatch(/ECONNREFUSED/)
+    expect(away.error).toMatch(
+      /^no Postgres server answers \(.*ECONNREFUSED.*\): is the address right, and the server up\?$/
+    )
     // nobody tries again: the command has ended
     expect(away.error).not.toContain("again")
     expect((await place.asked(Failure, "stuck", "--limit", "0")).error).toContain("--limit: 0 is not")
@@ -105,6 +107,9 @@ describe("a mistake", { timeout: 120_000 }, () => {
     expect(status).toBe(1)
     expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
     expect((await place.sluice("doctor", "--json")).status).toBe(2)
+    expect((await place.sluice("doctor")).stdout).toMatch(
+      /^X {3}server: .* is open in process .*\n {4}→ mend that first/
+    )
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({ status: 0, stdout: "stopped; nothing was due\n" })
   })

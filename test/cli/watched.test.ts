@@ -33,7 +33,8 @@ const asking = async (url: string) => {
           const session = yield* sql.reserve
           yield* session.executeUnprepared("begin", [], undefined)
           yield* session.executeUnprepared(statement, [], undefined)
-          return () => Effect.runPromise(session.executeUnprepared("rollback", [], undefined))
+          const services = yield* Effect.context<never>()
+          return () => Effect.runPromiseWith(services)(session.executeUnprepared("rollback", [], undefined))
         }),
         scope
       ))

@@ -37,6 +37,8 @@ layer(stores, { excludeTestServices: true, timeout: 60_000 })("a connection lost
       const error = yield* Effect.flip(store.persist(claim.token, () => Effect.as(cut, [])))
       expect(error).toBeInstanceOf(StoreError)
       expect(error).toMatchObject({ transient: true })
+      // who asked is told what to do: nobody tries again by itself here
+      expect(error.message).toMatch(/^persist: .+; it may succeed when tried again$/)
       // what a handler says of it does not matter
       const told = yield* Effect.flip(
         store.persist(claim.token, () => Effect.as(Effect.mapError(cut, () => "the handler's own error"), []))

@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Database from "../Database.ts"
 import { examine } from "../examine.ts"
-import { explain, told } from "../Failed.ts"
+import { explain, told, whenUnreachable } from "../Failed.ts"
 import { broken, Finding, Severity, usualLimits } from "../finding.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
@@ -40,9 +40,11 @@ const looked = (url: Option.Option<string>, ageSeconds: number) =>
     (alone) => examine({ alone, limits: { ...usualLimits, ageSeconds } })
   ).pipe(
     Effect.provide(Database.storesToLookAt(url)),
-    Effect.catch((error) =>
-      Effect.succeed([broken("server", explain(error).reason, "is the address right, and the server up?")])
-    )
+    Effect.catch((error) => {
+      const [found = "", ...isAway] = explain(error).reason.split(`: ${whenUnreachable}`)
+      const advice = isAway.length > 0 ? whenUnreachable : "mend that first: nothing else can be looked at"
+      return Effect.succeed([broken("server", found, advice)])
+    })
   )
 
 /** The command. */

@@ -17,7 +17,7 @@ export const vitals = (sql: SqlClient.SqlClient, schema: string) =>
   sql<Vitals>`
     select current_setting('server_version_num')::int as version,
       (extract(epoch from clock_timestamp()) * 1000)::float8 as "clockMillis",
-      to_regclass(${`${schema}.chunk_queue`}) is not null as tables`
+      to_regclass(${`"${schema}".chunk_queue`}) is not null as tables`
 
 /**
  * Whether a pooler in transaction mode is between: then a connection's statements are answered by one backend and

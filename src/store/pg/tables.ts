@@ -18,6 +18,9 @@ export interface Tables {
   readonly subscription: ReturnType<SqlClient.SqlClient["literal"]>
 }
 
+/** A schema's name as people are shown it in SQL: in quotes if it is not the usual one, for it may be a word of SQL. */
+export const shown = (schema: string): string => schema === "sluice" ? schema : `"${schema}"`
+
 /**
  * `schema` is checked to be a plain lower-case identifier where settings are read, so it can stand in SQL as it is; in
  * quotes, because it may be a word of SQL as well.

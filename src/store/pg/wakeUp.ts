@@ -45,7 +45,7 @@ const listening = (sql: SqlClient): PgClient.PgClient | undefined => {
 
 /** Hints within the process, and between processes where the settings and the client allow. */
 export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings) {
-  const local = yield* makeLocal()
+  const local = yield* makeLocal
   const client = settings.notify ? listening(sql) : undefined
   if (client === undefined) return WakeUp.of(local)
 

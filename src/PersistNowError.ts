@@ -1,0 +1,76 @@
+/**
+ * The ways in which `Drain.persistNow` does not persist. In none of them is the chunk lost: the drain goes on with it, or
+ * a dead letter waits for a person.
+ */
+import * as Schema from "effect/Schema"
+import { ChunkState, type StoreError } from "./ChunkStore.ts"
+import type { HandlerNotFound } from "./HandlerRegistry.ts"
+import { quote } from "./internal/quote.ts"
+
+const chunkFields = {
+  callId: Schema.String,
+  schemaIdentity: Schema.String,
+  part: Schema.String
+}
+
+/** `persistNow` was given a call that is not recorded. */
+export class CallNotFound extends Schema.TaggedError<CallNotFound>()("CallNotFound", { callId: Schema.String }) {
+  override get message() {
+    return `no call ${quote(this.callId)} is recorded, or it has not succeeded yet`
+  }
+}
+
+/** A handler failed; the chunk was charged an attempt and will be tried again by the drain. */
+export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerFailed", {
+  ...chunkFields,
+  handler: Schema.String,
+  attempt: Schema.Int,
+  reason: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect())
+}) {
+  override get message() {
+    return `${this.handler} failed attempt ${this.attempt} at ${this.schemaIdentity} of call ${this.callId}, ` +
+      `which will be tried again: ${this.reason}`
+  }
+}
+
+/** A chunk failed as often as it may, and is a dead letter. Mend the cause, then redrive it. */
+export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("RetriesExhausted", {
+  ...chunkFields,
+  attempts: Schema.Int,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `${this.schemaIdentity} of call ${this.callId} failed ${this.attempts} times and is a dead letter: ` +
+      `${this.reason}. Mend the cause, then redrive it`
+  }
+}
+
+/** A chunk is a dead letter for another reason than exhausted retries: `reason` says which, `detail` what happened. */
+export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
+  ...chunkFields,
+  reason: Schema.String,
+  detail: Schema.String
+}) {
+  override get message() {
+    return `${this.schemaIdentity} of call ${this.callId} is a dead letter (${this.reason}): ${this.detail}. ` +
+      `Mend the cause, then redrive it`
+  }
+}
+
+/** A chunk cannot be persisted now: held by another worker, behind an older one of its key, not due, or paused. */
+export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ...chunkFields, state: ChunkState }) {
+  override get message() {
+    return `${this.schemaIdentity} of call ${this.callId} is ${this.state}: the drain will persist it when it can`
+  }
+}
+
+/** Why `persistNow` did not persist. Whatever it says, the chunk is not lost: the drain goes on with it. */
+export type PersistNowError =
+  | CallNotFound
+  | HandlerNotFound
+  | HandlerFailed
+  | RetriesExhausted
+  | ChunkDead
+  | ChunkBusy
+  | StoreError
