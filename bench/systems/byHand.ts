@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Pool } from "pg"
 import { limitClaim, limitFill, limitTables } from "./limit.ts"
-import { client, newMessage, PatientReply } from "./sluice.ts"
+import { client, insertMany, newMessage, PatientReply } from "./sluice.ts"
 import type { System } from "./system.ts"
 
 // the claim, with what the handler needs
@@ -36,15 +36,7 @@ export const byHand: System = {
       if (rows.length === 0) return 0
       const messages = rows.map((row) => newMessage(row.call_id, decode(JSON.parse(row.payload))))
       yield* sql.withTransaction(Effect.gen(function*() {
-        const made = yield* sql<{ id: string }>`
-          insert into bench.message (call_id, role, content, metadata)
-          select call_id, role, content, metadata::jsonb
-          from unnest(
-            ${messages.map((one) => one.callId)}::text[], ${messages.map((one) => one.role)}::text[],
-            ${messages.map((one) => one.content)}::text[], ${messages.map((one) => one.metadata)}::text[]
-          ) with ordinality as m(call_id, role, content, metadata, n)
-          order by n
-          returning id::text as id`
+        const made = yield* insertMany(sql, messages)
         yield* sql`
           with gone as (
             delete from limit_queue where seq = any(${rows.map((row) => row.seq)}::bigint[])

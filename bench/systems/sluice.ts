@@ -50,7 +50,7 @@ type NewMessage = typeof NewMessage.Type
 const MessageId = Schema.Struct({ id: Schema.String })
 
 /** One statement for all messages asked for at once, in the order asked. */
-const insertMany = (sql: SqlClient.SqlClient, messages: ReadonlyArray<NewMessage>) =>
+export const insertMany = (sql: SqlClient.SqlClient, messages: ReadonlyArray<NewMessage>) =>
   sql<{ id: string }>`
     insert into bench.message (call_id, role, content, metadata)
     select call_id, role, content, metadata::jsonb
