@@ -223,7 +223,9 @@ export const execute = Effect.fnUntraced(function*(
       })
       yield* timed(batch, attempt).pipe(
         Effect.retry({
-          while: (error) => error._tag === "BatchSuffered" || (error._tag === "StoreError" && error.transient),
+          while: (error) =>
+            error._tag === "BatchSuffered" ||
+            ((error._tag === "StoreError" || error._tag === "TransactionSpoiled") && error.transient === true),
           schedule: transientRetry
         }),
         Effect.matchEffect({
