@@ -308,9 +308,9 @@ export const execute = Effect.fnUntraced(function*(
 })
 
 /**
- * Renews a claim's lease for as long as it runs; stops when the claim is lost, which the next commit will find out, and
- * when nothing was done for longer than any handler may take: one that cannot be interrupted hangs, and must not keep its
- * batch-mates from other workers.
+ * Renews a claim's lease for as long as it runs; stops when the claim is lost, which the next commit will find out. Ends
+ * when nothing was done for longer than any handler may take: one that cannot be interrupted hangs, and must keep neither
+ * its batch-mates from other workers nor this worker from the rest.
  */
 export const keepAlive = Effect.fnUntraced(function*(options: {
   readonly token: string
@@ -318,7 +318,7 @@ export const keepAlive = Effect.fnUntraced(function*(options: {
   readonly lease: Duration.Duration
   /** Whether something was done lately. */
   readonly isMoving: () => boolean
-}): Effect.fn.Return<never, never, ChunkStore> {
+}): Effect.fn.Return<void, never, ChunkStore> {
   const { held, isMoving, lease, token } = options
   const store = yield* ChunkStore
   const third = Duration.times(lease, 1 / 3)
@@ -326,7 +326,7 @@ export const keepAlive = Effect.fnUntraced(function*(options: {
     yield* Effect.sleep(third)
     if (!isMoving()) {
       yield* Effect.logWarning("a handler hangs and cannot be interrupted; its chunks are left to other workers")
-      return yield* Effect.never
+      return
     }
     const lost = yield* Effect.matchEffect(store.renew(token, held(), lease), {
       onSuccess: () => Effect.succeed(false),
