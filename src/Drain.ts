@@ -369,15 +369,18 @@ const abandonable = <A, E, R>(
   onHang: (ended: Effect.Effect<unknown>) => Effect.Effect<unknown>
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.forkDetach(Effect.interruptible(effect)), (fiber) =>
-      restore(Fiber.join(fiber)).pipe(
-        Effect.onInterrupt(() =>
-          Effect.flatMap(
-            Effect.timeoutOption(Effect.interruptible(Fiber.interrupt(fiber)), hangUp),
-            (ended) => Option.isNone(ended) ? onHang(Fiber.await(fiber)) : Effect.void
+    Effect.flatMap(
+      Effect.forkDetach(Effect.interruptible(effect), { startImmediately: true }),
+      (fiber) =>
+        restore(Fiber.join(fiber)).pipe(
+          Effect.onInterrupt(() =>
+            Effect.flatMap(
+              Effect.timeoutOption(Effect.interruptible(Fiber.interrupt(fiber)), hangUp),
+              (ended) => Option.isNone(ended) ? onHang(Fiber.await(fiber)) : Effect.void
+            )
           )
         )
-      ))
+    )
   )
 
 const reportOf = (claimed: ReadonlyArray<ClaimedChunk>, outcomes: ReadonlyMap<ClaimedChunk, Outcome>): Report => {
