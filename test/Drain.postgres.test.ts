@@ -182,6 +182,22 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
       }))
   }
 
+  it.effect("many that always meet a conflict are not tried all over again for each half, and each time they come back", () =>
+    Effect.gen(function*() {
+      yield* tables
+      const ids = Array.from({ length: 8 }, (_, n) => `conflicting ${n}`)
+      yield* record(...ids.map((id) => note(id, { text: "says that it was a serialization failure" })))
+      const seen: Seen = { transactions: 0, sizes: [] }
+      const patient = drainWith(counting(seen)).pipe(Layer.provide(Settings.layer({ maxAttempts: 2 })))
+      expect(yield* Effect.provide(Drain.use((drain) => drain.cycle), patient)).toMatchObject({ claimed: 8, failed: 8 })
+      // the whole as often as an outage is waited for; its 14 parts three times each
+      expect(seen.transactions).toBe(7 + 3 * 14)
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`update sluice.chunk_queue set due_at = now() where call_id like 'conflicting%'`
+      expect(yield* Effect.provide(Drain.use((drain) => drain.cycle), patient)).toMatchObject({ claimed: 8, dead: 8 })
+      expect(seen.transactions).toBe(7 + 3 * 14 + 3 * 8)
+    }))
+
   it.effect("a deadlock is nobody's fault", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
