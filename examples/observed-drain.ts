@@ -7,13 +7,11 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { PgClient } from "@effect/sql-pg"
-import { DomainEvents, Drain, DrainWorker, HandlerRegistry } from "effect-sluice"
+import { DomainEvents, Drain, DrainWorker, HandlerRegistry, Shutdown } from "effect-sluice"
 import * as Gauges from "effect-sluice/store/Gauges"
 import * as PgStore from "effect-sluice/store/PgStore"
-import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Otlp from "effect/observability/Otlp"
@@ -38,7 +36,4 @@ const program = Layer.mergeAll(DrainWorker.layer(), Gauges.layer()).pipe(
   Layer.provide(telemetry)
 )
 
-NodeRuntime.runMain(Layer.launch(program), {
-  // being stopped is how this program ends well
-  teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)
-})
+NodeRuntime.runMain(Layer.launch(program), Shutdown.bySignals())

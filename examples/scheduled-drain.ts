@@ -3,16 +3,15 @@
  *
  *     DATABASE_URL=postgres://… node --conditions=sluice-source examples/scheduled-drain.ts
  *
- * Stopped by Ctrl-C or SIGTERM it claims no more, lets running handlers finish, gives the rest back, and exits with 0.
+ * Stopped by Ctrl-C or SIGTERM it claims no more, lets running handlers finish, gives the rest back, and exits with 0. Told
+ * a second time it ends at once; nothing is lost by that.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { PgClient } from "@effect/sql-pg"
-import { DomainEvents, Drain, DrainWorker, HandlerRegistry } from "effect-sluice"
+import { DomainEvents, Drain, DrainWorker, HandlerRegistry, Shutdown } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
-import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { ChatlabHandlers } from "./chatlab/handlers.ts"
@@ -32,7 +31,4 @@ const program = Layer.mergeAll(DrainWorker.layer({ schedule }), MediaSubscriber)
   Layer.tap(() => Effect.logInfo("draining; Ctrl-C or SIGTERM stops"))
 )
 
-NodeRuntime.runMain(Layer.launch(program), {
-  // being stopped is how this program ends well
-  teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)
-})
+NodeRuntime.runMain(Layer.launch(program), Shutdown.bySignals())

@@ -82,6 +82,8 @@ export class AlreadyPersisted extends Schema.TaggedError<AlreadyPersisted>()("Al
  */
 export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()("TransactionSpoiled", {
   code: Schema.optionalKey(Schema.String),
+  /** A conflict or a time limit: it may pass, and the same is tried again before anybody is sought. */
+  transient: Schema.optionalKey(Schema.Boolean),
   reason: Schema.String
 }) {
   override get message() {
@@ -292,6 +294,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /**
    * Whether an error a handler failed with is of the kind that is the database's and passing: a lost connection, a deadlock,
    * a conflict, a shutdown, too many connections. Then, if the handlers' transaction suffered from it, nobody is to blame.
+   * A time limit that a handler's statement ran into is the handler's failure.
    */
   readonly isTransient: (error: unknown) => boolean
   /**

@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -147,6 +148,8 @@ export class Drain extends Context.Service<Drain, {
     Layer.effect(Drain, make(namespace))
 }
 
+type Outcomes = Map<ClaimedChunk, Outcome>
+
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const registry = yield* HandlerRegistry
@@ -196,8 +199,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       )
     )
 
-  /** Carries a claim through. */
-  const carry = Effect.fnUntraced(function*(claim: Claim, outcomes: Map<ClaimedChunk, Outcome>) {
+  /** Carries a claim through. `hanging` are chunks that it left in the hands of a handler that cannot be stopped. */
+  const carry = Effect.fnUntraced(function*(claim: Claim, outcomes: Outcomes, hanging: Set<ClaimedChunk>) {
     const { chunks, token } = claim
     const held = () => chunks.filter((chunk) => !outcomes.has(chunk))
     // while it waits for its turn nothing is expected of it
@@ -209,10 +212,16 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       outcomes.set(chunk, outcome)
       progress()
     })
+    const running = abandonable(run, (ended) => {
+      const left = held()
+      for (const chunk of left) hanging.add(chunk)
+      const release = store.settle(token, left.map((chunk) => ({ _tag: "Release", chunk })))
+      return FiberSet.run(lateReleases, Effect.ignoreCause(Effect.andThen(ended, release)))
+    })
     const suspect = chunks.length === 1 && chunks[0]!.crashes > 0
     const inTurn = suspect
-      ? room.alone(Effect.andThen(Effect.ignore(store.renew(token, chunks, settings.lease, true)), run))
-      : room.shared(run)
+      ? room.alone(Effect.andThen(Effect.ignore(store.renew(token, chunks, settings.lease, true)), running))
+      : room.shared(running)
     const isMoving = () => clock.currentTimeMillisUnsafe() - moved < patience
     yield* Effect.raceFirst(inTurn, keepAlive({ token, held, lease: settings.lease, isMoving }))
   })
@@ -222,7 +231,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     readonly callId?: string
     readonly cycle?: CycleOptions
   }) {
-    const outcomes = new Map<ClaimedChunk, Outcome>()
+    const outcomes: Outcomes = new Map()
+    const hanging = new Set<ClaimedChunk>()
     const began = yield* Clock.currentTimeMillis
     const token = yield* freshToken
     const request: ClaimRequest = {
@@ -244,7 +254,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       )
       if (claim.chunks.length === 0) return claim.chunks
       const finish = Effect.suspend(() => {
-        const rest = claim.chunks.filter((chunk) => !outcomes.has(chunk))
+        // what hangs is not given back before it ends: when its lease is over first, it counts as a crash
+        const rest = claim.chunks.filter((chunk) => !outcomes.has(chunk) && !hanging.has(chunk))
         const release = store.settle(token, rest.map((chunk) => ({ _tag: "Release", chunk })))
         return (rest.length === 0 ? Effect.void : givingBack(release)).pipe(
           // also of a claim that was cut short: what it has committed is committed
@@ -253,7 +264,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
         )
       })
       yield* restore(
-        Effect.andThen(options.cycle?.onClaimed?.(claim.chunks.length) ?? Effect.void, carry(claim, outcomes))
+        Effect.andThen(options.cycle?.onClaimed?.(claim.chunks.length) ?? Effect.void, carry(claim, outcomes, hanging))
       ).pipe(Effect.ensuring(finish))
       return claim.chunks
     }))
@@ -304,6 +315,29 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
 
 /** How long whoever ends waits for a database that does not answer. */
 const hangUp = Duration.seconds(5)
+
+/**
+ * An effect that can be given up even while it cannot be interrupted: then `onHang` is told when it ends after all, which
+ * may be never.
+ */
+const abandonable = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  onHang: (ended: Effect.Effect<unknown>) => Effect.Effect<unknown>
+): Effect.Effect<A, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.forkDetach(Effect.interruptible(effect), { startImmediately: true }),
+      (fiber) =>
+        restore(Fiber.join(fiber)).pipe(
+          Effect.onInterrupt(() =>
+            Effect.flatMap(
+              Effect.timeoutOption(Effect.interruptible(Fiber.interrupt(fiber)), hangUp),
+              (ended) => Option.isNone(ended) ? onHang(Fiber.await(fiber)) : Effect.void
+            )
+          )
+        )
+    )
+  )
 
 const reportOf = (claimed: ReadonlyArray<ClaimedChunk>, outcomes: ReadonlyMap<ClaimedChunk, Outcome>): Report => {
   const counts = { ...emptyReport, claimed: claimed.length }

@@ -15,6 +15,7 @@ import type { DomainObject } from "./DomainObject.ts"
 import { partProblem } from "./Identity.ts"
 import { quote, shorten } from "./internal/quote.ts"
 import { type Any as AnyOutput, TypeId as OutputTypeId } from "./Output.ts"
+import type { RetrySchedule } from "./RetryPolicy.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
 /** The namespace whose handlers serve every other namespace that has none of its own. */
@@ -91,8 +92,11 @@ export interface HandlerOptions {
   readonly maxAttempts?: number
   /** How long one run may take; then it counts as failed. */
   readonly timeout?: Duration.Input
-  /** The delays between attempts, replayed over the persisted attempt count. Its end does not end the retries. */
-  readonly retry?: Schedule.Schedule<unknown, unknown>
+  /**
+   * The delays between attempts, replayed over the persisted attempt count. Its end does not end the retries. One by `cron`
+   * tells when to try again, counted from the failure.
+   */
+  readonly retry?: RetrySchedule
   /** Errors for which trying again cannot help, besides `Rejected` and `ContextMissing`. */
   readonly permanent?: (error: unknown) => boolean
 }

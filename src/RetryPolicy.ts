@@ -2,6 +2,8 @@
  * When a failed chunk is tried again: a `Schedule`, replayed over the attempt count the database remembers, so that the
  * delays go on where they were after a restart, on any worker.
  */
+import * as Clock from "effect/Clock"
+import type * as Cron from "effect/Cron"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Pull from "effect/Pull"
@@ -19,30 +21,52 @@ export const standard: Schedule.Schedule<unknown, unknown> = Schedule.min([
 /** Longer than anybody waits, and a time that every database can tell. */
 const longest = Duration.days(365)
 
+/** A schedule of retries. One by `cron` may not parse; then it breaks. */
+export type RetrySchedule = Schedule.Schedule<unknown, unknown, Cron.CronParseError>
+
 /**
- * The delay after the `attempts`-th failure (from 1). A schedule that ends keeps its last delay: how often a chunk is
+ * The delay after the `attempts`-th failure (from 1), which happened now. A schedule that ends keeps its last delay: how often a chunk is
  * tried is `maxAttempts`' business alone. One that breaks gives way to the {@link standard}: it must not stop the drain.
  */
-export const delayAfter = (schedule: Schedule.Schedule<unknown, unknown>, attempts: number) =>
-  replay(schedule, attempts).pipe(
-    Effect.catchDefect((defect) =>
-      Effect.andThen(
-        Effect.logWarning("a retry schedule failed; the standard one is used", defect),
-        replay(standard, attempts)
-      )
-    ),
+export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Effect<Duration.Duration> => {
+  const otherwise = (problem: unknown) =>
+    Effect.andThen(
+      Effect.logWarning("a retry schedule failed; the standard one is used", problem),
+      replay(standard, attempts)
+    )
+  return replay(schedule, attempts).pipe(
+    Effect.catch(otherwise),
+    Effect.catchDefect(otherwise),
     Effect.map((delay) => Duration.min(delay, longest))
   )
+}
 
-const replay = Effect.fnUntraced(function*(schedule: Schedule.Schedule<unknown, unknown>, attempts: number) {
+/**
+ * Most schedules look only at the time that has passed since the first failure, but those by the calendar look at the clock:
+ * the latest failure is now, and the earlier ones were as long ago as the schedule itself says.
+ */
+const replay = Effect.fnUntraced(function*<E>(schedule: Schedule.Schedule<unknown, unknown, E>, attempts: number) {
+  const now = yield* Clock.currentTimeMillis
+  const { elapsed } = yield* walk(schedule, attempts - 1, now)
+  return (yield* walk(schedule, attempts, now - elapsed, now)).delay
+})
+
+/** Steps through a schedule from `start`; the last step is at `end`, if that is known. */
+const walk = Effect.fnUntraced(function*<E>(
+  schedule: Schedule.Schedule<unknown, unknown, E>,
+  attempts: number,
+  start: number,
+  end?: number
+) {
   const step = yield* Schedule.toStep(schedule)
   let elapsed = 0
   let delay = Duration.zero
   for (let attempt = 1; attempt <= attempts; attempt++) {
-    const next = yield* Pull.catchDone(step(elapsed, attempt), () => Effect.undefined)
+    const at = attempt === attempts && end !== undefined ? end : start + elapsed
+    const next = yield* Pull.catchDone(step(at, attempt), () => Effect.undefined)
     if (next === undefined) break
     delay = next[1]
-    elapsed += Duration.toMillis(delay)
+    elapsed += Duration.toMillis(Duration.min(delay, longest))
   }
-  return delay
+  return { delay, elapsed }
 })

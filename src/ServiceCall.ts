@@ -45,7 +45,10 @@ const callFields = {
   context: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   /** What the service was asked. */
   input: Schema.optionalKey(Schema.Json),
-  /** Chunks that share it are persisted one after another, in order of recording. */
+  /**
+   * Chunks that share it are persisted one after another, in order of recording. Of calls that are recorded by transactions
+   * that overlap, the one whose commit comes first may go first.
+   */
   orderingKey: Schema.optionalKey(Schema.String),
   /** 0 (the default) to 1000; ignored for calls with an ordering key. */
   priority: Schema.optionalKey(Schema.Int),

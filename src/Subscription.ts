@@ -64,7 +64,7 @@ export interface Options {
    */
   readonly batchSize?: number
   /** When a failed event is tried again. Default {@link RetryPolicy.standard}: from 2 seconds to 15 minutes. */
-  readonly retry?: Schedule.Schedule<unknown, unknown>
+  readonly retry?: RetryPolicy.RetrySchedule
   /** How long after its reader's last sign the subscription is another's. Default `SLUICE_LEASE`. */
   readonly lease?: Duration.Input
   /** How often it looks without having been woken. Default `SLUICE_POLL_INTERVAL`. */

@@ -12,6 +12,7 @@ export * as OutputGroup from "./OutputGroup.ts"
 export * as RetryPolicy from "./RetryPolicy.ts"
 export * as ServiceCall from "./ServiceCall.ts"
 export * as Settings from "./Settings.ts"
+export * as Shutdown from "./Shutdown.ts"
 export * as Subscription from "./Subscription.ts"
 
 export {

@@ -209,6 +209,25 @@ describe("attempts", () => {
       expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
     }).pipe(Effect.provide(application({ handlerTimeout: Duration.seconds(20) }))))
 
+  it.effect("one that hangs beside a long line of an ordering key costs everybody its own time, once", () =>
+    Effect.gen(function*() {
+      const line = Array.from({ length: 60 }, (_, n) => `knee-${n}`)
+      yield* record(
+        note("hangs", { trouble: "hangs" }),
+        ...line.map((id) => note(id, {}, { orderingKey: "knee" })),
+        note("free")
+      )
+      const fiber = yield* Effect.forkChild(untilEmpty)
+      yield* TestClock.adjust(9_999)
+      expect(yield* written).toEqual([])
+      yield* TestClock.adjust(1)
+      const order = (yield* written).map((row) => row.callId)
+      expect(order.filter((id) => id !== "free")).toEqual(line)
+      expect(order).toContain("free")
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* Fiber.join(fiber)).toMatchObject({ persisted: 61, failed: 1 })
+    }).pipe(Effect.provide(application({ handlerTimeout: Duration.seconds(10) }))))
+
   it.effect("how long a handler may run is its own to say", () =>
     Effect.gen(function*() {
       yield* record(note("a", { trouble: "hangs" }))

@@ -92,6 +92,59 @@ describe("leases", () => {
     }).pipe(Effect.scoped, Effect.provide(application())))
 })
 
+describe("a handler that cannot be interrupted, and hangs", () => {
+  const stubborn = plugin({
+    persist: (input: Input) =>
+      input.call.callId.startsWith("hangs") ? Effect.uninterruptible(Effect.never) : noteHandler().persist(input)
+  })
+  const settings = { handlerTimeout: Duration.seconds(10), lease: Duration.minutes(1), maxCrashes: 2 }
+
+  it.effect("keeps neither its batch-mates nor its worker, and is buried", () =>
+    Effect.gen(function*() {
+      yield* record(note("hangs"), note("mate"))
+      const worker = yield* Effect.forkChild(Effect.forever(Effect.andThen(cycle, Effect.sleep("1 second"))))
+      yield* TestClock.adjust("1 second")
+      expect(yield* chunkOf("mate")).toMatchObject({ state: "in-flight" })
+      // by then the worker has given it up and its lease is over, twice: in company, and alone
+      yield* TestClock.adjust("10 minutes")
+      yield* record(note("later"))
+      yield* TestClock.adjust("2 minutes")
+      for (const id of ["mate", "later"]) expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", failures: [] })
+      yield* TestClock.adjust("10 minutes")
+      expect(yield* chunkOf("hangs")).toMatchObject({ state: "dead", attempts: 0, death: { reason: "crashing" } })
+      yield* Fiber.interrupt(worker)
+    }).pipe(Effect.provide(application(settings, stubborn))))
+
+  it.effect("holds up its worker's end for a moment only, and is not given back", () =>
+    Effect.gen(function*() {
+      yield* record(note("hangs"), note("mate"))
+      const worker = yield* Effect.forkChild(cycle)
+      yield* TestClock.adjust("1 second")
+      const ended = yield* Effect.forkChild(Fiber.interrupt(worker))
+      yield* TestClock.adjust("6 seconds")
+      expect(ended.pollUnsafe()).toBeDefined()
+      // its lease goes on: whoever claims it next knows that a worker did not come back from it
+      expect(yield* chunkOf("hangs")).toMatchObject({ state: "in-flight", attempts: 0 })
+      yield* TestClock.adjust("1 minute")
+      expect(yield* chunkOf("hangs")).toMatchObject({ state: "pending" })
+    }).pipe(Effect.provide(application(settings, stubborn))))
+
+  it.effect("is given back at no cost if it ends after all before its lease does", () => {
+    const late = plugin({ persist: () => Effect.uninterruptible(Effect.sleep("20 seconds")) })
+    return Effect.gen(function*() {
+      yield* record(note("a"))
+      const worker = yield* Effect.forkChild(cycle)
+      yield* TestClock.adjust("1 second")
+      yield* Effect.forkChild(Fiber.interrupt(worker))
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* chunkOf("a")).toMatchObject({ state: "in-flight" })
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* chunkOf("a")).toMatchObject({ state: "pending", attempts: 0, crashes: 0 })
+      expect(yield* written).toEqual([])
+    }).pipe(Effect.provide(application(settings, late)))
+  })
+})
+
 describe("a database that is away", () => {
   for (const verb of ["persist", "settle", "ledger"] as const) {
     it.effect(`for a while, at ${verb}: nobody is charged, and nothing is lost`, () =>

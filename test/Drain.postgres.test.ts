@@ -40,7 +40,17 @@ const deeds: Readonly<
   "says that it was a serialization failure": (sql) => sql`do $$ begin raise exception using errcode = '40001'; end $$`,
   "says that the server stops": (sql) => sql`do $$ begin raise exception using errcode = '57P01'; end $$`,
   "writes in a transaction of its own": (sql, call) =>
-    sql.withTransaction(sql`insert into note (call_id) values (${call.callId})`)
+    sql.withTransaction(sql`insert into note (call_id) values (${call.callId})`),
+  "runs into a time limit of its own": (sql) =>
+    Effect.andThen(sql`set local statement_timeout = 50`, sql`select pg_sleep(600)`),
+  "does not get a lock in the time it gives itself": (sql) =>
+    sql`do $$ begin raise exception using errcode = '55P03'; end $$`,
+  "is refused at the end, in the application's own words": (sql) => sql`insert into refused values ('SL001')`,
+  "is refused at the end, by a bug": (sql) => sql`insert into refused values ('42P01')`,
+  "is refused at the end, for a conflict": (sql) => sql`insert into refused values ('40001')`,
+  "is refused by a trigger on the ledger": (sql) => sql`set local test.ledger = 'refuses'`,
+  "leaves a time limit that its settlement runs into": (sql) =>
+    Effect.andThen(sql`set local test.ledger = 'sleeps'`, sql`set local statement_timeout = 50`)
 }
 
 /** How often each deed is done before it is left alone. */
@@ -70,12 +80,31 @@ const application = Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
 
 layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres", (it) => {
   const tables = Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    Effect.andThen(
+    Effect.all([
       sql`create table if not exists note (id serial primary key, call_id text not null)`,
       sql`create table if not exists visit (
         id int primary key, ward int references visit deferrable initially deferred
-      )`
-    ))
+      )`,
+      sql`create table if not exists refused (code text not null)`,
+      // refuses at the commit what is in the table
+      sql`create or replace function refuse() returns trigger language plpgsql as $$
+        begin raise exception 'refused' using errcode = new.code; end $$`,
+      sql`drop trigger if exists refuses on refused`,
+      sql`create constraint trigger refuses after insert on refused deferrable initially deferred
+        for each row execute function refuse()`,
+      // does to the ledger as the transaction says
+      sql`create or replace function meddle() returns trigger language plpgsql as $$
+        begin
+          case current_setting('test.ledger', true)
+            when 'refuses' then raise exception 'refused' using errcode = 'SL002';
+            when 'sleeps' then perform pg_sleep(600);
+            else null;
+          end case;
+          return new;
+        end $$`,
+      sql`create or replace trigger meddles before insert on sluice.persisted_chunk
+        for each row execute function meddle()`
+    ]))
   const notesOf = (callId: string) =>
     Effect.flatMap(
       SqlClient.SqlClient,
@@ -89,7 +118,12 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
     ["swallows an error within a savepoint", undefined, 1],
     ["breaks a constraint", "failed", 0],
     ["breaks a constraint at the end", "spoiled", 0],
-    ["writes in a transaction of its own", undefined, 2]
+    ["writes in a transaction of its own", undefined, 2],
+    ["runs into a time limit of its own", "failed", 0],
+    ["does not get a lock in the time it gives itself", "failed", 0],
+    ["is refused at the end, in the application's own words", "spoiled", 0],
+    ["is refused at the end, by a bug", "spoiled", 0],
+    ["is refused by a trigger on the ledger", "spoiled", 0]
   ]
   for (const [index, [deed, kind, rows]] of table.entries()) {
     it.effect(`a handler that ${deed}`, () =>
@@ -125,6 +159,44 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
         }
       }))
   }
+
+  // what passes by itself is tried again first; what never passes must not be tried for ever
+  for (
+    const [deed, kind] of [
+      ["says that it was a serialization failure", "failed"],
+      ["says that the server stops", "failed"],
+      ["is refused at the end, for a conflict", "spoiled"],
+      ["leaves a time limit that its settlement runs into", "spoiled"]
+    ] as const
+  ) {
+    it.effect(`a handler that always ${deed} is charged in the end, and its mates commit in the same cycle`, () =>
+      Effect.gen(function*() {
+        yield* tables
+        const ids = ["a", "b", "c"].map((name) => `${kind} ${deed.length} ${name}`)
+        yield* record(...ids.map((id, n) => note(id, n === 2 ? { text: deed } : {})))
+        expect(yield* Drain.use((drain) => drain.cycle)).toMatchObject({ claimed: 3, persisted: 2, dead: 1 })
+        const chunks = yield* Effect.forEach(ids, chunkOf)
+        expect(chunks.map(({ attempts, failures }) => [attempts, failures.map((failure) => failure.kind)]))
+          .toEqual([[0, []], [0, []], [1, [kind]]])
+        expect(yield* Effect.forEach(ids, notesOf)).toEqual([1, 1, 0])
+      }))
+  }
+
+  it.effect("many that always meet a conflict are not tried all over again for each half, and each time they come back", () =>
+    Effect.gen(function*() {
+      yield* tables
+      const ids = Array.from({ length: 8 }, (_, n) => `conflicting ${n}`)
+      yield* record(...ids.map((id) => note(id, { text: "says that it was a serialization failure" })))
+      const seen: Seen = { transactions: 0, sizes: [] }
+      const patient = drainWith(counting(seen)).pipe(Layer.provide(Settings.layer({ maxAttempts: 2 })))
+      expect(yield* Effect.provide(Drain.use((drain) => drain.cycle), patient)).toMatchObject({ claimed: 8, failed: 8 })
+      // the whole as often as an outage is waited for; its 14 parts three times each
+      expect(seen.transactions).toBe(7 + 3 * 14)
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`update sluice.chunk_queue set due_at = now() where call_id like 'conflicting%'`
+      expect(yield* Effect.provide(Drain.use((drain) => drain.cycle), patient)).toMatchObject({ claimed: 8, dead: 8 })
+      expect(seen.transactions).toBe(7 + 3 * 14 + 3 * 8)
+    }))
 
   it.effect("a deadlock is nobody's fault", () =>
     Effect.gen(function*() {

@@ -268,3 +268,41 @@ describe("a worker survives", () => {
       expect((yield* written).map((row) => row.callId.split("-")[0])).toEqual(Array.from({ length: 30 }, () => "good"))
     }).pipe(Effect.scoped, Effect.provide(application({ batchSize: 10, gracePeriod: Duration.zero }))))
 })
+
+describe("two workers in one process", () => {
+  /** A worker of its own, with a handler of one namespace that takes its time and notes what it ran. */
+  const workerOf = (namespace: string, ran: Array<string>, takes: Duration.Input) => {
+    const handler = HandlerPlugin.layer(namespace, Note, (input: HandlerInput<typeof Note.schema.Type>) => {
+      ran.push(`${namespace} ran ${input.call.callId}`)
+      return Effect.delay(noteHandler().persist(input), takes)
+    })
+    return Layer.fresh(DrainWorker.layer()).pipe(
+      Layer.provide(Layer.fresh(Drain.layer)),
+      Layer.provide(Layer.fresh(HandlerRegistry.layer()).pipe(Layer.provide(handler)))
+    )
+  }
+
+  it.effect("with handlers of their own neither mix them up nor wait for each other", () =>
+    Effect.gen(function*() {
+      const ran: Array<string> = []
+      const ids = Array.from({ length: 100 }, (_, n) => `c${n}`)
+      yield* record(...ids.map((id) => note(id)), note("t0", {}, { namespace: "triage" }))
+      yield* Layer.build(workerOf("clinic", ran, "10 seconds"))
+      yield* Layer.build(workerOf("triage", ran, "1 second"))
+      yield* TestClock.adjust("5 seconds")
+      yield* record(note("t1", {}, { namespace: "triage" }))
+      yield* TestClock.adjust("5 seconds")
+      // the clinic's flood is not through
+      expect((yield* chunkOf("c99")).state).not.toBe("persisted")
+      for (const id of ["t0", "t1"]) expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", attempts: 0 })
+      yield* TestClock.adjust("10 minutes")
+      for (const id of ids) expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", attempts: 0 })
+      // each once, and by the worker that has its handler
+      expect([...ran].sort()).toEqual(
+        [...ids.map((id) => `clinic ran ${id}`), "triage ran t0", "triage ran t1"].sort()
+      )
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(application({ batchSize: 5, inFlight: 1, pollInterval: Duration.seconds(1) }))
+    ))
+})

@@ -3,23 +3,21 @@
  * has not: it says how far it came, and its status is that of the signal.
  */
 import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Shutdown from "../Shutdown.ts"
 
-const statuses = { SIGINT: 130, SIGTERM: 143 } as const
-
-let received: keyof typeof statuses | undefined
+let listening: Shutdown.Listening | undefined
 let endless = false
 
-/** A second signal does not wait for the grace period: what is not committed is given up, and nothing is lost by that. */
+/** Listens for the signals: a second one does not wait for the grace period. */
 export const listen = (): void => {
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.on(signal, () => {
-      if (received !== undefined) process.exit(statuses[signal])
-      received = signal
-    })
-  }
+  listening = Shutdown.listen()
 }
+
+/** How long what runs may take to finish once it is told to stop. */
+export const limit = (gracePeriod: Duration.Duration): void => listening?.limit(gracePeriod)
 
 /** Runs until it is told to stop: then that is how it ends well. */
 export const untilStopped = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -33,6 +31,6 @@ export const statusOf = (exit: Exit.Exit<unknown, unknown>): number => {
   if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
     return typeof process.exitCode === "number" && process.exitCode > 0 ? process.exitCode : 1
   }
-  if (Exit.isFailure(exit) && !endless) return statuses[received ?? "SIGINT"]
+  if (Exit.isFailure(exit) && !endless) return Shutdown.statuses[listening?.received() ?? "SIGINT"]
   return typeof process.exitCode === "number" ? process.exitCode : 0
 }

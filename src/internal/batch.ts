@@ -29,7 +29,11 @@ export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{ readonl
  * The database failed the transaction in the middle of a handler, with an error that passes: nobody is charged, and it is
  * tried again. When that does not help it may be the handler's doing after all.
  */
-export class BatchSuffered extends Data.TaggedError("BatchSuffered")<{ readonly error: StoreError }> {}
+export class BatchSuffered extends Data.TaggedError("BatchSuffered")<{
+  readonly error: StoreError
+  /** Whether the connection has survived it: a conflict, no outage. */
+  readonly survived: boolean
+}> {}
 
 /** Some handlers failed after something had been written: the transaction is rolled back. */
 export class BatchFailed extends Data.TaggedError("BatchFailed")<{
@@ -187,9 +191,9 @@ const stateAfter = (
   Effect.matchEffect(state, {
     onSuccess: (found) => {
       const error = found === "aborted" ? passing(cause, isTransient) : undefined
-      return error === undefined ? Effect.succeed(found) : Effect.fail(new BatchSuffered({ error }))
+      return error === undefined ? Effect.succeed(found) : Effect.fail(new BatchSuffered({ error, survived: true }))
     },
-    onFailure: (error) => Effect.fail(new BatchSuffered({ error }))
+    onFailure: (error) => Effect.fail(new BatchSuffered({ error, survived: false }))
   })
 
 /** A span that leads back to the request that made the call, for calls that were recorded within one. */
@@ -268,7 +272,7 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
     overdue
   )
   if (late.length > 0) {
-    yield* Effect.mapError(state, (error) => new BatchSuffered({ error }))
+    yield* Effect.mapError(state, (error) => new BatchSuffered({ error, survived: false }))
     for (const chain of all) {
       const at = chain.findIndex((one) => late.includes(one))
       if (at < 0) continue

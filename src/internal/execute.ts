@@ -53,6 +53,16 @@ const transientRetry = Schedule.min([Schedule.exponential("50 millis"), Schedule
   Schedule.upTo({ times: 6 })
 )
 
+/** How often a conflict is met again by chunks that have met it often, or that failed before: others wait for them. */
+const moreConflicts = 2
+
+const isPassing = (error: Effect.Error<ReturnType<typeof persistBatch>>): boolean =>
+  error._tag === "BatchSuffered" ||
+  ((error._tag === "StoreError" || error._tag === "TransactionSpoiled") && error.transient === true)
+
+const isConflict = (error: Effect.Error<ReturnType<typeof persistBatch>>): boolean =>
+  error._tag === "TransactionSpoiled" || (error._tag === "BatchSuffered" && error.survived)
+
 const kindOf = (cause: Cause.Cause<unknown>): Failure["kind"] =>
   Cause.hasDies(cause)
     ? "defect"
@@ -212,18 +222,24 @@ export const execute = Effect.fnUntraced(function*(
   }
 
   /** Tries a batch; on failure sets the culprits apart and tries the rest again. */
-  const runBatch: (batch: ReadonlyArray<Prepared>) => Effect.Effect<void, StoreError, ChunkStore> = Effect.fnUntraced(
-    function*(wanted) {
+  const runBatch: (
+    batch: ReadonlyArray<Prepared>,
+    /** Part of one that the database has failed time and again. */
+    isPart?: boolean
+  ) => Effect.Effect<void, StoreError, ChunkStore> = Effect.fnUntraced(
+    function*(wanted, isPart = false) {
       yield* settle(wanted.filter(isHalted).map((one) => ({ _tag: "Release", chunk: one.chunk })))
       const batch = wanted.filter((one) => !isHalted(one))
       if (batch.length === 0) return
+      const isSuspect = isPart || batch.some((one) => one.chunk.attempts > 0)
+      let conflicts = 0
       const attempt = Effect.suspend(() => {
         executor.progress()
         return persistBatch(claim.token, batch, settings.handlerTimeout, executor.progress)
       })
       yield* timed(batch, attempt).pipe(
         Effect.retry({
-          while: (error) => error._tag === "BatchSuffered" || (error._tag === "StoreError" && error.transient),
+          while: (error) => isPassing(error) && !(isSuspect && isConflict(error) && ++conflicts > moreConflicts),
           schedule: transientRetry
         }),
         Effect.matchEffect({
@@ -244,12 +260,12 @@ export const execute = Effect.fnUntraced(function*(
                 return Effect.flatMap(settleAlready(batch), (rest) =>
                   // two queue rows of one key, which only a hand can have made: apart they go in one after the other
                   rest.length === batch.length && rest.length > 1
-                    ? Effect.forEach(halves(rest), runBatch, { discard: true })
+                    ? Effect.forEach(halves(rest), (half) => runBatch(half), { discard: true })
                     : runBatch(rest))
               case "TransactionSpoiled":
                 return batch.length === 1
                   ? chargeOne(batch[0]!, Cause.fail(error), "spoiled")
-                  : Effect.forEach(halves(batch), runBatch, { discard: true })
+                  : Effect.forEach(halves(batch), (half) => runBatch(half, error.transient), { discard: true })
               case "BatchFailed":
                 return isolate(batch, error)
             }
@@ -267,7 +283,7 @@ export const execute = Effect.fnUntraced(function*(
     const [only] = remaining
     if (only === undefined) return
     if (remaining.length === 1) return yield* chargeOne(only, Cause.fail(error))
-    yield* Effect.forEach(halves(remaining), runBatch, { discard: true })
+    yield* Effect.forEach(halves(remaining), (half) => runBatch(half, true), { discard: true })
   })
 
   // The innocent first, together; then those that failed by themselves, each alone; then the other suspects, in halves unless
@@ -283,7 +299,9 @@ export const execute = Effect.fnUntraced(function*(
     yield* runBatch(remaining.filter((one) => !failed.has(one) && !behind.has(one)))
     yield* Effect.forEach(remaining.filter((one) => certain.has(one)), (one) => runBatch([one]), { discard: true })
     const suspects = remaining.filter((one) => failed.has(one) && !certain.has(one))
-    yield* Effect.forEach(suspects.length > 1 ? halves(suspects) : [suspects], runBatch, { discard: true })
+    yield* Effect.forEach(suspects.length > 1 ? halves(suspects) : [suspects], (half) => runBatch(half), {
+      discard: true
+    })
     yield* runBatch(remaining.filter((one) => behind.has(one)))
   })
 
@@ -306,9 +324,9 @@ export const execute = Effect.fnUntraced(function*(
 })
 
 /**
- * Renews a claim's lease for as long as it runs; stops when the claim is lost, which the next commit will find out, and
- * when nothing was done for longer than any handler may take: one that cannot be interrupted hangs, and must not keep its
- * batch-mates from other workers.
+ * Renews a claim's lease for as long as it runs; stops when the claim is lost, which the next commit will find out. Ends
+ * when nothing was done for longer than any handler may take: one that cannot be interrupted hangs, and must keep neither
+ * its batch-mates from other workers nor this worker from the rest.
  */
 export const keepAlive = Effect.fnUntraced(function*(options: {
   readonly token: string
@@ -316,7 +334,7 @@ export const keepAlive = Effect.fnUntraced(function*(options: {
   readonly lease: Duration.Duration
   /** Whether something was done lately. */
   readonly isMoving: () => boolean
-}): Effect.fn.Return<never, never, ChunkStore> {
+}): Effect.fn.Return<void, never, ChunkStore> {
   const { held, isMoving, lease, token } = options
   const store = yield* ChunkStore
   const third = Duration.times(lease, 1 / 3)
@@ -324,7 +342,7 @@ export const keepAlive = Effect.fnUntraced(function*(options: {
     yield* Effect.sleep(third)
     if (!isMoving()) {
       yield* Effect.logWarning("a handler hangs and cannot be interrupted; its chunks are left to other workers")
-      return yield* Effect.never
+      return
     }
     const lost = yield* Effect.matchEffect(store.renew(token, held(), lease), {
       onSuccess: () => Effect.succeed(false),

@@ -38,7 +38,7 @@ import * as beats from "./pg/beat.ts"
 import { toUtc } from "./pg/chunk.ts"
 import { make as makeClaiming } from "./pg/claiming.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
-import { asStoreError, endError, inTransaction, isTransient, storeError } from "./pg/errors.ts"
+import { asStoreError, commitError, inTransaction, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
@@ -147,26 +147,34 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
     idle?: Duration.Duration
   ) =>
-    Effect.gen(function*() {
-      if (idle !== undefined) yield* persisting.limitIdle(t, idle)
-      const exit = yield* Effect.exit(work(transaction))
-      if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
-      const persisted = exit.value
-      if (persisted.length === 0) return
-      const [settled] = yield* persisting.settlePersisted(t, token, persisted).pipe(
-        Effect.mapError((error) => persisting.isInLedger(error) ? new InLedger(persisted) : endError(error))
+    Effect.suspend(() => {
+      // before the handlers have run an error says nothing about them
+      let ran = false
+      return Effect.gen(function*() {
+        if (idle !== undefined) yield* persisting.limitIdle(t, idle)
+        const exit = yield* Effect.exit(work(transaction))
+        if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
+        ran = true
+        const persisted = exit.value
+        if (persisted.length === 0) return
+        const [settled] = yield* persisting.settlePersisted(t, token, persisted).pipe(
+          Effect.mapError((error) => persisting.isInLedger(error) ? new InLedger(persisted) : settleError(error))
+        )
+        if (settled === undefined || settled.held < persisted.length) {
+          return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
+        }
+        yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(settleError))
+        if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
+      }).pipe(
+        inTransaction(sql, "persist"),
+        Effect.catchTag(
+          "SqlError",
+          (error: SqlError) => Effect.fail(ran ? commitError(error) : storeError("persist")(error))
+        ),
+        Effect.catchTag("InLedger", (error: InLedger) => sayWhich(token, error.persisted)),
+        Effect.catchTag("RolledBack", (error: RolledBack<E>) => Effect.failCause(error.cause))
       )
-      if (settled === undefined || settled.held < persisted.length) {
-        return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
-      }
-      yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(endError))
-      if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
-    }).pipe(
-      inTransaction(sql, "persist"),
-      Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(endError(error))),
-      Effect.catchTag("InLedger", (error: InLedger) => sayWhich(token, error.persisted)),
-      Effect.catchTag("RolledBack", (error: RolledBack<E>) => Effect.failCause(error.cause))
-    )
+    })
 
   // a worker that was frozen finds both: its lease lost, and its work done by another
   const sayWhich = (token: string, persisted: ReadonlyArray<Persisted>) =>
@@ -245,7 +253,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     }, asStoreError("renew")),
 
     persist,
-    isTransient,
+    isTransient: isTransientOfHandler,
 
     settle: Effect.fnUntraced(function*(token, settlements) {
       if (settlements.length === 0) return []

@@ -314,4 +314,27 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
       const taken = Option.getOrThrow(yield* log.take("media", { limit: 1000, lease: Duration.minutes(1) }))
       expect(taken.entries.length).toBe(table.filter(([, , end]) => end === "persisted").length)
     }), 60_000)
+
+  it.effect("and a call that is delivered again is compared with it", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const answers = yield* Effect.forEach([...table.entries()], ([index, [, stored]]) => {
+        if (stored.withoutCall === true) return Effect.succeed("recorded")
+        const again = {
+          callId: idOf(index),
+          namespace: "clinic",
+          service: "services.clinic.ward.take-notes",
+          outputs: [{ schema: Note.identity, version: 2, data: { text: "a note" } }]
+        }
+        return Effect.map(
+          Effect.exit(store.record([again])),
+          (exit) => Exit.isSuccess(exit) ? exit.value[0] : String(exit.cause)
+        )
+      })
+      // what a hand has written as its result is another; the rest is compared as far as it goes
+      for (const [index, [name, { outputs }]] of table.entries()) {
+        const asked = (outputs ?? null) === null ? ["recorded", "unchanged", "conflict"] : ["conflict"]
+        expect.soft(asked, `${name}: ${answers[index]}`).toContain(answers[index])
+      }
+    }), 60_000)
 })

@@ -74,6 +74,23 @@ onEveryStore((test) => {
       expect(yield* takenWith({})).toEqual(["most urgent", "old", "urgent", "plain"])
     }))
 
+  test("a flood of urgent ones goes before a plain one for their head start, and no longer", () =>
+    Effect.gen(function*() {
+      const time = yield* Time
+      yield* record(call("plain"))
+      const taken: Array<ReadonlyArray<string>> = []
+      // twice as many as are claimed, each minute
+      for (let minute = 0; minute < 8; minute++) {
+        yield* record(...Array.from({ length: 10 }, (_, n) => call(`urgent-${minute}-${n}`, { priority: 3 })))
+        taken.push(yield* takenWith({ limit: 5, lease: Duration.hours(1) }))
+        yield* time.pass("1 minute")
+        // a store may remember for a second where it was, and no minute has really passed
+        yield* (yield* ChunkStore).giveUp(crypto.randomUUID())
+      }
+      // behind those of the first three minutes, which take six to claim
+      expect(taken.map((ids) => ids.indexOf("plain"))).toEqual([-1, -1, -1, -1, -1, -1, 0, -1])
+    }))
+
   test("a lease that ran out is a crash, not an attempt, and the chunk is claimed alone from then on", () =>
     Effect.gen(function*() {
       const time = yield* Time

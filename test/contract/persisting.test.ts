@@ -91,6 +91,48 @@ onEveryStore((test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
+  test("after the lease's end nobody is charged, though nobody else has claimed it", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* record(call("a"))
+      const { chunks: [chunk], token } = yield* claim
+      if (chunk === undefined) throw new Error("nothing claimed")
+      const charges: ReadonlyArray<Settlement> = [
+        { _tag: "Retry", chunk, delay: Duration.zero, failure },
+        { _tag: "Bury", chunk, reason: "exhausted", charge: true, failure }
+      ]
+      yield* (yield* Time).pass("61 seconds")
+      for (const charge of charges) expect(yield* store.settle(token, [charge])).toEqual([])
+      const view = Effect.map(store.call("a"), (found) => Option.getOrThrow(found).chunks[0])
+      expect(yield* view).toMatchObject({ state: "pending", attempts: 0, failures: [], death: null })
+      // what costs nothing may still be said
+      const release: Settlement = { _tag: "Release", chunk }
+      expect(yield* store.settle(token, [release])).toEqual([release])
+      expect(yield* view).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+    }))
+
+  test("what was persisted before is told apart from a lost lease", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const rows = yield* Rows
+      // by hand, before it is recorded
+      yield* store.once({ key: keyOf("a"), namespace: "chatlab", handler: "once" }, Effect.succeed([]))
+      yield* record(call("a"), call("b"), call("c"))
+      const claimed = yield* claim
+      expect([...idsOf(claimed.chunks)].sort()).toEqual(["a", "b", "c"])
+      const persist = store.persist(claimed.token, () => write(claimed))
+      expect(yield* Effect.flip(persist)).toMatchObject({ _tag: "AlreadyPersisted", claimed: 3, kept: 2 })
+      expect(yield* rows.list).toEqual([])
+      // nothing was changed: the others are held as before, until their lease is lost
+      for (const id of ["b", "c"]) expect(yield* statesOf(id)).toEqual(["in-flight"])
+      yield* (yield* Time).pass("61 seconds")
+      yield* claim
+      yield* claim
+      yield* claim
+      expect(yield* Effect.flip(persist)).toMatchObject({ _tag: "LeaseLost", claimed: 3, held: 0 })
+      expect(yield* rows.list).toEqual([])
+    }))
+
   test("what stands in the ledger is not persisted again", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore

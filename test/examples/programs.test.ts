@@ -12,6 +12,7 @@ import { createServer } from "node:http"
 import { afterAll, expect } from "vitest"
 import { Messages } from "../../examples/chatlab/Messages.ts"
 import * as repositories from "../../examples/chatlab/repositories.ts"
+import { startProxy } from "../faults/proxy.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { killAll, start } from "./runDemo.ts"
 
@@ -100,4 +101,40 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       // it said goodbye
       expect(yield* sql`select id from sluice.worker`).toEqual([])
     }), 60_000)
+
+  /** The program before a database that takes a statement and does not answer any more. */
+  const hanging = Effect.fnUntraced(function*(settings: { readonly [name: string]: string }) {
+    const url = new URL(yield* Url)
+    const proxy = yield* Effect.acquireRelease(
+      Effect.promise(() => startProxy(Number(url.port))),
+      (it) => Effect.promise(() => it.close())
+    )
+    url.port = String(proxy.port)
+    const running = start("scheduled-drain.ts", [], { ...settings, DATABASE_URL: url.href })
+    yield* Effect.promise(() => running.said(/draining/))
+    yield* Effect.promise(() =>
+      new Promise<void>((resolve) =>
+        proxy.watch(() => {
+          resolve()
+          return new Promise(() => {})
+        })
+      )
+    )
+    return running
+  })
+
+  it.effect("ends at once when it is told a second time", () =>
+    Effect.gen(function*() {
+      const running = yield* hanging({ SLUICE_GRACE_PERIOD: "1 hour" })
+      running.process.kill("SIGINT")
+      running.process.kill("SIGTERM")
+      expect((yield* Effect.promise(() => running.ended)).status).toBe(143)
+    }).pipe(Effect.scoped), 60_000)
+
+  it.effect("ends when its grace period is over, though the database hangs", () =>
+    Effect.gen(function*() {
+      const running = yield* hanging({ SLUICE_GRACE_PERIOD: "100 millis" })
+      running.process.kill("SIGTERM")
+      expect([0, 143]).toContain((yield* Effect.promise(() => running.ended)).status)
+    }).pipe(Effect.scoped), 60_000)
 })

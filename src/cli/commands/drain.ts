@@ -20,6 +20,7 @@ import * as options from "../options.ts"
 import * as print from "../print.ts"
 import * as Server from "../Server.ts"
 import * as span from "../span.ts"
+import * as stopping from "../stopping.ts"
 import * as Telemetry from "../Telemetry.ts"
 
 const inWords = (report: Report): string => {
@@ -135,7 +136,9 @@ export const drain = Command.make(
         const partly = (total: Report) => report(total, "stopped before the end; ")
         yield* report(yield* Drains.toTheEnd(drains, { once, namespace, partly }))
       })
-      const connections = Drains.connections(workers, yield* Settings.load)
+      const settings = yield* Settings.load
+      stopping.limit(settings.gracePeriod)
+      const connections = Drains.connections(workers, settings)
       yield* Effect.provide(
         Effect.scoped(run),
         Application.layer(Database.stores(given.url, connections), given.handlers)

@@ -20,18 +20,33 @@ const serverError = (error: SqlError): { readonly code: string | undefined; read
 /** The SQLSTATE of an error, where there is one. */
 export const codeOf = (error: SqlError): string | undefined => serverError(error).code
 
-// The client's classification, and what it leaves out: a server that stops (57P0x), is starting, or is out of
-// connections or other resources (53xxx).
+// The client's classification, and what it leaves out: a server that stops (57P0x), is starting, is out of connections or
+// other resources (53xxx), or has ended a session that was idle in its transaction, as a frozen worker's is (25P03).
 const isPassing = (error: SqlError): boolean =>
-  error.isRetryable || /^(57P0[1235]|53)/.test(serverError(error).code ?? "")
+  error.isRetryable || /^(57P0[1235]|53|25P03)/.test(serverError(error).code ?? "")
 
-/** Whether somewhere in an error there is a passing error of the database's. Handlers wrap errors in their own. */
-export const isTransient = (error: unknown, depth = 0): boolean => {
-  if (depth > 5 || !Predicate.isObject(error)) return false
-  if (error instanceof StoreError) return error.transient
-  if (isSqlError(error)) return isPassing(error)
-  return (Predicate.hasProperty(error, "cause") && isTransient(error.cause, depth + 1)) ||
-    (Predicate.hasProperty(error, "reason") && isTransient(error.reason, depth + 1))
+/** A statement that ran into a time limit: its own or one for waiting at a lock. */
+const isTimeLimit = (code: string | undefined): boolean => code === "57014" || code === "55P03"
+
+/** The first error of the database's that is somewhere in an error. Handlers wrap errors in their own. */
+const withinError = (error: unknown, depth = 0): SqlError | StoreError | undefined => {
+  if (depth > 5 || !Predicate.isObject(error)) return undefined
+  if (error instanceof StoreError || isSqlError(error)) return error
+  return (Predicate.hasProperty(error, "cause") ? withinError(error.cause, depth + 1) : undefined) ??
+    (Predicate.hasProperty(error, "reason") ? withinError(error.reason, depth + 1) : undefined)
+}
+
+/** Whether somewhere in an error there is a passing error of the database's. */
+export const isTransient = (error: unknown): boolean => {
+  const found = withinError(error)
+  return found instanceof StoreError ? found.transient : found !== undefined && isPassing(found)
+}
+
+/** The same for what a handler failed with: a time limit that its statements ran into is its own failure. */
+export const isTransientOfHandler = (error: unknown): boolean => {
+  const found = withinError(error)
+  if (found === undefined || isTimeLimit(found instanceof StoreError ? found.code : codeOf(found))) return false
+  return isTransient(found)
 }
 
 /** A database error, as the port tells it. */
@@ -75,13 +90,43 @@ export const inTransaction =
     })
 
 /**
- * An error of the last statements of a handlers' transaction. 25P02 and a COMMIT that turned into a rollback mean that a
- * handler swallowed a database error; 22, 23 and P0001 at COMMIT come from its deferred constraints and triggers.
+ * What is wrong with the database or with Sluice's tables, and with no transaction in particular: no rights, no such table,
+ * a standby, a disk that fails.
  */
-export const endError = (error: SqlError): StoreError | TransactionSpoiled => {
+const isSystemic = (code: string): boolean => /^(28|3F|42|58|25006)/.test(code)
+
+const spoiled = (error: SqlError, transient: boolean): TransactionSpoiled => {
   const { code, text } = serverError(error)
-  const spoiled = text.includes("rolled back an aborted transaction") || /^(22|23|25P02|P0001)/.test(code ?? "")
-  return spoiled && !isPassing(error)
-    ? new TransactionSpoiled({ reason: text, ...(code === undefined ? {} : { code }) })
-    : storeError("persist")(error)
+  return new TransactionSpoiled({ reason: text, transient, ...(code === undefined ? {} : { code }) })
+}
+
+const isAborted = (error: SqlError): boolean => serverError(error).text.includes("rolled back an aborted transaction")
+
+/**
+ * A conflict or a time limit at a transaction's end may pass, and may be what its handlers left there: a trigger that
+ * always says so, a limit of a millisecond.
+ */
+const mayPass = (code: string | undefined): boolean =>
+  code !== undefined && (code.startsWith("40") || isTimeLimit(code))
+
+/**
+ * An error of the store's own statements at the end of a handlers' transaction. 25P02 means that a handler swallowed a
+ * database error; others come from what the handlers set, or from triggers on Sluice's tables.
+ */
+export const settleError = (error: SqlError): StoreError | TransactionSpoiled => {
+  const code = codeOf(error)
+  if (mayPass(code)) return spoiled(error, true)
+  if (isPassing(error) || code === undefined || isSystemic(code)) return storeError("persist")(error)
+  return spoiled(error, false)
+}
+
+/**
+ * An error of a handlers' COMMIT: one that turned into a rollback because a handler swallowed an error, or whatever the
+ * application's deferred constraints and triggers say, by any SQLSTATE: only those do anything there.
+ */
+export const commitError = (error: SqlError): StoreError | TransactionSpoiled => {
+  const code = codeOf(error)
+  if (mayPass(code)) return spoiled(error, !isTimeLimit(code))
+  if (isPassing(error) || (code === undefined && !isAborted(error))) return storeError("persist")(error)
+  return spoiled(error, false)
 }
