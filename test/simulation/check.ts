@@ -31,6 +31,7 @@ const print = (key: Key): string => `${key.callId} ${key.schemaIdentity.split(".
 export const violations = (picture: Picture): ReadonlyArray<string> => {
   const wrong: Array<string> = []
   if (!picture.ended) wrong.push("it did not come to rest")
+  for (const callId of picture.again) wrong.push(`${callId} was run again though its answer was recorded`)
   const chunks = picture.calls.flatMap(({ call, chunks }) =>
     chunks.map((planned, index) => ({
       planned,

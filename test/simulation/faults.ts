@@ -20,7 +20,8 @@ export interface Weather {
 
 /** One life of a worker: from its start to its stop or death. */
 export interface Life {
-  readonly death: Deferred.Deferred<void>
+  /** Ends it: by a death, or because it is told to stop. */
+  readonly end: Deferred.Deferred<void>
   dead: boolean
   frozenUntil: number
   /** Whether the last settlement failed: two in a row would look like a death. */
@@ -34,15 +35,18 @@ export interface Life {
 /** A life that begins. */
 export const newLife: Effect.Effect<Life> = Effect.map(
   Deferred.make<void>(),
-  (death) => ({ death, dead: false, frozenUntil: 0, spared: false, stumble: Effect.void, spoiled: false })
+  (end) => ({ end, dead: false, frozenUntil: 0, spared: false, stumble: Effect.void, spoiled: false })
 )
 
 /** Ends a life at once: nothing it still tries reaches the database. */
 export const kill = (life: Life): Effect.Effect<void> =>
   Effect.suspend(() => {
     life.dead = true
-    return Effect.asVoid(Deferred.succeed(life.death, undefined))
+    return stop(life)
   })
+
+/** Tells a worker to stop. It may still give back what it holds. */
+const stop = (life: Life): Effect.Effect<void> => Effect.asVoid(Deferred.succeed(life.end, undefined))
 
 const away = (operation: string) =>
   new StoreError({ operation, transient: true, reason: "the simulation's database is away" })
@@ -69,9 +73,9 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
       }
       const mayFail = operation !== "settle" || !life.spared
       life.spared = operation === "settle" && mayFail
-      const fault = yield* Random.nextIntBetween(0, 7, { halfOpen: true })
+      const fault = yield* Random.nextIntBetween(0, 9, { halfOpen: true })
       // a settlement that comes too late is what fences are for: more of those
-      switch (fault === 5 && operation === "settle" ? 4 : fault) {
+      switch (fault >= 6 && operation === "settle" ? 4 : fault) {
         case 0:
           if (!mayFail) return yield* call
           note("fails before")
@@ -90,12 +94,22 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
           yield* call
           yield* kill(life)
           return yield* away(operation)
-        case 4:
+        case 4: {
           // not within a handler: the timers of a process that is frozen stand still as well, and here they do not
           if (operation === "write" || !blow("frozen")) return yield* call
-          life.frozenUntil = now + 7000
-          yield* Effect.sleep(7000)
+          // beyond the lease, into whatever another worker is about by then
+          const length = yield* Random.nextIntBetween(3000, 8000)
+          life.frozenUntil = now + length
+          yield* Effect.sleep(length)
           return yield* call
+        }
+        case 5:
+          if (!blow("told to stop before")) return yield* call
+          yield* stop(life)
+          return yield* call
+        case 6:
+          if (!blow("told to stop after")) return yield* call
+          return yield* Effect.tap(call, () => stop(life))
         default:
           note("slow")
           yield* Effect.sleep(yield* Random.nextIntBetween(1, 300))
@@ -116,6 +130,9 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
   return {
     ...store,
     record: (calls) => through("record", store.record(calls)),
+    begin: (call, lease) => through("begin", store.begin(call, lease)),
+    renewRun: (callId, token, lease) => through("renewRun", store.renewRun(callId, token, lease)),
+    abandon: (callId, token, error) => through("abandon", store.abandon(callId, token, error)),
     claim: (request) => through("claim", store.claim(request)),
     giveUp: (token) => through("giveUp", store.giveUp(token)),
     renew: (token, chunks, lease, alone) => through("renew", store.renew(token, chunks, lease, alone)),
@@ -128,8 +145,12 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
         })
       ),
     settle: (token, settlements) => through("settle", store.settle(token, settlements)),
+    once: (entry, work) => through("once", store.once(entry, work)),
+    // an announcement cannot fail, but be late, or never come
+    afterCommit: (effect) => Effect.ignore(through("afterCommit", store.afterCommit(effect))),
     beat: (worker, serves) => through("beat", store.beat(worker, serves)),
     leave: (worker) => through("leave", store.leave(worker)),
-    ledger: (keys) => through("ledger", store.ledger(keys))
+    ledger: (keys) => through("ledger", store.ledger(keys)),
+    call: (callId) => through("call", store.call(callId))
   }
 }
