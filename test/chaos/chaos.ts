@@ -8,6 +8,7 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { client } from "../support/client.ts"
@@ -135,7 +136,12 @@ export const chaos = Effect.fnUntraced(function*({ log = () => undefined, second
       if (yield* strike(fault)) note(fault.kind)
       else log(`${fault.kind}: came to nothing`)
     }), { concurrency: "unbounded", discard: true })
-  const recorder = CallRecorder.layer.pipe(Layer.provide(PgStore.layerNoMigrate), Layer.provide(settings))
+  const recorder = CallRecorder.layer.pipe(
+    Layer.provide(PgStore.layerNoMigrate),
+    Layer.provide(settings),
+    // of every outage
+    Layer.provide(Logger.layer([]))
+  )
   const recorded = yield* Effect.forkChild(within(Effect.provide(recording(seed), recorder)))
   yield* storm
   yield* Fiber.interrupt(recorded)
