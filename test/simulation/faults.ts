@@ -14,6 +14,8 @@ export interface Weather {
   percent: number
   /** How many more workers may die, freeze, stop or lose a claim. Few, so that no innocent is taken for a killer. */
   blows: number
+  /** Chunks that were handed out as if a worker had died with them. */
+  readonly crashed: Set<string>
   /** What happened, by kind. */
   readonly happened: Map<string, number>
 }
@@ -73,16 +75,20 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
       }
       const mayFail = operation !== "settle" || !life.spared
       life.spared = operation === "settle" && mayFail
+      // tried again, but not by a worker that stops
+      const gives = operation === "settle" || operation === "giveUp"
       const fault = yield* Random.nextIntBetween(0, 9, { halfOpen: true })
       // a settlement that comes too late is what fences are for: more of those
       switch (fault >= 6 && operation === "settle" ? 4 : fault) {
         case 0:
           if (!mayFail) return yield* call
           note("fails before")
+          if (gives) note("not given back")
           return yield* away(operation)
         case 1:
           if (!mayFail || (operation === "claim" && !blow("claim's answer lost"))) return yield* call
           note("fails after")
+          if (gives) note("not given back")
           yield* call
           return yield* away(operation)
         case 2:
@@ -133,7 +139,14 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
     begin: (call, lease) => through("begin", store.begin(call, lease)),
     renewRun: (callId, token, lease) => through("renewRun", store.renewRun(callId, token, lease)),
     abandon: (callId, token, error) => through("abandon", store.abandon(callId, token, error)),
-    claim: (request) => through("claim", store.claim(request)),
+    claim: (request) =>
+      through(
+        "claim",
+        Effect.tap(store.claim(request), ({ chunks }) =>
+          Effect.sync(() => {
+            for (const { crashes, key } of chunks) if (crashes > 0) weather.crashed.add(key.callId)
+          }))
+      ),
     giveUp: (token) => through("giveUp", store.giveUp(token)),
     renew: (token, chunks, lease, alone) => through("renew", store.renew(token, chunks, lease, alone)),
     persist: (token, work) =>

@@ -62,6 +62,15 @@ export const planted: Readonly<Record<string, Planted>> = {
     "yield* persisted(done)\n",
     "yield* persisted(done)\n            yield* persisted(done)\n"
   ),
+  "the lease of what runs is not renewed": inExecute(
+    "Effect.matchEffect(store.renew(token, held(), lease), {",
+    "Effect.matchEffect(Effect.as(Effect.void, token === \"\" ? held() : lease), {"
+  ),
+  "what a stopped worker holds is not given back": {
+    file: "Drain.ts",
+    place: "rest.length === 0 ? Effect.void : givingBack(release)",
+    instead: "rest.length >= 0 ? Effect.void : givingBack(release)"
+  },
   "a batch commits with its culprit": inBatch(
     "if (failed.size > 0) return yield* new BatchFailed",
     "if (failed.size > batch.length) return yield* new BatchFailed"

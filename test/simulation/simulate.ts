@@ -35,6 +35,8 @@ export interface Picture {
   readonly seed: number
   readonly calls: ReadonlyArray<PlannedCall>
   readonly happened: ReadonlyMap<string, number>
+  /** Calls with a chunk that a worker is said to have died with. */
+  readonly crashed: ReadonlyArray<string>
   /** False when it was not quiet within the time given. */
   readonly ended: boolean
   /** Calls whose service was run though they had been recorded. */
@@ -197,6 +199,7 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
     seed,
     calls: planned,
     happened: weather.happened,
+    crashed: [...weather.crashed],
     ended,
     again,
     domain: access.values(domain),
@@ -211,7 +214,7 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
 
 /** Runs the simulation of a seed. The same seed gives the same picture. */
 export const simulate = (seed: number, mutant: Mutant = (store) => store): Picture => {
-  const weather: Weather = { percent: 12, blows: 2, happened: new Map() }
+  const weather: Weather = { percent: 12, blows: 2, crashed: new Set(), happened: new Map() }
   const database = MemoryDatabase.layer
   const store = Layer.effect(
     ChunkStore,
