@@ -31,7 +31,7 @@ describe("the plan of a storm", () => {
 
 it("whatever breaks: each chunk is persisted once, dead with a reason, or parked", async () => {
   const { chunks, drained, duplicates, faults, lost, planned, wrong } = await Effect.runPromise(
-    chaos({ seed, seconds: 10, workers: 3 })
+    chaos({ seed, seconds: 10, workers: 3, patience: 120 })
   )
   expect({ drained, duplicates, lost, wrong }, again).toEqual({ drained: true, duplicates: 0, lost: 0, wrong: [] })
   expect(chunks, again).toBeGreaterThan(100)

@@ -24,6 +24,8 @@ export interface Options {
   readonly seed: number
   readonly seconds: number
   readonly workers: number
+  /** How many seconds it may take until all is drained, once it is calm. Default 300. */
+  readonly patience?: number
   /** Told of every fault. */
   readonly log?: (line: string) => void
 }
@@ -104,58 +106,61 @@ const left = Effect.fnUntraced(function*(log: (line: string) => void) {
  * Runs it. The same seed plans the same faults at the same times and records the same calls; what they meet is up to the
  * machine.
  */
-export const chaos = Effect.fnUntraced(function*({ log = () => undefined, seconds, seed, workers }: Options) {
-  const cluster = yield* Effect.acquireRelease(
-    Effect.promise(() => startCluster({ durable: true, settings: { max_connections: 50 } })),
-    (it) => Effect.promise(() => it.remove())
-  )
-  const plan = planFaults(seed, seconds, workers)
-  const planned: Record<string, number> = {}
-  for (const { kind } of plan) planned[kind] = (planned[kind] ?? 0) + 1
-  const counts: Record<string, number> = Object.fromEntries(Object.keys(kinds).map((kind) => [kind, 0]))
-  const note = (what: string) => {
-    counts[what] = (counts[what] ?? 0) + 1
-  }
-  const within = Effect.provide(client(cluster.url(), { maxConnections: 3 }))
-  yield* within(tables)
-  const crew = yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      startCrew(cluster.url(), workers, (what) => {
-        log(what)
-        note(what)
-      })
-    ),
-    (it) => it.close
-  )
-  const strike = strikes(cluster, crew)
-  // each at its time, whatever else is under way
-  const storm = Effect.forEach(plan, (fault) =>
-    Effect.gen(function*() {
-      yield* Effect.sleep(fault.at)
-      log(`${fault.kind} (planned for ${(fault.at / 1000).toFixed(1)} s, worker ${fault.worker}, ${fault.millis} ms)`)
-      if (yield* strike(fault)) note(fault.kind)
-      else log(`${fault.kind}: came to nothing`)
-    }), { concurrency: "unbounded", discard: true })
-  const recorder = CallRecorder.layer.pipe(
-    Layer.provide(PgStore.layerNoMigrate),
-    Layer.provide(settings),
-    // of every outage
-    Layer.provide(Logger.layer([]))
-  )
-  const recorded = yield* Effect.forkChild(within(Effect.provide(recording(seed), recorder)))
-  yield* storm
-  yield* Fiber.interrupt(recorded)
-  log("calm")
-  yield* crew.thaw
-  const drained = yield* isCalm.pipe(
-    Effect.orElseSucceed(() => false),
-    Effect.delay("300 millis"),
-    Effect.repeat({ until: (calm) => calm }),
-    within,
-    Effect.timeoutOrElse({ duration: "300 seconds", orElse: () => Effect.succeed(false) })
-  )
-  if (!drained) yield* within(left(log))
-  const verdict = yield* within(check)
-  const faults = { ...counts, ...(yield* within(happened)) }
-  return { seed, planned, faults, drained, ...verdict } satisfies Outcome
-}, Effect.scoped)
+export const chaos = Effect.fnUntraced(
+  function*({ log = () => undefined, patience = 300, seconds, seed, workers }: Options) {
+    const cluster = yield* Effect.acquireRelease(
+      Effect.promise(() => startCluster({ durable: true, settings: { max_connections: 50 } })),
+      (it) => Effect.promise(() => it.remove())
+    )
+    const plan = planFaults(seed, seconds, workers)
+    const planned: Record<string, number> = {}
+    for (const { kind } of plan) planned[kind] = (planned[kind] ?? 0) + 1
+    const counts: Record<string, number> = Object.fromEntries(Object.keys(kinds).map((kind) => [kind, 0]))
+    const note = (what: string) => {
+      counts[what] = (counts[what] ?? 0) + 1
+    }
+    const within = Effect.provide(client(cluster.url(), { maxConnections: 3 }))
+    yield* within(tables)
+    const crew = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        startCrew(cluster.url(), workers, (what) => {
+          log(what)
+          note(what)
+        })
+      ),
+      (it) => it.close
+    )
+    const strike = strikes(cluster, crew)
+    // each at its time, whatever else is under way
+    const storm = Effect.forEach(plan, (fault) =>
+      Effect.gen(function*() {
+        yield* Effect.sleep(fault.at)
+        log(`${fault.kind} (planned for ${(fault.at / 1000).toFixed(1)} s, worker ${fault.worker}, ${fault.millis} ms)`)
+        if (yield* strike(fault)) note(fault.kind)
+        else log(`${fault.kind}: came to nothing`)
+      }), { concurrency: "unbounded", discard: true })
+    const recorder = CallRecorder.layer.pipe(
+      Layer.provide(PgStore.layerNoMigrate),
+      Layer.provide(settings),
+      // of every outage
+      Layer.provide(Logger.layer([]))
+    )
+    const recorded = yield* Effect.forkChild(within(Effect.provide(recording(seed), recorder)))
+    yield* storm
+    yield* Fiber.interrupt(recorded)
+    log("calm")
+    yield* crew.thaw
+    const drained = yield* isCalm.pipe(
+      Effect.orElseSucceed(() => false),
+      Effect.delay("300 millis"),
+      Effect.repeat({ until: (calm) => calm }),
+      within,
+      Effect.timeoutOrElse({ duration: patience * 1000, orElse: () => Effect.succeed(false) })
+    )
+    if (!drained) yield* within(left(log))
+    const verdict = yield* within(check)
+    const faults = { ...counts, ...(yield* within(happened)) }
+    return { seed, planned, faults, drained, ...verdict } satisfies Outcome
+  },
+  Effect.scoped
+)
