@@ -65,4 +65,5 @@ it.live("a handler that writes where no transaction reaches is caught", () =>
       tables: Mailbox
     }))
     expect(error.message).toContain("Does a handler write outside its transaction?")
+    expect(error.message).toContain(`tables has "call-1" too much`)
   }))

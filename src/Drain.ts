@@ -184,9 +184,9 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
    * `hangUp`: when the lease ends there is nothing left to give back.
    */
   const givingBack = (attempt: Effect.Effect<unknown, StoreError>) =>
-    attempt.pipe(
+    // not the other way round: whoever was told to stop would be interrupted here at once, and wait for nothing
+    Effect.interruptible(attempt).pipe(
       Effect.timeout(hangUp),
-      Effect.interruptible,
       Effect.catchCause(() =>
         FiberSet.run(
           lateReleases,

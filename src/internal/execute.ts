@@ -299,9 +299,8 @@ export const execute = Effect.fnUntraced(function*(
     yield* runBatch(remaining.filter((one) => !failed.has(one) && !behind.has(one)))
     yield* Effect.forEach(remaining.filter((one) => certain.has(one)), (one) => runBatch([one]), { discard: true })
     const suspects = remaining.filter((one) => failed.has(one) && !certain.has(one))
-    yield* Effect.forEach(suspects.length > 1 ? halves(suspects) : [suspects], (half) => runBatch(half), {
-      discard: true
-    })
+    const parts = suspects.length > 1 ? halves(suspects) : [suspects]
+    yield* Effect.forEach(parts, (part) => runBatch(part), { discard: true })
     yield* runBatch(remaining.filter((one) => behind.has(one)))
   })
 

@@ -20,7 +20,8 @@ export const textProblem = (text: string): string | undefined =>
     ? undefined
     : "holds a lone surrogate, which is not text"
 
-const printStep = (key: string | number): string =>
+/** A step of a path, as a program would write it. */
+export const printStep = (key: string | number): string =>
   typeof key === "number" ? `[${key}]` : /^\w+$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`
 
 const isPlain = (value: object): value is Readonly<Record<string, unknown>> => {

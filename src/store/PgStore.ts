@@ -167,12 +167,11 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
         if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
       }).pipe(
         inTransaction(sql, "persist"),
-        Effect.catchTag(
-          "SqlError",
-          (error: SqlError) => Effect.fail(ran ? commitError(error) : storeError("persist")(error))
-        ),
-        Effect.catchTag("InLedger", (error: InLedger) => sayWhich(token, error.persisted)),
-        Effect.catchTag("RolledBack", (error: RolledBack<E>) => Effect.failCause(error.cause))
+        Effect.catchTags({
+          SqlError: (error: SqlError) => Effect.fail(ran ? commitError(error) : storeError("persist")(error)),
+          InLedger: (error: InLedger) => sayWhich(token, error.persisted),
+          RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause)
+        })
       )
     })
 

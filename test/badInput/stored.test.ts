@@ -141,6 +141,9 @@ const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]>
   ["a schema that is none", { chunk: { schema_identity: "'; drop table note; --" } }, "parked"],
   ["an empty schema", { chunk: { schema_identity: "" } }, "parked"],
   ["a namespace nobody knows", { chunk: { namespace: "clinc" } }, "parked"],
+  ["a schema of emoji and lines", { chunk: { schema_identity: "🩺\n\u202e\"" } }, "parked"],
+  ["a schema of another domain", { chunk: { schema_identity: "services.clinic.ward.note" } }, "parked"],
+  ["a hostile namespace of SQL", { chunk: { namespace: "'; drop table note; --" } }, "parked"],
   ["an empty namespace", { chunk: { namespace: "" } }, "parked"],
   ["a hostile namespace", { chunk: { namespace: "__proto__" } }, "parked"],
   ["a namespace of emoji", { chunk: { namespace: "🩺\n\u202e" } }, "parked"],
@@ -157,6 +160,10 @@ const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]>
   ["an id beyond all indexes", { callId: long, withoutCall: true }, "refused"],
   ["an empty ordering key", { chunk: { ordering_key: "" } }, "persisted"],
 
+  ["an id from right to left, of two lines", { callId: "\u202e\u2066a\u2028\r\nb\u0007" }, "persisted"],
+  ["an id of quotes", { callId: "\"'`$1\\" }, "persisted"],
+  ["an empty id, which no call can have", { callId: "", withoutCall: true }, "dead: undecodable"],
+
   // the call
   ["context that is a list", { call: { context: "[1]" } }, "persisted"],
   ["context that is a text", { call: { context: "\"bed\"" } }, "persisted"],
@@ -166,6 +173,19 @@ const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]>
   ["context that is asked and a list", { outputs: asking, call: { context: "[1]" } }, "dead: rejected"],
   ["context that is asked and a text", { outputs: asking, call: { context: "\"bed\"" } }, "dead: rejected"],
   ["context that is asked and no text", { outputs: asking, call: { context: "{\"bed\": 7}" } }, "dead: rejected"],
+  // what stands beside the output is handed on as it is: only a handler that writes it would meet the database's no
+  ["context that is asked and holds NUL", {
+    outputs: asking,
+    call: { context: "{\"bed\": \"a\\u0000\"}" }
+  }, "persisted"],
+  ["NUL in a key of the context", { call: { context: "{\"a\\u0000\": 1}" } }, "persisted"],
+  ["half a character in the context", { call: { context: "{\"bed\": \"\\ud83d\"}" } }, "persisted"],
+  ["5,000 levels of context", { call: { context: `{"a": ${deep(5000)}}` } }, "persisted"],
+  ["10 MB of context", { call: { context: `{"a": "${"x".repeat(10_000_000)}"}` } }, "persisted"],
+  ["numbers beyond 2^53 in the context", { call: { context: "{\"a\": 9007199254740993, \"b\": 1e308}" } }, "persisted"],
+  ["a number beyond all doubles in the input", { call: { input: `1${"0".repeat(400)}` } }, "persisted"],
+  ["NUL in the input", { call: { input: "\"a\\u0000\"" } }, "persisted"],
+  ["a hostile correlation id", { call: { correlation_id: "'; --\n\u202e🩺" } }, "persisted"],
   ["a trace that is a number", { call: { trace: "7" } }, "persisted"],
   ["a trace that is null", { call: { trace: "null" } }, "persisted"],
   ["half a trace", { call: { trace: "{\"traceId\": 7}" } }, "persisted"],
@@ -314,6 +334,15 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
       const taken = Option.getOrThrow(yield* log.take("media", { limit: 1000, lease: Duration.minutes(1) }))
       expect(taken.entries.length).toBe(table.filter(([, , end]) => end === "persisted").length)
     }), 60_000)
+
+  it.effect("what is no JSON at all, no hand can write either", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      for (const text of ["{\"text\": \"a no", "", "undefined", "NaN", "{text: 1}"]) {
+        const written = sql`update sluice.service_call set outputs = ${[text]}::text[]::json[] where call_id = 'call-0'`
+        expect((yield* Effect.flip(written)).message, text).not.toBe("")
+      }
+    }))
 
   it.effect("and a call that is delivered again is compared with it", () =>
     Effect.gen(function*() {

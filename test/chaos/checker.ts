@@ -16,10 +16,11 @@ export interface Verdict {
 }
 
 /**
- * A note that hangs sits alone in its worker for seconds, and workers are killed all the time: to be taken for one that
- * kills is the system's right. It is then dead, and everything else holds for it as for the dead.
+ * A note that hangs or is slow sits in its worker for seconds, alone once a worker died under it, and workers are killed
+ * all the time: to be taken for one that kills is the system's right. It is then dead, and everything else holds for it as
+ * for the dead.
  */
-const unlucky = `(e.fate = 'hangs' and exists (
+const unlucky = `(e.fate in ('hangs', 'slow') and exists (
   select from sluice.dead_letter where call_id = e.call_id and reason = 'crashing'))`
 
 /** Each question gives back what is wrong, a line each. */
@@ -50,6 +51,9 @@ const questions: Readonly<Record<string, string>> = {
     select e.call_id || ' has ' || count(n.id) || ' rows' from expected e left join note n using (call_id)
     group by e.call_id, e.rows, e.fate
     having count(n.id) <> case when not ${unlucky} and e.fate in ('creates', 'slow', 'fails', 'throws', 'hangs') then e.rows else 0 end`,
+  "does not count its notes": `
+    select b.name || ' counts ' || b.notes || ' notes, and has ' || count(n.id)
+    from bed b left join note n on n.ordering_key = b.name group by b.name, b.notes having count(n.id) <> b.notes`,
   "is a row of nobody's": `select n.id::text from note n left join expected e using (call_id) where e.call_id is null`,
   "is named otherwise by the ledger": `
     select p.call_id from sluice.persisted_chunk p
@@ -70,6 +74,32 @@ const questions: Readonly<Record<string, string>> = {
   "was told and never created": `
     select h.note_id::text from heard h left join note n on h.note_id = n.id where n.id is null`
 }
+
+/** What handlers and clocks have done, as it shows in the tables. */
+const traces: Readonly<Record<string, string>> = {
+  "handler failed": `select count(*)::int as count from sluice.chunk_failure where kind = 'failed'`,
+  "handler threw": `select count(*)::int as count from sluice.chunk_failure where kind = 'defect'`,
+  "handler hung": `select count(*)::int as count from sluice.chunk_failure where kind = 'timeout'`,
+  "handler outlived its lease": `
+    select count(*)::int as count from expected e join sluice.persisted_chunk p using (call_id) where e.fate = 'slow'`,
+  "handler killed its process": `select coalesce(sum(crashes), 0)::int as count from sluice.dead_letter
+    join expected e using (call_id) where e.fate = 'kills'`,
+  "note written by a clock an hour ahead": `
+    select count(*)::int as count from note where written_at > at + interval '50 minutes'`,
+  "note written by a clock an hour behind": `
+    select count(*)::int as count from note where written_at < at - interval '50 minutes'`
+}
+
+/** Counts what the handlers did and how wrong the clocks were. */
+export const happened = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const counts: Record<string, number> = {}
+  for (const [what, question] of Object.entries(traces)) {
+    const [row] = yield* sql.unsafe<{ count: number }>(question)
+    counts[what] = row?.count ?? 0
+  }
+  return counts
+})
 
 /** Asks everything. */
 export const check = Effect.gen(function*() {

@@ -30,9 +30,12 @@ Command.make("chaos", flags, ({ seconds, seed, workers }) =>
     const log = (line: string) =>
       process.stderr.write(`${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s  ${line}\n`)
     yield* Console.error(`seed ${used}`)
-    const { drained, faults, wrong, ...numbers } = yield* chaos({ seed: used, seconds, workers, log })
+    const { drained, faults, planned, wrong, ...numbers } = yield* chaos({ seed: used, seconds, workers, log })
     yield* Console.log("\nfaults")
-    for (const [what, count] of Object.entries(faults)) yield* Console.log(`  ${String(count).padStart(4)} × ${what}`)
+    for (const [what, count] of Object.entries(faults)) {
+      const of = planned[what] === undefined || planned[what] === count ? "" : ` (of ${planned[what]})`
+      yield* Console.log(`  ${String(count).padStart(4)} × ${what}${of}`)
+    }
     yield* Console.log("\n" + Object.entries(numbers).map(([what, count]) => `${what} ${count}`).join(", "))
     if (!drained) yield* Console.log("not drained within five minutes")
     for (const line of wrong) yield* Console.log(`WRONG: ${line}`)

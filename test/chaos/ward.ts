@@ -2,6 +2,7 @@
  * The application that suffers: notes whose handlers fail, hang, throw, outlive their lease, or kill their process.
  */
 import { DomainObject, HandlerPlugin, HandlerRegistry, Output, Rejected, Settings } from "effect-sluice"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -51,14 +52,16 @@ const handler = Effect.map(SqlClient.SqlClient, (sql) => ({
     readonly call: { readonly callId: string; readonly attempt: number; readonly orderingKey: string | undefined }
   }) {
     const { fate, rows, times, writesFirst } = output
-    const write = Effect.forEach(Array.from({ length: rows }), () =>
-      Effect.map(
-        sql<{ id: string }>`
-          insert into note (call_id, ordering_key) values (${call.callId}, ${
-          call.orderingKey ?? null
-        }) returning id::text`,
-        ([row]) => DomainObject.make("clinic.Note", row?.id ?? "")
-      ))
+    const bed = call.orderingKey ?? null
+    // by this process' own clock, which may be wrong
+    const now = DateTime.formatIso(yield* DateTime.now)
+    const one = Effect.gen(function*() {
+      if (bed !== null) yield* sql`update bed set notes = notes + 1 where name = ${bed}`
+      const rows = yield* sql<{ id: string }>`
+        insert into note (call_id, ordering_key, written_at) values (${call.callId}, ${bed}, ${now}) returning id::text`
+      return DomainObject.make("clinic.Note", rows[0]?.id ?? "")
+    })
+    const write = Effect.forEach(Array.from({ length: rows }), () => one)
     const before = writesFirst ? yield* write : []
     const inTrouble = call.attempt <= times
     if (fate === "slow") yield* Effect.sleep("3 seconds")

@@ -1,5 +1,5 @@
 /**
- * A cycle is cut before and after each of its statements: the connection at both ends, the server's process, the worker's
+ * A cycle, and the one that tries again what failed in it, is cut before and after each of its statements: the connection at both ends, the server's process, the worker's
  * process. Whatever was cut, once the system has recovered the tables are those of an undisturbed run.
  */
 import { Drain } from "effect-sluice"
@@ -13,14 +13,16 @@ import path from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { type Passing, type Proxy, type Side, startProxy } from "./proxy.ts"
-import { drain, picture, prepare, recover, reset } from "./ward.ts"
+import { drain, dueAgain, picture, prepare, recover, reset } from "./ward.ts"
 
 const scope = Scope.makeUnsafe()
 let url = ""
 let proxied = ""
 let proxy: Proxy
 let clean: unknown
-let statements: ReadonlyArray<string> = []
+/** The statements of each cycle. */
+const statements = { first: new Array<string>(), second: new Array<string>() }
+type Cycle = keyof typeof statements
 
 /** Runs a program past the proxy: what the test itself does is not cut. */
 const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient>) =>
@@ -67,9 +69,19 @@ const breakages = {
 }
 let kill: () => void = () => undefined
 
-/** Breaks at statement `number`, lets the system recover, and gives back what is in the tables. */
-const broken = async (how: keyof typeof breakages, number: number, side: Side) => {
-  await direct(reset)
+/** Makes everything ready for a cycle. The one before it is not disturbed. */
+const begin = {
+  first: () => direct(reset),
+  second: async () => {
+    await direct(reset)
+    await direct(Effect.provide(Effect.flatMap(Drain, (drain) => drain.cycle), drain))
+    await direct(dueAgain)
+  }
+}
+
+/** Breaks at statement `number` of a cycle, lets the system recover, and gives back what is in the tables. */
+const broken = async (how: keyof typeof breakages, which: Cycle, number: number, side: Side) => {
+  await begin[which]()
   let struck = false
   proxy.watch((passing) => {
     if (struck || passing.number !== number || passing.side !== side) return "pass"
@@ -87,14 +99,14 @@ beforeAll(async () => {
   proxy = await startProxy(Number(port))
   proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
   await direct(prepare)
-  await direct(reset)
-  const seen: Array<string> = []
-  proxy.watch(({ side, text }) => {
-    if (side === "before") seen.push(text.replaceAll(/\s+/g, " ").trim())
-    return "pass"
-  })
-  await cycle()
-  statements = seen
+  for (const which of ["first", "second"] as const) {
+    await begin[which]()
+    proxy.watch(({ side, text }) => {
+      if (side === "before") statements[which].push(text.replaceAll(/\s+/g, " ").trim())
+      return "pass"
+    })
+    await cycle()
+  }
   clean = await direct(Effect.andThen(Effect.provide(recover, drain), picture))
 })
 afterAll(async () => {
@@ -121,19 +133,25 @@ describe("an undisturbed cycle", () => {
     })
   })
 
-  it("has transactions in it", () => {
-    expect(statements.filter((text) => /^commit/i.test(text)).length).toBeGreaterThan(0)
-    expect(statements.filter((text) => /^rollback/i.test(text)).length).toBeGreaterThan(0)
+  it("has transactions in it, and so has the one after it", () => {
+    for (const which of ["first", "second"] as const) {
+      expect(statements[which].filter((text) => /^commit/i.test(text)).length).toBeGreaterThan(0)
+      expect(statements[which].filter((text) => /^rollback/i.test(text)).length).toBeGreaterThan(0)
+    }
   })
 })
 
 describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (how) => {
-  it("before and after every statement: the tables are the same in the end", async () => {
-    for (let number = 1; number <= statements.length; number++) {
-      for (const side of ["before", "after"] as const) {
-        const found = await broken(how, number, side)
-        expect(found, `${side} statement ${number}: ${statements[number - 1]}`).toEqual(clean)
+  it.each(["first", "second"] as const)(
+    "before and after every statement of the %s cycle: the tables are the same in the end",
+    async (which) => {
+      for (const [index, statement] of statements[which].entries()) {
+        for (const side of ["before", "after"] as const) {
+          const found = await broken(how, which, index + 1, side)
+          expect(found, `${side} statement ${index + 1}: ${statement}`).toEqual(clean)
+        }
       }
-    }
-  }, 180_000)
+    },
+    180_000
+  )
 })

@@ -56,6 +56,7 @@ export const startProxy = async (upstream: number): Promise<Proxy> => {
     // of the statement that is under way
     let number = 0
     let text = ""
+    const prepared = new Map<string, string>()
     let toServer: Array<Buffer> = []
     let toClient: Array<Buffer> = []
     // one after the other, though the questions take time
@@ -79,9 +80,10 @@ export const startProxy = async (upstream: number): Promise<Proxy> => {
       for (const message of fromClient(chunk)) {
         inTurn(async () => {
           toServer.push(message.whole)
-          if (message.type === "P") {
-            text = message.body.toString("utf8", message.body.indexOf(0) + 1).split("\0")[0] ?? ""
-          }
+          const [first = "", second = ""] = message.body.toString("utf8").split("\0", 2)
+          if (message.type === "P") prepared.set(first, text = second)
+          // what was prepared before comes by its name alone
+          if (message.type === "B") text = prepared.get(second) ?? ""
           if (message.type === "Q") text = message.body.toString("utf8").replace("\0", "")
           // a statement is complete when the server is asked to answer
           if (message.type !== "Q" && message.type !== "S") return

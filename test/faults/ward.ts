@@ -97,13 +97,19 @@ export const reset = Effect.gen(function*() {
       ${JSON.stringify([{ type: "clinic.Note", id: String(row?.id) }])}::jsonb)`
 })
 
+/** Lets the time pass that what failed has to wait. */
+export const dueAgain = Effect.flatMap(
+  SqlClient.SqlClient,
+  (sql) => sql`update sluice.chunk_queue set due_at = now() - interval '1 second' where state = 'scheduled'`
+)
+
 /** Drains to the end, whatever leases and delays there are: as if an hour had passed each time. */
 export const recover = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const { cycle } = yield* Drain
   while (true) {
     yield* sql`update sluice.chunk_queue set lease_until = now() - interval '1 second' where lease_token is not null`
-    yield* sql`update sluice.chunk_queue set due_at = now() - interval '1 second' where state = 'scheduled'`
+    yield* dueAgain
     yield* cycle
     const rows = yield* sql`select from sluice.chunk_queue`
     if (rows.length === 0) return

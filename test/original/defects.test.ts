@@ -17,6 +17,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/testing/TestClock"
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
@@ -266,14 +267,42 @@ describe("lost or hidden work", () => {
       expect(yield* chunkOf("a")).toMatchObject({ state: "persisted", failures: [] })
     }).pipe(Effect.provide(application())))
 
-  it.effect("17. an error in an item is the chunk's error: nothing is swallowed", () =>
-    Effect.gen(function*() {
-      // it writes two rows, then meets an error
-      yield* record(note("a", { rows: 2, trouble: "fails" }))
-      expect(yield* cycle).toMatchObject({ failed: 1, persisted: 0 })
-      expect(yield* written).toEqual([])
-      expect((yield* chunkOf("a")).failures).toHaveLength(1)
-    }).pipe(Effect.provide(application())))
+  it.effect("17. an error in an item is the chunk's error: nothing is swallowed", () => {
+    // items are rows under their names; a second one of a name is an error
+    const items = HandlerPlugin.layer("clinic", Note, {
+      maxAttempts: 2,
+      retry: Schedule.spaced("1 second"),
+      persist: Effect.fnUntraced(function*({ call, output }) {
+        const db = yield* MemoryDatabase
+        return yield* Effect.forEach(
+          output.text.split(" "),
+          Effect.fnUntraced(function*(name) {
+            const id = `${call.callId} ${name}`
+            const taken = yield* db.use((access) => access.get(rows, id) !== undefined)
+            if (taken) return yield* Effect.fail(new Error(`two items are called ${name}`))
+            yield* db.use((access) => access.set(rows, id, { id, callId: call.callId, text: name }))
+            return DomainObject.make("clinic.Item", id)
+          })
+        )
+      })
+    })
+    return Effect.gen(function*() {
+      yield* record(note("a", { text: "age age sex" }), note("b", { text: "age sex" }))
+      expect(yield* cycle).toMatchObject({ failed: 1, persisted: 1, nothingToCreate: 0 })
+      // of the one neither row nor line, and its history says which item it was; the other is whole
+      expect((yield* written).map(({ id }) => id)).toEqual(["b age", "b sex"])
+      expect(yield* lines("a")).toEqual([])
+      expect(yield* chunkOf("a")).toMatchObject({
+        state: "scheduled",
+        attempts: 1,
+        failures: [{ message: expect.stringContaining("two items are called age") }]
+      })
+      yield* TestClock.adjust("2 seconds")
+      expect(yield* cycle).toMatchObject({ dead: 1 })
+      expect(yield* chunkOf("a")).toMatchObject({ state: "dead", ledger: null })
+      expect((yield* written).map(({ id }) => id)).toEqual(["b age", "b sex"])
+    }).pipe(Effect.provide(application({}, HandlerRegistry.layer().pipe(Layer.provide(items)))))
+  })
 
   it.effect("18. replies of one simulation are persisted one after the other", () =>
     Effect.gen(function*() {

@@ -24,6 +24,13 @@ const expected = ({ note, schema }: Planned): { readonly end: string; readonly f
   }
 }
 
+/** Whether a lease may have run out: somebody died, was frozen, did not hear what it had claimed, or gave back in vain. */
+const mayHaveCrashed = ({ calls, happened }: Picture): boolean =>
+  ["killed before", "killed after", "frozen", "claim's answer lost", "not given back"].some((what) =>
+    happened.has(what)
+  ) ||
+  calls.some(({ chunks }) => chunks.some(({ note }) => note?.fate === "kills"))
+
 type Key = Picture["queue"][number]["key"]
 const print = (key: Key): string => `${key.callId} ${key.schemaIdentity.split(".").at(-1)} ${key.part}`.trimEnd()
 
@@ -31,6 +38,10 @@ const print = (key: Key): string => `${key.callId} ${key.schemaIdentity.split(".
 export const violations = (picture: Picture): ReadonlyArray<string> => {
   const wrong: Array<string> = []
   if (!picture.ended) wrong.push("it did not come to rest")
+  if (picture.crashed.length > 0 && !mayHaveCrashed(picture)) {
+    wrong.push(`${picture.crashed} counted a crash, and nobody died`)
+  }
+  for (const callId of picture.again) wrong.push(`${callId} was run again though its answer was recorded`)
   const chunks = picture.calls.flatMap(({ call, chunks }) =>
     chunks.map((planned, index) => ({
       planned,

@@ -14,13 +14,16 @@ export interface Weather {
   percent: number
   /** How many more workers may die, freeze, stop or lose a claim. Few, so that no innocent is taken for a killer. */
   blows: number
+  /** Chunks that were handed out as if a worker had died with them. */
+  readonly crashed: Set<string>
   /** What happened, by kind. */
   readonly happened: Map<string, number>
 }
 
 /** One life of a worker: from its start to its stop or death. */
 export interface Life {
-  readonly death: Deferred.Deferred<void>
+  /** Ends it: by a death, or because it is told to stop. */
+  readonly end: Deferred.Deferred<void>
   dead: boolean
   frozenUntil: number
   /** Whether the last settlement failed: two in a row would look like a death. */
@@ -34,15 +37,18 @@ export interface Life {
 /** A life that begins. */
 export const newLife: Effect.Effect<Life> = Effect.map(
   Deferred.make<void>(),
-  (death) => ({ death, dead: false, frozenUntil: 0, spared: false, stumble: Effect.void, spoiled: false })
+  (end) => ({ end, dead: false, frozenUntil: 0, spared: false, stumble: Effect.void, spoiled: false })
 )
 
 /** Ends a life at once: nothing it still tries reaches the database. */
 export const kill = (life: Life): Effect.Effect<void> =>
   Effect.suspend(() => {
     life.dead = true
-    return Effect.asVoid(Deferred.succeed(life.death, undefined))
+    return stop(life)
   })
+
+/** Tells a worker to stop. It may still give back what it holds. */
+const stop = (life: Life): Effect.Effect<void> => Effect.asVoid(Deferred.succeed(life.end, undefined))
 
 const away = (operation: string) =>
   new StoreError({ operation, transient: true, reason: "the simulation's database is away" })
@@ -69,16 +75,20 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
       }
       const mayFail = operation !== "settle" || !life.spared
       life.spared = operation === "settle" && mayFail
-      const fault = yield* Random.nextIntBetween(0, 7, { halfOpen: true })
+      // tried again, but not by a worker that stops
+      const gives = operation === "settle" || operation === "giveUp"
+      const fault = yield* Random.nextIntBetween(0, 9, { halfOpen: true })
       // a settlement that comes too late is what fences are for: more of those
-      switch (fault === 5 && operation === "settle" ? 4 : fault) {
+      switch (fault >= 6 && operation === "settle" ? 4 : fault) {
         case 0:
           if (!mayFail) return yield* call
           note("fails before")
+          if (gives) note("not given back")
           return yield* away(operation)
         case 1:
           if (!mayFail || (operation === "claim" && !blow("claim's answer lost"))) return yield* call
           note("fails after")
+          if (gives) note("not given back")
           yield* call
           return yield* away(operation)
         case 2:
@@ -90,12 +100,22 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
           yield* call
           yield* kill(life)
           return yield* away(operation)
-        case 4:
+        case 4: {
           // not within a handler: the timers of a process that is frozen stand still as well, and here they do not
           if (operation === "write" || !blow("frozen")) return yield* call
-          life.frozenUntil = now + 7000
-          yield* Effect.sleep(7000)
+          // beyond the lease, into whatever another worker is about by then
+          const length = yield* Random.nextIntBetween(3000, 8000)
+          life.frozenUntil = now + length
+          yield* Effect.sleep(length)
           return yield* call
+        }
+        case 5:
+          if (!blow("told to stop before")) return yield* call
+          yield* stop(life)
+          return yield* call
+        case 6:
+          if (!blow("told to stop after")) return yield* call
+          return yield* Effect.tap(call, () => stop(life))
         default:
           note("slow")
           yield* Effect.sleep(yield* Random.nextIntBetween(1, 300))
@@ -116,7 +136,17 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
   return {
     ...store,
     record: (calls) => through("record", store.record(calls)),
-    claim: (request) => through("claim", store.claim(request)),
+    begin: (call, lease) => through("begin", store.begin(call, lease)),
+    renewRun: (callId, token, lease) => through("renewRun", store.renewRun(callId, token, lease)),
+    abandon: (callId, token, error) => through("abandon", store.abandon(callId, token, error)),
+    claim: (request) =>
+      through(
+        "claim",
+        Effect.tap(store.claim(request), ({ chunks }) =>
+          Effect.sync(() => {
+            for (const { crashes, key } of chunks) if (crashes > 0) weather.crashed.add(key.callId)
+          }))
+      ),
     giveUp: (token) => through("giveUp", store.giveUp(token)),
     renew: (token, chunks, lease, alone) => through("renew", store.renew(token, chunks, lease, alone)),
     persist: (token, work) =>
@@ -128,8 +158,12 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
         })
       ),
     settle: (token, settlements) => through("settle", store.settle(token, settlements)),
+    once: (entry, work) => through("once", store.once(entry, work)),
+    // an announcement cannot fail, but be late, or never come
+    afterCommit: (effect) => Effect.ignore(through("afterCommit", store.afterCommit(effect))),
     beat: (worker, serves) => through("beat", store.beat(worker, serves)),
     leave: (worker) => through("leave", store.leave(worker)),
-    ledger: (keys) => through("ledger", store.ledger(keys))
+    ledger: (keys) => through("ledger", store.ledger(keys)),
+    call: (callId) => through("call", store.call(callId))
   }
 }

@@ -3,6 +3,7 @@
  *
  *     npm run simulate -- --seeds 5000
  *     npm run simulate -- --seed 4711
+ *     npm run simulate -- --mutant "order is ignored" --enough 5
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -11,37 +12,48 @@ import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { violations } from "./check.ts"
-import { mutants } from "./mutants.ts"
-import { simulate } from "./simulate.ts"
+import { plant, planted } from "./planted.ts"
 
 const flags = {
   seed: Flag.Int("seed").pipe(Flag.withDescription("run just this one, and tell all"), Flag.optional),
   seeds: Flag.Int("seeds").pipe(Flag.withDescription("how many to run, from seed 1"), Flag.withDefault(2000)),
-  mutant: Flag.String("mutant").pipe(Flag.withDescription("with this bug planted"), Flag.optional)
+  mutant: Flag.String("mutant").pipe(Flag.withDescription("with this bug planted"), Flag.optional),
+  enough: Flag.Int("enough").pipe(Flag.withDescription("end after so many seeds with violations"), Flag.optional)
 }
 
-Command.make("simulate", flags, ({ mutant, seed, seeds }) =>
+Command.make("simulate", flags, ({ enough, mutant, seed, seeds }) =>
   Effect.gen(function*() {
-    const planted = Option.getOrUndefined(Option.map(mutant, (name) => mutants[name]))
+    const bug = Option.getOrElse(mutant, () => "")
+    if (planted[bug] !== undefined) plant(planted[bug])
+    // not before the bug is planted
+    const { judge, simulate } = yield* Effect.promise(() => import("./simulate.ts"))
+    const { mutants } = yield* Effect.promise(() => import("./mutants.ts"))
+    if (bug !== "" && planted[bug] === undefined && mutants[bug] === undefined) {
+      return yield* Effect.die(
+        new Error(`no such mutant. There are: ${[...Object.keys(mutants), ...Object.keys(planted)].join("; ")}`)
+      )
+    }
     if (Option.isSome(seed)) {
-      const picture = yield* simulate(seed.value, planted)
-      yield* Console.dir(picture, { depth: 8 })
-      yield* Console.log(violations(picture))
+      yield* Console.dir(simulate(seed.value, mutants[bug]), { depth: 8 })
+      yield* Console.log(judge(seed.value, mutants[bug]).wrong)
       return
     }
+    const began = performance.now()
     const happened = new Map<string, number>()
+    const most = Option.getOrElse(enough, () => seeds)
+    let run = 0
     let chunks = 0
     let bad = 0
-    for (let each = 1; each <= seeds; each++) {
-      const picture = yield* simulate(each, planted)
-      chunks += picture.calls.reduce((sum, call) => sum + call.chunks.length, 0)
-      for (const [what, count] of picture.happened) happened.set(what, (happened.get(what) ?? 0) + count)
-      const wrong = violations(picture)
+    while (run < seeds && bad < most) {
+      const { picture, wrong } = judge(++run, mutants[bug])
+      chunks += picture?.calls.reduce((sum, call) => sum + call.chunks.length, 0) ?? 0
+      for (const [what, count] of picture?.happened ?? []) happened.set(what, (happened.get(what) ?? 0) + count)
       if (wrong.length === 0) continue
       bad++
-      yield* Console.log(`seed ${each}:`, wrong.slice(0, 4))
+      yield* Console.log(`seed ${run}:`, wrong.slice(0, 4))
     }
-    yield* Console.log(`${seeds} seeds, ${chunks} chunks, ${bad} seeds with violations`, Object.fromEntries(happened))
+    const each = `${Math.round(run / (performance.now() - began) * 1000)} a second`
+    yield* Console.log(`${run} seeds (${each}), ${chunks} chunks, ${bad} seeds with violations`)
+    yield* Console.log(Object.fromEntries([...happened].sort()))
     if (bad > 0) process.exitCode = 1
   })).pipe(Command.run({ version: "0" }), Effect.provide(NodeServices.layer), NodeRuntime.runMain)

@@ -11,7 +11,7 @@ import {
 } from "effect-sluice/ChunkStore"
 import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
 import * as Effect from "effect/Effect"
-import { chunkKey, dead, queue, type QueueRow, seqKey } from "../../src/store/memory/rows.ts"
+import { calls, chunkKey, dead, ledger, queue, type QueueRow, seqKey } from "../../src/store/memory/rows.ts"
 import type { Mutant } from "./simulate.ts"
 
 const changeAll = (db: Parameters<Mutant>[1], change: (row: QueueRow) => QueueRow) =>
@@ -154,6 +154,30 @@ export const mutants: Readonly<Record<string, Mutant>> = {
     ...store,
     persist: (token, work) =>
       Effect.catchIf(store.persist(token, work), (e) => e instanceof LeaseLost, () => Effect.void)
+  }),
+  "who persists beside the drain does not ask the ledger": (store, db) => ({
+    ...store,
+    once: (entry, work) =>
+      Effect.andThen(db.use((access) => access.delete(ledger, chunkKey(entry.key))), store.once(entry, work))
+  }),
+  "an answer is paid for again": (store) => ({
+    ...store,
+    begin: (call, lease) =>
+      Effect.map(
+        store.begin(call, lease),
+        (begun) => begun._tag === "Succeeded" ? { _tag: "Begun", token: "another", takenOver: false } : begun
+      )
+  }),
+  "a run that died is never taken over": (store, db) => ({
+    ...store,
+    begin: (call, lease) =>
+      Effect.andThen(
+        db.use((access) => {
+          const row = access.get(calls, call.callId)
+          if (row?.runUntil !== undefined) access.set(calls, call.callId, { ...row, runUntil: 1e12 })
+        }),
+        store.begin(call, lease)
+      )
   }),
   "what was persisted before is done again": (store, db) => ({
     ...store,

@@ -67,6 +67,8 @@ export interface PlannedCall {
   readonly chunks: ReadonlyArray<Planned>
   /** Milliseconds after the one before. */
   readonly after: number
+  /** Recorded by `run`, whose service takes so many milliseconds. */
+  readonly runs: number | undefined
 }
 
 const fates: ReadonlyArray<Fate> = [
@@ -117,7 +119,12 @@ const planCall = Effect.fnUntraced(function*(number: number) {
     ...(orderingKey === undefined ? {} : { orderingKey }),
     ...((yield* oneIn(4)) ? { priority: yield* below(5) } : {})
   }
-  return { call, chunks: outputs.map(({ planned }) => planned), after: (yield* oneIn(3)) ? yield* below(2000) : 0 }
+  return {
+    call,
+    chunks: outputs.map(({ planned }) => planned),
+    after: (yield* oneIn(3)) ? yield* below(2000) : 0,
+    runs: (yield* oneIn(4)) ? yield* below(1500) : undefined
+  }
 })
 
 /** The plan that the surrounding `Random` draws. */

@@ -60,6 +60,9 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["a namespace that is missing", { ...call("a"), namespace: undefined }, "namespace", /not a text/],
   ["a namespace with a dot", { ...call("a"), namespace: "a.b" }, "namespace", /may hold only/],
   ["a namespace of emoji", { ...call("a"), namespace: "🩺" }, "namespace", /may hold only/],
+  ["a namespace of SQL", { ...call("a"), namespace: "a'; drop table x; --" }, "namespace", /may hold only/],
+  ["a namespace of two lines", { ...call("a"), namespace: "a\nb" }, "namespace", /may hold only/],
+  ["a hostile service", { ...call("a"), service: "services.a.b.c'\n\u202e" }, "service", /may hold only/],
   ["a service that is none", { ...call("a"), service: "generate-reply" }, "service", /1 parts, not 4/],
   ["a service of a page", { ...call("a"), service: "x".repeat(100_000) }, "service", /1 parts, not 4/],
   ["a service of a domain of a page", { ...call("a"), service: `${"x".repeat(9999)}.a.b.c` }, "service", /none of/],
@@ -110,6 +113,12 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
     "outputs[0].schema",
     /may hold only/
   ],
+  ["a schema identity with a quote", withOutput({ schema: "schemas.a.b.c\"" }), "outputs[0].schema", /may hold only/],
+  ["a schema identity of two lines", withOutput({ schema: "schemas.a.b.c\nd" }), "outputs[0].schema", /may hold only/],
+  ["one from right to left", withOutput({ schema: "schemas.a.b.\u202ec" }), "outputs[0].schema", /may hold only/],
+  ["a schema identity of emoji", withOutput({ schema: "schemas.a.b.🩺" }), "outputs[0].schema", /may hold only/],
+  ["a schema identity with NUL", withOutput({ schema: "schemas.a.b.c\u0000" }), "outputs[0].schema", /may hold only/],
+  ["an empty schema identity", withOutput({ schema: "" }), "outputs[0].schema", /1 parts/],
   ["version 0", withOutput({ version: 0 }), "outputs[0].version", /from 1/],
   ["version one and a half", withOutput({ version: 1.5 }), "outputs[0].version", /from 1/],
   ["a version in words", withOutput({ version: "1" }), "outputs[0].version", /from 1/],
@@ -155,6 +164,13 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ],
   ["a lone surrogate", withData(["\udc00"]), "outputs[0].data[0]", /lone surrogate/],
   ["surrogates the wrong way round", withData("\udd25\ud83d"), "outputs[0].data", /lone surrogate/],
+  ["a version below 0", withOutput({ version: -1 }), "outputs[0].version", /from 1/],
+  ["a version that is no number", withOutput({ version: Number.NaN }), "outputs[0].version", /from 1/],
+  ["a number beyond all doubles", withData(JSON.parse("1e400")), "outputs[0].data", /Infinity/],
+  ["10 MB of text", withData("x".repeat(10_000_000)), "outputs", /SLUICE_MAX_RESULT_BYTES/],
+  ["10 MB of small things", withData(Array.from({ length: 1_000_000 }, () => [1])), "outputs", /SLUICE_MAX_RESULT/],
+  ["10 MB of context", { ...call("a"), context: { x: "x".repeat(10_000_000) } }, "context", /SLUICE_MAX_RESULT_BYTES/],
+  ["100,000 levels", withData(nested(100_000)), "outputs[0].data[0][0]", /more than 512 deep/],
   ["more than the configured size", withData("x".repeat(maxResultBytes)), "outputs", /SLUICE_MAX_RESULT_BYTES/]
 ]
 
@@ -177,6 +193,14 @@ export const fine: ReadonlyArray<readonly [name: string, call: ServiceCall.Servi
     withData(["🧑🏽‍⚕️", "\u202eabc\u202c", "\u0001\u001f\u007f\u0085", "\ufffd\ufeff"])
   ],
   ["null", withData(null)],
+  ["JSON cut off, as a text", withData("{\"text\": \"a no")],
+  ["data of another type than its schema's", withData([7, "x", false])],
+  ["data without its fields", withData({})],
+  ["a schema nobody knows", withOutput({ schema: "schemas.clinic.ward.unheard-of" })],
+  ["a version of the future", withOutput({ version: 2 ** 31 - 1 })],
+  ["a namespace nobody knows", { ...call("a"), namespace: "unheard-of" }],
+  ["a date that is only a text", withData({ at: "300000-99-99" })],
+  ["512 levels", withData(nested(511))],
   ["a field nobody asked for", withOutput({ raw: { text: "as it came" } })],
   ["the first and the last day", {
     ...call("a"),

@@ -104,6 +104,32 @@ describe("a rehearsal", () => {
       expect(error.message).toContain("outside its transaction")
     }))
 
+  it.live("finds one that writes to what outlives the application, and tells what is too much", () =>
+    Effect.gen(function*() {
+      const sent: Array<string> = []
+      const error = yield* Effect.flip(exactlyOnce({
+        application: inMemory((text) => Effect.sync(() => sent.push(text))),
+        calls: yield* calls,
+        tables: Effect.succeed(sent)
+      }))
+      expect(error._tag).toBe("NotExactlyOnce")
+      expect(error.message.split("\n").slice(1)).toEqual([
+        `tables has "note one" too much`,
+        `tables has "note two" too much`
+      ])
+    }))
+
+  it.live("tells bigints, and what is undefined from what is missing, in its error", () =>
+    Effect.gen(function*() {
+      let scene = 0
+      const error = yield* Effect.flip(exactlyOnce({
+        application: inMemory(() => Effect.void),
+        calls: yield* calls,
+        tables: Effect.sync(() => scene++ === 0 ? { id: 1n, note: undefined } : { id: 2n })
+      }))
+      expect(error.message).toContain("\ntables.id is 2n, not 1n\ntables.note is missing, not undefined")
+    }))
+
   it.live("finds one that does not do the same when it runs again", () =>
     Effect.gen(function*() {
       const runs = new Map<string, number>()
