@@ -15,6 +15,7 @@ import { idle } from "./idle.ts"
 import { latency } from "./latency.ts"
 import { memory } from "./memory.ts"
 import { poison } from "./poison.ts"
+import { profile } from "./profile.ts"
 import { record } from "./record.ts"
 import { report } from "./report.ts"
 import { scale } from "./scale.ts"
@@ -63,6 +64,7 @@ Command.make("bench").pipe(
   Command.withDescription("What Sluice costs, beside what it could cost and what others cost"),
   Command.withSubcommands([
     bench("drain", "records a second from recorded to persisted, beside the limit and the peers", drain),
+    bench("profile", "where the time of a drain goes, in Node and in Postgres", profile),
     bench("latency", "milliseconds from recorded to persisted, beside the floor", latency),
     bench("record", "calls a second recorded, beside the bare inserts", record),
     bench("growth", "whether it stays as fast as it grows, and while a snapshot is held", growth),

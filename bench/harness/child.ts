@@ -11,7 +11,7 @@ import type { Figures } from "./rounds.ts"
 export type Request =
   | { readonly op: "open"; readonly system: SystemName; readonly url: string; readonly options: Options }
   | { readonly op: "fill"; readonly from: number; readonly count: number; readonly contentLength?: number }
-  | { readonly op: "drain"; readonly count: number }
+  | { readonly op: "drain"; readonly count: number; readonly profiled?: boolean }
   /** The worker is started and left at work; it is looked at; it is stopped. */
   | { readonly op: "start" | "look" | "stop" }
   | { readonly op: "claimNothing"; readonly times: number }

@@ -7,6 +7,7 @@ import { calls } from "../work.ts"
 import { alive } from "./alive.ts"
 import type { Request } from "./child.ts"
 import { sharedNow } from "./clock.ts"
+import { profiled } from "./profile.ts"
 import type { Figures } from "./rounds.ts"
 
 let running: Running | undefined
@@ -38,6 +39,7 @@ const serve = async (request: Request): Promise<Figures> => {
       }
       return {}
     case "drain":
+      if (request.profiled === true) return profiled(() => connected().drain(request.count))
       await connected().drain(request.count)
       return connected().worker?.figures() ?? {}
     case "start":

@@ -2,9 +2,13 @@
  * What a server's statements cost, by `pg_stat_statements`.
  */
 import type { Sql } from "./database.ts"
+import type { Figures } from "./rounds.ts"
 
 /** The setting of a server whose statements are counted. */
 export const countingStatements = { shared_preload_libraries: "pg_stat_statements" }
+
+/** The same, the time it takes to plan them told apart. */
+export const timingPlans = { ...countingStatements, "pg_stat_statements.track_planning": "on" }
 
 /** Milliseconds the server spent on Sluice's claims and on the ends of its batches, in this database. */
 export const spent = async (sql: Sql): Promise<{ readonly claim: number; readonly settle: number }> => {
@@ -17,6 +21,22 @@ export const spent = async (sql: Sql): Promise<{ readonly claim: number; readonl
     from pg_stat_statements
     where dbid = (select oid from pg_database where datname = current_database()) and query like '%chunk_queue%'`)
   return { claim: row?.claim ?? Number.NaN, settle: row?.settle ?? Number.NaN }
+}
+
+/** What each kind of statement of a drain took, in microseconds of the server's time, since it was last forgotten. */
+export const byKind = async (sql: Sql): Promise<Figures> => {
+  const rows = await sql<{ kind: string; micros: number }>(`
+    select case
+        when query like '%insert into bench.message%' and query not like '%limit_ledger%' then 'rows'
+        when query like '%skip locked%' then 'claim'
+        when query like '%persisted_chunk%' or query like '%limit_ledger%' then 'settle'
+        else 'others'
+      end as kind,
+      sum(total_exec_time + total_plan_time) * 1000 as micros
+    from pg_stat_statements
+    where dbid = (select oid from pg_database where datname = current_database())
+    group by 1`)
+  return Object.fromEntries(rows.map(({ kind, micros }) => [kind, micros]))
 }
 
 /**
