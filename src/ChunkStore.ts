@@ -149,6 +149,8 @@ export interface ClaimedChunk {
 export interface Claim {
   readonly token: string
   readonly chunks: ReadonlyArray<ClaimedChunk>
+  /** Whether the store saw that nothing else was due: who wants more waits until there is more. */
+  readonly last?: boolean | undefined
 }
 
 /** What to claim. */

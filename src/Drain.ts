@@ -105,10 +105,10 @@ export const addReports = (a: Report, b: Report): Report => ({
 /** How one cycle of many is run. */
 export interface CycleOptions {
   /**
-   * Told how many chunks were claimed before any of them is run, so that a worker with several batches under way can let
-   * the next one claim while this one persists.
+   * Told how many chunks were claimed before any of them is run, and whether these are all that was due, so that a worker
+   * with several batches under way can let the next one claim while this one persists.
    */
-  readonly onClaimed?: ((claimed: number) => Effect.Effect<void>) | undefined
+  readonly onClaimed?: ((claimed: number, last: boolean) => Effect.Effect<void>) | undefined
   /** Whether it may come back empty without having looked thoroughly: see `ClaimRequest`. */
   readonly hasty?: boolean | undefined
 }
@@ -264,7 +264,10 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
         )
       })
       yield* restore(
-        Effect.andThen(options.cycle?.onClaimed?.(claim.chunks.length) ?? Effect.void, carry(claim, outcomes, hanging))
+        Effect.andThen(
+          options.cycle?.onClaimed?.(claim.chunks.length, claim.last === true) ?? Effect.void,
+          carry(claim, outcomes, hanging)
+        )
       ).pipe(Effect.ensuring(finish))
       return claim.chunks
     }))

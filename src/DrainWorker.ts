@@ -70,6 +70,8 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
   const finished = yield* Deferred.make<void>()
   let stop = false
   let hasty = false
+  // whether the last claim took all that was due: then there is nothing to be asked before something new is told of
+  let drained = false
   if (options.hints ?? options.schedule === undefined) {
     const hints = yield* (yield* WakeUp).hear("chunks")
     yield* Effect.forkScoped(Stream.runForEach(hints, () => woken.open))
@@ -126,20 +128,28 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
       yield* Effect.gen(function*() {
         yield* baton.take(1)
         holding = true
+        // Woken it looks where something is to be expected, after a tick everywhere: the ticks of the poll interval are close.
+        if (drained) hasty = (yield* idle) && options.schedule === undefined
         if (stop) return
+        drained = false
         // closed before the claim: a wake-up during the claim is not lost
         yield* woken.close
-        const report = yield* drain.cycleWith({ onClaimed: (claimed) => claimed > 0 ? pass : Effect.void, hasty })
+        let last = false
+        const report = yield* drain.cycleWith({
+          hasty,
+          onClaimed: (claimed, isLast) => {
+            last = drained = isLast
+            return claimed > 0 ? pass : Effect.void
+          }
+        })
+        if (report.claimed === 0) drained = true
         yield* Ref.update(total, (sum) => addReports(sum, report))
         if (trouble !== undefined) {
           trouble = undefined
           yield* Effect.logInfo("the database answers again")
         }
-        // Woken, or going on, it looks where something is to be expected; after a tick of the poll interval, everywhere.
-        // Ticks of another schedule can be far apart.
-        hasty = (report.claimed > 0 || (yield* idle)) && options.schedule === undefined
         // what this lane had claimed may have kept another, which found nothing and waits, from what is behind it
-        if (report.claimed > 0) yield* woken.open
+        if (report.claimed > 0 && (!last || report.released > 0)) yield* woken.open
       }).pipe(
         Effect.catchCauseIf(
           (cause) => !Cause.hasInterruptsOnly(cause),

@@ -19,7 +19,7 @@ export type ClaimRow = readonly [
    * chunks were found to be behind an older one of their key, and put aside.
    */
   aside: number,
-  /** Where the scan of the ready came to, `rank / seq`, or a second before that and `/ end`. On one row. */
+  /** Where the claim came to, `rank / seq`, or a second before that and `/ end` when it took all that is ready. On one row. */
   last: string | null,
   /** The row's place in the claim's order. */
   place: bigint,
@@ -106,10 +106,11 @@ const answer = (
       c.service, c.correlation_id, c.finished_at, c.trace, c.outputs
     from (
       select ${aside} as aside, l.seq as last_seq,
-        case when (select count(*) from ready) = ${limit} then l.rank || ' / ' || l.seq
+        case when (select count(*) from ready) = ${limit} or (select count(*) from ready) > l.place
+          then l.rank || ' / ' || l.seq
         else l.rank - interval '1 second' || ' / 0 / end' end as last
         ${nested ? sql`` : sql`, set_config('synchronous_commit', 'off', true) as nosync`}
-      from (select 1) one left join (select rank, seq from cut order by place desc limit 1) l on true
+      from (select 1) one left join (select rank, seq, place from cut order by place desc limit 1) l on true
     ) s
     left join (select *, row_number() over (order by rank, seq) as place from held) h on true
     left join lateral (

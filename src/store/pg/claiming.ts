@@ -69,7 +69,11 @@ export const make = (t: Tables, settings: Settings) => {
       const now = clock.currentTimeMillisUnsafe()
       if (whole) lowWater.move(namespace, { mark, reached, rows: chunks.length, began, now })
       if (whole) mixed = chunks.some(isSpecial)
-      if (chunks.length > 0) return { token, chunks }
+      if (chunks.length > 0) {
+        // of what has keys, or was looked for from somewhere, more may be due
+        const last = plain && reached?.ended === true && (from === undefined || mark?.ended === true)
+        return { token, chunks, last }
+      }
       // What was found to be behind an older chunk is put aside; what comes after it may be free.
       if (aside) continue
       // All that was looked at is behind something that another worker is settling right now: what comes after it is not.
