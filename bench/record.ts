@@ -1,5 +1,6 @@
 /**
- * What recording costs, beside the bare inserts it must do: the same rows into the same tables by the same client.
+ * What recording costs, beside the bare inserts it must do: the same rows into the same tables by the same client; once as
+ * somebody would write them who is sure that nothing comes twice, and once so that what comes twice does no harm.
  */
 import { CallRecorder } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -16,8 +17,11 @@ import { type Call, calls } from "./work.ts"
 
 const text = ({ payload }: Call) => JSON.stringify({ schema: PatientReply.identity, version: 1, data: payload })
 
+/** Who records. */
+type Way = "bare" | "idempotent" | "sluice"
+
 /** A call and its queue row, as somebody would write them who trusts what he is given. */
-const bareOne = (sql: SqlClient.SqlClient, call: Call) => {
+const bareOne = (sql: SqlClient.SqlClient, call: Call, way: Way) => {
   const outputs = text(call)
   return sql`
     with recorded as (
@@ -27,12 +31,17 @@ const bareOne = (sql: SqlClient.SqlClient, call: Call) => {
         ${call.callId}, 'chatlab', 'services.chatlab.standardized_patient.generate-reply', ${call.callId}, 'succeeded',
         array[${outputs}::json], now()
       )
+      ${way === "bare" ? sql`` : sql`on conflict (call_id) do nothing returning call_id`}
     )
     insert into sluice.chunk_queue (schema_version, bytes, namespace, schema_identity, call_id)
-    values (1, ${outputs.length}, 'chatlab', ${PatientReply.identity}, ${call.callId})`
+    ${
+    way === "bare"
+      ? sql`values (1, ${outputs.length}::int, 'chatlab', ${PatientReply.identity}, ${call.callId})`
+      : sql`select 1, ${outputs.length}::int, 'chatlab', ${PatientReply.identity}, call_id from recorded returning call_id`
+  }`
 }
 
-const bareMany = (sql: SqlClient.SqlClient, some: ReadonlyArray<Call>) => {
+const bareMany = (sql: SqlClient.SqlClient, some: ReadonlyArray<Call>, way: Way) => {
   const outputs = some.map(text)
   return sql`
     with given as (
@@ -46,9 +55,11 @@ const bareMany = (sql: SqlClient.SqlClient, some: ReadonlyArray<Call>) => {
       select call_id, 'chatlab', 'services.chatlab.standardized_patient.generate-reply', call_id, 'succeeded',
         array[outputs::json], now()
       from given order by n
+      ${way === "bare" ? sql`` : sql`on conflict (call_id) do nothing returning call_id`}
     )
     insert into sluice.chunk_queue (schema_version, bytes, namespace, schema_identity, call_id)
-    select 1, bytes, 'chatlab', ${PatientReply.identity}, call_id from given order by n`
+    select 1, bytes, 'chatlab', ${PatientReply.identity}, call_id
+    from given ${way === "bare" ? sql`order by n` : sql`join recorded using (call_id) order by n returning call_id`}`
 }
 
 /** One way to record: by Sluice, and bare. */
@@ -73,7 +84,7 @@ const cases: ReadonlyArray<Case> = [
 const applicationRow = (sql: SqlClient.SqlClient, call: Call) =>
   sql`insert into bench_turn (call_id) values (${call.callId})`
 
-const measure = (server: string, one: Case, bare: boolean, total: number) =>
+const measure = (server: string, one: Case, way: Way, total: number) =>
   Effect.gen(function*() {
     const url = yield* Effect.promise(() => createDatabase(server, "bench"))
     const rate = yield* Effect.gen(function*() {
@@ -83,8 +94,8 @@ const measure = (server: string, one: Case, bare: boolean, total: number) =>
       const record = (some: ReadonlyArray<Call>) => {
         const [first] = some
         if (first === undefined) return Effect.void
-        const write: Effect.Effect<unknown, unknown> = bare
-          ? some.length === 1 ? bareOne(sql, first) : bareMany(sql, some)
+        const write: Effect.Effect<unknown, unknown> = way !== "sluice"
+          ? some.length === 1 ? bareOne(sql, first, way) : bareMany(sql, some, way)
           : some.length === 1
           ? recorder.record(toCall(first))
           : recorder.recordMany(some.map(toCall))
@@ -118,16 +129,17 @@ const measure = (server: string, one: Case, bare: boolean, total: number) =>
 export const record = async (options: BenchOptions): Promise<Result> => {
   const records = options.records ?? 5000
   const chosen = cases.filter((one) => wanted(options, one.name))
-  const subjects = chosen.flatMap((one) => [{ one, bare: true }, { one, bare: false }])
+  const ways = ["bare", "idempotent", "sluice"] as const
+  const subjects = chosen.flatMap((one) => ways.map((way) => ({ one, way })))
   const server = await startServer(options.postgres)
   try {
-    const runs = await inTurns(subjects, options.rounds, async ({ bare, one }, round) => {
-      const rate = await measure(server.url(), one, bare, records * one.calls)
-      progress(`round ${round}: ${one.name}, ${bare ? "bare inserts" : "CallRecorder"}: ${Math.round(rate)} a second`)
+    const runs = await inTurns(subjects, options.rounds, async ({ one, way }, round) => {
+      const rate = await measure(server.url(), one, way, records * one.calls)
+      progress(`round ${round}: ${one.name}, ${way}: ${Math.round(rate)} a second`)
       return rate
     })
-    const rateOf = (name: string, bare: boolean) =>
-      median([...runs].flatMap(([subject, rates]) => subject.one.name === name && subject.bare === bare ? rates : []))
+    const rateOf = (name: string, way: Way) =>
+      median([...runs].flatMap(([subject, rates]) => subject.one.name === name && subject.way === way ? rates : []))
     return {
       bench: "record",
       ground: [machine(), server.description],
@@ -136,14 +148,18 @@ export const record = async (options: BenchOptions): Promise<Result> => {
         columns: [
           { field: "case", heading: "case" },
           { field: "bare", heading: "bare inserts/s" },
+          { field: "idempotent", heading: "that may come twice/s" },
           { field: "perSecond", heading: "CallRecorder/s" },
-          { field: "ofBare", heading: "of bare", digits: 2 }
+          { field: "ofBare", heading: "of bare", digits: 2 },
+          { field: "ofIdempotent", heading: "of those that may", digits: 2 }
         ],
         rows: chosen.map(({ name }) => ({
           case: name,
-          bare: rateOf(name, true),
-          perSecond: rateOf(name, false),
-          ofBare: rateOf(name, false) / rateOf(name, true)
+          bare: rateOf(name, "bare"),
+          idempotent: rateOf(name, "idempotent"),
+          perSecond: rateOf(name, "sluice"),
+          ofBare: rateOf(name, "sluice") / rateOf(name, "bare"),
+          ofIdempotent: rateOf(name, "sluice") / rateOf(name, "idempotent")
         }))
       }]
     }
