@@ -128,7 +128,9 @@ const rows = (statement: Statement<unknown>) => statement.values as Effect.Effec
 /**
  * Claims what stands first when all of it is plain: no ordering key, never held by a worker that died, not waiting for a
  * retry. Most queues hold nothing else, and then this does in a quarter of the planning and two thirds of the work what
- * {@link claimAny} does. When something special is due it takes nothing and says so in `aside`.
+ * {@link claimAny} does. When something special is due it takes nothing and says so in `aside`. Whether anything of the
+ * scheduled is due is asked by their order, so that it is one look into their index: for an `exists`, beside 100,000 keys held
+ * up by a retry, the server read the table to its end (28 ms).
  */
 export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
   const { queue, sql } = t
@@ -141,8 +143,10 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
       order by rank, seq limit ${request.limit} for update skip locked
     ), special as materialized (
       select coalesce(bool_or(special), false)
-        or exists (select from ${queue} q where state = 'scheduled' and due_at <= now() and ${onlyAsked(t, request)})
-        as found
+        or (
+          select true from ${queue} q where state = 'scheduled' and due_at <= now() and ${onlyAsked(t, request)}
+          order by due_at, seq limit 1
+        ) is not null as found
       from ready
     ), cut as materialized (
       select * from (

@@ -87,6 +87,10 @@ export const standing = ({ ledger, queue, sql }: Tables, token: string, persiste
  * so that a long key is soon in full swing. All that wait would be put aside again by the next claim, but for the few it
  * takes: waking 100 of each of 100 keys cost three times as many updates as there were chunks.
  *
+ * Shaped so that nothing but the index of what waits can give the order, and that the followers are found once: when the
+ * server last looked nothing may have waited, and a join made for that looked for all followers of all keys anew for each
+ * chunk that waited (10,000 of 100 keys: 2.8 s; so, 8 ms).
+ *
  * Always a statement of its own, after the one that removed what stood before them: only then does it see what other
  * claims put aside meanwhile (see `claim`).
  */
@@ -94,12 +98,15 @@ export const wakeFollowers = ({ queue, sql }: Tables, keys: ReadonlyArray<string
   sql<{ woken: number }>`
     with woken as (
       update ${queue} q set state = 'ready'
-      from unnest(${keys}::text[]) k(key)
-      cross join lateral (
-        select seq from ${queue} w where w.ordering_key = k.key and w.state = 'waiting'
-        order by seq limit ${Math.ceil(2 * Math.max(1, gone / keys.length))}
-      ) follower
-      where q.seq = follower.seq and q.state = 'waiting'
+      where state = 'waiting' and seq = any(array(
+        select follower.seq from unnest(${keys}::text[]) k(key)
+        cross join lateral (
+          select ordering_key, seq from ${queue} w
+          where (w.ordering_key, w.seq) >= (k.key, 0) and w.state = 'waiting'
+          order by w.ordering_key, w.seq limit ${Math.ceil(2 * Math.max(1, gone / keys.length))}
+        ) follower
+        where follower.ordering_key = k.key
+      ))
       returning 1
     )
     select count(*)::int as woken from woken`
