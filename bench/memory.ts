@@ -9,6 +9,7 @@ import { type Figures, median } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { inWorkplace } from "./harness/workplace.ts"
+import { verify } from "./work.ts"
 
 const megabyte = 2 ** 20
 const backlog = 20_000
@@ -60,8 +61,7 @@ const long = (server: string, minutes: number): Promise<Table> =>
     })
     await worker.ask({ op: "close" })
     await recorder.ask({ op: "close" })
-    const [row] = await place.query<{ rows: number }>("select count(*)::float8 as rows from bench.message")
-    if (row?.rows !== recorded) throw new Error(`${recorded} were recorded, ${row?.rows} persisted`)
+    await verify(place.query, recorded)
     const [connections] = await place.query<{ count: number }>(`
       select count(*)::int as count from pg_stat_activity
       where datname = current_database() and application_name <> 'bench' and backend_type = 'client backend'`)
@@ -103,6 +103,7 @@ const lives = (server: string, times: number): Promise<Table> =>
         await child.ask({ op: "close" })
         if ([1, 2, times >> 2, times >> 1, times].includes(life)) await look(life)
       }
+      await verify(place.query, times * 1000)
     } finally {
       await child.end()
     }

@@ -2,48 +2,37 @@
  * Where the time of a drain goes, in Node and in Postgres: Sluice beside the same work written by hand, which is the least
  * that any program costs to which records are handed out.
  */
-import { startChild } from "./harness/child.ts"
-import { admin, createDatabase, dropDatabase } from "./harness/database.ts"
 import { counters } from "./harness/figures.ts"
 import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, medians } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { byKind, timingPlans } from "./harness/statements.ts"
+import { inWorkplace } from "./harness/workplace.ts"
 import type { SystemName } from "./systems/index.ts"
-import { domainTables, ledgerTable, verify } from "./work.ts"
+import { verify } from "./work.ts"
 
 const warmUp = 20_000
 
-const measure = async (server: string, system: SystemName, records: number): Promise<Figures> => {
-  const url = await createDatabase(server, "bench")
-  const sql = admin(url)
-  await sql.query(domainTables)
-  await sql.query(ledgerTable)
-  await sql.query("create extension pg_stat_statements")
-  const child = startChild()
-  try {
-    await child.ask({ op: "open", system, url, options: {} })
+const measure = (server: string, system: SystemName, records: number): Promise<Figures> =>
+  inWorkplace(server, "bench", async ({ open, query }) => {
+    await query("create extension pg_stat_statements")
+    const child = await open(system)
     await child.ask({ op: "fill", from: 0, count: warmUp })
     await child.ask({ op: "drain", count: warmUp })
-    await sql.query("checkpoint")
+    await query("checkpoint")
     await child.ask({ op: "fill", from: warmUp, count: records })
-    await sql.query("vacuum analyze")
-    await sql.query("select pg_stat_statements_reset()")
-    const began = await counters(sql.query)
+    await query("vacuum analyze")
+    await query("select pg_stat_statements_reset()")
+    const began = await counters(query)
     const { cpuMicros, figures } = await child.ask({ op: "drain", count: records, profiled: true })
-    const ended = await counters(sql.query)
-    const statements = await byKind(sql.query)
+    const ended = await counters(query)
+    const statements = await byKind(query)
     await child.ask({ op: "close" })
-    await verify(sql.query, warmUp + records)
+    await verify(query, warmUp + records)
     const all = { ...figures, ...statements, node: cpuMicros, postgres: ended.cpuMicros - began.cpuMicros }
     return Object.fromEntries(Object.entries(all).map(([name, micros]) => [name, micros / records]))
-  } finally {
-    await child.end()
-    await sql.close()
-    await dropDatabase(server, "bench")
-  }
-}
+  })
 
 const systems = ["by-hand", "sluice-persist-many", "sluice-per-record"] as const
 

@@ -7,7 +7,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -27,6 +26,7 @@ import {
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { HandlerRegistry } from "./HandlerRegistry.ts"
+import { abandonable, hangUp } from "./internal/abandonable.ts"
 import { timeoutOf } from "./internal/batch.ts"
 import { withoutStack } from "./internal/describe.ts"
 import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
@@ -48,14 +48,7 @@ import { printKey } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 import type { WakeUp } from "./WakeUp.ts"
 
-export {
-  CallNotFound,
-  ChunkBusy,
-  ChunkDead,
-  HandlerFailed,
-  type PersistNowError,
-  RetriesExhausted
-} from "./PersistNowError.ts"
+export * from "./PersistNowError.ts"
 
 /** What a cycle, or several, came to. All are numbers of chunks. */
 export const Report = Schema.Struct({
@@ -315,32 +308,6 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
 
   return Drain.of({ cycle, cycleWith, untilEmpty, persistNow, worker })
 })
-
-/** How long whoever ends waits for a database that does not answer. */
-const hangUp = Duration.seconds(5)
-
-/**
- * An effect that can be given up even while it cannot be interrupted: then `onHang` is told when it ends after all, which
- * may be never.
- */
-const abandonable = <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
-  onHang: (ended: Effect.Effect<unknown>) => Effect.Effect<unknown>
-): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(
-      Effect.forkDetach(Effect.interruptible(effect), { startImmediately: true }),
-      (fiber) =>
-        restore(Fiber.join(fiber)).pipe(
-          Effect.onInterrupt(() =>
-            Effect.flatMap(
-              Effect.timeoutOption(Effect.interruptible(Fiber.interrupt(fiber)), hangUp),
-              (ended) => Option.isNone(ended) ? onHang(Fiber.await(fiber)) : Effect.void
-            )
-          )
-        )
-    )
-  )
 
 const reportOf = (claimed: ReadonlyArray<ClaimedChunk>, outcomes: ReadonlyMap<ClaimedChunk, Outcome>): Report => {
   const counts = { ...emptyReport, claimed: claimed.length }

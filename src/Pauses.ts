@@ -17,6 +17,11 @@ export const Pause = Schema.Struct({
 /** A pause. */
 export interface Pause extends Schema.Schema.Type<typeof Pause> {}
 
+/** @internal Whether a pause covers a kind. */
+export const covers = (pause: Kind, kind: Kind): boolean =>
+  (pause.namespace === "*" || pause.namespace === kind.namespace) &&
+  (pause.schemaIdentity === "*" || pause.schemaIdentity === kind.schemaIdentity)
+
 /**
  * Stops and restarts the drain of some kinds, on all workers.
  *

@@ -13,19 +13,23 @@ import { chunkOf } from "./support/drain.ts"
 import { client, freshDatabase } from "./support/Postgres.ts"
 import { startScript } from "./support/programs.ts"
 
-it.live("one signal is enough, though a handler hangs and cannot be interrupted; nobody is charged", () =>
-  Effect.gen(function*() {
-    const url = yield* freshDatabase()
-    yield* Effect.gen(function*() {
-      yield* record(note("a"))
-      const worker = startScript(path.join(import.meta.dirname, "stubborn.ts"), url)
-      yield* Effect.addFinalizer(() => Effect.sync(() => worker.child.kill("SIGKILL")))
-      expect(yield* Effect.promise(() => worker.first)).toBe("hangs")
-      worker.child.kill("SIGTERM")
-      yield* Effect.promise(() => worker.ended)
-      expect(worker.child.exitCode).toBe(143)
-      expect(yield* chunkOf("a")).toMatchObject({ attempts: 0, failures: [], ledger: null })
-    }).pipe(
-      Effect.provide(CallRecorder.layer.pipe(Layer.provideMerge(PgStore.layer), Layer.provide(client(url))))
-    )
-  }).pipe(Effect.scoped))
+it.live(
+  "one signal is enough, though a handler hangs and cannot be interrupted; nobody is charged",
+  () =>
+    Effect.gen(function*() {
+      const url = yield* freshDatabase()
+      yield* Effect.gen(function*() {
+        yield* record(note("a"))
+        const worker = startScript(path.join(import.meta.dirname, "stubborn.ts"), url)
+        yield* Effect.addFinalizer(() => Effect.sync(() => worker.child.kill("SIGKILL")))
+        expect(yield* Effect.promise(() => worker.first)).toBe("hangs")
+        worker.child.kill("SIGTERM")
+        yield* Effect.promise(() => worker.ended)
+        expect(worker.child.exitCode).toBe(143)
+        expect(yield* chunkOf("a")).toMatchObject({ attempts: 0, failures: [], ledger: null })
+      }).pipe(
+        Effect.provide(CallRecorder.layer.pipe(Layer.provideMerge(PgStore.layer), Layer.provide(client(url))))
+      )
+    }).pipe(Effect.scoped),
+  30_000
+)

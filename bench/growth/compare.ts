@@ -5,6 +5,7 @@ import { progress, type Row, type Table } from "../harness/output.ts"
 import { type Figures, inTurns, median, medians } from "../harness/rounds.ts"
 import { inWorkplace, type Workplace } from "../harness/workplace.ts"
 import type { Options } from "../systems/system.ts"
+import { verify } from "../work.ts"
 import { type Case, grow } from "./cases.ts"
 
 const warmUp = 5000
@@ -26,6 +27,7 @@ const drained = async (place: Workplace, from: number, { options, records, renew
   await child.ask({ op: "fill", from: from + warmUp, count: records })
   await place.query("vacuum analyze")
   const { figures, seconds } = await child.ask({ op: "drain", count: records })
+  await verify(place.query, from + warmUp + records)
   const idle = await child.ask({ op: "claimNothing", times: 20 })
   await child.ask({ op: "close" })
   return {

@@ -7,6 +7,7 @@ import type { Child } from "../harness/child.ts"
 import { progress, type Row, type Table } from "../harness/output.ts"
 import { type Figures, median } from "../harness/rounds.ts"
 import { inWorkplace, type Workplace } from "../harness/workplace.ts"
+import { verify } from "../work.ts"
 
 const portion = 20_000
 const warmUp = 5000
@@ -30,6 +31,7 @@ const once = async (lane: Lane): Promise<Figures> => {
   await lane.child.ask({ op: "fill", from: lane.drained, count: portion })
   const { figures, seconds } = await lane.child.ask({ op: "drain", count: portion })
   lane.drained += portion
+  await verify(lane.place.query, lane.drained)
   const idle = await lane.child.ask({ op: "claimNothing", times: 3 })
   return {
     perSecond: portion / seconds,

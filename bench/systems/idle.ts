@@ -103,7 +103,7 @@ const graphileWorker: System["open"] = async (url) => {
 
 /** Sluice, nothing set. */
 export const sluiceIdle: System = {
-  about: "nothing set: woken by NOTIFY, polls each 5 s, tells that it lives each 5 s",
+  about: "nothing set: woken by NOTIFY, polls each 5 s, tells that it lives each 10 s",
   open: watched({ handlers: perRecord, byDefault: true })
 }
 

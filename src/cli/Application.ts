@@ -36,10 +36,10 @@ const globsOf = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
 })
 
 /** No folder `persist` anywhere may be meant; a glob that was asked for and finds nothing is not. */
-const mustBeThere = Effect.fnUntraced(function*(globs: ReadonlyArray<string>) {
+const mustBeThere = Effect.fnUntraced(function*(globs: ReadonlyArray<string>, where: string) {
   for (const glob of globs) {
     const files = yield* HandlerDiscovery.find({ globs: [glob] })
-    if (files.length === 0) return yield* new Failed({ reason: `--handlers: there is no module ${glob}` })
+    if (files.length === 0) return yield* new Failed({ reason: `${where}: there is no module ${glob}` })
   }
 })
 
@@ -47,7 +47,7 @@ const mustBeThere = Effect.fnUntraced(function*(globs: ReadonlyArray<string>) {
 const registry = (flags: ReadonlyArray<string>) =>
   Layer.unwrap(Effect.gen(function*() {
     const globs = yield* globsOf(flags)
-    yield* mustBeThere(globs)
+    yield* mustBeThere(globs, options.sayOf(Option.liftPredicate(flags, ({ length }) => length > 0), "SLUICE_HANDLERS"))
     const { found, plugins } = yield* HandlerDiscovery.load(globs.length === 0 ? {} : { globs })
     for (const { file, handlers } of found) {
       yield* say(`handlers: ${path.relative(".", file)}: ${handlers.join(", ")}`)

@@ -20,7 +20,7 @@ const notAnAddress = () =>
   })
 
 /** The folder of the embedded database. */
-export const embeddedFolder = ".sluice"
+const embeddedFolder = ".sluice"
 
 /** What a command wants of its database. */
 export interface Wants {

@@ -10,17 +10,8 @@ import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { shown } from "../store/pg/tables.ts"
 import { examineWork } from "./examineWork.ts"
-import { attention, broken, type Finding, type Limits, ok, usualLimits } from "./finding.ts"
+import { attention, broken, type Finding, type Limits, ok, type Patient, usualLimits } from "./finding.ts"
 import * as print from "./print.ts"
-
-/** Where it looks. */
-export interface Patient {
-  readonly sql: SqlClient.SqlClient
-  readonly schema: string
-  readonly notify: boolean
-  readonly deadBlocksKey: boolean
-  readonly limits: Limits
-}
 
 const server = Effect.fnUntraced(function*({ limits, schema, sql }: Patient) {
   const [vitals] = yield* ask.vitals(sql, schema)
@@ -56,12 +47,8 @@ const pooler = Effect.fnUntraced(function*({ notify, sql }: Patient) {
     : ok("pooler", "one in transaction mode, and SLUICE_NOTIFY is false")
 })
 
-const migrations = Effect.fnUntraced(function*({ schema, sql }: Patient, all: ReadonlyArray<Migrations.Migration>) {
-  const rows = yield* sql<{ migration_id: number }>`select migration_id from ${sql(`${schema}.migration`)}`.pipe(
-    Effect.orElseSucceed(() => [])
-  )
-  const applied = new Set(rows.map((row) => row.migration_id))
-  const missing = all.filter(({ id }) => !applied.has(id))
+const migrations = Effect.fnUntraced(function*(all: ReadonlyArray<Migrations.Migration>) {
+  const missing = yield* Effect.orElseSucceed(Migrations.missing, () => all)
   return missing.length === 0
     ? ok("migrations", "current")
     : broken("migrations", `${missing.length} missing`, "run `sluice migrate`")
@@ -150,7 +137,7 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
     ...alone ? [] : [yield* pooler(patient)],
     ...tables
       ? [
-        yield* migrations(patient, all),
+        yield* migrations(all),
         yield* indexes(patient, all),
         ...yield* vacuum(patient),
         ...yield* examineWork(patient)

@@ -3,25 +3,19 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import type { Kind } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
-import { type Pause, Pauses } from "../Pauses.ts"
+import { covers, type Pause, Pauses } from "../Pauses.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
-import type { Patient } from "./examine.ts"
-import { attention, type Finding, ok } from "./finding.ts"
+import { attention, type Finding, ok, type Patient } from "./finding.ts"
 import * as print from "./print.ts"
 
 /** As the doctor's questions count. */
 const count = (n: number) => n >= 1000 ? "1000 or more" : String(n)
 
-interface NamedKind {
-  readonly namespace: string
-  readonly schema: string
-}
-const named = (kinds: ReadonlyArray<NamedKind>) => kinds.map((kind) => `${kind.namespace}/${kind.schema}`).join(", ")
-
-const covers = ({ namespace, schemaIdentity }: Pause, kind: NamedKind) =>
-  (namespace === "*" || namespace === kind.namespace) && (schemaIdentity === "*" || schemaIdentity === kind.schema)
+const named = (kinds: ReadonlyArray<Kind>) =>
+  kinds.map(({ namespace, schemaIdentity }) => `${namespace}/${schemaIdentity}`).join(", ")
 
 const workers = (alive: number, isDue: boolean): Finding => {
   if (alive > 0) return ok("workers", `${alive} alive`)
@@ -82,7 +76,7 @@ export const examineWork = Effect.fnUntraced(function*({ deadBlocksKey, limits, 
   const [letters] = yield* ask.deadLetters(sql, schema)
   const [heldUp] = deadBlocksKey ? yield* ask.heldUp(sql, schema) : []
   const pauses = yield* Pauses.use((pauses) => pauses.list)
-  const isPaused = (kind: NamedKind) => pauses.some((pause) => covers(pause, kind))
+  const isPaused = (kind: Kind) => pauses.some((pause) => covers(pause, kind))
   const parked = (yield* ask.parkedKinds(sql, schema)).filter((kind) => !isPaused(kind))
   const alive = beating?.alive ?? 0
   // without any worker that is what is to be said, and no more

@@ -2,6 +2,7 @@
  * What a doctor finds, how bad it is, and from when on it is worth a word.
  */
 import * as Schema from "effect/Schema"
+import type * as SqlClient from "effect/sql/SqlClient"
 
 /** How bad it is. */
 export const Severity = Schema.Literals(["ok", "attention", "broken"])
@@ -48,3 +49,12 @@ export const usualLimits = {
 }
 /** From when on something is worth a word. */
 export type Limits = typeof usualLimits
+
+/** Where a doctor looks. */
+export interface Patient {
+  readonly sql: SqlClient.SqlClient
+  readonly schema: string
+  readonly notify: boolean
+  readonly deadBlocksKey: boolean
+  readonly limits: Limits
+}

@@ -22,13 +22,17 @@ export const names = {
   maxAge: "SLUICE_MAX_AGE"
 } as const
 
-/** A name in the environment, from the library's own or of a flag. */
+/** A name in the environment, of a flag. */
 export type Name = typeof names[keyof typeof names]
 
 const read = <A>(name: Name, config: (name: string) => Config.Config<A>): Effect.Effect<Option.Option<A>, Failed> =>
   Config.option(config(name)).pipe(
     Effect.mapError((error) => new Failed({ reason: `${name} is wrong: ${error.message}` }))
   )
+
+/** Where something was said: by the flag, or, if not, under its name in the environment or the file. */
+export const sayOf = (flag: Option.Option<unknown>, name: Name): string =>
+  Option.isSome(flag) ? `--${name.replace("SLUICE_", "").replaceAll("_", "-").toLowerCase()}` : name
 
 /** What the flag says, else the environment, else the file. Empty is how a shell says nothing. */
 export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<Option.Option<string>, Failed> =>
@@ -52,8 +56,9 @@ export const numberOf = (
     const found = Option.isSome(flag) ? flag : yield* read(name, Config.Int)
     const { maximum, minimum } = between
     if (Option.isSome(found) && (found.value < minimum || found.value > maximum)) {
-      const where = Option.isSome(flag) ? `--${name.replace("SLUICE_", "").replaceAll("_", "-").toLowerCase()}` : name
-      return yield* new Failed({ reason: `${where}: ${found.value} is not between ${minimum} and ${maximum}` })
+      return yield* new Failed({
+        reason: `${sayOf(flag, name)}: ${found.value} is not between ${minimum} and ${maximum}`
+      })
     }
     return found
   })

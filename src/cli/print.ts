@@ -4,6 +4,7 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { Pause } from "../Pauses.ts"
 
 /** Prints a value by its schema as one line of JSON. */
 export const json = <S extends Schema.Codec<unknown, unknown>>(schema: S, value: S["Type"]) =>
@@ -21,6 +22,10 @@ export const clip = (text: string, width: number): string => {
 
 /** Of an error with its trace, what it says; of what does not decode, where as well. */
 export const first = (message: string): string => /^.*(\n +at \[["\d].*)?/.exec(message)?.[0].replace(/\n +/, " ") ?? ""
+
+/** A pause, in a line. */
+export const pause = ({ namespace, reason, schemaIdentity }: Pause): string =>
+  `paused: ${namespace}/${schemaIdentity}${reason === "" ? "" : `: ${reason}`}`
 
 /** A number, also a rounded one. */
 const isFigure = (cell: string | number | undefined): boolean =>

@@ -15,10 +15,12 @@ export const parse = (text: string): Option.Option<Duration.Duration> =>
     (span) => Duration.isGreaterThan(span, Duration.zero) && Duration.isFinite(span)
   )
 
-/** Reads one of a flag, or says how it is written. */
-export const read = (flag: string, text: string): Effect.Effect<Duration.Duration, Failed> =>
+const isNone = (text: string): string => `${JSON.stringify(text)} is no span of time: write 5s, 2h or 90d`
+
+/** Reads one, or says where it was said and how it is written. */
+export const read = (where: string, text: string): Effect.Effect<Duration.Duration, Failed> =>
   Option.match(parse(text), {
-    onNone: () => new Failed({ reason: `--${flag}: ${JSON.stringify(text)} is no span of time: write 5s, 2h or 90d` }),
+    onNone: () => new Failed({ reason: `${where}: ${isNone(text)}` }),
     onSome: Effect.succeed
   })
 
@@ -27,5 +29,5 @@ export const flag = (name: string, description: string) =>
   Flag.String(name).pipe(
     Flag.withMetavar("SPAN"),
     Flag.withDescription(description),
-    Flag.filterMap(parse, (text) => `${JSON.stringify(text)} is no span of time: write 5s, 2h or 90d`)
+    Flag.filterMap(parse, isNone)
   )

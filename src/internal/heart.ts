@@ -72,12 +72,11 @@ export const makeHeart = Effect.fnUntraced(function*({ interval, serves, worker 
   const one = yield* Semaphore.make(1)
   let isBeating = false
   const start = Effect.suspend(() =>
-    isBeating ? Effect.void : one.withPermits(1)(Effect.suspend(() => {
-      if (isBeating) return Effect.void
-      return Effect.andThen(beat, () => {
-        isBeating = true
-        return started.open
-      })
+    isBeating ? Effect.void : one.withPermits(1)(Effect.gen(function*() {
+      if (isBeating) return
+      yield* beat
+      isBeating = true
+      yield* started.open
     }))
   )
   return { ...byCycle, start }

@@ -9,6 +9,7 @@ import type { ClaimedChunk, DeathReason, Kind, Settlement } from "../ChunkStore.
 import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import { UnknownVersion } from "../Output.ts"
+import { covers } from "../Pauses.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
 import { describe, longestReason } from "./describe.ts"
 import { shorten } from "./quote.ts"
@@ -108,9 +109,7 @@ const bury = (chunk: ClaimedChunk, reason: DeathReason, message: string, handler
   failure: { handler, kind: reason, message }
 })
 
-const covers = (kind: Kind, chunk: ClaimedChunk): boolean =>
-  (kind.namespace === "*" || kind.namespace === chunk.namespace) &&
-  (kind.schemaIdentity === "*" || kind.schemaIdentity === chunk.key.schemaIdentity)
+const kindOf = ({ key: { schemaIdentity }, namespace }: ClaimedChunk): Kind => ({ namespace, schemaIdentity })
 
 /**
  * Finds a chunk's handler and decodes its output, or says how it ends instead: parked or buried. Nearly all schemas
@@ -122,7 +121,7 @@ export const prepare = (
   maxCrashes: number
 ) =>
 (chunk: ClaimedChunk): Prepared | Settlement | Effect.Effect<Prepared | Settlement> => {
-  if (paused.some((kind) => covers(kind, chunk))) return { _tag: "Park", chunk, reason: "paused" }
+  if (paused.some((pause) => covers(pause, kindOf(chunk)))) return { _tag: "Park", chunk, reason: "paused" }
   if (chunk.loneCrashes >= maxCrashes) {
     const message = `${chunk.loneCrashes} workers died while they held this chunk alone`
     return bury(chunk, "crashing", message)

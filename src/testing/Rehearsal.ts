@@ -77,15 +77,15 @@ const died = new StoreError({ operation: "rehearsal", transient: false, reason: 
 const deadly = (store: ChunkStore["Service"], boundary: Boundary, nth: number, count: { transactions: number }) =>
   ({
     ...store,
-    persist: (token, work) => {
-      if (++count.transactions !== nth) return store.persist(token, work)
+    persist: (token, work, idle) => {
+      if (++count.transactions !== nth) return store.persist(token, work, idle)
       switch (boundary) {
         case "before":
           return Effect.fail(died)
         case "within":
-          return store.persist(token, (transaction) => Effect.andThen(work(transaction), Effect.fail(died)))
+          return store.persist(token, (transaction) => Effect.andThen(work(transaction), Effect.fail(died)), idle)
         case "after":
-          return Effect.andThen(store.persist(token, work), Effect.fail(died))
+          return Effect.andThen(store.persist(token, work, idle), Effect.fail(died))
       }
     }
   }) satisfies ChunkStore["Service"]

@@ -80,7 +80,6 @@ describe("docs/operations.md", () => {
       const wide = stdout.split("\n").filter((text) => text.length > 80 && !/^ +(at|data:) /.test(text))
       expect({ line, wide: line.includes("migrate") ? [] : wide }).toEqual({ line, wide: [] })
     })
-    if (process.env["PRINT"] !== undefined) fs.writeFileSync(process.env["PRINT"], JSON.stringify(outputs))
     for (const [n, { commands, printed }] of blocks.entries()) {
       const [said, is] = [printed ?? outputs[n], outputs[n]].map((text) => steady(text ?? ""))
       expect({ commands, printed: is }).toEqual({ commands, printed: said })

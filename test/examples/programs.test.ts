@@ -136,5 +136,6 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       const running = yield* hanging({ SLUICE_GRACE_PERIOD: "100 millis" })
       running.process.kill("SIGTERM")
       expect([0, 143]).toContain((yield* Effect.promise(() => running.ended)).status)
-    }).pipe(Effect.scoped), 60_000)
+      // less than the grace period that is the default
+    }).pipe(Effect.scoped), 30_000)
 })

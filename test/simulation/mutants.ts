@@ -19,7 +19,10 @@ const changeAll = (db: Parameters<Mutant>[1], change: (row: QueueRow) => QueueRo
     for (const row of access.values(queue)) access.set(queue, seqKey(row.seq), change(row))
   })
 
-/** The handlers' writes without ledger and settlement. A conflict is as wrong as any other answer here. */
+/**
+ * The handlers' writes without ledger and settlement. A conflict becomes a defect; the cast takes it out of the errors, which
+ * the compiler cannot do with errors it does not know.
+ */
 const alone = <E, R>(
   db: Parameters<Mutant>[1],
   work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>

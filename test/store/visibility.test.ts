@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import type { Scope } from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
 import { Note, note, record } from "../support/clinic.ts"
@@ -41,21 +42,29 @@ const handler = HandlerPlugin.layer(
   }))
 )
 
-const application = Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
-  Layer.provideMerge(HandlerRegistry.layer().pipe(Layer.provide(handler))),
-  Layer.provideMerge(DomainEvents.layer),
-  Layer.provideMerge(PgStore.layer),
-  Layer.provideMerge(Settings.layer({ batchSize: 10 }))
-)
+const application = (batchSize: number) =>
+  Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
+    Layer.provideMerge(HandlerRegistry.layer().pipe(Layer.provide(handler))),
+    Layer.provideMerge(DomainEvents.layer),
+    Layer.provideMerge(PgStore.layer),
+    Layer.provideMerge(Settings.layer({ batchSize }))
+  )
 
-/** Each test on a database of its own: the store remembers where its claims came to. */
+/**
+ * Each test on a database of its own: the store remembers where its claims came to. What a test that fails has left open
+ * ends before the connections do, which would wait for it.
+ */
 const onItsOwn = <A, E>(
-  test: Effect.Effect<A, E, SqlClient.SqlClient | ChunkStore | CallRecorder | Drain>
+  test: Effect.Effect<A, E, SqlClient.SqlClient | ChunkStore | CallRecorder | Drain | Scope>,
+  batchSize = 10
 ) =>
   Effect.andThen(
     Effect.flatMap(SqlClient.SqlClient, (sql) => sql`create table note (id serial primary key, call_id text not null)`),
     test
-  ).pipe(Effect.provide(Layer.fresh(application).pipe(Layer.provideMerge(Layer.fresh(Postgres.layer())))))
+  ).pipe(
+    Effect.scoped,
+    Effect.provide(Layer.fresh(application(batchSize)).pipe(Layer.provideMerge(Layer.fresh(Postgres.layer()))))
+  )
 
 /** The notes' calls, in the order of writing. */
 const notes = Effect.flatMap(
@@ -74,7 +83,7 @@ const heldOpen = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E
   const sql = yield* SqlClient.SqlClient
   const done = yield* Latch.make(false)
   const mayEnd = yield* Latch.make(false)
-  const fiber = yield* Effect.forkChild(
+  const fiber = yield* Effect.forkScoped(
     sql.withTransaction(Effect.tap(effect, () => Effect.andThen(done.open, mayEnd.await)))
   )
   yield* Effect.raceFirst(done.await, Fiber.join(fiber))
@@ -104,17 +113,21 @@ layer(Layer.empty, { excludeTestServices: true, timeout: 60_000 })("what becomes
     })))
 
   it.effect("of recordings that overlap, within a key the first to become visible may go first", () =>
-    onItsOwn(Effect.gen(function*() {
-      const knee = { orderingKey: "knee" }
-      const recording = yield* heldOpen(record(note("begun first", {}, knee)))
-      yield* record(note("seen first", {}, knee))
-      expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
-      // one that was seen first and waits is passed by the older one all the same
-      yield* record(note("seen first as well", {}, knee))
-      yield* recording.end
-      expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
-      expect(yield* notes).toEqual(["seen first", "begun first", "seen first as well"])
-    })))
+    onItsOwn(
+      Effect.gen(function*() {
+        const knee = { orderingKey: "knee" }
+        const recording = yield* heldOpen(record(note("begun first", {}, knee)))
+        yield* record(note("seen first", {}, knee))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
+        // one that was seen first and waits is passed by the older one all the same
+        yield* record(note("seen first as well", {}, knee))
+        yield* recording.end
+        expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
+        expect(yield* notes).toEqual(["seen first", "begun first", "seen first as well"])
+        // one a claim, so that it is the claims that keep the order
+      }),
+      1
+    ))
 })
 
 layer(Layer.empty, { excludeTestServices: true, timeout: 60_000 })("a worker that is frozen", (it) => {
@@ -151,7 +164,7 @@ layer(Layer.empty, { excludeTestServices: true, timeout: 60_000 })("a worker tha
       const claim = yield* claimOf(10)
       const inside = yield* Latch.make(false)
       const thaw = yield* Latch.make(false)
-      const first = yield* Effect.forkChild(
+      const first = yield* Effect.forkScoped(
         Effect.flip(persist(claim, Effect.andThen(inside.open, thaw.await)))
       )
       yield* inside.await

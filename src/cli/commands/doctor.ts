@@ -30,7 +30,9 @@ const worst = (findings: ReadonlyArray<Finding>): typeof Severity.Type =>
 /** How old the oldest due chunk may be. */
 const ageOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
   const text = yield* options.textOf(flag, "SLUICE_MAX_AGE")
-  return Option.isNone(text) ? usualLimits.ageSeconds : Duration.toSeconds(yield* span.read("max-age", text.value))
+  return Option.isNone(text)
+    ? usualLimits.ageSeconds
+    : Duration.toSeconds(yield* span.read(options.sayOf(flag, "SLUICE_MAX_AGE"), text.value))
 })
 
 /** Looks as far as it gets: what keeps it from looking is the first thing that is wrong. */

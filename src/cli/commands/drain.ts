@@ -63,18 +63,21 @@ const wayOf = Effect.fnUntraced(function*(flags: Ways) {
   const { cron, every, untilEmpty } = isAsked ? flags : yield* standing
   const toTheEnd = Option.getOrElse(untilEmpty, () => false)
   if (Number(toTheEnd) + [cron, every].filter(Option.isSome).length > 1) {
-    return yield* new Failed({ reason: "--until-empty, --every and --cron are three ways to drain: give one" })
+    const ways = isAsked ? "--until-empty, --every and --cron" : "SLUICE_UNTIL_EMPTY, SLUICE_EVERY and SLUICE_CRON"
+    return yield* new Failed({ reason: `${ways} are three ways to drain: give one` })
   }
   if (Option.isSome(cron)) {
     const parsed = Cron.parse(cron.value)
     if (Result.isSuccess(parsed)) {
       return { _tag: "Forever", schedule: Schedule.cron(parsed.success), hints: false } satisfies Way
     }
-    const reason = `--cron: ${JSON.stringify(cron.value)} is none; write "*/5 * * * *" (${parsed.failure.message})`
+    const reason = `${options.sayOf(flags.cron, "SLUICE_CRON")}: ${
+      JSON.stringify(cron.value)
+    } is none; write "*/5 * * * *" (${parsed.failure.message})`
     return yield* new Failed({ reason })
   }
   if (Option.isSome(every)) {
-    const schedule: Times = Schedule.spaced(yield* span.read("every", every.value))
+    const schedule: Times = Schedule.spaced(yield* span.read(options.sayOf(flags.every, "SLUICE_EVERY"), every.value))
     return { _tag: "Forever", schedule, hints: true } satisfies Way
   }
   return { _tag: toTheEnd ? "UntilEmpty" : "Once" } satisfies Way
@@ -144,7 +147,8 @@ export const drain = Command.make(
         Application.layer(Database.stores(given.url, connections), given.handlers)
       )
     }).pipe(
-      Effect.catchTag("ServeError", ({ cause }) => new Failed({ reason: `--metrics-port: ${String(cause)}` })),
+      Effect.catchTag("ServeError", ({ cause }) =>
+        new Failed({ reason: `${options.sayOf(given.metricsPort, "SLUICE_METRICS_PORT")}: ${String(cause)}` })),
       told
     )
 ).pipe(

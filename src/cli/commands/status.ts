@@ -10,6 +10,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { ChunkStore, KindStatus } from "../../ChunkStore.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
+import { alive } from "../../store/pg/beat.ts"
 import * as ask from "../../store/pg/doctor.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
@@ -44,7 +45,7 @@ const workersOf = Effect.gen(function*() {
   const { schema } = yield* Settings.load
   return yield* sql<WorkerStatus>`
     select id, split_part(id, '/', 1) as host, split_part(id, '/', 2) as pid,
-      beat_at > now() - interval '30 seconds' as alive, round(extract(epoch from now() - beat_at))::float8 as seen,
+      beat_at > now() - ${sql.literal(alive)} as alive, round(extract(epoch from now() - beat_at))::float8 as seen,
       array(select s ->> 'namespace' || '/' || (s ->> 'schemaIdentity') from jsonb_array_elements(serves) s) as serves
     from ${sql(`${schema}.worker`)} order by beat_at desc, id`
 })
@@ -116,11 +117,7 @@ const show = Effect.fnUntraced(function*({ kinds, lastMinute, pauses, workers }:
   ])
   yield* Console.log(kinds.length === 0 ? "nothing is recorded" : kindTable(kinds, now.epochMilliseconds))
   yield* Console.log(`${lastMinute} persisted in the last minute`)
-  for (const { namespace, reason, schemaIdentity } of pauses) {
-    yield* Console.log(
-      print.clip(`paused: ${namespace}/${schemaIdentity}${reason === "" ? "" : `: ${reason}`}`, columns)
-    )
-  }
+  for (const pause of pauses) yield* Console.log(print.clip(print.pause(pause), columns))
   for (const worker of workers) yield* Console.log(print.clip(workerLine(worker, short), columns))
   if (workers.every(({ alive }) => !alive)) yield* Console.log("no worker is running")
 })

@@ -79,9 +79,7 @@ const listed = Effect.fnUntraced(function*(json: boolean) {
   const pauses = yield* Pauses.use((pauses) => pauses.list)
   if (json) return yield* print.json(PauseList, { pauses })
   if (pauses.length === 0) yield* Console.log("nothing is paused")
-  for (const { namespace, reason, schemaIdentity } of pauses) {
-    yield* Console.log(`paused: ${namespace}/${schemaIdentity}${reason === "" ? "" : `: ${reason}`}`)
-  }
+  for (const pause of pauses) yield* Console.log(print.pause(pause))
 })
 
 /** A pause is easily misspelt, and holds up nothing then. */

@@ -2,6 +2,7 @@
  * A worker's sign of life and its upkeep, in memory: the same as `store/pg/beat.ts`.
  */
 import type { Beat, Kind } from "../../ChunkStore.ts"
+import { covers } from "../../Pauses.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { kindKey, pauses, queue, seqKey, workers } from "./rows.ts"
 
@@ -12,11 +13,6 @@ const serve = (serves: ReadonlyArray<Kind>, kind: Kind): boolean =>
   serves.some((one) =>
     one.schemaIdentity === kind.schemaIdentity && (one.namespace === kind.namespace || one.namespace === "core")
   )
-
-/** Whether a pause covers a kind. */
-const covers = (pause: Kind, kind: Kind): boolean =>
-  (pause.namespace === "*" || pause.namespace === kind.namespace) &&
-  (pause.schemaIdentity === "*" || pause.schemaIdentity === kind.schemaIdentity)
 
 /** Notes that the worker is alive, unparks what it serves and what is no longer paused. */
 export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind>, now: number): Beat => {

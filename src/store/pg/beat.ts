@@ -11,8 +11,9 @@ export interface BeatRow {
   readonly paused: ReadonlyArray<Kind> | null
 }
 
-/** How long after its last beat a worker counts as alive, and how long it is remembered. */
-const alive = "interval '30 seconds'"
+/** How long after its last beat a worker counts as alive. */
+export const alive = "interval '30 seconds'"
+/** How long it is remembered. */
 const remembered = "interval '5 minutes'"
 
 /**

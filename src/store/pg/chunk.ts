@@ -11,11 +11,11 @@ import { type ChunkKey, TraceContext } from "../../ServiceCall.ts"
 import type { ClaimRow } from "./claim.ts"
 import { jsonObject } from "./json.ts"
 
-/** Postgres knows times that JavaScript does not (`infinity`, the year 290000); a hand can have written one. */
-export const toUtc = (...times: ReadonlyArray<unknown>): DateTime.Utc => {
-  const good = times.find((time) => time instanceof Date && !Number.isNaN(time.getTime()))
-  return DateTime.fromDateUnsafe(good instanceof Date ? good : new Date(0))
-}
+// Postgres knows times that JavaScript does not (`infinity`, the year 290000); a hand can have written one
+const isTime = (time: unknown): time is Date => time instanceof Date && !Number.isNaN(time.getTime())
+
+/** A time as Postgres gave it; what JavaScript cannot tell is the beginning of all time. */
+export const toUtc = (time: unknown): DateTime.Utc => DateTime.fromDateUnsafe(isTime(time) ? time : new Date(0))
 
 const isTrace = Schema.is(TraceContext)
 
@@ -39,8 +39,6 @@ const dataOf = (text: string | null, bytes: number): { readonly data: Schema.Jso
   const problem = text.includes("\\u") ? jsonProblem(data, "data") : undefined
   return problem === undefined ? { data } : { withheld: `${problem.path} ${problem.reason}` }
 }
-
-const isTime = (time: Date | null): time is Date => time !== null && !Number.isNaN(time.getTime())
 
 /** What is the same in nearly all rows of a claim is kept once. */
 const same = (text: string, before: string | undefined): string => text === before ? before : text

@@ -85,12 +85,13 @@ const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
   sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
 
 /**
- * What is handed out of the rows in `held`, with their calls. Queue rows are found by an array of their numbers and not by
- * a join: a join is planned by a guess of how many there will be, and on a plan kept for all calls that guess was a tenth
- * of the queue, which it read from end to end. No call is looked for by a plan that was made for a small
- * table and reads a large one: `offset 0` keeps the planner from joining, so each is one descent of the key's index.
- * `summary` is the one row that is there even when nothing was claimed. For this statement's own commit only, none waits
- * for the disk.
+ * What is handed out of the rows in `held`, with their calls; `s` is the one row that is there even when nothing was
+ * claimed. For this statement's own commit only, none waits for the disk.
+ *
+ * Queue rows are found by an array of their numbers and not by a join: a join is planned by a guess of how many there will
+ * be, and on a plan kept for all calls that guess was a tenth of the queue, which it read from end to end. Nor is a call
+ * looked for by a plan that was made for a small table and reads a large one: `offset 0` keeps the planner from joining, so
+ * that each is one descent of the key's index.
  */
 const answer = (
   { call, sql }: Tables,
@@ -99,8 +100,8 @@ const answer = (
   aside: ReturnType<Tables["sql"]["literal"]>
 ) =>
   sql`
-    select s.aside, case when h.seq is null or h.seq = s.last_seq then s.last end, h.place, h.seq, h.call_id, h.schema_identity, h.part, h.namespace,
-      h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0),
+    select s.aside, case when h.seq is null or h.seq = s.last_seq then s.last end, h.place, h.seq, h.call_id,
+      h.schema_identity, h.part, h.namespace, h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0),
       case when c.bytes <= ${longest} then c.output end, case when c.bytes <= ${longest} then c.context end,
       case when c.bytes <= ${longest} then c.input end,
       c.service, c.correlation_id, c.finished_at, c.trace, c.outputs

@@ -4,6 +4,8 @@
 import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
+import type { Kind } from "../../ChunkStore.ts"
+import { alive } from "./beat.ts"
 
 /** What the catalogs say. */
 export interface Vitals {
@@ -124,25 +126,25 @@ export const heldUp = (sql: SqlClient.SqlClient, schema: string) =>
 
 /** Kinds among the first thousand due chunks that no living worker serves and none has parked: of a namespace nobody drains. */
 export const unserved = (sql: SqlClient.SqlClient, schema: string) =>
-  sql<{ namespace: string; schema: string }>`
+  sql<Kind>`
     with served as materialized (
-      select s ->> 'namespace' as namespace, s ->> 'schemaIdentity' as schema
+      select s ->> 'namespace' as namespace, s ->> 'schemaIdentity' as schema_identity
       from ${sql(`${schema}.worker`)} cross join lateral jsonb_array_elements(serves) s
-      where beat_at > now() - interval '30 seconds'
+      where beat_at > now() - ${sql.literal(alive)}
     )
-    select distinct namespace, schema_identity as schema from (
+    select distinct namespace, schema_identity as "schemaIdentity" from (
       select namespace, schema_identity, lease_until from ${sql(`${schema}.chunk_queue`)}
       where state = 'ready' order by rank, seq limit 1000
     ) first
     where (lease_until is null or lease_until < now()) and not exists (
-      select from served s where s.schema = first.schema_identity and s.namespace in (first.namespace, 'core')
+      select from served s where s.schema_identity = first.schema_identity and s.namespace in (first.namespace, 'core')
     )
-    order by namespace, schema_identity limit 100`
+    order by namespace, "schemaIdentity" limit 100`
 
 /** Kinds that are parked for want of a handler: a walk over the distinct kinds, not over the parked. */
 export const parkedKinds = (sql: SqlClient.SqlClient, schema: string) => {
   const queue = sql(`${schema}.chunk_queue`)
-  return sql<{ namespace: string; schema: string }>`
+  return sql<Kind>`
     with recursive walk as (
       (select namespace, schema_identity from ${queue} where state = 'parked' order by namespace, schema_identity limit 1)
       union all
@@ -150,19 +152,19 @@ export const parkedKinds = (sql: SqlClient.SqlClient, schema: string) => {
         select namespace, schema_identity from ${queue} q
         where state = 'parked' and (q.namespace, q.schema_identity) > (w.namespace, w.schema_identity)
         order by namespace, schema_identity limit 1) n
-    ) select namespace, schema_identity as schema from walk limit 100`
+    ) select namespace, schema_identity as "schemaIdentity" from walk limit 100`
 }
 
 /** Workers that lived in the last half minute. */
 export const workers = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ alive: number }>`
-    select count(*)::int as alive from ${sql(`${schema}.worker`)} where beat_at > now() - interval '30 seconds'`
+    select count(*)::int as alive from ${sql(`${schema}.worker`)} where beat_at > now() - ${sql.literal(alive)}`
 
 /** How many of these workers live. */
 export const beating = (sql: SqlClient.SqlClient, schema: string, workers: ReadonlyArray<string>) =>
   sql<{ count: number }>`
     select count(*)::int as count from ${sql(`${schema}.worker`)}
-    where id = any(${workers}::text[]) and beat_at > now() - interval '30 seconds'`
+    where id = any(${workers}::text[]) and beat_at > now() - ${sql.literal(alive)}`
 
 /** Letters that wait for a person; counted up to a thousand. */
 export const deadLetters = (sql: SqlClient.SqlClient, schema: string) =>
@@ -170,7 +172,10 @@ export const deadLetters = (sql: SqlClient.SqlClient, schema: string) =>
     select count(*)::int as count from (
       select from ${sql(`${schema}.dead_letter`)} where discarded_at is null limit 1000) letters`
 
-/** How many chunks could be claimed now: what a drain until empty has before it. Not for a doctor: it reads them. */
+/**
+ * About how many chunks a drain until empty has before it: those in others' hands are counted, retries that are due are not.
+ * Not for a doctor: it reads them.
+ */
 export const ready = (sql: SqlClient.SqlClient, schema: string, namespace: string | undefined) =>
   sql<{ count: number }>`
     select count(*)::int as count from ${sql(`${schema}.chunk_queue`)}

@@ -3,6 +3,7 @@
  */
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { Fragment } from "effect/sql/Statement"
+import type { ParkReason } from "../../CallView.ts"
 
 /** A chunk that is stuck. */
 export interface StuckRow {
@@ -14,7 +15,7 @@ export interface StuckRow {
   readonly attempts: number
   readonly crashes: number
   readonly orderingKey: string | null
-  readonly parkedFor: "no-handler" | "paused" | null
+  readonly parkedFor: ParkReason | null
   /** When it may be claimed next, in seconds from now. */
   readonly next: number | null
   /** How long it has been due, in seconds. */
