@@ -41,11 +41,20 @@ export interface Outcome extends Verdict {
   readonly drained: boolean
 }
 
+/** More than this, and recording waits: workers that keep dying are slower than a recorder that does not. */
+const mostWaiting = 3000
+
 /** Records calls and what is expected of them, in one transaction each, until it is interrupted between two. */
 const recording = Effect.fnUntraced(function*(seed: number) {
   const sql = yield* SqlClient.SqlClient
   const recorder = yield* CallRecorder
   let place = 0
+  const room = sql<{ waiting: number }>`select count(*)::int as waiting from sluice.chunk_queue where state <> 'parked'`
+    .pipe(
+      Effect.map(([queue]) => queue !== undefined && queue.waiting < mostWaiting),
+      Effect.orElseSucceed(() => false),
+      Effect.repeat({ until: (enough) => enough, schedule: Schedule.spaced("300 millis") })
+    )
   const one = Effect.gen(function*() {
     place++
     const { call, failures, fate, rows } = planCall(seed, place)
@@ -58,9 +67,9 @@ const recording = Effect.fnUntraced(function*(seed: number) {
     // The answer may have been lost: doing it again changes nothing. A rollback on a connection that is gone is a defect.
     const recorded = Effect.catchDefect(sql.withTransaction(both), Effect.fail)
     yield* Effect.retry(recorded, Schedule.spaced("200 millis"))
-    if (place % 20 === 0) yield* Effect.sleep("100 millis")
   })
-  return yield* Effect.forever(Effect.uninterruptible(one))
+  const some = Effect.repeat(Effect.uninterruptible(one), { times: 19 })
+  return yield* Effect.forever(Effect.andThen(Effect.andThen(room, some), Effect.sleep("100 millis")))
 })
 
 const tables = Effect.gen(function*() {

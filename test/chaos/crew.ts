@@ -1,6 +1,7 @@
 /**
  * The worker processes of a storm, each started again when it ends.
  */
+import { Shutdown } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import path from "node:path"
@@ -33,7 +34,8 @@ export const startCrew = (url: string, count: number, note: (what: string) => vo
     const child = children[worker] = spawn(process.execPath, args, { stdio: "ignore" })
     child.on("exit", (code, signal) => {
       if (closed) return
-      if (signal === null && code !== 0) note("worker failed by itself")
+      // told twice to stop, it says so by its status
+      if (signal === null && code !== 0 && code !== Shutdown.statuses.SIGTERM) note("worker failed by itself")
       start(worker)
     })
   }

@@ -2,6 +2,7 @@
  * How each fault is done. A strike succeeds only once what it is for has really happened: a kill has killed, a lock was
  * held. One that came to nothing, because another fault was in its way, is tried again.
  */
+import { Shutdown } from "effect-sluice"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -53,6 +54,19 @@ export const strikes = (cluster: Cluster, crew: Crew) => {
         yield* ended(child)
         // nobody killed it before it was done
         yield* when(child.exitCode !== null || child.signalCode === "SIGTERM")
+      }),
+    "worker told twice to stop": ({ millis, worker }) =>
+      Effect.gen(function*() {
+        const child = crew.at(worker)
+        // one that has only begun hears nothing yet, and is killed by the first
+        const beats = yield* query((sql) => sql`select from sluice.worker where id like ${`%/${child.pid}/%`}`)
+        yield* when(beats.length > 0)
+        yield* when(isAlive(child) && child.kill("SIGTERM"))
+        yield* Effect.sleep(millis)
+        yield* when(isAlive(child) && child.kill("SIGTERM"))
+        yield* ended(child)
+        // it was not done before the second came
+        yield* when(child.exitCode === Shutdown.statuses.SIGTERM)
       }),
     "worker frozen beyond its lease": ({ millis, worker }) =>
       Effect.gen(function*() {

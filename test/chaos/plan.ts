@@ -11,6 +11,8 @@ import { type Fate, maxAttempts, Note } from "./ward.ts"
 export const kinds = {
   "worker killed": [0, 0],
   "worker told to stop": [0, 0],
+  // between the two
+  "worker told twice to stop": [2, 20],
   // a lease is two seconds
   "worker frozen beyond its lease": [2500, 5000],
   "server crashed and restarted": [0, 0],

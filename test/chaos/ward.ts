@@ -31,6 +31,9 @@ export class Note extends Output.make("schemas.clinic.ward.note", {
 /** Failed attempts until a note is dead. */
 export const maxAttempts = 3
 
+/** How long a worker that is told to stop lets its handlers finish. */
+export const gracePeriod = Duration.seconds(3)
+
 /** Short, so that much happens in little time. */
 export const settings = Settings.layer({
   batchSize: 50,
@@ -40,7 +43,7 @@ export const settings = Settings.layer({
   handlerTimeout: Duration.seconds(8),
   pollInterval: Duration.millis(300),
   beatInterval: Duration.millis(500),
-  gracePeriod: Duration.seconds(3),
+  gracePeriod,
   maxAttempts,
   maxCrashes: 3
 })

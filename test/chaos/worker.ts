@@ -3,18 +3,16 @@
  * and by how many milliseconds this process' clock is wrong.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import { DomainEvents, Drain, DrainWorker, Subscription } from "effect-sluice"
+import { DomainEvents, Drain, DrainWorker, Shutdown, Subscription } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { client } from "../support/client.ts"
-import { registry, settings } from "./ward.ts"
+import { gracePeriod, registry, settings } from "./ward.ts"
 
 const [url = "", wrongBy = "0"] = process.argv.slice(2)
 
@@ -60,8 +58,5 @@ NodeRuntime.runMain(
     Effect.retry(Schedule.spaced("500 millis")),
     Effect.provide(Layer.merge(wrongClock, Logger.layer([])))
   ),
-  {
-    disableErrorReporting: true,
-    teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)
-  }
+  { disableErrorReporting: true, ...Shutdown.bySignals({ gracePeriod }) }
 )
