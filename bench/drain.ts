@@ -18,7 +18,8 @@ export interface Subject {
   readonly options: Options
 }
 
-const warmUp = 5000
+// until Node has compiled what is run: with 5,000 a fast system spent a tenth of what was measured on that
+const warmUp = 20_000
 
 /** Measures one system once, in a database and a process of its own. */
 export const measure = async (server: string, { options, system }: Subject, records: number): Promise<Figures> => {

@@ -12,7 +12,8 @@ import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { inWorkplace, type Workplace } from "./harness/workplace.ts"
 import { verify } from "./work.ts"
 
-const warmUp = 2000
+// of each process, until Node has compiled what is run
+const warmUp = 10_000
 
 /** Looks every now and then for whom waits for a lock, until told to stop. */
 const watchLocks = ({ query }: Workplace) => {

@@ -80,14 +80,20 @@ export type HandlersOf<G> = G extends OutputGroup.OutputGroup<infer Namespace, i
   OutputGroup.ToHandlers<Namespace, O> :
   never
 
+interface Entry {
+  readonly source: string
+  readonly handler: Handler.Handler
+}
+
 const fromSources = Effect.fnUntraced(function*(
-  sources: ReadonlyArray<{ readonly source: string; readonly handler: Handler.Handler }>
+  sources: ReadonlyArray<Entry>
 ) {
-  const byKind = new Map<string, { readonly source: string; readonly handler: Handler.Handler }>()
-  const key = (namespace: string, schemaIdentity: string) => `${namespace}/${schemaIdentity}`
+  // two maps, and not one by a text made of both: that one would be made and hashed anew for each chunk
+  const byNamespace = new Map<string, Map<string, Entry>>()
   for (const entry of sources) {
     const { namespace, output: { identity } } = entry.handler
-    const other = byKind.get(key(namespace, identity))
+    const byIdentity = byNamespace.get(namespace) ?? new Map<string, Entry>()
+    const other = byIdentity.get(identity)
     if (other !== undefined) {
       return yield* new DuplicateHandler({
         namespace,
@@ -95,12 +101,13 @@ const fromSources = Effect.fnUntraced(function*(
         sources: [other.source, entry.source]
       })
     }
-    byKind.set(key(namespace, identity), entry)
+    byNamespace.set(namespace, byIdentity.set(identity, entry))
   }
   const find = (namespace: string, schemaIdentity: string) =>
-    (byKind.get(key(namespace, schemaIdentity)) ?? byKind.get(key(Handler.coreNamespace, schemaIdentity)))?.handler
+    (byNamespace.get(namespace)?.get(schemaIdentity) ?? byNamespace.get(Handler.coreNamespace)?.get(schemaIdentity))
+      ?.handler
   const list = Object.freeze(sources.map((entry) => entry.handler))
-  const known = [...byKind.keys()]
+  const known = list.map(({ namespace, output }) => `${namespace}/${output.identity}`)
   return HandlerRegistry.of(Object.freeze({
     list,
     size: list.length,

@@ -13,7 +13,7 @@ import * as Exit from "effect/Exit"
 import { ChunkStore, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
-import { objectsOf, running, wrong } from "./given.ts"
+import { namesNoRow, objectsOf, running, wrong } from "./given.ts"
 import { timeRun } from "./measure.ts"
 import type { Prepared } from "./prepare.ts"
 import { attributesOf, linksOf } from "./spans.ts"
@@ -228,10 +228,12 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
 
   const runOne = (one: Prepared) => {
     since.set(one, clock.currentTimeMillisUnsafe())
-    return Effect.matchCauseEffect(Effect.flatMap(traced(one, running(() => persist(one.input()))), objectsOf), {
+    return Effect.matchCauseEffect(traced(one, running(() => persist(one.input()))), {
       onSuccess: (value) => {
         since.delete(one)
-        created.set(one, value)
+        const objects = objectsOf(value)
+        if (objects === undefined) return sortOut(one, Cause.die(wrong(namesNoRow)))
+        created.set(one, objects)
         progress()
         return Effect.succeed(true)
       },
@@ -287,13 +289,21 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
 const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
   const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])
   const run = Effect.flatMap(running(() => persistMany(batch.map((one) => one.input()))), (results) => {
-    if (!Array.isArray(results)) return wrong("gave back no list of results: persistMany gives back one for each input")
+    if (!Array.isArray(results)) {
+      return Effect.die(wrong("gave back no list of results: persistMany gives back one for each input"))
+    }
     if (results.length !== batch.length) {
-      return wrong(
-        `gave back ${results.length} results for ${batch.length} inputs: persistMany gives back one for each`
+      return Effect.die(
+        wrong(`gave back ${results.length} results for ${batch.length} inputs: persistMany gives back one for each`)
       )
     }
-    return Effect.forEach(results, objectsOf)
+    const objects: Array<ReadonlyArray<DomainObject>> = []
+    for (const result of results) {
+      const created = objectsOf(result)
+      if (created === undefined) return Effect.die(wrong(namesNoRow))
+      objects.push(created)
+    }
+    return Effect.succeed(objects)
   })
   const exit = yield* Effect.exit(Effect.timeoutOrElse(run, {
     duration: timeout,

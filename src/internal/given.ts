@@ -7,7 +7,7 @@ import * as Predicate from "effect/Predicate"
 import type { DomainObject } from "../DomainObject.ts"
 
 /** What a handler gave back is not what a handler may give back: the compiler was not asked, or was told otherwise. */
-export const wrong = (what: string): Effect.Effect<never> => Effect.die(new Error(`the handler ${what}`))
+export const wrong = (what: string): Error => new Error(`the handler ${what}`)
 
 /** Runs what a handler says. One without types may have given a promise, or nothing at all. */
 export const running = <E>(handle: () => Effect.Effect<unknown, E>): Effect.Effect<unknown, E> =>
@@ -15,25 +15,38 @@ export const running = <E>(handle: () => Effect.Effect<unknown, E>): Effect.Effe
     const effect: unknown = handle()
     return Effect.isEffect(effect)
       ? effect as Effect.Effect<unknown, E>
-      : wrong("is no Effect: it must give one back, not a promise or a value")
+      : Effect.die(wrong("is no Effect: it must give one back, not a promise or a value"))
   })
 
 const isName = (text: unknown): text is string =>
   typeof text === "string" && text !== "" && !text.includes("\0") && text.isWellFormed()
 
-/** The domain objects a handler gave back: none, one or many. What is none of its kind must not reach the ledger. */
-export const objectsOf = (created: unknown): Effect.Effect<ReadonlyArray<DomainObject>> => {
-  const list: ReadonlyArray<unknown> = Array.isArray(created) ? created : Predicate.isNullish(created) ? [] : [created]
-  const objects: Array<DomainObject> = []
-  for (const object of list) {
-    const type = Predicate.hasProperty(object, "type") ? object.type : undefined
-    const id = Predicate.hasProperty(object, "id") ? object.id : undefined
-    if (!isName(type) || !isName(id)) {
-      return wrong(
-        "gave back something that names no row: give back DomainObject.make(type, id), a list of them, or none"
-      )
+/** Why what a handler gave back is refused. */
+export const namesNoRow =
+  "gave back something that names no row: give back DomainObject.make(type, id), a list of them, or none"
+
+/** The row that an object names. Nothing else of the object is kept. */
+const rowOf = (object: unknown): DomainObject | undefined => {
+  const type = Predicate.hasProperty(object, "type") ? object.type : undefined
+  const id = Predicate.hasProperty(object, "id") ? object.id : undefined
+  return isName(type) && isName(id) ? { type, id } : undefined
+}
+
+/**
+ * The domain objects a handler gave back: none, one or many; or undefined when it is none of these, which must not reach
+ * the ledger.
+ */
+export const objectsOf = (created: unknown): ReadonlyArray<DomainObject> | undefined => {
+  const rows: Array<DomainObject> = []
+  try {
+    for (const object of Array.isArray(created) ? created : Predicate.isNullish(created) ? [] : [created]) {
+      const row = rowOf(object)
+      if (row === undefined) return undefined
+      rows.push(row)
     }
-    objects.push({ type, id })
+    return rows
+  } catch {
+    // some objects throw when one looks at them
+    return undefined
   }
-  return Effect.succeed(objects)
 }

@@ -55,12 +55,12 @@ class ClaimedCall {
   readonly #input: string | null
   readonly #finishedAt: number
   constructor(row: ClaimRow, recordedAt: number, before: ClaimedCall | undefined) {
-    const [, , , , callId, , , , , , , , , , , , context, input, service, correlationId, finishedAt, trace] = row
+    const [, , , callId, , , , , , , , , context, input, service, correlationId, finishedAt, trace, outputs] = row
     this.service = same(service ?? "", before?.service)
     this.correlationId = correlationId === null ? callId : same(correlationId, callId)
-    this.context = context === "{}" ? noContext : jsonObject(parse(context))
+    this.context = context === null ? noContext : jsonObject(parse(context))
     this.trace = isTrace(trace) ? trace : undefined
-    this.outputs = row[22] ?? 0
+    this.outputs = outputs ?? 0
     this.#input = input
     this.#finishedAt = isTime(finishedAt) ? finishedAt.getTime() : recordedAt
   }
@@ -91,18 +91,19 @@ export class PgChunk implements ClaimedChunk {
   readonly #bytes: number
   readonly #output: string | null
   constructor(row: ClaimRow, before?: PgChunk) {
-    const [, , , seq, callId, schemaIdentity, part, namespace, schemaVersion, orderingKey, attempts, crashes] = row
+    const [, , seq, callId, schemaIdentity, part, namespace, schemaVersion, attempts, recordedAt, bytes, output] = row
+    const orderingKey = row[19] ?? null
     this.seq = seq!
     this.key = { callId, schemaIdentity: same(schemaIdentity, before?.key.schemaIdentity), part }
     this.namespace = same(namespace, before?.namespace)
     this.schemaVersion = schemaVersion
     this.orderingKey = orderingKey === null ? undefined : same(orderingKey, before?.orderingKey)
     this.attempts = attempts
-    this.crashes = crashes
-    this.loneCrashes = row[12]
-    this.#recordedAt = isTime(row[13]) ? row[13].getTime() : 0
-    this.#bytes = row[14]
-    this.#output = row[15]
+    this.crashes = row[20] ?? 0
+    this.loneCrashes = row[21] ?? 0
+    this.#recordedAt = isTime(recordedAt) ? recordedAt.getTime() : 0
+    this.#bytes = bytes ?? 0
+    this.#output = output
     this.call = new ClaimedCall(row, this.#recordedAt, before?.call)
   }
   get recordedAt() {

@@ -4,40 +4,38 @@
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Statement } from "effect/sql/Statement"
+import type { Fragment, Statement } from "effect/sql/Statement"
 import type { ClaimRequest, Kind } from "../../ChunkStore.ts"
 import type { Place } from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
 
 /**
  * A row of a claim's answer, by place and not by name: an object of twenty names for each row was a sixth of what a drain
- * allocates. When nothing was claimed there is one row, with a null `seq`.
+ * allocates. What nearly always has one value is null then, which costs neither end anything. When nothing was claimed
+ * there is one row, with a null `seq`.
  */
 export type ClaimRow = readonly [
   /**
-   * Of {@link claimPlain}, whether something special was due and nothing was claimed; of {@link claimAny}, how many
-   * chunks were found to be behind an older one of their key, and put aside.
+   * On one row, `aside / rank / seq`. Aside: of {@link claimPlain}, whether something special was due and nothing was
+   * claimed; of {@link claimAny}, how many chunks were found to be behind an older one of their key, and put aside. Rank
+   * and seq: where the claim came to, if anywhere, or a second before that and `/ end` when it took all that is ready.
    */
-  aside: number,
-  /** Where the claim came to, `rank / seq`, or a second before that and `/ end` when it took all that is ready. On one row. */
-  last: string | null,
+  said: string | null,
   /** The row's place in the claim's order. */
-  place: bigint,
+  place: number,
   seq: bigint | null,
   callId: string,
   schemaIdentity: string,
   part: string,
   namespace: string,
   schemaVersion: number,
-  orderingKey: string | null,
   attempts: number,
-  crashes: number,
-  loneCrashes: number,
   recordedAt: Date,
-  /** Bytes of `output`, `context` and `input`; these are null when there are more than may be handed out. */
-  bytes: number,
+  /** Bytes of `output`, `context` and `input`, when these are more than may be handed out: then they are null. */
+  withheld: number | null,
   /** JSON text. */
   output: string | null,
+  /** Null when it is empty. */
   context: string | null,
   input: string | null,
   service: string | null,
@@ -45,7 +43,11 @@ export type ClaimRow = readonly [
   finishedAt: Date | null,
   trace: unknown,
   /** How many outputs the call has. */
-  outputs: number | null
+  outputs: number | null,
+  // a plain claim has none of these
+  orderingKey?: string | null,
+  crashes?: number,
+  loneCrashes?: number
 ]
 
 /** How a store claims. */
@@ -97,14 +99,17 @@ const answer = (
   { call, sql }: Tables,
   { limit }: ClaimRequest,
   { longest, nested }: ClaimOptions,
-  aside: ReturnType<Tables["sql"]["literal"]>
+  aside: Fragment,
+  more: Fragment
 ) =>
   sql`
-    select s.aside, case when h.seq is null or h.seq = s.last_seq then s.last end, h.place, h.seq, h.call_id,
-      h.schema_identity, h.part, h.namespace, h.schema_version, h.ordering_key, h.attempts, h.crashes, h.lone_crashes, h.recorded_at, coalesce(c.bytes, 0),
-      case when c.bytes <= ${longest} then c.output end, case when c.bytes <= ${longest} then c.context end,
+    select case when h.seq is null or h.seq = s.last_seq then concat_ws(' / ', s.aside, s.last) end, h.place, h.seq, h.call_id,
+      h.schema_identity, h.part, h.namespace, h.schema_version, h.attempts, h.recorded_at,
+      case when c.bytes <= ${longest} then null else coalesce(c.bytes, 0) end,
+      case when c.bytes <= ${longest} then c.output end,
+      case when c.bytes <= ${longest} then nullif(c.context, '{}') end,
       case when c.bytes <= ${longest} then c.input end,
-      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs
+      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs ${more}
     from (
       select ${aside} as aside, l.seq as last_seq,
         case when (select count(*) from ready) = ${limit} or (select count(*) from ready) > l.place
@@ -113,7 +118,7 @@ const answer = (
         ${nested ? sql`` : sql`, set_config('synchronous_commit', 'off', true) as nosync`}
       from (select 1) one left join (select rank, seq, place from cut order by place desc limit 1) l on true
     ) s
-    left join (select *, row_number() over (order by rank, seq) as place from held) h on true
+    left join (select *, row_number() over (order by rank, seq)::int as place from held) h on true
     left join lateral (
       select t.*, octet_length(t.output) + octet_length(t.context) + coalesce(octet_length(t.input), 0) as bytes
       from (
@@ -162,7 +167,7 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
       where seq = any(array(select seq from cut))
       returning q.*
     )
-    ${answer(t, request, options, sql.literal("(select found::int from special)"))}`)
+    ${answer(t, request, options, sql.literal("(select found::int from special)"), sql``)}`)
 }
 
 /**
@@ -257,5 +262,13 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
       ))
       returning 1
     )
-    ${answer(t, request, options, sql.literal("(select count(*)::int from demoted)"))}`)
+    ${
+    answer(
+      t,
+      request,
+      options,
+      sql.literal("(select count(*)::int from demoted)"),
+      sql.literal(", h.ordering_key, h.crashes, h.lone_crashes")
+    )
+  }`)
 }

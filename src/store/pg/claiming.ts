@@ -17,22 +17,21 @@ import type { Tables } from "./tables.ts"
 const mostOfClient = 15 * 1024 * 1024
 
 const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
-  rows.every(([, , place], index) => index === 0 || place > rows[index - 1]![2])
+  rows.every(([, place], index) => index === 0 || place > rows[index - 1]![1])
     ? rows
-    : [...rows].sort(([, , a], [, , b]) => a < b ? -1 : 1)
+    : [...rows].sort(([, a], [, b]) => a - b)
 
 /** What {@link claimPlain} leaves alone. */
 const isSpecial = ({ attempts, crashes, orderingKey }: ClaimedChunk): boolean =>
   orderingKey !== undefined || crashes > 0 || attempts > 0
 
-/** How far the scan came, if it found anything. */
-const reachedBy = (rows: ReadonlyArray<ClaimRow>): LowWater.Reached | undefined => {
-  for (const [, last] of rows) {
-    if (last === null) continue
-    const [rank = "", seq = "0", end] = last.split(" / ")
-    return { place: { rank, seq: BigInt(seq) }, ended: end !== undefined }
-  }
-  return undefined
+/** What was put aside, and how far the scan came, if it found anything. */
+const saidBy = (rows: ReadonlyArray<ClaimRow>): { readonly aside: boolean; readonly reached?: LowWater.Reached } => {
+  const said = rows.find(([said]) => said !== null)?.[0]?.split(" / ")
+  if (said === undefined) return { aside: false }
+  const [aside, rank, seq = "0", end] = said
+  const reached = rank === undefined ? {} : { reached: { place: { rank, seq: BigInt(seq) }, ended: end !== undefined } }
+  return { aside: aside !== "0", ...reached }
 }
 
 /** The store's claim, and what makes it look from the beginning again. */
@@ -58,14 +57,13 @@ export const make = (t: Tables, settings: Settings) => {
       const options = { token, deadBlocksKey: settings.deadBlocksKey, from, longest, nested }
       const began = clock.currentTimeMillisUnsafe()
       const rows = yield* plain ? claimPlain(t, request, options) : claimAny(t, request, options)
-      const aside = (rows[0]?.[0] ?? 0) > 0
+      const { aside, reached } = saidBy(rows)
       if (plain && aside) {
         mixed = true
         continue
       }
-      const reached = reachedBy(rows)
       let before: PgChunk | undefined
-      const chunks = inOrder(rows.filter(([, , , seq]) => seq !== null)).map((row) => before = new PgChunk(row, before))
+      const chunks = inOrder(rows.filter(([, , seq]) => seq !== null)).map((row) => before = new PgChunk(row, before))
       const now = clock.currentTimeMillisUnsafe()
       if (whole) lowWater.move(namespace, { mark, reached, rows: chunks.length, began, now })
       if (whole) mixed = chunks.some(isSpecial)
