@@ -7,7 +7,7 @@ import * as Layer from "effect/Layer"
 import { ChunkStore, type LedgerEntry, type StoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import { namesNoRow, objectsOf, wrong } from "./internal/given.ts"
+import { objectsOf } from "./internal/given.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
 /** What `once` gives back: the domain objects, and whether they were created now or stood in the ledger already. */
@@ -65,7 +65,7 @@ export class ChunkLedger extends Context.Service<ChunkLedger, {
           // what cannot be read back must not reach the ledger, whatever a caller without types gives
           Effect.flatMap(effect, (given) => {
             const objects = objectsOf(given)
-            return objects === undefined ? Effect.die(wrong(namesNoRow)) : Effect.succeed(objects)
+            return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)
           })
         )
         const { objects } = entry

@@ -13,7 +13,7 @@ import * as Exit from "effect/Exit"
 import { ChunkStore, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
-import { namesNoRow, objectsOf, running, wrong } from "./given.ts"
+import { objectsOf, running, wrong } from "./given.ts"
 import { timeRun } from "./measure.ts"
 import type { Prepared } from "./prepare.ts"
 import { attributesOf, linksOf } from "./spans.ts"
@@ -204,7 +204,7 @@ const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Eff
 
 const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient, progress) {
   const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void
-  const created = new Map<Prepared, ReadonlyArray<DomainObject>>()
+  const persisted: Array<Persisted> = []
   const left = new Map<Prepared, Cause.Cause<unknown>>()
   const failed = new Map<Prepared, Cause.Cause<unknown>>()
   const certain = new Set<Prepared>()
@@ -232,8 +232,8 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
       onSuccess: (value) => {
         since.delete(one)
         const objects = objectsOf(value)
-        if (objects === undefined) return sortOut(one, Cause.die(wrong(namesNoRow)))
-        created.set(one, objects)
+        if (objects instanceof Error) return sortOut(one, Cause.die(objects))
+        persisted.push(toPersisted(one, objects))
         progress()
         return Effect.succeed(true)
       },
@@ -283,7 +283,7 @@ const runEach: Run = Effect.fnUntraced(function*(handler, batch, transaction, ti
     }
   }
   if (failed.size > 0) return yield* new BatchFailed({ failed, certain, left, behind })
-  return { persisted: [...created].map(([one, value]) => toPersisted(one, value)), left, behind }
+  return { persisted, left, behind }
 })
 
 const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction, timeout, isTransient) {
@@ -300,7 +300,7 @@ const runTogether: Run = Effect.fnUntraced(function*(handler, batch, transaction
     const objects: Array<ReadonlyArray<DomainObject>> = []
     for (const result of results) {
       const created = objectsOf(result)
-      if (created === undefined) return Effect.die(wrong(namesNoRow))
+      if (created instanceof Error) return Effect.die(created)
       objects.push(created)
     }
     return Effect.succeed(objects)

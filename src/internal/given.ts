@@ -21,8 +21,7 @@ export const running = <E>(handle: () => Effect.Effect<unknown, E>): Effect.Effe
 const isName = (text: unknown): text is string =>
   typeof text === "string" && text !== "" && !text.includes("\0") && text.isWellFormed()
 
-/** Why what a handler gave back is refused. */
-export const namesNoRow =
+const namesNoRow =
   "gave back something that names no row: give back DomainObject.make(type, id), a list of them, or none"
 
 /** The row that an object names. Nothing else of the object is kept. */
@@ -33,20 +32,20 @@ const rowOf = (object: unknown): DomainObject | undefined => {
 }
 
 /**
- * The domain objects a handler gave back: none, one or many; or undefined when it is none of these, which must not reach
- * the ledger.
+ * The domain objects a handler gave back: none, one or many; or the defect that it is, when it is none of these, which
+ * must not reach the ledger. No effect, so that a chunk costs no step of a fiber.
  */
-export const objectsOf = (created: unknown): ReadonlyArray<DomainObject> | undefined => {
+export const objectsOf = (created: unknown): ReadonlyArray<DomainObject> | Error => {
   const rows: Array<DomainObject> = []
   try {
     for (const object of Array.isArray(created) ? created : Predicate.isNullish(created) ? [] : [created]) {
       const row = rowOf(object)
-      if (row === undefined) return undefined
+      if (row === undefined) return wrong(namesNoRow)
       rows.push(row)
     }
     return rows
-  } catch {
+  } catch (error) {
     // some objects throw when one looks at them
-    return undefined
+    return error instanceof Error ? error : wrong(namesNoRow)
   }
 }

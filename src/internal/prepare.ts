@@ -38,8 +38,6 @@ class Call implements HandlerCall {
   readonly orderingKey: string | undefined
   readonly attempt: number
   readonly key: ChunkKey
-  readonly context: HandlerCall["context"]
-  readonly contextAs: HandlerCall["contextAs"]
   readonly #chunk: ClaimedChunk
   constructor(chunk: ClaimedChunk) {
     this.callId = chunk.key.callId
@@ -51,19 +49,24 @@ class Call implements HandlerCall {
     this.attempt = chunk.attempts + 1
     this.key = chunk.key
     this.#chunk = chunk
-    // not methods: a handler may take them out of the call
-    this.context = (key) => {
+  }
+  // few handlers ask for these; and no methods, because a handler may take them out of the call
+  get context(): HandlerCall["context"] {
+    const chunk = this.#chunk
+    return (key) => {
       const found = contextOf(chunk, key)
       return typeof found === "string"
         ? Effect.succeed(found)
         : Effect.fail(missing(chunk, key, found === undefined ? "is missing" : "is not a text"))
     }
-    this.contextAs = (key, schema) =>
+  }
+  get contextAs(): HandlerCall["contextAs"] {
+    const chunk = this.#chunk
+    return (key, schema) =>
       Schema.decodeUnknownEffect(schema)(contextOf(chunk, key)).pipe(
         Effect.mapError((error) => missing(chunk, key, `does not decode: ${error.message}`))
       )
   }
-  // few handlers ask for these
   get finishedAt() {
     return this.#chunk.call.finishedAt
   }
@@ -218,6 +221,7 @@ const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepa
   for (const share of shares.values()) if (share.length > largest.length) largest = share
   // only repeaters are at the front: the oldest of them goes alone
   if (largest.length === 0) return [rest.slice(0, 1), rest.slice(1)]
+  if (largest.length === rest.length) return [largest, []]
   const taken = new Set(largest)
   return [largest, rest.filter((one) => !taken.has(one))]
 }

@@ -8,7 +8,7 @@ import type { ClaimedChunk } from "../../ChunkStore.ts"
 import { jsonProblem } from "../../internal/flaw.ts"
 import { isGone } from "../../internal/recorded.ts"
 import { type ChunkKey, TraceContext } from "../../ServiceCall.ts"
-import type { ClaimRow } from "./claim.ts"
+import { at, type ClaimRow } from "./claim.ts"
 import { jsonObject } from "./json.ts"
 
 // Postgres knows times that JavaScript does not (`infinity`, the year 290000); a hand can have written one
@@ -55,13 +55,16 @@ class ClaimedCall {
   readonly #input: string | null
   readonly #finishedAt: number
   constructor(row: ClaimRow, recordedAt: number, before: ClaimedCall | undefined) {
-    const [, , , callId, , , , , , , , , context, input, service, correlationId, finishedAt, trace, outputs] = row
-    this.service = same(service ?? "", before?.service)
-    this.correlationId = correlationId === null ? callId : same(correlationId, callId)
+    const callId = row[at.callId]
+    const context = row[at.context]
+    const trace = row[at.trace]
+    const finishedAt = row[at.finishedAt]
+    this.service = same(row[at.service] ?? "", before?.service)
+    this.correlationId = same(row[at.correlationId] ?? callId, callId)
     this.context = context === null ? noContext : jsonObject(parse(context))
     this.trace = isTrace(trace) ? trace : undefined
-    this.outputs = outputs ?? 0
-    this.#input = input
+    this.outputs = row[at.outputs] ?? 0
+    this.#input = row[at.input]
     this.#finishedAt = isTime(finishedAt) ? finishedAt.getTime() : recordedAt
   }
   get input() {
@@ -91,19 +94,23 @@ export class PgChunk implements ClaimedChunk {
   readonly #bytes: number
   readonly #output: string | null
   constructor(row: ClaimRow, before?: PgChunk) {
-    const [, , seq, callId, schemaIdentity, part, namespace, schemaVersion, attempts, recordedAt, bytes, output] = row
-    const orderingKey = row[19] ?? null
-    this.seq = seq!
-    this.key = { callId, schemaIdentity: same(schemaIdentity, before?.key.schemaIdentity), part }
-    this.namespace = same(namespace, before?.namespace)
-    this.schemaVersion = schemaVersion
+    const orderingKey = row[at.orderingKey] ?? null
+    const recordedAt = row[at.recordedAt]
+    this.seq = row[at.seq]!
+    this.key = {
+      callId: row[at.callId],
+      schemaIdentity: same(row[at.schemaIdentity], before?.key.schemaIdentity),
+      part: row[at.part]
+    }
+    this.namespace = same(row[at.namespace], before?.namespace)
+    this.schemaVersion = row[at.schemaVersion]
     this.orderingKey = orderingKey === null ? undefined : same(orderingKey, before?.orderingKey)
-    this.attempts = attempts
-    this.crashes = row[20] ?? 0
-    this.loneCrashes = row[21] ?? 0
+    this.attempts = row[at.attempts]
+    this.crashes = row[at.crashes] ?? 0
+    this.loneCrashes = row[at.loneCrashes] ?? 0
     this.#recordedAt = isTime(recordedAt) ? recordedAt.getTime() : 0
-    this.#bytes = bytes ?? 0
-    this.#output = output
+    this.#bytes = row[at.withheld] ?? 0
+    this.#output = row[at.output]
     this.call = new ClaimedCall(row, this.#recordedAt, before?.call)
   }
   get recordedAt() {

@@ -50,6 +50,32 @@ export type ClaimRow = readonly [
   loneCrashes?: number
 ]
 
+/** Where what stands in such a row. Not taken apart by a pattern: that makes an object for each place of each row. */
+export const at = {
+  said: 0,
+  place: 1,
+  seq: 2,
+  callId: 3,
+  schemaIdentity: 4,
+  part: 5,
+  namespace: 6,
+  schemaVersion: 7,
+  attempts: 8,
+  recordedAt: 9,
+  withheld: 10,
+  output: 11,
+  context: 12,
+  input: 13,
+  service: 14,
+  correlationId: 15,
+  finishedAt: 16,
+  trace: 17,
+  outputs: 18,
+  orderingKey: 19,
+  crashes: 20,
+  loneCrashes: 21
+} as const
+
 /** How a store claims. */
 export interface ClaimOptions {
   readonly token: string

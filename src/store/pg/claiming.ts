@@ -9,7 +9,7 @@ import type { Claim, ClaimedChunk, ClaimRequest } from "../../ChunkStore.ts"
 import { freshToken } from "../../internal/token.ts"
 import type { Settings } from "../../Settings.ts"
 import { PgChunk } from "./chunk.ts"
-import { claimAny, claimPlain, type ClaimRow } from "./claim.ts"
+import { at, claimAny, claimPlain, type ClaimRow } from "./claim.ts"
 import * as LowWater from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
 
@@ -17,9 +17,9 @@ import type { Tables } from "./tables.ts"
 const mostOfClient = 15 * 1024 * 1024
 
 const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
-  rows.every(([, place], index) => index === 0 || place > rows[index - 1]![1])
+  rows.every((row, index) => index === 0 || row[at.place] > rows[index - 1]![at.place])
     ? rows
-    : [...rows].sort(([, a], [, b]) => a - b)
+    : [...rows].sort((a, b) => a[at.place] - b[at.place])
 
 /** What {@link claimPlain} leaves alone. */
 const isSpecial = ({ attempts, crashes, orderingKey }: ClaimedChunk): boolean =>
@@ -27,7 +27,7 @@ const isSpecial = ({ attempts, crashes, orderingKey }: ClaimedChunk): boolean =>
 
 /** What was put aside, and how far the scan came, if it found anything. */
 const saidBy = (rows: ReadonlyArray<ClaimRow>): { readonly aside: boolean; readonly reached?: LowWater.Reached } => {
-  const said = rows.find(([said]) => said !== null)?.[0]?.split(" / ")
+  const said = rows.find((row) => row[at.said] !== null)?.[at.said]?.split(" / ")
   if (said === undefined) return { aside: false }
   const [aside, rank, seq = "0", end] = said
   const reached = rank === undefined ? {} : { reached: { place: { rank, seq: BigInt(seq) }, ended: end !== undefined } }
@@ -63,7 +63,7 @@ export const make = (t: Tables, settings: Settings) => {
         continue
       }
       let before: PgChunk | undefined
-      const chunks = inOrder(rows.filter(([, , seq]) => seq !== null)).map((row) => before = new PgChunk(row, before))
+      const chunks = inOrder(rows.filter((row) => row[at.seq] !== null)).map((row) => before = new PgChunk(row, before))
       const now = clock.currentTimeMillisUnsafe()
       if (whole) lowWater.move(namespace, { mark, reached, rows: chunks.length, began, now })
       if (whole) mixed = chunks.some(isSpecial)
