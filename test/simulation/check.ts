@@ -108,6 +108,13 @@ export const violations = (picture: Picture): ReadonlyArray<string> => {
   const rows = new Set(picture.domain.map((row) => row.id))
   for (const id of picture.events) if (!rows.has(id)) wrong.push(`an event tells of row ${id}, which is not there`)
   if (new Set(picture.events).size !== picture.events.length) wrong.push("an event came twice")
+  const created = picture.ledger.flatMap(({ objects }) => objects.map((object) => object.id))
+  const first = [...new Set(picture.told)]
+  const next = created.findIndex((id, index) => first[index] !== id)
+  if (next >= 0) {
+    wrong.push(`the subscriber was told of ${first[next] ?? "nothing"} where ${created[next]} stands in the ledger`)
+  }
+  if (first.length > created.length) wrong.push("the subscriber was told of what was never created")
   const strangers = picture.ledger.length - chunks.filter(({ key }) => at(picture.ledger, key).length > 0).length
   if (strangers > 0) wrong.push(`the ledger has ${strangers} lines too many`)
   for (const { call } of picture.calls) {

@@ -3,6 +3,7 @@
  * every call of the port, as the dice fall.
  */
 import { ChunkStore, StoreError, type Transaction } from "effect-sluice/ChunkStore"
+import type { EventLog } from "effect-sluice/EventLog"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -53,8 +54,8 @@ const stop = (life: Life): Effect.Effect<void> => Effect.asVoid(Deferred.succeed
 const away = (operation: string) =>
   new StoreError({ operation, transient: true, reason: "the simulation's database is away" })
 
-/** The store as a worker sees it. */
-export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Life): ChunkStore["Service"] => {
+/** Puts a fault, or none, around a call of a port. */
+const throughOf = (weather: Weather, life: Life) => {
   const note = (what: string) => weather.happened.set(what, (weather.happened.get(what) ?? 0) + 1)
   const blow = (what: string): boolean => {
     if (weather.blows <= 0) return false
@@ -63,7 +64,7 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
     return true
   }
 
-  const through = <A, E, R>(operation: string, call: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+  return <A, E, R>(operation: string, call: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
     Effect.gen(function*() {
       const now = yield* Clock.currentTimeMillis
       if (life.frozenUntil > now) yield* Effect.sleep(life.frozenUntil - now)
@@ -122,7 +123,23 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
           return yield* call
       }
     })
+}
 
+/** The log as a subscriber sees it, who lives in a worker's process. */
+export const faultyLog = (log: EventLog["Service"], weather: Weather, life: Life): EventLog["Service"] => {
+  const through = throughOf(weather, life)
+  return {
+    ...log,
+    open: (name, from) => through("open", log.open(name, from)),
+    take: (name, options) => through("take", log.take(name, options)),
+    advance: (name, token, place, lease) => through("advance", log.advance(name, token, place, lease)),
+    release: (name, token, failure) => through("release", log.release(name, token, failure))
+  }
+}
+
+/** The store as a worker sees it. */
+export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Life): ChunkStore["Service"] => {
+  const through = throughOf(weather, life)
   life.stumble = Effect.tapError(through("write", Effect.void), () =>
     Effect.sync(() => {
       life.spoiled = true

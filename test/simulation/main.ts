@@ -27,15 +27,14 @@ Command.make("simulate", flags, ({ enough, mutant, seed, seeds }) =>
     if (planted[bug] !== undefined) plant(planted[bug])
     // not before the bug is planted
     const { judge, simulate } = yield* Effect.promise(() => import("./simulate.ts"))
-    const { mutants } = yield* Effect.promise(() => import("./mutants.ts"))
-    if (bug !== "" && planted[bug] === undefined && mutants[bug] === undefined) {
-      return yield* Effect.die(
-        new Error(`no such mutant. There are: ${[...Object.keys(mutants), ...Object.keys(planted)].join("; ")}`)
-      )
+    const { logMutants, mutants } = yield* Effect.promise(() => import("./mutants.ts"))
+    const known = [mutants, logMutants, planted].flatMap(Object.keys)
+    if (bug !== "" && !known.includes(bug)) {
+      return yield* Effect.die(new Error(`no such mutant. There are: ${known.join("; ")}`))
     }
     if (Option.isSome(seed)) {
-      yield* Console.dir(simulate(seed.value, mutants[bug]), { depth: 8 })
-      yield* Console.log(judge(seed.value, mutants[bug]).wrong)
+      yield* Console.dir(simulate(seed.value, mutants[bug], logMutants[bug]), { depth: 8 })
+      yield* Console.log(judge(seed.value, mutants[bug], logMutants[bug]).wrong)
       return
     }
     const began = performance.now()
@@ -45,7 +44,7 @@ Command.make("simulate", flags, ({ enough, mutant, seed, seeds }) =>
     let chunks = 0
     let bad = 0
     while (run < seeds && bad < most) {
-      const { picture, wrong } = judge(++run, mutants[bug])
+      const { picture, wrong } = judge(++run, mutants[bug], logMutants[bug])
       chunks += picture?.calls.reduce((sum, call) => sum + call.chunks.length, 0) ?? 0
       for (const [what, count] of picture?.happened ?? []) happened.set(what, (happened.get(what) ?? 0) + count)
       if (wrong.length === 0) continue

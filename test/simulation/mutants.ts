@@ -9,10 +9,13 @@ import {
   type Settlement,
   type Transaction
 } from "effect-sluice/ChunkStore"
+import type { Place } from "effect-sluice/EventLog"
 import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { calls, chunkKey, dead, ledger, queue, type QueueRow, seqKey } from "../../src/store/memory/rows.ts"
-import type { Mutant } from "./simulate.ts"
+import type { LogMutant, Mutant } from "./simulate.ts"
 
 const changeAll = (db: Parameters<Mutant>[1], change: (row: QueueRow) => QueueRow) =>
   db.use((access) => {
@@ -191,4 +194,39 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         () => Effect.asVoid(alone(db, work))
       )
   })
+}
+
+/** Bugs of the log that durable subscribers read. */
+export const logMutants: Readonly<Record<string, LogMutant>> = {
+  "a subscription moves on before its events are handled": (log) => ({
+    ...log,
+    take: (name, options) =>
+      Effect.tap(log.take(name, options), (taken) =>
+        Option.isNone(taken)
+          ? Effect.void
+          : Effect.ignore(log.advance(name, taken.value.token, taken.value.entries.at(-1)!.place, options.lease)))
+  }),
+  "events come in another order": (log) => ({
+    ...log,
+    take: (name, options) =>
+      Effect.map(log.take(name, options), Option.map((taken) => ({ ...taken, entries: taken.entries.toReversed() })))
+  }),
+  "an event whose handler fails is passed over": (log) => {
+    const taken = new Map<string, Place>()
+    return {
+      ...log,
+      take: (name, options) =>
+        Effect.tap(log.take(name, options), (found) =>
+          Effect.sync(() => {
+            if (Option.isSome(found)) taken.set(found.value.token, found.value.entries[0]!.place)
+          })),
+      release: (name, token, failure) =>
+        Effect.andThen(
+          failure === undefined
+            ? Effect.void
+            : Effect.ignore(log.advance(name, token, taken.get(token)!, Duration.seconds(3))),
+          log.release(name, token, failure)
+        )
+    }
+  }
 }

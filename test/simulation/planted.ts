@@ -1,5 +1,5 @@
 /**
- * Bugs, planted one at a time in the sources of the drain itself: what is between a claim and the port. Each is a place in
+ * Bugs, planted one at a time in the sources of drain and subscription: what is between a claim and the port. Each is a place in
  * a file and what stands there instead; a place that is no longer there is told, so that the table follows the code.
  */
 import { readFileSync } from "node:fs"
@@ -70,6 +70,16 @@ export const planted: Readonly<Record<string, Planted>> = {
     file: "Drain.ts",
     place: "rest.length === 0 ? Effect.void : givingBack(release)",
     instead: "rest.length >= 0 ? Effect.void : givingBack(release)"
+  },
+  "a subscriber moves on before its handler has run": {
+    file: "Subscription.ts",
+    place: "for (const event of entry.events) if (filter(event)) yield* handler(event)\n      moved(entry)",
+    instead: "moved(entry)\n      for (const event of entry.events) if (filter(event)) yield* handler(event)"
+  },
+  "a subscriber that stops leaves out the rest": {
+    file: "Subscription.ts",
+    place: "if (stopped) return\n",
+    instead: "if (stopped) return moved(entries.at(-1)!)\n"
   },
   "a batch commits with its culprit": inBatch(
     "if (failed.size > 0) return yield* new BatchFailed",

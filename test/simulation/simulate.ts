@@ -2,7 +2,7 @@
  * One simulation: recorders, workers old and new, and a program beside the drain, on a store in memory, with time that
  * passes by itself and dice that fall by the seed. Ends when all is quiet, with a picture of the tables.
  */
-import { CallRecorder, ChunkLedger, DomainEvents, Drain } from "effect-sluice"
+import { CallRecorder, ChunkLedger, DomainEvents, Drain, EventLog, Subscription } from "effect-sluice"
 import { ChunkStore } from "effect-sluice/ChunkStore"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
@@ -19,7 +19,7 @@ import * as Stream from "effect/Stream"
 import { make as makeRoom, Room } from "../../src/internal/room.ts"
 import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../src/store/memory/rows.ts"
 import { violations } from "./check.ts"
-import { faulty, type Life, newLife, type Weather } from "./faults.ts"
+import { faulty, faultyLog, type Life, newLife, type Weather } from "./faults.ts"
 import { plan, type PlannedCall } from "./plan.ts"
 import { CurrentLife, domain, type DomainRow, handlers, settings, write } from "./ward.ts"
 import { runInWorld } from "./world.ts"
@@ -29,6 +29,9 @@ export type Mutant = (
   store: ChunkStore["Service"],
   db: MemoryDatabase["Service"]
 ) => ChunkStore["Service"]
+
+/** The same for the log of what was created. */
+export type LogMutant = (log: EventLog["Service"]) => EventLog["Service"]
 
 /** What was done and what is in the tables at the end. */
 export interface Picture {
@@ -43,6 +46,8 @@ export interface Picture {
   readonly again: ReadonlyArray<string>
   readonly domain: ReadonlyArray<DomainRow>
   readonly events: ReadonlyArray<string>
+  /** What the durable subscriber was told of, each time. */
+  readonly told: ReadonlyArray<string>
   readonly ledger: ReadonlyArray<{ readonly key: Key; readonly objects: ReadonlyArray<{ readonly id: string }> }>
   readonly queue: ReadonlyArray<{ readonly key: Key; readonly state: string; readonly seq: number }>
   readonly dead: ReadonlyArray<{ readonly key: Key; readonly reason: string; readonly seq: number }>
@@ -58,8 +63,23 @@ const drainOnce = Effect.flatMap(Drain, (drain) => drain.cycle).pipe(
   Effect.ignoreCause
 )
 
-/** A worker: one life after the other, each with a drain of its own. */
-const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather) {
+/** The durable subscriber of a worker's life. Some of what it is told it fails with, before or after it took note of it. */
+const subscriber = Effect.fnUntraced(function*(told: Array<string>, weather: Weather, life: Life) {
+  const log = faultyLog(yield* EventLog, weather, life)
+  const audit = Subscription.make("audit", ({ object }) =>
+    Effect.gen(function*() {
+      const drawn = yield* Random.nextIntBetween(0, 20, { halfOpen: true })
+      if (drawn === 0) yield* Effect.sleep(yield* Random.nextIntBetween(1, 300))
+      // the dead take note of nothing
+      if (life.dead || drawn === 1) return yield* Effect.fail("it fails at first")
+      told.push(object.id)
+      if (drawn === 2) return yield* Effect.fail("it fails afterwards")
+    }), { batchSize: 3, retry: Schedule.spaced("300 millis"), lease: "3 seconds", pollInterval: "2 seconds" })
+  yield* Effect.provideService(audit, EventLog, log)
+})
+
+/** A worker: one life after the other, each with a drain and a subscriber of its own. */
+const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather, told: Array<string>) {
   const store = yield* ChunkStore
   const registry = Layer.succeedContext(yield* Layer.build(handlers[age]))
   while (true) {
@@ -70,7 +90,9 @@ const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather)
     )
     const stops = (yield* Random.nextIntBetween(0, 20)) === 0 && weather.blows > 0
     if (stops) weather.blows--
-    yield* Effect.forever(drainOnce).pipe(
+    yield* Effect.ignore(subscriber(told, weather, life)).pipe(
+      Effect.andThen(Effect.forever(drainOnce)),
+      Effect.scoped,
       Effect.raceFirst(Deferred.await(life.end)),
       Effect.raceFirst(stops ? Effect.delay(Effect.void, yield* Random.nextIntBetween(100, 5000)) : Effect.never),
       Effect.provide(drain, { local: true }),
@@ -150,20 +172,22 @@ const comesBack = Effect.gen(function*() {
   yield* db.use((access) => access.set(queue, seqKey(row.seq), { ...row, ...free }))
 }).pipe(Effect.timeoutOption("20 seconds"))
 
-const isQuiet = Effect.gen(function*() {
+const isQuiet = Effect.fnUntraced(function*(told: ReadonlyArray<string>) {
   const db = yield* MemoryDatabase
   return yield* db.use((access) => {
     const deadKeys = access.values(dead)
-    return access.values(queue).every((row) =>
-      (row.state === "parked" && row.key.schemaIdentity.endsWith("unserved-note")) ||
-      // held up for good: by a dead letter, or by what nobody serves
-      (row.orderingKey !== undefined &&
-        (deadKeys.some((letter) => letter.orderingKey === row.orderingKey && letter.seq < row.seq) ||
-          access.values(queue).some((other) =>
-            other.orderingKey === row.orderingKey && other.seq < row.seq &&
-            other.key.schemaIdentity.endsWith("unserved-note")
-          )))
-    )
+    const known = new Set(told)
+    return access.values(ledger).every(({ objects }) => objects.every(({ id }) => known.has(id))) &&
+      access.values(queue).every((row) =>
+        (row.state === "parked" && row.key.schemaIdentity.endsWith("unserved-note")) ||
+        // held up for good: by a dead letter, or by what nobody serves
+        (row.orderingKey !== undefined &&
+          (deadKeys.some((letter) => letter.orderingKey === row.orderingKey && letter.seq < row.seq) ||
+            access.values(queue).some((other) =>
+              other.orderingKey === row.orderingKey && other.seq < row.seq &&
+              other.key.schemaIdentity.endsWith("unserved-note")
+            )))
+      )
   })
 })
 
@@ -174,11 +198,12 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
   const planned = yield* plan
   const db = yield* MemoryDatabase
   const events: Array<string> = []
+  const told: Array<string> = []
   const heard = yield* (yield* DomainEvents).subscribe
   yield* Effect.forkScoped(Stream.runForEach(heard, (event) => Effect.sync(() => events.push(event.object.id))))
   const workers = yield* Effect.forEach(
     ["old", "new", "new"] as const,
-    (age) => Effect.forkScoped(worker(age, weather))
+    (age) => Effect.forkScoped(worker(age, weather, told))
   )
   const recording = yield* Effect.forkScoped(record(planned, weather))
   const others = yield* Effect.forEach([beside(planned, weather), comesBack], (program) => Effect.forkScoped(program))
@@ -189,7 +214,7 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
     yield* Effect.sleep(yield* Random.nextIntBetween(0, 10_000))
     weather.percent = 0
     weather.blows = 0
-    while (!(yield* isQuiet)) yield* Effect.sleep("1 second")
+    while (!(yield* isQuiet(told))) yield* Effect.sleep("1 second")
     return true
   }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) }))
   const ended = yield* story
@@ -204,6 +229,7 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
     again,
     domain: access.values(domain),
     events,
+    told,
     ledger: access.values(ledger),
     queue: access.values(queue),
     dead: access.values(dead),
@@ -213,14 +239,21 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
 }, Effect.scoped)
 
 /** Runs the simulation of a seed. The same seed gives the same picture. */
-export const simulate = (seed: number, mutant: Mutant = (store) => store): Picture => {
-  const weather: Weather = { percent: 12, blows: 2, crashed: new Set(), happened: new Map() }
+export const simulate = (
+  seed: number,
+  mutant: Mutant = (store) => store,
+  logMutant: LogMutant = (log) => log
+): Picture => {
+  const weather: Weather = { percent: 12, blows: 3, crashed: new Set(), happened: new Map() }
   const database = MemoryDatabase.layer
-  const store = Layer.effect(
-    ChunkStore,
-    Effect.gen(function*() {
-      return mutant(yield* ChunkStore, yield* MemoryDatabase)
-    })
+  const store = Layer.merge(
+    Layer.effect(
+      ChunkStore,
+      Effect.gen(function*() {
+        return mutant(yield* ChunkStore, yield* MemoryDatabase)
+      })
+    ),
+    Layer.effect(EventLog, Effect.map(EventLog, logMutant))
   ).pipe(Layer.provideMerge(MemoryStore.layerOn))
   const story = run(seed, weather).pipe(
     Effect.provide(
@@ -243,10 +276,11 @@ export const simulate = (seed: number, mutant: Mutant = (store) => store): Pictu
 /** Runs the simulation of a seed and says what is wrong with it: one that breaks down has no picture. */
 export const judge = (
   seed: number,
-  mutant?: Mutant
+  mutant?: Mutant,
+  logMutant?: LogMutant
 ): { readonly picture: Picture | undefined; readonly wrong: ReadonlyArray<string> } => {
   try {
-    const picture = simulate(seed, mutant)
+    const picture = simulate(seed, mutant, logMutant)
     return { picture, wrong: violations(picture) }
   } catch (error) {
     return { picture: undefined, wrong: [String(error)] }

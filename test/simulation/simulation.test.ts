@@ -6,19 +6,19 @@ import { execFile } from "node:child_process"
 import path from "node:path"
 import { promisify } from "node:util"
 import { describe, expect, it } from "vitest"
-import { mutants } from "./mutants.ts"
+import { logMutants, mutants } from "./mutants.ts"
 import { planted } from "./planted.ts"
-import { judge, type Mutant, simulate } from "./simulate.ts"
+import { judge, type LogMutant, type Mutant, simulate } from "./simulate.ts"
 
 const seeds = Number(process.env.SLUICE_TEST_SEEDS ?? 1000)
 /** So many seeds must find a bug, for it not to be found by luck. */
 const enough = 5
 
 /** The first seeds whose picture is wrong, and what is wrong with it. */
-const badSeeds = async (most: number, mutant?: Mutant): Promise<ReadonlyArray<string>> => {
+const badSeeds = async (most: number, mutant?: Mutant, log?: LogMutant): Promise<ReadonlyArray<string>> => {
   const bad: Array<string> = []
   for (let seed = 1; seed <= seeds && bad.length < most; seed++) {
-    const { wrong } = judge(seed, mutant)
+    const { wrong } = judge(seed, mutant, log)
     if (wrong.length > 0) bad.push(`npm run simulate -- --seed ${seed}: ${wrong.join("; ")}`)
     // a simulation never lets go by itself
     if (seed % 20 === 0) await new Promise(setImmediate)
@@ -52,7 +52,11 @@ describe("simulation", () => {
     expect(await badSeeds(enough, mutant)).toHaveLength(enough)
   }, 300_000)
 
-  it.each(Object.keys(planted))("finds a drain's bug: %s", async (name) => {
+  it.each(Object.entries(logMutants))("finds a bug of the subscribers' log: %s", async (_, mutant) => {
+    expect(await badSeeds(enough, undefined, mutant)).toHaveLength(enough)
+  }, 300_000)
+
+  it.each(Object.keys(planted))("finds a bug of the drain or a subscription: %s", async (name) => {
     expect(await findPlanted(name)).toBe(enough)
   }, 300_000)
 })
