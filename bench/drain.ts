@@ -82,7 +82,7 @@ const best = (rows: ReadonlyArray<Subject & { readonly figures: Figures }>) =>
 
 /** The bench. */
 export const drain = async (options: BenchOptions): Promise<Result> => {
-  const records = options.records ?? 50_000
+  const records = options.records ?? 100_000
   const skipped: Array<string> = []
   const chosen = subjects.filter(({ system }) => {
     if (!wanted(options, system)) return false
