@@ -4,40 +4,66 @@
  */
 import { Client } from "pg"
 import type { Child } from "../harness/child.ts"
+import { sleep } from "../harness/flow.ts"
 import { progress, type Row, type Table } from "../harness/output.ts"
 import { type Figures, median } from "../harness/rounds.ts"
 import { inWorkplace, type Workplace } from "../harness/workplace.ts"
 import { verify } from "../work.ts"
 
-const portion = 20_000
-const warmUp = 5000
+const portion = 40_000
+const warmUp = 10_000
+/** How many records wait at most while they are recorded. */
+const backlog = 5000
+const atOnce = 1000
 
-/** A worker and what it has drained so far. */
+/** A worker that runs all the while, who records for it, and what it has drained so far. */
 interface Lane {
   readonly place: Workplace
-  readonly child: Child
+  readonly recorder: Child
+  readonly worker: Child
   drained: number
 }
 
-const opened = async (place: Workplace): Promise<Lane> => {
-  const child = await place.open("sluice-watched")
-  await child.ask({ op: "fill", from: 0, count: warmUp })
-  await child.ask({ op: "drain", count: warmUp })
-  return { place, child, drained: warmUp }
+/** Records so many, and waits until they are drained. */
+const through = async (lane: Lane, count: number): Promise<Figures> => {
+  const look = async () => (await lane.worker.ask({ op: "look" })).figures
+  const drained = async () => (await look())["done"] ?? 0
+  const before = await drained()
+  let recorded = 0
+  while (recorded < count) {
+    if (recorded - (await drained() - before) > backlog - atOnce) {
+      await sleep(5)
+      continue
+    }
+    await lane.recorder.ask({ op: "fill", from: lane.drained + recorded, count: atOnce })
+    recorded += atOnce
+  }
+  while (await drained() - before < count) await sleep(2)
+  lane.drained += count
+  return look()
 }
 
-/** Records a portion and drains it. */
-const once = async (lane: Lane): Promise<Figures> => {
-  await lane.child.ask({ op: "fill", from: lane.drained, count: portion })
-  const { figures, seconds } = await lane.child.ask({ op: "drain", count: portion })
-  lane.drained += portion
-  await verify(lane.place.query, lane.drained)
-  const idle = await lane.child.ask({ op: "claimNothing", times: 3 })
-  return {
-    perSecond: portion / seconds,
-    claimMillis: figures["claimMillis"] ?? Number.NaN,
-    idleMillis: idle.figures["claimMillis"] ?? Number.NaN
+const opened = async (place: Workplace): Promise<Lane> => {
+  const lane = {
+    place,
+    recorder: await place.open("sluice-watched"),
+    // a worker as they are, which looks by its own schedule
+    worker: await place.open("sluice-watched", { ownSchedule: true }),
+    drained: 0
   }
+  await lane.worker.ask({ op: "start" })
+  await through(lane, warmUp)
+  return lane
+}
+
+/** Lets a portion flow through. */
+const once = async (lane: Lane): Promise<Figures> => {
+  const began = performance.now()
+  const { claimMillis = Number.NaN } = await through(lane, portion)
+  const perSecond = portion / (performance.now() - began) * 1000
+  await verify(lane.place.query, lane.drained)
+  const idle = await lane.recorder.ask({ op: "claimNothing", times: 3 })
+  return { perSecond, claimMillis, idleMillis: idle.figures["claimMillis"] ?? Number.NaN }
 }
 
 /** A transaction that has looked at something and does not end. */
@@ -102,7 +128,9 @@ export const beside = (server: string, minutes: number): Promise<Table> =>
       await heldPlace.query("vacuum analyze sluice.chunk_queue")
       rows.push(row("let go, and vacuumed", held, await deadRows(heldPlace), [await both(11)]))
       return {
-        title: `Portions of ${portion.toLocaleString("en-US")} records beside a snapshot held for ${minutes} minutes`,
+        title: `Portions of ${
+          portion.toLocaleString("en-US")
+        } records recorded and drained beside a snapshot held for ${minutes} minutes`,
         columns: [
           { field: "when", heading: "when" },
           { field: "drained", heading: "drained so far" },

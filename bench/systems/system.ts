@@ -40,6 +40,8 @@ export interface System {
 export interface Options {
   readonly batch?: number
   readonly inFlight?: number
+  /** Of a worker of Sluice: that it looks when nothing is set for that, and not each second. */
+  readonly ownSchedule?: boolean
   /** Records are given so many ordering keys, in turns. */
   readonly keys?: number
   /** The share of records whose handler fails, half of them before and half after its first write. */

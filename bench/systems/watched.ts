@@ -128,7 +128,7 @@ export const watched = (way: Way): System["open"] => async (url, options) => {
   const recorder = Context.get(context, CallRecorder)
   const store = Context.get(context, ChunkStore)
   const toWorker = DrainWorker.layer(
-    way.byDefault === true ? {} : { schedule: Schedule.spaced("1 second"), hints: true }
+    way.byDefault === true || options.ownSchedule === true ? {} : { schedule: Schedule.spaced("1 second"), hints: true }
   ).pipe(Layer.provide(Drain.layer), Layer.fresh)
 
   let filled = 0

@@ -97,7 +97,8 @@ const planOutput = Effect.fnUntraced(function*(callId: string, orderingKey: stri
     times: 1 + (yield* below(2)),
     rows: yield* below(3),
     writesFirst: yield* Random.nextBoolean,
-    millis: (yield* oneIn(3)) ? yield* below(400) : 0
+    // a claim of a few of them takes longer than a lease, and none longer than a handler may; a batch is one run
+    millis: (yield* oneIn(3)) ? yield* below(kind === Batched ? 400 : 1000) : 0
   }
   const decodes = !(yield* oneIn(12))
   const once = decodes && kind !== Unserved && note.fate === "creates" && orderingKey === undefined && (yield* oneIn(4))

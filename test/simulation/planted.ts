@@ -76,11 +76,6 @@ export const planted: Readonly<Record<string, Planted>> = {
     place: "for (const event of entry.events) if (filter(event)) yield* handler(event)\n      moved(entry)",
     instead: "moved(entry)\n      for (const event of entry.events) if (filter(event)) yield* handler(event)"
   },
-  "a subscriber that stops leaves out the rest": {
-    file: "Subscription.ts",
-    place: "if (stopped) return\n",
-    instead: "if (stopped) return moved(entries.at(-1)!)\n"
-  },
   "a batch commits with its culprit": inBatch(
     "if (failed.size > 0) return yield* new BatchFailed",
     "if (failed.size > batch.length) return yield* new BatchFailed"

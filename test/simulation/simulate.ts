@@ -244,7 +244,7 @@ export const simulate = (
   mutant: Mutant = (store) => store,
   logMutant: LogMutant = (log) => log
 ): Picture => {
-  const weather: Weather = { percent: 12, blows: 3, crashed: new Set(), happened: new Map() }
+  const weather: Weather = { percent: 12, blows: 2, crashed: new Set(), happened: new Map() }
   const database = MemoryDatabase.layer
   const store = Layer.merge(
     Layer.effect(
