@@ -4,7 +4,7 @@
  */
 import { Client } from "pg"
 import type { Child } from "../harness/child.ts"
-import { sleep } from "../harness/flow.ts"
+import { pour } from "../harness/flow.ts"
 import { progress, type Row, type Table } from "../harness/output.ts"
 import { type Figures, median } from "../harness/rounds.ts"
 import { inWorkplace, type Workplace } from "../harness/workplace.ts"
@@ -14,7 +14,6 @@ const portion = 40_000
 const warmUp = 10_000
 /** How many records wait at most while they are recorded. */
 const backlog = 5000
-const atOnce = 1000
 
 /** A worker that runs all the while, who records for it, and what it has drained so far. */
 interface Lane {
@@ -24,23 +23,9 @@ interface Lane {
   drained: number
 }
 
-/** Records so many, and waits until they are drained. */
-const through = async (lane: Lane, count: number): Promise<Figures> => {
-  const look = async () => (await lane.worker.ask({ op: "look" })).figures
-  const drained = async () => (await look())["done"] ?? 0
-  const before = await drained()
-  let recorded = 0
-  while (recorded < count) {
-    if (recorded - (await drained() - before) > backlog - atOnce) {
-      await sleep(5)
-      continue
-    }
-    await lane.recorder.ask({ op: "fill", from: lane.drained + recorded, count: atOnce })
-    recorded += atOnce
-  }
-  while (await drained() - before < count) await sleep(2)
-  lane.drained += count
-  return look()
+/** Lets so many records flow through. */
+const through = async (lane: Lane, count: number): Promise<void> => {
+  lane.drained += await pour({ ...lane, backlog, from: lane.drained, enough: (recorded) => recorded >= count })
 }
 
 const opened = async (place: Workplace): Promise<Lane> => {
@@ -59,11 +44,16 @@ const opened = async (place: Workplace): Promise<Lane> => {
 /** Lets a portion flow through. */
 const once = async (lane: Lane): Promise<Figures> => {
   const began = performance.now()
-  const { claimMillis = Number.NaN } = await through(lane, portion)
+  await through(lane, portion)
   const perSecond = portion / (performance.now() - began) * 1000
   await verify(lane.place.query, lane.drained)
+  const { figures } = await lane.worker.ask({ op: "look" })
   const idle = await lane.recorder.ask({ op: "claimNothing", times: 3 })
-  return { perSecond, claimMillis, idleMillis: idle.figures["claimMillis"] ?? Number.NaN }
+  return {
+    perSecond,
+    claimMillis: figures["claimMillis"] ?? Number.NaN,
+    idleMillis: idle.figures["claimMillis"] ?? Number.NaN
+  }
 }
 
 /** A transaction that has looked at something and does not end. */

@@ -17,11 +17,10 @@ export interface Flow {
   readonly enough: (recorded: number) => boolean | Promise<boolean>
 }
 
-/** Lets records flow until it is enough and all are persisted; gives back how many there were. */
-export const flow = async ({ backlog, enough, from, recorder, worker }: Flow): Promise<number> => {
+/** Lets records flow through a worker that is at work, until it is enough and all are persisted; gives back how many. */
+export const pour = async ({ backlog, enough, from, recorder, worker }: Flow): Promise<number> => {
   const portion = Math.max(1, Math.min(1000, backlog >> 1))
   const done = async () => (await worker.ask({ op: "look" })).figures["done"] ?? 0
-  await worker.ask({ op: "start" })
   const before = await done()
   let recorded = 0
   do {
@@ -33,6 +32,13 @@ export const flow = async ({ backlog, enough, from, recorder, worker }: Flow): P
     recorded += portion
   } while (!await enough(recorded))
   while (await done() - before < recorded) await sleep(5)
-  await worker.ask({ op: "stop" })
+  return recorded
+}
+
+/** The same with a worker that is started for it, and stopped afterwards. */
+export const flow = async (it: Flow): Promise<number> => {
+  await it.worker.ask({ op: "start" })
+  const recorded = await pour(it)
+  await it.worker.ask({ op: "stop" })
   return recorded
 }

@@ -182,12 +182,13 @@ describe("the doctor", () => {
       const failure = { handler: "clinic/note", kind: "failed", message: "the ward is closed\n  at ward.ts:1" }
       const delay = Duration.hours(1)
       yield* store.settle(token, chunks.map((chunk) => ({ _tag: "Retry", chunk, delay, failure })))
+      const db = yield* sql
+      yield* db`update sluice.chunk_failure set at = now() - interval '2 minutes'`
       expect(yield* finding("age")).toMatchObject({ severity: "ok", found: "nothing is due" })
       expect(yield* finding("retrying")).toMatchObject({
         severity: "ok",
-        found: "2, since 0 ms, latest error of call b: the ward is closed"
+        found: "2, since 2 min, latest error of call b: the ward is closed"
       })
-      const db = yield* sql
       yield* db`update sluice.chunk_failure set at = now() - interval '2 hours'`
       expect(yield* finding("retrying")).toMatchObject({
         severity: "attention",

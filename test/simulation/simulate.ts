@@ -74,7 +74,7 @@ const subscriber = Effect.fnUntraced(function*(told: Array<string>, weather: Wea
       if (life.dead || drawn === 1) return yield* Effect.fail("it fails at first")
       told.push(object.id)
       if (drawn === 2) return yield* Effect.fail("it fails afterwards")
-    }), { batchSize: 3, retry: Schedule.spaced("300 millis"), lease: "3 seconds", pollInterval: "2 seconds" })
+    }), { batchSize: 3, retry: Schedule.spaced("300 millis"), pollInterval: "2 seconds" })
   yield* Effect.provideService(audit, EventLog, log)
 })
 
