@@ -143,18 +143,24 @@ const inline = async (server: string, samples: number): Promise<Record<"persistN
   return figures
 }
 
-const cases: ReadonlyArray<{ readonly name: string; readonly mode: Mode; readonly perSecond?: number }> = [
-  { name: "the floor, one at a time", mode: "floor" },
-  { name: "Sluice, one at a time", mode: "notify" },
-  { name: "the floor, 100 a second", mode: "floor", perSecond: 100 },
-  { name: "Sluice, 100 a second", mode: "notify", perSecond: 100 },
-  { name: "Sluice, polling each 100 ms, one at a time", mode: "poll" }
+/** What `--only` knows: `part`, and `inline`. */
+const cases: ReadonlyArray<{
+  readonly part: string
+  readonly name: string
+  readonly mode: Mode
+  readonly perSecond?: number
+}> = [
+  { part: "floor", name: "the floor, one at a time", mode: "floor" },
+  { part: "sluice", name: "Sluice, one at a time", mode: "notify" },
+  { part: "floor-100", name: "the floor, 100 a second", mode: "floor", perSecond: 100 },
+  { part: "sluice-100", name: "Sluice, 100 a second", mode: "notify", perSecond: 100 },
+  { part: "poll", name: "Sluice, polling each 100 ms, one at a time", mode: "poll" }
 ]
 
 /** The bench. */
 export const latency = async (options: BenchOptions): Promise<Result> => {
   const samples = options.records ?? 500
-  const chosen = cases.filter(({ name }) => wanted(options, name))
+  const chosen = cases.filter(({ part }) => wanted(options, part))
   const server = await startServer(options.postgres)
   try {
     const runs = await inTurns(chosen, options.rounds, async ({ mode, name, perSecond }, round) => {
@@ -169,7 +175,11 @@ export const latency = async (options: BenchOptions): Promise<Result> => {
     }))
     const floorOf = (perSecond: number | undefined) =>
       rows.find((row) => row.name.startsWith("the floor") && row.perSecond === perSecond)
-    const inTurn = await inTurns(["inline"], options.rounds, () => inline(server.url(), samples))
+    const inTurn = await inTurns(
+      ["inline"].filter((part) => wanted(options, part)),
+      options.rounds,
+      () => inline(server.url(), samples)
+    )
     const both = inTurn.get("inline") ?? []
     const now = medians(both.map((run) => run.persistNow)) as { p50: number; p99: number }
     const two = medians(both.map((run) => run.twoCommits)) as { p50: number; p99: number }
@@ -191,8 +201,10 @@ export const latency = async (options: BenchOptions): Promise<Result> => {
             const floor = floorOf(perSecond)?.p50 ?? Number.NaN
             return { case: name, p50, p99, ofFloor50: p50 / floor, ofFloor99: p99 / floor }
           }),
-          { case: "two commits of one row each, in one process", ...two, ofFloor50: 1, ofFloor99: two.p99 / two.p50 },
-          { case: "persistNow", ...now, ofFloor50: now.p50 / two.p50, ofFloor99: now.p99 / two.p50 }
+          ...(both.length === 0 ? [] : [
+            { case: "two commits of one row each, in one process", ...two, ofFloor50: 1, ofFloor99: two.p99 / two.p50 },
+            { case: "persistNow", ...now, ofFloor50: now.p50 / two.p50, ofFloor99: now.p99 / two.p50 }
+          ])
         ]
       }]
     }

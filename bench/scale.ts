@@ -4,6 +4,7 @@
  */
 import { measure as drained } from "./drain.ts"
 import type { Child } from "./harness/child.ts"
+import { counters } from "./harness/figures.ts"
 import { sleep } from "./harness/flow.ts"
 import { machine, progress, type Result, type Row, type Table } from "./harness/output.ts"
 import { type Figures, inTurns, median, medians } from "./harness/rounds.ts"
@@ -13,7 +14,7 @@ import { inWorkplace, type Workplace } from "./harness/workplace.ts"
 import { verify } from "./work.ts"
 
 // of each process, until Node has compiled what is run
-const warmUp = 10_000
+const warmUp = 30_000
 
 /** Looks every now and then for whom waits for a lock, until told to stop. */
 const watchLocks = ({ query }: Workplace) => {
@@ -37,18 +38,24 @@ const watchLocks = ({ query }: Workplace) => {
   }
 }
 
-const look = async (workers: ReadonlyArray<Child>) =>
-  (await Promise.all(workers.map((worker) => worker.ask({ op: "look" })))).map(({ figures }) => figures)
+const look = async (workers: ReadonlyArray<Child>): Promise<ReadonlyArray<Figures>> =>
+  (await Promise.all(workers.map((worker) => worker.ask({ op: "look" })))).map(({ cpuTotalMicros, figures }) => ({
+    ...figures,
+    cpuTotalMicros
+  }))
 
 const sumOf = (all: ReadonlyArray<Figures>, name: string) => all.reduce((sum, one) => sum + (one[name] ?? 0), 0)
 
+/** Who drains: Sluice, and whoever hands records to a program with nothing around it. */
+type Drainer = "sluice-watched" | "by-hand"
+
 /** So many processes drain what another recorded. */
-const together = (server: string, count: number, records: number): Promise<Figures> =>
+const together = (server: string, system: Drainer, count: number, records: number): Promise<Figures> =>
   inWorkplace(server, "scale", async (place) => {
-    const recorder = await place.open("sluice-watched")
+    const recorder = await place.open(system)
     const workers: Array<Child> = []
     for (let n = 0; n < count; n++) {
-      const worker = await place.open("sluice-watched", { inFlight: 2 })
+      const worker = await place.open(system, { inFlight: 2 })
       workers.push(worker)
       await recorder.ask({ op: "fill", from: n * warmUp, count: warmUp })
       await worker.ask({ op: "drain", count: warmUp })
@@ -57,6 +64,7 @@ const together = (server: string, count: number, records: number): Promise<Figur
     await recorder.ask({ op: "fill", from: count * warmUp, count: records })
     await place.query("vacuum analyze")
     const before = await look(workers)
+    const serverBefore = await counters(place.query)
     const locks = watchLocks(place)
     const started = await Promise.all(workers.map((worker) => worker.ask({ op: "start" })))
     let now = before
@@ -64,6 +72,7 @@ const together = (server: string, count: number, records: number): Promise<Figur
       await sleep(50)
       now = await look(workers)
     }
+    const serverAfter = await counters(place.query)
     const waited = await locks()
     for (const worker of workers) await worker.ask({ op: "stop" })
     for (const child of [recorder, ...workers]) await child.ask({ op: "close" })
@@ -76,33 +85,50 @@ const together = (server: string, count: number, records: number): Promise<Figur
       fair: Math.min(...shares) / Math.max(...shares),
       twice: sumOf(now, "claimed") - sumOf(before, "claimed") - records,
       lockWaits: (waited["waits"] ?? 0) / (waited["looks"] ?? 1),
-      claimMillis: median(now.map((figures) => figures["claimMillis"] ?? Number.NaN))
+      claimMillis: median(now.map((figures) => figures["claimMillis"] ?? Number.NaN)),
+      nodeCpuMicros: (sumOf(now, "cpuTotalMicros") - sumOf(before, "cpuTotalMicros")) / records,
+      postgresCpuMicros: (serverAfter.cpuMicros - serverBefore.cpuMicros) / records
     }
   })
 
 const processes = async (server: string, options: BenchOptions, records: number): Promise<Table> => {
-  const runs = await inTurns([1, 2, 4, 8], options.rounds, async (count, round) => {
-    const figures = await together(server, count, records)
-    progress(`round ${round}: ${count} processes: ${JSON.stringify(figures)}`)
-    return figures
-  })
-  const rates = (count: number) => (runs.get(count) ?? []).map((figures) => figures["perSecond"] ?? Number.NaN)
+  const systems: ReadonlyArray<Drainer> = ["sluice-watched", "by-hand"]
+  const subjects = [1, 2, 4, 8].flatMap((count) => systems.map((system) => ({ system, count })))
+  const runs = [
+    ...await inTurns(subjects, options.rounds, async ({ count, system }, round) => {
+      const figures = await together(server, system, count, records)
+      progress(`round ${round}: ${count} processes of ${system}: ${JSON.stringify(figures)}`)
+      return figures
+    })
+  ]
+  const rates = (system: Drainer, count: number) =>
+    runs.flatMap(([subject, all]) =>
+      subject.system === system && subject.count === count ? all.map((one) => one["perSecond"] ?? Number.NaN) : []
+    )
   return {
     title: `Processes draining ${records.toLocaleString("en-US")} records, 2 batches of 500 in flight in each`,
     columns: [
+      { field: "system", heading: "system" },
       { field: "processes", heading: "processes" },
       { field: "perSecond", heading: "records/s" },
       { field: "ofTwo", heading: "of two processes", digits: 2 },
       { field: "fair", heading: "least/most of one process", digits: 2 },
       { field: "twice", heading: "claimed twice" },
       { field: "lockWaits", heading: "waiting for a lock at a time", digits: 3 },
-      { field: "claimMillis", heading: "claim ms", digits: 2 }
+      { field: "claimMillis", heading: "claim ms", digits: 2 },
+      { field: "nodeCpuMicros", heading: "Node µs", digits: 1 },
+      { field: "postgresCpuMicros", heading: "Postgres µs", digits: 1 }
     ],
-    rows: [...runs].map(([count, all]) => ({
-      processes: count,
-      ...medians(all),
-      ofTwo: median(rates(count).map((rate, round) => rate / (rates(2)[round] ?? Number.NaN)))
-    })),
+    rows: systems.flatMap((name) =>
+      runs.flatMap(([{ count, system }, all]) =>
+        system !== name ? [] : [{
+          system: system === "by-hand" ? "by-hand" : "sluice-per-record",
+          processes: count,
+          ...medians(all),
+          ofTwo: median(rates(system, count).map((rate, round) => rate / (rates(system, 2)[round] ?? Number.NaN)))
+        }]
+      )
+    ),
     notes: [
       "Waiting for a lock: how many connections did so when one looked, every 20 ms, on average. Claimed twice must be 0."
     ]

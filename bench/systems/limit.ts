@@ -8,19 +8,19 @@ import type { System } from "./system.ts"
 
 /** A queue as narrow as can be, calls and ledger beside it. */
 export const limitTables = `
-  create table limit_call (
+  create table if not exists limit_call (
     call_id text collate "C" primary key,
     payload jsonb not null
   );
-  create table limit_queue (
+  create table if not exists limit_queue (
     seq bigint generated always as identity primary key,
     call_id text collate "C" not null,
     due_at timestamptz not null default now(),
     lease_token uuid,
     lease_until timestamptz
   ) with (fillfactor = 50);
-  create index limit_queue_due on limit_queue (due_at, seq);
-  create table limit_ledger (
+  create index if not exists limit_queue_due on limit_queue (due_at, seq);
+  create table if not exists limit_ledger (
     call_id text collate "C" not null,
     schema_identity text collate "C" not null,
     handler text not null,

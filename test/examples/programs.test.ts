@@ -128,7 +128,8 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       const running = yield* hanging({ SLUICE_GRACE_PERIOD: "1 hour" })
       running.process.kill("SIGINT")
       running.process.kill("SIGTERM")
-      expect((yield* Effect.promise(() => running.ended)).status).toBe(143)
+      // two signals sent at once may be heard in either order
+      expect([130, 143]).toContain((yield* Effect.promise(() => running.ended)).status)
     }).pipe(Effect.scoped), 60_000)
 
   it.effect("ends when its grace period is over, though the database hangs", () =>
