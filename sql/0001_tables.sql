@@ -72,6 +72,8 @@ create table if not exists sluice.chunk_queue (
   call_id         text collate "C" not null,
   part            text collate "C" not null default '',
   ordering_key    text collate "C",
+  -- workers look among the parked by the reason
+  check (state <> 'parked' or parked_for is not null),
   -- what is longer fits into no index, could be neither persisted nor buried, and would stop the drain
   check (
     octet_length(call_id) <= 256 and octet_length(namespace) <= 512 and octet_length(schema_identity) <= 1024
@@ -87,7 +89,9 @@ create table if not exists sluice.chunk_queue (
 
 create index if not exists chunk_queue_ready on sluice.chunk_queue (rank, seq) where state = 'ready';
 create index if not exists chunk_queue_scheduled on sluice.chunk_queue (due_at, seq) where state = 'scheduled';
-create index if not exists chunk_queue_parked on sluice.chunk_queue (namespace, schema_identity) where state = 'parked';
+-- With the reason, so that those without a handler are not read, at every beat, for the paused among them.
+create index if not exists chunk_queue_parked on sluice.chunk_queue (namespace, schema_identity, parked_for)
+  where state = 'parked';
 create index if not exists chunk_queue_waiting on sluice.chunk_queue (ordering_key, seq) where state = 'waiting';
 create index if not exists chunk_queue_key on sluice.chunk_queue (ordering_key, seq) where ordering_key is not null;
 create index if not exists chunk_queue_call on sluice.chunk_queue (call_id);

@@ -227,9 +227,12 @@ export type Settlement =
   /** Given back at once, at no cost. */
   | { readonly _tag: "Release"; readonly chunk: ClaimedChunk }
 
+/** How many chunks of one kind a beat unparks at most: a portion, so that it holds no locks for long. */
+export const mostUnparked = 10_000
+
 /** What a worker's beat tells it. */
 export interface Beat {
-  /** Chunks taken out of the car park because this worker serves them. */
+  /** Chunks taken out of the car park because this worker serves them. With {@link mostUnparked} or more there may be others. */
   readonly unparked: number
   /**
    * Kinds other live workers serve and this one does not. A handler of `core` is none for a kind that another worker has a

@@ -13,7 +13,7 @@ import {
   Pauses,
   WakeUp
 } from "effect-sluice"
-import { StoreError } from "effect-sluice/ChunkStore"
+import { mostUnparked, StoreError } from "effect-sluice/ChunkStore"
 import type { SettingInvalid } from "effect-sluice/Settings"
 import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Clock from "effect/Clock"
@@ -52,6 +52,26 @@ describe("a worker beats", () => {
       yield* TestClock.adjust("10 seconds")
       expect(happened.slice(4)).toEqual(["beat"])
     }).pipe(Effect.provide(noting(happened)), Effect.provide(application()))
+  })
+
+  it.effect("again at once when it unparked a whole portion: there may be more", () => {
+    const beats: Array<number> = []
+    const layer = drainWith((store) => ({
+      beat: (worker, serves) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          beats.push(now / 1000)
+          const unparked = beats.length <= 3 ? mostUnparked : 7
+          return Effect.map(store.beat(worker, serves), (told) => ({ ...told, unparked }))
+        })
+    }))
+    return Effect.gen(function*() {
+      const until = (count: number) => Effect.repeat(Effect.yieldNow, { until: () => beats.length >= count })
+      yield* cycle
+      yield* until(4)
+      yield* TestClock.adjust("10 seconds")
+      yield* until(5)
+      expect(beats).toEqual([0, 0, 0, 0, 10])
+    }).pipe(Effect.provide(layer), Effect.provide(application()))
   })
 
   it.effect("once, however many cycles begin at once", () => {

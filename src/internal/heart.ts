@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { type Beat, ChunkStore, type Kind, type StoreError } from "../ChunkStore.ts"
+import { type Beat, ChunkStore, type Kind, mostUnparked, type StoreError } from "../ChunkStore.ts"
 import { WakeUp } from "../WakeUp.ts"
 
 /** Whose heart it is. */
@@ -28,17 +28,20 @@ const patience = Duration.seconds(1)
 export const makeHeart = Effect.fnUntraced(function*({ interval, serves, worker }: Owner) {
   const store = yield* ChunkStore
   const wakeUp = yield* WakeUp
+  const asked = yield* Latch.make(false)
   let last: Beat = { unparked: 0, elsewhere: [], paused: [] }
   const beat = Effect.flatMap(store.beat(worker, serves), (told) => {
     last = told
+    if (told.unparked === 0) return Effect.void
     // only now: whoever looks would park again what this worker still takes for paused
-    return told.unparked > 0 ? wakeUp.hint("chunks") : Effect.void
+    const hint = wakeUp.hint("chunks")
+    // a million that waited for a new handler would else go on for a quarter of an hour
+    return told.unparked < mostUnparked ? hint : Effect.andThen(hint, asked.open)
   })
   const byCycle = { start: beat, last: () => last }
   if (Duration.isZero(interval)) return byCycle
 
   const started = yield* Latch.make(false)
-  const asked = yield* Latch.make(false)
   const pauses = yield* wakeUp.hear("pauses")
   yield* Effect.forkScoped(Stream.runForEach(pauses, () => asked.open))
 

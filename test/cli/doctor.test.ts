@@ -238,6 +238,11 @@ describe("the doctor", () => {
         severity: "attention",
         found: `no worker takes clinic/${note}`
       })
+      // one that waits for another attempt, and one whose time comes tomorrow, are not due
+      yield* (yield* sql)`update sluice.chunk_queue set state = 'scheduled', due_at = now() + interval '1 day'`
+      expect(yield* finding("namespaces")).toMatchObject({ severity: "ok" })
+      yield* (yield* sql)`update sluice.chunk_queue set due_at = now() - interval '1 second'`
+      expect(yield* finding("namespaces")).toMatchObject({ found: `no worker takes clinic/${note}` })
       yield* beat("core")
       expect(yield* finding("namespaces")).toMatchObject({ severity: "ok" })
     })))
@@ -303,9 +308,9 @@ describe("the doctor", () => {
       const many = 20_000
       yield* EventLog.use((log) => log.open("billing", "beginning"))
       yield* db`
-        insert into sluice.chunk_queue (namespace, schema_identity, schema_version, call_id, state, lease_until)
+        insert into sluice.chunk_queue (namespace, schema_identity, schema_version, call_id, state, parked_for, lease_until)
         select 'clinic', ${note}, 1, 'call-' || n, (array['ready', 'parked', 'scheduled'])[1 + n % 3],
-          case when n % 6 = 0 then now() + interval '1 minute' end
+          case n % 3 when 1 then 'no-handler' end, case when n % 6 = 0 then now() + interval '1 minute' end
         from generate_series(1, ${many}::int) n`
       yield* db`
         insert into sluice.persisted_chunk (call_id, schema_identity, namespace, schema_version, handler, handler_version)

@@ -77,11 +77,9 @@ describe("how many there may be", { timeout: 120_000 }, () => {
     expect(kinds).toMatchObject([{ inFlight: 16, pending: 14 }])
     expect(workers).toHaveLength(8)
     expect(new Set(workers.map(({ alive, pid }) => `${alive} ${pid}`))).toEqual(new Set([`true ${running.child.pid}`]))
-    const asked = performance.now()
     running.child.kill("SIGTERM")
+    // one after the other they would take longer than the program's patience, which ends it with another status
     expect((await running.ended).status).toBe(0)
-    // one after the other they would take eight times as long
-    expect(performance.now() - asked).toBeLessThan(3 * 4000)
     expect((await place.asked(Status, "status")).kinds).toMatchObject([{ inFlight: 0, pending: 30, dead: 0 }])
   })
 })

@@ -70,17 +70,22 @@ const readBy = (step: Step) =>
 /** A statement as it is sent. */
 type Sent = readonly [text: string, parameters: ReadonlyArray<unknown>]
 
+/** What an effect comes to, and the statements it sent. */
+const watched = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const sent: Array<Sent> = []
+  const value = yield* Effect.provideService(effect, Statement.CurrentTransformer, (statement) => {
+    sent.push(statement.compile())
+    return Effect.succeed(statement)
+  })
+  return { value, sent }
+})
+
 /** What a claim takes, and the statements it sent. */
 const claimed = Effect.fnUntraced(function*(request: Partial<ClaimRequest>) {
-  const sent: Array<Sent> = []
   const store = yield* ChunkStore
-  const { chunks } = yield* store.claim({ worker: "w", limit, maxBytes: 1e6, lease: Duration.minutes(1), ...request })
-    .pipe(
-      Effect.provideService(Statement.CurrentTransformer, (statement) => {
-        sent.push(statement.compile())
-        return Effect.succeed(statement)
-      })
-    )
+  const { sent, value: { chunks } } = yield* watched(
+    store.claim({ worker: "w", limit, maxBytes: 1e6, lease: Duration.minutes(1), ...request })
+  )
   return { chunks, sent }
 })
 
@@ -90,7 +95,7 @@ class Looked extends Data.TaggedError("Looked")<{ readonly steps: ReadonlyArray<
 const plansOf = Effect.fnUntraced(function*([text, parameters]: Sent) {
   const sql = yield* SqlClient.SqlClient
   yield* sql.unsafe(`prepare claim as ${text}`)
-  const given = parameters.map((value) => `'${String(value)}'`).join()
+  const given = parameters.map((value) => Array.isArray(value) ? `'{${value.join()}}'` : `'${String(value)}'`).join()
   const times = 7
   const look = sql.withTransaction(Effect.gen(function*() {
     const [row] = yield* sql.unsafe<{ "QUERY PLAN": ReadonlyArray<{ Plan: Step }> }>(
@@ -152,5 +157,21 @@ describe.each([15, 18] as const)("a claim beside a backlog, on Postgres %i", (ve
       const one = yield* claimed({ callId: "ready-7000" })
       yield* sql`update sluice.chunk_queue set lease_token = null, lease_until = null where call_id = 'ready-7000'`
       yield* expectSparing("for a call", one.sent[0], { most: 1 })
+    }).pipe(Effect.provide(onPostgres)), 120_000)
+
+  it.live("is not slowed by beats: they read none of the parked but those they take up", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* backlog
+      const other = [{ namespace: "clinic", schemaIdentity: "schemas.clinic.ward.letter" }]
+      const { sent, value } = yield* watched(store.beat("w", other))
+      expect(value.unparked).toBe(0)
+      for (const [time, steps] of yield* plansOf(sent[0]!)) {
+        const ofQueue = steps.filter((step) => step["Relation Name"] === "chunk_queue")
+        expect.soft(ofQueue.length, time).toBeGreaterThan(0)
+        for (const step of ofQueue) {
+          expect.soft(readBy(step), `${time}: ${JSON.stringify(step)}`).toBeLessThanOrEqual(10)
+        }
+      }
     }).pipe(Effect.provide(onPostgres)), 120_000)
 })

@@ -1,7 +1,7 @@
 /**
  * A worker's sign of life and its upkeep, in one statement.
  */
-import type { Kind } from "../../ChunkStore.ts"
+import { type Kind, mostUnparked } from "../../ChunkStore.ts"
 import type { Tables } from "./tables.ts"
 
 /** What the statement answers. */
@@ -33,15 +33,16 @@ export const beat = ({ pause, queue, sql, worker }: Tables, id: string, serves: 
     ), forgotten as (
       delete from ${worker} where beat_at < now() - ${sql.literal(remembered)} and id <> ${id}
     ), kinds as (
-      -- a walk over the distinct kinds among the parked, not over the parked
+      -- a walk over the distinct kinds and reasons among the parked, not over the parked
       with recursive walk as (
-        (select namespace, schema_identity from ${queue} where state = 'parked'
-          order by namespace, schema_identity limit 1)
+        (select namespace, schema_identity, parked_for from ${queue} where state = 'parked'
+          order by namespace, schema_identity, parked_for limit 1)
         union all
-        select n.namespace, n.schema_identity from walk w cross join lateral (
-          select namespace, schema_identity from ${queue} q
-          where state = 'parked' and (q.namespace, q.schema_identity) > (w.namespace, w.schema_identity)
-          order by namespace, schema_identity limit 1
+        select n.namespace, n.schema_identity, n.parked_for from walk w cross join lateral (
+          select namespace, schema_identity, parked_for from ${queue} q
+          where state = 'parked'
+            and (q.namespace, q.schema_identity, q.parked_for) > (w.namespace, w.schema_identity, w.parked_for)
+          order by namespace, schema_identity, parked_for limit 1
         ) n
       )
       select w.*,
@@ -60,10 +61,10 @@ export const beat = ({ pause, queue, sql, worker }: Tables, id: string, serves: 
         select p.seq from kinds k cross join lateral (
           select seq from ${queue} q
           where q.state = 'parked' and q.namespace = k.namespace and q.schema_identity = k.schema_identity
-            and (k.served or q.parked_for = 'paused')
-          limit 10000 for update skip locked
+            and q.parked_for = k.parked_for
+          limit ${mostUnparked} for update skip locked
         ) p
-        where not k.paused
+        where not k.paused and (k.served or k.parked_for = 'paused')
       )
       returning 1
     )

@@ -124,22 +124,32 @@ export const heldUp = (sql: SqlClient.SqlClient, schema: string) =>
       ) behind limit 1000
     ) held_up`
 
-/** Kinds among the first thousand due chunks that no living worker serves and none has parked: of a namespace nobody drains. */
-export const unserved = (sql: SqlClient.SqlClient, schema: string) =>
-  sql<Kind>`
+/**
+ * Kinds that no living worker serves and none has parked, of a namespace nobody drains: among the first thousand chunks that
+ * are ready, and the first thousand whose retry or first time is due.
+ */
+export const unserved = (sql: SqlClient.SqlClient, schema: string) => {
+  const queue = sql(`${schema}.chunk_queue`)
+  return sql<Kind>`
     with served as materialized (
       select s ->> 'namespace' as namespace, s ->> 'schemaIdentity' as schema_identity
       from ${sql(`${schema}.worker`)} cross join lateral jsonb_array_elements(serves) s
       where beat_at > now() - ${sql.literal(alive)}
     )
     select distinct namespace, schema_identity as "schemaIdentity" from (
-      select namespace, schema_identity, lease_until from ${sql(`${schema}.chunk_queue`)}
-      where state = 'ready' order by rank, seq limit 1000
+      (
+        select namespace, schema_identity, lease_until from ${queue}
+        where state = 'ready' order by rank, seq limit 1000
+      ) union all (
+        select namespace, schema_identity, null from ${queue}
+        where state = 'scheduled' and due_at <= now() order by due_at, seq limit 1000
+      )
     ) first
     where (lease_until is null or lease_until < now()) and not exists (
       select from served s where s.schema_identity = first.schema_identity and s.namespace in (first.namespace, 'core')
     )
     order by namespace, "schemaIdentity" limit 100`
+}
 
 /** Kinds that are parked for want of a handler: a walk over the distinct kinds, not over the parked. */
 export const parkedKinds = (sql: SqlClient.SqlClient, schema: string) => {
