@@ -64,6 +64,8 @@ const bareMany = (sql: SqlClient.SqlClient, some: ReadonlyArray<Call>, way: Way)
 
 /** One way to record: by Sluice, and bare. */
 interface Case {
+  /** What `--only` knows. */
+  readonly part: string
   readonly name: string
   readonly calls: number
   readonly inFlight: number
@@ -73,11 +75,18 @@ interface Case {
 }
 
 const cases: ReadonlyArray<Case> = [
-  { name: "one at a time", calls: 1, inFlight: 1, size: 1, inTransaction: false },
-  { name: "20 in flight", calls: 4, inFlight: 20, size: 1, inTransaction: false },
-  { name: "64 in flight", calls: 4, inFlight: 64, size: 1, inTransaction: false },
-  { name: "in the caller's transaction, 20 in flight", calls: 4, inFlight: 20, size: 1, inTransaction: true },
-  { name: "recordMany of 100, 2 in flight", calls: 12, inFlight: 2, size: 100, inTransaction: false }
+  { part: "one", name: "one at a time", calls: 1, inFlight: 1, size: 1, inTransaction: false },
+  { part: "20", name: "20 in flight", calls: 4, inFlight: 20, size: 1, inTransaction: false },
+  { part: "64", name: "64 in flight", calls: 4, inFlight: 64, size: 1, inTransaction: false },
+  {
+    part: "transaction",
+    name: "in the caller's transaction, 20 in flight",
+    calls: 4,
+    inFlight: 20,
+    size: 1,
+    inTransaction: true
+  },
+  { part: "many", name: "recordMany of 100, 2 in flight", calls: 12, inFlight: 2, size: 100, inTransaction: false }
 ]
 
 /** The row of the application that is committed with the call. */
@@ -128,7 +137,7 @@ const measure = (server: string, one: Case, way: Way, total: number) =>
 /** The bench. */
 export const record = async (options: BenchOptions): Promise<Result> => {
   const records = options.records ?? 5000
-  const chosen = cases.filter((one) => wanted(options, one.name))
+  const chosen = cases.filter(({ part }) => wanted(options, part))
   const ways = ["bare", "idempotent", "sluice"] as const
   const subjects = chosen.flatMap((one) => ways.map((way) => ({ one, way })))
   const server = await startServer(options.postgres)
