@@ -5,7 +5,7 @@ import { startChild } from "./harness/child.ts"
 import { admin, createDatabase, dropDatabase } from "./harness/database.ts"
 import { counters, settled } from "./harness/figures.ts"
 import { machine, progress, type Result } from "./harness/output.ts"
-import { type Figures, inTurns, medians } from "./harness/rounds.ts"
+import { type Figures, inTurns, medians, ofRounds } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { type SystemName, systems } from "./systems/index.ts"
@@ -104,7 +104,7 @@ export const drain = async (options: BenchOptions): Promise<Result> => {
       bench: "drain",
       ground: [machine(), server.description],
       tables: [{
-        title: `Draining ${records.toLocaleString("en-US")} records of 1 KB, medians of ${options.rounds} rounds`,
+        title: `Draining ${records.toLocaleString("en-US")} records of 1 KB, ${ofRounds(options.rounds)}`,
         columns: [
           { field: "system", heading: "system" },
           { field: "perSecond", heading: "records/s" },

@@ -5,7 +5,7 @@ import { admin, type Sql } from "./harness/database.ts"
 import { counters } from "./harness/figures.ts"
 import { sleep } from "./harness/flow.ts"
 import { machine, progress, type Result } from "./harness/output.ts"
-import { type Figures, inTurns, median, medians } from "./harness/rounds.ts"
+import { type Figures, inTurns, median, medians, ofRounds } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { countingStatements, givenTo } from "./harness/statements.ts"
@@ -88,7 +88,7 @@ export const idle = async (options: BenchOptions): Promise<Result> => {
       bench: "idle",
       ground: [machine(), server.description],
       tables: [{
-        title: `A minute of a worker with nothing to do, from ${seconds} seconds; medians of ${rounds} rounds`,
+        title: `A minute of a worker with nothing to do, from ${seconds} seconds; ${ofRounds(rounds)}`,
         columns: [
           { field: "system", heading: "system" },
           { field: "statements", heading: "statements" },

@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url"
 import { admin, createDatabase, dropDatabase } from "./harness/database.ts"
 import type { Mode } from "./harness/listener.ts"
 import { machine, progress, type Result } from "./harness/output.ts"
-import { type Figures, inTurns, medians, percentile } from "./harness/rounds.ts"
+import { type Figures, inTurns, medians, ofRounds, percentile } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { Chatlab, client, perRecord, toCall } from "./systems/sluice.ts"
@@ -187,8 +187,9 @@ export const latency = async (options: BenchOptions): Promise<Result> => {
       bench: "latency",
       ground: [machine(), server.description],
       tables: [{
-        title:
-          `From before it is recorded until it is persisted, in milliseconds, medians of ${options.rounds} rounds of ${samples}`,
+        title: `From before it is recorded until it is persisted, in milliseconds, ${
+          ofRounds(options.rounds)
+        } of ${samples}`,
         columns: [
           { field: "case", heading: "case" },
           { field: "p50", heading: "p50", digits: 2 },

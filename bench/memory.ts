@@ -75,7 +75,7 @@ const long = (server: string, minutes: number): Promise<Table> =>
       ],
       rows,
       notes: [
-        `In its second half it rises by ${slope(points).toFixed(2)} MiB a minute. ` +
+        `In its second half it changes by ${slope(points).toFixed(2)} MiB a minute. ` +
         `Connections left after closing: ${connections?.count ?? "?"}.`
       ]
     }

@@ -2,7 +2,7 @@
  * What failing handlers cost the others: a share of them fails, half before and half after the first write.
  */
 import { machine, progress, type Result } from "./harness/output.ts"
-import { type Figures, inTurns, median, medians } from "./harness/rounds.ts"
+import { type Figures, inTurns, median, medians, ofRounds } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { inWorkplace, type Workplace } from "./harness/workplace.ts"
@@ -101,7 +101,7 @@ export const poison = async (options: BenchOptions): Promise<Result> => {
       bench: "poison",
       ground: [machine(), server.description],
       tables: [{
-        title: `Draining ${records.toLocaleString("en-US")} records of which some fail, medians of ${rounds} rounds`,
+        title: `Draining ${records.toLocaleString("en-US")} records of which some fail, ${ofRounds(rounds)}`,
         columns: [
           { field: "share", heading: "% fail" },
           { field: "perSecond", heading: "records/s" },
@@ -118,7 +118,8 @@ export const poison = async (options: BenchOptions): Promise<Result> => {
         })),
         notes: [
           "By SQL after each round: every other record is in the domain table and the ledger once; the culprits, and only " +
-          "they, are charged one attempt, and left no row. They are tried again an hour later, so once in a round."
+          "they, are charged one attempt, and left no row. They are tried again an hour later, so once in a round. Those among " +
+          "the 5,000 of the warm-up are counted as well."
         ]
       }]
     }

@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { createDatabase, dropDatabase } from "./harness/database.ts"
 import { machine, progress, type Result } from "./harness/output.ts"
-import { inTurns, median } from "./harness/rounds.ts"
+import { inTurns, median, ofRounds } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { client, PatientReply, toCall } from "./systems/sluice.ts"
@@ -153,7 +153,7 @@ export const record = async (options: BenchOptions): Promise<Result> => {
       bench: "record",
       ground: [machine(), server.description],
       tables: [{
-        title: `Recording calls of 1 KB, medians of ${options.rounds} rounds`,
+        title: `Recording calls of 1 KB, ${ofRounds(options.rounds)}`,
         columns: [
           { field: "case", heading: "case" },
           { field: "bare", heading: "bare inserts/s" },

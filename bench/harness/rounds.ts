@@ -25,6 +25,9 @@ export const medians = (runs: ReadonlyArray<Figures>): Record<string, number> =>
   return Object.fromEntries([...names].map((name) => [name, median(runs.map((run) => run[name] ?? Number.NaN))]))
 }
 
+/** What the figures of so many rounds are, in words. */
+export const ofRounds = (rounds: number): string => rounds === 1 ? "one round" : `medians of ${rounds} rounds`
+
 /** Measures each of `subjects` so many times, in turns, and gives back each one's runs. */
 export const inTurns = async <Subject, Run>(
   subjects: ReadonlyArray<Subject>,

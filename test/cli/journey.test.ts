@@ -265,6 +265,10 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     expect((await place.sluice("show", "call-paused")).stdout).toMatch(/: parked\n {4}paused; see `sluice status`$/m)
     expect(await place.asked(PauseList, "resume", "--namespace", "chatlab")).toEqual({ pauses: [] })
     expect((await place.sluice("resume", "--namespace", "chatlab")).status).toBe(1)
+    await place.sluice("pause", "--namespace", "chatlab")
+    await place.sluice("pause", "--all")
+    expect((await place.sluice("resume", "--all")).stdout).toBe("nothing is paused\n")
+    expect(await place.sluice("resume", "--all")).toMatchObject({ status: 0, stdout: "nothing is paused\n" })
     expect(await place.asked(Report, "drain", "--until-empty")).toMatchObject({ persisted: 1 })
   })
 

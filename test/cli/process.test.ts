@@ -138,6 +138,16 @@ describe("a mistake", { timeout: 120_000 }, () => {
   })
 })
 
+describe("a file that is a pipe", { timeout: 60_000 }, () => {
+  it("is recorded as any other", async () => {
+    const place = await workplace(await newDatabase())
+    const command = [...place.command, "record"].map((word) => `'${word}'`).join(" ")
+    const calls = place.file("calls.jsonl", notes(3))
+    const piped = await place.run("bash", ["-c", `${command} <(cat '${calls}')`]).ended
+    expect(piped).toMatchObject({ status: 0, stdout: "3 recorded, 0 known already, 0 refused\n" })
+  })
+})
+
 describe("stopped before its end", { timeout: 120_000 }, () => {
   it("record says how far it came, and ends with the signal's status", async () => {
     const place = await workplace(await newDatabase())

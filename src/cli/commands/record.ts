@@ -10,6 +10,8 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
+import { createReadStream } from "node:fs"
+import type { Readable } from "node:stream"
 import * as CallLines from "../../CallLines.ts"
 import { CallRecorder } from "../../CallRecorder.ts"
 import * as Database from "../Database.ts"
@@ -25,10 +27,11 @@ export const RecordReport = Schema.Struct({
   refused: Schema.Array(Schema.Struct({ line: Schema.Int, reason: Schema.String }))
 })
 
-const fromStdin = NodeStream.fromReadable({
-  evaluate: () => process.stdin,
-  onError: (cause) => new Failed({ reason: `standard input: ${String(cause)}` })
-})
+/** Bytes as they come: standard input, or a pipe, which cannot be read by position as a file is. */
+const fromReadable = (name: string, evaluate: () => Readable) =>
+  CallLines.fromBytes(
+    NodeStream.fromReadable({ evaluate, onError: (cause) => new Failed({ reason: `${name}: ${String(cause)}` }) })
+  )
 
 /** Tells how much is read: a bar where a person looks and the size is known, else a line now and then. */
 const progress = (size: number) => {
@@ -43,10 +46,15 @@ const progress = (size: number) => {
     })
 }
 
-const sizeOf = (file: string) =>
-  file === "-"
-    ? Effect.succeed(0)
-    : FileSystem.FileSystem.use((fs) => Effect.map(fs.stat(file), ({ size }) => Number(size)))
+type Lines = Stream.Stream<CallLines.CallLine, unknown, FileSystem.FileSystem>
+
+/** The lines of a file, and its size, or 0 where that is not known. */
+const open = Effect.fnUntraced(function*(file: string) {
+  if (file === "-") return { lines: fromReadable("standard input", () => process.stdin) as Lines, size: 0 }
+  const { size, type } = yield* FileSystem.FileSystem.use((fs) => fs.stat(file))
+  if (type === "File") return { lines: CallLines.fromFile(file) as Lines, size: Number(size) }
+  return { lines: fromReadable(file, () => createReadStream(file)) as Lines, size: 0 }
+})
 
 /** The command. */
 export const record = Command.make(
@@ -58,10 +66,7 @@ export const record = Command.make(
   ({ file, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const size = yield* sizeOf(file)
-      const lines: Stream.Stream<CallLines.CallLine, unknown, FileSystem.FileSystem> = file === "-"
-        ? CallLines.fromBytes(fromStdin)
-        : CallLines.fromFile(file)
+      const { lines, size } = yield* open(file)
       const printed = ({ recorded, refused, unchanged }: CallLines.Recording, before = "") =>
         Effect.andThen(
           terminal.clear,

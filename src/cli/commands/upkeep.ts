@@ -53,11 +53,11 @@ export const prune = Command.make(
   Command.withExamples([{ command: "sluice prune --payloads 90d --dry-run", description: "See how much" }])
 )
 
-const kindFlags = {
+const kindFlags = (all: string) => ({
   namespace: options.text("namespace", "of this namespace; all without"),
   schema: options.text("schema", "of this schema identity; all without"),
-  all: options.on("all", "everything, without a filter")
-}
+  all: options.on("all", all)
+})
 
 /** The kind that is meant. Everything is a lot to stop, and is only meant when it is said. */
 const kindOf = Effect.fnUntraced(function*({ all, namespace, schema }: {
@@ -96,7 +96,11 @@ const doubt = Effect.fnUntraced(function*({ namespace, schemaIdentity }: Kind) {
 /** Stops the drain of a kind, on all workers. */
 export const pause = Command.make(
   "pause",
-  { ...options.common, ...kindFlags, because: options.text("because", "why, for the others") },
+  {
+    ...options.common,
+    ...kindFlags("everything, without a filter"),
+    because: options.text("because", "why, for the others")
+  },
   ({ because, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
@@ -115,16 +119,23 @@ export const pause = Command.make(
   ])
 )
 
+/** Ends every pause there is: whoever wants that need not know which these are. */
+const resumeAll = Effect.gen(function*() {
+  const pauses = yield* Pauses
+  for (const pause of yield* pauses.list) yield* pauses.resume(pause)
+})
+
 /** Ends a pause. */
 export const resume = Command.make(
   "resume",
-  { ...options.common, ...kindFlags },
+  { ...options.common, ...kindFlags("every pause there is") },
   ({ url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const kind = yield* kindOf(given)
       yield* Effect.gen(function*() {
-        const ended = yield* Pauses.use((pauses) => pauses.resume(kind))
+        const isAll = kind.namespace === "*" && kind.schemaIdentity === "*"
+        const ended = isAll ? yield* Effect.as(resumeAll, true) : yield* Pauses.use((pauses) => pauses.resume(kind))
         if (ended) return yield* listed(json)
         const reason = `${kind.namespace}/${kind.schemaIdentity} is not paused; see \`sluice status\``
         return yield* new Failed({ reason })
@@ -132,5 +143,8 @@ export const resume = Command.make(
     }).pipe(told)
 ).pipe(
   Command.withDescription("End a pause"),
-  Command.withExamples([{ command: "sluice resume --namespace chatlab", description: "The same as was paused" }])
+  Command.withExamples([
+    { command: "sluice resume --namespace chatlab", description: "The same as was paused" },
+    { command: "sluice resume --all", description: "Every pause there is" }
+  ])
 )
