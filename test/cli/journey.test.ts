@@ -263,6 +263,7 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     await place.sluice("record", place.file("paused.jsonl", results("call-paused")))
     expect(await place.asked(Report, "drain")).toMatchObject({ claimed: 1, parked: 1 })
     expect((await place.sluice("show", "call-paused")).stdout).toMatch(/: parked\n {4}paused; see `sluice status`$/m)
+    expect((await place.sluice("drain")).stderr).toContain("paused: chatlab/*: a move\n")
     expect(await place.asked(PauseList, "resume", "--namespace", "chatlab")).toEqual({ pauses: [] })
     expect((await place.sluice("resume", "--namespace", "chatlab")).status).toBe(1)
     await place.sluice("pause", "--namespace", "chatlab")

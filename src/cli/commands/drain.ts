@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import { Report } from "../../Drain.ts"
+import { Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
@@ -22,6 +23,7 @@ import * as Server from "../Server.ts"
 import * as span from "../span.ts"
 import * as stopping from "../stopping.ts"
 import * as Telemetry from "../Telemetry.ts"
+import { say } from "../terminal.ts"
 
 const inWords = (report: Report): string => {
   const { claimed, ...rest } = report
@@ -134,6 +136,9 @@ export const drain = Command.make(
           ? Server.layer(port.value, drains.map((drain) => drain.worker))
           : Layer.empty
         yield* Layer.build(Layer.merge(served, Telemetry.gauges))
+        // who wonders why nothing is drained reads this; a database that is away is no reason not to begin
+        const pauses = yield* Effect.orElseSucceed(Pauses.use((pauses) => pauses.list), () => [])
+        for (const pause of pauses) yield* say(print.pause(pause))
         if (way._tag === "Forever") return yield* Drains.forever(drains, way, (total) => report(total, "stopped; "))
         const once = way._tag === "Once"
         const partly = (total: Report) => report(total, "stopped before the end; ")
