@@ -53,6 +53,19 @@ describe("the low-water mark", () => {
     expect(marks.from("clinic", 702, true)).toBeUndefined()
   })
 
+  it("is kept when a scan that began at it comes to the end, where looking from the beginning takes long", () => {
+    const marks = LowWater.make()
+    scan(marks, 0, 300, 10, { place: place("a"), ended: false })
+    scan(marks, 310, 2, 3, { place: place("b"), ended: true })
+    expect(marks.from("clinic", 320, true)).toMatchObject({ place: place("b"), ended: true })
+    expect(marks.from("clinic", 320, false)).toBeUndefined()
+    scan(marks, 330, 2, 10, { place: place("c"), ended: false })
+    scan(marks, 340, 2, 3, { place: place("d"), ended: true })
+    // twenty times as long as the look took
+    expect(marks.from("clinic", 6299, true)?.place).toEqual(place("d"))
+    expect(marks.from("clinic", 6300, true)).toBeUndefined()
+  })
+
   it("is still where it was when who is not hasty found nothing, and gone when that was quick", () => {
     const marks = LowWater.make()
     scan(marks, 0, 30, 1, { place: place("a"), ended: true })
