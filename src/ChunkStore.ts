@@ -227,7 +227,7 @@ export type Settlement =
   /** Given back at once, at no cost. */
   | { readonly _tag: "Release"; readonly chunk: ClaimedChunk }
 
-/** How many chunks of one kind a beat unparks at most: a portion, so that it holds no locks for long. */
+/** A store that unparks in portions, so as not to hold locks for long, takes at most so many chunks of a kind at a beat. */
 export const mostUnparked = 10_000
 
 /** What a worker's beat tells it. */

@@ -238,7 +238,7 @@ describe("the doctor", () => {
         severity: "attention",
         found: `no worker takes clinic/${note}`
       })
-      // one that waits for another attempt, and one whose time comes tomorrow, are not due
+      // what is scheduled for tomorrow is nobody's to take yet; what is scheduled and due is
       yield* (yield* sql)`update sluice.chunk_queue set state = 'scheduled', due_at = now() + interval '1 day'`
       expect(yield* finding("namespaces")).toMatchObject({ severity: "ok" })
       yield* (yield* sql)`update sluice.chunk_queue set due_at = now() - interval '1 second'`

@@ -46,15 +46,21 @@ const progress = (size: number) => {
     })
 }
 
-type Lines = Stream.Stream<CallLines.CallLine, unknown, FileSystem.FileSystem>
+interface Opened {
+  readonly lines: Stream.Stream<CallLines.CallLine, unknown, FileSystem.FileSystem>
+  /** In bytes, or 0 where it is not known. */
+  readonly size: number
+}
 
-/** The lines of a file, and its size, or 0 where that is not known. */
-const open = Effect.fnUntraced(function*(file: string) {
-  if (file === "-") return { lines: fromReadable("standard input", () => process.stdin) as Lines, size: 0 }
-  const { size, type } = yield* FileSystem.FileSystem.use((fs) => fs.stat(file))
-  if (type === "File") return { lines: CallLines.fromFile(file) as Lines, size: Number(size) }
-  return { lines: fromReadable(file, () => createReadStream(file)) as Lines, size: 0 }
-})
+/** The lines of a file, of a pipe, or of standard input. */
+const open = (file: string) =>
+  Effect.gen(function*() {
+    const piped = (name: string, evaluate: () => Readable): Opened => ({ lines: fromReadable(name, evaluate), size: 0 })
+    if (file === "-") return piped("standard input", () => process.stdin)
+    const { size, type } = yield* FileSystem.FileSystem.use((fs) => fs.stat(file))
+    if (type !== "File") return piped(file, () => createReadStream(file))
+    return { lines: CallLines.fromFile(file), size: Number(size) } satisfies Opened
+  })
 
 /** The command. */
 export const record = Command.make(

@@ -70,8 +70,8 @@ export const make = () => {
     ): void => {
       const took = now - began
       const isEnd = reached === undefined || reached.ended
-      // A scan that began at a mark says nothing about the beginning: that is known from the last look. (Forgotten whenever the
-      // drain caught up with the recorder, the mark let it look six times in 40,000 chunks, 0.8 s each beside 4 million dead ones.)
+      // A scan that began at a mark says nothing about the beginning: what that takes is known from the last look. So the mark
+      // outlives that a drain catches up with its recorder, again and again, where each look walks over millions of dead entries.
       const costly = mark?.costly === true || took >= long + rows * longForRow
       if (isEnd && mark?.ended !== true && !costly) {
         marks.delete(namespace)
