@@ -8,7 +8,8 @@ import { ChunkStore, type LedgerEntry, type StoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { objectsOf } from "./internal/given.ts"
-import type { ChunkKey } from "./ServiceCall.ts"
+import { Running } from "./internal/running.ts"
+import { type ChunkKey, printKey } from "./ServiceCall.ts"
 
 /** What `once` gives back: the domain objects, and whether they were created now or stood in the ledger already. */
 export interface Once {
@@ -39,7 +40,10 @@ export interface OnceOptions {
 export class ChunkLedger extends Context.Service<ChunkLedger, {
   /**
    * Runs `effect` in one transaction (the caller's when there is one) with the ledger row of `key`. When the key stands
-   * in the ledger, `effect` is not run and the objects of that time are given back. Of two at once the second waits.
+   * in the ledger, `effect` is not run and the objects of that time are given back. Of two at once the second waits. A chunk
+   * that is outstanding, or a dead letter, is settled by it.
+   *
+   * Within the handler of the chunk itself it only runs `effect`: what the handler gives back stands in the ledger.
    */
   readonly once: <E, R>(
     key: ChunkKey,
@@ -60,6 +64,12 @@ export class ChunkLedger extends Context.Service<ChunkLedger, {
         effect: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
       ) {
         const { namespace, handler = "once", correlationId = key.callId } = options
+        const running = yield* Running
+        // within the chunk's own handler the drain writes the ledger row, in the transaction that this is part of
+        if (running.some((own) => printKey(own) === printKey(key))) {
+          const objects = objectsOf(yield* effect)
+          return objects instanceof Error ? yield* Effect.die(objects) : { objects, created: true }
+        }
         const { created, entry } = yield* store.once(
           { key, namespace, handler },
           // what cannot be read back must not reach the ledger, whatever a caller without types gives

@@ -77,6 +77,19 @@ export class AlreadyPersisted extends Schema.TaggedError<AlreadyPersisted>()("Al
 }
 
 /**
+ * Somebody outside the drain has locked some of the chunks, as `once` does while its effect runs. All was rolled back. The
+ * others need not wait for these.
+ */
+export class ChunksLocked extends Schema.TaggedError<ChunksLocked>()("ChunksLocked", {
+  /** The `seq` of each locked chunk. None: whoever it was has let go meanwhile. */
+  locked: Schema.Array(Schema.BigInt)
+}) {
+  override get message() {
+    return `${this.locked.length} chunks are locked by another transaction. Nothing was changed`
+  }
+}
+
+/**
  * The handlers left their transaction unable to commit: one swallowed a database error, or a deferred constraint does
  * not hold. All was rolled back. It is some chunk's fault; which one's is found by trying them apart.
  */
@@ -114,7 +127,7 @@ export type Begun =
   /** Not begun: a transaction surrounds it, whose rollback would take the run and its answer along. */
   | { readonly _tag: "InTransaction" }
 
-/** A chunk in a worker's hands. */
+/** A claimed chunk. Its data, context and input are given anew each time they are asked for. */
 export interface ClaimedChunk {
   /** Its place in the order of recording. */
   readonly seq: bigint
@@ -151,6 +164,8 @@ export interface Claim {
   readonly chunks: ReadonlyArray<ClaimedChunk>
   /** Whether the store saw that nothing else was due: who wants more waits until there is more. */
   readonly last?: boolean | undefined
+  /** Kinds that nobody may drain now, as of the claim; `*` stands for all. Absent where the store does not say. */
+  readonly paused?: ReadonlyArray<Kind> | undefined
 }
 
 /** What to claim. */
@@ -188,10 +203,43 @@ export interface Persisted {
   readonly objects: ReadonlyArray<DomainObject>
 }
 
-/** The transaction handlers run in, as far as the drain may know it. */
+/**
+ * How a handler's run uses the transaction it is in: it is `alone` there, it is one of a `batch` that go one after
+ * another, or it runs `together` with the others of its batch.
+ */
+export type Rule = "alone" | "batch" | "together"
+
+/** A statement that a run may not send, by its rule. It was not sent. */
+export interface Refusal {
+  /**
+   * `control`: it would begin or end a transaction. `shared`: it may leave something in the transaction that other runs
+   * would see, such as a setting. `together`: it breaks what a handler promises whose runs go together.
+   */
+  readonly reason: "control" | "shared" | "together"
+  readonly statement: string
+}
+
+/** One run of a handler, and what it asks of the database. */
+export interface Watch {
+  /** Makes an effect part of the run. */
+  readonly of: <A, E, R>(run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Whether the run has asked for anything, or may have. */
+  readonly sent: boolean
+  /** Set when the run was not let through; then what it came to means nothing. */
+  readonly refusal: Refusal | undefined
+  /** Ends the run. What still goes on in it, because it cannot be interrupted, reaches the database no more. */
+  readonly end: () => void
+}
+
+/** The transaction handlers run in. */
 export interface Transaction {
-  /** Whether nothing has been written in it so far. Fails when the transaction is no longer usable. */
-  readonly untouched: Effect.Effect<boolean, StoreError>
+  readonly watch: (rule: Rule) => Watch
+  /** Whether it can still commit. Fails when its connection is gone. */
+  readonly isSound: Effect.Effect<boolean, StoreError>
+  /** Ends what still runs in it and cannot be interrupted, as far as that is in the store's power. */
+  readonly abandon: Effect.Effect<void>
+  /** No further run should begin in it after so long. */
+  readonly longest: Duration.Duration
 }
 
 /** What went wrong with a chunk, for its history. */
@@ -275,14 +323,17 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, StoreError>
   /** Gives back whatever a token holds, at no cost: for whoever did not hear the answer to its claim. */
   readonly giveUp: (token: string) => Effect.Effect<void, StoreError>
-  /** Extends the lease of the chunks still held. Fails with {@link LeaseLost} when some are not. */
+  /**
+   * Extends the lease of the chunks that are still held, and gives back those. What is being persisted at this moment is
+   * held, and not waited for.
+   */
   readonly renew: (
     token: string,
     chunks: ReadonlyArray<ClaimedChunk>,
     lease: Duration.Duration,
     /** The worker has nothing else under way from now on: when it dies, the chunk is to blame. */
     alone?: boolean
-  ) => Effect.Effect<void, StoreError | LeaseLost>
+  ) => Effect.Effect<ReadonlyArray<ClaimedChunk>, StoreError>
   /**
    * Runs `work` in one transaction with the ledger rows and the settlement of the chunks it returns. When `work` fails,
    * or some of the chunks are not this claim's, or are in the ledger, all is rolled back. The effect succeeds after the
@@ -290,12 +341,21 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    *
    * Work asks the database for something again within `idle`: a store whose transactions hold locks ends one that
    * is idle much longer, for its worker is frozen or unreachable, and others wait for what it holds.
+   *
+   * What the handlers change in the transaction or the session, beside rows, does not reach ledger and settlement, and is
+   * undone at the end. Nothing is waited for without a limit. A transaction that handlers have ended themselves is
+   * {@link TransactionSpoiled}.
    */
   readonly persist: <E, R>(
     token: string,
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
     idle?: Duration.Duration
-  ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | TransactionSpoiled | StoreError, R>
+  ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | ChunksLocked | TransactionSpoiled | StoreError, R>
+  /**
+   * Whether the database would take the end of a claim at this moment: does all that `persist` and `settle` do, for no
+   * chunk. Who fails while this succeeds has only itself to blame.
+   */
+  readonly probe: Effect.Effect<void, StoreError>
   /**
    * Whether an error a handler failed with is of the kind that is the database's and passing: a lost connection, a deadlock,
    * a conflict, a shutdown, too many connections. Then, if the handlers' transaction suffered from it, nobody is to blame.
@@ -312,7 +372,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   ) => Effect.Effect<ReadonlyArray<Settlement>, StoreError>
   /**
    * Persists one chunk outside the drain: runs `work` in a transaction (the caller's when there is one) together with the
-   * ledger row, unless the ledger has the key. A second caller waits for the first. `created` says which it was.
+   * ledger row, unless the ledger has the key. A second caller waits for the first. `created` says which it was. No claim
+   * takes the chunk meanwhile; afterwards it is neither outstanding nor a dead letter.
    */
   readonly once: <E, R>(
     entry: { readonly key: ChunkKey; readonly namespace: string; readonly handler: string },

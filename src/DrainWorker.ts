@@ -101,64 +101,57 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
     Effect.as(Effect.raceFirst(woken.await, stopping.await), true)
   )
 
-  // an outage is told of once, by its first cycle, and once when it is over; so is anything else that goes on
-  let trouble: { readonly what: string; readonly passing: boolean } | undefined
+  // A trouble is logged once, when it begins and when it is over. In the course of an outage the server says this and that:
+  // one error that passes is as good as another.
+  let trouble: StoreError | undefined
+  const isKnown = (error: StoreError) =>
+    trouble !== undefined && (trouble.message === error.message || (trouble.transient && error.transient))
   const complain = (cause: Cause.Cause<StoreError>) => {
     const error = Cause.squash(cause)
-    const what = error instanceof Error ? error.message : String(error)
-    const passing = error instanceof StoreError && error.transient
-    // in the course of an outage the server says this and that
-    const known = trouble !== undefined && (trouble.what === what || (trouble.passing && passing))
-    trouble = { what, passing }
-    if (known) return Effect.logDebug("drain cycle failed again", cause)
-    if (passing) return Effect.logWarning(`the database is away; trying again until it answers: ${what}`)
-    return error instanceof StoreError
-      ? Effect.logError(`drain cycle failed; going on: ${what}`)
-      : Effect.logError("drain cycle failed; going on", cause)
+    if (!(error instanceof StoreError)) return Effect.logError("a drain cycle failed; going on", cause)
+    const known = isKnown(error)
+    trouble = error
+    if (known) return Effect.logDebug("a drain cycle failed again", cause)
+    return error.transient
+      ? Effect.logWarning(`the database does not answer; trying again until it does: ${error.message}`)
+      : Effect.logError(`a drain cycle failed; going on: ${error.message}`)
   }
-
-  const lane = Effect.gen(function*() {
-    while (!stop) {
-      let holding = false
-      const pass = Effect.suspend(() => {
-        if (!holding) return Effect.void
-        holding = false
-        return baton.release(1)
-      })
-      yield* Effect.gen(function*() {
-        yield* baton.take(1)
-        holding = true
-        // Woken it looks where something is to be expected, after a tick everywhere: the ticks of the poll interval are close.
-        if (drained) hasty = (yield* idle) && options.schedule === undefined
-        if (stop) return
-        drained = false
-        // closed before the claim: a wake-up during the claim is not lost
-        yield* woken.close
-        let last = false
-        const report = yield* drain.cycleWith({
-          hasty,
-          onClaimed: (claimed, isLast) => {
-            last = drained = isLast
-            return claimed > 0 ? pass : Effect.void
-          }
-        })
-        if (report.claimed === 0) drained = true
-        yield* Ref.update(total, (sum) => addReports(sum, report))
-        if (trouble !== undefined) {
-          trouble = undefined
-          yield* Effect.logInfo("the database answers again")
-        }
-        // what this lane had claimed may have kept another, which found nothing and waits, from what is behind it
-        if (report.claimed > 0 && (!last || report.released > 0)) yield* woken.open
-      }).pipe(
-        Effect.catchCauseIf(
-          (cause) => !Cause.hasInterruptsOnly(cause),
-          (cause) => Effect.andThen(complain(cause), Effect.asVoid(idle))
-        ),
-        Effect.ensuring(pass)
-      )
-    }
+  const recover = Effect.flatMap(drain.health, ({ trouble: left }) => {
+    if (trouble === undefined || left !== undefined) return Effect.void
+    trouble = undefined
+    return Effect.logInfo("the database answers again")
   })
+
+  /** Waits for its turn and for something to do, and claims. Nothing when the worker is to stop. */
+  const claim = Effect.gen(function*() {
+    // Woken it looks where something is to be expected, after a tick everywhere: the ticks of the poll interval are close.
+    if (drained) hasty = (yield* idle) && options.schedule === undefined
+    if (stop) return undefined
+    drained = false
+    // closed before the claim: a wake-up during the claim is not lost
+    yield* woken.close
+    const claimed = yield* drain.claim({ hasty })
+    drained = claimed.last || claimed.chunks.length === 0
+    return claimed
+  })
+
+  /** One claim, carried out. While it runs the next lane may claim. */
+  const pass = Effect.gen(function*() {
+    const claimed = yield* baton.withPermits(1)(claim)
+    if (claimed === undefined) return
+    const report = yield* claimed.run
+    yield* Ref.update(total, (sum) => addReports(sum, report))
+    yield* recover
+    // what this lane had claimed may have kept another, which found nothing and waits, from what is behind it
+    if (report.claimed > 0 && (!claimed.last || report.released > 0)) yield* woken.open
+  }).pipe(
+    Effect.scoped,
+    Effect.catchCauseIf(
+      (cause) => !Cause.hasInterruptsOnly(cause),
+      (cause) => Effect.andThen(complain(cause), Effect.asVoid(idle))
+    )
+  )
+  const lane = Effect.whileLoop({ while: () => !stop, body: () => pass, step: () => undefined })
 
   const lanes = yield* Effect.forEach(
     Array.from({ length: settings.inFlight }),

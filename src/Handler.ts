@@ -1,7 +1,8 @@
 /**
  * A handler is the code that persists one kind of chunk for one namespace. It is written for one chunk; Sluice runs the
- * chunks of one kind concurrently in one transaction, so that repositories written with `SqlResolver` become one
- * statement for the whole batch. There is no transaction code and no idempotency code in a handler.
+ * chunks of one kind one after another in one transaction, or together where the handler says so, so that repositories
+ * written with `SqlResolver` become one statement for the whole batch. There is no transaction code and no idempotency
+ * code in a handler.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -84,6 +85,19 @@ export type PersistMany<A, E = unknown, R = never> = (
   inputs: ReadonlyArray<HandlerInput<A>>
 ) => Effect.Effect<ReadonlyArray<Created>, E, R>
 
+/**
+ * How the runs of a handler share transactions.
+ *
+ * - `"batch"`: one after another in the transaction of their batch. The tables, the ledger and what each run is given
+ *   are those of runs that had a transaction each, in that order.
+ * - `"transaction"`: each in a transaction of its own.
+ * - `"together"`: all of a batch at once in one transaction, so that the requests they make of a `SqlResolver` become one
+ *   statement for all. This is a promise: all that a run sends is requests of resolvers, or one statement, and no answer
+ *   that it computes with is changed by another run. A run that is seen to break it (a lock, a setting, a savepoint, a
+ *   second statement of its own) is rolled back with its batch and run again one after another, with a warning.
+ */
+export type Isolation = "batch" | "transaction" | "together"
+
 /** What can be set for one handler. Everything has a default in `Settings`. */
 export interface HandlerOptions {
   /** Written to the ledger, so that one can tell later which code made which rows. Default 1. */
@@ -99,6 +113,12 @@ export interface HandlerOptions {
   readonly retry?: RetrySchedule
   /** Errors for which trying again cannot help, besides `Rejected` and `ContextMissing`. */
   readonly permanent?: (error: unknown) => boolean
+  /**
+   * How its runs share transactions. Without it as `"batch"`, and as `"transaction"` from the moment a run sends a statement
+   * that may leave something in the transaction beside rows, such as a setting or a role. With `"batch"` such statements
+   * are sent in the batch's transaction: what they leave is there for the runs that follow.
+   */
+  readonly isolation?: Isolation
 }
 
 /** A handler as the user writes it: a function, or a record with options and `persist` or `persistMany`. */
@@ -179,7 +199,8 @@ export const fromContext = (
     .map(([, handler]) => handler as Handler)
 }
 
-const options = ["version", "maxAttempts", "timeout", "retry", "permanent"] satisfies ReadonlyArray<
+const isolations: ReadonlyArray<unknown> = ["batch", "transaction", "together"] satisfies ReadonlyArray<Isolation>
+const options = ["version", "maxAttempts", "timeout", "retry", "permanent", "isolation"] satisfies ReadonlyArray<
   keyof HandlerOptions
 >
 const known: ReadonlySet<string> = new Set([...options, "persist", "persistMany"])
@@ -191,7 +212,7 @@ const definitionProblem = (definition: AnyDefinition): string | undefined => {
   if (typeof definition === "function") return undefined
   if (!Predicate.isObject(definition)) return "is neither a function nor a record with persist or persistMany"
   const written: HandlerOptions & { readonly persist?: unknown; readonly persistMany?: unknown } = definition
-  const { maxAttempts, permanent, persist, persistMany, retry, timeout, version } = written
+  const { isolation, maxAttempts, permanent, persist, persistMany, retry, timeout, version } = written
   if (typeof (persist ?? persistMany) !== "function") return "has no function persist or persistMany"
   if (persist !== undefined && persistMany !== undefined) return "has both persist and persistMany: remove one"
   const unknown = Object.keys(definition).find((name) => !known.has(name))
@@ -204,6 +225,9 @@ const definitionProblem = (definition: AnyDefinition): string | undefined => {
     return `retry ${quote(retry)} is no Schedule: write for example Schedule.spaced("1 minute")`
   }
   if (permanent !== undefined && typeof permanent !== "function") return "permanent is no function"
+  if (isolation !== undefined && !isolations.includes(isolation)) {
+    return `isolation ${quote(isolation)} is not one of ${isolations.join(", ")}`
+  }
   const limit = timeout === undefined ? undefined : Option.getOrUndefined(Duration.fromInput(timeout))
   return timeout === undefined || (limit !== undefined && Duration.isPositive(limit))
     ? undefined

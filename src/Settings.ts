@@ -42,6 +42,11 @@ export interface Settings {
    * the client must be told to take longer messages as well (`maxMessageSize`).
    */
   readonly maxResultBytes: number
+  /**
+   * `SLUICE_STATEMENT_TIMEOUT`, 30 seconds: how long a statement of Sluice's own may take; then it fails, and its connection
+   * is given up. Statements of handlers are limited by the handler timeout.
+   */
+  readonly statementTimeout: Duration.Duration
   /** `SLUICE_SCHEMA`, `sluice`: the Postgres schema of Sluice's tables. */
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk holds up the later ones of its ordering key. */
@@ -158,6 +163,7 @@ const table: { readonly [Field in keyof Settings]: readonly [kind: Kind<Settings
     beatInterval: [beat, Duration.seconds(10)],
     gracePeriod: [spanOrNone, Duration.seconds(30)],
     maxResultBytes: [number, 12 * 1024 * 1024],
+    statementTimeout: [span, Duration.seconds(30)],
     schema: [identifier, "sluice"],
     deadBlocksKey: [choice, true],
     notify: [choice, true]
@@ -214,6 +220,7 @@ export const load: Effect.Effect<Settings, SettingInvalid> = Effect.gen(function
     beatInterval: yield* read("beatInterval", overrides),
     gracePeriod: yield* read("gracePeriod", overrides),
     maxResultBytes: yield* read("maxResultBytes", overrides),
+    statementTimeout: yield* read("statementTimeout", overrides),
     schema: yield* read("schema", overrides),
     deadBlocksKey: yield* read("deadBlocksKey", overrides),
     notify: yield* read("notify", overrides)

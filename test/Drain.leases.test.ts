@@ -97,7 +97,7 @@ describe("a handler that cannot be interrupted, and hangs", () => {
     persist: (input: Input) =>
       input.call.callId.startsWith("hangs") ? Effect.uninterruptible(Effect.never) : noteHandler().persist(input)
   })
-  const settings = { handlerTimeout: Duration.seconds(10), lease: Duration.minutes(1), maxCrashes: 2 }
+  const settings = { handlerTimeout: Duration.seconds(10), lease: Duration.minutes(1), maxAttempts: 2 }
 
   it.effect("keeps neither its batch-mates nor its worker, and is buried", () =>
     Effect.gen(function*() {
@@ -105,13 +105,19 @@ describe("a handler that cannot be interrupted, and hangs", () => {
       const worker = yield* Effect.forkChild(Effect.forever(Effect.andThen(cycle, Effect.sleep("1 second"))))
       yield* TestClock.adjust("1 second")
       expect(yield* chunkOf("mate")).toMatchObject({ state: "in-flight" })
-      // by then the worker has given it up and its lease is over, twice: in company, and alone
-      yield* TestClock.adjust("10 minutes")
+      // its time, and a second for it to end
+      yield* TestClock.adjust("11 seconds")
+      expect(yield* chunkOf("mate")).toMatchObject({ state: "persisted", failures: [] })
       yield* record(note("later"))
-      yield* TestClock.adjust("2 minutes")
-      for (const id of ["mate", "later"]) expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", failures: [] })
-      yield* TestClock.adjust("10 minutes")
-      expect(yield* chunkOf("hangs")).toMatchObject({ state: "dead", attempts: 0, death: { reason: "crashing" } })
+      yield* TestClock.adjust("12 seconds")
+      expect(yield* chunkOf("later")).toMatchObject({ state: "persisted", failures: [] })
+      yield* TestClock.adjust("1 minute")
+      expect(yield* chunkOf("hangs")).toMatchObject({
+        state: "dead",
+        attempts: 2,
+        crashes: 0,
+        death: { reason: "exhausted", message: expect.stringContaining("could not be interrupted") }
+      })
       yield* Fiber.interrupt(worker)
     }).pipe(Effect.provide(application(settings, stubborn))))
 
@@ -171,7 +177,9 @@ describe("a database that is away", () => {
 
   it.effect("for longer than a cycle waits: the cycle fails, its chunks come back, nobody is charged", () =>
     Effect.gen(function*() {
-      const drain = yield* Layer.build(drainWith(() => ({ persist: () => Effect.fail(away("persist")) })))
+      const drain = yield* Layer.build(
+        drainWith(() => ({ persist: () => Effect.fail(away("persist")), probe: Effect.fail(away("probe")) }))
+      )
       yield* record(note("a"))
       const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(cycle, drain)))
       yield* TestClock.adjust("1 minute")
@@ -196,9 +204,10 @@ describe("a database that is away", () => {
       // and the transaction has suffered from it
       const drain = yield* Layer.build(drainWith((store) => ({
         persist: (token, work) =>
-          store.persist(token, ({ untouched }) =>
+          store.persist(token, (transaction) =>
             work({
-              untouched: Effect.suspend(() => times >= 0 ? Effect.fail(away("persist")) : untouched)
+              ...transaction,
+              isSound: Effect.suspend(() => times >= 0 ? Effect.fail(away("persist")) : transaction.isSound)
             }))
       })))
       const fiber = yield* Effect.forkChild(Effect.provide(cycle, drain))

@@ -262,7 +262,9 @@ describe("persistNow says why not", () => {
   it.effect("of a database that is away: nothing is lost, the drain goes on with it", () =>
     Effect.gen(function*() {
       yield* record(note("a"))
-      const drain = yield* Layer.build(drainWith(() => ({ persist: () => Effect.fail(away("persist")) })))
+      const drain = yield* Layer.build(
+        drainWith(() => ({ persist: () => Effect.fail(away("persist")), probe: Effect.fail(away("probe")) }))
+      )
       const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(persistNow("a"), drain)))
       yield* TestClock.adjust("1 minute")
       expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "StoreError", transient: true })

@@ -65,24 +65,25 @@ describe("a cycle", () => {
               return Effect.orDie(Fiber.join(Effect.runForkWith(outside)(once)))
             }))
       }))
-      expect(yield* Effect.provide(cycle, drain)).toMatchObject({ claimed: 2, persisted: 0, failed: 0, released: 2 })
-      expect(yield* written).toEqual([])
-      expect(yield* cycle).toMatchObject({ claimed: 1, persisted: 1 })
+      expect(yield* Effect.provide(cycle, drain)).toMatchObject({ claimed: 2, persisted: 1, failed: 0, alreadyPersisted: 1 })
+      expect(yield* cycle).toMatchObject({ claimed: 0 })
       expect((yield* written).map((row) => row.callId)).toEqual(["b"])
       expect((yield* chunkOf("a")).ledger?.objects).toEqual([{ type: "own", id: "1" }])
     }).pipe(Effect.provide(application())))
 
-  it.effect("is told how many it claimed before any is run", () =>
+  it.effect("a claim runs nothing by itself, and what is not run is given back when its scope closes", () =>
     Effect.gen(function*() {
       yield* record(note("a"), note("b"))
-      const { cycleWith } = yield* Drain
-      const seen: Array<unknown> = []
-      const context = yield* Effect.context<MemoryDatabase>()
-      yield* cycleWith({
-        onClaimed: (claimed) =>
-          Effect.provideContext(Effect.map(written, (rows) => void seen.push([claimed, rows.length])), context)
-      })
-      expect(seen).toEqual([[2, 0]])
+      const { claim } = yield* Drain
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { chunks } = yield* claim()
+        expect(chunks.map((chunk) => chunk.key.callId)).toEqual(["a", "b"])
+        expect((yield* chunkOf("a")).state).toBe("in-flight")
+      }))
+      expect(yield* written).toEqual([])
+      expect((yield* chunkOf("a")).state).toBe("pending")
+      const report = yield* Effect.scoped(Effect.flatMap(claim(), ({ run }) => run))
+      expect(report).toMatchObject({ claimed: 2, persisted: 2 })
     }).pipe(Effect.provide(application())))
 
   it.effect("until empty: all that is due, nothing that waits", () =>

@@ -207,7 +207,7 @@ describe("at its end a worker", () => {
       }
       // and another one takes it up at once
       const other = yield* Effect.forkChild(Drain.use((drain) => drain.cycle))
-      yield* TestClock.adjust("2 minutes")
+      yield* TestClock.adjust("4 minutes")
       expect(yield* Fiber.join(other)).toMatchObject({ claimed: 2, persisted: 2 })
     }).pipe(Effect.provide(application({ gracePeriod: Duration.seconds(30) }, slow("2 minutes")))))
 
@@ -229,6 +229,7 @@ describe("a worker survives", () => {
           claim: (request) => Effect.andThen(gate("claim"), store.claim(request)),
           beat: (worker, serves) => Effect.andThen(gate("beat"), store.beat(worker, serves)),
           persist: (token, work) => Effect.andThen(gate("persist"), store.persist(token, work)),
+          probe: Effect.andThen(gate("persist"), store.probe),
           settle: (token, settlements) => Effect.andThen(gate("settle"), store.settle(token, settlements))
         }))
         yield* Layer.build(DrainWorker.layer({ schedule: Schedule.spaced("1 second") }).pipe(Layer.provide(drain)))
@@ -287,7 +288,7 @@ describe("two workers in one process", () => {
       const ran: Array<string> = []
       const ids = Array.from({ length: 100 }, (_, n) => `c${n}`)
       yield* record(...ids.map((id) => note(id)), note("t0", {}, { namespace: "triage" }))
-      yield* Layer.build(workerOf("clinic", ran, "10 seconds"))
+      yield* Layer.build(workerOf("clinic", ran, "2 seconds"))
       yield* Layer.build(workerOf("triage", ran, "1 second"))
       yield* TestClock.adjust("5 seconds")
       yield* record(note("t1", {}, { namespace: "triage" }))

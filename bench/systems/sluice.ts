@@ -77,12 +77,27 @@ export const messages = Effect.map(SqlClient.SqlClient, (sql) =>
     execute: (asked) => insertMany(sql, asked)
   })))
 
-/** The handler as everybody writes it: for one chunk. */
+/** The handler for one chunk, whose repository merges what is asked of it at once. */
 export const perRecord = Chatlab.toLayer(Effect.gen(function*() {
   const insert = yield* messages
   return Chatlab.of({
+    "patient-reply": {
+      isolation: "together",
+      persist: ({ call, output }) =>
+        Effect.map(insert(newMessage(call.callId, output)), ({ id }) => DomainObject.make("bench.Message", id))
+    }
+  })
+}))
+
+/** The handler for one chunk that sends a statement of its own, and says nothing about it. */
+export const raw = Chatlab.toLayer(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  return Chatlab.of({
     "patient-reply": ({ call, output }) =>
-      Effect.map(insert(newMessage(call.callId, output)), ({ id }) => DomainObject.make("bench.Message", id))
+      Effect.map(
+        insertMany(sql, [newMessage(call.callId, output)]),
+        (rows) => rows.map(({ id }) => DomainObject.make("bench.Message", id))
+      )
   })
 }))
 
@@ -146,6 +161,12 @@ const sluice = (handlers: typeof perRecord): System["open"] => async (url, { bat
 export const sluicePerRecord: System = {
   about: "handlers for one chunk, repositories by SqlResolver; batch 500, 3 in flight",
   open: sluice(perRecord)
+}
+
+/** Handlers written for one chunk, each with a statement of its own. */
+export const sluiceRaw: System = {
+  about: "handlers for one chunk, a statement each; batch 500, 3 in flight",
+  open: sluice(raw)
 }
 
 /** Handlers written for the batch. */

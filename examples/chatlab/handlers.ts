@@ -55,17 +55,23 @@ export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
       ), atOnce)
 
   return Chatlab.of({
-    // written for one chunk, run for a hundred: their inserts become one
-    "patient-initial": Effect.fn("PatientInitial.persist")(function*({ output, call }) {
-      const source = yield* open(call)
-      const said = yield* say(linesOf(source, output.messages))
-      const noted = yield* note(source, output.metadata)
-      return [...said, ...noted]
-    }),
+    // written for one chunk, run for a hundred together: they send requests only, and their inserts become one
+    "patient-initial": {
+      isolation: "together",
+      persist: Effect.fn("PatientInitial.persist")(function*({ output, call }) {
+        const source = yield* open(call)
+        const said = yield* say(linesOf(source, output.messages))
+        const noted = yield* note(source, output.metadata)
+        return [...said, ...noted]
+      })
+    },
 
-    "patient-results": Effect.fn("PatientResults.persist")(function*({ output, call }) {
-      return yield* note(yield* open(call), output.metadata)
-    }),
+    "patient-results": {
+      isolation: "together",
+      persist: Effect.fn("PatientResults.persist")(function*({ output, call }) {
+        return yield* note(yield* open(call), output.metadata)
+      })
+    },
 
     // Of one simulation there may be many replies in a batch. A handler for one chunk would be run for them one after
     // another, to keep their order; asked for together they are one statement as well.

@@ -68,10 +68,6 @@ class Transaction implements Access {
     this.parent = parent
   }
 
-  get untouched(): boolean {
-    return this.written.size === 0 && (this.parent?.untouched ?? true)
-  }
-
   private own<A>(map: Map<string, Map<string, A>>, name: string): Map<string, A> {
     const found = map.get(name)
     if (found !== undefined) return found
@@ -161,6 +157,11 @@ class Transaction implements Access {
 // never 0, which stands for "not there"
 let nextVersion = 1
 
+/** @internal Told of each use of the database by a fiber; may refuse it, by a defect. */
+export const Observer = Context.Reference<(() => void) | undefined>("effect-sluice/MemoryDatabase/Observer", {
+  defaultValue: () => undefined
+})
+
 /** The transaction a fiber is in. */
 const Current = Context.Reference<Transaction | undefined>("effect-sluice/MemoryDatabase/Current", {
   defaultValue: () => undefined
@@ -183,8 +184,6 @@ export class MemoryDatabase extends Context.Service<MemoryDatabase, {
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /** Whether there is a surrounding transaction. */
   readonly inTransaction: Effect.Effect<boolean>
-  /** Whether the surrounding transaction has written nothing so far. */
-  readonly untouched: Effect.Effect<boolean>
   /** The next number of a sequence, from 1. Not given back by a rollback. */
   readonly next: (sequence: string) => Effect.Effect<number>
 }>()("effect-sluice/MemoryDatabase") {
@@ -193,14 +192,18 @@ export class MemoryDatabase extends Context.Service<MemoryDatabase, {
     const sequences = new Map<string, number>()
     return MemoryDatabase.of({
       use: (step) =>
-        Effect.map(Current, (current) => {
-          if (current !== undefined) return step(current)
-          const own = new Transaction(tables, undefined)
-          const result = step(own)
-          // nothing can come between: the step has no effects
-          own.commit()
-          return result
-        }),
+        Effect.withFiber((fiber) =>
+          Effect.sync(() => {
+            fiber.getRef(Observer)?.()
+            const current = fiber.getRef(Current)
+            if (current !== undefined) return step(current)
+            const own = new Transaction(tables, undefined)
+            const result = step(own)
+            // nothing can come between: the step has no effects
+            own.commit()
+            return result
+          })
+        ),
       transaction: (effect) =>
         Effect.uninterruptibleMask((restore) =>
           Effect.gen(function*() {
@@ -223,7 +226,6 @@ export class MemoryDatabase extends Context.Service<MemoryDatabase, {
           return Effect.void
         }),
       inTransaction: Effect.map(Current, (current) => current !== undefined),
-      untouched: Effect.map(Current, (current) => current?.untouched ?? true),
       next: (sequence) =>
         Effect.sync(() => {
           const next = (sequences.get(sequence) ?? 0) + 1

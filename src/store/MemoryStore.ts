@@ -15,7 +15,6 @@ import * as Semaphore from "effect/Semaphore"
 import {
   ChunkStore,
   type ClaimedChunk,
-  LeaseLost,
   type Persisted,
   StoreError,
   type Transaction
@@ -36,9 +35,10 @@ import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
 import * as retention from "./memory/retention.ts"
-import { type CallRow, calls, chunkKey, copy, ledger, queue, type QueueRow, seqKey, workers } from "./memory/rows.ts"
+import { type CallRow, calls, chunkKey, copy, dead, ledger, queue, type QueueRow, seqKey, workers } from "./memory/rows.ts"
 import { giveUp, settle, settlePersisted } from "./memory/settle.ts"
 import type { Use } from "./memory/use.ts"
+import { Run } from "./memory/watch.ts"
 import { MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
 import type { Stores } from "./Stores.ts"
 
@@ -74,13 +74,19 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   crashes: row.crashes,
   loneCrashes: row.loneCrashes,
   recordedAt: read.utc(row.recordedAt),
-  data: copy(call?.outputs?.[row.position]?.data),
+  get data() {
+    return copy(call?.outputs?.[row.position]?.data)
+  },
   withheld: isGone,
   call: {
     service: call?.service ?? "",
     correlationId: call?.correlationId ?? row.key.callId,
-    context: copy(call?.context ?? {}),
-    input: copy(call?.input ?? null),
+    get context() {
+      return copy(call?.context ?? {})
+    },
+    get input() {
+      return copy(call?.input ?? null)
+    },
     finishedAt: read.utc(call?.finishedAt ?? row.recordedAt),
     trace: call?.trace,
     outputs: call?.outputs?.length ?? 0
@@ -108,7 +114,12 @@ const makeStore = (
 ): ChunkStore["Service"] => {
   // one at a time may persist a chunk outside the drain: the second waits, as at a unique key
   const gates = new Map<string, Semaphore.Semaphore>()
-  const transaction: Transaction = { untouched: db.untouched }
+  const transaction: Transaction = {
+    watch: () => new Run(),
+    isSound: Effect.succeed(true),
+    abandon: Effect.void,
+    longest: Duration.infinity
+  }
   /** After the caller's commit, so that whoever is woken finds something. */
   const hintIf = (condition: boolean, topic: Topic) => condition ? db.afterCommit(wakeUp.hint(topic)) : Effect.void
 
@@ -161,16 +172,15 @@ const makeStore = (
     giveUp: (token) => use((access) => giveUp(access, token)),
 
     renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
-      const held = yield* use((access, now) => {
-        const rows = chunks.flatMap((chunk) => access.get(queue, seqKey(chunk.seq)) ?? [])
-          .filter((row) => row.leaseToken === token)
+      return yield* use((access, now) => {
         const leaseUntil = now + Duration.toMillis(lease)
-        for (const row of rows) {
+        return chunks.filter((chunk) => {
+          const row = access.get(queue, seqKey(chunk.seq))
+          if (row?.leaseToken !== token) return false
           access.set(queue, seqKey(row.seq), { ...row, leaseUntil, leaseAlone: row.leaseAlone || alone })
-        }
-        return rows.length
+          return true
+        })
       })
-      if (held < chunks.length) return yield* new LeaseLost({ claimed: chunks.length, held })
     }),
 
     // a transaction in memory holds no locks: nobody waits for an idle one
@@ -188,6 +198,7 @@ const makeStore = (
         db.transaction,
         asStoreError("persist")
       ),
+    probe: Effect.void,
     isTransient,
 
     settle: (token, settlements) =>
@@ -212,16 +223,16 @@ const makeStore = (
             const outstanding = access.values(queue).find((one) => chunkKey(one.key) === key)
             const row = {
               ...entry,
-              schemaVersion: outstanding?.schemaVersion ?? 0,
+              schemaVersion: (outstanding ?? access.get(dead, key))?.schemaVersion ?? 0,
               handlerVersion: 1,
               objects: objects.map(({ id, type }) => ({ id, type })),
               persistedAt: now
             }
             access.set(ledger, key, row)
-            if (outstanding !== undefined) {
-              access.delete(queue, seqKey(outstanding.seq))
-              wakeFollowers(access, [outstanding.orderingKey])
-            }
+            const letter = access.get(dead, key)
+            if (outstanding !== undefined) access.delete(queue, seqKey(outstanding.seq))
+            if (letter !== undefined) access.delete(dead, key)
+            wakeFollowers(access, [outstanding?.orderingKey, letter?.orderingKey])
             return row
           })
           yield* hintIf(objects.length > 0, "events")

@@ -5,7 +5,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -17,14 +17,17 @@ import type { SqlError } from "effect/sql/SqlError"
 import {
   AlreadyPersisted,
   CallView,
+  ChunksLocked,
   ChunkStore,
   KindStatus,
   LeaseLost,
   LedgerEntry,
   type Persisted,
   type RecordOutcome,
-  type StoreError,
-  type Transaction
+  StoreError,
+  type Transaction,
+  TransactionSpoiled,
+  type Watch
 } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
@@ -37,8 +40,10 @@ import * as Migrations from "./Migrations.ts"
 import * as beats from "./pg/beat.ts"
 import { toUtc } from "./pg/chunk.ts"
 import { make as makeClaiming } from "./pg/claiming.ts"
+import type { Lease } from "./pg/connection.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
-import { asStoreError, commitError, inTransaction, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
+import { type Client, make as makeClient } from "./pg/client.ts"
+import { asStoreError, commitError, isLockTimeout, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
@@ -49,6 +54,7 @@ import * as retention from "./pg/retention.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
 import { type Tables, tables } from "./pg/tables.ts"
+import { CurrentRun, type Run, unwatched } from "./pg/watch.ts"
 import * as wakeUps from "./pg/wakeUp.ts"
 import type { Stores } from "./Stores.ts"
 
@@ -69,6 +75,42 @@ class InLedger {
     this.persisted = persisted
   }
 }
+
+/** A lock was not to be had in time: whose it is, is asked after the rollback. */
+class Waited {
+  readonly _tag = "Waited"
+  readonly persisted: ReadonlyArray<Persisted>
+  constructor(persisted: ReadonlyArray<Persisted>) {
+    this.persisted = persisted
+  }
+}
+
+/** A run in a transaction of the caller's, whose statements are not seen. */
+class Unseen implements Watch {
+  readonly sent = true
+  readonly refusal = undefined
+  of<A, E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return run
+  }
+  end(): void {}
+}
+
+/** So that a batch of slow handlers holds its locks for no longer than that and its last run. */
+const longestOpen = Duration.seconds(1)
+
+/**
+ * Who wakes a chunk's followers must see what was committed until that moment. A transaction of the caller's at another
+ * level sees what was there when it began.
+ */
+const mustBeReadCommitted = (operation: string, isolation: string): Effect.Effect<void, StoreError> =>
+  isolation === "read committed" ? Effect.void : Effect.fail(
+    new StoreError({
+      operation,
+      transient: false,
+      reason: `the surrounding transaction is at ${isolation}; this needs read committed. ` +
+        `Do it before or after that transaction, or begin the transaction at read committed`
+    })
+  )
 
 /** The most bytes and calls of one statement: what a server takes at once has an end, and so has a string in Node. */
 const mostBytes = 16 * 1024 * 1024
@@ -96,7 +138,12 @@ const decodeEntry = Schema.decodeUnknownEffect(LedgerEntry)
 const decodeView = decoder(CallView)
 const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
 
-const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Service"]): ChunkStore["Service"] => {
+const makeStore = (
+  t: Tables,
+  client: Client,
+  settings: Settings.Settings,
+  wakeUp: WakeUp["Service"]
+): ChunkStore["Service"] => {
   const { sql } = t
   const claiming = makeClaiming(t, settings)
   const orDieDecoding = <A, E, R>(effect: Effect.Effect<A, E | Schema.SchemaError, R>) =>
@@ -107,7 +154,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     const portions = inPortions(calls)
     const writing = Effect.forEach(portions, (portion) => recordMany(t, portion))
     // one statement is one commit by itself
-    const written = yield* portions.length > 1 ? inTransaction(sql, "record")(writing) : writing
+    const written = yield* portions.length > 1 ? client.transaction("record")(() => writing) : writing
     for (const row of written.flat()) outcomes.set(row.call_id, "recorded")
     const rest = calls.filter(({ call }) => !outcomes.has(call.callId))
     for (const row of (yield* Effect.forEach(inPortions(rest), (portion) => compare(t, portion))).flat()) {
@@ -134,13 +181,43 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     yield* hint("chunks")
   })
 
-  const transaction: Transaction = {
-    // an id is assigned to a transaction when it first writes
-    untouched: sql<{ untouched: boolean }>`select pg_current_xact_id_if_assigned() is null as untouched`.pipe(
-      Effect.map((rows) => rows[0]?.untouched === true),
-      asStoreError("persist")
-    )
+  /** A transaction as the drain sees it. */
+  const transactionOf = (lease: Lease | undefined, began: persisting.Began, outer: Run | undefined): Transaction => {
+    const limit = persisting.millisOf(began.transaction_timeout)
+    return {
+      // in a transaction of the caller's nothing is seen of what is sent: then it is taken to have been
+      watch: (rule) => lease?.watch(rule, outer) ?? new Unseen(),
+      isSound: unwatched(sql`select 1`).pipe(
+        asStoreError("persist"),
+        Effect.as(true),
+        Effect.catchIf((error) => !error.transient, () => Effect.succeed(false))
+      ),
+      abandon: lease?.abandon ?? Effect.void,
+      longest: limit === undefined ? longestOpen : Duration.min(longestOpen, Duration.millis(limit / 2))
+    }
   }
+
+  /** Ledger and queue, at the end of a handlers' transaction. */
+  const settleWithin = Effect.fnUntraced(function*(token: string, mark: string, persisted: ReadonlyArray<Persisted>) {
+    if (persisted.length === 0) return
+    const [settled] = yield* persisting.settlePersisted(t, token, mark, persisted).pipe(
+      Effect.mapError((error) =>
+        persisting.isInLedger(error)
+          ? new InLedger(persisted)
+          : isLockTimeout(error)
+          ? new Waited(persisted)
+          : settleError(error)
+      )
+    )
+    if (settled?.marked === false) {
+      return yield* new TransactionSpoiled({ reason: "a handler has ended the transaction that is Sluice's to end" })
+    }
+    if (settled === undefined || settled.held < persisted.length) {
+      return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
+    }
+    yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(settleError))
+    if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
+  })
 
   const persist = <E, R>(
     token: string,
@@ -150,26 +227,28 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     Effect.suspend(() => {
       // before the handlers have run an error says nothing about them
       let ran = false
-      return Effect.gen(function*() {
-        if (idle !== undefined) yield* persisting.limitIdle(t, idle)
-        const exit = yield* Effect.exit(work(transaction))
-        if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
-        ran = true
-        const persisted = exit.value
-        if (persisted.length === 0) return
-        const [settled] = yield* persisting.settlePersisted(t, token, persisted).pipe(
-          Effect.mapError((error) => persisting.isInLedger(error) ? new InLedger(persisted) : settleError(error))
-        )
-        if (settled === undefined || settled.held < persisted.length) {
-          return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
-        }
-        yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(settleError))
-        if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
-      }).pipe(
-        inTransaction(sql, "persist"),
+      return client.transaction("persist")(({ isNested, lease }) =>
+        Effect.gen(function*() {
+          const outer = yield* CurrentRun
+          return yield* unwatched(Effect.gen(function*() {
+            const mark = yield* freshToken
+            const [began] = yield* persisting.begin(t, mark, idle)
+            if (began === undefined) return
+            if (isNested) yield* mustBeReadCommitted("persist", began.isolation)
+            const exit = yield* Effect.exit(work(transactionOf(lease, began, outer)))
+            if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
+            ran = true
+            const leaves = isNested || lease === undefined || lease.left.transaction
+            if (leaves) yield* persisting.putBack(t, began, isNested).pipe(Effect.mapError(settleError))
+            yield* settleWithin(token, mark, exit.value)
+            if (isNested) yield* persisting.putOwnBack(t, began).pipe(Effect.mapError(settleError))
+          }))
+        })
+      ).pipe(
         Effect.catchTags({
           SqlError: (error: SqlError) => Effect.fail(ran ? commitError(error) : storeError("persist")(error)),
           InLedger: (error: InLedger) => sayWhich(token, error.persisted),
+          Waited: (error: Waited) => sayLocked(token, error.persisted),
           RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause)
         })
       )
@@ -178,7 +257,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
   // a worker that was frozen finds both: its lease lost, and its work done by another
   const sayWhich = (token: string, persisted: ReadonlyArray<Persisted>) =>
     Effect.flatMap(
-      asStoreError("persist")(persisting.standing(t, token, persisted)),
+      client.statement("persist")(persisting.standing(t, token, persisted)),
       ([{ held, kept } = { held: 0, kept: 0 }]) =>
         Effect.fail(
           held < persisted.length
@@ -186,6 +265,14 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
             : new AlreadyPersisted({ claimed: persisted.length, kept })
         )
     )
+
+  /** The chunks that somebody else holds locked. */
+  const sayLocked = (token: string, persisted: ReadonlyArray<Persisted>) =>
+    Effect.flatMap(client.statement("persist")(persisting.unlocked(t, token, persisted)), (rows) => {
+      const unlocked = new Set(rows.map((row) => row.seq))
+      const seqs = persisted.map(({ chunk }) => chunk.seq)
+      return Effect.fail(new ChunksLocked({ locked: seqs.filter((seq) => !unlocked.has(seq)) }))
+    })
 
   return ChunkStore.of({
     record: Effect.fnUntraced(function*(calls): Effect.fn.Return<ReadonlyArray<RecordOutcome>, StoreError | SqlError> {
@@ -212,7 +299,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
         later.add(call.callId)
         return Effect.succeed(outcome)
       })
-    }, asStoreError("record")),
+    }, client.statement("record")),
 
     begin: Effect.fnUntraced(function*(call, lease) {
       if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) return { _tag: "InTransaction" } as const
@@ -227,31 +314,31 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
         _tag: "Running",
         until: until === undefined ? yield* DateTime.now : toUtc(until)
       } as const
-    }, asStoreError("begin")),
+    }, client.statement("begin")),
 
     renewRun: (callId, token, lease) =>
-      Effect.map(runs.renew(t, callId, token, lease), (rows) => rows.length > 0).pipe(asStoreError("renewRun")),
+      Effect.map(runs.renew(t, callId, token, lease), (rows) => rows.length > 0).pipe(client.statement("renewRun")),
 
     abandon: (callId, token, error) =>
       (error === undefined
         ? runs.giveBack(t, callId, token)
         : runs.fail(t, callId, token, error.replaceAll("\0", "\\0")))
-        .pipe(Effect.asVoid, asStoreError("abandon")),
+        .pipe(Effect.asVoid, client.statement("abandon")),
 
-    claim: (request) => asStoreError("claim")(claiming.claim(request)),
+    claim: (request) => client.statement("claim")(claiming.claim(request)),
 
     giveUp: (token) =>
-      Effect.andThen(settling.giveUp(t, token), Effect.sync(claiming.lookAgain)).pipe(asStoreError("giveUp")),
+      Effect.andThen(settling.giveUp(t, token), Effect.sync(claiming.lookAgain)).pipe(client.statement("giveUp")),
 
     renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
-      if (chunks.length === 0) return
+      if (chunks.length === 0) return []
       const rows = yield* settling.renew(t, token, chunks.map((chunk) => chunk.seq), lease, alone)
-      if (rows.length < chunks.length) {
-        return yield* new LeaseLost({ claimed: chunks.length, held: rows.length })
-      }
-    }, asStoreError("renew")),
+      const held = new Set(rows.map((row) => row.seq))
+      return chunks.filter((chunk) => held.has(chunk.seq))
+    }, client.statement("renew")),
 
     persist,
+    probe: client.transaction("probe")(() => settling.probe(t)).pipe(Effect.asVoid, asStoreError("probe")),
     isTransient: isTransientOfHandler,
 
     settle: Effect.fnUntraced(function*(token, settlements) {
@@ -263,27 +350,36 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
       const settled = settling.settle(t, token, settlements)
       const keys = frees.map((settlement) => settlement.chunk.orderingKey)
       const rows = yield* keys.some((key) => key !== undefined)
-        ? inTransaction(sql, "settle")(Effect.tap(settled, wake(keys)))
+        ? client.transaction("settle")(() => unwatched(Effect.tap(settled, wake(keys))))
         : settled
       // what is given back stands where it stood, behind what was claimed since
       if (settlements.some((settlement) => settlement._tag === "Release")) claiming.lookAgain()
       const seqs = new Set(rows.map((row) => row.seq))
       return settlements.filter((settlement) => seqs.has(settlement.chunk.seq))
-    }, asStoreError("settle")),
+    }, client.statement("settle")),
 
     once: (entry, work) =>
-      Effect.gen(function*() {
-        const find = Effect.flatMap(read.ledger(t, [entry.key]), (rows) => decodeEntry(rows[0]?.entry))
-        const reserved = yield* persisting.reserve(t, entry)
-        if (reserved.length === 0) return { created: false, entry: yield* find }
-        const exit = yield* Effect.exit(work)
-        if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
-        const gone = yield* persisting.complete(t, entry.key, JSON.stringify(exit.value))
-        yield* wake(gone.map((row) => row.ordering_key))
-        if (exit.value.length > 0) yield* hint("events")
-        return { created: true, entry: yield* find }
-      }).pipe(
-        inTransaction(sql, "once"),
+      client.transaction("once")(({ isNested }) =>
+        Effect.gen(function*() {
+          const outer = yield* CurrentRun
+          return yield* unwatched(Effect.gen(function*() {
+            if (isNested) {
+              const [row] = yield* persisting.isolation(t)
+              yield* mustBeReadCommitted("once", row?.isolation ?? "")
+            }
+            const find = Effect.flatMap(read.ledger(t, [entry.key]), (rows) => decodeEntry(rows[0]?.entry))
+            yield* persisting.lockChunk(t, entry.key)
+            const reserved = yield* persisting.reserve(t, entry)
+            if (reserved.length === 0) return { created: false, entry: yield* find }
+            const exit = yield* Effect.exit(Effect.provideService(work, CurrentRun, outer))
+            if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
+            const gone = yield* persisting.complete(t, entry.key, JSON.stringify(exit.value))
+            yield* wake(gone.map((row) => row.ordering_key))
+            if (exit.value.length > 0) yield* hint("events")
+            return { created: true, entry: yield* find }
+          }))
+        })
+      ).pipe(
         Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(storeError("once")(error))),
         orDieDecoding,
         Effect.catchTag("RolledBack", (error) => Effect.failCause(error.cause))
@@ -298,14 +394,14 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
           elsewhere: row?.elsewhere ?? [],
           paused: row?.paused ?? []
         })),
-        asStoreError("beat")
+        client.statement("beat")
       ),
-    leave: (worker) => beats.leave(t, worker).pipe(Effect.asVoid, asStoreError("leave")),
+    leave: (worker) => beats.leave(t, worker).pipe(Effect.asVoid, client.statement("leave")),
 
     ledger: (keys) =>
       Effect.flatMap(read.ledger(t, keys), Effect.forEach((row) => decodeEntry(row.entry))).pipe(
         orDieDecoding,
-        asStoreError("ledger")
+        client.statement("ledger")
       ),
     call: (callId) =>
       Effect.flatMap(
@@ -313,17 +409,17 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
         ([row]) => row === undefined ? Effect.succeedNone : Effect.asSome(decodeView(row.view))
       ).pipe(
         orDieDecoding,
-        asStoreError("call")
+        client.statement("call")
       ),
     status: Effect.flatMap(read.status(t), Effect.forEach((row) => decodeStatus(row.row))).pipe(
       orDieDecoding,
-      asStoreError("status")
+      client.statement("status")
     ),
     nextDue: Effect.map(
       read.nextDue(t),
       ([row]) => row?.at === null || row?.at === undefined ? Option.none() : Option.some(toUtc(row.at))
     ).pipe(
-      asStoreError("nextDue")
+      client.statement("nextDue")
     )
   })
 }
@@ -333,7 +429,8 @@ const make = Effect.gen(function*() {
   const settings = yield* Settings.load
   const t = tables(sql, settings.schema)
   const wakeUp = yield* wakeUps.make(sql, settings)
-  return Context.make(ChunkStore, makeStore(t, settings, wakeUp)).pipe(
+  const client = makeClient(sql, settings.statementTimeout)
+  return Context.make(ChunkStore, makeStore(t, client, settings, wakeUp)).pipe(
     Context.add(DeadLetters, deadLetters.make(t, wakeUp.hint("chunks"))),
     Context.add(Pauses, pauses.make(t, sql.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(t)),

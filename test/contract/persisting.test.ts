@@ -160,24 +160,25 @@ onEveryStore((test) => {
       yield* store.persist(claimed.token, () => Effect.succeed([]))
     }))
 
-  test("a transaction knows whether it has written", () =>
+  test("a run is known to have asked for something, and by no other run", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore
       const rows = yield* Rows
       yield* record(call("a"))
       const claimed = yield* claim
       const seen: Array<boolean> = []
-      const look = (untouched: Effect.Effect<boolean, unknown>) => Effect.map(untouched, (it) => void seen.push(it))
-      yield* store.persist(claimed.token, ({ untouched }) =>
+      yield* store.persist(claimed.token, ({ watch }) =>
         Effect.gen(function*() {
-          yield* look(untouched)
-          yield* rows.list
-          yield* look(untouched)
-          const lines = yield* write(claimed)
-          yield* look(untouched)
+          const silent = watch("batch")
+          yield* silent.of(Effect.void)
+          const reader = watch("batch")
+          yield* reader.of(rows.list)
+          const writer = watch("batch")
+          const lines = yield* writer.of(write(claimed))
+          seen.push(silent.sent, reader.sent, writer.sent)
           return lines
         }))
-      expect(seen).toEqual([true, true, false])
+      expect(seen).toEqual([false, true, true])
     }))
 
   test("a swallowed error of the database does not commit half a batch", () =>

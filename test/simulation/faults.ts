@@ -146,9 +146,10 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
       life.spoiled = true
     }))
   const suffering = (transaction: Transaction): Transaction => ({
-    untouched: Effect.suspend(() => {
+    ...transaction,
+    isSound: Effect.suspend(() => {
       const error = away("write")
-      return life.spoiled && store.isTransient(error) ? Effect.fail(error) : transaction.untouched
+      return life.spoiled && store.isTransient(error) ? Effect.fail(error) : transaction.isSound
     })
   })
   return {
@@ -175,6 +176,7 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
           return Effect.tap(work(suffering(transaction)), () => through("commit", Effect.void))
         })
       ),
+    probe: through("probe", store.probe),
     settle: (token, settlements) => through("settle", store.settle(token, settlements)),
     once: (entry, work) => through("once", store.once(entry, work)),
     // an announcement cannot fail, but be late, or never come

@@ -22,6 +22,14 @@ const changeAll = (db: Parameters<Mutant>[1], change: (row: QueueRow) => QueueRo
     for (const row of access.values(queue)) access.set(queue, seqKey(row.seq), change(row))
   })
 
+/** A transaction in which nothing is observed. */
+const unwatched: Transaction = {
+  watch: () => ({ sent: true, refusal: undefined, of: (run) => run, end: () => undefined }),
+  isSound: Effect.succeed(true),
+  abandon: Effect.void,
+  longest: Duration.infinity
+}
+
 /**
  * The handlers' writes without ledger and settlement. A conflict becomes a defect; the cast takes it out of the errors, which
  * the compiler cannot do with errors it does not know.
@@ -31,7 +39,7 @@ const alone = <E, R>(
   work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>
 ): Effect.Effect<ReadonlyArray<Persisted>, E, R> =>
   Effect.catchIf(
-    db.transaction(work({ untouched: db.untouched })),
+    db.transaction(work(unwatched)),
     (error): error is TransactionConflict => error instanceof TransactionConflict,
     Effect.die
   ) as Effect.Effect<ReadonlyArray<Persisted>, E, R>

@@ -14,80 +14,87 @@ export interface Planted {
   readonly instead: string
 }
 
-const inBatch = (place: string, instead: string): Planted => ({ file: "internal/batch.ts", place, instead })
-const inExecute = (place: string, instead: string): Planted => ({ file: "internal/execute.ts", place, instead })
-const inPrepare = (place: string, instead: string): Planted => ({ file: "internal/prepare.ts", place, instead })
+const inRun = (place: string, instead: string): Planted => ({ file: "drain/run.ts", place, instead })
+const inSplit = (place: string, instead: string): Planted => ({ file: "drain/split.ts", place, instead })
+const inFailure = (place: string, instead: string): Planted => ({ file: "drain/failure.ts", place, instead })
+const inTransaction = (place: string, instead: string): Planted => ({ file: "drain/transaction.ts", place, instead })
+const inPrepare = (place: string, instead: string): Planted => ({ file: "drain/prepare.ts", place, instead })
 
 /** The bugs, by what is wrong. */
 export const planted: Readonly<Record<string, Planted>> = {
-  "all of a batch are charged for one": inExecute(
-    "for (const [one, cause] of left) yield* chargeOne(one, cause)\n    const remaining",
-    "for (const one of batch) yield* chargeOne(one, failed.get(one) ?? left.get(one) ?? [...failed.values()][0]!)\n" +
-      "    if (batch.length > 0) return\n    const remaining"
+  "all of a batch are charged for one": inSplit(
+    "const charge = [...left].map(([one, cause]) => chargeFor(one, cause))",
+    "const charge = members.map((one) => chargeFor(one, [...failed.values(), ...left.values()][0]!))\n" +
+      "  if (charge.length > 0) return { ...nothing, charge }"
   ),
-  "who stands beside a failure is given up with it": inExecute(
-    "yield* runBatch(remaining.filter((one) => !failed.has(one) && !behind.has(one)))",
-    "yield* settle(remaining.filter((one) => !failed.has(one)).map((one) => " +
-      "({ _tag: \"Already\", chunk: one.chunk })))"
+  "who comes before a failure is charged with it": inSplit(
+    "    charge,\n    next: [\n      ...batches(withoutAny(remaining, [...culprits, ...notRun])),",
+    "    charge: [...charge, ...withoutAny(remaining, [...culprits, ...notRun])" +
+      ".map((one) => chargeFor(one, [...failed.values()][0]!))],\n    next: ["
   ),
-  "all that are under suspicion are charged": inExecute(
-    "yield* Effect.forEach(parts, (part) => runBatch(part), { discard: true })",
-    "for (const one of suspects) yield* chargeOne(one, failed.get(one)!)"
+  "who comes after a failure is charged with it": inSplit(
+    "    charge,\n    next: [\n      ...batches(withoutAny(remaining, [...culprits, ...notRun])),\n" +
+      "      ...batches(withoutAny(notRun, behind)),",
+    "    charge: [...charge, ...withoutAny(notRun, behind).map((one) => chargeFor(one, [...failed.values()][0]!))],\n" +
+      "    next: [\n      ...batches(withoutAny(remaining, [...culprits, ...notRun])),"
   ),
-  "an attempt is one too many": inExecute(
-    "const attempts = one.chunk.attempts + 1",
-    "const attempts = one.chunk.attempts"
+  "all that are under suspicion are charged": inSplit(
+    "...(suspects.length > 1 ? halves(suspects, false) : batches(suspects)),\n      ...batches(behind)\n    ]",
+    "...batches(behind)\n    ],\n    charge: [...charge, ...suspects.map((one) => chargeFor(one, failed.get(one)!))]"
   ),
-  "what cannot be helped is tried again": inExecute(
-    "if (permanent) return",
-    "if (permanent && one.chunk.attempts > 0) return"
+  "an attempt is one too many": inFailure(
+    "const attempts = chunk.attempts + 1",
+    "const attempts = chunk.attempts"
   ),
-  "an error that passes is charged at once": inExecute(
-    "while: (error) => isPassing(error) &&",
-    "while: (error) => false && isPassing(error) &&"
+  "what cannot be helped is tried again": inFailure(
+    "if (isPermanent(one, cause)) return",
+    "if (isPermanent(one, cause) && chunk.attempts > 0) return"
   ),
-  "nothing is held up by a failure before it": inExecute(
+  "an error that passes is charged at once": inRun("} else if (!isPassing(error)) {", "} else if (error !== undefined) {"),
+  "the database's failures are the chunk's": inSplit(
+    "const mostBlame = { batch: 1, alone: 4 }",
+    "const mostBlame = { batch: 0, alone: 0 }"
+  ),
+  "nothing is held up by a failure before it": inRun(
     "if (orderingKey === undefined) return\n    const before",
     "if (orderingKey !== \"\") return\n    const before"
   ),
-  "who is in the ledger is charged": inExecute(
-    "const rest = yield* settleAlready(charges)",
-    "const rest = charges"
+  "who is in the ledger is charged": inRun(
+    "const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))",
+    "const rest = charges.map((charge) => ({ ...charge, chunk: charge.one.chunk }))"
   ),
-  "a failure is swallowed": inExecute(
+  "a failure is swallowed": inFailure(
     "return { _tag: \"Retry\", ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) }",
-    "return { _tag: \"Already\", chunk: one.chunk, ...(schedule === undefined ? {} : {}) }"
+    "return { _tag: \"Already\", chunk, ...(schedule === undefined ? {} : {}) }"
   ),
-  "what was created is announced twice": inExecute(
-    "yield* persisted(done)\n",
-    "yield* persisted(done)\n            yield* persisted(done)\n"
+  "what was created is announced twice": inRun(
+    "yield* ends.commit(attempted.success)\n",
+    "yield* ends.commit(attempted.success)\n        yield* ends.commit(attempted.success)\n"
   ),
-  "the lease of what runs is not renewed": inExecute(
-    "Effect.matchEffect(store.renew(token, held(), lease), {",
-    "Effect.matchEffect(Effect.as(Effect.void, token === \"\" ? held() : lease), {"
+  "what is announced does not wait for the commit": inRun(
+    "const result = yield* Effect.result(timed(members, persistBatch(members, setting)))",
+    "const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, setting)).pipe(" +
+      "Effect.provideService(ChunkStore, { ...store, persist: (token, work, idle) => store.persist(token, (transaction) => " +
+      "Effect.tap(work(transaction), (lines) => events.publish(eventsOf(lines))), idle) })))"
   ),
+  "the lease of what runs is not renewed": {
+    file: "drain/lease.ts",
+    place: "Effect.andThen(asked.close), Effect.andThen(renew)",
+    instead: "Effect.andThen(asked.close), Effect.andThen(renew === undefined ? Effect.void : Effect.void)"
+  },
   "what a stopped worker holds is not given back": {
-    file: "Drain.ts",
-    place: "rest.length === 0 ? Effect.void : givingBack(release)",
-    instead: "rest.length >= 0 ? Effect.void : givingBack(release)"
+    file: "drain/claim.ts",
+    place: "return (rest.length === 0 ? Effect.void : releases.soon(token, rest))",
+    instead: "return (rest.length >= 0 ? Effect.void : releases.soon(token, rest))"
   },
   "a subscriber moves on before its handler has run": {
     file: "Subscription.ts",
     place: "for (const event of entry.events) if (filter(event)) yield* handler(event)\n      moved(entry)",
     instead: "moved(entry)\n      for (const event of entry.events) if (filter(event)) yield* handler(event)"
   },
-  "a batch commits with its culprit": inBatch(
-    "if (failed.size > 0) return yield* new BatchFailed",
-    "if (failed.size > batch.length) return yield* new BatchFailed"
-  ),
-  "a handler that wrote and failed leaves its rows": inBatch(
-    "if (found === \"untouched\" && batch.length > 1) left.set",
-    "if (batch.length > 1) left.set"
-  ),
-  "a key goes on behind a failure": inBatch(
-    "if (yield* runOne(one)) continue",
-    "if ((yield* runOne(one)) || index >= 0) continue"
-  ),
+  "a batch commits with its culprit": inTransaction("if (sent) {", "if (sent && persisted.length < 0) {"),
+  "a handler that wrote and failed leaves its rows": inTransaction("if (sent) {", "if (sent && batch.length === 1) {"),
+  "a key goes on behind a failure": inTransaction("if (orderingKey !== undefined) held.add(orderingKey)", ""),
   "no handler is a reason to bury": inPrepare(
     "return { _tag: \"Park\", chunk, reason: \"no-handler\" }",
     "return bury(chunk, \"undecodable\", \"no handler\")"

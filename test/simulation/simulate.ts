@@ -16,7 +16,7 @@ import * as Logger from "effect/Logger"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { make as makeRoom, Room } from "../../src/internal/room.ts"
+import { make as makeQuarantine, Quarantine } from "../../src/drain/quarantine.ts"
 import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../src/store/memory/rows.ts"
 import { violations } from "./check.ts"
 import { faulty, faultyLog, type Life, newLife, type Weather } from "./faults.ts"
@@ -98,7 +98,7 @@ const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather,
       Effect.provide(drain, { local: true }),
       Effect.provideService(CurrentLife, life),
       // each is a process of its own
-      Effect.provideService(Room, makeRoom())
+      Effect.provideService(Quarantine, makeQuarantine())
     )
     yield* Effect.sleep(yield* Random.nextIntBetween(10, 500))
   }

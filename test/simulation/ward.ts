@@ -43,6 +43,8 @@ export const write = Effect.fnUntraced(function*(
 ) {
   const db = yield* MemoryDatabase
   const life = yield* CurrentLife
+  // a database that is away is found to be so by asking it
+  yield* db.use(() => undefined)
   if (life !== undefined) yield* life.stumble
   return yield* Effect.forEach(Array.from({ length: count }), () =>
     Effect.flatMap(db.next("note"), (number) => {

@@ -43,29 +43,29 @@ const dataOf = (text: string | null, bytes: number): { readonly data: Schema.Jso
 /** What is the same in nearly all rows of a claim is kept once. */
 const same = (text: string, before: string | undefined): string => text === before ? before : text
 
-const noContext = {}
-
 // Classes and not literals: a getter in a literal is a new shape of object for each row, and cost 2 KB of each.
 class ClaimedCall {
   readonly service: string
   readonly correlationId: string
-  readonly context: { readonly [key: string]: Schema.Json }
   readonly trace: TraceContext | undefined
   readonly outputs: number
+  readonly #context: string | null
   readonly #input: string | null
   readonly #finishedAt: number
   constructor(row: ClaimRow, recordedAt: number, before: ClaimedCall | undefined) {
     const callId = row[at.callId]
-    const context = row[at.context]
     const trace = row[at.trace]
     const finishedAt = row[at.finishedAt]
     this.service = same(row[at.service] ?? "", before?.service)
     this.correlationId = same(row[at.correlationId] ?? callId, callId)
-    this.context = context === null ? noContext : jsonObject(parse(context))
     this.trace = isTrace(trace) ? trace : undefined
     this.outputs = row[at.outputs] ?? 0
+    this.#context = row[at.context]
     this.#input = row[at.input]
     this.#finishedAt = isTime(finishedAt) ? finishedAt.getTime() : recordedAt
+  }
+  get context() {
+    return this.#context === null ? {} : jsonObject(parse(this.#context))
   }
   get input() {
     return parse(this.#input)

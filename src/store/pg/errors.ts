@@ -3,7 +3,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import type { SqlClient } from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { StoreError, TransactionSpoiled } from "../../ChunkStore.ts"
 
@@ -20,10 +19,37 @@ const serverError = (error: SqlError): { readonly code: string | undefined; read
 /** The SQLSTATE of an error, where there is one. */
 export const codeOf = (error: SqlError): string | undefined => serverError(error).code
 
+/** The function of the server that raised an error. Unlike the message it is in no language. */
+const routineOf = ({ reason: { cause } }: SqlError): string | undefined =>
+  Predicate.hasProperty(cause, "routine") && typeof cause.routine === "string" ? cause.routine : undefined
+
+/**
+ * A server that only reads: a standby, or a primary that was made read-only for a failover. On a standby `begin … read
+ * write` fails in the check of that setting.
+ */
+export const isReadOnly = (error: SqlError): boolean => {
+  const code = codeOf(error)
+  return code === "25006" || (code === "0A000" && routineOf(error) === "call_bool_check_hook")
+}
+
+/**
+ * A statement that the session no longer knows, or knows in an older form: the table has changed (0A000), or a pooler has
+ * given the session to another client meanwhile (26000, 42P05, 08P01). The client prepares it anew.
+ */
+const isStalePlan = (error: SqlError): boolean => {
+  const code = codeOf(error)
+  return code === "26000" || code === "42P05" || code === "08P01" ||
+    (code === "0A000" && routineOf(error) === "RevalidateCachedQuery")
+}
+
 // The client's classification, and what it leaves out: a server that stops (57P0x), is starting, is out of connections or
-// other resources (53xxx), or has ended a session that was idle in its transaction, as a frozen worker's is (25P03).
+// other resources (53xxx), or has ended a session for being idle in its transaction (25P03) or too long in it (25P04).
 const isPassing = (error: SqlError): boolean =>
-  error.isRetryable || /^(57P0[1235]|53|25P03)/.test(serverError(error).code ?? "")
+  error.isRetryable || isReadOnly(error) || isStalePlan(error) ||
+  /^(57P0[1235]|53|25P0[34])/.test(serverError(error).code ?? "")
+
+/** Whether somebody else held a lock for too long. */
+export const isLockTimeout = (error: SqlError): boolean => codeOf(error) === "55P03"
 
 /** A statement that ran into a time limit: its own or one for waiting at a lock. */
 const isTimeLimit = (code: string | undefined): boolean => code === "57014" || code === "55P03"
@@ -70,17 +96,13 @@ export const asStoreError = (operation: string) => <A, E, R>(effect: Effect.Effe
   >
 
 /**
- * A transaction. When its connection is lost the rollback fails as well, and the client makes defects of both errors: it
- * is an outage all the same.
+ * The errors of a transaction. When its connection is lost the rollback fails as well, and the client makes defects of
+ * both errors: it is an outage all the same.
  */
-export const inTransaction =
-  (sql: SqlClient, operation: string) =>
-  <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<
-    A,
-    E | SqlError | StoreError,
-    R
-  > =>
-    Effect.catchCause(sql.withTransaction(work), (cause): Effect.Effect<never, E | SqlError | StoreError> => {
+export const transactionError =
+  (operation: string) =>
+  <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+    Effect.catchCause(transaction, (cause): Effect.Effect<never, E | StoreError> => {
       for (const reason of cause.reasons) {
         if (reason._tag === "Die" && isSqlError(reason.defect) && isPassing(reason.defect)) {
           return Effect.fail(storeError(operation)(reason.defect))
@@ -90,10 +112,10 @@ export const inTransaction =
     })
 
 /**
- * What is wrong with the database or with Sluice's tables, and with no transaction in particular: no rights, no such table,
- * a standby, a disk that fails.
+ * What looks wrong with the database or with Sluice's tables, and with no transaction in particular: no rights, no such
+ * table, a disk that fails. A handler can bring it about as well, for one by its role: the drain finds out.
  */
-const isSystemic = (code: string): boolean => /^(28|3F|42|58|25006)/.test(code)
+const isSystemic = (code: string): boolean => /^(28|3F|42|58)/.test(code)
 
 const spoiled = (error: SqlError, transient: boolean): TransactionSpoiled => {
   const { code, text } = serverError(error)

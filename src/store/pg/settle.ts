@@ -82,7 +82,10 @@ export const settle = (
     )
     select seq, ordering_key from held`
 
-/** Extends the lease of what this token still holds. */
+/**
+ * Extends the lease of what this token still holds, and answers with those. A row that is locked is being settled at this
+ * moment, by the very claim that is renewed: it counts as held, and nobody waits for it.
+ */
 export const renew = (
   { queue, sql }: Tables,
   token: string,
@@ -90,12 +93,46 @@ export const renew = (
   lease: Duration.Duration,
   alone: boolean
 ) =>
-  sql`update ${queue} set
-      lease_until = now() + ${Duration.toMillis(lease)} * interval '1 millisecond',
-      lease_alone = lease_alone or ${alone}
-    where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid returning 1 as held`
+  sql<{ seq: bigint }>`
+    with free as materialized (
+      select seq from ${queue}
+      where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid
+      for update skip locked
+    ), renewed as (
+      update ${queue} set
+        lease_until = pg_catalog.now() + ${Duration.toMillis(lease)}::float8 * interval '1 millisecond',
+        lease_alone = lease_alone or ${alone}
+      where seq = any(array(select seq from free))
+    )
+    select seq from ${queue} where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid`
 
 /** Gives back whatever a token holds. By no index: it is hardly ever asked, and one more index is paid for at every claim. */
 export const giveUp = ({ queue, sql }: Tables, token: string) =>
   sql`update ${queue} set lease_token = null, lease_until = null, lease_alone = false, leased_by = null
     where state = 'ready' and lease_token = ${token}::uuid`
+
+/**
+ * Does to each table what the ends of claims do, to no row: the server looks at the rights all the same. In a transaction
+ * of its own, with a commit.
+ */
+export const probe = ({ dead, failure, ledger, queue, sql }: Tables) =>
+  sql`
+    with gone as (
+      delete from ${queue} where false returning 1
+    ), kept as (
+      update ${queue} set attempts = attempts where false
+    ), persisted as (
+      insert into ${ledger} (call_id, schema_identity, part, namespace, schema_version, handler, handler_version)
+      select '', '', '', '', 0, '', 0 where false
+    ), buried as (
+      insert into ${dead} (
+        call_id, schema_identity, part, seq, namespace, schema_version, position, bytes, priority, reason, handler, message,
+        attempts, crashes, recorded_at
+      )
+      select '', '', '', 0, '', 0, 0, 0, 0, '', '', '', 0, 0, pg_catalog.now() where false
+      on conflict (call_id, schema_identity, part) do update set attempts = excluded.attempts
+    ), noted as (
+      insert into ${failure} (call_id, schema_identity, part, attempt, handler, kind, message)
+      select '', '', '', 0, '', '', '' where false
+    )
+    select 1 as possible`

@@ -154,8 +154,9 @@ onEveryStore((test) => {
       const byHand = Effect.succeed([DomainObject.make("chatlab.Message", "by hand")])
       yield* store.once({ key: keyOf("a"), namespace: "chatlab", handler: "by hand" }, byHand)
 
-      expect(yield* letters.redrive({})).toBe(sum([{ count: 1 }]))
+      // it is a dead letter no more, and nothing is left to redrive
       expect(yield* letters.count({})).toEqual([])
+      expect(yield* letters.redrive({})).toBe(0)
       expect(yield* settle("persisted")).toEqual(["b"])
       const [entry] = yield* store.ledger([keyOf("a")])
       expect(entry?.handler).toBe("by hand")

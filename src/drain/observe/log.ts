@@ -4,8 +4,8 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { ClaimedChunk, Settlement } from "../ChunkStore.ts"
-import type { Outcome } from "./execute.ts"
+import type { Settlement } from "../../ChunkStore.ts"
+import type { Outcomes } from "../Outcome.ts"
 
 const annotations = ({ chunk, ...settlement }: Settlement) => ({
   "sluice.call_id": chunk.key.callId,
@@ -32,7 +32,7 @@ const parkedBy = (settlements: ReadonlyArray<Settlement>) => {
 }
 
 /** Tells of a claim. */
-export const tell = Effect.fnUntraced(function*(outcomes: ReadonlyMap<ClaimedChunk, Outcome>) {
+export const logClaim = Effect.fnUntraced(function*(outcomes: Outcomes) {
   const settlements: Array<Settlement> = []
   let lost = 0
   for (const outcome of outcomes.values()) {

@@ -6,24 +6,9 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
-import type { ClaimedChunk } from "../ChunkStore.ts"
-import * as Metrics from "../Metrics.ts"
-import type { Outcome } from "./execute.ts"
-
-const settled = {
-  Retry: "retried",
-  Park: "parked",
-  Bury: "dead",
-  Already: "already_persisted",
-  Release: "released"
-} as const
-
-const outcomeOf = (outcome: Outcome | undefined): string => {
-  if (outcome === undefined) return "released"
-  if (outcome._tag === "Lost") return "lost"
-  if (outcome._tag === "Persisted") return outcome.persisted.objects.length > 0 ? "persisted" : "nothing_to_create"
-  return settled[outcome.settlement._tag]
-}
+import type { ClaimedChunk } from "../../ChunkStore.ts"
+import * as Metrics from "../../Metrics.ts"
+import { endOf, ends, type Outcome, type Outcomes } from "../Outcome.ts"
 
 const handlerOf = (outcome: Outcome | undefined): string => {
   if (outcome?._tag === "Persisted") return outcome.persisted.handler
@@ -46,12 +31,12 @@ interface Counted {
 /** Times a handler's run over its share of a batch: once for the share, so that it costs a chunk nothing. */
 export const timeRun =
   <A>(handler: string, isGood: (result: A) => boolean) => <E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.flatMap(Clock.currentTimeNanos, (began) =>
+    Effect.flatMap(Clock.monotonicTimeNanos, (began) =>
       Effect.onExit(run, (exit) => {
         // cut short is neither good nor bad
         if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return Effect.void
         const outcome = Exit.isSuccess(exit) && isGood(exit.value) ? "succeeded" : "failed"
-        return Effect.flatMap(Clock.currentTimeNanos, (now) =>
+        return Effect.flatMap(Clock.monotonicTimeNanos, (now) =>
           Metric.update(
             Metric.withAttributes(Metrics.handlerSeconds, { handler, outcome }),
             Number(now - began) / 1e9
@@ -59,16 +44,18 @@ export const timeRun =
       }))
 
 /** Counts and times a claim. */
-export const measure = Effect.fnUntraced(function*(
+export const measureClaim = Effect.fnUntraced(function*(
   claimed: ReadonlyArray<ClaimedChunk>,
-  outcomes: ReadonlyMap<ClaimedChunk, Outcome>,
-  began: number
+  outcomes: Outcomes,
+  /** By the monotonic clock, in nanoseconds. */
+  began: bigint
 ) {
   const context = yield* Effect.context<never>()
-  const now = yield* Clock.currentTimeMillis
+  const clock = yield* Clock.Clock
+  const now = clock.currentTimeMillisUnsafe()
   const counts = new Map<string, Counted>()
   const lags = new Map<string, Metric.Histogram<number>>()
-  const kindOf = (labels: Labels) => {
+  const countedAs = (labels: Labels) => {
     const kind = `${labels.namespace}/${labels.schema}/${labels.handler}/${labels.outcome}`
     const found = counts.get(kind) ?? { labels, count: 0, failed: 0 }
     counts.set(kind, found)
@@ -77,7 +64,7 @@ export const measure = Effect.fnUntraced(function*(
   let kind: Counted | undefined
   for (const chunk of claimed) {
     const end = outcomes.get(chunk)
-    const outcome = outcomeOf(end)
+    const outcome = ends[endOf(end)].metric
     const handler = handlerOf(end)
     const { key: { schemaIdentity: schema }, namespace } = chunk
     // nearly always the same as the one before
@@ -85,7 +72,7 @@ export const measure = Effect.fnUntraced(function*(
       kind?.labels.handler !== handler || kind.labels.outcome !== outcome || kind.labels.schema !== schema ||
       kind.labels.namespace !== namespace
     ) {
-      kind = kindOf({ namespace, schema, handler, outcome })
+      kind = countedAs({ namespace, schema, handler, outcome })
     }
     kind.count++
     if (isCharged(end)) kind.failed++
@@ -99,5 +86,5 @@ export const measure = Effect.fnUntraced(function*(
     Metrics.count(Metrics.chunks, { ...kind, outcome }, count, context)
     if (failed > 0) Metrics.count(Metrics.failed, kind, failed, context)
   }
-  Metrics.cycleSeconds.updateUnsafe((now - began) / 1000, context)
+  Metrics.cycleSeconds.updateUnsafe(Number(clock.monotonicTimeNanosUnsafe() - began) / 1e9, context)
 })

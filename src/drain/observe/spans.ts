@@ -6,7 +6,7 @@ import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
-import type { Prepared } from "./prepare.ts"
+import type { Prepared } from "../prepare.ts"
 
 /** What a trace is told of a member: never its payload. */
 export const attributesOf = ({ chunk: { attempts, key, namespace }, handler }: Prepared) => ({
@@ -23,6 +23,12 @@ export const linksOf = (one: Prepared): ReadonlyArray<Tracer.SpanLink> => {
   const { trace } = one.chunk.call
   return trace === undefined ? [] : [{ span: Tracer.externalSpan(trace), attributes: attributesOf(one) }]
 }
+
+/** A span that leads back to the request that made the call, for calls that were recorded within one. */
+export const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  one.chunk.call.trace === undefined
+    ? run
+    : Effect.withSpan(run, "Handler.persist", { attributes: attributesOf(one), links: linksOf(one) })
 
 /** Runs a batch in its span. Where no tracer is installed nobody reads it, and its members are not gone through. */
 export const inBatchSpan = (batch: ReadonlyArray<Prepared>) => <A, E, R>(run: Effect.Effect<A, E, R>) =>

@@ -3,6 +3,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type { ClaimedChunk, DeathReason, Kind, Settlement } from "../ChunkStore.ts"
@@ -11,22 +12,20 @@ import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import { UnknownVersion } from "../Output.ts"
 import { covers } from "../Pauses.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
-import { describe, longestReason } from "./describe.ts"
-import { shorten } from "./quote.ts"
+import { describe, longestReason } from "../internal/describe.ts"
+import { shorten } from "../internal/quote.ts"
 
 /** A chunk with its handler, whose output decodes. */
 export interface Prepared {
   readonly _tag: "Prepared"
   readonly chunk: ClaimedChunk
   readonly handler: Handler
-  /** What the handler is run with. */
-  readonly input: () => HandlerInput<unknown>
+  /** What the handler is run with: made anew for each run, so that a run that failed leaves nothing for the next. */
+  readonly input: Effect.Effect<HandlerInput<unknown>>
 }
 
 const missing = (chunk: ClaimedChunk, key: string, reason: string) =>
   new ContextMissing({ callId: chunk.key.callId, key, reason })
-const contextOf = ({ call: { context } }: ClaimedChunk, key: string) =>
-  Object.hasOwn(context, key) ? context[key] : undefined
 
 /** What a handler is told of the call of its chunk. */
 class Call implements HandlerCall {
@@ -39,6 +38,7 @@ class Call implements HandlerCall {
   readonly attempt: number
   readonly key: ChunkKey
   readonly #chunk: ClaimedChunk
+  #context: ClaimedChunk["call"]["context"] | undefined
   constructor(chunk: ClaimedChunk) {
     this.callId = chunk.key.callId
     this.namespace = chunk.namespace
@@ -50,20 +50,25 @@ class Call implements HandlerCall {
     this.key = chunk.key
     this.#chunk = chunk
   }
+  /** This run's own: what a handler does to a value, the next run must not see. */
+  #contextOf(key: string): Schema.Json | undefined {
+    const context = this.#context ??= this.#chunk.call.context
+    return Object.hasOwn(context, key) ? context[key] : undefined
+  }
   // few handlers ask for these; and no methods, because a handler may take them out of the call
   get context(): HandlerCall["context"] {
     const chunk = this.#chunk
     return (key) => {
-      const found = contextOf(chunk, key)
+      const found = this.#contextOf(key)
       return typeof found === "string"
         ? Effect.succeed(found)
-        : Effect.fail(missing(chunk, key, found === undefined ? "is missing" : "is not a text"))
+        : Effect.fail(missing(chunk, key, found === undefined ? "is missing" : "is not a string"))
     }
   }
   get contextAs(): HandlerCall["contextAs"] {
     const chunk = this.#chunk
     return (key, schema) =>
-      Schema.decodeUnknownEffect(schema)(contextOf(chunk, key)).pipe(
+      Schema.decodeUnknownEffect(schema)(this.#contextOf(key)).pipe(
         Effect.mapError((error) => missing(chunk, key, `does not decode: ${error.message}`))
       )
   }
@@ -94,13 +99,21 @@ class GivenOnce implements Prepared {
     this.chunk = chunk
     this.handler = handler
     this.#decoded = decoded
+    // errors that hold chunks are compared, and by content that would go through payloads of any depth
+    Equal.byReferenceUnsafe(this)
   }
-  input() {
-    const decoded = this.#decoded ?? decode(this.handler, this.chunk.data ?? null, this.chunk.schemaVersion)
+  get input(): Effect.Effect<HandlerInput<unknown>> {
+    const first = this.#decoded
     this.#decoded = undefined
-    // it did decode before, and at once
-    if (!isExit(decoded) || Exit.isFailure(decoded)) throw new Error("the output decodes no more")
-    return { output: decoded.value, call: callOf(this.chunk) }
+    const toInput = (output: unknown) => ({ output, call: callOf(this.chunk) })
+    if (first !== undefined) return Effect.succeed(toInput(first.value))
+    // it did decode before
+    return Effect.orDie(
+      Effect.map(
+        Effect.suspend(() => decode(this.handler, this.chunk.data ?? null, this.chunk.schemaVersion)),
+        toInput
+      )
+    )
   }
 }
 
@@ -137,8 +150,8 @@ export const prepare = (
   }
   const decoded = decode(handler, data, chunk.schemaVersion)
   return isExit(decoded)
-    ? toPrepared(chunk, handler, decoded, true)
-    : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit, false))
+    ? toPrepared(chunk, handler, decoded)
+    : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit))
 }
 
 // an effect that has ended already is an `Exit` of its own types
@@ -156,13 +169,9 @@ const decode = (handler: Handler, data: Schema.Json, version: number) => {
 const toPrepared = (
   chunk: ClaimedChunk,
   handler: Handler,
-  decoded: Exit.Exit<unknown, UnknownVersion | Schema.SchemaError>,
-  atOnce: boolean
+  decoded: Exit.Exit<unknown, UnknownVersion | Schema.SchemaError>
 ): Prepared | Settlement => {
-  if (Exit.isSuccess(decoded)) {
-    if (atOnce) return new GivenOnce(chunk, handler, decoded)
-    return { _tag: "Prepared", chunk, handler, input: () => ({ output: decoded.value, call: callOf(chunk) }) }
-  }
+  if (Exit.isSuccess(decoded)) return new GivenOnce(chunk, handler, decoded)
   const error = Cause.squash(decoded.cause)
   if (error instanceof UnknownVersion) return bury(chunk, "unknown-version", error.message, handler.name)
   // an upcast or a schema written by the application may throw: that is a chunk that does not decode

@@ -1,7 +1,7 @@
 /**
- * A worker's heart: it beats from the worker's first cycle on, for as long as the drain's layer lives, whether a handler
- * takes an hour or a schedule sleeps for a day. A drain that is only asked to `persistNow` has none: others must not
- * leave chunks to somebody who never looks for them.
+ * A worker's beat: from its first cycle on, for as long as the drain's layer lives, whether a handler takes an hour or a
+ * schedule sleeps for a day. A drain that is only asked to `persistNow` has none: other workers must not leave chunks to
+ * one that never looks for them.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,26 +11,30 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { type Beat, ChunkStore, type Kind, mostUnparked, type StoreError } from "../ChunkStore.ts"
 import { WakeUp } from "../WakeUp.ts"
+import type { Pulse } from "./pulse.ts"
 
-/** Whose heart it is. */
-export interface Owner {
+/** Whose beat it is. */
+export interface Options {
   readonly worker: string
   /** What it will really take, and nothing else: others leave it alone. */
   readonly serves: ReadonlyArray<Kind>
   /** Zero: at every cycle, and not by itself. */
   readonly interval: Duration.Duration
+  /** Told of each beat. */
+  readonly pulse: Pulse
 }
 
 /** How long a closing layer waits for a beat under way. */
 const patience = Duration.seconds(1)
 
-/** Makes it. `start` is for the begin of every cycle, `last` is what the latest beat told. */
-export const makeHeart = Effect.fnUntraced(function*({ interval, serves, worker }: Owner) {
+/** The beat of a worker. `start` belongs before each claim; `last` is what the latest beat told. */
+export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worker }: Options) {
   const store = yield* ChunkStore
   const wakeUp = yield* WakeUp
   const asked = yield* Latch.make(false)
   let last: Beat = { unparked: 0, elsewhere: [], paused: [] }
   const beat = Effect.flatMap(store.beat(worker, serves), (told) => {
+    pulse.beat(undefined)
     last = told
     if (told.unparked === 0) return Effect.void
     // only now: whoever looks would park again what this worker still takes for paused
@@ -61,7 +65,10 @@ export const makeHeart = Effect.fnUntraced(function*({ interval, serves, worker 
           told = false
           return Effect.void
         },
-        onFailure: complain
+        onFailure: (error) => {
+          pulse.beat(error)
+          return complain(error)
+        }
       })
     })))
   )

@@ -1,0 +1,58 @@
+/**
+ * What a drain came to, in numbers.
+ */
+import * as Schema from "effect/Schema"
+import type { ClaimedChunk } from "../ChunkStore.ts"
+import { endOf, ends, type Outcomes } from "./Outcome.ts"
+
+/** What a cycle, or several, came to. All are numbers of chunks. */
+export const Report = Schema.Struct({
+  claimed: Schema.Int,
+  /** Committed, with at least one domain object. */
+  persisted: Schema.Int,
+  /** Committed, and the handler made no domain object. */
+  nothingToCreate: Schema.Int,
+  /** Found in the ledger: nothing was done again. */
+  alreadyPersisted: Schema.Int,
+  /** A handler failed; the chunk was charged an attempt and will be tried again. */
+  failed: Schema.Int,
+  /** No handler, or paused: waits, at no cost. */
+  parked: Schema.Int,
+  /** Went to the dead letters. */
+  dead: Schema.Int,
+  /** Given back at no cost: behind an older chunk of their key, at a shutdown, or lost to another worker. */
+  released: Schema.Int
+})
+/** What a cycle, or several, came to. */
+export interface Report extends Schema.Schema.Type<typeof Report> {}
+
+/** The report of nothing done. */
+export const emptyReport: Report = {
+  claimed: 0,
+  persisted: 0,
+  nothingToCreate: 0,
+  alreadyPersisted: 0,
+  failed: 0,
+  parked: 0,
+  dead: 0,
+  released: 0
+}
+
+/** Two reports as one. */
+export const addReports = (a: Report, b: Report): Report => ({
+  claimed: a.claimed + b.claimed,
+  persisted: a.persisted + b.persisted,
+  nothingToCreate: a.nothingToCreate + b.nothingToCreate,
+  alreadyPersisted: a.alreadyPersisted + b.alreadyPersisted,
+  failed: a.failed + b.failed,
+  parked: a.parked + b.parked,
+  dead: a.dead + b.dead,
+  released: a.released + b.released
+})
+
+/** The report of one claim. */
+export const reportOf = (claimed: ReadonlyArray<ClaimedChunk>, outcomes: Outcomes): Report => {
+  const counts = { ...emptyReport, claimed: claimed.length }
+  for (const chunk of claimed) counts[ends[endOf(outcomes.get(chunk))].report]++
+  return counts
+}

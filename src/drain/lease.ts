@@ -1,0 +1,69 @@
+/**
+ * The lease of a claim: renewed for as long as the claim is carried out.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import { ChunkStore, type ClaimedChunk } from "../ChunkStore.ts"
+
+/** A claim's hold on its chunks. */
+export interface Lease {
+  /** Renews it again and again, until it is interrupted. */
+  readonly keep: Effect.Effect<never>
+  /** Asks for a renewal now, if one is due: after a transaction that took long, whose rows could not be renewed. */
+  readonly refresh: Effect.Effect<void>
+}
+
+/**
+ * The lease of the chunks that are `held` under a token. A renewal that fails is made up for by the next; what another
+ * worker has taken is found out by the commit. A chunk counts as lost only when two renewals in a row have missed it: the
+ * first may have come between the commit of its batch and the news of that.
+ */
+export const make = Effect.fnUntraced(function*(
+  token: string,
+  lease: Duration.Duration,
+  held: () => ReadonlyArray<ClaimedChunk>
+): Effect.fn.Return<Lease, never, ChunkStore> {
+  const store = yield* ChunkStore
+  const clock = yield* Clock.Clock
+  const third = Duration.times(lease, 1 / 3)
+  let renewed = clock.monotonicTimeNanosUnsafe()
+  let missed: ReadonlySet<ClaimedChunk> = new Set()
+  let told = false
+
+  const tell = (message: string) => {
+    if (told) return Effect.logDebug(message)
+    told = true
+    return Effect.logWarning(message)
+  }
+
+  const renew = Effect.suspend(() => {
+    const asked = held()
+    return Effect.matchEffect(store.renew(token, asked, lease), {
+      onFailure: (error) => tell(`the lease of ${asked.length} chunks was not renewed: ${error.message}`),
+      onSuccess: (kept) => {
+        renewed = clock.monotonicTimeNanosUnsafe()
+        const found = new Set(kept)
+        const outstanding = new Set(held())
+        const missing = asked.filter((chunk) => !found.has(chunk) && outstanding.has(chunk))
+        const lost = missing.filter((chunk) => missed.has(chunk))
+        missed = new Set(missing)
+        return lost.length === 0 ? Effect.void : tell(
+          `${lost.length} of ${asked.length} chunks are no longer this claim's: its lease ran out. Nothing of them will be ` +
+            `changed; raise SLUICE_LEASE if this process often stands still for so long`
+        )
+      }
+    })
+  })
+
+  const asked = yield* Latch.make(false)
+  return {
+    keep: Effect.forever(
+      Effect.raceFirst(Effect.sleep(third), asked.await).pipe(Effect.andThen(asked.close), Effect.andThen(renew))
+    ),
+    refresh: Effect.suspend(() =>
+      Number(clock.monotonicTimeNanosUnsafe() - renewed) / 1e6 < Duration.toMillis(third) ? Effect.void : asked.open
+    )
+  }
+})

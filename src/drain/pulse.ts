@@ -1,0 +1,92 @@
+/**
+ * Whether a drain goes on. An orchestrator restarts a process whose drain has fallen silent; a database that is away is
+ * no reason for that, because then cycles and beats still end, with an error.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { StoreError } from "../ChunkStore.ts"
+
+/** Whether a drain goes on, and what troubles it. */
+export interface Health {
+  /** Why it counts as fallen silent. */
+  readonly silent: string | undefined
+  /**
+   * The database's last error at a claim, at a claim's run, or at a beat, for as long as none of that kind has succeeded
+   * since.
+   */
+  readonly trouble: StoreError | undefined
+}
+
+/** The pulse of a drain. */
+export interface Pulse {
+  /** Something was done. */
+  readonly progress: () => void
+  /** Runs a part of a cycle: as long as it runs, progress is expected. `proves`: its success says that all is well. */
+  readonly watch: <A, E, R>(
+    kind: "claim" | "run",
+    part: Effect.Effect<A, E, R>,
+    proves?: (result: A) => boolean
+  ) => Effect.Effect<A, E, R>
+  /** A beat ended, well or not. */
+  readonly beat: (error: StoreError | undefined) => void
+  readonly health: Effect.Effect<Health>
+}
+
+/** After how many leases without a sign it counts as silent. */
+const leases = 3
+
+/** The pulse of a drain whose handlers' runs take so long at most. */
+export const make = Effect.fnUntraced(function*(options: {
+  readonly lease: Duration.Duration
+  readonly longestRun: Duration.Duration
+}): Effect.fn.Return<Pulse> {
+  const clock = yield* Clock.Clock
+  const now = () => clock.monotonicTimeNanosUnsafe()
+  const lease = Duration.toMillis(options.lease)
+  const patience = leases * lease + Duration.toMillis(options.longestRun)
+  const troubles = new Map<string, StoreError>()
+  let moved = now()
+  let beaten: bigint | undefined
+  let running = 0
+
+  const since = (time: bigint) => Number(now() - time) / 1e6
+  const silence = (): string | undefined => {
+    if (running > 0 && since(moved) > patience) return `no cycle has come further for ${seconds(since(moved))}`
+    return beaten !== undefined && since(beaten) > leases * lease
+      ? `no beat has ended for ${seconds(since(beaten))}`
+      : undefined
+  }
+
+  return {
+    progress: () => {
+      moved = now()
+    },
+    watch: (kind, part, proves = () => true) =>
+      Effect.suspend(() => {
+        running++
+        moved = now()
+        return Effect.onExit(part, (exit) =>
+          Effect.sync(() => {
+            running--
+            moved = now()
+            if (Exit.isSuccess(exit)) {
+              if (proves(exit.value)) troubles.delete(kind)
+              return
+            }
+            const error = Cause.squash(exit.cause)
+            if (error instanceof StoreError) troubles.set(kind, error)
+          }))
+      }),
+    beat: (error) => {
+      beaten = now()
+      if (error === undefined) troubles.delete("beat")
+      else troubles.set("beat", error)
+    },
+    health: Effect.sync(() => ({ silent: silence(), trouble: [...troubles.values()].at(-1) }))
+  }
+})
+
+const seconds = (millis: number): string => Duration.format(Duration.seconds(Math.round(millis / 1000)))

@@ -1,0 +1,155 @@
+/**
+ * What to do after a batch has failed: whom to charge, and in which batches to try the others. No effects: a batch and an
+ * error give a plan.
+ */
+import * as Cause from "effect/Cause"
+import type { ClaimedChunk } from "../ChunkStore.ts"
+import { type BatchError, type BatchFailed, type Charge, kindOf } from "./failure.ts"
+import type { Prepared } from "./prepare.ts"
+
+/** Chunks of one handler that are tried in one transaction. */
+export interface Batch {
+  readonly members: ReadonlyArray<Prepared>
+  /** Part of a batch that the database has failed time and again: it is not tried as often. */
+  readonly isPart: boolean
+  /** How often the database has failed it, and was there for everybody else. */
+  readonly blamed: number
+}
+
+/** A batch that has not failed yet. */
+export const batchOf = (members: ReadonlyArray<Prepared>, isPart = false): Batch => ({ members, isPart, blamed: 0 })
+
+/** What follows from a failure. */
+export interface Plan {
+  readonly charge: ReadonlyArray<Charge>
+  /** To be given back at no cost. */
+  readonly giveBack: ReadonlyArray<Prepared>
+  /** To be given back as soon as somebody outside the drain no longer has them locked. */
+  readonly giveBackLater: ReadonlyArray<Prepared>
+  /** The batches to try next, in this order. */
+  readonly next: ReadonlyArray<Batch>
+}
+
+const nothing: Plan = { charge: [], giveBack: [], giveBackLater: [], next: [] }
+
+const batches = (...parts: ReadonlyArray<ReadonlyArray<Prepared>>): ReadonlyArray<Batch> =>
+  parts.filter(({ length }) => length > 0).map((members) => batchOf(members))
+
+const halves = (members: ReadonlyArray<Prepared>, isPart: boolean): ReadonlyArray<Batch> => {
+  const middle = Math.ceil(members.length / 2)
+  return [members.slice(0, middle), members.slice(middle)].map((half) => batchOf(half, isPart))
+}
+
+const chargeFor = (one: Prepared, cause: Cause.Cause<unknown>, kind = kindOf(cause)): Charge => ({ one, cause, kind })
+
+/** Whether a chunk must wait for another one of its ordering key. */
+const follows = ({ orderingKey, seq }: ClaimedChunk, other: ClaimedChunk): boolean =>
+  orderingKey !== undefined && orderingKey === other.orderingKey && seq > other.seq
+
+const withoutAny = (members: ReadonlyArray<Prepared>, others: ReadonlyArray<Prepared>) => {
+  const out = new Set(others)
+  return members.filter((one) => !out.has(one))
+}
+
+/**
+ * The innocent first, together; then those that failed by themselves, each alone; then the other suspects, in halves
+ * unless there is but one; then who stood behind them.
+ *
+ * Of runs that go one after another one has failed. What ran before it and what comes after it are two batches, so that no
+ * chunk is run again more than once for each time it was run in vain.
+ */
+const afterFailure = (members: ReadonlyArray<Prepared>, error: BatchFailed): Plan => {
+  const { asIfAlone, certain, failed, left, notRun } = error
+  const charge = [...left].map(([one, cause]) => chargeFor(one, cause))
+  const culprits = [...failed].map(([one]) => one)
+  const remaining = withoutAny(members, [...left.keys()])
+  if (asIfAlone || remaining.length === 1) {
+    return {
+      ...nothing,
+      charge: [...charge, ...[...failed].map(([one, cause]) => chargeFor(one, cause))],
+      next: batches(withoutAny(remaining, culprits))
+    }
+  }
+  const behind = notRun.filter((one) => culprits.some((culprit) => follows(one.chunk, culprit.chunk)))
+  const suspects = culprits.filter((one) => !certain.has(one))
+  return {
+    ...nothing,
+    charge,
+    next: [
+      ...batches(withoutAny(remaining, [...culprits, ...notRun])),
+      ...batches(withoutAny(notRun, behind)),
+      ...batches(...culprits.filter((one) => certain.has(one)).map((one) => [one])),
+      ...(suspects.length > 1 ? halves(suspects, false) : batches(suspects)),
+      ...batches(behind)
+    ]
+  }
+}
+
+/** It is somebody's fault, and nobody knows whose. */
+const apart = (members: ReadonlyArray<Prepared>, isPart: boolean, cause: Cause.Cause<unknown>, kind?: string): Plan => {
+  const [only] = members
+  return only !== undefined && members.length === 1
+    ? { ...nothing, charge: [chargeFor(only, cause, kind)] }
+    : { ...nothing, next: halves(members, isPart) }
+}
+
+/** The same, where the one who met it is known. Like a failure: who met the transaction as if alone is charged. */
+const around = (members: ReadonlyArray<Prepared>, one: Prepared, cause: Cause.Cause<unknown>): Plan => {
+  const at = members.indexOf(one)
+  if (at === 0) return { ...nothing, charge: [chargeFor(one, cause)], next: asParts(members.slice(1)) }
+  const behind = members.slice(at + 1).filter(({ chunk }) => follows(chunk, one.chunk))
+  return {
+    ...nothing,
+    next: [members.slice(0, at), withoutAny(members.slice(at + 1), behind), [one], behind].flatMap(asParts)
+  }
+}
+
+const asParts = (members: ReadonlyArray<Prepared>): ReadonlyArray<Batch> =>
+  members.length === 0 ? [] : [batchOf(members, true)]
+
+/** How often the database may fail a batch, and one chunk alone, before that is the chunks' own doing. */
+const mostBlame = { batch: 1, alone: 4 }
+
+/** What to do after a batch failed with an error that is not worth another try as it is. */
+export const split = (batch: Batch, error: BatchError): Plan => {
+  const { blamed, isPart, members } = batch
+  if (members.length === 0) return nothing
+  switch (error._tag) {
+    case "BatchFailed":
+      return afterFailure(members, error)
+    case "BatchSuffered":
+      return error.one === undefined
+        ? apart(members, true, Cause.fail(error.error))
+        : around(members, error.one, Cause.fail(error.error))
+    // the handler's runs go another way from now on: see `Isolation`
+    case "NotShared":
+      return { ...nothing, next: [batchOf(members, isPart)] }
+    // the rest is given back as well, and claimed again in order
+    case "LeaseLost":
+      return { ...nothing, giveBack: members }
+    case "ChunksLocked": {
+      const locked = new Set(error.locked)
+      const giveBackLater = members.filter(({ chunk }) => locked.has(chunk.seq))
+      const giveBack = withoutAny(members, giveBackLater).filter(({ chunk }) =>
+        giveBackLater.some((one) => follows(chunk, one.chunk))
+      )
+      return {
+        ...nothing,
+        giveBack,
+        giveBackLater,
+        next: batches(withoutAny(members, [...giveBack, ...giveBackLater]))
+      }
+    }
+    // Two queue rows of one key, edited manually; or a handler that persists a batch-mate. Apart they go one after the
+    // other. Alone it is in nobody's ledger but its own.
+    case "AlreadyPersisted":
+      return apart(members, isPart, Cause.fail(error), "spoiled")
+    case "TransactionSpoiled":
+      return apart(members, isPart || error.transient === true, Cause.fail(error), "spoiled")
+    // the database is there for everybody else
+    case "StoreError":
+      return blamed < (members.length === 1 ? mostBlame.alone : mostBlame.batch)
+        ? { ...nothing, next: [{ ...batch, blamed: blamed + 1 }] }
+        : apart(members, true, Cause.fail(error))
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Runs of handlers under a time limit, one at a time. Only time in which the process itself went on counts: a process
+ * that was frozen says nothing about its handlers. A run that goes on after it was interrupted is given up.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type { Scope } from "effect/Scope"
+
+/** How long a run may take to end once it was interrupted. */
+const patience = 1000
+/** The longest time between two looks. */
+const longestTick = 1000
+/** How much longer than asked for a sleep may take before the process counts as having been frozen. */
+const late = 1.25
+
+/** How a run ended. */
+export type Ended<A, E> =
+  | { readonly _tag: "Ended"; readonly exit: Exit.Exit<A, E> }
+  | { readonly _tag: "TimedOut" }
+  /** It could not be interrupted, and goes on. `ended` is when it is over after all, which may be never. */
+  | { readonly _tag: "Hangs"; readonly ended: Effect.Effect<unknown> }
+
+/** Runs effects under a limit. */
+export interface Supervisor {
+  /**
+   * Runs an effect, one at a time. Interrupted itself, it interrupts the run, and tells `onHang` when that goes on.
+   */
+  readonly run: <A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    onHang: (ended: Effect.Effect<unknown>) => Effect.Effect<void>
+  ) => Effect.Effect<Ended<A, E>, never, R>
+}
+
+interface Current {
+  /** Milliseconds. */
+  left: number
+  since: bigint
+  isLate: boolean
+  readonly interrupt: () => void
+  readonly giveUp: () => void
+}
+
+/** Makes one, for as long as the scope is open. */
+export const make = Effect.fnUntraced(function*(limit: Duration.Duration): Effect.fn.Return<Supervisor, never, Scope> {
+  const clock = yield* Clock.Clock
+  const millis = Duration.toMillis(limit)
+  const tick = Math.min(longestTick, millis / 4)
+  let current: Current | undefined
+
+  const look = (slept: number) => {
+    if (current === undefined) return
+    const now = clock.monotonicTimeNanosUnsafe()
+    current.left -= Math.min(Number(now - current.since) / 1e6, slept * late)
+    current.since = now
+    // what a timer rounds off
+    if (current.left > 0.5) return
+    if (current.isLate) {
+      current.giveUp()
+    } else {
+      current.isLate = true
+      current.left = patience
+      current.interrupt()
+    }
+  }
+  yield* Effect.suspend(() => {
+    const next = Math.max(1, Math.min(tick, current?.left ?? tick))
+    return Effect.andThen(Effect.sleep(next), Effect.sync(() => look(next)))
+  }).pipe(Effect.forever, Effect.forkScoped)
+
+  const run: Supervisor["run"] = (effect, onHang) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        Effect.forkDetach(Effect.interruptible(effect), { startImmediately: true }),
+        (fiber) => {
+          type Result = Ended<Effect.Success<typeof effect>, Effect.Error<typeof effect>>
+          const soon = fiber.pollUnsafe()
+          if (soon !== undefined) return Effect.succeed<Result>({ _tag: "Ended", exit: soon })
+          const waiting = Effect.callback<Result>((resume) => {
+            const mine: Current = current = {
+              left: millis,
+              since: clock.monotonicTimeNanosUnsafe(),
+              isLate: false,
+              interrupt: () => fiber.interruptUnsafe(),
+              giveUp: () => resume(Effect.succeed({ _tag: "Hangs", ended: Fiber.await(fiber) }))
+            }
+            fiber.addObserver((exit) =>
+              resume(Effect.succeed<Result>(mine.isLate ? { _tag: "TimedOut" } : { _tag: "Ended", exit }))
+            )
+          })
+          const stopped = Effect.flatMap(
+            Effect.timeoutOption(Effect.interruptible(Fiber.interrupt(fiber)), patience),
+            (ended) => ended._tag === "None" ? onHang(Fiber.await(fiber)) : Effect.void
+          )
+          return restore(waiting).pipe(
+            Effect.onInterrupt(() => stopped),
+            Effect.ensuring(Effect.sync(() => {
+              current = undefined
+            }))
+          )
+        }
+      )
+    )
+  return { run }
+})

@@ -1,0 +1,103 @@
+/**
+ * How Sluice's own statements reach the database: each with a time limit, at the isolation they are written for, and
+ * away from a server that only reads.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as SqlClient from "effect/sql/SqlClient"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import type { StoreError } from "../../ChunkStore.ts"
+import { type Begin, inTransaction, type Place, within } from "./connection.ts"
+import { asStoreError, codeOf, isReadOnly, transactionError } from "./errors.ts"
+import { unwatched } from "./watch.ts"
+
+/** Sluice's way to a database. */
+export interface Client {
+  /** Names the verb in what the database fails with, and limits how long a statement, or several, may take. */
+  readonly statement: (
+    operation: string
+  ) => <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) => Effect.Effect<A, Exclude<E, SqlError> | StoreError, R>
+  /**
+   * Runs an effect in a transaction of Sluice's own, or in a savepoint of the surrounding one. Errors of begin and commit
+   * come as they are.
+   */
+  readonly transaction: (
+    operation: string
+  ) => <A, E, R>(work: (place: Place) => Effect.Effect<A, E, R>) => Effect.Effect<
+    A,
+    E | SqlError | StoreError,
+    R
+  >
+}
+
+/** A client with one connection waits for it as long as it takes: whoever has it is in the same process. */
+const isSingle = (sql: SqlClient.SqlClient): boolean =>
+  "config" in sql && typeof sql.config === "object" && sql.config !== null && "maxConnections" in sql.config &&
+  sql.config.maxConnections === 1
+
+/** How many connections are looked at when one leads to a server that only reads. */
+const mostLookedAt = 32
+
+/** The client of a store. */
+export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Client => {
+  const limit = isSingle(sql) ? Duration.infinity : statementTimeout
+  // What a database's or role's defaults demand is found out by the first statement that fails because of them: one
+  // statement needs no transaction of its own as long as it runs at read committed, for reading and writing.
+  let begin: Begin = "begin isolation level read committed"
+  let isExplicit = false
+
+  const transaction: Client["transaction"] = (operation) => (work) =>
+    Effect.suspend(() =>
+      transactionError(operation)(inTransaction(sql, { begin, limit }, work))
+    )
+
+  /** Looks at the pool's connections, and closes those that lead to a server that only reads. */
+  const leaveReader = Effect.gen(function*() {
+    for (let looked = 0; looked < mostLookedAt; looked++) {
+      const isReader = yield* inTransaction(
+        sql,
+        { begin: "begin isolation level read committed", limit },
+        ({ lease }) =>
+          Effect.map(
+            sql<{ reads: boolean }>`select pg_catalog.pg_is_in_recovery() or
+              pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'on' as reads`,
+            ([row]) => {
+              const reads = row?.reads === true
+              if (reads && lease !== undefined) lease.isUseless = true
+              return reads
+            }
+          )
+      )
+      if (!isReader) return
+    }
+  }).pipe(Effect.ignoreCause)
+
+  /** Whether the error passes when the statement is sent again in a transaction that says what it needs. */
+  const becomesExplicit = (error: SqlError): boolean => {
+    const code = codeOf(error)
+    if (code === "25006") begin = "begin isolation level read committed read write"
+    else if (code !== "40001") return false
+    const before = isExplicit
+    isExplicit = true
+    return !before
+  }
+
+  const statement: Client["statement"] = (operation) => (effect) => {
+    const direct = within(limit, operation)(effect)
+    const explicit = Effect.suspend(() => inTransaction(sql, { begin, limit }, () => effect))
+    return unwatched(Effect.flatMap(Effect.serviceOption(sql.transactionService), (surrounding) => {
+      if (Option.isSome(surrounding)) return effect
+      if (isExplicit) return explicit
+      return Effect.catchIf(
+        direct,
+        (error): error is SqlError & Effect.Error<typeof direct> => isSqlError(error) && becomesExplicit(error),
+        () => explicit
+      )
+    })).pipe(
+      Effect.tapError((error) => isSqlError(error) && isReadOnly(error) ? leaveReader : Effect.void),
+      asStoreError(operation)
+    )
+  }
+  return { statement, transaction }
+}

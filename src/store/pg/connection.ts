@@ -1,0 +1,189 @@
+/**
+ * The connections that Sluice's transactions run on. They are taken from the application's own client, so that handlers
+ * that hold that client run in the transaction; what is added is a time limit for each statement of Sluice's own, and a
+ * look at what handlers send.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { Connection } from "effect/sql/SqlConnection"
+import { ConnectionError, SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import { CurrentRun, type Left, Run } from "./watch.ts"
+
+/** Fails what the database does not answer in time, and interrupts it: the client closes such a connection. */
+export const within =
+  (limit: Duration.Duration, what: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
+    // interruptible inside, so that the limit holds while whoever waits cannot be interrupted
+    Effect.timeoutOrElse(Effect.interruptible(effect), {
+      duration: limit,
+      orElse: () => {
+        const message = `no answer within ${Duration.format(limit)}`
+        return Effect.andThen(
+          Effect.logWarning(`the database gave ${message} to ${what}; its connection is given up`),
+          Effect.fail(new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: what }) }))
+        )
+      }
+    })
+
+const isOver = () => Effect.die(new Error("the transaction is over"))
+
+/** A connection that a transaction has to itself. */
+export class Lease {
+  readonly left: Left = { transaction: false, session: false }
+  /** Set when nothing good can come of the connection any more. */
+  isUseless = false
+  readonly #connection: Connection
+  readonly #scope: Scope.Closeable
+  readonly #limit: Duration.Duration
+  #inFlight = 0
+  #closed = false
+  /** What the transaction is run on. */
+  readonly connection: Connection
+
+  constructor(connection: Connection, scope: Scope.Closeable, limit: Duration.Duration) {
+    this.#connection = connection
+    this.#scope = scope
+    this.#limit = limit
+    this.connection = {
+      execute: (sql, params, transform) => this.#send(sql, connection.execute(sql, params, transform)),
+      executeRaw: (sql, params) => this.#send(sql, connection.executeRaw(sql, params)),
+      executeValues: (sql, params) => this.#send(sql, connection.executeValues(sql, params)),
+      executeValuesUnprepared: (sql, params) => this.#send(sql, connection.executeValuesUnprepared(sql, params)),
+      executeUnprepared: (sql, params, transform) => this.#send(sql, connection.executeUnprepared(sql, params, transform)),
+      executeStream: (sql, params, transform) =>
+        Stream.unwrap(this.#admit(sql, () => Effect.succeed(connection.executeStream(sql, params, transform))))
+    }
+  }
+
+  /** Lets a handler's statement through, or Sluice's own. */
+  #admit<A, E>(sql: string, send: (isOwn: boolean) => Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.withFiber((fiber) => {
+      if (this.#closed) return isOver()
+      const run = fiber.getRef(CurrentRun)
+      const refused = run?.admit(sql, fiber)
+      return refused === undefined ? send(run === undefined) : Effect.die(refused)
+    })
+  }
+
+  #send<A>(sql: string, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+    return this.#admit(sql, (isOwn) => {
+      this.#inFlight++
+      const counted = Effect.ensuring(
+        isOwn ? within(this.#limit, sql.split(/\s/, 1)[0] ?? sql)(statement) : statement,
+        Effect.sync(() => {
+          this.#inFlight--
+        })
+      )
+      // The connection is given back here and not when the transaction's effect ends: what waits for the commit may need
+      // one, and there may be no other.
+      return isOwn && (sql === "COMMIT" || sql === "ROLLBACK") ? Effect.ensuring(counted, this.close) : counted
+    })
+  }
+
+  /** Ends a statement that cannot be interrupted, and the connection with it. */
+  readonly abandon: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.#inFlight === 0 || this.#closed) return Effect.void
+    this.#closed = true
+    return Scope.close(this.#scope, Exit.void)
+  })
+
+  /** Gives the connection back as it was. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.#closed) return Effect.void
+    this.#closed = true
+    const restore = this.isUseless ? this.#terminate : this.left.session ? this.#reset : Effect.void
+    return Effect.andThen(restore, Scope.close(this.#scope, Exit.void))
+  })
+
+  #own(sql: string): Effect.Effect<unknown, SqlError> {
+    return within(this.#limit, sql)(this.#connection.executeUnprepared(sql, [], undefined))
+  }
+
+  /** The server closes the connection, and the pool forgets it. */
+  readonly #terminate = Effect.ignore(
+    Effect.suspend(() => this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
+  )
+
+  /**
+   * What `discard all` does, but for the prepared statements, of which the client keeps account. Whoever takes the
+   * connection next finds it as it was when it was made.
+   */
+  readonly #reset = Effect.suspend(() =>
+    Effect.forEach(
+      [
+        "close all",
+        "set session authorization default",
+        "reset all",
+        "unlisten *",
+        "select pg_catalog.pg_advisory_unlock_all()",
+        "discard temp",
+        "discard sequences"
+      ],
+      (sql) => this.#own(sql),
+      { discard: true }
+    ).pipe(Effect.catch(() => this.#terminate))
+  )
+
+  /** Watches a run of a handler in the transaction. */
+  watch(rule: Run["rule"], outer: Run | undefined): Run {
+    return new Run(rule, this.left, outer)
+  }
+}
+
+/** The lease of the transaction that surrounds a fiber, if the transaction is Sluice's. */
+const CurrentLease = Context.Reference<Lease | undefined>("effect-sluice/store/pg/CurrentLease", {
+  defaultValue: () => undefined
+})
+
+/** Where a transaction of Sluice's runs. */
+export interface Place {
+  /** Its connection, unless the surrounding transaction is the caller's. */
+  readonly lease: Lease | undefined
+  /** Whether it is a savepoint of a surrounding transaction. */
+  readonly isNested: boolean
+}
+
+/** How a transaction begins. */
+export type Begin = "begin isolation level read committed" | "begin isolation level read committed read write"
+
+/**
+ * Runs an effect in a transaction of a client's, at the isolation that Sluice's statements are written for, whatever the
+ * database's default is. Within a transaction it is a savepoint of that one.
+ *
+ * The client is handed the connection as that of a transaction one level further out than any: it then begins, commits and
+ * rolls back as for one of its own, and savepoints of handlers nest in it.
+ */
+export const inTransaction = <A, E, R>(
+  sql: SqlClient.SqlClient,
+  options: { readonly begin: Begin; readonly limit: Duration.Duration },
+  work: (place: Place) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError, R> =>
+  Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
+    const surrounding = yield* Effect.serviceOption(sql.transactionService)
+    if (Option.isSome(surrounding)) {
+      const lease = yield* CurrentLease
+      const isSluices = lease !== undefined && surrounding.value[0] === lease.connection
+      return yield* restore(sql.withTransaction(work({ lease: isSluices ? lease : undefined, isNested: true })))
+    }
+    const scope = yield* Scope.make()
+    const connection = yield* restore(within(options.limit, "connect")(Scope.provide(sql.reserve, scope))).pipe(
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+    )
+    const lease = new Lease(connection, scope, options.limit)
+    const inner = Effect.suspend(() => work({ lease, isNested: false })).pipe(
+      // it is of this transaction only, and not of another client's that a handler begins
+      Effect.provideService(SqlClient.BeginTransaction, undefined),
+      Effect.provideService(CurrentLease, lease)
+    )
+    return yield* restore(sql.withTransaction(inner)).pipe(
+      Effect.provideService(sql.transactionService, [lease.connection, -1]),
+      Effect.provideService(SqlClient.BeginTransaction, options.begin),
+      Effect.ensuring(lease.close)
+    )
+  }))

@@ -1,0 +1,109 @@
+/**
+ * Splits SQL text into tokens, as far as it takes to know which statements and which function calls are in it.
+ */
+
+/** A token: a word in lower case, a quoted identifier with its quotes taken off, or a symbol. */
+export interface Token {
+  readonly kind: "word" | "quoted" | "symbol" | "literal"
+  readonly text: string
+}
+
+/** The tokens of each statement in a text, or `undefined` where the text cannot be read without knowing the session. */
+export type Statements = ReadonlyArray<ReadonlyArray<Token>> | undefined
+
+const space = /\s+/y
+const lineComment = /--[^\n]*/y
+const word = /[\p{L}_][\p{L}\p{N}_$]*/uy
+const number = /\d[\w.]*/y
+const parameter = /\$\d+/y
+const quotedIdentifier = /"(?:[^"]|"")*"/y
+const plainString = /'(?:[^']|'')*'/y
+const escapeString = /[eE]'(?:[^'\\]|\\[^]|'')*'/y
+const dollarTag = /\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$/uy
+
+/** Where the comment that begins at `from` ends: such comments nest. */
+const endOfComment = (sql: string, from: number): number => {
+  let depth = 0
+  for (let at = from; at < sql.length; at++) {
+    if (sql.startsWith("/*", at)) {
+      depth++
+      at++
+    } else if (sql.startsWith("*/", at)) {
+      depth--
+      at++
+      if (depth === 0) return at + 1
+    }
+  }
+  return sql.length
+}
+
+/**
+ * Reads SQL text. Gives `undefined` for what cannot be read for certain: an unfinished quote, and a plain string with a
+ * backslash before a quote, whose end depends on `standard_conforming_strings`.
+ */
+export const tokenize = (sql: string): Statements => {
+  const statements: Array<ReadonlyArray<Token>> = []
+  let tokens: Array<Token> = []
+  let at = 0
+  const match = (pattern: RegExp): string | undefined => {
+    pattern.lastIndex = at
+    const found = pattern.exec(sql)?.[0]
+    if (found !== undefined) at += found.length
+    return found
+  }
+  const literal = () => tokens.push({ kind: "literal", text: "" })
+  while (at < sql.length) {
+    if (match(space) !== undefined || match(lineComment) !== undefined) continue
+    if (sql.startsWith("/*", at)) {
+      at = endOfComment(sql, at)
+      continue
+    }
+    if (match(escapeString) !== undefined) {
+      literal()
+      continue
+    }
+    const string = match(plainString)
+    if (string !== undefined) {
+      if (string.includes("\\'")) return undefined
+      literal()
+      continue
+    }
+    const quoted = match(quotedIdentifier)
+    if (quoted !== undefined) {
+      tokens.push({ kind: "quoted", text: quoted.slice(1, -1).replaceAll("\"\"", "\"") })
+      continue
+    }
+    if (match(parameter) !== undefined) {
+      literal()
+      continue
+    }
+    const tag = match(dollarTag)
+    if (tag !== undefined) {
+      const end = sql.indexOf(tag, at)
+      if (end < 0) return undefined
+      at = end + tag.length
+      literal()
+      continue
+    }
+    const name = match(word)
+    if (name !== undefined) {
+      tokens.push({ kind: "word", text: name.toLowerCase() })
+      continue
+    }
+    if (match(number) !== undefined) {
+      literal()
+      continue
+    }
+    const symbol = sql[at]!
+    if (symbol === "'" || symbol === "\"") return undefined
+    at++
+    if (symbol === ";") {
+      if (tokens.length > 0) statements.push(tokens)
+      tokens = []
+      continue
+    }
+    tokens.push({ kind: "symbol", text: symbol })
+  }
+  if (tokens.length > 0) statements.push(tokens)
+  return statements
+}

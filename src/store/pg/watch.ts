@@ -1,0 +1,138 @@
+/**
+ * What the runs of handlers send, as their connection sees it. Runs that share a transaction must leave nothing in it but
+ * rows; a run that does is stopped before the statement is sent, and goes in a transaction of its own next time.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Predicate from "effect/Predicate"
+import type { Refusal, Rule, Watch } from "../../ChunkStore.ts"
+import { shorten } from "../../internal/quote.ts"
+import { natureOf } from "./nature.ts"
+
+/** The longest text of a statement in a message. */
+const longestStatement = 200
+
+const shown = (sql: string): string => shorten(sql.replaceAll(/\s+/g, " ").trim(), longestStatement)
+
+/** A statement that a handler's run may not send. A defect, because no code of the handler is meant to recover from it. */
+class StatementRefused extends Error {
+  override readonly name = "StatementRefused"
+}
+
+/** What the statements of a transaction have left in it, besides rows. */
+export interface Left {
+  /** Something that other statements in the transaction would see. */
+  transaction: boolean
+  /** Something that outlives the transaction. */
+  session: boolean
+}
+
+/** One run of a handler. */
+export class Run implements Watch {
+  readonly rule: Rule
+  readonly #left: Left
+  /** The run that this one is part of: a handler may persist another call inline. */
+  readonly #outer: Run | undefined
+  #sent = false
+  #ended = false
+  #statements = 0
+  #fiber: number | undefined
+  #refusal: Refusal | undefined
+
+  constructor(rule: Rule, left: Left, outer: Run | undefined) {
+    this.rule = rule
+    this.#left = left
+    this.#outer = outer
+  }
+
+  get sent(): boolean {
+    return this.#sent
+  }
+  get refusal(): Refusal | undefined {
+    return this.#refusal
+  }
+
+  /** Sluice itself sends something on behalf of the run. */
+  markSent(): void {
+    this.#sent = true
+    this.#outer?.markSent()
+  }
+
+  of<A, E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.withFiber((fiber) => {
+      this.#fiber = fiber.id
+      return Effect.provideService(run, CurrentRun, this)
+    })
+  }
+
+  end(): void {
+    this.#ended = true
+  }
+
+  #refuse(reason: Refusal["reason"], sql: string, what: string): StatementRefused {
+    const statement = shown(sql)
+    this.#refusal ??= { reason, statement }
+    return new StatementRefused(`${what}: ${statement}`)
+  }
+
+  /** What forbids the run to send a statement, if anything does. Otherwise notes what the statement leaves. */
+  admit(sql: string, fiber: Fiber.Fiber<unknown, unknown>): StatementRefused | undefined {
+    if (this.#ended) return new StatementRefused(`the handler's run is over, and its transaction with it: ${shown(sql)}`)
+    if (this.#refusal !== undefined) return new StatementRefused(`a statement before it was refused: ${shown(sql)}`)
+    const outer = this.#outer?.admit(sql, fiber)
+    if (outer !== undefined) return outer
+    this.#sent = true
+    const nature = natureOf(sql)
+    if (nature.control) {
+      return this.#refuse(
+        "control",
+        sql,
+        "a handler cannot begin or end a transaction, which is Sluice's: use sql.withTransaction for a savepoint"
+      )
+    }
+    const leaves = nature.transaction || nature.session
+    if (this.rule !== "alone" && leaves) {
+      return this.#refuse("shared", sql, "the statement may change what other runs in the transaction see")
+    }
+    if (this.rule === "together") {
+      if (nature.order || nature.savepoint) {
+        return this.#refuse("together", sql, "a handler whose runs go together takes no lock and makes no savepoint")
+      }
+      if (rootOf(fiber) === this.#fiber && ++this.#statements > 1) {
+        return this.#refuse("together", sql, "a handler whose runs go together sends one statement, or requests only")
+      }
+    }
+    if (nature.transaction) this.#left.transaction = true
+    if (nature.session) this.#left.session = true
+    return undefined
+  }
+}
+
+/**
+ * The fiber that a fiber descends from. Requests that a resolver merges are run by a fiber that has no parent, so that
+ * their statement is told from one that the run sends by itself. The property is the runtime's own: without it each
+ * fiber is its own root.
+ */
+const rootOf = (fiber: Fiber.Fiber<unknown, unknown>): number => {
+  let root: object & { readonly id: number } = fiber
+  while (Predicate.hasProperty(root, "_parent") && isFiber(root._parent)) root = root._parent
+  return root.id
+}
+
+const isFiber = (value: unknown): value is object & { readonly id: number } =>
+  Predicate.hasProperty(value, "id") && typeof value.id === "number"
+
+/** The run that a fiber belongs to. */
+export const CurrentRun = Context.Reference<Run | undefined>("effect-sluice/store/pg/CurrentRun", {
+  defaultValue: () => undefined
+})
+
+/** Runs statements of Sluice's own, which no rule concerns, also within a handler's run. */
+export const unwatched = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    const run = fiber.getRef(CurrentRun)
+    if (run === undefined) return effect
+    run.markSent()
+    return Effect.provideService(effect, CurrentRun, undefined)
+  })
