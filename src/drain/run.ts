@@ -152,10 +152,10 @@ const attempt = Effect.fnUntraced(function*(execution: Execution, batch: Batch):
     const result = yield* Effect.result(timed(members, persistBatch(members, setting)))
     if (Result.isSuccess(result)) return result
     const error = result.failure
-    if (error._tag === "StoreError") {
+    if (isOutage(error)) {
       const probed = yield* Effect.result(store.probe)
       if (Result.isFailure(probed)) {
-        if (!error.transient || !probed.failure.transient || ++tries > mostTries) return yield* probed.failure
+        if (!isPassing(error) || !probed.failure.transient || ++tries > mostTries) return yield* probed.failure
       } else {
         yield* Effect.sleep(Math.min(2000, 50 * 2 ** batch.blamed))
         return result
@@ -170,8 +170,12 @@ const attempt = Effect.fnUntraced(function*(execution: Execution, batch: Batch):
 })
 
 const isPassing = (error: BatchError): boolean =>
-  error._tag === "BatchSuffered" || (error._tag === "TransactionSpoiled" && error.transient === true) ||
-  (error._tag === "ChunksLocked" && error.locked.length === 0)
+  error._tag === "BatchSuffered" || (error._tag === "ChunksLocked" && error.locked.length === 0) ||
+  ((error._tag === "TransactionSpoiled" || error._tag === "StoreError") && error.transient === true)
+
+/** Whether the database may be away: or else the batch has done something to its connection. */
+const isOutage = (error: BatchError): boolean =>
+  error._tag === "StoreError" || (error._tag === "BatchSuffered" && !error.survived)
 
 const isConflict = (error: BatchError): boolean =>
   error._tag !== "BatchSuffered" || error.survived

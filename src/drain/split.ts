@@ -85,6 +85,8 @@ const afterFailure = (members: ReadonlyArray<Prepared>, error: BatchFailed): Pla
   }
 }
 
+const again = (batch: Batch): Plan => ({ ...nothing, next: [{ ...batch, blamed: batch.blamed + 1 }] })
+
 /** It is somebody's fault, and nobody knows whose. */
 const apart = (members: ReadonlyArray<Prepared>, isPart: boolean, cause: Cause.Cause<unknown>, kind?: string): Plan => {
   const [only] = members
@@ -93,10 +95,10 @@ const apart = (members: ReadonlyArray<Prepared>, isPart: boolean, cause: Cause.C
     : { ...nothing, next: halves(members, isPart) }
 }
 
-/** The same, where the one who met it is known. Like a failure: who met the transaction as if alone is charged. */
+/** The same, where the one who met it is known. It is charged only alone: it may have been its turn when it happened. */
 const around = (members: ReadonlyArray<Prepared>, one: Prepared, cause: Cause.Cause<unknown>): Plan => {
+  if (members.length === 1) return { ...nothing, charge: [chargeFor(one, cause)] }
   const at = members.indexOf(one)
-  if (at === 0) return { ...nothing, charge: [chargeFor(one, cause)], next: asParts(members.slice(1)) }
   const behind = members.slice(at + 1).filter(({ chunk }) => follows(chunk, one.chunk))
   return {
     ...nothing,
@@ -107,8 +109,11 @@ const around = (members: ReadonlyArray<Prepared>, one: Prepared, cause: Cause.Ca
 const asParts = (members: ReadonlyArray<Prepared>): ReadonlyArray<Batch> =>
   members.length === 0 ? [] : [batchOf(members, true)]
 
-/** How often the database may fail a batch, and one chunk alone, before that is the chunks' own doing. */
-const mostBlame = { batch: 1, alone: 4 }
+/**
+ * How often the database may fail a batch, one chunk alone, and one in whose run it happened, before that is the chunks' own
+ * doing.
+ */
+const mostBlame = { batch: 1, alone: 4, known: 3 }
 
 /** What to do after a batch failed with an error that is not worth another try as it is. */
 export const split = (batch: Batch, error: BatchError): Plan => {
@@ -118,6 +123,7 @@ export const split = (batch: Batch, error: BatchError): Plan => {
     case "BatchFailed":
       return afterFailure(members, error)
     case "BatchSuffered":
+      if (!error.survived && blamed < (members.length === 1 ? mostBlame.known : mostBlame.batch)) return again(batch)
       return error.one === undefined
         ? apart(members, true, Cause.fail(error.error))
         : around(members, error.one, Cause.fail(error.error))
@@ -149,7 +155,7 @@ export const split = (batch: Batch, error: BatchError): Plan => {
     // the database is there for everybody else
     case "StoreError":
       return blamed < (members.length === 1 ? mostBlame.alone : mostBlame.batch)
-        ? { ...nothing, next: [{ ...batch, blamed: blamed + 1 }] }
+        ? again(batch)
         : apart(members, true, Cause.fail(error))
   }
 }

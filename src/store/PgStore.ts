@@ -227,6 +227,8 @@ const makeStore = (
     Effect.suspend(() => {
       // before the handlers have run an error says nothing about them
       let ran = false
+      // what they failed with counts, also when the rollback fails: a connection that is gone has rolled back
+      let failed: Cause.Cause<E> | undefined
       return client.transaction("persist")(({ isNested, lease }) =>
         Effect.gen(function*() {
           const outer = yield* CurrentRun
@@ -236,7 +238,10 @@ const makeStore = (
             if (began === undefined) return
             if (isNested) yield* mustBeReadCommitted("persist", began.isolation)
             const exit = yield* Effect.exit(work(transactionOf(lease, began, outer)))
-            if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
+            if (Exit.isFailure(exit)) {
+              failed = exit.cause
+              return yield* Effect.fail(new RolledBack(exit.cause))
+            }
             ran = true
             const leaves = isNested || lease === undefined || lease.left.transaction
             if (leaves) yield* persisting.putBack(t, began, isNested).pipe(Effect.mapError(settleError))
@@ -249,7 +254,8 @@ const makeStore = (
           SqlError: (error: SqlError) => Effect.fail(ran ? commitError(error) : storeError("persist")(error)),
           InLedger: (error: InLedger) => sayWhich(token, error.persisted),
           Waited: (error: Waited) => sayLocked(token, error.persisted),
-          RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause)
+          RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
+          StoreError: (error: StoreError) => failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
         })
       )
     })

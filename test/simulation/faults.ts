@@ -29,7 +29,9 @@ export interface Life {
   frozenUntil: number
   /** Whether the last settlement failed: two in a row would look like a death. */
   spared: boolean
-  /** The database under a handler's hands. */
+  /** How often in a row the database has failed a batch. More often would be the batch's own doing, and be charged. */
+  strain: number
+  /** The database as a handler meets it. */
   stumble: Effect.Effect<void, StoreError>
   /** Whether the transaction under way has suffered from it. */
   spoiled: boolean
@@ -38,7 +40,7 @@ export interface Life {
 /** A life that begins. */
 export const newLife: Effect.Effect<Life> = Effect.map(
   Deferred.make<void>(),
-  (end) => ({ end, dead: false, frozenUntil: 0, spared: false, stumble: Effect.void, spoiled: false })
+  (end) => ({ end, dead: false, frozenUntil: 0, spared: false, strain: 0, stumble: Effect.void, spoiled: false })
 )
 
 /** Ends a life at once: nothing it still tries reaches the database. */
@@ -50,6 +52,9 @@ export const kill = (life: Life): Effect.Effect<void> =>
 
 /** Tells a worker to stop. It may still give back what it holds. */
 const stop = (life: Life): Effect.Effect<void> => Effect.asVoid(Deferred.succeed(life.end, undefined))
+
+/** Fewer than it takes to charge a chunk. */
+const mostStrain = 2
 
 const away = (operation: string) =>
   new StoreError({ operation, transient: true, reason: "the simulation's database is away" })
@@ -73,9 +78,14 @@ const throughOf = (weather: Weather, life: Life) => {
       const drawn = yield* Random.nextIntBetween(0, 100, { halfOpen: true })
       if (drawn >= weather.percent) {
         if (drawn % 3 === 0) yield* Effect.yieldNow
-        return yield* call
+        if (operation !== "persist") return yield* call
+        return yield* Effect.tap(call, () =>
+          Effect.sync(() => {
+            life.strain = 0
+          }))
       }
-      const mayFail = operation !== "settle" || !life.spared
+      const strains = ["persist", "write", "commit"].includes(operation)
+      const mayFail = (operation !== "settle" || !life.spared) && !(strains && life.strain >= mostStrain)
       life.spared = operation === "settle" && mayFail
       // tried again, but not by a worker that stops
       const gives = operation === "settle" || operation === "giveUp"
@@ -85,11 +95,13 @@ const throughOf = (weather: Weather, life: Life) => {
         case 0:
           if (!mayFail) return yield* call
           note("fails before")
+          if (strains) life.strain++
           if (gives) note("not given back")
           return yield* away(operation)
         case 1:
           if (!mayFail || (operation === "claim" && !blow("claim's answer lost"))) return yield* call
           note("fails after")
+          if (strains) life.strain++
           if (gives) note("not given back")
           yield* call
           return yield* away(operation)

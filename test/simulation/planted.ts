@@ -52,8 +52,8 @@ export const planted: Readonly<Record<string, Planted>> = {
   ),
   "an error that passes is charged at once": inRun("} else if (!isPassing(error)) {", "} else if (error !== undefined) {"),
   "the database's failures are the chunk's": inSplit(
-    "const mostBlame = { batch: 1, alone: 4 }",
-    "const mostBlame = { batch: 0, alone: 0 }"
+    "const mostBlame = { batch: 1, alone: 4, known: 3 }",
+    "const mostBlame = { batch: 0, alone: 0, known: 0 }"
   ),
   "nothing is held up by a failure before it": inRun(
     "if (orderingKey === undefined) return\n    const before",
