@@ -65,7 +65,12 @@ describe("a cycle", () => {
               return Effect.orDie(Fiber.join(Effect.runForkWith(outside)(once)))
             }))
       }))
-      expect(yield* Effect.provide(cycle, drain)).toMatchObject({ claimed: 2, persisted: 1, failed: 0, alreadyPersisted: 1 })
+      expect(yield* Effect.provide(cycle, drain)).toMatchObject({
+        claimed: 2,
+        persisted: 1,
+        failed: 0,
+        alreadyPersisted: 1
+      })
       expect(yield* cycle).toMatchObject({ claimed: 0 })
       expect((yield* written).map((row) => row.callId)).toEqual(["b"])
       expect((yield* chunkOf("a")).ledger?.objects).toEqual([{ type: "own", id: "1" }])

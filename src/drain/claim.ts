@@ -5,7 +5,14 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
-import { ChunkStore, type Claim, type ClaimedChunk, type ClaimRequest, type Kind, type StoreError } from "../ChunkStore.ts"
+import {
+  ChunkStore,
+  type Claim,
+  type ClaimedChunk,
+  type ClaimRequest,
+  type Kind,
+  type StoreError
+} from "../ChunkStore.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Settings } from "../Settings.ts"

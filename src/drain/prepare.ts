@@ -9,11 +9,11 @@ import * as Schema from "effect/Schema"
 import type { ClaimedChunk, DeathReason, Kind, Settlement } from "../ChunkStore.ts"
 import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
+import { describe, longestReason } from "../internal/describe.ts"
+import { shorten } from "../internal/quote.ts"
 import { UnknownVersion } from "../Output.ts"
 import { covers } from "../Pauses.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
-import { describe, longestReason } from "../internal/describe.ts"
-import { shorten } from "../internal/quote.ts"
 
 /** A chunk with its handler, whose output decodes. */
 export interface Prepared {

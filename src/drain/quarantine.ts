@@ -22,8 +22,7 @@ const inside = <A, E, R>(
   run: Effect.Effect<A, E, R>,
   letIn: (run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.flatMap(IsInside, (isInside) =>
-    isInside ? run : letIn(Effect.provideService(run, IsInside, true)))
+  Effect.flatMap(IsInside, (isInside) => isInside ? run : letIn(Effect.provideService(run, IsInside, true)))
 
 /** A quarantine of its own. */
 export const make = (): Quarantine => {

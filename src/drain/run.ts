@@ -177,8 +177,7 @@ const isPassing = (error: BatchError): boolean =>
 const isOutage = (error: BatchError): boolean =>
   error._tag === "StoreError" || (error._tag === "BatchSuffered" && !error.survived)
 
-const isConflict = (error: BatchError): boolean =>
-  error._tag !== "BatchSuffered" || error.survived
+const isConflict = (error: BatchError): boolean => error._tag !== "BatchSuffered" || error.survived
 
 /** The span of a batch holds its members; what it took is measured by handler. */
 const timed = <A, E, R>(members: ReadonlyArray<Prepared>, effect: Effect.Effect<A, E, R>) =>

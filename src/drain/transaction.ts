@@ -143,6 +143,8 @@ type Result<A> = { readonly _tag: "Done"; readonly value: A } | {
   readonly _tag: "Failed"
   readonly cause: Cause.Cause<unknown>
   readonly sent: boolean
+  /** Whether it was given up, and the transaction may have been with it. */
+  readonly hangs: boolean
 }
 
 /** Carries out one run under its limit and under observation. */
@@ -180,15 +182,15 @@ const toResult = <A>(
     const cause = wrong(
       `began or ended a transaction: ${refusal.statement}. Its transaction is Sluice's: use sql.withTransaction for a savepoint`
     )
-    return { _tag: "Failed", cause: Cause.die(cause), sent }
+    return { _tag: "Failed", cause: Cause.die(cause), sent, hangs: false }
   }
   if (ended._tag !== "Ended") {
     const error = new HandlerTimeout({ after: timeout, hangs: ended._tag === "Hangs" })
-    return { _tag: "Failed", cause: Cause.fail(error), sent }
+    return { _tag: "Failed", cause: Cause.fail(error), sent, hangs: error.hangs }
   }
   return Exit.isSuccess(ended.exit)
     ? { _tag: "Done", value: ended.exit.value }
-    : { _tag: "Failed", cause: readable(ended.exit.cause), sent }
+    : { _tag: "Failed", cause: readable(ended.exit.cause), sent, hangs: false }
 }
 
 /** One chunk's run: the objects that the handler gave back. */
@@ -209,8 +211,7 @@ const runInTurn: Runs = Effect.fnUntraced(function*(run: Run) {
   const { batch, handler, progress, rule, transaction } = run
   const clock = yield* Clock.Clock
   const began = clock.monotonicTimeNanosUnsafe()
-  const isLong = () =>
-    Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6 > Duration.toMillis(transaction.longest)
+  const isLong = () => Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6 > Duration.toMillis(transaction.longest)
   const persisted: Array<Persisted> = []
   const left: Failures = new Map()
   const notRun: Array<Prepared> = []
@@ -232,9 +233,9 @@ const runInTurn: Runs = Effect.fnUntraced(function*(run: Run) {
       progress()
       continue
     }
-    const { cause, sent } = result
+    const { cause, hangs, sent } = result
     if (sent) {
-      const isSound = yield* soundAfter(run, cause, one)
+      const isSound = hangs || (yield* soundAfter(run, cause, one))
       return yield* new BatchFailed({
         failed: new Map([[one, cause]]),
         certain: new Set(isSound || persisted.length === 0 ? [one] : []),
@@ -344,7 +345,7 @@ const runMany: Runs = Effect.fnUntraced(function*(run: Run) {
     const persisted = batch.map((one, index) => toPersisted(one, result.value[index] ?? []))
     return { persisted, left: new Map(), notRun: [] }
   }
-  if (result.sent) yield* soundAfter(run, result.cause, undefined)
+  if (result.sent && !result.hangs) yield* soundAfter(run, result.cause, undefined)
   const failed = new Map(batch.map((one) => [one, result.cause]))
   return yield* new BatchFailed({ failed, certain: new Set(), left: new Map(), notRun: [], asIfAlone: false })
 })

@@ -12,13 +12,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
-import {
-  ChunkStore,
-  type ClaimedChunk,
-  type Persisted,
-  StoreError,
-  type Transaction
-} from "../ChunkStore.ts"
+import { ChunkStore, type ClaimedChunk, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
 import { isGone } from "../internal/recorded.ts"
@@ -35,7 +29,18 @@ import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
 import * as retention from "./memory/retention.ts"
-import { type CallRow, calls, chunkKey, copy, dead, ledger, queue, type QueueRow, seqKey, workers } from "./memory/rows.ts"
+import {
+  type CallRow,
+  calls,
+  chunkKey,
+  copy,
+  dead,
+  ledger,
+  queue,
+  type QueueRow,
+  seqKey,
+  workers
+} from "./memory/rows.ts"
 import { giveUp, settle, settlePersisted } from "./memory/settle.ts"
 import type { Use } from "./memory/use.ts"
 import { Run } from "./memory/watch.ts"

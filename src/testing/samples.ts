@@ -4,8 +4,8 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
-import type { HandlerInput } from "../Handler.ts"
 import { callOf } from "../drain/prepare.ts"
+import type { HandlerInput } from "../Handler.ts"
 import type * as Output from "../Output.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 

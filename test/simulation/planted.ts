@@ -50,7 +50,10 @@ export const planted: Readonly<Record<string, Planted>> = {
     "if (isPermanent(one, cause)) return",
     "if (isPermanent(one, cause) && chunk.attempts > 0) return"
   ),
-  "an error that passes is charged at once": inRun("} else if (!isPassing(error)) {", "} else if (error !== undefined) {"),
+  "an error that passes is charged at once": inRun(
+    "} else if (!isPassing(error)) {",
+    "} else if (error !== undefined) {"
+  ),
   "the database's failures are the chunk's": inSplit(
     "const mostBlame = { batch: 1, alone: 4, known: 3 }",
     "const mostBlame = { batch: 0, alone: 0, known: 0 }"

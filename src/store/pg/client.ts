@@ -48,9 +48,7 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
   let isExplicit = false
 
   const transaction: Client["transaction"] = (operation) => (work) =>
-    Effect.suspend(() =>
-      transactionError(operation)(inTransaction(sql, { begin, limit }, work))
-    )
+    Effect.suspend(() => transactionError(operation)(inTransaction(sql, { begin, limit }, work)))
 
   /** Looks at the pool's connections, and closes those that lead to a server that only reads. */
   const leaveReader = Effect.gen(function*() {

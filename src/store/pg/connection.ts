@@ -26,12 +26,17 @@ export const within =
         const message = `no answer within ${Duration.format(limit)}`
         return Effect.andThen(
           Effect.logWarning(`the database gave ${message} to ${what}; its connection is given up`),
-          Effect.fail(new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: what }) }))
+          Effect.fail(
+            new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: what }) })
+          )
         )
       }
     })
 
-const isOver = () => Effect.die(new Error("the transaction is over"))
+const isOver = () => {
+  const message = "the transaction is over"
+  return new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "query" }) })
+}
 
 /** A connection that a transaction has to itself. */
 export class Lease {
@@ -55,16 +60,17 @@ export class Lease {
       executeRaw: (sql, params) => this.#send(sql, connection.executeRaw(sql, params)),
       executeValues: (sql, params) => this.#send(sql, connection.executeValues(sql, params)),
       executeValuesUnprepared: (sql, params) => this.#send(sql, connection.executeValuesUnprepared(sql, params)),
-      executeUnprepared: (sql, params, transform) => this.#send(sql, connection.executeUnprepared(sql, params, transform)),
+      executeUnprepared: (sql, params, transform) =>
+        this.#send(sql, connection.executeUnprepared(sql, params, transform)),
       executeStream: (sql, params, transform) =>
         Stream.unwrap(this.#admit(sql, () => Effect.succeed(connection.executeStream(sql, params, transform))))
     }
   }
 
   /** Lets a handler's statement through, or Sluice's own. */
-  #admit<A, E>(sql: string, send: (isOwn: boolean) => Effect.Effect<A, E>): Effect.Effect<A, E> {
+  #admit<A>(sql: string, send: (isOwn: boolean) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     return Effect.withFiber((fiber) => {
-      if (this.#closed) return isOver()
+      if (this.#closed) return Effect.fail(isOver())
       const run = fiber.getRef(CurrentRun)
       const refused = run?.admit(sql, fiber)
       return refused === undefined ? send(run === undefined) : Effect.die(refused)
@@ -101,7 +107,7 @@ export class Lease {
     return Effect.andThen(restore, Scope.close(this.#scope, Exit.void))
   })
 
-  #own(sql: string): Effect.Effect<unknown, SqlError> {
+  #own(sql: string): Effect.Effect<ReadonlyArray<Record<string, unknown>>, SqlError> {
     return within(this.#limit, sql)(this.#connection.executeUnprepared(sql, [], undefined))
   }
 
@@ -111,12 +117,12 @@ export class Lease {
   )
 
   /**
-   * What `discard all` does, but for the prepared statements, of which the client keeps account. Whoever takes the
+   * What `discard all` does, but for the statements that the client has prepared and keeps account of. Whoever takes the
    * connection next finds it as it was when it was made.
    */
-  readonly #reset = Effect.suspend(() =>
-    Effect.forEach(
-      [
+  readonly #reset = Effect.gen({ self: this }, function*() {
+    for (
+      const sql of [
         "close all",
         "set session authorization default",
         "reset all",
@@ -124,11 +130,15 @@ export class Lease {
         "select pg_catalog.pg_advisory_unlock_all()",
         "discard temp",
         "discard sequences"
-      ],
-      (sql) => this.#own(sql),
-      { discard: true }
-    ).pipe(Effect.catch(() => this.#terminate))
-  )
+      ]
+    ) {
+      yield* this.#own(sql)
+    }
+    const prepared = yield* this.#own(
+      "select pg_catalog.format('deallocate %I', name) as sql from pg_catalog.pg_prepared_statements where from_sql"
+    )
+    for (const { sql } of prepared) if (typeof sql === "string") yield* this.#own(sql)
+  }).pipe(Effect.catch(() => this.#terminate))
 
   /** Watches a run of a handler in the transaction. */
   watch(rule: Run["rule"], outer: Run | undefined): Run {

@@ -100,8 +100,7 @@ export const asStoreError = (operation: string) => <A, E, R>(effect: Effect.Effe
  * both errors: it is an outage all the same.
  */
 export const transactionError =
-  (operation: string) =>
-  <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+  (operation: string) => <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
     Effect.catchCause(transaction, (cause): Effect.Effect<never, E | StoreError> => {
       for (const reason of cause.reasons) {
         if (reason._tag === "Die" && isSqlError(reason.defect) && isPassing(reason.defect)) {

@@ -79,7 +79,18 @@ const keywords = new Set(
 )
 
 /** Types that are written with a parenthesis, as `varying(10)`. */
-const types = new Set(["varying", "varchar", "char", "character", "numeric", "decimal", "bit", "time", "interval", "float"])
+const types = new Set([
+  "varying",
+  "varchar",
+  "char",
+  "character",
+  "numeric",
+  "decimal",
+  "bit",
+  "time",
+  "interval",
+  "float"
+])
 
 const is = (token: Token | undefined, ...texts: ReadonlyArray<string>): boolean =>
   token !== undefined && (token.kind === "word" || token.kind === "symbol") && texts.includes(token.text)
@@ -133,9 +144,7 @@ const locksRows = (tokens: ReadonlyArray<Token>): boolean =>
 
 /** Whether every call of `set_config` says, in the text, that it is for the transaction only. */
 const isLocalConfig = (tokens: ReadonlyArray<Token>): boolean =>
-  tokens.every(({ text }, at) =>
-    text !== "set_config" || is(tokens[closing(tokens, at + 1) - 1], "true")
-  )
+  tokens.every(({ text }, at) => text !== "set_config" || is(tokens[closing(tokens, at + 1) - 1], "true"))
 
 const ofQuery = (tokens: ReadonlyArray<Token>): Nature => {
   const calls = callsOf(tokens)

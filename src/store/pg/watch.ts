@@ -78,7 +78,9 @@ export class Run implements Watch {
 
   /** What forbids the run to send a statement, if anything does. Otherwise notes what the statement leaves. */
   admit(sql: string, fiber: Fiber.Fiber<unknown, unknown>): StatementRefused | undefined {
-    if (this.#ended) return new StatementRefused(`the handler's run is over, and its transaction with it: ${shown(sql)}`)
+    if (this.#ended) {
+      return new StatementRefused(`the handler's run is over, and its transaction with it: ${shown(sql)}`)
+    }
     if (this.#refusal !== undefined) return new StatementRefused(`a statement before it was refused: ${shown(sql)}`)
     const outer = this.#outer?.admit(sql, fiber)
     if (outer !== undefined) return outer

@@ -1,0 +1,309 @@
+/**
+ * Handlers that harm the transaction or the connection they run on: the culprit is found, charged and buried in the end,
+ * and its mates persist in the same cycle or the next.
+ */
+import { it } from "@effect/vitest"
+import { ChunkLedger, DomainObject, Drain, DrainWorker } from "effect-sluice"
+import type { HandlerOptions } from "effect-sluice/Handler"
+import type * as Settings from "effect-sluice/Settings"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as SqlClient from "effect/sql/SqlClient"
+import { describe, expect } from "vitest"
+import { keyOf, note, record } from "../support/clinic.ts"
+import { chunkOf, cycle, persistNow, untilEmpty } from "../support/drain.ts"
+import { application, type Deed, strays } from "./clinic.ts"
+
+const live = (name: string, test: Effect.Effect<unknown, unknown>) => it.live(name, () => test, 120_000)
+
+const mates = ["a", "b", "d", "e"]
+
+/** The third of five does the deed. */
+const third = (deed: Deed): Deed => (sql, input) => input.call.callId === "c" ? deed(sql, input) : Effect.void
+
+const harmful = (deed: Deed, options: {
+  readonly handler?: HandlerOptions
+  readonly settings?: Partial<Settings.Settings>
+  readonly version?: 18 | 15
+} = {}) =>
+  application({
+    ...options,
+    deed: third(deed),
+    handler: { maxAttempts: 1, ...options.handler },
+    settings: { handlerTimeout: Duration.seconds(5), ...options.settings }
+  })
+
+/** Runs the five, and sees to it that the mates are persisted and the third is dead of what it did. */
+const costsNobody = (message: RegExp, cycles = 1) =>
+  Effect.gen(function*() {
+    yield* record(...["a", "b", "c", "d", "e"].map((id) => note(id)))
+    for (let n = 0; n < cycles; n++) yield* cycle
+    for (const id of mates) expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", attempts: 0, failures: [] })
+    const culprit = yield* chunkOf("c")
+    expect(culprit).toMatchObject({ state: "dead", attempts: 1, crashes: 0 })
+    expect(culprit.death?.message).toMatch(message)
+    expect(yield* strays).toEqual({ missing: null, unnamed: null })
+  })
+
+/** A trigger that raises an error of this code when the transaction commits. */
+const refusing = (code: string): Deed => (sql) =>
+  Effect.gen(function*() {
+    yield* sql`create table if not exists refused (code text)`
+    yield* sql`create or replace function refuse() returns trigger language plpgsql as $$
+      begin raise exception 'the ward refuses' using errcode = new.code; end $$`
+    yield* sql`drop trigger if exists refuses on refused`
+    yield* sql`create constraint trigger refuses after insert on refused deferrable initially deferred
+      for each row execute function refuse()`
+    yield* sql`insert into refused values (${code})`
+  })
+
+const deeds: Readonly<Record<string, readonly [deed: Deed, message: RegExp, options?: Parameters<typeof harmful>[1]]>> =
+  {
+    "ends its own backend": [(sql) => sql`select pg_terminate_backend(pg_backend_pid())`, /terminat|closed|57P01/],
+    "takes longer than idle_in_transaction_session_timeout": [
+      (sql) => Effect.andThen(sql`set local idle_in_transaction_session_timeout = '50ms'`, Effect.sleep("300 millis")),
+      /25P03|closed/
+    ],
+    "takes longer than transaction_timeout": [
+      (sql) => Effect.andThen(sql`set local transaction_timeout = '50ms'`, Effect.sleep("300 millis")),
+      /25P04|closed/
+    ],
+    "takes longer than statement_timeout": [
+      (sql) => Effect.andThen(sql`set local statement_timeout = '50ms'`, sql`select pg_sleep(10)`),
+      /57014/
+    ],
+    "makes its transaction read-only": [(sql) => sql`set transaction read only`, /25006|read-only/],
+    "makes a session read-only, and the next claim with it": [
+      (sql) => Effect.andThen(sql`set default_transaction_read_only = on`, Effect.fail("and fails")),
+      /and fails/
+    ],
+    "is refused at the commit as if the server stopped": [refusing("57P01"), /ward refuses/],
+    "is refused at the commit as if the disk were full": [refusing("53100"), /ward refuses/],
+    "is refused at the commit as if the connection were lost": [refusing("08006"), /ward refuses/],
+    "is refused at the commit for a missing right": [refusing("42501"), /ward refuses/],
+    "drops the right that the settlement needs": [
+      (sql) =>
+        Effect.andThen(
+          sql`alter table sluice.persisted_chunk add constraint none check (call_id <> 'c')`,
+          Effect.void
+        ),
+      /none|23514/
+    ],
+    "locks out everybody by a stale lock_timeout": [
+      (sql) => Effect.andThen(sql`set local lock_timeout = '1ms'`, Effect.fail("and fails")),
+      /and fails/
+    ],
+    "commits": [(sql) => sql`commit`, /ended a transaction: commit/],
+    "rolls back": [(sql) => sql`rollback`, /ended a transaction: rollback/],
+    "begins, writes and commits, as texts it was ported with": [
+      (sql) =>
+        sql.unsafe("begin").pipe(
+          Effect.andThen(sql`insert into note (call_id) values ('ported')`),
+          Effect.andThen(sql.unsafe("commit")),
+          Effect.ignoreCause
+        ),
+      /ended a transaction: begin/
+    ],
+    "aborts its transaction by an error that it swallows": [
+      (sql) => Effect.ignore(sql`select 1 / 0`),
+      /aborted|25P02/
+    ]
+  }
+
+describe("one of five", () => {
+  for (const [what, [deed, message, options]] of Object.entries(deeds)) {
+    live(`that ${what}`, costsNobody(message).pipe(Effect.provide(harmful(deed, options))))
+  }
+
+  live(
+    "that speaks and fails is not heard",
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`create table if not exists heard (word text)`
+      yield* costsNobody(/and fails/)
+    }).pipe(
+      Effect.provide(harmful((sql) => Effect.andThen(sql`select pg_notify('ward', 'help')`, Effect.fail("and fails"))))
+    )
+  )
+
+  live(
+    "that hangs and cannot be interrupted keeps neither its mates nor the rest of the queue",
+    Effect.gen(function*() {
+      const hanging = ["c", "c2", "c3"]
+      yield* record(...mates.slice(0, 2).map((id) => note(id)), ...hanging.map((id) => note(id)))
+      yield* record(...Array.from({ length: 10 }, (_, n) => note(`rest-${n}`)))
+      const worker = yield* Layer.build(DrainWorker.layer())
+      yield* Effect.repeat(Effect.delay(chunkOf("rest-9"), "50 millis"), {
+        until: ({ state }) => state === "persisted"
+      })
+      yield* Effect.repeat(Effect.delay(chunkOf("c3"), "50 millis"), { until: ({ state }) => state === "dead" })
+      for (const id of ["a", "b", "rest-0", "rest-5"]) {
+        expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", failures: [] })
+      }
+      for (const id of hanging) {
+        const chunk = yield* chunkOf(id)
+        expect(chunk).toMatchObject({ state: "dead", crashes: 0 })
+        expect(chunk.death?.message).toContain("could not be interrupted")
+      }
+      // and keeps no connection either
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.all(Array.from({ length: 4 }, () => sql`select pg_sleep(0.05)`), { concurrency: "unbounded" })
+      expect(yield* sql`select from pg_stat_activity where datname = current_database() and state like 'idle in%'`)
+        .toEqual([])
+      return worker
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(application({
+        deed: (sql, { call }) =>
+          call.callId.startsWith("c")
+            ? Effect.uninterruptible(Effect.andThen(sql`select 1`, Effect.never))
+            : Effect.void,
+        handler: { maxAttempts: 1, timeout: "1 second" },
+        settings: { inFlight: 2, batchSize: 5 },
+        maxConnections: 4
+      }))
+    )
+  )
+
+  live(
+    "that hangs in a statement and cannot be interrupted loses its connection, and nobody else theirs",
+    costsNobody(/could not be interrupted/).pipe(
+      Effect.provide(harmful((sql) => Effect.uninterruptible(sql`select pg_sleep(600)`), {
+        handler: { timeout: "1 second" }
+      }))
+    )
+  )
+})
+
+describe("a handler that uses Sluice itself", () => {
+  live(
+    "persists its own chunk by once: the drain does that, once",
+    Effect.gen(function*() {
+      yield* record(note("a"), note("c"), note("b"))
+      expect(yield* untilEmpty).toMatchObject({ persisted: 3, failed: 0 })
+      const sql = yield* SqlClient.SqlClient
+      expect(yield* sql`select count(*)::int as found from place where call_id = 'c'`).toEqual([{ found: 1 }])
+    }).pipe(
+      Effect.provide(application({
+        deed: (sql, { call }) =>
+          call.callId === "c"
+            ? Effect.flatMap(
+              Effect.serviceOption(ChunkLedger),
+              (ledger) =>
+                ledger._tag === "None" ? Effect.die("no ledger") : ledger.value.once(
+                  call.key,
+                  { namespace: "clinic" },
+                  Effect.as(sql`insert into place values (1, ${call.callId})`, [DomainObject.make("place", 1)])
+                )
+            )
+            : Effect.void
+      }))
+    )
+  )
+
+  live(
+    "persists a batch-mate by once: each is persisted once, by one of the two",
+    Effect.gen(function*() {
+      yield* record(note("a"), note("c"), note("b"))
+      const report = yield* untilEmpty
+      expect(report.failed + report.dead).toBe(0)
+      const sql = yield* SqlClient.SqlClient
+      expect(yield* sql`select count(*)::int as found from sluice.persisted_chunk`).toEqual([{ found: 3 }])
+      expect(yield* sql`select count(*)::int as found from sluice.chunk_queue`).toEqual([{ found: 0 }])
+      const rows = yield* sql<{ found: number }>`select
+        (select count(*) from note where call_id = 'b')::int + (select count(*) from place)::int as found`
+      expect(rows).toEqual([{ found: 1 }])
+    }).pipe(
+      Effect.provide(application({
+        deed: (sql, { call }) =>
+          call.callId === "c"
+            ? Effect.flatMap(
+              Effect.serviceOption(ChunkLedger),
+              (ledger) =>
+                ledger._tag === "None" ? Effect.die("no ledger") : ledger.value.once(
+                  keyOf("b"),
+                  { namespace: "clinic" },
+                  Effect.as(sql`insert into place values (1, 'b')`, [DomainObject.make("place", 1)])
+                )
+            )
+            : Effect.void
+      }))
+    )
+  )
+
+  live(
+    "persists another call inline, which commits with it",
+    Effect.gen(function*() {
+      yield* record(note("c"), note("inner"))
+      expect(yield* persistNow("c")).toHaveLength(1)
+      for (const id of ["c", "inner"]) expect((yield* chunkOf(id)).state).toBe("persisted")
+      expect(yield* strays).toEqual({ missing: null, unnamed: null })
+    }).pipe(
+      Effect.provide(application({
+        deed: (_, { call }) =>
+          call.callId === "c"
+            ? Effect.flatMap(
+              Effect.serviceOption(Drain),
+              (drain) => drain._tag === "None" ? Effect.die("no drain") : drain.value.persistNow("inner")
+            )
+            : Effect.void
+      }))
+    )
+  )
+})
+
+describe("how runs share transactions", () => {
+  const messagesOf = (deed: Deed, handler: HandlerOptions) =>
+    Effect.gen(function*() {
+      const logged: Array<string> = []
+      const logger = Logger.make(({ message }) => void logged.push(String(message)))
+      yield* record(...Array.from({ length: 20 }, (_, n) => note(`call-${n}`)))
+      yield* Effect.provide(untilEmpty, Logger.layer([logger]))
+      yield* record(...Array.from({ length: 20 }, (_, n) => note(`more-${n}`)))
+      yield* Effect.provide(untilEmpty, Logger.layer([logger]))
+      expect(yield* strays).toEqual({ missing: null, unnamed: null })
+      return logged.filter((line) => line.includes("handler clinic/note"))
+    }).pipe(Effect.provide(application({ deed, handler })))
+
+  live(
+    "is learnt from what they send, and told once",
+    Effect.gen(function*() {
+      const told = yield* messagesOf((sql) => sql`select set_config('app.tenant', 'a', true)`, {})
+      expect(told).toHaveLength(1)
+      expect(told[0]).toContain("from now on each of its runs has a transaction of its own")
+    })
+  )
+
+  for (
+    const [what, deed] of Object.entries<Deed>({
+      "a second statement": (sql) => sql`select 1`,
+      "a lock": (sql) => sql`select from dose for update`,
+      "a setting": (sql) => sql`select set_config('app.tenant', 'a', true)`,
+      "a savepoint": (sql) => sql.withTransaction(sql`select 1`),
+      "a statement in a fiber of its own": (sql) => Effect.flatMap(Effect.forkChild(sql`select 1`), Fiber.join)
+    })
+  ) {
+    live(
+      `a promise to go together that is broken by ${what} is found out, and told once`,
+      Effect.gen(function*() {
+        const told = yield* messagesOf(deed, { isolation: "together" })
+        expect(told.length).toBeGreaterThan(0)
+        expect(told.length).toBeLessThanOrEqual(2)
+        expect(told[0]).toContain("says isolation: \"together\"")
+      })
+    )
+  }
+
+  live(
+    "who says isolation: \"batch\" keeps to it",
+    Effect.gen(function*() {
+      expect(yield* messagesOf((sql) => sql`select set_config('app.tenant', 'a', true)`, { isolation: "batch" }))
+        .toEqual(
+          []
+        )
+    })
+  )
+})
