@@ -1,7 +1,8 @@
 /**
  * Rehearses what production will do to an application's handlers: workers that die at every boundary, answers that are
- * lost, calls that come twice. Whatever happened, the application's tables must be those of one clean run. A handler
- * that writes outside the transaction it is run in, or that cannot run twice, is found out.
+ * lost, calls that come twice, batches of every size, mates that leave settings behind. Whatever happened, the
+ * application's tables must be those of one clean run. A handler that writes outside the transaction it is run in, that
+ * cannot run twice, or whose runs cannot share a transaction as it says they can, is found out.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -12,9 +13,10 @@ import { DomainEvents } from "../DomainEvents.ts"
 import { Drain } from "../Drain.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
-import type { SettingInvalid } from "../Settings.ts"
+import * as Settings from "../Settings.ts"
 import { WakeUp } from "../WakeUp.ts"
 import { differences, snapshot } from "./difference.ts"
+import { registryWithMates, withMates } from "./mates.ts"
 
 /** What is rehearsed. */
 export interface Rehearsal<A, E, R, E2> {
@@ -40,6 +42,8 @@ const mostLines = 10
 export class NotExactlyOnce extends Schema.TaggedError<NotExactlyOnce>()("NotExactlyOnce", {
   /** What happened in the scene. */
   scene: Schema.String,
+  /** What the reason often is. */
+  hint: Schema.String,
   expected: Schema.Unknown,
   found: Schema.Unknown
 }) {
@@ -47,7 +51,7 @@ export class NotExactlyOnce extends Schema.TaggedError<NotExactlyOnce>()("NotExa
     const lines = differences(this.expected, this.found)
     const more = lines.length - mostLines
     return [
-      `when ${this.scene}, the tables are not those of a clean run. Does a handler write outside its transaction?`,
+      `when ${this.scene}, the tables are not those of a clean run. ${this.hint}`,
       ...lines.slice(0, mostLines),
       ...(more > 0 ? [`and ${more} more`] : [])
     ].join("\n")
@@ -62,6 +66,10 @@ export class RehearsalFailed extends Schema.TaggedError<RehearsalFailed>()("Rehe
     return `the clean run failed: ${this.reason}`
   }
 }
+
+const outside = "Does a handler write outside its transaction?"
+const apart =
+  "Does what a run reads depend on the runs before it in the same transaction? See the handler's option isolation"
 
 /** Where a worker dies, in its n-th transaction. */
 const boundaries = {
@@ -138,10 +146,10 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
     return { tables: yield* seen, transactions: count.transactions }
   }))
 
-  const compare = (name: string) => (found: A) =>
+  const compare = (name: string, hint = outside) => (found: A) =>
     differences(clean.tables, found).length === 0
       ? Effect.void
-      : Effect.fail(new NotExactlyOnce({ scene: name, expected: clean.tables, found }))
+      : Effect.fail(new NotExactlyOnce({ scene: name, hint, expected: clean.tables, found }))
 
   let scenes = 0
   for (const [name, boundary] of Object.entries(boundaries)) {
@@ -162,14 +170,24 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
       })).pipe(Effect.flatMap(compare(`${name} (transaction ${nth})`)))
     }
   }
-  scenes++
+  const once = Effect.andThen(record(calls), drain)
   yield* scene(Effect.gen(function*() {
-    yield* inApplication(Effect.andThen(record(calls), drain))
-    yield* inApplication(Effect.andThen(record(calls), drain))
+    yield* inApplication(once)
+    yield* inApplication(once)
     return yield* seen
   })).pipe(Effect.flatMap(compare("the calls were delivered twice")))
-  return scenes
+  yield* scene(Effect.andThen(
+    Effect.provide(inApplication(once), Settings.layer({ batchSize: 1 }), { local: true }),
+    seen
+  )).pipe(Effect.flatMap(compare("each chunk was a batch of its own", apart)))
+  yield* scene(Effect.gen(function*() {
+    const registry = Layer.effect(HandlerRegistry, registryWithMates)
+    const beside = Effect.andThen(record(withMates(calls)), drain)
+    yield* Effect.provide(inApplication(beside), registry, { local: true })
+    return yield* seen
+  })).pipe(Effect.flatMap(compare("the batches had mates that use savepoints and settings", apart)))
+  return scenes + 3
 })
 
 /** The errors of a rehearsal, besides the application's own. */
-export type RehearsalError = NotExactlyOnce | RehearsalFailed | SettingInvalid | StoreError
+export type RehearsalError = NotExactlyOnce | RehearsalFailed | Settings.SettingInvalid | StoreError

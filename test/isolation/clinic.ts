@@ -71,9 +71,8 @@ export const application = (options: {
       })
     }))
   )
-  const client = Postgres.layer(options.version, {
-    ...(options.maxConnections === undefined ? {} : { maxConnections: options.maxConnections })
-  })
+  const { maxConnections } = options
+  const client = Postgres.layer(options.version, maxConnections === undefined ? {} : { maxConnections })
   return Layer.mergeAll(Drain.layer, CallRecorder.layer, ChunkLedger.layer).pipe(
     Layer.provideMerge(HandlerRegistry.layer().pipe(Layer.provide(handler))),
     Layer.provideMerge(DomainEvents.layer),

@@ -3,6 +3,7 @@
  */
 import { it } from "@effect/vitest"
 import { DomainObject, HandlerPlugin, HandlerRegistry, Output, Rejected } from "effect-sluice"
+import type { Definition } from "effect-sluice/Handler"
 import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import * as PgStore from "effect-sluice/store/PgStore"
 import { exactlyOnce, layerMemory, sampleCall, sampleInput } from "effect-sluice/testing"
@@ -11,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlResolver from "effect/sql/SqlResolver"
 import { describe, expect } from "vitest"
 import { ChatlabHandlers } from "../../examples/chatlab/handlers.ts"
 import { Messages } from "../../examples/chatlab/Messages.ts"
@@ -78,7 +80,7 @@ describe("a rehearsal", () => {
         calls: yield* dialogue,
         tables: whatItSays
       })
-      expect(scenes).toBe(7)
+      expect(scenes).toBe(9)
     }))
 
   it.live("and on Postgres", () =>
@@ -90,6 +92,79 @@ describe("a rehearsal", () => {
       )
       yield* exactlyOnce({ application, calls: yield* dialogue, tables: whatItSays })
     }), 60_000)
+
+  /** An application on Postgres whose handler of notes does as the test says. */
+  const onPostgres = (handler: (sql: SqlClient.SqlClient) => Definition<typeof Note.schema.Type>) =>
+    HandlerRegistry.layer().pipe(
+      Layer.provide(HandlerPlugin.layer("clinic", Note, Effect.map(SqlClient.SqlClient, handler))),
+      Layer.provideMerge(PgStore.layer),
+      Layer.provideMerge(Layer.effectDiscard(Effect.flatMap(
+        SqlClient.SqlClient,
+        (sql) => sql`create table if not exists note (text text, tenant text, place int)`
+      ))),
+      Layer.provideMerge(postgres()),
+      Layer.orDie
+    )
+  const notesOf = (column: string) =>
+    Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(`select text, ${column} from note order by text`))
+
+  it.live("finds a handler that reads a setting which another run may have left behind", () =>
+    Effect.gen(function*() {
+      const application = onPostgres((sql) => ({
+        isolation: "batch",
+        persist: ({ output }) =>
+          sql`insert into note values (${output.text}, nullif(current_setting('app.tenant', true), ''))`.pipe(
+            Effect.asVoid
+          )
+      }))
+      const error = yield* Effect.flip(
+        exactlyOnce({ application, calls: yield* calls, tables: notesOf("tenant") })
+      )
+      expect(error).toMatchObject({ _tag: "NotExactlyOnce", scene: expect.stringContaining("mates") })
+      expect(error.message).toContain("isolation")
+    }), 60_000)
+
+  it.live("and passes it where its runs have a transaction each", () =>
+    Effect.gen(function*() {
+      const application = onPostgres((sql) => ({
+        persist: ({ output }) =>
+          Effect.andThen(
+            sql`select set_config('app.tenant', ${output.text}, true)`,
+            sql`insert into note values (${output.text}, nullif(current_setting('app.tenant', true), ''))`
+          ).pipe(Effect.asVoid)
+      }))
+      expect(yield* exactlyOnce({ application, calls: yield* calls, tables: notesOf("tenant") })).toBeGreaterThan(5)
+    }), 60_000)
+
+  it.live(
+    "finds a handler whose runs go together and read what the others are about to write",
+    () =>
+      Effect.gen(function*() {
+        const application = onPostgres((sql) => {
+          const places = SqlResolver.request(SqlResolver.ordered({
+            Request: Schema.String,
+            Result: Schema.Struct({ next: Schema.Number }),
+            execute: (asked) =>
+              Effect.map(
+                sql<{ next: number }>`select coalesce(max(place), 0) + 1 as next from note`,
+                ([row]) => asked.map(() => row!)
+              )
+          }))
+          const insert = SqlResolver.request(SqlResolver.void({
+            Request: Schema.Struct({ text: Schema.String, place: Schema.Number }),
+            execute: (rows) => sql`insert into note ${sql.insert([...rows])}`
+          }))
+          return {
+            isolation: "together",
+            persist: ({ output: { text } }) =>
+              Effect.flatMap(places(text), ({ next }) => insert({ text, place: next })).pipe(Effect.asVoid)
+          }
+        })
+        const error = yield* Effect.flip(exactlyOnce({ application, calls: yield* calls, tables: notesOf("place") }))
+        expect(error).toMatchObject({ _tag: "NotExactlyOnce", scene: expect.stringContaining("batch of its own") })
+      }),
+    60_000
+  )
 
   it.live("finds a handler that writes outside its transaction", () =>
     Effect.gen(function*() {

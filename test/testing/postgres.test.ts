@@ -60,7 +60,7 @@ const emptyDatabase = Layer.unwrap(Effect.map(freshDatabase(), (url) => {
 
 it.live("a handler that writes in the drain's transaction passes", () =>
   Effect.gen(function*() {
-    expect(yield* rehearse(noteHandler(SqlClient.SqlClient))).toBe(4)
+    expect(yield* rehearse(noteHandler(SqlClient.SqlClient))).toBe(6)
   }), 60_000)
 
 it.live("a handler that writes by its own connection is caught", () =>
