@@ -3,7 +3,6 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Layer from "effect/Layer"
-import { createRequire } from "node:module"
 import { dead } from "./commands/dead.ts"
 import { doctor } from "./commands/doctor.ts"
 import { drain } from "./commands/drain.ts"
@@ -17,9 +16,9 @@ import { stuck } from "./commands/stuck.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
 import * as configFile from "./configFile.ts"
 import * as Telemetry from "./Telemetry.ts"
+import { version } from "./version.ts"
 
-/** The package's. */
-export const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
+export { version } from "./version.ts"
 
 /** All of them. */
 export const sluice = Command.make("sluice").pipe(

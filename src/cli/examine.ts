@@ -131,7 +131,7 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
   const { deadBlocksKey, notify, schema } = yield* Settings.load
   const patient: Patient = { sql, schema, notify, deadBlocksKey, limits }
   const { findings, tables } = yield* server(patient)
-  const all = yield* Migrations.list(schema)
+  const all = Migrations.list(schema)
   return [
     ...findings,
     ...alone ? [] : [yield* pooler(patient)],

@@ -11,7 +11,6 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import {
@@ -43,6 +42,7 @@ import * as eventLog from "./pg/eventLog.ts"
 import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
+import { preflight } from "./pg/preflight.ts"
 import * as read from "./pg/read.ts"
 import { compare, type Given, given, recordMany, recordOne } from "./pg/record.ts"
 import * as retention from "./pg/retention.ts"
@@ -331,8 +331,9 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
 const make = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const settings = yield* Settings.load
+  const { pooled } = yield* preflight(sql, settings)
   const t = tables(sql, settings.schema)
-  const wakeUp = yield* wakeUps.make(sql, settings)
+  const wakeUp = yield* wakeUps.make(sql, settings, pooled)
   return Context.make(ChunkStore, makeStore(t, settings, wakeUp)).pipe(
     Context.add(DeadLetters, deadLetters.make(t, wakeUp.hint("chunks"))),
     Context.add(Pauses, pauses.make(t, sql.afterCommit(wakeUp.hint("pauses")))),
@@ -342,14 +343,17 @@ const make = Effect.gen(function*() {
   )
 })
 
-/** The store, on a database that has Sluice's tables already (`Migrations`). */
-export const layerNoMigrate: Layer.Layer<Stores, Settings.SettingInvalid, SqlClient.SqlClient> = Layer.effectContext(
-  make
-)
+/**
+ * The store, on a database that has Sluice's tables already (`Migrations`). Fails with `DatabaseUnfit` where it must not start: a
+ * database that is not UTF8, tables that others made, a pooler in transaction mode under a client that prepares statements.
+ */
+export const layerNoMigrate: Layer.Layer<
+  Stores,
+  Settings.SettingInvalid | Migrations.DatabaseUnfit | SqlError,
+  SqlClient.SqlClient
+> = Layer.effectContext(make)
 
 /** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
-export const layer: Layer.Layer<
-  Stores,
-  Settings.SettingInvalid | Migrator.MigrationError | SqlError,
-  SqlClient.SqlClient
-> = layerNoMigrate.pipe(Layer.provide(Migrations.layer))
+export const layer: Layer.Layer<Stores, Migrations.MigrationError, SqlClient.SqlClient> = layerNoMigrate.pipe(
+  Layer.provide(Migrations.layer)
+)

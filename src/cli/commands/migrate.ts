@@ -49,7 +49,7 @@ const listed = Effect.fnUntraced(function*(
   const { schema } = yield* Settings.load
   const ids = (list: ReadonlyArray<Migrations.Migration>) => new Set(list.map(({ id }) => id))
   const [was, is] = [ids(before), ids(missing)]
-  const migrations = (yield* Migrations.list(schema)).map(({ id, name }) => ({ id, name, applied: !is.has(id) }))
+  const migrations = Migrations.list(schema).map(({ id, name }) => ({ id, name, applied: !is.has(id) }))
   if (json) return yield* print.json(MigrationStatus, { migrations })
   for (const { applied, id, name } of migrations) {
     const word = !applied ? "missing" : was.has(id) ? "applied now" : "applied before"
@@ -73,7 +73,7 @@ export const migrate = Command.make(
         dryRun ? planned(missing, json) : listed({ before: missing, missing, json })
       if (looks && (yield* Database.isAbsent(url))) {
         // where there is nothing, all is missing; a look does not make it
-        return yield* tell(yield* Migrations.list((yield* Settings.load).schema))
+        return yield* tell(Migrations.list((yield* Settings.load).schema))
       }
       yield* Effect.gen(function*() {
         const before = yield* Migrations.missing
