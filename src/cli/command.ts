@@ -6,6 +6,7 @@ import * as Layer from "effect/Layer"
 import { dead } from "./commands/dead.ts"
 import { doctor } from "./commands/doctor.ts"
 import { drain } from "./commands/drain.ts"
+import { grants } from "./commands/grants.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
 import { migrate } from "./commands/migrate.ts"
@@ -44,6 +45,7 @@ export const sluice = Command.make("sluice").pipe(
     pause,
     resume,
     prune,
+    grants,
     doctor
   ]),
   // of the handlers only: help and completions read no file and send nothing

@@ -11,7 +11,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Settings from "../Settings.ts"
 import { DatabaseUnfit } from "./DatabaseUnfit.ts"
 import { codeOf } from "./pg/errors.ts"
-import { free, guard, MigrationFailed, runStatement, type Site } from "./pg/migrating.ts"
+import { free, guard, isGuarding, MigrationFailed, runStatement, type Site } from "./pg/migrating.ts"
 import { isPooledBetween } from "./pg/pooler.ts"
 import { checkTables, factsOf } from "./pg/preflight.ts"
 import * as sequences from "./pg/sequences.ts"
@@ -64,6 +64,13 @@ export const missing: Effect.Effect<
   const { schema } = yield* Settings.load
   return yield* Effect.flatMap(reserve(sql), (session) => missingOf(session, schema, list(schema)))
 }).pipe(Effect.scoped)
+
+/** Fails with {@link DatabaseUnfit} on a database that cannot hold the tables, or whose tables others made. Changes nothing. */
+export const check: Effect.Effect<void, DatabaseUnfit | SqlError | Settings.SettingInvalid, SqlClient.SqlClient> =
+  Effect.gen(function*() {
+    const session = yield* reserve(yield* SqlClient.SqlClient)
+    yield* checkTables(session, yield* factsOf(session), yield* Settings.load)
+  }).pipe(Effect.scoped)
 
 /**
  * What {@link run} would do for these, as statements for somebody else to run, each by itself and in this order: with the note
@@ -169,7 +176,7 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
     yield* guard(guarding, schema, wait)
     if (!pooled) yield* free(working)
     const applied = yield* inTime("the statements", working.run("select 1")).pipe(
-      Effect.andThen(apply({ session: working, sql, wait, guarded: guarding.run("select 1") }, settings, all))
+      Effect.andThen(apply({ session: working, sql, wait, guarded: isGuarding(guarding) }, settings, all))
     )
     yield* mendSequences(working, schema)
     return applied

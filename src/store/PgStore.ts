@@ -42,10 +42,11 @@ import * as eventLog from "./pg/eventLog.ts"
 import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
-import { preflight } from "./pg/preflight.ts"
+import { glance, type Ground, preflight } from "./pg/preflight.ts"
 import * as read from "./pg/read.ts"
 import { compare, type Given, given, recordMany, recordOne } from "./pg/record.ts"
 import * as retention from "./pg/retention.ts"
+import * as rights from "./pg/rights.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
 import { type Tables, tables } from "./pg/tables.ts"
@@ -328,20 +329,36 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
   })
 }
 
-const make = Effect.gen(function*() {
+/** A store. `look`: looks at the database first, and says what it learned. */
+const makeOn = Effect.fnUntraced(function*<E>(
+  look: (sql: SqlClient.SqlClient, settings: Settings.Settings) => Effect.Effect<Ground, E>
+) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const settings = yield* Settings.load
-  const { pooled } = yield* preflight(sql, settings)
+  const { pooled, role } = yield* look(sql, settings)
+  const naming = (purpose: rights.Purpose) =>
+    role === undefined ? <S extends object>(service: S) => service : rights.naming(settings.schema, role, purpose)
+  const operating = naming("operator")
   const t = tables(sql, settings.schema)
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
-  return Context.make(ChunkStore, makeStore(t, settings, wakeUp)).pipe(
-    Context.add(DeadLetters, deadLetters.make(t, wakeUp.hint("chunks"))),
-    Context.add(Pauses, pauses.make(t, sql.afterCommit(wakeUp.hint("pauses")))),
-    Context.add(Retention, retention.make(t)),
-    Context.add(EventLog, eventLog.make(t)),
+  return Context.make(ChunkStore, naming("worker")(makeStore(t, settings, wakeUp))).pipe(
+    Context.add(DeadLetters, operating(deadLetters.make(t, wakeUp.hint("chunks")))),
+    Context.add(Pauses, operating(pauses.make(t, sql.afterCommit(wakeUp.hint("pauses"))))),
+    Context.add(Retention, operating(retention.make(t))),
+    Context.add(EventLog, naming("subscriber")(eventLog.make(t))),
     Context.add(WakeUp, wakeUp)
   )
 })
+
+const deaf = Settings.layer({ listen: false })
+
+/** @internal The store on whatever database it is given, for whoever finds out what is wrong with it. Hears no hints. */
+export const layerUnchecked: Layer.Layer<Stores, Settings.SettingInvalid, SqlClient.SqlClient> = Layer.effectContext(
+  makeOn(() => Effect.succeed({ pooled: true }))
+).pipe(Layer.provide(deaf))
+
+/** @internal The store on tables that are Sluice's own, whatever else is wrong, for commands that record nothing. Hears no hints. */
+export const layerAsItIs = Layer.effectContext(makeOn(glance)).pipe(Layer.provide(deaf))
 
 /**
  * The store, on a database that has Sluice's tables already (`Migrations`). Fails with `DatabaseUnfit` where it must not start: a
@@ -351,7 +368,7 @@ export const layerNoMigrate: Layer.Layer<
   Stores,
   Settings.SettingInvalid | Migrations.DatabaseUnfit | SqlError,
   SqlClient.SqlClient
-> = Layer.effectContext(make)
+> = Layer.effectContext(makeOn(preflight))
 
 /** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
 export const layer: Layer.Layer<Stores, Migrations.MigrationError, SqlClient.SqlClient> = layerNoMigrate.pipe(

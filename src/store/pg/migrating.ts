@@ -255,10 +255,16 @@ const reasonOf = (error: SqlError, statement: string): string => {
 /** Any number that is Sluice's; with the schema's it names the lock of whoever migrates. */
 const lockClass = 0x51ce
 
+/** Asks whether the guard is still there, without a snapshot: see {@link guard}. */
+export const isGuarding = (session: Session) => session.run("set local statement_timeout = 0")
+
 /**
  * Waits until no other process migrates this schema, and keeps others from it until the scope closes: by a lock that lasts as
- * long as a transaction that does nothing else, so that a pooler in transaction mode keeps it too. It is asked for and not waited
- * for, and by a transaction without a snapshot: whoever waits with one is waited for by `create index concurrently`.
+ * long as a transaction that does nothing else, so that a pooler in transaction mode keeps it too.
+ *
+ * `create index concurrently` waits for every transaction that has a snapshot. So the lock is asked for and not waited for, in a
+ * transaction that is read committed; and its last statement is one that has none, for what a query leaves open until the next one
+ * holds its snapshot.
  */
 export const guard = Effect.fnUntraced(function*(session: Session, schema: string, wait: number) {
   const tell = makeTeller()
@@ -273,6 +279,7 @@ export const guard = Effect.fnUntraced(function*(session: Session, schema: strin
       `select pg_catalog.pg_try_advisory_xact_lock(${lockClass}, pg_catalog.hashtext($1)) as held`,
       [schema]
     )
+    yield* isGuarding(session)
     return row?.held === true
   })
   const end = Effect.ignore(session.run("rollback"))

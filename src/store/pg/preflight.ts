@@ -73,10 +73,20 @@ export const checkTables = Effect.fnUntraced(function*(
 
 /** What a store learns at its start. */
 export interface Ground {
-  readonly role: string
+  /** Absent where nothing was looked at. */
+  readonly role?: string
   /** A pooler in transaction mode is in between: nothing can be heard through it. */
   readonly pooled: boolean
 }
+
+/** Looks at the tables only, for commands that look or mend, and record nothing. Nothing is heard then. */
+export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings) {
+  const session = yield* reserve(sql)
+  const facts = yield* factsOf(session)
+  yield* checkTables(session, facts, settings)
+  const ground: Ground = { role: facts.role, pooled: true }
+  return ground
+}, Effect.scoped)
 
 /**
  * Looks before a store starts. Fails with {@link DatabaseUnfit} where it must not; a server that only reads is none of these:
@@ -92,21 +102,18 @@ export const preflight = Effect.fnUntraced(function*(sql: SqlClient, settings: S
       return yield* unfit(
         "sequence",
         `in schema ${settings.schema} ${sequences.describe(behind)}: what is recorded would fail. ` +
-          "It was copied without its sequences, as logical replication does: `sluice migrate` mends it"
+          "It was copied without its sequences, as logical replication does: `sluice migrate` puts it right"
       )
     }
     return facts
   }))
-  if (facts.readOnly) {
+  if (facts.standby) {
     yield* Effect.logWarning(
-      `the server is read-only${
-        facts.standby ? " (a standby)" : ""
-      }: nothing can be recorded or drained until its address ` +
-        "leads to the primary"
+      "the server is a standby, which is read-only: nothing can be recorded or drained until its address leads to the primary"
     )
   }
-  const pooled = !facts.alone && (yield* isPooled(sql))
   const client = clientOf(sql)
+  const pooled = !facts.alone && (yield* isPooled(sql))
   if (pooled && client !== undefined && client.config.prepare !== false) {
     return yield* unfit(
       "pooler",

@@ -41,7 +41,7 @@ const highestOf = (schema: string, { columns: [numbers, ...order], table }: Sour
     : `(select pg_catalog.max(${numbers}) from (
         select ${numbers} from ${from} order by ${
       [...order, numbers].map((column) => `${column} desc`).join(", ")
-    } limit 1000
+    } limit 100
       ) latest)`
 }
 

@@ -1,0 +1,163 @@
+/**
+ * Which rights on Sluice's tables a role needs, by what it is there for; and what to say to one that lacks them.
+ */
+import * as Effect from "effect/Effect"
+import { StoreError } from "../../ChunkStore.ts"
+import { shown } from "./tables.ts"
+
+/** What a role does: records calls, drains them, is told of events, or looks after it all. */
+export type Purpose = "recorder" | "worker" | "subscriber" | "operator"
+
+/** What each is there for, in the order in which they are listed to people. */
+export const purposes: ReadonlyArray<Purpose> = ["recorder", "worker", "subscriber", "operator"]
+
+/** Rights by object. With columns in brackets a right is for these alone. */
+type Rights = Readonly<Record<string, ReadonlyArray<string>>>
+
+interface Needs {
+  readonly tables: Rights
+  readonly sequences: Rights
+  /** Roles of Postgres' own. */
+  readonly roles: ReadonlyArray<string>
+}
+
+const all = ["select", "insert", "update", "delete"]
+
+/** A test records, drains, listens and looks after it with exactly these, and finds that none is too many for another purpose. */
+const needs: Readonly<Record<Purpose, Needs>> = {
+  recorder: {
+    tables: {
+      migration: ["select"],
+      service_call: ["select", "insert", "update"],
+      // the numbers are for the look at the start whether the sequence is behind them
+      chunk_queue: ["select (seq, call_id)", "insert"],
+      dead_letter: ["select (seq)"]
+    },
+    sequences: { chunk_seq: ["usage"] },
+    roles: []
+  },
+  worker: {
+    tables: {
+      migration: ["select"],
+      service_call: ["select"],
+      chunk_queue: ["select", "update", "delete"],
+      persisted_chunk: ["select", "insert", "update"],
+      dead_letter: ["select", "insert", "update"],
+      chunk_failure: ["select", "insert"],
+      worker: all,
+      pause: ["select"]
+    },
+    sequences: { chunk_seq: ["usage"], chunk_failure_id_seq: ["select"] },
+    roles: []
+  },
+  subscriber: {
+    tables: {
+      migration: ["select"],
+      // not what was answered
+      service_call: ["select (call_id, service, correlation_id, context)"],
+      persisted_chunk: ["select"],
+      subscription: all
+    },
+    sequences: {},
+    roles: []
+  },
+  operator: {
+    tables: {
+      migration: ["select"],
+      service_call: all,
+      chunk_queue: all,
+      persisted_chunk: all,
+      dead_letter: all,
+      chunk_failure: all,
+      worker: all,
+      pause: all,
+      subscription: all
+    },
+    sequences: { chunk_seq: ["usage", "select", "update"], chunk_failure_id_seq: ["usage", "select", "update"] },
+    // without it the doctor sees no other role's sessions
+    roles: ["pg_read_all_stats"]
+  }
+}
+
+const quoted = (role: string): string => `"${role.replaceAll("\"", "\"\"")}"`
+
+/** Of the same right on all columns and on some, the first says it all. */
+const together = (rights: ReadonlyArray<string>): string =>
+  [...new Set(rights)].filter((right) => !right.includes(" (") || !rights.includes(right.split(" (")[0] ?? "")).join(
+    ", "
+  )
+
+const merged = (each: ReadonlyArray<Rights>): ReadonlyArray<readonly [object: string, rights: string]> =>
+  [...new Set(each.flatMap(Object.keys))].map((object) => [object, together(each.flatMap((one) => one[object] ?? []))])
+
+/** The statements that give a role what it needs. They take nothing away, and can be run again. */
+export const grants = (schema: string, role: string, purposes: ReadonlyArray<Purpose>): ReadonlyArray<string> => {
+  const wanted = purposes.map((purpose) => needs[purpose])
+  const to = quoted(role)
+  return [
+    `grant usage on schema ${shown(schema)} to ${to}`,
+    ...merged(wanted.map(({ tables }) => tables)).map(([table, rights]) =>
+      `grant ${rights} on ${shown(schema)}.${table} to ${to}`
+    ),
+    ...merged(wanted.map(({ sequences }) => sequences)).map(([sequence, rights]) =>
+      `grant ${rights} on sequence ${shown(schema)}.${sequence} to ${to}`
+    ),
+    ...new Set(wanted.flatMap(({ roles }) => roles.map((own) => `grant ${own} to ${to}`)))
+  ]
+}
+
+/** Who lacks a right, where, and what for. */
+export interface Lacking {
+  readonly schema: string
+  readonly role: string
+  readonly purpose: Purpose
+}
+
+/**
+ * What to grant to whom, of an object that the server says a role may not use; nothing of an object that is not Sluice's. Of one
+ * that this purpose does not need it says what an operator needs.
+ */
+export const explain = (text: string, { purpose, role, schema }: Lacking): string | undefined => {
+  const [, kind = "", object = ""] = /permission denied for (\w+) "?([^"\s]+)"?/.exec(text) ?? []
+  const all = (known: Purpose) => `\`sluice grants ${role} --for ${known}\` prints all that it needs`
+  if (kind === "schema" && object === schema) {
+    return `role ${role} lacks usage on schema ${schema}: ${all(purpose)}`
+  }
+  for (const known of new Set([purpose, "operator" as const])) {
+    const { sequences, tables } = needs[known]
+    const rights = tables[object] ?? sequences[object]
+    if (rights === undefined) continue
+    const on = `${tables[object] === undefined ? "sequence " : ""}${shown(schema)}.${object}`
+    const grant = `grant ${rights.join(", ")} on ${on} to ${quoted(role)}`
+    return `role ${role} lacks rights on ${on}: ${grant}; ${all(known)}`
+  }
+  return undefined
+}
+
+const isDenied = (error: unknown): error is StoreError => error instanceof StoreError && error.code === "42501"
+
+/** What is done with which verb of the port. */
+const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
+  ["record", "begin", "renewRun", "abandon"].includes(operation) ? "recorder" : otherwise
+
+/** A service whose errors say, where a right is missing, which role lacks it, and what to grant. */
+export const naming = (schema: string, role: string, otherwise: Purpose) => {
+  const named = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.mapError(effect, (error): E => {
+      if (!isDenied(error)) return error
+      const { cause, code = "", operation, reason, transient } = error
+      const why = explain(reason, { schema, role, purpose: purposeOf(operation, otherwise) })
+      // a StoreError was there before
+      return why === undefined
+        ? error
+        : new StoreError({ operation, transient, code, cause, reason: `${reason}: ${why}` }) as E & StoreError
+    })
+  const of = (member: unknown): unknown => {
+    if (Effect.isEffect(member)) return named(member)
+    if (typeof member !== "function") return member
+    return (...args: ReadonlyArray<unknown>): unknown => of(member(...args))
+  }
+  return <S extends object>(service: S): S =>
+    // each member is what it was, but for what its errors say
+    Object.fromEntries(Object.entries(service).map(([name, member]) => [name, of(member)])) as S
+}
