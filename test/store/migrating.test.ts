@@ -104,7 +104,7 @@ describe("a migration beside recorders and workers", () => {
             expect(yield* indexOf("dead_letter_age")).toBeUndefined()
             expect(yield* Migrations.runAll(later)).toEqual([])
           }).pipe(Effect.scoped), version),
-      120_000
+      60_000
     )
   }
 
