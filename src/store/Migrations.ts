@@ -13,7 +13,7 @@ import { DatabaseUnfit } from "./DatabaseUnfit.ts"
 import { codeOf } from "./pg/errors.ts"
 import { free, guard, isGuarding, MigrationFailed, runStatement, type Site } from "./pg/migrating.ts"
 import { isPooledBetween } from "./pg/pooler.ts"
-import { checkTables, factsOf } from "./pg/preflight.ts"
+import { checkTables, factsOf, namingRights } from "./pg/preflight.ts"
 import * as sequences from "./pg/sequences.ts"
 import { clientOf, open, reserve, type Session } from "./pg/session.ts"
 import { list, type Migration, nameOf } from "./pg/statements.ts"
@@ -153,7 +153,7 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
     const session = yield* reserve(sql)
     const facts = yield* factsOf(session)
     yield* checkTables(session, facts, settings)
-    const isMissing = (yield* missingOf(session, schema, all)).length > 0
+    const isMissing = (yield* missingOf(session, schema, all).pipe(namingRights(schema, facts))).length > 0
     if (!isMissing && !facts.readOnly) yield* mendSequences(session, schema)
     return { facts, isMissing }
   }))

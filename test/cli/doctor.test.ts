@@ -365,7 +365,7 @@ describe("a pooler", () => {
         const found = yield* finding("pooler").pipe(
           Effect.provide(PgStore.layerNoMigrate.pipe(Layer.provideMerge(through(port))))
         )
-        expect(found).toMatchObject({ severity: "attention", advice: expect.stringMatching(/SLUICE_NOTIFY=false/) })
+        expect(found).toMatchObject({ severity: "attention", advice: expect.stringMatching(/SLUICE_LISTEN_URL/) })
       }))
   )
 })

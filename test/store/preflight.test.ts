@@ -281,7 +281,7 @@ describe("what others made", () => {
       yield* start(worker.url)
     }).pipe(Effect.scoped))
 
-  it.live("what is usual is not: a superuser, a role of which the program's is a member, or the database's owner has migrated", () =>
+  it.live("is not what a superuser, the database's owner, or a role that the program's is a member of has migrated", () =>
     Effect.gen(function*() {
       const { admin, other, url, worker } = yield* shared
       const database = new URL(url).pathname.slice(1)

@@ -4,10 +4,12 @@
  */
 import * as Effect from "effect/Effect"
 import type { SqlClient } from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { Settings } from "../../Settings.ts"
 import { DatabaseUnfit } from "../DatabaseUnfit.ts"
+import { codeOf, storeError } from "./errors.ts"
 import { isPooled } from "./pooler.ts"
+import { explain } from "./rights.ts"
 import * as sequences from "./sequences.ts"
 import { clientOf, reserve, type Session } from "./session.ts"
 import { list, madeBy } from "./statements.ts"
@@ -70,6 +72,15 @@ export const checkTables = Effect.fnUntraced(function*(
     return yield* unfit("strangers", `in schema ${schema}, as role ${facts.role}: ${found}. ${advice}`)
   }
 })
+
+/** Says of a right that is missing which role lacks it, and what to grant. */
+export const namingRights = (schema: string, { role }: Facts) => <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
+  Effect.mapError(effect, (error) => {
+    if (!isSqlError(error) || codeOf(error) !== "42501") return error
+    const { reason } = storeError("")(error)
+    const why = explain(reason, { schema, role, purpose: "worker" }) ?? `role ${role} lacks it`
+    return new DatabaseUnfit({ problem: "rights", reason: `${reason}: ${why}` })
+  })
 
 /** What a store learns at its start. */
 export interface Ground {

@@ -23,7 +23,7 @@ interface Needs {
 
 const all = ["select", "insert", "update", "delete"]
 
-/** A test records, drains, listens and looks after it with exactly these, and finds that none is too many for another purpose. */
+/** A test records, drains, listens and looks after it with exactly these. */
 const needs: Readonly<Record<Purpose, Needs>> = {
   recorder: {
     tables: {
