@@ -2,38 +2,20 @@
  * `sluice grants`: what it prints is SQL; with an operator's rights every command works, and without them each says which role
  * lacks what.
  */
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import { it } from "@effect/vitest"
 import { CallRecorder, ChunkStore } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
-import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import * as TestConsole from "effect/testing/TestConsole"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import path from "node:path"
 import { describe, expect } from "vitest"
-import { sluice, version } from "../../src/cli/command.ts"
 import { Diagnosis } from "../../src/cli/commands/doctor.ts"
-import * as help from "../../src/cli/help.ts"
 import { call, settle } from "../contract/operators/dialogues.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
-
-/** Runs the command here; what it printed, or the sentence it failed with. */
-const run = (...args: ReadonlyArray<string>) =>
-  Effect.gen(function*() {
-    const status = process.exitCode
-    const exit = yield* Effect.result(Command.runWith(sluice, { version })(args))
-    // the doctor's says how bad it is, and is not this process's
-    process.exitCode = status
-    return exit._tag === "Success"
-      ? { printed: (yield* TestConsole.logLines).join("\n"), failed: "" }
-      : { printed: "", failed: String(exit.failure.message) }
-  }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer], { local: true }))
-
-const handlers = ["--handlers", path.join(import.meta.dirname, "notesOfWard.ts")]
+import { handlers, run } from "./inProcess.ts"
 
 /** Everything that the command can be asked for, in an order in which each finds something. */
 const commands = (calls: string): ReadonlyArray<ReadonlyArray<string>> => [
