@@ -90,10 +90,13 @@ export const plan = (schema: string, migrations: ReadonlyArray<Migration>): Read
 const patience = Duration.seconds(10)
 
 const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>) =>
-  Effect.flatMap(within(patience)(effect), (answer) =>
-    Option.isSome(answer)
-      ? Effect.succeed(answer.value)
-      : Effect.fail(new MigrationFailed({ migration: "", reason: `no connection for ${what} within 10 seconds` })))
+  within(patience)(effect).pipe(
+    Effect.flatMap(Effect.fromOption),
+    Effect.catchTag(
+      "NoSuchElementError",
+      () => new MigrationFailed({ migration: "", reason: `no connection for ${what} within 10 seconds` })
+    )
+  )
 
 /** Sessions to migrate by: one that keeps others from it, and one for the statements. */
 const sessions = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {

@@ -39,6 +39,7 @@ import { make as makeClaiming } from "./pg/claiming.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, commitError, inTransaction, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
+import { explaining } from "./pg/explaining.ts"
 import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
@@ -46,7 +47,7 @@ import { glance, type Ground, preflight } from "./pg/preflight.ts"
 import * as read from "./pg/read.ts"
 import { compare, type Given, given, recordMany, recordOne } from "./pg/record.ts"
 import * as retention from "./pg/retention.ts"
-import * as rights from "./pg/rights.ts"
+import type { Purpose } from "./pg/rights.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
 import { type Tables, tables } from "./pg/tables.ts"
@@ -336,16 +337,16 @@ const makeOn = Effect.fnUntraced(function*<E>(
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const settings = yield* Settings.load
   const { pooled, role } = yield* look(sql, settings)
-  const naming = (purpose: rights.Purpose) =>
-    role === undefined ? <S extends object>(service: S) => service : rights.naming(settings.schema, role, purpose)
-  const operating = naming("operator")
+  const explained = (purpose: Purpose) =>
+    role === undefined ? <S extends object>(service: S) => service : explaining(settings.schema, role, purpose)
+  const operating = explained("operator")
   const t = tables(sql, settings.schema)
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
-  return Context.make(ChunkStore, naming("worker")(makeStore(t, settings, wakeUp))).pipe(
+  return Context.make(ChunkStore, explained("worker")(makeStore(t, settings, wakeUp))).pipe(
     Context.add(DeadLetters, operating(deadLetters.make(t, wakeUp.hint("chunks")))),
     Context.add(Pauses, operating(pauses.make(t, sql.afterCommit(wakeUp.hint("pauses"))))),
     Context.add(Retention, operating(retention.make(t))),
-    Context.add(EventLog, naming("subscriber")(eventLog.make(t))),
+    Context.add(EventLog, explained("subscriber")(eventLog.make(t))),
     Context.add(WakeUp, wakeUp)
   )
 })

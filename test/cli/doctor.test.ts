@@ -342,7 +342,7 @@ describe("the doctor", () => {
       // one connection, so that what it has read is counted when it is asked
     }).pipe(
       Effect.provide(PgStore.layer.pipe(
-        Layer.provide(Settings.layer({ notify: false })),
+        Layer.provide(Settings.layer({ listen: false })),
         Layer.provideMerge(layer(18, { maxConnections: 1 }))
       ))
     ))

@@ -84,24 +84,22 @@ describe("what holds back vacuum", () => {
           standbyOf: primary,
           settings: { primary_slot_name: "ward_standby", hot_standby_feedback: "on", wal_receiver_status_interval: 1 }
         })
-        yield* Effect.scoped(Effect.gen(function*() {
-          yield* at(
-            standby.url("ward"),
-            Effect.gen(function*() {
-              const sql = yield* SqlClient.SqlClient
-              const report = yield* sql.reserve
-              yield* report.executeUnprepared("begin isolation level repeatable read", [], undefined)
-              yield* report.executeUnprepared("select count(*) from sluice.chunk_queue", [], undefined)
-              // as many as begin meanwhile
-              for (let n = 0; n < 3; n++) yield* runAt(url, "create table bed (id int)", "drop table bed")
-              const held = yield* until(
-                found(url, "snapshots", { replicaTransactions: 3 }),
-                ([finding]) => finding?.severity === "attention"
-              )
-              expect(held[0]?.found).toMatch(/^replication slot ward_standby holds one from \d+ transactions ago$/)
-            }).pipe(Effect.scoped)
-          )
-        }))
+        yield* at(
+          standby.url("ward"),
+          Effect.gen(function*() {
+            const sql = yield* SqlClient.SqlClient
+            const report = yield* sql.reserve
+            yield* report.executeUnprepared("begin isolation level repeatable read", [], undefined)
+            yield* report.executeUnprepared("select count(*) from sluice.chunk_queue", [], undefined)
+            // as many as begin meanwhile
+            for (let n = 0; n < 3; n++) yield* runAt(url, "create table bed (id int)", "drop table bed")
+            const held = yield* until(
+              found(url, "snapshots", { replicaTransactions: 3 }),
+              ([finding]) => finding?.severity === "attention"
+            )
+            expect(held[0]?.found).toMatch(/^replication slot ward_standby holds one from \d+ transactions ago$/)
+          }).pipe(Effect.scoped)
+        )
         expect(yield* found(url, "snapshots")).toMatchObject([{ severity: "ok" }])
         yield* Effect.promise(() => standby.crash())
         const [left] = yield* until(found(url, "snapshots"), ([finding]) => finding?.severity === "attention")

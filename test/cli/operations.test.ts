@@ -108,7 +108,9 @@ describe("the commands in running text", () => {
   const said = (line: string) =>
     Effect.gen(function*() {
       // these ask no database
-      const url = /--(help|completions|version)|^sluice grants/.test(line) ? [] : ["--url", "postgres://nobody@127.0.0.1:1/none"]
+      const url = /--(help|completions|version)|^sluice grants/.test(line)
+        ? []
+        : ["--url", "postgres://nobody@127.0.0.1:1/none"]
       yield* Effect.exit(Command.runWith(sluice, { version })([...words(line).slice(1), ...url]))
       return (yield* TestConsole.errorLines).join("\n")
     }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer]), Effect.runPromise)

@@ -17,6 +17,7 @@ import { describe, expect } from "vitest"
 import { migrationFiles } from "../../src/store/pg/migrationFiles.ts"
 import { fromFiles, list } from "../../src/store/pg/statements.ts"
 import { call, record, settle } from "../contract/operators/dialogues.ts"
+import { startCluster } from "../support/cluster.ts"
 import { startPooler } from "../support/pooler.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 
@@ -150,6 +151,30 @@ describe("a migration beside recorders and workers", () => {
     ), 60_000)
 })
 
+describe("a vacuum of the server's own", () => {
+  it.live("makes way to a migration, as it does to whoever waits for a second", () =>
+    Effect.gen(function*() {
+      const cluster = yield* Effect.acquireRelease(
+        Effect.promise(() => startCluster({ settings: { autovacuum_naptime: 1, autovacuum_max_workers: 1 } })),
+        (cluster) => Effect.promise(() => cluster.remove())
+      )
+      yield* Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* Migrations.run
+        // so slow that it would take an hour
+        yield* sql`alter table sluice.chunk_queue set (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,
+          autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)`
+        yield* sql`insert into sluice.chunk_queue (schema_version, namespace, schema_identity, call_id)
+          select 1, 'clinic', 'schemas.clinic.ward.note', 'call-' || n from generate_series(1, 50000) n`
+        yield* sql`delete from sluice.chunk_queue`
+        const vacuuming = sql<{ count: number }>`
+          select count(*)::int as count from pg_stat_progress_vacuum where relid = 'sluice.chunk_queue'::regclass`
+        yield* until(Effect.map(vacuuming, ([row]) => row?.count === 1))
+        expect(yield* Migrations.runAll(later.slice(0, -1))).toEqual([[900, "beds"]])
+      }).pipe(Effect.provide(client(cluster.url())))
+    }).pipe(Effect.scoped), 120_000)
+})
+
 describe("an interrupted migration", () => {
   it.live(
     "leaves an index that is of no use, which the next run drops and makes again",
@@ -264,6 +289,23 @@ describe("many processes that migrate at once", () => {
       ),
     60_000
   )
+})
+
+describe("a pooler with a single session", () => {
+  it.live("is too little for a migration, which says so", () =>
+    onFresh((url) =>
+      Effect.gen(function*() {
+        const { port } = yield* Effect.acquireRelease(
+          Effect.promise(() => startPooler(url, 1)),
+          (pooler) => Effect.promise(() => pooler.close())
+        )
+        const through = client(`postgres://postgres@127.0.0.1:${port}/any`)
+        const error = yield* Effect.flip(
+          Effect.provide(Migrations.runAll(later), Layer.fresh(through), { local: true })
+        )
+        expect(error.message).toBe("Sluice's tables: no connection for the statements within 10 seconds")
+      }).pipe(Effect.scoped)
+    ), 60_000)
 })
 
 describe("surroundings of a migration", () => {

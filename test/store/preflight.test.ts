@@ -137,6 +137,22 @@ describe("a sequence behind the tables", () => {
       }).pipe(Effect.provide(client(url)))
     }).pipe(Effect.scoped))
 
+  it.live("while a program runs: what cannot be recorded says what to do, and can be afterwards", () =>
+    Effect.gen(function*() {
+      const url = yield* freshDatabase()
+      yield* Effect.gen(function*() {
+        yield* record(call("a"), call("b"))
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`select setval('sluice.chunk_seq', 1, false)`
+        const error = yield* Effect.flip(record(call("paid for")))
+        expect(error.message).toMatch(
+          /"chunk_queue_pkey": a sequence stands behind the tables, .* `sluice migrate` puts it right/
+        )
+        yield* Migrations.run
+        expect(yield* record(call("paid for"))).toEqual(["recorded"])
+      }).pipe(Effect.provide(Layer.fresh(PgStore.layer).pipe(Layer.provideMerge(client(url)))))
+    }).pipe(Effect.scoped))
+
   it.live("every numbered column is looked at", () =>
     Effect.gen(function*() {
       const url = yield* freshDatabase()

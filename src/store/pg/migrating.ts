@@ -25,8 +25,10 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
   }
 }
 
-/** How long a statement may wait for a lock, and whoever comes behind it. */
-const lockTimeout = "250ms"
+/** How long a statement may wait for a lock, in milliseconds, and whoever comes behind it. */
+const lockTimeout = 250
+/** Every so many tries one waits for longer, where an autovacuum may be in the way: see {@link once}. */
+const triesToMakeWay = 4
 /** The pause before it is tried again, in milliseconds: so long nobody waits. */
 const [shortestPause, longestPause] = [500, 5000]
 /** When it is said for the first time what is waited for, and how long after that again. */
@@ -48,6 +50,8 @@ export interface Site {
 /** Who keeps a statement waiting. */
 interface Blocker {
   readonly pid: number
+  /** What the server calls such a session; nothing where this role may not see it. */
+  readonly type: string | null
   readonly role: string | null
   readonly application: string | null
   readonly state: string | null
@@ -58,7 +62,7 @@ interface Blocker {
 /** Of a statement that waits now. The server keeps the beginning of its text. */
 const blockersOf = (sql: SqlClient, statement: string) =>
   sql<Blocker>`
-    select distinct blocking.pid, b.usename::text as role, b.application_name as application, b.state,
+    select distinct blocking.pid, b.backend_type as type, b.usename::text as role, b.application_name as application, b.state,
       pg_catalog.round(extract(epoch from pg_catalog.now() - b.xact_start))::int as seconds,
       pg_catalog.left(b.query, 120) as query
     from pg_catalog.pg_stat_activity w
@@ -94,18 +98,25 @@ const failed = (migration: string, reason: string) => Effect.fail(new MigrationF
 
 const passes = (error: SqlError): boolean => ["55P03", "40P01"].includes(codeOf(error) ?? "")
 
-/** One try, in a transaction of its own. Only Postgres' own functions are meant, whoever made others. */
-const once = (session: Session, statement: string) =>
+/**
+ * One try, in a transaction of its own. Only Postgres' own functions are meant, whoever made others. An autovacuum makes way to who
+ * has waited for as long as the server waits before it looks for deadlocks, a second as a rule, and to nobody before.
+ */
+const once = (session: Session, statement: string, untilItMakesWay: boolean) =>
   session.run("begin isolation level read committed read write").pipe(
     Effect.andThen(session.run(
-      `select pg_catalog.set_config('lock_timeout', '${lockTimeout}', true),
+      `select pg_catalog.set_config('lock_timeout', ($1::int + case when $2 then setting::int else 0 end)::text, true),
         pg_catalog.set_config('statement_timeout', '0', true),
-        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)`
+        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
+      from pg_catalog.pg_settings where name = 'deadlock_timeout'`,
+      [lockTimeout, untilItMakesWay]
     )),
     Effect.andThen(session.run(statement)),
     Effect.tap(() => session.run("commit")),
     Effect.onError(() => Effect.ignore(session.run("rollback")))
   )
+
+const mayBeAutovacuum = ({ type }: Blocker): boolean => type === null || type === "autovacuum worker"
 
 /** A statement that may make others wait: tried for a moment at a time. */
 const runBriefly = Effect.fnUntraced(function*({ session, sql, wait }: Site, migration: string, statement: string) {
@@ -120,10 +131,11 @@ const runBriefly = Effect.fnUntraced(function*({ session, sql, wait }: Site, mig
       })),
     "120 millis"
   )
-  while (true) {
+  for (let tries = 1;; tries++) {
+    const untilItMakesWay = tries % triesToMakeWay === 0 && blockers.some(mayBeAutovacuum)
     // what is looked for after the statement's end would not be found
     const looking = yield* Effect.forkChild(look)
-    const passing = yield* once(session, statement).pipe(
+    const passing = yield* once(session, statement, untilItMakesWay).pipe(
       Effect.as(undefined),
       Effect.catchIf(passes, (error) => Effect.succeed(error)),
       Effect.ensuring(Effect.sync(() => looking.interruptUnsafe()))
@@ -270,10 +282,10 @@ export const guard = Effect.fnUntraced(function*(session: Session, schema: strin
   const tell = makeTeller()
   const begin = Effect.gen(function*() {
     yield* session.run("begin isolation level read committed")
-    // it is idle for as long as the others' statements take
+    // it is idle while the other's statements run; one whose process has gone without a word ends by itself
     yield* session.run(
-      `select pg_catalog.set_config(name, '0', true) from pg_catalog.pg_settings
-      where name in ('idle_in_transaction_session_timeout', 'transaction_timeout')`
+      `select pg_catalog.set_config(name, case name when 'transaction_timeout' then '0' else '2min' end, true)
+      from pg_catalog.pg_settings where name in ('idle_in_transaction_session_timeout', 'transaction_timeout')`
     )
     const [row] = yield* session.run<{ held: boolean }>(
       `select pg_catalog.pg_try_advisory_xact_lock(${lockClass}, pg_catalog.hashtext($1)) as held`,
@@ -300,6 +312,7 @@ export const guard = Effect.fnUntraced(function*(session: Session, schema: strin
     yield* Effect.sleep(pause)
     waited += pause
   }
+  yield* Effect.forkScoped(Effect.ignore(Effect.forever(Effect.delay(isGuarding(session), "20 seconds"))))
 })
 
 /** Frees a session of its own from limits that would end a statement which takes long. Not to be used through a pooler. */

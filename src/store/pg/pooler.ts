@@ -46,5 +46,6 @@ export const isPooled = (sql: SqlClient) =>
     return yield* isPooledBetween(first, yield* second)
   })).pipe(
     within(patience),
-    Effect.map(Option.getOrElse(() => false))
+    Effect.map(Option.getOrElse(() => false)),
+    Effect.catchTag("SqlError", () => Effect.succeed(false))
   )

@@ -1,8 +1,6 @@
 /**
  * Which rights on Sluice's tables a role needs, by what it is there for; and what to say to one that lacks them.
  */
-import * as Effect from "effect/Effect"
-import { StoreError } from "../../ChunkStore.ts"
 import { shown } from "./tables.ts"
 
 /** What a role does: records calls, drains them, is told of events, or looks after it all. */
@@ -132,32 +130,4 @@ export const explain = (text: string, { purpose, role, schema }: Lacking): strin
     return `role ${role} lacks rights on ${on}: ${grant}; ${all(known)}`
   }
   return undefined
-}
-
-const isDenied = (error: unknown): error is StoreError => error instanceof StoreError && error.code === "42501"
-
-/** What is done with which verb of the port. */
-const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
-  ["record", "begin", "renewRun", "abandon"].includes(operation) ? "recorder" : otherwise
-
-/** A service whose errors say, where a right is missing, which role lacks it, and what to grant. */
-export const naming = (schema: string, role: string, otherwise: Purpose) => {
-  const named = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.mapError(effect, (error): E => {
-      if (!isDenied(error)) return error
-      const { cause, code = "", operation, reason, transient } = error
-      const why = explain(reason, { schema, role, purpose: purposeOf(operation, otherwise) })
-      // a StoreError was there before
-      return why === undefined
-        ? error
-        : new StoreError({ operation, transient, code, cause, reason: `${reason}: ${why}` }) as E & StoreError
-    })
-  const of = (member: unknown): unknown => {
-    if (Effect.isEffect(member)) return named(member)
-    if (typeof member !== "function") return member
-    return (...args: ReadonlyArray<unknown>): unknown => of(member(...args))
-  }
-  return <S extends object>(service: S): S =>
-    // each member is what it was, but for what its errors say
-    Object.fromEntries(Object.entries(service).map(([name, member]) => [name, of(member)])) as S
 }
