@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Record from "effect/Record"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { quote } from "./internal/quote.ts"
 
@@ -51,11 +52,24 @@ export interface Settings {
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk holds up the later ones of its ordering key. */
   readonly deadBlocksKey: boolean
-  /**
-   * `SLUICE_NOTIFY`, true: whether processes wake each other by Postgres's NOTIFY, over one connection more for each.
-   * Set it to false behind a transaction-mode pooler, where nothing can be heard; then they find work by looking.
-   */
+  /** `SLUICE_NOTIFY`, true: whether this process gives hints to others by NOTIFY, which works through any pooler. */
   readonly notify: boolean
+  /**
+   * `SLUICE_LISTEN`, true: whether this process hears the hints of others by LISTEN, over one connection more. Who hears none
+   * finds work by looking, every poll interval. Behind a pooler in transaction mode, where nothing can be heard, it is off by
+   * itself unless `listenUrl` is set.
+   */
+  readonly listen: boolean
+  /** `SLUICE_LISTEN_URL`, none: where to hear hints, when the client's address leads to a pooler: the server's own. */
+  readonly listenUrl: Redacted.Redacted | undefined
+  /**
+   * `SLUICE_TRUSTED`, none: what others made of Sluice's tables, or put on them, and is meant: `role clinic_dba`,
+   * `trigger persisted_chunk.audit`, with commas between. Anything else of the kind stops the start; its error says what to
+   * write here.
+   */
+  readonly trusted: ReadonlyArray<string>
+  /** `SLUICE_MIGRATION_WAIT`, 10 minutes: how long a migration waits for others' transactions before it gives up. */
+  readonly migrationWait: Duration.Duration
 }
 
 /** A setting has a value it cannot have. */
@@ -149,6 +163,29 @@ const identifier: Kind<string> = {
   example: "sluice"
 }
 
+const address: Kind<Redacted.Redacted | undefined> = {
+  parse: (text) => Redacted.make(text, { label: "address" }),
+  what: "an address",
+  // it may hold a password: it is not repeated
+  problem: (value) =>
+    value === undefined || /^postgres(ql)?:\/\//.test(Redacted.value(value))
+      ? undefined
+      : "it is not the URL of a Postgres server",
+  example: "postgres://user@host:5432/database"
+}
+
+const entries: Kind<ReadonlyArray<string>> = {
+  parse: (text) => text.split(",").map((entry) => entry.trim()).filter((entry) => entry !== ""),
+  what: "a list",
+  problem: (list) => {
+    const wrong = list.find((entry) => !/^(role|relation|trigger|rule|row security|inheritance) \S/.test(entry))
+    return wrong === undefined
+      ? undefined
+      : `${quote(wrong)} does not begin with role, relation, trigger, rule, row security or inheritance, and a name`
+  },
+  example: "\"role clinic_dba, trigger persisted_chunk.audit\""
+}
+
 /** Each setting: of which kind, and what it is when nothing is said. */
 const table: { readonly [Field in keyof Settings]: readonly [kind: Kind<Settings[Field]>, standard: Settings[Field]] } =
   {
@@ -166,7 +203,11 @@ const table: { readonly [Field in keyof Settings]: readonly [kind: Kind<Settings
     statementTimeout: [span, Duration.seconds(30)],
     schema: [identifier, "sluice"],
     deadBlocksKey: [choice, true],
-    notify: [choice, true]
+    notify: [choice, true],
+    listen: [choice, true],
+    listenUrl: [address, undefined],
+    trusted: [entries, []],
+    migrationWait: [span, Duration.minutes(10)]
   }
 
 /** `batchSize` is `SLUICE_BATCH_SIZE`. */
@@ -223,7 +264,11 @@ export const load: Effect.Effect<Settings, SettingInvalid> = Effect.gen(function
     statementTimeout: yield* read("statementTimeout", overrides),
     schema: yield* read("schema", overrides),
     deadBlocksKey: yield* read("deadBlocksKey", overrides),
-    notify: yield* read("notify", overrides)
+    notify: yield* read("notify", overrides),
+    listen: yield* read("listen", overrides),
+    listenUrl: yield* read("listenUrl", overrides),
+    trusted: yield* read("trusted", overrides),
+    migrationWait: yield* read("migrationWait", overrides)
   }
 })
 

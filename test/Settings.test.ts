@@ -8,6 +8,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { inspect } from "node:util"
 import { describe, expect } from "vitest"
 
 const environment = (env: Record<string, string>) => ConfigProvider.layer(ConfigProvider.fromEnv({ env }))
@@ -75,7 +76,21 @@ const variables: ReadonlyArray<
     "information_schema"
   ]],
   ["SLUICE_DEAD_BLOCKS_KEY", "deadBlocksKey", true, "false", false, ["perhaps"]],
-  ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]]
+  ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]],
+  ["SLUICE_LISTEN", "listen", true, "false", false, ["2", "maybe"]],
+  ["SLUICE_LISTEN_URL", "listenUrl", undefined, "postgres://ward@direct:5432/clinic", expect.anything(), [
+    "direct:5432",
+    "https://direct:5432/clinic"
+  ]],
+  [
+    "SLUICE_TRUSTED",
+    "trusted",
+    [],
+    "role clinic_dba,  trigger persisted_chunk.audit,",
+    ["role clinic_dba", "trigger persisted_chunk.audit"],
+    ["clinic_dba", "role clinic_dba, audit"]
+  ],
+  ["SLUICE_MIGRATION_WAIT", "migrationWait", Duration.minutes(10), "30s", Duration.seconds(30), ["0s", "soon"]]
 ]
 
 describe("settings", () => {
@@ -105,6 +120,14 @@ describe("settings", () => {
         }
       }))
   }
+
+  it.effect("an address to listen on is printed nowhere, for it may hold a password", () =>
+    Effect.gen(function*() {
+      const wrong = yield* Effect.flip(loaded({ SLUICE_LISTEN_URL: "mysql://ward:secret@direct/clinic" }))
+      expect(wrong.message).not.toContain("secret")
+      const right = yield* loaded({ SLUICE_LISTEN_URL: "postgres://ward:secret@direct/clinic" })
+      expect(JSON.stringify(right) + inspect(right)).not.toContain("secret")
+    }))
 
   it.effect("durations may be written as Effect writes them, or as people do", () =>
     Effect.gen(function*() {

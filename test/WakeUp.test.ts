@@ -28,6 +28,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -37,6 +38,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { call, keyOf, record, reply, settle } from "./contract/operators/dialogues.ts"
+import { startProxy } from "./faults/proxy.ts"
 import * as Postgres from "./support/Postgres.ts"
 
 /** All hints heard from now on. */
@@ -137,14 +139,26 @@ const start = (settings?: Partial<Settings.Settings>, maxConnections?: number) =
 const listeners = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   Effect.map(
     sql<{ pid: number }>`select pid from pg_stat_activity
-      where datname = current_database() and application_name = 'effect-sluice listener' and query like 'LISTEN%'`,
+      where datname = current_database() and application_name = 'effect-sluice listener'`,
     (rows) => rows.map((row) => row.pid)
   ))
 
-/** Everything said on the channel, also by those who do not listen themselves. */
+/** Every hint given on the channel, also by those who do not listen themselves. */
 const eavesdrop = Effect.gen(function*() {
   const connection = yield* PgConnection.make({ url: Redacted.make(yield* Url) })
-  return yield* connection.listen("sluice_wake_up")
+  const said = yield* connection.listen("sluice_wake_up")
+  const hints = yield* Queue.unbounded<PgConnection.Notification>()
+  // whoever begins to listen proves that it hears
+  yield* Effect.forkScoped(
+    Effect.forever(
+      Effect.flatMap(
+        Queue.take(said),
+        (notification) =>
+          notification.payload.startsWith("proof ") ? Effect.void : Effect.asVoid(Queue.offer(hints, notification))
+      )
+    )
+  )
+  return hints
 })
 
 /** Starts a process that hears, and waits until it does: it then hints at everything once. */
@@ -225,7 +239,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const { heard, on } = yield* startHearing
-        const other = yield* start({ notify: false })
+        const other = yield* start({ listen: false })
         const [pid] = yield* listeners
         expect(yield* listeners).toHaveLength(1)
 
@@ -257,11 +271,11 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
     }).pipe(Effect.scoped), 30_000)
 
   it.effect(
-    "SLUICE_NOTIFY=false: nobody listens and nothing is sent; so it is on a pool of one connection",
+    "without SLUICE_NOTIFY nothing is sent, without SLUICE_LISTEN nobody listens; so both are on a pool of one connection",
     () =>
       Effect.gen(function*() {
         const said = yield* eavesdrop
-        const silent = yield* start({ notify: false })
+        const silent = yield* start({ notify: false, listen: false })
         const single = yield* start({}, 1)
         for (const on of [silent, single]) {
           const heard = yield* on(hearing)
@@ -301,6 +315,83 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         expect(count).toBeLessThanOrEqual(6 + Math.ceil((performance.now() - began) / 50))
       }).pipe(Effect.scoped),
     30_000
+  )
+
+  it.effect("one that does not listen is heard, and one that does not send hears", () =>
+    Effect.gen(function*() {
+      const { heard } = yield* startHearing
+      const deaf = yield* start({ listen: false })
+      yield* deaf(WakeUp.use(({ hint }) => hint("events")))
+      expect(yield* Queue.take(heard)).toBe("events")
+      const mute = yield* start({ notify: false })
+      const hears = yield* mute(hearing)
+      yield* Queue.takeN(hears, 2)
+      yield* deaf(WakeUp.use(({ hint }) => hint("chunks")))
+      expect(yield* Queue.take(hears)).toBe("chunks")
+    }).pipe(Effect.scoped), 30_000)
+
+  it.effect(
+    "a listener whose connection has become silent finds that out, says so once, and listens anew",
+    () =>
+      Effect.gen(function*() {
+        const logged: Array<string> = []
+        const log = Logger.layer([Logger.make(({ message }) => void logged.push(String(message)))])
+        const direct = new URL(yield* Url)
+        const proxy = yield* Effect.acquireRelease(
+          Effect.promise(() => startProxy(Number(direct.port))),
+          (proxy) => Effect.promise(() => proxy.close())
+        )
+        const through = new URL(direct)
+        through.port = String(proxy.port)
+        // only its listener is behind the proxy
+        const settings = { listenUrl: Redacted.make(through.href), beatInterval: Duration.millis(200) }
+        const on = yield* Effect.provide(start(settings), log)
+        const heard = yield* on(hearing)
+        yield* Queue.takeN(heard, 2)
+        const other = yield* start({ listen: false })
+
+        proxy.silence()
+        yield* other(WakeUp.use(({ hint }) => hint("chunks")))
+        // what was said meanwhile it takes for said
+        expect((yield* Queue.takeN(heard, 2)).sort()).toEqual(["chunks", "events"])
+        yield* other(WakeUp.use(({ hint }) => hint("events")))
+        expect(yield* Queue.take(heard)).toBe("events")
+        expect(logged).toEqual([
+          expect.stringMatching(/^hints of other processes are not heard now.*silent for 5s/),
+          "hints of other processes are heard again"
+        ])
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect(
+    "a hint whose connection is silent is given again by another one, and holds up none that come after it",
+    () =>
+      Effect.gen(function*() {
+        const { heard } = yield* startHearing
+        const direct = new URL(yield* Url)
+        const proxy = yield* Effect.acquireRelease(
+          Effect.promise(() => startProxy(Number(direct.port))),
+          (proxy) => Effect.promise(() => proxy.close())
+        )
+        const through = new URL(direct)
+        through.port = String(proxy.port)
+        const on = yield* Effect.map(
+          Layer.build(
+            Layer.fresh(PgStore.layerNoMigrate).pipe(
+              Layer.provideMerge(Layer.fresh(Postgres.client(through.href, { maxConnections: 2 }))),
+              Layer.provideMerge(Settings.layer({ listen: false }))
+            )
+          ),
+          (context) => <A, E>(effect: Effect.Effect<A, E, WakeUp>) => Effect.provideContext(effect, context)
+        )
+        proxy.silence()
+        yield* on(WakeUp.use(({ hint }) => hint("events")))
+        expect(yield* Queue.take(heard)).toBe("events")
+        yield* on(WakeUp.use(({ hint }) => hint("chunks")))
+        expect(yield* Queue.take(heard)).toBe("chunks")
+      }).pipe(Effect.scoped),
+    60_000
   )
 
   it.effect("a program that records and ends still tells the others", () =>

@@ -47,7 +47,9 @@ const sluice = Effect.gen(function*() {
       Layer.provide(perRecord),
       Layer.provideMerge(Layer.merge(PgStore.layer, DomainEvents.layer)),
       Layer.provideMerge(client(url, 5)),
-      Layer.provideMerge(Settings.layer(mode === "poll" ? { notify: false, pollInterval: Duration.millis(100) } : {}))
+      Layer.provideMerge(
+        Settings.layer(mode === "poll" ? { notify: false, listen: false, pollInterval: Duration.millis(100) } : {})
+      )
     )
   )
 )

@@ -1,16 +1,19 @@
 /**
  * Which database a command works on.
  */
-import { PgClient } from "@effect/sql-pg"
+import { PgClient, type PgConnection } from "@effect/sql-pg"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { existsSync } from "node:fs"
 import * as Settings from "../Settings.ts"
+import { isPooledBetween } from "../store/pg/pooler.ts"
+import { open } from "../store/pg/session.ts"
 import * as Pglite from "../store/Pglite.ts"
 import * as PgStore from "../store/PgStore.ts"
-import { Failed } from "./Failed.ts"
+import { within } from "../store/within.ts"
+import { Failed, rememberRole } from "./Failed.ts"
 import * as options from "./options.ts"
 import { say } from "./terminal.ts"
 
@@ -30,8 +33,14 @@ export interface Wants {
   readonly connections?: number
 }
 
-/** Two for the doctor to find a pooler by, and two to spare. */
+/** Two to find a pooler by, and two to spare. */
 const fewConnections = 4
+
+/**
+ * A connection that nothing passes through is found after half a minute, also where a firewall forgets it; and none lives for
+ * longer than half an hour, so that they follow an address to another server.
+ */
+const lifetimes = { keepAlive: "30 seconds", connectionTTL: "30 minutes" } as const
 
 const addressOf = (url: Option.Option<string>) => options.textOf(url, "DATABASE_URL")
 
@@ -41,6 +50,37 @@ export const isEmbedded = (url: Option.Option<string>) => Effect.map(addressOf(u
 /** Whether it is one that is not there yet. */
 export const isAbsent = (url: Option.Option<string>) =>
   Effect.map(isEmbedded(url), (embedded) => embedded && !existsSync(embeddedFolder))
+
+// a password may hold a comma; what stands behind the last @ is hosts
+const namesSeveralHosts = (address: string): boolean => {
+  const [, authority = "", , query = ""] = /^\w+:\/\/([^/?#]*)([^?]*)\??(.*)$/.exec(address) ?? []
+  return authority.slice(authority.lastIndexOf("@") + 1).includes(",") || /(^|&)host=[^&]*(,|%2C)/i.test(query)
+}
+
+const severalHosts = () =>
+  new Failed({
+    reason:
+      "the database's address names several hosts, of which one connection cannot find the primary: name the one that " +
+      "leads to it, a pooler's or the cluster's own"
+  })
+
+/**
+ * What is between this process and the server, asked by two connections that are closed again. Where a second cannot be made,
+ * that is unknown.
+ */
+const lookBetween = (config: PgConnection.Config, schema: string) =>
+  Effect.gen(function*() {
+    const first = yield* open(config, "sluice")
+    const [me] = yield* first.run<{ role: string }>("select current_user::text as role")
+    if (me !== undefined) yield* rememberRole({ role: me.role, schema })
+    return (yield* isPooledBetween(first, yield* open(config, "sluice"))) ? "pooler" as const : "nothing" as const
+  }).pipe(
+    Effect.scoped,
+    within("10 seconds"),
+    Effect.map(Option.getOrElse(() => "unknown" as const)),
+    // the command says so when it asks for something
+    Effect.catchTag("SqlError", () => Effect.succeed("unknown" as const))
+  )
 
 const place = Effect.fnUntraced(function*(
   url: Option.Option<string>,
@@ -57,6 +97,7 @@ const place = Effect.fnUntraced(function*(
     yield* say(`database: embedded, in ./${embeddedFolder}`)
     return Pglite.layer({ dataDir: embeddedFolder })
   }
+  if (namesSeveralHosts(address.value)) return yield* severalHosts()
   const parsed = yield* Effect.try({
     try: () => new URL(address.value),
     // the address may hold a password: it is not repeated
@@ -64,13 +105,16 @@ const place = Effect.fnUntraced(function*(
   })
   if (!/^postgres(ql)?:$/.test(parsed.protocol)) return yield* notAnAddress()
   yield* say(`database: ${parsed.host}${parsed.pathname}`)
-  const { notify } = yield* Settings.load
+  const { listen, schema } = yield* Settings.load
+  const server = { url: Redacted.make(address.value), ...lifetimes }
+  const between = yield* lookBetween(server, schema)
+  if (between === "pooler") yield* say("a pooler in transaction mode is in between: nothing is prepared")
   return PgClient.layer({
-    url: Redacted.make(address.value),
+    ...server,
     maxConnections: connections,
     applicationName: "sluice",
-    // who hears nothing is behind a pooler in transaction mode, where nothing that is prepared lasts either
-    prepare: notify
+    // who hears nothing may be behind a pooler that was not found, where nothing that is prepared lasts
+    prepare: between === "nothing" && listen
   })
 })
 
@@ -83,13 +127,9 @@ export const stores = (url: Option.Option<string>, connections?: number) =>
     Layer.provideMerge(layer(url, { create: true, ...(connections === undefined ? {} : { connections }) }))
   )
 
-/** The store on it as it is: for commands that change something, but not the tables. */
-export const storesAsTheyAre = (url: Option.Option<string>) =>
-  PgStore.layerNoMigrate.pipe(Layer.provideMerge(layer(url)))
+/** The store on it as it is, without a connection to hear hints on: for commands that look, or change something, but not the tables. */
+export const storesAsTheyAre = (url: Option.Option<string>) => PgStore.layerAsItIs.pipe(Layer.provideMerge(layer(url)))
 
-/** The store on it as it is, without a connection to hear hints on: for commands that only look. */
-export const storesToLookAt = (url: Option.Option<string>) =>
-  PgStore.layerNoMigrate.pipe(
-    Layer.provide(Settings.layer({ notify: false })),
-    Layer.provideMerge(layer(url))
-  )
+/** The same on a database of which nothing is known, and whose tables may be others': for the doctor. */
+export const storesToExamine = (url: Option.Option<string>) =>
+  PgStore.layerUnchecked.pipe(Layer.provideMerge(layer(url)))

@@ -7,6 +7,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
 import { StoreError } from "../ChunkStore.ts"
+import * as rights from "../store/pg/rights.ts"
 
 /** A command failed; the message is all that a person is told. */
 export class Failed extends Schema.TaggedError<Failed>()("Failed", { reason: Schema.String }) {
@@ -37,6 +38,15 @@ const innermost = (error: unknown, depth = 0): string => {
   return error instanceof Error ? error.message : String(error)
 }
 
+/** As whom this process's command works, once that is known. */
+let connectedAs: { readonly role: string; readonly schema: string } | undefined
+
+/** Remembers under which role the command works on its database, so that an error can say who lacks a right. */
+export const rememberRole = (as: { readonly role: string; readonly schema: string }): Effect.Effect<void> =>
+  Effect.sync(() => {
+    connectedAs = as
+  })
+
 const isUnreachable = /\b(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
 /** What to do when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
@@ -50,10 +60,16 @@ export const explain = (error: unknown): Failed => {
     return new Failed({ reason: "Sluice's tables are not there yet: run `sluice migrate`" })
   }
   if (/prepared statement ".*" (does not exist|already exists)/.test(inner)) {
-    return new Failed({ reason: "a pooler in transaction mode is in between: set SLUICE_NOTIFY=false" })
+    return new Failed({
+      reason: "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, and nothing is prepared any more"
+    })
   }
   if (isUnreachable.test(inner) && (error instanceof StoreError || isSqlError(error))) {
     return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
+  }
+  if (isSqlError(error) && connectedAs !== undefined) {
+    const why = rights.explain(inner, { ...connectedAs, purpose: "operator" })
+    if (why !== undefined) return new Failed({ reason: `${inner}: ${why}` })
   }
   const [, file] = /ENOENT: no such file or directory, \w+ '(.*?)'/.exec(`${message} ${inner}`) ?? []
   if (file !== undefined) return new Failed({ reason: `there is no file ${file}` })

@@ -3,10 +3,10 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Layer from "effect/Layer"
-import { createRequire } from "node:module"
 import { dead } from "./commands/dead.ts"
 import { doctor } from "./commands/doctor.ts"
 import { drain } from "./commands/drain.ts"
+import { grants } from "./commands/grants.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
 import { migrate } from "./commands/migrate.ts"
@@ -17,9 +17,9 @@ import { stuck } from "./commands/stuck.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
 import * as configFile from "./configFile.ts"
 import * as Telemetry from "./Telemetry.ts"
+import { version } from "./version.ts"
 
-/** The package's. */
-export const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
+export { version } from "./version.ts"
 
 /** All of them. */
 export const sluice = Command.make("sluice").pipe(
@@ -45,6 +45,7 @@ export const sluice = Command.make("sluice").pipe(
     pause,
     resume,
     prune,
+    grants,
     doctor
   ]),
   // of the handlers only: help and completions read no file and send nothing

@@ -3,12 +3,15 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type { Kind } from "../ChunkStore.ts"
+import * as Exit from "effect/Exit"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Kind, StoreError } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
 import { covers, type Pause, Pauses } from "../Pauses.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
 import { attention, type Finding, ok, type Patient } from "./finding.ts"
+import { look } from "./look.ts"
 import * as print from "./print.ts"
 
 /** As the doctor's questions count. */
@@ -67,61 +70,91 @@ const pausesAre = (pauses: ReadonlyArray<Pause>): Finding =>
       "`sluice resume` when it is over"
     )
 
-/** Asks what the work comes to, and finds what is wrong with it. */
-export const examineWork = Effect.fnUntraced(function*({ deadBlocksKey, limits, schema, sql }: Patient) {
-  const [stale] = yield* ask.staleLeases(sql, schema)
-  const [oldest] = yield* oldestDue(sql, schema)
-  const [failing] = yield* ask.retrying(sql, schema)
-  const [beating] = yield* ask.workers(sql, schema)
-  const [letters] = yield* ask.deadLetters(sql, schema)
-  const [heldUp] = deadBlocksKey ? yield* ask.heldUp(sql, schema) : []
-  const pauses = yield* Pauses.use((pauses) => pauses.list)
-  const isPaused = (kind: Kind) => pauses.some((pause) => covers(pause, kind))
-  const parked = (yield* ask.parkedKinds(sql, schema)).filter((kind) => !isPaused(kind))
-  const alive = beating?.alive ?? 0
-  // without any worker that is what is to be said, and no more
-  const left = alive === 0 ? [] : (yield* ask.unserved(sql, schema)).filter((kind) => !isPaused(kind))
-  const seconds = oldest?.seconds ?? null
-  return [
-    workers(alive, seconds !== null),
-    age(seconds, limits.ageSeconds),
-    retrying(failing, limits.ageSeconds),
-    (stale?.count ?? 0) === 0
-      ? ok("leases", "none ran out long ago")
-      : attention(
-        "leases",
-        `${count(stale?.count ?? 0)} ran out over 5 minutes ago`,
-        "no worker takes them up: start one"
-      ),
-    parked.length === 0
-      ? ok("handlers", "nothing is parked for want of one")
-      : attention(
-        "handlers",
-        `none for ${named(parked)}`,
-        "deploy a worker that has it; what is parked goes on by itself"
-      ),
-    left.length === 0
-      ? ok("namespaces", "all that is due is drained by some worker")
-      : attention(
-        "namespaces",
-        `no worker takes ${named(left)}`,
-        "start one without --namespace, or for this one"
-      ),
-    pausesAre(pauses),
-    (letters?.count ?? 0) === 0
-      ? ok("dead letters", "none")
-      : attention(
-        "dead letters",
-        count(letters?.count ?? 0),
-        "see `sluice dead list`; mend, then `sluice dead redrive`"
-      ),
-    (heldUp?.count ?? 0) === 0
-      ? ok("held up", "nothing stands behind a dead letter")
-      : attention(
-        "held up",
-        `${count(heldUp?.count ?? 0)} behind a dead letter of their ordering key, as call ${heldUp?.callId ?? ""}`,
-        "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
-      ),
-    subscriptions(yield* EventLog.use((log) => log.list), limits.unread)
+const leases = (stale: number): Finding =>
+  stale === 0
+    ? ok("leases", "none ran out long ago")
+    : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker takes them up: start one")
+
+const parkedAre = (kinds: ReadonlyArray<Kind>): Finding =>
+  kinds.length === 0
+    ? ok("handlers", "nothing is parked for want of one")
+    : attention(
+      "handlers",
+      `none for ${named(kinds)}`,
+      "deploy a worker that has it; what is parked goes on by itself"
+    )
+
+const leftAre = (kinds: ReadonlyArray<Kind>): Finding =>
+  kinds.length === 0
+    ? ok("namespaces", "all that is due is drained by some worker")
+    : attention("namespaces", `no worker takes ${named(kinds)}`, "start one without --namespace, or for this one")
+
+const deadAre = (letters: number): Finding =>
+  letters === 0
+    ? ok("dead letters", "none")
+    : attention("dead letters", count(letters), "see `sluice dead list`; mend, then `sluice dead redrive`")
+
+const heldUpAre = (found: { readonly count: number; readonly callId: string | null } | undefined): Finding =>
+  found === undefined || found.count === 0
+    ? ok("held up", "nothing stands behind a dead letter")
+    : attention(
+      "held up",
+      `${count(found.count)} behind a dead letter of their ordering key, as call ${found.callId ?? ""}`,
+      "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
+    )
+
+/** What was answered, or nothing where this role may not ask: the look that it is for says so. */
+const orNothing = <A, E>(answer: Exit.Exit<ReadonlyArray<A>, E>): ReadonlyArray<A> =>
+  Exit.isSuccess(answer) ? answer.value : []
+
+/** Asks what the work comes to, and finds what is wrong with it. What this role may not see keeps no other look from it. */
+export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
+  const { deadBlocksKey, limits, schema, sql } = patient
+  const pauses = yield* Effect.exit(Pauses.use((pauses) => pauses.list))
+  const beating = yield* Effect.exit(ask.workers(sql, schema))
+  const oldest = yield* Effect.exit(oldestDue(sql, schema))
+  const isPaused = (kind: Kind) => orNothing(pauses).some((pause) => covers(pause, kind))
+  const isDue = (orNothing(oldest)[0]?.seconds ?? null) !== null
+  const isAnyAlive = (orNothing(beating)[0]?.alive ?? 0) > 0
+  const looks: ReadonlyArray<Effect.Effect<ReadonlyArray<Finding>, SqlError | StoreError, EventLog | Pauses>> = [
+    look(patient, "workers", Effect.map(beating, ([found]) => workers(found?.alive ?? 0, isDue))),
+    look(patient, "age", Effect.map(oldest, ([found]) => age(found?.seconds ?? null, limits.ageSeconds))),
+    look(
+      patient,
+      "retrying",
+      Effect.map(ask.retrying(sql, schema), ([failing]) => retrying(failing, limits.ageSeconds))
+    ),
+    look(patient, "leases", Effect.map(ask.staleLeases(sql, schema), ([stale]) => leases(stale?.count ?? 0))),
+    look(
+      patient,
+      "handlers",
+      Effect.map(ask.parkedKinds(sql, schema), (kinds) => parkedAre(kinds.filter((kind) => !isPaused(kind))))
+    ),
+    // without any worker that is what is to be said, and no more
+    look(
+      patient,
+      "namespaces",
+      Effect.map(
+        !isAnyAlive ? Effect.succeed([]) : ask.unserved(sql, schema),
+        (kinds) => leftAre(kinds.filter((kind) => !isPaused(kind)))
+      )
+    ),
+    look(patient, "pauses", Effect.map(pauses, pausesAre)),
+    look(
+      patient,
+      "dead letters",
+      Effect.map(ask.deadLetters(sql, schema), ([letters]) => deadAre(letters?.count ?? 0))
+    ),
+    look(
+      patient,
+      "held up",
+      Effect.map(deadBlocksKey ? ask.heldUp(sql, schema) : Effect.succeed([]), ([found]) => heldUpAre(found))
+    ),
+    look(
+      patient,
+      "subscriptions",
+      Effect.map(EventLog.use((log) => log.list), (all) => subscriptions(all, limits.unread))
+    )
   ]
+  return (yield* Effect.all(looks)).flat()
 })

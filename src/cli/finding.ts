@@ -3,6 +3,7 @@
  */
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
+import type { Settings } from "../Settings.ts"
 
 /** How bad it is. */
 export const Severity = Schema.Literals(["ok", "attention", "broken"])
@@ -40,6 +41,8 @@ export const usualLimits = {
   /** How long a due chunk may have waited. */
   ageSeconds: 300,
   snapshotSeconds: 300,
+  /** How many transactions may have begun since a replica's snapshot. */
+  replicaTransactions: 100_000,
   /** Dead rows in the queue, when they are also more than twice the live ones. */
   deadRows: 100_000,
   /** Bytes of the queue's indexes, when they are also more than four times the table. */
@@ -54,7 +57,9 @@ export type Limits = typeof usualLimits
 export interface Patient {
   readonly sql: SqlClient.SqlClient
   readonly schema: string
-  readonly notify: boolean
+  /** As whom the doctor looks. */
+  readonly role: string
+  readonly settings: Settings
   readonly deadBlocksKey: boolean
   readonly limits: Limits
 }

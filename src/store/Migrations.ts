@@ -1,53 +1,32 @@
 /**
- * Brings Sluice's tables up to date. The migrations are the numbered files in `sql/`, plain SQL that `psql -f` takes as
- * well; which were applied stands in a table of Sluice's own.
+ * Brings Sluice's tables up to date. The migrations are the numbered files in `sql/`, plain SQL that `psql -f` takes as well; the
+ * code holds their text, so that a bundled program has them too. Which were applied stands in a table of Sluice's own.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Migrator from "effect/sql/Migrator"
+import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import * as fs from "node:fs/promises"
 import * as Settings from "../Settings.ts"
+import { DatabaseUnfit } from "./DatabaseUnfit.ts"
+import { codeOf } from "./pg/errors.ts"
+import { free, guard, isGuarding, MigrationFailed, runStatement, type Site } from "./pg/migrating.ts"
+import { isPooledBetween } from "./pg/pooler.ts"
+import { checkTables, factsOf, namingRights } from "./pg/preflight.ts"
+import * as sequences from "./pg/sequences.ts"
+import { clientOf, open, reserve, type Session } from "./pg/session.ts"
+import { list, type Migration, nameOf } from "./pg/statements.ts"
+import { within } from "./within.ts"
 
-const directory = new URL("../../sql/", import.meta.url)
+export { DatabaseUnfit } from "./DatabaseUnfit.ts"
+export { MigrationFailed } from "./pg/migrating.ts"
+export { isConcurrent, list, type Migration } from "./pg/statements.ts"
 
-/** A migration: its number, its name, and its statements for the configured schema. */
-export interface Migration {
-  readonly id: number
-  readonly name: string
-  readonly statements: ReadonlyArray<string>
-}
+/** What keeps tables from being brought up to date, or looked at. */
+export type MigrationError = MigrationFailed | DatabaseUnfit | SqlError | Settings.SettingInvalid
 
-/** A statement ends with a semicolon at the end of a line: the driver takes one at a time. */
-const statementsOf = (text: string): ReadonlyArray<string> =>
-  text
-    .replace(/^\s*--.*$/gm, "")
-    .split(/;\s*$/m)
-    .map((statement) => statement.trim())
-    .filter((statement) => statement !== "")
-
-/** The files are written for the schema `sluice`. Another name is quoted: it may be a word of SQL. */
-const inSchema = (text: string, schema: string): string =>
-  schema === "sluice"
-    ? text
-    : text.replaceAll(/\bsluice\./g, `"${schema}".`).replaceAll("exists sluice;", `exists "${schema}";`)
-
-/** All migrations there are, in order, for a Postgres schema. */
-export const list = Effect.fnUntraced(function*(schema: string) {
-  const names = yield* Effect.promise(() => fs.readdir(directory))
-  const files = names.filter((name) => /^\d+_.+\.sql$/.test(name)).sort()
-  return yield* Effect.forEach(
-    files,
-    (file) =>
-      Effect.map(Effect.promise(() => fs.readFile(new URL(file, directory), "utf8")), (text): Migration => {
-        const [, id = "0", name = file] = /^(\d+)_(.+)\.sql$/.exec(file) ?? []
-        return { id: Number(id), name, statements: statementsOf(inSchema(text, schema)) }
-      })
-  )
-})
-
-/** Where it stands which were applied. The migrator makes it like this. */
+/** Where it stands which were applied. */
 const bookkeeping = (schema: string): string =>
   `create table if not exists "${schema}".migration (
   migration_id integer primary key,
@@ -55,12 +34,24 @@ const bookkeeping = (schema: string): string =>
   name text not null
 )`
 
-/** The numbers of those that were applied. Asks for nothing that changes the database. */
-const applied = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, schema: string) {
-  const [found] = yield* sql<{ there: boolean }>`select to_regclass(${`"${schema}".migration`}) is not null as there`
-  if (found?.there !== true) return new Set<number>()
-  const rows = yield* sql<{ migration_id: number }>`select migration_id from ${sql(`${schema}.migration`)}`
-  return new Set(rows.map((row) => row.migration_id))
+const note = (schema: string, { id, name }: Migration): string =>
+  `insert into "${schema}".migration (migration_id, name) values (${id}, '${name}') on conflict do nothing`
+
+const isSchema = (statement: string): boolean => statement.startsWith("create schema")
+
+/** Those of the migrations that were not applied. Asks for nothing that changes the database. */
+const missingOf = Effect.fnUntraced(function*(session: Session, schema: string, all: ReadonlyArray<Migration>) {
+  const [found] = yield* session.run<{ there: boolean }>(
+    `select exists (
+      select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = $1 and c.relname = 'migration'
+    ) as there`,
+    [schema]
+  )
+  if (found?.there !== true) return all
+  const rows = yield* session.run<{ migration_id: number }>(`select migration_id from "${schema}".migration`)
+  const done = new Set(rows.map((row) => row.migration_id))
+  return all.filter(({ id }) => !done.has(id))
 })
 
 /** Those that were not applied yet. */
@@ -69,58 +60,147 @@ export const missing: Effect.Effect<
   SqlError | Settings.SettingInvalid,
   SqlClient.SqlClient
 > = Effect.gen(function*() {
-  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.load
-  const done = yield* applied(sql, schema)
-  return (yield* list(schema)).filter(({ id }) => !done.has(id))
-})
+  return yield* Effect.flatMap(reserve(sql), (session) => missingOf(session, schema, list(schema)))
+}).pipe(Effect.scoped)
+
+/** Fails with {@link DatabaseUnfit} on a database that cannot hold the tables, or whose tables others made. Changes nothing. */
+export const check: Effect.Effect<void, DatabaseUnfit | SqlError | Settings.SettingInvalid, SqlClient.SqlClient> =
+  Effect.gen(function*() {
+    const session = yield* reserve(yield* SqlClient.SqlClient)
+    yield* checkTables(session, yield* factsOf(session), yield* Settings.load)
+  }).pipe(Effect.scoped)
 
 /**
- * What {@link run} would do for these, as statements for somebody else to run in one transaction: with the note that they
- * were applied, so that no program does it again.
+ * What {@link run} would do for these, as statements for somebody else to run, each by itself and in this order: with the note
+ * that they were applied, so that no program does it again. Those that are concurrent can stand in no transaction.
  */
 export const plan = (schema: string, migrations: ReadonlyArray<Migration>): ReadonlyArray<string> =>
   migrations.length === 0 ? [] : [
     `create schema if not exists "${schema}"`,
     bookkeeping(schema),
-    ...migrations.flatMap(({ id, name, statements }) => [
-      ...statements.filter((statement) => !statement.startsWith("create schema")),
-      `insert into "${schema}".migration (migration_id, name) values (${id}, '${name}')`
+    ...migrations.flatMap((migration) => [
+      ...migration.statements.filter((statement) => !isSchema(statement)),
+      note(schema, migration)
     ])
   ]
 
-// Several may create the schema at once; all but one then meet a unique violation and find it there.
-const createSchema = (sql: SqlClient.SqlClient, schema: string) =>
-  sql.unsafe(`create schema if not exists "${schema}"`).pipe(
-    Effect.retry({ times: 3 }),
-    Effect.asVoid
+/** How long a second session is waited for, where the pool or a pooler is short of them. */
+const patience = Duration.seconds(10)
+
+const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>) =>
+  within(patience)(effect).pipe(
+    Effect.flatMap(Effect.fromOption),
+    Effect.catchTag(
+      "NoSuchElementError",
+      () => new MigrationFailed({ migration: "", reason: `no connection for ${what} within 10 seconds` })
+    )
   )
 
+/** Sessions to migrate by: one that keeps others from it, and one for the statements. */
+const sessions = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+  const client = clientOf(sql)
+  const session = (what: string) => client === undefined ? reserve(sql) : open(client.config, `effect-sluice ${what}`)
+  const guarding = yield* session("migration guard")
+  const working = yield* session("migration")
+  return { guarding, working }
+})
+
+/** Applies what is missing once nobody else does, and then mends sequences. */
+const apply = Effect.fnUntraced(function*(site: Site, settings: Settings.Settings, all: ReadonlyArray<Migration>) {
+  const { schema } = settings
+  const { session } = site
+  const [found] = yield* session.run<{ there: boolean }>(
+    "select exists (select from pg_catalog.pg_namespace where nspname = $1) as there",
+    [schema]
+  )
+  if (found?.there !== true) yield* runStatement(site, schema, "", `create schema if not exists "${schema}"`)
+  // somebody else may have made it meanwhile
+  yield* checkTables(session, yield* factsOf(session), settings)
+  yield* runStatement(site, schema, "", bookkeeping(schema))
+  const missing = yield* missingOf(session, schema, all)
+  for (const migration of missing) {
+    for (const statement of [...migration.statements.filter((one) => !isSchema(one)), note(schema, migration)]) {
+      yield* runStatement(site, schema, nameOf(migration), statement)
+    }
+  }
+  return missing.map(({ id, name }) => [id, name] as const)
+})
+
+const mendSequences = Effect.fnUntraced(function*(session: Session, schema: string) {
+  const behind = yield* sequences.behind(session, schema)
+  if (behind.length === 0) return
+  yield* sequences.mend(session, schema).pipe(Effect.mapError((error) =>
+    codeOf(error) === "42501"
+      ? new DatabaseUnfit({
+        problem: "sequence",
+        reason:
+          `${sequences.describe(behind)}, and this role may not put it right: let a role that owns the tables run ` +
+          "`sluice migrate`"
+      })
+      : error
+  ))
+  yield* Effect.logWarning(`put right: ${sequences.describe(behind)}`)
+})
+
+/** @internal {@link run}, of these migrations. */
+export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>) {
+  const sql = yield* SqlClient.SqlClient
+  const settings = yield* Settings.load
+  const { migrationWait, schema } = settings
+  if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) {
+    return yield* new MigrationFailed({ migration: "", reason: "migrations cannot be part of a transaction" })
+  }
+  const looked = yield* Effect.scoped(Effect.gen(function*() {
+    const session = yield* reserve(sql)
+    const facts = yield* factsOf(session)
+    yield* checkTables(session, facts, settings)
+    const isMissing = (yield* missingOf(session, schema, all).pipe(namingRights(schema, facts))).length > 0
+    if (!isMissing && !facts.readOnly) yield* mendSequences(session, schema)
+    return { facts, isMissing }
+  }))
+  if (!looked.isMissing) return []
+  if (looked.facts.standby) {
+    return yield* new DatabaseUnfit({
+      problem: "read-only",
+      reason:
+        "migrations are missing, and the server is a standby, which is read-only: let its address lead to the primary"
+    })
+  }
+  const wait = Duration.toMillis(migrationWait)
+  return yield* Effect.scoped(Effect.gen(function*() {
+    // the embedded server is one session: there is nobody else
+    if (looked.facts.alone) {
+      return yield* apply({ session: yield* reserve(sql), sql: undefined, wait, guarded: Effect.void }, settings, all)
+    }
+    const { guarding, working } = yield* sessions(sql)
+    const pooled = yield* inTime("a second session", isPooledBetween(working, guarding))
+    yield* guard(guarding, schema, wait)
+    if (!pooled) yield* free(working)
+    const applied = yield* inTime("the statements", working.run("select 1")).pipe(
+      Effect.andThen(apply({ session: working, sql, wait, guarded: isGuarding(guarding) }, settings, all))
+    )
+    yield* mendSequences(working, schema)
+    return applied
+  }))
+})
+
 /**
- * Applies what is missing, in one transaction, and gives back what was applied. Of several at once one does it, and the
- * others wait and find nothing to do. When nothing is missing it only reads: a program may start without the right to
- * change tables.
+ * Applies what is missing, and gives back what was applied. Recording and workers go on meanwhile and do not wait for it; it waits
+ * for them, and says in the log for whom, at most as long as `SLUICE_MIGRATION_WAIT`. Of several processes one does it, and the
+ * others wait and find nothing to do. When nothing is missing it only reads: a program may start without the right to change
+ * tables. Sequences that stand behind the numbers in the tables are put right.
+ *
+ * It works through a pooler in transaction mode, and opens two connections beside the client's pool when something is missing.
+ * Fails with {@link DatabaseUnfit} before it has changed anything, with {@link MigrationFailed} where a statement fails: what came
+ * before is committed, and the next run goes on.
  */
 export const run: Effect.Effect<
   ReadonlyArray<readonly [id: number, name: string]>,
-  Migrator.MigrationError | SqlError | Settings.SettingInvalid,
+  MigrationError,
   SqlClient.SqlClient
-> = Effect.gen(function*() {
-  if ((yield* missing).length === 0) return []
-  const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.load
-  yield* createSchema(sql, schema)
-  const migrations = yield* list(schema)
-  const loader = Migrator.fromRecord(Object.fromEntries(migrations.map(({ id, name, statements }) => [
-    `${String(id).padStart(4, "0")}_${name}`,
-    Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
-  ])))
-  return yield* Migrator.make({})({ loader, table: `${schema}.migration` })
-})
+> = Effect.flatMap(Settings.load, ({ schema }) => runAll(list(schema)))
 
 /** {@link run}, as a layer that other layers wait for. */
-export const layer: Layer.Layer<
-  never,
-  Migrator.MigrationError | SqlError | Settings.SettingInvalid,
-  SqlClient.SqlClient
-> = Layer.effectDiscard(run)
+export const layer: Layer.Layer<never, MigrationError, SqlClient.SqlClient> = Layer.effectDiscard(run)

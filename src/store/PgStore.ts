@@ -11,7 +11,6 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import {
@@ -45,12 +44,15 @@ import type { Lease } from "./pg/connection.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, commitError, isLockTimeout, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
+import { explaining } from "./pg/explaining.ts"
 import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
+import { glance, type Ground, preflight } from "./pg/preflight.ts"
 import * as read from "./pg/read.ts"
 import { compare, type Given, given, recordMany, recordOne } from "./pg/record.ts"
 import * as retention from "./pg/retention.ts"
+import type { Purpose } from "./pg/rights.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
 import { type Tables, tables } from "./pg/tables.ts"
@@ -430,29 +432,49 @@ const makeStore = (
   })
 }
 
-const make = Effect.gen(function*() {
+/** A store. `look`: looks at the database first, and says what it learned. */
+const makeOn = Effect.fnUntraced(function*<E>(
+  look: (sql: SqlClient.SqlClient, settings: Settings.Settings) => Effect.Effect<Ground, E>
+) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const settings = yield* Settings.load
+  const { pooled, role } = yield* look(sql, settings)
+  const explained = (purpose: Purpose) =>
+    role === undefined ? <S extends object>(service: S) => service : explaining(settings.schema, role, purpose)
+  const operating = explained("operator")
   const t = tables(sql, settings.schema)
-  const wakeUp = yield* wakeUps.make(sql, settings)
+  const wakeUp = yield* wakeUps.make(sql, settings, pooled)
   const client = makeClient(sql, settings.statementTimeout)
-  return Context.make(ChunkStore, makeStore(t, client, settings, wakeUp)).pipe(
-    Context.add(DeadLetters, deadLetters.make(t, wakeUp.hint("chunks"))),
-    Context.add(Pauses, pauses.make(t, sql.afterCommit(wakeUp.hint("pauses")))),
-    Context.add(Retention, retention.make(t)),
-    Context.add(EventLog, eventLog.make(t)),
+  return Context.make(ChunkStore, explained("worker")(makeStore(t, client, settings, wakeUp))).pipe(
+    Context.add(DeadLetters, operating(deadLetters.make(t, wakeUp.hint("chunks")))),
+    Context.add(Pauses, operating(pauses.make(t, sql.afterCommit(wakeUp.hint("pauses"))))),
+    Context.add(Retention, operating(retention.make(t))),
+    Context.add(EventLog, explained("subscriber")(eventLog.make(t))),
     Context.add(WakeUp, wakeUp)
   )
 })
 
-/** The store, on a database that has Sluice's tables already (`Migrations`). */
-export const layerNoMigrate: Layer.Layer<Stores, Settings.SettingInvalid, SqlClient.SqlClient> = Layer.effectContext(
-  make
-)
+const deaf = Settings.layer({ listen: false })
+
+/** @internal The store on whatever database it is given, for whoever finds out what is wrong with it. Hears no hints. */
+export const layerUnchecked: Layer.Layer<Stores, Settings.SettingInvalid, SqlClient.SqlClient> = Layer.effectContext(
+  makeOn(() => Effect.succeed({ pooled: true }))
+).pipe(Layer.provide(deaf))
+
+/** @internal The store on tables that are Sluice's own, whatever else is wrong, for commands that record nothing. Hears no hints. */
+export const layerAsItIs = Layer.effectContext(makeOn(glance)).pipe(Layer.provide(deaf))
+
+/**
+ * The store, on a database that has Sluice's tables already (`Migrations`). Fails with `DatabaseUnfit` where it must not start: a
+ * database that is not UTF8, tables that others made, a pooler in transaction mode under a client that prepares statements.
+ */
+export const layerNoMigrate: Layer.Layer<
+  Stores,
+  Settings.SettingInvalid | Migrations.DatabaseUnfit | SqlError,
+  SqlClient.SqlClient
+> = Layer.effectContext(makeOn(preflight))
 
 /** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
-export const layer: Layer.Layer<
-  Stores,
-  Settings.SettingInvalid | Migrator.MigrationError | SqlError,
-  SqlClient.SqlClient
-> = layerNoMigrate.pipe(Layer.provide(Migrations.layer))
+export const layer: Layer.Layer<Stores, Migrations.MigrationError, SqlClient.SqlClient> = layerNoMigrate.pipe(
+  Layer.provide(Migrations.layer)
+)

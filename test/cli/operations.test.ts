@@ -107,7 +107,10 @@ describe("the commands in running text", () => {
   /** On a server that is not there: what is understood fails there, and what is not before. */
   const said = (line: string) =>
     Effect.gen(function*() {
-      const url = /--(help|completions|version)/.test(line) ? [] : ["--url", "postgres://nobody@127.0.0.1:1/none"]
+      // these ask no database
+      const url = /--(help|completions|version)|^sluice grants/.test(line)
+        ? []
+        : ["--url", "postgres://nobody@127.0.0.1:1/none"]
       yield* Effect.exit(Command.runWith(sluice, { version })([...words(line).slice(1), ...url]))
       return (yield* TestConsole.errorLines).join("\n")
     }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer]), Effect.runPromise)

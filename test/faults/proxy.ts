@@ -26,6 +26,8 @@ export interface Proxy {
   readonly port: number
   /** Starts to count anew, and asks about every statement. */
   readonly watch: (ask: (passing: Passing) => Verdict | Promise<Verdict>) => void
+  /** From now on nothing passes through the connections that there are, and they stay open. New ones work. */
+  readonly silence: () => void
   readonly close: () => Promise<void>
 }
 
@@ -34,10 +36,15 @@ export const startProxy = async (upstream: number): Promise<Proxy> => {
   let ask: (passing: Passing) => Verdict | Promise<Verdict> = () => "pass"
   let count = 0
   const sockets = new Set<net.Socket>()
+  let generation = 0
 
   const connect = (client: net.Socket) => {
+    const mine = generation
+    const isSilent = () => mine < generation
     const server = net.connect(upstream, "127.0.0.1")
     const cut = () => {
+      // what one end does, the other does not hear of
+      if (isSilent()) return
       client.destroy()
       server.destroy()
     }
@@ -72,6 +79,7 @@ export const startProxy = async (upstream: number): Promise<Proxy> => {
 
     const fromClient = messages()
     client.on("data", (chunk) => {
+      if (isSilent()) return
       // the greeting has no letter
       if (!started) {
         server.write(chunk)
@@ -97,6 +105,7 @@ export const startProxy = async (upstream: number): Promise<Proxy> => {
 
     const fromServer = messages()
     server.on("data", (chunk) => {
+      if (isSilent()) return
       for (const message of fromServer(chunk)) {
         if (message.type === "K") backend = message.body.readInt32BE(0)
         if (!started) {
@@ -129,6 +138,9 @@ export const startProxy = async (upstream: number): Promise<Proxy> => {
     watch: (next) => {
       ask = next
       count = 0
+    },
+    silence: () => {
+      generation++
     },
     close: () =>
       new Promise((resolve) => {

@@ -47,7 +47,7 @@ export const drain = Drain.layer.pipe(
   Layer.provide(PgStore.layerNoMigrate),
   Layer.provide(DomainEvents.layer),
   // a lease nobody sees the end of: the tests say when it ran out
-  Layer.provide(Settings.layer({ lease: Duration.minutes(10), notify: false, batchSize: 20 }))
+  Layer.provide(Settings.layer({ lease: Duration.minutes(10), notify: false, listen: false, batchSize: 20 }))
 )
 
 const call = (number: number, data: Schema.Json, orderingKey?: string): ServiceCall.ServiceCall => ({

@@ -15,7 +15,7 @@ import { layer } from "../support/Postgres.ts"
 const isolated = Effect.provideServiceEffect(Metric.MetricRegistry, Effect.sync((): Metric.MetricRegistry => new Map()))
 const on = (maxConnections: number) =>
   PgStore.layer.pipe(
-    Layer.provide(Settings.layer({ notify: false })),
+    Layer.provide(Settings.layer({ notify: false, listen: false })),
     Layer.provideMerge(layer(18, { maxConnections }))
   )
 

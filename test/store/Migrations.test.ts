@@ -163,7 +163,7 @@ describe("migrations", () => {
           yield* (yield* Retention).prune({ payloads: Duration.days(1), discarded: Duration.days(1) })
           // and again: there is nothing to do
           expect(yield* Migrations.run).toEqual([])
-          const plan = (yield* Migrations.list(schema)).flatMap((migration) => migration.statements)
+          const plan = Migrations.list(schema).flatMap((migration) => migration.statements)
           const sql = yield* SqlClient.SqlClient
           for (const statement of plan) yield* sql.unsafe(statement)
         }).pipe(Effect.provide(PgStore.layer), Effect.provide(Settings.layer({ schema })))

@@ -1,9 +1,9 @@
 /**
  * Behind a pooler in transaction mode nothing is kept in a session: recording, draining and looking after it all work,
- * without prepared statements and without LISTEN.
+ * without prepared statements and without LISTEN. A client that prepares statements is refused at the start.
  */
 import { PgClient } from "@effect/sql-pg"
-import { layer } from "@effect/vitest"
+import { describe, expect, it, layer } from "@effect/vitest"
 import {
   CallRecorder,
   DeadLetters,
@@ -15,19 +15,24 @@ import {
   Output,
   Pauses,
   Retention,
-  Settings
+  Settings,
+  WakeUp
 } from "effect-sluice"
+import * as Migrations from "effect-sluice/store/Migrations"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import { expect } from "vitest"
+import * as Stream from "effect/Stream"
 import { type Pooler, startPooler } from "../support/pooler.ts"
-import { freshDatabase } from "../support/Postgres.ts"
+import { client, freshDatabase } from "../support/Postgres.ts"
 
 class Note extends Output.make("schemas.clinic.ward.note", {
   version: 1,
@@ -61,7 +66,7 @@ const application = Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
   Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(handler))),
   Layer.provide(DomainEvents.layer),
   Layer.provideMerge(PgStore.layer),
-  Layer.provideMerge(Settings.layer({ notify: false, batchSize: 10 })),
+  Layer.provideMerge(Settings.layer({ batchSize: 10 })),
   Layer.provideMerge(pooled),
   Layer.provideMerge(Layer.effect(
     Between,
@@ -107,4 +112,81 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("behind a poo
       yield* Retention.use((retention) => retention.prune({ payloads: Duration.days(1) }))
       expect((yield* Between).moved()).toBeGreaterThan(50)
     }), 60_000)
+})
+
+describe("a program that starts behind a pooler", () => {
+  const between = Effect.fnUntraced(function*(sessions: number) {
+    const url = yield* freshDatabase()
+    const { port } = yield* Effect.acquireRelease(
+      Effect.promise(() => startPooler(url, sessions)),
+      (pooler) => Effect.promise(() => pooler.close())
+    )
+    return { url, through: `postgres://postgres@127.0.0.1:${port}/any` }
+  })
+  const build = (
+    url: string,
+    options: { readonly prepare?: boolean; readonly maxConnections?: number },
+    settings = {}
+  ) =>
+    Layer.build(
+      Layer.fresh(PgStore.layer).pipe(
+        Layer.provideMerge(Layer.fresh(PgClient.layer({ url: Redacted.make(url), maxConnections: 4, ...options }))),
+        Layer.provideMerge(Settings.layer(settings))
+      )
+    )
+  const logged = () => {
+    const lines: Array<string> = []
+    return { lines, layer: Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))]) }
+  }
+
+  for (const sessions of [1, 2, 3, 5]) {
+    it.live(
+      `of ${sessions} sessions, with a client as it is by default: is refused in one sentence`,
+      () =>
+        Effect.gen(function*() {
+          const { through, url } = yield* between(sessions)
+          yield* Effect.provide(Migrations.run, client(url))
+          for (const maxConnections of [1, 4]) {
+            const error = yield* Effect.flip(build(through, { maxConnections }))
+            expect(error).toMatchObject({ _tag: "DatabaseUnfit", problem: "pooler" })
+            expect(error.message).toMatch(/^a pooler in transaction mode .* give the client prepare: false$/)
+          }
+          yield* build(through, { prepare: false })
+          // and one that is not there is not seen
+          yield* build(url, {})
+        }).pipe(Effect.scoped),
+      60_000
+    )
+  }
+
+  it.live(
+    "gives its hints through it, and hears those of others at the server's own address",
+    () =>
+      Effect.gen(function*() {
+        const { through, url } = yield* between(3)
+        const { layer, lines } = logged()
+        const deaf = yield* Effect.provide(build(through, { prepare: false }), layer)
+        expect(lines).toEqual([expect.stringMatching(/hints of other processes are not heard, .* SLUICE_LISTEN_URL/)])
+        const hearing = yield* build(through, { prepare: false }, { listenUrl: Redacted.make(url) })
+        const heard = yield* Queue.unbounded<string>()
+        const hints = yield* Context.get(hearing, WakeUp).hear("pauses")
+        yield* Effect.forkScoped(Stream.runForEach(hints, () => Queue.offer(heard, "pauses")))
+        yield* Queue.take(heard)
+        yield* Context.get(deaf, WakeUp).hint("pauses")
+        expect(yield* Queue.take(heard)).toBe("pauses")
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live("says when the address to listen on leads to the pooler as well", () =>
+    Effect.gen(function*() {
+      const { through } = yield* between(3)
+      const { layer, lines } = logged()
+      yield* Effect.provide(build(through, { prepare: false }, { listenUrl: Redacted.make(through) }), layer)
+      yield* Effect.repeat(Effect.sync(() => lines.length), {
+        until: (count) => count > 0,
+        schedule: Schedule.spaced(50)
+      })
+      expect(lines[0]).toMatch(/what is sent is not heard; does the address .* lead to a pooler in transaction mode/)
+    }).pipe(Effect.scoped), 60_000)
 })

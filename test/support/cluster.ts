@@ -19,12 +19,16 @@ export interface ClusterOptions {
   readonly durable?: boolean
   /** More settings, as in `postgresql.conf`. */
   readonly settings?: Readonly<Record<string, string | number>>
+  /** A server of the same version, of which it is a standby: a copy that follows it. That one is restarted for it. */
+  readonly standbyOf?: Cluster
 }
 
 /** A running server. */
 export interface Cluster {
   readonly version: Version
   readonly port: number
+  /** The folder of its data. */
+  readonly data: string
   /** The address of a database. */
   readonly url: (database?: string) => string
   /** Stops it as a crash would: nothing is written any more. */
@@ -133,18 +137,28 @@ export const startCluster = async (options: ClusterOptions = {}): Promise<Cluste
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-pg-"))
   if (user.uid !== undefined && user.gid !== undefined) fs.chownSync(folder, user.uid, user.gid)
   const data = path.join(folder, "data")
-  run(path.join(native, "bin", "initdb"), [
-    "-D",
-    data,
-    "-U",
-    "postgres",
-    "-A",
-    "trust",
-    "-E",
-    "UTF8",
-    "--locale=C",
-    "--no-sync"
-  ], user)
+  const primary = options.standbyOf
+  if (primary === undefined) {
+    run(path.join(native, "bin", "initdb"), [
+      "-D",
+      data,
+      "-U",
+      "postgres",
+      "-A",
+      "trust",
+      "-E",
+      "UTF8",
+      "--locale=C",
+      "--no-sync"
+    ], user)
+  } else {
+    // of one that stands still a copy is whole
+    await primary.crash()
+    execFileSync("cp", ["-a", primary.data, data])
+    fs.rmSync(path.join(data, "postmaster.pid"), { force: true })
+    fs.closeSync(fs.openSync(path.join(data, "standby.signal"), "w"))
+    await primary.restart()
+  }
   const port = await freePort()
   const settings: Readonly<Record<string, string | number>> = {
     port,
@@ -153,6 +167,7 @@ export const startCluster = async (options: ClusterOptions = {}): Promise<Cluste
     max_connections: 300,
     shared_buffers: "128MB",
     ...(options.durable === true ? {} : { fsync: "off", synchronous_commit: "on", full_page_writes: "off" }),
+    ...(primary === undefined ? {} : { primary_conninfo: `host=127.0.0.1 port=${primary.port} user=postgres` }),
     ...options.settings
   }
   fs.appendFileSync(
@@ -197,6 +212,7 @@ export const startCluster = async (options: ClusterOptions = {}): Promise<Cluste
   return {
     version,
     port,
+    data,
     url: (database = "postgres") => `postgres://postgres@127.0.0.1:${port}/${database}`,
     // SIGQUIT is the immediate shutdown
     crash: () => stop("SIGQUIT"),

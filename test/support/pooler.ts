@@ -88,6 +88,8 @@ export const startPooler = async (url: string, size: number): Promise<Pooler> =>
             // idle: the transaction, if there was one, is over
             if (message.body.toString() === "I") {
               held = undefined
+              // what a server says to nobody in particular, as NOTIFY, nobody is told
+              session.heard = () => undefined
               give(session)
             }
             answered()

@@ -102,7 +102,7 @@ const list = Command.make(
         const times = attempts === 1 ? "1 attempt" : `${attempts} attempts`
         yield* Console.log(`  ${print.clip(`${reason} after ${times}: ${print.first(message)}`, 78)}`)
       }
-    }).pipe(Effect.provide(Database.storesToLookAt(url)), told)
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("Which there are, counted by kind and reason, the latest first"),
   Command.withExamples([{ command: "sluice dead list --reason exhausted", description: "Those that failed too often" }])
@@ -133,7 +133,7 @@ const show = Command.make(
         yield* Console.log(`  data: ${JSON.stringify(data)}`)
         if (letter.discarded !== null) yield* Console.log(`  discarded: ${letter.discarded.reason}`)
       }
-    }).pipe(Effect.provide(Database.storesToLookAt(url)), told)
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("All there is to know of a call's: errors, history, payload"),
   Command.withExamples([{ command: "sluice dead show call-17", description: "Of one call" }])

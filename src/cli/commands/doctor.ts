@@ -41,7 +41,7 @@ const looked = (url: Option.Option<string>, ageSeconds: number) =>
     Database.isEmbedded(url),
     (alone) => examine({ alone, limits: { ...usualLimits, ageSeconds } })
   ).pipe(
-    Effect.provide(Database.storesToLookAt(url)),
+    Effect.provide(Database.storesToExamine(url)),
     Effect.catch((error) => {
       const [found = "", ...isAway] = explain(error).reason.split(`: ${whenUnreachable}`)
       const advice = isAway.length > 0 ? whenUnreachable : "mend that first: nothing else can be looked at"

@@ -75,7 +75,7 @@ export const handlers = Command.make(
         }))
       }
       yield* json ? print.json(HandlersReport, report) : inWords(report)
-    }).pipe(Effect.provide(Application.layer(Database.storesToLookAt(url), globs)), told)
+    }).pipe(Effect.provide(Application.layer(Database.storesAsTheyAre(url), globs)), told)
 ).pipe(
   Command.withDescription("Which handlers there are, and which recorded kinds have none"),
   Command.withExamples([{ command: "sluice handlers --handlers \"src/**/persist/*.ts\"", description: "Of a glob" }])

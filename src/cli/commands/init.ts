@@ -25,13 +25,13 @@ export const Made = Schema.Struct({
 })
 
 /** A first handler, a call for it and a place for settings: they come with the package, and are checked with it. */
-const first = new URL("../../../examples/first/", import.meta.url)
+const first = () => new URL("../../../examples/first/", import.meta.url)
 
 const copy = Effect.fnUntraced(function*(name: string, file: string) {
   yield* Effect.tryPromise(async () => {
     await fs.mkdir(path.dirname(file), { recursive: true })
     // what somebody else wrote meanwhile is theirs
-    await fs.copyFile(new URL(name, first), file, fs.constants.COPYFILE_EXCL)
+    await fs.copyFile(new URL(name, first()), file, fs.constants.COPYFILE_EXCL)
   })
   return file
 })

@@ -20,15 +20,29 @@ export const MigrationStatus = Schema.Struct({
 /** What `sluice migrate --dry-run --json` prints. */
 export const MigrationPlan = Schema.Struct({
   missing: Schema.Array(Schema.Struct({ id: Schema.Int, name: Schema.String })),
-  /** To be run in one transaction; afterwards nothing is missing. */
+  /** Each to be run by itself, in this order; afterwards nothing is missing. */
   statements: Schema.Array(Schema.String)
 })
 
-/** As psql takes it. */
+/**
+ * As psql takes it. Each statement is committed by itself, and gives up when it would make others wait; those that make nobody wait
+ * may take as long as they do.
+ */
 const script = (statements: ReadonlyArray<string>): string =>
   statements.length === 0
     ? "-- nothing is missing"
-    : ["begin", ...statements, "commit"].map((statement) => `${statement};`).join("\n\n")
+    : [
+      "-- Each statement is committed by itself: not for psql --single-transaction. When one stops at a lock, which is so that\n" +
+      "-- recording does not wait for it, run all of it again.",
+      "\\set ON_ERROR_STOP on",
+      "set search_path = pg_catalog, pg_temp;",
+      "set lock_timeout = '250ms';",
+      ...statements.map((statement) =>
+        Migrations.isConcurrent(statement)
+          ? `set lock_timeout = 0;\n${statement};\nset lock_timeout = '250ms';`
+          : `${statement};`
+      )
+    ].join("\n\n")
 
 const planned = Effect.fnUntraced(function*(missing: ReadonlyArray<Migrations.Migration>, json: boolean) {
   const { schema } = yield* Settings.load
@@ -49,7 +63,7 @@ const listed = Effect.fnUntraced(function*(
   const { schema } = yield* Settings.load
   const ids = (list: ReadonlyArray<Migrations.Migration>) => new Set(list.map(({ id }) => id))
   const [was, is] = [ids(before), ids(missing)]
-  const migrations = (yield* Migrations.list(schema)).map(({ id, name }) => ({ id, name, applied: !is.has(id) }))
+  const migrations = Migrations.list(schema).map(({ id, name }) => ({ id, name, applied: !is.has(id) }))
   if (json) return yield* print.json(MigrationStatus, { migrations })
   for (const { applied, id, name } of migrations) {
     const word = !applied ? "missing" : was.has(id) ? "applied now" : "applied before"
@@ -73,9 +87,10 @@ export const migrate = Command.make(
         dryRun ? planned(missing, json) : listed({ before: missing, missing, json })
       if (looks && (yield* Database.isAbsent(url))) {
         // where there is nothing, all is missing; a look does not make it
-        return yield* tell(yield* Migrations.list((yield* Settings.load).schema))
+        return yield* tell(Migrations.list((yield* Settings.load).schema))
       }
       yield* Effect.gen(function*() {
+        yield* Migrations.check
         const before = yield* Migrations.missing
         if (looks) return yield* tell(before)
         yield* Migrations.run

@@ -102,7 +102,7 @@ export const show = Command.make(
       }
       if (json) return yield* print.json(Shown, { calls })
       for (const view of calls) yield* inWords(view)
-    }).pipe(Effect.provide(Database.storesToLookAt(url)), told)
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("A call and all that became of it, or the call that made a row"),
   Command.withExamples([

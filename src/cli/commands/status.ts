@@ -135,7 +135,7 @@ export const status = Command.make(
         yield* json ? print.json(Status, found) : show(found)
       })
       const looking = watch ? untilStopped(Effect.forever(Effect.andThen(once, Effect.sleep("2 seconds")))) : once
-      yield* Effect.provide(looking, Database.storesToLookAt(url))
+      yield* Effect.provide(looking, Database.storesAsTheyAre(url))
     }).pipe(told)
 ).pipe(
   Command.withDescription(

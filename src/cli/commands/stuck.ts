@@ -99,7 +99,7 @@ export const stuck = Command.make(
       const counts = Map.groupBy(chunks, ({ why }) => why)
       const found = { chunks, more: [...counts.values()].some((list) => list.length === limit) }
       yield* json ? print.json(Stuck, found) : inWords(found, limit)
-    }).pipe(Effect.provide(Database.storesToLookAt(url)), told)
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
     "What does not go on at once, and why: retrying (failed), expired (its worker went away), held (long in a worker's " +

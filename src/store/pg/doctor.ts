@@ -1,46 +1,30 @@
 /**
  * What a doctor asks of a database: catalogs and indexed reads only, so that it is cheap on a busy one.
  */
-import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
-import type { Connection } from "effect/sql/SqlConnection"
 import type { Kind } from "../../ChunkStore.ts"
 import { alive } from "./beat.ts"
+import type { Session } from "./session.ts"
 
 /** What the catalogs say. */
 export interface Vitals {
-  readonly version: number
   readonly clockMillis: number
   readonly tables: boolean
+  /** Whether this role is shown other roles' sessions. */
+  readonly seesAll: boolean
 }
 
-/** The server, its clock, and whether Sluice's tables are there. */
-export const vitals = (sql: SqlClient.SqlClient, schema: string) =>
-  sql<Vitals>`
-    select current_setting('server_version_num')::int as version,
-      (extract(epoch from clock_timestamp()) * 1000)::float8 as "clockMillis",
-      to_regclass(${`"${schema}".chunk_queue`}) is not null as tables`
-
-/**
- * Whether a pooler in transaction mode is between: then a connection's statements are answered by one backend and
- * another, or two connections share one.
- */
-export const isPooled = (sql: SqlClient.SqlClient) =>
-  Effect.scoped(Effect.gen(function*() {
-    // nothing is prepared: what is prepared in one backend is not there in the next
-    const pidOf = (connection: Connection) =>
-      Effect.map(connection.executeValuesUnprepared("select pg_backend_pid()", []), (rows) => rows[0]?.[0])
-    const mine = yield* sql.reserve
-    const other = yield* sql.reserve
-    const pids = [yield* pidOf(mine), yield* pidOf(mine), yield* pidOf(mine)]
-    // while the other is in a transaction, its backend is nobody else's
-    const others = yield* Effect.acquireUseRelease(
-      other.executeUnprepared("begin", [], undefined),
-      () => pidOf(other),
-      () => Effect.ignore(other.executeUnprepared("rollback", [], undefined))
-    )
-    return new Set(pids).size > 1 || pids.includes(others)
-  }))
+/** The server's clock, and whether Sluice's tables are there. Asks by the catalog: a schema may be closed to this role. */
+export const vitals = (session: Session, schema: string) =>
+  session.run<Vitals>(
+    `select (extract(epoch from pg_catalog.clock_timestamp()) * 1000)::float8 as "clockMillis",
+      exists (
+        select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = $1 and c.relname = 'chunk_queue'
+      ) as tables,
+      pg_catalog.pg_has_role('pg_read_all_stats', 'usage') as "seesAll"`,
+    [schema]
+  )
 
 /** Indexes that are there and can be used, by name. */
 export const indexes = (sql: SqlClient.SqlClient, schema: string) =>
@@ -59,7 +43,7 @@ export const vacuum = (sql: SqlClient.SqlClient, schema: string) =>
 
 /**
  * The oldest transaction that keeps vacuum from cleaning, and whose it is: one that has a snapshot, or, idle between its
- * statements, has written.
+ * statements, has written. Of other roles' sessions only who may read all statistics is shown this.
  */
 export const snapshots = (sql: SqlClient.SqlClient) =>
   sql<{ pid: number; seconds: number; application: string; state: string }>`
@@ -67,6 +51,32 @@ export const snapshots = (sql: SqlClient.SqlClient) =>
     from pg_stat_activity
     where (backend_xmin is not null or backend_xid is not null) and pid <> pg_backend_pid() and xact_start is not null
     order by xact_start limit 1`
+
+/** The oldest transaction that was prepared for a two-phase commit and is neither committed nor rolled back. */
+export const prepared = (sql: SqlClient.SqlClient) =>
+  sql<{ gid: string; database: string; seconds: number }>`
+    select gid, database::text, pg_catalog.round(extract(epoch from pg_catalog.now() - prepared))::int as seconds
+    from pg_catalog.pg_prepared_xacts order by prepared limit 1`
+
+/** Who holds a snapshot for another server: a replication slot, or a standby that says what its queries see. */
+export interface Replica {
+  readonly slot: string | null
+  readonly application: string
+  readonly active: boolean
+  /** How many transactions have begun since. */
+  readonly age: number
+}
+
+/** The oldest of these. A slot's time is not known, only how many transactions ago. */
+export const replicas = (sql: SqlClient.SqlClient) =>
+  sql<Replica>`
+    select slot, application, active, age from (
+      select slot_name::text as slot, '' as application, active, pg_catalog.age(xmin) as age
+      from pg_catalog.pg_replication_slots where xmin is not null
+      union all
+      select null, application_name, true, pg_catalog.age(backend_xmin)
+      from pg_catalog.pg_stat_activity where backend_type = 'walsender' and backend_xmin is not null
+    ) holding order by age desc limit 1`
 
 /** Leases that ended long ago and nobody took up. What ran out is first in line: the rest of the queue is not read. */
 export const staleLeases = (sql: SqlClient.SqlClient, schema: string) =>

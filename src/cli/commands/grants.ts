@@ -1,0 +1,66 @@
+/**
+ * `sluice grants`: the statements that give a role the rights it needs on Sluice's tables, to be run by their owner.
+ */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Settings from "../../Settings.ts"
+import * as rights from "../../store/pg/rights.ts"
+import { Failed, told } from "../Failed.ts"
+import * as options from "../options.ts"
+import * as print from "../print.ts"
+
+/** What `sluice grants --json` prints. */
+export const Grants = Schema.Struct({ role: Schema.String, statements: Schema.Array(Schema.String) })
+
+/** What a program needs that records, drains and listens. */
+const application: ReadonlyArray<rights.Purpose> = ["recorder", "worker", "subscriber"]
+
+/** A role as Postgres takes its name, also in quotes. */
+const check = (role: string) => {
+  // these two are no roles, in quotes neither: the first would be everybody
+  if (role === "public" || role === "none") return Effect.fail(new Failed({ reason: `${role} is not a role` }))
+  return role === "" || role.includes("\0") || Buffer.byteLength(role) > 63
+    ? Effect.fail(new Failed({ reason: "a role's name has 1 to 63 bytes" }))
+    : Effect.succeed(role)
+}
+
+/** The command. It asks no database. */
+export const grants = Command.make(
+  "grants",
+  {
+    json: options.common.json,
+    role: Argument.String("role").pipe(Argument.withDescription("the role, as `create role` made it")),
+    for: Flag.Literals("for", rights.purposes).pipe(
+      Flag.withDescription(
+        "what it is there for; a program that records, drains and listens without. May be given again"
+      ),
+      Flag.atLeast(0)
+    )
+  },
+  ({ for: given, role: name, ...flags }) =>
+    Effect.gen(function*() {
+      const json = yield* options.switchOf(flags.json, "SLUICE_JSON")
+      const { schema } = yield* Settings.load
+      const role = yield* check(name)
+      const statements = rights.grants(schema, role, given.length === 0 ? application : given)
+      if (json) return yield* print.json(Grants, { role, statements })
+      yield* Console.log(statements.map((statement) => `${statement};`).join("\n"))
+    }).pipe(told)
+).pipe(
+  Command.withDescription(
+    "Print the GRANT statements that a role needs: a recorder's, a worker's, a subscriber's, or an operator's, who uses every command"
+  ),
+  Command.withShortDescription("Print the rights that a role needs, as SQL"),
+  Command.withExamples([
+    {
+      command: "sluice grants clinic_app | psql -v ON_ERROR_STOP=1",
+      description: "Of a program, run by the tables' owner"
+    },
+    { command: "sluice grants clinic_web --for recorder", description: "Of one that only records" },
+    { command: "sluice grants ward_lead --for operator", description: "Of a person" }
+  ])
+)

@@ -1,0 +1,37 @@
+/**
+ * What is to be done about errors of the database that somebody has to do something about: a right that is missing, a sequence that
+ * is behind.
+ */
+import * as Effect from "effect/Effect"
+import { StoreError } from "../../ChunkStore.ts"
+import { explain, type Purpose } from "./rights.ts"
+
+/** What is done with which verb of the port. */
+const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
+  ["record", "begin", "renewRun", "abandon"].includes(operation) ? "recorder" : otherwise
+
+/** A service whose errors say which role lacks which right and what to grant, and why a new number is taken already. */
+export const explaining = (schema: string, role: string, otherwise: Purpose) => {
+  const adviceOn = ({ code, operation, reason }: StoreError): string | undefined => {
+    if (code === "42501") return explain(reason, { schema, role, purpose: purposeOf(operation, otherwise) })
+    return code === "23505" && /"(chunk_queue|chunk_failure)_pkey"/.test(reason)
+      ? "a sequence stands behind the tables, as after logical replication: `sluice migrate` puts it right"
+      : undefined
+  }
+  const explained = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.mapError(effect, (error): E => {
+      const advice = error instanceof StoreError ? adviceOn(error) : undefined
+      if (!(error instanceof StoreError) || advice === undefined) return error
+      const { cause, code = "", operation, reason, transient } = error
+      // a StoreError was there before
+      return new StoreError({ operation, transient, code, cause, reason: `${reason}: ${advice}` }) as E & StoreError
+    })
+  const of = (member: unknown): unknown => {
+    if (Effect.isEffect(member)) return explained(member)
+    if (typeof member !== "function") return member
+    return (...args: ReadonlyArray<unknown>): unknown => of(member(...args))
+  }
+  return <S extends object>(service: S): S =>
+    // each member is what it was, but for what its errors say
+    Object.fromEntries(Object.entries(service).map(([name, member]) => [name, of(member)])) as S
+}

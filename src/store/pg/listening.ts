@@ -1,0 +1,149 @@
+/**
+ * Hears hints on a connection of its own, so that no pool is a connection short; for as long as the scope is open, whatever happens
+ * to the connection.
+ */
+import { PgConnection } from "@effect/sql-pg"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import type { SqlClient } from "effect/sql/SqlClient"
+import { isSqlError } from "effect/sql/SqlError"
+import * as RetryPolicy from "../../RetryPolicy.ts"
+import type { Settings } from "../../Settings.ts"
+import { within } from "../within.ts"
+import { storeError } from "./errors.ts"
+import { clientOf, isSingle } from "./session.ts"
+
+/** When to listen again after the connection was lost. */
+const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("30 seconds")]).pipe(
+  Schedule.jittered
+)
+/** How long an answer is waited for, after which the connection counts as silent. */
+const patience = Duration.seconds(5)
+/** How long a closing layer waits for the listener to hang up. */
+const goodbye = Duration.seconds(1)
+
+/** Nothing comes over a connection that is open. */
+class Silent {
+  readonly reason: string
+  constructor(reason: string) {
+    this.reason = reason
+  }
+}
+
+/**
+ * Where to listen: the address that was given for it, or the client's own. A single connection is one to the embedded database:
+ * a server of one process has nobody to hear, and takes no second client.
+ */
+export const placeOf = (
+  sql: SqlClient,
+  { listenUrl }: Pick<Settings, "listenUrl">,
+  pooled: boolean
+): PgConnection.Config | undefined => {
+  const client = clientOf(sql)
+  const keepAlive = client?.config.keepAlive ?? "30 seconds"
+  if (listenUrl !== undefined) {
+    const given = client?.config.ssl
+    // what the address says of TLS is meant
+    const ssl = given === undefined || Redacted.value(listenUrl).includes("sslmode=") ? {} : { ssl: given }
+    return { url: listenUrl, keepAlive, ...ssl }
+  }
+  return client === undefined || pooled || isSingle(client) ? undefined : { ...client.config, keepAlive }
+}
+
+/** What is heard, and how it is known that it would be. */
+export interface Listener {
+  readonly channel: string
+  readonly place: PgConnection.Config
+  /** How often the connection is asked for a sign of life. */
+  readonly every: Duration.Duration
+  /** Sends this payload the way hints are sent. */
+  readonly send: (payload: string) => Effect.Effect<unknown, unknown>
+  /** A payload that nobody else sends. */
+  readonly proof: string
+  /** From now on all that is sent is heard; whatever was sent before may not have been. */
+  readonly onBegin: Effect.Effect<void>
+  readonly onHeard: (payload: string) => Effect.Effect<void>
+}
+
+/** Listens until the connection fails, or is silent. */
+const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Listener, isBack: Effect.Effect<void>) =>
+  Effect.acquireUseRelease(
+    Effect.all({ connection: Scope.make(), listening: Scope.make() }),
+    (scopes) =>
+      Effect.gen(function*() {
+        const connection = yield* Scope.provide(
+          PgConnection.make({ ...place, applicationName: "effect-sluice listener", prepare: false, multiplex: false }),
+          scopes.connection
+        )
+        const heard = yield* Effect.gen(function*() {
+          const session = yield* connection.pin
+          return { session, queue: yield* session.listen(channel) }
+        }).pipe(
+          Scope.provide(scopes.listening),
+          Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(new Silent("no answer to LISTEN")) })
+        )
+        const proven = yield* Deferred.make<void>()
+        const hear = Effect.gen(function*() {
+          while (true) {
+            const { payload } = yield* Queue.take(heard.queue)
+            yield* payload === proof ? Deferred.succeed(proven, undefined) : onHeard(payload)
+          }
+        })
+        const beat = Effect.gen(function*() {
+          // LISTEN succeeds through a pooler in transaction mode, and then nothing comes
+          const isSent = yield* Effect.isSuccess(send(proof))
+          if (isSent && Option.isNone(yield* Effect.timeoutOption(Deferred.await(proven), patience))) {
+            return yield* Effect.fail(
+              new Silent(
+                "what is sent is not heard; does the address that is listened on lead to a pooler in transaction mode, or to " +
+                  "another database?"
+              )
+            )
+          }
+          yield* isBack
+          yield* onBegin
+          while (true) {
+            yield* Effect.sleep(every)
+            const answer = yield* within(patience)(heard.session.query("select 1", [], false))
+            if (Option.isNone(answer)) {
+              return yield* Effect.fail(new Silent(`its connection has been silent for ${Duration.format(patience)}`))
+            }
+          }
+        })
+        return yield* Effect.raceFirst(hear, beat)
+      }),
+    // in this order: on a connection that is closed nothing is waited for
+    ({ connection, listening }, exit) => Effect.andThen(Scope.close(connection, exit), Scope.close(listening, exit))
+  )
+
+/** Listens for as long as the scope is open. Says once when nothing is heard any more, and once when it is again. */
+export const hear = Effect.fnUntraced(function*(listener: Listener) {
+  let failures = 0
+  const isBack = Effect.suspend(() => {
+    const wasAway = failures > 0
+    failures = 0
+    return wasAway ? Effect.logInfo("hints of other processes are heard again") : Effect.void
+  })
+  const listen = Effect.catch(listenOnce(listener, isBack), (error) =>
+    Effect.gen(function*() {
+      failures++
+      // told of once, not at every try
+      if (failures === 1) {
+        const reason = isSqlError(error) ? storeError("listen")(error).message : error.reason
+        yield* Effect.logWarning(`hints of other processes are not heard now; looking without them: ${reason}`)
+      }
+      yield* Effect.sleep(yield* RetryPolicy.delayAfter(backoff, Math.min(failures, 20)))
+    })).pipe(Effect.forever)
+  // a connection that hangs must not keep the program from ending
+  yield* Effect.acquireRelease(
+    Effect.forkDetach(listen),
+    (fiber) => Effect.timeoutOption(Fiber.interrupt(fiber), goodbye)
+  )
+})

@@ -1,0 +1,136 @@
+/**
+ * What is looked at before anything is written: whether this database can keep what Sluice promises, and whether its tables are
+ * Sluice's own.
+ */
+import * as Effect from "effect/Effect"
+import type { SqlClient } from "effect/sql/SqlClient"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import type { Settings } from "../../Settings.ts"
+import { DatabaseUnfit } from "../DatabaseUnfit.ts"
+import { codeOf, storeError } from "./errors.ts"
+import { isPooled } from "./pooler.ts"
+import { explain } from "./rights.ts"
+import * as sequences from "./sequences.ts"
+import { clientOf, reserve, type Session } from "./session.ts"
+import { list, madeBy } from "./statements.ts"
+import * as strangers from "./strangers.ts"
+
+/** What a server says of itself and of this session. */
+export interface Facts {
+  readonly version: number
+  readonly encoding: string
+  readonly standby: boolean
+  /** This session's transactions may write nothing: on a standby, or because `default_transaction_read_only` is on. */
+  readonly readOnly: boolean
+  /** The whole server is this one session: the embedded database. */
+  readonly alone: boolean
+  /** Under which role this session works. */
+  readonly role: string
+}
+
+/** Asks for them. */
+export const factsOf = (session: Session): Effect.Effect<Facts, SqlError> =>
+  Effect.flatMap(
+    session.run<Facts>(
+      `select pg_catalog.current_setting('server_version_num')::int / 10000 as version,
+        pg_catalog.current_setting('server_encoding') as encoding,
+        pg_catalog.current_setting('transaction_read_only') = 'on' as "readOnly",
+        pg_catalog.pg_is_in_recovery() as standby, current_user::text as role,
+        exists (
+          select from pg_catalog.pg_stat_activity
+          where pid = pg_catalog.pg_backend_pid() and backend_type = 'standalone backend'
+        ) as alone`
+    ),
+    ([facts]) => facts === undefined ? Effect.die("a server that answers nothing") : Effect.succeed(facts)
+  )
+
+/** What is wrong with a server's encoding, if anything is. */
+export const encodingProblem = ({ encoding }: Facts) =>
+  encoding === "UTF8" ? undefined : {
+    found:
+      `the database's encoding is ${encoding}, not UTF8: some answers could not be stored, and lengths are counted in bytes`,
+    advice: `make one with: create database … encoding 'UTF8' template template0; and move the data by pg_dump`
+  }
+
+const unfit = (problem: DatabaseUnfit["problem"], reason: string) => Effect.fail(new DatabaseUnfit({ problem, reason }))
+
+/** Refuses a server that cannot hold the tables, and tables that others made. */
+export const checkTables = Effect.fnUntraced(function*(
+  session: Session,
+  facts: Facts,
+  { schema, trusted }: Pick<Settings, "schema" | "trusted">
+) {
+  if (facts.version < 15) {
+    return yield* unfit("version", `this is Postgres ${facts.version}: Sluice needs Postgres 15 or later`)
+  }
+  const problem = encodingProblem(facts)
+  if (problem !== undefined) return yield* unfit("encoding", `${problem.found}; ${problem.advice}`)
+  const found = yield* strangers.find(session, schema, madeBy(list(schema)))
+  const unmeant = strangers.unmeant(found, trusted)
+  if (unmeant.length > 0) {
+    const { advice, found } = strangers.describe(unmeant)
+    return yield* unfit("strangers", `in schema ${schema}, as role ${facts.role}: ${found}. ${advice}`)
+  }
+})
+
+/** Says of a right that is missing which role lacks it, and what to grant. */
+export const namingRights = (schema: string, { role }: Facts) => <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
+  Effect.mapError(effect, (error) => {
+    if (!isSqlError(error) || codeOf(error) !== "42501") return error
+    const { reason } = storeError("")(error)
+    const why = explain(reason, { schema, role, purpose: "worker" }) ?? `role ${role} lacks it`
+    return new DatabaseUnfit({ problem: "rights", reason: `${reason}: ${why}` })
+  })
+
+/** What a store learns at its start. */
+export interface Ground {
+  /** Absent where nothing was looked at. */
+  readonly role?: string
+  /** A pooler in transaction mode is in between: nothing can be heard through it. */
+  readonly pooled: boolean
+}
+
+/** Looks at the tables only, for commands that look or mend, and record nothing. Nothing is heard then. */
+export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings) {
+  const session = yield* reserve(sql)
+  const facts = yield* factsOf(session)
+  yield* checkTables(session, facts, settings)
+  const ground: Ground = { role: facts.role, pooled: true }
+  return ground
+}, Effect.scoped)
+
+/**
+ * Looks before a store starts. Fails with {@link DatabaseUnfit} where it must not; a server that only reads is none of these:
+ * its address may lead to the primary again at any time.
+ */
+export const preflight = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings) {
+  const facts = yield* Effect.scoped(Effect.gen(function*() {
+    const session = yield* reserve(sql)
+    const facts = yield* factsOf(session)
+    yield* checkTables(session, facts, settings)
+    const behind = yield* sequences.behind(session, settings.schema)
+    if (behind.length > 0) {
+      return yield* unfit(
+        "sequence",
+        `in schema ${settings.schema} ${sequences.describe(behind)}: what is recorded would fail. ` +
+          "It was copied without its sequences, as logical replication does: `sluice migrate` puts it right"
+      )
+    }
+    return facts
+  }))
+  if (facts.standby) {
+    yield* Effect.logWarning(
+      "the server is a standby, which is read-only: nothing can be recorded or drained until its address leads to the primary"
+    )
+  }
+  const client = clientOf(sql)
+  const pooled = !facts.alone && (yield* isPooled(sql))
+  if (pooled && client !== undefined && client.config.prepare !== false) {
+    return yield* unfit(
+      "pooler",
+      "a pooler in transaction mode is in between, where nothing that is prepared lasts: give the client prepare: false"
+    )
+  }
+  const ground: Ground = { role: facts.role, pooled }
+  return ground
+})

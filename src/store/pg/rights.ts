@@ -1,0 +1,134 @@
+/**
+ * Which rights on Sluice's tables a role needs, by what it is there for; and what to say to one that lacks them.
+ */
+import { shown } from "./tables.ts"
+
+/** What a role does: records calls, drains them, is told of events, or looks after it all. */
+export type Purpose = "recorder" | "worker" | "subscriber" | "operator"
+
+/** What each is there for, in the order in which they are listed to people. */
+export const purposes: ReadonlyArray<Purpose> = ["recorder", "worker", "subscriber", "operator"]
+
+/** Rights by object. With columns in brackets a right is for these alone. */
+type Rights = Readonly<Record<string, ReadonlyArray<string>>>
+
+interface Needs {
+  readonly tables: Rights
+  readonly sequences: Rights
+  /** Roles of Postgres' own. */
+  readonly roles: ReadonlyArray<string>
+}
+
+const all = ["select", "insert", "update", "delete"]
+
+/** A test records, drains, listens and looks after it with exactly these. */
+const needs: Readonly<Record<Purpose, Needs>> = {
+  recorder: {
+    tables: {
+      migration: ["select"],
+      service_call: ["select", "insert", "update"],
+      // the numbers are for the look at the start whether the sequence is behind them
+      chunk_queue: ["select (seq, call_id)", "insert"],
+      dead_letter: ["select (seq)"]
+    },
+    sequences: { chunk_seq: ["usage"] },
+    roles: []
+  },
+  worker: {
+    tables: {
+      migration: ["select"],
+      service_call: ["select"],
+      chunk_queue: ["select", "update", "delete"],
+      persisted_chunk: ["select", "insert", "update"],
+      // a chunk that is persisted by hand is no dead letter any more
+      dead_letter: all,
+      chunk_failure: ["select", "insert"],
+      worker: all,
+      pause: ["select"]
+    },
+    sequences: { chunk_seq: ["usage"], chunk_failure_id_seq: ["select"] },
+    roles: []
+  },
+  subscriber: {
+    tables: {
+      migration: ["select"],
+      // not what was answered
+      service_call: ["select (call_id, service, correlation_id, context)"],
+      persisted_chunk: ["select"],
+      subscription: all
+    },
+    sequences: {},
+    roles: []
+  },
+  operator: {
+    tables: {
+      migration: ["select"],
+      service_call: all,
+      chunk_queue: all,
+      persisted_chunk: all,
+      dead_letter: all,
+      chunk_failure: all,
+      worker: all,
+      pause: all,
+      subscription: all
+    },
+    sequences: { chunk_seq: ["usage", "select", "update"], chunk_failure_id_seq: ["usage", "select", "update"] },
+    // without it the doctor sees no other role's sessions
+    roles: ["pg_read_all_stats"]
+  }
+}
+
+const quoted = (role: string): string => `"${role.replaceAll("\"", "\"\"")}"`
+
+/** Of the same right on all columns and on some, the first says it all. */
+const together = (rights: ReadonlyArray<string>): string =>
+  [...new Set(rights)].filter((right) => !right.includes(" (") || !rights.includes(right.split(" (")[0] ?? "")).join(
+    ", "
+  )
+
+const merged = (each: ReadonlyArray<Rights>): ReadonlyArray<readonly [object: string, rights: string]> =>
+  [...new Set(each.flatMap(Object.keys))].map((object) => [object, together(each.flatMap((one) => one[object] ?? []))])
+
+/** The statements that give a role what it needs. They take nothing away, and can be run again. */
+export const grants = (schema: string, role: string, purposes: ReadonlyArray<Purpose>): ReadonlyArray<string> => {
+  const wanted = purposes.map((purpose) => needs[purpose])
+  const to = quoted(role)
+  return [
+    `grant usage on schema ${shown(schema)} to ${to}`,
+    ...merged(wanted.map(({ tables }) => tables)).map(([table, rights]) =>
+      `grant ${rights} on ${shown(schema)}.${table} to ${to}`
+    ),
+    ...merged(wanted.map(({ sequences }) => sequences)).map(([sequence, rights]) =>
+      `grant ${rights} on sequence ${shown(schema)}.${sequence} to ${to}`
+    ),
+    ...new Set(wanted.flatMap(({ roles }) => roles.map((own) => `grant ${own} to ${to}`)))
+  ]
+}
+
+/** Who lacks a right, where, and what for. */
+export interface Lacking {
+  readonly schema: string
+  readonly role: string
+  readonly purpose: Purpose
+}
+
+/**
+ * What to grant to whom, of an object that the server says a role may not use; nothing of an object that is not Sluice's. Of one
+ * that this purpose does not need it says what an operator needs.
+ */
+export const explain = (text: string, { purpose, role, schema }: Lacking): string | undefined => {
+  const [, kind = "", object = ""] = /permission denied for (\w+) "?([^"\s]+)"?/.exec(text) ?? []
+  const all = (known: Purpose) => `\`sluice grants ${role} --for ${known}\` prints all that it needs`
+  if (kind === "schema" && object === schema) {
+    return `role ${role} lacks usage on schema ${schema}: ${all(purpose)}`
+  }
+  for (const known of new Set([purpose, "operator" as const])) {
+    const { sequences, tables } = needs[known]
+    const rights = tables[object] ?? sequences[object]
+    if (rights === undefined) continue
+    const on = `${tables[object] === undefined ? "sequence " : ""}${shown(schema)}.${object}`
+    const grant = `grant ${rights.join(", ")} on ${on} to ${quoted(role)}`
+    return `role ${role} lacks rights on ${on}: ${grant}; ${all(known)}`
+  }
+  return undefined
+}

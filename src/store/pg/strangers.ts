@@ -1,0 +1,100 @@
+/**
+ * What stands in place of Sluice's tables, or acts on them, and was made by others. `create … if not exists` takes what it finds:
+ * whoever makes the schema first, or puts a trigger on a table, reads what is recorded and acts with the worker's rights.
+ */
+import type { Session } from "./session.ts"
+import type { Made } from "./statements.ts"
+
+/** Something that others made. */
+export interface Stranger {
+  /** As `SLUICE_TRUSTED` takes it: `role clinic_dba`, `trigger persisted_chunk.audit`. */
+  readonly entry: string
+  /** In words, with its owner. */
+  readonly found: string
+}
+
+/**
+ * Whose objects are taken for Sluice's own: this session's roles; the roles they are members of, as an application's login is of
+ * its owner; the members of those, who can do all of it anyway; superusers; and the owner of the database. Membership is looked up
+ * and not asked by `pg_has_role`, which says of a superuser that it is a member of every role. A membership that is for
+ * administration only, as the maker of a role has it from Postgres 16 on, is none.
+ */
+const trusted = `
+  with recursive membership as materialized (
+    select m.roleid, m.member from pg_catalog.pg_auth_members m
+    cross join lateral pg_catalog.to_jsonb(m) options
+    where coalesce((options ->> 'inherit_option')::boolean, true) or coalesce((options ->> 'set_option')::boolean, true)
+  ), me as (
+    select oid from pg_catalog.pg_roles where rolname in (current_user, session_user)
+  ), above as (
+    select oid from me union select m.roleid from above a join membership m on m.member = a.oid
+  ), below as (
+    select oid from me union select m.member from below b join membership m on m.roleid = b.oid
+  ), trusted as materialized (
+    select oid from above union select oid from below
+    union select oid from pg_catalog.pg_roles where rolsuper or rolname in ('pg_database_owner')
+    union select datdba from pg_catalog.pg_database where datname = pg_catalog.current_database()
+  )`
+
+/** Finds what others made, in the order of how bad it is. Reads catalogs only, and runs nothing that it finds. */
+export const find = (session: Session, schema: string, made: Made) =>
+  session.run<Stranger>(
+    `${trusted}, own as materialized (
+    select c.oid, c.relname, c.relkind, c.relowner, c.relrowsecurity from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $1 and c.relname = any($2::text[])
+  ), found as (
+    select 1 as place, 'role ' || r.rolname as entry, 'schema ' || n.nspname || ' belongs to role ' || r.rolname as found
+    from pg_catalog.pg_namespace n join pg_catalog.pg_roles r on r.oid = n.nspowner
+    where n.nspname = $1 and n.nspowner not in (select oid from trusted)
+    union all
+    select 2, 'role ' || r.rolname, o.relname || ' belongs to role ' || r.rolname
+    from own o join pg_catalog.pg_roles r on r.oid = o.relowner
+    where o.relowner not in (select oid from trusted)
+    union all
+    select 2, 'role ' || r.rolname, 'function ' || p.proname || ' belongs to role ' || r.rolname
+    from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    join pg_catalog.pg_roles r on r.oid = p.proowner
+    where n.nspname = $1 and p.proname = any($3::text[]) and p.proowner not in (select oid from trusted)
+    union all
+    select 3, 'relation ' || o.relname, o.relname || ' is no plain table'
+    from own o where o.relname = any($4::text[]) and o.relkind <> 'r'
+    union all
+    select 4, 'trigger ' || o.relname || '.' || t.tgname,
+      'trigger ' || t.tgname || ' on ' || o.relname || ' runs ' || n.nspname || '.' || p.proname || ' of role ' || r.rolname
+    from own o join pg_catalog.pg_trigger t on t.tgrelid = o.oid
+    join pg_catalog.pg_proc p on p.oid = t.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    join pg_catalog.pg_roles r on r.oid = p.proowner
+    where not t.tgisinternal and t.tgenabled <> 'D' and not (o.relname || '.' || t.tgname) = any($5::text[])
+    union all
+    select 5, 'rule ' || o.relname || '.' || w.rulename, 'rule ' || w.rulename || ' on ' || o.relname
+    from own o join pg_catalog.pg_rewrite w on w.ev_class = o.oid
+    where w.rulename <> '_RETURN' and w.ev_enabled <> 'D'
+    union all
+    select 6, 'row security ' || o.relname, 'row security is on for ' || o.relname from own o where o.relrowsecurity
+    union all
+    select 7, 'inheritance ' || o.relname, other.relname || ' and ' || o.relname || ' are one by inheritance'
+    from own o join pg_catalog.pg_inherits i on o.oid in (i.inhrelid, i.inhparent)
+    join pg_catalog.pg_class other on other.oid = case when i.inhparent = o.oid then i.inhrelid else i.inhparent end
+    where o.relkind in ('r', 'p')
+  )
+  select entry, found from found order by place, found collate "C" limit 1000`,
+    [schema, [...made.tables, ...made.sequences], [...made.functions], [...made.tables], [...made.triggers]]
+  )
+
+/** Those that nobody said are meant. */
+export const unmeant = (found: ReadonlyArray<Stranger>, meant: ReadonlyArray<string>): ReadonlyArray<Stranger> =>
+  found.filter(({ entry }) => !meant.includes(entry))
+
+const mostNamed = 5
+
+/** In one sentence what was found, and how to say that it is meant. */
+export const describe = (found: ReadonlyArray<Stranger>): { readonly found: string; readonly advice: string } => {
+  const rest = found.length - mostNamed
+  const entries = [...new Set(found.map(({ entry }) => entry))].join(", ")
+  return {
+    found: found.slice(0, mostNamed).map((one) => one.found).join("; ") + (rest > 0 ? `; and ${rest} more` : ""),
+    advice: `others made this: it may read what is recorded, and runs with the rights of whoever uses it. ` +
+      `Drop it, or, if it is meant, set SLUICE_TRUSTED="${entries}"`
+  }
+}

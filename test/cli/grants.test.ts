@@ -1,0 +1,137 @@
+/**
+ * `sluice grants`: what it prints is SQL; with an operator's rights every command works, and without them each says which role
+ * lacks what.
+ */
+import { it } from "@effect/vitest"
+import { CallRecorder, ChunkStore } from "effect-sluice"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as fs from "node:fs"
+import * as os from "node:os"
+import path from "node:path"
+import { describe, expect } from "vitest"
+import { Diagnosis } from "../../src/cli/commands/doctor.ts"
+import { call, settle } from "../contract/operators/dialogues.ts"
+import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
+import { handlers, run } from "./inProcess.ts"
+
+/** Everything that the command can be asked for, in an order in which each finds something. */
+const commands = (calls: string): ReadonlyArray<ReadonlyArray<string>> => [
+  ["record", calls],
+  ["drain", "--until-empty", ...handlers],
+  ["status"],
+  ["stuck"],
+  ["show", "call-1"],
+  ["handlers", ...handlers],
+  ["dead", "list"],
+  ["dead", "show", "dies"],
+  ["dead", "redrive", "--all"],
+  ["dead", "discard", "--all", "--because", "a test"],
+  ["pause", "--namespace", "clinic"],
+  ["resume", "--namespace", "clinic"],
+  ["prune", "--payloads", "1d", "--failures", "1d", "--discarded", "1d"]
+]
+
+const calls = Effect.acquireRelease(
+  Effect.sync(() => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-grants-"))
+    const file = path.join(folder, "calls.jsonl")
+    fs.writeFileSync(file, `${JSON.stringify({ ...call("call-1"), namespace: "clinic" })}\n`)
+    return file
+  }),
+  (file) => Effect.sync(() => fs.rmSync(path.dirname(file), { recursive: true }))
+)
+
+/** A database with a dead letter, and a role that may do nothing there. */
+const setUp = Effect.fnUntraced(function*(name: string) {
+  const url = yield* freshDatabase()
+  yield* Effect.gen(function*() {
+    yield* CallRecorder.use((recorder) => recorder.record(call("dies")))
+    yield* settle({ dead: "exhausted" })
+    yield* ChunkStore.use((store) => store.status)
+  }).pipe(Effect.provide(
+    CallRecorder.layer.pipe(Layer.provideMerge(Layer.fresh(PgStore.layer)), Layer.provide(Layer.fresh(client(url))))
+  ))
+  const { role, url: as } = yield* asRole(url, name)
+  return { url, as, role, file: yield* calls }
+})
+
+const findingsOf = (printed: string) =>
+  Schema.decodeUnknownSync(Schema.toCodecJson(Diagnosis))(JSON.parse(printed)).findings
+
+describe("sluice grants", () => {
+  it.live("to an operator: every command works, and the doctor sees all", () =>
+    Effect.gen(function*() {
+      const { as, file, role, url } = yield* setUp("operator")
+      const { printed } = yield* run("grants", role, "--for", "operator")
+      yield* runAt(url, ...printed.split(/;\n?/).filter((statement) => statement !== ""))
+      for (const args of [["migrate"], ["migrate", "--status"], ...commands(file)]) {
+        const { failed } = yield* run(...args, "--url", as)
+        expect({ args, failed }).toEqual({ args, failed: "" })
+      }
+      const findings = findingsOf((yield* run("doctor", "--json", "--url", as)).printed)
+      // what was redriven has no handler here, and no worker lives
+      const found = findings.filter((one) => one.severity !== "ok").map((one) => one.check)
+      expect(found.filter((check) => check !== "handlers" && check !== "workers")).toEqual([])
+      expect(findings.length).toBeGreaterThan(15)
+    }).pipe(Effect.scoped), 120_000)
+
+  it.live(
+    "without them each command says which role lacks what, and what to grant; the doctor goes on",
+    () =>
+      Effect.gen(function*() {
+        const { as, file, role, url } = yield* setUp("nobody")
+        yield* runAt(url, `grant usage on schema sluice to ${role}`, `grant select on sluice.migration to ${role}`)
+        for (const args of commands(file)) {
+          const { failed } = yield* run(...args, "--url", as)
+          expect({ args, failed }).toEqual({
+            args,
+            failed: expect.stringMatching(
+              new RegExp(`role ${role} lacks rights on sluice\\.\\w+: grant .* to "${role}"`)
+            )
+          })
+        }
+        const findings = findingsOf((yield* run("doctor", "--json", "--url", as)).printed)
+        const hidden = findings.filter((one) => one.found.startsWith("cannot"))
+        expect(hidden.map((one) => one.check)).toEqual(
+          [
+            "snapshots",
+            "workers",
+            "age",
+            "retrying",
+            "leases",
+            "handlers",
+            "pauses",
+            "dead letters",
+            "held up",
+            "subscriptions"
+          ]
+        )
+        for (const { advice } of hidden) expect(advice).toContain(role)
+        expect(findings.find((one) => one.check === "indexes")).toMatchObject({ severity: "ok" })
+      }).pipe(Effect.scoped),
+    120_000
+  )
+
+  it.live("where even the schema is closed, the doctor says that", () =>
+    Effect.gen(function*() {
+      const { as, role } = yield* setUp("stranger")
+      const findings = findingsOf((yield* run("doctor", "--json", "--url", as)).printed)
+      expect(findings.find((one) => one.check === "tables")).toMatchObject({ severity: "ok" })
+      expect(findings.find((one) => one.check === "migrations")).toMatchObject({
+        found: expect.stringContaining("permission denied for schema sluice"),
+        advice: expect.stringContaining(`role ${role} lacks usage on schema sluice`)
+      })
+      expect((yield* run("status", "--url", as)).failed).toContain(`role ${role} lacks usage on schema sluice`)
+    }).pipe(Effect.scoped), 120_000)
+
+  it.live("says no to what is no role, and asks no database", () =>
+    Effect.gen(function*() {
+      for (const name of ["public", "none", "x".repeat(64), ""]) {
+        expect((yield* run("grants", name)).failed).not.toBe("")
+      }
+      expect((yield* run("grants", "clinic_app")).printed).toMatch(/^grant usage on schema sluice to "clinic_app";\n/)
+    }))
+})
