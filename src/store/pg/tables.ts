@@ -16,6 +16,8 @@ export interface Tables {
   readonly worker: ReturnType<SqlClient.SqlClient["literal"]>
   readonly pause: ReturnType<SqlClient.SqlClient["literal"]>
   readonly subscription: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly log: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly skip: ReturnType<SqlClient.SqlClient["literal"]>
 }
 
 /** A schema's name as people are shown it in SQL: in quotes if it is not the usual one, for it may be a word of SQL. */
@@ -35,5 +37,7 @@ export const tables = (sql: SqlClient.SqlClient, schema: string): Tables => ({
   failure: sql.literal(`"${schema}".chunk_failure`),
   worker: sql.literal(`"${schema}".worker`),
   pause: sql.literal(`"${schema}".pause`),
-  subscription: sql.literal(`"${schema}".subscription`)
+  subscription: sql.literal(`"${schema}".subscription`),
+  log: sql.literal(`"${schema}".event_log`),
+  skip: sql.literal(`"${schema}".subscription_skip`)
 })

@@ -12,9 +12,9 @@ import { call, keyOf, record, settle } from "./dialogues.ts"
 import { onEveryStore, Time } from "./ground.ts"
 
 const lease = Duration.minutes(1)
-const options = { limit: 100, lease }
+const options = { limit: 100, maxBytes: 1e9, lease, reader: "test" }
 const take = (name: string, limit = 100) =>
-  EventLog.use((log) => Effect.map(log.take(name, { limit, lease }), Option.getOrThrow))
+  EventLog.use((log) => Effect.map(log.take(name, { ...options, limit }), Option.getOrThrow))
 const idsOf = ({ entries }: Taken) => entries.flatMap(({ events }) => events.map(({ object }) => object.id))
 const statusOf = (name: string) =>
   EventLog.use((log) => Effect.map(log.list, (all) => all.find((one) => one.name === name)))
@@ -43,16 +43,16 @@ onEveryStore((test) => {
         correlationId: "a",
         context: { simulationId: "knee" }
       })
-      yield* log.advance("media", first.token, first.entries[0]!.place, lease)
-      yield* log.release("media", first.token)
+      yield* log.advance("media", first.token, { place: first.entries[0]!.place, suspects: 0 }, lease)
+      yield* log.release("media", first.token, { suspects: 0 })
 
       // opened again, as at a restart: nothing is changed by that
       yield* log.open("media", "now")
       const second = yield* take("media")
       expect(idsOf(second)).toEqual(["message of b", "message of c"])
       expect(second.place).toEqual(first.entries[0]!.place)
-      yield* log.advance("media", second.token, second.entries[1]!.place, lease)
-      yield* log.release("media", second.token)
+      yield* log.advance("media", second.token, { place: second.entries[1]!.place, suspects: 0 }, lease)
+      yield* log.release("media", second.token, { suspects: 0 })
       expect(yield* log.take("media", options)).toEqual(Option.none())
       expect(yield* statusOf("media")).toMatchObject({ behind: 0 })
     }))
@@ -78,16 +78,21 @@ onEveryStore((test) => {
       const lost = yield* take("media")
       expect(yield* log.take("media", options)).toEqual(Option.none())
       yield* time.pass("50 seconds")
-      yield* log.advance("media", lost.token, lost.place, lease)
+      yield* log.advance("media", lost.token, { place: lost.place, suspects: 0 }, lease)
       yield* time.pass("50 seconds")
       expect(yield* log.take("media", options)).toEqual(Option.none())
       yield* time.pass("20 seconds")
 
       const held = yield* take("media")
       expect(idsOf(held)).toEqual(["message of a", "message of b"])
-      const error = yield* Effect.flip(log.advance("media", lost.token, lost.entries[1]!.place, lease))
+      const error = yield* Effect.flip(
+        log.advance("media", lost.token, { place: lost.entries[1]!.place, suspects: 0 }, lease)
+      )
       expect(error._tag).toBe("LeaseLost")
-      yield* log.release("media", lost.token, { message: "", delay: Duration.zero })
+      yield* log.release("media", lost.token, {
+        suspects: 1,
+        failure: { message: "", delay: Duration.zero }
+      })
       expect(yield* log.take("media", options)).toEqual(Option.none())
       expect(yield* statusOf("media")).toMatchObject({ attempts: 0, behind: 2 })
     }))
@@ -101,16 +106,19 @@ onEveryStore((test) => {
       for (const attempts of [0, 1]) {
         const taken = yield* take("media")
         expect(taken.attempts).toBe(attempts)
-        yield* log.release("media", taken.token, { message: "no\0film", delay: Duration.seconds(30) })
+        yield* log.release("media", taken.token, {
+          suspects: 1,
+          failure: { message: "no\0film", delay: Duration.seconds(30) }
+        })
         expect(yield* log.take("media", options)).toEqual(Option.none())
         yield* time.pass("31 seconds")
       }
       expect(yield* statusOf("media")).toMatchObject({ attempts: 2, lastError: expect.stringMatching(/^no.+film$/) })
 
       const taken = yield* take("media")
-      yield* log.advance("media", taken.token, taken.place, lease)
+      yield* log.advance("media", taken.token, { place: taken.place, suspects: 0 }, lease)
       expect(yield* statusOf("media")).toMatchObject({ attempts: 2 })
-      yield* log.advance("media", taken.token, taken.entries[0]!.place, lease)
+      yield* log.advance("media", taken.token, { place: taken.entries[0]!.place, suspects: 0 }, lease)
       expect(yield* statusOf("media")).toMatchObject({ attempts: 0, lastError: null })
     }))
 
@@ -147,7 +155,7 @@ onEveryStore((test) => {
       expect(yield* log.remove("media")).toBe(true)
       expect(yield* log.remove("media")).toBe(false)
       expect(yield* log.list).toEqual([])
-      const error = yield* Effect.flip(log.advance("media", taken.token, taken.place, lease))
+      const error = yield* Effect.flip(log.advance("media", taken.token, { place: taken.place, suspects: 0 }, lease))
       expect(error._tag).toBe("LeaseLost")
       expect(yield* log.take("media", options)).toEqual(Option.none())
     }))

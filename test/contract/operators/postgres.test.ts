@@ -18,6 +18,7 @@ import * as Postgres from "../../support/Postgres.ts"
 import { call, keyOf, record, settle } from "./dialogues.ts"
 
 const lease = Duration.minutes(1)
+const options = { limit: 100, maxBytes: 1e9, lease, reader: "test" }
 
 /** Persists one chunk in a transaction that stays open while `meanwhile` runs. */
 const persistSlowly = <E, R>(id: string, meanwhile: Effect.Effect<unknown, E, R>) =>
@@ -46,11 +47,11 @@ const heldOpen = Effect.fnUntraced(
 /** Takes, moves on, and gives back what there was. */
 const read = Effect.fnUntraced(function*(name: string, limit = 100) {
   const log = yield* EventLog
-  const taken = yield* log.take(name, { limit, lease })
+  const taken = yield* log.take(name, { ...options, limit })
   if (Option.isNone(taken)) return []
   const { entries, token } = taken.value
-  yield* log.advance(name, token, entries.at(-1)!.place, lease)
-  yield* log.release(name, token)
+  yield* log.advance(name, token, { place: entries.at(-1)!.place, suspects: 0 }, lease)
+  yield* log.release(name, token, { suspects: 0 })
   return entries.flatMap(({ events }) => events.map(({ object }) => object.id))
 })
 
