@@ -8,6 +8,8 @@ import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
 import { covers, type Pause, Pauses } from "../Pauses.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
+import { isAboveUs, isOurs, refusal, standing } from "../store/pg/rebase.ts"
+import { tables } from "../store/pg/tables.ts"
 import { attention, type Finding, ok, type Patient } from "./finding.ts"
 import * as print from "./print.ts"
 
@@ -52,9 +54,28 @@ const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): 
       ...failing.map((one) => `${one.name} failed ${one.attempts} times: ${print.clip(one.lastError ?? "", 60)}`),
       ...behind.map((one) => `${one.name} is ${one.behind >= 10_000 ? "10000 or more" : one.behind} entries behind`)
     ].join("; "),
-    failing.length > 0 ? "mend the subscriber; it goes on by itself" : "is its program running?"
+    failing.length > 0
+      ? "see `sluice subscriptions`; mend the subscriber, it goes on by itself"
+      : "is its program running? see `sluice subscriptions`"
   )
 }
+
+/** Whether what subscriptions read goes by this cluster's numbers. */
+const eventLog = Effect.fnUntraced(function*({ schema, sql }: Patient) {
+  const [found] = yield* standing(tables(sql, schema))
+  if (found === undefined || isOurs(found) || (found.unexamined && !isAboveUs(found))) {
+    return ok("event log", "its numbers are this cluster's")
+  }
+  const refused = refusal(found)
+  if (found.incoming !== null) return attention("event log", refused ?? "", "then run `sluice subscriptions`")
+  return attention(
+    "event log",
+    refused ?? `it came from another cluster${isAboveUs(found) ? ", and its numbers are above this one's" : ""}`,
+    refused === undefined
+      ? "the next look of a subscription rebases it, as the owner of the tables; or run `sluice subscriptions rebase`"
+      : "subscriptions read nothing until then"
+  )
+})
 
 const pausesAre = (pauses: ReadonlyArray<Pause>): Finding =>
   pauses.length === 0
@@ -68,7 +89,8 @@ const pausesAre = (pauses: ReadonlyArray<Pause>): Finding =>
     )
 
 /** Asks what the work comes to, and finds what is wrong with it. */
-export const examineWork = Effect.fnUntraced(function*({ deadBlocksKey, limits, schema, sql }: Patient) {
+export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
+  const { deadBlocksKey, limits, schema, sql } = patient
   const [stale] = yield* ask.staleLeases(sql, schema)
   const [oldest] = yield* oldestDue(sql, schema)
   const [failing] = yield* ask.retrying(sql, schema)
@@ -122,6 +144,7 @@ export const examineWork = Effect.fnUntraced(function*({ deadBlocksKey, limits, 
         `${count(heldUp?.count ?? 0)} behind a dead letter of their ordering key, as call ${heldUp?.callId ?? ""}`,
         "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
       ),
-    subscriptions(yield* EventLog.use((log) => log.list), limits.unread)
+    subscriptions(yield* EventLog.use((log) => log.list), limits.unread),
+    yield* eventLog(patient)
   ]
 })

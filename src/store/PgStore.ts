@@ -44,6 +44,7 @@ import { decoder } from "./pg/json.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
 import * as read from "./pg/read.ts"
+import * as rebase from "./pg/rebase.ts"
 import { compare, type Given, given, recordMany, recordOne } from "./pg/record.ts"
 import * as retention from "./pg/retention.ts"
 import * as runs from "./pg/run.ts"
@@ -352,4 +353,4 @@ export const layer: Layer.Layer<
   Stores,
   Settings.SettingInvalid | Migrator.MigrationError | SqlError,
   SqlClient.SqlClient
-> = layerNoMigrate.pipe(Layer.provide(Migrations.layer))
+> = layerNoMigrate.pipe(Layer.provide(Layer.effectDiscard(rebase.atStart)), Layer.provide(Migrations.layer))

@@ -86,7 +86,8 @@ const horizon = (base: string) =>
  *
  * The lines are walked to one by one, each by a descent of the index, so that it ends where their bytes do: the size of what is
  * stored compressed is known only once it was read, and of a hundred lines of megabytes only the first are wanted. What
- * is too large for a message is not sent, and only its size is told.
+ * is too large for a message is not sent, and only its size is told. The limits of 1 say how few rows there are, where the
+ * server would take a small table it never analyzed for large, join whole tables, and compile the plan.
  */
 const take = (
   { call, ledger, log, sql, subscription }: Tables,
@@ -94,6 +95,9 @@ const take = (
   token: string,
   { lease, limit, maxBytes, reader }: Take
 ) => {
+  // as literals: a plan for any parameters is then as good as one for these, and is made once
+  const most = sql.literal(String(mostEntryBytes))
+  const age = sql.literal(`interval '${witnessAge}'`)
   const next = (after: "p" | "w") =>
     sql`
       select e.xact, e.seq, e.call_id, e.schema_identity, e.part,
@@ -106,32 +110,35 @@ const take = (
       select s.name, s.xact, s.seq, s.attempts, s.suspects, ${sql.literal(horizon("l.base"))} as horizon,
         least(${limit}::int, case when s.attempts > 0 then 1 when s.suspects > 0 then (s.suspects + 1) / 2
           else ${limit}::int end) as most,
-        l.witnessed_at < now() - ${witnessAge}::interval as stale,
-        coalesce(${sql.literal(isWitnessed("l"))} and not ${sql.literal(isAhead("s", "l.base"))}, false)
+        l.stale, coalesce(l.witnessed and not ${sql.literal(isAhead("s", "l.base"))}, false)
           and not coalesce((
             select ${sql.literal(isAhead("e", "l.base"))} from ${ledger} e order by e.xact desc, e.seq desc limit 1
           ), false) as ours
-      from ${subscription} s left join ${log} l on true
+      from ${subscription} s left join (
+        select base, ${sql.literal(isWitnessed("l"))} as witnessed, witnessed_at < now() - ${age} as stale
+        from ${log} l limit 1
+      ) l on true
       where s.name = ${name} and s.due_at <= now() and (s.lease_until is null or s.lease_until < now())
       for update of s skip locked
     ), walk as (
       select 1 as n, l.*, l.bytes as total from place p cross join lateral (${next("p")}) l where p.ours
       union all
       select w.n + 1, l.*, w.total + l.bytes from walk w cross join place p cross join lateral (${next("w")}) l
-      where w.n < p.most and w.total + l.bytes <= ${maxBytes}::bigint and l.bytes <= ${mostEntryBytes}::bigint
+      where w.n < p.most and w.total + l.bytes <= ${maxBytes}::bigint and l.bytes <= ${most}
     ), taken as (
       update ${subscription} s set lease_token = ${token}::uuid, lease_until = ${later(sql, lease)},
         leased_by = ${storableText(reader)}, suspects = (select count(*) from walk)
       from place p where s.name = p.name and exists (select from walk)
     )
     select p.ours, p.stale, p.attempts, p.suspects, p.xact::text as place_xact, p.seq::text as place_seq,
-      w.xact::text as xact, w.seq::text as seq, w.bytes::float8 as bytes, w.call_id, w.schema_identity, w.part,
-      e.namespace, e.handler,
-      case when w.bytes <= ${mostEntryBytes}::bigint then ${sql.literal(objects("e.objects"))} end as objects,
-      c.service, c.correlation_id, case when w.bytes <= ${mostEntryBytes}::bigint then c.context end as context
-    from place p left join walk w on true
-    left join ${ledger} e on e.call_id = w.call_id and e.schema_identity = w.schema_identity and e.part = w.part
-    left join ${call} c on c.call_id = w.call_id
+      w.xact::text as xact, w.seq::text as seq, w.bytes::float8 as bytes, w.call_id, w.schema_identity, w.part, line.*
+    from place p left join walk w on true left join lateral (
+      select e.namespace, e.handler, c.service, c.correlation_id,
+        case when w.bytes <= ${most} then ${sql.literal(objects("e.objects"))} end as objects,
+        case when w.bytes <= ${most} then c.context end as context
+      from ${ledger} e left join ${call} c on c.call_id = e.call_id
+      where e.call_id = w.call_id and e.schema_identity = w.schema_identity and e.part = w.part limit 1
+    ) line on true
     order by w.n`
 }
 

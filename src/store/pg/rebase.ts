@@ -18,11 +18,13 @@
  * numbers, and places too. A line that came along and looks like one of this cluster's is moved as well: it may come again.
  */
 import * as Effect from "effect/Effect"
+import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../../ChunkStore.ts"
 import type { Rebased } from "../../EventLog.ts"
+import * as Settings from "../../Settings.ts"
 import { asStoreError, codeOf, inTransaction } from "./errors.ts"
-import { shown, type Tables } from "./tables.ts"
+import { shown, type Tables, tables } from "./tables.ts"
 
 /** The id the next transaction gets, as 64 bits. A transaction of the caller's counts as past. */
 const nextId = `greatest(
@@ -134,18 +136,17 @@ const failed = (reason: string, more: { readonly code?: string; readonly transie
 /** What a person can do about an error of the statements. */
 const explained = (error: SqlError, schema: string): SqlError | StoreError => {
   const code = codeOf(error)
+  const name = shown(schema.slice(1, -1))
   if (code === "42501") {
     return failed(
-      `only the owner of ${
-        shown(schema)
-      }.persisted_chunk may rebase it: run \`sluice subscriptions rebase\` as its owner`,
+      `only the owner of ${name}.persisted_chunk may rebase it: run \`sluice subscriptions rebase\` as its owner`,
       { code }
     )
   }
   if (code === "55P03") {
     return failed(
-      `a transaction that uses ${shown(schema)}.persisted_chunk, ${shown(schema)}.subscription or ${shown(schema)}` +
-        `.event_log did not end within ${lockTimeout}; it is tried again`,
+      `a transaction that uses ${name}.persisted_chunk, subscription or event_log did not end within ${lockTimeout}; it is ` +
+        `tried again`,
       { code, transient: true }
     )
   }
@@ -237,7 +238,7 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Store
     yield* sql`lock table ${subscription} in share row exclusive mode`
     const [found] = yield* standing(t)
     if (found === undefined || found.base === null) {
-      return yield* failed(`the default of ${shown(schema)}.persisted_chunk.xact is not Sluice's`)
+      return yield* failed(`the default of ${shown(schema.slice(1, -1))}.persisted_chunk.xact is not Sluice's`)
     }
     const known = !found.witnessed && !found.unexamined
     const from = { base: found.base, floor: known ? found.arrived : "0", next: found.next }
@@ -275,3 +276,13 @@ export const settle = (t: Tables): Effect.Effect<void, StoreError> =>
           `came along, ${repeated} of them may come again`
     )
   }).pipe(asStoreError("eventLog.rebase"))
+
+/**
+ * {@link settle} before a program persists anything, so that there is little to move. Recording and draining do not need it:
+ * where it does not succeed the program starts all the same, and whoever reads tries again.
+ */
+export const atStart: Effect.Effect<void, Settings.SettingInvalid, SqlClient.SqlClient> = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const { schema } = yield* Settings.load
+  yield* Effect.catch(settle(tables(sql, schema)), (error) => Effect.logWarning(error.message))
+})

@@ -110,18 +110,6 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
       expect([seed, [...seen].sort()]).toEqual([seed, [...ids].sort()])
     }))
 
-  it.effect("a place from another server's numbers is an error, not silence", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const log = yield* EventLog
-      yield* log.open("restored", "now")
-      yield* sql`update sluice.subscription set xact = '4000000000' where name = 'restored'`
-      const error = yield* Effect.flip(log.take("restored", { limit: 1, lease }))
-      expect(error).toMatchObject({ _tag: "StoreError", transient: false })
-      expect(error.message).toContain("restored")
-      yield* log.remove("restored")
-    }))
-
   it.effect("pruning waits for nobody: what is locked goes the next time", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
