@@ -256,6 +256,8 @@ export const make: <E, R>(
         continue
       }
       if (found._tag === "Failed") {
+        // the next half, at once
+        if (Duration.isZero(found.delay)) continue
         yield* Effect.raceFirst(Effect.sleep(found.delay), stopping.await)
         continue
       }
