@@ -79,6 +79,21 @@ export const oldestDueSeconds = Metric.gauge("sluice_oldest_due_age_seconds", {
   description: "How long the oldest due chunk has waited"
 })
 
+/** Entries a durable subscription has not handled; exact below {@link mostCounted}, and at least so many there. */
+export const subscriptionUnread = Metric.gauge("sluice_subscription_unread_entries", {
+  description: `Entries a subscription has not handled; ${mostCounted} stands for so many or more`
+})
+
+/** How long ago the oldest entry that a durable subscription has not handled was persisted; 0 when there is none. */
+export const subscriptionAgeSeconds = Metric.gauge("sluice_subscription_oldest_unread_age_seconds", {
+  description: "How long ago the oldest entry a subscription has not handled was persisted"
+})
+
+/** How often in a row the entry that a durable subscription stands before has failed. */
+export const subscriptionAttempts = Metric.gauge("sluice_subscription_failed_attempts", {
+  description: "Failures in a row of the entry a subscription stands before"
+})
+
 /** The labels of each metric by its name, for whoever checks a dashboard. */
 export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
   [calls.id]: ["namespace", "outcome"],
@@ -91,7 +106,10 @@ export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
   [handlerSeconds.id]: ["handler", "outcome"],
   [lagSeconds.id]: ["handler"],
   [queueChunks.id]: ["state"],
-  [oldestDueSeconds.id]: []
+  [oldestDueSeconds.id]: [],
+  [subscriptionUnread.id]: ["subscription"],
+  [subscriptionAgeSeconds.id]: ["subscription"],
+  [subscriptionAttempts.id]: ["subscription"]
 }
 
 /** The names of all metrics. */

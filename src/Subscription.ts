@@ -11,10 +11,20 @@
  *   because a transaction with a lower number committed later.
  *   In Postgres what is younger than the oldest transaction still writing, in any database of the server, is not
  *   read yet: one left open for an hour delays events by an hour.
+ * - **In another cluster as well.** After a restore into another cluster, a switch to a logical replica, pg_upgrade, a failover
+ *   or a recovery to a point in time none is skipped: what came along is read in its order, before what is new. The first
+ *   look after the move rebases the log, which needs the owner of Sluice's tables where the new cluster's transaction
+ *   ids are lower. Without that right, or where it cannot be told what this cluster persisted before, nothing is read, the
+ *   log says why, and `sluice subscriptions rebase` is a person's to run. Events of the last minutes before the move, and
+ *   those persisted here before the rebase, may come again.
  * - **One at a time.** Of all processes that run a subscription one reads, under a lease; when it dies, another goes on.
  *   A reader that froze beyond its lease may still be within one handler run when the next begins.
  * - **Its own troubles only.** An event whose handler fails is tried again, by the subscription's own schedule and for
- *   ever, and holds up what stands behind it in this subscription, nothing else. `EventLog.list` shows it.
+ *   ever, and holds up what stands behind it in this subscription, nothing else. `sluice subscriptions` shows it, and can
+ *   pass over it.
+ * - **Few repetitions.** When `handleMany` fails with a batch of n entries, halves of it are tried at once until the entry that
+ *   fails stands alone, and only that one waits for the schedule: an entry before it is handed over at most 2 + log₂ n
+ *   times for it. A batch under which a process died is halved as well, at the next reader.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -28,9 +38,10 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { hostname } from "node:os"
 import type { StoreError } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
-import { EventLog, type From, type LogEntry, type Taken } from "./EventLog.ts"
+import { EventLog, type From, type Release, type Taken } from "./EventLog.ts"
 import { describeCause } from "./internal/describe.ts"
 import { quote } from "./internal/quote.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
@@ -60,7 +71,7 @@ export interface Options {
   readonly filter?: (event: DomainObjectCreated) => boolean
   /**
    * How many lines of the ledger are read at once, one for each persisted chunk: also the most whose events may come
-   * again after a crash. Default `SLUICE_BATCH_SIZE`.
+   * again after a crash. Fewer where they take more than `SLUICE_BATCH_BYTES`. Default `SLUICE_BATCH_SIZE`.
    */
   readonly batchSize?: number
   /** When a failed event is tried again. Default {@link RetryPolicy.standard}: from 2 seconds to 15 minutes. */
@@ -109,6 +120,7 @@ export const make: <E, R>(
   if (!Number.isInteger(limit) || limit < 1) return yield* invalid(`${limit} is no batch size`)
   const lease = Duration.fromInputUnsafe(options.lease ?? settings.lease)
   const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? settings.pollInterval)
+  const reader = `${hostname()}/${process.pid}`
 
   yield* log.open(name, options.from ?? "beginning")
   const stopping = yield* Latch.make(false)
@@ -117,36 +129,56 @@ export const make: <E, R>(
   const hints = yield* (yield* WakeUp).hear("events")
   yield* Effect.forkScoped(Stream.runForEach(hints, () => heard.open))
 
-  /** Hands over a batch; `moved` is told of every entry that is behind it. */
-  const handle = Effect.fnUntraced(function*(taken: Taken, moved: (entry: LogEntry) => void) {
+  /**
+   * Hands over what was taken. Tells how many of the entries are behind it, and how many of the next the handler is given
+   * together, among which is the one that fails, if one does.
+   */
+  const handle = Effect.fnUntraced(function*(
+    { entries, unreadable }: Taken,
+    { handing, moved }: { readonly handing: (count: number) => void; readonly moved: (count: number) => void }
+  ) {
+    if (unreadable !== undefined) return yield* unreadable
     const { filter = () => true } = options
-    // after a failure one by one, so that a batch gets to the culprit and stops there
-    const entries = taken.attempts > 0 ? taken.entries.slice(0, 1) : taken.entries
     if (typeof handler === "object") {
-      const events = entries.flatMap((entry) => entry.events.filter(filter))
-      if (events.length > 0) yield* handler.handleMany(events)
-      return moved(entries.at(-1)!)
+      handing(entries.length)
+      const wanted = entries.map((entry) => entry.events.filter(filter))
+      const first = wanted.findIndex((events) => events.length > 0)
+      // what holds nothing for the handler is no suspect
+      if (first > 0) moved(first)
+      if (first >= 0) {
+        handing(wanted.findLastIndex((events) => events.length > 0) + 1 - first)
+        yield* handler.handleMany(wanted.flat())
+      }
+      return moved(entries.length)
     }
-    for (const entry of entries) {
+    for (const [index, entry] of entries.entries()) {
       if (stopped) return
       for (const event of entry.events) if (filter(event)) yield* handler(event)
-      moved(entry)
+      moved(index + 1)
     }
   }, Effect.withSpan("Subscription.handle", { attributes: { "sluice.subscription": name } }))
 
   /** Handles what was taken and moves on. Gives back how long to wait, after a failure. */
   const work = Effect.fnUntraced(function*(taken: Taken, restore: <A, E, R>(e: Effect.Effect<A, E, R>) => typeof e) {
-    let place = taken.place
-    const advance = Effect.suspend(() => log.advance(name, taken.token, place, lease))
+    // entries that are behind it, and how many of the next the handler was last given together
+    let done = 0
+    let handed = 1
+    const advance = (suspects: number) =>
+      log.advance(name, taken.token, { place: taken.entries[done - 1]?.place ?? taken.place, suspects }, lease)
     // ends, and the handler with it, when the lease is lost: another reader is at it
-    const keepAlive = advance.pipe(
+    const keepAlive = Effect.suspend(() => advance(taken.entries.length - done)).pipe(
       Effect.catchTag("StoreError", (error) => Effect.logWarning(`${name}: lease not renewed: ${error.message}`)),
       Effect.delay(Duration.times(lease, 1 / 3)),
       Effect.forever,
       Effect.catchTag("LeaseLost", () => Effect.succeed("lost" as const))
     )
-    const handling = handle(taken, (entry) => {
-      place = entry.place
+    const handling = handle(taken, {
+      handing: (count) => {
+        handed = count
+      },
+      moved: (count) => {
+        done = count
+      }
     })
     const exit = yield* Effect.exit(restore(Effect.raceFirst(handling, keepAlive)))
     if (Exit.isSuccess(exit) && exit.value === "lost") {
@@ -155,38 +187,60 @@ export const make: <E, R>(
     }
     // a handler that interrupts itself has failed; an interruption from outside is seen here again
     const interrupted = Exit.isFailure(yield* Effect.exit(restore(Effect.yieldNow)))
-    let failure: { readonly message: string; readonly delay: Duration.Duration } | undefined
-    if (Exit.isFailure(exit) && !interrupted) {
-      const attempts = place === taken.place ? taken.attempts + 1 : 1
-      failure = {
-        message: describeCause(exit.cause),
-        delay: yield* RetryPolicy.delayAfter(options.retry ?? RetryPolicy.standard, attempts)
-      }
-      yield* Effect.logWarning(`subscription ${name} failed, attempt ${attempts}`, exit.cause)
-    }
+    const release = Exit.isFailure(exit) && !interrupted
+      ? yield* failed(exit.cause, { suspects: handed, attempts: done === 0 ? taken.attempts + 1 : 1, taken })
+      : { suspects: Math.max(0, taken.suspects - done) }
     const giveBack = Effect.andThen(
-      place === taken.place ? Effect.void : advance,
-      log.release(name, taken.token, failure)
+      done === 0 ? Effect.void : advance(release.suspects),
+      log.release(name, taken.token, release)
     )
     yield* Effect.retry(giveBack, {
       while: (error) => error._tag === "StoreError" && error.transient,
       schedule: patience
     })
-    return failure?.delay
+    return release.failure?.delay
   })
+
+  /** How it is given back after a failure. The halves of a batch are tried at once; who fails alone has to wait. */
+  const failed = Effect.fnUntraced(function*(cause: Cause.Cause<unknown>, { attempts, suspects, taken }: {
+    readonly attempts: number
+    readonly suspects: number
+    readonly taken: Taken
+  }): Effect.fn.Return<Release> {
+    const message = describeCause(cause)
+    if (suspects > 1) {
+      const text = `subscription ${name} failed with ${suspects} entries together; halves of them are tried`
+      yield* taken.suspects === 0 ? Effect.logWarning(text, cause) : Effect.logDebug(text, cause)
+      return { suspects, failure: { message, delay: Duration.zero } }
+    }
+    yield* Effect.logWarning(`subscription ${name} failed, attempt ${attempts}`, cause)
+    return {
+      suspects,
+      failure: { message, delay: yield* RetryPolicy.delayAfter(options.retry ?? RetryPolicy.standard, attempts) }
+    }
+  })
+
+  // what keeps it from looking is told once, not at each look
+  let trouble = ""
+  const couldNotLook = (cause: Cause.Cause<unknown>) => {
+    const isKnown = trouble === describeCause(cause)
+    trouble = describeCause(cause)
+    const text = `subscription ${name} could not look; going on`
+    return isKnown ? Effect.logDebug(text, cause) : Effect.logWarning(text, cause)
+  }
 
   /** One look: what is there is taken and handled. Gives back what to wait for. */
   const look = Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-    const taken = yield* restore(log.take(name, { limit, lease }))
+    const taken = yield* restore(log.take(name, { limit, maxBytes: settings.batchBytes, lease, reader }))
+    trouble = ""
     if (Option.isNone(taken)) return { _tag: "Nothing" } as const
     const delay = yield* work(taken.value, restore)
     return delay === undefined ? { _tag: "More" } as const : { _tag: "Failed", delay } as const
   })).pipe(
-    Effect.catchCauseIf((cause) => !Cause.hasInterruptsOnly(cause), (cause) =>
-      Effect.as(
-        Effect.logWarning(`subscription ${name} could not look; going on`, cause),
-        { _tag: "Nothing" } as const
-      ))
+    Effect.catchCauseIf(
+      (cause) => !Cause.hasInterruptsOnly(cause),
+      (cause) => Effect.as(couldNotLook(cause), { _tag: "Nothing" } as const)
+    )
   )
 
   // What a hint told of may not be readable yet, because an older transaction is still running: so it is looked for
@@ -202,6 +256,8 @@ export const make: <E, R>(
         continue
       }
       if (found._tag === "Failed") {
+        // the next half, at once
+        if (Duration.isZero(found.delay)) continue
         yield* Effect.raceFirst(Effect.sleep(found.delay), stopping.await)
         continue
       }

@@ -3,16 +3,29 @@
  * drain's way.
  */
 import { it } from "@effect/vitest"
-import { ChunkStore, DomainEvents, DomainObject, Drain } from "effect-sluice"
+import {
+  CallRecorder,
+  ChunkStore,
+  DomainEvents,
+  DomainObject,
+  Drain,
+  type HandlerInput,
+  HandlerPlugin,
+  HandlerRegistry
+} from "effect-sluice"
 import { capacity } from "effect-sluice/DomainEvents"
 import type { DomainObjectCreated } from "effect-sluice/DomainObject"
+import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as PgStore from "effect-sluice/store/PgStore"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { application, keyOf, Note, note, record, written } from "./support/clinic.ts"
+import * as Postgres from "./support/Postgres.ts"
 
 const cycle = Effect.flatMap(Drain, (drain) => drain.cycle)
 const eventOf = (callId: string, n = 1): DomainObjectCreated => ({
@@ -89,6 +102,54 @@ describe("domain events", () => {
       const events = yield* Stream.runCollect(Stream.takeUntil(heard, (event) => event.key.callId === "last"))
       expect(events.map((event) => event.key.callId)).toEqual(["a", "b", "last"])
     }).pipe(Effect.scoped, Effect.provide(application())))
+
+  /** Persists inline, within a transaction of the caller's that ends well, and within one that does not. */
+  const withinTransactions = (
+    transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, unknown, R>
+  ) =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      const stream = yield* (yield* DomainEvents).subscribe
+      yield* Effect.forkScoped(Stream.runForEach(stream, (event) => Effect.sync(() => told.push(event.key.callId))))
+      const soFar = Effect.as(Effect.forEach([1, 2, 3], () => Effect.yieldNow), told)
+      const drain = yield* Drain
+      yield* record(note("a"), note("b"), note("c"))
+      yield* Effect.exit(transaction(Effect.gen(function*() {
+        yield* drain.persistNow("a")
+        return yield* Effect.fail("the visit is cancelled")
+      })))
+      expect(yield* soFar).toEqual([])
+      yield* transaction(Effect.gen(function*() {
+        yield* drain.persistNow("a")
+        yield* drain.cycle
+        expect(yield* soFar).toEqual([])
+      }))
+      expect(yield* soFar).toEqual(["a", "b", "c"])
+    })
+
+  it.effect("of what is persisted within a caller's transaction come after its commit, and none after its rollback", () =>
+    Effect.gen(function*() {
+      const db = yield* MemoryDatabase
+      yield* withinTransactions(db.transaction)
+    }).pipe(Effect.scoped, Effect.provide(application())))
+
+  it.live("the same on Postgres", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* withinTransactions(sql.withTransaction)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(
+        Layer.merge(Drain.layer, CallRecorder.layer).pipe(
+          Layer.provide(HandlerRegistry.layer()),
+          Layer.provide(HandlerPlugin.layer("clinic", Note, ({ call }: HandlerInput<unknown>) =>
+            Effect.succeed([DomainObject.make("clinic.Note", call.callId)]))),
+          Layer.provideMerge(DomainEvents.layer),
+          Layer.provide(PgStore.layer),
+          Layer.provideMerge(Postgres.layer())
+        )
+      )
+    ))
 
   it.effect("reach every listener; one that comes later hears what comes later", () =>
     Effect.gen(function*() {

@@ -14,6 +14,7 @@ import { record } from "./commands/record.ts"
 import { show } from "./commands/show.ts"
 import { status } from "./commands/status.ts"
 import { stuck } from "./commands/stuck.ts"
+import { subscriptions } from "./commands/subscriptions.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
 import * as configFile from "./configFile.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -46,6 +47,7 @@ export const sluice = Command.make("sluice").pipe(
     resume,
     prune,
     grants,
+    subscriptions,
     doctor
   ]),
   // of the handlers only: help and completions read no file and send nothing

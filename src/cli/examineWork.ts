@@ -10,6 +10,8 @@ import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
 import { covers, type Pause, Pauses } from "../Pauses.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
+import { isAboveUs, isOurs, refusal, standing } from "../store/pg/rebase.ts"
+import { tables } from "../store/pg/tables.ts"
 import { attention, type Finding, ok, type Patient } from "./finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
@@ -55,9 +57,28 @@ const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): 
       ...failing.map((one) => `${one.name} failed ${one.attempts} times: ${print.clip(one.lastError ?? "", 60)}`),
       ...behind.map((one) => `${one.name} is ${one.behind >= 10_000 ? "10000 or more" : one.behind} entries behind`)
     ].join("; "),
-    failing.length > 0 ? "mend the subscriber; it goes on by itself" : "is its program running?"
+    failing.length > 0
+      ? "see `sluice subscriptions`; mend the subscriber, it goes on by itself"
+      : "is its program running? see `sluice subscriptions`"
   )
 }
+
+/** Whether what subscriptions read goes by this cluster's numbers. */
+const eventLog = Effect.fnUntraced(function*({ schema, sql }: Patient) {
+  const [found] = yield* standing(tables(sql, schema))
+  if (found === undefined || isOurs(found) || (found.unexamined && !isAboveUs(found))) {
+    return ok("event log", "its numbers are this cluster's")
+  }
+  const refused = refusal(found)
+  if (found.incoming !== null) return attention("event log", refused ?? "", "then run `sluice subscriptions`")
+  return attention(
+    "event log",
+    refused ?? `it came from another cluster${isAboveUs(found) ? ", and its numbers are above this one's" : ""}`,
+    refused === undefined
+      ? "the next look of a subscription rebases it, as the owner of the tables; or run `sluice subscriptions rebase`"
+      : "subscriptions read nothing until then"
+  )
+})
 
 const pausesAre = (pauses: ReadonlyArray<Pause>): Finding =>
   pauses.length === 0
@@ -154,7 +175,8 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
       patient,
       "subscriptions",
       Effect.map(EventLog.use((log) => log.list), (all) => subscriptions(all, limits.unread))
-    )
+    ),
+    look(patient, "event log", eventLog(patient))
   ]
   return (yield* Effect.all(looks)).flat()
 })

@@ -1,6 +1,7 @@
 /**
- * The gauges of the queue: `sluice_queue_chunks` by state, and `sluice_oldest_due_age_seconds`. Every process shows the
- * same, because they are asked of the database; one that asks is enough.
+ * The gauges of the queue, `sluice_queue_chunks` by state and `sluice_oldest_due_age_seconds`, and of durable subscriptions,
+ * by name: how many entries each has not handled, how old the oldest of them is, how often it has failed. Every process shows
+ * the same, because they are asked of the database; one that asks is enough.
  *
  * ```ts
  * const telemetry = Layer.mergeAll(Otlp.layerJson({ baseUrl }), Gauges.layer())
@@ -23,6 +24,13 @@ const patience = Duration.seconds(1)
 const states = ["ready", "scheduled", "waiting", "parked", "dead"] as const
 const gaugeOf = (state: typeof states[number]) => Metric.withAttributes(Metrics.queueChunks, { state })
 
+/** Of a subscription. */
+const lagOf = (subscription: string) => ({
+  unread: Metric.withAttributes(Metrics.subscriptionUnread, { subscription }),
+  age: Metric.withAttributes(Metrics.subscriptionAgeSeconds, { subscription }),
+  attempts: Metric.withAttributes(Metrics.subscriptionAttempts, { subscription })
+})
+
 /**
  * Asks the database and sets the gauges. When it does not answer within a second they are taken away: what is not known
  * is not shown, and never what was known an hour ago.
@@ -30,19 +38,46 @@ const gaugeOf = (state: typeof states[number]) => Metric.withAttributes(Metrics.
 export const sample: Effect.Effect<void, never, SqlClient.SqlClient> = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const { schema } = yield* Settings.load
-  const [found] = Option.getOrElse(yield* within(patience)(ask.gauges(sql, schema, Metrics.mostCounted)), () => [])
-  if (found === undefined) return yield* forget
-  for (const state of states) yield* Metric.update(gaugeOf(state), found[state])
-  yield* Metric.update(Metrics.oldestDueSeconds, Math.max(0, found.oldest ?? 0))
+  const found = Option.getOrUndefined(
+    yield* within(patience)(Effect.all([
+      ask.gauges(sql, schema, Metrics.mostCounted),
+      // who may look at the queue need not be one who may look at subscriptions
+      Effect.orElseSucceed(ask.subscriptionLags(sql, schema, Metrics.mostCounted), () => [])
+    ]))
+  )
+  const [queue] = found?.[0] ?? []
+  if (found === undefined || queue === undefined) return yield* forget
+  for (const state of states) yield* Metric.update(gaugeOf(state), queue[state])
+  yield* Metric.update(Metrics.oldestDueSeconds, Math.max(0, queue.oldest ?? 0))
+  const [, lags] = found
+  yield* forgetSubscriptions(new Set(lags.map(({ name }) => name)))
+  for (const { age, attempts, name, unread } of lags) {
+    const lag = lagOf(name)
+    yield* Metric.update(lag.unread, unread)
+    yield* Metric.update(lag.age, age)
+    yield* Metric.update(lag.attempts, attempts)
+  }
 }).pipe(
   // no tables, no rights, no server: the log and the doctor say which
   Effect.catch(() => forget)
 )
 
-const forget = Effect.forEach(
-  [...states.map(gaugeOf), Metrics.oldestDueSeconds],
-  (gauge) => Metric.remove(gauge),
-  { discard: true }
+/** Takes away the gauges of all subscriptions but these. */
+const forgetSubscriptions = Effect.fnUntraced(function*(kept: ReadonlySet<string>) {
+  for (const { attributes, id } of yield* Metric.snapshot) {
+    const name = attributes?.["subscription"]
+    if (id !== Metrics.subscriptionUnread.id || name === undefined || kept.has(name)) continue
+    for (const gauge of Object.values(lagOf(name))) yield* Metric.remove(gauge)
+  }
+})
+
+const forget = Effect.andThen(
+  Effect.forEach(
+    [...states.map(gaugeOf), Metrics.oldestDueSeconds],
+    (gauge) => Metric.remove(gauge),
+    { discard: true }
+  ),
+  forgetSubscriptions(new Set())
 )
 
 /** Asks every so often, for exporters that push what they find. What was found last is what a program sends at its end. */

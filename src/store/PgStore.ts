@@ -39,7 +39,6 @@ import * as Migrations from "./Migrations.ts"
 import * as beats from "./pg/beat.ts"
 import { toUtc } from "./pg/chunk.ts"
 import { make as makeClaiming } from "./pg/claiming.ts"
-import { type Client, make as makeClient } from "./pg/client.ts"
 import type { Lease } from "./pg/connection.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, commitError, isLockTimeout, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
@@ -50,6 +49,7 @@ import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
 import { glance, type Ground, preflight } from "./pg/preflight.ts"
 import * as read from "./pg/read.ts"
+import * as rebase from "./pg/rebase.ts"
 import { compare, type Given, given, recordMany, recordOne } from "./pg/record.ts"
 import * as retention from "./pg/retention.ts"
 import type { Purpose } from "./pg/rights.ts"
@@ -142,11 +142,10 @@ const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
 
 const makeStore = (
   t: Tables,
-  client: Client,
   settings: Settings.Settings,
   wakeUp: WakeUp["Service"]
 ): ChunkStore["Service"] => {
-  const { sql } = t
+  const { client, sql } = t
   const claiming = makeClaiming(t, settings)
   const orDieDecoding = <A, E, R>(effect: Effect.Effect<A, E | Schema.SchemaError, R>) =>
     Effect.catchIf(effect, Schema.isSchemaError, Effect.die) as Effect.Effect<A, Exclude<E, Schema.SchemaError>, R>
@@ -442,10 +441,9 @@ const makeOn = Effect.fnUntraced(function*<E>(
   const explained = (purpose: Purpose) =>
     role === undefined ? <S extends object>(service: S) => service : explaining(settings.schema, role, purpose)
   const operating = explained("operator")
-  const t = tables(sql, settings.schema)
+  const t = tables(sql, settings.schema, settings.statementTimeout)
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
-  const client = makeClient(sql, settings.statementTimeout)
-  return Context.make(ChunkStore, explained("worker")(makeStore(t, client, settings, wakeUp))).pipe(
+  return Context.make(ChunkStore, explained("worker")(makeStore(t, settings, wakeUp))).pipe(
     Context.add(DeadLetters, operating(deadLetters.make(t, wakeUp.hint("chunks")))),
     Context.add(Pauses, operating(pauses.make(t, sql.afterCommit(wakeUp.hint("pauses"))))),
     Context.add(Retention, operating(retention.make(t))),
@@ -476,5 +474,6 @@ export const layerNoMigrate: Layer.Layer<
 
 /** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
 export const layer: Layer.Layer<Stores, Migrations.MigrationError, SqlClient.SqlClient> = layerNoMigrate.pipe(
+  Layer.provide(Layer.effectDiscard(rebase.atStart)),
   Layer.provide(Migrations.layer)
 )

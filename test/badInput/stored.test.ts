@@ -331,7 +331,9 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
       // a durable reader gets past every line
       const log = yield* EventLog
       yield* log.open("media", "beginning")
-      const taken = Option.getOrThrow(yield* log.take("media", { limit: 1000, lease: Duration.minutes(1) }))
+      const taken = Option.getOrThrow(
+        yield* log.take("media", { limit: 1000, maxBytes: 1e9, lease: Duration.minutes(1), reader: "test" })
+      )
       expect(taken.entries.length).toBe(table.filter(([, , end]) => end === "persisted").length)
     }), 60_000)
 

@@ -4,6 +4,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { it } from "@effect/vitest"
 import { CallRecorder, ChunkStore, DeadLetters, EventLog, Pauses, type ServiceCall, Settings } from "effect-sluice"
+import * as Migrations from "effect-sluice/store/Migrations"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -79,7 +80,10 @@ describe("the doctor", () => {
   it.live("says when migrations are missing", () =>
     run(Effect.gen(function*() {
       yield* (yield* sql)`delete from sluice.migration`
-      expect(yield* finding("migrations")).toMatchObject({ severity: "broken", found: "1 missing" })
+      expect(yield* finding("migrations")).toMatchObject({
+        severity: "broken",
+        found: `${Migrations.list("sluice").length} missing`
+      })
     })))
 
   it.live("says how to make a missing index, and that works", () =>
@@ -299,6 +303,38 @@ describe("the doctor", () => {
       expect(yield* finding("subscriptions")).toMatchObject({
         severity: "attention",
         found: "billing failed 3 times: the ledger is shut"
+      })
+    })))
+
+  it.live("says when the event log came from another cluster, what to do, and that it is done", () =>
+    run(Effect.gen(function*() {
+      const db = yield* sql
+      const log = yield* EventLog
+      yield* log.open("billing", "beginning")
+      expect(yield* finding("event log")).toMatchObject({ severity: "ok" })
+      // as a restore leaves it: written by another transaction than it says
+      yield* db`update sluice.event_log set witness = '4000000000'`
+      expect(yield* finding("event log")).toMatchObject({
+        severity: "attention",
+        found: "it came from another cluster",
+        advice: expect.stringMatching(/`sluice subscriptions rebase`/)
+      })
+      yield* db`
+        insert into sluice.persisted_chunk (
+          call_id, schema_identity, namespace, schema_version, handler, handler_version, xact
+        )
+        values ('call-1', ${note}, 'clinic', 1, 'clinic/note', 1, '4000000000')`
+      expect(yield* finding("event log")).toMatchObject({
+        severity: "attention",
+        found: "it came from another cluster, and its numbers are above this one's"
+      })
+      yield* log.rebase
+      expect(yield* finding("event log")).toMatchObject({ severity: "ok" })
+      // by hand, into a log that is this cluster's
+      yield* db`update sluice.subscription set xact = '9000000000' where name = 'billing'`
+      expect(yield* finding("event log")).toMatchObject({
+        severity: "attention",
+        found: expect.stringMatching(/numbers of another cluster.*`sluice subscriptions rebase`/)
       })
     })))
 

@@ -31,12 +31,13 @@ const run = (...args: ReadonlyArray<string>) =>
 const commands = [
   ...["init", "migrate", "record", "drain", "status", "stuck", "show", "handlers", "pause", "resume", "prune", "doctor"]
     .map((name) => [name]),
-  ...["list", "show", "redrive", "discard"].map((name) => ["dead", name])
+  ...["list", "show", "redrive", "discard"].map((name) => ["dead", name]),
+  ...["reset", "skip", "remove", "rebase"].map((name) => ["subscriptions", name])
 ]
 const readme = readFileSync(path.resolve(import.meta.dirname, "../../README.md"), "utf8")
 
 describe("help", () => {
-  for (const words of [[], ["dead"], ...commands]) {
+  for (const words of [[], ["dead"], ["subscriptions"], ...commands]) {
     it.effect(`sluice ${words.join(" ")} fits in 80 columns, and has an example`, () =>
       Effect.gen(function*() {
         const { failed, stdout } = yield* run(...words, "--help")
@@ -80,6 +81,9 @@ describe("a mistake", () => {
     ["dead list --older-than yesterday", /"yesterday" is no span of time/],
     ["prune --payloads 3x", /"3x" is no span of time/],
     ["doctor --max-age old", /--max-age: "old" is no span/],
+    ["subscriptions reset billing", /--to/],
+    ["subscriptions skip billing", /--because/],
+    ["subscriptions frobnicate", /Unknown subcommand.*\n\n {2}There are {2}reset, skip, remove, rebase\n/],
     ["status --url nowhere", /is not a URL/],
     ["status --url mysql://u:secret@db/x", /is not a URL of a Postgres server: write postgres:/],
     ["record no-such-file.jsonl", /there is no file no-such-file.jsonl/]

@@ -61,7 +61,9 @@ describe("signals", () => {
       yield* Fiber.interrupt(worker)
       const log = yield* EventLog
       yield* log.open("media", "beginning")
-      const taken = Option.getOrThrow(yield* log.take("media", { limit: 10, lease: Duration.minutes(1) }))
+      const taken = Option.getOrThrow(
+        yield* log.take("media", { limit: 10, maxBytes: 1e9, lease: Duration.minutes(1), reader: "test" })
+      )
       expect(taken.entries.flatMap((entry) => entry.events)).toMatchObject([
         { object: { type: "clinic.Note" }, key: keyOf("a") },
         { object: { type: "clinic.Note" }, key: keyOf("c") }

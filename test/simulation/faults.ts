@@ -145,8 +145,8 @@ export const faultyLog = (log: EventLog["Service"], weather: Weather, life: Life
     ...log,
     open: (name, from) => through("open", log.open(name, from)),
     take: (name, options) => through("take", log.take(name, options)),
-    advance: (name, token, place, lease) => through("advance", log.advance(name, token, place, lease)),
-    release: (name, token, failure) => through("release", log.release(name, token, failure))
+    advance: (name, token, progress, lease) => through("advance", log.advance(name, token, progress, lease)),
+    release: (name, token, release) => through("release", log.release(name, token, release))
   }
 }
 

@@ -212,7 +212,12 @@ export const logMutants: Readonly<Record<string, LogMutant>> = {
       Effect.tap(log.take(name, options), (taken) =>
         Option.isNone(taken)
           ? Effect.void
-          : Effect.ignore(log.advance(name, taken.value.token, taken.value.entries.at(-1)!.place, options.lease)))
+          : Effect.ignore(log.advance(
+            name,
+            taken.value.token,
+            { place: taken.value.entries.at(-1)!.place, suspects: 0 },
+            options.lease
+          )))
   }),
   "events come in another order": (log) => ({
     ...log,
@@ -228,12 +233,12 @@ export const logMutants: Readonly<Record<string, LogMutant>> = {
           Effect.sync(() => {
             if (Option.isSome(found)) taken.set(found.value.token, found.value.entries[0]!.place)
           })),
-      release: (name, token, failure) =>
+      release: (name, token, release) =>
         Effect.andThen(
-          failure === undefined
+          release.failure === undefined
             ? Effect.void
-            : Effect.ignore(log.advance(name, token, taken.get(token)!, Duration.seconds(3))),
-          log.release(name, token, failure)
+            : Effect.ignore(log.advance(name, token, { place: taken.get(token)!, suspects: 0 }, Duration.seconds(3))),
+          log.release(name, token, release)
         )
     }
   }

@@ -92,8 +92,8 @@ export const planted: Readonly<Record<string, Planted>> = {
   },
   "a subscriber moves on before its handler has run": {
     file: "Subscription.ts",
-    place: "for (const event of entry.events) if (filter(event)) yield* handler(event)\n      moved(entry)",
-    instead: "moved(entry)\n      for (const event of entry.events) if (filter(event)) yield* handler(event)"
+    place: "for (const event of entry.events) if (filter(event)) yield* handler(event)\n      moved(index + 1)",
+    instead: "moved(index + 1)\n      for (const event of entry.events) if (filter(event)) yield* handler(event)"
   },
   "a batch commits with its culprit": inTransaction("if (sent) {", "if (sent && persisted.length < 0) {"),
   "a handler that wrote and failed leaves its rows": inTransaction("if (sent) {", "if (sent && batch.length === 1) {"),

@@ -2,7 +2,7 @@
  * The gauges of the queue: what they say, what they cost, and what they say when the database does not answer.
  */
 import { it } from "@effect/vitest"
-import { Metrics, Settings } from "effect-sluice"
+import { EventLog, Metrics, Settings } from "effect-sluice"
 import * as Gauges from "effect-sluice/store/Gauges"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
@@ -61,6 +61,53 @@ describe("the gauges", () => {
       yield* sql`update sluice.chunk_queue set lease_until = now() + interval '1 minute' where state = 'ready'`
       yield* Gauges.sample
       expect(yield* shown).toMatchObject({ ready: 1, oldest: 0 })
+    }).pipe(Effect.provide(on(1)), isolated))
+
+  it.live("say of each subscription how far behind it is, and forget those that are gone", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const lags = Effect.map(Metric.snapshot, (all) =>
+        Object.fromEntries(all.flatMap((one) => {
+          const name = one.attributes?.["subscription"]
+          const figure = one.id.replace("sluice_subscription_", "")
+          return one.type === "Gauge" && name !== undefined ? [[`${name} ${figure}`, Number(one.state.value)]] : []
+        })))
+      const log = yield* EventLog
+      for (const name of ["billing", "media"]) yield* log.open(name, "beginning")
+      yield* Gauges.sample
+      expect(yield* lags).toMatchObject({
+        "billing unread_entries": 0,
+        "billing oldest_unread_age_seconds": 0,
+        "billing failed_attempts": 0
+      })
+      yield* sql`
+        insert into sluice.persisted_chunk (
+          call_id, schema_identity, namespace, schema_version, handler, handler_version, persisted_at
+        )
+        select 'call-' || n, 'note', 'clinic', 1, 'clinic/note', 1, now() - n * interval '1 minute'
+        from generate_series(1, 3) n order by n desc`
+      yield* log.reset("media", "now")
+      yield* sql`update sluice.subscription set attempts = 2 where name = 'billing'`
+      yield* log.remove("media")
+      yield* Gauges.sample
+      const found = yield* lags
+      expect(Object.keys(found).filter((key) => key.startsWith("media"))).toEqual([])
+      expect(found).toMatchObject({ "billing unread_entries": 3, "billing failed_attempts": 2 })
+      expect(found["billing oldest_unread_age_seconds"]).toBeGreaterThanOrEqual(180)
+      expect(found["billing oldest_unread_age_seconds"]).toBeLessThan(240)
+
+      // however many people make, so many series
+      yield* sql`insert into sluice.subscription (name, xact) select 'ward-' || n, '9000000' from generate_series(1, 500) n`
+      yield* Gauges.sample
+      expect(Object.keys(yield* lags)).toHaveLength(300)
+      expect(yield* lags).toMatchObject({ "billing unread_entries": 3 })
+
+      // nothing is shown of what cannot be asked, and the queue is shown all the same
+      yield* fill({ ready: 2 })
+      yield* sql`alter table sluice.subscription rename to away`
+      yield* Gauges.sample
+      expect(yield* lags).toEqual({})
+      expect(yield* shown).toMatchObject({ ready: 2 })
     }).pipe(Effect.provide(on(1)), isolated))
 
   it.live("read no more than they count, however much there is", () =>

@@ -183,12 +183,16 @@ for (const version of [15, 18] as const) {
         yield* Effect.gen(function*() {
           const log = yield* EventLog
           yield* log.open("billing", "beginning")
-          const options = { limit: 10, lease: Duration.minutes(1) }
+          const lease = Duration.minutes(1)
+          const options = { limit: 10, maxBytes: 1e6, lease, reader: "a test" }
           const taken = yield* Effect.repeat(log.take("billing", options), { until: Option.isSome })
           const { entries, token } = Option.getOrThrow(taken)
           expect(entries[0]?.events[0]).toMatchObject({ context: { bed: 7 }, service: call("a").service })
-          for (const { place } of entries) yield* log.advance("billing", token, place, Duration.minutes(1))
-          yield* log.release("billing", token, { message: "no", delay: Duration.seconds(1) })
+          for (const { place } of entries) yield* log.advance("billing", token, { place, suspects: 0 }, lease)
+          yield* log.release("billing", token, {
+            suspects: 1,
+            failure: { message: "no", delay: Duration.seconds(1) }
+          })
           expect(yield* log.list).toHaveLength(1)
           expect(yield* log.remove("billing")).toBe(true)
 

@@ -1,15 +1,25 @@
 /**
  * The ledger as a log, in memory. Lines stand in the table in the order in which they were committed, so a place is a
- * number of lines.
+ * number of lines. There is one cluster only, so there is nothing to rebase.
  */
+import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { LeaseLost } from "../../ChunkStore.ts"
-import { EventLog, type LogEntry, type Place, type SubscriptionStatus } from "../../EventLog.ts"
+import {
+  EntryTooLarge,
+  EventLog,
+  type From,
+  type LogEntry,
+  mostEntryBytes,
+  type Place,
+  type SubscriptionStatus,
+  type Taken
+} from "../../EventLog.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { utc } from "./read.ts"
-import { calls, copy, ledger, type LedgerRow, type SubscriptionRow, subscriptions } from "./rows.ts"
+import { calls, chunkKey, copy, ledger, type LedgerRow, type SubscriptionRow, subscriptions } from "./rows.ts"
 import type { Use } from "./use.ts"
 
 const mostBehind = 10_000
@@ -32,16 +42,64 @@ const toEntry = (access: Access, row: LedgerRow, lines: number): LogEntry => {
   }
 }
 
+/** About what the entry would take as text. */
+const bytesOf = (access: Access, row: LedgerRow): number =>
+  JSON.stringify(row.objects).length + JSON.stringify(access.get(calls, row.key.callId)?.context ?? {}).length
+
+/** The entries of a take: as many as may be, the first whatever its size. */
+const within = (access: Access, lines: ReadonlyArray<LedgerRow>, maxBytes: number): ReadonlyArray<LedgerRow> => {
+  let bytes = 0
+  const fitting = lines.findIndex((line, index) => {
+    const size = bytesOf(access, line)
+    bytes += size
+    return index > 0 && (bytes > maxBytes || size > mostEntryBytes)
+  })
+  return fitting === -1 ? lines : lines.slice(0, fitting)
+}
+
+const isHeld = (row: SubscriptionRow, now: number): boolean => row.leaseUntil !== undefined && row.leaseUntil >= now
+
+const released = { token: undefined, leaseUntil: undefined, leasedBy: undefined }
+const unsuspected = { attempts: 0, suspects: 0, lastError: undefined }
+
+const statusOf = (lines: ReadonlyArray<LedgerRow>, now: number) => (row: SubscriptionRow): SubscriptionStatus => {
+  const next = lines[row.place]
+  return {
+    name: row.name,
+    attempts: row.attempts,
+    suspects: row.leaseUntil === undefined ? row.suspects : 0,
+    lastError: row.lastError ?? null,
+    dueAt: utc(row.dueAt),
+    updatedAt: utc(row.updatedAt),
+    reader: isHeld(row, now) ? { id: row.leasedBy ?? "", until: utc(row.leaseUntil ?? now) } : null,
+    behind: Math.min(mostBehind, lines.length - row.place),
+    next: next === undefined ? null : { key: next.key, persistedAt: utc(next.persistedAt) },
+    skipped: row.skipped
+  }
+}
+
+const startOf = (lines: ReadonlyArray<LedgerRow>, to: From | DateTime.Utc): number => {
+  if (to === "beginning") return 0
+  if (to === "now") return lines.length
+  const first = lines.findIndex((line) => line.persistedAt >= to.epochMilliseconds)
+  return first === -1 ? lines.length : first
+}
+
 /** The service in memory. */
 export const make = (use: Use, newToken: Effect.Effect<string>): EventLog["Service"] => {
-  /** Changes a subscription that is still this token's. */
-  const change = (name: string, token: string, how: (row: SubscriptionRow, now: number) => Partial<SubscriptionRow>) =>
+  /** Changes a subscription, if it is there and `may` says so. */
+  const change = (
+    name: string,
+    may: (row: SubscriptionRow) => boolean,
+    how: (row: SubscriptionRow, now: number, access: Access) => Partial<SubscriptionRow>
+  ) =>
     use((access, now) => {
       const row = access.get(subscriptions, name)
-      if (row?.token !== token) return false
-      access.set(subscriptions, name, { ...row, ...how(row, now) })
+      if (row === undefined || !may(row)) return false
+      access.set(subscriptions, name, { ...row, ...how(row, now, access) })
       return true
     })
+  const heldBy = (token: string) => (row: SubscriptionRow) => row.token === token
 
   return EventLog.of({
     open: (name, from) =>
@@ -49,71 +107,100 @@ export const make = (use: Use, newToken: Effect.Effect<string>): EventLog["Servi
         if (access.get(subscriptions, name) !== undefined) return
         access.set(subscriptions, name, {
           name,
-          place: from === "now" ? access.values(ledger).length : 0,
-          token: undefined,
-          leaseUntil: undefined,
-          attempts: 0,
-          lastError: undefined,
+          place: startOf(access.values(ledger), from),
+          ...released,
+          ...unsuspected,
           dueAt: now,
-          updatedAt: now
+          updatedAt: now,
+          skipped: 0
         })
       }),
-    take: (name, { lease, limit }) =>
+    take: (name, { lease, limit, maxBytes, reader }) =>
       Effect.flatMap(newToken, (token) =>
-        use((access, now) => {
+        use((access, now): Option.Option<Taken> => {
           const row = access.get(subscriptions, name)
-          if (row === undefined || row.dueAt > now) return Option.none()
-          if (row.leaseUntil !== undefined && row.leaseUntil >= now) return Option.none()
-          const lines = access.values(ledger).slice(row.place, row.place + limit)
-          if (lines.length === 0) return Option.none()
-          access.set(subscriptions, name, { ...row, token, leaseUntil: now + Duration.toMillis(lease) })
+          if (row === undefined || row.dueAt > now || isHeld(row, now)) return Option.none()
+          const most = row.attempts > 0 ? 1 : row.suspects > 0 ? Math.ceil(row.suspects / 2) : limit
+          const lines = within(
+            access,
+            access.values(ledger).slice(row.place, row.place + Math.min(limit, most)),
+            maxBytes
+          )
+          const [first] = lines
+          if (first === undefined) return Option.none()
+          access.set(subscriptions, name, {
+            ...row,
+            token,
+            leaseUntil: now + Duration.toMillis(lease),
+            leasedBy: reader,
+            suspects: lines.length
+          })
+          const bytes = bytesOf(access, first)
+          const tooLarge = bytes > mostEntryBytes
           return Option.some({
             token,
             place: placeOf(row.place),
-            entries: lines.map((line, index) => toEntry(access, line, row.place + index + 1)),
-            attempts: row.attempts
+            entries: tooLarge ? [] : lines.map((line, index) => toEntry(access, line, row.place + index + 1)),
+            unreadable: tooLarge ? new EntryTooLarge({ subscription: name, key: first.key, bytes }) : undefined,
+            attempts: row.attempts,
+            suspects: row.suspects
           })
         })),
-    advance: (name, token, place, lease) =>
+    advance: (name, token, { place, suspects }, lease) =>
       Effect.flatMap(
-        change(name, token, (row, now) => {
-          const stays = row.place === Number(place.seq)
-          return {
-            place: Number(place.seq),
-            leaseUntil: now + Duration.toMillis(lease),
-            updatedAt: now,
-            attempts: stays ? row.attempts : 0,
-            lastError: stays ? row.lastError : undefined
-          }
-        }),
+        change(name, heldBy(token), (row, now) => ({
+          ...(row.place === Number(place.seq) ? {} : unsuspected),
+          place: Number(place.seq),
+          suspects,
+          leaseUntil: now + Duration.toMillis(lease),
+          updatedAt: now
+        })),
         (held) => held ? Effect.void : Effect.fail(new LeaseLost({ claimed: 1, held: 0 }))
       ),
-    release: (name, token, failure) =>
-      Effect.asVoid(change(name, token, (row, now) => ({
-        token: undefined,
-        leaseUntil: undefined,
-        ...(failure === undefined ? {} : {
-          attempts: row.attempts + 1,
-          lastError: failure.message,
-          dueAt: now + Duration.toMillis(failure.delay),
-          updatedAt: now
-        })
+    release: (name, token, { failure, suspects }) =>
+      Effect.asVoid(change(name, heldBy(token), (row, now) => ({
+        ...released,
+        suspects,
+        ...(failure === undefined ? {} : { lastError: failure.message, updatedAt: now }),
+        ...(failure === undefined || suspects > 1
+          ? {}
+          : { attempts: row.attempts + 1, dueAt: now + Duration.toMillis(failure.delay) })
       }))),
-    list: use((access) =>
-      access.values(subscriptions).map((row): SubscriptionStatus => ({
-        name: row.name,
-        attempts: row.attempts,
-        lastError: row.lastError ?? null,
-        dueAt: utc(row.dueAt),
-        updatedAt: utc(row.updatedAt),
-        behind: Math.min(mostBehind, access.values(ledger).length - row.place)
-      })).sort((a, b) => (a.name < b.name ? -1 : 1))
+    list: use((access, now) =>
+      access.values(subscriptions)
+        .map(statusOf(access.values(ledger), now))
+        .sort((a, b) => (a.name < b.name ? -1 : 1))
     ),
+    reset: (name, to) =>
+      change(name, () => true, (_, now, access) => ({
+        ...released,
+        ...unsuspected,
+        place: startOf(access.values(ledger), to),
+        dueAt: now,
+        updatedAt: now
+      })),
+    skip: (name, key) =>
+      use((access, now) => {
+        const row = access.get(subscriptions, name)
+        const next = row === undefined ? undefined : access.values(ledger)[row.place]
+        if (row === undefined || next === undefined || chunkKey(next.key) !== chunkKey(key)) return false
+        access.set(subscriptions, name, {
+          ...row,
+          ...released,
+          ...unsuspected,
+          place: row.place + 1,
+          dueAt: now,
+          updatedAt: now,
+          skipped: row.skipped + 1
+        })
+        return true
+      }),
     remove: (name) =>
       use((access) => {
         const found = access.get(subscriptions, name) !== undefined
         access.delete(subscriptions, name)
         return found
-      })
+      }),
+    rebase: Effect.succeed({ outcome: "ours", moved: 0, repeated: 0 })
   })
 }

@@ -119,10 +119,13 @@ export interface SubscriptionRow {
   readonly place: number
   readonly token: string | undefined
   readonly leaseUntil: number | undefined
+  readonly leasedBy: string | undefined
   readonly attempts: number
+  readonly suspects: number
   readonly lastError: string | undefined
   readonly dueAt: number
   readonly updatedAt: number
+  readonly skipped: number
 }
 
 /** Calls, by call id. */

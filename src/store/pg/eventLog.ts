@@ -1,29 +1,49 @@
 /**
  * The ledger as a log. Lines are read in the order of (xact, seq), and only those of transactions older than every one
  * still running: a transaction with a lower number that commits later can then not leave a line behind a reader's back.
+ * How the numbers stand to this cluster's transactions is in `rebase`.
  */
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { LeaseLost, StoreError } from "../../ChunkStore.ts"
-import { EventLog, type LogEntry, SubscriptionStatus } from "../../EventLog.ts"
+import { LeaseLost } from "../../ChunkStore.ts"
+import {
+  EntryTooLarge,
+  EventLog,
+  type From,
+  type LogEntry,
+  mostEntryBytes,
+  SubscriptionStatus,
+  type Take,
+  type Taken
+} from "../../EventLog.ts"
 import { freshToken } from "../../internal/token.ts"
+import type { ChunkKey } from "../../ServiceCall.ts"
 import { asStoreError } from "./errors.ts"
 import { iso, jsonObject, objects, readRows, storableText } from "./json.ts"
+import { isAhead, isWitnessed, rebase, settle } from "./rebase.ts"
 import type { Tables } from "./tables.ts"
 
 /** How many entries `list` counts at most. */
 const mostBehind = 10_000
 
-/** A line after a subscription's place; without one there is nothing to read. */
+/** How old the log's witness may be before whoever reads renews it. The younger it is, the less comes again after a move. */
+const witnessAge = "1 minute"
+
+/** A subscription that may be taken, with a line after its place; without one there is nothing to read. */
 interface TakenRow {
-  /** The place is in no past of this database. */
-  readonly ahead: boolean
+  /** The log can be read by this cluster's numbers. */
+  readonly ours: boolean
+  /** The log's witness is old. */
+  readonly stale: boolean
   readonly attempts: number
+  readonly suspects: number
   readonly place_xact: string
   readonly place_seq: string
   readonly xact: string | null
   readonly seq: string
+  readonly bytes: number
   readonly call_id: string
   readonly schema_identity: string
   readonly part: string
@@ -35,11 +55,17 @@ interface TakenRow {
   readonly context: unknown
 }
 
+const keyOf = (row: TakenRow): ChunkKey => ({
+  callId: row.call_id,
+  schemaIdentity: row.schema_identity,
+  part: row.part
+})
+
 const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
   place: { xact: row.xact, seq: row.seq },
   events: row.objects.map((object) => ({
     object,
-    key: { callId: row.call_id, schemaIdentity: row.schema_identity, part: row.part },
+    key: keyOf(row),
     namespace: row.namespace,
     handler: row.handler,
     service: row.service ?? "",
@@ -51,98 +77,218 @@ const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
 const later = (sql: Tables["sql"], lease: Duration.Duration) =>
   sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
 
-/** Two readers cannot both lock the row; whoever comes second finds it leased. Writes only when there is something. */
+/** The number of the oldest transaction that may still write. */
+const horizon = (base: string) =>
+  `(${base} + pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint)::text::xid8`
+
+/**
+ * Two readers cannot both lock the row; whoever comes second finds it leased. Writes only when there is something.
+ *
+ * The lines are walked to one by one, each by a descent of the index, so that it ends where their bytes do: the size of what is
+ * stored compressed is known only once it was read, and of a hundred lines of megabytes only the first are wanted. What
+ * is too large for a message is not sent, and only its size is told. The limits of 1 say how few rows there are, where the
+ * server would take a small table it never analyzed for large, join whole tables, and compile the plan.
+ */
 const take = (
-  { call, ledger, sql, subscription }: Tables,
+  { call, ledger, log, sql, subscription }: Tables,
   name: string,
   token: string,
-  limit: number,
-  lease: Duration.Duration
-) =>
-  sql<TakenRow>`
-    with place as materialized (
-      select name, xact, seq, attempts, xact > pg_snapshot_xmax(pg_current_snapshot()) as ahead
-      from ${subscription}
-      where name = ${name} and due_at <= now() and (lease_until is null or lease_until < now())
-      for update skip locked
-    ), entry as materialized (
-      select l.* from place p cross join lateral (
-        select xact, seq, call_id, schema_identity, part, namespace, handler, objects from ${ledger} e
-        where (e.xact, e.seq) > (p.xact, p.seq) and e.xact < pg_snapshot_xmin(pg_current_snapshot())
-        order by e.xact, e.seq limit ${limit}
-      ) l
+  { lease, limit, maxBytes, reader }: Take
+) => {
+  // as literals: a plan for any parameters is then as good as one for these, and is made once
+  const most = sql.literal(String(mostEntryBytes))
+  const age = sql.literal(`interval '${witnessAge}'`)
+  const next = (after: "p" | "w") =>
+    sql`
+      select e.xact, e.seq, e.call_id, e.schema_identity, e.part,
+        octet_length(e.objects::text)::bigint + coalesce(octet_length(c.context::text), 0) as bytes
+      from ${ledger} e left join ${call} c on c.call_id = e.call_id
+      where (e.xact, e.seq) > (${sql.literal(after)}.xact, ${sql.literal(after)}.seq) and e.xact < p.horizon
+      order by e.xact, e.seq limit 1`
+  return sql<TakenRow>`
+    with recursive place as materialized (
+      select s.name, s.xact, s.seq, s.attempts, s.suspects, ${sql.literal(horizon("l.base"))} as horizon,
+        least(${limit}::int, case when s.attempts > 0 then 1 when s.suspects > 0 then (s.suspects + 1) / 2
+          else ${limit}::int end) as most,
+        l.stale, coalesce(l.witnessed and not ${sql.literal(isAhead("s", "l.base"))}, false)
+          and not coalesce((
+            select ${sql.literal(isAhead("e", "l.base"))} from ${ledger} e order by e.xact desc, e.seq desc limit 1
+          ), false) as ours
+      from ${subscription} s left join (
+        select base, ${sql.literal(isWitnessed("l"))} as witnessed, witnessed_at < now() - ${age} as stale
+        from ${log} l limit 1
+      ) l on true
+      where s.name = ${name} and s.due_at <= now() and (s.lease_until is null or s.lease_until < now())
+      for update of s skip locked
+    ), walk as (
+      select 1 as n, l.*, l.bytes as total from place p cross join lateral (${next("p")}) l where p.ours
+      union all
+      select w.n + 1, l.*, w.total + l.bytes from walk w cross join place p cross join lateral (${next("w")}) l
+      where w.n < p.most and w.total + l.bytes <= ${maxBytes}::bigint and l.bytes <= ${most}
     ), taken as (
-      update ${subscription} s set lease_token = ${token}::uuid, lease_until = ${later(sql, lease)}
-      from place p where s.name = p.name and exists (select from entry)
+      update ${subscription} s set lease_token = ${token}::uuid, lease_until = ${later(sql, lease)},
+        leased_by = ${storableText(reader)}, suspects = (select count(*) from walk)
+      from place p where s.name = p.name and exists (select from walk)
     )
-    select p.ahead, p.attempts, p.xact::text as place_xact, p.seq::text as place_seq,
-      e.xact::text as xact, e.seq::text as seq, e.call_id, e.schema_identity, e.part, e.namespace, e.handler,
-      ${sql.literal(objects("e.objects"))} as objects,
-      c.service, c.correlation_id, c.context
-    from place p left join entry e on true left join ${call} c on c.call_id = e.call_id
-    order by e.xact, e.seq`
+    select p.ours, p.stale, p.attempts, p.suspects, p.xact::text as place_xact, p.seq::text as place_seq,
+      w.xact::text as xact, w.seq::text as seq, w.bytes::float8 as bytes, w.call_id, w.schema_identity, w.part, line.*
+    from place p left join walk w on true left join lateral (
+      select e.namespace, e.handler, c.service, c.correlation_id,
+        case when w.bytes <= ${most} then ${sql.literal(objects("e.objects"))} end as objects,
+        case when w.bytes <= ${most} then c.context end as context
+      from ${ledger} e left join ${call} c on c.call_id = e.call_id
+      where e.call_id = w.call_id and e.schema_identity = w.schema_identity and e.part = w.part limit 1
+    ) line on true
+    order by w.n`
+}
+
+/** What was taken, of the rows of {@link take}. */
+const toTaken = (name: string, token: string, rows: ReadonlyArray<TakenRow>): Option.Option<Taken> => {
+  const [first] = rows
+  if (first === undefined || first.xact === null) return Option.none()
+  const tooLarge = first.bytes > mostEntryBytes
+  return Option.some({
+    token,
+    place: { xact: first.place_xact, seq: first.place_seq },
+    entries: tooLarge ? [] : rows.flatMap((row) => row.xact === null ? [] : [toEntry({ ...row, xact: row.xact })]),
+    unreadable: tooLarge
+      ? new EntryTooLarge({ subscription: name, key: keyOf(first), bytes: first.bytes })
+      : undefined,
+    attempts: first.attempts,
+    suspects: first.suspects
+  })
+}
+
+const list = ({ ledger, skip, sql, subscription }: Tables) =>
+  sql<{ row: unknown }>`
+    select json_build_object(
+      'name', s.name, 'attempts', s.attempts, 'lastError', s.last_error,
+      'suspects', case when s.lease_token is null then s.suspects else 0 end,
+      'dueAt', ${sql.literal(iso("s.due_at"))}, 'updatedAt', ${sql.literal(iso("s.updated_at"))},
+      'reader', case when s.lease_until >= now() then json_build_object(
+        'id', coalesce(s.leased_by, ''), 'until', ${sql.literal(iso("s.lease_until"))}
+      ) end,
+      'behind', (
+        select count(*) from (
+          select from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) limit ${mostBehind}
+        ) unread
+      ),
+      'next', (
+        select json_build_object(
+          'key', json_build_object('callId', e.call_id, 'schemaIdentity', e.schema_identity, 'part', e.part),
+          'persistedAt', ${sql.literal(iso("e.persisted_at"))}
+        )
+        from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit 1
+      ),
+      'skipped', (select count(*) from ${skip} k where k.name = s.name)
+    ) as row
+    from ${subscription} s order by s.name`
+
+/** A place as a row of (xact, seq). */
+const placeOf = ({ ledger, log, sql }: Tables, to: From | DateTime.Utc) => {
+  if (to === "beginning") return sql`select '0'::xid8 as xact, 0::bigint as seq`
+  const now = sql`(select ${sql.literal(horizon("l.base"))} from ${log} l)`
+  if (to === "now") return sql`select ${now} as xact, 0::bigint as seq`
+  // A line that is not visible yet can be older than that time's first: so no later than where `now` is.
+  return sql`
+    select xact, seq from (
+      (
+        select xact, seq - 1 as seq from ${ledger} where persisted_at >= ${DateTime.formatIso(to)}::timestamptz
+        order by xact, seq limit 1
+      ) union all select ${now}, 0
+    ) starts order by xact, seq limit 1`
+}
 
 /** The service on Postgres. */
 export const make = (t: Tables): EventLog["Service"] => {
-  const { ledger, sql, subscription } = t
-  const held = (name: string, token: string) => sql`name = ${name} and lease_token = ${token}::uuid`
+  const { ledger, log, skip, sql, subscription } = t
+  // A place of another cluster must not be written here, so the log has to be this cluster's as well.
+  const held = (name: string, token: string) =>
+    sql`name = ${name} and lease_token = ${token}::uuid
+      and exists (select from ${log} l where ${sql.literal(isWitnessed("l"))})`
+  const released = sql`lease_token = null, lease_until = null, leased_by = null`
+  const anew = sql`${released}, attempts = 0, suspects = 0, last_error = null, due_at = now(), updated_at = now()`
+
+  const renewWitness = sql`
+    update ${log} l set witness = default, witnessed_at = default
+    where ${sql.literal(isWitnessed("l"))} and witnessed_at < now() - ${witnessAge}::interval`
 
   return EventLog.of({
-    open: (name, from) =>
-      sql`insert into ${subscription} (name, xact)
-        values (${name}, ${from === "now" ? sql`pg_snapshot_xmin(pg_current_snapshot())` : sql`'0'`})
-        on conflict (name) do nothing`.pipe(Effect.asVoid, asStoreError("eventLog.open")),
+    open: Effect.fnUntraced(function*(name, from) {
+      const there = yield* sql`select 1 from ${subscription} where name = ${name}`
+      if (there.length > 0) return
+      // "now" is a number of this cluster's
+      if (from === "now") yield* settle(t)
+      yield* sql`
+        insert into ${subscription} (name, xact, seq)
+        select ${name}, xact, seq from (${placeOf(t, from)}) place on conflict (name) do nothing`
+    }, asStoreError("eventLog.open")),
 
-    take: Effect.fnUntraced(function*(name, { lease, limit }) {
+    take: Effect.fnUntraced(function*(name, options) {
       const token = yield* freshToken
-      const rows = yield* take(t, name, token, limit, lease)
-      const [first] = rows
-      if (first?.ahead === true) {
-        return yield* new StoreError({
-          operation: "eventLog.take",
-          transient: false,
-          reason:
-            `subscription ${name} stands at transaction ${first.place_xact}, which this database has yet to reach. ` +
-            `Was it restored from another server's dump? Then what is created now stands before that place, unread`
-        })
+      let rows = yield* take(t, name, token, options)
+      if (rows[0]?.ours === false) {
+        yield* settle(t)
+        rows = yield* take(t, name, token, options)
       }
-      const entries = rows.flatMap((row) => row.xact === null ? [] : [toEntry({ ...row, xact: row.xact })])
-      if (first === undefined || entries.length === 0) return Option.none()
-      const place = { xact: first.place_xact, seq: first.place_seq }
-      return Option.some({ token, place, entries, attempts: first.attempts })
+      if (rows[0]?.xact !== null && rows[0]?.stale === true) yield* renewWitness
+      return toTaken(name, token, rows)
     }, asStoreError("eventLog.take")),
 
-    advance: Effect.fnUntraced(function*(name, token, { seq, xact }, lease) {
+    advance: Effect.fnUntraced(function*(name, token, { place: { seq, xact }, suspects }, lease) {
       const stays = sql`(xact, seq) = (${xact}::xid8, ${seq}::bigint)`
       const rows = yield* sql`
         update ${subscription} set
           attempts = case when ${stays} then attempts else 0 end, last_error = case when ${stays} then last_error end,
-          xact = ${xact}::xid8, seq = ${seq}::bigint, lease_until = ${later(sql, lease)}, updated_at = now()
+          xact = ${xact}::xid8, seq = ${seq}::bigint, suspects = ${suspects}, lease_until = ${later(sql, lease)},
+          updated_at = now()
         where ${held(name, token)} returning 1`
       if (rows.length === 0) return yield* new LeaseLost({ claimed: 1, held: 0 })
     }, asStoreError("eventLog.advance")),
 
-    release: (name, token, failure) =>
-      sql`update ${subscription} set lease_token = null, lease_until = null ${
-        failure === undefined ? sql`` : sql`, attempts = attempts + 1, due_at = ${later(sql, failure.delay)},
-          last_error = ${storableText(failure.message)}, updated_at = now()`
+    release: (name, token, { failure, suspects }) =>
+      sql`update ${subscription} set ${released}, suspects = ${suspects}${
+        failure === undefined ? sql`` : sql`, last_error = ${storableText(failure.message)}, updated_at = now()`
+      }${
+        failure === undefined || suspects > 1
+          ? sql``
+          : sql`, attempts = attempts + 1, due_at = ${later(sql, failure.delay)}`
       } where ${held(name, token)}`.pipe(Effect.asVoid, asStoreError("eventLog.release")),
 
-    list: sql<{ row: unknown }>`
-      select json_build_object(
-        'name', s.name, 'attempts', s.attempts, 'lastError', s.last_error,
-        'dueAt', ${sql.literal(iso("s.due_at"))}, 'updatedAt', ${sql.literal(iso("s.updated_at"))},
-        'behind', (
-          select count(*) from (
-            select from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) limit ${mostBehind}
-          ) unread
+    list: list(t).pipe(readRows(SubscriptionStatus), asStoreError("eventLog.list")),
+
+    reset: Effect.fnUntraced(function*(name, to) {
+      // by this cluster's numbers
+      yield* settle(t)
+      const rows = yield* sql`
+        update ${subscription} s set ${anew}, xact = place.xact, seq = place.seq
+        from (${placeOf(t, to)}) place where name = ${name} returning 1`
+      return rows.length > 0
+    }, asStoreError("eventLog.reset")),
+
+    skip: (name, key, reason) =>
+      sql`
+        with place as materialized (
+          select name, xact, seq, last_error from ${subscription} where name = ${name} for update
+        ), next as materialized (
+          select p.name, p.last_error, e.* from place p cross join lateral (
+            select xact, seq, call_id, schema_identity, part from ${ledger} e cross join ${log} l
+            where (e.xact, e.seq) > (p.xact, p.seq) and e.xact < ${sql.literal(horizon("l.base"))}
+            order by e.xact, e.seq limit 1
+          ) e
+          where (e.call_id, e.schema_identity, e.part) = (${key.callId}, ${key.schemaIdentity}, ${key.part})
+        ), noted as (
+          insert into ${skip} (name, call_id, schema_identity, part, last_error, reason)
+          select name, call_id, schema_identity, part, last_error, ${storableText(reason)} from next
         )
-      ) as row
-      from ${subscription} s order by s.name`.pipe(readRows(SubscriptionStatus), asStoreError("eventLog.list")),
+        update ${subscription} s set ${anew}, xact = next.xact, seq = next.seq from next where s.name = next.name
+        returning 1`.pipe(Effect.map((rows) => rows.length > 0), asStoreError("eventLog.skip")),
 
     remove: (name) =>
       Effect.map(sql`delete from ${subscription} where name = ${name} returning 1`, (rows) => rows.length > 0).pipe(
         asStoreError("eventLog.remove")
-      )
+      ),
+
+    rebase: rebase(t, true).pipe(asStoreError("eventLog.rebase"))
   })
 }

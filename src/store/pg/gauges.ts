@@ -58,3 +58,32 @@ export const gauges = (sql: SqlClient.SqlClient, schema: string, most: number) =
       ) as dead,
       ${age(sql, schema)} as oldest`
 }
+
+/** How far behind a durable subscription is. */
+export interface SubscriptionLag {
+  readonly name: string
+  readonly attempts: number
+  readonly unread: number
+  readonly age: number
+}
+
+/** So many subscriptions have gauges of their own: those with the oldest unread entry. */
+const mostSubscriptions = 100
+
+/** The age is one descent of an index for each subscription, and only those that are shown are counted. */
+export const subscriptionLags = (sql: SqlClient.SqlClient, schema: string, most: number) => {
+  const ledger = sql(`${schema}.persisted_chunk`)
+  return sql<SubscriptionLag>`
+    select s.name, s.attempts, coalesce(greatest(0, extract(epoch from now() - s.persisted_at)), 0)::float8 as age,
+      (
+        select count(*)::int from (
+          select from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit ${most}
+        ) unread
+      ) as unread
+    from (
+      select name, attempts, xact, seq, (
+        select persisted_at from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit 1
+      ) as persisted_at
+      from ${sql(`${schema}.subscription`)} s order by persisted_at nulls last, name limit ${mostSubscriptions}
+    ) s`
+}

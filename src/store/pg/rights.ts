@@ -55,7 +55,10 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       // not what was answered
       service_call: ["select (call_id, service, correlation_id, context)"],
       persisted_chunk: ["select"],
-      subscription: all
+      subscription: all,
+      // to see whose numbers it holds; after a move to another cluster the owner of the tables rebases it
+      event_log: ["select"],
+      subscription_skip: ["select", "insert"]
     },
     sequences: {},
     roles: []
@@ -70,9 +73,15 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       chunk_failure: all,
       worker: all,
       pause: all,
-      subscription: all
+      subscription: all,
+      event_log: all,
+      subscription_skip: all
     },
-    sequences: { chunk_seq: ["usage", "select", "update"], chunk_failure_id_seq: ["usage", "select", "update"] },
+    sequences: {
+      chunk_seq: ["usage", "select", "update"],
+      chunk_failure_id_seq: ["usage", "select", "update"],
+      subscription_skip_id_seq: ["usage", "select", "update"]
+    },
     // without it the doctor sees no other role's sessions
     roles: ["pg_read_all_stats"]
   }

@@ -67,6 +67,7 @@ const timeColumns = {
   chunk_queue: ["recorded_at", "due_at", "rank", "lease_until"],
   dead_letter: ["recorded_at", "died_at", "discarded_at"],
   chunk_failure: ["at"],
+  persisted_chunk: ["persisted_at"],
   subscription: ["lease_until", "due_at"]
 }
 

@@ -1,0 +1,220 @@
+/**
+ * `sluice subscriptions`: who reads what was created, and how far behind; reset, skip, remove, rebase.
+ */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { EventLog, type From, Rebased, SubscriptionStatus } from "../../EventLog.ts"
+import { ChunkKey, printKey } from "../../ServiceCall.ts"
+import * as Database from "../Database.ts"
+import { Failed, told } from "../Failed.ts"
+import * as options from "../options.ts"
+import * as print from "../print.ts"
+import * as span from "../span.ts"
+
+/** What `sluice subscriptions --json` prints; `reset`, `skip` and `remove` print those there are afterwards. */
+export const SubscriptionList = Schema.Struct({ subscriptions: Schema.Array(SubscriptionStatus) })
+/** What `sluice subscriptions skip --json` prints. */
+export const SubscriptionSkipped = Schema.Struct({ subscription: Schema.String, skipped: ChunkKey })
+
+const columns = 80
+const name = Argument.String("name").pipe(Argument.withDescription("the subscription's name"))
+/** As the store counts. */
+const counted = (behind: number): string | number => behind >= 10_000 ? "10000+" : behind
+
+const stateOf = (one: SubscriptionStatus, now: number): string => {
+  if (one.reader !== null) return `read by ${one.reader.id}`
+  if (one.attempts > 0) {
+    const next = one.dueAt.epochMilliseconds - now
+    const times = one.attempts === 1 ? "once" : `${one.attempts} times`
+    return `failed ${times}; ${next > 0 ? `next in ${print.ago(next)}` : "due, and nobody reads"}`
+  }
+  if (one.suspects > 0) return `failed; looking for it in ${one.suspects}`
+  return one.behind === 0 ? "has read all" : "nobody reads"
+}
+
+const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatus>) {
+  if (all.length === 0) return yield* Console.log("there are no subscriptions")
+  const now = (yield* DateTime.now).epochMilliseconds
+  const rows = all.map((one) => [
+    print.clip(one.name, 24),
+    counted(one.behind),
+    one.next === null ? "" : print.ago(now - one.next.persistedAt.epochMilliseconds),
+    print.clip(stateOf(one, now), 38)
+  ])
+  const [head = "", ...lines] = print.table(["subscription", "unread", "oldest", "state"], rows).split("\n")
+  yield* Console.log(head)
+  for (const [index, one] of all.entries()) {
+    yield* Console.log(lines[index] ?? "")
+    if (one.lastError !== null && one.next !== null) {
+      yield* Console.log(print.clip(`  before ${printKey(one.next.key)}`, columns))
+      yield* Console.log(print.clip(`  latest error: ${print.first(one.lastError)}`, columns))
+    }
+    if (one.skipped > 0) {
+      yield* Console.log(`  passed over ${one.skipped === 1 ? "one entry" : `${one.skipped} entries`}`)
+    }
+  }
+})
+
+const listed = Effect.fnUntraced(function*(given: Option.Option<boolean>) {
+  const subscriptions = yield* EventLog.use((log) => log.list)
+  const json = yield* options.switchOf(given, "SLUICE_JSON")
+  return yield* json ? print.json(SubscriptionList, { subscriptions }) : inWords(subscriptions)
+})
+
+const unknown = (name: string) =>
+  new Failed({ reason: `there is no subscription ${name}: \`sluice subscriptions\` lists those there are` })
+
+const statusOf = Effect.fnUntraced(function*(name: string) {
+  const found = (yield* EventLog.use((log) => log.list)).find((one) => one.name === name)
+  return found === undefined ? yield* unknown(name) : found
+})
+
+const parseTo = Effect.fnUntraced(function*(text: string): Effect.fn.Return<From | DateTime.Utc, Failed> {
+  if (text === "beginning" || text === "now") return text
+  const age = span.parse(text)
+  if (Option.isSome(age)) return DateTime.subtractDuration(yield* DateTime.now, age.value)
+  // a day or a time; a number alone would be read as a year
+  const time = /^\d{4}-\d\d-\d\d/.test(text) ? DateTime.make(text) : Option.none()
+  if (Option.isSome(time)) return DateTime.toUtc(time.value)
+  return yield* new Failed({
+    reason: `--to: ${JSON.stringify(text)} is no place: write beginning, now, how long ago (2h), or a time ` +
+      "(2026-11-29T08:00:00Z)"
+  })
+})
+
+const reset = Command.make(
+  "reset",
+  {
+    ...options.common,
+    name,
+    to: Flag.String("to").pipe(
+      Flag.withMetavar("PLACE"),
+      Flag.withDescription("beginning, now, how long ago (2h), or a time (2026-11-29T08:00:00Z)")
+    )
+  },
+  ({ name, to, url, ...given }) =>
+    Effect.gen(function*() {
+      const place = yield* parseTo(to)
+      const found = yield* EventLog.use((log) => log.reset(name, place))
+      if (!found) return yield* unknown(name)
+      yield* listed(given.json)
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
+).pipe(
+  Command.withDescription("Let it go on from another place: what was read comes again, what is between is left out"),
+  Command.withExamples([
+    {
+      command: "sluice subscriptions reset billing --to 2h",
+      description: "All that was persisted in two hours, again"
+    },
+    { command: "sluice subscriptions reset billing --to now", description: "Only what comes" }
+  ])
+)
+
+const skip = Command.make(
+  "skip",
+  {
+    ...options.common,
+    name,
+    because: Flag.String("because").pipe(Flag.withDescription("why; it is logged, and kept")),
+    call: options.text("call", "only if the entry is this call's; then it need not have failed")
+  },
+  ({ because, call, name, url, ...given }) =>
+    Effect.gen(function*() {
+      const { attempts, next } = yield* statusOf(name)
+      if (next === null) {
+        return yield* new Failed({ reason: `${name} has read all there is: there is nothing to pass over` })
+      }
+      const { callId } = next.key
+      if (Option.isSome(call) ? call.value !== callId : attempts === 0) {
+        return yield* new Failed({
+          reason: Option.isSome(call)
+            ? `${name} stands before call ${callId}, not ${call.value}`
+            : `${name} stands before call ${callId} and has not failed with it; to pass over it all the same say --call ${callId}`
+        })
+      }
+      const passed = yield* EventLog.use((log) => log.skip(name, next.key, because))
+      if (!passed) return yield* new Failed({ reason: `${name} does not stand before call ${callId} any more` })
+      yield* Effect.logWarning(`subscription ${name} passes over ${printKey(next.key)}: ${because}`)
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      if (json) return yield* print.json(SubscriptionSkipped, { subscription: name, skipped: next.key })
+      yield* Console.log(print.clip(`passed over ${printKey(next.key)}`, columns))
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
+).pipe(
+  Command.withDescription("Pass over the entry it fails with: all that one chunk created, once and for good"),
+  Command.withExamples([
+    {
+      command: "sluice subscriptions skip billing --because \"the account is closed\"",
+      description: "What it fails with"
+    }
+  ])
+)
+
+const remove = Command.make(
+  "remove",
+  { ...options.common, name },
+  ({ name, url, ...given }) =>
+    Effect.gen(function*() {
+      const found = yield* EventLog.use((log) => log.remove(name))
+      if (!found) return yield* unknown(name)
+      yield* listed(given.json)
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
+).pipe(
+  Command.withDescription("Forget it and its place; a program that still runs it does not make it again"),
+  Command.withExamples([{ command: "sluice subscriptions remove billing", description: "When its program is gone" }])
+)
+
+/** What a rebase came to, in words. */
+export const rebasedInWords = ({ moved, outcome, repeated }: Rebased): string => {
+  switch (outcome) {
+    case "ours":
+      return "the event log is this cluster's: nothing was to be done"
+    case "adopted":
+      return "the event log's numbers go on in this cluster: nothing was moved"
+    case "raised":
+      return `${moved} lines persisted in this cluster stand behind those that came along; ${repeated} of them may come again`
+  }
+}
+
+const rebase = Command.make(
+  "rebase",
+  options.common,
+  ({ url, ...given }) =>
+    Effect.gen(function*() {
+      const rebased = yield* EventLog.use((log) => log.rebase)
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      yield* json ? print.json(Rebased, rebased) : Console.log(rebasedInWords(rebased))
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
+).pipe(
+  Command.withDescription(
+    "After a move to another cluster, make what came along readable in its order, before what is new. Needs the owner of " +
+      "Sluice's tables; changes nothing where nothing is to be done"
+  ),
+  Command.withShortDescription("After a move to another cluster, make the events readable"),
+  Command.withExamples([{ command: "sluice subscriptions rebase", description: "When the doctor says so" }])
+)
+
+/** The command. */
+export const subscriptions = Command.make(
+  "subscriptions",
+  options.common,
+  ({ url, ...given }) => listed(given.json).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
+).pipe(
+  Command.withDescription(
+    "Durable subscriptions: how many entries each has not read, how old the oldest of them is, who reads, and what fails"
+  ),
+  Command.withShortDescription("Who reads what was created, how far behind, and what fails"),
+  Command.withExamples([
+    { command: "sluice subscriptions", description: "All of them" },
+    {
+      command: "sluice subscriptions skip billing --because \"the account is closed\"",
+      description: "Pass over an entry"
+    }
+  ]),
+  Command.withSubcommands([reset, skip, remove, rebase])
+)

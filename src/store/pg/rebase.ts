@@ -1,0 +1,286 @@
+/**
+ * The event log in another cluster. A line's number is the log's base plus the id of the transaction that wrote it, and a
+ * subscription's place is such a number. Both mean something only beside the ids of the cluster they were taken in:
+ *
+ * - In a cluster whose ids are lower, what came along is not readable for months, and what is new stands before the places
+ *   of subscriptions and is never read.
+ * - In a cluster whose ids are higher nothing has to change: all that came along is older than all that is new.
+ *
+ * Whether the tables came here is seen by their rows' `xmin`, the transaction of this cluster that wrote a row. It is not
+ * part of a dump or of logical replication, and it is part of everything that copies files or WAL, where the ids go on as well
+ * (pg_upgrade, a promoted standby, recovery to a point in time, a storage snapshot).
+ *
+ * The rebase puts lines that this cluster wrote already behind all that came along, and raises the base so that what it
+ * writes from then on stands there too. Its proof: under a lock on the ledger all lines are committed. A line of this
+ * cluster has `xmin` ≥ its own id, for that is the transaction that wrote it or one of its savepoints, and its id is not
+ * below the one that brought the tables here. All lines for which both hold are moved, so every line of this cluster
+ * is. No subscription has read here before, so no place is behind a moved line. Lines that came along keep their
+ * numbers, and places too. A line that came along and looks like one of this cluster's is moved as well: it may come again.
+ */
+import * as Effect from "effect/Effect"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import { StoreError } from "../../ChunkStore.ts"
+import type { Rebased } from "../../EventLog.ts"
+import * as Settings from "../../Settings.ts"
+import { asStoreError, codeOf } from "./errors.ts"
+import { shown, type Tables, tables } from "./tables.ts"
+
+/** The id the next transaction gets, as 64 bits. A transaction of the caller's counts as past. */
+const nextId = `greatest(
+  pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint,
+  coalesce(pg_catalog.pg_current_xact_id_if_assigned()::text::bigint + 1, 0)
+)`
+
+/** The id, as 64 bits, of the transaction that wrote a row: the latest past one that ends in the row's 32 bits. */
+const writerOf = (row: string, next = nextId): string =>
+  `(${next} - ((${next} - ${row}.xmin::text::bigint) & 4294967295))`
+
+/** A line's or a place's number is above what this cluster's transactions had come to when the row was written. */
+export const isAhead = (row: string, base: string): string => `(${row}.xact::text::bigint - ${base} > ${writerOf(row)})`
+
+/** The log's row was written by this cluster. */
+export const isWitnessed = (row: string): string => `(${row}.witness::xid = ${row}.xmin)`
+
+/** How long a rebase waits for a lock. What is behind it in the line waits as long: drains do, recorders do not. */
+const lockTimeout = "3s"
+
+/** How the numbers stand to this cluster. */
+export interface Standing {
+  /** The base that new lines get, by the column's default; null when the default is not one of Sluice's. */
+  readonly base: string | null
+  /** The base by which subscriptions read; null when the row is missing. */
+  readonly readBase: string | null
+  readonly witnessed: boolean
+  /** Nobody has looked yet, since the migration: then what came along has no known time of arrival. */
+  readonly unexamined: boolean
+  /** The transaction that wrote the log's row here: nothing that this cluster persisted is older, if it came along. */
+  readonly arrived: string
+  readonly next: string
+  /** The greatest number is above what this cluster had come to when it was written. */
+  readonly linesAhead: boolean
+  /** Subscriptions whose place is. */
+  readonly placesAhead: number
+  /** The logical replication that still brings Sluice's tables here. */
+  readonly incoming: string | null
+}
+
+/** Asks how the numbers stand. Index heads and catalogs only, and the subscriptions. */
+export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
+  sql<Standing>`
+    with base as (
+      select (
+        select pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+        from pg_catalog.pg_attrdef d
+        join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+        where d.adrelid = ${`${schema}.persisted_chunk`}::regclass and a.attname = 'xact'
+      ) as expression
+    ), known as (
+      select case when expression in ('pg_current_xact_id()', 'pg_catalog.pg_current_xact_id()') then 0
+          else substring(expression from '^[(]*''([0-9]+)''::bigint ')::bigint end as base,
+        l.base as read_base, coalesce(${sql.literal(isWitnessed("l"))}, false) as witnessed,
+        coalesce(l.witness = '0', true) as unexamined, ${sql.literal(writerOf("l"))} as arrived,
+        ${sql.literal(nextId)} as next
+      from base left join ${log} l on true
+    )
+    select k.base::text as base, k.read_base::text as "readBase", k.witnessed, k.unexamined,
+      coalesce(k.arrived, 0)::text as arrived, k.next::text as next,
+      coalesce((
+        select ${sql.literal(isAhead("e", "coalesce(k.read_base, 0)"))} from ${ledger} e
+        order by e.xact desc, e.seq desc limit 1
+      ), false) as "linesAhead",
+      (
+        select count(*)::int from ${subscription} s where ${sql.literal(isAhead("s", "coalesce(k.read_base, 0)"))}
+      ) as "placesAhead",
+      (
+        select string_agg(distinct p.subname::text, ', ') from pg_catalog.pg_subscription_rel r
+        join pg_catalog.pg_subscription p on p.oid = r.srsubid
+        where p.subenabled and r.srrelid in (
+          ${`${schema}.persisted_chunk`}::regclass, ${`${schema}.subscription`}::regclass,
+          ${`${schema}.event_log`}::regclass
+        )
+      ) as incoming
+    from known k`
+
+/** Whether subscriptions can read. */
+export const isOurs = (found: Standing): boolean =>
+  found.witnessed && found.base === found.readBase && !isAboveUs(found)
+
+/** Whether numbers are above what this cluster had come to. */
+export const isAboveUs = (found: Standing): boolean => found.linesAhead || found.placesAhead > 0
+
+/**
+ * Why a rebase is a person's to begin. Where the log's row is this cluster's, or was never looked at, and numbers are above
+ * it all the same, rows were put in by hand or the ids were reset; then nobody can tell what this cluster persisted
+ * before, and all of that has to come again.
+ */
+export const refusal = (found: Standing): string | undefined => {
+  if (found.incoming !== null) {
+    return `logical replication (${found.incoming}) still brings Sluice's tables here: disable or drop the subscription first`
+  }
+  if (isAboveUs(found) && (found.witnessed || found.unexamined)) {
+    return "numbers of another cluster stand in tables of this one, and what this cluster persisted before they came cannot " +
+      "be told from the rest: `sluice subscriptions rebase` puts it behind them, and it comes again"
+  }
+  return undefined
+}
+
+const failed = (reason: string, more: { readonly code?: string; readonly transient?: boolean } = {}) =>
+  new StoreError({
+    operation: "eventLog.rebase",
+    transient: more.transient ?? false,
+    reason: `the event log came from another cluster and cannot be read yet: ${reason}`,
+    ...(more.code === undefined ? {} : { code: more.code })
+  })
+
+/** What a person can do about an error of the statements. */
+const explained = (error: SqlError, schema: string): SqlError | StoreError => {
+  const code = codeOf(error)
+  const name = shown(schema.slice(1, -1))
+  if (code === "42501") {
+    return failed(
+      `only the owner of ${name}.persisted_chunk may rebase it: run \`sluice subscriptions rebase\` as its owner`,
+      { code }
+    )
+  }
+  if (code === "55P03") {
+    return failed(
+      `a transaction that uses ${name}.persisted_chunk, subscription or event_log did not end within ${lockTimeout}; it is ` +
+        `tried again`,
+      { code, transient: true }
+    )
+  }
+  return error
+}
+
+/** Which lines look like this cluster's: from `floor` on, by the base they were written with. */
+const looksLikeOurs = ({ sql }: Tables, base: string, floor: string, next: string) =>
+  sql`e.xact >= (${base}::bigint + ${floor}::bigint)::text::xid8 and e.xact < (${base}::bigint + ${next}::bigint)::text::xid8
+    and e.xact::text::bigint - ${base}::bigint <= ${sql.literal(writerOf("e", "b.next"))}`
+
+/** The greatest number that came along, of a line or a place; -1 when nothing did. */
+const greatestForeign = (t: Tables, base: string, floor: string, next: string) => {
+  const { ledger, sql, subscription } = t
+  const low = sql`(${base}::bigint + ${floor}::bigint)::text::xid8`
+  const high = sql`(${base}::bigint + ${next}::bigint)::text::xid8`
+  // the ends of an index, and between them the lines this cluster may have written: few, when the rebase comes soon
+  return sql<{ greatest: string }>`
+    with b as (select ${next}::bigint as next)
+    select greatest(
+      (select xact::text::bigint from ${ledger} where xact < ${low} order by xact desc limit 1),
+      (
+        select max(e.xact::text::bigint) from b cross join ${ledger} e
+        where e.xact >= ${low} and e.xact < ${high} and not (${looksLikeOurs(t, base, floor, next)})
+      ),
+      (select xact::text::bigint from ${ledger} where xact >= ${high} order by xact desc limit 1),
+      (select max(xact::text::bigint) from ${subscription}),
+      -1
+    )::text as greatest`
+}
+
+/** The lines that look like this cluster's, put behind the new base. */
+const moveOurs = (
+  t: Tables,
+  from: { readonly base: string; readonly floor: string; readonly next: string },
+  to: string
+) =>
+  t.sql<{ moved: number; repeated: number }>`
+    with b as (select ${from.next}::bigint as next), moved as (
+      update ${t.ledger} e set xact = (e.xact::text::bigint - ${from.base}::bigint + ${to}::bigint)::text::xid8
+      from b where ${looksLikeOurs(t, from.base, from.floor, from.next)}
+      returning 1
+    ), sure as (
+      select count(*)::int as count from b cross join ${t.ledger} e
+      where ${looksLikeOurs(t, from.base, from.floor, from.next)}
+        and e.xact::text::bigint - ${from.base}::bigint = ${t.sql.literal(writerOf("e", "b.next"))}
+    )
+    select (select count(*)::int from moved) as moved, (select count(*)::int from moved) - sure.count as repeated
+    from sure`
+
+/**
+ * Makes the log this cluster's. `byHand`: also where that means that lines come again, see {@link refusal}. Locks the
+ * ledger only when the base has to be raised, and then for as long as it takes to move what this cluster persisted.
+ */
+export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, StoreError | SqlError> => {
+  const { client, ledger, log, schema, sql, subscription } = t
+  const witness = (base: string) =>
+    sql`update ${log} set base = ${base}::bigint, witness = default, witnessed_at = default, rebased_at = now()`
+
+  // Whoever reads may hold places of the other cluster: its lease is lost.
+  const dismiss = sql`update ${subscription} set lease_token = null, lease_until = null, leased_by = null`
+
+  /** Whether what came along has no number that this cluster gives as well. */
+  const fits = Effect.fnUntraced(function*(found: Standing) {
+    if (isAboveUs(found) || found.base === null || found.base !== (found.readBase ?? "0")) return false
+    if (found.unexamined) return true
+    const [foreign] = yield* greatestForeign(t, found.base, found.arrived, found.next)
+    return BigInt(foreign?.greatest ?? -1) < BigInt(found.base) + BigInt(found.arrived)
+  })
+
+  const work = Effect.gen(function*() {
+    // What is committed while it waits for a lock must be seen: at read committed, as the client's transactions are.
+    yield* sql`select pg_catalog.set_config('lock_timeout', ${lockTimeout}, true)`
+    // One at a time. A row that was left out of a restore is made anew, and counts as not looked at.
+    yield* sql`insert into ${log} (witness) values ('0') on conflict do nothing`
+    yield* sql`select 1 from ${log} for update`
+    const [before] = yield* standing(t)
+    if (before === undefined || isOurs(before)) return { outcome: "ours", moved: 0, repeated: 0 } as const
+    const refused = refusal(before)
+    if (refused !== undefined && (!byHand || before.incoming !== null)) return yield* failed(refused)
+    if (yield* fits(before)) {
+      yield* dismiss
+      yield* witness(before.base ?? "0")
+      return { outcome: "adopted", moved: 0, repeated: 0 } as const
+    }
+    // From here on nobody persists and nobody reads, and all lines there are, are committed.
+    yield* sql`lock table ${ledger} in access exclusive mode`
+    yield* sql`lock table ${subscription} in share row exclusive mode`
+    const [found] = yield* standing(t)
+    if (found === undefined || found.base === null) {
+      return yield* failed(`the default of ${shown(schema.slice(1, -1))}.persisted_chunk.xact is not Sluice's`)
+    }
+    const known = !found.witnessed && !found.unexamined
+    const from = { base: found.base, floor: known ? found.arrived : "0", next: found.next }
+    const [foreign] = yield* greatestForeign(t, from.base, from.floor, from.next)
+    const to = String(BigInt(foreign?.greatest ?? -1) + 1n)
+    const raised = BigInt(to) > BigInt(from.base) ? to : from.base
+    const [lines] = yield* moveOurs(t, from, raised)
+    yield* sql.unsafe(
+      `alter table ${schema}.persisted_chunk alter column xact
+        set default ('${raised}'::bigint + pg_catalog.pg_current_xact_id()::text::bigint)::text::xid8`
+    )
+    yield* dismiss
+    yield* witness(raised)
+    const moved = lines?.moved ?? 0
+    return { outcome: "raised", moved, repeated: known ? lines?.repeated ?? 0 : moved } as const
+  })
+  return client.transaction("eventLog.rebase")(() => work).pipe(
+    Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(explained(error, schema)))
+  )
+}
+
+/** Rebases what can be rebased by itself, and tells of it. */
+export const settle = (t: Tables): Effect.Effect<void, StoreError> =>
+  Effect.gen(function*() {
+    const [found] = yield* standing(t)
+    if (found === undefined || isOurs(found)) return
+    const { moved, outcome, repeated } = yield* rebase(t, false)
+    // A new database is adopted as well, and that is no news.
+    if (outcome === "ours" || (outcome === "adopted" && found.unexamined)) return
+    yield* Effect.logWarning(
+      outcome === "adopted"
+        ? "the event log came from another cluster; its numbers go on here"
+        : `the event log came from another cluster and was rebased: ${moved} lines persisted here stand behind those that ` +
+          `came along, ${repeated} of them may come again`
+    )
+  }).pipe(asStoreError("eventLog.rebase"))
+
+/**
+ * {@link settle} before a program persists anything, so that there is little to move. Recording and draining do not need it:
+ * where it does not succeed the program starts all the same, and whoever reads tries again.
+ */
+export const atStart: Effect.Effect<void, Settings.SettingInvalid, SqlClient.SqlClient> = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const { schema } = yield* Settings.load
+  yield* Effect.catch(settle(tables(sql, schema)), (error) => Effect.logWarning(error.message))
+})
