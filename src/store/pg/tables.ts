@@ -38,6 +38,6 @@ export const tables = (sql: SqlClient.SqlClient, schema: string): Tables => ({
   worker: sql.literal(`"${schema}".worker`),
   pause: sql.literal(`"${schema}".pause`),
   subscription: sql.literal(`"${schema}".subscription`),
-  log: sql.literal(`"${schema}".event_log`),
+  log: sql.literal(`"${schema}".subscription_log`),
   skip: sql.literal(`"${schema}".subscription_skip`)
 })
