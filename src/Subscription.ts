@@ -12,11 +12,11 @@
  *   In Postgres what is younger than the oldest transaction still writing, in any database of the server, is not
  *   read yet: one left open for an hour delays events by an hour.
  * - **In another cluster as well.** After a restore into another cluster, a switch to a logical replica, pg_upgrade, a failover
- *   or a recovery to a point in time none is skipped: what came along is read in its order, before what is new. The first
- *   look after the move rebases the log, which needs the owner of Sluice's tables where the new cluster's transaction
- *   ids are lower. Without that right, or where it cannot be told what this cluster persisted before, nothing is read, the
- *   log says why, and `sluice subscriptions rebase` is a person's to run. Events of the last minutes before the move, and
- *   those persisted here before the rebase, may come again.
+ *   or a recovery to a point in time none is skipped: what came along is read in its order, before what is new. Where the
+ *   new cluster's transaction ids are lower the log is rebased, by the first start or look of a program that owns Sluice's
+ *   tables. Without that right, and where it cannot be told what this cluster persisted before, nothing is read, the log
+ *   says why, and `sluice subscriptions rebase` is a person's to run. What was told after the copy was made comes again,
+ *   and so may a few of those persisted around the move.
  * - **One at a time.** Of all processes that run a subscription one reads, under a lease; when it dies, another goes on.
  *   A reader that froze beyond its lease may still be within one handler run when the next begins.
  * - **Its own troubles only.** An event whose handler fails is tried again, by the subscription's own schedule and for

@@ -313,7 +313,7 @@ describe("the doctor", () => {
       yield* log.open("billing", "beginning")
       expect(yield* finding("event log")).toMatchObject({ severity: "ok" })
       // as a restore leaves it: written by another transaction than it says
-      yield* db`update sluice.event_log set witness = '4000000000'`
+      yield* db`update sluice.subscription_log set witness = '4000000000'`
       expect(yield* finding("event log")).toMatchObject({
         severity: "attention",
         found: "it came from another cluster",

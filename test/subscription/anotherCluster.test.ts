@@ -4,6 +4,7 @@
  */
 import { layer } from "@effect/vitest"
 import { EventLog } from "effect-sluice"
+import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,18 +12,22 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import { expect } from "vitest"
-import type { Cluster } from "../support/cluster.ts"
+import { client } from "../support/client.ts"
+import type { Cluster, Version } from "../support/cluster.ts"
 import {
   database,
   emptyDatabase,
+  hasDump,
   persist,
   persistWithin,
   type Place,
   placeAt,
   readAll,
   restore,
+  restoreDump,
   server,
-  spend
+  spend,
+  start
 } from "./clusters.ts"
 
 const lease = Duration.minutes(1)
@@ -35,20 +40,24 @@ const rebase = (place: Place) => place.run(EventLog.use((log) => log.rebase))
 const refused = (place: Place, name: string) =>
   Effect.map(Effect.flip(place.run(EventLog.use((log) => log.take(name, options)))), (error) => error.message)
 const baseOf = ({ sql }: Place) =>
-  Effect.map(sql<{ base: string }>`select base::text as base from sluice.event_log`, ([row]) => BigInt(row?.base ?? -1))
+  Effect.map(
+    sql<{ base: string }>`select base::text as base from sluice.subscription_log`,
+    ([row]) => BigInt(row?.base ?? -1)
+  )
 
 /** Two servers: transactions have gone by on the old one, and none on the young one. */
 class Servers extends Context.Service<Servers, { readonly old: Cluster; readonly young: Cluster }>()("test/Servers") {}
 
-const servers = Layer.effect(
-  Servers,
-  Effect.gen(function*() {
-    const settings = { wal_level: "logical" }
-    const [old, young] = yield* Effect.all([server({ settings }), server({ settings })], { concurrency: 2 })
-    yield* Effect.scoped(Effect.flatMap(placeAt(old.url()), (place) => spend(place, 20_000)))
-    return { old, young }
-  })
-)
+const servers = (version: Version) =>
+  Layer.effect(
+    Servers,
+    Effect.gen(function*() {
+      const one = server({ version, settings: { wal_level: "logical" } })
+      const [old, young] = yield* Effect.all([one, one], { concurrency: 2 })
+      yield* Effect.scoped(Effect.flatMap(placeAt(old.url()), (place) => spend(place, 20_000)))
+      return { old, young }
+    })
+  )
 
 const early = ids("early", 5)
 const late = ids("late", 10)
@@ -73,40 +82,99 @@ const expectTold = Effect.fnUntraced(function*(place: Place, fresh: ReadonlyArra
   expect(yield* readAll(place, "last")).toEqual(fresh)
 })
 
-layer(servers, { excludeTestServices: true, timeout: 60_000 })("in another cluster", (it) => {
-  const directions = [["lower", "old", "young"], ["higher", "young", "old"]] as const
-  for (const [ids_, from, to] of directions) {
-    it.effect(`whose transaction ids are ${ids_}, subscriptions go on where they were, and skip nothing`, () =>
-      Effect.gen(function*() {
-        const servers = yield* Servers
-        const place = yield* restore(yield* withReaders(servers[from]), servers[to])
-        // at once, before anybody has read here, and in a savepoint
-        yield* persist(place, "new-1", "new-2")
-        yield* persistWithin(place, "new-3")
-        yield* persist(place, "new-4")
-        yield* expectTold(place, ["new-1", "new-2", "new-3", "new-4"])
-        yield* persist(place, "new-5")
-        for (const name of ["first", "middle", "last"]) expect(yield* readAll(place, name)).toEqual(["new-5"])
-        expect(yield* baseOf(place)).toSatisfy((base: bigint) => ids_ === "lower" ? base > 20_000n : base === 0n)
-        expect(yield* rebase(place)).toEqual({ outcome: "ours", moved: 0, repeated: 0 })
-      }))
-  }
+for (const version of [18, 15] as const) {
+  layer(servers(version), { excludeTestServices: true, timeout: 60_000 })(
+    `in another cluster of Postgres ${version}`,
+    (it) => {
+      const directions = [["lower", "old", "young"], ["higher", "young", "old"]] as const
+      const ways = [
+        ["restored", restore],
+        ...version === 15 && hasDump ? [["restored by pg_dump", restoreDump]] as const : []
+      ] as const
+      for (
+        const [[ids, from, to], [how, restored]] of directions.flatMap((one) => ways.map((way) => [one, way] as const))
+      ) {
+        it.effect(`${how} where transaction ids are ${ids}, subscriptions go on where they were, and skip nothing`, () =>
+          Effect.gen(function*() {
+            const servers = yield* Servers
+            const place = yield* restored(yield* withReaders(servers[from]), servers[to])
+            // at once, before anybody has read here, and in a savepoint
+            yield* persist(place, "new-1", "new-2")
+            yield* persistWithin(place, "new-3")
+            yield* persist(place, "new-4")
+            yield* expectTold(place, ["new-1", "new-2", "new-3", "new-4"])
+            yield* persist(place, "new-5")
+            for (const name of ["first", "middle", "last"]) expect(yield* readAll(place, name)).toEqual(["new-5"])
+            expect(yield* baseOf(place)).toSatisfy((base: bigint) => ids === "lower" ? base > 20_000n : base === 0n)
+            expect(yield* rebase(place)).toEqual({ outcome: "ours", moved: 0, repeated: 0 })
+          }))
+      }
 
-  it.effect("that has overtaken the old ids before anybody looked, what is new still comes last", () =>
-    Effect.gen(function*() {
-      const { old, young } = yield* Servers
-      const place = yield* restore(yield* withReaders(old), young)
-      yield* persist(place, "new-1")
-      const [{ next } = { next: 0 }] = yield* place.sql<{ next: number }>`
-        select (max(xact::text::bigint) - pg_snapshot_xmax(pg_current_snapshot())::text::bigint)::int as next
-        from sluice.persisted_chunk`
-      expect(next).toBeGreaterThan(0)
-      yield* spend(place, next - 5)
-      // in the numbers of those that came along, and beyond them
-      yield* persist(place, ...ids("among", 10))
-      yield* expectTold(place, ["new-1", ...ids("among", 10)])
-    }))
+      it.effect("that has overtaken the old ids before anybody looked, what is new still comes last", () =>
+        Effect.gen(function*() {
+          const { old, young } = yield* Servers
+          const place = yield* restore(yield* withReaders(old), young)
+          yield* persist(place, "new-1")
+          const [{ next } = { next: 0 }] = yield* place.sql<{ next: number }>`
+          select (max(xact::text::bigint) - pg_snapshot_xmax(pg_current_snapshot())::text::bigint)::int as next
+          from sluice.persisted_chunk`
+          expect(next).toBeGreaterThan(0)
+          yield* spend(place, next - 5)
+          // in the numbers of those that came along, and beyond them
+          yield* persist(place, ...ids("among", 10))
+          yield* expectTold(place, ["new-1", ...ids("among", 10)])
+        }))
 
+      it.effect(
+        "and another, and back: whatever the ids, nothing is skipped, and all is in its order",
+        () =>
+          Effect.gen(function*() {
+            const seed = String(Math.floor(performance.now() * 1000))
+            yield* Random.withSeed(
+              Effect.gen(function*() {
+                const { old, young } = yield* Servers
+                const readers = ["a", "b", "c"]
+                const told = new Map(readers.map((name): [string, Array<string>] => [name, []]))
+                const all: Array<string> = []
+                let place = yield* database((yield* Random.nextBoolean) ? old : young)
+                for (const name of readers) yield* open(place, name)
+                const live = Effect.fnUntraced(function*() {
+                  const steps = yield* Random.nextIntBetween(0, 7)
+                  for (let step = 0; step < steps; step++) {
+                    const kind = yield* Random.nextIntBetween(0, 6)
+                    if (kind === 0) yield* spend(place, yield* Random.nextIntBetween(1, 3000))
+                    else if (kind < 4) {
+                      const id = `call-${all.length}`
+                      all.push(id)
+                      yield* kind === 1 ? persistWithin(place, id) : persist(place, id)
+                    } else {
+                      const name = readers[(yield* Random.nextIntBetween(0, 600)) % readers.length]!
+                      told.get(name)!.push(...yield* readAll(place, name, yield* Random.nextIntBetween(1, 10)))
+                    }
+                  }
+                })
+                for (let move = 0; move < 10; move++) {
+                  yield* live()
+                  // before the next move somebody has looked: what the first left in doubt the second cannot know
+                  yield* start(place)
+                  place = yield* restore(place, (yield* Random.nextBoolean) ? old : young)
+                }
+                yield* live()
+                for (const name of readers) {
+                  told.get(name)!.push(...yield* readAll(place, name))
+                  expect({ seed, name, told: told.get(name) }).toEqual({ seed, name, told: all })
+                }
+              }),
+              seed
+            )
+          }),
+        120_000
+      )
+    }
+  )
+}
+
+layer(servers(18), { excludeTestServices: true, timeout: 60_000 })("in another cluster", (it) => {
   it.effect("a subscription that is new there begins with what came along, or with what comes", () =>
     Effect.gen(function*() {
       const { old, young } = yield* Servers
@@ -171,6 +239,17 @@ layer(servers, { excludeTestServices: true, timeout: 60_000 })("in another clust
       yield* expectTold(reader, ["new-1", "new-2"])
     }))
 
+  it.effect("a program's start rebases before it persists anything", () =>
+    Effect.gen(function*() {
+      const { old, young } = yield* Servers
+      const place = yield* restore(yield* withReaders(old), young)
+      yield* Effect.scoped(Layer.build(PgStore.layer.pipe(Layer.provide(client(place.url)))))
+      expect(yield* baseOf(place)).toBeGreaterThan(20_000n)
+      expect(yield* rebase(place)).toMatchObject({ outcome: "ours" })
+      yield* persist(place, "new")
+      yield* expectTold(place, ["new"])
+    }))
+
   it.effect("while somebody holds the ledger a rebase waits a while, says so, and comes later", () =>
     Effect.gen(function*() {
       const { old, young } = yield* Servers
@@ -212,7 +291,7 @@ layer(servers, { excludeTestServices: true, timeout: 60_000 })("in another clust
       const from = yield* withReaders(old)
       const place = yield* database(young)
       // as a replica is made: tables without rows
-      yield* place.sql`delete from sluice.event_log`
+      yield* place.sql`delete from sluice.subscription_log`
       yield* place.sql`delete from sluice.migration`
       const name = new URL(place.url).pathname.slice(1)
       yield* from.sql.unsafe(`create publication ${name} for all tables`)
@@ -241,58 +320,14 @@ layer(servers, { excludeTestServices: true, timeout: 60_000 })("in another clust
       expect(yield* readAll(place, "last")).toEqual(["while it ran", "new"])
     }))
 
-  it.effect(
-    "and another, and back: whatever the ids, nothing is skipped, and all is in its order",
-    () =>
-      Effect.gen(function*() {
-        const seed = String(Math.floor(performance.now() * 1000))
-        yield* Random.withSeed(
-          Effect.gen(function*() {
-            const { old, young } = yield* Servers
-            const readers = ["a", "b", "c"]
-            const told = new Map(readers.map((name): [string, Array<string>] => [name, []]))
-            const all: Array<string> = []
-            let place = yield* database((yield* Random.nextBoolean) ? old : young)
-            for (const name of readers) yield* open(place, name)
-            const live = Effect.fnUntraced(function*() {
-              const steps = yield* Random.nextIntBetween(0, 7)
-              for (let step = 0; step < steps; step++) {
-                const kind = yield* Random.nextIntBetween(0, 6)
-                if (kind === 0) yield* spend(place, yield* Random.nextIntBetween(1, 3000))
-                else if (kind < 4) {
-                  const id = `call-${all.length}`
-                  all.push(id)
-                  yield* kind === 1 ? persistWithin(place, id) : persist(place, id)
-                } else {
-                  const name = readers[(yield* Random.nextIntBetween(0, 600)) % readers.length]!
-                  told.get(name)!.push(...yield* readAll(place, name, yield* Random.nextIntBetween(1, 10)))
-                }
-              }
-            })
-            for (let move = 0; move < 10; move++) {
-              yield* live()
-              place = yield* restore(place, (yield* Random.nextBoolean) ? old : young)
-            }
-            yield* live()
-            for (const name of readers) {
-              told.get(name)!.push(...yield* readAll(place, name))
-              expect({ seed, name, told: told.get(name) }).toEqual({ seed, name, told: all })
-            }
-          }),
-          seed
-        )
-      }),
-    120_000
-  )
-
   it.effect("a database without its log's row, as of a partial restore, is read when its numbers fit, and not before", () =>
     Effect.gen(function*() {
       const { old, young } = yield* Servers
       const fits = yield* restore(yield* withReaders(young), old)
-      yield* fits.sql`delete from sluice.event_log`
+      yield* fits.sql`delete from sluice.subscription_log`
       yield* expectTold(fits, [])
       const above = yield* restore(yield* withReaders(old), young)
-      yield* above.sql`delete from sluice.event_log`
+      yield* above.sql`delete from sluice.subscription_log`
       yield* persist(above, "new")
       expect(yield* refused(above, "first")).toMatch(/`sluice subscriptions rebase`/)
       yield* rebase(above)
@@ -303,6 +338,10 @@ layer(servers, { excludeTestServices: true, timeout: 60_000 })("in another clust
     Effect.gen(function*() {
       const { young } = yield* Servers
       const place = yield* database(young)
+      expect(yield* rebase(place)).toMatchObject({ outcome: "ours" })
+      // as the migration leaves a database that held lines before it
+      yield* persist(place, "a")
+      yield* place.sql`update sluice.subscription_log set witness = '0'`
       expect(yield* rebase(place)).toMatchObject({ outcome: "adopted", moved: 0 })
       expect(yield* rebase(place)).toMatchObject({ outcome: "ours" })
       expect((yield* Effect.flip(rebase(yield* emptyDatabase(young))))._tag).toBe("StoreError")

@@ -12,7 +12,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
+import { execFileSync, spawnSync } from "node:child_process"
 import { randomUUID } from "node:crypto"
+import { atStart } from "../../src/store/pg/rebase.ts"
 import { call, record, settle } from "../contract/operators/dialogues.ts"
 import { client } from "../support/client.ts"
 import { type Cluster, type ClusterOptions, startCluster } from "../support/cluster.ts"
@@ -56,6 +58,9 @@ export const database = Effect.fnUntraced(function*(cluster: Cluster) {
   yield* place.run(Migrations.run)
   return place
 })
+
+/** What a program of Sluice's does at its start. */
+export const start = (place: Place) => place.run(atStart)
 
 /** So many transactions go by. */
 export const spend = ({ sql }: Place, transactions: number) =>
@@ -125,5 +130,21 @@ export const restore = Effect.fnUntraced(function*(from: Place, to: Cluster) {
   }
   const [seq] = yield* from.sql<{ last: string }>`select last_value::text as last from sluice.chunk_seq`
   yield* sql`select setval('sluice.chunk_seq', ${seq?.last ?? "1"}::bigint)`
+  return place
+})
+
+/** Whether there is a pg_dump for servers of version 15, with its psql. */
+export const hasDump: boolean = ["pg_dump", "psql"].every((program) =>
+  / 1[5-9]\./.test(spawnSync(program, ["--version"], { encoding: "utf8" }).stdout ?? "")
+)
+
+/** The same by pg_dump itself. */
+export const restoreDump = Effect.fnUntraced(function*(from: Place, to: Cluster) {
+  const place = yield* emptyDatabase(to)
+  const dump = execFileSync("pg_dump", [from.url], { encoding: "utf8", maxBuffer: 1e9 })
+  execFileSync("psql", ["-v", "ON_ERROR_STOP=1", "-q", place.url], {
+    input: dump,
+    stdio: ["pipe", "ignore", "inherit"]
+  })
   return place
 })

@@ -97,7 +97,7 @@ export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
         join pg_catalog.pg_subscription p on p.oid = r.srsubid
         where p.subenabled and r.srrelid in (
           ${`${schema}.persisted_chunk`}::regclass, ${`${schema}.subscription`}::regclass,
-          ${`${schema}.event_log`}::regclass
+          ${`${schema}.subscription_log`}::regclass
         )
       ) as incoming
     from known k`
@@ -145,7 +145,7 @@ const explained = (error: SqlError, schema: string): SqlError | StoreError => {
   }
   if (code === "55P03") {
     return failed(
-      `a transaction that uses ${name}.persisted_chunk, subscription or event_log did not end within ${lockTimeout}; it is ` +
+      `a transaction that uses ${name}.persisted_chunk, subscription or subscription_log did not end within ${lockTimeout}; it is ` +
         `tried again`,
       { code, transient: true }
     )
@@ -260,20 +260,22 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Store
 }
 
 /** Rebases what can be rebased by itself, and tells of it. */
+const settleFrom = Effect.fnUntraced(function*(t: Tables, found: Standing | undefined) {
+  if (found === undefined || isOurs(found)) return
+  const { moved, outcome, repeated } = yield* rebase(t, false)
+  // A database that was never looked at is adopted as well, and that is no news.
+  if (outcome === "ours" || (outcome === "adopted" && found.unexamined)) return
+  yield* Effect.logWarning(
+    outcome === "adopted"
+      ? "the event log came from another cluster; its numbers go on here"
+      : `the event log came from another cluster and was rebased: ${moved} lines persisted here stand behind those that ` +
+        `came along, ${repeated} of them may come again`
+  )
+})
+
+/** Looks whether the log is this cluster's, and makes it so where that can be done by itself. */
 export const settle = (t: Tables): Effect.Effect<void, StoreError> =>
-  Effect.gen(function*() {
-    const [found] = yield* standing(t)
-    if (found === undefined || isOurs(found)) return
-    const { moved, outcome, repeated } = yield* rebase(t, false)
-    // A new database is adopted as well, and that is no news.
-    if (outcome === "ours" || (outcome === "adopted" && found.unexamined)) return
-    yield* Effect.logWarning(
-      outcome === "adopted"
-        ? "the event log came from another cluster; its numbers go on here"
-        : `the event log came from another cluster and was rebased: ${moved} lines persisted here stand behind those that ` +
-          `came along, ${repeated} of them may come again`
-    )
-  }).pipe(asStoreError("eventLog.rebase"))
+  Effect.flatMap(standing(t), ([found]) => settleFrom(t, found)).pipe(asStoreError("eventLog.rebase"))
 
 /**
  * {@link settle} before a program persists anything, so that there is little to move. Recording and draining do not need it:
@@ -282,5 +284,11 @@ export const settle = (t: Tables): Effect.Effect<void, StoreError> =>
 export const atStart: Effect.Effect<void, Settings.SettingInvalid, SqlClient.SqlClient> = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const { schema } = yield* Settings.load
-  yield* Effect.catch(settle(tables(sql, schema)), (error) => Effect.logWarning(error.message))
+  const t = tables(sql, schema)
+  // a role that only records has no right to look, and need not
+  const [found] = yield* Effect.catch(standing(t), (error) => Effect.as(Effect.logDebug(error), []))
+  yield* settleFrom(t, found).pipe(
+    asStoreError("eventLog.rebase"),
+    Effect.catch((error) => Effect.logWarning(error.message))
+  )
 })

@@ -48,6 +48,6 @@ export const tables = (
   worker: sql.literal(`"${schema}".worker`),
   pause: sql.literal(`"${schema}".pause`),
   subscription: sql.literal(`"${schema}".subscription`),
-  log: sql.literal(`"${schema}".event_log`),
+  log: sql.literal(`"${schema}".subscription_log`),
   skip: sql.literal(`"${schema}".subscription_skip`)
 })

@@ -2,7 +2,7 @@
 -- fails remembers of its search.
 -- Locks: the new columns take an exclusive lock on sluice.subscription, for as long as it takes to note them in the
 -- catalog: nothing is rewritten. Recording and draining do not touch that table.
--- Old and new subscribers may run side by side. Old ones neither search by halves nor look at sluice.event_log: once the
+-- Old and new subscribers may run side by side. Old ones neither search by halves nor look at sluice.subscription_log: once the
 -- numbers have been rebased (see below) they read nothing any more and say so, and skip nothing.
 
 -- One row. A line's number in the ledger (persisted_chunk.xact) is `base` plus the id of the transaction that wrote it; base
@@ -11,7 +11,9 @@
 -- `witness` is the transaction that wrote this row last. While it is the row's own xmin, the row was written by this
 -- cluster. A dump or logical replication brings the column and not the xmin; a file copy, pg_upgrade, a standby or a
 -- recovery to a point in time brings both, and there the ids go on as well. 0: not looked at yet.
-create table if not exists sluice.event_log (
+-- Its name comes after that of persisted_chunk, in whose order a dump restores them: so what came along was written here before
+-- this row was, and can be told from what this cluster persists.
+create table if not exists sluice.subscription_log (
   only_row     boolean primary key default true check (only_row),
   base         bigint not null default 0,
   witness      xid8 not null default pg_current_xact_id(),
@@ -19,7 +21,10 @@ create table if not exists sluice.event_log (
   rebased_at   timestamptz
 );
 
-insert into sluice.event_log (witness) values ('0') on conflict do nothing;
+-- Where lines were persisted before this migration nobody knows whether the tables have been moved already.
+insert into sluice.subscription_log (witness)
+  select case when exists (select from sluice.persisted_chunk) then '0' else pg_current_xact_id() end
+  on conflict do nothing;
 
 -- suspects: so many entries from the place on were handed over and are not settled, because their handler failed or its
 -- reader died. Half of them are handed over next. leased_by: who reads, for people.
