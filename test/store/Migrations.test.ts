@@ -80,7 +80,7 @@ describe("migrations", () => {
         Effect.gen(function*() {
           const sql = yield* SqlClient.SqlClient
           const statements = Migrations.plan("sluice", yield* Migrations.missing)
-          yield* sql.withTransaction(Effect.forEach(statements, (statement) => sql.unsafe(statement)))
+          for (const statement of statements) yield* sql.unsafe(statement)
           expect(yield* Migrations.missing).toEqual([])
           expect(yield* Migrations.run).toEqual([])
           expect(Migrations.plan("sluice", [])).toEqual([])

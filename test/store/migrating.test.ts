@@ -5,6 +5,7 @@
 import { it } from "@effect/vitest"
 import { Settings } from "effect-sluice"
 import * as Migrations from "effect-sluice/store/Migrations"
+import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -287,6 +288,20 @@ describe("many processes that migrate at once", () => {
           ).toEqual([])
         }).pipe(Effect.scoped)
       ),
+    60_000
+  )
+})
+
+describe("the embedded database", () => {
+  it.live(
+    "is migrated by its one session, also what is concurrent, and by several fibers at once",
+    () =>
+      Effect.gen(function*() {
+        const applied = yield* Effect.all([Migrations.runAll(later), Migrations.runAll(later)], { concurrency: 2 })
+        expect(applied.flat().length).toBeGreaterThanOrEqual(later.length)
+        expect(yield* indexOf("persisted_chunk_handler")).toMatchObject({ valid: true })
+        expect(yield* indexOf("dead_letter_age")).toBeUndefined()
+      }).pipe(Effect.provide(Pglite.layer())),
     60_000
   )
 })
