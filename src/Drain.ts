@@ -208,7 +208,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     const running = abandonable(run, (ended) => {
       const left = held()
       for (const chunk of left) hanging.add(chunk)
-      const release = store.settle(token, left.map((chunk) => ({ _tag: "Release", chunk })))
+      const release = store.settle(token, left.map((chunk) => ({ _tag: "Release", chunk, hung: true })))
       return FiberSet.run(lateReleases, Effect.ignoreCause(Effect.andThen(ended, release)))
     })
     const suspect = chunks.length === 1 && chunks[0]!.crashes > 0

@@ -55,19 +55,22 @@ const migrations = Effect.fnUntraced(function*(all: ReadonlyArray<Migrations.Mig
 })
 
 /** The indexes there must be, by name, and how each is made: the migrations say so. */
-const expectedIndexes = (all: ReadonlyArray<Migrations.Migration>, schema: string): ReadonlyMap<string, string> =>
-  new Map(
-    all.flatMap(({ statements }) => statements).flatMap((statement): ReadonlyArray<readonly [string, string]> => {
+const expectedIndexes = (all: ReadonlyArray<Migrations.Migration>, schema: string): ReadonlyMap<string, string> => {
+  const statements = all.flatMap((migration) => migration.statements)
+  const dropped = new Set(statements.map((statement) => /^drop index .*\.(\w+)$/.exec(statement)?.[1]))
+  return new Map(
+    statements.flatMap((statement): ReadonlyArray<readonly [string, string]> => {
       const table = /^create table if not exists \S+\.(\w+)/.exec(statement)?.[1]
       if (table !== undefined && /\bprimary key\b/.test(statement)) {
         return [[`${table}_pkey`, `restore the primary key of ${shown(schema)}.${table}`]]
       }
-      const index = /^create index if not exists (\w+)/.exec(statement)?.[1]
-      return index === undefined
+      const index = /^create index (?:concurrently )?if not exists (\w+)/.exec(statement)?.[1]
+      return index === undefined || dropped.has(index)
         ? []
-        : [[index, statement.replaceAll(/\s+/g, " ").replace("create index", "create index concurrently")]]
+        : [[index, statement.replaceAll(/\s+/g, " ").replace(/^create index(?! conc)/, "create index concurrently")]]
     })
   )
+}
 
 const indexes = Effect.fnUntraced(function*({ schema, sql }: Patient, all: ReadonlyArray<Migrations.Migration>) {
   const there = new Map((yield* ask.indexes(sql, schema)).map(({ name, valid }) => [name, valid]))

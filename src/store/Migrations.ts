@@ -27,6 +27,9 @@ const statementsOf = (text: string): ReadonlyArray<string> =>
     .map((statement) => statement.trim())
     .filter((statement) => statement !== "")
 
+/** What can be in no transaction, as it builds or drops an index while others write to the table. */
+const isConcurrent = (statement: string): boolean => /^(create|drop) index concurrently /.test(statement)
+
 /** The files are written for the schema `sluice`. Another name is quoted: it may be a word of SQL. */
 const inSchema = (text: string, schema: string): string =>
   schema === "sluice"
@@ -84,7 +87,8 @@ export const plan = (schema: string, migrations: ReadonlyArray<Migration>): Read
     `create schema if not exists "${schema}"`,
     bookkeeping(schema),
     ...migrations.flatMap(({ id, name, statements }) => [
-      ...statements.filter((statement) => !statement.startsWith("create schema")),
+      ...statements.filter((statement) => !statement.startsWith("create schema"))
+        .map((statement) => isConcurrent(statement) ? statement.replace(" concurrently", "") : statement),
       `insert into "${schema}".migration (migration_id, name) values (${id}, '${name}')`
     ])
   ]
@@ -97,7 +101,8 @@ const createSchema = (sql: SqlClient.SqlClient, schema: string) =>
   )
 
 /**
- * Applies what is missing, in one transaction, and gives back what was applied. Of several at once one does it, and the
+ * Applies what is missing, in one transaction and after it the indexes that are built beside others' work, and gives back
+ * what was applied. Of several at once one does it, and the
  * others wait and find nothing to do. When nothing is missing it only reads: a program may start without the right to
  * change tables.
  */
@@ -113,9 +118,15 @@ export const run: Effect.Effect<
   const migrations = yield* list(schema)
   const loader = Migrator.fromRecord(Object.fromEntries(migrations.map(({ id, name, statements }) => [
     `${String(id).padStart(4, "0")}_${name}`,
-    Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
+    Effect.forEach(statements.filter((one) => !isConcurrent(one)), (statement) => sql.unsafe(statement), {
+      discard: true
+    })
   ])))
-  return yield* Migrator.make({})({ loader, table: `${schema}.migration` })
+  const applied = yield* Migrator.make({})({ loader, table: `${schema}.migration` })
+  const ids = new Set(applied.map(([id]) => id))
+  const after = migrations.filter(({ id }) => ids.has(id)).flatMap(({ statements }) => statements.filter(isConcurrent))
+  yield* Effect.forEach(after, (statement) => sql.unsafe(statement), { discard: true })
+  return applied
 })
 
 /** {@link run}, as a layer that other layers wait for. */
