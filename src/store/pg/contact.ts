@@ -36,7 +36,8 @@ export const make = (lease: Duration.Duration): Contact => {
   let away = false
   let grace: { readonly judged: number; readonly until: number } | undefined
   const known = (now: number): number => {
-    if (last === undefined) return Infinity
+    // who comes in the middle of an outage knows nothing of the time before
+    if (last === undefined) return away ? 0 : Infinity
     const elapsed = now - last.here
     return away ? last.server : last.server + elapsed + slack(elapsed)
   }
