@@ -9,6 +9,7 @@ import { doctor } from "./commands/doctor.ts"
 import { drain } from "./commands/drain.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
+import { mend } from "./commands/mend.ts"
 import { migrate } from "./commands/migrate.ts"
 import { record } from "./commands/record.ts"
 import { show } from "./commands/show.ts"
@@ -45,6 +46,7 @@ export const sluice = Command.make("sluice").pipe(
     pause,
     resume,
     prune,
+    mend,
     doctor
   ]),
   // of the handlers only: help and completions read no file and send nothing

@@ -8,6 +8,8 @@ import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
 import { covers, type Pause, Pauses } from "../Pauses.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
+import { tables } from "../store/pg/tables.ts"
+import { type Stranded, stranded } from "../store/pg/waiting.ts"
 import { attention, type Finding, ok, type Patient } from "./finding.ts"
 import * as print from "./print.ts"
 
@@ -38,6 +40,22 @@ const retrying = (found: ask.Retrying | undefined, limit: number): Finding => {
   return (found.seconds ?? 0) < limit
     ? ok("retrying", told)
     : attention("retrying", told, "see `sluice stuck`; mend the handler or what it needs, they are tried again")
+}
+
+/** So many ordering keys are looked at, each by its index. */
+const mostKeys = 10_000
+
+const waiting = (found: Stranded | undefined): Finding => {
+  const count = found?.count ?? 0
+  if (count > 0) {
+    return attention(
+      "waiting",
+      `${count} wait, though nothing stands before them, as call ${found?.callId ?? ""}`,
+      "`sluice mend` releases them; workers do as well, some of them at each beat"
+    )
+  }
+  const all = (found?.looked ?? 0) < mostKeys
+  return ok("waiting", `all that wait stand behind something${all ? "" : `, of the first ${mostKeys} ordering keys`}`)
 }
 
 const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): Finding => {
@@ -75,6 +93,7 @@ export const examineWork = Effect.fnUntraced(function*({ deadBlocksKey, limits, 
   const [beating] = yield* ask.workers(sql, schema)
   const [letters] = yield* ask.deadLetters(sql, schema)
   const [heldUp] = deadBlocksKey ? yield* ask.heldUp(sql, schema) : []
+  const [strandedFound] = yield* stranded(tables(sql, schema), mostKeys, deadBlocksKey)
   const pauses = yield* Pauses.use((pauses) => pauses.list)
   const isPaused = (kind: Kind) => pauses.some((pause) => covers(pause, kind))
   const parked = (yield* ask.parkedKinds(sql, schema)).filter((kind) => !isPaused(kind))
@@ -122,6 +141,7 @@ export const examineWork = Effect.fnUntraced(function*({ deadBlocksKey, limits, 
         `${count(heldUp?.count ?? 0)} behind a dead letter of their ordering key, as call ${heldUp?.callId ?? ""}`,
         "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
       ),
+    waiting(strandedFound),
     subscriptions(yield* EventLog.use((log) => log.list), limits.unread)
   ]
 })

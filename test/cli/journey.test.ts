@@ -10,6 +10,7 @@ import { DeadList, DeadMoved, DeadShown } from "../../src/cli/commands/dead.ts"
 import { Diagnosis } from "../../src/cli/commands/doctor.ts"
 import { HandlersReport } from "../../src/cli/commands/handlers.ts"
 import { Made } from "../../src/cli/commands/init.ts"
+import { Mended } from "../../src/cli/commands/mend.ts"
 import { MigrationPlan, MigrationStatus } from "../../src/cli/commands/migrate.ts"
 import { RecordReport } from "../../src/cli/commands/record.ts"
 import { Shown } from "../../src/cli/commands/show.ts"
@@ -277,6 +278,11 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     expect((await place.sluice("prune")).status).toBe(1)
     expect((await place.sluice("prune", "--payloads", "90d")).stdout).toContain("0 payloads")
     expect(await place.asked(Pruned, "prune", "--payloads", "90 days", "--dry-run")).toMatchObject({ payloads: 0 })
+  })
+
+  it("there is nothing to mend that needs nobody's decision", async () => {
+    expect(await place.asked(Mended, "mend")).toEqual({ mendings: [{ name: "waiting", count: 0 }] })
+    expect((await place.sluice("mend", "--dry-run")).stdout).toBe("nothing to mend\n")
   })
 
   it("the doctor finds what is left of all this, and no more", async () => {

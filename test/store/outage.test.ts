@@ -65,8 +65,8 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         const claim = yield* claimBy(worker)
         expect(idsOf(claim.chunks)).toEqual(ids)
         // a claim does not wait for the disk, a renewal does
-      yield* storeOf(worker).renew(claim.token, claim.chunks, lease)
-      yield* Effect.promise(crash)
+        yield* storeOf(worker).renew(claim.token, claim.chunks, lease)
+        yield* Effect.promise(crash)
         for (const process of [worker, other]) {
           expect(yield* Effect.flip(claimBy(process))).toMatchObject({ transient: true })
         }

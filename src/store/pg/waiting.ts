@@ -136,9 +136,19 @@ export const release = (
     )
     select ${walked(t)}, (select pg_catalog.count(*)::int from released) as released`
 
+/** More keys than there are. */
+export const allKeys = 2147483647
+
+/** What waits behind nothing. */
+export interface Stranded extends Walk {
+  readonly count: number
+  /** The call of the oldest of them. */
+  readonly callId: string | null
+}
+
 /** What waits behind nothing among the first so many keys: how many, and one of them. Changes nothing. */
 export const stranded = (t: Tables, keys: number, deadBlocksKey: boolean) =>
-  t.sql<Walk & { readonly count: number; readonly callId: string | null }>`
+  t.sql<Stranded>`
     with ${walkOver(t, { keys, after: undefined, deadBlocksKey })}
     select ${walked(t)}, (select pg_catalog.count(*)::int from stranded) as count,
       (select call_id from ${t.queue} where seq = (select pg_catalog.min(seq) from stranded)) as "callId"`
