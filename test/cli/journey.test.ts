@@ -23,6 +23,10 @@ import { Pruned } from "../../src/Retention.ts"
 import { newDatabase, until, type Workplace, workplace } from "./workplace.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
+const migrations = fs.readdirSync(path.join(root, "sql")).sort().map((file) => {
+  const [, id = "", name = ""] = /^(\d+)_(.+)\.sql$/.exec(file) ?? []
+  return { id: Number(id), name }
+})
 const shared = path.join(root, "../shared/data/mts-dialog-small")
 const isShared = fs.existsSync(`${shared}.jsonl`)
 
@@ -118,19 +122,20 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     const doctor = await place.sluice("doctor", "--json")
     expect(doctor.status).toBe(2)
     expect(Schema.decodeUnknownSync(Diagnosis)(JSON.parse(doctor.stdout)).severity).toBe("broken")
-    expect(await place.asked(MigrationStatus, "migrate", "--status")).toMatchObject({
-      migrations: [{ applied: false }]
+    expect(await place.asked(MigrationStatus, "migrate", "--status")).toEqual({
+      migrations: migrations.map((one) => ({ ...one, applied: false }))
     })
     const plan = await place.asked(MigrationPlan, "migrate", "--dry-run")
-    expect(plan.missing).toEqual([{ id: 1, name: "tables" }])
+    expect(plan.missing).toEqual(migrations)
     expect((await place.sluice("migrate", "--dry-run")).stdout.split(";\n\n").length).toBe(plan.statements.length + 2)
     expect(fs.existsSync(path.join(place.folder, ".sluice"))).toBe(false)
   })
 
   it("init makes the tables and a place for settings; where there are handlers it adds none; migrate finds all done", async () => {
-    expect(await place.asked(Made, "init")).toEqual({ files: ["sluice.config.ts"], migrations: ["0001 tables"] })
+    const named = migrations.map(({ id, name }) => `${String(id).padStart(4, "0")} ${name}`)
+    expect(await place.asked(Made, "init")).toEqual({ files: ["sluice.config.ts"], migrations: named })
     expect((await place.sluice("init")).stdout).toBe("the tables were there\n")
-    expect((await place.sluice("migrate")).stdout).toBe("0001 tables: applied before\n")
+    expect((await place.sluice("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
     expect((await place.sluice("migrate", "--dry-run")).stdout).toBe("-- nothing is missing\n")
   })
 
