@@ -215,6 +215,35 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       expect(yield* all).toEqual(["c", "d"])
     })))
 
+  it.live("a claim in a caller's transaction that takes nothing holds up nobody: not who settles, not who discards", () =>
+    on(Effect.gen(function*() {
+      const letters = yield* DeadLetters
+      yield* record(knee("a"), knee("b"), call("c", { orderingKey: "hip" }), call("d", { orderingKey: "hip" }))
+      const first = yield* claimWith({ callId: "a" })
+      yield* settle(({ key }) => key.callId === "c" ? { dead: "exhausted" } : "released")
+      expect(yield* statesOf("b")).toEqual(["waiting"])
+      const looking = yield* heldOpen(Effect.all([claimWith({ callId: "b" }), claimWith({ callId: "d" })]))
+      yield* Effect.timeout(persist(first), "10 seconds")
+      yield* Effect.timeout(letters.discard({}, "said twice"), "10 seconds")
+      const [behindA, behindC] = yield* looking.end
+      expect([behindA.chunks, behindC.chunks]).toEqual([[], []])
+      expect(yield* idsWith({})).toEqual(["b", "d"])
+    })))
+
+  it.live("a claim in a caller's transaction puts nobody aside: whoever settles what holds that up would wait for the caller", () =>
+    on(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* ChunkStore
+      const outputs = ["p", "q"].map((part) => ({ schema: keyOf("").schemaIdentity, version: 1, part, data: 1 }))
+      yield* record(knee("call", { outputs }), knee("between"))
+      // recorded at the same time, with their numbers mixed
+      yield* sql`update sluice.chunk_queue set seq = 1000 where part = 'q'`
+      const claiming = yield* heldOpen(claimWith({ callId: "call" }))
+      const once = store.once({ key: keyOf("between"), namespace: "chatlab", handler: "by hand" }, Effect.succeed([]))
+      expect(yield* Effect.timeout(once, "10 seconds")).toMatchObject({ created: true })
+      expect((yield* claiming.end).chunks).toMatchObject([{ key: { part: "p" } }])
+    })))
+
   it.live("a claim in a caller's transaction leaves it as durable as it was", () =>
     on(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient

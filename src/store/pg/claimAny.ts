@@ -64,6 +64,8 @@ const looked = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
  * statement and then sees them waiting, so that none is forgotten. So the gate must be something before the chunk itself: a
  * younger dead letter of the key blocks nobody, and whoever discards the older one does not wait for its lock. What holds
  * them up and cannot be locked is being settled at this moment; then nothing is demoted, and the scan goes on behind it.
+ *
+ * Not within a caller's transaction: its locks would last until that one's end, and whoever holds the gate would wait for it.
  */
 const putAside = ({ dead, queue, sql }: Tables) =>
   sql`stuck as materialized (
@@ -132,7 +134,7 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
         lease_token = ${options.token}::uuid
       where seq = any(array(select seq from cut))
       returning q.*
-    ), ${putAside(t)}, left_free as materialized (
+    ), ${options.nested ? sql`demoted as (select 1 where false)` : putAside(t)}, left_free as materialized (
       select rank, seq from placed
       where (in_order or lone) and state <> 'scheduled' and seq not in (select seq from cut)
       order by rank, seq limit 1

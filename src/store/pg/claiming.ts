@@ -47,6 +47,14 @@ const saidBy = (rows: ReadonlyArray<ClaimRow>) => {
   }
 }
 
+/** A claim that took nothing. */
+class Nothing {
+  readonly claim: Claim
+  constructor(claim: Claim) {
+    this.claim = claim
+  }
+}
+
 /** A part of what can be claimed, to be looked at from its beginning to its end. */
 interface Pass {
   readonly ready: Range
@@ -114,7 +122,7 @@ export const make = (t: Tables, settings: Settings, contact: Contact.Contact) =>
     }
   })
 
-  const claim = Effect.fnUntraced(function*(request: ClaimRequest): Effect.fn.Return<Claim, SqlError> {
+  const claimOnce = Effect.fnUntraced(function*(request: ClaimRequest): Effect.fn.Return<Claim, SqlError> {
     const token = request.token ?? (yield* freshToken)
     const whole = request.callId === undefined
     const { namespace } = request
@@ -130,6 +138,22 @@ export const make = (t: Tables, settings: Settings, contact: Contact.Contact) =>
       return { token, chunks, last: plain && reached.ended && (from === undefined || from.ended) }
     }
     return { token, chunks: [] }
+  })
+
+  /**
+   * Within a caller's transaction what was only looked at would stay locked until its end, and whoever wakes it would wait:
+   * the worker, too, whom the caller waits for. So a claim that took nothing there is rolled back.
+   */
+  const claim = Effect.fnUntraced(function*(request: ClaimRequest): Effect.fn.Return<Claim, SqlError> {
+    const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
+    if (!nested) return yield* claimOnce(request)
+    return yield* claimOnce(request).pipe(
+      Effect.flatMap((claimed) =>
+        claimed.chunks.length > 0 ? Effect.succeed(claimed) : Effect.fail(new Nothing(claimed))
+      ),
+      t.sql.withTransaction,
+      Effect.catchIf((error) => error instanceof Nothing, ({ claim }) => Effect.succeed(claim))
+    )
   })
 
   return { claim, lookAgain: lowWater.reset, behindEnd: lowWater.resetEnds }
