@@ -100,6 +100,24 @@ onEveryStore((test) => {
       for (const id of ["a", "b", "c"]) expect(yield* settle("persisted")).toEqual([id])
     }))
 
+  test("what is put aside after its lease has ended is still its holder's to give back, and no crash then", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* record(knee("a"), knee("b"), knee("c"))
+      const cutOff = yield* claimWith({ limit: 2 })
+      yield* (yield* Time).pass("61 seconds")
+      const first = yield* claimOne
+      expect(idsOf(first.chunks)).toEqual(["a"])
+      expect(yield* claimed).toEqual([])
+      expect([yield* statesOf("b"), yield* statesOf("c")]).toEqual([["waiting"], ["waiting"]])
+      yield* store.giveUp(cutOff.token)
+      yield* persist(first)
+      expect((yield* claim).chunks).toMatchObject([
+        { key: { callId: "b" }, crashes: 0 },
+        { key: { callId: "c" }, crashes: 0 }
+      ])
+    }))
+
   test("a long line behind one does not hide what is free", () =>
     Effect.gen(function*() {
       yield* record(...Array.from({ length: 50 }, (_, n) => knee(`knee-${n}`)), call("free"))

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
-import pg from "pg"
+import { Client } from "pg"
 import { client } from "../support/client.ts"
 import { startCluster, type Version } from "../support/cluster.ts"
 import { lookAtEnd, lookNow } from "./look.ts"
@@ -72,7 +72,7 @@ export const open = async (version: Version) => {
   const url = cluster.url()
   await Effect.runPromise(Migrations.run.pipe(Effect.provide(Layer.merge(client(url), Settings.layer({})))))
   const connect = async () => {
-    const db = new pg.Client({ connectionString: url })
+    const db = new Client({ connectionString: url })
     await db.connect()
     return db
   }

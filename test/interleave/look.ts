@@ -1,7 +1,7 @@
 /**
  * What must be true after every schedule.
  */
-import type pg from "pg"
+import type { Client } from "pg"
 
 /** What is wrong, by a statement that finds it. */
 const wrongs: Readonly<Record<string, string>> = {
@@ -34,7 +34,7 @@ const wrongs: Readonly<Record<string, string>> = {
       or exists (select from sluice.dead_letter d where d.call_id = c.call_id and d.discarded_at is null)
     )`,
   "held, and not claimable": `
-    select call_id from sluice.chunk_queue where lease_token is not null and state <> 'ready'`,
+    select call_id from sluice.chunk_queue where lease_token is not null and state not in ('ready', 'waiting')`,
   "a crash too many or too few": "select call_id from sluice.chunk_queue where crashes < 0 or lone_crashes > crashes"
 }
 
@@ -56,7 +56,7 @@ const wrongsAtEnd: Readonly<Record<string, string>> = {
     select call_id from sluice.persisted_chunk p where objects <> '[]' and not exists (select from told t where t.call_id = p.call_id)`
 }
 
-const found = async (db: pg.Client, statements: Readonly<Record<string, string>>): Promise<ReadonlyArray<string>> => {
+const found = async (db: Client, statements: Readonly<Record<string, string>>): Promise<ReadonlyArray<string>> => {
   // one round trip for all of them
   const parts = Object.entries(statements).map(([what, text]) =>
     `select '${what}' as what, string_agg(call_id, ' ' order by call_id) as calls from (${text}) wrong`
@@ -69,6 +69,6 @@ const found = async (db: pg.Client, statements: Readonly<Record<string, string>>
 }
 
 /** What is wrong now. */
-export const lookNow = (db: pg.Client) => found(db, wrongs)
+export const lookNow = (db: Client) => found(db, wrongs)
 /** What is wrong at the end. */
-export const lookAtEnd = (db: pg.Client) => found(db, wrongsAtEnd)
+export const lookAtEnd = (db: Client) => found(db, wrongsAtEnd)

@@ -30,6 +30,8 @@ const flags = {
   again: Flag.String("again").pipe(Flag.withDescription("this schedule, and tell all"), Flag.optional)
 }
 
+const say = (line: string) => process.stdout.write(`${line}\n`)
+
 /** Runs what is asked for until it is done, or time is over. */
 const campaign = async (
   sessions: Sessions,
@@ -49,7 +51,7 @@ const campaign = async (
         if (performance.now() > until) return
         await runAll(sessions, tally, place, parts, most)
       }
-      console.log(`${place}: ${pairs.length} pairs; ${tally.schedules} schedules so far, ${tally.fresh.length} faults`)
+      say(`${place}: ${pairs.length} pairs; ${tally.schedules} schedules so far, ${tally.fresh.length} faults`)
     }
     if (until === Infinity) return
   }
@@ -62,7 +64,7 @@ Command.make("interleave", flags, ({ again, most, place, seconds, seed, version 
     const among = places.filter((one) => one.startsWith(place))
     const began = performance.now()
     const until = Option.match(seconds, { onNone: () => Infinity, onSome: (n) => began + n * 1000 })
-    const tally = new Tally((found) => console.log(printFound(found)))
+    const tally = new Tally((found) => say(printFound(found)))
     yield* Effect.acquireUseRelease(
       Effect.promise(() => open(version === "15" ? 15 : 18)),
       (sessions) =>
@@ -70,7 +72,7 @@ Command.make("interleave", flags, ({ again, most, place, seconds, seed, version 
           if (Option.isSome(again)) {
             const schedule = parseSchedule(again.value)
             const outcome = await sessions.run(schedule)
-            console.log(outcome.trace.join("\n"))
+            say(outcome.trace.join("\n"))
             return tally.add([schedule, outcome])
           }
           await campaign(sessions, tally, { among, most, seed: Option.getOrUndefined(seed), until })

@@ -2,7 +2,7 @@
  * Places to begin from: what there is of one ordering key, a word for each of its chunks, from the oldest on.
  */
 import type { ClaimedChunk } from "effect-sluice/ChunkStore"
-import type pg from "pg"
+import type { Client } from "pg"
 import { keyOf, reply } from "../contract/operators/dialogues.ts"
 
 /** Where a chunk stands. `leased` and `expired` are of one claim; the lease of the latter is over. */
@@ -70,7 +70,7 @@ const chunkRow = (id: string, seq: number, state: State): string => {
 }
 
 /** Empties the tables, makes the place, and gives back what is held there. */
-export const makePlace = async (db: pg.Client, place: string): Promise<Held | undefined> => {
+export const makePlace = async (db: Client, place: string): Promise<Held | undefined> => {
   const states = statesOf(place)
   const ids = names.slice(0, states.length)
   await db.query(`

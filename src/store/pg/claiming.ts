@@ -49,6 +49,7 @@ const saidBy = (rows: ReadonlyArray<ClaimRow>) => {
 
 /** A claim that took nothing. */
 class Nothing {
+  readonly _tag = "Nothing"
   readonly claim: Claim
   constructor(claim: Claim) {
     this.claim = claim
@@ -148,11 +149,9 @@ export const make = (t: Tables, settings: Settings, contact: Contact.Contact) =>
     const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
     if (!nested) return yield* claimOnce(request)
     return yield* claimOnce(request).pipe(
-      Effect.flatMap((claimed) =>
-        claimed.chunks.length > 0 ? Effect.succeed(claimed) : Effect.fail(new Nothing(claimed))
-      ),
+      Effect.filterOrFail(({ chunks }) => chunks.length > 0, (claim) => new Nothing(claim)),
       t.sql.withTransaction,
-      Effect.catchIf((error) => error instanceof Nothing, ({ claim }) => Effect.succeed(claim))
+      Effect.catchTag("Nothing", ({ claim }) => Effect.succeed(claim))
     )
   })
 

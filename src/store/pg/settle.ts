@@ -112,7 +112,10 @@ export const renew = (
       lease_alone = lease_alone or ${alone}
     where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid returning 1 as held`
 
-/** Gives back whatever a token holds. By no index: it is hardly ever asked, and one more index is paid for at every claim. */
+/**
+ * Gives back whatever a token holds, also what was put aside after its lease had ended. By no index: it is hardly ever asked,
+ * and one more index is paid for at every claim.
+ */
 export const giveUp = ({ queue, sql }: Tables, token: string) =>
   sql`update ${queue} set lease_token = null, lease_until = null, lease_alone = false, leased_by = null
-    where state = 'ready' and lease_token = ${token}::uuid`
+    where state in ('ready', 'waiting') and lease_token = ${token}::uuid`
