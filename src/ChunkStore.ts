@@ -8,8 +8,12 @@
  *   ledger rows and the settlement or nothing.
  * - **The ledger decides.** One row for a chunk's key, ever. `persist` of a key that has one changes nothing.
  * - **Fenced.** Only the holder of the claim's token settles, renews or persists. Others change nothing.
- * - **Leased by the store's own clock.** A lease that ran out without a word counts as a crash, never as an attempt.
- * - **In order.** Chunks of one ordering key are claimed only as an unbroken run from the oldest one outstanding.
+ * - **Leased by the store's own clock.** A lease that ran out without a word counts as a crash, never as an attempt; and no
+ *   longer once its holder speaks again, which was cut off then, or frozen. An outage of the database is nobody's crash.
+ * - **In order.** Chunks of one ordering key are claimed only as an unbroken run from the oldest one outstanding. A key
+ *   counts within its namespace.
+ * - **Nobody is in the way** but an older one of the key: what is locked or held up keeps no claim from what is due behind
+ *   it, and what waits behind nothing comes free by itself.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -272,8 +276,11 @@ export type Settlement =
   }
   /** In the ledger already: only the queue row goes. */
   | { readonly _tag: "Already"; readonly chunk: ClaimedChunk }
-  /** Given back at once, at no cost. */
-  | { readonly _tag: "Release"; readonly chunk: ClaimedChunk }
+  /**
+   * Given back at once, at no cost. It also says that the worker lives: where its lease ran out and another has the chunk
+   * by now, the crash that was counted is taken back. Not when its handler `hung`, which is as bad as a crash.
+   */
+  | { readonly _tag: "Release"; readonly chunk: ClaimedChunk; readonly hung?: boolean }
 
 /** A store that unparks in portions, so as not to hold locks for long, takes at most so many chunks of a kind at a beat. */
 export const mostUnparked = 10_000

@@ -46,8 +46,9 @@ const callFields = {
   /** What the service was asked. */
   input: Schema.optionalKey(Schema.Json),
   /**
-   * Chunks that share it are persisted one after another, in order of recording. Of calls that are recorded by transactions
-   * that overlap, the one whose commit comes first may go first.
+   * Chunks of one namespace that share it are persisted one after another, in order of recording. The same key in another
+   * namespace is another key. Of calls that are recorded by transactions that overlap, the one whose commit comes first may
+   * go first.
    */
   orderingKey: Schema.optionalKey(Schema.String),
   /** 0 (the default) to 1000; ignored for calls with an ordering key. */

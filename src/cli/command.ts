@@ -9,6 +9,7 @@ import { drain } from "./commands/drain.ts"
 import { grants } from "./commands/grants.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
+import { mend } from "./commands/mend.ts"
 import { migrate } from "./commands/migrate.ts"
 import { record } from "./commands/record.ts"
 import { show } from "./commands/show.ts"
@@ -46,8 +47,9 @@ export const sluice = Command.make("sluice").pipe(
     pause,
     resume,
     prune,
-    grants,
     subscriptions,
+    grants,
+    mend,
     doctor
   ]),
   // of the handlers only: help and completions read no file and send nothing

@@ -12,6 +12,7 @@ import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
 import { isAboveUs, isOurs, refusal, standing } from "../store/pg/rebase.ts"
 import { tables } from "../store/pg/tables.ts"
+import { type Stranded, stranded } from "../store/pg/waiting.ts"
 import { attention, type Finding, ok, type Patient } from "./finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
@@ -43,6 +44,22 @@ const retrying = (found: ask.Retrying | undefined, limit: number): Finding => {
   return (found.seconds ?? 0) < limit
     ? ok("retrying", told)
     : attention("retrying", told, "see `sluice stuck`; mend the handler or what it needs, they are tried again")
+}
+
+/** So many ordering keys are looked at, each by its index. */
+const mostKeys = 10_000
+
+const waiting = (found: Stranded | undefined): Finding => {
+  const count = found?.count ?? 0
+  if (count > 0) {
+    return attention(
+      "waiting",
+      `${count} wait, though nothing stands before them, as call ${found?.callId ?? ""}`,
+      "`sluice mend` releases them; workers do as well, some of them at each beat"
+    )
+  }
+  const all = (found?.looked ?? 0) < mostKeys
+  return ok("waiting", `all that wait stand behind something${all ? "" : `, of the first ${mostKeys} ordering keys`}`)
 }
 
 const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): Finding => {
@@ -170,6 +187,11 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
       patient,
       "held up",
       Effect.map(deadBlocksKey ? ask.heldUp(sql, schema) : Effect.succeed([]), ([found]) => heldUpAre(found))
+    ),
+    look(
+      patient,
+      "waiting",
+      Effect.map(stranded(tables(sql, schema), mostKeys, deadBlocksKey), ([found]) => waiting(found))
     ),
     look(
       patient,

@@ -22,7 +22,7 @@ import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
 import { beat } from "./memory/beat.ts"
-import { claim, wakeFollowers } from "./memory/claim.ts"
+import { claim } from "./memory/claim.ts"
 import * as deadLetters from "./memory/deadLetters.ts"
 import * as eventLog from "./memory/eventLog.ts"
 import * as pauses from "./memory/pauses.ts"
@@ -41,8 +41,9 @@ import {
   seqKey,
   workers
 } from "./memory/rows.ts"
-import { giveUp, settle, settlePersisted } from "./memory/settle.ts"
+import { giveUp, makesWay, settle, settlePersisted } from "./memory/settle.ts"
 import type { Use } from "./memory/use.ts"
+import * as waiting from "./memory/waiting.ts"
 import { Run } from "./memory/watch.ts"
 import { MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
 import type { Stores } from "./Stores.ts"
@@ -110,6 +111,15 @@ const toCall = (row: CallRow): ServiceCall => ({
   ...(row.finishedAt === undefined ? {} : { finishedAt: read.utc(row.finishedAt) })
 })
 
+/**
+ * Wakes what stood behind these, once they are gone for everybody: a claim that looks before the commit still sees them,
+ * and puts aside what is behind them.
+ */
+const wakeAfterCommit = (db: MemoryDatabase["Service"], use: Use) => (gone: waiting.Gone): Effect.Effect<void> =>
+  gone.some(({ orderingKey }) => typeof orderingKey === "string")
+    ? db.afterCommit(Effect.asVoid(use((access) => waiting.wakeFollowers(access, gone))))
+    : Effect.void
+
 const makeStore = (
   db: MemoryDatabase["Service"],
   settings: Settings.Settings,
@@ -127,6 +137,7 @@ const makeStore = (
   }
   /** After the caller's commit, so that whoever is woken finds something. */
   const hintIf = (condition: boolean, topic: Topic) => condition ? db.afterCommit(wakeUp.hint(topic)) : Effect.void
+  const wake = wakeAfterCommit(db, use)
 
   return ChunkStore.of({
     record: Effect.fnUntraced(function*(list) {
@@ -164,14 +175,11 @@ const makeStore = (
 
     claim: Effect.fnUntraced(function*(request) {
       const token = request.token ?? (yield* newToken)
-      // What was found to be behind an older chunk is put aside; what comes after it may be free.
-      while (true) {
-        const { chunks, demoted } = yield* use((access, now) => {
-          const { demoted, held } = claim(access, request, token, now, settings.deadBlocksKey)
-          return { demoted, chunks: held.map((row) => toChunk(row, access.get(calls, row.key.callId))) }
-        })
-        if (chunks.length > 0 || demoted === 0) return { token, chunks }
-      }
+      const chunks = yield* use((access, now) =>
+        claim(access, request, token, now, settings.deadBlocksKey)
+          .map((row) => toChunk(row, access.get(calls, row.key.callId)))
+      )
+      return { token, chunks }
     }),
 
     giveUp: (token) => use((access) => giveUp(access, token)),
@@ -195,7 +203,10 @@ const makeStore = (
           use((access, now) => settlePersisted(access, token, persisted, now)).pipe(
             Effect.flatMap((problem) =>
               problem === undefined
-                ? hintIf(persisted.some((line) => line.objects.length > 0), "events")
+                ? Effect.andThen(
+                  wake(persisted.map((line) => line.chunk)),
+                  hintIf(persisted.some((line) => line.objects.length > 0), "events")
+                )
                 : Effect.fail(problem)
             )
           )
@@ -211,8 +222,12 @@ const makeStore = (
         // ids need only grow: a settlement uses as many as it has failures
         use((access, now) => {
           let id = first * 1_000_000
-          return settle(access, token, settlements, now, settings.deadBlocksKey, () => id++)
-        })),
+          return settle(access, token, settlements, now, () => id++)
+        })).pipe(
+          Effect.tap((settled) =>
+            wake(settled.filter((one) => makesWay(one, settings.deadBlocksKey)).map((one) => one.chunk))
+          )
+        ),
 
     once: (entry, work) =>
       Effect.suspend(() => {
@@ -224,7 +239,7 @@ const makeStore = (
           const before = yield* find
           if (before !== undefined) return { created: false, entry: read.toEntry(before) }
           const objects = yield* work
-          const row = yield* use((access, now) => {
+          const { gone, row } = yield* use((access, now) => {
             const outstanding = access.values(queue).find((one) => chunkKey(one.key) === key)
             const row = {
               ...entry,
@@ -237,16 +252,23 @@ const makeStore = (
             const letter = access.get(dead, key)
             if (outstanding !== undefined) access.delete(queue, seqKey(outstanding.seq))
             if (letter !== undefined) access.delete(dead, key)
-            wakeFollowers(access, [outstanding?.orderingKey, letter?.orderingKey])
-            return row
+            return { row, gone: [outstanding, letter].filter((one) => one !== undefined) }
           })
+          yield* wake(gone)
           yield* hintIf(objects.length > 0, "events")
           return { created: true, entry: read.toEntry(row) }
         }).pipe(db.transaction, gate.withPermits(1), asStoreError("once"))
       }),
 
     afterCommit: db.afterCommit,
-    beat: (worker, serves) => use((access, now) => beat(access, worker, serves, now)),
+    beat: Effect.fnUntraced(function*(worker, serves) {
+      const { released, told } = yield* use((access, now) => ({
+        told: beat(access, worker, serves, now),
+        released: waiting.release(access, settings.deadBlocksKey)
+      }))
+      yield* hintIf(released > 0, "chunks")
+      return told
+    }),
     leave: (worker) => db.use((access) => access.delete(workers, worker)),
 
     ledger: (keys) =>
@@ -268,7 +290,7 @@ const make = Effect.gen(function*() {
     ([number, random]) => `${number}-${random.toString(16)}`
   )
   return Context.make(ChunkStore, makeStore(db, settings, use, newToken, wakeUp)).pipe(
-    Context.add(DeadLetters, deadLetters.make(use, db.afterCommit(wakeUp.hint("chunks")))),
+    Context.add(DeadLetters, deadLetters.make(use, wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
     Context.add(EventLog, eventLog.make(use, newToken)),

@@ -40,6 +40,7 @@ import * as beats from "./pg/beat.ts"
 import { toUtc } from "./pg/chunk.ts"
 import { make as makeClaiming } from "./pg/claiming.ts"
 import type { Lease } from "./pg/connection.ts"
+import * as contacts from "./pg/contact.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, commitError, isLockTimeout, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
@@ -56,6 +57,7 @@ import type { Purpose } from "./pg/rights.ts"
 import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
 import { type Tables, tables } from "./pg/tables.ts"
+import * as waiting from "./pg/waiting.ts"
 import * as wakeUps from "./pg/wakeUp.ts"
 import { CurrentRun, type Run, unwatched } from "./pg/watch.ts"
 import type { Stores } from "./Stores.ts"
@@ -143,10 +145,12 @@ const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
 const makeStore = (
   t: Tables,
   settings: Settings.Settings,
-  wakeUp: WakeUp["Service"]
+  wakeUp: WakeUp["Service"],
+  contact: contacts.Contact
 ): ChunkStore["Service"] => {
   const { client, sql } = t
-  const claiming = makeClaiming(t, settings)
+  const claiming = makeClaiming(t, settings, contact)
+  const releasing = waiting.makeReleasing(t, settings.deadBlocksKey)
   const orDieDecoding = <A, E, R>(effect: Effect.Effect<A, E | Schema.SchemaError, R>) =>
     Effect.catchIf(effect, Schema.isSchemaError, Effect.die) as Effect.Effect<A, Exclude<E, Schema.SchemaError>, R>
 
@@ -172,11 +176,10 @@ const makeStore = (
   const hint = (topic: Topic) => sql.afterCommit(wakeUp.hint(topic))
 
   /** In the transaction, if there is one, that the chunks' disappearance is part of. */
-  const wake = Effect.fnUntraced(function*(keys: ReadonlyArray<string | null | undefined>) {
-    // always in the same order, so that two of these cannot wait for each other
-    const distinct = [...new Set(keys)].filter((key) => typeof key === "string").sort()
-    if (distinct.length === 0) return
-    const [row] = yield* persisting.wakeFollowers(t, distinct, keys.length)
+  const wake = Effect.fnUntraced(function*(gone: Parameters<typeof waiting.keysOf>[0]) {
+    const keys = waiting.keysOf(gone)
+    if (keys.length === 0) return
+    const [row] = yield* waiting.wakeFollowers(t, keys, gone.length)
     if (row === undefined || row.woken === 0) return
     claiming.behindEnd()
     yield* hint("chunks")
@@ -216,7 +219,7 @@ const makeStore = (
     if (settled === undefined || settled.held < persisted.length) {
       return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
     }
-    yield* wake(persisted.map((line) => line.chunk.orderingKey)).pipe(Effect.mapError(settleError))
+    yield* wake(persisted.map((line) => line.chunk)).pipe(Effect.mapError(settleError))
     if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
   })
 
@@ -335,7 +338,11 @@ const makeStore = (
     claim: (request) => client.statement("claim")(claiming.claim(request)),
 
     giveUp: (token) =>
-      Effect.andThen(settling.giveUp(t, token), Effect.sync(claiming.lookAgain)).pipe(client.statement("giveUp")),
+      settling.giveUp(t, token).pipe(
+        Effect.andThen(settling.takeBackCrashes(t, token, undefined)),
+        Effect.andThen(Effect.sync(claiming.lookAgain)),
+        client.statement("giveUp")
+      ),
 
     renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
       if (chunks.length === 0) return []
@@ -355,13 +362,15 @@ const makeStore = (
         settlement._tag === "Already" || (settlement._tag === "Bury" && !settings.deadBlocksKey)
       )
       const settled = settling.settle(t, token, settlements)
-      const keys = frees.map((settlement) => settlement.chunk.orderingKey)
-      const rows = yield* keys.some((key) => key !== undefined)
-        ? client.transaction("settle")(() => unwatched(Effect.tap(settled, wake(keys))))
+      const gone = frees.map((settlement) => settlement.chunk)
+      const rows = yield* gone.some((chunk) => chunk.orderingKey !== undefined)
+        ? client.transaction("settle")(() => unwatched(Effect.tap(settled, wake(gone))))
         : settled
       // what is given back stands where it stood, behind what was claimed since
       if (settlements.some((settlement) => settlement._tag === "Release")) claiming.lookAgain()
       const seqs = new Set(rows.map((row) => row.seq))
+      const lost = settlements.filter((one) => one._tag === "Release" && one.hung !== true && !seqs.has(one.chunk.seq))
+      if (lost.length > 0) yield* settling.takeBackCrashes(t, token, lost.map((one) => one.chunk.seq))
       return settlements.filter((settlement) => seqs.has(settlement.chunk.seq))
     }, client.statement("settle")),
 
@@ -381,7 +390,7 @@ const makeStore = (
             const exit = yield* Effect.exit(Effect.provideService(work, CurrentRun, outer))
             if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
             const gone = yield* persisting.complete(t, entry.key, JSON.stringify(exit.value))
-            yield* wake(gone.map((row) => row.ordering_key))
+            yield* wake(gone)
             if (exit.value.length > 0) yield* hint("events")
             return { created: true, entry: yield* find }
           }))
@@ -394,15 +403,16 @@ const makeStore = (
 
     afterCommit: (effect) => sql.afterCommit(effect),
 
-    beat: (worker, serves) =>
-      beats.beat(t, worker, serves).pipe(
-        Effect.map(([row]) => ({
-          unparked: row?.unparked ?? 0,
-          elsewhere: row?.elsewhere ?? [],
-          paused: row?.paused ?? []
-        })),
-        client.statement("beat")
-      ),
+    beat: Effect.fnUntraced(function*(worker, serves) {
+      const asked = yield* contacts.here
+      const [row] = yield* beats.beat(t, worker, serves)
+      if (row !== undefined) contact.heard(row.now, asked)
+      if ((yield* releasing) > 0) {
+        claiming.lookAgain()
+        yield* hint("chunks")
+      }
+      return { unparked: row?.unparked ?? 0, elsewhere: row?.elsewhere ?? [], paused: row?.paused ?? [] }
+    }, client.statement("beat")),
     leave: (worker) => beats.leave(t, worker).pipe(Effect.asVoid, client.statement("leave")),
 
     ledger: (keys) =>
@@ -443,7 +453,9 @@ const makeOn = Effect.fnUntraced(function*<E>(
   const operating = explained("operator")
   const t = tables(sql, settings.schema, settings.statementTimeout)
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
-  return Context.make(ChunkStore, explained("worker")(makeStore(t, settings, wakeUp))).pipe(
+  const contact = contacts.make(settings.lease)
+  const store = contacts.watch(makeStore(t, settings, wakeUp, contact), contact)
+  return Context.make(ChunkStore, explained("worker")(store)).pipe(
     Context.add(DeadLetters, operating(deadLetters.make(t, wakeUp.hint("chunks")))),
     Context.add(Pauses, operating(pauses.make(t, sql.afterCommit(wakeUp.hint("pauses"))))),
     Context.add(Retention, operating(retention.make(t))),

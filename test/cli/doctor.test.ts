@@ -14,6 +14,9 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { examine } from "../../src/cli/examine.ts"
 import { type Finding, usualLimits } from "../../src/cli/finding.ts"
+import { stuck } from "../../src/store/pg/stuck.ts"
+import { tables } from "../../src/store/pg/tables.ts"
+import { releaseAll } from "../../src/store/pg/waiting.ts"
 import { startPooler } from "../support/pooler.ts"
 import { client, freshDatabase, layer, layerAlone } from "../support/Postgres.ts"
 
@@ -230,6 +233,44 @@ describe("the doctor", () => {
       })
       yield* DeadLetters.use((letters) => letters.discard({}, "a test"))
       expect(yield* finding("held up")).toMatchObject({ severity: "ok" })
+    })))
+
+  it.live("says when something waits and nothing stands before it, and mending releases it", () =>
+    run(Effect.gen(function*() {
+      const db = yield* sql
+      yield* recordAll(["first", "second"].map((id) => ({ ...call(id), orderingKey: "bed-1" })))
+      yield* recordAll(["third", "fourth"].map((id) => ({ ...call(id), orderingKey: "bed-2" })))
+      yield* recordAll([{ ...call("fifth"), namespace: "dental", orderingKey: "bed-2" }])
+      yield* db`update sluice.chunk_queue set state = 'waiting' where call_id <> 'third'`
+      expect(yield* finding("waiting")).toMatchObject({
+        severity: "attention",
+        found: "2 wait, though nothing stands before them, as call first",
+        advice: expect.stringMatching(/`sluice mend`/)
+      })
+      const found = yield* stuck(db, "sluice", { limit: 10, namespace: undefined, deadBlocksKey: true })
+      expect(found.map(({ behind, callId }) => [callId, behind])).toEqual([
+        ["first", null],
+        ["second", "first"],
+        ["fourth", "third"],
+        ["fifth", null]
+      ])
+      expect(yield* releaseAll(tables(db, "sluice"), true)).toBe(2)
+      expect(yield* finding("waiting")).toMatchObject({ severity: "ok" })
+      expect(yield* releaseAll(tables(db, "sluice"), true)).toBe(0)
+    })))
+
+  it.live("says when what waited for a dead letter waits no longer for it, by the setting", () =>
+    run(Effect.gen(function*() {
+      const db = yield* sql
+      yield* recordAll([{ ...call("first"), orderingKey: "bed-1" }])
+      yield* buryAll
+      yield* recordAll([{ ...call("second"), orderingKey: "bed-1" }])
+      yield* claim
+      expect(yield* finding("waiting")).toMatchObject({ severity: "ok" })
+      expect(yield* Effect.provide(finding("waiting"), Settings.layer({ deadBlocksKey: false }))).toMatchObject({
+        found: "1 wait, though nothing stands before them, as call second"
+      })
+      expect(yield* releaseAll(tables(db, "sluice"), false)).toBe(1)
     })))
 
   it.live("says when no worker that lives takes what is due", () =>

@@ -29,7 +29,21 @@ const run = (...args: ReadonlyArray<string>) =>
   }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer]))
 
 const commands = [
-  ...["init", "migrate", "record", "drain", "status", "stuck", "show", "handlers", "pause", "resume", "prune", "doctor"]
+  ...[
+    "init",
+    "migrate",
+    "record",
+    "drain",
+    "status",
+    "stuck",
+    "show",
+    "handlers",
+    "pause",
+    "resume",
+    "prune",
+    "mend",
+    "doctor"
+  ]
     .map((name) => [name]),
   ...["list", "show", "redrive", "discard"].map((name) => ["dead", name]),
   ...["reset", "skip", "remove", "rebase"].map((name) => ["subscriptions", name])

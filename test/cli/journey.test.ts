@@ -10,6 +10,7 @@ import { DeadList, DeadMoved, DeadShown } from "../../src/cli/commands/dead.ts"
 import { Diagnosis } from "../../src/cli/commands/doctor.ts"
 import { HandlersReport } from "../../src/cli/commands/handlers.ts"
 import { Made } from "../../src/cli/commands/init.ts"
+import { Mended } from "../../src/cli/commands/mend.ts"
 import { MigrationPlan, MigrationStatus } from "../../src/cli/commands/migrate.ts"
 import { RecordReport } from "../../src/cli/commands/record.ts"
 import { Shown } from "../../src/cli/commands/show.ts"
@@ -22,6 +23,10 @@ import { Pruned } from "../../src/Retention.ts"
 import { newDatabase, until, type Workplace, workplace } from "./workplace.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
+const migrations = fs.readdirSync(path.join(root, "sql")).sort().map((file) => {
+  const [, id = "", name = ""] = /^(\d+)_(.+)\.sql$/.exec(file) ?? []
+  return { id: Number(id), name }
+})
 const shared = path.join(root, "../shared/data/mts-dialog-small")
 const isShared = fs.existsSync(`${shared}.jsonl`)
 
@@ -117,19 +122,20 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     const doctor = await place.sluice("doctor", "--json")
     expect(doctor.status).toBe(2)
     expect(Schema.decodeUnknownSync(Diagnosis)(JSON.parse(doctor.stdout)).severity).toBe("broken")
-    expect(await place.asked(MigrationStatus, "migrate", "--status")).toMatchObject({
-      migrations: [{ applied: false }]
+    expect(await place.asked(MigrationStatus, "migrate", "--status")).toEqual({
+      migrations: migrations.map((one) => ({ ...one, applied: false }))
     })
     const plan = await place.asked(MigrationPlan, "migrate", "--dry-run")
-    expect(plan.missing).toEqual([{ id: 1, name: "tables" }])
+    expect(plan.missing).toEqual(migrations)
     expect((await place.sluice("migrate", "--dry-run")).stdout.split(";\n\n").length).toBe(plan.statements.length + 2)
     expect(fs.existsSync(path.join(place.folder, ".sluice"))).toBe(false)
   })
 
   it("init makes the tables and a place for settings; where there are handlers it adds none; migrate finds all done", async () => {
-    expect(await place.asked(Made, "init")).toEqual({ files: ["sluice.config.ts"], migrations: ["0001 tables"] })
+    const named = migrations.map(({ id, name }) => `${String(id).padStart(4, "0")} ${name}`)
+    expect(await place.asked(Made, "init")).toEqual({ files: ["sluice.config.ts"], migrations: named })
     expect((await place.sluice("init")).stdout).toBe("the tables were there\n")
-    expect((await place.sluice("migrate")).stdout).toBe("0001 tables: applied before\n")
+    expect((await place.sluice("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
     expect((await place.sluice("migrate", "--dry-run")).stdout).toBe("-- nothing is missing\n")
   })
 
@@ -277,6 +283,11 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     expect((await place.sluice("prune")).status).toBe(1)
     expect((await place.sluice("prune", "--payloads", "90d")).stdout).toContain("0 payloads")
     expect(await place.asked(Pruned, "prune", "--payloads", "90 days", "--dry-run")).toMatchObject({ payloads: 0 })
+  })
+
+  it("there is nothing to mend that needs nobody's decision", async () => {
+    expect(await place.asked(Mended, "mend")).toEqual({ mendings: [{ name: "waiting", count: 0 }] })
+    expect((await place.sluice("mend", "--dry-run")).stdout).toBe("nothing to mend\n")
   })
 
   it("the doctor finds what is left of all this, and no more", async () => {

@@ -6,13 +6,20 @@ import type { ClaimRequest } from "effect-sluice/ChunkStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { expect } from "vitest"
-import { call, claim, idsOf, record, reply, results, settle, statesOf } from "./operators/dialogues.ts"
-import { onEveryStore, Time } from "./operators/ground.ts"
+import {
+  call,
+  claim,
+  claimWith,
+  giveBack,
+  idsOf,
+  record,
+  reply,
+  results,
+  settle,
+  statesOf
+} from "./operators/dialogues.ts"
+import { Edits, onEveryStore, Rows, Time } from "./operators/ground.ts"
 
-const claimWith = (request: Partial<ClaimRequest>) =>
-  ChunkStore.use((store) =>
-    store.claim({ worker: "test", limit: 100, maxBytes: 1e9, lease: Duration.minutes(1), ...request })
-  )
 /** Call ids in the order they were claimed in. */
 const takenWith = (request: Partial<ClaimRequest>) =>
   Effect.map(claimWith(request), ({ chunks }) => chunks.map((chunk) => chunk.key.callId))
@@ -74,6 +81,22 @@ onEveryStore((test) => {
       expect(yield* takenWith({})).toEqual(["most urgent", "old", "urgent", "plain"])
     }))
 
+  test("priority counts however a call is recorded, and when it is tried again", () =>
+    Effect.gen(function*() {
+      yield* record(call("plain"))
+      yield* record(call("urgent", { priority: 5 }))
+      yield* record(call("plain too"), call("urgent too", { priority: 4 }))
+      const order = ["urgent", "urgent too", "plain", "plain too"]
+      const first = yield* claimWith({ limit: 4 })
+      expect(first.chunks.map((chunk) => chunk.key.callId)).toEqual(order)
+      yield* giveBack(first)
+      // the urgent ones are due last
+      const delays = new Map([["plain", 1], ["plain too", 2], ["urgent too", 3], ["urgent", 4]])
+      yield* settle(({ key }) => ({ retry: Duration.seconds(delays.get(key.callId) ?? 0) }))
+      yield* (yield* Time).pass("1 hour")
+      expect(yield* takenWith({})).toEqual(order)
+    }))
+
   test("a flood of urgent ones goes before a plain one for their head start, and no longer", () =>
     Effect.gen(function*() {
       const time = yield* Time
@@ -113,6 +136,78 @@ onEveryStore((test) => {
       expect(third.chunks).toMatchObject([{ key: { callId: "a" }, attempts: 0, crashes: 2, loneCrashes: 1 }])
       const fourth = yield* claim
       expect(fourth.chunks).toMatchObject([{ key: { callId: "b" }, attempts: 0, crashes: 2, loneCrashes: 0 }])
+    }))
+
+  test("a lease is not over before its end", () =>
+    Effect.gen(function*() {
+      const edits = yield* Edits
+      const { transaction } = yield* Rows
+      yield* record(call("a"))
+      yield* claim
+      // in one transaction time stands still
+      const claimedAt = (span: Duration.Input) =>
+        transaction(Effect.andThen(edits.leaseEndsIn("a", span), Effect.map(claim, ({ chunks }) => idsOf(chunks))))
+      expect(yield* claimedAt("1 second")).toEqual([])
+      expect(yield* claimedAt("1 millis")).toEqual([])
+      expect(yield* claimedAt(0)).toEqual([])
+      expect(yield* claimedAt(Duration.millis(-1))).toEqual(["a"])
+    }))
+
+  test("a worker that was only cut off or frozen has not died: when it speaks again, its crash is taken back", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const time = yield* Time
+      yield* record(call("a"), call("b"), call("c"))
+      const cutOff = yield* claim
+      yield* time.pass("61 seconds")
+      const taken = yield* claim
+      expect(taken.chunks).toMatchObject([{ key: { callId: "a" }, crashes: 1 }])
+      // it holds none any more and can give back none; what others hold stays theirs
+      expect(yield* giveBack({ ...cutOff, chunks: cutOff.chunks.slice(0, 1) })).toEqual([])
+      expect(idsOf((yield* claim).chunks)).toEqual(["b"])
+      yield* store.giveUp(cutOff.token)
+      yield* giveBack(taken)
+      // the last one was never taken over, and is given back by the same word; b is another's
+      expect((yield* claim).chunks).toMatchObject([
+        { key: { callId: "a" }, crashes: 0, loneCrashes: 0 },
+        { key: { callId: "c" }, crashes: 0 }
+      ])
+      yield* time.pass("61 seconds")
+      expect((yield* claim).chunks).toMatchObject([{ crashes: 1 }])
+    }))
+
+  test("of several workers each takes back its own crash, also one it was alone with", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const time = yield* Time
+      yield* record(call("a"))
+      const first = yield* claim
+      yield* time.pass("61 seconds")
+      const second = yield* claim
+      yield* store.renew(second.token, second.chunks, Duration.minutes(1), true)
+      yield* time.pass("61 seconds")
+      const third = yield* claim
+      expect(third.chunks).toMatchObject([{ crashes: 2, loneCrashes: 1 }])
+      yield* giveBack(second)
+      // said twice it counts once
+      yield* giveBack(second)
+      yield* giveBack(third)
+      const fourth = yield* claim
+      expect(fourth.chunks).toMatchObject([{ crashes: 1, loneCrashes: 0 }])
+      yield* giveBack(first)
+      yield* giveBack(fourth)
+      expect((yield* claim).chunks).toMatchObject([{ crashes: 0, loneCrashes: 0 }])
+    }))
+
+  test("a handler that hung is as bad as a crash: its worker takes nothing back", () =>
+    Effect.gen(function*() {
+      yield* record(call("a"))
+      const hung = yield* claim
+      yield* (yield* Time).pass("61 seconds")
+      const taken = yield* claim
+      yield* giveBack(hung, true)
+      yield* giveBack(taken)
+      expect((yield* claim).chunks).toMatchObject([{ crashes: 1 }])
     }))
 
   test("renewed, a lease goes on for what is still held, and answers with that", () =>

@@ -5,14 +5,16 @@
 import { describe, expect, it } from "vitest"
 import * as LowWater from "../../src/store/pg/lowWater.ts"
 
-const place = (rank: string) => ({ rank, seq: 0n })
+const place = (time: string) => ({ time, seq: 0n })
+/** Nothing was found. */
+const nothing: LowWater.Reached = { place: undefined, ended: true }
 /** A hasty scan that took so many milliseconds. */
 const scan = (
   marks: ReturnType<typeof LowWater.make>,
   began: number,
   took: number,
   rows: number,
-  reached?: LowWater.Reached
+  reached = nothing
 ) => marks.move("clinic", { mark: marks.from("clinic", began, true), began, now: began + took, rows, reached })
 
 describe("the low-water mark", () => {
@@ -69,9 +71,9 @@ describe("the low-water mark", () => {
   it("is still where it was when who is not hasty found nothing, and gone when that was quick", () => {
     const marks = LowWater.make()
     scan(marks, 0, 30, 1, { place: place("a"), ended: true })
-    marks.move("clinic", { mark: undefined, began: 40, now: 80, rows: 0, reached: undefined })
+    marks.move("clinic", { mark: undefined, began: 40, now: 80, rows: 0, reached: nothing })
     expect(marks.from("clinic", 800, true)?.place).toEqual(place("a"))
-    marks.move("clinic", { mark: undefined, began: 100, now: 101, rows: 0, reached: undefined })
+    marks.move("clinic", { mark: undefined, began: 100, now: 101, rows: 0, reached: nothing })
     expect(marks.from("clinic", 102, true)).toBeUndefined()
   })
 

@@ -25,6 +25,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
 import { Note, note, record } from "../support/clinic.ts"
 import { chunkOf, cycle, untilEmpty } from "../support/drain.ts"
+import { heldOpen } from "../support/heldOpen.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 const write = (callId: string) =>
@@ -77,18 +78,6 @@ const claimOf = (limit: number) =>
   ChunkStore.use((store) => store.claim({ worker: "w", limit, maxBytes: 1e9, lease: Duration.minutes(1) }))
 
 const several = (count: number, name: string) => Array.from({ length: count }, (_, n) => note(`${name}-${n}`))
-
-/** Runs an effect in a transaction that stays open until `end`. */
-const heldOpen = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
-  const sql = yield* SqlClient.SqlClient
-  const done = yield* Latch.make(false)
-  const mayEnd = yield* Latch.make(false)
-  const fiber = yield* Effect.forkScoped(
-    sql.withTransaction(Effect.tap(effect, () => Effect.andThen(done.open, mayEnd.await)))
-  )
-  yield* Effect.raceFirst(done.await, Fiber.join(fiber))
-  return { end: Effect.andThen(mayEnd.open, Fiber.join(fiber)) }
-})
 
 layer(Layer.empty, { excludeTestServices: true, timeout: 60_000 })("what becomes visible late", (it) => {
   it.effect("is found, though claims have gone on behind it, and the drain is not at its end before", () =>

@@ -63,7 +63,9 @@ const reasonOf = (
     case "parked":
       return parkedFor === "paused" ? "paused: see `sluice status`" : "no worker that looked had a handler for it"
     case "waiting":
-      return `behind call ${behind ?? "?"}, of ordering key ${orderingKey ?? ""}`
+      return behind === null
+        ? "nothing stands before it: `sluice mend` releases it"
+        : `behind call ${behind}, of ordering key ${orderingKey ?? ""}`
   }
 }
 

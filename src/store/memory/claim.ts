@@ -1,13 +1,13 @@
 /**
- * The claim in memory: the same steps, by the same names, as the statement in `store/pg/claim.ts`.
+ * The claim in memory: the same steps, by the same names, as the statement in `store/pg/claimAny.ts`. Nothing is locked in
+ * memory, so all that is due is looked at in one step.
  */
 import * as Duration from "effect/Duration"
 import type { ClaimRequest, Kind } from "../../ChunkStore.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { dead, queue, type QueueRow, seqKey } from "./rows.ts"
+import { dead, type DeadRow, keyOf, queue, type QueueRow, seqKey } from "./rows.ts"
 
-const byRank = (a: QueueRow, b: QueueRow): number => a.rank - b.rank || a.seq - b.seq
-const bySeq = (a: QueueRow, b: QueueRow): number => a.seq - b.seq
+const bySeq = (a: { readonly seq: number }, b: { readonly seq: number }): number => a.seq - b.seq
 
 const isExcepted = (row: QueueRow, except: ReadonlyArray<Kind>): boolean =>
   except.some((kind) =>
@@ -28,18 +28,6 @@ const isAsked = (row: QueueRow, request: ClaimRequest): boolean =>
   (request.callId === undefined || row.key.callId === request.callId) &&
   (isOwn(row, request.own ?? []) || !isExcepted(row, request.except ?? []))
 
-/** The first by rank, bounded in rows and bytes, but always one. */
-const cut = (rows: ReadonlyArray<QueueRow>, request: ClaimRequest): ReadonlyArray<QueueRow> => {
-  const first: Array<QueueRow> = []
-  let total = 0
-  for (const row of [...rows].sort(byRank).slice(0, request.limit)) {
-    total += row.bytes
-    if (total > request.maxBytes && first.length > 0) break
-    first.push(row)
-  }
-  return first
-}
-
 /** A chunk held when a worker died; it is claimed alone. */
 const isSuspect = (row: QueueRow): boolean => row.leaseToken !== undefined || row.crashes > 0
 
@@ -51,88 +39,94 @@ interface Placed {
   readonly lone: boolean
   /** Held up by something that is not itself about to be claimed. */
   readonly stuck: boolean
+  /** Its place among all that is free: never before an older one of its key. */
+  readonly turn: number
 }
 
-/** The outstanding chunks of each ordering key, oldest first. */
-const keysOf = (all: ReadonlyArray<QueueRow>): ReadonlyMap<string, ReadonlyArray<QueueRow>> => {
-  const keys = new Map<string, Array<QueueRow>>()
-  for (const row of all) {
-    if (row.orderingKey === undefined) continue
-    const rows = keys.get(row.orderingKey)
-    if (rows === undefined) keys.set(row.orderingKey, [row])
-    else rows.push(row)
-  }
-  for (const rows of keys.values()) rows.sort(bySeq)
-  return keys
-}
+const byTurn = (a: Placed, b: Placed): number => a.turn - b.turn || bySeq(a.row, b.row)
 
+/** Outstanding chunks by ordering key, each key's oldest first. One without a key is alone. */
+const lines = (all: ReadonlyArray<QueueRow>): Iterable<ReadonlyArray<QueueRow>> =>
+  Map.groupBy([...all].sort(bySeq), (row) => keyOf(row) ?? row.seq).values()
+
+/** The oldest letter of each ordering key. */
+const oldest = (letters: ReadonlyArray<DeadRow>): ReadonlyMap<string | undefined, number> =>
+  new Map([...letters].sort((a, b) => b.seq - a.seq).map((letter) => [keyOf(letter), letter.seq]))
+
+/** Chunks that are due, each with where it stands among all that is outstanding, and the letters that block. */
 const place = (
-  first: ReadonlyArray<QueueRow>,
+  due: ReadonlyArray<QueueRow>,
   all: ReadonlyArray<QueueRow>,
-  isBlocked: (row: QueueRow) => boolean
+  letters: ReadonlyArray<DeadRow>
 ): ReadonlyArray<Placed> => {
-  const keys = keysOf(all)
-  const cutSeqs = new Set(first.map((row) => row.seq))
-  return first.map((row) => {
-    const older = row.orderingKey === undefined
-      ? []
-      : (keys.get(row.orderingKey) ?? []).filter((other) => other.seq < row.seq)
-    const blocked = row.orderingKey !== undefined && isBlocked(row)
-    const run = [...older, row]
-    return {
-      row,
-      inOrder: run.every((other) => cutSeqs.has(other.seq) && !isSuspect(other)) && !blocked,
-      lone: isSuspect(row) && !blocked && older.length === 0,
-      stuck: blocked || older.some((other) => !cutSeqs.has(other.seq))
+  const firstLetters = oldest(letters)
+  const isLooked = new Set(due.map((row) => row.seq))
+  const placed: Array<Placed> = []
+  for (const line of lines(all)) {
+    const key = keyOf(line[0]!)
+    const letter = key === undefined ? undefined : firstLetters.get(key)
+    // of those before it: whether all are looked at, and none of them is a suspect; and the latest rank
+    let isNext = true
+    let unbroken = true
+    let turn = Number.NEGATIVE_INFINITY
+    for (const row of line) {
+      const blocked = letter !== undefined && letter < row.seq
+      const suspect = isSuspect(row)
+      turn = Math.max(turn, row.rank)
+      if (isLooked.has(row.seq)) {
+        const inOrder = isNext && unbroken && !suspect && !blocked
+        placed.push({ row, inOrder, lone: suspect && !blocked && row === line[0], stuck: blocked || !isNext, turn })
+      }
+      isNext &&= isLooked.has(row.seq)
+      unbroken &&= !suspect && !blocked
     }
-  })
+  }
+  return placed
 }
 
-/**
- * One claim: the chunks it took, and how many were found behind an older one of their key and put aside. When it took
- * none but put some aside, what comes after them may be free: try again.
- */
+/** The first whose turn it is, bounded in rows and bytes, but always one: a suspect alone, the others together. */
+const cut = (placed: ReadonlyArray<Placed>, request: ClaimRequest): ReadonlyArray<Placed> => {
+  const free = placed.filter((one) => one.lone || one.inOrder).sort(byTurn)
+  const [first] = free
+  if (first === undefined || first.lone) return free.slice(0, 1)
+  const taken: Array<Placed> = []
+  let total = 0
+  for (const one of free.filter(({ inOrder }) => inOrder).slice(0, request.limit)) {
+    total += one.row.bytes
+    if (total > request.maxBytes && taken.length > 0) break
+    taken.push(one)
+  }
+  return taken
+}
+
+/** One claim: takes chunks, and puts aside those that are found behind an older one of their key. */
 export const claim = (
   access: Access,
   request: ClaimRequest,
   token: string,
   now: number,
   deadBlocksKey: boolean
-): { readonly held: ReadonlyArray<QueueRow>; readonly demoted: number } => {
+): ReadonlyArray<QueueRow> => {
   const all = access.values(queue)
-  const blocking = deadBlocksKey
-    ? access.values(dead).filter((letter) => letter.orderingKey !== undefined && letter.discarded === undefined)
-    : []
-  const first = cut(all.filter((row) => isDue(row, request, now) && isAsked(row, request)), request)
-  const placed = place(
-    first,
-    all,
-    (row) => blocking.some((letter) => letter.orderingKey === row.orderingKey && letter.seq < row.seq)
-  )
-  const leading = placed.find((one) => one.lone || one.inOrder)
-  const picked = leading === undefined ? [] : leading.lone ? [leading] : placed.filter((one) => one.inOrder)
-  const held = picked.map(({ row }): QueueRow => ({
+  const due = all.filter((row) => isDue(row, request, now) && isAsked(row, request))
+  const letters = deadBlocksKey ? access.values(dead).filter((letter) => letter.discarded === undefined) : []
+  const placed = place(due, all, letters)
+  const held = cut(placed, request).map(({ row }): QueueRow => ({
     ...row,
     state: "ready",
     leaseToken: token,
     leaseUntil: now + Duration.toMillis(request.lease),
     leaseAlone: false,
     leasedBy: request.worker,
+    // a lease that ran out: its worker is taken to have died, unless it is heard of again (see takeBackCrashes)
     crashes: row.crashes + (row.leaseToken === undefined ? 0 : 1),
-    loneCrashes: row.loneCrashes + (row.leaseToken !== undefined && row.leaseAlone ? 1 : 0)
+    loneCrashes: row.loneCrashes + (row.leaseToken !== undefined && row.leaseAlone ? 1 : 0),
+    lostLeases: row.leaseToken === undefined
+      ? row.lostLeases
+      : new Map([...row.lostLeases ?? [], [row.leaseToken, row.leaseAlone]])
   }))
   for (const row of held) access.set(queue, seqKey(row.seq), row)
-  // one that was put aside before does not count: a claim for its call would look again and again
   const demoted = placed.filter((one) => one.stuck && !one.lone && one.row.state !== "waiting")
   for (const { row } of demoted) access.set(queue, seqKey(row.seq), { ...row, state: "waiting" })
-  return { held, demoted: demoted.length }
-}
-
-/** Makes the next chunks of these ordering keys claimable. */
-export const wakeFollowers = (access: Access, keys: Iterable<string | undefined>): void => {
-  const wanted = new Set(keys)
-  wanted.delete(undefined)
-  if (wanted.size === 0) return
-  const waiting = access.values(queue).filter((row) => row.state === "waiting" && wanted.has(row.orderingKey))
-  for (const row of waiting) access.set(queue, seqKey(row.seq), { ...row, state: "ready" })
+  return held
 }

@@ -8,11 +8,11 @@ import * as Option from "effect/Option"
 import { type DeadLetter, type DeadLetterCount, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
 import * as Metrics from "../../Metrics.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { wakeFollowers } from "./claim.ts"
 import { failuresOf, utc } from "./read.ts"
 import { rankOf } from "./record.ts"
 import { calls, chunkKey, copy, dead, type DeadRow, ledger, queue, seqKey } from "./rows.ts"
 import type { Use } from "./use.ts"
+import type { Gone } from "./waiting.ts"
 
 const is = (wanted: string | undefined, value: string): boolean => wanted === undefined || wanted === value
 
@@ -43,11 +43,11 @@ const toLetter = (row: DeadRow): DeadLetter => ({
   discarded: row.discarded === undefined ? null : { at: utc(row.discarded.at), reason: row.discarded.reason }
 })
 
-/** Gives back the ordering key that it no longer holds up, if so. */
-const redrive = (access: Access, row: DeadRow, now: number): string | undefined => {
+/** Says whether it no longer holds up its ordering key. */
+const redrive = (access: Access, row: DeadRow, now: number): boolean => {
   access.delete(dead, chunkKey(row.key))
   // what was persisted meanwhile only leaves the dead letters
-  if (access.get(ledger, chunkKey(row.key)) !== undefined) return row.orderingKey
+  if (access.get(ledger, chunkKey(row.key)) !== undefined) return true
   access.set(queue, seqKey(row.seq), {
     seq: row.seq,
     key: row.key,
@@ -70,28 +70,32 @@ const redrive = (access: Access, row: DeadRow, now: number): string | undefined 
     leasedBy: undefined,
     recordedAt: row.recordedAt
   })
-  return undefined
+  return false
 }
 
-const discard = (reason: string) => (access: Access, row: DeadRow, now: number): string | undefined => {
+const discard = (reason: string) => (access: Access, row: DeadRow, now: number): boolean => {
   access.set(dead, chunkKey(row.key), { ...row, discarded: { at: now, reason } })
-  return row.orderingKey
+  return true
 }
 
-/** The service in memory. `moved` is run when chunks have become claimable. */
-export const make = (use: Use, moved: Effect.Effect<void>): DeadLetters["Service"] => {
-  const each = (
+/** The service in memory. `wake` is told of what no longer holds up its key, `moved` is run when chunks have become claimable. */
+export const make = (
+  use: Use,
+  wake: (gone: Gone) => Effect.Effect<void>,
+  moved: Effect.Effect<void>
+): DeadLetters["Service"] => {
+  const each = Effect.fnUntraced(function*(
     filter: DeadLetterFilter,
-    step: (access: Access, row: DeadRow, now: number) => string | undefined
-  ) =>
-    Effect.tap(
-      use((access, now) => {
-        const rows = find(access, filter, now)
-        wakeFollowers(access, rows.map((row) => step(access, row, now)))
-        return rows.length
-      }),
-      (count) => count > 0 ? moved : Effect.void
-    )
+    step: (access: Access, row: DeadRow, now: number) => boolean
+  ) {
+    const { count, gone } = yield* use((access, now) => {
+      const rows = find(access, filter, now)
+      return { count: rows.length, gone: rows.filter((row) => step(access, row, now)) }
+    })
+    yield* wake(gone)
+    if (count > 0) yield* moved
+    return count
+  })
 
   return DeadLetters.of({
     list: (filter, { limit, offset = 0 }) =>

@@ -12,6 +12,7 @@ import {
   dead,
   type DeadRow,
   failures,
+  keyOf,
   ledger,
   type LedgerRow,
   queue,
@@ -46,7 +47,7 @@ const outstandingView = (row: QueueRow, now: number): Partial<ChunkView> & Pick<
 /** The call of the oldest chunk before this one of its ordering key. */
 const behind = (access: Access, row: QueueRow, deadBlocksKey: boolean): string | null => {
   const older = [...access.values(queue), ...deadBlocksKey ? access.values(dead).filter(isOpen) : []]
-    .filter((one) => row.orderingKey !== undefined && one.orderingKey === row.orderingKey && one.seq < row.seq)
+    .filter((one) => keyOf(row) !== undefined && keyOf(one) === keyOf(row) && one.seq < row.seq)
     .sort((a, b) => a.seq - b.seq)
   return older[0]?.key.callId ?? null
 }

@@ -53,6 +53,8 @@ export interface QueueRow {
   readonly leaseUntil: number | undefined
   readonly leaseAlone: boolean
   readonly leasedBy: string | undefined
+  /** Tokens of leases that were counted as crashes, and whether each one's worker had nothing else under way. */
+  readonly lostLeases?: ReadonlyMap<string, boolean> | undefined
   readonly recordedAt: number
 }
 
@@ -149,6 +151,10 @@ export const subscriptions = MemoryDatabase.table<SubscriptionRow>("sluice.subsc
 export const chunkKey = (key: ChunkKey): string => JSON.stringify([key.callId, key.schemaIdentity, key.part])
 /** The key of an outstanding chunk. */
 export const seqKey = (seq: number | bigint): string => String(seq)
+/** An ordering key within its namespace, as one text; undefined for a chunk without one. */
+export const keyOf = (
+  { namespace, orderingKey }: { readonly namespace: string; readonly orderingKey: string | null | undefined }
+): string | undefined => typeof orderingKey === "string" ? JSON.stringify([namespace, orderingKey]) : undefined
 /** The key of a pause. */
 export const kindKey = (kind: Kind): string => JSON.stringify([kind.namespace, kind.schemaIdentity])
 

@@ -4,7 +4,6 @@
 import * as Duration from "effect/Duration"
 import { AlreadyPersisted, type Failure, LeaseLost, type Persisted, type Settlement } from "../../ChunkStore.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { wakeFollowers } from "./claim.ts"
 import { rankOf } from "./record.ts"
 import { chunkKey, dead, failures, ledger, queue, type QueueRow, seqKey } from "./rows.ts"
 
@@ -37,19 +36,34 @@ export const settlePersisted = (
       persistedAt: now
     })
   }
-  if (kept < persisted.length) return new AlreadyPersisted({ claimed: persisted.length, kept })
-  wakeFollowers(access, persisted.map(({ chunk }) => chunk.orderingKey))
-  return undefined
+  return kept < persisted.length ? new AlreadyPersisted({ claimed: persisted.length, kept }) : undefined
 }
 
 const free = { leaseToken: undefined, leaseUntil: undefined, leaseAlone: false, leasedBy: undefined }
+
+/** A token that lost a chunk speaks again: the crash that was counted for it is taken back. */
+const takeBackCrash = (access: Access, token: string, row: QueueRow | undefined): void => {
+  const alone = row?.lostLeases?.get(token)
+  if (row === undefined || alone === undefined) return
+  access.set(queue, seqKey(row.seq), {
+    ...row,
+    crashes: row.crashes - 1,
+    loneCrashes: row.loneCrashes - (alone ? 1 : 0),
+    lostLeases: new Map([...row.lostLeases ?? []].filter(([lost]) => lost !== token))
+  })
+}
 
 /** Gives back whatever a token holds. */
 export const giveUp = (access: Access, token: string): void => {
   for (const row of access.values(queue)) {
     if (row.leaseToken === token) access.set(queue, seqKey(row.seq), { ...row, ...free })
+    else takeBackCrash(access, token, row)
   }
 }
+
+/** Whether a settlement frees the ones behind it of its ordering key. */
+export const makesWay = (settlement: Settlement, deadBlocksKey: boolean): boolean =>
+  settlement._tag === "Already" || (settlement._tag === "Bury" && !deadBlocksKey)
 
 /** Settles what this token still holds, and gives back those settlements. `nextId` numbers the failures. */
 export const settle = (
@@ -57,16 +71,19 @@ export const settle = (
   token: string,
   settlements: ReadonlyArray<Settlement>,
   now: number,
-  deadBlocksKey: boolean,
   nextId: () => number
 ): ReadonlyArray<Settlement> => {
   const note = (row: QueueRow, attempt: number, failure: Failure) => {
     const id = nextId()
     access.set(failures, String(id), { id, key: row.key, at: now, attempt, ...failure })
   }
-  const settled = settlements.filter((settlement) => {
+  return settlements.filter((settlement) => {
     const row = heldBy(access, token, settlement.chunk.seq)
-    if (row === undefined) return false
+    if (row === undefined) {
+      const speaks = settlement._tag === "Release" && settlement.hung !== true
+      if (speaks) takeBackCrash(access, token, access.get(queue, seqKey(settlement.chunk.seq)))
+      return false
+    }
     // a worker that was frozen beyond its lease may think that its handler took too long: nobody is charged for that
     const charges = settlement._tag === "Retry" || (settlement._tag === "Bury" && settlement.charge)
     if (charges && (row.leaseUntil === undefined || row.leaseUntil <= now)) return false
@@ -116,14 +133,4 @@ export const settle = (
     }
     return true
   })
-  // whatever leaves its ordering key frees the ones behind it
-  wakeFollowers(
-    access,
-    settled.flatMap((settlement) =>
-      settlement._tag === "Already" || (settlement._tag === "Bury" && !deadBlocksKey)
-        ? [settlement.chunk.orderingKey]
-        : []
-    )
-  )
-  return settled
 }

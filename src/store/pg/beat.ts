@@ -6,6 +6,8 @@ import type { Tables } from "./tables.ts"
 
 /** What the statement answers. */
 export interface BeatRow {
+  /** The server's time, in milliseconds. */
+  readonly now: number
   readonly unparked: number
   readonly elsewhere: ReadonlyArray<Kind> | null
   readonly paused: ReadonlyArray<Kind> | null
@@ -68,7 +70,7 @@ export const beat = ({ pause, queue, sql, worker }: Tables, id: string, serves: 
       )
       returning 1
     )
-    select (select count(*)::int from unparked) as unparked,
+    select (extract(epoch from now()) * 1000)::float8 as now, (select count(*)::int from unparked) as unparked,
       (
         select json_agg(distinct jsonb_build_object('namespace', o.namespace, 'schemaIdentity', o."schemaIdentity"))
         from ${worker} w cross join lateral jsonb_to_recordset(w.serves) as o(namespace text, "schemaIdentity" text)

@@ -1,5 +1,6 @@
 /**
- * The claim's statements. Either is one commit that does not wait for the disk: losing a claim in a crash loses nothing.
+ * What the claim's two statements share, and the plain one. Either is one commit that does not wait for the disk: losing
+ * a claim in a crash loses nothing.
  */
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -15,11 +16,7 @@ import type { Tables } from "./tables.ts"
  * there is one row, with a null `seq`.
  */
 export type ClaimRow = readonly [
-  /**
-   * On one row, `aside / rank / seq`. Aside: of {@link claimPlain}, whether something special was due and nothing was
-   * claimed; of {@link claimAny}, how many chunks were found to be behind an older one of their key, and put aside. Rank
-   * and seq: where the claim came to, if anywhere, or a second before that and `/ end` when it took all that is ready.
-   */
+  /** On the first row: {@link Said}, as JSON text. */
   said: string | null,
   /** The row's place in the claim's order. */
   place: number,
@@ -50,6 +47,28 @@ export type ClaimRow = readonly [
   loneCrashes?: number
 ]
 
+/** What a claim's statement says of its scan. Times are texts of ISO 8601, whatever the session's date style. */
+export type Said = readonly [
+  /**
+   * Of {@link claimPlain}, 1 when something special was due and nothing was claimed; of `claimAny`, how many chunks were
+   * found to be behind an older one of their key, and put aside.
+   */
+  aside: number,
+  /** The server's time, in milliseconds. */
+  now: number,
+  /** Where the next claim may begin: all that is ready and free up to there was taken. */
+  markTime: string | null,
+  markSeq: string | null,
+  /** Whether all that is ready and free was taken. Then the mark is a second before the last that was found. */
+  ended: boolean,
+  /** Where the scan of what is ready goes on, unless it came to the end. */
+  readyTime: string | null,
+  readySeq: string | null,
+  /** The same of what is scheduled. */
+  scheduledTime: string | null,
+  scheduledSeq: string | null
+]
+
 /** Where what stands in such a row. Not taken apart by a pattern: that makes an object for each place of each row. */
 export const at = {
   said: 0,
@@ -76,12 +95,21 @@ export const at = {
   loneCrashes: 21
 } as const
 
+/** The part of a list that is looked at: what comes after a place, what comes up to one, both, all of it, or none. */
+export type Range = "none" | { readonly after?: Place | undefined; readonly upTo?: Place | undefined }
+
 /** How a store claims. */
 export interface ClaimOptions {
   readonly token: string
   readonly deadBlocksKey: boolean
-  /** Where to begin, if not at the beginning: see `lowWater`. */
-  readonly from: Place | undefined
+  /** What to look at of the ready, in the order of rank. */
+  readonly ready: Range
+  /** What to look at of the scheduled, in the order of their times. */
+  readonly scheduled: Range
+  /** The most chunks of each list that are looked at: as many as may be claimed, or more where nothing was found so far. */
+  readonly window: number
+  /** Leases that ended later than this are not judged yet, in seconds of the server's clock: see `contact`. */
+  readonly judged: number
   /** The most bytes of JSON handed out for one chunk: what is longer the client would not take. */
   readonly longest: number
   /** Whether the claim is part of a transaction of the caller's, whose commit must last. */
@@ -91,7 +119,8 @@ export interface ClaimOptions {
 const kindArrays = ({ sql }: Tables, kinds: ReadonlyArray<Kind>) =>
   sql`${kinds.map((kind) => kind.namespace)}::text[], ${kinds.map((kind) => kind.schemaIdentity)}::text[]`
 
-const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: ClaimRequest) => {
+/** What a claim may take of the table as `q`, by namespace, call and kind. */
+export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: ClaimRequest) => {
   const { sql } = t
   return sql.and([
     ...(namespace === undefined ? [] : [sql`namespace = ${namespace}`]),
@@ -106,30 +135,61 @@ const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: Clai
   ])
 }
 
-const onlyAfter = ({ sql }: Tables, from: Place | undefined) =>
-  from === undefined ? sql`true` : sql`(rank, seq) >= (${from.rank}::timestamptz, ${from.seq})`
+/** The rows of a range, in the order of a column and `seq`. */
+export const inRange = ({ sql }: Tables, column: "rank" | "due_at", range: Range) => {
+  if (range === "none") return sql`false`
+  const to = ({ seq, time }: Place) => sql`(${time}::timestamptz, ${seq})`
+  const place = sql`(${sql.literal(column)}, seq)`
+  return sql.and([
+    ...(range.after === undefined ? [] : [sql`${place} > ${to(range.after)}`]),
+    ...(range.upTo === undefined ? [] : [sql`${place} <= ${to(range.upTo)}`]),
+    sql`true`
+  ])
+}
 
-const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
-  sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
+/** Rows that no worker holds, or none that is heard of any more. */
+export const isFree = ({ sql }: Tables, { judged }: ClaimOptions) =>
+  sql`(lease_until is null
+        or lease_until < least(pg_catalog.now(), pg_catalog.to_timestamp(${judged}::float8)))`
+
+/** The end of a lease that begins now. */
+export const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
+  sql`pg_catalog.now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
 
 /**
- * What is handed out of the rows in `held`, with their calls; `s` is the one row that is there even when nothing was
- * claimed. For this statement's own commit only, none waits for the disk.
+ * The one row of a {@link Said}. `mark` is a row of the rank and seq of the last that was found, `ended` a truth; `next` are the
+ * last four.
+ */
+export const saidOf = (
+  { sql }: Tables,
+  { aside, ended, mark, next }: {
+    readonly aside: Fragment
+    readonly mark: Fragment
+    readonly ended: Fragment
+    readonly next: Fragment
+  }
+) =>
+  sql`said as materialized (
+      select pg_catalog.json_build_array(
+        ${aside}, extract(epoch from pg_catalog.now()) * 1000,
+        case when e.ended then m.rank - interval '1 second' else m.rank end,
+        case when e.ended then '0' else m.seq::text end, e.ended, ${next}
+      )::text as text
+      from (select ${ended} as ended) e left join (${mark}) m on true
+    )`
+
+/**
+ * What is handed out of the rows in `held`, with their calls; `said` is there even when nothing was claimed. For this
+ * statement's own commit only, none waits for the disk.
  *
  * Queue rows are found by an array of their numbers and not by a join: a join is planned by a guess of how many there will
  * be, and on a plan kept for all calls that guess was a tenth of the queue, which it read from end to end. Nor is a call
  * looked for by a plan that was made for a small table and reads a large one: `offset 0` keeps the planner from joining, so
  * that each is one descent of the key's index.
  */
-const answer = (
-  { call, sql }: Tables,
-  { limit }: ClaimRequest,
-  { longest, nested }: ClaimOptions,
-  aside: Fragment,
-  more: Fragment
-) =>
+export const answer = ({ call, sql }: Tables, { longest, nested }: ClaimOptions, more: Fragment) =>
   sql`
-    select case when h.seq is null or h.seq = s.last_seq then concat_ws(' / ', s.aside, s.last) end, h.place, h.seq, h.call_id,
+    select case when h.seq is null or h.place = 1 then s.text end, h.place, h.seq, h.call_id,
       h.schema_identity, h.part, h.namespace, h.schema_version, h.attempts, h.recorded_at,
       case when c.bytes <= ${longest} then null else coalesce(c.bytes, 0) end,
       case when c.bytes <= ${longest} then c.output end,
@@ -137,14 +197,10 @@ const answer = (
       case when c.bytes <= ${longest} then c.input end,
       c.service, c.correlation_id, c.finished_at, c.trace, c.outputs ${more}
     from (
-      select ${aside} as aside, l.seq as last_seq,
-        case when (select count(*) from ready) = ${limit} or (select count(*) from ready) > l.place
-          then l.rank || ' / ' || l.seq
-        else l.rank - interval '1 second' || ' / 0 / end' end as last
-        ${nested ? sql`` : sql`, set_config('synchronous_commit', 'off', true) as nosync`}
-      from (select 1) one left join (select rank, seq, place from cut order by place desc limit 1) l on true
+      select text ${nested ? sql`` : sql`, pg_catalog.set_config('synchronous_commit', 'off', true) as nosync`}
+      from said
     ) s
-    left join (select *, row_number() over (order by rank, seq)::int as place from held) h on true
+    left join (select *, pg_catalog.row_number() over (order by rank, seq)::int as place from held) h on true
     left join lateral (
       select t.*, octet_length(t.output) + octet_length(t.context) + coalesce(octet_length(t.input), 0) as bytes
       from (
@@ -154,13 +210,14 @@ const answer = (
       ) t offset 0
     ) c on true`
 
-// the columns of `answer`
-const rows = (statement: Statement<unknown>) => statement.values as Effect.Effect<ReadonlyArray<ClaimRow>, SqlError>
+/** Runs a statement that ends with {@link answer}. */
+export const rows = (statement: Statement<unknown>) =>
+  statement.values as Effect.Effect<ReadonlyArray<ClaimRow>, SqlError>
 
 /**
  * Claims what stands first when all of it is plain: no ordering key, never held by a worker that died, not waiting for a
  * retry. Most queues hold nothing else, and then this does in a quarter of the planning and two thirds of the work what
- * {@link claimAny} does. When something special is due it takes nothing and says so in `aside`. Whether anything of the
+ * `claimAny` does. When something special is due it takes nothing and says so in `aside`. Whether anything of the
  * scheduled is due is asked by their order, so that it is one look into their index: for an `exists`, beside 100,000 keys held
  * up by a retry, the server read the table to its end (28 ms).
  */
@@ -170,19 +227,22 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
     with ready as materialized (
       select seq, rank, bytes, ordering_key is not null or lease_token is not null or crashes > 0 as special
       from ${queue} q
-      where state = 'ready' and (lease_until is null or lease_until < now())
-        and ${onlyAfter(t, options.from)} and ${onlyAsked(t, request)}
+      where state = 'ready' and ${isFree(t, options)} and ${inRange(t, "rank", options.ready)} and ${
+    onlyAsked(t, request)
+  }
       order by rank, seq limit ${request.limit} for update skip locked
     ), special as materialized (
-      select coalesce(bool_or(special), false)
+      select coalesce(pg_catalog.bool_or(special), false)
         or (
-          select true from ${queue} q where state = 'scheduled' and due_at <= now() and ${onlyAsked(t, request)}
+          select true from ${queue} q where state = 'scheduled' and due_at <= pg_catalog.now() and ${
+    onlyAsked(t, request)
+  }
           order by due_at, seq limit 1
         ) is not null as found
       from ready
     ), cut as materialized (
       select * from (
-        select *, row_number() over by_rank as place, sum(bytes) over by_rank as total
+        select *, pg_catalog.row_number() over by_rank as place, pg_catalog.sum(bytes) over by_rank as total
         from ready window by_rank as (order by rank, seq)
       ) ranked
       where (total <= ${request.maxBytes} or place = 1) and not (select found from special)
@@ -192,109 +252,15 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
         lease_token = ${options.token}::uuid
       where seq = any(array(select seq from cut))
       returning q.*
-    )
-    ${answer(t, request, options, sql.literal("(select found::int from special)"), sql``)}`)
-}
-
-/**
- * Claims whatever is due. Two index scans find it: `ready` by rank (unleased, or leased too long), `scheduled` by due
- * time; both skip what other claims have locked. The rest works on those few rows:
- *
- * - `cut` keeps the first by rank, bounded in rows and bytes.
- * - `placed` knows of every chunk with an ordering key whether it is part of an unbroken run from the oldest one
- *   outstanding of its key (`in_order`), and of every suspect whether it could go alone (`lone`).
- * - `picked` is the first suspect alone, if it comes first; otherwise all that are in order.
- * - `demoted` takes chunks whose key is held up elsewhere out of the hot index (those that are out of it already do not
- *   count: a claim for their call would look again and again). It holds the lock of what holds them up
- *   (`gate`) while doing so: whoever settles that one waits for this statement and then sees them waiting, so that none
- *   is forgotten. A predecessor that is being settled at this moment cannot be locked; then nothing is demoted.
- */
-export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
-  const { dead, queue, sql } = t
-  // a claim for one call also looks at what waits behind older chunks: the run may have come free
-  const readyStates = request.callId === undefined ? sql`state = 'ready'` : sql`state in ('ready', 'waiting')`
-  const columns = sql.literal("seq, rank, ordering_key, bytes, lease_token is not null or crashes > 0 as suspect")
-  const blockedByDead = options.deadBlocksKey
-    ? sql`exists (
-        select from ${dead} d where d.ordering_key = c.ordering_key and d.seq < c.seq and d.discarded_at is null
-      )`
-    : sql`false`
-  return rows(sql`
-    with ready as materialized (
-      select ${columns} from ${queue} q
-      where ${readyStates} and (lease_until is null or lease_until < now())
-        and ${onlyAfter(t, options.from)} and ${onlyAsked(t, request)}
-      order by rank, seq limit ${request.limit} for update skip locked
-    ), scheduled as materialized (
-      select ${columns} from ${queue} q
-      where state = 'scheduled' and due_at <= now() and ${onlyAsked(t, request)}
-      order by due_at, seq limit ${request.limit} for update skip locked
-    ), cut as materialized (
-      select * from (
-        select *, row_number() over by_rank as place, sum(bytes) over by_rank as total
-        from (select * from ready union all select * from scheduled) found
-        window by_rank as (order by rank, seq)
-      ) ranked
-      where place <= ${request.limit} and (total <= ${request.maxBytes} or place = 1)
-    ), chained as (
-      select c.*,
-        lag(c.seq) over (partition by c.ordering_key order by c.seq) as previous,
-        case when c.ordering_key is not null then (
-          select max(o.seq) from ${queue} o where o.ordering_key = c.ordering_key and o.seq < c.seq
-        ) end as behind,
-        c.ordering_key is not null and ${blockedByDead} as blocked
-      from cut c
-    ), placed as materialized (
-      select *,
-        case when ordering_key is null then not suspect
-        else bool_and(not suspect and not blocked and behind is not distinct from previous)
-          over (partition by ordering_key order by seq) end as in_order,
-        suspect and not blocked and behind is null as lone
-      from chained
-    ), first as (
-      select seq, lone from placed where lone or in_order order by place limit 1
-    ), picked as (
-      select p.seq from placed p, first f where case when f.lone then p.seq = f.seq else p.in_order end
-    ), held as (
-      update ${queue} q set
-        state = 'ready',
-        lease_until = ${leaseEnd(t, request)},
-        lease_alone = false,
-        leased_by = ${request.worker},
-        crashes = least(q.crashes, 2147483646) + (q.lease_token is not null)::int,
-        lone_crashes = least(q.lone_crashes, 2147483646) + (q.lease_token is not null and q.lease_alone)::int,
-        lease_token = ${options.token}::uuid
-      where seq = any(array(select seq from picked))
-      returning q.*
-    ), stuck as (
-      select distinct on (ordering_key) ordering_key, behind, blocked from placed
-      where ordering_key is not null and not in_order and not lone
-        and (blocked or behind is distinct from previous)
-      order by ordering_key, seq
-    ), gate as (
-      select o.ordering_key from ${queue} o
-      where o.seq in (select behind from stuck) and o.seq not in (select seq from cut)
-      for update skip locked
-    ), dead_gate as (
-      select d.ordering_key from ${dead} d
-      where d.ordering_key in (select ordering_key from stuck where blocked) and d.discarded_at is null
-      for update skip locked
-    ), demoted as (
-      update ${queue} q set state = 'waiting'
-      where state <> 'waiting' and seq = any(array(
-        select p.seq from placed p
-        where not p.in_order and not p.lone
-          and p.ordering_key in (select ordering_key from gate union all select ordering_key from dead_gate)
-      ))
-      returning 1
-    )
-    ${
-    answer(
-      t,
-      request,
-      options,
-      sql.literal("(select count(*)::int from demoted)"),
-      sql.literal(", h.ordering_key, h.crashes, h.lone_crashes")
-    )
-  }`)
+    ), ${
+    saidOf(t, {
+      aside: sql`(select found::int from special)`,
+      mark: sql`select rank, seq from cut order by place desc limit 1`,
+      ended:
+        sql`(select pg_catalog.count(*) < ${request.limit} and pg_catalog.count(*) = (select pg_catalog.count(*) from cut)
+        from ready)`,
+      next: sql`null, null, null, null`
+    })
+  }
+    ${answer(t, options, sql``)}`)
 }

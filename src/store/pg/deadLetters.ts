@@ -8,8 +8,8 @@ import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, D
 import * as Metrics from "../../Metrics.ts"
 import { asStoreError } from "./errors.ts"
 import { ago, iso, readRows, storableText } from "./json.ts"
-import { wakeFollowers } from "./persist.ts"
 import type { Tables } from "./tables.ts"
+import { keysOf, type OrderingKey, wakeFollowers } from "./waiting.ts"
 
 /** How many are moved in one commit. */
 const portionSize = 1000
@@ -52,12 +52,12 @@ const letter = `
 interface Portion {
   readonly moved: number
   /** Ordering keys that something no longer holds up. */
-  readonly freed: ReadonlyArray<string> | null
+  readonly freed: ReadonlyArray<OrderingKey> | null
 }
 
 /**
  * The oldest matching ones, locked in that order. Waits for whoever holds one of them: a claim that puts a chunk behind
- * it aside (`dead_gate` there) commits first, and what it put aside is then seen by {@link wakeFollowers}. No claim
+ * it aside (`dead_gate` there) commits first, and what it put aside is then seen by `wakeFollowers`. No claim
  * waits for this lock, so there is no circle. What died since `until` is left alone, so that there is an end.
  */
 const picked = (t: Tables, filter: DeadLetterFilter, until: string) =>
@@ -69,6 +69,11 @@ const picked = (t: Tables, filter: DeadLetterFilter, until: string) =>
 
 const isPicked = "d.call_id = p.call_id and d.schema_identity = p.schema_identity and d.part = p.part"
 
+const freed = (sql: Tables["sql"]) =>
+  sql.literal(
+    `pg_catalog.json_agg(distinct pg_catalog.jsonb_build_object('namespace', namespace, 'orderingKey', ordering_key))`
+  )
+
 /** What was persisted meanwhile only leaves the dead letters; the rest is queued where it stood. */
 const redrivePortion = (t: Tables, filter: DeadLetterFilter, until: string) => {
   const { dead, ledger, queue, sql } = t
@@ -76,7 +81,7 @@ const redrivePortion = (t: Tables, filter: DeadLetterFilter, until: string) => {
     with ${picked(t, filter, until)}, gone as (
       delete from ${dead} d using picked p where ${sql.literal(isPicked)}
     ), settled as materialized (
-      select p.seq, p.ordering_key from picked p join ${ledger} d on ${sql.literal(isPicked)}
+      select p.seq, p.namespace, p.ordering_key from picked p join ${ledger} d on ${sql.literal(isPicked)}
     ), queued as (
       insert into ${queue} (
         seq, priority, due_at, rank, schema_version, position, bytes, recorded_at, namespace, schema_identity, call_id,
@@ -87,7 +92,7 @@ const redrivePortion = (t: Tables, filter: DeadLetterFilter, until: string) => {
       from picked where seq not in (select seq from settled)
     )
     select (select count(*)::int from picked) as moved,
-      (select array_agg(distinct ordering_key) from settled where ordering_key is not null) as freed`
+      (select ${freed(sql)} from settled where ordering_key is not null) as freed`
 }
 
 const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reason: string) => {
@@ -98,7 +103,7 @@ const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reas
       from picked p where ${sql.literal(isPicked)}
     )
     select count(*)::int as moved,
-      array_agg(distinct ordering_key) filter (where ordering_key is not null) as freed
+      ${freed(sql)} filter (where ordering_key is not null) as freed
     from picked`
 }
 
@@ -115,7 +120,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
       const count = yield* sql.withTransaction(Effect.gen(function*() {
         const [done] = yield* portion(start!.now)
         // a statement of its own: see `wakeFollowers`
-        if (done!.freed !== null) yield* wakeFollowers(t, done!.freed, done!.moved)
+        if (done!.freed !== null) yield* wakeFollowers(t, keysOf(done!.freed), done!.moved)
         if (done!.moved > 0) yield* sql.afterCommit(moved)
         return done!.moved
       }))

@@ -126,11 +126,11 @@ export const heldUp = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ count: number; callId: string | null }>`
     select count(*)::int as count, min(call_id) as "callId" from (
       select d.call_id from (
-        select call_id, ordering_key, seq from ${sql(`${schema}.dead_letter`)}
+        select call_id, ordering_key, namespace, seq from ${sql(`${schema}.dead_letter`)}
         where ordering_key is not null and discarded_at is null limit 1000
       ) d cross join lateral (
         select seq from ${sql(`${schema}.chunk_queue`)} q
-        where q.ordering_key = d.ordering_key and q.seq > d.seq order by q.seq limit 1000
+        where q.ordering_key = d.ordering_key and q.namespace = d.namespace and q.seq > d.seq order by q.seq limit 1000
       ) behind limit 1000
     ) held_up`
 

@@ -50,7 +50,9 @@ export const gauges = (sql: SqlClient.SqlClient, schema: string, most: number) =
     )`
   return sql<Gauges>`
     select ${count("ready", "rank, seq")} as ready, ${count("scheduled", "due_at, seq")} as scheduled,
-      ${count("waiting", "ordering_key, seq")} as waiting, ${count("parked", "namespace, schema_identity")} as parked,
+      ${count("waiting", "ordering_key, namespace, seq")} as waiting, ${
+    count("parked", "namespace, schema_identity")
+  } as parked,
       (
         select count(*)::int from (
           select from ${sql(`${schema}.dead_letter`)} where discarded_at is null order by died_at limit ${most}

@@ -10,22 +10,24 @@
  * never takes more than a twentieth of the time. (A record at a time beside a snapshot held over 150,000 dead entries: each
  * was walked for twice, 13 ms a time.)
  */
-/** A place in the order of claiming. */
+/** A place in an order by time, and by number among those of one time. */
 export interface Place {
-  readonly rank: string
+  /** As the server printed it in ISO 8601. */
+  readonly time: string
   readonly seq: bigint
 }
 
 /** How far a scan came. */
 export interface Reached {
-  /** Of the last row it took, or a second before it if that was the end. */
-  readonly place: Place
+  /** All that is free up to here was taken; a second before the last row if that was the end. None if no row was found. */
+  readonly place: Place | undefined
   /** Whether there was no more. */
   readonly ended: boolean
 }
 
-/** Where a claim may begin. */
+/** Where a claim may begin: after the place. */
 export interface Mark extends Reached {
+  readonly place: Place
   /** When to look from the beginning again. */
   readonly until: number
   /** Whether looking from the beginning takes long. */
@@ -34,8 +36,10 @@ export interface Mark extends Reached {
 
 /** What lies behind the mark is found within a second, or longer where looking from the beginning takes long itself. */
 const shortest = 1000
-/** So that looking from the beginning never takes more than a twentieth of the time. */
+/** So that looking from the beginning never takes more than a twentieth of the time … */
 const share = 20
+/** … but for looks longer than half a second: what took so long may have been a frozen process or a locked table. */
+const longest = 10_000
 /** Milliseconds, and milliseconds for each row, above which looking takes long: more than the rows themselves can have taken. */
 const long = 5
 const longForRow = 0.1
@@ -50,26 +54,26 @@ export const make = () => {
     resetEnds: (): void => {
       for (const [namespace, { ended }] of marks) if (ended) marks.delete(namespace)
     },
-    /** Where to begin. */
+    /** Where to begin. Times are milliseconds of a clock that is never set. */
     from: (namespace: string | undefined, now: number, hasty: boolean): Mark | undefined => {
       const found = marks.get(namespace)
       if (found !== undefined && found.until > now) return found.ended && !hasty ? undefined : found
       marks.delete(namespace)
       return undefined
     },
-    /** A scan that began at `mark` took from `began` to `now`, gave `rows`, and came to `reached`, if it found anything. */
+    /** A scan that began at `mark` took from `began` to `now`, gave `rows`, and came to `reached`. */
     move: (
       namespace: string | undefined,
       { began, mark, now, reached, rows }: {
         readonly began: number
         readonly mark: Mark | undefined
         readonly now: number
-        readonly reached: Reached | undefined
+        readonly reached: Reached
         readonly rows: number
       }
     ): void => {
       const took = now - began
-      const isEnd = reached === undefined || reached.ended
+      const isEnd = reached.ended
       // A scan that began at a mark says nothing about the beginning: what that takes is known from the last look. So the mark
       // outlives that a drain catches up with its recorder, again and again, where each look walks over millions of dead entries.
       const costly = mark?.costly === true || took >= long + rows * longForRow
@@ -77,9 +81,9 @@ export const make = () => {
         marks.delete(namespace)
         return
       }
-      const place = reached?.place ?? (mark ?? marks.get(namespace))?.place
+      const place = reached.place ?? (mark ?? marks.get(namespace))?.place
       if (place === undefined) return
-      const until = mark?.until ?? now + Math.max(isEnd ? 0 : shortest, took * share)
+      const until = mark?.until ?? now + Math.min(longest, Math.max(isEnd ? 0 : shortest, took * share))
       marks.set(namespace, { place, ended: isEnd, until, costly })
     }
   }

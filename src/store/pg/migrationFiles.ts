@@ -204,12 +204,42 @@ create table if not exists sluice.subscription (
   updated_at  timestamptz not null default now()
 );
 `,
-  "0003_event_log.sql":
+  "0002_keys_within_a_namespace.sql":
+    `-- Ordering keys count within a namespace: the indexes that find the chunks and letters of a key hold the namespace as well.
+-- And a chunk remembers the leases that ran out under it, so that a worker which was only cut off can take back that it
+-- was counted as a crash.
+--
+-- Locks: adding the column needs the queue for a moment, and rewrites nothing. The indexes are built concurrently: recording
+-- and draining go on, whatever the size of the tables.
+--
+-- While workers of the version before this one are still running: they take a key to be one for all namespaces. What they
+-- put aside behind a chunk of another namespace nothing would wake; the beat of a new worker releases it, portion by portion,
+-- and \`sluice mend\` releases all of it at once. An old worker finds a key's chunks by the same indexes, a little slower. A
+-- crash that an old worker counted is not taken back.
+
+-- The tokens of leases that ran out under it and were counted as crashes, and whether each one's worker had nothing else under
+-- way: { token: alone }.
+alter table sluice.chunk_queue add column if not exists lost_leases jsonb;
+
+-- The key first, though the namespace is the wider one: so old workers, which ask by the key alone, use them too.
+create index concurrently if not exists chunk_queue_namespace_key on sluice.chunk_queue (ordering_key, namespace, seq)
+  where ordering_key is not null;
+create index concurrently if not exists chunk_queue_namespace_waiting on sluice.chunk_queue (ordering_key, namespace, seq)
+  where state = 'waiting';
+create index concurrently if not exists dead_letter_namespace_key on sluice.dead_letter (ordering_key, namespace, seq)
+  where ordering_key is not null and discarded_at is null;
+
+-- What they replace.
+drop index concurrently if exists sluice.chunk_queue_key;
+drop index concurrently if exists sluice.chunk_queue_waiting;
+drop index concurrently if exists sluice.dead_letter_key;
+`,
+  "0003_subscription_log.sql":
     `-- The event log: which cluster's transaction numbers the ledger and the subscriptions go by, and what a subscription that
 -- fails remembers of its search.
 -- Locks: the new columns take an exclusive lock on sluice.subscription, for as long as it takes to note them in the
 -- catalog: nothing is rewritten. Recording and draining do not touch that table.
--- Old and new subscribers may run side by side. Old ones neither search by halves nor look at sluice.event_log: once the
+-- Old and new subscribers may run side by side. Old ones neither search by halves nor look at sluice.subscription_log: once the
 -- numbers have been rebased (see below) they read nothing any more and say so, and skip nothing.
 
 -- One row. A line's number in the ledger (persisted_chunk.xact) is \`base\` plus the id of the transaction that wrote it; base
@@ -218,7 +248,9 @@ create table if not exists sluice.subscription (
 -- \`witness\` is the transaction that wrote this row last. While it is the row's own xmin, the row was written by this
 -- cluster. A dump or logical replication brings the column and not the xmin; a file copy, pg_upgrade, a standby or a
 -- recovery to a point in time brings both, and there the ids go on as well. 0: not looked at yet.
-create table if not exists sluice.event_log (
+-- Its name comes after that of persisted_chunk, in whose order a dump restores them: so what came along was written here before
+-- this row was, and can be told from what this cluster persists.
+create table if not exists sluice.subscription_log (
   only_row     boolean primary key default true check (only_row),
   base         bigint not null default 0,
   witness      xid8 not null default pg_current_xact_id(),
@@ -226,7 +258,10 @@ create table if not exists sluice.event_log (
   rebased_at   timestamptz
 );
 
-insert into sluice.event_log (witness) values ('0') on conflict do nothing;
+-- Where lines were persisted before this migration nobody knows whether the tables have been moved already.
+insert into sluice.subscription_log (witness)
+  select case when exists (select from sluice.persisted_chunk) then '0' else pg_current_xact_id() end
+  on conflict do nothing;
 
 -- suspects: so many entries from the place on were handed over and are not settled, because their handler failed or its
 -- reader died. Half of them are handed over next. leased_by: who reads, for people.

@@ -160,35 +160,6 @@ export const standing = ({ ledger, queue, sql }: Tables, token: string, persiste
     ) g(seq, call_id, schema_identity, part)`
 
 /**
- * Makes the next chunks of these ordering keys claimable, twice as many as are gone: about what the next claim takes, and
- * so that a long key is soon in full swing. All that wait would be put aside again by the next claim, but for the few it
- * takes: waking 100 of each of 100 keys cost three times as many updates as there were chunks.
- *
- * Shaped so that nothing but the index of what waits can give the order, and that the followers are found once: when the
- * server last looked nothing may have waited, and a join made for that looked for all followers of all keys anew for each
- * chunk that waited (10,000 of 100 keys: 2.8 s; so, 8 ms).
- *
- * Always a statement of its own, after the one that removed what stood before them: only then does it see what other
- * claims put aside meanwhile (see `claim`).
- */
-export const wakeFollowers = ({ queue, sql }: Tables, keys: ReadonlyArray<string>, gone: number) =>
-  sql<{ woken: number }>`
-    with woken as (
-      update ${queue} q set state = 'ready'
-      where state = 'waiting' and seq = any(array(
-        select follower.seq from unnest(${keys}::text[]) k(key)
-        cross join lateral (
-          select ordering_key, seq from ${queue} w
-          where (w.ordering_key, w.seq) >= (k.key, 0) and w.state = 'waiting'
-          order by w.ordering_key, w.seq limit ${Math.ceil(2 * Math.max(1, gone / keys.length))}
-        ) follower
-        where follower.ordering_key = k.key
-      ))
-      returning 1
-    )
-    select count(*)::int as woken from woken`
-
-/**
  * Which of these rows nobody has locked. After a settlement that had to wait: the others are held by somebody else, as
  * by `once`.
  */
@@ -231,15 +202,15 @@ export const reserve = (
  * letters.
  */
 export const complete = ({ dead, ledger, queue, sql }: Tables, key: ChunkKey, objects: string) =>
-  sql<{ ordering_key: string | null }>`
+  sql<{ namespace: string; orderingKey: string | null }>`
     with left_queue as (
       delete from ${queue}
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
-      returning schema_version, ordering_key
+      returning schema_version, namespace, ordering_key
     ), left_dead as (
       delete from ${dead}
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
-      returning schema_version, ordering_key
+      returning schema_version, namespace, ordering_key
     ), gone as materialized (
       select * from left_queue union all select * from left_dead
     ), completed as (
@@ -247,4 +218,4 @@ export const complete = ({ dead, ledger, queue, sql }: Tables, key: ChunkKey, ob
         schema_version = coalesce((select schema_version from gone limit 1), schema_version)
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
     )
-    select ordering_key from gone`
+    select namespace, ordering_key as "orderingKey" from gone`

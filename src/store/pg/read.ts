@@ -40,10 +40,12 @@ export const call = (
         case when lease_until > now() then leased_by end as leased_by, parked_for, null::json as death,
         (
           select call_id from (
-            select call_id, seq from ${queue} o where o.ordering_key = q.ordering_key and o.seq < q.seq
+            select call_id, seq from ${queue} o
+            where o.ordering_key = q.ordering_key and o.namespace = q.namespace and o.seq < q.seq
             union all
             select call_id, seq from ${dead} d
-            where d.ordering_key = q.ordering_key and d.seq < q.seq and d.discarded_at is null and ${deadBlocksKey}
+            where d.ordering_key = q.ordering_key and d.namespace = q.namespace and d.seq < q.seq
+              and d.discarded_at is null and ${deadBlocksKey}
           ) older order by seq limit 1
         ) as behind
       from ${queue} q where call_id = ${callId}

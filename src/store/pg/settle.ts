@@ -32,7 +32,7 @@ export const settle = (
   token: string,
   settlements: ReadonlyArray<Settlement>
 ) =>
-  sql<{ seq: bigint; ordering_key: string | null }>`
+  sql<{ seq: bigint }>`
     with given as materialized (
       select ${toJson(settlements)}::jsonb as lines
     ), locked as materialized (
@@ -80,7 +80,24 @@ export const settle = (
       select call_id, schema_identity, part, tried, handler, kind, message
       from held where action in ('Retry', 'Bury')
     )
-    select seq, ordering_key from held`
+    select seq from held`
+
+/**
+ * A token that lost its chunks speaks again: its worker was cut off or frozen, and has not died. Takes back the crashes that
+ * were counted for it, of these chunks or of all. Whoever holds a chunk now is not waited for: it may take long.
+ */
+export const takeBackCrashes = ({ queue, sql }: Tables, token: string, seqs: ReadonlyArray<bigint> | undefined) =>
+  sql`
+    with counted as materialized (
+      select seq from ${queue}
+      where lost_leases ? ${token} and ${seqs === undefined ? sql`true` : sql`seq = any(${seqs}::bigint[])`}
+      for update skip locked
+    )
+    update ${queue} set
+      crashes = greatest(crashes - 1, 0),
+      lone_crashes = greatest(lone_crashes - (lost_leases -> ${token} = 'true')::int, 0),
+      lost_leases = nullif(lost_leases - ${token}, '{}')
+    where seq = any(array(select seq from counted))`
 
 /**
  * Extends the lease of what this token still holds, and answers with those. A row that is locked is being settled at this
@@ -106,10 +123,13 @@ export const renew = (
     )
     select seq from ${queue} where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid`
 
-/** Gives back whatever a token holds. By no index: it is hardly ever asked, and one more index is paid for at every claim. */
+/**
+ * Gives back whatever a token holds, also what was put aside after its lease had ended. By no index: it is hardly ever asked,
+ * and one more index is paid for at every claim.
+ */
 export const giveUp = ({ queue, sql }: Tables, token: string) =>
   sql`update ${queue} set lease_token = null, lease_until = null, lease_alone = false, leased_by = null
-    where state = 'ready' and lease_token = ${token}::uuid`
+    where state in ('ready', 'waiting') and lease_token = ${token}::uuid`
 
 /**
  * Does to each table what the ends of claims do, to no row: the server looks at the rights all the same. In a transaction

@@ -61,7 +61,7 @@ export const stuck = (
       union all
       ${sort("parked", queue, "state = 'parked'", "namespace, schema_identity")}
       union all
-      ${sort("waiting", queue, "state = 'waiting'", "ordering_key, seq")}
+      ${sort("waiting", queue, "state = 'waiting'", "ordering_key, namespace, seq")}
     )
     select why, call_id as "callId", namespace, schema_identity as "schemaIdentity", part, attempts, crashes,
       ordering_key as "orderingKey", parked_for as "parkedFor",
@@ -69,11 +69,12 @@ export const stuck = (
       case when why <> 'retrying' then extract(epoch from now() - due_at)::float8 end as due, leased_by as worker,
       (
         select o.call_id from (
-          select call_id, seq from ${queue} q where q.ordering_key = found.ordering_key and q.seq < found.seq
+          select call_id, seq from ${queue} q
+          where q.ordering_key = found.ordering_key and q.namespace = found.namespace and q.seq < found.seq
           union all
           select call_id, seq from ${dead} d
-          where d.ordering_key = found.ordering_key and d.seq < found.seq and d.discarded_at is null
-            and ${deadBlocksKey}
+          where d.ordering_key = found.ordering_key and d.namespace = found.namespace and d.seq < found.seq
+            and d.discarded_at is null and ${deadBlocksKey}
         ) o order by o.seq limit 1
       ) as behind,
       (

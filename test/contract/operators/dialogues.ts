@@ -2,7 +2,7 @@
  * Recorded calls, and what becomes of their chunks, by the port's own verbs.
  */
 import { ChunkStore, type ServiceCall } from "effect-sluice"
-import type { ClaimedChunk, DeathReason, Failure, Settlement } from "effect-sluice/ChunkStore"
+import type { Claim, ClaimedChunk, ClaimRequest, DeathReason, Failure, Settlement } from "effect-sluice/ChunkStore"
 import * as DomainObject from "effect-sluice/DomainObject"
 import type { ChunkKey } from "effect-sluice/ServiceCall"
 import * as Duration from "effect/Duration"
@@ -38,6 +38,12 @@ export const record = (...calls: ReadonlyArray<ServiceCall.ServiceCall>) =>
 export const claim = ChunkStore.use((store) =>
   store.claim({ worker: "test", limit: 10_000, maxBytes: 1e9, lease: Duration.minutes(1) })
 )
+
+/** Claims as a request says. */
+export const claimWith = (request: Partial<ClaimRequest>) =>
+  ChunkStore.use((store) =>
+    store.claim({ worker: "test", limit: 100, maxBytes: 1e9, lease: Duration.minutes(1), ...request })
+  )
 
 /** The call ids of a claim, in the order of recording. */
 export const idsOf = (chunks: ReadonlyArray<ClaimedChunk>): ReadonlyArray<string> =>
@@ -82,6 +88,19 @@ export const settle = Effect.fnUntraced(function*(fate: Fate | ((chunk: ClaimedC
   )
   return idsOf(chunks)
 })
+
+/** Ends all of a claim as persisted. */
+export const persist = ({ chunks, token }: Claim) =>
+  ChunkStore.use((store) =>
+    store.persist(
+      token,
+      () => Effect.succeed(chunks.map((chunk) => ({ chunk, handler: failed.handler, handlerVersion: 1, objects: [] })))
+    )
+  )
+
+/** Gives back all of a claim. */
+export const giveBack = ({ chunks, token }: Claim, hung = false) =>
+  ChunkStore.use((store) => store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk, hung }))))
 
 /** Where a call's chunks stand. */
 export const statesOf = Effect.fnUntraced(function*(callId: string) {

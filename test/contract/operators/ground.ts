@@ -8,6 +8,7 @@ import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
 import type { Stores } from "effect-sluice/store/Stores"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,6 +16,7 @@ import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
+import { queue, type QueueRow, seqKey } from "../../../src/store/memory/rows.ts"
 import type { Version } from "../../support/cluster.ts"
 import * as Postgres from "../../support/Postgres.ts"
 
@@ -34,9 +36,20 @@ export class Rows extends Context.Service<Rows, {
   readonly transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, unknown, R>
 }>()("test/Rows") {}
 
+/** Rows of the queue, edited by hand. */
+export class Edits extends Context.Service<Edits, {
+  /** Puts a call's chunks aside, whether anything is before them or not. */
+  readonly putAside: (callId: string) => Effect.Effect<void, unknown>
+  /** Lets the leases of a call's chunks end so long after the time of the surrounding transaction. */
+  readonly leaseEndsIn: (callId: string, span: Duration.Input) => Effect.Effect<void, unknown>
+}>()("test/Edits") {}
+
+/** What each test is given. */
+export type Given = Stores | Time | Rows | Edits
+
 /** Makes a fresh store. */
 class Ground extends Context.Service<Ground, {
-  readonly fresh: (settings: Partial<Settings.Settings>) => Layer.Layer<Stores | Time | Rows, unknown>
+  readonly fresh: (settings: Partial<Settings.Settings>) => Layer.Layer<Given, unknown>
 }>()("test/Ground") {}
 
 const rowTable = table<string>("rows")
@@ -49,16 +62,34 @@ const rowsInMemory = Effect.map(MemoryDatabase, (db) =>
     transaction: db.transaction
   }))
 
+const editsInMemory = Effect.map(MemoryDatabase, (db) => {
+  const edit = (callId: string, change: Partial<QueueRow>) =>
+    db.use((access) => {
+      for (const row of access.values(queue).filter(({ key }) => key.callId === callId)) {
+        access.set(queue, seqKey(row.seq), { ...row, ...change })
+      }
+    })
+  return Edits.of({
+    putAside: (callId) => edit(callId, { state: "waiting" }),
+    leaseEndsIn: (callId, span) =>
+      Effect.flatMap(
+        Clock.currentTimeMillis,
+        (now) => edit(callId, { leaseUntil: now + Duration.toMillis(Duration.fromInputUnsafe(span)) })
+      )
+  })
+})
+
 const inMemory = Layer.succeed(
   Ground,
   Ground.of({
     fresh: (settings) =>
       MemoryStore.layerOn.pipe(
         Layer.provideMerge(Layer.effect(Rows, rowsInMemory)),
+        Layer.provideMerge(Layer.effect(Edits, editsInMemory)),
         Layer.provideMerge(MemoryDatabase.layer),
         Layer.merge(Layer.succeed(Time, Time.of({ pass: TestClock.adjust }))),
         Layer.provide(Settings.layer(settings))
-      ) satisfies Layer.Layer<Stores | Time | Rows | MemoryDatabase, Settings.SettingInvalid>
+      ) satisfies Layer.Layer<Given | MemoryDatabase, Settings.SettingInvalid>
   })
 )
 
@@ -104,6 +135,22 @@ const rowsInTables = (schema: string) =>
     })
   )
 
+const editsInTables = (schema: string) =>
+  Layer.effect(
+    Edits,
+    Effect.map(SqlClient.SqlClient, (sql) => {
+      const rows = sql(`${schema}.chunk_queue`)
+      return Edits.of({
+        putAside: (callId) => Effect.asVoid(sql`update ${rows} set state = 'waiting' where call_id = ${callId}`),
+        leaseEndsIn: (callId, span) =>
+          Effect.asVoid(sql`
+            update ${rows} set lease_until = now() + ${
+            Duration.toMillis(Duration.fromInputUnsafe(span))
+          } * interval '1 millisecond' where call_id = ${callId}`)
+      })
+    })
+  )
+
 let made = 0
 const onPostgres = Layer.effect(
   Ground,
@@ -112,6 +159,7 @@ const onPostgres = Layer.effect(
       fresh: (settings) => {
         const schema = `ground_${++made}`
         return rowsInTables(schema).pipe(
+          Layer.merge(editsInTables(schema)),
           Layer.provideMerge(PgStore.layer),
           Layer.merge(Layer.succeed(Time, passInTables(sql, schema))),
           Layer.provide(Settings.layer({ ...settings, schema })),
@@ -124,7 +172,7 @@ const onPostgres = Layer.effect(
 /** A test of the suite, on a fresh store. */
 export type Test = (
   name: string,
-  test: () => Effect.Effect<unknown, unknown, Stores | Time | Rows | Scope>,
+  test: () => Effect.Effect<unknown, unknown, Given | Scope>,
   settings?: Partial<Settings.Settings>
 ) => void
 

@@ -1,0 +1,93 @@
+/**
+ * `sluice mend`: puts right what needs nobody's decision.
+ */
+import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Settings from "../../Settings.ts"
+import { tables } from "../../store/pg/tables.ts"
+import * as waiting from "../../store/pg/waiting.ts"
+import { WakeUp } from "../../WakeUp.ts"
+import * as Database from "../Database.ts"
+import { told } from "../Failed.ts"
+import * as options from "../options.ts"
+import * as print from "../print.ts"
+
+/** What `sluice mend --json` prints. */
+export const Mended = Schema.Struct({
+  mendings: Schema.Array(Schema.Struct({
+    name: Schema.String,
+    /** Without `--dry-run` what was mended, with it what there is to mend. */
+    count: Schema.Int
+  }))
+})
+
+/** Something that can be wrong, and that can be put right without asking anybody. */
+interface Mending {
+  readonly name: string
+  /** How many there are to mend. */
+  readonly find: Effect.Effect<number, SqlError | Settings.SettingInvalid, SqlClient.SqlClient>
+  /** Mends them, and says how many it mended. */
+  readonly mend: Effect.Effect<number, SqlError | Settings.SettingInvalid, SqlClient.SqlClient | WakeUp>
+  readonly found: (count: number) => string
+  readonly mended: (count: number) => string
+}
+
+const chunks = (count: number) => count === 1 ? "1 chunk" : `${count} chunks`
+
+const asked = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const { deadBlocksKey, schema } = yield* Settings.load
+  return { t: tables(sql, schema), deadBlocksKey }
+})
+
+const stranded: Mending = {
+  name: "waiting",
+  find: Effect.flatMap(
+    asked,
+    ({ deadBlocksKey, t }) =>
+      Effect.map(waiting.stranded(t, waiting.allKeys, deadBlocksKey), ([found]) => found?.count ?? 0)
+  ),
+  mend: Effect.flatMap(asked, ({ deadBlocksKey, t }) =>
+    Effect.tap(
+      waiting.releaseAll(t, deadBlocksKey),
+      (released) => released > 0 ? WakeUp.use((wakeUp) => wakeUp.hint("chunks")) : Effect.void
+    )),
+  found: (count) => `${chunks(count)} to release, with nothing before them`,
+  mended: (count) => `${chunks(count)} released, with nothing before them`
+}
+
+/** All of them. */
+const mendings: ReadonlyArray<Mending> = [stranded]
+
+/** The command. */
+export const mend = Command.make(
+  "mend",
+  { ...options.common, dryRun: options.on("dry-run", "only say what it would mend") },
+  ({ dryRun, url, ...given }) =>
+    Effect.gen(function*() {
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      const done = yield* Effect.forEach(mendings, (mending) =>
+        Effect.map(dryRun ? mending.find : mending.mend, (count) => ({ mending, count })))
+      if (json) {
+        return yield* print.json(Mended, { mendings: done.map(({ count, mending: { name } }) => ({ name, count })) })
+      }
+      const some = done.filter(({ count }) =>
+        count > 0
+      )
+      if (some.length === 0) yield* Console.log("nothing to mend")
+      for (const { count, mending } of some) {
+        yield* Console.log(`${mending.name}: ${dryRun ? mending.found(count) : mending.mended(count)}`)
+      }
+    }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
+).pipe(
+  Command.withDescription(
+    "Put right what needs nobody's decision. Chunks that wait for an older one of their ordering key, though there is none, " +
+      "are released: as after SLUICE_DEAD_BLOCKS_KEY was set to false"
+  ),
+  Command.withShortDescription("Put right what needs nobody's decision"),
+  Command.withExamples([{ command: "sluice mend --dry-run", description: "See what it would mend" }])
+)

@@ -1,0 +1,34 @@
+/**
+ * Chunks that wait behind an older one of their ordering key, in memory: the same as `store/pg/waiting.ts`.
+ */
+import type { Access } from "../MemoryDatabase.ts"
+import { dead, keyOf, queue, type QueueRow, seqKey } from "./rows.ts"
+
+const wake = (access: Access, rows: ReadonlyArray<QueueRow>): number => {
+  for (const row of rows) access.set(queue, seqKey(row.seq), { ...row, state: "ready" })
+  return rows.length
+}
+
+/** Chunks or letters that have left their ordering keys, as far as it matters here. */
+export type Gone = ReadonlyArray<Parameters<typeof keyOf>[0]>
+
+/** Makes the next chunks of these ordering keys claimable. A step of its own, after what stood before them is committed. */
+export const wakeFollowers = (access: Access, gone: Gone): number => {
+  const keys = new Set(gone.map(keyOf))
+  keys.delete(undefined)
+  if (keys.size === 0) return 0
+  return wake(access, access.values(queue).filter((row) => row.state === "waiting" && keys.has(keyOf(row))))
+}
+
+/** Releases the chunks that wait behind nothing, and says how many. */
+export const release = (access: Access, deadBlocksKey: boolean): number => {
+  const first = new Map<string | undefined, number>()
+  const letters = deadBlocksKey ? access.values(dead).filter((letter) => letter.discarded === undefined) : []
+  for (const row of [...access.values(queue), ...letters]) {
+    const key = keyOf(row)
+    first.set(key, Math.min(first.get(key) ?? row.seq, row.seq))
+  }
+  const isStranded = (row: QueueRow) =>
+    row.state === "waiting" && (row.orderingKey === undefined || first.get(keyOf(row)) === row.seq)
+  return wake(access, access.values(queue).filter(isStranded))
+}

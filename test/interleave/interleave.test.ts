@@ -1,0 +1,48 @@
+/**
+ * Verbs of the ports side by side, in every order of their statements, on real Postgres: the dangerous ones whole, the others
+ * by chance. `npm run interleave` runs all of them; a schedule that shows a fault is printed, and runs again with `--again`.
+ */
+import { describe, expect, it } from "vitest"
+import { dangerous, dice, printFound, randomSchedule, runAll, Tally } from "./campaign.ts"
+import { open } from "./explore.ts"
+
+/** How many schedules are drawn, and from which seed. */
+const drawn = Number(process.env.SLUICE_TEST_SCHEDULES ?? 300)
+const seed = Number(process.env.SLUICE_TEST_SEED ?? 20_261_129)
+
+describe.each([15, 18] as const)("on Postgres %i", (version) => {
+  const faultsOf = async (campaign: (tally: Tally, sessions: Awaited<ReturnType<typeof open>>) => Promise<void>) => {
+    const sessions = await open(version)
+    const tally = new Tally()
+    try {
+      await campaign(tally, sessions)
+    } finally {
+      await sessions.close()
+    }
+    expect(tally.schedules).toBeGreaterThan(100)
+    return tally.fresh.map(printFound)
+  }
+
+  it(
+    "every order of the statements of those that have been wrong before leaves the tables as they must be",
+    async () => {
+      const faults = await faultsOf(async (tally, sessions) => {
+        for (const [place, parts] of dangerous) await runAll(sessions, tally, place, parts, 40)
+      })
+      expect(faults).toEqual([])
+    },
+    600_000
+  )
+
+  it(
+    `and so do ${drawn} orders by chance, from seed ${seed}: in transactions of callers, with connections that break`,
+    async () => {
+      const faults = await faultsOf(async (tally, sessions) => {
+        const roll = dice(seed)
+        for (let n = 0; n < drawn; n++) tally.add(await randomSchedule(sessions, roll))
+      })
+      expect([seed, ...faults]).toEqual([seed])
+    },
+    600_000
+  )
+})
