@@ -17,6 +17,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { StoreError } from "./ChunkStore.ts"
 import { addReports, Drain, emptyReport, type Report } from "./Drain.ts"
+import { causeForLog } from "./internal/describe.ts"
 import * as Settings from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
 
@@ -110,11 +111,11 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
     // in the course of an outage the server says this and that
     const known = trouble !== undefined && (trouble.what === what || (trouble.passing && passing))
     trouble = { what, passing }
-    if (known) return Effect.logDebug("drain cycle failed again", cause)
+    if (known) return Effect.logDebug(`drain cycle failed again:${causeForLog(cause)}`)
     if (passing) return Effect.logWarning(`the database is away; trying again until it answers: ${what}`)
     return error instanceof StoreError
       ? Effect.logError(`drain cycle failed; going on: ${what}`)
-      : Effect.logError("drain cycle failed; going on", cause)
+      : Effect.logError(`drain cycle failed; going on:${causeForLog(cause)}`)
   }
 
   const lane = Effect.gen(function*() {

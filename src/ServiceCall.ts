@@ -3,6 +3,7 @@
  * are to reach the application's tables.
  */
 import * as Schema from "effect/Schema"
+import { escape, word } from "./internal/escape.ts"
 
 /** The most characters a call id may have. */
 export const maxCallIdLength = 64
@@ -98,9 +99,9 @@ export const ChunkKey = Schema.Struct({
 /** What names one chunk for ever: the ledger's key. */
 export interface ChunkKey extends Schema.Schema.Type<typeof ChunkKey> {}
 
-// quoted where it could be taken for something else: hostile ids may hold anything
-const quoted = (text: string): string => /^[\w.:@/+-]+$/.test(text) ? text : JSON.stringify(text)
-
-/** A chunk's key as one line of text, for messages, logs and maps. No two keys print the same. */
+/**
+ * A chunk's key as one line of text, for messages, logs and maps. No two keys print the same. An id or a part that could be
+ * taken for something else stands in quotation marks; the command takes it as it is printed.
+ */
 export const printKey = ({ callId, part, schemaIdentity }: ChunkKey): string =>
-  `${quoted(callId)} ${schemaIdentity}${part === "" ? "" : `#${quoted(part)}`}`
+  `${word(callId)} ${escape(schemaIdentity)}${part === "" ? "" : `#${word(part)}`}`

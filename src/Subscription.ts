@@ -31,7 +31,7 @@ import * as Stream from "effect/Stream"
 import type { StoreError } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
 import { EventLog, type From, type LogEntry, type Taken } from "./EventLog.ts"
-import { describeCause } from "./internal/describe.ts"
+import { causeForLog, describeCause } from "./internal/describe.ts"
 import { quote } from "./internal/quote.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import * as Settings from "./Settings.ts"
@@ -162,7 +162,7 @@ export const make: <E, R>(
         message: describeCause(exit.cause),
         delay: yield* RetryPolicy.delayAfter(options.retry ?? RetryPolicy.standard, attempts)
       }
-      yield* Effect.logWarning(`subscription ${name} failed, attempt ${attempts}`, exit.cause)
+      yield* Effect.logWarning(`subscription ${name} failed, attempt ${attempts}:${causeForLog(exit.cause)}`)
     }
     const giveBack = Effect.andThen(
       place === taken.place ? Effect.void : advance,
@@ -184,7 +184,7 @@ export const make: <E, R>(
   })).pipe(
     Effect.catchCauseIf((cause) => !Cause.hasInterruptsOnly(cause), (cause) =>
       Effect.as(
-        Effect.logWarning(`subscription ${name} could not look; going on`, cause),
+        Effect.logWarning(`subscription ${name} could not look; going on:${causeForLog(cause)}`),
         { _tag: "Nothing" } as const
       ))
   )

@@ -11,6 +11,7 @@ import path from "node:path"
 import { DomainEvents } from "../DomainEvents.ts"
 import * as HandlerDiscovery from "../HandlerDiscovery.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
+import { escape } from "../internal/escape.ts"
 import type { Stores } from "../store/Stores.ts"
 import { Failed } from "./Failed.ts"
 import * as options from "./options.ts"
@@ -50,7 +51,7 @@ const registry = (flags: ReadonlyArray<string>) =>
     yield* mustBeThere(globs, options.sayOf(Option.liftPredicate(flags, ({ length }) => length > 0), "SLUICE_HANDLERS"))
     const { found, plugins } = yield* HandlerDiscovery.load(globs.length === 0 ? {} : { globs })
     for (const { file, handlers } of found) {
-      yield* say(`handlers: ${path.relative(".", file)}: ${handlers.join(", ")}`)
+      yield* say(`handlers: ${escape(path.relative(".", file))}: ${handlers.join(", ")}`)
     }
     if (found.length === 0) yield* say("handlers: none found; everything will be parked")
     return HandlerRegistry.layer().pipe(

@@ -5,6 +5,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type { Kind } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
+import { word } from "../internal/escape.ts"
 import { covers, type Pause, Pauses } from "../Pauses.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
@@ -33,7 +34,7 @@ const age = (seconds: number | null, limit: number): Finding => {
 const retrying = (found: ask.Retrying | undefined, limit: number): Finding => {
   if (found === undefined || found.count === 0) return ok("retrying", "nothing waits for another attempt")
   const since = print.ago((found.seconds ?? 0) * 1000)
-  const latest = `call ${found.callId ?? ""}: ${print.clip(print.first(found.message ?? ""), 60)}`
+  const latest = `call ${word(found.callId ?? "")}: ${print.clip(print.first(found.message ?? ""), 60)}`
   const told = `${count(found.count)}, since ${since}, latest error of ${latest}`
   return (found.seconds ?? 0) < limit
     ? ok("retrying", told)
@@ -119,7 +120,7 @@ export const examineWork = Effect.fnUntraced(function*({ deadBlocksKey, limits, 
       ? ok("held up", "nothing stands behind a dead letter")
       : attention(
         "held up",
-        `${count(heldUp?.count ?? 0)} behind a dead letter of their ordering key, as call ${heldUp?.callId ?? ""}`,
+        `${count(heldUp?.count ?? 0)} behind a dead letter of their ordering key, as call ${word(heldUp?.callId ?? "")}`,
         "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
       ),
     subscriptions(yield* EventLog.use((log) => log.list), limits.unread)

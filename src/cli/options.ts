@@ -2,10 +2,12 @@
  * What can be said by a flag, in the environment or in `sluice.config.ts`, in this order. Settings can; what a command is
  * to act on cannot: nobody should redrive or pause by a variable that was left somewhere.
  */
+import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { unescape } from "../internal/escape.ts"
 import { Failed } from "./Failed.ts"
 
 /** The names in the environment and the file, besides the library's own settings. */
@@ -88,3 +90,11 @@ export const on = (name: string, description: string) =>
 /** A text that may be given. */
 export const text = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withDescription(description), Flag.optional)
+
+/** The name of something recorded, as it was typed or copied from the screen, where `\\uXXXX` is a character. */
+export const recordedName = (name: string, description: string) =>
+  Flag.String(name).pipe(Flag.withDescription(description), Flag.map(unescape), Flag.optional)
+
+/** The same as an argument. */
+export const recordedArgument = (name: string, description: string) =>
+  Argument.String(name).pipe(Argument.withDescription(description), Argument.map(unescape))

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import { escapeProse } from "../internal/escape.ts"
 
 /** Whether a person looks. */
 export const isWatched = (): boolean => process.stderr.isTTY === true
@@ -29,9 +30,10 @@ const wipe = () => {
 /** The bar is done with. */
 export const clear: Effect.Effect<void> = Effect.sync(wipe)
 
+// one line, whatever stands in it
 const line = (text: string): void => {
   wipe()
-  process.stderr.write(`${text}\n`)
+  process.stderr.write(`${escapeProse(text)}\n`)
 }
 
 /** A line for a person; the bar comes again below it. */

@@ -3,7 +3,6 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Cron from "effect/Cron"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -11,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import { Report } from "../../Drain.ts"
+import { quote } from "../../internal/quote.ts"
 import { Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
 import * as Application from "../Application.ts"
@@ -34,7 +34,7 @@ const inWords = (report: Report): string => {
 }
 
 const printed = (json: boolean) => (report: Report, before = "") =>
-  json ? print.json(Report, report) : Console.log(`${before}${inWords(report)}`)
+  json ? print.json(Report, report) : print.line(`${before}${inWords(report)}`)
 
 type Times = Schedule.Schedule<unknown, void, Cron.CronParseError>
 /** The ways to drain. */
@@ -74,7 +74,7 @@ const wayOf = Effect.fnUntraced(function*(flags: Ways) {
       return { _tag: "Forever", schedule: Schedule.cron(parsed.success), hints: false } satisfies Way
     }
     const reason = `${options.sayOf(flags.cron, "SLUICE_CRON")}: ${
-      JSON.stringify(cron.value)
+      quote(cron.value)
     } is none; write "*/5 * * * *" (${parsed.failure.message})`
     return yield* new Failed({ reason })
   }
