@@ -6,18 +6,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import { existsSync } from "node:fs"
 import * as Settings from "../Settings.ts"
 import * as Pglite from "../store/Pglite.ts"
 import * as PgStore from "../store/PgStore.ts"
+import { understand } from "./address.ts"
 import { Failed } from "./Failed.ts"
 import * as options from "./options.ts"
 import { say } from "./terminal.ts"
-
-const notAnAddress = () =>
-  new Failed({
-    reason: "the database's address is not a URL of a Postgres server: write postgres://user@host:5432/database"
-  })
 
 /** The folder of the embedded database. */
 const embeddedFolder = ".sluice"
@@ -57,13 +54,11 @@ const place = Effect.fnUntraced(function*(
     yield* say(`database: embedded, in ./${embeddedFolder}`)
     return Pglite.layer({ dataDir: embeddedFolder })
   }
-  const parsed = yield* Effect.try({
-    try: () => new URL(address.value),
-    // the address may hold a password: it is not repeated
-    catch: notAnAddress
-  })
-  if (!/^postgres(ql)?:$/.test(parsed.protocol)) return yield* notAnAddress()
-  yield* say(`database: ${parsed.host}${parsed.pathname}`)
+  const understood = understand(address.value)
+  if (Result.isFailure(understood)) {
+    return yield* new Failed({ reason: `${options.sayOf(url, "DATABASE_URL")} ${understood.failure}` })
+  }
+  yield* say(`database: ${understood.success}`)
   const { notify } = yield* Settings.load
   return PgClient.layer({
     url: Redacted.make(address.value),

@@ -19,6 +19,9 @@ export const json = <S extends Schema.Codec<unknown, unknown>>(schema: S, value:
 /** A value as one line of JSON, in which nothing is invisible. */
 export const jsonText = (value: unknown): string => escapeUnsafe(JSON.stringify(value))
 
+/** A text as a line of a screen shows it. */
+export const visible = escapeProse
+
 /** Prints lines: each is one line, whatever stands in it. */
 export const lines = (texts: ReadonlyArray<string>) =>
   texts.length === 0 ? Effect.void : Console.log(texts.map(escapeProse).join("\n"))
