@@ -37,7 +37,7 @@ export class HandlerModuleInvalid extends Schema.TaggedError<HandlerModuleInvali
 
 /** How modules are loaded. */
 export interface LoadOptions {
-  /** How long one module may take to load, and then its layers to be built. Default 30 seconds. */
+  /** How long one module may take to load, and then its layers to be built. Default 10 seconds. */
   readonly timeout?: Duration.Input | undefined
   /**
    * Runs the loading of one module. For a program that has the process to itself, and watches what a module does to it while
@@ -54,7 +54,7 @@ export interface Options extends LoadOptions {
   readonly globs?: ReadonlyArray<string> | undefined
 }
 
-const standardTimeout = Duration.seconds(30)
+const standardTimeout = Duration.seconds(10)
 
 /** A module that was found, and the handlers it brought. */
 export interface Found {
@@ -63,7 +63,8 @@ export interface Found {
   readonly handlers: ReadonlyArray<string>
 }
 
-const isFolder = async (file: string): Promise<boolean> => (await fs.stat(file).catch(() => undefined))?.isDirectory() === true
+const isFolder = async (file: string): Promise<boolean> =>
+  (await fs.stat(file).catch(() => undefined))?.isDirectory() === true
 
 /**
  * A glob follows no links. One that stands for the folder before its last slash is that folder all the same: it is looked
@@ -111,7 +112,10 @@ const inTime = (file: string, limit: Duration.Duration, what: string) => <A, E, 
   Effect.timeoutOrElse(loading, {
     duration: limit,
     orElse: () =>
-      new HandlerModuleInvalid({ file, reason: `${what} within ${Duration.format(limit)}: does it wait for something?` })
+      new HandlerModuleInvalid({
+        file,
+        reason: `${what} within ${Duration.format(limit)}: does it wait for something?`
+      })
   })
 
 const layersOf = Effect.fnUntraced(function*(file: string) {

@@ -49,7 +49,7 @@ export interface CommandSettings {
   readonly SLUICE_METRICS_HOST?: string
   /** How long a due chunk may have waited before `doctor` says so: `"1h"`. */
   readonly SLUICE_MAX_AGE?: string
-  /** How long a handler module may take to load, 30 seconds without. */
+  /** How long a handler module may take to load, 10 seconds without. */
   readonly SLUICE_LOAD_TIMEOUT?: string
 }
 

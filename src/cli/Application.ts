@@ -55,7 +55,7 @@ const modules = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
 /** How long a module may take to load. */
 const loadTimeout = Effect.gen(function*() {
   const text = yield* options.textOf(Option.none(), "SLUICE_LOAD_TIMEOUT")
-  return Option.isNone(text) ? Duration.seconds(30) : yield* span.read("SLUICE_LOAD_TIMEOUT", text.value)
+  return Option.isNone(text) ? Duration.seconds(10) : yield* span.read("SLUICE_LOAD_TIMEOUT", text.value)
 })
 
 /** The registry of the handlers that are found; says which module brought which. */

@@ -106,13 +106,16 @@ const telling = Layer.effect(
         failing.add(address)
         return Effect.logWarning(`telemetry is not delivered to ${address}: ${reason}`)
       })
-    return HttpClient.transform(client, (sending, request) =>
-      Effect.onExit(Effect.timeoutOrElse(sending, { duration: patience, orElse: () => silent(request) }), (exit) => {
-        // a query may hold a token
-        const address = request.url.split(/[?#]/, 1)[0] ?? ""
-        if (Exit.isFailure(exit)) return tell(address, reasonOf(exit.cause))
-        return tell(address, exit.value.status < 400 ? undefined : `it answers ${exit.value.status}`)
-      }))
+    return HttpClient.transform(
+      client,
+      (sending, request) =>
+        Effect.onExit(Effect.timeoutOrElse(sending, { duration: patience, orElse: () => silent(request) }), (exit) => {
+          // a query may hold a token
+          const address = request.url.split(/[?#]/, 1)[0] ?? ""
+          if (Exit.isFailure(exit)) return tell(address, reasonOf(exit.cause))
+          return tell(address, exit.value.status < 400 ? undefined : `it answers ${exit.value.status}`)
+        })
+    )
   })
 ).pipe(Layer.provide(FetchHttpClient.layer))
 

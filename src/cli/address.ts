@@ -44,7 +44,9 @@ export const understand = (text: string): Understood => {
     return Result.fail(`cannot be understood: ${encode}`)
   }
   const [host, database] = [decoded(url.hostname), decoded(rest)]
-  if (host === undefined || database === undefined || decoded(username) === undefined || decoded(password) === undefined) {
+  if (
+    host === undefined || database === undefined || decoded(username) === undefined || decoded(password) === undefined
+  ) {
     return Result.fail(`holds a % that begins no %XX: ${encode}`)
   }
   for (const [name, value] of searchParams) {

@@ -25,7 +25,7 @@ export const names = ["sluice.config.ts", "sluice.config.mts", "sluice.config.js
 const known = new Set<string>([...Settings.names, ...Object.values(options.names)])
 
 /** How long the file may take to load. */
-const limit = Duration.seconds(30)
+const limit = Duration.seconds(10)
 
 /** What a value is that cannot be a setting, and what to write instead. Never the value: it may hold a password. */
 const kindOf = (value: unknown): string => {

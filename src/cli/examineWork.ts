@@ -120,7 +120,9 @@ export const examineWork = Effect.fnUntraced(function*({ deadBlocksKey, limits, 
       ? ok("held up", "nothing stands behind a dead letter")
       : attention(
         "held up",
-        `${count(heldUp?.count ?? 0)} behind a dead letter of their ordering key, as call ${word(heldUp?.callId ?? "")}`,
+        `${count(heldUp?.count ?? 0)} behind a dead letter of their ordering key, as call ${
+          word(heldUp?.callId ?? "")
+        }`,
         "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
       ),
     subscriptions(yield* EventLog.use((log) => log.list), limits.unread)

@@ -85,7 +85,9 @@ export const layer = Layer.merge(
     present: (event) =>
       event._tag === "InvalidInvocation"
         ? Console.error(
-          `${formatter.formatErrors(event.errors.map(shown))}${rightOnes(event)}\n\n  See ${event.commandPath.join(" ")} --help`
+          `${formatter.formatErrors(event.errors.map(shown))}${rightOnes(event)}\n\n  See ${
+            event.commandPath.join(" ")
+          } --help`
         )
         : CliOutput.defaultPresenter.present(event)
   })

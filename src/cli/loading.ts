@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import path from "node:path"
 import { Worker } from "node:worker_threads"
+import { hangUp } from "../internal/abandonable.ts"
 import type { Failure } from "./Failed.ts"
 import * as print from "./print.ts"
 import * as terminal from "./terminal.ts"
@@ -48,7 +49,7 @@ const set = (alarm: Alarm | null): void => {
     // without it a file that loops is not named; nothing else is lost
     worker.on("error", () => {})
   }
-  worker.postMessage(alarm)
+  worker.postMessage(alarm, [])
 }
 
 /** All is loaded. */
@@ -76,8 +77,8 @@ const restore = (before: Listeners): boolean => {
   return changed
 }
 
-/** How much later than a time limit of our own the thread speaks. */
-const later = Duration.seconds(2)
+/** The thread speaks when the time limit of the loading itself had no effect, and neither had giving up what hangs. */
+const later = Duration.sum(hangUp, Duration.seconds(2))
 
 /** Loads a file, which may take so long. */
 export const watched = (limit: Duration.Duration) => <A, E, R>(name: string, load: Effect.Effect<A, E, R>) =>

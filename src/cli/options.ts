@@ -60,11 +60,19 @@ export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<O
 
 /** The same of texts, of which there may be several: the flag again, or a list in the file. */
 export const textsOf = Effect.fnUntraced(function*(flags: ReadonlyArray<string>, name: Name) {
-  if (flags.length > 0) return yield* Effect.forEach(flags, (flag) => Effect.map(textOf(Option.some(flag), name), Option.getOrElse(() => "")))
+  if (flags.length > 0) {
+    return yield* Effect.forEach(
+      flags,
+      (flag) => Effect.map(textOf(Option.some(flag), name), Option.getOrElse(() => ""))
+    )
+  }
   const provider = yield* ConfigProvider.ConfigProvider
   const found = yield* Effect.orDie(provider.load([name]))
   if (found?._tag !== "Array") return Option.toArray(yield* textOf(Option.none(), name))
-  const nodes = yield* Effect.forEach(Array.from({ length: found.length }).keys(), (at) => Effect.orDie(provider.load([name, at])))
+  const nodes = yield* Effect.forEach(
+    Array.from({ length: found.length }).keys(),
+    (at) => Effect.orDie(provider.load([name, at]))
+  )
   return nodes.flatMap((node) => node?.value === undefined ? [] : [node.value])
 })
 

@@ -32,7 +32,9 @@ const tell = (sentence: string, details: ReadonlyArray<string> = []): void => {
   terminal.write(sentence)
   for (const detail of details) terminal.write(`    ${detail}`)
   // synchronous: there may be no other turn
-  if (wantsJson.isWanted()) process.stdout.write(`${print.jsonText({ error: sentence } satisfies typeof Failure.Type)}\n`)
+  if (wantsJson.isWanted()) {
+    process.stdout.write(`${print.jsonText({ error: sentence } satisfies typeof Failure.Type)}\n`)
+  }
 }
 
 let calledFrom: string | undefined

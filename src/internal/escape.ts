@@ -60,8 +60,7 @@ const ofShells = /["$`!]|\\(?!u[0-9a-f]{4})/gi
  * A text in quotation marks. Copied with them into a shell it is one argument, and the argument is the escaped text: the
  * shell finds nothing in it to expand, and a flag cannot be made of it.
  */
-export const quoted = (text: string): string =>
-  `"${escape(text).replaceAll(ofShells, units).replace(/^-/, "\\u002d")}"`
+export const quoted = (text: string): string => `"${escape(text).replaceAll(ofShells, units).replace(/^-/, "\\u002d")}"`
 
 const isWord = (text: string): boolean => /^[\p{L}\p{N}_.:@/+][\p{L}\p{M}\p{N}_.:@/+-]*$/u.test(text)
 

@@ -7,6 +7,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
 import type { Prepared } from "./prepare.ts"
+import { traceOf } from "./trace.ts"
 
 /** What a trace is told of a member: never its payload. */
 export const attributesOf = ({ chunk: { attempts, key, namespace }, handler }: Prepared) => ({
@@ -20,7 +21,8 @@ export const attributesOf = ({ chunk: { attempts, key, namespace }, handler }: P
 
 /** The request that made a member's call, if it was recorded within one. */
 export const linksOf = (one: Prepared): ReadonlyArray<Tracer.SpanLink> => {
-  const { trace } = one.chunk.call
+  // one that was recorded by other means may be none
+  const trace = traceOf(one.chunk.call.trace)
   return trace === undefined ? [] : [{ span: Tracer.externalSpan(trace), attributes: attributesOf(one) }]
 }
 

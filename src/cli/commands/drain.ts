@@ -161,8 +161,10 @@ export const drain = Command.make(
         ...Option.isSome(host) ? [options.sayOf(given.metricsHost, "SLUICE_METRICS_HOST")] : []
       ]
       yield* Effect.scoped(run).pipe(
-        Effect.catchTag("ServeError", ({ cause }) =>
-          new Failed({ reason: `${where.join(" and ")}: ${String(cause)}` })),
+        Effect.catchTag(
+          "ServeError",
+          ({ cause }) => new Failed({ reason: `${where.join(" and ")}: ${String(cause)}` })
+        ),
         Effect.provide(Application.layer(Database.stores(given.url, connections), given.handlers))
       )
     }).pipe(told)

@@ -5,8 +5,8 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { ChunkStore } from "../../ChunkStore.ts"
-import { escape } from "../../internal/escape.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
+import { escape } from "../../internal/escape.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
@@ -41,7 +41,9 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
     ...handlers.length === 0 ? ["there are no handlers: nothing can be persisted here"] : [],
     ...handlers.flatMap(({ handlerVersion, name, schemaIdentity, version }) => [
       escape(name),
-      `  ${escape(schemaIdentity)}, version ${version}${handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`}`
+      `  ${escape(schemaIdentity)}, version ${version}${
+        handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`
+      }`
     ]),
     ...core.length === 0 ? [] : ["", "served by core, for want of a handler of their namespace:"],
     ...core.slice(0, limit).flatMap(({ handler, namespace, schemaIdentity }) => [

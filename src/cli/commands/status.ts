@@ -88,8 +88,7 @@ export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string
         kind.oldest === null ? "" : print.ago(now - kind.oldest.epochMilliseconds)
       ])
     )
-  const excess = (table: string) =>
-    table.split("\n").reduce((most, line) => Math.max(most, line.length - columns), 0)
+  const excess = (table: string) => table.split("\n").reduce((most, line) => Math.max(most, line.length - columns), 0)
   const least = 16
   const whole = drawn(longest, (figure) => figure)
   const clipped = drawn(Math.max(least, longest - excess(whole)), (figure) => figure)

@@ -87,7 +87,9 @@ const doubt = Effect.fnUntraced(function*({ namespace, schemaIdentity }: Kind) {
   const [known] = yield* ask.isKnown(sql, schema, namespace, schemaIdentity)
   if (known?.known === true) return
   yield* say(
-    `note: nothing of ${print.kind(namespace, schemaIdentity)} is outstanding, and no worker serves it; is it spelt right?`
+    `note: nothing of ${
+      print.kind(namespace, schemaIdentity)
+    } is outstanding, and no worker serves it; is it spelt right?`
   )
 })
 

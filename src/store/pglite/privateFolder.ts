@@ -72,7 +72,9 @@ const above = async (folder: string, { gid, uid }: Me): Promise<string | undefin
   if (isOpen) return `others may write in ${quote(parent)}, and could put another database in place of the one in it`
   // root works in others' folders, and means to
   if (owner !== uid && owner !== 0 && uid !== 0) {
-    return `${quote(parent)} belongs to another user (uid ${owner}), who could put another database in place of the one in it`
+    return `${
+      quote(parent)
+    } belongs to another user (uid ${owner}), who could put another database in place of the one in it`
   }
   return await above(parent, { gid, uid })
 }

@@ -36,7 +36,9 @@ export const sweep = async (now: number): Promise<void> => {
   for (const name of names) {
     if (!name.startsWith(prefix) || name.length !== prefix.length + 6) continue
     const folder = path.join(directory, name)
-    if (await isLeftBehind(folder, now).catch(() => false)) await fs.rm(folder, { recursive: true }).catch(() => undefined)
+    if (await isLeftBehind(folder, now).catch(() => false)) {
+      await fs.rm(folder, { recursive: true }).catch(() => undefined)
+    }
   }
 }
 
