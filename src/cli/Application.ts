@@ -59,9 +59,8 @@ const loadTimeout = Effect.gen(function*() {
 })
 
 /** The registry of the handlers that are found; says which module brought which. */
-const registry = (flags: ReadonlyArray<string>) =>
+const registry = (files: ReadonlyArray<string>) =>
   Layer.unwrap(Effect.gen(function*() {
-    const files = yield* modules(flags)
     const timeout = yield* loadTimeout
     const { found, plugins } = yield* HandlerDiscovery.loadFiles(files, { timeout, around: loading.watched(timeout) })
     yield* loading.done
@@ -82,8 +81,17 @@ const registry = (flags: ReadonlyArray<string>) =>
     )
   }))
 
-/** Everything a drain needs on a store; modules are given the `SqlClient`. */
+/**
+ * Everything a drain needs on a store; modules are given the `SqlClient`. They are looked for before the store is opened:
+ * where a folder is misspelt, no database is made.
+ */
 export const layer = <E>(
   stores: Layer.Layer<Stores | SqlClient.SqlClient, E>,
-  globs: ReadonlyArray<string>
-) => Layer.merge(registry(globs), DomainEvents.layer).pipe(Layer.provideMerge(stores))
+  flags: ReadonlyArray<string>
+) =>
+  Layer.unwrap(
+    Effect.map(
+      modules(flags),
+      (files) => Layer.merge(registry(files), DomainEvents.layer).pipe(Layer.provideMerge(stores))
+    )
+  )

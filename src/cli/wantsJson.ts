@@ -21,8 +21,8 @@ const inArguments = (all: ReadonlyArray<string>): boolean | undefined => {
 
 let settled: boolean | undefined
 
-/** A command has read its flag and its settings: that counts from now on. */
-export const settle = (wanted: boolean): void => {
+/** A command has read its flag and its settings: that counts from now on. None has, when it is undefined. */
+export const settle = (wanted: boolean | undefined): void => {
   settled = wanted
 }
 

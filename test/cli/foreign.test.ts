@@ -2,23 +2,18 @@
  * What others wrote, on the screen: each printed field of each command, with each sort of hostile character in it. Nothing
  * of it reaches the terminal, no line begins with what the text wanted, and what is printed of a name can be given back.
  */
-import * as NodeServices from "@effect/platform-node/NodeServices"
-import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as TestConsole from "effect/testing/TestConsole"
 import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import path from "node:path"
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
-import { sluice, version } from "../../src/cli/command.ts"
-import * as help from "../../src/cli/help.ts"
-import * as terminal from "../../src/cli/terminal.ts"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { word } from "../../src/internal/escape.ts"
 import * as Migrations from "../../src/store/Migrations.ts"
 import { hostile, hostileIn } from "../support/hostile.ts"
 import { client } from "../support/Postgres.ts"
+import { type Printed, run } from "./inProcess.ts"
 import { newDatabase, noteHandler, ward } from "./workplace.ts"
 
 /** The end of each hostile text: no line may begin with it. */
@@ -26,34 +21,8 @@ const forged = "FORGED"
 const textOf = (index: number) => `t${index}${hostile[index]?.[1]}${forged}`
 const indexes = hostile.map((_, index) => index)
 
-interface Printed {
-  readonly stdout: string
-  readonly stderr: string
-}
-
-/** What a command line prints, in this process. */
-const run = async (...args: ReadonlyArray<string>): Promise<Printed> => {
-  let stderr = ""
-  const spy = vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += String(text)
-    return true
-  })
-  try {
-    const [stdout, errors] = await Effect.runPromise(
-      Effect.exit(Command.runWith(sluice, { version })(args)).pipe(
-        Effect.andThen(Effect.all([TestConsole.logLines, TestConsole.errorLines])),
-        Effect.provide([help.layer, NodeServices.layer, TestConsole.layer, terminal.logger])
-      )
-    )
-    return { stdout: stdout.join("\n"), stderr: stderr + errors.join("\n") }
-  } finally {
-    spy.mockRestore()
-    process.exitCode = undefined
-  }
-}
-
 /** Nothing steers, and nothing is forged. */
-const expectHarmless = (what: string, printed: Printed) => {
+const expectHarmless = (what: string, printed: Pick<Printed, "stdout" | "stderr">) => {
   for (const stream of ["stdout", "stderr"] as const) {
     const text = printed[stream]
     expect([what, stream, hostileIn(text)]).toEqual([what, stream, []])
