@@ -63,8 +63,11 @@ export interface Found {
   readonly handlers: ReadonlyArray<string>
 }
 
-const isFolder = async (file: string): Promise<boolean> =>
-  (await fs.stat(file).catch(() => undefined))?.isDirectory() === true
+/** Whether a link that leads nowhere was meant as a module: then loading it says so. */
+const isMeant = async ({ name, parentPath }: Dirent, pattern: string): Promise<boolean> => {
+  for await (const found of fs.glob(pattern, { cwd: parentPath })) if (found === name) return true
+  return false
+}
 
 /**
  * A glob follows no links. One that stands for the folder before its last slash is that folder all the same: it is looked
@@ -79,8 +82,11 @@ const search = async (folder: string, glob: string): Promise<ReadonlyArray<strin
   for await (const entry of fs.glob(patterns, { cwd: folder, exclude, withFileTypes: true })) {
     const file = path.join(entry.parentPath, entry.name)
     if (entry.isDirectory()) continue
-    if (!entry.isSymbolicLink() || !(await isFolder(file))) files.push(file)
-    else if (patterns.length > 1) files.push(...await search(file, glob.slice(slash + 1)))
+    const target = entry.isSymbolicLink() ? await fs.stat(file).catch(() => undefined) : entry
+    const inFolder = glob.slice(slash + 1)
+    if (target === undefined) files.push(...await isMeant(entry, inFolder) ? [file] : [])
+    else if (!target.isDirectory()) files.push(file)
+    else if (patterns.length > 1) files.push(...await search(file, inFolder))
   }
   return files
 }
