@@ -122,7 +122,7 @@ const telling = Layer.effect(
 /** What the exporter says of a variable that it reads itself. */
 const ofExporter = (message: string): Failed => {
   const [, expected = "it cannot be read", name = "a variable OTEL_…"] =
-    /(Expected [^\n]*?) at \["(OTEL_\w+)"\]/.exec(message) ?? []
+    /(Expected [^\n]*)\s+at \["(OTEL_\w+)"\]/.exec(message) ?? []
   return wrong(name, `is wrong: ${expected}`)
 }
 
