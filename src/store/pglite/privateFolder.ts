@@ -79,19 +79,25 @@ const above = async (folder: string, { gid, uid }: Me): Promise<string | undefin
   return await above(parent, { gid, uid })
 }
 
+/** Makes a folder where there is none. The umask may have taken rights from its owner as well. */
+const make = async (folder: string): Promise<void> => {
+  const made = await fs.mkdir(folder, { recursive: true, mode: ofOwner })
+  if (made !== undefined) await fs.chmod(folder, ofOwner)
+}
+
 const prepare = async (folder: string): Promise<ReadonlyArray<string>> => {
-  await fs.mkdir(folder, { recursive: true, mode: ofOwner })
+  await make(folder)
   const data = path.join(folder, "data")
   const self = me()
   if (self === undefined) {
-    await fs.mkdir(data, { recursive: true })
+    await make(data)
     return []
   }
   const problems = [
     await close(folder, self, async () => (await fs.readdir(folder)).every(isOurs)),
     await above(await fs.realpath(folder), self)
   ]
-  await fs.mkdir(data, { recursive: true, mode: ofOwner })
+  await make(data)
   problems.push(await close(data, self, async () => true))
   return problems.filter((problem) => problem !== undefined)
 }
