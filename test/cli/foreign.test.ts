@@ -113,8 +113,14 @@ const fill = Effect.fnUntraced(function*(index: number) {
 describe("what others wrote", { timeout: 240_000 }, () => {
   let url = ""
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-foreign-"))
-  afterAll(() => fs.rmSync(folder, { recursive: true }))
+  const here = process.cwd()
+  afterAll(() => {
+    process.chdir(here)
+    fs.rmSync(folder, { recursive: true })
+  })
   beforeAll(async () => {
+    // a folder without handlers
+    process.chdir(folder)
     url = await newDatabase()
     await Effect.runPromise(
       Effect.gen(function*() {

@@ -70,8 +70,8 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
     ...ledger === null
       ? []
       : [`    by ${escape(ledger.handler)} at ${DateTime.formatIso(ledger.persistedAt)}`],
-    ...objects.slice(0, most).map(({ id, type }) => `    ${word(`${type}:${id}`)}`),
-    ...print.more(objects.length, most, "objects", "--json has all").map((text) => `    ${text}`),
+    ...objects.slice(0, mostObjects).map(({ id, type }) => `    ${word(`${type}:${id}`)}`),
+    ...print.more(objects.length, mostObjects, "objects", "--json has all").map((text) => `    ${text}`),
     ...failures.map(({ attempt, kind, message }) =>
       print.clip(`    attempt ${attempt}, ${kind}: ${print.first(message)}`, 80)
     ),
@@ -79,8 +79,10 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
   ]
 }
 
-/** Chunks of a call, and rows of a chunk, that a person is shown. */
+/** Calls, and chunks of a call, that a person is shown. */
 const most = 100
+/** Rows of a chunk that a person is shown. */
+const mostObjects = 20
 
 const inWords = (view: CallView): ReadonlyArray<string> => {
   const { callId, chunks, context, correlationId, error, trace } = view
