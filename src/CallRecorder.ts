@@ -15,9 +15,11 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { ChunkStore, type RecordOutcome, type StoreError } from "./ChunkStore.ts"
 import { describeCause } from "./internal/describe.ts"
+import { escape } from "./internal/escape.ts"
 import type { Problem } from "./internal/flaw.ts"
 import { quote } from "./internal/quote.ts"
 import * as storable from "./internal/storable.ts"
+import { aTrace, traceOf, withSoundTrace } from "./internal/trace.ts"
 import * as Metrics from "./Metrics.ts"
 import type { CallSpec, RecordedOutput, ServiceCall, TraceContext } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
@@ -71,9 +73,18 @@ const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.space
 const requestTrace = Effect.map(Effect.option(Effect.currentSpan), (own): TraceContext | undefined => {
   const parent = Option.flatMap(own, (span) => span.parent)
   if (Option.isNone(parent)) return undefined
-  const { sampled, spanId, traceId } = parent.value
-  return { traceId, spanId, sampled }
+  return traceOf(parent.value)
 })
+
+/** A paid answer is not refused for its trace; it is recorded without it, and said once for all that come together. */
+const tellOfTraces = (calls: ReadonlyArray<{ readonly call: CallSpec; readonly isDropped: boolean }>) => {
+  const dropped = calls.filter(({ isDropped }) => isDropped)
+  return dropped[0] === undefined
+    ? Effect.void
+    : Effect.logWarning(`calls are recorded without their trace, which is not ${aTrace}`).pipe(
+      Effect.annotateLogs({ "sluice.call_id": escape(dropped[0].call.callId), "sluice.calls": dropped.length })
+    )
+}
 
 const refuse = (call: CallSpec, problem: Problem): CallRefused =>
   new CallRefused({ callId: storable.callIdOf(call), ...problem })
@@ -143,9 +154,11 @@ export class CallRecorder extends Context.Service<CallRecorder, {
       const recordAll = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall>) {
         const trace = yield* requestTrace
         const refusals = calls.map(refusal)
-        const good = calls
-          .filter((_, index) => refusals[index] === undefined)
-          .map((call) => trace === undefined || call.trace !== undefined ? call : { ...call, trace })
+        const sound = calls.filter((_, index) => refusals[index] === undefined).map(withSoundTrace)
+        const good = sound.map(({ call }) =>
+          trace === undefined || call.trace !== undefined ? call : { ...call, trace }
+        )
+        yield* tellOfTraces(sound)
         const outcomes = (yield* store.record(good)).values()
         const context = yield* Effect.context<never>()
         return calls.map((call, index) => {
@@ -164,11 +177,13 @@ export class CallRecorder extends Context.Service<CallRecorder, {
       })
 
       const run = Effect.fn("CallRecorder.run")(function*<E, R>(
-        call: CallSpec,
+        spec: CallSpec,
         service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
       ) {
-        const problem = storable.specProblem(call)
-        if (problem !== undefined) return yield* refuse(call, problem)
+        const problem = storable.specProblem(spec)
+        if (problem !== undefined) return yield* refuse(spec, problem)
+        const { call, isDropped } = withSoundTrace(spec)
+        yield* tellOfTraces([{ call, isDropped }])
         return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
           const begun = yield* restore(store.begin(call, settings.lease))
           if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })

@@ -23,6 +23,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { CallView, DeathReason, KindStatus, LedgerEntry, ParkReason } from "./CallView.ts"
 import type { DomainObject } from "./DomainObject.ts"
+import { escapeProse } from "./internal/escape.ts"
 import type { CallSpec, ChunkKey, ServiceCall, TraceContext } from "./ServiceCall.ts"
 
 export {
@@ -53,7 +54,7 @@ export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
   cause: Schema.optionalKey(Schema.Defect())
 }) {
   override get message() {
-    return `${this.operation}: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}` +
+    return `${this.operation}: ${escapeProse(this.reason)}${this.code === undefined ? "" : ` (${this.code})`}` +
       (this.transient ? "; it may succeed when tried again" : "")
   }
 }

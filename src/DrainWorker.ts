@@ -17,6 +17,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { StoreError } from "./ChunkStore.ts"
 import { addReports, Drain, emptyReport, type Report } from "./Drain.ts"
+import { causeForLog } from "./internal/describe.ts"
 import * as Settings from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
 
@@ -108,10 +109,10 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
     trouble !== undefined && (trouble.message === error.message || (trouble.transient && error.transient))
   const complain = (cause: Cause.Cause<StoreError>) => {
     const error = Cause.squash(cause)
-    if (!(error instanceof StoreError)) return Effect.logError("a drain cycle failed; going on", cause)
+    if (!(error instanceof StoreError)) return Effect.logError(`a drain cycle failed; going on:${causeForLog(cause)}`)
     const known = isKnown(error)
     trouble = error
-    if (known) return Effect.logDebug("a drain cycle failed again", cause)
+    if (known) return Effect.logDebug(`a drain cycle failed again:${causeForLog(cause)}`)
     return error.transient
       ? Effect.logWarning(`the database does not answer; trying again until it does: ${error.message}`)
       : Effect.logError(`a drain cycle failed; going on: ${error.message}`)

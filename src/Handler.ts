@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { DomainObject } from "./DomainObject.ts"
 import { partProblem } from "./Identity.ts"
+import { word } from "./internal/escape.ts"
 import { quote, shorten } from "./internal/quote.ts"
 import { type Any as AnyOutput, TypeId as OutputTypeId } from "./Output.ts"
 import type { RetrySchedule } from "./RetryPolicy.ts"
@@ -29,7 +30,7 @@ export class ContextMissing extends Schema.TaggedError<ContextMissing>()("Contex
   reason: Schema.String
 }) {
   override get message() {
-    return `context ${quote(this.key)} of call ${this.callId} ${this.reason}: record it with the call`
+    return `context ${quote(this.key)} of call ${word(this.callId)} ${this.reason}: record it with the call`
   }
 }
 

@@ -10,13 +10,16 @@
  */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { promises as fs } from "node:fs"
+import { type Dirent, promises as fs } from "node:fs"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
 import * as HandlerPlugin from "./HandlerPlugin.ts"
+import { escape, escapeProse } from "./internal/escape.ts"
+import { leavable } from "./internal/leavable.ts"
 
 /** Where modules are looked for when nothing is said, under each folder. */
 export const defaultGlob = "**/persist/*.{ts,js,mts,mjs}"
@@ -28,17 +31,30 @@ export class HandlerModuleInvalid extends Schema.TaggedError<HandlerModuleInvali
   cause: Schema.optionalKey(Schema.Defect())
 }) {
   override get message() {
-    return `handler module ${this.file}: ${this.reason}`
+    return `handler module ${escape(this.file)}: ${escapeProse(this.reason)}`
   }
 }
 
+/** How modules are loaded. */
+export interface LoadOptions {
+  /** How long one module may take to load, and then its layers to be built. Default 10 seconds. */
+  readonly timeout?: Duration.Input | undefined
+  /**
+   * Runs the loading of one module. For a program that has the process to itself, and watches what a module does to it while
+   * it loads.
+   */
+  readonly around?: (<A, E, R>(file: string, loading: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) | undefined
+}
+
 /** Where to look. */
-export interface Options {
+export interface Options extends LoadOptions {
   /** The folders the globs are relative to. Default: the working directory. */
   readonly folders?: ReadonlyArray<string> | undefined
   /** Default {@link defaultGlob}. */
   readonly globs?: ReadonlyArray<string> | undefined
 }
+
+const standardTimeout = Duration.seconds(10)
 
 /** A module that was found, and the handlers it brought. */
 export interface Found {
@@ -47,26 +63,66 @@ export interface Found {
   readonly handlers: ReadonlyArray<string>
 }
 
-/** The files there are, each once, in the order of their paths. Nothing in `node_modules`; no tests and no types. */
+/** Whether a link that leads nowhere was meant as a module: then loading it says so. */
+const isMeant = async ({ name, parentPath }: Dirent, pattern: string): Promise<boolean> => {
+  for await (const found of fs.glob(pattern, { cwd: parentPath })) if (found === name) return true
+  return false
+}
+
+/**
+ * A glob follows no links. One that stands for the folder before its last slash is that folder all the same: it is looked
+ * for in the same walk.
+ */
+const search = async (folder: string, glob: string): Promise<ReadonlyArray<string>> => {
+  const slash = glob.lastIndexOf("/")
+  const above = glob.slice(0, Math.max(0, slash))
+  const patterns = above.includes("**") && !above.endsWith("**") ? [glob, above] : [glob]
+  const files: Array<string> = []
+  const exclude = ({ name }: Dirent) => name === "node_modules"
+  for await (const entry of fs.glob(patterns, { cwd: folder, exclude, withFileTypes: true })) {
+    const file = path.join(entry.parentPath, entry.name)
+    if (entry.isDirectory()) continue
+    const target = entry.isSymbolicLink() ? await fs.stat(file).catch(() => undefined) : entry
+    const inFolder = glob.slice(slash + 1)
+    if (target === undefined) files.push(...await isMeant(entry, inFolder) ? [file] : [])
+    else if (!target.isDirectory()) files.push(file)
+    else if (patterns.length > 1) files.push(...await search(file, inFolder))
+  }
+  return files
+}
+
+/**
+ * The files there are, each once, in the order of their paths. Nothing in `node_modules`; no tests and no types. Of links to
+ * folders only those are followed that stand for the folder before the last slash of a glob.
+ */
 export const find = Effect.fn("HandlerDiscovery.find")(function*({ folders = ["."], globs = [defaultGlob] }: Options) {
   const files = new Set<string>()
   for (const folder of folders) {
     const found = yield* Effect.tryPromise({
       try: async () => {
-        const names: Array<string> = []
-        const exclude = (name: string) => name === "node_modules"
-        for await (const name of fs.glob([...globs], { cwd: folder, exclude })) names.push(name)
-        return names
+        const files: Array<string> = []
+        for (const glob of globs) files.push(...await search(path.resolve(folder), glob))
+        return files
       },
       catch: (cause) =>
         new HandlerModuleInvalid({ file: folder, reason: `cannot be searched: ${String(cause)}`, cause })
     })
     for (const file of found.sort()) {
-      if (!/\.(d|test|spec)\.[cm]?[jt]s$/.test(file)) files.add(path.resolve(folder, file))
+      if (!/\.(d|test|spec)\.[cm]?[jt]s$/.test(file)) files.add(file)
     }
   }
   return [...files]
 })
+
+const inTime = (file: string, limit: Duration.Duration, what: string) => <A, E, R>(loading: Effect.Effect<A, E, R>) =>
+  Effect.timeoutOrElse(loading, {
+    duration: limit,
+    orElse: () =>
+      new HandlerModuleInvalid({
+        file,
+        reason: `${what} within ${Duration.format(limit)}: does it wait for something?`
+      })
+  })
 
 const layersOf = Effect.fnUntraced(function*(file: string) {
   const exported = yield* Effect.tryPromise({
@@ -99,17 +155,24 @@ const build = Effect.fnUntraced(function*(file: string, layer: Layer.Any) {
   return HandlerPlugin.fromContext(context).filter((one) => !given.includes(one))
 })
 
-/** Loads the modules: their handlers, and which file brought which. */
-export const load = Effect.fn("HandlerDiscovery.load")(function*(options: Options) {
+/** Loads these modules, given by their absolute paths: their handlers, and which file brought which. */
+export const loadFiles = Effect.fn("HandlerDiscovery.loadFiles")(function*(
+  files: ReadonlyArray<string>,
+  options: LoadOptions
+) {
+  const limit = Duration.fromInputUnsafe(options.timeout ?? standardTimeout)
+  const around: NonNullable<LoadOptions["around"]> = options.around ?? ((_, loading) => loading)
   const found: Array<Found> = []
   const sources: Array<HandlerPlugin.Source> = []
   // a layer may be exported by two names, or again by a module that gathers others': it is one handler all the same
   const built = new Map<Layer.Any, ReadonlyArray<HandlerPlugin.Source>>()
-  for (const file of yield* find(options)) {
+  for (const file of files) {
     const handlers: Array<string> = []
-    for (const layer of yield* layersOf(file)) {
+    for (const layer of yield* around(file, inTime(file, limit, "is not loaded")(layersOf(file)))) {
       const known = built.get(layer)
-      const own = known ?? (yield* build(file, layer))
+      // what cannot be interrupted is left behind
+      const building = leavable(build(file, layer))
+      const own = known ?? (yield* around(file, inTime(file, limit, "has a layer that is not built")(building)))
       handlers.push(...own.map((one) => one.handler.name))
       if (known !== undefined) continue
       built.set(layer, own)
@@ -123,6 +186,9 @@ export const load = Effect.fn("HandlerDiscovery.load")(function*(options: Option
   }
   return { found, plugins: HandlerPlugin.fromSources(sources) }
 })
+
+/** Finds modules and loads them. */
+export const load = (options: Options) => Effect.flatMap(find(options), (files) => loadFiles(files, options))
 
 /**
  * The handlers of all modules, for `HandlerRegistry.layer()`. Modules are given the services this layer is given, such as

@@ -5,6 +5,7 @@
 import * as Schema from "effect/Schema"
 import { ChunkState, type StoreError } from "./ChunkStore.ts"
 import type { HandlerNotFound } from "./HandlerRegistry.ts"
+import { word } from "./internal/escape.ts"
 import { quote } from "./internal/quote.ts"
 
 const chunkFields = {
@@ -29,7 +30,7 @@ export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerF
   cause: Schema.optionalKey(Schema.Defect())
 }) {
   override get message() {
-    return `${this.handler} failed attempt ${this.attempt} at ${this.schemaIdentity} of call ${this.callId}, ` +
+    return `${this.handler} failed attempt ${this.attempt} at ${this.schemaIdentity} of call ${word(this.callId)}, ` +
       `which will be tried again: ${this.reason}`
   }
 }
@@ -41,7 +42,7 @@ export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("Re
   reason: Schema.String
 }) {
   override get message() {
-    return `${this.schemaIdentity} of call ${this.callId} failed ${this.attempts} times and is a dead letter: ` +
+    return `${this.schemaIdentity} of call ${word(this.callId)} failed ${this.attempts} times and is a dead letter: ` +
       `${this.reason}. Mend the cause, then redrive it`
   }
 }
@@ -53,7 +54,7 @@ export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
   detail: Schema.String
 }) {
   override get message() {
-    return `${this.schemaIdentity} of call ${this.callId} is a dead letter (${this.reason}): ${this.detail}. ` +
+    return `${this.schemaIdentity} of call ${word(this.callId)} is a dead letter (${this.reason}): ${this.detail}. ` +
       `Mend the cause, then redrive it`
   }
 }
@@ -61,7 +62,7 @@ export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
 /** A chunk cannot be persisted now: held by another worker, behind an older one of its key, not due, or paused. */
 export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ...chunkFields, state: ChunkState }) {
   override get message() {
-    return `${this.schemaIdentity} of call ${this.callId} is ${this.state}: the drain will persist it when it can`
+    return `${this.schemaIdentity} of call ${word(this.callId)} is ${this.state}: the drain will persist it when it can`
   }
 }
 

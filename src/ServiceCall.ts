@@ -2,7 +2,10 @@
  * A service call is one run of an LLM service, finished: who asked, what came back, and the outputs (its chunks) that
  * are to reach the application's tables.
  */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { escape, word } from "./internal/escape.ts"
 
 /** The most characters a call id may have. */
 export const maxCallIdLength = 64
@@ -23,7 +26,10 @@ export const RecordedOutput = Schema.Struct({
 /** One output as recorded. */
 export interface RecordedOutput extends Schema.Schema.Type<typeof RecordedOutput> {}
 
-/** The W3C trace context of the request that made the call; persist spans link to it. */
+/**
+ * The W3C trace context of the request that made the call; persist spans link to it. `traceId` is 32 hex digits, `spanId` 16,
+ * neither of them zeros only.
+ */
 export const TraceContext = Schema.Struct({
   traceId: Schema.String,
   spanId: Schema.String,
@@ -31,6 +37,9 @@ export const TraceContext = Schema.Struct({
 })
 /** The trace of the request that made a call. */
 export interface TraceContext extends Schema.Schema.Type<typeof TraceContext> {}
+
+/** In place of what cannot be read as a trace. */
+const noTrace: TraceContext = { traceId: "", spanId: "", sampled: false }
 
 const callFields = {
   /** 1 to 64 characters, the application's own and the same at every redelivery. It is the key of everything. */
@@ -58,7 +67,8 @@ const callFields = {
   startedAt: Schema.optionalKey(Schema.DateTimeUtcFromString),
   /** Provider, model, usage and the like, kept as given. */
   details: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
-  trace: Schema.optionalKey(TraceContext)
+  /** One that is none is left out where the call is recorded, and the log says so: no answer is lost for it. */
+  trace: Schema.optionalKey(TraceContext.pipe(Schema.catchDecoding(() => Effect.succeed(Option.some(noTrace)))))
 }
 
 /** A call before its service has run: everything but the outputs. */
@@ -99,9 +109,9 @@ export const ChunkKey = Schema.Struct({
 /** What names one chunk for ever: the ledger's key. */
 export interface ChunkKey extends Schema.Schema.Type<typeof ChunkKey> {}
 
-// quoted where it could be taken for something else: hostile ids may hold anything
-const quoted = (text: string): string => /^[\w.:@/+-]+$/.test(text) ? text : JSON.stringify(text)
-
-/** A chunk's key as one line of text, for messages, logs and maps. No two keys print the same. */
+/**
+ * A chunk's key as one line of text, for messages, logs and maps. No two keys print the same. An id or a part that could be
+ * taken for something else stands in quotation marks; the command takes it as it is printed.
+ */
 export const printKey = ({ callId, part, schemaIdentity }: ChunkKey): string =>
-  `${quoted(callId)} ${schemaIdentity}${part === "" ? "" : `#${quoted(part)}`}`
+  `${word(callId)} ${escape(schemaIdentity)}${part === "" ? "" : `#${word(part)}`}`

@@ -42,7 +42,7 @@ import { hostname } from "node:os"
 import type { StoreError } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
 import { EventLog, type From, type Release, type Taken } from "./EventLog.ts"
-import { describeCause } from "./internal/describe.ts"
+import { causeForLog, describeCause } from "./internal/describe.ts"
 import { quote } from "./internal/quote.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
 import * as Settings from "./Settings.ts"
@@ -209,11 +209,13 @@ export const make: <E, R>(
   }): Effect.fn.Return<Release> {
     const message = describeCause(cause)
     if (suspects > 1) {
-      const text = `subscription ${name} failed with ${suspects} entries together; halves of them are tried`
-      yield* taken.suspects === 0 ? Effect.logWarning(text, cause) : Effect.logDebug(text, cause)
+      const text = `subscription ${name} failed with ${suspects} entries together; halves of them are tried:${
+        causeForLog(cause)
+      }`
+      yield* taken.suspects === 0 ? Effect.logWarning(text) : Effect.logDebug(text)
       return { suspects, failure: { message, delay: Duration.zero } }
     }
-    yield* Effect.logWarning(`subscription ${name} failed, attempt ${attempts}`, cause)
+    yield* Effect.logWarning(`subscription ${name} failed, attempt ${attempts}:${causeForLog(cause)}`)
     return {
       suspects,
       failure: { message, delay: yield* RetryPolicy.delayAfter(options.retry ?? RetryPolicy.standard, attempts) }
@@ -225,8 +227,8 @@ export const make: <E, R>(
   const couldNotLook = (cause: Cause.Cause<unknown>) => {
     const isKnown = trouble === describeCause(cause)
     trouble = describeCause(cause)
-    const text = `subscription ${name} could not look; going on`
-    return isKnown ? Effect.logDebug(text, cause) : Effect.logWarning(text, cause)
+    const text = `subscription ${name} could not look; going on:${causeForLog(cause)}`
+    return isKnown ? Effect.logDebug(text) : Effect.logWarning(text)
   }
 
   /** One look: what is there is taken and handled. Gives back what to wait for. */

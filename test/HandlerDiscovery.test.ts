@@ -164,3 +164,67 @@ describe("a wrong handler module", () => {
       })
     }))
 })
+
+describe("a folder", () => {
+  it.effect("named by a link is that folder, where the glob names one; links elsewhere are not followed", () =>
+    Effect.gen(function*() {
+      const folder = folderOf({
+        "real/a.ts": moduleOf("a"),
+        "real/deeper/persist/b.ts": moduleOf("b"),
+        "ward/readme.md": ""
+      })
+      fs.symlinkSync("../real", path.join(folder, "ward/persist"))
+      fs.symlinkSync("../real", path.join(folder, "ward/elsewhere"))
+      fs.symlinkSync("nowhere", path.join(folder, "real/persist"))
+      // what leads nowhere was meant as a module where it has the name of one
+      const other = folderOf({ "persist/a.ts": moduleOf("a") })
+      fs.symlinkSync("nowhere.ts", path.join(other, "persist/b.ts"))
+      expect((yield* problemOf(other)).message).toContain("b.ts: does not load")
+      const found = yield* load({ folders: [folder] })
+      expect(found.map(({ file }) => path.relative(folder, file))).toEqual([
+        "real/deeper/persist/b.ts",
+        "ward/persist/a.ts"
+      ])
+    }))
+
+  it.effect("has a name, and no pattern, whatever it holds", () =>
+    Effect.gen(function*() {
+      for (const name of ["[id]", "(ward)", "{a,b}", "*", "!ward", "**"]) {
+        const folder = folderOf({
+          [`${name}/persist/right.ts`]: moduleOf("right"),
+          "i/persist/wrong.ts": moduleOf("wrong"),
+          "a/persist/wrong.ts": moduleOf("wrong"),
+          "word/persist/wrong.ts": moduleOf("wrong")
+        })
+        const found = yield* load({ folders: [path.join(folder, name)] })
+        expect(found.map(({ file }) => path.relative(folder, file))).toEqual([`${name}/persist/right.ts`])
+      }
+    }))
+})
+
+describe("a module that does not come to its end", () => {
+  const waits: ReadonlyArray<readonly [what: string, content: string, says: string]> = [
+    ["while it is loaded", "await new Promise(() => {})", "is not loaded within 1s: does it wait for something?"],
+    [
+      "while its layer is built",
+      "export const note = Layer.effectDiscard(Effect.never)",
+      "has a layer that is not built within 1s: does it wait for something?"
+    ]
+  ]
+  for (const [what, content, says] of waits) {
+    it.live(`is named, ${what}`, () =>
+      Effect.gen(function*() {
+        const folder = folderOf({ "persist/a.ts": moduleOf("a"), "persist/slow.ts": imports + content })
+        const problem = yield* Effect.flip(load({ folders: [folder], timeout: "1 second" }))
+        expect(problem.message).toBe(`handler module ${path.join(folder, "persist/slow.ts")}: ${says}`)
+      }))
+  }
+
+  it.live("is left behind, when it cannot be interrupted", () =>
+    Effect.gen(function*() {
+      const content = "export const note = Layer.effectDiscard(Effect.uninterruptible(Effect.never))"
+      const folder = folderOf({ "persist/slow.ts": imports + content })
+      const problem = yield* Effect.flip(load({ folders: [folder], timeout: "100 millis" }))
+      expect(problem.message).toContain("has a layer that is not built within 100ms")
+    }))
+})

@@ -2,6 +2,7 @@
  * The drain of a command: a store, and the handlers that are found.
  */
 import * as Flag from "effect/cli/Flag"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -11,9 +12,12 @@ import path from "node:path"
 import { DomainEvents } from "../DomainEvents.ts"
 import * as HandlerDiscovery from "../HandlerDiscovery.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
+import { escape } from "../internal/escape.ts"
 import type { Stores } from "../store/Stores.ts"
 import { Failed } from "./Failed.ts"
+import * as loading from "./loading.ts"
 import * as options from "./options.ts"
+import * as span from "./span.ts"
 import { say } from "./terminal.ts"
 
 /** Where the handlers are. */
@@ -25,32 +29,43 @@ export const handlersFlag = Flag.String("handlers").pipe(
   Flag.atLeast(0)
 )
 
-const isFolder = (name: string): boolean => statSync(name, { throwIfNoEntry: false })?.isDirectory() === true
-
-/** What was asked for: a folder stands for the modules below it. */
-const globsOf = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
-  const given = flags.length > 0
-    ? flags
-    : Option.toArray(yield* options.textOf(Option.none(), "SLUICE_HANDLERS"))
-  return given.map((glob) => isFolder(glob) ? path.join(glob, HandlerDiscovery.defaultGlob) : glob)
+/** The modules that were asked for: those below a folder, a file, or those that a glob finds. What is there is no pattern. */
+const modulesOf = Effect.fnUntraced(function*(place: string) {
+  const there = statSync(place, { throwIfNoEntry: false })
+  if (there?.isFile() === true) return [path.resolve(place)]
+  return yield* HandlerDiscovery.find(there?.isDirectory() === true ? { folders: [place] } : { globs: [place] })
 })
 
-/** No folder `persist` anywhere may be meant; a glob that was asked for and finds nothing is not. */
-const mustBeThere = Effect.fnUntraced(function*(globs: ReadonlyArray<string>, where: string) {
-  for (const glob of globs) {
-    const files = yield* HandlerDiscovery.find({ globs: [glob] })
-    if (files.length === 0) return yield* new Failed({ reason: `${where}: there is no module ${glob}` })
+/** No folder `persist` anywhere may be meant; a place that was asked for and holds nothing is not. */
+const modules = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
+  const places = yield* options.textsOf(flags, "SLUICE_HANDLERS")
+  if (places.length === 0) return yield* HandlerDiscovery.find({})
+  const files = new Set<string>()
+  for (const place of places) {
+    const found = yield* modulesOf(place)
+    if (found.length === 0) {
+      const where = options.sayOf(Option.liftPredicate(flags, ({ length }) => length > 0), "SLUICE_HANDLERS")
+      return yield* new Failed({ reason: `${where}: there is no module ${place}` })
+    }
+    for (const file of found) files.add(file)
   }
+  return [...files]
+})
+
+/** How long a module may take to load. */
+const loadTimeout = Effect.gen(function*() {
+  const text = yield* options.textOf(Option.none(), "SLUICE_LOAD_TIMEOUT")
+  return Option.isNone(text) ? Duration.seconds(10) : yield* span.read("SLUICE_LOAD_TIMEOUT", text.value)
 })
 
 /** The registry of the handlers that are found; says which module brought which. */
-const registry = (flags: ReadonlyArray<string>) =>
+const registry = (files: ReadonlyArray<string>) =>
   Layer.unwrap(Effect.gen(function*() {
-    const globs = yield* globsOf(flags)
-    yield* mustBeThere(globs, options.sayOf(Option.liftPredicate(flags, ({ length }) => length > 0), "SLUICE_HANDLERS"))
-    const { found, plugins } = yield* HandlerDiscovery.load(globs.length === 0 ? {} : { globs })
+    const timeout = yield* loadTimeout
+    const { found, plugins } = yield* HandlerDiscovery.loadFiles(files, { timeout, around: loading.watched(timeout) })
+    yield* loading.done
     for (const { file, handlers } of found) {
-      yield* say(`handlers: ${path.relative(".", file)}: ${handlers.join(", ")}`)
+      yield* say(`handlers: ${escape(path.relative(".", file))}: ${handlers.join(", ")}`)
     }
     if (found.length === 0) yield* say("handlers: none found; everything will be parked")
     return HandlerRegistry.layer().pipe(
@@ -66,8 +81,17 @@ const registry = (flags: ReadonlyArray<string>) =>
     )
   }))
 
-/** Everything a drain needs on a store; modules are given the `SqlClient`. */
+/**
+ * Everything a drain needs on a store; modules are given the `SqlClient`. They are looked for before the store is opened:
+ * where a folder is misspelt, no database is made.
+ */
 export const layer = <E>(
   stores: Layer.Layer<Stores | SqlClient.SqlClient, E>,
-  globs: ReadonlyArray<string>
-) => Layer.merge(registry(globs), DomainEvents.layer).pipe(Layer.provideMerge(stores))
+  flags: ReadonlyArray<string>
+) =>
+  Layer.unwrap(
+    Effect.map(
+      modules(flags),
+      (files) => Layer.merge(registry(files), DomainEvents.layer).pipe(Layer.provideMerge(stores))
+    )
+  )

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import { existsSync } from "node:fs"
 import * as Settings from "../Settings.ts"
 import { isPooledBetween } from "../store/pg/pooler.ts"
@@ -13,14 +14,10 @@ import { open } from "../store/pg/session.ts"
 import * as Pglite from "../store/Pglite.ts"
 import * as PgStore from "../store/PgStore.ts"
 import { within } from "../store/within.ts"
+import { understand } from "./address.ts"
 import { Failed, rememberRole } from "./Failed.ts"
 import * as options from "./options.ts"
 import { say } from "./terminal.ts"
-
-const notAnAddress = () =>
-  new Failed({
-    reason: "the database's address is not a URL of a Postgres server: write postgres://user@host:5432/database"
-  })
 
 /** The folder of the embedded database. */
 const embeddedFolder = ".sluice"
@@ -50,19 +47,6 @@ export const isEmbedded = (url: Option.Option<string>) => Effect.map(addressOf(u
 /** Whether it is one that is not there yet. */
 export const isAbsent = (url: Option.Option<string>) =>
   Effect.map(isEmbedded(url), (embedded) => embedded && !existsSync(embeddedFolder))
-
-// a password may hold a comma; what stands behind the last @ is hosts
-const namesSeveralHosts = (address: string): boolean => {
-  const [, authority = "", , query = ""] = /^\w+:\/\/([^/?#]*)([^?]*)\??(.*)$/.exec(address) ?? []
-  return authority.slice(authority.lastIndexOf("@") + 1).includes(",") || /(^|&)host=[^&]*(,|%2C)/i.test(query)
-}
-
-const severalHosts = () =>
-  new Failed({
-    reason:
-      "the database's address names several hosts, of which one connection cannot find the primary: name the one that " +
-      "leads to it, a pooler's or the cluster's own"
-  })
 
 /**
  * What is between this process and the server, asked by two connections that are closed again. Where a second cannot be made,
@@ -97,14 +81,11 @@ const place = Effect.fnUntraced(function*(
     yield* say(`database: embedded, in ./${embeddedFolder}`)
     return Pglite.layer({ dataDir: embeddedFolder })
   }
-  if (namesSeveralHosts(address.value)) return yield* severalHosts()
-  const parsed = yield* Effect.try({
-    try: () => new URL(address.value),
-    // the address may hold a password: it is not repeated
-    catch: notAnAddress
-  })
-  if (!/^postgres(ql)?:$/.test(parsed.protocol)) return yield* notAnAddress()
-  yield* say(`database: ${parsed.host}${parsed.pathname}`)
+  const understood = understand(address.value)
+  if (Result.isFailure(understood)) {
+    return yield* new Failed({ reason: `${options.sayOf(url, "DATABASE_URL")} ${understood.failure}` })
+  }
+  yield* say(`database: ${understood.success}`)
   const { listen, schema } = yield* Settings.load
   const server = { url: Redacted.make(address.value), ...lifetimes }
   const between = yield* lookBetween(server, schema)

@@ -7,15 +7,16 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
 import { StoreError } from "../ChunkStore.ts"
+import { escapeProse } from "../internal/escape.ts"
 import * as rights from "../store/pg/rights.ts"
 
-/** A command failed; the message is all that a person is told. */
+/** A command failed; the message is all that a person is told. It may quote what others wrote, and is one line. */
 export class Failed extends Schema.TaggedError<Failed>()("Failed", { reason: Schema.String }) {
   override get message() {
-    return this.reason
+    return escapeProse(this.reason.trim().replaceAll(/\s*\n\s*/g, " "))
   }
   override get [CliError.userMessage]() {
-    return this.reason
+    return this.message
   }
 }
 

@@ -12,13 +12,13 @@ import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError } from "effect/sql/SqlError"
-import { createServer } from "node:http"
 import * as Settings from "../Settings.ts"
 import * as Gauges from "../store/Gauges.ts"
 import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { codeOf, isTransient } from "../store/pg/errors.ts"
 import { within } from "../store/within.ts"
+import * as listener from "./listener.ts"
 
 const metrics = HttpRouter.add(
   "GET",
@@ -67,9 +67,15 @@ const ready = (workers: ReadonlyArray<string>) =>
     })
   )
 
+/** Where it listens: on all addresses of this machine, unless one is named. */
+export interface Place {
+  readonly port: number
+  readonly host: string | undefined
+}
+
 /** The server, for as long as the layer lives; ready when these workers are. */
-export const layer = (port: number, workers: ReadonlyArray<string>) =>
+export const layer = ({ host, port }: Place, workers: ReadonlyArray<string>) =>
   HttpRouter.serve(Layer.mergeAll(metrics, health, ready(workers)), { disableLogger: true, disableListenLog: true })
     .pipe(
-      Layer.provide(NodeHttpServer.layer(createServer, { port }))
+      Layer.provide(NodeHttpServer.layer(listener.make, host === undefined ? { port } : { port, host }))
     )

@@ -1,10 +1,15 @@
 /**
  * Traces, metrics and the log by OTLP, when OpenTelemetry's own variables say where to.
  */
+import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientError from "effect/http/HttpClientError"
+import type * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Otlp from "effect/observability/Otlp"
 import * as OtlpSerialization from "effect/observability/OtlpSerialization"
@@ -12,10 +17,53 @@ import * as Option from "effect/Option"
 import * as Gauges from "../store/Gauges.ts"
 import { Failed } from "./Failed.ts"
 
-const endpoint = Config.option(Config.String("OTEL_EXPORTER_OTLP_ENDPOINT")).pipe(
-  Config.map(Option.filter((address) => address !== "")),
-  Effect.mapError((error) => new Failed({ reason: `OTEL_EXPORTER_OTLP_ENDPOINT is wrong: ${error.message}` }))
-)
+// the value may hold a password or a token: it is not repeated
+const wrong = (name: string, what: string) => new Failed({ reason: `${name} ${what}` })
+
+const textOf = (name: string) =>
+  Config.option(Config.String(name)).pipe(
+    Config.map(Option.map((text) => text.trim())),
+    Effect.mapError(() => wrong(name, "cannot be read"))
+  )
+
+const problemOf = (address: string): string | undefined => {
+  const url = URL.canParse(address) ? new URL(address) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.hostname === "") {
+    return "is not the address of a collector: write http://host:4318"
+  }
+  return url.username === "" && url.password === ""
+    ? undefined
+    : "holds a user's name or a password, which are not sent: say them by OTEL_EXPORTER_OTLP_HEADERS"
+}
+
+const endpoint = Effect.fnUntraced(function*(name: string) {
+  const address = yield* textOf(name)
+  const problem = Option.isNone(address) ? undefined : problemOf(address.value)
+  if (problem !== undefined) return yield* wrong(name, problem)
+  return Option.isSome(address)
+})
+
+const ofAll = endpoint("OTEL_EXPORTER_OTLP_ENDPOINT")
+const ofMetrics = endpoint("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+
+/** Whether anything is to be sent anywhere. All addresses are looked at: a wrong one stops the start. */
+const isOn = Effect.gen(function*() {
+  const given = [
+    yield* ofAll,
+    yield* ofMetrics,
+    yield* endpoint("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+    yield* endpoint("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")
+  ]
+  return given.some((one) => one)
+})
+
+const protocol = Effect.gen(function*() {
+  const name = "OTEL_EXPORTER_OTLP_PROTOCOL"
+  const found = Option.getOrElse(yield* textOf(name), () => "http/json")
+  if (found === "http/json") return OtlpSerialization.layerJson
+  if (found === "http/protobuf") return OtlpSerialization.layerProtobuf
+  return yield* wrong(name, "is neither http/json nor http/protobuf: sluice speaks no other")
+})
 
 // who says where to wants all three sent there; each can still be turned off by its own variable
 const standards = ConfigProvider.layerAdd(ConfigProvider.fromEnvRecord({
@@ -25,16 +73,75 @@ const standards = ConfigProvider.layerAdd(ConfigProvider.fromEnvRecord({
   OTEL_LOGS_EXPORTER: "otlp"
 }))
 
+/** Why a request came to nothing. */
+const reasonOf = (cause: Cause.Cause<unknown>): string => {
+  if (Cause.hasInterruptsOnly(cause)) return noAnswer
+  let found: unknown = Cause.squash(cause)
+  while (found instanceof Error && found.cause instanceof Error) found = found.cause
+  if (!(found instanceof Error)) return String(found)
+  // of several addresses of one name none answered
+  return found.message || ("code" in found ? String(found.code) : found.name)
+}
+
+/** A collector answers within this time, or does not. */
+const patience = "10 seconds"
+const noAnswer = "it does not answer in time"
+const silent = (request: HttpClientRequest.HttpClientRequest) =>
+  new HttpClientError.HttpClientError({
+    reason: new HttpClientError.TransportError({ request, cause: new Error(noAnswer) })
+  })
+
+/** Tells once of a collector that takes nothing, and once when it does again. The exporter itself is silent. */
+const telling = Layer.effect(
+  HttpClient.HttpClient,
+  Effect.map(HttpClient.HttpClient, (client) => {
+    const failing = new Set<string>()
+    const tell = (address: string, reason: string | undefined) =>
+      Effect.suspend(() => {
+        if ((reason !== undefined) === failing.has(address)) return Effect.void
+        if (reason === undefined) {
+          failing.delete(address)
+          return Effect.logInfo(`telemetry is delivered again to ${address}`)
+        }
+        failing.add(address)
+        return Effect.logWarning(`telemetry is not delivered to ${address}: ${reason}`)
+      })
+    return HttpClient.transform(
+      client,
+      (sending, request) =>
+        Effect.onExit(Effect.timeoutOrElse(sending, { duration: patience, orElse: () => silent(request) }), (exit) => {
+          // a query may hold a token
+          const address = request.url.split(/[?#]/, 1)[0] ?? ""
+          if (Exit.isFailure(exit)) return tell(address, reasonOf(exit.cause))
+          return tell(address, exit.value.status < 400 ? undefined : `it answers ${exit.value.status}`)
+        })
+    )
+  })
+).pipe(Layer.provide(FetchHttpClient.layer))
+
+/** What the exporter says of a variable that it reads itself. */
+const ofExporter = (message: string): Failed => {
+  const [, expected = "it cannot be read", name = "a variable OTEL_…"] =
+    /(Expected [^\n]*)\s+at \["(OTEL_\w+)"\]/.exec(message) ?? []
+  return wrong(name, `is wrong: ${expected}`)
+}
+
 /** The exporters, for every command: what one that soon ends has counted is sent before it does. */
 export const layer = (version: string) =>
-  Layer.unwrap(Effect.map(endpoint, (found) =>
-    Option.isNone(found)
-      ? Layer.empty
-      : Otlp.layerFromConfig({ resource: { serviceVersion: version } }).pipe(
-        Layer.provide([FetchHttpClient.layer, OtlpSerialization.layerJson, standards])
-      )))
+  Layer.unwrap(Effect.gen(function*() {
+    if (!(yield* isOn)) return Layer.empty
+    return Otlp.layerFromConfig({ resource: { serviceVersion: version } }).pipe(
+      Layer.provide([telling, yield* protocol, standards]),
+      Layer.catchCause((cause) => {
+        const error = Cause.squash(cause)
+        return Layer.effectDiscard(
+          error instanceof Config.ConfigError ? ofExporter(error.message) : Effect.failCause(cause)
+        )
+      })
+    )
+  }))
 
 /** The gauges, as long as somebody is sent them; `/metrics` asks for itself. */
 export const gauges = Layer.unwrap(
-  Effect.map(endpoint, (found) => Option.isNone(found) ? Layer.empty : Gauges.layer())
+  Effect.map(Effect.all([ofAll, ofMetrics]), (given) => given.includes(true) ? Gauges.layer() : Layer.empty)
 )

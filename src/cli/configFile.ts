@@ -2,17 +2,21 @@
  * `sluice.config.{ts,mts,js,mjs}` in the working directory: settings by their names, below those of the environment.
  *
  * ```ts
- * export default { DATABASE_URL: "postgres://…", SLUICE_BATCH_SIZE: 500 }
+ * export default defineConfig({ DATABASE_URL: "postgres://…", SLUICE_BATCH_SIZE: 500 })
  * ```
  */
 import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import { existsSync } from "node:fs"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
+import { escape } from "../internal/escape.ts"
 import * as Settings from "../Settings.ts"
+import { mayHoldPassword } from "./address.ts"
 import { Failed } from "./Failed.ts"
+import * as loading from "./loading.ts"
 import * as options from "./options.ts"
 
 /** The files, of which the first that is there is read. */
@@ -20,26 +24,95 @@ export const names = ["sluice.config.ts", "sluice.config.mts", "sluice.config.js
 
 const known = new Set<string>([...Settings.names, ...Object.values(options.names)])
 
+/** How long the file may take to load. */
+const limit = Duration.seconds(10)
+
+/** What a value is that cannot be a setting, and what to write instead. Never the value: it may hold a password. */
+const kindOf = (value: unknown): string => {
+  if (value === undefined || value === null) return `${String(value)}: leave it out, or write a value`
+  if (typeof value === "bigint" || typeof value === "symbol") return `a ${typeof value}`
+  if (typeof value === "function") return "a function: write its result"
+  if (Predicate.isPromiseLike(value)) return "a promise: await it"
+  if (value instanceof URL) return "a URL object: write its text"
+  if (Duration.isDuration(value)) return "a Duration: write a text, as \"30 seconds\""
+  if (Array.isArray(value)) return "a list"
+  const { constructor } = Object(value)
+  return typeof constructor === "function" && constructor !== Object ? `an object (${constructor.name})` : "an object"
+}
+
+const isPlainObject = (value: unknown): value is Readonly<Record<string, unknown>> => {
+  if (typeof value !== "object" || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  // a namespace of a module has none
+  return prototype === Object.prototype || prototype === null
+}
+
+const isText = (value: unknown): boolean => typeof value === "string" && value !== ""
+
+const listProblem = (list: ReadonlyArray<unknown>): string | undefined =>
+  list.length > 0 && Array.from(list).every(isText)
+    ? undefined
+    : "is a list of other things than texts: write folders or globs"
+
+const expected = "write a text, a number, true or false"
+
+/** What keeps a value from being a setting. */
+const problemOf = (name: string, value: unknown): string | undefined => {
+  if (name === options.names.handlers && Array.isArray(value)) return listProblem(value)
+  if (typeof value === "string") return value === "" ? "is an empty text: leave it out, or write a value" : undefined
+  if (typeof value === "number" && !Number.isFinite(value)) return `is ${value}: ${expected}`
+  if (typeof value !== "number" && typeof value !== "boolean") {
+    const kind = kindOf(value)
+    return `is ${kind}${kind.includes(":") ? "" : `: ${options.isText(name) ? "write a text" : expected}`}`
+  }
+  return options.isText(name) ? `is a ${typeof value}: write a text` : undefined
+}
+
+/** The settings that a module exports, or what is wrong with them. */
+const check = (file: string, settings: unknown) => {
+  if (!isPlainObject(settings)) {
+    const found = settings === undefined ? "nothing" : kindOf(settings)
+    return new Failed({ reason: `${file} must export default an object of settings; it exports ${found}` })
+  }
+  // OTEL_… are the exporter's, and many
+  const unknown = Reflect.ownKeys(settings).map(String).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
+  if (unknown.length > 0) {
+    const wrong = unknown.map((name) => mayHoldPassword(name) ? "…" : escape(name)).join(", ")
+    return new Failed({
+      reason: `${file}: there is no setting ${wrong}; there are ${[...known].join(", ")} and OTEL_…`
+    })
+  }
+  const problems = Object.entries(settings).flatMap(([name, value]) => {
+    const problem = problemOf(name, value)
+    return problem === undefined ? [] : [`${name} ${problem}`]
+  })
+  return problems.length === 0 ? Effect.succeed(settings) : new Failed({ reason: `${file}: ${problems.join("; ")}` })
+}
+
+const load = (file: string) =>
+  Effect.tryPromise({
+    try: (): Promise<unknown> => import(pathToFileURL(file).href),
+    catch: (cause) => new Failed({ reason: `${path.basename(file)} does not load: ${String(cause).split("\n", 1)[0]}` })
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: limit,
+      orElse: () =>
+        new Failed({
+          reason: `${path.basename(file)} is not loaded within ${Duration.format(limit)}: does it wait for something?`
+        })
+    })
+  )
+
 const read = Effect.gen(function*() {
   const file = names.map((name) => path.resolve(name)).find((name) => existsSync(name))
   if (file === undefined) return {}
-  const name = path.basename(file)
-  const loaded = yield* Effect.tryPromise({
-    try: (): Promise<unknown> => import(pathToFileURL(file).href),
-    catch: (cause) => new Failed({ reason: `${name} does not load: ${String(cause).split("\n", 1)[0]}` })
-  })
-  const settings: unknown = Predicate.hasProperty(loaded, "default") ? loaded.default : undefined
-  if (!Predicate.isObject(settings) || Array.isArray(settings)) {
-    return yield* new Failed({ reason: `${name} must export default an object of settings` })
-  }
-  // OTEL_… are the exporter's, and many
-  const unknown = Object.keys(settings).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
-  if (unknown.length > 0) {
-    return yield* new Failed({
-      reason: `${name}: there is no setting ${unknown.join(", ")}; there are ${[...known].join(", ")} and OTEL_…`
-    })
-  }
-  return settings
+  const loaded = yield* loading.watched(limit)(file, load(file))
+  return yield* Effect.suspend(() =>
+    check(path.basename(file), Predicate.hasProperty(loaded, "default") ? loaded.default : undefined)
+  ).pipe(
+    // a getter, a proxy
+    Effect.catchDefect(() => new Failed({ reason: `${path.basename(file)}: its settings cannot be read: one throws` }))
+  )
 })
 
 /** The environment, and below it the file. Read when a command runs: help and completions need none. */

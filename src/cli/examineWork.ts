@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Kind, StoreError } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
+import { word } from "../internal/escape.ts"
 import { covers, type Pause, Pauses } from "../Pauses.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
@@ -39,7 +40,7 @@ const age = (seconds: number | null, limit: number): Finding => {
 const retrying = (found: ask.Retrying | undefined, limit: number): Finding => {
   if (found === undefined || found.count === 0) return ok("retrying", "nothing waits for another attempt")
   const since = print.ago((found.seconds ?? 0) * 1000)
-  const latest = `call ${found.callId ?? ""}: ${print.clip(print.first(found.message ?? ""), 60)}`
+  const latest = `call ${word(found.callId ?? "")}: ${print.clip(print.first(found.message ?? ""), 60)}`
   const told = `${count(found.count)}, since ${since}, latest error of ${latest}`
   return (found.seconds ?? 0) < limit
     ? ok("retrying", told)
@@ -54,7 +55,7 @@ const waiting = (found: Stranded | undefined): Finding => {
   if (count > 0) {
     return attention(
       "waiting",
-      `${count} wait, though nothing stands before them, as call ${found?.callId ?? ""}`,
+      `${count} wait, though nothing stands before them, as call ${word(found?.callId ?? "")}`,
       "`sluice mend` releases them; workers do as well, some of them at each beat"
     )
   }
@@ -137,7 +138,7 @@ const heldUpAre = (found: { readonly count: number; readonly callId: string | nu
     ? ok("held up", "nothing stands behind a dead letter")
     : attention(
       "held up",
-      `${count(found.count)} behind a dead letter of their ordering key, as call ${found.callId ?? ""}`,
+      `${count(found.count)} behind a dead letter of their ordering key, as call ${word(found.callId ?? "")}`,
       "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
     )
 

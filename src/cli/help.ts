@@ -2,13 +2,17 @@
  * How help and mistakes are shown: help in 80 columns on stdout; a mistake as its own sentence on stderr, because help
  * in its place would push it out of sight, and into the file that stdout goes to.
  */
+import * as Cause from "effect/Cause"
 import * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { escape } from "../internal/escape.ts"
+import { mayHoldPassword } from "./address.ts"
 import { Failure } from "./Failed.ts"
 import * as print from "./print.ts"
+import * as wantsJson from "./wantsJson.ts"
 
 const columns = 80
 
@@ -59,6 +63,21 @@ const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): 
   return names.length === 0 ? "" : `\n\n${wrap(`  There are  ${names.join(", ")}`)}`
 }
 
+/** What was typed, as an error quotes it: an address may hold a password, and is easily given without its flag. */
+const typed = (text: string): string => mayHoldPassword(text) ? "…" : escape(text)
+
+const typedFields = new Set(["option", "value", "subcommand", "arguments"])
+
+/** An error whose message quotes only what may be shown. */
+const shown = <E extends CliError.NonShowHelpErrors>(error: E): E => {
+  const fields = Object.entries(error).filter(([name]) => typedFields.has(name)).map(([name, value]) => [
+    name,
+    { value: typeof value === "string" ? typed(value) : Array.isArray(value) ? value.map(String).map(typed) : value }
+  ])
+  // the message is made of the fields when it is asked for
+  return Object.create(error, Object.fromEntries(fields))
+}
+
 /** Both, for the whole command. */
 export const layer = Layer.merge(
   CliOutput.layer(formatter),
@@ -66,7 +85,9 @@ export const layer = Layer.merge(
     present: (event) =>
       event._tag === "InvalidInvocation"
         ? Console.error(
-          `${formatter.formatErrors(event.errors)}${rightOnes(event)}\n\n  See ${event.commandPath.join(" ")} --help`
+          `${formatter.formatErrors(event.errors.map(shown))}${rightOnes(event)}\n\n  See ${
+            event.commandPath.join(" ")
+          } --help`
         )
         : CliOutput.defaultPresenter.present(event)
   })
@@ -75,18 +96,15 @@ export const layer = Layer.merge(
 /** What a mistake says. */
 const sentenceOf = (error: unknown): string => {
   if (CliError.isCliError(error) && error._tag === "ShowHelp") {
-    return error.errors.map((one) => one.message).join("; ")
+    return error.errors.map((one) => shown(one).message).join("; ")
   }
   return error instanceof Error ? error.message : String(error)
 }
 
-/**
- * With `--json` the answer is JSON also when it is an error: programs read standard output, whatever went wrong. Of what
- * was not parsed nothing better is known than its words.
- */
-export const asJson = (error: unknown): Effect.Effect<void> =>
+/** With JSON wanted the answer is JSON also when it is an error: programs read standard output, whatever went wrong. */
+export const asJson = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const sentence = sentenceOf(error)
-    if (!process.argv.includes("--json") || sentence === "") return Effect.void
-    return print.json(Failure, { error: sentence })
+    if (Cause.hasInterrupts(cause)) return Effect.void
+    const sentence = sentenceOf(Cause.squash(cause))
+    return !wantsJson.isWanted() || sentence === "" ? Effect.void : print.json(Failure, { error: sentence })
   })

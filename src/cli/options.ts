@@ -2,11 +2,16 @@
  * What can be said by a flag, in the environment or in `sluice.config.ts`, in this order. Settings can; what a command is
  * to act on cannot: nobody should redrive or pause by a variable that was left somewhere.
  */
+import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { CommandSettings } from "../config.ts"
+import { unescape } from "../internal/escape.ts"
 import { Failed } from "./Failed.ts"
+import * as wantsJson from "./wantsJson.ts"
 
 /** The names in the environment and the file, besides the library's own settings. */
 export const names = {
@@ -19,8 +24,16 @@ export const names = {
   every: "SLUICE_EVERY",
   cron: "SLUICE_CRON",
   metricsPort: "SLUICE_METRICS_PORT",
-  maxAge: "SLUICE_MAX_AGE"
-} as const
+  metricsHost: "SLUICE_METRICS_HOST",
+  maxAge: "SLUICE_MAX_AGE",
+  loadTimeout: "SLUICE_LOAD_TIMEOUT"
+} as const satisfies Readonly<Record<string, keyof CommandSettings>>
+
+const numbersAndSwitches = new Set<string>([names.json, names.workers, names.untilEmpty, names.metricsPort])
+
+/** Whether it is a text: a number or a switch in its place is another thing than was meant. */
+export const isText = (name: string): boolean =>
+  !numbersAndSwitches.has(name) && Object.values<string>(names).includes(name)
 
 /** A name in the environment, of a flag. */
 export type Name = typeof names[keyof typeof names]
@@ -32,19 +45,49 @@ const read = <A>(name: Name, config: (name: string) => Config.Config<A>): Effect
 
 /** Where something was said: by the flag, or, if not, under its name in the environment or the file. */
 export const sayOf = (flag: Option.Option<unknown>, name: Name): string =>
-  Option.isSome(flag) ? `--${name.replace("SLUICE_", "").replaceAll("_", "-").toLowerCase()}` : name
+  Option.isSome(flag) ? `--${name.replace(/^SLUICE_|^DATABASE_/, "").replaceAll("_", "-").toLowerCase()}` : name
 
-/** What the flag says, else the environment, else the file. Empty is how a shell says nothing. */
-export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<Option.Option<string>, Failed> =>
-  Option.isSome(flag)
-    ? Effect.succeed(Option.filter(flag, (text) => text !== ""))
-    : Effect.map(read(name, Config.String), Option.filter((text) => text !== ""))
+/**
+ * What the flag says, else the environment, else the file. An empty variable is one that is not set. An empty flag is a
+ * mistake, as of a script whose own variable is not set: what it would have restricted or named is unknown.
+ */
+export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<Option.Option<string>, Failed> => {
+  if (Option.isNone(flag)) return read(name, Config.String)
+  return flag.value === ""
+    ? new Failed({ reason: `${sayOf(flag, name)} is empty: leave it out, or say what it is` })
+    : Effect.succeed(flag)
+}
+
+/** The same of texts, of which there may be several: the flag again, or a list in the file. */
+export const textsOf = Effect.fnUntraced(function*(flags: ReadonlyArray<string>, name: Name) {
+  if (flags.length > 0) {
+    return yield* Effect.forEach(
+      flags,
+      (flag) => Effect.map(textOf(Option.some(flag), name), Option.getOrElse(() => ""))
+    )
+  }
+  const provider = yield* ConfigProvider.ConfigProvider
+  const found = yield* Effect.orDie(provider.load([name]))
+  if (found?._tag !== "Array") return Option.toArray(yield* textOf(Option.none(), name))
+  const nodes = yield* Effect.forEach(
+    Array.from({ length: found.length }).keys(),
+    (at) => Effect.orDie(provider.load([name, at]))
+  )
+  return nodes.flatMap((node) => node?.value === undefined ? [] : [node.value])
+})
 
 /** The same of what is on or off. */
 export const switchOf = (flag: Option.Option<boolean>, name: Name): Effect.Effect<boolean, Failed> =>
   Option.isSome(flag)
-    ? Effect.succeed(flag.value)
-    : Effect.map(read(name, Config.Boolean), Option.getOrElse(() => false))
+    ? remembered(name, flag.value)
+    : Effect.flatMap(read(name, Config.Boolean), (found) => remembered(name, Option.getOrElse(found, () => false)))
+
+/** Whether JSON is wanted is asked outside the command as well. */
+const remembered = (name: Name, value: boolean): Effect.Effect<boolean> =>
+  Effect.sync(() => {
+    if (name === names.json) wantsJson.settle(value)
+    return value
+  })
 
 /** The same of a whole number. */
 export const numberOf = (
@@ -88,3 +131,11 @@ export const on = (name: string, description: string) =>
 /** A text that may be given. */
 export const text = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withDescription(description), Flag.optional)
+
+/** The name of something recorded, as it was typed or copied from the screen, where `\\uXXXX` is a character. */
+export const recordedName = (name: string, description: string) =>
+  Flag.String(name).pipe(Flag.withDescription(description), Flag.map(unescape), Flag.optional)
+
+/** The same as an argument. */
+export const recordedArgument = (name: string, description: string) =>
+  Argument.String(name).pipe(Argument.withDescription(description), Argument.map(unescape))

@@ -1,46 +1,91 @@
 /**
- * How things are printed: tables that hold in 80 columns for people, one JSON value for programs.
+ * How things are printed: tables that hold in 80 columns for people, one JSON value for programs. All that a command answers
+ * goes through here. What others wrote (ids, reasons, messages) cannot steer the terminal, and cannot begin a line.
  */
+import * as CliOutput from "effect/cli/CliOutput"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { escape, escapeProse, escapeUnsafe } from "../internal/escape.ts"
 import type { Pause } from "../Pauses.ts"
 
-/** Prints a value by its schema as one line of JSON. */
+/** Prints a value by its schema as one line of JSON, in which nothing is invisible. */
 export const json = <S extends Schema.Codec<unknown, unknown>>(schema: S, value: S["Type"]) =>
   Effect.flatMap(
     Effect.orDie(Schema.encodeEffect(Schema.toCodecJson(schema))(value)),
-    (encoded) => Console.log(JSON.stringify(encoded))
+    (encoded) => Console.log(jsonText(encoded))
   )
 
-/** Cuts a text to a width. What it is indented by stays. */
-export const clip = (text: string, width: number): string => {
-  const indent = /^ */.exec(text)?.[0] ?? ""
-  const line = indent + text.slice(indent.length).replaceAll(/[\s\p{Cc}]+/gu, " ")
-  return line.length > width ? `${line.slice(0, width - 1)}…` : line
+/** A value as one line of JSON, in which nothing is invisible. */
+export const jsonText = (value: unknown): string => escapeUnsafe(JSON.stringify(value))
+
+/** A text as a line of a screen shows it. */
+export const visible = escapeProse
+
+/** Prints lines: each is one line, whatever stands in it. */
+export const lines = (texts: ReadonlyArray<string>) =>
+  texts.length === 0 ? Effect.void : Console.log(texts.map(escapeProse).join("\n"))
+
+/** Prints one line, whatever stands in it. */
+export const line = (text: string) => lines([text])
+
+/** Prints a text of our own, in which a line end is one: a table, a script. */
+export const text = (own: string) => lines(own.split("\n"))
+
+const widthOf = (text: string): number => /^[\x20-\x7e]*$/.test(text) ? text.length : CliOutput.displayWidth(text)
+const pad = (text: string, width: number): string => text + " ".repeat(Math.max(0, width - widthOf(text)))
+
+const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" })
+
+/** The beginning of a text, so many columns wide. */
+const cut = (text: string, width: number): string => {
+  let found = ""
+  let columns = 0
+  for (const { segment } of graphemes.segment(text)) {
+    columns += widthOf(segment)
+    if (columns > width) break
+    found += segment
+  }
+  return found
 }
 
+/** Prose on one line, cut to a width. What it is indented by stays. */
+export const clip = (text: string, width: number): string => {
+  const indent = /^ */.exec(text)?.[0] ?? ""
+  const line = indent + escapeProse(text.slice(indent.length).replaceAll(/\s+/gu, " "))
+  return widthOf(line) > width ? `${cut(line, width - 1)}…` : line
+}
+
+/** A kind, by its namespace and the name of its schema. */
+export const kind = (namespace: string, name: string): string => `${escape(namespace)}/${escape(name)}`
+
+/** How many more there are than are shown, and how to see them; nothing, when there are none. */
+export const more = (all: number, shown: number, what: string, how: string): ReadonlyArray<string> =>
+  all > shown ? [`… and ${all - shown} more ${what}: ${how}`] : []
+
 /** Of an error with its trace, what it says; of what does not decode, where as well. */
-export const first = (message: string): string => /^.*(\n +at \[["\d].*)?/.exec(message)?.[0].replace(/\n +/, " ") ?? ""
+export const first = (message: string): string =>
+  /^.*(\n +at \[["\d].*)?/.exec(message.trimStart())?.[0].replace(/\n +/, " ") ?? ""
 
 /** A pause, in a line. */
 export const pause = ({ namespace, reason, schemaIdentity }: Pause): string =>
-  `paused: ${namespace}/${schemaIdentity}${reason === "" ? "" : `: ${reason}`}`
+  `paused: ${kind(namespace, schemaIdentity)}${reason === "" ? "" : `: ${reason}`}`
 
 /** A number, also a rounded one. */
 const isFigure = (cell: string | number | undefined): boolean =>
   typeof cell === "number" || /^\d+(\.\d)?[kMG]?$/.test(cell ?? "")
 
 /** A table: numbers to the right, texts to the left, columns as wide as they must be. */
-export const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string | number>>): string => {
+export const table = (head: ReadonlyArray<string>, cells: ReadonlyArray<ReadonlyArray<string | number>>): string => {
+  const rows = cells.map((row) => row.map((cell) => typeof cell === "string" ? escapeProse(cell) : cell))
   const widths = head.map((title, column) =>
-    rows.reduce((most, row) => Math.max(most, String(row[column] ?? "").length), title.length)
+    rows.reduce((most, row) => Math.max(most, widthOf(String(row[column] ?? ""))), title.length)
   )
   const line = (cells: ReadonlyArray<string | number>, isHead = false) =>
     cells.map((cell, column) =>
       isFigure(cell) || (isHead && isFigure(rows[0]?.[column]))
         ? String(cell).padStart(widths[column] ?? 0)
-        : String(cell).padEnd(widths[column] ?? 0)
+        : pad(String(cell), widths[column] ?? 0)
     ).join("  ").trimEnd()
   return [line(head, true), ...rows.map((row) => line(row))].join("\n")
 }
@@ -61,18 +106,24 @@ export const figure = (exact: number): string => {
   return exact / size < 10 ? `${Math.floor(exact / size * 10) / 10}${unit}` : `${Math.floor(exact / size)}${unit}`
 }
 
+// an identity has four; what was edited manually may have any number
+const mostSegments = 8
+
+/** The ends of an identity at its dots, the shortest first. */
+const endsOf = (identity: string): ReadonlyArray<string> => {
+  const segments = identity.split(".")
+  return segments.length > mostSegments
+    ? [identity]
+    : segments.map((_, index) => segments.slice(-index - 1).join("."))
+}
+
 /** Of identities the shortest ends that tell them apart. */
 export const shortNames = (identities: Iterable<string>): (identity: string) => string => {
-  const all = [...new Set(identities)].map((identity) => identity.split("."))
-  const endOf = (segments: ReadonlyArray<string>, length: number) => segments.slice(-length).join(".")
-  const names = new Map(all.map((segments) => {
-    let length = 1
-    while (
-      length < segments.length && all.filter((other) => endOf(other, length) === endOf(segments, length)).length > 1
-    ) {
-      length++
-    }
-    return [segments.join("."), endOf(segments, length)]
-  }))
+  const all = [...new Set(identities)].map((identity) => ({ identity, ends: endsOf(identity) }))
+  const counts = new Map<string, number>()
+  for (const { ends } of all) for (const end of ends) counts.set(end, (counts.get(end) ?? 0) + 1)
+  const names = new Map(
+    all.map(({ ends, identity }) => [identity, ends.find((end) => counts.get(end) === 1) ?? identity])
+  )
   return (identity) => names.get(identity) ?? identity
 }

@@ -3,6 +3,11 @@
  * Starts the command, or says what it needs: its packages are peers, and a stack trace about a module that was not found
  * helps nobody. Imports nothing itself, so that there is somebody to say so.
  */
+// Heard from the first statement on: the rest takes a while to load, and the first process of a container, which has no
+// other answer to a signal, would be deaf for so long. Nothing is under way yet.
+const early = { SIGINT: () => process.exit(130), SIGTERM: () => process.exit(143) }
+process.on("SIGINT", early.SIGINT).on("SIGTERM", early.SIGTERM)
+
 const needed = ["effect", "@effect/platform-node", "@effect/sql-pg"]
 
 const isThere = (name: string): boolean => {
@@ -29,5 +34,8 @@ if (major < 22 || (major === 22 && minor < 19)) {
   )
   process.exitCode = 1
 } else {
-  await import("./main.ts")
+  const { run } = await import("./main.ts")
+  // listens itself from here on
+  run()
+  process.off("SIGINT", early.SIGINT).off("SIGTERM", early.SIGTERM)
 }

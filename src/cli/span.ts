@@ -5,6 +5,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { quote } from "../internal/quote.ts"
 import { parseDuration } from "../Settings.ts"
 import { Failed } from "./Failed.ts"
 
@@ -15,7 +16,7 @@ export const parse = (text: string): Option.Option<Duration.Duration> =>
     (span) => Duration.isGreaterThan(span, Duration.zero) && Duration.isFinite(span)
   )
 
-const isNone = (text: string): string => `${JSON.stringify(text)} is no span of time: write 5s, 2h or 90d`
+const isNone = (text: string): string => `${quote(text)} is no span of time: write 5s, 2h or 90d`
 
 /** Reads one, or says where it was said and how it is written. */
 export const read = (where: string, text: string): Effect.Effect<Duration.Duration, Failed> =>

@@ -2,9 +2,12 @@
  * Standard error, where a person may be looking: a bar that is drawn over itself, and lines that go above it. Where nobody
  * looks there is no bar, and every line is a line.
  */
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import { Console as NodeConsole } from "node:console"
+import { escapeProse } from "../internal/escape.ts"
 
 /** Whether a person looks. */
 export const isWatched = (): boolean => process.stderr.isTTY === true
@@ -29,13 +32,30 @@ const wipe = () => {
 /** The bar is done with. */
 export const clear: Effect.Effect<void> = Effect.sync(wipe)
 
-const line = (text: string): void => {
+/** Writes one line at once, whatever stands in it: for ends of the process that leave no time. */
+export const write = (text: string): void => {
   wipe()
-  process.stderr.write(`${text}\n`)
+  process.stderr.write(`${escapeProse(text)}\n`)
 }
 
 /** A line for a person; the bar comes again below it. */
-export const say = (text: string): Effect.Effect<void> => Effect.sync(() => line(text))
+export const say = (text: string): Effect.Effect<void> => Effect.sync(() => write(text))
 
 /** The log, a line each. */
-export const logger: Layer.Layer<never> = Logger.layer([Logger.map(Logger.formatLogFmt, line)])
+export const logger: Layer.Layer<never> = Logger.layer([Logger.map(Logger.formatLogFmt, write)])
+
+/**
+ * The log, and the console of the command. What handlers and their packages print goes to stderr: stdout is the answer's,
+ * and with `--json` one document.
+ */
+export const layer: Layer.Layer<never> = Layer.merge(
+  logger,
+  Layer.effect(
+    Console.Console,
+    Effect.sync(() => {
+      const own = new NodeConsole(process.stdout, process.stderr)
+      globalThis.console = new NodeConsole(process.stderr, process.stderr)
+      return own
+    })
+  )
+)

@@ -6,6 +6,7 @@
 import * as Cause from "effect/Cause"
 import { formatJson } from "effect/Formatter"
 import * as Predicate from "effect/Predicate"
+import { escapeProse } from "./escape.ts"
 import { shorten } from "./quote.ts"
 
 /** The longest text kept of one failure. */
@@ -86,6 +87,13 @@ export const describeCause = (cause: Cause.Cause<unknown>): string => {
   })
   return shorten(lines.length === 0 ? "it was interrupted" : lines.join("\n"), longestReason)
 }
+
+/**
+ * A cause for the log: as {@link describeCause}, each line escaped and indented. An error quotes what others wrote, and what
+ * the program's logger does with it is not known.
+ */
+export const causeForLog = (cause: Cause.Cause<unknown>): string =>
+  describeCause(cause).split("\n").map((line) => `\n    ${escapeProse(line.trim())}`).join("")
 
 /** What {@link describeCause} has written, without the stack of a defect. */
 export const withoutStack = (text: string): string =>

@@ -2,6 +2,7 @@
  * What keeps a value from being stored as JSON. Postgres can hold neither `\u0000` nor a lone surrogate in its texts, and
  * JSON cannot hold `undefined`, functions, bigints, cycles or numbers that are not finite.
  */
+import { quote } from "./quote.ts"
 
 /** Where in a call the trouble is, and what it is. */
 export interface Problem {
@@ -22,7 +23,7 @@ export const textProblem = (text: string): string | undefined =>
 
 /** A step of a path, as a program would write it. */
 export const printStep = (key: string | number): string =>
-  typeof key === "number" ? `[${key}]` : /^\w+$/.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`
+  typeof key === "number" ? `[${key}]` : /^\w+$/.test(key) ? `.${key}` : `[${quote(key)}]`
 
 const isPlain = (value: object): value is Readonly<Record<string, unknown>> => {
   const prototype: unknown = Object.getPrototypeOf(value)

@@ -1,6 +1,8 @@
 /**
  * Texts of others in messages: quoted, and no longer than a person reads.
  */
+import { format } from "effect/Formatter"
+import { escape, quoted } from "./escape.ts"
 
 /** The most characters of a text that a message quotes. */
 const longest = 120
@@ -13,10 +15,13 @@ const ends = (text: string, most: number): string =>
 export const shorten = (text: string, most = longest): string =>
   text.length <= most ? text : `${ends(text, most)} (${text.length} characters)`
 
-/** Somebody else's value as a message quotes it: a text in quotation marks; shortened when it is long. */
+/**
+ * Somebody else's value as a message quotes it: a text in quotation marks, with nothing in it that steers a terminal;
+ * shortened when it is long.
+ */
 export const quote = (value: unknown): string =>
   typeof value !== "string"
-    ? shorten(String(value))
+    ? escape(shorten(format(value)))
     : value.length <= longest
-    ? JSON.stringify(value)
-    : `${ends(JSON.stringify(value), longest)} (${value.length} characters)`
+    ? quoted(value)
+    : `${quoted(ends(value, longest))} (${value.length} characters)`

@@ -4,22 +4,26 @@
  * and small single-process programs: it is one backend, and one process at a time may open a folder.
  */
 import { PgClient } from "@effect/sql-pg"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import * as fs from "node:fs/promises"
-import * as os from "node:os"
 import * as path from "node:path"
 import { describe } from "../internal/describe.ts"
 import { EmbeddedFailed, type FolderInUse } from "./pglite/errors.ts"
 import { lockFolder } from "./pglite/folderLock.ts"
+import { makePrivate } from "./pglite/privateFolder.ts"
+import * as socketFolder from "./pglite/socketFolder.ts"
 
 export { EmbeddedFailed, FolderInUse } from "./pglite/errors.ts"
 
 /** Where the embedded database lives. */
 export interface PgliteOptions {
-  /** A folder, made when it is not there. In memory when absent. */
+  /**
+   * A folder, made when it is not there; it and the data in it are closed to other users (0700). One that is there and holds
+   * other things keeps its rights, and only the data in it is closed. In memory when absent.
+   */
   readonly dataDir?: string | undefined
 }
 
@@ -37,7 +41,10 @@ const start = Effect.fnUntraced(function*(options: PgliteOptions) {
     () => import("@electric-sql/pglite-socket")
   )
   const folder = options.dataDir
-  if (folder !== undefined) yield* lockFolder(folder)
+  if (folder !== undefined) {
+    yield* makePrivate(folder)
+    yield* lockFolder(folder)
+  }
   const database = yield* Effect.acquireRelease(
     attempt(
       "it cannot be opened",
@@ -46,10 +53,12 @@ const start = Effect.fnUntraced(function*(options: PgliteOptions) {
     (db) => Effect.promise(() => db.close())
   )
   const sockets = yield* Effect.acquireRelease(
-    attempt("no folder for its socket", () => fs.mkdtemp(path.join(os.tmpdir(), "sluice-"))),
-    (directory) => Effect.promise(() => fs.rm(directory, { recursive: true, force: true }))
+    attempt("no folder for its socket", socketFolder.make),
+    (directory) => Effect.promise(() => socketFolder.remove(directory))
   )
-  const socket = path.join(sockets, ".s.PGSQL.5432")
+  const now = yield* Clock.currentTimeMillis
+  yield* Effect.forkScoped(Effect.promise(() => socketFolder.sweep(now)))
+  const socket = socketFolder.socketIn(sockets)
   yield* Effect.acquireRelease(
     attempt("its socket cannot be opened", async () => {
       const server = new PGLiteSocketServer({ db: database, path: socket })
@@ -62,7 +71,10 @@ const start = Effect.fnUntraced(function*(options: PgliteOptions) {
   return PgClient.layer({ path: socket, username: "postgres", database: "postgres", maxConnections: 1 })
 })
 
-/** The clients of an embedded database. Fails with {@link FolderInUse} when another process has the folder open. */
+/**
+ * The clients of an embedded database. Fails with {@link FolderInUse} when another process has the folder open, and with
+ * {@link EmbeddedFailed} when another user owns it.
+ */
 export const layer = (
   options: PgliteOptions = {}
 ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, FolderInUse | EmbeddedFailed | SqlError> =>

@@ -9,11 +9,12 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { describe, expect } from "vitest"
 import { call } from "../contract/operators/dialogues.ts"
-import { fine, maxResultBytes, refused } from "../support/calls.ts"
+import { fine, maxResultBytes, noTraces, refused } from "../support/calls.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 const stores = [
@@ -56,6 +57,31 @@ for (const [name, store] of stores) {
               "recorded"
             ])
             expect(yield* pending).toBe(before + 2)
+          }))
+      }
+    })
+
+    describe("recorded without its trace, which the log says once", () => {
+      for (const [index, [name, trace]] of noTraces.entries()) {
+        it.effect(name, () =>
+          Effect.gen(function*() {
+            const lines: Array<string> = []
+            const heard = Logger.layer([Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))])
+            const { recordMany } = yield* CallRecorder
+            const store = yield* ChunkStore
+            const traced = ["1", "2"].map((which) => ({ ...call(`untraced-${index}-${which}`), trace }))
+            // what callers without types may do
+            const results = yield* Effect.provide(recordMany(traced as ReadonlyArray<ServiceCall.ServiceCall>), heard)
+            expect(results.map((result) => Result.isSuccess(result) ? result.success : result.failure.message)).toEqual(
+              [
+                "recorded",
+                "recorded"
+              ]
+            )
+            expect(Option.getOrThrow(yield* store.call(`untraced-${index}-1`)).trace).toBe(null)
+            expect(lines).toEqual([expect.stringMatching(
+              new RegExp(`level=WARN .*without their trace.* sluice.call_id=untraced-${index}-1 sluice.calls=2$`)
+            )])
           }))
       }
     })

@@ -10,7 +10,7 @@ import { describe, expect } from "vitest"
 import { call } from "../contract/operators/dialogues.ts"
 import { startPooler } from "../support/pooler.ts"
 import { freshDatabase } from "../support/Postgres.ts"
-import { handlers, run } from "./inProcess.ts"
+import { handlers, run } from "./inFiber.ts"
 
 const calls = Effect.acquireRelease(
   Effect.sync(() => {

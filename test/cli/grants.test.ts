@@ -15,7 +15,7 @@ import { describe, expect } from "vitest"
 import { Diagnosis } from "../../src/cli/commands/doctor.ts"
 import { call, settle } from "../contract/operators/dialogues.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
-import { handlers, run } from "./inProcess.ts"
+import { handlers, run } from "./inFiber.ts"
 
 /** Everything that the command can be asked for, in an order in which each finds something. */
 const commands = (calls: string): ReadonlyArray<ReadonlyArray<string>> => [

@@ -81,7 +81,7 @@ describe("a mistake", () => {
   const mistakes: ReadonlyArray<readonly [line: string, says: RegExp]> = [
     ["statsu", /status/],
     ["status --jsn", /--json/],
-    ["status --frobnicate", /Unrecognized flag: --frobnicate.*\n\n {2}There are {2}--url, --json, --watch\n/],
+    ["status --frobnicate", /Unrecognized flag: --frobnicate.*\n\n {2}There are {2}--url, --json, --watch, --limit\n/],
     ["dead list --frobnicate", /There are {2}[^]*--older-than/],
     ["frobnicate", /Unknown subcommand.*\n\n {2}There are {2}init, migrate, record, [^]*, doctor\n/],
     ["drain --every soon", /--every: "soon" is no span of time: write 5s, 2h or 90d/],
@@ -133,6 +133,24 @@ describe("what is printed", () => {
     const identities = ["schemas.a.ward.note", "schemas.a.dental.note", "schemas.a.ward.reply"]
     expect(identities.map(print.shortNames(identities))).toEqual(["ward.note", "dental.note", "reply"])
     expect(print.shortNames([])("schemas.a.ward.note")).toBe("schemas.a.ward.note")
+    // what was edited manually may have any number of parts
+    const odd = ["note", "ward.note", "", ".", "a.".repeat(50_000)]
+    expect(odd.map(print.shortNames(odd))).toEqual(["note", "ward.note", "", ".", "a.".repeat(50_000)])
+  })
+
+  it("and that takes no longer for each when there are many of them", () => {
+    // compared each with all they would take a quarter of an hour
+    const identities = Array.from({ length: 20_000 }, (_, tenant) => `schemas.tenant${tenant}.ward.note`)
+    const short = print.shortNames(identities)
+    expect(short("schemas.tenant7.ward.note")).toBe("tenant7.ward.note")
+  })
+
+  it("a text is cut by its columns, and never within a character", () => {
+    expect(print.clip("看护记录看护记录", 9)).toBe("看护记录…")
+    expect(print.clip("a👩🏽‍⚕️b👩🏽‍⚕️c", 6)).toBe("a👩🏽‍⚕️b…")
+    expect(print.clip("  a\n\tb\u001b[2J", 80)).toBe("  a b\\u001b[2J")
+    const table = print.table(["kind", "count"], [["看护", 1], ["note", 200]])
+    expect(table.split("\n")).toEqual(["kind  count", "看护      1", "note    200"])
   })
 
   const kind = (schemaIdentity: string, figure: number) => ({

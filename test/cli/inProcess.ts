@@ -1,35 +1,45 @@
 /**
- * The command, run in the test's own process: for many of them, where starting processes would take the time.
+ * The command in the process of the test: what it prints, without the time that a process of its own takes to start.
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as TestConsole from "effect/testing/TestConsole"
-import path from "node:path"
+import { vi } from "vitest"
 import { sluice, version } from "../../src/cli/command.ts"
 import * as help from "../../src/cli/help.ts"
+import * as terminal from "../../src/cli/terminal.ts"
+import * as wantsJson from "../../src/cli/wantsJson.ts"
 
-/** The flag for a handler module that writes no table. */
-export const handlers = ["--handlers", path.join(import.meta.dirname, "notesOfWard.ts")]
+/** What a command printed. */
+export interface Printed {
+  readonly failed: boolean
+  readonly stdout: string
+  readonly stderr: string
+}
 
-/** Runs the command; what it printed, what it said on stderr, and the sentence it failed with. */
-export const run = (...args: ReadonlyArray<string>) =>
-  Effect.gen(function*() {
-    const status = process.exitCode
-    const said: Array<string> = []
-    const write = process.stderr.write
-    process.stderr.write = (text: string | Uint8Array) => {
-      said.push(String(text))
-      return true
-    }
-    const exit = yield* Effect.result(Command.runWith(sluice, { version })(args)).pipe(
-      Effect.ensuring(Effect.sync(() => {
-        process.stderr.write = write
-        // the doctor's says how bad it is, and is not this process's
-        process.exitCode = status
-      }))
+/** Runs a command line. */
+export const run = async (...args: ReadonlyArray<string>): Promise<Printed> => {
+  let stderr = ""
+  const write = vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += String(text)
+    return true
+  })
+  const { argv } = process
+  process.argv = ["node", "sluice", ...args]
+  wantsJson.settle(undefined)
+  try {
+    const [exit, stdout, errors] = await Effect.runPromise(
+      Effect.exit(Command.runWith(sluice, { version })(args).pipe(Effect.tapCause(help.asJson))).pipe(
+        Effect.flatMap((exit) => Effect.all([Effect.succeed(exit), TestConsole.logLines, TestConsole.errorLines])),
+        Effect.provide([help.layer, NodeServices.layer, TestConsole.layer, terminal.logger])
+      )
     )
-    return exit._tag === "Success"
-      ? { printed: (yield* TestConsole.logLines).join("\n"), said: said.join(""), failed: "" }
-      : { printed: "", said: said.join(""), failed: String(exit.failure.message) }
-  }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer], { local: true }))
+    return { failed: Exit.isFailure(exit), stdout: stdout.join("\n"), stderr: stderr + errors.join("\n") }
+  } finally {
+    write.mockRestore()
+    process.argv = argv
+    process.exitCode = undefined
+  }
+}

@@ -144,5 +144,5 @@ describe("the README", () => {
       }
       expect({ commands, printed: steady(output) }).toEqual({ commands, printed: steady(printed ?? "") })
     }
-  }, 120_000)
+  }, 1_500_000)
 })

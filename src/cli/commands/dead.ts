@@ -1,10 +1,8 @@
 /**
  * `sluice dead`: dead letters, to be looked at, redriven or discarded.
  */
-import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { DeathReason } from "../../ChunkStore.ts"
 import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import { escape, escapeProse, word } from "../../internal/escape.ts"
 import { printKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
@@ -27,10 +26,10 @@ export const DeadShown = Schema.Struct({ letters: Schema.Array(DeadLetterDetail)
 export const DeadMoved = Schema.Struct({ moved: Schema.Int, preview: Schema.Array(DeadLetterCount) })
 
 const filters = {
-  call: options.text("call", "only this call's"),
-  namespace: options.text("namespace", "only of this namespace"),
-  schema: options.text("schema", "only of this schema identity"),
-  handler: options.text("handler", "only of this handler: namespace/name"),
+  call: options.recordedName("call", "only this call's"),
+  namespace: options.recordedName("namespace", "only of this namespace"),
+  schema: options.recordedName("schema", "only of this schema identity"),
+  handler: options.recordedName("handler", "only of this handler: namespace/name"),
   reason: Flag.Literals("reason", DeathReason.literals).pipe(
     Flag.withDescription("only with this reason"),
     Flag.optional
@@ -70,15 +69,41 @@ const isEverything = (given: Given): boolean =>
     !(name in filters) || name === "discarded" || (Option.isOption(value) && Option.isNone(value))
   )
 
-const countTable = (counts: ReadonlyArray<DeadLetterCount>): string =>
-  print.table(
+/** Kinds that a person is shown. */
+const mostKinds = 50
+
+const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<string> => [
+  ...print.table(
     ["kind", "reason", "count"],
-    counts.map(({ count, namespace, reason, schemaIdentity }) => [
-      print.clip(`${namespace}/${schemaIdentity}`, 56),
+    counts.slice(0, mostKinds).map(({ count, namespace, reason, schemaIdentity }) => [
+      print.clip(print.kind(namespace, schemaIdentity), 56),
       reason,
       count
     ])
-  )
+  ).split("\n"),
+  ...print.more(counts.length, mostKinds, "kinds", "--json has all")
+]
+
+/** Dead letters of one call that a person is shown. */
+const mostLetters = 20
+
+/** A text of several lines, each marked: what it holds cannot be taken for what is said of it. */
+const marked = (text: string): ReadonlyArray<string> => {
+  const all = text.split("\n")
+  return [
+    ...all.slice(0, mostLines).map((line) => `  | ${escapeProse(line)}`),
+    ...print.more(all.length, mostLines, "lines", "--json has all").map((text) => `  ${text}`)
+  ]
+}
+const mostLines = 100
+
+/** The most characters of a payload that a person is shown. */
+const mostData = 20_000
+
+const dataInWords = (data: Schema.Json): string => {
+  const text = print.jsonText(data)
+  return text.length <= mostData ? text : `${text.slice(0, mostData)}… (${text.length} characters; --json has all)`
+}
 
 const list = Command.make(
   "list",
@@ -94,14 +119,18 @@ const list = Command.make(
       const counts = yield* dead.count(filterOf(given))
       const letters = yield* dead.list(filterOf(given), { limit })
       if (json) return yield* print.json(DeadList, { counts, letters })
-      if (counts.length === 0) return yield* Console.log("no dead letters")
-      yield* Console.log(countTable(counts))
-      yield* Console.log("")
-      for (const { attempts, diedAt, key, message, reason } of letters) {
-        yield* Console.log(`${DateTime.formatIso(diedAt)}  ${printKey(key)}`)
-        const times = attempts === 1 ? "1 attempt" : `${attempts} attempts`
-        yield* Console.log(`  ${print.clip(`${reason} after ${times}: ${print.first(message)}`, 78)}`)
-      }
+      if (counts.length === 0) return yield* print.line("no dead letters")
+      yield* print.lines([
+        ...countTable(counts),
+        "",
+        ...letters.flatMap(({ attempts, diedAt, key, message, reason }) => {
+          const times = attempts === 1 ? "1 attempt" : `${attempts} attempts`
+          return [
+            `${DateTime.formatIso(diedAt)}  ${printKey(key)}`,
+            print.clip(`  ${reason} after ${times}: ${print.first(message)}`, 80)
+          ]
+        })
+      ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("Which there are, counted by kind and reason, the latest first"),
@@ -110,7 +139,7 @@ const list = Command.make(
 
 const show = Command.make(
   "show",
-  { ...options.common, call: Argument.String("call-id").pipe(Argument.withDescription("the call's id")) },
+  { ...options.common, call: options.recordedArgument("call-id", "the call's id") },
   ({ call, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
@@ -119,20 +148,23 @@ const show = Command.make(
         ...yield* dead.list({ callId: call }, { limit: 1000 }),
         ...yield* dead.list({ callId: call, discarded: true }, { limit: 1000 })
       ]
-      if (letters.length === 0) return yield* new Failed({ reason: `call ${call} has no dead letters` })
-      const details = (yield* Effect.forEach(letters, ({ key }) => Effect.map(dead.inspect(key), Option.toArray)))
+      if (letters.length === 0) return yield* new Failed({ reason: `call ${word(call)} has no dead letters` })
+      const shown = json ? letters : letters.slice(0, mostLetters)
+      const details = (yield* Effect.forEach(shown, ({ key }) => Effect.map(dead.inspect(key), Option.toArray)))
         .flat()
       if (json) return yield* print.json(DeadShown, { letters: details })
-      for (const { data, failures, letter } of details) {
-        yield* Console.log(`${printKey(letter.key)}: ${letter.reason}`)
-        yield* Console.log(letter.message)
-        for (const { at, attempt, kind, message } of failures) {
-          const what = `${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.first(message)}`
-          yield* Console.log(`  ${print.clip(what, 78)}`)
-        }
-        yield* Console.log(`  data: ${JSON.stringify(data)}`)
-        if (letter.discarded !== null) yield* Console.log(`  discarded: ${letter.discarded.reason}`)
-      }
+      yield* print.lines([
+        ...details.flatMap(({ data, failures, letter }) => [
+          `${printKey(letter.key)}: ${letter.reason}`,
+          ...marked(letter.message),
+          ...failures.map(({ at, attempt, kind, message }) =>
+            print.clip(`  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.first(message)}`, 80)
+          ),
+          `  data: ${dataInWords(data)}`,
+          ...letter.discarded === null ? [] : [`  discarded: ${escape(letter.discarded.reason)}`]
+        ]),
+        ...print.more(letters.length, mostLetters, "dead letters", "--json has all")
+      ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("All there is to know of a call's: errors, history, payload"),
@@ -145,7 +177,7 @@ const all = options.on("all", "all of them, without a filter")
 const moved = Effect.fnUntraced(function*(
   given: Given & { readonly json: Option.Option<boolean>; readonly dryRun: boolean; readonly all: boolean },
   move: Effect.Effect<number, unknown, DeadLetters>,
-  word: string
+  done: string
 ) {
   if (isEverything(given) && !given.all) {
     return yield* new Failed({ reason: "say which: give a filter, or --all" })
@@ -154,8 +186,10 @@ const moved = Effect.fnUntraced(function*(
   const count = given.dryRun ? 0 : yield* move
   const json = yield* options.switchOf(given.json, "SLUICE_JSON")
   if (json) return yield* print.json(DeadMoved, { moved: count, preview })
-  if (preview.length > 0) yield* Console.log(countTable(preview))
-  yield* Console.log(given.dryRun ? "nothing was moved" : `${count} ${word}`)
+  yield* print.lines([
+    ...preview.length === 0 ? [] : countTable(preview),
+    given.dryRun ? "nothing was moved" : `${count} ${done}`
+  ])
 })
 
 const redrive = Command.make(

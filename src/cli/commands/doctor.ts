@@ -4,7 +4,6 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -69,8 +68,8 @@ export const doctor = Command.make(
       if (json) return yield* print.json(Diagnosis, { severity, findings })
       const marks = { ok: "ok", attention: "!", broken: "X" }
       for (const { advice, check, found, severity } of findings) {
-        yield* Console.log(`${marks[severity].padEnd(3)} ${check}: ${found}`)
-        if (advice !== "") yield* Console.log(`    → ${advice}`)
+        yield* print.line(`${marks[severity].padEnd(3)} ${check}: ${found}`)
+        if (advice !== "") yield* print.line(`    → ${advice}`)
       }
     }).pipe(told)
 ).pipe(

@@ -3,7 +3,6 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Cron from "effect/Cron"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -11,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import { Report } from "../../Drain.ts"
+import { quote } from "../../internal/quote.ts"
 import { Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
 import * as Application from "../Application.ts"
@@ -34,7 +34,7 @@ const inWords = (report: Report): string => {
 }
 
 const printed = (json: boolean) => (report: Report, before = "") =>
-  json ? print.json(Report, report) : Console.log(`${before}${inWords(report)}`)
+  json ? print.json(Report, report) : print.line(`${before}${inWords(report)}`)
 
 type Times = Schedule.Schedule<unknown, void, Cron.CronParseError>
 /** The ways to drain. */
@@ -74,7 +74,7 @@ const wayOf = Effect.fnUntraced(function*(flags: Ways) {
       return { _tag: "Forever", schedule: Schedule.cron(parsed.success), hints: false } satisfies Way
     }
     const reason = `${options.sayOf(flags.cron, "SLUICE_CRON")}: ${
-      JSON.stringify(cron.value)
+      quote(cron.value)
     } is none; write "*/5 * * * *" (${parsed.failure.message})`
     return yield* new Failed({ reason })
   }
@@ -115,6 +115,11 @@ export const drain = Command.make(
       Flag.withDescription("serve /metrics, /health and /ready while it runs (SLUICE_METRICS_PORT)"),
       Flag.optional
     ),
+    metricsHost: Flag.String("metrics-host").pipe(
+      Flag.withMetavar("HOST"),
+      Flag.withDescription("listen there on this address only; on all of this machine's without (SLUICE_METRICS_HOST)"),
+      Flag.optional
+    ),
     workers: Flag.Int("workers").pipe(
       Flag.withDescription("how many drains at once (SLUICE_WORKERS)"),
       Flag.optional
@@ -129,33 +134,40 @@ export const drain = Command.make(
       const found = yield* options.numberOf(given.workers, "SLUICE_WORKERS", { minimum: 1, maximum: 64 })
       const workers = Option.getOrElse(found, () => 1)
       const port = yield* options.numberOf(given.metricsPort, "SLUICE_METRICS_PORT", { minimum: 1, maximum: 65_535 })
+      const host = yield* options.textOf(given.metricsHost, "SLUICE_METRICS_HOST")
+      if (Option.isSome(given.metricsHost) && Option.isNone(port)) {
+        return yield* new Failed({ reason: "--metrics-host: say on which port as well, by --metrics-port" })
+      }
       const report = printed(json)
+      const settings = yield* Settings.load
       const run = Effect.gen(function*() {
         const drains = yield* Drains.make(workers, namespace)
         const served = Option.isSome(port)
-          ? Server.layer(port.value, drains.map((drain) => drain.worker))
+          ? Server.layer({ port: port.value, host: Option.getOrUndefined(host) }, drains.map((drain) => drain.worker))
           : Layer.empty
         yield* Layer.build(Layer.merge(served, Telemetry.gauges))
         // who wonders why nothing is drained reads this; a database that is away is no reason not to begin
         const pauses = yield* Effect.orElseSucceed(Pauses.use((pauses) => pauses.list), () => [])
         for (const pause of pauses) yield* say(print.pause(pause))
+        stopping.limit(settings.gracePeriod)
         if (way._tag === "Forever") return yield* Drains.forever(drains, way, (total) => report(total, "stopped; "))
         const once = way._tag === "Once"
         const partly = (total: Report) => report(total, "stopped before the end; ")
         yield* report(yield* Drains.toTheEnd(drains, { once, namespace, partly }))
       })
-      const settings = yield* Settings.load
-      stopping.limit(settings.gracePeriod)
       const connections = Drains.connections(workers, settings)
-      yield* Effect.provide(
-        Effect.scoped(run),
-        Application.layer(Database.stores(given.url, connections), given.handlers)
+      const where = [
+        options.sayOf(given.metricsPort, "SLUICE_METRICS_PORT"),
+        ...Option.isSome(host) ? [options.sayOf(given.metricsHost, "SLUICE_METRICS_HOST")] : []
+      ]
+      yield* Effect.scoped(run).pipe(
+        Effect.catchTag(
+          "ServeError",
+          ({ cause }) => new Failed({ reason: `${where.join(" and ")}: ${String(cause)}` })
+        ),
+        Effect.provide(Application.layer(Database.stores(given.url, connections), given.handlers))
       )
-    }).pipe(
-      Effect.catchTag("ServeError", ({ cause }) =>
-        new Failed({ reason: `${options.sayOf(given.metricsPort, "SLUICE_METRICS_PORT")}: ${String(cause)}` })),
-      told
-    )
+    }).pipe(told)
 ).pipe(
   Command.withDescription(
     "Persist what is recorded, by the handlers that are found. --until-empty, --every and --cron may also stand in " +

@@ -4,7 +4,6 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Settings from "../../Settings.ts"
@@ -48,7 +47,7 @@ export const grants = Command.make(
       const role = yield* check(name)
       const statements = rights.grants(schema, role, given.length === 0 ? application : given)
       if (json) return yield* print.json(Grants, { role, statements })
-      yield* Console.log(statements.map((statement) => `${statement};`).join("\n"))
+      yield* print.lines(statements.map((statement) => `${statement};`))
     }).pipe(told)
 ).pipe(
   Command.withDescription(

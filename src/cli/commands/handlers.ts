@@ -2,11 +2,11 @@
  * `sluice handlers`: what resolves to what, and which recorded kinds have no handler.
  */
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { ChunkStore } from "../../ChunkStore.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
+import { escape } from "../../internal/escape.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
@@ -32,29 +32,38 @@ export const HandlersReport = Schema.Struct({
   }))
 })
 
-const inWords = Effect.fnUntraced(function*({ handlers, kinds }: typeof HandlersReport.Type) {
-  if (handlers.length === 0) yield* Console.log("there are no handlers: nothing can be persisted here")
-  for (const { handlerVersion, name, schemaIdentity, version } of handlers) {
-    const revision = handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`
-    yield* Console.log(`${name}\n  ${schemaIdentity}, version ${version}${revision}`)
-  }
+const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number): ReadonlyArray<string> => {
   const core = kinds.filter((kind) => kind.handler?.startsWith("core/") === true && kind.namespace !== "core")
-  if (core.length > 0) yield* Console.log("\nserved by core, for want of a handler of their namespace:")
-  for (const { handler, namespace, schemaIdentity } of core) {
-    yield* Console.log(`  ${namespace}/${schemaIdentity}\n    by ${handler}`)
-  }
   const without = kinds.filter((kind) => kind.handler === null)
-  if (without.length > 0) yield* Console.log("\nrecorded, and without a handler:")
-  for (const { namespace, outstanding, schemaIdentity } of without) {
-    yield* Console.log(`  ${namespace}/${schemaIdentity}: ${outstanding} outstanding`)
-  }
-})
+  const left = (all: ReadonlyArray<unknown>) =>
+    print.more(all.length, limit, "kinds", "see --limit, or --json").map((text) => `  ${text}`)
+  return [
+    ...handlers.length === 0 ? ["there are no handlers: nothing can be persisted here"] : [],
+    ...handlers.flatMap(({ handlerVersion, name, schemaIdentity, version }) => [
+      escape(name),
+      `  ${escape(schemaIdentity)}, version ${version}${
+        handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`
+      }`
+    ]),
+    ...core.length === 0 ? [] : ["", "served by core, for want of a handler of their namespace:"],
+    ...core.slice(0, limit).flatMap(({ handler, namespace, schemaIdentity }) => [
+      `  ${print.kind(namespace, schemaIdentity)}`,
+      `    by ${escape(handler ?? "")}`
+    ]),
+    ...left(core),
+    ...without.length === 0 ? [] : ["", "recorded, and without a handler:"],
+    ...without.slice(0, limit).map(({ namespace, outstanding, schemaIdentity }) =>
+      `  ${print.kind(namespace, schemaIdentity)}: ${outstanding} outstanding`
+    ),
+    ...left(without)
+  ]
+}
 
 /** The command. */
 export const handlers = Command.make(
   "handlers",
-  { ...options.common, handlers: Application.handlersFlag },
-  ({ handlers: globs, url, ...given }) =>
+  { ...options.common, handlers: Application.handlersFlag, limit: options.limit(50) },
+  ({ handlers: globs, limit, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const { find, list } = yield* HandlerRegistry
@@ -74,7 +83,7 @@ export const handlers = Command.make(
           handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null
         }))
       }
-      yield* json ? print.json(HandlersReport, report) : inWords(report)
+      yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))
     }).pipe(Effect.provide(Application.layer(Database.storesAsTheyAre(url), globs)), told)
 ).pipe(
   Command.withDescription("Which handlers there are, and which recorded kinds have none"),

@@ -2,7 +2,6 @@
  * `sluice init`: makes a first working place of a folder: the tables, a place for settings, a handler, and a recorded call.
  */
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { existsSync } from "node:fs"
@@ -72,11 +71,13 @@ export const init = Command.make("init", options.common, ({ url, ...given }) =>
     const applied = yield* Effect.provide(Migrations.run, Database.layer(url, { create: true }))
     const migrations = applied.map(([id, name]) => `${String(id).padStart(4, "0")} ${name}`)
     if (json) return yield* print.json(Made, { files: made, migrations })
-    for (const file of made) yield* Console.log(`wrote ${file}`)
-    yield* Console.log(migrations.length === 0 ? "the tables were there" : "made the tables")
-    if (made.includes("calls.jsonl")) {
-      yield* Console.log("next: sluice record calls.jsonl, sluice drain --until-empty, sluice show call-1")
-    }
+    yield* print.lines([
+      ...made.map((file) => `wrote ${file}`),
+      migrations.length === 0 ? "the tables were there" : "made the tables",
+      ...made.includes("calls.jsonl")
+        ? ["next: sluice record calls.jsonl, sluice drain --until-empty, sluice show call-1"]
+        : []
+    ])
   }).pipe(told)).pipe(
     Command.withDescription(
       "Make a first working place here: the tables, sluice.config.ts, and, where there is no handler, one with a call to try"

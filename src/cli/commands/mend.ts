@@ -2,7 +2,6 @@
  * `sluice mend`: puts right what needs nobody's decision.
  */
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -78,9 +77,9 @@ export const mend = Command.make(
       const some = done.filter(({ count }) =>
         count > 0
       )
-      if (some.length === 0) yield* Console.log("nothing to mend")
+      if (some.length === 0) yield* print.line("nothing to mend")
       for (const { count, mending } of some) {
-        yield* Console.log(`${mending.name}: ${dryRun ? mending.found(count) : mending.mended(count)}`)
+        yield* print.line(`${mending.name}: ${dryRun ? mending.found(count) : mending.mended(count)}`)
       }
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(

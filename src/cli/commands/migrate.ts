@@ -2,7 +2,6 @@
  * `sluice migrate`: brings the tables up to date, or says what it would do.
  */
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Settings from "../../Settings.ts"
@@ -49,7 +48,7 @@ const planned = Effect.fnUntraced(function*(missing: ReadonlyArray<Migrations.Mi
   const statements = Migrations.plan(schema, missing)
   yield* json
     ? print.json(MigrationPlan, { missing: missing.map(({ id, name }) => ({ id, name })), statements })
-    : Console.log(script(statements))
+    : print.text(script(statements))
 })
 
 /** What is applied, of all; `before` are those that were missing. */
@@ -67,7 +66,7 @@ const listed = Effect.fnUntraced(function*(
   if (json) return yield* print.json(MigrationStatus, { migrations })
   for (const { applied, id, name } of migrations) {
     const word = !applied ? "missing" : was.has(id) ? "applied now" : "applied before"
-    yield* Console.log(`${String(id).padStart(4, "0")} ${name}: ${word}`)
+    yield* print.line(`${String(id).padStart(4, "0")} ${name}: ${word}`)
   }
 })
 

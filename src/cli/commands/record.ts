@@ -4,7 +4,6 @@
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -78,7 +77,7 @@ export const record = Command.make(
           terminal.clear,
           json
             ? print.json(RecordReport, { recorded, unchanged, refused })
-            : Console.log(`${before}${recorded} recorded, ${unchanged} known already, ${refused.length} refused`)
+            : print.line(`${before}${recorded} recorded, ${unchanged} known already, ${refused.length} refused`)
         )
       let last: CallLines.Recording = { bytes: 0, calls: new Set(), recorded: 0, unchanged: 0, refused: [] }
       const tell = progress(size)

@@ -1,31 +1,35 @@
 /**
  * `sluice show`: a call and all that became of it, or the call that made a row of the application.
  */
-import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { CallView, ChunkStore, type ChunkView } from "../../ChunkStore.ts"
-import { printKey } from "../../ServiceCall.ts"
+import { escape, word } from "../../internal/escape.ts"
 import * as Settings from "../../Settings.ts"
 import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 
+/** The rows that `TYPE:ID` may name: a type may hold colons as well. */
+const objectsOf = (what: string): ReadonlyArray<{ readonly type: string; readonly id: string }> =>
+  [...what.matchAll(/:/g)].slice(0, 8)
+    .map(({ index }) => ({ type: what.slice(0, index), id: what.slice(index + 1) }))
+    .filter(({ id, type }) => type !== "" && id !== "")
+
 /** The calls that made a row. The ledger keeps no index for this: it is read from end to end. */
 const madeBy = Effect.fnUntraced(function*(what: string) {
   const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.load
-  const colon = what.indexOf(":")
-  if (colon < 1) return []
-  const object = JSON.stringify([{ type: what.slice(0, colon), id: what.slice(colon + 1) }])
+  const objects = objectsOf(what)
+  if (objects.length === 0) return []
+  const isOne = sql.or(objects.map((object) => sql`objects @> ${JSON.stringify([object])}::jsonb`))
   const rows = yield* sql<{ call_id: string }>`
-    select distinct call_id from ${sql(`${schema}.persisted_chunk`)} where objects @> ${object}::jsonb`
+    select distinct call_id from ${sql(`${schema}.persisted_chunk`)} where ${isOne}`
   return rows.map((row) => row.call_id)
 })
 
@@ -37,58 +41,72 @@ const holdUp = ({ behind, dueAt, leasedBy, leasedUntil, parkedFor, state }: Chun
   const time = (at: DateTime.Utc | null) => at === null ? "" : DateTime.formatIso(at)
   switch (state) {
     case "in-flight":
-      return `held by worker ${leasedBy ?? ""} until ${time(leasedUntil)}, unless renewed`
+      return `held by worker ${escape(leasedBy ?? "")} until ${time(leasedUntil)}, unless renewed`
     case "scheduled":
       return `not before ${time(dueAt)}`
     case "parked":
       return parkedFor === "paused" ? "paused; see `sluice status`" : "no worker that looked had a handler for it"
     case "waiting":
     case "pending":
-      return behind === null ? undefined : `behind call ${behind} of its ordering key`
+      return behind === null ? undefined : `behind call ${word(behind)} of its ordering key`
     default:
       return undefined
   }
 }
 
-const chunkInWords = Effect.fnUntraced(function*(callId: string, chunk: ChunkView) {
-  const line = (text: string) => Console.log(`    ${print.clip(text, 76)}`)
-  yield* Console.log(`  ${printKey(chunk.key).slice(callId.length).trim()}: ${chunk.state}`)
-  const why = holdUp(chunk)
-  if (why !== undefined) yield* line(why)
-  if (chunk.attempts + chunk.crashes > 0) {
-    yield* line(`${chunk.attempts} failed attempts, ${chunk.crashes} crashes`)
-  }
-  if (chunk.ledger !== null) {
-    yield* line(`by ${chunk.ledger.handler} at ${DateTime.formatIso(chunk.ledger.persistedAt)}`)
-    for (const { id, type } of chunk.ledger.objects) yield* Console.log(`    ${type}:${id}`)
-  }
-  for (const { attempt, kind, message } of chunk.failures) {
-    yield* line(`attempt ${attempt}, ${kind}: ${print.first(message)}`)
-  }
-  if (chunk.death !== null) yield* line(`dead (${chunk.death.reason}): ${print.first(chunk.death.message)}`)
-})
+/** Which output of a call a chunk is. */
+const outputOf = ({ part, schemaIdentity }: ChunkView["key"]): string =>
+  `${escape(schemaIdentity)}${part === "" ? "" : `#${word(part)}`}`
 
-const inWords = Effect.fnUntraced(function*(view: CallView) {
-  yield* Console.log(`call ${view.callId} of ${view.namespace}`)
-  yield* Console.log(`  ${view.service}`)
-  yield* Console.log(`  ${view.status}, recorded ${DateTime.formatIso(view.recordedAt)}`)
-  if (view.correlationId !== view.callId) yield* Console.log(`  correlation ${print.clip(view.correlationId, 66)}`)
-  const key = view.chunks.find((chunk) => chunk.orderingKey !== null)?.orderingKey
-  if (key !== undefined) yield* Console.log(`  ordering key ${print.clip(key ?? "", 65)}`)
-  if (Object.keys(view.context).length > 0) {
-    yield* Console.log(`  context ${print.clip(JSON.stringify(view.context), 70)}`)
-  }
-  if (view.trace !== null) yield* Console.log(`  trace ${view.trace.traceId}, span ${view.trace.spanId}`)
-  if (view.error !== null) yield* Console.log(`  error: ${print.clip(print.first(view.error), 68)}`)
-  for (const chunk of view.chunks) yield* chunkInWords(view.callId, chunk)
-})
+const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
+  const why = holdUp(chunk)
+  const { attempts, crashes, death, failures, ledger } = chunk
+  const objects = ledger?.objects ?? []
+  return [
+    `  ${outputOf(chunk.key)}: ${chunk.state}`,
+    // names are whole: they are there to be copied
+    ...why === undefined ? [] : [`    ${why}`],
+    ...attempts + crashes === 0 ? [] : [`    ${attempts} failed attempts, ${crashes} crashes`],
+    ...ledger === null
+      ? []
+      : [`    by ${escape(ledger.handler)} at ${DateTime.formatIso(ledger.persistedAt)}`],
+    ...objects.slice(0, mostObjects).map(({ id, type }) => `    ${word(`${type}:${id}`)}`),
+    ...print.more(objects.length, mostObjects, "objects", "--json has all").map((text) => `    ${text}`),
+    ...failures.map(({ attempt, kind, message }) =>
+      print.clip(`    attempt ${attempt}, ${kind}: ${print.first(message)}`, 80)
+    ),
+    ...death === null ? [] : [print.clip(`    dead (${death.reason}): ${print.first(death.message)}`, 80)]
+  ]
+}
+
+/** Calls, and chunks of a call, that a person is shown. */
+const most = 100
+/** Rows of a chunk that a person is shown. */
+const mostObjects = 20
+
+const inWords = (view: CallView): ReadonlyArray<string> => {
+  const { callId, chunks, context, correlationId, error, trace } = view
+  const key = chunks.find((chunk) => chunk.orderingKey !== null)?.orderingKey ?? undefined
+  return [
+    `call ${word(callId)} of ${escape(view.namespace)}`,
+    `  ${escape(view.service)}`,
+    `  ${view.status}, recorded ${DateTime.formatIso(view.recordedAt)}`,
+    ...correlationId === callId ? [] : [`  correlation ${word(correlationId)}`],
+    ...key === undefined ? [] : [`  ordering key ${word(key)}`],
+    ...Object.keys(context).length === 0 ? [] : [print.clip(`  context ${print.jsonText(context)}`, 80)],
+    ...trace === null ? [] : [`  trace ${escape(trace.traceId)}, span ${escape(trace.spanId)}`],
+    ...error === null ? [] : [print.clip(`  error: ${print.first(error)}`, 80)],
+    ...chunks.slice(0, most).flatMap(chunkInWords),
+    ...print.more(chunks.length, most, "outputs", "--json has all").map((text) => `  ${text}`)
+  ]
+}
 
 /** The command. */
 export const show = Command.make(
   "show",
   {
     ...options.common,
-    what: Argument.String("what").pipe(Argument.withDescription("a call's id, or TYPE:ID of a row of the application"))
+    what: options.recordedArgument("what", "a call's id, or TYPE:ID of a row of the application")
   },
   ({ url, what, ...given }) =>
     Effect.gen(function*() {
@@ -98,10 +116,13 @@ export const show = Command.make(
       const ids = Option.isSome(call) ? [what] : yield* madeBy(what)
       const calls = (yield* Effect.forEach(ids, (id) => Effect.map(store.call(id), Option.toArray))).flat()
       if (calls.length === 0) {
-        return yield* new Failed({ reason: `there is no call ${what}, and no row of that name was made by one` })
+        return yield* new Failed({ reason: `there is no call ${word(what)}, and no row of that name was made by one` })
       }
       if (json) return yield* print.json(Shown, { calls })
-      for (const view of calls) yield* inWords(view)
+      yield* print.lines([
+        ...calls.slice(0, most).flatMap(inWords),
+        ...print.more(calls.length, most, "calls", "--json has all")
+      ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("A call and all that became of it, or the call that made a row"),

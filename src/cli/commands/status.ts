@@ -2,7 +2,6 @@
  * `sluice status`: how many chunks of each kind stand where, and which workers live.
  */
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -69,8 +68,8 @@ const head = ["kind", "pend", "due", "fly", "retry", "wait", "park", "dead", "do
 /** In 80 columns: names give way first, then figures are rounded. */
 export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string => {
   const short = print.shortNames(kinds.map((kind) => kind.schemaIdentity))
-  const names = kinds.map((kind) => `${kind.namespace}/${short(kind.schemaIdentity)}`)
-  const longest = Math.max(0, ...names.map((name) => name.length))
+  const names = kinds.map((kind) => print.kind(kind.namespace, short(kind.schemaIdentity)))
+  const longest = names.reduce((most, name) => Math.max(most, name.length), 0)
   const drawn = (width: number, figure: (figure: number) => string | number) =>
     print.table(
       head,
@@ -89,7 +88,7 @@ export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string
         kind.oldest === null ? "" : print.ago(now - kind.oldest.epochMilliseconds)
       ])
     )
-  const excess = (table: string) => Math.max(0, ...table.split("\n").map((line) => line.length - columns))
+  const excess = (table: string) => table.split("\n").reduce((most, line) => Math.max(most, line.length - columns), 0)
   const least = 16
   const whole = drawn(longest, (figure) => figure)
   const clipped = drawn(Math.max(least, longest - excess(whole)), (figure) => figure)
@@ -101,7 +100,7 @@ export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string
 const workerLine = ({ alive, host, pid, seen, serves }: WorkerStatus, short: (identity: string) => string): string => {
   const names = serves.map((kind) => {
     const slash = kind.indexOf("/")
-    return `${kind.slice(0, slash)}/${short(kind.slice(slash + 1))}`
+    return print.kind(kind.slice(0, slash), short(kind.slice(slash + 1)))
   })
   const seenAgo = print.ago(seen * 1000)
   return alive
@@ -109,30 +108,54 @@ const workerLine = ({ alive, host, pid, seen, serves }: WorkerStatus, short: (id
     : `worker ${host} pid ${pid}: silent for ${seenAgo}, and counts as gone`
 }
 
-const show = Effect.fnUntraced(function*({ kinds, lastMinute, pauses, workers }: typeof Status.Type) {
-  const now = yield* DateTime.now
+const isOutstanding = (kind: KindStatus): boolean =>
+  kind.pending + kind.inFlight + kind.retrying + kind.waiting + kind.parked + kind.dead > 0
+
+/** The first so many kinds: of more than that, those with something outstanding. */
+const chosen = (kinds: ReadonlyArray<KindStatus>, limit: number): ReadonlyArray<KindStatus> =>
+  kinds.length <= limit
+    ? kinds
+    : [...kinds.filter(isOutstanding), ...kinds.filter((kind) => !isOutstanding(kind))].slice(0, limit)
+
+const inWords = (
+  { kinds, lastMinute, pauses, workers }: typeof Status.Type,
+  { limit, now }: { readonly limit: number; readonly now: number }
+): ReadonlyArray<string> => {
+  const shown = chosen(kinds, limit)
+  const seen = workers.slice(0, limit)
   const short = print.shortNames([
-    ...kinds.map((kind) => kind.schemaIdentity),
-    ...workers.flatMap(({ serves }) => serves.map((kind) => kind.slice(kind.indexOf("/") + 1)))
+    ...shown.map((kind) => kind.schemaIdentity),
+    ...seen.flatMap(({ serves }) => serves.map((kind) => kind.slice(kind.indexOf("/") + 1)))
   ])
-  yield* Console.log(kinds.length === 0 ? "nothing is recorded" : kindTable(kinds, now.epochMilliseconds))
-  yield* Console.log(`${lastMinute} persisted in the last minute`)
-  for (const pause of pauses) yield* Console.log(print.clip(print.pause(pause), columns))
-  for (const worker of workers) yield* Console.log(print.clip(workerLine(worker, short), columns))
-  if (workers.every(({ alive }) => !alive)) yield* Console.log("no worker is running")
-})
+  const how = "see --limit, or --json"
+  return [
+    ...kinds.length === 0 ? ["nothing is recorded"] : kindTable(shown, now).split("\n"),
+    ...print.more(kinds.length, limit, "kinds", how),
+    `${lastMinute} persisted in the last minute`,
+    ...pauses.slice(0, limit).map((pause) => print.clip(print.pause(pause), columns)),
+    ...print.more(pauses.length, limit, "pauses", how),
+    ...seen.map((worker) => print.clip(workerLine(worker, short), columns)),
+    ...print.more(workers.length, limit, "workers", how),
+    ...workers.some(({ alive }) => alive) ? [] : ["no worker is running"]
+  ]
+}
 
 /** The command. */
 export const status = Command.make(
   "status",
-  { ...options.common, watch: options.on("watch", "again every 2 seconds, until told to stop") },
-  ({ url, watch, ...given }) =>
+  {
+    ...options.common,
+    watch: options.on("watch", "again every 2 seconds, until told to stop"),
+    limit: options.limit(50)
+  },
+  ({ limit, url, watch, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const once = Effect.gen(function*() {
         const found = yield* look
         if (watch && process.stdout.isTTY) process.stdout.write("\u001b[2J\u001b[H")
-        yield* json ? print.json(Status, found) : show(found)
+        const now = (yield* DateTime.now).epochMilliseconds
+        yield* json ? print.json(Status, found) : print.lines(inWords(found, { limit, now }))
       })
       const looking = watch ? untilStopped(Effect.forever(Effect.andThen(once, Effect.sleep("2 seconds")))) : once
       yield* Effect.provide(looking, Database.storesAsTheyAre(url))
@@ -140,7 +163,7 @@ export const status = Command.make(
 ).pipe(
   Command.withDescription(
     "How many chunks stand where, and which workers live. pend: to be claimed, now or later; due: those and the failed " +
-      "whose time has come; fly: in a worker's hands; retry: failed, and wait for another attempt; wait: behind another " +
+      "whose time has come; fly: held by a worker; retry: failed, and wait for another attempt; wait: behind another " +
       "of their ordering key; park: no handler, or paused; dead: see `sluice dead`; done: persisted; oldest: recorded, and not done"
   ),
   Command.withShortDescription("How many chunks stand where, and which workers live"),

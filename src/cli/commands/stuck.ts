@@ -2,12 +2,12 @@
  * `sluice stuck`: what does not go on at once, and why.
  */
 import * as Command from "effect/cli/Command"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { ParkReason } from "../../ChunkStore.ts"
+import { escape, word } from "../../internal/escape.ts"
 import * as Settings from "../../Settings.ts"
 import { stuck as ask } from "../../store/pg/stuck.ts"
 import * as Database from "../Database.ts"
@@ -57,39 +57,41 @@ const reasonOf = (
       return `failed ${attempts === 1 ? "once" : `${attempts} times`}; ${when}`
     }
     case "expired":
-      return `worker ${worker ?? ""} went away under it, ${crashes} did before; due for ${span(due)}`
+      return `worker ${escape(worker ?? "")} went away under it, ${crashes} did before; due for ${span(due)}`
     case "held":
-      return `in the hands of worker ${worker ?? ""}; due for ${span(due)}`
+      return `held by worker ${escape(worker ?? "")}; due for ${span(due)}`
     case "parked":
       return parkedFor === "paused" ? "paused: see `sluice status`" : "no worker that looked had a handler for it"
     case "waiting":
       return behind === null
         ? "nothing stands before it: `sluice mend` releases it"
-        : `behind call ${behind}, of ordering key ${orderingKey ?? ""}`
+        : `behind call ${word(behind)}, of ordering key ${word(orderingKey ?? "")}`
   }
 }
 
-const inWords = Effect.fnUntraced(function*({ chunks, more }: typeof Stuck.Type, limit: number) {
-  if (chunks.length === 0) return yield* Console.log("nothing is stuck")
+const inWords = ({ chunks, more }: typeof Stuck.Type, limit: number): ReadonlyArray<string> => {
+  if (chunks.length === 0) return ["nothing is stuck"]
   const short = print.shortNames(chunks.map((chunk) => chunk.schemaIdentity))
-  for (const chunk of chunks) {
+  const told = chunks.flatMap((chunk) => {
     const { callId, error, namespace, part, schemaIdentity, why } = chunk
-    const kind = `${namespace}/${short(schemaIdentity)}${part === "" ? "" : ` ${part}`}`
-    yield* Console.log(print.clip(`${why}: ${callId} ${kind}`, 80))
-    yield* Console.log(print.clip(`  ${reasonOf(chunk)}`, 80))
-    if (error !== null) yield* Console.log(print.clip(`  latest error: ${print.first(error)}`, 80))
-  }
-  if (more) {
-    yield* Console.log(`of some sort there are more than ${limit}: see --limit, and \`sluice status\` for the counts`)
-  }
-})
+    const kind = `${print.kind(namespace, short(schemaIdentity))}${part === "" ? "" : ` ${word(part)}`}`
+    return [
+      // names are whole: they are there to be copied
+      `${why}: ${word(callId)} ${kind}`,
+      `  ${reasonOf(chunk)}`,
+      ...error === null ? [] : [print.clip(`  latest error: ${print.first(error)}`, 80)]
+    ]
+  })
+  const left = `of some sort there are more than ${limit}: see --limit, and \`sluice status\` for the counts`
+  return more ? [...told, left] : told
+}
 
 /** The command. */
 export const stuck = Command.make(
   "stuck",
   {
     ...options.common,
-    namespace: options.text("namespace", "only of this namespace"),
+    namespace: options.recordedName("namespace", "only of this namespace"),
     limit: options.limit(10)
   },
   ({ limit, namespace, url, ...given }) =>
@@ -100,12 +102,12 @@ export const stuck = Command.make(
       const chunks = yield* ask(sql, schema, { limit, deadBlocksKey, namespace: Option.getOrUndefined(namespace) })
       const counts = Map.groupBy(chunks, ({ why }) => why)
       const found = { chunks, more: [...counts.values()].some((list) => list.length === limit) }
-      yield* json ? print.json(Stuck, found) : inWords(found, limit)
+      yield* json ? print.json(Stuck, found) : print.lines(inWords(found, limit))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "What does not go on at once, and why: retrying (failed), expired (its worker went away), held (long in a worker's " +
-      "hands), parked (no handler, or paused), waiting (behind another of its ordering key)"
+    "What does not go on at once, and why: retrying (failed), expired (its worker went away), held (held by a " +
+      "worker for long), parked (no handler, or paused), waiting (behind another of its ordering key)"
   ),
   Command.withShortDescription("What does not go on at once, and why"),
   Command.withExamples([

@@ -4,7 +4,6 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -39,7 +38,7 @@ const stateOf = (one: SubscriptionStatus, now: number): string => {
 }
 
 const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatus>) {
-  if (all.length === 0) return yield* Console.log("there are no subscriptions")
+  if (all.length === 0) return yield* print.line("there are no subscriptions")
   const now = (yield* DateTime.now).epochMilliseconds
   const rows = all.map((one) => [
     print.clip(one.name, 24),
@@ -48,15 +47,15 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
     print.clip(stateOf(one, now), 38)
   ])
   const [head = "", ...lines] = print.table(["subscription", "unread", "oldest", "state"], rows).split("\n")
-  yield* Console.log(head)
+  yield* print.line(head)
   for (const [index, one] of all.entries()) {
-    yield* Console.log(lines[index] ?? "")
+    yield* print.line(lines[index] ?? "")
     if (one.lastError !== null && one.next !== null) {
-      yield* Console.log(print.clip(`  before ${printKey(one.next.key)}`, columns))
-      yield* Console.log(print.clip(`  latest error: ${print.first(one.lastError)}`, columns))
+      yield* print.line(print.clip(`  before ${printKey(one.next.key)}`, columns))
+      yield* print.line(print.clip(`  latest error: ${print.first(one.lastError)}`, columns))
     }
     if (one.skipped > 0) {
-      yield* Console.log(`  passed over ${one.skipped === 1 ? "one entry" : `${one.skipped} entries`}`)
+      yield* print.line(`  passed over ${one.skipped === 1 ? "one entry" : `${one.skipped} entries`}`)
     }
   }
 })
@@ -143,7 +142,7 @@ const skip = Command.make(
       yield* Effect.logWarning(`subscription ${name} passes over ${printKey(next.key)}: ${because}`)
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       if (json) return yield* print.json(SubscriptionSkipped, { subscription: name, skipped: next.key })
-      yield* Console.log(print.clip(`passed over ${printKey(next.key)}`, columns))
+      yield* print.line(print.clip(`passed over ${printKey(next.key)}`, columns))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("Pass over the entry it fails with: all that one chunk created, once and for good"),
@@ -188,7 +187,7 @@ const rebase = Command.make(
     Effect.gen(function*() {
       const rebased = yield* EventLog.use((log) => log.rebase)
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      yield* json ? print.json(Rebased, rebased) : Console.log(rebasedInWords(rebased))
+      yield* json ? print.json(Rebased, rebased) : print.line(rebasedInWords(rebased))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(

@@ -3,7 +3,6 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -44,7 +43,7 @@ export const prune = Command.make(
       const pruned = yield* Retention.use((retention) => dryRun ? retention.preview(policy) : retention.prune(policy))
       if (json) return yield* print.json(Pruned, pruned)
       const verb = dryRun ? "would be forgotten" : "forgotten"
-      yield* Console.log(
+      yield* print.line(
         `${pruned.payloads} payloads, ${pruned.discarded} dead letters, ${pruned.failures} failures ${verb}`
       )
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
@@ -54,8 +53,8 @@ export const prune = Command.make(
 )
 
 const kindFlags = (all: string) => ({
-  namespace: options.text("namespace", "of this namespace; all without"),
-  schema: options.text("schema", "of this schema identity; all without"),
+  namespace: options.recordedName("namespace", "of this namespace; all without"),
+  schema: options.recordedName("schema", "of this schema identity; all without"),
   all: options.on("all", all)
 })
 
@@ -78,8 +77,7 @@ export const PauseList = Schema.Struct({ pauses: Schema.Array(Pause) })
 const listed = Effect.fnUntraced(function*(json: boolean) {
   const pauses = yield* Pauses.use((pauses) => pauses.list)
   if (json) return yield* print.json(PauseList, { pauses })
-  if (pauses.length === 0) yield* Console.log("nothing is paused")
-  for (const pause of pauses) yield* Console.log(print.pause(pause))
+  yield* print.lines(pauses.length === 0 ? ["nothing is paused"] : pauses.map(print.pause))
 })
 
 /** A pause is easily misspelt, and holds up nothing then. */
@@ -89,7 +87,9 @@ const doubt = Effect.fnUntraced(function*({ namespace, schemaIdentity }: Kind) {
   const [known] = yield* ask.isKnown(sql, schema, namespace, schemaIdentity)
   if (known?.known === true) return
   yield* say(
-    `note: nothing of ${namespace}/${schemaIdentity} is outstanding, and no worker serves it; is it spelt right?`
+    `note: nothing of ${
+      print.kind(namespace, schemaIdentity)
+    } is outstanding, and no worker serves it; is it spelt right?`
   )
 })
 
@@ -137,7 +137,7 @@ export const resume = Command.make(
         const isAll = kind.namespace === "*" && kind.schemaIdentity === "*"
         const ended = isAll ? yield* Effect.as(resumeAll, true) : yield* Pauses.use((pauses) => pauses.resume(kind))
         if (ended) return yield* listed(json)
-        const reason = `${kind.namespace}/${kind.schemaIdentity} is not paused; see \`sluice status\``
+        const reason = `${print.kind(kind.namespace, kind.schemaIdentity)} is not paused; see \`sluice status\``
         return yield* new Failed({ reason })
       }).pipe(Effect.provide(Database.storesAsTheyAre(url)))
     }).pipe(told)

@@ -1,17 +1,19 @@
 /**
  * What the log is told of a claim: a line for each end that a person may want to know of, none for what went well.
- * Never the error's text, which may quote what was recorded: it stands with the chunk, for `DeadLetters` to show.
+ * Never the error's text, which may quote what was recorded: it stands with the chunk, for `DeadLetters` to show. Ids are
+ * escaped: what the program's logger does with them is not known.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Settlement } from "../../ChunkStore.ts"
+import { escape } from "../../internal/escape.ts"
 import type { Outcomes } from "../Outcome.ts"
 
 const annotations = ({ chunk, ...settlement }: Settlement) => ({
-  "sluice.call_id": chunk.key.callId,
+  "sluice.call_id": escape(chunk.key.callId),
   "sluice.namespace": chunk.namespace,
   "sluice.schema": chunk.key.schemaIdentity,
-  ...(chunk.key.part === "" ? {} : { "sluice.part": chunk.key.part }),
+  ...(chunk.key.part === "" ? {} : { "sluice.part": escape(chunk.key.part) }),
   ...("failure" in settlement
     ? { "sluice.handler": settlement.failure.handler, "sluice.failure": settlement.failure.kind }
     : {})

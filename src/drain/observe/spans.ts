@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
+import { traceOf } from "../../internal/trace.ts"
 import type { Prepared } from "../prepare.ts"
 
 /** What a trace is told of a member: never its payload. */
@@ -20,7 +21,8 @@ export const attributesOf = ({ chunk: { attempts, key, namespace }, handler }: P
 
 /** The request that made a member's call, if it was recorded within one. */
 export const linksOf = (one: Prepared): ReadonlyArray<Tracer.SpanLink> => {
-  const { trace } = one.chunk.call
+  // one that was recorded by other means may be none
+  const trace = traceOf(one.chunk.call.trace)
   return trace === undefined ? [] : [{ span: Tracer.externalSpan(trace), attributes: attributesOf(one) }]
 }
 

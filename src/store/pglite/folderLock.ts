@@ -90,7 +90,7 @@ const tries = 1000
 
 /** Takes the folder, and gives back the file that says so. Throws `FolderInUse` when somebody else has it. */
 const take = async (folder: string): Promise<string> => {
-  await fs.mkdir(folder, { recursive: true })
+  await fs.mkdir(folder, { recursive: true, mode: 0o700 })
   const lock = path.join(folder, "sluice.lock")
   const making = await fs.mkdtemp(`${lock}-`)
   try {

@@ -1,0 +1,71 @@
+/**
+ * The address of a database as people write it. It may hold a password, also where none was meant to be: one that is not
+ * quite right is refused without a word of it. What is shown is what was understood.
+ */
+import * as Result from "effect/Result"
+
+/** What of an address may be shown, and what is wrong with one, in words that repeat nothing of it. */
+export type Understood = Result.Result<string, string>
+
+const write = "write postgres://user@host:5432/database"
+const encode = "in a user's name or a password write / as %2F, @ as %40, # as %23, ? as %3F and % as %25"
+
+const decoded = (text: string): string | undefined => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return undefined
+  }
+}
+
+// in brackets, or a name; the socket's folder, where it begins with a slash
+const isHost = (host: string): boolean => /^(\[[0-9a-f:.]+\]|[\w.-]+|[0-9a-f:.]+|\/[\w./ -]+)$/i.test(host)
+
+const modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+/** Parameters that the client refuses by their values. */
+const parameters: ReadonlyMap<string, (value: string) => string | undefined> = new Map([
+  ["port", (value) => /^\d{1,5}$/.test(value) && Number(value) <= 65_535 ? undefined : "is not a port"],
+  ["connect_timeout", (value) => /^\d+$/.test(value) ? undefined : "is not a number of seconds"],
+  ["sslmode", (value) => modes.includes(value) ? undefined : `is none of ${modes.join(", ")}`]
+])
+
+const parse = (text: string): URL | undefined => URL.canParse(text) ? new URL(text) : undefined
+
+/** Understands an address. */
+export const understand = (text: string): Understood => {
+  const url = parse(text)
+  if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol) || !/^\s*postgres(ql)?:\/\//i.test(text)) {
+    return Result.fail(`is not a URL of a Postgres server: ${write}; ${encode}`)
+  }
+  const { hash, password, pathname, search, searchParams, username } = url
+  const rest = pathname.slice(1)
+  // what was meant as a password ends the host where it holds one of these
+  if (/[@/]/.test(rest) || search.includes("@") || hash !== "") {
+    return Result.fail(`cannot be understood: ${encode}`)
+  }
+  const [host, database] = [decoded(url.hostname), decoded(rest)]
+  if (
+    host === undefined || database === undefined || decoded(username) === undefined || decoded(password) === undefined
+  ) {
+    return Result.fail(`holds a % that begins no %XX: ${encode}`)
+  }
+  for (const [name, value] of searchParams) {
+    const problem = parameters.get(name)?.(value)
+    if (problem !== undefined) return Result.fail(`has a parameter ${name} that ${problem}`)
+  }
+  const where = searchParams.getAll("host").at(-1) ?? (host === "" ? "localhost" : host)
+  if (where.includes(",")) {
+    return Result.fail(
+      "names several hosts, of which one connection cannot find the primary: name the one that leads to it, a pooler's or " +
+        "the cluster's own"
+    )
+  }
+  if (!isHost(where)) return Result.fail(`has no host that could be one: ${write}; ${encode}`)
+  const port = searchParams.getAll("port").at(-1) ?? url.port
+  return Result.succeed(
+    `${where}${port === "" ? "" : `:${port}`}/${searchParams.getAll("dbname").at(-1) ?? database}`
+  )
+}
+
+/** Whether a text that somebody typed somewhere looks like an address or like something that holds a password. */
+export const mayHoldPassword = (text: string): boolean => /:.*@|:\/\/|^postgres(ql)?:|pass(word|wd)?=/is.test(text)

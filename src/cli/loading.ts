@@ -1,0 +1,104 @@
+/**
+ * Watches what a file of the user's does to the process while it is loaded: it may never end, keep the only thread busy,
+ * listen for signals that are the command's, or end the process. Whatever it does, it is named.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import path from "node:path"
+import { Worker } from "node:worker_threads"
+import { hangUp } from "../internal/leavable.ts"
+import type { Failure } from "./Failed.ts"
+import * as print from "./print.ts"
+import * as terminal from "./terminal.ts"
+import * as wantsJson from "./wantsJson.ts"
+
+let file: string | undefined
+
+/** The file that is loaded now. */
+export const current = (): string | undefined => file
+
+/**
+ * A thread of its own, because a file that loops keeps this one from everything, also from looking at the clock. It can
+ * end the process only as one that has no say.
+ */
+const guard = `
+const { parentPort } = require("node:worker_threads")
+const { writeSync } = require("node:fs")
+let timer
+parentPort.on("message", (alarm) => {
+  clearTimeout(timer)
+  if (alarm === null) return
+  timer = setTimeout(() => {
+    for (const [descriptor, text] of alarm.texts) try { writeSync(descriptor, text + "\\n") } catch {}
+    process.kill(process.pid, "SIGKILL")
+  }, alarm.millis)
+})
+`
+
+interface Alarm {
+  readonly millis: number
+  readonly texts: ReadonlyArray<readonly [descriptor: 1 | 2, text: string]>
+}
+
+let worker: Worker | undefined
+
+const set = (alarm: Alarm | null): void => {
+  if (worker === undefined) {
+    worker = new Worker(guard, { eval: true })
+    worker.unref()
+    // without it a file that loops is not named; nothing else is lost
+    worker.on("error", () => {})
+  }
+  worker.postMessage(alarm, [])
+}
+
+/** All is loaded. */
+export const done: Effect.Effect<void> = Effect.promise(async () => {
+  await worker?.terminate()
+  worker = undefined
+})
+
+const signals = ["SIGINT", "SIGTERM"] as const
+type Listeners = ReadonlyMap<typeof signals[number], ReadonlyArray<NodeJS.SignalsListener>>
+const listeners = (): Listeners => new Map(signals.map((signal) => [signal, process.listeners(signal)]))
+
+/** Signals are the command's: it lets what runs come to its end. Gives back whether somebody else listened as well. */
+const restore = (before: Listeners): boolean => {
+  let changed = false
+  for (const signal of signals) {
+    const [was = [], is] = [before.get(signal), process.listeners(signal)]
+    for (const listener of is) {
+      if (was.includes(listener)) continue
+      process.off(signal, listener)
+      changed = true
+    }
+    for (const listener of was) if (!is.includes(listener)) process.on(signal, listener)
+  }
+  return changed
+}
+
+/** The thread speaks when the time limit of the loading itself had no effect, and neither had giving up what hangs. */
+const later = Duration.sum(hangUp, Duration.seconds(2))
+
+/** Loads a file, which may take so long. */
+export const watched = (limit: Duration.Duration) => <A, E, R>(name: string, load: Effect.Effect<A, E, R>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      file = path.relative(".", name)
+      const sentence = `${file} keeps the process busy: it was not loaded within ${Duration.format(limit)}`
+      const error: typeof Failure.Type = { error: sentence }
+      set({
+        millis: Duration.toMillis(Duration.sum(limit, later)),
+        texts: [[2, print.visible(sentence)], ...wantsJson.isWanted() ? [[1, print.jsonText(error)] as const] : []]
+      })
+      return listeners()
+    }),
+    () => load,
+    (before) =>
+      Effect.suspend(() => {
+        const told = `${file} listens for SIGINT or SIGTERM: that is not heeded, sluice itself ends what runs`
+        file = undefined
+        set(null)
+        return restore(before) ? terminal.say(told) : Effect.void
+      })
+  )

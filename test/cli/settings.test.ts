@@ -1,0 +1,133 @@
+/**
+ * Values of settings that are none: each is refused by its name, in words that say what to write. None of them silently
+ * becomes a default, above all not another database.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as fs from "node:fs"
+import * as os from "node:os"
+import path from "node:path"
+import { pathToFileURL } from "node:url"
+import { afterEach, describe, expect, it } from "vitest"
+import { HandlersReport } from "../../src/cli/commands/handlers.ts"
+import * as configFile from "../../src/cli/configFile.ts"
+import { run } from "./inProcess.ts"
+import { newDatabase, noteHandler, workplace } from "./workplace.ts"
+
+/** Values, as they are written in `sluice.config.ts`, and what is said of them. */
+const wrong: ReadonlyArray<readonly [setting: string, value: string, says: string]> = [
+  ["DATABASE_URL", "new URL(\"postgres://postgres@127.0.0.1:1/postgres\")", "is a URL object: write its text"],
+  ["SLUICE_NAMESPACE", "[\"clinic\"]", "is a list: write a text"],
+  ["SLUICE_LEASE", "Duration.seconds(5)", "is a Duration: write a text, as \"30 seconds\""],
+  ["SLUICE_GRACE_PERIOD", "{ seconds: 5 }", "is an object: write a text, a number, true or false"],
+  ["SLUICE_BATCH_SIZE", "10n", "is a bigint: write a text, a number, true or false"],
+  ["SLUICE_IN_FLIGHT", "Number.NaN", "is NaN: write a text, a number, true or false"],
+  ["SLUICE_MAX_ATTEMPTS", "Infinity", "is Infinity: write"],
+  ["SLUICE_SCHEMA", "null", "is null: leave it out, or write a value"],
+  ["SLUICE_POLL_INTERVAL", "process.env.NOT_SET", "is undefined: leave it out, or write a value"],
+  ["SLUICE_EVERY", "() => \"5s\"", "is a function: write its result"],
+  ["SLUICE_CRON", "Promise.resolve(\"* * * * *\")", "is a promise: await it"],
+  ["SLUICE_NOTIFY", "[false]", "is a list: write a text, a number, true or false"],
+  ["SLUICE_MAX_AGE", "300", "is a number: write a text"],
+  ["SLUICE_HANDLERS", "[\"persist\", 5]", "is a list of other things than texts: write folders or globs"],
+  ["SLUICE_METRICS_HOST", "true", "is a boolean: write a text"],
+  ["SLUICE_LOAD_TIMEOUT", "\"\"", "is an empty text: leave it out, or write a value"],
+  ["SLUICE_METRICS_PORT", "Symbol(\"9090\")", "is a symbol: write"],
+  ["SLUICE_MAX_CRASHES", "new Map([[1, 2]])", "is an object (Map): write"],
+  ["SLUICE_JSON", "new Boolean(true)", "is an object (Boolean): write"],
+  ["OTEL_SERVICE_NAME", "[\"clinic\"]", "is a list: write"]
+]
+
+const exported: ReadonlyArray<readonly [content: string, says: string]> = [
+  ["export default () => ({})", "must export default an object of settings; it exports a function"],
+  ["export default Promise.resolve({})", "it exports a promise: await it"],
+  ["export default new Map([[\"DATABASE_URL\", \"x\"]])", "it exports an object (Map)"],
+  ["export default [{}]", "it exports a list"],
+  ["export default null", "it exports null"],
+  ["export default new (class Settings { SLUICE_BATCH_SIZE = 1 })()", "it exports an object (Settings)"],
+  ["export default { get SLUICE_BATCH_SIZE() { throw new Error(\"not today\") } }", "its settings cannot be read"],
+  ["export const settings = {}", "it exports nothing"]
+]
+
+describe("a setting of another type", { timeout: 240_000 }, () => {
+  const here = process.cwd()
+  const folders: Array<string> = []
+  afterEach(() => {
+    process.chdir(here)
+    for (const folder of folders.splice(0)) fs.rmSync(folder, { recursive: true })
+  })
+  /** What is said of a file with this content. */
+  const problemOf = async (content: string): Promise<string> => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-settings-"))
+    folders.push(folder)
+    fs.writeFileSync(path.join(folder, "sluice.config.mjs"), content)
+    process.chdir(folder)
+    const exit = await Effect.runPromise(Effect.result(Effect.scoped(Layer.build(configFile.layer))))
+    return Result.isFailure(exit) ? exit.failure.message : "none"
+  }
+  const effect = pathToFileURL(path.join(here, "node_modules/effect/dist/Duration.js")).href
+
+  it("is refused by its name, in words that say what to write, and without the value", async () => {
+    const values = wrong.map(([name, value]) => `${name}: ${value}`).join(",\n")
+    const said = await problemOf(`import * as Duration from "${effect}"\nexport default {\n${values}\n}`)
+    for (const [name, , says] of wrong) expect(said).toContain(`${name} ${says}`)
+    expect(said).not.toContain("127.0.0.1")
+  })
+
+  it.each(exported)("and so is what is no object of settings: %s", async (content, says) => {
+    expect(await problemOf(content)).toContain(says)
+  })
+
+  it("makes no other database in its place", async () => {
+    const place = await workplace()
+    place.file("sluice.config.ts", `export default { DATABASE_URL: new URL("postgres://postgres@127.0.0.1:1/x") }`)
+    const { status, stderr, stdout } = await place.sluice("record", place.file("calls.jsonl", ""))
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" })
+    expect(stderr).toContain("sluice.config.ts: DATABASE_URL is a URL object: write its text")
+    expect(fs.existsSync(path.join(place.folder, ".sluice"))).toBe(false)
+  })
+
+  it("is not what a list of handlers is, nor what defineConfig gives", async () => {
+    const place = await workplace(undefined)
+    place.file("one/notes.ts", noteHandler("good"))
+    place.file("two/[more]/replies.ts", noteHandler("good").replace("ward.note", "ward.reply"))
+    place.file(
+      "sluice.config.ts",
+      `import { defineConfig } from "effect-sluice/config"
+      export default defineConfig({
+        DATABASE_URL: "${await newDatabase()}",
+        SLUICE_HANDLERS: ["one/*.ts", "two/[more]/replies.ts"],
+        SLUICE_LEASE: "30s"
+      })`
+    )
+    expect((await place.sluice("migrate")).status).toBe(0)
+    const { handlers } = await place.asked(HandlersReport, "handlers")
+    expect(handlers.map(({ name }) => name)).toEqual(["clinic/note", "clinic/reply"])
+  })
+})
+
+describe("an empty value", { timeout: 120_000 }, () => {
+  it("of a flag is refused: what it would have named is not known", async () => {
+    const here = process.cwd()
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-settings-"))
+    process.chdir(folder)
+    try {
+      for (const flag of ["--url", "--namespace", "--handlers", "--every", "--metrics-host"]) {
+        const { failed, stderr } = await run("drain", flag, "")
+        expect({ flag, failed }).toEqual({ flag, failed: true })
+        expect(stderr).toMatch(new RegExp(`${flag}(:| is empty| "" is no)|Missing value for flag ${flag}`))
+      }
+      expect(fs.readdirSync(folder)).toEqual([])
+    } finally {
+      process.chdir(here)
+      fs.rmSync(folder, { recursive: true })
+    }
+  })
+
+  it("of a variable is one that is not set: the file's counts", async () => {
+    const place = await workplace("")
+    place.file("sluice.config.ts", "export default { DATABASE_URL: \"postgres://nobody@127.0.0.1:1/ward\" }")
+    expect((await place.sluice("drain")).stderr).toContain("database: 127.0.0.1:1/ward")
+  })
+})
