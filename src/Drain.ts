@@ -33,7 +33,7 @@ import { execute, keepAlive, type Outcome } from "./internal/execute.ts"
 import { makeHeart } from "./internal/heart.ts"
 import { measure } from "./internal/measure.ts"
 import { Room } from "./internal/room.ts"
-import { tell } from "./internal/tell.ts"
+import { makeTell } from "./internal/tell.ts"
 import { freshToken } from "./internal/token.ts"
 import * as Metrics from "./Metrics.ts"
 import {
@@ -156,6 +156,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   )
 
   const room = yield* Room
+  const tell = makeTell()
   const clock = yield* Clock.Clock
   // longer than any handler may take, and some more to be interrupted in
   const patience = Duration.toMillis(settings.lease) +
@@ -252,7 +253,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
         const release = store.settle(token, rest.map((chunk) => ({ _tag: "Release", chunk })))
         return (rest.length === 0 ? Effect.void : givingBack(release)).pipe(
           // also of a claim that was cut short: what it has committed is committed
-          Effect.andThen(measure(claim.chunks, outcomes, began)),
+          Effect.andThen(measure(registry, claim.chunks, outcomes, began)),
           Effect.andThen(tell(outcomes))
         )
       })
