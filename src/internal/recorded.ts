@@ -6,8 +6,10 @@ import type { RecordedOutput, ServiceCall } from "../ServiceCall.ts"
 /** A call's JSON, part by part. */
 export interface Recorded {
   readonly context: string
-  /** Empty when there is none. */
+  /** Empty when there is none; so are details and trace. */
   readonly input: string
+  readonly details: string
+  readonly trace: string
   readonly outputs: ReadonlyArray<string>
   /** For each output: it, and what every chunk is handed of its call. */
   readonly bytes: ReadonlyArray<number>
@@ -35,6 +37,8 @@ export const recorded = (call: ServiceCall): Recorded => {
   return {
     context,
     input,
+    details: textOf(call.details),
+    trace: textOf(call.trace),
     outputs,
     bytes: outputs.map((text) => shared + Buffer.byteLength(text))
   }

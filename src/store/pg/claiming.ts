@@ -10,11 +10,9 @@ import { freshToken } from "../../internal/token.ts"
 import type { Settings } from "../../Settings.ts"
 import { PgChunk } from "./chunk.ts"
 import { at, claimAny, claimPlain, type ClaimRow } from "./claim.ts"
+import { longestOf } from "./longest.ts"
 import * as LowWater from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
-
-/** What the client takes as one message, less what stands around a chunk in it. */
-const mostOfClient = 15 * 1024 * 1024
 
 const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
   rows.every((row, index) => index === 0 || row[at.place] > rows[index - 1]![at.place])
@@ -37,7 +35,7 @@ const saidBy = (rows: ReadonlyArray<ClaimRow>): { readonly aside: boolean; reado
 /** The store's claim, and what makes it look from the beginning again. */
 export const make = (t: Tables, settings: Settings) => {
   const lowWater = LowWater.make()
-  const longest = Math.max(settings.maxResultBytes, mostOfClient)
+  const longest = longestOf(settings)
   // what the last claim found: a queue that holds ordering keys or retries is likely to hold more of them
   let mixed = false
 
