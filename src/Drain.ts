@@ -286,11 +286,24 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     }
   }).pipe(Effect.withSpan("Drain.untilEmpty"))
 
+  /** A call may have more outputs than one claim takes. */
+  const workAll = Effect.fnUntraced(function*(callId: string) {
+    const claimed: Array<ClaimedChunk> = []
+    const outcomes: Outcomes = new Map()
+    while (true) {
+      const part = yield* work({ callId })
+      claimed.push(...part.claimed)
+      for (const [chunk, outcome] of part.outcomes) outcomes.set(chunk, outcome)
+      const isMoving = [...part.outcomes.values()].some((outcome) => outcome._tag === "Persisted")
+      if (!isMoving || claimed.length === claimed[0]?.call.outputs) return { claimed, outcomes }
+    }
+  })
+
   const persistNow = Effect.fn("Drain.persistNow")(function*(callId: string) {
     yield* Effect.annotateCurrentSpan("sluice.call_id", callId)
     const patience = Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: settings.handlerTimeout }))
     const attempt = Effect.gen(function*() {
-      const { claimed, outcomes } = yield* work({ callId })
+      const { claimed, outcomes } = yield* workAll(callId)
       const done = allOf(claimed, outcomes)
       if (done !== undefined) return done
       const view = yield* Effect.flatMap(

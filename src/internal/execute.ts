@@ -128,17 +128,13 @@ const timed = <A, E, R>(batch: ReadonlyArray<Prepared>, run: Effect.Effect<A, E,
   })
 
 const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
-  [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) =>
-    objects.map((object) => ({
-      object,
-      key: chunk.key,
-      namespace: chunk.namespace,
-      handler,
-      service: chunk.call.service,
-      correlationId: chunk.call.correlationId,
-      context: chunk.call.context
-    }))
-  )
+  [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) => {
+    // the context is put together at each look
+    const { context, correlationId, service } = chunk.call
+    return objects.map((object) => (
+      { object, key: chunk.key, namespace: chunk.namespace, handler, service, correlationId, context }
+    ))
+  })
 
 /**
  * Carries a claim through: prepare, then round by round, settling as it goes. `settled` is told of every chunk as its

@@ -11,7 +11,9 @@ export interface Recorded {
   readonly details: string
   readonly trace: string
   readonly outputs: ReadonlyArray<string>
-  /** For each output: it, and what every chunk is handed of its call. */
+  /** Bytes of what all chunks are handed of their call: context and input. */
+  readonly shared: number
+  /** For each output: it, and what is shared. */
   readonly bytes: ReadonlyArray<number>
 }
 
@@ -40,6 +42,7 @@ export const recorded = (call: ServiceCall): Recorded => {
     details: textOf(call.details),
     trace: textOf(call.trace),
     outputs,
+    shared,
     bytes: outputs.map((text) => shared + Buffer.byteLength(text))
   }
 }

@@ -64,6 +64,7 @@ const isTransient = (error: unknown, depth = 0): boolean => {
     (Predicate.hasProperty(error, "reason") && isTransient(error.reason, depth + 1))
 }
 
+// what is large is copied at each look: a call's chunks share it, and what one does to it is not to reach the others
 const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   seq: BigInt(row.seq),
   key: row.key,
@@ -74,13 +75,19 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   crashes: row.crashes,
   loneCrashes: row.loneCrashes,
   recordedAt: read.utc(row.recordedAt),
-  data: copy(call?.outputs?.[row.position]?.data),
+  get data() {
+    return copy(call?.outputs?.[row.position]?.data)
+  },
   withheld: isGone,
   call: {
     service: call?.service ?? "",
     correlationId: call?.correlationId ?? row.key.callId,
-    context: copy(call?.context ?? {}),
-    input: copy(call?.input ?? null),
+    get context() {
+      return copy(call?.context ?? {})
+    },
+    get input() {
+      return copy(call?.input ?? null)
+    },
     finishedAt: read.utc(call?.finishedAt ?? row.recordedAt),
     trace: call?.trace,
     outputs: call?.outputs?.length ?? 0

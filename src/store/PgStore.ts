@@ -181,7 +181,7 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
 
     once: (entry, work) =>
       Effect.gen(function*() {
-        const find = Effect.flatMap(read.ledger(t, [entry.key]), (rows) => decodeEntry(rows[0]?.entry))
+        const find = Effect.flatMap(read.ledger(t, [entry.key]), ([line]) => decodeEntry(line))
         const reserved = yield* persisting.reserve(t, entry)
         if (reserved.length === 0) return { created: false, entry: yield* find }
         const exit = yield* Effect.exit(work)
@@ -211,14 +211,14 @@ const makeStore = (t: Tables, settings: Settings.Settings, wakeUp: WakeUp["Servi
     leave: (worker) => beats.leave(t, worker).pipe(Effect.asVoid, asStoreError("leave")),
 
     ledger: (keys) =>
-      Effect.flatMap(read.ledger(t, keys), Effect.forEach((row) => decodeEntry(row.entry))).pipe(
+      Effect.flatMap(read.ledger(t, keys), Effect.forEach((line) => decodeEntry(line))).pipe(
         orDieDecoding,
         asStoreError("ledger")
       ),
     call: (callId) =>
       Effect.flatMap(
-        read.call(t, callId, settings.deadBlocksKey),
-        ([row]) => row === undefined ? Effect.succeedNone : Effect.asSome(decodeView(row.view))
+        read.call(t, callId, settings.deadBlocksKey, longestOf(settings)),
+        (view) => view === undefined ? Effect.succeedNone : Effect.asSome(decodeView(view))
       ).pipe(
         orDieDecoding,
         asStoreError("call")

@@ -33,7 +33,8 @@ const cut = (rows: ReadonlyArray<QueueRow>, request: ClaimRequest): ReadonlyArra
   const first: Array<QueueRow> = []
   let total = 0
   for (const row of [...rows].sort(byRank).slice(0, request.limit)) {
-    total += row.bytes
+    // what the chunks of a call share is handed out, and counted, once
+    total += row.bytes - (first.at(-1)?.key.callId === row.key.callId ? row.sharedBytes : 0)
     if (total > request.maxBytes && first.length > 0) break
     first.push(row)
   }

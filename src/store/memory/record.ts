@@ -59,7 +59,7 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
   }
   access.set(calls, call.callId, row)
   const dueAt = Math.max(now, row.notBefore ?? now)
-  const { bytes } = recorded(call)
+  const { bytes, shared } = recorded(call)
   for (const [position, output] of call.outputs.entries()) {
     const seq = seqs[position]!
     access.set(queue, seqKey(seq), {
@@ -69,6 +69,7 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
       schemaVersion: output.version,
       position,
       bytes: bytes[position] ?? 0,
+      sharedBytes: shared,
       orderingKey: call.orderingKey,
       priority: row.priority,
       dueAt,

@@ -39,6 +39,8 @@ export interface QueueRow {
   readonly schemaVersion: number
   readonly position: number
   readonly bytes: number
+  /** Of these, what the chunks of the call share: it counts once in a claim. */
+  readonly sharedBytes: number
   readonly orderingKey: string | undefined
   readonly priority: number
   readonly dueAt: number

@@ -31,11 +31,14 @@ export type ClaimRow = readonly [
   schemaVersion: number,
   attempts: number,
   recordedAt: Date,
-  /** Bytes of `output`, `context` and `input`, when these are more than may be handed out: then they are null. */
+  /**
+   * Bytes of what is handed out in this row, when these are more than may be: then `output` is null. Below 0: those of
+   * `context` and `input` alone, which are null as well. 0 when there is no output.
+   */
   withheld: number | null,
-  /** JSON text. */
+  /** JSON text; null as well when it has a `position`. */
   output: string | null,
-  /** Null when it is empty. */
+  /** Null when it is empty. What follows of the call, up to `outputs`, is null in the row after one of the same call. */
   context: string | null,
   input: string | null,
   service: string | null,
@@ -44,6 +47,8 @@ export type ClaimRow = readonly [
   trace: unknown,
   /** How many outputs the call has. */
   outputs: number | null,
+  /** Its place among them when it is one of several of its call that are read together, by `outputs.ts`. */
+  position: number | null,
   // a plain claim has none of these
   orderingKey?: string | null,
   crashes?: number,
@@ -71,9 +76,10 @@ export const at = {
   finishedAt: 16,
   trace: 17,
   outputs: 18,
-  orderingKey: 19,
-  crashes: 20,
-  loneCrashes: 21
+  position: 19,
+  orderingKey: 20,
+  crashes: 21,
+  loneCrashes: 22
 } as const
 
 /** How a store claims. */
@@ -113,6 +119,13 @@ const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
   sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
 
 /**
+ * Whether a row comes after another of its call, in the order of a claim. What the chunks of a call share is handed out, and
+ * counted, once where they come one after another, as they do unless one failed.
+ */
+const isAgain = "coalesce(call_id = lag(call_id) over (order by rank, seq), false) as again"
+const bytesOnce = "bytes - case when again then shared_bytes else 0 end"
+
+/**
  * What is handed out of the rows in `held`, with their calls; `s` is the one row that is there even when nothing was
  * claimed. For this statement's own commit only, none waits for the disk.
  *
@@ -120,6 +133,9 @@ const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
  * be, and on a plan kept for all calls that guess was a tenth of the queue, which it read from end to end. Nor is a call
  * looked for by a plan that was made for a small table and reads a large one: `offset 0` keeps the planner from joining, so
  * that each is one descent of the key's index.
+ *
+ * To take one output out of a call's `outputs` the server unpacks all of them. Of a call of which several chunks are handed
+ * out it does so for the first four at most; the others (`mates`) are read together afterwards.
  */
 const answer = (
   { call, sql }: Tables,
@@ -131,11 +147,12 @@ const answer = (
   sql`
     select case when h.seq is null or h.seq = s.last_seq then concat_ws(' / ', s.aside, s.last) end, h.place, h.seq, h.call_id,
       h.schema_identity, h.part, h.namespace, h.schema_version, h.attempts, h.recorded_at,
-      case when c.bytes <= ${longest} then null else coalesce(c.bytes, 0) end,
-      case when c.bytes <= ${longest} then c.output end,
-      case when c.bytes <= ${longest} then nullif(c.context, '{}') end,
-      case when c.bytes <= ${longest} then c.input end,
-      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs ${more}
+      case when c.shared > ${longest} then -c.shared when coalesce(c.shared, 0) + c.own > ${longest} then coalesce(c.shared, 0) + c.own
+        when c.own is null then 0 end,
+      case when coalesce(c.shared, 0) + c.own <= ${longest} then c.output end,
+      case when c.shared <= ${longest} then nullif(c.context, '{}') end,
+      case when c.shared <= ${longest} then c.input end,
+      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs, case when h.mates then h.position end ${more}
     from (
       select ${aside} as aside, l.seq as last_seq,
         case when (select count(*) from ready) = ${limit} or (select count(*) from ready) > l.place
@@ -144,13 +161,18 @@ const answer = (
         ${nested ? sql`` : sql`, set_config('synchronous_commit', 'off', true) as nosync`}
       from (select 1) one left join (select rank, seq, place from cut order by place desc limit 1) l on true
     ) s
-    left join (select *, row_number() over (order by rank, seq)::int as place from held) h on true
+    left join (
+      select *, row_number() over by_rank::int as place, coalesce(call_id = lag(call_id) over by_rank, false) as again,
+        coalesce(position > 3 and call_id in (lag(call_id) over by_rank, lead(call_id) over by_rank), false) as mates
+      from held window by_rank as (order by rank, seq)
+    ) h on true
     left join lateral (
-      select t.*, octet_length(t.output) + octet_length(t.context) + coalesce(octet_length(t.input), 0) as bytes
+      select t.*, octet_length(t.output) as own, octet_length(t.context) + coalesce(octet_length(t.input), 0) as shared
       from (
-        select outputs[h.position + 1]::text as output, context::text, input::text, service, correlation_id, finished_at, trace,
-          cardinality(outputs) as outputs
-        from ${call} where call_id = h.call_id offset 0
+        select case when not h.mates then outputs[h.position + 1]::text end as output,
+          case when not h.again then context::text end as context, case when not h.again then input::text end as input,
+          service, correlation_id, finished_at, trace, case when not h.again then cardinality(outputs) end as outputs
+        from ${call} where call_id = h.call_id and not (h.again and h.mates) offset 0
       ) t offset 0
     ) c on true`
 
@@ -168,7 +190,8 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
   const { queue, sql } = t
   return rows(sql`
     with ready as materialized (
-      select seq, rank, bytes, ordering_key is not null or lease_token is not null or crashes > 0 as special
+      select seq, rank, call_id, bytes, shared_bytes,
+        ordering_key is not null or lease_token is not null or crashes > 0 as special
       from ${queue} q
       where state = 'ready' and (lease_until is null or lease_until < now())
         and ${onlyAfter(t, options.from)} and ${onlyAsked(t, request)}
@@ -182,8 +205,8 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
       from ready
     ), cut as materialized (
       select * from (
-        select *, row_number() over by_rank as place, sum(bytes) over by_rank as total
-        from ready window by_rank as (order by rank, seq)
+        select *, row_number() over by_rank as place, sum(${sql.literal(bytesOnce)}) over by_rank as total
+        from (select *, ${sql.literal(isAgain)} from ready) ready window by_rank as (order by rank, seq)
       ) ranked
       where (total <= ${request.maxBytes} or place = 1) and not (select found from special)
     ), held as (
@@ -213,7 +236,9 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
   const { dead, queue, sql } = t
   // a claim for one call also looks at what waits behind older chunks: the run may have come free
   const readyStates = request.callId === undefined ? sql`state = 'ready'` : sql`state in ('ready', 'waiting')`
-  const columns = sql.literal("seq, rank, ordering_key, bytes, lease_token is not null or crashes > 0 as suspect")
+  const columns = sql.literal(
+    "seq, rank, call_id, ordering_key, bytes, shared_bytes, lease_token is not null or crashes > 0 as suspect"
+  )
   const blockedByDead = options.deadBlocksKey
     ? sql`exists (
         select from ${dead} d where d.ordering_key = c.ordering_key and d.seq < c.seq and d.discarded_at is null
@@ -231,8 +256,10 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
       order by due_at, seq limit ${request.limit} for update skip locked
     ), cut as materialized (
       select * from (
-        select *, row_number() over by_rank as place, sum(bytes) over by_rank as total
-        from (select * from ready union all select * from scheduled) found
+        select *, row_number() over by_rank as place, sum(${sql.literal(bytesOnce)}) over by_rank as total
+        from (
+          select *, ${sql.literal(isAgain)} from (select * from ready union all select * from scheduled) due
+        ) found
         window by_rank as (order by rank, seq)
       ) ranked
       where place <= ${request.limit} and (total <= ${request.maxBytes} or place = 1)

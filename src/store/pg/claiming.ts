@@ -12,6 +12,7 @@ import { PgChunk } from "./chunk.ts"
 import { at, claimAny, claimPlain, type ClaimRow } from "./claim.ts"
 import { longestOf } from "./longest.ts"
 import * as LowWater from "./lowWater.ts"
+import { outputsOf } from "./outputs.ts"
 import type { Tables } from "./tables.ts"
 
 const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
@@ -60,8 +61,10 @@ export const make = (t: Tables, settings: Settings) => {
         mixed = true
         continue
       }
+      const held = inOrder(rows.filter((row) => row[at.seq] !== null))
+      const outputs = yield* outputsOf(t, held, longest)
       let before: PgChunk | undefined
-      const chunks = inOrder(rows.filter((row) => row[at.seq] !== null)).map((row) => before = new PgChunk(row, before))
+      const chunks = held.map((row) => before = new PgChunk(row, before, outputs(row)))
       const now = clock.currentTimeMillisUnsafe()
       if (whole) lowWater.move(namespace, { mark, reached, rows: chunks.length, began, now })
       if (whole) mixed = chunks.some(isSpecial)

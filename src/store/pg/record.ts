@@ -55,10 +55,11 @@ export const recordOne = ({ schema, sql }: Tables) => {
       returning call_id, namespace, ordering_key, priority, greatest(now(), not_before) as due_at
     )
     insert into ${schema}.chunk_queue (
-      call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes
+      call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes,
+      shared_bytes
     )
     select call_id, namespace, ordering_key, priority, due_at, due_at - priority * interval '1 minute',
-      case when due_at > now() then 'scheduled' else 'ready' end, $15, $16, $17, $18
+      case when due_at > now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19
     from recorded
     returning call_id`
   return ({ call: one, text }: Given) => {
@@ -81,7 +82,8 @@ export const recordOne = ({ schema, sql }: Tables) => {
       output?.schema,
       output?.version,
       output?.part ?? "",
-      text.bytes[0]
+      text.bytes[0],
+      text.shared
     ])
   }
 }
@@ -125,7 +127,8 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
       call: index + 1,
       position,
       text: text.outputs[position] ?? "",
-      bytes: text.bytes[position] ?? 0
+      bytes: text.bytes[position] ?? 0,
+      shared: text.shared
     }))
   )
   const chunkRows = rowsOf(t, [
@@ -135,6 +138,7 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     { name: "version", type: "int", values: chunks.map((chunk) => chunk.version) },
     { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
     { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) },
+    { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
     { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
   ])
   return sql<{ call_id: string }>`
@@ -158,12 +162,12 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
       returning call_id
     ), queued as (
       insert into ${queue} (
-        state, priority, due_at, rank, schema_version, position, bytes, namespace, schema_identity, call_id, part,
-        ordering_key
+        state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
+        part, ordering_key
       )
       select case when due.at > now() then 'scheduled' else 'ready' end,
         g.priority, due.at, due.at - g.priority * interval '1 minute',
-        o.version, o.position, o.bytes, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
+        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
       from chunk o
       join given g on g.n = o.call
       join recorded using (call_id)
