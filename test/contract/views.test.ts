@@ -120,7 +120,7 @@ onEveryStore((test) => {
       yield* record(call("a"))
       const { chunks, token } = yield* claim
       // more than one message holds: a line may have been written before there was a limit
-      const objects = Array.from({ length: 200_000 }, (_, n) =>
+      const objects = Array.from({ length: 260_000 }, (_, n) =>
         DomainObject.make("clinic.ward.Observation", `018f2b5a-0000-7000-8000-${String(n).padStart(12, "0")}`))
       yield* store.persist(token, () =>
         Effect.succeed([{ chunk: chunks[0]!, handler: "chatlab/patient-reply", handlerVersion: 1, objects }]))
