@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { ChunkStore, type RecordOutcome, type StoreError } from "./ChunkStore.ts"
+import { ChunkStore, type RecordOutcome, type RefusedByStore, type StoreError } from "./ChunkStore.ts"
 import { describeCause } from "./internal/describe.ts"
 import { escape } from "./internal/escape.ts"
 import type { Problem } from "./internal/flaw.ts"
@@ -69,7 +69,10 @@ export class RunInTransaction
 
 const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
 
-/** The request's trace: the span around the recorder's own. None without one, so that nothing is made up. */
+/**
+ * The request's trace: the span around the recorder's own. None without one, so that nothing is made up, and none when the
+ * tracer's ids cannot be stored: an answer is not lost for that.
+ */
 const requestTrace = Effect.map(Effect.option(Effect.currentSpan), (own): TraceContext | undefined => {
   const parent = Option.flatMap(own, (span) => span.parent)
   if (Option.isNone(parent)) return undefined
@@ -89,8 +92,11 @@ const tellOfTraces = (calls: ReadonlyArray<{ readonly call: CallSpec; readonly i
 const refuse = (call: CallSpec, problem: Problem): CallRefused =>
   new CallRefused({ callId: storable.callIdOf(call), ...problem })
 
+const refusedByStore = (call: CallSpec, { reason }: RefusedByStore): CallRefused =>
+  refuse(call, { path: "call", reason: `is refused by the database: ${reason}` })
+
 /** What became of a recorded call: `"unchanged"` says that it was there already, the same. */
-export type Recorded = Exclude<RecordOutcome, "conflict">
+export type Recorded = "recorded" | "unchanged"
 
 /** The outcome of {@link CallRecorder} `run`. */
 export interface RunResult {
@@ -116,7 +122,8 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | StoreError>
   /**
    * Records many calls in one commit. The good ones are recorded, each bad one comes back with its error, in the order
-   * given. Fails only when the database does, and then nothing was recorded.
+   * given; one that the database itself refuses (an encoding, a constraint of the application's) is a bad one as well. Fails
+   * only when the database does, and then nothing was recorded.
    */
   readonly recordMany: (
     calls: ReadonlyArray<ServiceCall>
@@ -124,8 +131,14 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Runs a service and records whatever comes: `running`, then `succeeded` with its outputs, or `failed` with its error
    * (which is also what this effect fails with). A call that has succeeded is not run again; one that failed, or whose
-   * run died, is. While it runs no other process runs it. An answer that cannot be stored fails with `CallRefused`; the
-   * id of another call that runs or has succeeded, with `CallConflict`.
+   * run died, is. While it runs no other process runs it. The id of another call that runs or has succeeded fails with
+   * `CallConflict`.
+   *
+   * Whatever `record` would refuse of the call itself is refused before the service is asked, with `CallRefused`; then
+   * nothing was written. That counts the size too: context, input, details and trace may hold `SLUICE_MAX_RESULT_BYTES` less
+   * what is kept for the answer, 1 MiB (a quarter of a limit below 4 MiB). An answer that cannot be stored also fails with
+   * `CallRefused`, and the call is recorded as failed. What the service changes in the call's objects while it runs is not
+   * recorded.
    *
    * It commits by itself, so that a paid answer is never rolled back: inside a transaction it fails with
    * {@link RunInTransaction} before anything is run.
@@ -142,14 +155,18 @@ export class CallRecorder extends Context.Service<CallRecorder, {
       const settings = yield* Settings.load
 
       const refusal = (call: ServiceCall): CallRefused | undefined => {
-        const problem = storable.callProblem(call, settings.maxResultBytes)
+        const problem = storable.callProblem(call, settings)
         return problem === undefined ? undefined : refuse(call, problem)
       }
       const verdict = (
         call: ServiceCall,
         outcome: RecordOutcome
       ): Result.Result<Recorded, CallRefused | CallConflict> =>
-        outcome === "conflict" ? Result.fail(new CallConflict({ callId: call.callId })) : Result.succeed(outcome)
+        typeof outcome === "object"
+          ? Result.fail(refusedByStore(call, outcome))
+          : outcome === "conflict"
+          ? Result.fail(new CallConflict({ callId: call.callId }))
+          : Result.succeed(outcome)
 
       const recordAll = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall>) {
         const trace = yield* requestTrace
@@ -163,10 +180,15 @@ export class CallRecorder extends Context.Service<CallRecorder, {
         const context = yield* Effect.context<never>()
         return calls.map((call, index) => {
           const refused = refusals[index]
-          const outcome = refused === undefined ? outcomes.next().value ?? "conflict" : "refused"
-          const namespace = refused === undefined ? call.namespace : ""
-          Metrics.count(Metrics.calls, { namespace, outcome }, 1, context)
-          return outcome === "refused" ? Result.fail(refused!) : verdict(call, outcome)
+          const result = refused === undefined
+            ? verdict(call, outcomes.next().value ?? "conflict")
+            : Result.fail(refused)
+          const outcome = Result.match(result, {
+            onSuccess: (recorded) => recorded,
+            onFailure: (error) => error._tag === "CallConflict" ? "conflict" : "refused"
+          })
+          Metrics.countCall(refused === undefined ? call.namespace : "", outcome, context)
+          return result
         })
       })
       const recordMany = Effect.fn("CallRecorder.recordMany")(recordAll)
@@ -177,18 +199,19 @@ export class CallRecorder extends Context.Service<CallRecorder, {
       })
 
       const run = Effect.fn("CallRecorder.run")(function*<E, R>(
-        spec: CallSpec,
+        asked: CallSpec,
         service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
       ) {
-        const problem = storable.specProblem(spec)
-        if (problem !== undefined) return yield* refuse(spec, problem)
-        const { call, isDropped } = withSoundTrace(spec)
+        const problem = storable.specProblem(asked, settings)
+        if (problem !== undefined) return yield* refuse(asked, problem)
+        const { call, isDropped } = withSoundTrace(storable.asAsked(asked))
         yield* tellOfTraces([{ call, isDropped }])
         return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
           const begun = yield* restore(store.begin(call, settings.lease))
           if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })
           if (begun._tag === "Succeeded") return { call: begun.call, ran: false }
           if (begun._tag === "Conflict") return yield* new CallConflict({ callId: call.callId })
+          if (begun._tag === "Refused") return yield* refusedByStore(call, begun)
           if (begun._tag === "InTransaction") return yield* new RunInTransaction({ callId: call.callId })
           const startedAt = yield* DateTime.now
           const renewal = store.renewRun(call.callId, begun.token, settings.lease).pipe(
@@ -218,7 +241,9 @@ export class CallRecorder extends Context.Service<CallRecorder, {
               schedule: Schedule.upTo(patience, { duration: settings.lease })
             }),
             Effect.tapError((error) =>
-              error._tag === "CallRefused" ? store.abandon(call.callId, begun.token, error.message) : Effect.void
+              error._tag === "CallRefused"
+                ? Effect.ignoreCause(store.abandon(call.callId, begun.token, error.message), { log: "Warn" })
+                : Effect.void
             )
           )
           return { call: finished, ran: true }

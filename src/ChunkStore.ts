@@ -118,8 +118,18 @@ export interface Kind {
   readonly schemaIdentity: string
 }
 
+/**
+ * The database does not take this one call, though nothing is wrong with the database: its encoding has no such character, a
+ * constraint or a trigger of somebody's refuses it. Nothing was written of it.
+ */
+export interface RefusedByStore {
+  readonly _tag: "Refused"
+  /** In the database's words. */
+  readonly reason: string
+}
+
 /** What became of one call given to `record`. */
-export type RecordOutcome = "recorded" | "unchanged" | "conflict"
+export type RecordOutcome = "recorded" | "unchanged" | "conflict" | RefusedByStore
 
 /** What `begin` found. */
 export type Begun =
@@ -131,6 +141,7 @@ export type Begun =
   | { readonly _tag: "Conflict" }
   /** Not begun: a transaction surrounds it, whose rollback would take the run and its answer along. */
   | { readonly _tag: "InTransaction" }
+  | RefusedByStore
 
 /** A claimed chunk. Its data, context and input are given anew each time they are asked for. */
 export interface ClaimedChunk {
@@ -307,7 +318,9 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /**
    * Records finished calls and their chunks, one commit for all, in the caller's transaction when there is one. The
    * calls were validated. A call that is there already with the same content is `unchanged`; with other content it is a
-   * `conflict` and stays as it was. A call begun but not succeeded is completed.
+   * `conflict` and stays as it was. A call begun but not succeeded is completed. A call that the database refuses harms
+   * no other: the others are recorded. (The only call of a `record` that is part of a caller's transaction is not told apart
+   * from that transaction: its refusal is a {@link StoreError}.)
    *
    * The content is namespace, service, context, input, ordering key and outputs; an input of null is none, and a part of
    * `""` is none. Times, priority, correlation id, details and trace do not count; nor do input and outputs once pruned.

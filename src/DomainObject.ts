@@ -19,6 +19,15 @@ export interface DomainObject extends Schema.Schema.Type<typeof DomainObject> {}
  */
 export const make = (type: string, id: string | number | bigint): DomainObject => ({ type, id: String(id) })
 
+/** The most rows one run of a handler may name. */
+export const maxObjects = 50_000
+
+/**
+ * The most bytes of JSON that the names of these rows may hold together: 3 MiB, some 35,000 rows named by UUIDs. With the
+ * largest context of a call it is still one message to whoever reads the ledger as a log.
+ */
+export const maxObjectBytes = 3 * 1024 * 1024
+
 /** A row of the application came to be. */
 export const DomainObjectCreated = Schema.Struct({
   object: DomainObject,

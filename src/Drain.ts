@@ -12,13 +12,15 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import { hostname } from "node:os"
-import { ChunkStore, type StoreError } from "./ChunkStore.ts"
+import { ChunkStore, type ClaimedChunk, type StoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { type Claimed, claimScoped, type Engine } from "./drain/claim.ts"
 import * as Heartbeat from "./drain/heartbeat.ts"
 import * as Isolations from "./drain/isolation.ts"
 import { allOf, objectsOf } from "./drain/objects.ts"
+import { makeClaimLog } from "./drain/observe/log.ts"
+import type { Outcome } from "./drain/Outcome.ts"
 import * as Pulse from "./drain/pulse.ts"
 import * as Releases from "./drain/releases.ts"
 import { addReports, emptyReport, type Report, reportOf } from "./drain/Report.ts"
@@ -121,6 +123,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     settings,
     isolations: Isolations.make(),
     releases: yield* Releases.make,
+    log: makeClaimLog(),
     paused: () => heartbeat.last().paused,
     progress: pulse.progress
   }
@@ -183,11 +186,23 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     return total
   })
 
+  /** Claims and runs what is due of a call: it may have more outputs than one claim takes. */
+  const claimedAll = Effect.fnUntraced(function*(callId: string) {
+    const chunks: Array<ClaimedChunk> = []
+    const outcomes = new Map<ClaimedChunk, Outcome>()
+    while (true) {
+      const part = yield* Effect.scoped(Effect.tap(claimed({ callId }), ({ run }) => run))
+      chunks.push(...part.chunks)
+      for (const [chunk, outcome] of part.outcomes) outcomes.set(chunk, outcome)
+      const isMoving = [...part.outcomes.values()].some((outcome) => outcome._tag === "Persisted")
+      if (!isMoving || chunks.length === chunks[0]?.call.outputs) return { chunks, outcomes }
+    }
+  })
+
   const persistNow = Effect.fn("Drain.persistNow")(function*(callId: string) {
     yield* Effect.annotateCurrentSpan("sluice.call_id", callId)
     const attempt = Effect.gen(function*() {
-      const { chunks, outcomes, run } = yield* claimed({ callId })
-      yield* run
+      const { chunks, outcomes } = yield* claimedAll(callId)
       const done = allOf(chunks, outcomes)
       if (done !== undefined) return done
       const view = yield* Effect.flatMap(

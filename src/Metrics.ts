@@ -1,6 +1,7 @@
 /**
  * What Sluice counts and times, by Effect's `Metric`, named as OpenTelemetry and Prometheus name things. Labels are few:
- * namespace, schema, handler, outcome; never an id. Whoever exports an application's metrics exports these.
+ * namespace, schema, handler, outcome; never an id, and never a name of which those who record could make up more and more:
+ * what no handler of this process serves is counted under `other`. Whoever exports an application's metrics exports these.
  */
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
@@ -8,7 +9,10 @@ import * as Metric from "effect/Metric"
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const lag = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400]
 
-/** Calls given to the recorder, counted in the process that records. */
+/** What stands for all names that have no label of their own. */
+export const other = "other"
+
+/** Calls given to the recorder, counted in the process that records, by the first 100 namespaces it records for. */
 export const calls = Metric.counter("sluice_calls_total", {
   description: "Calls given to the recorder, by outcome",
   incremental: true
@@ -20,7 +24,10 @@ export const claimed = Metric.counter("sluice_chunks_claimed_total", {
   incremental: true
 })
 
-/** What became of claimed chunks, each counted once: see {@link outcomes}. */
+/**
+ * What became of claimed chunks, each counted once: see {@link values}. Namespace and schema are those of the handler that
+ * serves the chunk, so what is served for all namespaces is counted under `core`; both are `other` without a handler.
+ */
 export const chunks = Metric.counter("sluice_chunks_total", {
   description: "Ends of claimed chunks, by outcome",
   incremental: true
@@ -150,6 +157,16 @@ export const count = (
   one.updateUnsafe(by, context)
 }
 
+/** Who records decides on namespaces, and a process that only records knows of no handlers: the first so many are counted. */
+const mostNamespaces = 100
+const namespaces = new Set<string>()
+
+/** @internal Counts a call given to the recorder. */
+export const countCall = (namespace: string, outcome: string, context: Context.Context<never>): void => {
+  if (namespaces.size < mostNamespaces) namespaces.add(namespace)
+  count(calls, { namespace: namespaces.has(namespace) ? namespace : other, outcome }, 1, context)
+}
+
 /**
  * @internal Begins all series of these handlers at 0: the first of a kind to fail is then an increase, which alert rules
  * see, and not a series that was never there before.
@@ -159,6 +176,9 @@ export const begin = (
   context: Context.Context<never>
 ): void => {
   count(claimed, {}, 0, context)
+  for (const outcome of ["parked", "dead", "released", "lost"]) {
+    count(chunks, { namespace: other, schema: other, handler: "", outcome }, 0, context)
+  }
   for (const kind of handlers) {
     const nobody = { ...kind, handler: "" }
     for (const outcome of ["persisted", "nothing_to_create", "retried", "dead"]) {

@@ -39,8 +39,8 @@ export interface Settings {
   /** `SLUICE_GRACE_PERIOD`, 30 seconds: how long running handlers may finish at shutdown. */
   readonly gracePeriod: Duration.Duration
   /**
-   * `SLUICE_MAX_RESULT_BYTES`, 12 MiB: the most JSON one call's outputs, context and input may hold together. Above 15 MiB
-   * the client must be told to take longer messages as well (`maxMessageSize`).
+   * `SLUICE_MAX_RESULT_BYTES`, 12 MiB: the most JSON one call may hold, its outputs, context, input, details and trace
+   * together. Above 12 MiB every client must be told to take longer messages as well: `maxMessageSize` 4 MiB above it.
    */
   readonly maxResultBytes: number
   /**
@@ -48,6 +48,8 @@ export interface Settings {
    * is given up. Statements of handlers are limited by the handler timeout.
    */
   readonly statementTimeout: Duration.Duration
+  /** `SLUICE_MAX_OUTPUTS`, 10,000: the most outputs one call may have. */
+  readonly maxOutputs: number
   /** `SLUICE_SCHEMA`, `sluice`: the Postgres schema of Sluice's tables. */
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk holds up the later ones of its ordering key. */
@@ -201,6 +203,7 @@ const table: { readonly [Field in keyof Settings]: readonly [kind: Kind<Settings
     gracePeriod: [spanOrNone, Duration.seconds(30)],
     maxResultBytes: [number, 12 * 1024 * 1024],
     statementTimeout: [span, Duration.seconds(30)],
+    maxOutputs: [number, 10_000],
     schema: [identifier, "sluice"],
     deadBlocksKey: [choice, true],
     notify: [choice, true],
@@ -262,6 +265,7 @@ export const load: Effect.Effect<Settings, SettingInvalid> = Effect.gen(function
     gracePeriod: yield* read("gracePeriod", overrides),
     maxResultBytes: yield* read("maxResultBytes", overrides),
     statementTimeout: yield* read("statementTimeout", overrides),
+    maxOutputs: yield* read("maxOutputs", overrides),
     schema: yield* read("schema", overrides),
     deadBlocksKey: yield* read("deadBlocksKey", overrides),
     notify: yield* read("notify", overrides),

@@ -16,6 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
 import { application, Note, note, noteHandler, record, registry, written } from "./support/clinic.ts"
@@ -43,6 +44,17 @@ describe("persistNow", () => {
       // it leaves the others alone
       expect((yield* written).map((row) => row.callId)).toEqual(["a", "a"])
     }).pipe(Effect.provide(application())))
+
+  it.effect("persists all of a call that has more outputs than one claim takes, in their order", () =>
+    Effect.gen(function*() {
+      yield* record(note("a", {}, parts(...Array.from({ length: 1050 }, () => ({})))), note("b", {}, parts({}, {}, {})))
+      const objects = yield* persistNow("a")
+      expect(objects).toHaveLength(1050)
+      expect(yield* persistNow("a")).toEqual(objects)
+      const view = yield* Effect.flatMap(ChunkStore, (store) => store.call("a"))
+      expect(Option.getOrThrow(view).chunks.map(({ ledger }) => ledger?.objects[0])).toEqual(objects)
+      expect((yield* written).every((row) => row.callId === "a")).toBe(true)
+    }).pipe(Effect.provide(application({ batchSize: 10 }))))
 
   it.effect("gives them back in the order of the outputs, whoever persisted them, and none where there are none", () =>
     Effect.gen(function*() {

@@ -2,17 +2,27 @@
  * What is counted equals what is in the tables; traces lead from a persisted chunk back to the request that made its call.
  */
 import { it } from "@effect/vitest"
-import { CallRecorder, DeadLetters, Drain, HandlerPlugin, HandlerRegistry, Metrics } from "effect-sluice"
+import {
+  CallRecorder,
+  DeadLetters,
+  Drain,
+  HandlerPlugin,
+  HandlerRegistry,
+  Metrics,
+  type ServiceCall
+} from "effect-sluice"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as TestClock from "effect/testing/TestClock"
 import * as Tracer from "effect/Tracer"
 import { describe, expect } from "vitest"
 import { queue, seqKey } from "../src/store/memory/rows.ts"
-import { application, Note, note, record } from "./support/clinic.ts"
+import { application, Note, note, record, registry } from "./support/clinic.ts"
 import { drainWith, untilEmpty } from "./support/drain.ts"
 
 /** A metric's figures by one of its labels: a counter's count, a histogram's number of observations. */
@@ -107,8 +117,66 @@ describe("metrics", () => {
       const clinic = (yield* Metric.snapshot).filter((one) =>
         one.id === Metrics.chunks.id && one.attributes?.["namespace"] === "clinic"
       )
-      expect(clinic).toHaveLength(begun.length)
+      expect(clinic).toHaveLength(begun.filter((one) => one.attributes?.["namespace"] === "clinic").length)
     }).pipe(Effect.provide(application()), isolated))
+})
+
+describe("what others record", () => {
+  const kinds = 20_000
+  const schemaOf = (index: number) => `schemas.tenant-${index}.ward.note`
+  const tenants = (fields: (index: number) => Partial<ServiceCall.ServiceCall>) =>
+    Effect.gen(function*() {
+      const { recordMany } = yield* CallRecorder
+      yield* recordMany(
+        Array.from({ length: kinds }, (_, index) =>
+          note(`call-${index}`, {}, { namespace: `tenant-${index}`, ...fields(index) }))
+      )
+      yield* untilEmpty
+    })
+  /** Runs with a registry of its own. Gives back how many series there are in it, and what a scrape of them comes to. */
+  const scraped = <E, R>(run: Effect.Effect<unknown, E, R>) => {
+    const registry: Metric.MetricRegistry = new Map()
+    return run.pipe(
+      Effect.andThen(PrometheusMetrics.format()),
+      Effect.map((page) => ({ series: registry.size, bytes: page.length, page })),
+      Effect.provideService(Metric.MetricRegistry, registry)
+    )
+  }
+  const alone = scraped(Effect.andThen(record(note("a")), untilEmpty).pipe(Effect.provide(application())))
+
+  it.effect("of kinds that nobody serves, makes neither series nor lines without end", () =>
+    Effect.gen(function*() {
+      const lines: Array<unknown> = []
+      const keep = Logger.layer([Logger.map(Logger.formatStructured, (line) => void lines.push(line))])
+      const before = yield* alone
+      const after = yield* scraped(
+        tenants((index) => ({ outputs: [{ schema: schemaOf(index), version: 1, data: null }] })).pipe(
+          Effect.provide(application({ batchSize: 1000 }))
+        )
+      ).pipe(Effect.provide(keep))
+      expect(after.page).toContain(
+        `sluice_chunks_total{namespace="other",schema="other",handler="",outcome="parked"} ${kinds}`
+      )
+      // the recorder counts by the first 100 namespaces
+      expect(after.series).toBeLessThan(before.series + 150)
+      expect(after.bytes).toBeLessThan(before.bytes + 20_000)
+      expect(lines.length).toBeGreaterThan(0)
+      expect(lines.length).toBeLessThan(40)
+      expect(JSON.stringify(lines.at(-1))).toContain("others")
+    }), 60_000)
+
+  it.effect("of namespaces that a handler of core serves, makes no series either", () =>
+    Effect.gen(function*() {
+      const before = yield* alone
+      const after = yield* scraped(
+        tenants(() => ({})).pipe(Effect.provide(application({ batchSize: 1000 }, registry({}, "core"))))
+      )
+      const { identity } = Note
+      expect(after.page).toContain(
+        `sluice_chunks_total{namespace="core",schema="${identity}",handler="core/note",outcome="persisted"} ${kinds}`
+      )
+      expect(after.series).toBeLessThan(before.series + 150)
+    }), 60_000)
 })
 
 describe("traces", () => {

@@ -31,7 +31,8 @@ const variables: ReadonlyArray<
     ["SLUICE_IN_FLIGHT", "inFlight", 2],
     ["SLUICE_MAX_ATTEMPTS", "maxAttempts", 10],
     ["SLUICE_MAX_CRASHES", "maxCrashes", 3],
-    ["SLUICE_MAX_RESULT_BYTES", "maxResultBytes", 12 * 1024 * 1024]
+    ["SLUICE_MAX_RESULT_BYTES", "maxResultBytes", 12 * 1024 * 1024],
+    ["SLUICE_MAX_OUTPUTS", "maxOutputs", 10_000]
   ] as const).map(([name, field, standard]) =>
     [name, field, standard, "7", 7, ["0", "-1", "1.5", "many", "NaN", "Infinity", "1e999"]] as const
   ),

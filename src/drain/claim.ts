@@ -18,7 +18,7 @@ import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Settings } from "../Settings.ts"
 import type { Isolations } from "./isolation.ts"
 import * as Lease from "./lease.ts"
-import { logClaim } from "./observe/log.ts"
+import type { ClaimLog } from "./observe/log.ts"
 import { measureClaim } from "./observe/metrics.ts"
 import type { Outcome, Outcomes } from "./Outcome.ts"
 import { IsInside, Quarantine } from "./quarantine.ts"
@@ -34,6 +34,7 @@ export interface Engine {
   readonly releases: Releases
   /** Kinds that nobody may drain now, where the claim does not say. */
   readonly paused: () => ReadonlyArray<Kind>
+  readonly log: ClaimLog
   /** Told whenever something was done. */
   readonly progress: () => void
 }
@@ -71,8 +72,8 @@ export const claimScoped = Effect.fnUntraced(function*(
       const rest = held(claim).filter((chunk) => !hanging.has(chunk))
       return (rest.length === 0 ? Effect.void : releases.soon(token, rest)).pipe(
         // also of a claim that was cut short: what it has committed is committed
-        Effect.andThen(measureClaim(claim.chunks, outcomes, began)),
-        Effect.andThen(logClaim(outcomes))
+        Effect.andThen(measureClaim(registry, claim.chunks, outcomes, began)),
+        Effect.andThen(engine.log(outcomes))
       )
     })
   const claim = yield* Effect.uninterruptibleMask((restore) =>

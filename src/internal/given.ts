@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type { DomainObject } from "../DomainObject.ts"
+import { objectsProblem } from "./objects.ts"
 
 /** What a handler gave back is not what a handler may give back: the compiler was not asked, or was told otherwise. */
 export const wrong = (what: string): Error => new Error(`the handler ${what}`)
@@ -43,7 +44,8 @@ export const objectsOf = (created: unknown): ReadonlyArray<DomainObject> | Error
       if (row === undefined) return wrong(namesNoRow)
       rows.push(row)
     }
-    return rows
+    const problem = objectsProblem(rows)
+    return problem === undefined ? rows : wrong(problem)
   } catch (error) {
     // some objects throw when one looks at them
     return error instanceof Error ? error : wrong(namesNoRow)

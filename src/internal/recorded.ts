@@ -6,10 +6,14 @@ import type { RecordedOutput, ServiceCall } from "../ServiceCall.ts"
 /** A call's JSON, part by part. */
 export interface Recorded {
   readonly context: string
-  /** Empty when there is none. */
+  /** Empty when there is none; so are details and trace. */
   readonly input: string
+  readonly details: string
+  readonly trace: string
   readonly outputs: ReadonlyArray<string>
-  /** For each output: it, and what every chunk is handed of its call. */
+  /** Bytes of what all chunks are handed of their call: context and input. */
+  readonly shared: number
+  /** For each output: it, and what is shared. */
   readonly bytes: ReadonlyArray<number>
 }
 
@@ -35,7 +39,10 @@ export const recorded = (call: ServiceCall): Recorded => {
   return {
     context,
     input,
+    details: textOf(call.details),
+    trace: textOf(call.trace),
     outputs,
+    shared,
     bytes: outputs.map((text) => shared + Buffer.byteLength(text))
   }
 }

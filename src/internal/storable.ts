@@ -1,5 +1,6 @@
 /**
- * Whether a call can be stored, asked before anything is written.
+ * Whether a call can be stored, asked before anything is written. What is known before its service has run is asked by the
+ * same function then and when it is recorded: what can be refused for free is never refused after the answer was paid for.
  */
 import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
@@ -53,10 +54,10 @@ const shapeProblem = (call: unknown): Problem | undefined => {
   if (!Predicate.isObject(call)) return { path: "call", reason: "is not an object" }
   const at = (path: string): unknown => Predicate.hasProperty(call, path) ? call[path] : undefined
   for (const path of texts) {
-    if (typeof at(path) !== "string") return { path, reason: "is not a text" }
+    if (typeof at(path) !== "string") return { path, reason: "is not a string" }
   }
   for (const path of optionalTexts) {
-    if (at(path) !== undefined && typeof at(path) !== "string") return { path, reason: "is not a text" }
+    if (at(path) !== undefined && typeof at(path) !== "string") return { path, reason: "is not a string" }
   }
   for (const path of ["context", "details"]) {
     if (at(path) !== undefined && !Predicate.isObject(at(path))) return { path, reason: "is not an object" }
@@ -70,14 +71,17 @@ const shapeProblem = (call: unknown): Problem | undefined => {
   return undefined
 }
 
-const outputsShapeProblem = (outputs: unknown): Problem | undefined => {
+const outputsShapeProblem = (outputs: unknown, maxOutputs: number): Problem | undefined => {
   if (!Array.isArray(outputs)) return { path: "outputs", reason: "is not an array" }
+  if (outputs.length > maxOutputs) {
+    return { path: "outputs", reason: `holds ${outputs.length} outputs, more than ${maxOutputs} (SLUICE_MAX_OUTPUTS)` }
+  }
   for (const [index, output] of outputs.entries()) {
     const path = `outputs[${index}]`
     if (!Predicate.hasProperty(output, "schema")) return { path, reason: "is not an output: it names no schema" }
-    if (typeof output.schema !== "string") return { path: `${path}.schema`, reason: "is not a text" }
+    if (typeof output.schema !== "string") return { path: `${path}.schema`, reason: "is not a string" }
     const part = Predicate.hasProperty(output, "part") ? output.part : undefined
-    if (part !== undefined && typeof part !== "string") return { path: `${path}.part`, reason: "is not a text" }
+    if (part !== undefined && typeof part !== "string") return { path: `${path}.part`, reason: "is not a string" }
   }
   return undefined
 }
@@ -114,16 +118,45 @@ export const callIdOf = (call: unknown): string => {
   }
 }
 
-/** What keeps a call from being begun. */
-export const specProblem = (call: CallSpec): Problem | undefined => looking(() => fieldsProblem(call, { bytes: 0 }))
+/** The settings that say how much a call may hold. */
+export interface Limits {
+  readonly maxResultBytes: number
+  readonly maxOutputs: number
+}
 
-/** What keeps a finished call from being recorded. */
-export const callProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined =>
+/** What is kept of `maxResultBytes` for the answer while a service has yet to run: 1 MiB, or a quarter of a small limit. */
+export const roomForAnswer = (maxResultBytes: number): number => Math.min(1024 * 1024, Math.ceil(maxResultBytes / 4))
+
+/** What keeps a call from being begun: all that would keep it from being recorded, whatever its service answers. */
+export const specProblem = (call: CallSpec, limits: Limits): Problem | undefined =>
   looking(() => {
     const weight = { bytes: 0 }
-    return fieldsProblem(call, weight) ?? outputsShapeProblem(call.outputs) ?? outputsProblem(call.outputs, weight) ??
-      // nearly all are far from it, and need not be measured
-      (weight.bytes <= maxResultBytes ? undefined : sizeProblem(call, maxResultBytes))
+    const room = roomForAnswer(limits.maxResultBytes)
+    return fieldsProblem(call, weight) ?? sizeProblem(call, undefined, weight, limits.maxResultBytes, room)
+  })
+
+// what was checked to be JSON stays what it is; a proxy can be read, and not be cloned
+const copyOf = <A>(json: A): A => JSON.parse(textOf(json))
+
+/** A call as it was checked, whatever becomes of the caller's own objects: a service may add to its input while it runs. */
+export const asAsked = (call: CallSpec): CallSpec => {
+  const { context, details, input } = call
+  return {
+    ...call,
+    ...(context === undefined ? {} : { context: copyOf(context) }),
+    ...(input === undefined ? {} : { input: copyOf(input) }),
+    ...(details === undefined ? {} : { details: copyOf(details) })
+  }
+}
+
+/** What keeps a finished call from being recorded. */
+export const callProblem = (call: ServiceCall, limits: Limits): Problem | undefined =>
+  looking(() => {
+    const weight = { bytes: 0 }
+    return fieldsProblem(call, weight) ??
+      outputsShapeProblem(call.outputs, limits.maxOutputs) ??
+      outputsProblem(call.outputs, weight) ??
+      sizeProblem(call, call.outputs, weight, limits.maxResultBytes, 0)
   })
 
 const fieldsProblem = (call: CallSpec, weight: Weight): Problem | undefined =>
@@ -154,12 +187,16 @@ const restProblem = (output: object, path: string, weight: Weight): Problem | un
   return undefined
 }
 
+// names, version and punctuation of an output's JSON
+const bytesAroundData = 64
+
 const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Problem | undefined => {
   if (outputs.length === 0) return { path: "outputs", reason: "is empty: a call without outputs persists nothing" }
   const seen = new Set<string>()
   for (const [index, output] of outputs.entries()) {
     const path = `outputs[${index}]`
     const part = output.part ?? ""
+    weight.bytes += bytesAroundData + 6 * (output.schema.length + part.length)
     const problem = identityProblem(`${path}.schema`, output.schema, "schemas") ??
       (Number.isInteger(output.version) && output.version >= 1 && output.version <= 2147483647
         ? undefined
@@ -181,16 +218,29 @@ const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Proble
   return undefined
 }
 
-/** Every chunk of a call is handed out with the call's context and input: what they hold together has an end. */
-const sizeProblem = (call: ServiceCall, maxResultBytes: number): Problem | undefined => {
-  const parts = { outputs: call.outputs, context: call.context, input: call.input }
-  const sizes = Object.entries(parts).map(([path, value]) => ({ path, bytes: Buffer.byteLength(textOf(value)) }))
+/**
+ * Every chunk of a call is handed out with what the call's chunks share, and the whole call is one message when it is
+ * recorded: what it holds together has a limit. `weight` is at least as much: nearly all calls are far below the limit and
+ * need not be measured.
+ */
+const sizeProblem = (
+  { context, details, input, trace }: CallSpec,
+  outputs: ServiceCall["outputs"] | undefined,
+  weight: Weight,
+  maxResultBytes: number,
+  room: number
+): Problem | undefined => {
+  const most = maxResultBytes - room
+  if (weight.bytes <= most) return undefined
+  const sizes = Object.entries({ outputs, context, input, details, trace }).map(([path, value]) => (
+    { path, bytes: Buffer.byteLength(textOf(value)) }
+  ))
   const bytes = sizes.reduce((sum, one) => sum + one.bytes, 0)
-  if (bytes <= maxResultBytes) return undefined
+  if (bytes <= most) return undefined
   const largest = sizes.reduce((a, b) => b.bytes > a.bytes ? b : a)
-  const together = largest.bytes > maxResultBytes ? "" : ` and the call ${bytes} altogether`
-  return {
-    path: largest.path,
-    reason: `holds ${largest.bytes} bytes of JSON${together}, more than ${maxResultBytes} (SLUICE_MAX_RESULT_BYTES)`
-  }
+  const together = largest.bytes > most ? "" : ` and the call ${bytes} altogether`
+  const limit = room === 0
+    ? `${most} (SLUICE_MAX_RESULT_BYTES)`
+    : `${most}: of SLUICE_MAX_RESULT_BYTES, ${maxResultBytes}, ${room} are kept for the answer`
+  return { path: largest.path, reason: `holds ${largest.bytes} bytes of JSON${together}, more than ${limit}` }
 }

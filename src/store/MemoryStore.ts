@@ -70,6 +70,7 @@ const isTransient = (error: unknown, depth = 0): boolean => {
     (Predicate.hasProperty(error, "reason") && isTransient(error.reason, depth + 1))
 }
 
+// what is large is copied at each look: a call's chunks share it, and what one does to it is not to reach the others
 const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   seq: BigInt(row.seq),
   key: row.key,

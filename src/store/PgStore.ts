@@ -4,7 +4,6 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -22,7 +21,6 @@ import {
   LeaseLost,
   LedgerEntry,
   type Persisted,
-  type RecordOutcome,
   StoreError,
   type Transaction,
   TransactionSpoiled,
@@ -46,15 +44,15 @@ import { asStoreError, commitError, isLockTimeout, isTransientOfHandler, settleE
 import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
 import { decoder } from "./pg/json.ts"
+import { longestOf } from "./pg/longest.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
 import { glance, type Ground, preflight } from "./pg/preflight.ts"
 import * as read from "./pg/read.ts"
 import * as rebase from "./pg/rebase.ts"
-import { compare, type Given, given, recordMany, recordOne } from "./pg/record.ts"
+import * as recording from "./pg/recording.ts"
 import * as retention from "./pg/retention.ts"
 import type { Purpose } from "./pg/rights.ts"
-import * as runs from "./pg/run.ts"
 import * as settling from "./pg/settle.ts"
 import { type Tables, tables } from "./pg/tables.ts"
 import * as waiting from "./pg/waiting.ts"
@@ -116,28 +114,6 @@ const mustBeReadCommitted = (operation: string, isolation: string): Effect.Effec
     })
   )
 
-/** The most bytes and calls of one statement: what a server takes at once has an end, and so has a string in Node. */
-const mostBytes = 16 * 1024 * 1024
-const mostCalls = 1000
-
-const inPortions = (calls: ReadonlyArray<Given>): ReadonlyArray<ReadonlyArray<Given>> => {
-  const portions: Array<Array<Given>> = []
-  let bytes = 0
-  for (const one of calls) {
-    const { context, input, outputs } = one.text
-    const length = outputs.reduce((sum, output) => sum + output.length, context.length + input.length)
-    const last = portions.at(-1)
-    if (last === undefined || last.length === mostCalls || bytes + length > mostBytes) {
-      portions.push([one])
-      bytes = length
-    } else {
-      last.push(one)
-      bytes += length
-    }
-  }
-  return portions
-}
-
 const decodeEntry = Schema.decodeUnknownEffect(LedgerEntry)
 const decodeView = decoder(CallView)
 const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
@@ -153,24 +129,6 @@ const makeStore = (
   const releasing = waiting.makeReleasing(t, settings.deadBlocksKey)
   const orDieDecoding = <A, E, R>(effect: Effect.Effect<A, E | Schema.SchemaError, R>) =>
     Effect.catchIf(effect, Schema.isSchemaError, Effect.die) as Effect.Effect<A, Exclude<E, Schema.SchemaError>, R>
-
-  const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>) {
-    const outcomes = new Map<string, RecordOutcome>()
-    const portions = inPortions(calls)
-    const writing = Effect.forEach(portions, (portion) => recordMany(t, portion))
-    // one statement is one commit by itself
-    const written = yield* portions.length > 1 ? client.transaction("record")(() => writing) : writing
-    for (const row of written.flat()) outcomes.set(row.call_id, "recorded")
-    const rest = calls.filter(({ call }) => !outcomes.has(call.callId))
-    for (const row of (yield* Effect.forEach(inPortions(rest), (portion) => compare(t, portion))).flat()) {
-      outcomes.set(row.call_id, row.same ? "unchanged" : "conflict")
-    }
-    return outcomes
-  })
-
-  const recordSingle = recordOne(t)
-  const sameOrNot = (one: Given) =>
-    Effect.map(compare(t, [one]), ([row]): RecordOutcome => row?.same === true ? "unchanged" : "conflict")
 
   /** After the caller's commit, so that whoever is woken finds something. */
   const hint = (topic: Topic) => sql.afterCommit(wakeUp.hint(topic))
@@ -285,55 +243,7 @@ const makeStore = (
     })
 
   return ChunkStore.of({
-    record: Effect.fnUntraced(function*(calls): Effect.fn.Return<ReadonlyArray<RecordOutcome>, StoreError | SqlError> {
-      const [only] = calls
-      if (only !== undefined && calls.length === 1 && only.outputs.length === 1) {
-        const text = given(only)
-        const rows = yield* recordSingle(text)
-        if (rows.length > 0) {
-          yield* hint("chunks")
-          return ["recorded"]
-        }
-        return [yield* sameOrNot(text)]
-      }
-      // one statement cannot meet the same new row twice: of calls with one id the first is recorded, and the others
-      // are compared with it
-      const first = new Map<string, Given>()
-      for (const call of calls) if (!first.has(call.callId)) first.set(call.callId, given(call))
-      const outcomes = yield* recordDistinct([...first.values()])
-      if ([...outcomes.values()].includes("recorded")) yield* hint("chunks")
-      const later = new Set<string>()
-      return yield* Effect.forEach(calls, (call) => {
-        const outcome = outcomes.get(call.callId) ?? "conflict"
-        if (later.has(call.callId)) return sameOrNot(given(call))
-        later.add(call.callId)
-        return Effect.succeed(outcome)
-      })
-    }, client.statement("record")),
-
-    begin: Effect.fnUntraced(function*(call, lease) {
-      if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) return { _tag: "InTransaction" } as const
-      const token = yield* freshToken
-      const [begun] = yield* runs.begin(t, call, token, lease)
-      if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
-      const [row] = yield* runs.find(t, call)
-      if (row?.same === false) return { _tag: "Conflict" } as const
-      if (row?.status === "succeeded") return { _tag: "Succeeded", call: runs.toCall(row) } as const
-      const until = row?.run_until ?? undefined
-      return {
-        _tag: "Running",
-        until: until === undefined ? yield* DateTime.now : toUtc(until)
-      } as const
-    }, client.statement("begin")),
-
-    renewRun: (callId, token, lease) =>
-      Effect.map(runs.renew(t, callId, token, lease), (rows) => rows.length > 0).pipe(client.statement("renewRun")),
-
-    abandon: (callId, token, error) =>
-      (error === undefined
-        ? runs.giveBack(t, callId, token)
-        : runs.fail(t, callId, token, error.replaceAll("\0", "\\0")))
-        .pipe(Effect.asVoid, client.statement("abandon")),
+    ...recording.make(t, longestOf(settings), hint("chunks")),
 
     claim: (request) => client.statement("claim")(claiming.claim(request)),
 
@@ -383,7 +293,7 @@ const makeStore = (
               const [row] = yield* persisting.isolation(t)
               yield* mustBeReadCommitted("once", row?.isolation ?? "")
             }
-            const find = Effect.flatMap(read.ledger(t, [entry.key]), (rows) => decodeEntry(rows[0]?.entry))
+            const find = Effect.flatMap(read.ledger(t, [entry.key]), ([line]) => decodeEntry(line))
             yield* persisting.lockChunk(t, entry.key)
             const reserved = yield* persisting.reserve(t, entry)
             if (reserved.length === 0) return { created: false, entry: yield* find }
@@ -416,14 +326,14 @@ const makeStore = (
     leave: (worker) => beats.leave(t, worker).pipe(Effect.asVoid, client.statement("leave")),
 
     ledger: (keys) =>
-      Effect.flatMap(read.ledger(t, keys), Effect.forEach((row) => decodeEntry(row.entry))).pipe(
+      Effect.flatMap(read.ledger(t, keys), Effect.forEach((line) => decodeEntry(line))).pipe(
         orDieDecoding,
         client.statement("ledger")
       ),
     call: (callId) =>
       Effect.flatMap(
-        read.call(t, callId, settings.deadBlocksKey),
-        ([row]) => row === undefined ? Effect.succeedNone : Effect.asSome(decodeView(row.view))
+        read.call(t, callId, settings.deadBlocksKey, longestOf(settings)),
+        (view) => view === undefined ? Effect.succeedNone : Effect.asSome(decodeView(view))
       ).pipe(
         orDieDecoding,
         client.statement("call")

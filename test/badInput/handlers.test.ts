@@ -54,6 +54,18 @@ const table: ReadonlyArray<readonly [name: string, definition: unknown, end: str
   ["gives back what cannot be read", () => Effect.succeed(revoked()), "defect", /revoked/],
   ["gives back a Map", () => Effect.succeed(new Map([["type", "id"]])), "defect", /names no row/],
   ["names one row twice", () => Effect.succeed([DomainObject.make("a", 1), DomainObject.make("a", 1)]), "persisted"],
+  [
+    "names more rows than can be read again",
+    () => Effect.succeed(Array.from({ length: 200_000 }, (_, n) => DomainObject.make("clinic.Note", n))),
+    "defect",
+    /names 200000 rows, more than 50000: give back fewer/
+  ],
+  [
+    "names a row by more bytes than can be read again",
+    one("clinic.Note", "x".repeat(4_000_000)),
+    "defect",
+    /names rows by 4000\d+ bytes of JSON, more than 3145728/
+  ],
   ["is an async function", () => Promise.resolve([]), "defect", /is no Effect/],
   ["gives back nothing at all", () => undefined, "defect", /is no Effect/],
   [

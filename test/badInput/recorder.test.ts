@@ -6,16 +6,51 @@ import { layer } from "@effect/vitest"
 import { CallRecorder, ChunkStore, type ServiceCall, Settings } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as PgStore from "effect-sluice/store/PgStore"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Random from "effect/Random"
 import * as Result from "effect/Result"
+import { inspect } from "node:util"
 import { describe, expect } from "vitest"
+import { roomForAnswer } from "../../src/internal/storable.ts"
 import { call } from "../contract/operators/dialogues.ts"
-import { fine, maxResultBytes, noTraces, refused } from "../support/calls.ts"
+import { fine, maxOutputs, maxResultBytes, noTraces, refused } from "../support/calls.ts"
 import * as Postgres from "../support/Postgres.ts"
+
+/** One of these, as `Random` draws. */
+const oneOf = <A>(values: ReadonlyArray<A>) =>
+  Effect.map(Random.nextIntBetween(0, values.length, { halfOpen: true }), (index) => values[index]!)
+
+/** A field as callers without types may give it, most of them good. */
+const randomSpec = Effect.fnUntraced(function*(callId: string) {
+  const { outputs: _, ...good } = call(callId)
+  const values: Readonly<Record<string, ReadonlyArray<unknown>>> = {
+    callId: [callId, callId, callId, "", "x".repeat(65), 7],
+    namespace: ["chatlab", "chatlab", "a.b", null],
+    service: [good.service, good.service, "services.a", "schemas.a.b.c"],
+    correlationId: [undefined, "thread-1", "", "x".repeat(257), "\u0000", {}],
+    context: [good.context, {}, { x: "x".repeat(3000) }, { x: () => 1 }, [], { "\ud800": 1 }],
+    input: [undefined, null, "x".repeat(3000), "x".repeat(4000), Number.NaN, 1n, new Map()],
+    orderingKey: [undefined, "knee", "k".repeat(256), "k".repeat(257), 1],
+    priority: [undefined, 0, 1000, 1001, "urgent"],
+    notBefore: [undefined, DateTime.makeUnsafe(0), DateTime.makeUnsafe(8.64e15), new Date()],
+    startedAt: [undefined, DateTime.makeUnsafe(0), "yesterday"],
+    details: [undefined, { model: "m" }, { x: "x".repeat(3000) }, { x: undefined }, 1],
+    trace: [undefined, { traceId: "a", spanId: "\u0000", sampled: true }, "none"]
+  }
+  const spec: Record<string, unknown> = { ...good }
+  for (const [field, choices] of Object.entries(values)) {
+    // few fields of a call are bad, so that each is seen alone
+    const value = (yield* Random.nextIntBetween(0, 5)) === 0 ? yield* oneOf(choices) : choices[0]
+    if (value === undefined) delete spec[field]
+    else spec[field] = value
+  }
+  return spec
+})
 
 const stores = [
   ["memory", MemoryStore.layer],
@@ -25,7 +60,7 @@ const stores = [
 for (const [name, store] of stores) {
   const recorder = CallRecorder.layer.pipe(
     Layer.provideMerge(store),
-    Layer.provide(Settings.layer({ maxResultBytes }))
+    Layer.provide(Settings.layer({ maxOutputs, maxResultBytes }))
   )
   // one store for all: each test looks at what it recorded itself
   layer(recorder, { timeout: 60_000 })(name, (it) => {
@@ -84,6 +119,101 @@ for (const [name, store] of stores) {
             )])
           }))
       }
+    })
+
+    describe("a call that is run", () => {
+      const ofTheAnswer = "a value that throws when it is read"
+      const ofTheCall = refused.filter(([name, , path]) => !path.startsWith("outputs") && name !== ofTheAnswer)
+      for (const [name, bad, path] of ofTheCall) {
+        it.effect(`is refused before its service is asked, and not written: ${name}`, () =>
+          Effect.gen(function*() {
+            const { run } = yield* CallRecorder
+            const error = yield* Effect.flip(
+              run(bad as ServiceCall.CallSpec, Effect.die(new Error("the service was asked")))
+            )
+            if (error._tag !== "CallRefused") throw error
+            expect(error.path.length > 150 ? error.path.slice(0, path.length) : error.path).toBe(path)
+            expect(yield* (yield* ChunkStore).call("a")).toEqual(Option.none())
+          }))
+      }
+
+      it.effect("by each limit there is, also where only all of it together is too much", () =>
+        Effect.gen(function*() {
+          const { record, run } = yield* CallRecorder
+          const store = yield* ChunkStore
+          const { outputs, ...spec } = call("limits")
+          const text = (length: number) => "x".repeat(length)
+          const most = maxResultBytes - roomForAnswer(maxResultBytes)
+          const around = JSON.stringify({ ...spec.context }).length
+          const tooMuch: ReadonlyArray<Partial<ServiceCall.CallSpec>> = [
+            { input: text(most) },
+            { input: { images: [text(most / 2), text(most / 2)] } },
+            { context: { x: text(most) } },
+            { details: { x: text(most) } },
+            { context: { x: text(most / 2) }, input: text(most / 2) },
+            { context: { x: text(most / 3) }, input: text(most / 3), details: { x: text(most / 3) } },
+            // three bytes for a character, six for one that is escaped
+            { input: "€".repeat(most / 3) },
+            { input: "\u0001".repeat(most / 6) }
+          ]
+          for (const fields of tooMuch) {
+            const error = yield* Effect.flip(run({ ...spec, ...fields }, Effect.die(new Error("asked"))))
+            expect(error).toMatchObject({ _tag: "CallRefused", reason: expect.stringContaining("kept for the answer") })
+          }
+          expect(yield* store.call("limits")).toEqual(Option.none())
+          // as much as there may be is asked, and its answer has room
+          const full = { ...spec, input: text(most - around - 2) }
+          const answer = text(roomForAnswer(maxResultBytes) - 200)
+          const { ran } = yield* run(full, Effect.succeed(outputs.map((output) => ({ ...output, data: answer }))))
+          expect(ran).toBe(true)
+          expect(yield* Effect.flip(record({ ...call("limits-2"), input: text(maxResultBytes) }))).toMatchObject({
+            path: "input"
+          })
+        }))
+
+      it.effect("whatever its service makes of the objects it was given: what was asked is what is recorded", () =>
+        Effect.gen(function*() {
+          const { run } = yield* CallRecorder
+          const { outputs, ...spec } = call("changed")
+          const messages: Array<unknown> = ["Does it hurt?"]
+          const context: Record<string, string> = { simulationId: "knee" }
+          const asked = { ...spec, input: messages as ReadonlyArray<string>, context }
+          const service = Effect.sync(() => {
+            messages.push("x".repeat(maxResultBytes), () => "no JSON")
+            context["simulationId"] = "hip"
+            return outputs
+          })
+          expect(yield* run(asked, service)).toMatchObject({ ran: true, call: { input: ["Does it hurt?"] } })
+          const again = { ...spec, input: ["Does it hurt?"], context: { simulationId: "knee" } }
+          expect(yield* run(again, Effect.die(new Error("asked again")))).toMatchObject({ ran: false })
+        }))
+
+      it.effect("and of random calls: what is run can be recorded, if its answer can", () =>
+        Effect.gen(function*() {
+          const { record, run } = yield* CallRecorder
+          const seed = yield* Random.nextInt
+          yield* Effect.gen(function*() {
+            for (let round = 0; round < 200; round++) {
+              const spec = yield* randomSpec(`random-${round}`)
+              let asked = 0
+              const service = Effect.sync(() => {
+                asked++
+                return call("a").outputs
+              })
+              const ran = yield* Effect.result(run(spec as ServiceCall.CallSpec, service))
+              const told = { seed, round, spec: inspect(spec, { maxStringLength: 20 }) }
+              // asked and recorded, or neither
+              expect({ ...told, asked }).toEqual({ ...told, asked: Result.isSuccess(ran) ? 1 : 0 })
+              if (Result.isSuccess(ran)) continue
+              expect({ ...told, tag: ran.failure._tag }).toEqual({ ...told, tag: "CallRefused" })
+              const recorded = yield* Effect.result(
+                record({ ...spec, outputs: call("a").outputs } as ServiceCall.ServiceCall)
+              )
+              // only the room for the answer makes a difference
+              if (Result.isSuccess(recorded)) expect(ran.failure.message).toContain("kept for the answer")
+            }
+          }).pipe(Random.withSeed(seed))
+        }))
     })
 
     describe("recorded", () => {

@@ -346,6 +346,52 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
       }
     }))
 
+  it.effect(
+    "a call whose JSON a hand has written in another form is the same, and one with another content is not",
+    () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const store = yield* ChunkStore
+        const forms: ReadonlyArray<readonly [stored: string, outcome: string]> = [
+          [
+            "{ \"n\" : [1.0, 1e2, -0.0],\n \"text\" : \"a \\ud83d\\ude00 \\u0041\\/\", \"x\": 1, \"x\": null }",
+            "unchanged"
+          ],
+          ["{\"x\":null,\"text\":\"a 😀 A/\",\"n\":[1,100,0]}", "unchanged"],
+          ["{\"x\":null,\"text\":\"a 😀 A/\\u0000\",\"n\":[1,100,0]}", "conflict"],
+          ["{\"x\":null,\"text\":\"a \\ud83d A/\",\"n\":[1,100,0]}", "conflict"],
+          [`{"x":null,"text":"a 😀 A/","n":[1,100,1${"0".repeat(400)}]}`, "conflict"],
+          [`{"x":${deep(5000)},"text":"a 😀 A/","n":[1,100,0]}`, "conflict"],
+          // the server does not send what the client would not take
+          [`{"x":null,"text":"${"x".repeat(20_000_000)}","n":[1,100,0]}`, "conflict"]
+        ]
+        const given = {
+          callId: "by hand",
+          namespace: "clinic",
+          service: "services.clinic.ward.take-notes",
+          context: { x: null, text: "a 😀 A/", n: [1, 100, 0] },
+          input: { x: null, text: "a 😀 A/", n: [1, 100, 0] },
+          outputs: [{ schema: Note.identity, version: 2, data: { x: null, text: "a 😀 A/", n: [1, 100, 0] } }]
+        }
+        const { outputs: _, ...asked } = given
+        expect(yield* store.record([given])).toEqual(["recorded"])
+        for (const [stored, outcome] of forms) {
+          const output = `{"version":2,"data":${stored},"schema":"${Note.identity}"}`
+          yield* sql`update sluice.service_call set context = ${stored}::json, input = ${stored}::json where call_id = 'by hand'`
+          expect.soft([stored.slice(0, 60), yield* store.record([given])]).toEqual([stored.slice(0, 60), [outcome]])
+          if (stored.length < 1_000_000) {
+            const tag = outcome === "unchanged" ? "Succeeded" : "Conflict"
+            expect.soft([stored.slice(0, 60), (yield* store.begin(asked, Duration.minutes(1)))._tag])
+              .toEqual([stored.slice(0, 60), tag])
+          }
+          yield* sql`update sluice.service_call set context = ${JSON.stringify(given.context)}::json,
+          input = ${JSON.stringify(given.input)}::json, outputs = array[${output}::json] where call_id = 'by hand'`
+          expect.soft([stored.slice(0, 60), yield* store.record([given])]).toEqual([stored.slice(0, 60), [outcome]])
+        }
+      }),
+    60_000
+  )
+
   it.effect("and a call that is delivered again is compared with it", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore

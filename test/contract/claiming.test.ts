@@ -2,7 +2,7 @@
  * The claim, on every store: what is taken, in which order, by whom, and until when.
  */
 import { ChunkStore } from "effect-sluice"
-import type { ClaimRequest } from "effect-sluice/ChunkStore"
+import type { ClaimedChunk, ClaimRequest, Settlement } from "effect-sluice/ChunkStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { expect } from "vitest"
@@ -54,6 +54,76 @@ onEveryStore((test) => {
       yield* record(big("a"), big("b"), big("c"))
       expect(yield* takenWith({ maxBytes: 10 })).toEqual(["a"])
       expect(yield* takenWith({ maxBytes: 2600 })).toEqual(["b", "c"])
+    }))
+
+  test("what the chunks of a call share is handed out, and counted, once", () =>
+    Effect.gen(function*() {
+      const outputs = Array.from({ length: 60 }, (_, n) => ({ schema: reply, version: 1, part: `${n}`, data: n }))
+      const input = "x".repeat(50_000)
+      yield* record(call("a", { outputs, input }), call("b", { outputs, input }))
+      // all of one, and of the other what has room
+      const first = yield* claimWith({ maxBytes: 60_000 })
+      expect(first.chunks.map(({ data, key }) => [key.callId, key.part, data])).toEqual(
+        outputs.map(({ data, part }) => ["a", part, data])
+      )
+      expect(first.chunks.every(({ call }) => call.input === input && call.outputs === 60)).toBe(true)
+      expect(first.chunks.every(({ call }) => call.context["simulationId"] === "knee")).toBe(true)
+      const second = yield* claimWith({ maxBytes: 52_000 })
+      expect(second.chunks.length).toBeGreaterThan(10)
+      expect(second.chunks.length).toBeLessThan(60)
+      // one that comes with nothing before it brings it all
+      const third = yield* claimWith({ maxBytes: 1, limit: 1 })
+      expect(third.chunks[0]?.call).toMatchObject({
+        input,
+        service: call("b").service,
+        correlationId: "b",
+        outputs: 60
+      })
+    }))
+
+  test("each chunk has its own output, however many of its call come together, and from which places", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const outputs = Array.from({ length: 40 }, (_, n) => ({ schema: reply, version: 1, part: `${n}`, data: { n } }))
+      yield* record(
+        call("single"),
+        call("a", { outputs }),
+        call("b", { outputs: outputs.slice(0, 7) }),
+        call("c", { outputs })
+      )
+      const isRight = ({ data, key }: ClaimedChunk) => key.part === "" || Number(key.part) === (data as { n: number }).n
+      for (let round = 0; round < 5; round++) {
+        const { chunks, token } = yield* claimWith({})
+        expect(chunks.map((chunk) => [chunk.key, isRight(chunk)])).toEqual(chunks.map(({ key }) => [key, true]))
+        expect(chunks.every(({ call: { context, input } }) => context["simulationId"] === "knee" && input !== null))
+          .toBe(true)
+        // some of them again, in an order of their own
+        const again = chunks.filter((_, index) => index % 3 !== round % 3)
+        yield* store.settle(
+          token,
+          again.map((chunk, index): Settlement => ({
+            _tag: "Retry",
+            chunk,
+            delay: Duration.millis((index * 7) % 11),
+            failure: { handler: "chatlab/patient-reply", kind: "failed", message: "once" }
+          }))
+        )
+        yield* (yield* Time).pass("1 second")
+      }
+    }))
+
+  test("what is done to the context or input of one chunk does not reach the others of its call", () =>
+    Effect.gen(function*() {
+      const outputs = ["a", "b"].map((part) => ({ schema: reply, version: 1, part, data: { list: [1] } }))
+      yield* record(call("a", { outputs, context: { list: [1] }, input: { list: [1] } }))
+      const { chunks: [one, other] } = yield* claimWith({})
+      for (const value of [one?.call.context, one?.call.input, one?.data]) {
+        // what a handler without types may do
+        ;(value as { readonly list: Array<number> }).list.push(2)
+      }
+      expect([other?.call.context, other?.call.input, other?.data]).toEqual([{ list: [1] }, { list: [1] }, {
+        list: [1]
+      }])
     }))
 
   test("by namespace, by call, and not what only others serve", () =>

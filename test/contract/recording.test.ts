@@ -67,6 +67,82 @@ onEveryStore((test) => {
       expect(yield* statesOf("a")).toEqual(["persisted"])
     }))
 
+  test("the same content is the same whatever its text is, and no other is", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const texts = [
+        "slept well",
+        "schläft 😀",
+        "use \\u0000 and \\ud83d first",
+        "\\\\u0000",
+        "C:\\users\\u0041bc",
+        "a JSON in it: {\"text\": \"\\\\u0000\"}",
+        "'; -- \\' \\",
+        "\u0001\u001f\u007f\u2028\"",
+        ""
+      ]
+      for (const [index, said] of texts.entries()) {
+        const form = (id: string, sorted: boolean, text: string) => {
+          const inOrder = <A extends object>(value: A): A =>
+            // what was parsed and printed again by something that sorts its keys
+            sorted ? value : Object.fromEntries(Object.entries(value).reverse()) as A
+          const nested = inOrder({ zebra: [1, inOrder({ said: text, mood: "good" })], [`a ${text}`]: null })
+          return call(id, { context: inOrder({ one: 1, nested }), input: nested }, { data: nested })
+        }
+        const id = `text-${index}`
+        expect(yield* record(form(id, true, said))).toEqual(["recorded"])
+        for (const sorted of [true, false]) {
+          const { outputs: _, ...asked } = form(id, sorted, said)
+          expect([said, yield* record(form(id, sorted, said))]).toEqual([said, ["unchanged"]])
+          expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Succeeded" })
+          const { outputs: __, ...other } = form(id, sorted, `${said} `)
+          expect([said, yield* record(form(id, sorted, `${said} `))]).toEqual([said, ["conflict"]])
+          expect(yield* store.begin(other, lease)).toEqual({ _tag: "Conflict" })
+        }
+      }
+    }))
+
+  test("numbers are the same in any form of theirs, and values that only look alike are not", () =>
+    Effect.gen(function*() {
+      const groups = [
+        ["1", "1.0", "1e0", "10E-1", " 1 "],
+        ["100", "1e2", "100.00"],
+        ["0", "-0", "0.0", "0e9"],
+        ["9007199254740993", "9007199254740992"],
+        ["1e300", `1${"0".repeat(300)}`],
+        ["5e-324", "4.9406564584124654e-324"],
+        ["{\"a\":2}", "{\"a\":1,\"a\":2}", "{ \"\\u0061\" : 2 }"],
+        ["{\"a\":1}"],
+        ["{\"a\":null}"],
+        ["{\"a\":null,\"b\":null}"],
+        ["{\"b\":null}"],
+        ["{}"],
+        ["[]"],
+        ["[[]]"],
+        ["[1,2]", "[1.0, 2]"],
+        ["[2,1]"],
+        ["null"],
+        ["\"1\""],
+        ["\"\""],
+        ["true"],
+        ["false"],
+        ["{\"__proto__\":1}"],
+        ["{\"0\":1}"],
+        ["[1]"]
+      ]
+      const as = (id: string, text: string) => call(id, {}, { data: JSON.parse(text) })
+      for (const [index, group] of groups.entries()) {
+        const id = `form-${index}`
+        expect(yield* record(as(id, group[0]!))).toEqual(["recorded"])
+        for (const [other, texts] of groups.entries()) {
+          for (const text of texts) {
+            expect([group[0], text, ...yield* record(as(id, text))])
+              .toEqual([group[0], text, other === index ? "unchanged" : "conflict"])
+          }
+        }
+      }
+    }))
+
   test("no input is null, the part of the only output is none, and neither makes another call of it", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore

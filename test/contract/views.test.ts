@@ -2,10 +2,13 @@
  * What people are told of a call, on every store: where each chunk stands, who holds it, and what holds it up.
  */
 import { ChunkStore, DeadLetters } from "effect-sluice"
+import type { ClaimedChunk, Settlement } from "effect-sluice/ChunkStore"
+import * as DomainObject from "effect-sluice/DomainObject"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { expect } from "vitest"
-import { call, claim, record, settle } from "./operators/dialogues.ts"
+import { call, claim, keyOf, record, reply, settle } from "./operators/dialogues.ts"
 import { onEveryStore } from "./operators/ground.ts"
 
 const view = (callId: string) => Effect.map(ChunkStore.use((store) => store.call(callId)), Option.getOrThrow)
@@ -42,6 +45,90 @@ onEveryStore((test) => {
       yield* record(call("a"))
       yield* settle("parked")
       expect(yield* chunk("a")).toMatchObject({ state: "parked", parkedFor: "no-handler" })
+    }))
+
+  test("a call with many outputs, each with failures and many objects, is read whole, in the order of its outputs", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const size = 600
+      const part = (index: number) => `part-${(index * 7) % size}`
+      yield* record(call("many", {
+        outputs: Array.from({ length: size }, (_, index) => ({
+          schema: reply,
+          version: 1,
+          part: part(index),
+          data: { text: `${index} ${"x".repeat(10_000)}` }
+        }))
+      }))
+      const text = (chunk: ClaimedChunk, what: string) => `${what} ${chunk.key.part} ${"\u0001".repeat(3000)}`
+      const failing = (chunk: ClaimedChunk, delay: number): Settlement => ({
+        _tag: "Retry",
+        chunk,
+        delay: Duration.millis(delay),
+        failure: { handler: "chatlab/patient-reply", kind: "failed", message: text(chunk, "once") }
+      })
+      for (const delay of [0, 0]) {
+        const { chunks, token } = yield* claim
+        yield* store.settle(token, chunks.map((chunk) => failing(chunk, delay)))
+      }
+      const { chunks, token } = yield* claim
+      expect(chunks).toHaveLength(size)
+      // each of a third is persisted, dead, and outstanding
+      const third = (chunk: ClaimedChunk) => Number(chunk.key.part.slice(5)) % 3
+      const objects = Array.from({ length: 300 }, (_, n) => DomainObject.make("chatlab.Message", `message ${n}`))
+      yield* store.persist(token, () =>
+        Effect.succeed(
+          chunks.filter((chunk) => third(chunk) === 0).map((chunk) => (
+            { chunk, handler: "chatlab/patient-reply", handlerVersion: 1, objects }
+          ))
+        ))
+      yield* store.settle(
+        token,
+        chunks.filter((chunk) => third(chunk) !== 0).map((chunk): Settlement =>
+          third(chunk) === 1
+            ? failing(chunk, 3_600_000)
+            : {
+              _tag: "Bury",
+              chunk,
+              reason: "exhausted",
+              charge: true,
+              failure: { handler: "chatlab/patient-reply", kind: "failed", message: text(chunk, "at last") }
+            }
+        )
+      )
+      const shown = yield* view("many")
+      expect(shown.outputs).toHaveLength(size)
+      expect(shown.chunks.map(({ key }) => key.part)).toEqual(Array.from({ length: size }, (_, index) => part(index)))
+      const states = ["persisted", "scheduled", "dead"]
+      for (const { failures, key, ledger, state } of shown.chunks) {
+        const index = Number(key.part.slice(5)) % 3
+        expect([key.part, state, failures.length, ledger?.objects.length]).toEqual([
+          key.part,
+          states[index],
+          index === 0 ? 2 : 3,
+          index === 0 ? 300 : undefined
+        ])
+      }
+      const entries = yield* store.ledger(shown.chunks.map(({ key }) => key))
+      expect(entries).toHaveLength(size / 3)
+      expect(entries.every((entry) => entry.objects.length === 300)).toBe(true)
+    }))
+
+  test("of one line of the ledger with very many objects, all are read, in their order", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      yield* record(call("a"))
+      const { chunks, token } = yield* claim
+      // more than one message holds: a line may have been written before there was a limit
+      const objects = Array.from({ length: 260_000 }, (_, n) =>
+        DomainObject.make("clinic.ward.Observation", `018f2b5a-0000-7000-8000-${String(n).padStart(12, "0")}`))
+      yield* store.persist(token, () =>
+        Effect.succeed([{ chunk: chunks[0]!, handler: "chatlab/patient-reply", handlerVersion: 1, objects }]))
+      const shown = yield* chunk("a")
+      expect(shown?.ledger?.objects.length).toBe(objects.length)
+      expect(shown?.ledger?.objects[123_456]).toEqual(objects[123_456])
+      const [entry] = yield* store.ledger([keyOf("a")])
+      expect(entry?.objects.at(-1)).toEqual(objects.at(-1))
     }))
 
   test("the oldest before it of its ordering key, outstanding or dead", () =>

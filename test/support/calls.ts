@@ -47,8 +47,9 @@ export const noTraces: ReadonlyArray<readonly [name: string, trace: unknown]> = 
   ["a getter that throws", Object.defineProperty({ ...trace }, "spanId", throwing)]
 ]
 
-/** The most bytes of JSON these calls may hold. */
+/** The most bytes of JSON these calls may hold, and the most outputs. */
 export const maxResultBytes = 10_000
+export const maxOutputs = 20
 
 /** What cannot be recorded. */
 export const refused: ReadonlyArray<readonly [name: string, call: unknown, path: string, reason: RegExp]> = [
@@ -59,7 +60,7 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["a text", "call-1", "call", /not an object/],
   ["a list", [call("a")], "call", /not an object/],
   ["a function", () => call("a"), "call", /not an object/],
-  ["an empty object", {}, "callId", /not a text/],
+  ["an empty object", {}, "callId", /not a string/],
   [
     "one that throws when it is read",
     Object.defineProperty({ ...call("a") }, "context", throwing),
@@ -69,14 +70,14 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["one that cannot be read", revoked(), "call", /cannot be read/],
 
   // ids and identities
-  ["a number as id", { ...call("a"), callId: 7 }, "callId", /not a text/],
+  ["a number as id", { ...call("a"), callId: 7 }, "callId", /not a string/],
   ["an empty id", call(""), "callId", /empty/],
   ["an id that is too long", call("x".repeat(65)), "callId", /65 characters/],
   ["an id of a page", call("x".repeat(100_000)), "callId", /100000 characters/],
   ["an id with NUL", call("a\u0000b"), "callId", /u0000/],
   ["an id that is half an emoji", call("\ud83e"), "callId", /lone surrogate/],
   ["no namespace", { ...call("a"), namespace: "" }, "namespace", /empty/],
-  ["a namespace that is missing", { ...call("a"), namespace: undefined }, "namespace", /not a text/],
+  ["a namespace that is missing", { ...call("a"), namespace: undefined }, "namespace", /not a string/],
   ["a namespace with a dot", { ...call("a"), namespace: "a.b" }, "namespace", /may hold only/],
   ["a namespace of emoji", { ...call("a"), namespace: "🩺" }, "namespace", /may hold only/],
   ["a namespace of SQL", { ...call("a"), namespace: "a'; drop table x; --" }, "namespace", /may hold only/],
@@ -85,10 +86,10 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["a service that is none", { ...call("a"), service: "generate-reply" }, "service", /1 parts, not 4/],
   ["a service of a page", { ...call("a"), service: "x".repeat(100_000) }, "service", /1 parts, not 4/],
   ["a service of a domain of a page", { ...call("a"), service: `${"x".repeat(9999)}.a.b.c` }, "service", /none of/],
-  ["a service that is missing", { ...call("a"), service: undefined }, "service", /not a text/],
+  ["a service that is missing", { ...call("a"), service: undefined }, "service", /not a string/],
   ["a service of another domain", { ...call("a"), service: reply }, "service", /domain schemas, not services/],
   ["an empty correlation id", { ...call("a"), correlationId: "" }, "correlationId", /empty/],
-  ["a correlation id of another type", { ...call("a"), correlationId: 1 }, "correlationId", /not a text/],
+  ["a correlation id of another type", { ...call("a"), correlationId: 1 }, "correlationId", /not a string/],
   ["a correlation id with NUL", { ...call("a"), correlationId: "\u0000" }, "correlationId", /u0000/],
   ["an ordering key with NUL", { ...call("a"), orderingKey: "a\u0000" }, "orderingKey", /u0000/],
   ["a long ordering key", { ...call("a"), orderingKey: "k".repeat(257) }, "orderingKey", /longer than 256/],
@@ -120,7 +121,7 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["an output that is none", { ...call("a"), outputs: [null] }, "outputs[0]", /not an output/],
   ["a hole among the outputs", { ...call("a"), outputs: Array.from({ length: 1 }) }, "outputs[0]", /not an output/],
   ["an output without schema", { ...call("a"), outputs: [{ version: 1, data: 1 }] }, "outputs[0]", /no schema/],
-  ["a number as schema", withOutput({ schema: 7 }), "outputs[0].schema", /not a text/],
+  ["a number as schema", withOutput({ schema: 7 }), "outputs[0].schema", /not a string/],
   ["an output without version", withOutput({ version: undefined }), "outputs[0].version", /undefined/],
   ["a schema identity of three parts", withOutput({ schema: "schemas.a.b" }), "outputs[0].schema", /3 parts/],
   ["a schema of services", withOutput({ schema: call("a").service }), "outputs[0].schema", /domain services/],
@@ -141,6 +142,13 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["a version in words", withOutput({ version: "1" }), "outputs[0].version", /from 1/],
   ["a version beyond integers", withOutput({ version: 2 ** 31 }), "outputs[0].version", /from 1/],
   [
+    "more outputs than there may be",
+    { ...call("a"), outputs: Array.from({ length: 21 }, (_, n) => ({ ...call("a").outputs[0], part: `${n}` })) },
+    "outputs",
+    /21 outputs, more than 20 \(SLUICE_MAX_OUTPUTS/
+  ],
+  ["a million outputs", { ...call("a"), outputs: Array.from({ length: 1e6 }) }, "outputs", /SLUICE_MAX_OUTPUTS/],
+  [
     "two outputs with one schema and part",
     {
       ...call("a"),
@@ -149,7 +157,7 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
     "outputs[1]",
     /give each its own part/
   ],
-  ["a part that is no text", withOutput({ part: 1 }), "outputs[0].part", /not a text/],
+  ["a part that is no text", withOutput({ part: 1 }), "outputs[0].part", /not a string/],
   ["a part that is too long", withOutput({ part: "p".repeat(129) }), "outputs[0].part", /longer than 128/],
   ["a part with NUL", withOutput({ part: "\u0000" }), "outputs[0].part", /u0000/],
   ["NUL beside the data", withOutput({ raw: "\u0000" }), "outputs[0].raw", /u0000/],
@@ -188,6 +196,26 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["10 MB of small things", withData(Array.from({ length: 1_000_000 }, () => [1])), "outputs", /SLUICE_MAX_RESULT/],
   ["10 MB of context", { ...call("a"), context: { x: "x".repeat(10_000_000) } }, "context", /SLUICE_MAX_RESULT_BYTES/],
   ["100,000 levels", withData(nested(100_000)), "outputs[0].data[0][0]", /more than 512 deep/],
+  ["details beyond the size", { ...call("a"), details: { x: "x".repeat(maxResultBytes) } }, "details", /MAX_RESULT/],
+  [
+    "a trace beyond it",
+    { ...call("a"), trace: { ...trace, spanId: "x".repeat(maxResultBytes) } },
+    "trace",
+    /MAX_RESULT/
+  ],
+  [
+    "names that are more than the data",
+    {
+      ...call("a"),
+      outputs: Array.from(
+        { length: 20 },
+        (_, n) => ({ schema: reply, version: 1, part: `${n}`.padEnd(128), data: "x".repeat(60) })
+      ),
+      input: "x".repeat(4700)
+    },
+    "outputs",
+    /and the call \d+ altogether, more than 10000/
+  ],
   ["more than the configured size", withData("x".repeat(maxResultBytes)), "outputs", /SLUICE_MAX_RESULT_BYTES/]
 ]
 
@@ -218,6 +246,13 @@ export const fine: ReadonlyArray<readonly [name: string, call: ServiceCall.Servi
   ["a namespace nobody knows", { ...call("a"), namespace: "unheard-of" }],
   ["a date that is only a text", withData({ at: "300000-99-99" })],
   ["512 levels", withData(nested(511))],
+  [
+    "as many outputs as there may be",
+    {
+      ...call("a"),
+      outputs: Array.from({ length: 20 }, (_, n) => ({ schema: reply, version: 1, part: `${n}`, data: n }))
+    }
+  ],
   ["a field nobody asked for", withOutput({ raw: { text: "as it came" } })],
   ["the first and the last day", {
     ...call("a"),

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import type { ClaimedChunk } from "../../ChunkStore.ts"
+import type { HandlerRegistry } from "../../HandlerRegistry.ts"
 import * as Metrics from "../../Metrics.ts"
 import { endOf, ends, type Outcome, type Outcomes } from "../Outcome.ts"
 
@@ -43,8 +44,17 @@ export const timeRun =
           ))
       }))
 
+/** The labels of a chunk's kind: its handler's. Who records can make up kinds without end; handlers are those there are. */
+const kindOf = (registry: HandlerRegistry["Service"], { key: { schemaIdentity }, namespace }: ClaimedChunk) => {
+  const handler = registry.find(namespace, schemaIdentity)
+  return handler === undefined
+    ? { namespace: Metrics.other, schema: Metrics.other }
+    : { namespace: handler.namespace, schema: handler.output.identity }
+}
+
 /** Counts and times a claim. */
 export const measureClaim = Effect.fnUntraced(function*(
+  registry: HandlerRegistry["Service"],
   claimed: ReadonlyArray<ClaimedChunk>,
   outcomes: Outcomes,
   /** By the monotonic clock, in nanoseconds. */
@@ -56,24 +66,25 @@ export const measureClaim = Effect.fnUntraced(function*(
   const counts = new Map<string, Counted>()
   const lags = new Map<string, Metric.Histogram<number>>()
   const countedAs = (labels: Labels) => {
-    const kind = `${labels.namespace}/${labels.schema}/${labels.handler}/${labels.outcome}`
-    const found = counts.get(kind) ?? { labels, count: 0, failed: 0 }
-    counts.set(kind, found)
+    const name = `${labels.namespace}/${labels.schema}/${labels.handler}/${labels.outcome}`
+    const found = counts.get(name) ?? { labels, count: 0, failed: 0 }
+    counts.set(name, found)
     return found
   }
+  let before: ClaimedChunk | undefined
   let kind: Counted | undefined
   for (const chunk of claimed) {
     const end = outcomes.get(chunk)
     const outcome = ends[endOf(end)].metric
     const handler = handlerOf(end)
-    const { key: { schemaIdentity: schema }, namespace } = chunk
     // nearly always the same as the one before
     if (
-      kind?.labels.handler !== handler || kind.labels.outcome !== outcome || kind.labels.schema !== schema ||
-      kind.labels.namespace !== namespace
+      kind?.labels.handler !== handler || kind.labels.outcome !== outcome ||
+      before?.key.schemaIdentity !== chunk.key.schemaIdentity || before.namespace !== chunk.namespace
     ) {
-      kind = countedAs({ namespace, schema, handler, outcome })
+      kind = countedAs({ ...kindOf(registry, chunk), handler, outcome })
     }
+    before = chunk
     kind.count++
     if (isCharged(end)) kind.failed++
     if (end?._tag !== "Persisted") continue

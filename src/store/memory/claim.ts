@@ -92,7 +92,9 @@ const cut = (placed: ReadonlyArray<Placed>, request: ClaimRequest): ReadonlyArra
   const taken: Array<Placed> = []
   let total = 0
   for (const one of free.filter(({ inOrder }) => inOrder).slice(0, request.limit)) {
-    total += one.row.bytes
+    // what the chunks of a call share is handed out, and counted, once
+    const isAgain = taken.at(-1)?.row.key.callId === one.row.key.callId
+    total += one.row.bytes - (isAgain ? one.row.sharedBytes : 0)
     if (total > request.maxBytes && taken.length > 0) break
     taken.push(one)
   }

@@ -55,6 +55,7 @@ const redrive = (access: Access, row: DeadRow, now: number): boolean => {
     schemaVersion: row.schemaVersion,
     position: row.position,
     bytes: row.bytes,
+    sharedBytes: 0,
     orderingKey: row.orderingKey,
     priority: row.priority,
     dueAt: now,

@@ -11,6 +11,7 @@ import {
   copy,
   dead,
   type DeadRow,
+  type FailureRow,
   failures,
   keyOf,
   ledger,
@@ -28,11 +29,18 @@ export const toEntry = ({ persistedAt, ...row }: LedgerRow): LedgerEntry => ({ .
 
 const isInFlight = (row: QueueRow, now: number): boolean => row.leaseUntil !== undefined && row.leaseUntil > now
 
+const byId = (a: FailureRow, b: FailureRow): number => a.id - b.id
+const toFailure = ({ at, attempt, handler, kind, message }: FailureRow) => ({
+  at: utc(at),
+  attempt,
+  handler,
+  kind,
+  message
+})
+
 /** What is remembered of a chunk's failures, the oldest first. */
 export const failuresOf = (access: Access, key: ChunkKey) =>
-  access.values(failures)
-    .filter((row) => chunkKey(row.key) === chunkKey(key))
-    .map(({ at, attempt, handler, kind, message }) => ({ at: utc(at), attempt, handler, kind, message }))
+  access.values(failures).filter((row) => chunkKey(row.key) === chunkKey(key)).sort(byId).map(toFailure)
 
 const outstandingView = (row: QueueRow, now: number): Partial<ChunkView> & Pick<ChunkView, "state"> => ({
   state: isInFlight(row, now) ? "in-flight" : row.state === "ready" ? "pending" : row.state,
@@ -44,12 +52,20 @@ const outstandingView = (row: QueueRow, now: number): Partial<ChunkView> & Pick<
   parkedFor: row.parkedFor ?? null
 })
 
-/** The call of the oldest chunk before this one of its ordering key. */
-const behind = (access: Access, row: QueueRow, deadBlocksKey: boolean): string | null => {
-  const older = [...access.values(queue), ...deadBlocksKey ? access.values(dead).filter(isOpen) : []]
-    .filter((one) => keyOf(row) !== undefined && keyOf(one) === keyOf(row) && one.seq < row.seq)
-    .sort((a, b) => a.seq - b.seq)
-  return older[0]?.key.callId ?? null
+/** Of some chunks, the call of the oldest chunk before each of its ordering key. */
+const makeBehind = (access: Access, deadBlocksKey: boolean) => {
+  const first = new Map<string, QueueRow | DeadRow>()
+  for (const one of [...access.values(queue), ...deadBlocksKey ? access.values(dead).filter(isOpen) : []]) {
+    const key = keyOf(one)
+    if (key === undefined) continue
+    const before = first.get(key)
+    if (before === undefined || one.seq < before.seq) first.set(key, one)
+  }
+  return (row: QueueRow): string | null => {
+    const key = keyOf(row)
+    const oldest = key === undefined ? undefined : first.get(key)
+    return oldest === undefined || oldest.seq >= row.seq ? null : oldest.key.callId
+  }
 }
 const isOpen = (row: DeadRow): boolean => row.discarded === undefined
 
@@ -78,21 +94,21 @@ export const call = (
   const persisted = access.values(ledger).filter((one) => one.key.callId === callId)
   // a chunk redriven after it was persisted is in both: what it is doing now comes first
   const current = new Set([...outstanding, ...buried].map((one) => chunkKey(one.key)))
+  const behind = makeBehind(access, deadBlocksKey)
+  const places = new Map(row.outputs?.map((output, index) => [`${output.schema}#${output.part ?? ""}`, index]))
+  const placeOf = ({ key }: LedgerRow) => places.get(`${key.schemaIdentity}#${key.part}`) ?? row.outputs?.length ?? 0
+  const failed = Map.groupBy(
+    access.values(failures).filter((one) => one.key.callId === callId).sort(byId),
+    (one) => chunkKey(one.key)
+  )
   const chunks = [
-    ...outstanding.map((one) => ({
-      one,
-      place: one.position,
-      view: { ...outstandingView(one, now), behind: behind(access, one, deadBlocksKey) }
-    })),
+    ...outstanding.map((one) => (
+      { one, place: one.position, view: { ...outstandingView(one, now), behind: behind(one) } }
+    )),
     ...buried.map((one) => ({ one, place: one.position, view: deadView(one) })),
-    ...persisted.filter((one) => !current.has(chunkKey(one.key))).map((one) => ({
-      one,
-      place:
-        row.outputs?.findIndex((output) =>
-          output.schema === one.key.schemaIdentity && (output.part ?? "") === one.key.part
-        ) ?? 0,
-      view: ledgerView(one)
-    }))
+    ...persisted.filter((one) => !current.has(chunkKey(one.key))).map((one) => (
+      { one, place: placeOf(one), view: ledgerView(one) }
+    ))
   ]
   return {
     callId,
@@ -122,7 +138,7 @@ export const call = (
         behind: null,
         death: null,
         ...view,
-        failures: failuresOf(access, one.key),
+        failures: failed.get(chunkKey(one.key))?.map(toFailure) ?? [],
         ledger: entry === undefined ? null : toEntry(entry)
       }
     })

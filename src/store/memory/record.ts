@@ -4,9 +4,10 @@
 import * as DateTime from "effect/DateTime"
 import type { RecordOutcome } from "../../ChunkStore.ts"
 import { plainOutput, recorded } from "../../internal/recorded.ts"
+import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { type CallRow, calls, copy, queue, sameJson, seqKey } from "./rows.ts"
+import { type CallRow, calls, copy, queue, seqKey } from "./rows.ts"
 
 const millis = (time: DateTime.Utc | undefined): number | undefined => time && DateTime.toEpochMillis(time)
 
@@ -44,7 +45,7 @@ const isSameInput = (row: CallRow, call: CallSpec): boolean => sameJson(row.inpu
 /** Times, details and trace may differ; input and result that were pruned can no longer be compared: they are the same. */
 const isSame = (row: CallRow, call: ServiceCall): boolean =>
   isSameQuestion(row, call) &&
-  (row.outputs === undefined || (isSameInput(row, call) && sameJson(row.outputs, call.outputs.map(plainOutput))))
+  (row.outputs === undefined || (isSameInput(row, call) && sameJson(row.outputs, copy(call.outputs.map(plainOutput)))))
 
 /** Records a call, unless it is there. `seqs` gives each of its chunks its place in the order of recording. */
 export const record = (access: Access, call: ServiceCall, now: number, seqs: ReadonlyArray<number>): RecordOutcome => {
@@ -58,7 +59,7 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
   }
   access.set(calls, call.callId, row)
   const dueAt = Math.max(now, row.notBefore ?? now)
-  const { bytes } = recorded(call)
+  const { bytes, shared } = recorded(call)
   for (const [position, output] of call.outputs.entries()) {
     const seq = seqs[position]!
     access.set(queue, seqKey(seq), {
@@ -68,6 +69,7 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
       schemaVersion: output.version,
       position,
       bytes: bytes[position] ?? 0,
+      sharedBytes: shared,
       orderingKey: call.orderingKey,
       priority: row.priority,
       dueAt,

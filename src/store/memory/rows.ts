@@ -39,6 +39,8 @@ export interface QueueRow {
   readonly schemaVersion: number
   readonly position: number
   readonly bytes: number
+  /** Of these, what the chunks of the call share: it counts once in a claim. */
+  readonly sharedBytes: number
   readonly orderingKey: string | undefined
   readonly priority: number
   readonly dueAt: number
@@ -158,14 +160,5 @@ export const keyOf = (
 /** The key of a pause. */
 export const kindKey = (kind: Kind): string => JSON.stringify([kind.namespace, kind.schemaIdentity])
 
-/** Whether two values are the same JSON, whatever the order of their keys. */
-export const sameJson = (a: unknown, b: unknown): boolean => canonical(a) === canonical(b)
-
-const canonical = (value: unknown): string =>
-  JSON.stringify(value, (_, inner: unknown) =>
-    typeof inner === "object" && inner !== null && !Array.isArray(inner)
-      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : inner) ?? "null"
-
-/** A copy nobody else holds. What was checked to be JSON stays what it is. */
-export const copy = <A>(value: A): A => structuredClone(value)
+/** A copy nobody else holds. What was checked to be JSON stays what it is; a proxy can be read, and not be cloned. */
+export const copy = <A>(value: A): A => value === undefined ? value : JSON.parse(JSON.stringify(value))

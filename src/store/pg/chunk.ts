@@ -22,6 +22,12 @@ const isTrace = Schema.is(TraceContext)
 // the column's type is json: whatever stands in it parses
 const parse = (text: string | null): Schema.Json => text === null ? null : JSON.parse(text)
 
+/** An output as it was read: its JSON, or how many bytes of JSON would have to be handed out with it, when they are too many. */
+export interface Output {
+  readonly text: string | null
+  readonly bytes: number | null
+}
+
 /** The output's data, or why it cannot be handed out. */
 const dataOf = (text: string | null, bytes: number): { readonly data: Schema.Json } | { readonly withheld: string } => {
   if (text === null) {
@@ -49,6 +55,8 @@ class ClaimedCall {
   readonly correlationId: string
   readonly trace: TraceContext | undefined
   readonly outputs: number
+  /** Bytes of context and input, when these are more than may be handed out: then no chunk of the call can be. */
+  readonly withheld: number
   readonly #context: string | null
   readonly #input: string | null
   readonly #finishedAt: number
@@ -60,11 +68,13 @@ class ClaimedCall {
     this.correlationId = same(row[at.correlationId] ?? callId, callId)
     this.trace = isTrace(trace) ? trace : undefined
     this.outputs = row[at.outputs] ?? 0
+    this.withheld = Math.max(0, -(row[at.withheld] ?? 0))
     this.#context = row[at.context]
     this.#input = row[at.input]
     this.#finishedAt = isTime(finishedAt) ? finishedAt.getTime() : recordedAt
   }
-  get context() {
+  // anew at each look: chunks of one call share it, and what one does to it is not to reach the others
+  get context(): { readonly [key: string]: Schema.Json } {
     return this.#context === null ? {} : jsonObject(parse(this.#context))
   }
   get input() {
@@ -93,7 +103,11 @@ export class PgChunk implements ClaimedChunk {
   readonly #recordedAt: number
   readonly #bytes: number
   readonly #output: string | null
-  constructor(row: ClaimRow, before?: PgChunk) {
+  constructor(
+    row: ClaimRow,
+    before?: PgChunk,
+    { bytes, text }: Output = { text: row[at.output], bytes: row[at.withheld] }
+  ) {
     const orderingKey = row[at.orderingKey] ?? null
     const recordedAt = row[at.recordedAt]
     this.seq = row[at.seq]!
@@ -109,9 +123,12 @@ export class PgChunk implements ClaimedChunk {
     this.crashes = row[at.crashes] ?? 0
     this.loneCrashes = row[at.loneCrashes] ?? 0
     this.#recordedAt = isTime(recordedAt) ? recordedAt.getTime() : 0
-    this.#bytes = row[at.withheld] ?? 0
-    this.#output = row[at.output]
-    this.call = new ClaimedCall(row, this.#recordedAt, before?.call)
+    // the row after one of the same call brings nothing of the call
+    this.call = before?.key.callId === this.key.callId
+      ? before.call
+      : new ClaimedCall(row, this.#recordedAt, before?.call)
+    this.#bytes = this.call.withheld > 0 ? this.call.withheld : bytes ?? 0
+    this.#output = this.call.withheld > 0 ? null : text
   }
   get recordedAt() {
     return DateTime.makeUnsafe(this.#recordedAt)

@@ -28,11 +28,14 @@ export type ClaimRow = readonly [
   schemaVersion: number,
   attempts: number,
   recordedAt: Date,
-  /** Bytes of `output`, `context` and `input`, when these are more than may be handed out: then they are null. */
+  /**
+   * Bytes of what is handed out in this row, when these are more than may be: then `output` is null. Below 0: those of
+   * `context` and `input` alone, which are null as well. 0 when there is no output.
+   */
   withheld: number | null,
-  /** JSON text. */
+  /** JSON text; null as well when it has a `position`. */
   output: string | null,
-  /** Null when it is empty. */
+  /** Null when it is empty. What follows of the call, up to `outputs`, is null in the row after one of the same call. */
   context: string | null,
   input: string | null,
   service: string | null,
@@ -41,6 +44,8 @@ export type ClaimRow = readonly [
   trace: unknown,
   /** How many outputs the call has. */
   outputs: number | null,
+  /** Its place among them when it is one of several of its call that are read together, by `outputs.ts`. */
+  position: number | null,
   // a plain claim has none of these
   orderingKey?: string | null,
   crashes?: number,
@@ -90,9 +95,10 @@ export const at = {
   finishedAt: 16,
   trace: 17,
   outputs: 18,
-  orderingKey: 19,
-  crashes: 20,
-  loneCrashes: 21
+  position: 19,
+  orderingKey: 20,
+  crashes: 21,
+  loneCrashes: 22
 } as const
 
 /** The part of a list that is looked at: what comes after a place, what comes up to one, both, all of it, or none. */
@@ -157,6 +163,7 @@ export const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
   sql`pg_catalog.now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
 
 /**
+/**
  * The one row of a {@link Said}. `mark` is a row of the rank and seq of the last that was found, `ended` a truth; `next` are the
  * last four.
  */
@@ -179,6 +186,14 @@ export const saidOf = (
     )`
 
 /**
+ * Whether a row comes after another of its call, in the order of a claim. What the chunks of a call share is handed out, and
+ * counted, once where they come one after another, as they do unless one failed.
+ */
+export const isAgain = (order: "rank" | "turn", of = ""): string =>
+  `coalesce(${of}call_id = pg_catalog.lag(${of}call_id) over (order by ${of}${order}, ${of}seq), false) as again`
+export const bytesOnce = "bytes - case when again then shared_bytes else 0 end"
+
+/**
  * What is handed out of the rows in `held`, with their calls; `said` is there even when nothing was claimed. For this
  * statement's own commit only, none waits for the disk.
  *
@@ -186,27 +201,40 @@ export const saidOf = (
  * be, and on a plan kept for all calls that guess was a tenth of the queue, which it read from end to end. Nor is a call
  * looked for by a plan that was made for a small table and reads a large one: `offset 0` keeps the planner from joining, so
  * that each is one descent of the key's index.
+ *
+ * To take one output out of a call's `outputs` the server unpacks all of them. Of a call of which several chunks are handed
+ * out it does so for the first four at most; the others (`mates`) are read together afterwards.
  */
 export const answer = ({ call, sql }: Tables, { longest, nested }: ClaimOptions, more: Fragment) =>
   sql`
     select case when h.seq is null or h.place = 1 then s.text end, h.place, h.seq, h.call_id,
       h.schema_identity, h.part, h.namespace, h.schema_version, h.attempts, h.recorded_at,
-      case when c.bytes <= ${longest} then null else coalesce(c.bytes, 0) end,
-      case when c.bytes <= ${longest} then c.output end,
-      case when c.bytes <= ${longest} then nullif(c.context, '{}') end,
-      case when c.bytes <= ${longest} then c.input end,
-      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs ${more}
+      case when c.shared > ${longest} then -c.shared when coalesce(c.shared, 0) + c.own > ${longest} then coalesce(c.shared, 0) + c.own
+        when c.own is null then 0 end,
+      case when coalesce(c.shared, 0) + c.own <= ${longest} then c.output end,
+      case when c.shared <= ${longest} then nullif(c.context, '{}') end,
+      case when c.shared <= ${longest} then c.input end,
+      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs, case when h.mates then h.position end ${more}
     from (
       select text ${nested ? sql`` : sql`, pg_catalog.set_config('synchronous_commit', 'off', true) as nosync`}
       from said
     ) s
-    left join (select *, pg_catalog.row_number() over (order by rank, seq)::int as place from held) h on true
+    left join (
+      select *, pg_catalog.row_number() over by_rank::int as place,
+        coalesce(call_id = pg_catalog.lag(call_id) over by_rank, false) as again,
+        coalesce(
+          position > 3 and call_id in (pg_catalog.lag(call_id) over by_rank, pg_catalog.lead(call_id) over by_rank), false
+        ) as mates
+      from held window by_rank as (order by rank, seq)
+    ) h on true
     left join lateral (
-      select t.*, octet_length(t.output) + octet_length(t.context) + coalesce(octet_length(t.input), 0) as bytes
+      select t.*, pg_catalog.octet_length(t.output) as own,
+        pg_catalog.octet_length(t.context) + coalesce(pg_catalog.octet_length(t.input), 0) as shared
       from (
-        select outputs[h.position + 1]::text as output, context::text, input::text, service, correlation_id, finished_at, trace,
-          cardinality(outputs) as outputs
-        from ${call} where call_id = h.call_id offset 0
+        select case when not h.mates then outputs[h.position + 1]::text end as output,
+          case when not h.again then context::text end as context, case when not h.again then input::text end as input,
+          service, correlation_id, finished_at, trace, case when not h.again then pg_catalog.cardinality(outputs) end as outputs
+        from ${call} where call_id = h.call_id and not (h.again and h.mates) offset 0
       ) t offset 0
     ) c on true`
 
@@ -225,7 +253,8 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
   const { queue, sql } = t
   return rows(sql`
     with ready as materialized (
-      select seq, rank, bytes, ordering_key is not null or lease_token is not null or crashes > 0 as special
+      select seq, rank, call_id, bytes, shared_bytes,
+        ordering_key is not null or lease_token is not null or crashes > 0 as special
       from ${queue} q
       where state = 'ready' and ${isFree(t, options)} and ${inRange(t, "rank", options.ready)} and ${
     onlyAsked(t, request)
@@ -242,8 +271,9 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
       from ready
     ), cut as materialized (
       select * from (
-        select *, pg_catalog.row_number() over by_rank as place, pg_catalog.sum(bytes) over by_rank as total
-        from ready window by_rank as (order by rank, seq)
+        select *, pg_catalog.row_number() over by_rank as place,
+          pg_catalog.sum(${sql.literal(bytesOnce)}) over by_rank as total
+        from (select *, ${sql.literal(isAgain("rank"))} from ready) ready window by_rank as (order by rank, seq)
       ) ranked
       where (total <= ${request.maxBytes} or place = 1) and not (select found from special)
     ), held as (

@@ -2,7 +2,18 @@
  * The claim that knows of ordering keys, retries and chunks whose worker died.
  */
 import type { ClaimRequest } from "../../ChunkStore.ts"
-import { answer, type ClaimOptions, inRange, isFree, leaseEnd, onlyAsked, rows, saidOf } from "./claim.ts"
+import {
+  answer,
+  bytesOnce,
+  type ClaimOptions,
+  inRange,
+  isAgain,
+  isFree,
+  leaseEnd,
+  onlyAsked,
+  rows,
+  saidOf
+} from "./claim.ts"
 import type { Tables } from "./tables.ts"
 
 /**
@@ -19,7 +30,7 @@ const looked = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
   // a claim for one call also looks at what waits behind older chunks: the run may have come free
   const readyStates = request.callId === undefined ? sql`state = 'ready'` : sql`state in ('ready', 'waiting')`
   const columns = sql.literal(
-    "seq, rank, due_at, state, namespace, ordering_key, bytes, lease_token is not null or crashes > 0 as suspect"
+    "seq, rank, due_at, state, call_id, namespace, ordering_key, bytes, shared_bytes, lease_token is not null or crashes > 0 as suspect"
   )
   const blockedByDead = options.deadBlocksKey
     ? sql`exists (
@@ -115,9 +126,13 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
       select seq, lone from placed where lone or in_order order by turn, seq limit 1
     ), cut as materialized (
       select * from (
-        select p.seq, pg_catalog.row_number() over by_turn as place, pg_catalog.sum(p.bytes) over by_turn as total
-        from placed p, first f where case when f.lone then p.seq = f.seq else p.in_order end
-        window by_turn as (order by p.turn, p.seq)
+        select seq, pg_catalog.row_number() over by_turn as place,
+          pg_catalog.sum(${sql.literal(bytesOnce)}) over by_turn as total
+        from (
+          select p.*, ${sql.literal(isAgain("turn", "p."))} from placed p, first f
+          where case when f.lone then p.seq = f.seq else p.in_order end
+        ) free
+        window by_turn as (order by turn, seq)
       ) ranked
       where place <= ${request.limit} and (total <= ${request.maxBytes} or place = 1)
     ), held as (

@@ -11,11 +11,10 @@ import { PgChunk } from "./chunk.ts"
 import { at, claimPlain, type ClaimRow, type Range, type Said } from "./claim.ts"
 import { claimAny } from "./claimAny.ts"
 import * as Contact from "./contact.ts"
+import { longestOf } from "./longest.ts"
 import * as LowWater from "./lowWater.ts"
+import { outputsOf } from "./outputs.ts"
 import type { Tables } from "./tables.ts"
-
-/** What the client takes as one message, less what stands around a chunk in it. */
-const mostOfClient = 15 * 1024 * 1024
 
 /** The most chunks that are looked at in one statement where those before them were all held up. */
 const widest = 1000
@@ -75,7 +74,7 @@ const goOn = (range: Range, after: LowWater.Place | undefined): Range =>
 /** The store's claim, and what makes it look from the beginning again. */
 export const make = (t: Tables, settings: Settings, contact: Contact.Contact) => {
   const lowWater = LowWater.make()
-  const longest = Math.max(settings.maxResultBytes, mostOfClient)
+  const longest = longestOf(settings)
   // what the last claim found: a queue that holds ordering keys or retries is likely to hold more of them
   let mixed = false
 
@@ -111,8 +110,10 @@ export const make = (t: Tables, settings: Settings, contact: Contact.Contact) =>
         plain = false
         continue
       }
+      const held = inOrder(rows.filter((row) => row[at.seq] !== null))
+      const outputs = yield* outputsOf(t, held, longest)
       let before: PgChunk | undefined
-      const chunks = inOrder(rows.filter((row) => row[at.seq] !== null)).map((row) => before = new PgChunk(row, before))
+      const chunks = held.map((row) => before = new PgChunk(row, before, outputs(row)))
       if (whole) mixed = chunks.some(isSpecial)
       ready = goOn(ready, said.ready)
       scheduled = goOn(scheduled, said.scheduled)

@@ -4,12 +4,15 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
 import * as Metrics from "../../Metrics.ts"
 import { asStoreError } from "./errors.ts"
-import { ago, iso, readRows, storableText } from "./json.ts"
+import { ago, decoder, failureRecord, iso, readRows, storableText } from "./json.ts"
 import type { Tables } from "./tables.ts"
 import { keysOf, type OrderingKey, wakeFollowers } from "./waiting.ts"
+
+const decodeDetail = decoder(DeadLetterDetail)
 
 /** How many are moved in one commit. */
 const portionSize = 1000
@@ -148,27 +151,26 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         asStoreError("deadLetters.count")
       ),
     inspect: (key) =>
-      sql<{ row: { readonly output: { readonly data?: unknown } | null } }>`
-        select json_build_object(
-          'letter', ${sql.literal(letter)},
-          'failures', coalesce((
-            select json_agg(json_build_object(
-              'at', ${sql.literal(iso("f.at"))}, 'attempt', f.attempt, 'handler', f.handler, 'kind', f.kind,
-              'message', f.message
-            ) order by f.id)
-            from ${failure} f
-            where f.call_id = d.call_id and f.schema_identity = d.schema_identity and f.part = d.part
-          ), '[]'),
-          'output', c.outputs[d.position + 1]
-        ) as row
-        from ${dead} d left join ${call} c on c.call_id = d.call_id
-        where d.call_id = ${key.callId} and d.schema_identity = ${key.schemaIdentity} and d.part = ${key.part}`.pipe(
-        // not taken apart by the server, which does so only with what is text
-        Effect.map((rows) =>
-          rows.map(({ row: { output, ...rest } }) => ({ row: { ...rest, data: output?.data ?? null } }))
-        ),
-        readRows(DeadLetterDetail),
-        Effect.map(([detail]) => Option.fromUndefinedOr(detail)),
+      Effect.gen(function*() {
+        const ofKey = sql`call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}`
+        const [found] = yield* sql<{ letter: unknown; output: { readonly data?: unknown } | null }>`
+          select ${sql.literal(letter)} as letter,
+            (select c.outputs[d.position + 1] from ${call} c where c.call_id = d.call_id) as output
+          from ${dead} d where ${ofKey}`
+        if (found === undefined) return Option.none()
+        // a row each: of a letter that was redriven often there can be more than one message may hold
+        const failures = yield* sql<{ failure: unknown }>`
+          select ${sql.literal(failureRecord("f"))} as failure from ${failure} f where ${ofKey} order by id`
+        return Option.some(
+          yield* decodeDetail({
+            letter: found.letter,
+            failures: failures.map((row) => row.failure),
+            // not taken apart by the server, which does so only with what is text
+            data: found.output?.data ?? null
+          })
+        )
+      }).pipe(
+        Effect.catchIf(Schema.isSchemaError, Effect.die),
         asStoreError("deadLetters.inspect")
       ),
     redrive: (filter) =>

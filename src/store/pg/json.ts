@@ -23,6 +23,13 @@ export const objects = (column: string): string =>
     where jsonb_typeof(o) = 'object' and o ->> 'type' <> '' and o ->> 'id' <> ''
   ), '[]')`
 
+/** A row of `chunk_failure` in the port's form. */
+export const failureRecord = (row: string): string => `
+  json_build_object(
+    'at', ${iso(`${row}.at`)}, 'attempt', ${row}.attempt, 'handler', ${row}.handler, 'kind', ${row}.kind,
+    'message', ${row}.message
+  )`
+
 /** A column that should hold an object, and into which a hand can have written anything. */
 export const jsonObject = (value: unknown): { readonly [key: string]: Schema.Json } =>
   // what stands in a jsonb column is JSON

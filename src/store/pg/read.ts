@@ -1,39 +1,106 @@
 /**
  * What people ask.
  */
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import type { ChunkKey } from "../../ServiceCall.ts"
-import { iso, objects } from "./json.ts"
+import { failureRecord, iso } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
-const ledgerEntry = (row: string) => `
-  json_build_object(
-    'key', json_build_object('callId', ${row}.call_id, 'schemaIdentity', ${row}.schema_identity, 'part', ${row}.part),
-    'namespace', ${row}.namespace, 'schemaVersion', ${row}.schema_version, 'handler', ${row}.handler,
-    'handlerVersion', ${row}.handler_version, 'objects', ${objects(`${row}.objects`)}, 'persistedAt', ${
-  iso(`${row}.persisted_at`)
+/** A row of an answer that is put together where it is read. */
+export interface Part<Kind extends string> {
+  readonly kind: Kind
+  /** What it is of: the number of the chunk, of the key that was asked for, or of the output. */
+  readonly n: number
+  /** Its place among others of its kind and number. */
+  readonly place: number
+  readonly value: unknown
 }
-  )`
 
-/** The ledger rows of these keys. */
-export const ledger = ({ ledger, sql }: Tables, keys: ReadonlyArray<ChunkKey>) =>
-  sql<{ entry: unknown }>`
-    select ${sql.literal(ledgerEntry("l"))} as entry
-    from unnest(
-      ${keys.map((key) => key.callId)}::text[],
-      ${keys.map((key) => key.schemaIdentity)}::text[],
-      ${keys.map((key) => key.part)}::text[]
-    ) k(call_id, schema_identity, part)
-    join ${ledger} l using (call_id, schema_identity, part)`
+/** About how many bytes of a ledger line's objects are read as one row. */
+const portion = 1024 * 1024
 
-/** A call and what became of each of its chunks, as one JSON value of the port's `CallView`. */
-export const call = (
-  { call, dead, failure, ledger, queue, sql }: Tables,
-  callId: string,
-  deadBlocksKey: boolean
-) =>
-  sql<{ view: unknown }>`
+/**
+ * The ledger lines of the keys in `k`, numbered `n`. A line is a row without its objects and, for these, rows of about a
+ * megabyte: a line written before there was a limit can hold more than one message may. What names no row is left out: rows
+ * can have been edited manually.
+ */
+const ledgerParts = ({ ledger, sql }: Tables) =>
+  sql`
+    select 'ledger' as kind, k.n, 0::float8 as place, json_build_object(
+      'key', json_build_object('callId', l.call_id, 'schemaIdentity', l.schema_identity, 'part', l.part),
+      'namespace', l.namespace, 'schemaVersion', l.schema_version, 'handler', l.handler,
+      'handlerVersion', l.handler_version, 'persistedAt', ${sql.literal(iso("l.persisted_at"))}
+    ) as value
+    from k join ${ledger} l using (call_id, schema_identity, part)
+    union all
+    select 'objects', k.n, o.portion::float8,
+      json_agg(json_build_object('type', o.value ->> 'type', 'id', o.value ->> 'id') order by o.place)
+    from k join ${ledger} l using (call_id, schema_identity, part)
+    cross join lateral (
+      select e.value, e.place, sum(octet_length(e.value::text)) over (order by e.place) / ${portion} as portion
+      from jsonb_array_elements(case when jsonb_typeof(l.objects) = 'array' then l.objects else '[]' end)
+        with ordinality e(value, place)
+      where jsonb_typeof(e.value) = 'object' and e.value ->> 'type' <> '' and e.value ->> 'id' <> ''
+    ) o
+    group by k.n, o.portion`
+
+/** The parts of one kind, by their number, each in the order of their places. */
+const partsOf = <Kind extends string>(
+  parts: ReadonlyArray<Part<Kind>>,
+  kind: Kind
+): ReadonlyMap<number, Array<unknown>> => {
+  const found = new Map<number, Array<unknown>>()
+  for (const part of parts.filter((part) => part.kind === kind).sort((a, b) => a.place - b.place)) {
+    const values = found.get(part.n)
+    if (values === undefined) found.set(part.n, [part.value])
+    else values.push(part.value)
+  }
+  return found
+}
+
+/** Ledger lines put together, by their number. */
+const linesOf = (parts: ReadonlyArray<Part<string>>): ReadonlyMap<number, object> => {
+  const objects = partsOf(parts, "objects")
+  return new Map(
+    [...partsOf(parts, "ledger")].map((
+      [n, [line]]
+    ) => [n, { ...line as object, objects: objects.get(n)?.flat() ?? [] }])
+  )
+}
+
+/** The ledger lines of these keys, in the port's JSON. */
+export const ledger = (t: Tables, keys: ReadonlyArray<ChunkKey>) =>
+  Effect.map(
+    t.sql<Part<"ledger" | "objects">>`
+      with k as materialized (
+        select *, row_number() over ()::int as n from unnest(
+          ${keys.map((key) => key.callId)}::text[],
+          ${keys.map((key) => key.schemaIdentity)}::text[],
+          ${keys.map((key) => key.part)}::text[]
+        ) k(call_id, schema_identity, part)
+      )
+      ${ledgerParts(t)}`,
+    (parts) => [...linesOf(parts).values()]
+  )
+
+/** A chunk of a call as the statement below gives it, before what became of it is put to it. */
+interface ChunkPart {
+  readonly key: ChunkKey
+  /** Its place among the call's outputs; of what is in the ledger it is looked for there. */
+  readonly position: number | null
+}
+
+/**
+ * A call and what became of each of its chunks, in rows: one of the call, one for each output, chunk, failure and ledger line.
+ * One statement, so that all of it is of one moment; and no row holds more than was recorded as one, so that the client takes
+ * it, however much all of it is. What is longer than `longest` was not recorded by Sluice and is left out.
+ */
+const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: number) => {
+  const { call, dead, failure, ledger, queue, sql } = t
+  return sql<Part<"call" | "output" | "chunk" | "failure" | "ledger" | "objects">>`
     with chunk as (
-      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, ordering_key,
+      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
         case when lease_until > now() then 'in-flight' when state = 'ready' then 'pending' else state end as state,
         case when state in ('ready', 'scheduled') then due_at end as due_at,
         case when lease_until > now() then lease_until end as leased_until,
@@ -50,12 +117,12 @@ export const call = (
         ) as behind
       from ${queue} q where call_id = ${callId}
       union all
-      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, ordering_key,
+      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
         case when discarded_at is null then 'dead' else 'discarded' end, null, null, null, null,
         json_build_object('reason', reason, 'message', message, 'at', ${sql.literal(iso("died_at"))}), null
       from ${dead} where call_id = ${callId}
       union all
-      select call_id, schema_identity, part, namespace, schema_version, 0, 0, seq,
+      select call_id, schema_identity, part, namespace, schema_version, 0, 0, seq, null,
         (select ordering_key from ${call} c where c.call_id = l.call_id),
         case when objects = '[]' then 'nothing-to-create' else 'persisted' end, null, null, null, null, null, null
       from ${ledger} l where call_id = ${callId}
@@ -64,39 +131,72 @@ export const call = (
           and q.schema_identity = l.schema_identity and q.part = l.part)
         and not exists (select from ${dead} d where d.call_id = l.call_id
           and d.schema_identity = l.schema_identity and d.part = l.part)
+    ), k as materialized (
+      select *, row_number() over (order by seq)::int as n from chunk
     )
-    select json_build_object(
+    select 'call' as kind, 0 as n, 0::float8 as place, json_build_object(
       'callId', c.call_id, 'namespace', c.namespace, 'service', c.service, 'correlationId', c.correlation_id,
       'status', c.status, 'error', c.error,
       'recordedAt', ${sql.literal(iso("c.recorded_at"))}, 'finishedAt', ${sql.literal(iso("c.finished_at"))},
-      'context', case when json_typeof(c.context) = 'object' then c.context else '{}' end,
+      'context', case when json_typeof(c.context) = 'object' and octet_length(c.context::text) <= ${longest}
+        then c.context else '{}' end,
       'trace', case when c.trace ->> 'traceId' is not null and c.trace ->> 'spanId' is not null then
         json_build_object('traceId', c.trace ->> 'traceId', 'spanId', c.trace ->> 'spanId') end,
-      'outputs', array_to_json(c.outputs),
-      'chunks', coalesce((
-        select json_agg(json_build_object(
-          'key', json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),
-          'namespace', k.namespace, 'schemaVersion', k.schema_version, 'state', k.state, 'attempts', k.attempts,
-          'crashes', k.crashes, 'dueAt', ${sql.literal(iso("k.due_at"))},
-          'leasedUntil', ${sql.literal(iso("k.leased_until"))}, 'leasedBy', k.leased_by, 'parkedFor', k.parked_for,
-          'orderingKey', k.ordering_key, 'behind', k.behind, 'death', k.death,
-          'failures', coalesce((
-            select json_agg(json_build_object(
-              'at', ${sql.literal(iso("f.at"))}, 'attempt', f.attempt, 'handler', f.handler, 'kind', f.kind,
-              'message', f.message
-            ) order by f.id)
-            from ${failure} f
-            where f.call_id = k.call_id and f.schema_identity = k.schema_identity and f.part = k.part
-          ), '[]'),
-          'ledger', (
-            select ${sql.literal(ledgerEntry("l"))} from ${ledger} l
-            where l.call_id = k.call_id and l.schema_identity = k.schema_identity and l.part = k.part
-          )
-        ) order by k.seq)
-        from chunk k
-      ), '[]')
-    ) as view
-    from ${call} c where c.call_id = ${callId}`
+      'outputs', cardinality(c.outputs)
+    ) as value
+    from ${call} c where c.call_id = ${callId}
+    union all
+    select 'output', 0, o.place, case when octet_length(o.value::text) <= ${longest} then o.value else 'null' end
+    from ${call} c cross join lateral unnest(c.outputs) with ordinality o(value, place) where c.call_id = ${callId}
+    union all
+    select 'chunk', k.n, 0, json_build_object(
+      'key', json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),
+      'namespace', k.namespace, 'schemaVersion', k.schema_version, 'state', k.state, 'attempts', k.attempts,
+      'crashes', k.crashes, 'dueAt', ${sql.literal(iso("k.due_at"))},
+      'leasedUntil', ${sql.literal(iso("k.leased_until"))}, 'leasedBy', k.leased_by, 'parkedFor', k.parked_for,
+      'orderingKey', k.ordering_key, 'behind', k.behind, 'death', k.death, 'position', k.position
+    )
+    from k
+    union all
+    select 'failure', k.n, f.id, ${sql.literal(failureRecord("f"))}
+    from k join ${failure} f using (call_id, schema_identity, part)
+    union all ${ledgerParts(t)}`
+}
+
+/** An output's place among the call's, by its schema and part; rows can have been edited manually. */
+const placesOf = (outputs: ReadonlyArray<unknown>): ReadonlyMap<string, number> => {
+  const textAt = (output: unknown, name: string) => {
+    const value: unknown = Predicate.hasProperty(output, name) ? output[name] : undefined
+    return typeof value === "string" ? value : ""
+  }
+  return new Map(outputs.map((output, index) => [`${textAt(output, "schema")}#${textAt(output, "part")}`, index]))
+}
+
+/** A call and what became of each of its chunks, in the order of its outputs, as JSON of the port's `CallView`. */
+export const call = (t: Tables, callId: string, deadBlocksKey: boolean, longest: number) =>
+  Effect.map(callParts(t, callId, deadBlocksKey, longest), (parts) => {
+    const [head] = partsOf(parts, "call").get(0) ?? []
+    if (head === undefined) return undefined
+    const { outputs: count, ...view } = head as { readonly outputs: number | null }
+    const outputs = partsOf(parts, "output").get(0) ?? []
+    const places = placesOf(outputs)
+    const failures = partsOf(parts, "failure")
+    const lines = linesOf(parts)
+    const chunks = [...partsOf(parts, "chunk")].map(([n, [value]]) => {
+      const { position, ...chunk } = value as ChunkPart
+      const { part, schemaIdentity } = chunk.key
+      return {
+        place: position ?? places.get(`${schemaIdentity}#${part}`) ?? outputs.length,
+        n,
+        chunk: { ...chunk, failures: failures.get(n) ?? [], ledger: lines.get(n) ?? null }
+      }
+    })
+    return {
+      ...view,
+      outputs: count === null ? null : outputs,
+      chunks: chunks.sort((a, b) => a.place - b.place || a.n - b.n).map(({ chunk }) => chunk)
+    }
+  })
 
 /** Counts by kind. */
 export const status = ({ dead, ledger, queue, sql }: Tables) =>

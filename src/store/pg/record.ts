@@ -2,7 +2,9 @@
  * Phase 1: calls and a queue row for each of their outputs, or neither.
  */
 import * as DateTime from "effect/DateTime"
-import { type Recorded, recorded, textOf } from "../../internal/recorded.ts"
+import * as Effect from "effect/Effect"
+import { type Recorded, recorded } from "../../internal/recorded.ts"
+import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import { type Column, rowsOf } from "./columns.ts"
 import type { Tables } from "./tables.ts"
@@ -53,10 +55,11 @@ export const recordOne = ({ schema, sql }: Tables) => {
       returning call_id, namespace, ordering_key, priority, greatest(now(), not_before) as due_at
     )
     insert into ${schema}.chunk_queue (
-      call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes
+      call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes,
+      shared_bytes
     )
     select call_id, namespace, ordering_key, priority, due_at, due_at - priority * interval '1 minute',
-      case when due_at > now() then 'scheduled' else 'ready' end, $15, $16, $17, $18
+      case when due_at > now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19
     from recorded
     returning call_id`
   return ({ call: one, text }: Given) => {
@@ -68,8 +71,8 @@ export const recordOne = ({ schema, sql }: Tables) => {
       one.correlationId ?? one.callId,
       text.context,
       orNull(text.input),
-      orNull(textOf(one.details)),
-      orNull(textOf(one.trace)),
+      orNull(text.details),
+      orNull(text.trace),
       text.outputs[0],
       one.orderingKey ?? null,
       priorityOf(one),
@@ -79,7 +82,8 @@ export const recordOne = ({ schema, sql }: Tables) => {
       output?.schema,
       output?.version,
       output?.part ?? "",
-      text.bytes[0]
+      text.bytes[0],
+      text.shared
     ])
   }
 }
@@ -110,8 +114,8 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
   const { call, queue, sql } = t
   const rows = rowsOf(t, [
     ...specColumns(calls),
-    { name: "details", type: "text", values: calls.map(({ call }) => textOf(call.details)) },
-    { name: "trace", type: "text", values: calls.map(({ call }) => textOf(call.trace)) },
+    { name: "details", type: "text", values: calls.map(({ text }) => text.details) },
+    { name: "trace", type: "text", values: calls.map(({ text }) => text.trace) },
     { name: "priority", type: "int", values: calls.map(({ call }) => priorityOf(call)) },
     { name: "not_before", type: "text", values: calls.map(({ call }) => timeOf(call.notBefore)) },
     { name: "started_at", type: "text", values: calls.map(({ call }) => timeOf(call.startedAt)) },
@@ -123,7 +127,8 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
       call: index + 1,
       position,
       text: text.outputs[position] ?? "",
-      bytes: text.bytes[position] ?? 0
+      bytes: text.bytes[position] ?? 0,
+      shared: text.shared
     }))
   )
   const chunkRows = rowsOf(t, [
@@ -133,6 +138,7 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     { name: "version", type: "int", values: chunks.map((chunk) => chunk.version) },
     { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
     { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) },
+    { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
     { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
   ])
   return sql<{ call_id: string }>`
@@ -156,12 +162,12 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
       returning call_id
     ), queued as (
       insert into ${queue} (
-        state, priority, due_at, rank, schema_version, position, bytes, namespace, schema_identity, call_id, part,
-        ordering_key
+        state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
+        part, ordering_key
       )
       select case when due.at > now() then 'scheduled' else 'ready' end,
         g.priority, due.at, due.at - g.priority * interval '1 minute',
-        o.version, o.position, o.bytes, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
+        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
       from chunk o
       join given g on g.n = o.call
       join recorded using (call_id)
@@ -171,36 +177,66 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     select call_id from recorded`
 }
 
+/** A call that is there, beside one that was given with its id. What is the same to the letter is not read: it is null. */
+interface Compared {
+  readonly call_id: string
+  /** Namespace, service and ordering key are the same, and the rest is not too long to be compared. */
+  readonly same: boolean
+  /** Input and outputs were pruned, and can no longer be compared: they count as the same. */
+  readonly pruned: boolean
+  readonly context: string | null
+  readonly input: string | null
+  readonly outputs: string | null
+}
+
 /**
- * Whether JSON that is stored is the same as JSON text that is given. What a hand wrote may be no `jsonb`: escapes of NUL
- * and of half a character. That is compared as it stands.
+ * Looks at calls that were not recorded because they are there. A redelivered call is nearly always the same to the letter,
+ * and the server sees that; the rest is compared where it was put together, by {@link sameJson}, because Postgres' own
+ * comparison does not take every text that `json` takes.
  */
-const sameJson = ({ sql }: Tables, stored: string, given: string) =>
-  sql.literal(`case when ${stored}::text ~* '\\\\u(0000|d[89a-f])' then ${stored}::text = ${given}
-      else ${stored}::jsonb = ${given}::jsonb end`)
+const beside = (t: Tables, calls: ReadonlyArray<Given>, longest: number) => {
+  const { call, sql } = t
+  const rows = rowsOf(t, [
+    ...specColumns(calls),
+    { name: "outputs", type: "text", values: calls.map(({ text }) => outputsText(text)) }
+  ])
+  return sql<Compared>`
+    select c.call_id, c.outputs is null as pruned,
+      c.fits and c.namespace = g.namespace and c.service = g.service
+        and c.ordering_key is not distinct from nullif(g.ordering_key, '') as same,
+      case when c.fits then nullif(c.context, g.context) end as context,
+      case when c.fits then nullif(c.input, g.input) end as input,
+      case when c.fits then nullif(c.outputs, g.outputs) end as outputs
+    from (${rows}) g
+    join lateral (
+      select call_id, namespace, service, ordering_key, context, input, outputs,
+        pg_catalog.octet_length(context) + pg_catalog.octet_length(input)
+          + coalesce(pg_catalog.octet_length(outputs), 0) <= ${longest} as fits
+      from (
+        select call_id, namespace, service, ordering_key, context::text, coalesce(input::text, '') as input,
+          pg_catalog.array_to_json(outputs)::text as outputs
+        from ${call} where call_id = g.call_id
+      ) texts
+    ) c on true`
+}
 
-/** Whether a call `c` that is there and one given, `g`, are the same as far as it was known before the service ran. */
-export const sameQuestion = (t: Tables) =>
-  t.sql`(c.namespace = g.namespace and c.service = g.service and ${sameJson(t, "c.context", "g.context")}
-    and c.ordering_key is not distinct from nullif(g.ordering_key, ''))`
+const outputsText = (text: Recorded): string => `[${text.outputs.join()}]`
 
-/** Whether they were asked the same. An input that is null is none. */
-export const sameInput = (t: Tables) =>
-  t.sql`${sameJson(t, "coalesce(c.input, 'null')", "coalesce(nullif(g.input, ''), 'null')")}`
+/** JSON text; the empty text is an input that was not given, and that is the same as null. */
+const parse = (text: string): unknown => text === "" ? null : JSON.parse(text)
+
+const isSame = ({ text }: Given, found: Compared): boolean => {
+  const same = (stored: string | null, given: string) => stored === null || sameJson(parse(stored), parse(given))
+  return found.same && same(found.context, text.context) &&
+    (found.pruned || (same(found.input, text.input) && same(found.outputs, outputsText(text))))
+}
 
 /**
  * Of calls that were not recorded because they are there: whether they are the same. Times, details, trace, correlation
  * id and priority may differ; input and result that were pruned can no longer be compared and count as the same.
  */
-export const compare = (t: Tables, calls: ReadonlyArray<Given>) => {
-  const { call, sql } = t
-  const rows = rowsOf(t, [
-    ...specColumns(calls),
-    { name: "outputs", type: "text", values: calls.map(({ text }) => `[${text.outputs.join()}]`) }
-  ])
-  return sql<{ call_id: string; same: boolean }>`
-    select c.call_id, ${sameQuestion(t)} and (
-      c.outputs is null or (${sameJson(t, "array_to_json(c.outputs)", "g.outputs")} and ${sameInput(t)})
-    ) as same
-    from (${rows}) g join ${call} c using (call_id)`
-}
+export const compare = (t: Tables, calls: ReadonlyArray<Given>, longest: number) =>
+  Effect.map(beside(t, calls, longest), (rows) => {
+    const given = new Map(calls.map((one) => [one.call.callId, one]))
+    return rows.map((found) => ({ callId: found.call_id, same: isSame(given.get(found.call_id)!, found) }))
+  })

@@ -2,16 +2,15 @@
  * A call while its service runs: who runs it, and until when that is to be believed.
  */
 import * as Duration from "effect/Duration"
+import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import { toUtc } from "./chunk.ts"
 import { jsonObject } from "./json.ts"
-import { given, sameInput, sameQuestion, specRows } from "./record.ts"
+import { given, specRows } from "./record.ts"
 import type { Tables } from "./tables.ts"
 
 /** A call's row as `begin` needs it. */
 export interface RunRow {
-  /** Whether it is the call that was to be begun, and not another with its id. */
-  readonly same: boolean
   readonly status: "running" | "succeeded" | "failed"
   readonly run_until: Date | null
   readonly call_id: string
@@ -50,14 +49,20 @@ export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.
     -- xmax is 0 for a row this statement inserted
     returning xmax::text <> '0' as taken_over`
 
-/** The call as it stands, and whether it is the same. An input that was pruned can no longer be compared. */
-export const find = (t: Tables, spec: CallSpec) =>
-  t.sql<RunRow>`
-    select c.status, c.run_until, c.call_id, c.namespace, c.service, c.correlation_id, c.context, c.input,
-      array_to_json(c.outputs) as outputs,
-      c.ordering_key, c.finished_at,
-      ${sameQuestion(t)} and ((c.status = 'succeeded' and c.outputs is null) or ${sameInput(t)}) as same
-    from (${asGiven(t, spec)}) g join ${t.call} c using (call_id)`
+/** The call as it stands. */
+export const find = ({ call, sql }: Tables, callId: string) =>
+  sql<RunRow>`
+    select status, run_until, call_id, namespace, service, correlation_id, context, input,
+      pg_catalog.array_to_json(outputs) as outputs, ordering_key, finished_at
+    from ${call} where call_id = ${callId}`
+
+/** Whether it is the call that was to be begun, and not another with its id. An input that was pruned counts as the same. */
+export const isSame = (row: RunRow, spec: CallSpec): boolean => {
+  const isPruned = row.status === "succeeded" && row.outputs === null
+  return row.namespace === spec.namespace && row.service === spec.service &&
+    row.ordering_key === (spec.orderingKey ?? null) && sameJson(row.context, spec.context ?? {}) &&
+    (isPruned || sameJson(row.input, spec.input ?? null))
+}
 
 /** A call that has succeeded, as it was recorded. */
 export const toCall = (row: RunRow): ServiceCall => ({

@@ -1,0 +1,84 @@
+/**
+ * The outputs of calls of which more than a few chunks were claimed: read together, because the server unpacks all outputs of
+ * a call to take one out, and once for each chunk would be the square of what the call holds.
+ */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Output } from "./chunk.ts"
+import { at, type ClaimRow } from "./claim.ts"
+import type { Tables } from "./tables.ts"
+
+/** A call, and the places of the outputs that are wanted of it. */
+interface Wanted {
+  readonly callId: string
+  readonly positions: Array<number>
+  first: number
+  last: number
+}
+
+const wantedOf = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<Wanted> => {
+  const wanted = new Map<string, Wanted>()
+  for (const row of rows) {
+    const position = row[at.position]
+    if (position === null) continue
+    const callId = row[at.callId]
+    const before = wanted.get(callId)
+    if (before === undefined) {
+      wanted.set(callId, { callId, positions: [position], first: position, last: position })
+    } else {
+      before.positions.push(position)
+      before.first = Math.min(before.first, position)
+      before.last = Math.max(before.last, position)
+    }
+  }
+  return [...wanted.values()]
+}
+
+interface Row {
+  readonly call_id: string
+  readonly position: number
+  readonly output: string | null
+  readonly bytes: number | null
+}
+
+/** Only the part of a call's outputs that the wanted ones are in is copied. */
+const read = ({ call, sql }: Tables, wanted: ReadonlyArray<Wanted>, longest: number) =>
+  sql<Row>`
+    select w.call_id, o.position, case when o.bytes <= ${longest} then o.output end as output,
+      case when o.bytes > ${longest} then o.bytes end as bytes
+    from unnest(
+      ${wanted.map(({ callId }) => callId)}::text[],
+      ${wanted.map(({ first }) => Math.max(0, first) + 1)}::int[],
+      ${wanted.map(({ last }) => Math.max(0, last) + 1)}::int[],
+      ${wanted.map(({ positions }) => `{${positions.join()}}`)}::text[]
+    ) w(call_id, first, last, positions)
+    cross join lateral (
+      select outputs[w.first:w.last] as outputs, w.positions::int[] as positions
+      from ${call} where call_id = w.call_id offset 0
+    ) c
+    cross join lateral (
+      select (w.first + l.n - 2)::int as position, l.output::text as output,
+        pg_catalog.octet_length(l.output::text) as bytes
+      from unnest(c.outputs) with ordinality l(output, n)
+      where w.first + l.n - 2 = any(c.positions) offset 0
+    ) o`
+
+const none: Output = { text: null, bytes: null }
+
+/** Reads what a claim's rows leave out. Gives back what each row's is, where the row does not say it itself. */
+export const outputsOf = Effect.fnUntraced(function*(
+  t: Tables,
+  rows: ReadonlyArray<ClaimRow>,
+  longest: number
+): Effect.fn.Return<(row: ClaimRow) => Output | undefined, SqlError> {
+  const wanted = wantedOf(rows)
+  if (wanted.length === 0) return () => undefined
+  const found = new Map<string, Map<number, Output>>(wanted.map(({ callId }) => [callId, new Map()]))
+  for (const { bytes, call_id, output, position } of yield* read(t, wanted, longest)) {
+    found.get(call_id)?.set(position, { text: output, bytes })
+  }
+  return (row) => {
+    const position = row[at.position]
+    return position === null ? undefined : found.get(row[at.callId])?.get(position) ?? none
+  }
+})

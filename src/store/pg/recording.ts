@@ -1,0 +1,187 @@
+/**
+ * Phase 1 as the port asks for it: which statement records what, in one commit, and that one call which the database refuses
+ * harms no other.
+ */
+import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import type { ChunkStore, RecordOutcome, RefusedByStore, StoreError } from "../../ChunkStore.ts"
+import { freshToken } from "../../internal/token.ts"
+import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
+import { toUtc } from "./chunk.ts"
+import { codeOf, storeError } from "./errors.ts"
+import { storableText } from "./json.ts"
+import { compare, type Given, given, recordMany, recordOne } from "./record.ts"
+import * as runs from "./run.ts"
+import type { Tables } from "./tables.ts"
+
+/** The most bytes and calls of one statement: what a server takes at once has an end, and so has a string in Node. */
+const mostBytes = 16 * 1024 * 1024
+const mostCalls = 1000
+
+const lengthOf = ({ text: { context, details, input, outputs, trace } }: Given): number =>
+  [context, details, input, trace, ...outputs].reduce((sum, text) => sum + text.length, 0)
+
+const inPortions = (calls: ReadonlyArray<Given>): ReadonlyArray<ReadonlyArray<Given>> => {
+  const portions: Array<Array<Given>> = []
+  let bytes = 0
+  for (const one of calls) {
+    const length = lengthOf(one)
+    const last = portions.at(-1)
+    if (last === undefined || last.length === mostCalls || bytes + length > mostBytes) {
+      portions.push([one])
+      bytes = length
+    } else {
+      last.push(one)
+      bytes += length
+    }
+  }
+  return portions
+}
+
+const halves = <A>(list: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> => {
+  const middle = Math.ceil(list.length / 2)
+  return [list.slice(0, middle), list.slice(middle)]
+}
+
+/**
+ * Whether an error is about what was to be written: a value that this database does not take (class 22), a constraint or a
+ * trigger that somebody has put on the tables (23, P0001), a limit of the server's that a value exceeds (54). Not a duplicate
+ * key: Sluice's own keys meet one only when a sequence was put back, and that is no call's fault.
+ */
+const isRefusal = (error: unknown): error is SqlError =>
+  isSqlError(error) && /^(22|23(?!505)|54|P0001)/.test(codeOf(error) ?? "")
+
+const refused = (error: SqlError): RefusedByStore => {
+  const { code = "", reason } = storeError("record")(error)
+  return { _tag: "Refused", reason: `${reason} (${code})` }
+}
+
+type Outcomes = ReadonlyMap<string, RecordOutcome>
+
+/** The verbs of the port for phase 1. `hint` tells workers that there is something to claim. */
+export const make = (
+  t: Tables,
+  longest: number,
+  hint: Effect.Effect<void>
+): Pick<ChunkStore["Service"], "record" | "begin" | "renewRun" | "abandon"> => {
+  const { client, sql } = t
+  const recordSingle = recordOne(t)
+  const isNested = Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
+
+  const sameOrNot = (calls: ReadonlyArray<Given>) =>
+    Effect.map(
+      compare(t, calls, longest),
+      (rows): Outcomes => new Map(rows.map(({ callId, same }) => [callId, same ? "unchanged" : "conflict"]))
+    )
+
+  /** Calls of different ids, all or none. */
+  const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>) {
+    const outcomes = new Map<string, RecordOutcome>()
+    const [first] = calls
+    if (first !== undefined && calls.length === 1 && first.call.outputs.length === 1) {
+      for (const row of yield* recordSingle(first)) outcomes.set(row.call_id, "recorded")
+    } else {
+      const portions = inPortions(calls)
+      const writing = Effect.forEach(portions, (portion) => recordMany(t, portion))
+      // one statement is one commit by itself
+      const written = yield* portions.length > 1 ? client.transaction("record")(() => writing) : writing
+      for (const row of written.flat()) outcomes.set(row.call_id, "recorded")
+    }
+    const rest = calls.filter(({ call }) => !outcomes.has(call.callId))
+    for (const portion of inPortions(rest)) {
+      for (const [callId, outcome] of yield* sameOrNot(portion)) outcomes.set(callId, outcome)
+    }
+    return outcomes
+  })
+
+  /**
+   * Calls of different ids, one commit for all that the database does not refuse. Who is refused is found by halves, each
+   * in a savepoint: for one of n calls that is 2 log n statements, and an n of them is never more than 2 n.
+   */
+  const recordApart = (
+    calls: ReadonlyArray<Given>
+  ): Effect.Effect<Outcomes, SqlError | StoreError> =>
+    Effect.flatMap(isNested, (nested) =>
+      Effect.catchIf(
+        // a statement that fails leaves the caller's transaction unusable, unless it was in a savepoint
+        nested ? client.transaction("record")(() => recordDistinct(calls)) : recordDistinct(calls),
+        isRefusal,
+        (error): Effect.Effect<Outcomes, SqlError | StoreError> =>
+          calls.length === 1
+            ? Effect.succeed(new Map([[calls[0]!.call.callId, refused(error)]]))
+            : client.transaction("record")(() =>
+              Effect.map(
+                Effect.forEach(halves(calls), recordApart),
+                (parts) => new Map(parts.flatMap((part) => [...part]))
+              )
+            )
+      ))
+
+  /**
+   * A savepoint for each call would cost who records one by one in transactions of its own two more round trips: there, a
+   * refusal fails the transaction, as that of any other statement does.
+   */
+  const recordAlone = Effect.fnUntraced(function*(call: Given) {
+    const nested = yield* isNested
+    return yield* nested ? recordDistinct([call]) : recordApart([call])
+  })
+
+  const record = Effect.fnUntraced(
+    function*(calls: ReadonlyArray<ServiceCall>) {
+      // one statement cannot meet the same new row twice: of calls with one id the first is recorded, and the others
+      // are compared with it
+      const first = new Map<string, Given>()
+      for (const call of calls) if (!first.has(call.callId)) first.set(call.callId, given(call))
+      const distinct = [...first.values()]
+      const outcomes = distinct.length === 1 ? yield* recordAlone(distinct[0]!) : yield* recordApart(distinct)
+      if ([...outcomes.values()].includes("recorded")) yield* hint
+      const later = new Set<string>()
+      return yield* Effect.forEach(calls, (call) => {
+        const { callId } = call
+        const outcome = outcomes.get(callId) ?? "conflict"
+        if (!later.has(callId)) {
+          later.add(callId)
+          return Effect.succeed(outcome)
+        }
+        const one = [given(call)]
+        const again = typeof outcome === "object" ? recordApart(one) : sameOrNot(one)
+        return Effect.map(again, (found) => found.get(callId) ?? "conflict")
+      })
+    },
+    client.statement("record")
+  )
+
+  const begin = Effect.fnUntraced(function*(call: CallSpec, lease: Duration.Duration) {
+    if (yield* isNested) return { _tag: "InTransaction" } as const
+    const token = yield* freshToken
+    const [begun] = yield* runs.begin(t, call, token, lease)
+    if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
+    const [row] = yield* runs.find(t, call.callId)
+    if (row !== undefined && !runs.isSame(row, call)) return { _tag: "Conflict" } as const
+    if (row?.status === "succeeded") return { _tag: "Succeeded", call: runs.toCall(row) } as const
+    const until = row?.run_until ?? undefined
+    return {
+      _tag: "Running",
+      until: until === undefined ? yield* DateTime.now : toUtc(until)
+    } as const
+  })
+
+  return {
+    record,
+    begin: (call, lease) =>
+      begin(call, lease).pipe(
+        Effect.catchIf(isRefusal, (error) => Effect.succeed(refused(error))),
+        client.statement("begin")
+      ),
+    renewRun: (callId, token, lease) =>
+      Effect.map(runs.renew(t, callId, token, lease), (rows) => rows.length > 0).pipe(client.statement("renewRun")),
+    abandon: (callId, token, error) =>
+      (error === undefined ? runs.giveBack(t, callId, token) : runs.fail(t, callId, token, storableText(error))).pipe(
+        Effect.asVoid,
+        client.statement("abandon")
+      )
+  }
+}
