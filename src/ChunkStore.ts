@@ -180,7 +180,7 @@ export interface Claim {
   readonly chunks: ReadonlyArray<ClaimedChunk>
   /** Whether the store saw that nothing else was due: who wants more waits until there is more. */
   readonly last?: boolean | undefined
-  /** Kinds that nobody may drain now, as of the claim; `*` stands for all. Absent where the store does not say. */
+  /** Kinds that nobody may drain now, as of a claim for one call; `*` stands for all. Of other claims a beat says so. */
   readonly paused?: ReadonlyArray<Kind> | undefined
 }
 

@@ -21,7 +21,7 @@ import { Retention } from "../Retention.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
-import { beat } from "./memory/beat.ts"
+import { beat, kindsPaused } from "./memory/beat.ts"
 import { claim } from "./memory/claim.ts"
 import * as deadLetters from "./memory/deadLetters.ts"
 import * as eventLog from "./memory/eventLog.ts"
@@ -180,7 +180,9 @@ const makeStore = (
         claim(access, request, token, now, settings.deadBlocksKey)
           .map((row) => toChunk(row, access.get(calls, row.key.callId)))
       )
-      return { token, chunks }
+      // whoever persists inline may have no beats to learn them by
+      const paused = request.callId === undefined ? undefined : yield* use(kindsPaused)
+      return { token, chunks, paused }
     }),
 
     giveUp: (token) => use((access) => giveUp(access, token)),

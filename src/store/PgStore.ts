@@ -43,6 +43,7 @@ import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, commitError, isLockTimeout, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
+import { checkReadCommitted, mustBeReadCommitted } from "./pg/isolation.ts"
 import { decoder } from "./pg/json.ts"
 import { longestOf } from "./pg/longest.ts"
 import * as pauses from "./pg/pauses.ts"
@@ -99,20 +100,6 @@ class Unseen implements Watch {
 
 /** So that a batch of slow handlers holds its locks for no longer than that and its last run. */
 const longestOpen = Duration.seconds(1)
-
-/**
- * Who wakes a chunk's followers must see what was committed until that moment. A transaction of the caller's at another
- * level sees what was there when it began.
- */
-const mustBeReadCommitted = (operation: string, isolation: string): Effect.Effect<void, StoreError> =>
-  isolation === "read committed" ? Effect.void : Effect.fail(
-    new StoreError({
-      operation,
-      transient: false,
-      reason: `the surrounding transaction is at ${isolation}; this needs read committed. ` +
-        `Do it before or after that transaction, or begin the transaction at read committed`
-    })
-  )
 
 const decodeEntry = Schema.decodeUnknownEffect(LedgerEntry)
 const decodeView = decoder(CallView)
@@ -289,10 +276,7 @@ const makeStore = (
         Effect.gen(function*() {
           const outer = yield* CurrentRun
           return yield* unwatched(Effect.gen(function*() {
-            if (isNested) {
-              const [row] = yield* persisting.isolation(t)
-              yield* mustBeReadCommitted("once", row?.isolation ?? "")
-            }
+            if (isNested) yield* checkReadCommitted(t, "once")
             const find = Effect.flatMap(read.ledger(t, [entry.key]), ([line]) => decodeEntry(line))
             yield* persisting.lockChunk(t, entry.key)
             const reserved = yield* persisting.reserve(t, entry)

@@ -14,12 +14,16 @@ const serve = (serves: ReadonlyArray<Kind>, kind: Kind): boolean =>
     one.schemaIdentity === kind.schemaIdentity && (one.namespace === kind.namespace || one.namespace === "core")
   )
 
+/** The kinds that nobody may drain now. */
+export const kindsPaused = (access: Access): ReadonlyArray<Kind> =>
+  access.values(pauses).map(({ namespace, schemaIdentity }) => ({ namespace, schemaIdentity }))
+
 /** Notes that the worker is alive, unparks what it serves and what is no longer paused. */
 export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind>, now: number): Beat => {
   access.set(workers, id, { id, serves, startedAt: access.get(workers, id)?.startedAt ?? now, beatAt: now })
   const others = access.values(workers).filter((worker) => worker.id !== id)
   for (const worker of others) if (worker.beatAt < now - remembered) access.delete(workers, worker.id)
-  const paused = access.values(pauses).map(({ namespace, schemaIdentity }) => ({ namespace, schemaIdentity }))
+  const paused = kindsPaused(access)
   let unparked = 0
   for (const row of access.values(queue)) {
     const kind = { namespace: row.namespace, schemaIdentity: row.key.schemaIdentity }

@@ -71,7 +71,9 @@ export type Said = readonly [
   readySeq: string | null,
   /** The same of what is scheduled. */
   scheduledTime: string | null,
-  scheduledSeq: string | null
+  scheduledSeq: string | null,
+  /** Of a claim for one call, the kinds that nobody may drain now: whoever persists inline may have no beats to learn them by. */
+  paused: ReadonlyArray<Kind> | null
 ]
 
 /** Where what stands in such a row. Not taken apart by a pattern: that makes an object for each place of each row. */
@@ -165,22 +167,23 @@ export const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
 /**
 /**
  * The one row of a {@link Said}. `mark` is a row of the rank and seq of the last that was found, `ended` a truth; `next` are the
- * last four.
+ * four after it.
  */
 export const saidOf = (
   { sql }: Tables,
-  { aside, ended, mark, next }: {
+  { aside, ended, mark, next, paused }: {
     readonly aside: Fragment
     readonly mark: Fragment
     readonly ended: Fragment
     readonly next: Fragment
+    readonly paused: Fragment
   }
 ) =>
   sql`said as materialized (
       select pg_catalog.json_build_array(
         ${aside}, extract(epoch from pg_catalog.now()) * 1000,
         case when e.ended then m.rank - interval '1 second' else m.rank end,
-        case when e.ended then '0' else m.seq::text end, e.ended, ${next}
+        case when e.ended then '0' else m.seq::text end, e.ended, ${next}, ${paused}
       )::text as text
       from (select ${ended} as ended) e left join (${mark}) m on true
     )`
@@ -289,7 +292,8 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
       ended:
         sql`(select pg_catalog.count(*) < ${request.limit} and pg_catalog.count(*) = (select pg_catalog.count(*) from cut)
         from ready)`,
-      next: sql`null, null, null, null`
+      next: sql`null, null, null, null`,
+      paused: sql`null`
     })
   }
     ${answer(t, options, sql``)}`)

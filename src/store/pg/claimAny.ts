@@ -112,7 +112,7 @@ const putAside = ({ dead, queue, sql }: Tables) =>
  * those in order as may be taken. When it takes nothing it says where to look next.
  */
 export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
-  const { queue, sql } = t
+  const { pause, queue, sql } = t
   /** Where a list goes on: its last row, if there may be more. */
   const next = (list: "ready" | "scheduled", column: "rank" | "due_at") => {
     const isFull = `(select pg_catalog.count(*) from ${list}) =`
@@ -160,7 +160,12 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
         where not exists (select from left_free l where (l.rank, l.seq) <= (r.rank, r.seq))
         order by r.rank desc, r.seq desc limit 1`,
       ended: sql`(select pg_catalog.count(*) < ${options.window} from ready) and not exists (select from left_free)`,
-      next: sql`${next("ready", "rank")}, ${next("scheduled", "due_at")}`
+      next: sql`${next("ready", "rank")}, ${next("scheduled", "due_at")}`,
+      paused: request.callId === undefined ? sql`null` : sql`(
+        select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+          'namespace', namespace, 'schemaIdentity', schema_identity
+        )), '[]') from ${pause}
+      )`
     })
   }
     ${answer(t, options, sql`, h.ordering_key, h.crashes, h.lone_crashes`)}`)

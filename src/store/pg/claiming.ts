@@ -34,7 +34,7 @@ const placeOf = (time: string | null, seq: string | null): LowWater.Place | unde
 /** What a claim's statement says of its scan. */
 const saidBy = (rows: ReadonlyArray<ClaimRow>) => {
   const text = rows.find((row) => row[at.said] !== null)?.[at.said] ??
-    "[0, 0, null, null, true, null, null, null, null]"
+    "[0, 0, null, null, true, null, null, null, null, null]"
   // the statement makes no other JSON
   const said = JSON.parse(text) as Said
   return {
@@ -42,7 +42,8 @@ const saidBy = (rows: ReadonlyArray<ClaimRow>) => {
     serverTime: said[1],
     reached: { place: placeOf(said[2], said[3]), ended: said[4] },
     ready: placeOf(said[5], said[6]),
-    scheduled: placeOf(said[7], said[8])
+    scheduled: placeOf(said[7], said[8]),
+    paused: said[9] ?? undefined
   }
 }
 
@@ -118,7 +119,7 @@ export const make = (t: Tables, settings: Settings, contact: Contact.Contact) =>
       ready = goOn(ready, said.ready)
       scheduled = goOn(scheduled, said.scheduled)
       if (chunks.length > 0 || (ready === "none" && scheduled === "none")) {
-        return { chunks, reached: said.reached, plain }
+        return { chunks, reached: said.reached, plain, paused: said.paused }
       }
       window = Math.max(request.limit, Math.min(2 * window, widest))
     }
@@ -131,13 +132,13 @@ export const make = (t: Tables, settings: Settings, contact: Contact.Contact) =>
     const mark = whole ? lowWater.from(namespace, yield* Contact.here, request.hasty === true) : undefined
     for (const [index, pass] of passesFrom(mark).entries()) {
       const began = yield* Contact.here
-      const { chunks, plain, reached } = yield* look(request, token, pass)
+      const { chunks, paused, plain, reached } = yield* look(request, token, pass)
       const now = yield* Contact.here
       const from = index === 0 ? mark : undefined
       if (whole) lowWater.move(namespace, { mark: from, reached, rows: chunks.length, began, now })
       if (chunks.length === 0) continue
       // of what has keys, or was looked for from somewhere, more may be due
-      return { token, chunks, last: plain && reached.ended && (from === undefined || from.ended) }
+      return { token, chunks, paused, last: plain && reached.ended && (from === undefined || from.ended) }
     }
     return { token, chunks: [] }
   })

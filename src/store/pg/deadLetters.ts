@@ -8,9 +8,11 @@ import * as Schema from "effect/Schema"
 import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
 import * as Metrics from "../../Metrics.ts"
 import { asStoreError } from "./errors.ts"
-import { ago, decoder, failureRecord, iso, readRows, storableText } from "./json.ts"
+import { checkReadCommitted } from "./isolation.ts"
+import { ago, decoder, exactTime, failureRecord, iso, readRows, storableText } from "./json.ts"
 import type { Tables } from "./tables.ts"
 import { keysOf, type OrderingKey, wakeFollowers } from "./waiting.ts"
+import { unwatched } from "./watch.ts"
 
 const decodeDetail = decoder(DeadLetterDetail)
 
@@ -112,21 +114,27 @@ const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reas
 
 /** The service on Postgres. `moved` is run when chunks have become claimable. */
 export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Service"] => {
-  const { call, dead, failure, sql } = t
+  const { call, client, dead, failure, sql } = t
 
   const inPortions = Effect.fnUntraced(function*(
+    operation: string,
     portion: (until: string) => ReturnType<typeof redrivePortion>
   ) {
-    const [start] = yield* sql<{ now: string }>`select now()::text as now`
+    const [start] = yield* client.statement(operation)(
+      sql<{ now: string }>`select ${sql.literal(exactTime("pg_catalog.now()"))} as now`
+    )
     let total = 0
     while (true) {
-      const count = yield* sql.withTransaction(Effect.gen(function*() {
-        const [done] = yield* portion(start!.now)
-        // a statement of its own: see `wakeFollowers`
-        if (done!.freed !== null) yield* wakeFollowers(t, keysOf(done!.freed), done!.moved)
-        if (done!.moved > 0) yield* sql.afterCommit(moved)
-        return done!.moved
-      }))
+      const count = yield* client.transaction(operation)(({ isNested }) =>
+        unwatched(Effect.gen(function*() {
+          if (isNested) yield* checkReadCommitted(t, operation)
+          const [done] = yield* portion(start!.now)
+          // a statement of its own: see `wakeFollowers`
+          if (done!.freed !== null) yield* wakeFollowers(t, keysOf(done!.freed), done!.moved)
+          if (done!.moved > 0) yield* sql.afterCommit(moved)
+          return done!.moved
+        }))
+      ).pipe(asStoreError(operation))
       total += count
       if (count < portionSize) return total
     }
@@ -138,7 +146,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         select ${sql.literal(letter)} as row from ${dead} d where ${matching(t, filter)}
         order by d.died_at desc, d.seq desc limit ${limit} offset ${offset}`.pipe(
         readRows(DeadLetter),
-        asStoreError("deadLetters.list")
+        client.statement("deadLetters.list")
       ),
     count: (filter) =>
       sql<{ row: unknown }>`
@@ -148,7 +156,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         from ${dead} d where ${matching(t, filter)}
         group by d.namespace, d.schema_identity, d.reason order by d.namespace, d.schema_identity, d.reason`.pipe(
         readRows(DeadLetterCount),
-        asStoreError("deadLetters.count")
+        client.statement("deadLetters.count")
       ),
     inspect: (key) =>
       Effect.gen(function*() {
@@ -171,16 +179,15 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         )
       }).pipe(
         Effect.catchIf(Schema.isSchemaError, Effect.die),
-        asStoreError("deadLetters.inspect")
+        client.statement("deadLetters.inspect")
       ),
     redrive: (filter) =>
-      inPortions((until) => redrivePortion(t, filter, until)).pipe(
-        Effect.tap((moved) => Metric.update(Metrics.redriven, moved)),
-        asStoreError("deadLetters.redrive")
+      inPortions("deadLetters.redrive", (until) => redrivePortion(t, filter, until)).pipe(
+        Effect.tap((moved) => Metric.update(Metrics.redriven, moved))
       ),
     discard: (filter, reason) =>
       filter.discarded === true
         ? Effect.succeed(0)
-        : inPortions((until) => discardPortion(t, filter, until, reason)).pipe(asStoreError("deadLetters.discard"))
+        : inPortions("deadLetters.discard", (until) => discardPortion(t, filter, until, reason))
   })
 }

@@ -20,7 +20,6 @@ import {
 } from "../../EventLog.ts"
 import { freshToken } from "../../internal/token.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
-import { asStoreError } from "./errors.ts"
 import { iso, jsonObject, objects, readRows, storableText } from "./json.ts"
 import { isAhead, isWitnessed, rebase, settle } from "./rebase.ts"
 import type { Tables } from "./tables.ts"
@@ -201,7 +200,7 @@ const placeOf = ({ ledger, log, sql }: Tables, to: From | DateTime.Utc) => {
 
 /** The service on Postgres. */
 export const make = (t: Tables): EventLog["Service"] => {
-  const { ledger, log, skip, sql, subscription } = t
+  const { client, ledger, log, skip, sql, subscription } = t
   // A place of another cluster must not be written here, so the log has to be this cluster's as well.
   const held = (name: string, token: string) =>
     sql`name = ${name} and lease_token = ${token}::uuid
@@ -222,7 +221,7 @@ export const make = (t: Tables): EventLog["Service"] => {
       yield* sql`
         insert into ${subscription} (name, xact, seq)
         select ${name}, xact, seq from (${placeOf(t, from)}) place on conflict (name) do nothing`
-    }, asStoreError("eventLog.open")),
+    }, client.statement("eventLog.open")),
 
     take: Effect.fnUntraced(function*(name, options) {
       const token = yield* freshToken
@@ -233,7 +232,7 @@ export const make = (t: Tables): EventLog["Service"] => {
       }
       if (rows[0]?.xact !== null && rows[0]?.stale === true) yield* renewWitness
       return toTaken(name, token, rows)
-    }, asStoreError("eventLog.take")),
+    }, client.statement("eventLog.take")),
 
     advance: Effect.fnUntraced(function*(name, token, { place: { seq, xact }, suspects }, lease) {
       const stays = sql`(xact, seq) = (${xact}::xid8, ${seq}::bigint)`
@@ -244,7 +243,7 @@ export const make = (t: Tables): EventLog["Service"] => {
           updated_at = now()
         where ${held(name, token)} returning 1`
       if (rows.length === 0) return yield* new LeaseLost({ claimed: 1, held: 0 })
-    }, asStoreError("eventLog.advance")),
+    }, client.statement("eventLog.advance")),
 
     release: (name, token, { failure, suspects }) =>
       sql`update ${subscription} set ${released}, suspects = ${suspects}${
@@ -253,9 +252,9 @@ export const make = (t: Tables): EventLog["Service"] => {
         failure === undefined || suspects > 1
           ? sql``
           : sql`, attempts = attempts + 1, due_at = ${later(sql, failure.delay)}`
-      } where ${held(name, token)}`.pipe(Effect.asVoid, asStoreError("eventLog.release")),
+      } where ${held(name, token)}`.pipe(Effect.asVoid, client.statement("eventLog.release")),
 
-    list: list(t).pipe(readRows(SubscriptionStatus), asStoreError("eventLog.list")),
+    list: list(t).pipe(readRows(SubscriptionStatus), client.statement("eventLog.list")),
 
     reset: Effect.fnUntraced(function*(name, to) {
       // by this cluster's numbers
@@ -264,7 +263,7 @@ export const make = (t: Tables): EventLog["Service"] => {
         update ${subscription} s set ${anew}, xact = place.xact, seq = place.seq
         from (${placeOf(t, to)}) place where name = ${name} returning 1`
       return rows.length > 0
-    }, asStoreError("eventLog.reset")),
+    }, client.statement("eventLog.reset")),
 
     skip: (name, key, reason) =>
       sql`
@@ -282,13 +281,13 @@ export const make = (t: Tables): EventLog["Service"] => {
           select name, call_id, schema_identity, part, last_error, ${storableText(reason)} from next
         )
         update ${subscription} s set ${anew}, xact = next.xact, seq = next.seq from next where s.name = next.name
-        returning 1`.pipe(Effect.map((rows) => rows.length > 0), asStoreError("eventLog.skip")),
+        returning 1`.pipe(Effect.map((rows) => rows.length > 0), client.statement("eventLog.skip")),
 
     remove: (name) =>
       Effect.map(sql`delete from ${subscription} where name = ${name} returning 1`, (rows) => rows.length > 0).pipe(
-        asStoreError("eventLog.remove")
+        client.statement("eventLog.remove")
       ),
 
-    rebase: rebase(t, true).pipe(asStoreError("eventLog.rebase"))
+    rebase: rebase(t, true)
   })
 }

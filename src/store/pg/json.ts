@@ -15,6 +15,9 @@ export const iso = (column: string): string =>
     'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
   ) end`
 
+/** A time as text that comes back as the same time, to the microsecond, whatever the session's date style. */
+export const exactTime = (time: string): string => `(pg_catalog.to_json(${time}) #>> '{}'::text[])`
+
 /** The rows a line of the ledger names, as far as it names any: a hand can have written others. */
 export const objects = (column: string): string =>
   `coalesce((

@@ -3,30 +3,29 @@
  */
 import * as Effect from "effect/Effect"
 import { Pause, Pauses } from "../../Pauses.ts"
-import { asStoreError } from "./errors.ts"
 import { iso, readRows, storableText } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
 /** The service on Postgres. `hint` tells the workers, once it is committed. */
-export const make = ({ pause, sql }: Tables, hint: Effect.Effect<void>): Pauses["Service"] =>
+export const make = ({ client, pause, sql }: Tables, hint: Effect.Effect<void>): Pauses["Service"] =>
   Pauses.of({
     pause: ({ namespace, schemaIdentity }, reason) =>
       sql`insert into ${pause} (namespace, schema_identity, reason)
         values (${namespace}, ${schemaIdentity}, ${storableText(reason)})
         on conflict (namespace, schema_identity) do update set reason = excluded.reason`.pipe(
         Effect.andThen(hint),
-        asStoreError("pause")
+        client.statement("pause")
       ),
     resume: ({ namespace, schemaIdentity }) =>
       sql`delete from ${pause} where namespace = ${namespace} and schema_identity = ${schemaIdentity} returning 1`.pipe(
         Effect.map((rows) => rows.length > 0),
         Effect.tap(hint),
-        asStoreError("resume")
+        client.statement("resume")
       ),
     list: sql<{ row: unknown }>`
       select json_build_object(
         'namespace', namespace, 'schemaIdentity', schema_identity, 'reason', reason,
         'pausedAt', ${sql.literal(iso("paused_at"))}
       ) as row
-      from ${pause} order by namespace, schema_identity`.pipe(readRows(Pause), asStoreError("pauses"))
+      from ${pause} order by namespace, schema_identity`.pipe(readRows(Pause), client.statement("pauses"))
   })

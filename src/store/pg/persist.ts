@@ -85,10 +85,6 @@ export const millisOf = (setting: string | null): number | undefined => {
   return amount === "0" ? undefined : Number(amount) * factor
 }
 
-/** What a transaction of the caller's runs at. */
-export const isolation = ({ sql }: Tables) =>
-  sql<{ isolation: string }>`select pg_catalog.current_setting('transaction_isolation') as isolation`
-
 /** What the statement found. Fewer `held` than given: the lease is lost. */
 export interface Settled {
   readonly held: number

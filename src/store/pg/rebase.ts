@@ -201,7 +201,7 @@ const moveOurs = (
  * Makes the log this cluster's. `byHand`: also where that means that lines come again, see {@link refusal}. Locks the
  * ledger only when the base has to be raised, and then for as long as it takes to move what this cluster persisted.
  */
-export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, StoreError | SqlError> => {
+export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, StoreError> => {
   const { client, ledger, log, schema, sql, subscription } = t
   const witness = (base: string) =>
     sql`update ${log} set base = ${base}::bigint, witness = default, witnessed_at = default, rebased_at = now()`
@@ -255,7 +255,8 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Store
     return { outcome: "raised", moved, repeated: known ? lines?.repeated ?? 0 : moved } as const
   })
   return client.transaction("eventLog.rebase")(() => work).pipe(
-    Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(explained(error, schema)))
+    Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(explained(error, schema))),
+    asStoreError("eventLog.rebase")
   )
 }
 
@@ -275,7 +276,10 @@ const settleFrom = Effect.fnUntraced(function*(t: Tables, found: Standing | unde
 
 /** Looks whether the log is this cluster's, and makes it so where that can be done by itself. */
 export const settle = (t: Tables): Effect.Effect<void, StoreError> =>
-  Effect.flatMap(standing(t), ([found]) => settleFrom(t, found)).pipe(asStoreError("eventLog.rebase"))
+  Effect.flatMap(
+    t.client.statement("eventLog.rebase")(standing(t)),
+    ([found]) => settleFrom(t, found)
+  )
 
 /**
  * {@link settle} before a program persists anything, so that there is little to move. Recording and draining do not need it:
@@ -286,9 +290,11 @@ export const atStart: Effect.Effect<void, Settings.SettingInvalid, SqlClient.Sql
   const { schema } = yield* Settings.load
   const t = tables(sql, schema)
   // a role that only records has no right to look, and need not
-  const [found] = yield* Effect.catch(standing(t), (error) => Effect.as(Effect.logDebug(error), []))
+  const [found] = yield* Effect.catch(
+    t.client.statement("eventLog.rebase")(standing(t)),
+    (error) => Effect.as(Effect.logDebug(error), [])
+  )
   yield* settleFrom(t, found).pipe(
-    asStoreError("eventLog.rebase"),
     Effect.catch((error) => Effect.logWarning(error.message))
   )
 })

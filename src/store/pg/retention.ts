@@ -6,8 +6,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Retention } from "../../Retention.ts"
-import { asStoreError } from "./errors.ts"
-import { ago } from "./json.ts"
+import { ago, exactTime } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
 /** How many rows are looked at in one commit. */
@@ -58,7 +57,9 @@ const payloads = (t: Tables, cutoff: string, at: string, id: string) => {
     select (select count(*)::int from old) as looked, (select count(*)::int from forgotten) as forgotten, last.*
     from (select 1) one
     left join (
-      select recorded_at::text as at, call_id as id from old order by recorded_at desc, call_id desc limit 1
+      select ${
+    sql.literal(exactTime("recorded_at"))
+  } as at, call_id as id from old order by recorded_at desc, call_id desc limit 1
     ) last on true`
 }
 
@@ -76,7 +77,9 @@ const failures = (t: Tables, cutoff: string, at: string, id: string) => {
     )
     select (select count(*)::int from old) as looked, (select count(*)::int from forgotten) as forgotten, last.*
     from (select 1) one
-    left join (select at::text, id::text from old order by at desc, id desc limit 1) last on true`
+    left join (select ${
+    sql.literal(exactTime("at"))
+  } as at, id::text from old order by at desc, id desc limit 1) last on true`
 }
 
 const discarded = ({ dead, sql }: Tables, cutoff: string) =>
@@ -93,7 +96,8 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
 
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
-  const { call, dead, failure, sql } = t
+  const { call, client, dead, failure, sql } = t
+  const statement = client.statement("prune")
 
   /** Runs portions until one finds little. */
   const inPortions = Effect.fnUntraced(function*(
@@ -102,12 +106,14 @@ export const make = (t: Tables): Retention["Service"] => {
     portion: (cutoff: string, at: string, id: string) => ReturnType<typeof payloads>
   ) {
     if (age === undefined) return 0
-    const [start] = yield* sql<{ cutoff: string }>`select (${ago(t, age)})::text as cutoff`
+    const [start] = yield* statement(
+      sql<{ cutoff: string }>`select pg_catalog.to_json(${ago(t, age)}) #>> '{}'::text[] as cutoff`
+    )
     let at = "-infinity"
     let id = firstId
     let total = 0
     while (true) {
-      const [done] = yield* portion(start!.cutoff, at, id)
+      const [done] = yield* statement(portion(start!.cutoff, at, id))
       total += done!.forgotten
       if (done!.looked < portionSize) return total
       at = done!.at ?? at
@@ -130,7 +136,7 @@ export const make = (t: Tables): Retention["Service"] => {
         payloads: inPortions(policy.payloads, "", (cutoff, at, id) => payloads(t, cutoff, at, id)),
         discarded: inPortions(policy.discarded, "", (cutoff) => discarded(t, cutoff)),
         failures: inPortions(policy.failures, "0", (cutoff, at, id) => failures(t, cutoff, at, id))
-      }).pipe(asStoreError("prune")),
+      }),
     preview: (policy) =>
       Effect.all({
         payloads: count(policy.payloads, (cutoff) =>
@@ -138,6 +144,6 @@ export const make = (t: Tables): Retention["Service"] => {
         discarded: count(policy.discarded, (cutoff) =>
           sql`${dead} where discarded_at < ${cutoff}`),
         failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`)
-      }).pipe(asStoreError("preview"))
+      }).pipe(client.statement("preview"))
   })
 }
