@@ -31,8 +31,12 @@ const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient>) =>
 /** One cycle through the proxy, to whatever end it comes. */
 const cycle = () =>
   Effect.runPromise(
-    Effect.exit(Effect.flatMap(Drain, (drain) => drain.cycle)).pipe(
-      Effect.provide(drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 }))))
+    // a start that is cut fails, and is made again
+    Effect.exit(
+      Effect.provide(
+        Effect.flatMap(Drain, (drain) => drain.cycle),
+        drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 })))
+      )
     )
   )
 
@@ -146,8 +150,14 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
   it.each(["first", "second"] as const)(
     "before and after every statement of the %s cycle: the tables are the same in the end",
     async (which) => {
+      // before its first beat a worker only looks at the database
+      const begins = statements[which].findIndex((text) => /^with serves /.test(text))
+      expect(begins).toBeGreaterThan(0)
       for (const [index, statement] of statements[which].entries()) {
+        if (index < begins) continue
         for (const side of ["before", "after"] as const) {
+          // to a worker that is killed, after one statement is before the next
+          if (how === "the worker is killed" && side === "after" && index + 1 < statements[which].length) continue
           const found = await broken(how, which, index + 1, side)
           expect(found, `${side} statement ${index + 1}: ${statement}`).toEqual(clean)
         }

@@ -132,19 +132,23 @@ for (const version of [18, 15] as const) {
 const leftovers: Readonly<Record<string, { readonly deed: Deed; readonly seen: string }>> = {
   "a tenant, by set_config for the transaction": {
     deed: (sql, { call }) => sql`select set_config('app.tenant', ${call.callId}, true)`,
-    seen: "current_setting('app.tenant', true)"
+    // to a session that has once known the name it is empty from then on, whoever runs
+    seen: "nullif(current_setting('app.tenant', true), '')"
   },
   "a tenant, by set_config for the session": {
     deed: (sql, { call }) => sql`select set_config('app.tenant', ${call.callId}, ${false})`,
-    seen: "current_setting('app.tenant', true)"
+    // to a session that has once known the name it is empty from then on, whoever runs
+    seen: "nullif(current_setting('app.tenant', true), '')"
   },
   "a tenant, by set local": {
     deed: (sql) => sql`set local app.tenant = 'knee'`,
-    seen: "current_setting('app.tenant', true)"
+    // to a session that has once known the name it is empty from then on, whoever runs
+    seen: "nullif(current_setting('app.tenant', true), '')"
   },
   "a tenant, by a function of the application's": {
     deed: (sql, { call }) => sql`select become_tenant(${call.callId})`,
-    seen: "current_setting('app.tenant', true)"
+    // to a session that has once known the name it is empty from then on, whoever runs
+    seen: "nullif(current_setting('app.tenant', true), '')"
   },
   "a role, for the transaction": { deed: (sql) => sql`set local role tenant_a`, seen: "current_user" },
   "a role, for the session": { deed: (sql) => sql`set role tenant_a`, seen: "current_user" },
