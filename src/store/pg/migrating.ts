@@ -206,7 +206,9 @@ const makeIndex = Effect.fnUntraced(function*(
   const tell = makeTeller()
   let waited = 0
   while (true) {
-    const state = yield* indexState(site.session, schema, index)
+    let state = yield* indexState(site.session, schema, index)
+    // Locks are read as they are now, and the index as it was when the statement began: who was at work may have ended between.
+    if (state?.valid === false && state.workers.length === 0) state = yield* indexState(site.session, schema, index)
     if (state?.valid === true) return
     const workers = state?.workers ?? []
     if (workers.length > 0) {

@@ -30,7 +30,8 @@ export const sources: ReadonlyArray<Source> = [
   { sequence: "chunk_seq", table: "chunk_queue", columns: ["seq"] },
   { sequence: "chunk_seq", table: "dead_letter", columns: ["seq"] },
   { sequence: "chunk_seq", table: "persisted_chunk", columns: ["seq", "xact"] },
-  { sequence: "chunk_failure_id_seq", table: "chunk_failure", columns: ["id"] }
+  { sequence: "chunk_failure_id_seq", table: "chunk_failure", columns: ["id"] },
+  { sequence: "subscription_skip_id_seq", table: "subscription_skip", columns: ["id"] }
 ]
 
 /** The highest number, by an index. */
@@ -55,7 +56,8 @@ const readable = Effect.fnUntraced(function*(session: Session, schema: string) {
     join pg_catalog.pg_attribute a on a.attrelid = t.oid
     where n.nspname = $1 and s.relname = any($2::text[]) and t.relname = any($3::text[]) and a.attnum > 0
       and pg_catalog.has_schema_privilege(n.oid, 'usage')
-      and pg_catalog.has_sequence_privilege(s.oid, 'usage, select')
+      -- it fails for what is no sequence, and conditions are tried in any order
+      and case when s.relkind = 'S' then pg_catalog.has_sequence_privilege(s.oid, 'usage, select') end
       and pg_catalog.has_column_privilege(t.oid, a.attnum, 'select')`,
     [schema, sources.map(({ sequence }) => sequence), sources.map(({ table }) => table)]
   )
