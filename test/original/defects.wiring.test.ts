@@ -164,7 +164,11 @@ describe("wiring", () => {
     const source = path.join(root, "src")
     const files = globSync("**/*.ts", { cwd: source })
     const imports = files.flatMap((file) =>
-      [...readFileSync(path.join(source, file), "utf8").matchAll(/(?:from|import\()\s*"([^"]+)"/g)].map((
+      [
+        ...readFileSync(path.join(source, file), "utf8").matchAll(
+          /^(?:(?:import|export) [^"]*from |\} from |.*\bimport\()"([\w@./:-]+)"/gm
+        )
+      ].map((
         [, target]
       ) => ({
         file,
