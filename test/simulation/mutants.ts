@@ -116,17 +116,23 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         store.claim(request)
       )
   }),
-  "the waiting are not woken": (store, db) => ({
-    ...store,
-    persist: (token, work) =>
+  "the waiting are not woken": (store, db) => {
+    const stillWaiting = <A, E, R>(verb: Effect.Effect<A, E, R>) =>
       Effect.gen(function*() {
         const waiting = yield* db.use((access) =>
           access.values(queue).filter((row) => row.state === "waiting").map((row) => row.seq)
         )
-        yield* store.persist(token, work)
+        const answer = yield* verb
         yield* changeAll(db, (row) => waiting.includes(row.seq) ? { ...row, state: "waiting" } : row)
+        return answer
       })
-  }),
+    return {
+      ...store,
+      persist: (token, work) => stillWaiting(store.persist(token, work)),
+      // a beat releases whom nobody has woken
+      beat: (worker, serves) => stillWaiting(store.beat(worker, serves))
+    }
+  },
   "a dead letter does not hold its key": (store, db) => ({
     ...store,
     settle: (token, settlements) =>
