@@ -4,6 +4,7 @@
  */
 import { ChunkStore, StoreError, type Transaction } from "effect-sluice/ChunkStore"
 import type { EventLog } from "effect-sluice/EventLog"
+import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -32,15 +33,15 @@ export interface Life {
   /** How often in a row the database has failed a batch. More often would be the batch's own doing, and be charged. */
   strain: number
   /** The database as a handler meets it. */
-  stumble: Effect.Effect<void, StoreError>
-  /** Whether the transaction under way has suffered from it. */
-  spoiled: boolean
+  stumble: Effect.Effect<void, StoreError | TransactionConflict>
+  /** What it has done to the transaction under way: its connection is lost, or it is to be rolled back. */
+  spoiled: "lost" | "aborted" | undefined
 }
 
 /** A life that begins. */
 export const newLife: Effect.Effect<Life> = Effect.map(
   Deferred.make<void>(),
-  (end) => ({ end, dead: false, frozenUntil: 0, spared: false, strain: 0, stumble: Effect.void, spoiled: false })
+  (end) => ({ end, dead: false, frozenUntil: 0, spared: false, strain: 0, stumble: Effect.void, spoiled: undefined })
 )
 
 /** Ends a life at once: nothing it still tries reaches the database. */
@@ -153,15 +154,26 @@ export const faultyLog = (log: EventLog["Service"], weather: Weather, life: Life
 /** The store as a worker sees it. */
 export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Life): ChunkStore["Service"] => {
   const through = throughOf(weather, life)
-  life.stumble = Effect.tapError(through("write", Effect.void), () =>
+  const lost = Effect.tapError(through("write", Effect.void), () =>
     Effect.sync(() => {
-      life.spoiled = true
+      life.spoiled = "lost"
     }))
+  // two transactions at the same rows: one of them is told to try again, on a connection that goes on
+  const conflict = Effect.gen(function*() {
+    if ((yield* Random.nextIntBetween(0, 400, { halfOpen: true })) >= weather.percent) return
+    if (life.strain >= mostStrain) return
+    life.strain++
+    life.spoiled = "aborted"
+    weather.happened.set("conflicts", (weather.happened.get("conflicts") ?? 0) + 1)
+    return yield* new TransactionConflict({ table: "clinic.note", key: "a mate's" })
+  })
+  life.stumble = Effect.andThen(lost, conflict)
   const suffering = (transaction: Transaction): Transaction => ({
     ...transaction,
     isSound: Effect.suspend(() => {
       const error = away("write")
-      return life.spoiled && store.isTransient(error) ? Effect.fail(error) : transaction.isSound
+      if (life.spoiled === undefined || !store.isTransient(error)) return transaction.isSound
+      return life.spoiled === "lost" ? Effect.fail(error) : Effect.succeed(false)
     })
   })
   return {
@@ -184,7 +196,7 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
       through(
         "persist",
         store.persist(token, (transaction) => {
-          life.spoiled = false
+          life.spoiled = undefined
           return Effect.tap(work(suffering(transaction)), () => through("commit", Effect.void))
         })
       ),
