@@ -40,6 +40,7 @@ const variables: ReadonlyArray<
     ["SLUICE_LEASE", "lease", Duration.minutes(1), ["0 seconds"]],
     ["SLUICE_HANDLER_TIMEOUT", "handlerTimeout", Duration.seconds(30), ["0 seconds"]],
     ["SLUICE_POLL_INTERVAL", "pollInterval", Duration.seconds(5), ["0 seconds"]],
+    ["SLUICE_STATEMENT_TIMEOUT", "statementTimeout", Duration.seconds(30), ["0 seconds"]],
     // to wait for nobody is sensible
     ["SLUICE_GRACE_PERIOD", "gracePeriod", Duration.seconds(30), []]
   ] as const).map(([name, field, standard, none]) =>

@@ -28,12 +28,15 @@ export interface Proxy {
   readonly watch: (ask: (passing: Passing) => Verdict | Promise<Verdict>) => void
   /** From now on nothing passes through the connections that there are, and they stay open. New ones work. */
   readonly silence: () => void
+  /** From now on new connections lead to another server, as an address does after a failover. Those there are stay. */
+  readonly lead: (upstream: number) => void
   readonly close: () => Promise<void>
 }
 
 /** Starts a proxy before a server on this machine. */
-export const startProxy = async (upstream: number): Promise<Proxy> => {
+export const startProxy = async (first: number): Promise<Proxy> => {
   let ask: (passing: Passing) => Verdict | Promise<Verdict> = () => "pass"
+  let upstream = first
   let count = 0
   const sockets = new Set<net.Socket>()
   let generation = 0
@@ -141,6 +144,9 @@ export const startProxy = async (upstream: number): Promise<Proxy> => {
     },
     silence: () => {
       generation++
+    },
+    lead: (port) => {
+      upstream = port
     },
     close: () =>
       new Promise((resolve) => {

@@ -31,10 +31,13 @@ export interface Client {
   >
 }
 
-/** A client with one connection waits for it as long as it takes: whoever has it is in the same process. */
+/**
+ * A client with one connection to a server on this machine, as the embedded one, waits for it as long as it takes: whoever has
+ * it is in the same process, and there is no network to swallow anything.
+ */
 const isSingle = (sql: SqlClient.SqlClient): boolean =>
   "config" in sql && typeof sql.config === "object" && sql.config !== null && "maxConnections" in sql.config &&
-  sql.config.maxConnections === 1
+  sql.config.maxConnections === 1 && "path" in sql.config && typeof sql.config.path === "string"
 
 /** How many connections are looked at when one leads to a server that only reads. */
 const mostLookedAt = 32

@@ -1,0 +1,203 @@
+/**
+ * Workers on networks that swallow packets and at addresses that lead elsewhere: they go on by themselves, and say so.
+ */
+import { it } from "@effect/vitest"
+import {
+  ChunkStore,
+  DomainEvents,
+  Drain,
+  DrainWorker,
+  HandlerRegistry,
+  Output,
+  OutputGroup,
+  Settings
+} from "effect-sluice"
+import * as PgStore from "effect-sluice/store/PgStore"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import { describe, expect } from "vitest"
+import { call, record, reply } from "../contract/operators/dialogues.ts"
+import { type Proxy, startProxy } from "../faults/proxy.ts"
+import { type Cluster, startCluster } from "../support/cluster.ts"
+import { client, freshDatabase, runAt } from "../support/Postgres.ts"
+
+class PatientReply extends Output.make(reply, { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
+const Chatlab = OutputGroup.make("chatlab", PatientReply)
+const handlers = HandlerRegistry.layer(Chatlab).pipe(
+  Layer.provide(Chatlab.toLayer(Effect.succeed(Chatlab.of({ "patient-reply": () => Effect.void }))))
+)
+
+const settings = Settings.layer({
+  lease: Duration.seconds(2),
+  beatInterval: Duration.millis(200),
+  pollInterval: Duration.millis(100),
+  handlerTimeout: Duration.seconds(1),
+  gracePeriod: Duration.seconds(1),
+  statementTimeout: Duration.seconds(1),
+  notify: false,
+  listen: false
+})
+
+/** A worker as a program has one, its tables there already. */
+const worker = (url: string) =>
+  DrainWorker.layer().pipe(
+    Layer.provideMerge(Drain.layer),
+    Layer.provide(handlers),
+    Layer.provide(DomainEvents.layer),
+    Layer.provide(PgStore.layerNoMigrate),
+    Layer.provide(settings),
+    Layer.provide(client(url, { maxConnections: 3 })),
+    Layer.fresh
+  )
+
+const proxyTo = (port: number) =>
+  Effect.acquireRelease(
+    Effect.promise(() => startProxy(port)),
+    (proxy) => Effect.promise(() => proxy.close())
+  )
+
+/** The address of a database through a proxy. */
+const through = (url: string, proxy: Proxy): string => {
+  const { pathname, username } = new URL(url)
+  return `postgres://${username}@127.0.0.1:${proxy.port}${pathname}`
+}
+
+/** Past the proxy. */
+const direct = <A, E>(url: string, program: Effect.Effect<A, E, ChunkStore | SqlClient.SqlClient>) =>
+  Effect.provide(
+    program,
+    Layer.fresh(PgStore.layer).pipe(Layer.provide(settings), Layer.provideMerge(Layer.fresh(client(url)))),
+    { local: true }
+  )
+
+/** Waits until a call is in the ledger. */
+const persisted = (url: string, callId: string) =>
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) =>
+      Effect.repeat(sql`select 1 from sluice.persisted_chunk where call_id = ${callId}`, {
+        until: (rows) => rows.length > 0,
+        schedule: Schedule.spaced(50)
+      })
+  ).pipe(Effect.provide(Layer.fresh(client(url)), { local: true }))
+
+/** All that is logged is kept. */
+const listening = (lines: Array<string>) =>
+  Logger.layer([Logger.map(Logger.formatSimple, (line) => void lines.push(line))])
+
+describe("connections on which nothing passes any more", () => {
+  it.live(
+    "are given up by a worker, which says so and goes on by new ones",
+    () =>
+      Effect.gen(function*() {
+        const url = yield* freshDatabase()
+        const proxy = yield* proxyTo(Number(new URL(url).port))
+        const lines: Array<string> = []
+        yield* direct(url, record(call("a")))
+        yield* Effect.gen(function*() {
+          yield* persisted(url, "a")
+          for (const callId of ["b", "c"]) {
+            proxy.silence()
+            yield* direct(url, record(call(callId)))
+            yield* persisted(url, callId)
+          }
+          const health = yield* Effect.repeat(Drain.use((drain) => drain.health), {
+            until: ({ silent, trouble }) => silent === undefined && trouble === undefined,
+            schedule: Schedule.spaced(50)
+          })
+          expect(health.silent).toBe(undefined)
+        }).pipe(Effect.provide(worker(through(url, proxy))), Effect.provide(listening(lines)))
+        expect(lines.join("\n")).toMatch(/the database gave no answer within 1s to \w+; its connection is given up/)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
+    "let no verb wait for ever: it fails in time, and may be tried again",
+    () =>
+      Effect.gen(function*() {
+        const url = yield* freshDatabase()
+        const proxy = yield* proxyTo(Number(new URL(url).port))
+        yield* direct(url, Effect.void)
+        yield* Effect.gen(function*() {
+          const store = yield* ChunkStore
+          const claim = { worker: "w", limit: 1, maxBytes: 1e6, lease: Duration.seconds(10) }
+          const verbs = {
+            record: store.record([call("x")]),
+            begin: store.begin(call("y"), Duration.seconds(10)),
+            claim: store.claim(claim),
+            giveUp: store.giveUp("00000000-0000-4000-8000-000000000000"),
+            beat: store.beat("w", []),
+            leave: store.leave("w"),
+            status: store.status,
+            call: store.call("x"),
+            nextDue: store.nextDue,
+            persist: store.persist("00000000-0000-4000-8000-000000000000", () => Effect.succeed([])),
+            once: store.once(
+              { key: { callId: "z", schemaIdentity: reply, part: "" }, namespace: "chatlab", handler: "h" },
+              Effect.succeed([])
+            )
+          } satisfies Partial<Record<string, Effect.Effect<unknown, unknown>>>
+          for (const [verb, effect] of Object.entries(verbs)) {
+            // a connection that is known to work
+            yield* Effect.retry(store.status, { times: 5 })
+            proxy.silence()
+            expect({ verb, error: yield* Effect.flip(effect as Effect.Effect<unknown, unknown>) }).toMatchObject({
+              verb,
+              error: { _tag: "StoreError", transient: true }
+            })
+          }
+        }).pipe(
+          Effect.provide(
+            PgStore.layerNoMigrate.pipe(
+              Layer.provide(settings),
+              Layer.provide(client(through(url, proxy), { maxConnections: 1 })),
+              Layer.fresh
+            )
+          )
+        )
+      }).pipe(Effect.scoped),
+    90_000
+  )
+})
+
+describe.each([15, 18] as const)("an address that leads elsewhere, on Postgres %i", (version) => {
+  const server = (options: { readonly standbyOf?: Cluster } = {}) =>
+    Effect.acquireRelease(
+      Effect.promise(() => startCluster({ version, ...options })),
+      (cluster) => Effect.promise(() => cluster.remove())
+    )
+
+  it.live(
+    "to a standby first, and then to the primary; to the one that takes its place when it is gone",
+    () =>
+      Effect.gen(function*() {
+        const primary = yield* server()
+        yield* runAt(primary.url(), "create database ward")
+        yield* direct(primary.url("ward"), record(call("a")))
+        const standby = yield* server({ standbyOf: primary })
+        const proxy = yield* proxyTo(standby.port)
+        yield* Effect.gen(function*() {
+          const { health } = yield* Drain
+          yield* Effect.repeat(health, { until: ({ trouble }) => trouble !== undefined, schedule: Schedule.spaced(50) })
+          proxy.lead(primary.port)
+          yield* persisted(primary.url("ward"), "a")
+          yield* Effect.repeat(health, { until: ({ trouble }) => trouble === undefined, schedule: Schedule.spaced(50) })
+          yield* direct(primary.url("ward"), record(call("b")))
+          // the standby has it
+          yield* persisted(standby.url("ward"), "b")
+          yield* Effect.promise(() => primary.crash())
+          yield* runAt(standby.url(), "select pg_promote()")
+          proxy.lead(standby.port)
+          yield* direct(standby.url("ward"), record(call("c")))
+          yield* persisted(standby.url("ward"), "c")
+        }).pipe(Effect.provide(worker(through(primary.url("ward"), proxy))))
+      }).pipe(Effect.scoped),
+    120_000
+  )
+})
