@@ -1,6 +1,6 @@
 /**
  * The chaos: workers that are killed, frozen and told to stop, a server that crashes, terminates sessions and runs out
- * of them, rows and snapshots that somebody else holds, and calls that keep being recorded meanwhile; then calm, and the
+ * of them, connections that fall silent, an address that leads to a standby, rows and snapshots that somebody else holds, and calls that keep being recorded meanwhile; then calm, and the
  * checker.
  */
 import { CallRecorder } from "effect-sluice"
@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
+import { startProxy } from "../faults/proxy.ts"
 import { client } from "../support/client.ts"
 import { startCluster } from "../support/cluster.ts"
 import { check, happened, type Verdict } from "./checker.ts"
@@ -121,6 +122,16 @@ export const chaos = Effect.fnUntraced(
       Effect.promise(() => startCluster({ durable: true, settings: { max_connections: 50 } })),
       (it) => Effect.promise(() => it.remove())
     )
+    const standby = yield* Effect.acquireRelease(
+      Effect.promise(() => startCluster({ standbyOf: cluster, settings: { max_connections: 50 } })),
+      (it) => Effect.promise(() => it.remove())
+    )
+    const proxy = yield* Effect.acquireRelease(
+      Effect.promise(() => startProxy(cluster.port)),
+      (it) => Effect.promise(() => it.close())
+    )
+    const address = new URL(cluster.url())
+    address.port = String(proxy.port)
     const plan = planFaults(seed, seconds, workers)
     const planned: Record<string, number> = {}
     for (const { kind } of plan) planned[kind] = (planned[kind] ?? 0) + 1
@@ -132,14 +143,14 @@ export const chaos = Effect.fnUntraced(
     yield* within(tables)
     const crew = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        startCrew(cluster.url(), workers, (what) => {
+        startCrew(address.href, workers, (what) => {
           log(what)
           note(what)
         })
       ),
       (it) => it.close
     )
-    const strike = strikes(cluster, crew)
+    const strike = strikes({ cluster, standby, proxy, crew })
     // each at its time, whatever else is under way
     const storm = Effect.forEach(plan, (fault) =>
       Effect.gen(function*() {

@@ -11,6 +11,7 @@ import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { ChildProcess } from "node:child_process"
+import type { Proxy } from "../faults/proxy.ts"
 import { client } from "../support/client.ts"
 import type { Cluster } from "../support/cluster.ts"
 import { type Crew, isAlive } from "./crew.ts"
@@ -28,7 +29,15 @@ const ended = (child: ChildProcess) =>
   })
 
 /** Does what a fault of the plan says. */
-export const strikes = (cluster: Cluster, crew: Crew) => {
+export const strikes = (
+  { cluster, crew, proxy, standby }: {
+    readonly cluster: Cluster
+    readonly standby: Cluster
+    /** What the workers reach their server by. */
+    readonly proxy: Proxy
+    readonly crew: Crew
+  }
+) => {
   const query = <A, E>(use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>, maxConnections = 1) =>
     Effect.provide(
       Effect.flatMap(SqlClient.SqlClient, use),
@@ -38,6 +47,7 @@ export const strikes = (cluster: Cluster, crew: Crew) => {
   // one server cannot crash twice at once; and locks that follow each other closely would be one too long for a handler
   const server = Semaphore.makeUnsafe(1)
   const rows = Semaphore.makeUnsafe(1)
+  const address = Semaphore.makeUnsafe(1)
 
   const deeds: Readonly<Record<Kind, (fault: Planned) => Effect.Effect<void, unknown>>> = {
     "worker killed": ({ worker }) =>
@@ -125,7 +135,30 @@ export const strikes = (cluster: Cluster, crew: Crew) => {
           yield* Effect.sleep(millis)
           yield* sql`select 1`
         }))
-      ))
+      )),
+    // those there are stay open, and nothing passes on them any more
+    "connections silent": () =>
+      Effect.gen(function*() {
+        const isUsed = proxy.connections() > 0
+        proxy.silence()
+        yield* when(isUsed)
+        // the server would keep them for as long as it is not told
+        yield* Effect.forkDetach(Effect.andThen(Effect.sleep("8 seconds"), Effect.sync(proxy.forget)))
+      }),
+    "address leads to a standby": ({ millis }) =>
+      address.withPermits(1)(
+        Effect.gen(function*() {
+          proxy.lead(standby.port)
+          const before = proxy.made()
+          // whoever was connected has to connect anew
+          yield* query((sql) =>
+            sql`select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid() and usename is not null`
+          )
+          yield* Effect.sleep(millis)
+          yield* when(proxy.made() > before)
+        }).pipe(Effect.ensuring(Effect.sync(() => proxy.lead(cluster.port))))
+      )
   }
   return (fault: Planned): Effect.Effect<boolean> =>
     // a rollback on a connection that is gone is a defect

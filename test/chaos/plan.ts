@@ -19,7 +19,9 @@ export const kinds = {
   "sessions terminated": [0, 0],
   "connections exhausted": [500, 1500],
   "snapshot held": [3000, 5000],
-  "rows locked by somebody else": [1500, 3000]
+  "rows locked by somebody else": [1500, 3000],
+  "connections silent": [0, 0],
+  "address leads to a standby": [1000, 3000]
 } as const
 /** A kind of fault. */
 export type Kind = keyof typeof kinds

@@ -41,6 +41,7 @@ export const settings = Settings.layer({
   lease: Duration.seconds(2),
   // longer than a worker is ever frozen: time that a process did not have is not its handler's
   handlerTimeout: Duration.seconds(8),
+  statementTimeout: Duration.seconds(2),
   pollInterval: Duration.millis(300),
   beatInterval: Duration.millis(500),
   gracePeriod,

@@ -120,13 +120,13 @@ onEveryStore((test) => {
       yield* record(call("a"))
       const { chunks, token } = yield* claim
       // more than one message holds: a line may have been written before there was a limit
-      const objects = Array.from({ length: 260_000 }, (_, n) =>
-        DomainObject.make("clinic.ward.Observation", `018f2b5a-0000-7000-8000-${String(n).padStart(12, "0")}`))
+      const objects = Array.from({ length: 40_000 }, (_, n) =>
+        DomainObject.make("clinic.ward.Observation", `observation-${String(n).padStart(440, "0")}`))
       yield* store.persist(token, () =>
         Effect.succeed([{ chunk: chunks[0]!, handler: "chatlab/patient-reply", handlerVersion: 1, objects }]))
       const shown = yield* chunk("a")
       expect(shown?.ledger?.objects.length).toBe(objects.length)
-      expect(shown?.ledger?.objects[123_456]).toEqual(objects[123_456])
+      expect(shown?.ledger?.objects[12_345]).toEqual(objects[12_345])
       const [entry] = yield* store.ledger([keyOf("a")])
       expect(entry?.objects.at(-1)).toEqual(objects.at(-1))
     }))

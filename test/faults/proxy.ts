@@ -28,8 +28,14 @@ export interface Proxy {
   readonly watch: (ask: (passing: Passing) => Verdict | Promise<Verdict>) => void
   /** From now on nothing passes through the connections that there are, and they stay open. New ones work. */
   readonly silence: () => void
+  /** The server hears that the silent ones are over, as by keepalive. */
+  readonly forget: () => void
   /** From now on new connections lead to another server, as an address does after a failover. Those there are stay. */
   readonly lead: (upstream: number) => void
+  /** How many connections there are, of those that are not silent. */
+  readonly connections: () => number
+  /** How many have been made. */
+  readonly made: () => number
   readonly close: () => Promise<void>
 }
 
@@ -41,10 +47,16 @@ export const startProxy = async (first: number): Promise<Proxy> => {
   const sockets = new Set<net.Socket>()
   let generation = 0
 
+  const servers = new Map<net.Socket, number>()
+  let made = 0
+
   const connect = (client: net.Socket) => {
     const mine = generation
+    made++
     const isSilent = () => mine < generation
     const server = net.connect(upstream, "127.0.0.1")
+    servers.set(server, mine)
+    server.on("close", () => servers.delete(server))
     const cut = () => {
       // what one end does, the other does not hear of
       if (isSilent()) return
@@ -145,9 +157,14 @@ export const startProxy = async (first: number): Promise<Proxy> => {
     silence: () => {
       generation++
     },
+    forget: () => {
+      for (const [server, of] of servers) if (of < generation) server.destroy()
+    },
     lead: (port) => {
       upstream = port
     },
+    connections: () => [...servers.values()].filter((of) => of === generation).length,
+    made: () => made,
     close: () =>
       new Promise((resolve) => {
         for (const socket of sockets) socket.destroy()

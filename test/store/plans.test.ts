@@ -112,7 +112,8 @@ const plansOf = Effect.fnUntraced(function*([text, parameters]: Sent) {
   return [["first", plans[0]!], ["again", plans.at(-1)!]] as const
 })
 
-const isOfTable = (step: Step) => step["Relation Name"] !== undefined
+// a claim for a call reads the few pauses there are
+const isOfTable = (step: Step) => step["Relation Name"] !== undefined && step["Relation Name"] !== "pause"
 const looksOrSorts = /Scan|Sort|WindowAgg|ModifyTable|LockRows/
 
 /** A statement that takes chunks, or none, reads by indexes, and not many times what it may take at most. */

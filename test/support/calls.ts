@@ -198,12 +198,6 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["100,000 levels", withData(nested(100_000)), "outputs[0].data[0][0]", /more than 512 deep/],
   ["details beyond the size", { ...call("a"), details: { x: "x".repeat(maxResultBytes) } }, "details", /MAX_RESULT/],
   [
-    "a trace beyond it",
-    { ...call("a"), trace: { ...trace, spanId: "x".repeat(maxResultBytes) } },
-    "trace",
-    /MAX_RESULT/
-  ],
-  [
     "names that are more than the data",
     {
       ...call("a"),
