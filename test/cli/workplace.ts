@@ -127,14 +127,19 @@ const trouble = {
   endless: () => Effect.never
 }["${how}"] as (callId: string) => Effect.Effect<unknown, Rejected>
 
-export const notes = HandlerPlugin.layer("clinic", Note, Effect.map(SqlClient.SqlClient, (sql) =>
-  ({ call, output }) => Effect.gen(function*() {
+const table = SqlClient.SqlClient.use((sql) => sql\`create table if not exists note (call_id text primary key, content text not null)\`)
+
+export const notes = HandlerPlugin.layer("clinic", Note, Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  // before any run: in one it would be a statement that its mates see. Two processes may make it at once
+  yield* Effect.retry(table, { times: 3 })
+  return ({ call, output }) => Effect.gen(function*() {
     if ("${how}" !== "good") console.error("begun")
     yield* trouble(call.callId)
-    yield* sql\`create table if not exists note (call_id text primary key, content text not null)\`
     yield* sql\`insert into note values (\${call.callId}, \${output.text})\`
     return DomainObject.make("clinic.Note", call.callId)
-  })))
+  })
+}))
 `
 
 /** Recorded calls with a note each, as lines of a file. */
