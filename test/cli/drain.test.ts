@@ -48,14 +48,11 @@ describe("when it looks", { timeout: 120_000 }, () => {
 
 describe("for a limited time", { timeout: 120_000 }, () => {
   it("it ends in time, gives back what was slow at no cost, and ends well", async () => {
-    const place = await ward("endless", { variables: { SLUICE_BATCH_SIZE: "2" } })
+    const place = await ward("endless", { variables: { SLUICE_BATCH_SIZE: "2", SLUICE_HANDLER_TIMEOUT: "1 hour" } })
     await place.record(3)
-    const began = performance.now()
-    const { status, stderr, stdout } = await place.sluice("drain", "--for", "3s")
+    const { status, stderr, stdout } = await place.sluice("drain", "--for", "10s")
     expect({ status, stdout }).toEqual({ status: 0, stdout: "2 claimed: 2 released\n" })
     expect(stderr).toContain("begun")
-    // the handler's own limit is thirty seconds
-    expect(performance.now() - began).toBeLessThan(25_000)
     expect(await place.asked(Status, "status")).toMatchObject({
       kinds: [{ pending: 3, inFlight: 0, retrying: 0, dead: 0 }],
       workers: []

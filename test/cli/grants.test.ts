@@ -106,7 +106,9 @@ describe("sluice grants", () => {
             "pauses",
             "dead letters",
             "held up",
-            "subscriptions"
+            "waiting",
+            "subscriptions",
+            "event log"
           ]
         )
         for (const { advice } of hidden) expect(advice).toContain(role)

@@ -12,6 +12,7 @@ import path from "node:path"
 import { afterAll } from "vitest"
 import { installed } from "../support/installed.ts"
 import { freshDatabase } from "../support/Postgres.ts"
+import { runIn } from "./inProcess.ts"
 
 const scope = Scope.makeUnsafe()
 const running = new Set<ChildProcess>()
@@ -85,12 +86,20 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
   }
   const start = (...args: ReadonlyArray<string>) => run(process.execPath, [bin, ...args])
   const sluice = (...args: ReadonlyArray<string>) => start(...args).ended
+  /**
+   * The same without a process of its own, where that is nothing to the command and its database has room for it: it only
+   * looks, or is not told anything by the environment.
+   */
+  const inside = (...args: ReadonlyArray<string>): Promise<Ended> =>
+    url === undefined || Object.keys(variables).length > 0 && args[0] !== "status"
+      ? sluice(...args)
+      : runIn(folder, ...args, "--url", url)
   /** Its answer as JSON, one document, which has the shape that was promised. */
   const asked = async <S extends Schema.Codec<any, any>>(
     schema: S,
     ...args: ReadonlyArray<string>
   ): Promise<S["Type"]> => {
-    const { stderr, stdout } = await sluice(...args, "--json")
+    const { stderr, stdout } = await (args[0] === "drain" ? sluice : inside)(...args, "--json")
     try {
       return Schema.decodeUnknownSync(Schema.toCodecJson(schema))(JSON.parse(stdout))
     } catch (error) {
@@ -102,7 +111,7 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
     fs.writeFileSync(path.join(folder, name), content)
     return name
   }
-  return { folder, run, start, sluice, asked, file, command: [process.execPath, bin] as const }
+  return { folder, run, start, sluice, inside, asked, file, command: [process.execPath, bin] as const }
 }
 
 /** A working directory. */
@@ -160,6 +169,6 @@ export const ward = async (
   const place = await workplace(url ?? await newDatabase(), variables)
   const handler = (how: Parameters<typeof noteHandler>[0]) => place.file("persist/notes.ts", noteHandler(how))
   handler(how)
-  const record = (count: number, from = 1) => place.sluice("record", place.file("calls.jsonl", notes(count, from)))
+  const record = (count: number, from = 1) => place.inside("record", place.file("calls.jsonl", notes(count, from)))
   return { ...place, handler, record }
 }

@@ -57,7 +57,7 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       persisted_chunk: ["select"],
       subscription: all,
       // to see whose numbers it holds; after a move to another cluster the owner of the tables rebases it
-      event_log: ["select"],
+      subscription_log: ["select"],
       subscription_skip: ["select", "insert"]
     },
     sequences: {},
@@ -74,7 +74,7 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       worker: all,
       pause: all,
       subscription: all,
-      event_log: all,
+      subscription_log: all,
       subscription_skip: all
     },
     sequences: {
