@@ -179,7 +179,7 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
         const answer = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined)
         return answer?.status === status && text.test(await answer.text())
       })
-    await says(503, new RegExp(`^persist: .*grant .* on sluice\\.persisted_chunk to "${role}".*\\n$`))
+    await says(503, new RegExp(`^probe: .*grant .* on sluice\\.persisted_chunk to "${role}".*\\n$`))
     // it goes on trying, and is no reason to be started again
     expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(200)
     await run(`grant insert on sluice.persisted_chunk to ${role}`)
