@@ -156,7 +156,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
       const running = place.start("record", "-", ...flags)
       running.child.stdin.write(notes(250, first))
       await until(async () => {
-        const { stdout } = await place.sluice("status", "--json")
+        const { stdout } = await place.inside("status", "--json")
         return JSON.parse(stdout).kinds?.[0]?.pending === recorded
       })
       running.child.kill(signal)
@@ -187,7 +187,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
 
   it("status --watch has ended well, whoever ends it", async () => {
     const place = await workplace(await newDatabase())
-    await place.sluice("migrate")
+    await place.inside("migrate")
     const watching = place.start("status", "--watch")
     await until(() => watching.output.stdout.split("nothing is recorded").length > 2)
     watching.child.kill("SIGINT")

@@ -87,13 +87,13 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
   const start = (...args: ReadonlyArray<string>) => run(process.execPath, [bin, ...args])
   const sluice = (...args: ReadonlyArray<string>) => start(...args).ended
   /**
-   * The same without a process of its own, where that is nothing to the command and its database has room for it: it only
-   * looks, or is not told anything by the environment.
+   * The same in this process, which takes no time to start, unless the environment tells the command something that it does
+   * not only look by.
    */
   const inside = (...args: ReadonlyArray<string>): Promise<Ended> =>
-    url === undefined || Object.keys(variables).length > 0 && args[0] !== "status"
+    Object.keys(variables).length > 0 && args[0] !== "status"
       ? sluice(...args)
-      : runIn(folder, ...args, "--url", url)
+      : runIn(folder, ...args, ...url === undefined ? [] : ["--url", url])
   /** Its answer as JSON, one document, which has the shape that was promised. */
   const asked = async <S extends Schema.Codec<any, any>>(
     schema: S,
