@@ -191,7 +191,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
   })
 
   it("handlers names who serves what", async () => {
-    expect((await place.inside("handlers")).stdout).toMatch(
+    expect((await place.sluice("handlers")).stdout).toMatch(
       /^chatlab\/patient-reply\n {2}schemas\.chatlab\.standardized_patient\.patient-reply, version 1$/m
     )
     const { handlers, kinds } = await place.asked(HandlersReport, "handlers")

@@ -56,8 +56,8 @@ const runAll = async (
       expect(name).toBe("sluice")
       // there is a backlog
       if (args[0] === "drain") await place.inside("record", place.file("more.jsonl", notes(20, 200)))
-      // a process is what runs handlers; that commands are found and end as one, other tests say
-      const ended = await (args[0] === "drain" ? place.sluice : place.inside)(...args)
+      // a process is what loads handlers; that commands are found and end as one, other tests say
+      const ended = await (args[0] === "drain" || args[0] === "handlers" ? place.sluice : place.inside)(...args)
       check(line, ended)
       output += ended.stdout
       // what is redriven dies again, so that there is something to discard
@@ -139,7 +139,8 @@ describe("the README", () => {
     for (const { commands, printed } of blocks) {
       let output = ""
       for (const line of commands) {
-        const ended = await place.sluice(...words(line.replace(/^npx /, "")).slice(1))
+        const [, ...args] = words(line.replace(/^npx /, ""))
+        const ended = await (args[0] === "drain" ? place.sluice : place.inside)(...args)
         expect({ line, status: ended.status }).toEqual({ line, status: 0 })
         output += ended.stdout
       }

@@ -99,7 +99,10 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
     schema: S,
     ...args: ReadonlyArray<string>
   ): Promise<S["Type"]> => {
-    const { stderr, stdout } = await (args[0] === "drain" ? sluice : inside)(...args, "--json")
+    const { stderr, stdout } = await (args[0] === "drain" || args[0] === "handlers" ? sluice : inside)(
+      ...args,
+      "--json"
+    )
     try {
       return Schema.decodeUnknownSync(Schema.toCodecJson(schema))(JSON.parse(stdout))
     } catch (error) {
