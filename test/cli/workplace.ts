@@ -93,7 +93,7 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
   const inside = (...args: ReadonlyArray<string>): Promise<Ended> =>
     Object.keys(variables).length > 0 && args[0] !== "status"
       ? sluice(...args)
-      : runIn(folder, ...args, ...url === undefined ? [] : ["--url", url])
+      : runIn(folder, ...args, ...url === undefined || args[0] === "grants" ? [] : ["--url", url])
   /** Its answer as JSON, one document, which has the shape that was promised. */
   const asked = async <S extends Schema.Codec<any, any>>(
     schema: S,
