@@ -19,9 +19,9 @@ describe("a first working place", { timeout: 120_000 }, () => {
       "wrote sluice.config.ts\nwrote persist/patientReply.ts\nwrote calls.jsonl\nmade the tables\n" +
         "next: sluice record calls.jsonl, sluice drain --until-empty, sluice show call-1\n"
     )
-    expect((await place.sluice("record", "calls.jsonl")).stdout).toMatch(/^1 recorded/)
+    expect((await place.inside("record", "calls.jsonl")).stdout).toMatch(/^1 recorded/)
     expect((await place.sluice("drain", "--until-empty")).stdout).toBe("1 claimed: 1 persisted\n")
-    expect((await place.sluice("show", "call-1")).stdout).toContain("chatlab.Message:1")
+    expect((await place.inside("show", "call-1")).stdout).toContain("chatlab.Message:1")
   })
 
   it("without the packages beside it says what to install", async () => {
@@ -106,8 +106,8 @@ describe("a mistake", { timeout: 120_000 }, () => {
     const { status, stderr } = await place.sluice("status")
     expect(status).toBe(1)
     expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
-    expect((await place.sluice("doctor", "--json")).status).toBe(2)
-    expect((await place.sluice("doctor")).stdout).toMatch(
+    expect((await place.inside("doctor", "--json")).status).toBe(2)
+    expect((await place.inside("doctor")).stdout).toMatch(
       /^X {3}server: .* is open in process .*\n {4}→ mend that first/
     )
     running.child.kill("SIGTERM")
