@@ -16,6 +16,7 @@ import { ChunkStore, type ClaimedChunk, type StoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { type Claimed, claimScoped, type Engine } from "./drain/claim.ts"
+import { cycleWithin } from "./drain/deadline.ts"
 import * as Heartbeat from "./drain/heartbeat.ts"
 import * as Isolations from "./drain/isolation.ts"
 import { allOf, objectsOf } from "./drain/objects.ts"
@@ -23,7 +24,7 @@ import { makeClaimLog } from "./drain/observe/log.ts"
 import type { Outcome } from "./drain/Outcome.ts"
 import * as Pulse from "./drain/pulse.ts"
 import * as Releases from "./drain/releases.ts"
-import { addReports, emptyReport, type Report, reportOf } from "./drain/Report.ts"
+import { addReports, emptyReport, type Report } from "./drain/Report.ts"
 import { timeoutOf } from "./drain/transaction.ts"
 import { HandlerRegistry } from "./HandlerRegistry.ts"
 import { freshToken } from "./internal/token.ts"
@@ -116,7 +117,11 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     Duration.toMillis(settings.handlerTimeout),
     ...registry.list.map((handler) => Duration.toMillis(timeoutOf(handler, settings.handlerTimeout)))
   )
-  const pulse = yield* Pulse.make({ lease: settings.lease, longestRun: Duration.millis(longestRun) })
+  const pulse = yield* Pulse.make({
+    lease: settings.lease,
+    beatInterval: settings.beatInterval,
+    longestRun: Duration.millis(longestRun)
+  })
   const heartbeat = yield* Heartbeat.make({ worker, serves, interval: settings.beatInterval, pulse })
   const engine: Engine = {
     registry,
@@ -173,15 +178,9 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     const left = () => Duration.millis(Math.max(0, limit - Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6))
     let total = emptyReport
     while (Duration.isPositive(left())) {
-      // what was claimed is known also when its run is cut short
-      let found: Claimed | undefined
-      const part = Effect.gen(function*() {
-        found = yield* claim()
-        yield* found.run
-      })
-      const done = yield* Effect.timeoutOption(Effect.scoped(part), left())
-      if (found !== undefined) total = addReports(total, reportOf(found.chunks, found.outcomes))
-      if (Option.isNone(done) || found === undefined || found.chunks.length === 0) break
+      const { ends, report } = yield* cycleWithin(claim(), left())
+      total = addReports(total, report)
+      if (ends) break
     }
     return total
   })

@@ -43,6 +43,8 @@ export interface CommandSettings {
   readonly SLUICE_EVERY?: string
   /** `drain` runs until it is told to stop, and looks at these times: at five past each hour, `"5 * * * *"`. */
   readonly SLUICE_CRON?: string
+  /** `drain` goes on until nothing is due, for so long at most: `"8s"`. */
+  readonly SLUICE_FOR?: string
   /** The port on which `drain` serves `/metrics`, `/health` and `/ready`. */
   readonly SLUICE_METRICS_PORT?: number
   /** The address it listens on there; all of this machine's, without. */

@@ -3,6 +3,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Cron from "effect/Cron"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -11,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { addReports, Drain, emptyReport, type Report } from "../Drain.ts"
+import { cycleWithin } from "../drain/deadline.ts"
 import { DrainWorker, type WorkerOptions } from "../DrainWorker.ts"
 import * as Settings from "../Settings.ts"
 import * as ask from "../store/pg/doctor.ts"
@@ -52,44 +54,53 @@ const progress = (before: number) => {
 }
 
 /**
- * Drains to the end, or one batch each. Told to stop, they claim no more, what runs may finish within the grace period,
- * and `partly` is told what it came to.
+ * Drains to the end, one batch each, or until the time is over, when what runs is given back. Told to stop, they claim no
+ * more, what runs may finish within the grace period, and `partly` is told what it came to.
  */
-export const toTheEnd = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>, { namespace, once, partly }: {
-  readonly once: boolean
-  readonly namespace: Option.Option<string>
-  readonly partly: (report: Report) => Effect.Effect<void>
-}) {
-  const sql = yield* SqlClient.SqlClient
-  const { gracePeriod, schema } = yield* Settings.load
-  const [before] = once ? [] : yield* ask.ready(sql, schema, Option.getOrUndefined(namespace))
-  const tell = once ? () => Effect.void : progress(before?.count ?? 0)
-  let total = emptyReport
-  let stopping = false
-  const loop = Effect.fnUntraced(function*(drain: OneDrain) {
-    while (!stopping) {
-      const report = yield* drain.cycle
-      total = addReports(total, report)
-      if (once || report.claimed === 0) return
-      yield* tell(total.claimed)
-    }
-  })
-  const all = Effect.forEach(drains, loop, { concurrency: "unbounded", discard: true })
-  // Of several the last ones may each have passed over what another was just looking at: one alone passes over nothing.
-  const [first] = drains
-  const running = yield* Effect.forkScoped(
-    first === undefined || once || drains.length === 1 ? all : Effect.andThen(all, loop(first))
-  )
-  const stop = Effect.gen(function*() {
-    stopping = true
-    yield* Effect.timeoutOption(Fiber.await(running), gracePeriod)
+export const toTheEnd = Effect.fnUntraced(
+  function*(drains: ReadonlyArray<OneDrain>, { left, namespace, once, partly }: {
+    readonly once: boolean
+    /** How much time there is left, where it is limited. */
+    readonly left: (() => Duration.Duration) | undefined
+    readonly namespace: Option.Option<string>
+    readonly partly: (report: Report) => Effect.Effect<void>
+  }) {
+    const sql = yield* SqlClient.SqlClient
+    const { gracePeriod, schema } = yield* Settings.load
+    const [before] = once ? [] : yield* ask.ready(sql, schema, Option.getOrUndefined(namespace))
+    const tell = once ? () => Effect.void : progress(before?.count ?? 0)
+    let total = emptyReport
+    let stopping = false
+    const cycle = (drain: OneDrain) =>
+      left === undefined
+        ? Effect.map(drain.cycle, (report) => ({ report, ends: report.claimed === 0 }))
+        : cycleWithin(drain.claim(), left())
+    const loop = Effect.fnUntraced(function*(drain: OneDrain) {
+      while (!stopping && (left === undefined || Duration.isPositive(left()))) {
+        const { ends, report } = yield* cycle(drain)
+        total = addReports(total, report)
+        if (once || ends) return
+        yield* tell(total.claimed)
+      }
+    })
+    const all = Effect.forEach(drains, loop, { concurrency: "unbounded", discard: true })
+    // Of several the last ones may each have passed over what another was just looking at: one alone passes over nothing.
+    const [first] = drains
+    const running = yield* Effect.forkScoped(
+      first === undefined || once || drains.length === 1 ? all : Effect.andThen(all, loop(first))
+    )
+    const stop = Effect.gen(function*() {
+      stopping = true
+      yield* Effect.timeoutOption(Fiber.await(running), gracePeriod)
+      yield* terminal.clear
+      yield* partly(total)
+    })
+    yield* Effect.onInterrupt(Fiber.join(running), () => stop)
     yield* terminal.clear
-    yield* partly(total)
-  })
-  yield* Effect.onInterrupt(Fiber.join(running), () => stop)
-  yield* terminal.clear
-  return total
-}, Effect.scoped)
+    return total
+  },
+  Effect.scoped
+)
 
 /** Drains until it is told to stop; then `wholly` is told what it came to. */
 export const forever = Effect.fnUntraced(function*(

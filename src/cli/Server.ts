@@ -1,6 +1,6 @@
 /**
- * What a drain shows of itself on a port: `/metrics` for Prometheus, `/health` (it lives), `/ready` (the database answers,
- * the tables are current, and the workers of this process beat).
+ * What a drain shows of itself on a port: `/metrics` for Prometheus, `/health` (no worker of this process has fallen silent),
+ * `/ready` (the database answers, the tables are current, the workers of this process beat, and nothing is refused to them).
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Duration from "effect/Duration"
@@ -12,12 +12,14 @@ import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError } from "effect/sql/SqlError"
+import { escapeProse } from "../internal/escape.ts"
 import * as Settings from "../Settings.ts"
 import * as Gauges from "../store/Gauges.ts"
 import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { codeOf, isTransient } from "../store/pg/errors.ts"
 import { within } from "../store/within.ts"
+import type { OneDrain } from "./Drains.ts"
 import * as listener from "./listener.ts"
 
 const metrics = HttpRouter.add(
@@ -32,16 +34,49 @@ const metrics = HttpRouter.add(
   })
 )
 
-const health = HttpRouter.add("GET", "/health", HttpServerResponse.text("ok\n"))
+/** What an orchestrator is told: that all is well, or in one line why not. */
+const answerOf = (well: string, problem: string | undefined) =>
+  problem === undefined
+    ? HttpServerResponse.text(`${well}\n`)
+    : HttpServerResponse.text(`${escapeProse(problem)}\n`, { status: 503 })
+
+/** Why the process must be started again: a worker came to a stop by itself. Asks no database. */
+const silenceOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
+  const silent = (yield* Effect.forEach(drains, (drain) => drain.health)).flatMap(({ silent }) => silent ?? [])
+  return silent.length === 0
+    ? undefined
+    : `${silent.length} of ${drains.length} workers here have fallen silent: ${silent[0]}`
+})
+
+const health = (drains: ReadonlyArray<OneDrain>) =>
+  HttpRouter.add("GET", "/health", Effect.map(silenceOf(drains), (problem) => answerOf("ok", problem)))
+
+/** What the database refuses to a worker and will go on to refuse, until somebody does something or it succeeds after all. */
+const troubleOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
+  for (const drain of drains) {
+    const { trouble } = yield* drain.health
+    // what passes is found by asking; and a worker that has nothing to do would not notice that it has passed
+    if (trouble === undefined || trouble.transient) continue
+    // of a missing right Sluice's own sentence says what to grant; else the log says what the database said
+    return trouble.code === "42501"
+      ? trouble.message
+      : `the database refuses ${trouble.operation} (${
+        trouble.code ?? "for no reason it gives"
+      }): see the log, and \`sluice doctor\``
+  }
+  return undefined
+})
 
 /** What keeps it from being ready. Whatever the database says is not repeated: the log and the doctor do. */
-const problemOf = Effect.fnUntraced(function*(workers: ReadonlyArray<string>) {
+const problemOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
   const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.load
   if ((yield* Migrations.missing).length > 0) return "migrations are missing"
-  const [beating] = yield* ask.beating(sql, schema, workers)
-  const silent = workers.length - (beating?.count ?? 0)
-  return silent === 0 ? undefined : `${silent} of ${workers.length} workers here give no sign of life`
+  const trouble = yield* troubleOf(drains)
+  if (trouble !== undefined) return trouble
+  const [beating] = yield* ask.beating(sql, schema, drains.map(({ worker }) => worker))
+  const silent = drains.length - (beating?.count ?? 0)
+  return silent === 0 ? undefined : `${silent} of ${drains.length} workers here give no sign of life`
 }, (asked) =>
   Effect.catch(asked, (error) =>
     Effect.succeed(
@@ -55,16 +90,14 @@ const problemOf = Effect.fnUntraced(function*(workers: ReadonlyArray<string>) {
 /** Shorter than probes usually wait. */
 const patience = Duration.seconds(2)
 
-const ready = (workers: ReadonlyArray<string>) =>
+const ready = (drains: ReadonlyArray<OneDrain>) =>
   HttpRouter.add(
     "GET",
     "/ready",
-    Effect.map(within(patience)(problemOf(workers)), (answer) => {
-      const problem = Option.getOrElse(answer, () => "the database does not answer in time")
-      return problem === undefined
-        ? HttpServerResponse.text("ready\n")
-        : HttpServerResponse.text(`${problem}\n`, { status: 503 })
-    })
+    Effect.map(
+      within(patience)(problemOf(drains)),
+      (answer) => answerOf("ready", Option.getOrElse(answer, () => "the database does not answer in time"))
+    )
   )
 
 /** Where it listens: on all addresses of this machine, unless one is named. */
@@ -73,9 +106,12 @@ export interface Place {
   readonly host: string | undefined
 }
 
-/** The server, for as long as the layer lives; ready when these workers are. */
-export const layer = ({ host, port }: Place, workers: ReadonlyArray<string>) =>
-  HttpRouter.serve(Layer.mergeAll(metrics, health, ready(workers)), { disableLogger: true, disableListenLog: true })
+/** The server, for as long as the layer lives; healthy and ready when these drains are. */
+export const layer = ({ host, port }: Place, drains: ReadonlyArray<OneDrain>) =>
+  HttpRouter.serve(Layer.mergeAll(metrics, health(drains), ready(drains)), {
+    disableLogger: true,
+    disableListenLog: true
+  })
     .pipe(
       Layer.provide(NodeHttpServer.layer(listener.make, host === undefined ? { port } : { port, host }))
     )

@@ -9,8 +9,10 @@ import { quote } from "../internal/quote.ts"
 import * as Settings from "../Settings.ts"
 import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
+import { drainersThatLack } from "../store/pg/lacking.ts"
 import { isPooled } from "../store/pg/pooler.ts"
 import { encodingProblem, type Facts, factsOf } from "../store/pg/preflight.ts"
+import { workerGrant } from "../store/pg/rights.ts"
 import * as sequences from "../store/pg/sequences.ts"
 import { reserve, type Session } from "../store/pg/session.ts"
 import { list, madeBy } from "../store/pg/statements.ts"
@@ -96,6 +98,22 @@ const sequencesAre = Effect.fnUntraced(function*({ schema, sql }: Patient) {
       "sequences",
       `${sequences.describe(behind)}: what is recorded fails`,
       "run `sluice migrate`, which puts it right"
+    )
+})
+
+/** A worker that may claim and not settle does its work again and again. */
+const rightsAre = Effect.fnUntraced(function*({ schema, sql }: Patient) {
+  const lacking = yield* drainersThatLack(sql, schema)
+  return lacking.length === 0
+    ? ok("rights", "no role that drains lacks one")
+    : lacking.map(({ objects, role }) =>
+      attention(
+        "rights",
+        `role ${role} has some of a worker's rights, and lacks others on ${
+          objects.map((object) => object === "" ? `schema ${shown(schema)}` : object).join(", ")
+        }`,
+        objects.map((object) => workerGrant(schema, role, object)).join("; ")
+      )
     )
 })
 
@@ -254,6 +272,7 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
     ...between,
     ...yield* look(patient, "migrations", migrations),
     ...yield* look(patient, "sequences", sequencesAre(patient)),
+    ...yield* look(patient, "rights", rightsAre(patient)),
     ...yield* look(patient, "indexes", indexes(patient)),
     ...yield* look(patient, "autovacuum", vacuum(patient)),
     ...yield* snapshots(patient, seesAll),

@@ -23,6 +23,7 @@ export const names = {
   untilEmpty: "SLUICE_UNTIL_EMPTY",
   every: "SLUICE_EVERY",
   cron: "SLUICE_CRON",
+  limit: "SLUICE_FOR",
   metricsPort: "SLUICE_METRICS_PORT",
   metricsHost: "SLUICE_METRICS_HOST",
   maxAge: "SLUICE_MAX_AGE",

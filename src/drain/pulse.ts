@@ -41,12 +41,17 @@ const leases = 3
 /** The pulse of a drain whose handlers' runs take so long at most. */
 export const make = Effect.fnUntraced(function*(options: {
   readonly lease: Duration.Duration
+  /** Zero: it beats at its cycles only, which come when they come. */
+  readonly beatInterval: Duration.Duration
   readonly longestRun: Duration.Duration
 }): Effect.fn.Return<Pulse> {
   const clock = yield* Clock.Clock
   const now = () => clock.monotonicTimeNanosUnsafe()
   const lease = Duration.toMillis(options.lease)
   const patience = leases * lease + Duration.toMillis(options.longestRun)
+  const interval = Duration.toMillis(options.beatInterval)
+  // a lease may be shorter than the time from one beat to the next
+  const beatPatience = interval + leases * lease
   const troubles = new Map<string, StoreError>()
   let moved = now()
   let beaten: bigint | undefined
@@ -55,7 +60,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const since = (time: bigint) => Number(now() - time) / 1e6
   const silence = (): string | undefined => {
     if (running > 0 && since(moved) > patience) return `no cycle has come further for ${seconds(since(moved))}`
-    return beaten !== undefined && since(beaten) > leases * lease
+    return interval > 0 && beaten !== undefined && since(beaten) > beatPatience
       ? `no beat has ended for ${seconds(since(beaten))}`
       : undefined
   }

@@ -46,6 +46,49 @@ describe("when it looks", { timeout: 120_000 }, () => {
   })
 })
 
+describe("for a limited time", { timeout: 120_000 }, () => {
+  it("it ends in time, gives back what was slow at no cost, and ends well", async () => {
+    const place = await ward("endless", { variables: { SLUICE_BATCH_SIZE: "2", SLUICE_HANDLER_TIMEOUT: "1 hour" } })
+    await place.record(3)
+    // as long as it takes here for a handler to begin
+    let ended = await place.sluice("drain", "--for", "4s")
+    for (let seconds = 8; !ended.stderr.includes("begun"); seconds *= 2) {
+      ended = await place.sluice("drain", "--for", `${seconds}s`)
+    }
+    expect(ended).toMatchObject({ status: 0, stdout: "2 claimed: 2 released\n" })
+    expect(await place.asked(Status, "status")).toMatchObject({
+      kinds: [{ pending: 3, inFlight: 0, retrying: 0, dead: 0 }],
+      workers: []
+    })
+    place.handler("good")
+    // nothing is due before the time is over
+    expect(await place.asked(Report, "drain", "--for", "1h", "--workers", "2")).toMatchObject({ persisted: 3 })
+  })
+
+  it("told to stop before that, it lets what runs finish, claims no more, and says how far it came", async () => {
+    const place = await ward("waiting", { variables: { SLUICE_BATCH_SIZE: "2" } })
+    await place.record(5)
+    const running = place.start("drain", "--for", "1h")
+    await until(() => running.output.stderr.includes("begun"))
+    running.child.kill("SIGTERM")
+    place.file("go", "")
+    expect(await running.ended).toMatchObject({
+      status: 143,
+      stdout: "stopped before the end; 2 claimed: 2 persisted\n"
+    })
+  })
+
+  it("a database that is not to be had in time is told of", async () => {
+    const place = await ward("good")
+    await place.record(1)
+    const { status, stderr } = await place.sluice("drain", "--for", "1ms")
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: expect.stringContaining("the time was over before anything could be drained")
+    })
+  })
+})
+
 describe("what it serves", { timeout: 120_000 }, () => {
   it("with --until-empty as well, on a port that is free", async () => {
     const place = await ward("waiting")

@@ -15,8 +15,22 @@ import * as wantsJson from "../../src/cli/wantsJson.ts"
 /** What a command printed. */
 export interface Printed {
   readonly failed: boolean
+  /** As of a process: 0, 1, or what the doctor says by it. */
+  readonly status: number
   readonly stdout: string
   readonly stderr: string
+}
+
+/** The same from a folder, as a process would have ended. Modules are loaded once: not for what loads one that has changed. */
+export const runIn = async (folder: string, ...args: ReadonlyArray<string>) => {
+  const here = process.cwd()
+  process.chdir(folder)
+  try {
+    const { status, stderr, stdout } = await run(...args)
+    return { status, stderr, stdout: stdout === "" ? "" : `${stdout}\n` }
+  } finally {
+    process.chdir(here)
+  }
 }
 
 /** Runs a command line. */
@@ -28,6 +42,7 @@ export const run = async (...args: ReadonlyArray<string>): Promise<Printed> => {
   })
   const { argv } = process
   process.argv = ["node", "sluice", ...args]
+  process.exitCode = undefined
   wantsJson.settle(undefined)
   try {
     const [exit, stdout, errors] = await Effect.runPromise(
@@ -36,7 +51,9 @@ export const run = async (...args: ReadonlyArray<string>): Promise<Printed> => {
         Effect.provide([help.layer, NodeServices.layer, TestConsole.layer, terminal.logger])
       )
     )
-    return { failed: Exit.isFailure(exit), stdout: stdout.join("\n"), stderr: stderr + errors.join("\n") }
+    const failed = Exit.isFailure(exit)
+    const status = typeof process.exitCode === "number" && process.exitCode > 0 ? process.exitCode : failed ? 1 : 0
+    return { failed, status, stdout: stdout.join("\n"), stderr: stderr + errors.join("\n") }
   } finally {
     write.mockRestore()
     process.argv = argv

@@ -1,6 +1,7 @@
 /**
  * The command as a user meets it, installed: begin, record dialogues, drain them with the example's handlers, look, break
- * a handler, see what is stuck, mend it, redrive, ask the doctor. As text and as JSON, on both databases.
+ * a handler, see what is stuck, mend it, redrive, ask the doctor. As text and as JSON: all of it on Postgres, where what loads
+ * no handlers runs in this process; on the embedded database, as processes, the way from the first command to the last row.
  */
 import * as Schema from "effect/Schema"
 import * as fs from "node:fs"
@@ -96,15 +97,23 @@ const severityOf = ({ findings }: typeof Diagnosis.Type, check: string) =>
 
 const which = isShared ? "shared dialogues" : "made up dialogues, because ../shared/data is not there"
 
-describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_000 }, (store) => {
+/** A working directory with the example's handlers. */
+const withExample = async (url?: string) => {
+  const place = await workplace(url)
+  // as one copies an example
+  fs.cpSync(path.join(place.folder, "../../node_modules/effect-sluice/examples/chatlab"), `${place.folder}/chatlab`, {
+    recursive: true
+  })
+  return place
+}
+
+const named = migrations.map(({ id, name }) => `${String(id).padStart(4, "0")} ${name}`)
+
+describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
   const told = dialogues()
   let place: Workplace
   beforeAll(async () => {
-    place = await workplace(store === "embedded" ? undefined : await newDatabase())
-    // as one copies an example
-    fs.cpSync(path.join(place.folder, "../../node_modules/effect-sluice/examples/chatlab"), `${place.folder}/chatlab`, {
-      recursive: true
-    })
+    place = await withExample(await newDatabase())
   }, 240_000)
   /** The handler of results does something else, instead of what it did. */
   const instead = (what: string) => {
@@ -115,11 +124,11 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
   }
 
   it("before there is anything it says what to do, and leaves nothing behind", async () => {
-    const { status, stderr, stdout } = await place.sluice("status")
+    const { status, stderr, stdout } = await place.inside("status")
     expect({ status, stdout }).toEqual({ status: 1, stdout: "" })
-    expect(stderr).toContain(store === "embedded" ? "`sluice init` makes one here" : "run `sluice migrate`")
+    expect(stderr).toContain("run `sluice migrate`")
     expect((await place.asked(Failure, "status")).error).toMatch(/sluice (init|migrate)/)
-    const doctor = await place.sluice("doctor", "--json")
+    const doctor = await place.inside("doctor", "--json")
     expect(doctor.status).toBe(2)
     expect(Schema.decodeUnknownSync(Diagnosis)(JSON.parse(doctor.stdout)).severity).toBe("broken")
     expect(await place.asked(MigrationStatus, "migrate", "--status")).toEqual({
@@ -127,26 +136,25 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     })
     const plan = await place.asked(MigrationPlan, "migrate", "--dry-run")
     expect(plan.missing).toEqual(migrations)
-    expect((await place.sluice("migrate", "--dry-run")).stdout.split(";\n\n").length).toBe(plan.statements.length + 2)
+    expect((await place.inside("migrate", "--dry-run")).stdout.split(";\n\n").length).toBe(plan.statements.length + 2)
     expect(fs.existsSync(path.join(place.folder, ".sluice"))).toBe(false)
   })
 
   it("init makes the tables and a place for settings; where there are handlers it adds none; migrate finds all done", async () => {
-    const named = migrations.map(({ id, name }) => `${String(id).padStart(4, "0")} ${name}`)
     expect(await place.asked(Made, "init")).toEqual({ files: ["sluice.config.ts"], migrations: named })
-    expect((await place.sluice("init")).stdout).toBe("the tables were there\n")
-    expect((await place.sluice("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
-    expect((await place.sluice("migrate", "--dry-run")).stdout).toBe("-- nothing is missing\n")
+    expect((await place.inside("init")).stdout).toBe("the tables were there\n")
+    expect((await place.inside("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
+    expect((await place.inside("migrate", "--dry-run")).stdout).toBe("-- nothing is missing\n")
   })
 
   it("record says which database, reports bad lines, and records what is missing when it is run again", async () => {
     const bad = `{\n${told.lines.split("\n", 1)[0]}\n`
     const first = await place.sluice("record", place.file("bad.jsonl", bad))
     expect(first).toMatchObject({ status: 1, stdout: "1 recorded, 0 known already, 1 refused\n" })
-    expect(first.stderr).toContain(store === "embedded" ? "database: embedded, in ./.sluice" : "database: 127.0.0.1")
+    expect(first.stderr).toContain("database: 127.0.0.1")
     expect(first.stderr).toMatch(/^line 1: not JSON/m)
     const all = place.file("dialogues.jsonl", told.lines)
-    expect((await place.sluice("record", all)).stdout)
+    expect((await place.inside("record", all)).stdout)
       .toBe(`${told.calls - 1} recorded, 1 known already, 0 refused\n`)
     expect(await place.asked(RecordReport, "record", all))
       .toEqual({ recorded: 0, unchanged: told.calls, refused: [] })
@@ -158,7 +166,7 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     expect(stderr).toContain(
       "handlers: chatlab/persist/chatlab.ts: chatlab/patient-initial, chatlab/patient-reply, chatlab/patient-results"
     )
-    const looked = await place.sluice("status")
+    const looked = await place.inside("status")
     narrow(looked.stdout)
     for (const [name, count] of Object.entries(told.bySchema)) {
       expect(looked.stdout).toMatch(new RegExp(`^chatlab/${name} +0 +0 +0 +0 +0 +0 +0 +${count}$`, "m"))
@@ -172,20 +180,17 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
   })
 
   it("show leads from a row to the call that made it, and from a call to its rows", async () => {
-    const { stdout } = await place.sluice("show", "chatlab.Message:1")
+    const { stdout } = await place.inside("show", "chatlab.Message:1")
     narrow(stdout)
     const [, callId = ""] = /^call (\S+) of chatlab\n {2}services\.chatlab\./.exec(stdout) ?? []
     expect(stdout).toContain("    chatlab.Message:1\n")
     expect(stdout).toMatch(/^ {2}context \{"simulationId":/m)
     const { calls: [call] } = await place.asked(Shown, "show", callId)
     expect(call?.chunks[0]?.ledger?.objects).toContainEqual({ type: "chatlab.Message", id: "1" })
-    expect((await place.sluice("show", "nobody")).stderr).toContain("there is no call nobody")
+    expect((await place.inside("show", "nobody")).stderr).toContain("there is no call nobody")
   })
 
-  // the rest is the same on both; each process costs a second
-  const itOnce = store === "postgres" ? it : it.skip
-
-  itOnce("handlers names who serves what", async () => {
+  it("handlers names who serves what", async () => {
     expect((await place.sluice("handlers")).stdout).toMatch(
       /^chatlab\/patient-reply\n {2}schemas\.chatlab\.standardized_patient\.patient-reply, version 1$/m
     )
@@ -205,11 +210,11 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     )
     const parked = results("call-parked").replaceAll("patient-results", "patient-x-ray")
     const lines = [results("call-fails"), results("call-dies"), parked].join("\n")
-    await place.sluice("record", place.file("more.jsonl", lines))
+    await place.inside("record", place.file("more.jsonl", lines))
     const { stdout } = await place.sluice("drain", "--until-empty")
     expect(stdout).toMatch(/^[34] claimed: [12] failed, 1 parked, 1 dead\n$/)
 
-    const stuck = await place.sluice("stuck")
+    const stuck = await place.inside("stuck")
     narrow(stuck.stdout)
     expect(stuck.stdout).toMatch(
       /^retrying: call-fails chatlab\/patient-results\n {2}failed (once|\d times); (next in|due for) .*\n {2}latest error: .*the archive is closed$/m
@@ -220,7 +225,7 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
       more: true
     })
 
-    const shown = await place.sluice("show", "call-parked")
+    const shown = await place.inside("show", "call-parked")
     expect(shown.stdout).toMatch(/patient-x-ray: parked\n {4}no worker that looked had a handler for it$/m)
     expect(shown.stdout).toContain("  trace 0af7651916cd43dd8448eb211c80319c, span b7ad6b7169203331\n")
 
@@ -228,12 +233,12 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
       counts: [{ reason: "rejected", count: 1 }],
       letters: [{ key: { callId: "call-dies" } }]
     })
-    expect((await place.sluice("dead", "list")).stdout).toContain("no such knee")
-    expect((await place.sluice("dead", "show", "call-dies")).stdout).toContain("a meniscus")
+    expect((await place.inside("dead", "list")).stdout).toContain("no such knee")
+    expect((await place.inside("dead", "show", "call-dies")).stdout).toContain("a meniscus")
     expect(await place.asked(DeadShown, "dead", "show", "call-dies")).toMatchObject({
       letters: [{ letter: { reason: "rejected" }, failures: [{ attempt: 1 }] }]
     })
-    const { status, stdout: advice } = await place.sluice("doctor")
+    const { status, stdout: advice } = await place.inside("doctor")
     expect(status).toBe(1)
     expect(advice).toMatch(/^! {3}dead letters: 1\n {4}→ see `sluice dead list`/m)
     expect(advice).toMatch(/^! {3}handlers: none for chatlab\/schemas\.chatlab\.standardized_patient\.patient-x-ray$/m)
@@ -241,53 +246,53 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
 
   it("mended: redriven, and gone on with", async () => {
     instead("")
-    const careless = await place.sluice("dead", "redrive")
+    const careless = await place.inside("dead", "redrive")
     expect({ status: careless.status, stderr: careless.stderr }).toEqual({
       status: 1,
       stderr: expect.stringContaining("give a filter, or --all")
     })
     expect(await place.asked(DeadMoved, "dead", "redrive", "--reason", "rejected", "--dry-run"))
       .toMatchObject({ moved: 0, preview: [{ count: 1 }] })
-    expect((await place.sluice("dead", "redrive", "--reason", "rejected")).stdout).toMatch(/^1 redriven$/m)
+    expect((await place.inside("dead", "redrive", "--reason", "rejected")).stdout).toMatch(/^1 redriven$/m)
     // what failed comes again when its time has come
     let persisted = 0
     await until(async () => {
       persisted += (await place.asked(Report, "drain", "--until-empty")).persisted
       return persisted === 2
     })
-    expect((await place.sluice("dead", "list")).stdout).toBe("no dead letters\n")
+    expect((await place.inside("dead", "list")).stdout).toBe("no dead letters\n")
   })
 
-  itOnce("pause and resume: one must say what, and is told of what nobody knows", async () => {
-    expect((await place.sluice("pause")).stderr).toContain("say which: --namespace, --schema, or --all")
-    const misspelt = await place.sluice("pause", "--namespace", "chatlap")
+  it("pause and resume: one must say what, and is told of what nobody knows", async () => {
+    expect((await place.inside("pause")).stderr).toContain("say which: --namespace, --schema, or --all")
+    const misspelt = await place.inside("pause", "--namespace", "chatlap")
     expect(misspelt.stderr).toContain("nothing of chatlap/* is outstanding")
-    await place.sluice("resume", "--namespace", "chatlap")
-    const paused = await place.sluice("pause", "--namespace", "chatlab", "--because", "a move")
+    await place.inside("resume", "--namespace", "chatlap")
+    const paused = await place.inside("pause", "--namespace", "chatlab", "--because", "a move")
     expect(paused.stdout).toBe("paused: chatlab/*: a move\n")
     expect(paused.stderr).not.toContain("outstanding")
-    await place.sluice("record", place.file("paused.jsonl", results("call-paused")))
+    await place.inside("record", place.file("paused.jsonl", results("call-paused")))
     expect(await place.asked(Report, "drain")).toMatchObject({ claimed: 1, parked: 1 })
-    expect((await place.sluice("show", "call-paused")).stdout).toMatch(/: parked\n {4}paused; see `sluice status`$/m)
+    expect((await place.inside("show", "call-paused")).stdout).toMatch(/: parked\n {4}paused; see `sluice status`$/m)
     expect((await place.sluice("drain")).stderr).toContain("paused: chatlab/*: a move\n")
     expect(await place.asked(PauseList, "resume", "--namespace", "chatlab")).toEqual({ pauses: [] })
-    expect((await place.sluice("resume", "--namespace", "chatlab")).status).toBe(1)
-    await place.sluice("pause", "--namespace", "chatlab")
-    await place.sluice("pause", "--all")
-    expect((await place.sluice("resume", "--all")).stdout).toBe("nothing is paused\n")
-    expect(await place.sluice("resume", "--all")).toMatchObject({ status: 0, stdout: "nothing is paused\n" })
+    expect((await place.inside("resume", "--namespace", "chatlab")).status).toBe(1)
+    await place.inside("pause", "--namespace", "chatlab")
+    await place.inside("pause", "--all")
+    expect((await place.inside("resume", "--all")).stdout).toBe("nothing is paused\n")
+    expect(await place.inside("resume", "--all")).toMatchObject({ status: 0, stdout: "nothing is paused\n" })
     expect(await place.asked(Report, "drain", "--until-empty")).toMatchObject({ persisted: 1 })
   })
 
-  itOnce("prune says what is forgotten", async () => {
-    expect((await place.sluice("prune")).status).toBe(1)
-    expect((await place.sluice("prune", "--payloads", "90d")).stdout).toContain("0 payloads")
+  it("prune says what is forgotten", async () => {
+    expect((await place.inside("prune")).status).toBe(1)
+    expect((await place.inside("prune", "--payloads", "90d")).stdout).toContain("0 payloads")
     expect(await place.asked(Pruned, "prune", "--payloads", "90 days", "--dry-run")).toMatchObject({ payloads: 0 })
   })
 
   it("there is nothing to mend that needs nobody's decision", async () => {
     expect(await place.asked(Mended, "mend")).toEqual({ mendings: [{ name: "waiting", count: 0 }] })
-    expect((await place.sluice("mend", "--dry-run")).stdout).toBe("nothing to mend\n")
+    expect((await place.inside("mend", "--dry-run")).stdout).toBe("nothing to mend\n")
   })
 
   it("the doctor finds what is left of all this, and no more", async () => {
@@ -296,6 +301,36 @@ describe.each(["embedded", "postgres"])(`on %s, with ${which}`, { timeout: 240_0
     // the X-ray, that nobody has a handler for
     expect(diagnosis.findings.filter((one) => one.severity !== "ok").map((one) => one.check)).toEqual(["handlers"])
     expect(severityOf(diagnosis, "dead letters")).toBe("ok")
+  })
+})
+
+describe(`on the embedded database, with ${which}`, { timeout: 240_000 }, () => {
+  it("leads from nothing to the rows, in one folder, and the doctor is content", async () => {
+    const told = dialogues()
+    const place = await withExample()
+    const before = await place.inside("status")
+    expect(before).toMatchObject({
+      status: 1,
+      stdout: "",
+      stderr: expect.stringContaining("`sluice init` makes one here")
+    })
+    expect((await place.inside("doctor", "--json")).status).toBe(2)
+    expect((await place.asked(MigrationPlan, "migrate", "--dry-run")).missing).toEqual(migrations)
+    expect(fs.existsSync(path.join(place.folder, ".sluice"))).toBe(false)
+
+    expect(await place.asked(Made, "init")).toEqual({ files: ["sluice.config.ts"], migrations: named })
+    expect((await place.inside("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
+    const recorded = await place.sluice("record", place.file("dialogues.jsonl", told.lines))
+    expect(recorded).toMatchObject({ status: 0, stdout: `${told.calls} recorded, 0 known already, 0 refused\n` })
+    expect(recorded.stderr).toContain("database: embedded, in ./.sluice")
+    const drained = await place.sluice("drain", "--until-empty", "--workers", "2")
+    expect(drained).toMatchObject({ status: 0, stdout: `${told.calls} claimed: ${told.calls} persisted\n` })
+    const { kinds, workers } = await place.asked(Status, "status")
+    expect(workers).toEqual([])
+    expect(Object.fromEntries(kinds.map((kind) => [kind.schemaIdentity.split(".").at(-1), kind.persisted])))
+      .toEqual(told.bySchema)
+    expect((await place.inside("show", "chatlab.Message:1")).stdout).toMatch(/^call \S+ of chatlab\n/)
+    expect((await place.asked(Diagnosis, "doctor")).severity).toBe("ok")
   })
 })
 

@@ -19,9 +19,9 @@ describe("a first working place", { timeout: 120_000 }, () => {
       "wrote sluice.config.ts\nwrote persist/patientReply.ts\nwrote calls.jsonl\nmade the tables\n" +
         "next: sluice record calls.jsonl, sluice drain --until-empty, sluice show call-1\n"
     )
-    expect((await place.sluice("record", "calls.jsonl")).stdout).toMatch(/^1 recorded/)
+    expect((await place.inside("record", "calls.jsonl")).stdout).toMatch(/^1 recorded/)
     expect((await place.sluice("drain", "--until-empty")).stdout).toBe("1 claimed: 1 persisted\n")
-    expect((await place.sluice("show", "call-1")).stdout).toContain("chatlab.Message:1")
+    expect((await place.inside("show", "call-1")).stdout).toContain("chatlab.Message:1")
   })
 
   it("without the packages beside it says what to install", async () => {
@@ -106,8 +106,8 @@ describe("a mistake", { timeout: 120_000 }, () => {
     const { status, stderr } = await place.sluice("status")
     expect(status).toBe(1)
     expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
-    expect((await place.sluice("doctor", "--json")).status).toBe(2)
-    expect((await place.sluice("doctor")).stdout).toMatch(
+    expect((await place.inside("doctor", "--json")).status).toBe(2)
+    expect((await place.inside("doctor")).stdout).toMatch(
       /^X {3}server: .* is open in process .*\n {4}→ mend that first/
     )
     running.child.kill("SIGTERM")
@@ -156,7 +156,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
       const running = place.start("record", "-", ...flags)
       running.child.stdin.write(notes(250, first))
       await until(async () => {
-        const { stdout } = await place.sluice("status", "--json")
+        const { stdout } = await place.inside("status", "--json")
         return JSON.parse(stdout).kinds?.[0]?.pending === recorded
       })
       running.child.kill(signal)
@@ -187,7 +187,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
 
   it("status --watch has ended well, whoever ends it", async () => {
     const place = await workplace(await newDatabase())
-    await place.sluice("migrate")
+    await place.inside("migrate")
     const watching = place.start("status", "--watch")
     await until(() => watching.output.stdout.split("nothing is recorded").length > 2)
     watching.child.kill("SIGINT")

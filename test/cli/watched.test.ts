@@ -9,10 +9,12 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { createServer } from "node:http"
+import { connect } from "node:net"
 import parse from "parse-prometheus-text-format"
 import { afterAll, describe, expect, it } from "vitest"
 import * as Metrics from "../../src/Metrics.ts"
-import { client } from "../support/Postgres.ts"
+import { grants } from "../../src/store/pg/rights.ts"
+import { asRole, client } from "../support/Postgres.ts"
 import { freePort, newDatabase, notes, until, ward } from "./workplace.ts"
 
 const scope = Scope.makeUnsafe()
@@ -158,6 +160,61 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
     await says(503, /^migrations are missing\n$/)
     running.child.kill("SIGTERM")
     expect((await running.ended).status).toBe(0)
+  })
+
+  it("is not ready while the database refuses to settle, and says which right is missing; ready once that is granted", async () => {
+    const url = await newDatabase()
+    const { run } = await asking(url)
+    const owner = await ward("good", { url })
+    await owner.record(3)
+    const { role, url: as } = await Effect.runPromise(Scope.provide(asRole(url, "drains"), scope))
+    for (const grant of grants("sluice", role, ["worker"])) await run(grant)
+    await run(`grant create on schema public to ${role}`)
+    await run(`revoke insert on sluice.persisted_chunk from ${role}`)
+    const place = await ward("good", { url: as })
+    const port = await freePort()
+    const running = place.start("drain", "--every", "100ms", "--metrics-port", port)
+    const says = (status: number, text: RegExp) =>
+      until(async () => {
+        const answer = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined)
+        return answer?.status === status && text.test(await answer.text())
+      })
+    await says(503, new RegExp(`^probe: .*grant .* on sluice\\.persisted_chunk to "${role}".*\\n$`))
+    // it goes on trying, and is no reason to be started again
+    expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(200)
+    await run(`grant insert on sluice.persisted_chunk to ${role}`)
+    await says(200, /^ready\n$/)
+    running.child.kill("SIGTERM")
+    expect(await running.ended).toMatchObject({ status: 0 })
+  })
+
+  it("is not healthy when a worker has fallen silent, and says so under many connections", async () => {
+    const url = await newDatabase()
+    const place = await ward("good", {
+      url,
+      variables: { SLUICE_LEASE: "500ms", SLUICE_BEAT_INTERVAL: "200ms", SLUICE_STATEMENT_TIMEOUT: "1 hour" }
+    })
+    await place.record(1)
+    const port = await freePort()
+    const running = place.start("drain", "--every", "1h", "--metrics-port", port)
+    const health = async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/health`, { headers: { connection: "close" } })
+        .catch(() => undefined)
+      return { status: answer?.status, text: (await answer?.text()) ?? "" }
+    }
+    await until(async () => (await health()).status === 200)
+    const { count, hold } = await asking(url)
+    await until(async () => (await count("sluice.worker")) === 1)
+    // no statement of its beat comes back, as when its connection is half open
+    const free = await hold("lock table sluice.worker in access exclusive mode")
+    const sockets = Array.from({ length: 100 }, () => connect(Number(port), "127.0.0.1").on("error", () => undefined))
+    await until(async () => (await health()).status === 503)
+    expect((await health()).text).toMatch(/^1 of 1 workers here have fallen silent: no beat has ended for \d+s\n$/)
+    for (const socket of sockets) socket.destroy()
+    await free()
+    await until(async () => (await health()).status === 200)
+    running.child.kill("SIGTERM")
+    expect(await running.ended).toMatchObject({ status: 0 })
   })
 
   it("sends traces, metrics and its log by OTLP when it is told where to", async () => {

@@ -12,6 +12,7 @@ import path from "node:path"
 import { afterAll } from "vitest"
 import { installed } from "../support/installed.ts"
 import { freshDatabase } from "../support/Postgres.ts"
+import { runIn } from "./inProcess.ts"
 
 const scope = Scope.makeUnsafe()
 const running = new Set<ChildProcess>()
@@ -85,12 +86,23 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
   }
   const start = (...args: ReadonlyArray<string>) => run(process.execPath, [bin, ...args])
   const sluice = (...args: ReadonlyArray<string>) => start(...args).ended
+  /**
+   * The same in this process, which takes no time to start, unless the environment tells the command something that it does
+   * not only look by.
+   */
+  const inside = (...args: ReadonlyArray<string>): Promise<Ended> =>
+    Object.keys(variables).length > 0 && args[0] !== "status"
+      ? sluice(...args)
+      : runIn(folder, ...args, ...url === undefined || args[0] === "grants" ? [] : ["--url", url])
   /** Its answer as JSON, one document, which has the shape that was promised. */
   const asked = async <S extends Schema.Codec<any, any>>(
     schema: S,
     ...args: ReadonlyArray<string>
   ): Promise<S["Type"]> => {
-    const { stderr, stdout } = await sluice(...args, "--json")
+    const { stderr, stdout } = await (args[0] === "drain" || args[0] === "handlers" ? sluice : inside)(
+      ...args,
+      "--json"
+    )
     try {
       return Schema.decodeUnknownSync(Schema.toCodecJson(schema))(JSON.parse(stdout))
     } catch (error) {
@@ -102,7 +114,7 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
     fs.writeFileSync(path.join(folder, name), content)
     return name
   }
-  return { folder, run, start, sluice, asked, file, command: [process.execPath, bin] as const }
+  return { folder, run, start, sluice, inside, asked, file, command: [process.execPath, bin] as const }
 }
 
 /** A working directory. */
@@ -127,14 +139,19 @@ const trouble = {
   endless: () => Effect.never
 }["${how}"] as (callId: string) => Effect.Effect<unknown, Rejected>
 
-export const notes = HandlerPlugin.layer("clinic", Note, Effect.map(SqlClient.SqlClient, (sql) =>
-  ({ call, output }) => Effect.gen(function*() {
+const table = SqlClient.SqlClient.use((sql) => sql\`create table if not exists note (call_id text primary key, content text not null)\`)
+
+export const notes = HandlerPlugin.layer("clinic", Note, Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  // before any run: in one it would be a statement that its mates see. Two processes may make it at once
+  yield* Effect.retry(table, { times: 3 })
+  return ({ call, output }) => Effect.gen(function*() {
     if ("${how}" !== "good") console.error("begun")
     yield* trouble(call.callId)
-    yield* sql\`create table if not exists note (call_id text primary key, content text not null)\`
     yield* sql\`insert into note values (\${call.callId}, \${output.text})\`
     return DomainObject.make("clinic.Note", call.callId)
-  })))
+  })
+}))
 `
 
 /** Recorded calls with a note each, as lines of a file. */
@@ -155,6 +172,6 @@ export const ward = async (
   const place = await workplace(url ?? await newDatabase(), variables)
   const handler = (how: Parameters<typeof noteHandler>[0]) => place.file("persist/notes.ts", noteHandler(how))
   handler(how)
-  const record = (count: number, from = 1) => place.sluice("record", place.file("calls.jsonl", notes(count, from)))
+  const record = (count: number, from = 1) => place.inside("record", place.file("calls.jsonl", notes(count, from)))
   return { ...place, handler, record }
 }

@@ -3,7 +3,9 @@
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Clock from "effect/Clock"
 import * as Cron from "effect/Cron"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -41,6 +43,8 @@ type Times = Schedule.Schedule<unknown, void, Cron.CronParseError>
 type Way =
   | { readonly _tag: "Once" }
   | { readonly _tag: "UntilEmpty" }
+  /** Until nothing is due or the time is over. */
+  | { readonly _tag: "Limited"; readonly time: Duration.Duration }
   /** For as long as it runs; who asks for times wants these times, not the moment in which something is recorded. */
   | { readonly _tag: "Forever"; readonly schedule: Times; readonly hints: boolean }
 
@@ -48,6 +52,7 @@ interface Ways {
   readonly untilEmpty: Option.Option<boolean>
   readonly every: Option.Option<string>
   readonly cron: Option.Option<string>
+  readonly limit: Option.Option<string>
 }
 
 /** Those that the environment or the file ask for, when no flag asks for any. */
@@ -55,23 +60,26 @@ const standing = Effect.gen(function*() {
   const found: Ways = {
     untilEmpty: Option.some(yield* options.switchOf(Option.none(), "SLUICE_UNTIL_EMPTY")),
     every: yield* options.textOf(Option.none(), "SLUICE_EVERY"),
-    cron: yield* options.textOf(Option.none(), "SLUICE_CRON")
+    cron: yield* options.textOf(Option.none(), "SLUICE_CRON"),
+    limit: yield* options.textOf(Option.none(), "SLUICE_FOR")
   }
   return found
 })
 
-const wayOf = Effect.fnUntraced(function*(flags: Ways) {
+const wayOf = Effect.fnUntraced(function*(flags: Ways): Effect.fn.Return<Way, Failed> {
   const isAsked = Object.values(flags).some(Option.isSome)
-  const { cron, every, untilEmpty } = isAsked ? flags : yield* standing
+  const { cron, every, limit, untilEmpty } = isAsked ? flags : yield* standing
   const toTheEnd = Option.getOrElse(untilEmpty, () => false)
-  if (Number(toTheEnd) + [cron, every].filter(Option.isSome).length > 1) {
-    const ways = isAsked ? "--until-empty, --every and --cron" : "SLUICE_UNTIL_EMPTY, SLUICE_EVERY and SLUICE_CRON"
-    return yield* new Failed({ reason: `${ways} are three ways to drain: give one` })
+  if (Number(toTheEnd) + [cron, every, limit].filter(Option.isSome).length > 1) {
+    const ways = isAsked
+      ? "--until-empty, --every, --cron and --for"
+      : "SLUICE_UNTIL_EMPTY, SLUICE_EVERY, SLUICE_CRON and SLUICE_FOR"
+    return yield* new Failed({ reason: `${ways} are four ways to drain: give one` })
   }
   if (Option.isSome(cron)) {
     const parsed = Cron.parse(cron.value)
     if (Result.isSuccess(parsed)) {
-      return { _tag: "Forever", schedule: Schedule.cron(parsed.success), hints: false } satisfies Way
+      return { _tag: "Forever", schedule: Schedule.cron(parsed.success), hints: false }
     }
     const reason = `${options.sayOf(flags.cron, "SLUICE_CRON")}: ${
       quote(cron.value)
@@ -80,10 +88,33 @@ const wayOf = Effect.fnUntraced(function*(flags: Ways) {
   }
   if (Option.isSome(every)) {
     const schedule: Times = Schedule.spaced(yield* span.read(options.sayOf(flags.every, "SLUICE_EVERY"), every.value))
-    return { _tag: "Forever", schedule, hints: true } satisfies Way
+    return { _tag: "Forever", schedule, hints: true }
   }
-  return { _tag: toTheEnd ? "UntilEmpty" : "Once" } satisfies Way
+  if (Option.isSome(limit)) {
+    return { _tag: "Limited", time: yield* span.read(options.sayOf(flags.limit, "SLUICE_FOR"), limit.value) }
+  }
+  return { _tag: toTheEnd ? "UntilEmpty" : "Once" }
 })
+
+/** How much of a time is left from now on. */
+const countdown = Effect.fnUntraced(function*(time: Duration.Duration) {
+  const clock = yield* Clock.Clock
+  const began = clock.monotonicTimeNanosUnsafe()
+  return () =>
+    Duration.millis(Math.max(0, Duration.toMillis(time) - Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6))
+})
+
+/** A layer that is built in the time that is left: a migration of others' may be waited for, and a server that is starting. */
+const inTime = <A, E, R>(layer: Layer.Layer<A, E, R>, left: (() => Duration.Duration) | undefined) =>
+  left === undefined ? layer : Layer.effectContext(
+    Effect.suspend(() =>
+      Effect.timeoutOrElse(Layer.build(layer), {
+        duration: left(),
+        orElse: () =>
+          new Failed({ reason: "--for: the time was over before anything could be drained; nothing was claimed" })
+      })
+    )
+  )
 
 /** The command. */
 export const drain = Command.make(
@@ -103,6 +134,11 @@ export const drain = Command.make(
     cron: Flag.String("cron").pipe(
       Flag.withMetavar("CRON"),
       Flag.withDescription("run until told to stop, and look at these times: \"*/5 * * * *\""),
+      Flag.optional
+    ),
+    limit: Flag.String("for").pipe(
+      Flag.withMetavar("SPAN"),
+      Flag.withDescription("go on until nothing is due, for so long at most; then give back what runs, and exit 0: 8s"),
       Flag.optional
     ),
     namespace: Flag.String("namespace").pipe(
@@ -128,7 +164,13 @@ export const drain = Command.make(
   (given) =>
     Effect.gen(function*() {
       // a wrong flag is told of before anything is opened
-      const way = yield* wayOf(given)
+      const way = yield* wayOf({
+        untilEmpty: given.untilEmpty,
+        every: given.every,
+        cron: given.cron,
+        limit: given.limit
+      })
+      const left = way._tag === "Limited" ? yield* countdown(way.time) : undefined
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const namespace = yield* options.textOf(given.namespace, "SLUICE_NAMESPACE")
       const found = yield* options.numberOf(given.workers, "SLUICE_WORKERS", { minimum: 1, maximum: 64 })
@@ -143,7 +185,7 @@ export const drain = Command.make(
       const run = Effect.gen(function*() {
         const drains = yield* Drains.make(workers, namespace)
         const served = Option.isSome(port)
-          ? Server.layer({ port: port.value, host: Option.getOrUndefined(host) }, drains.map((drain) => drain.worker))
+          ? Server.layer({ port: port.value, host: Option.getOrUndefined(host) }, drains)
           : Layer.empty
         yield* Layer.build(Layer.merge(served, Telemetry.gauges))
         // who wonders why nothing is drained reads this; a database that is away is no reason not to begin
@@ -153,7 +195,7 @@ export const drain = Command.make(
         if (way._tag === "Forever") return yield* Drains.forever(drains, way, (total) => report(total, "stopped; "))
         const once = way._tag === "Once"
         const partly = (total: Report) => report(total, "stopped before the end; ")
-        yield* report(yield* Drains.toTheEnd(drains, { once, namespace, partly }))
+        yield* report(yield* Drains.toTheEnd(drains, { once, left, namespace, partly }))
       })
       const connections = Drains.connections(workers, settings)
       const where = [
@@ -165,18 +207,19 @@ export const drain = Command.make(
           "ServeError",
           ({ cause }) => new Failed({ reason: `${where.join(" and ")}: ${String(cause)}` })
         ),
-        Effect.provide(Application.layer(Database.stores(given.url, connections), given.handlers))
+        Effect.provide(inTime(Application.layer(Database.stores(given.url, connections), given.handlers), left))
       )
     }).pipe(told)
 ).pipe(
   Command.withDescription(
-    "Persist what is recorded, by the handlers that are found. --until-empty, --every and --cron may also stand in " +
-      "SLUICE_UNTIL_EMPTY, SLUICE_EVERY and SLUICE_CRON"
+    "Persist what is recorded, by the handlers that are found. --until-empty, --every, --cron and --for may also " +
+      "stand in SLUICE_UNTIL_EMPTY, SLUICE_EVERY, SLUICE_CRON and SLUICE_FOR"
   ),
   Command.withShortDescription("Persist what is recorded, by the handlers that are found"),
   Command.withExamples([
     { command: "sluice drain --until-empty", description: "Persist all that is due" },
     { command: "sluice drain --every 5s --workers 2", description: "Go on until SIGTERM" },
+    { command: "sluice drain --for 8s", description: "In a function that is killed after 10 seconds" },
     { command: "sluice drain --every 1s --metrics-port 9090", description: "Watched by Prometheus" },
     { command: "sluice drain --cron \"*/5 * * * *\" --handlers \"dist/**/persist/*.js\"", description: "At times" }
   ])

@@ -87,6 +87,12 @@ const needs: Readonly<Record<Purpose, Needs>> = {
   }
 }
 
+/** Each right that a worker needs on an object; none of them is for some columns only. */
+export const workerRights = (): ReadonlyArray<{ readonly object: string; readonly right: string }> =>
+  [...Object.entries(needs.worker.tables), ...Object.entries(needs.worker.sequences)].flatMap(([object, rights]) =>
+    rights.map((right) => ({ object, right }))
+  )
+
 const quoted = (role: string): string => `"${role.replaceAll("\"", "\"\"")}"`
 
 /** Of the same right on all columns and on some, the first says it all. */
@@ -119,6 +125,15 @@ export interface Lacking {
   readonly schema: string
   readonly role: string
   readonly purpose: Purpose
+}
+
+/** The statement that gives a role what a worker needs on an object; the empty text is the schema. */
+export const workerGrant = (schema: string, role: string, object: string): string => {
+  const { sequences, tables } = needs.worker
+  const rights = tables[object] ?? sequences[object]
+  if (rights === undefined) return `grant usage on schema ${shown(schema)} to ${quoted(role)}`
+  const kind = tables[object] === undefined ? "sequence " : ""
+  return `grant ${rights.join(", ")} on ${kind}${shown(schema)}.${object} to ${quoted(role)}`
 }
 
 /**

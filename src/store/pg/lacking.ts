@@ -1,0 +1,61 @@
+/**
+ * Which roles drain, and lack a right that this takes: seen before a settlement fails of it.
+ */
+import type { SqlClient } from "effect/sql/SqlClient"
+import { workerRights } from "./rights.ts"
+
+/** A role that drains and lacks rights. */
+export interface Drainer {
+  readonly role: string
+  /** On what it lacks one; the empty text is the schema. */
+  readonly objects: ReadonlyArray<string>
+}
+
+/** More than anybody reads. */
+const most = 10
+
+/**
+ * Roles that can log in and have, by themselves or by a role they inherit, a right that only who drains needs, but not all of
+ * them. Nobody knows as whom workers connect while none is there. A role that may read or write everything is no drainer.
+ */
+export const drainersThatLack = (sql: SqlClient, schema: string) => {
+  const needs = workerRights()
+  return sql<Drainer>`
+    with needed as (
+      select n.object, n.privilege, c.oid, c.relkind = 'S' as is_sequence
+      from rows from (
+        pg_catalog.unnest(${needs.map(({ object }) => object)}::text[]),
+        pg_catalog.unnest(${needs.map(({ right }) => right)}::text[])
+      ) n(object, privilege)
+      join pg_catalog.pg_namespace s on s.nspname = ${schema}::name
+      join pg_catalog.pg_class c on c.relnamespace = s.oid and c.relname = n.object::name
+    ),
+    drainer as (
+      select r.oid, r.rolname
+      from pg_catalog.pg_roles r
+      where r.rolcanlogin and not r.rolsuper
+        and not pg_catalog.pg_has_role(r.oid, 'pg_read_all_data', 'usage')
+        and not pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'usage')
+        and exists (
+          select from needed n
+          -- not by "and": the server may try the second first, and no table has the rights of a sequence
+          where case
+            when (n.object, n.privilege) in (
+              ('chunk_queue'::text, 'delete'::text), ('persisted_chunk'::text, 'insert'::text),
+              ('worker'::text, 'insert'::text)
+            ) then pg_catalog.has_table_privilege(r.oid, n.oid, n.privilege)
+            else false end
+        )
+    )
+    select d.rolname::text as role, pg_catalog.array_agg(distinct l.object order by l.object) as objects
+    from drainer d
+    cross join lateral (
+      select n.object from needed n
+      where not case when n.is_sequence then pg_catalog.has_sequence_privilege(d.oid, n.oid, n.privilege)
+        else pg_catalog.has_table_privilege(d.oid, n.oid, n.privilege) end
+      union all
+      select ''::text from pg_catalog.pg_namespace s
+      where s.nspname = ${schema}::name and not pg_catalog.has_schema_privilege(d.oid, s.oid, 'usage')
+    ) l
+    group by d.rolname order by d.rolname limit ${most}`
+}
