@@ -206,6 +206,9 @@ const options = ["version", "maxAttempts", "timeout", "retry", "permanent", "iso
 >
 const known: ReadonlySet<string> = new Set([...options, "persist", "persistMany"])
 
+/** The largest number that the ledger holds. */
+const mostVersion = 2_147_483_647
+
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
 
 /** What is wrong with a handler as it was written. */
@@ -218,7 +221,9 @@ const definitionProblem = (definition: AnyDefinition): string | undefined => {
   if (persist !== undefined && persistMany !== undefined) return "has both persist and persistMany: remove one"
   const unknown = Object.keys(definition).find((name) => !known.has(name))
   if (unknown !== undefined) return `has no option ${quote(unknown)}: there are ${options.join(", ")}`
-  if (version !== undefined && !isCount(version)) return `version ${quote(version)} is not a whole number above 0`
+  if (version !== undefined && !(isCount(version) && Number(version) <= mostVersion)) {
+    return `version ${quote(version)} is not a whole number from 1 to ${mostVersion}, the largest that the ledger holds`
+  }
   if (maxAttempts !== undefined && maxAttempts !== Infinity && !isCount(maxAttempts)) {
     return `maxAttempts ${quote(maxAttempts)} is not a whole number above 0`
   }

@@ -32,6 +32,9 @@ export const places = [
 /** The states a place's name says. */
 export const statesOf = (place: string): ReadonlyArray<State> => place.split(" ") as ReadonlyArray<State>
 
+/** Whether its first chunk waits behind nothing, as after a setting was switched. */
+export const startsStranded = (place: string): boolean => /^(discarded )*waiting/.test(place)
+
 /** The calls of the key, in its order; and one of another namespace with a key of the same name, and one without a key. */
 export const names = ["a", "b", "c", "d"]
 

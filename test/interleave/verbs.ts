@@ -148,6 +148,11 @@ const run = (id: string, ended: boolean): Program =>
     yield* ended ? store.record([knee(id)]) : store.abandon(id, begun.token, undefined)
   })
 
+/** A worker's beat. */
+export const beat: Program = ChunkStore.use((store) =>
+  store.beat("beater", [{ namespace: "chatlab", schemaIdentity: reply }])
+)
+
 /** All verbs, by name. */
 export const verbs: Readonly<Record<string, Verb>> = {
   "claim, persist": { program: () => claiming(persist) },
@@ -188,9 +193,7 @@ export const verbs: Readonly<Record<string, Verb>> = {
     joins: true
   },
   "redrive all": { program: () => DeadLetters.use((letters) => letters.redrive({})), fits: isDead, joins: true },
-  "beat": {
-    program: () => ChunkStore.use((store) => store.beat("beater", [{ namespace: "chatlab", schemaIdentity: reply }]))
-  },
+  "beat": { program: () => beat },
   "pause": {
     program: () => Pauses.use((pauses) => pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, "no")),
     fits: (states) => states.includes("parked")
