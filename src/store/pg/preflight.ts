@@ -35,7 +35,7 @@ export const factsOf = (session: Session): Effect.Effect<Facts, SqlError> =>
       `select pg_catalog.current_setting('server_version_num')::int / 10000 as version,
         pg_catalog.current_setting('server_encoding') as encoding,
         pg_catalog.current_setting('transaction_read_only') = 'on' as "readOnly",
-        pg_catalog.pg_is_in_recovery() as standby, current_user::text as role,
+        pg_catalog.pg_is_in_recovery() as standby, current_user::pg_catalog.text as role,
         exists (
           select from pg_catalog.pg_stat_activity
           where pid = pg_catalog.pg_backend_pid() and backend_type = 'standalone backend'
