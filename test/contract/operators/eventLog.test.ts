@@ -226,7 +226,7 @@ onEveryStore((test) => {
       const stopped = yield* take("media")
       expect(stopped.entries).toEqual([])
       expect(stopped.unreadable).toMatchObject({ _tag: "EntryTooLarge", subscription: "media", key: keyOf("large") })
-      expect(stopped.unreadable?.message).toMatch(/line of large schemas\.\S+ takes \d{8} bytes .* skip/)
+      expect(stopped.unreadable?.message).toMatch(/of large schemas\.\S+ takes \d{8} bytes .* skip/)
       yield* log.release("media", stopped.token, {
         suspects: 1,
         failure: { message: String(stopped.unreadable?.message), delay: Duration.hours(1) }
