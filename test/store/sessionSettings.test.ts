@@ -7,19 +7,50 @@ import * as Scope from "effect/Scope"
 import { afterAll } from "vitest"
 import { runSuitesOn } from "../contract/operators/ground.ts"
 import type { Version } from "../support/cluster.ts"
-import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
+import { asRole, client, freshDatabase, runAt, serverAlone } from "../support/Postgres.ts"
 
 type SessionSettings = Readonly<Record<string, string>>
 
+/**
+ * Temporary tables are types as well, and are looked up before those of Postgres: each session of the role begins with some
+ * that are named like types. Only Postgres 17 and later tell of the begin of a session.
+ */
+const hostileTypes = (role: string): ReadonlyArray<string> => [
+  `create function hostile_types() returns event_trigger language plpgsql as $$
+    declare name text;
+    begin
+      if session_user = '${role}' then
+        foreach name in array array['text', 'uuid', 'json', 'jsonb', 'timestamptz', 'float8', 'xid', 'xid8', 'oid', 'regclass'] loop
+          execute format('create temporary table %I (hostile int)', name);
+        end loop;
+      end if;
+    end $$`,
+  "create event trigger hostile_types on login execute function hostile_types()",
+  "alter event trigger hostile_types enable always"
+]
+
 /** A database, for a role with these settings. */
-const withSettings = Effect.fnUntraced(function*(version: Version, settings: SessionSettings) {
-  const url = yield* freshDatabase(version)
+const withSettings = Effect.fnUntraced(function*(version: Version, settings: SessionSettings, alone = false) {
+  // on a server of its own: a subscription reads up to the oldest transaction of the whole server
+  const url = yield* (alone ? serverAlone(version) : freshDatabase(version))
   const database = new URL(url).pathname.slice(1)
   const own = yield* asRole(url, "nasty")
   yield* runAt(
     url,
     `grant create, temporary on database ${database} to ${own.role}`,
     ...Object.entries(settings).map(([name, value]) => `alter role ${own.role} set ${name} = ${value}`)
+  )
+  return own.url
+})
+
+/** A database whose sessions begin with such tables. */
+const withTypes = Effect.gen(function*() {
+  const url = yield* freshDatabase(18)
+  const own = yield* asRole(url, "typed")
+  yield* runAt(
+    url,
+    `grant create, temporary on database ${new URL(url).pathname.slice(1)} to ${own.role}`,
+    ...hostileTypes(own.role)
   )
   return own.url
 })
@@ -66,16 +97,23 @@ const chinese: SessionSettings = {
 
 const scope = Scope.makeUnsafe()
 afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
-const [on18, on15, serializable] = await Effect.runPromise(
+const [on18, on15, serializable, typed] = await Effect.runPromise(
   Effect.all([
-    withSettings(18, german),
+    withSettings(18, german, true),
     withSettings(15, chinese),
-    withSettings(15, { ...chinese, default_transaction_isolation: "serializable" })
+    withSettings(15, { ...chinese, default_transaction_isolation: "serializable" }),
+    withTypes
   ]).pipe(Scope.provide(scope))
 )
 
 runSuitesOn({ "Postgres 18, German": client(on18), "Postgres 15, Chinese": client(on15) })
 await import("../contract/persisting.test.ts")
+
+runSuitesOn({
+  "Postgres 18, German": client(on18),
+  "Postgres 15, Chinese": client(on15),
+  "Postgres 18, temporary tables that are named like types": client(typed)
+})
 await import("../contract/operators/deadLetters.test.ts")
 await import("../contract/operators/retention.test.ts")
 

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
 import type { Version } from "./cluster.ts"
-import { asRole, freshDatabase, runAt } from "./Postgres.ts"
+import { asRole, runAt, serverAlone } from "./Postgres.ts"
 
 const sources = path.resolve(import.meta.dirname, "../../src")
 
@@ -117,7 +117,8 @@ const hostileSchema = () => `
 
 /** The address of a database with such a schema, for a role in whose path it comes first. */
 export const shadowed = Effect.fnUntraced(function*(version: Version) {
-  const url = yield* freshDatabase(version)
+  // on a server of its own: a subscription reads up to the oldest transaction of the whole server
+  const url = yield* serverAlone(version)
   const database = new URL(url).pathname.slice(1)
   const own = yield* asRole(url, "shadowed")
   yield* runAt(
