@@ -74,6 +74,19 @@ export class UnknownVersion extends Schema.TaggedError<UnknownVersion>()("Unknow
   }
 }
 
+/** An output cannot be declared at this version: the tables hold whole numbers from 1 to 2147483647. */
+export class VersionInvalid extends Schema.TaggedError<VersionInvalid>()("VersionInvalid", {
+  schemaIdentity: Schema.String,
+  version: Schema.String
+}) {
+  override get message() {
+    return `${this.schemaIdentity} cannot have version ${this.version}: write a whole number from 1 to ${mostVersion}`
+  }
+}
+
+/** The largest that the tables hold. */
+const mostVersion = 2_147_483_647
+
 /**
  * An upcast from one version to the next: decodes the old JSON by its own schema and gives the JSON of the next version.
  *
@@ -92,7 +105,7 @@ export const upcast = <S extends Schema.Codec<unknown, unknown>>(
 /**
  * Declares an output. `version` starts at 1; raise it when the schema changes in a way that recorded answers would not
  * decode, and say in `upcasts` how the JSON of each older version becomes that of the next. Throws `IdentityInvalid` for
- * an identity that is not `schemas.namespace.group.name`.
+ * an identity that is not `schemas.namespace.group.name`, and {@link VersionInvalid}.
  */
 export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any, any>>(
   identity: Id,
@@ -108,6 +121,9 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
     throw new Identity.IdentityInvalid({ text: identity, part: "domain", reason: `is ${parsed.domain}, not schemas` })
   }
   const version = options.version ?? 1
+  if (!Number.isSafeInteger(version) || version < 1 || version > mostVersion) {
+    throw new VersionInvalid({ schemaIdentity: identity, version: String(version) })
+  }
   const codec = Schema.toCodecJson(options.schema)
   const decodeLatest = Schema.decodeUnknownEffect(codec)
   const encodeLatest = Schema.encodeUnknownEffect(codec)

@@ -55,7 +55,7 @@ export const isAbsent = (url: Option.Option<string>) =>
 const lookBetween = (config: PgConnection.Config, schema: string) =>
   Effect.gen(function*() {
     const first = yield* open(config, "sluice")
-    const [me] = yield* first.run<{ role: string }>("select current_user::text as role")
+    const [me] = yield* first.run<{ role: string }>("select current_user::pg_catalog.text as role")
     if (me !== undefined) yield* rememberRole({ role: me.role, schema })
     return (yield* isPooledBetween(first, yield* open(config, "sluice"))) ? "pooler" as const : "nothing" as const
   }).pipe(

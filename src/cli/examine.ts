@@ -11,7 +11,7 @@ import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { drainersThatLack } from "../store/pg/lacking.ts"
 import { isPooled } from "../store/pg/pooler.ts"
-import { encodingProblem, type Facts, factsOf } from "../store/pg/preflight.ts"
+import { encodingProblem, type Facts, factsOf, pathProblem } from "../store/pg/preflight.ts"
 import { workerGrant } from "../store/pg/rights.ts"
 import * as sequences from "../store/pg/sequences.ts"
 import { reserve, type Session } from "../store/pg/session.ts"
@@ -45,6 +45,13 @@ const serverIs = ({ readOnly: only, standby, version }: Facts): Finding =>
 const encodingIs = (facts: Facts): Finding => {
   const problem = encodingProblem(facts)
   return problem === undefined ? ok("encoding", facts.encoding) : broken("encoding", problem.found, problem.advice)
+}
+
+const pathIs = (facts: Facts): Finding => {
+  const problem = pathProblem(facts)
+  return problem === undefined
+    ? ok("search path", "Postgres' own functions and operators come first")
+    : broken("search path", problem.found, problem.advice)
 }
 
 const clockIs = Effect.fnUntraced(function*(millis: number, { clockMillis }: Limits) {
@@ -252,6 +259,8 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
   const first = yield* Effect.scoped(Effect.gen(function*() {
     const session = yield* reserve(sql)
     const facts = yield* factsOf(session)
+    // nothing else is asked in such a path: functions of others would answer
+    if (pathProblem(facts) !== undefined) return [serverIs(facts), encodingIs(facts), pathIs(facts)]
     const [vitals] = yield* ask.vitals(session, schema)
     const patient: Patient = { sql, schema, role: facts.role, settings, deadBlocksKey, limits }
     const tables = yield* tablesAre(session, vitals?.tables === true, patient)
@@ -263,8 +272,9 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
       tables
     }
   }))
+  if (Array.isArray(first)) return first
   const { clock, facts, patient, seesAll, tables } = first
-  const around = [serverIs(facts), encodingIs(facts), clock, ...tables.findings]
+  const around = [serverIs(facts), encodingIs(facts), pathIs(facts), clock, ...tables.findings]
   const between = alone ? [] : yield* look(patient, "pooler", pooler(patient))
   if (!tables.usable) return [...around, ...between]
   return [

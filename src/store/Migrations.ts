@@ -30,7 +30,7 @@ export type MigrationError = MigrationFailed | DatabaseUnfit | SqlError | Settin
 const bookkeeping = (schema: string): string =>
   `create table if not exists "${schema}".migration (
   migration_id integer primary key,
-  created_at timestamp with time zone not null default now(),
+  created_at timestamp with time zone not null default pg_catalog.now(),
   name text not null
 )`
 

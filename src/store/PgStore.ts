@@ -370,7 +370,8 @@ export const layerAsItIs = Layer.effectContext(makeOn(glance)).pipe(Layer.provid
 
 /**
  * The store, on a database that has Sluice's tables already (`Migrations`). Fails with `DatabaseUnfit` where it must not start: a
- * database that is not UTF8, tables that others made, a pooler in transaction mode under a client that prepares statements.
+ * database that is not UTF8, a search path that names `pg_catalog` behind another schema, tables that others made, a pooler in
+ * transaction mode under a client that prepares statements.
  */
 export const layerNoMigrate: Layer.Layer<
   Stores,

@@ -36,8 +36,8 @@ const meddle = (services: Context.Context<never>): Effect.Effect<void> => {
     const tried = client.withTransaction(Effect.andThen(client`select 1`, Effect.fail("rolled back")))
     return Effect.ignore(Effect.andThen(
       Effect.ignore(tried),
-      client`select set_config('app.tenant', 'mate', true), set_config('timezone', 'Pacific/Kiritimati', true),
-        set_config('datestyle', 'German', true)`
+      client`select pg_catalog.set_config('app.tenant', 'mate', true), pg_catalog.set_config('timezone', 'Pacific/Kiritimati', true),
+        pg_catalog.set_config('datestyle', 'German', true)`
     ))
   }
   return Option.isSome(db) ? Effect.ignore(db.value.transaction(Effect.fail("rolled back"))) : Effect.void

@@ -74,7 +74,14 @@ describe("the doctor", () => {
   it.live("says when there are no tables", () =>
     Effect.gen(function*() {
       const findings = yield* examine({ alone: false })
-      expect(findings.map((one) => one.check)).toEqual(["server", "encoding", "clock", "tables", "pooler"])
+      expect(findings.map((one) => one.check)).toEqual([
+        "server",
+        "encoding",
+        "search path",
+        "clock",
+        "tables",
+        "pooler"
+      ])
       expect(find(findings, "tables")).toMatchObject({
         severity: "broken",
         advice: expect.stringMatching(/sluice migrate/)

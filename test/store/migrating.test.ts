@@ -343,7 +343,7 @@ describe("surroundings of a migration", () => {
           yield* sql.unsafe(`grant usage on schema evil to ${role}`)
           for (
             const setting of [
-              "search_path = evil, pg_catalog",
+              "search_path = evil, public",
               "lock_timeout = '1ms'",
               "statement_timeout = '1min'",
               "default_transaction_isolation = serializable",

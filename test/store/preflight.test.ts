@@ -35,6 +35,47 @@ const relations = Effect.flatMap(
   (sql) => sql`select relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname = 'sluice'`
 )
 
+describe("a search path", () => {
+  for (const version of [15, 18] as const) {
+    it.live(`that names pg_catalog behind another schema stops all, and nothing of that schema is called: Postgres ${version}`, () =>
+      Effect.gen(function*() {
+        const url = yield* freshDatabase(version)
+        const { role, url: own } = yield* asRole(url, "ward")
+        const database = new URL(url).pathname.slice(1)
+        // each would be taken for the server's own where pg_catalog comes second
+        const types = ["text, text", "name, name", "int4, int4", "int8, int8", "oid, oid", "\"char\", \"char\""]
+        yield* runAt(
+          url,
+          "create schema ward",
+          `grant usage on schema ward to ${role}`,
+          `grant create on database ${database} to ${role}`,
+          `alter role ${role} set search_path = ward, pg_catalog`,
+          ...types.flatMap((pair, n) => [
+            `create function ward.equal_${n}(${pair}) returns bool language plpgsql as
+              $$ begin raise 'a function of others was called'; end $$`,
+            `create operator ward.= (leftarg = ${pair.split(",")[0]}, rightarg = ${
+              pair.split(",")[1]
+            }, function = ward.equal_${n})`
+          ])
+        )
+        yield* Effect.gen(function*() {
+          for (const starting of [Effect.asVoid(Migrations.run), start(own), start(own, PgStore.layerNoMigrate)]) {
+            const error = yield* Effect.flip(starting)
+            expect(error).toMatchObject({ _tag: "DatabaseUnfit", problem: "search-path" })
+            expect(error.message).toContain("names pg_catalog behind ward")
+            expect(error.message).toContain("leave pg_catalog out of the search_path")
+          }
+          expect(yield* diagnosis(own, "search path")).toMatchObject({ severity: "broken" })
+        }).pipe(Effect.provide(client(own)))
+        // temporary schemas are not searched for operators, and a path without pg_catalog has it first
+        for (const path of ["pg_temp, pg_catalog, ward", "''", "ward, nowhere"]) {
+          yield* runAt(url, `alter role ${role} set search_path = ${path}`)
+          yield* start(own)
+        }
+      }).pipe(Effect.scoped))
+  }
+})
+
 describe("an encoding", () => {
   for (const version of [15, 18] as const) {
     for (const encoding of ["SQL_ASCII", "LATIN1"]) {

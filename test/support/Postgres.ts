@@ -55,17 +55,21 @@ export const asRole = Effect.fnUntraced(function*(url: string, name: string) {
   return { role, url: address.href }
 })
 
+/** The address of a server of the test's own. */
+export const serverAlone = (version: Version) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.promise(() => startCluster({ version })),
+      (cluster) => Effect.promise(() => cluster.remove())
+    ),
+    (cluster) => cluster.url()
+  )
+
 /**
  * The clients of a server of the test's own: for what other databases of a server can be seen from, as the oldest
  * transaction under way can.
  */
 export const layerAlone = (version: Version = 18) =>
   Layer.unwrap(
-    Effect.map(
-      Effect.acquireRelease(
-        Effect.promise(() => startCluster({ version })),
-        (cluster) => Effect.promise(() => cluster.remove())
-      ),
-      (cluster) => client(cluster.url())
-    )
+    Effect.map(serverAlone(version), (url) => client(url))
   )

@@ -27,7 +27,7 @@ const madeBy = Effect.fnUntraced(function*(what: string) {
   const { schema } = yield* Settings.load
   const objects = objectsOf(what)
   if (objects.length === 0) return []
-  const isOne = sql.or(objects.map((object) => sql`objects @> ${JSON.stringify([object])}::jsonb`))
+  const isOne = sql.or(objects.map((object) => sql`objects @> ${JSON.stringify([object])}::pg_catalog.jsonb`))
   const rows = yield* sql<{ call_id: string }>`
     select distinct call_id from ${sql(`${schema}.persisted_chunk`)} where ${isOne}`
   return rows.map((row) => row.call_id)

@@ -43,9 +43,11 @@ const workersOf = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.load
   return yield* sql<WorkerStatus>`
-    select id, split_part(id, '/', 1) as host, split_part(id, '/', 2) as pid,
-      beat_at > now() - ${sql.literal(alive)} as alive, round(extract(epoch from now() - beat_at))::float8 as seen,
-      array(select s ->> 'namespace' || '/' || (s ->> 'schemaIdentity') from jsonb_array_elements(serves) s) as serves
+    select id, pg_catalog.split_part(id, '/', 1) as host, pg_catalog.split_part(id, '/', 2) as pid,
+      beat_at > pg_catalog.now() - ${
+    sql.literal(alive)
+  } as alive, pg_catalog.round(extract(epoch from pg_catalog.now() - beat_at))::pg_catalog.float8 as seen,
+      array(select s ->> 'namespace'::pg_catalog.text || '/' || (s ->> 'schemaIdentity'::pg_catalog.text) from pg_catalog.jsonb_array_elements(serves) s) as serves
     from ${sql(`${schema}.worker`)} order by beat_at desc, id`
 })
 

@@ -2,6 +2,7 @@
  * A worker's sign of life and its upkeep, in one statement.
  */
 import { type Kind, mostUnparked } from "../../ChunkStore.ts"
+import { kindRows } from "./claim.ts"
 import type { Tables } from "./tables.ts"
 
 /** What the statement answers. */
@@ -23,17 +24,17 @@ const remembered = "interval '5 minutes'"
  * kind is `elsewhere` when another live worker serves it and this one does not: this worker then leaves it alone in
  * its claims, so that old and new versions side by side do not park and unpark each other's chunks.
  */
-export const beat = ({ pause, queue, sql, worker }: Tables, id: string, serves: ReadonlyArray<Kind>) =>
-  sql<BeatRow>`
+export const beat = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
+  const { pause, queue, sql, worker } = t
+  return sql<BeatRow>`
     with serves as materialized (
       select s.namespace, s.schema_identity
-      from unnest(${serves.map((kind) => kind.namespace)}::text[], ${serves.map((kind) => kind.schemaIdentity)}::text[])
-        s(namespace, schema_identity)
+      from ${kindRows(t, serves)} s(namespace, schema_identity)
     ), me as (
-      insert into ${worker} (id, serves) values (${id}, ${JSON.stringify(serves)}::jsonb)
-      on conflict (id) do update set serves = excluded.serves, beat_at = now()
+      insert into ${worker} (id, serves) values (${id}, ${JSON.stringify(serves)}::pg_catalog.jsonb)
+      on conflict (id) do update set serves = excluded.serves, beat_at = pg_catalog.now()
     ), forgotten as (
-      delete from ${worker} where beat_at < now() - ${sql.literal(remembered)} and id <> ${id}
+      delete from ${worker} where beat_at < pg_catalog.now() - ${sql.literal(remembered)} and id <> ${id}
     ), kinds as (
       -- a walk over the distinct kinds and reasons among the parked, not over the parked
       with recursive walk as (
@@ -70,15 +71,16 @@ export const beat = ({ pause, queue, sql, worker }: Tables, id: string, serves: 
       )
       returning 1
     )
-    select (extract(epoch from now()) * 1000)::float8 as now, (select count(*)::int from unparked) as unparked,
+    select (extract(epoch from pg_catalog.now()) * 1000.0)::pg_catalog.float8 as now, (select pg_catalog.count(*)::int from unparked) as unparked,
       (
-        select json_agg(distinct jsonb_build_object('namespace', o.namespace, 'schemaIdentity', o."schemaIdentity"))
-        from ${worker} w cross join lateral jsonb_to_recordset(w.serves) as o(namespace text, "schemaIdentity" text)
-        where w.id <> ${id} and w.beat_at > now() - ${sql.literal(alive)}
+        select pg_catalog.json_agg(distinct pg_catalog.jsonb_build_object('namespace', o.namespace, 'schemaIdentity', o."schemaIdentity"))
+        from ${worker} w cross join lateral pg_catalog.jsonb_to_recordset(w.serves) as o(namespace pg_catalog.text, "schemaIdentity" pg_catalog.text)
+        where w.id <> ${id} and w.beat_at > pg_catalog.now() - ${sql.literal(alive)}
           and (o.namespace, o."schemaIdentity") not in (select namespace, schema_identity from serves)
       ) as elsewhere,
-      (select json_agg(json_build_object('namespace', namespace, 'schemaIdentity', schema_identity)) from ${pause})
+      (select pg_catalog.json_agg(pg_catalog.json_build_object('namespace', namespace, 'schemaIdentity', schema_identity)) from ${pause})
         as paused`
+}
 
 /** The worker is leaving. */
 export const leave = ({ sql, worker }: Tables, id: string) => sql`delete from ${worker} where id = ${id}`

@@ -7,6 +7,7 @@ import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment, Statement } from "effect/sql/Statement"
 import type { ClaimRequest, Kind } from "../../ChunkStore.ts"
+import { unnested } from "./columns.ts"
 import type { Place } from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
 
@@ -124,8 +125,12 @@ export interface ClaimOptions {
   readonly nested: boolean
 }
 
-const kindArrays = ({ sql }: Tables, kinds: ReadonlyArray<Kind>) =>
-  sql`${kinds.map((kind) => kind.namespace)}::text[], ${kinds.map((kind) => kind.schemaIdentity)}::text[]`
+/** Kinds as rows of namespace and schema. */
+export const kindRows = (t: Tables, kinds: ReadonlyArray<Kind>) =>
+  unnested(t, [
+    t.sql`${kinds.map((kind) => kind.namespace)}::pg_catalog.text[]`,
+    t.sql`${kinds.map((kind) => kind.schemaIdentity)}::pg_catalog.text[]`
+  ])
 
 /** What a claim may take of the table as `q`, by namespace, call and kind. */
 export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: ClaimRequest) => {
@@ -135,9 +140,9 @@ export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] 
     ...(callId === undefined ? [] : [sql`call_id = ${callId}`]),
     ...(except.length === 0 ? [] : [
       sql`(not exists (
-        select from unnest(${kindArrays(t, except)}) e(namespace, schema_identity)
+        select from ${kindRows(t, except)} e(namespace, schema_identity)
         where e.schema_identity = q.schema_identity and e.namespace in (q.namespace, 'core')
-      ) or (q.namespace, q.schema_identity) in (select * from unnest(${kindArrays(t, own)})))`
+      ) or (q.namespace, q.schema_identity) in (select * from ${kindRows(t, own)} own))`
     ]),
     sql`true`
   ])
@@ -146,7 +151,7 @@ export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] 
 /** The rows of a range, in the order of a column and `seq`. */
 export const inRange = ({ sql }: Tables, column: "rank" | "due_at", range: Range) => {
   if (range === "none") return sql`false`
-  const to = ({ seq, time }: Place) => sql`(${time}::timestamptz, ${seq})`
+  const to = ({ seq, time }: Place) => sql`(${time}::pg_catalog.timestamptz, ${seq})`
   const place = sql`(${sql.literal(column)}, seq)`
   return sql.and([
     ...(range.after === undefined ? [] : [sql`${place} > ${to(range.after)}`]),
@@ -158,11 +163,11 @@ export const inRange = ({ sql }: Tables, column: "rank" | "due_at", range: Range
 /** Rows that no worker holds, or none that is heard of any more. */
 export const isFree = ({ sql }: Tables, { judged }: ClaimOptions) =>
   sql`(lease_until is null
-        or lease_until < least(pg_catalog.now(), pg_catalog.to_timestamp(${judged}::float8)))`
+        or lease_until < least(pg_catalog.now(), pg_catalog.to_timestamp(${judged}::pg_catalog.float8)))`
 
 /** The end of a lease that begins now. */
 export const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
-  sql`pg_catalog.now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
+  sql`pg_catalog.now() + ${Duration.toMillis(lease)}::pg_catalog.float8 * interval '1 millisecond'`
 
 /**
 /**
@@ -181,10 +186,10 @@ export const saidOf = (
 ) =>
   sql`said as materialized (
       select pg_catalog.json_build_array(
-        ${aside}, extract(epoch from pg_catalog.now()) * 1000,
+        ${aside}, extract(epoch from pg_catalog.now()) * 1000.0,
         case when e.ended then m.rank - interval '1 second' else m.rank end,
-        case when e.ended then '0' else m.seq::text end, e.ended, ${next}, ${paused}
-      )::text as text
+        case when e.ended then '0' else m.seq::pg_catalog.text end, e.ended, ${next}, ${paused}
+      )::pg_catalog.text as text
       from (select ${ended} as ended) e left join (${mark}) m on true
     )`
 
@@ -234,8 +239,8 @@ export const answer = ({ call, sql }: Tables, { longest, nested }: ClaimOptions,
       select t.*, pg_catalog.octet_length(t.output) as own,
         pg_catalog.octet_length(t.context) + coalesce(pg_catalog.octet_length(t.input), 0) as shared
       from (
-        select case when not h.mates then outputs[h.position + 1]::text end as output,
-          case when not h.again then context::text end as context, case when not h.again then input::text end as input,
+        select case when not h.mates then outputs[h.position + 1]::pg_catalog.text end as output,
+          case when not h.again then context::pg_catalog.text end as context, case when not h.again then input::pg_catalog.text end as input,
           service, correlation_id, finished_at, trace, case when not h.again then pg_catalog.cardinality(outputs) end as outputs
         from ${call} where call_id = h.call_id and not (h.again and h.mates) offset 0
       ) t offset 0
@@ -282,7 +287,7 @@ export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptio
     ), held as (
       update ${queue} q set
         lease_until = ${leaseEnd(t, request)}, lease_alone = false, leased_by = ${request.worker},
-        lease_token = ${options.token}::uuid
+        lease_token = ${options.token}::pg_catalog.uuid
       where seq = any(array(select seq from cut))
       returning q.*
     ), ${

@@ -119,7 +119,7 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
     const last = (value: string) =>
       sql.literal(`(select ${value} from ${list} order by ${column} desc, seq desc limit 1)`)
     return sql`case when ${sql.literal(isFull)} ${options.window} then ${last(column)} end,
-      case when ${sql.literal(isFull)} ${options.window} then ${last("seq::text")} end`
+      case when ${sql.literal(isFull)} ${options.window} then ${last("seq::pg_catalog.text")} end`
   }
   return rows(sql`
     with ${looked(t, request, options)}, first as (
@@ -146,7 +146,7 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
         lone_crashes = least(q.lone_crashes, 2147483646) + (q.lease_token is not null and q.lease_alone)::int,
         lost_leases = case when q.lease_token is null then q.lost_leases
           else coalesce(q.lost_leases, '{}') || pg_catalog.jsonb_build_object(q.lease_token, q.lease_alone) end,
-        lease_token = ${options.token}::uuid
+        lease_token = ${options.token}::pg_catalog.uuid
       where seq = any(array(select seq from cut))
       returning q.*
     ), ${options.nested ? sql`demoted as (select 1 where false)` : putAside(t)}, left_free as materialized (

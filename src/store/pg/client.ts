@@ -74,14 +74,16 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
     }
   }).pipe(Effect.ignoreCause)
 
-  /** Whether the error passes when the statement is sent again in a transaction that says what it needs. */
+  /**
+   * Whether the error passes when the statement is sent again in a transaction that says what it needs. Asked of what was sent
+   * without one: several side by side may find it out, and each is sent again.
+   */
   const becomesExplicit = (error: SqlError): boolean => {
     const code = codeOf(error)
     if (code === "25006") begin = "begin isolation level read committed read write"
     else if (code !== "40001") return false
-    const before = isExplicit
     isExplicit = true
-    return !before
+    return true
   }
 
   const statement: Client["statement"] = (operation) => (effect) => {

@@ -1,6 +1,7 @@
 /**
  * Many rows as the parameters of one statement.
  */
+import type { Fragment } from "effect/sql/Statement"
 import type { Tables } from "./tables.ts"
 
 /** Values as a column of rows. */
@@ -10,18 +11,24 @@ export interface Column {
   readonly values: ReadonlyArray<string | number | bigint>
 }
 
+/** Arrays side by side as the columns of a table. Of `unnest` with its schema's name the server takes one array only. */
+export const unnested = ({ sql }: Tables, arrays: ReadonlyArray<Fragment>): Fragment =>
+  sql`rows from (${sql.join(", ", false)(arrays.map((array) => sql`pg_catalog.unnest(${array})`))})`
+
 /**
  * Rows from columns, numbered from 1 as `n`, in the order given. What is the same in all of them, as nearly everything is
  * in one handler's batch, is sent once: each array costs both ends as much as a tenth of the whole.
  */
-export const rowsOf = ({ sql }: Tables, columns: ReadonlyArray<Column>) => {
+export const rowsOf = (t: Tables, columns: ReadonlyArray<Column>) => {
+  const { sql } = t
+  const typeOf = ({ type }: Column) => type === "text" ? "pg_catalog.text" : type
   const list = sql.join(", ", false)
   const isFixed = ({ values }: Column) => values.length > 1 && values.every((value) => value === values[0])
   const varying = columns.filter((column) => !isFixed(column))
-  const fixed = columns.filter(isFixed).map(({ name, type, values }) =>
-    sql`${values[0]}::${sql.literal(type)} as ${sql.literal(name)}`
+  const fixed = columns.filter(isFixed).map((column) =>
+    sql`${column.values[0]}::${sql.literal(typeOf(column))} as ${sql.literal(column.name)}`
   )
-  const arrays = varying.map(({ type, values }) => sql`${values}::${sql.literal(`${type}[]`)}`)
+  const arrays = varying.map((column) => sql`${column.values}::${sql.literal(`${typeOf(column)}[]`)}`)
   const names = sql.literal([...varying.map(({ name }) => name), "n"].join(", "))
-  return sql`select ${list([...fixed, names])} from unnest(${list(arrays)}) with ordinality as l(${names})`
+  return sql`select ${list([...fixed, names])} from ${unnested(t, arrays)} with ordinality as l(${names})`
 }

@@ -44,13 +44,13 @@ const matching = ({ sql }: Tables, filter: DeadLetterFilter) => {
 }
 
 const letter = `
-  json_build_object(
-    'key', json_build_object('callId', d.call_id, 'schemaIdentity', d.schema_identity, 'part', d.part),
+  pg_catalog.json_build_object(
+    'key', pg_catalog.json_build_object('callId', d.call_id, 'schemaIdentity', d.schema_identity, 'part', d.part),
     'namespace', d.namespace, 'schemaVersion', d.schema_version, 'orderingKey', d.ordering_key, 'handler', d.handler,
     'reason', d.reason, 'message', d.message, 'attempts', d.attempts, 'crashes', d.crashes,
     'recordedAt', ${iso("d.recorded_at")}, 'diedAt', ${iso("d.died_at")},
     'discarded', case when d.discarded_at is not null then
-      json_build_object('at', ${iso("d.discarded_at")}, 'reason', coalesce(d.discard_reason, '')) end
+      pg_catalog.json_build_object('at', ${iso("d.discarded_at")}, 'reason', coalesce(d.discard_reason, '')) end
   )`
 
 /** What a portion came to. */
@@ -68,7 +68,7 @@ interface Portion {
 const picked = (t: Tables, filter: DeadLetterFilter, until: string) =>
   t.sql`picked as materialized (
       select d.* from ${t.dead} d
-      where ${matching(t, filter)} and d.died_at <= ${until}::timestamptz
+      where ${matching(t, filter)} and d.died_at <= ${until}::pg_catalog.timestamptz
       order by d.seq limit ${portionSize} for update
     )`
 
@@ -92,11 +92,11 @@ const redrivePortion = (t: Tables, filter: DeadLetterFilter, until: string) => {
         seq, priority, due_at, rank, schema_version, position, bytes, recorded_at, namespace, schema_identity, call_id,
         part, ordering_key
       )
-      select seq, priority, now(), recorded_at - priority * interval '1 minute', schema_version, position, bytes,
+      select seq, priority, pg_catalog.now(), recorded_at - pg_catalog.make_interval(mins => priority), schema_version, position, bytes,
         recorded_at, namespace, schema_identity, call_id, part, ordering_key
       from picked where seq not in (select seq from settled)
     )
-    select (select count(*)::int from picked) as moved,
+    select (select pg_catalog.count(*)::int from picked) as moved,
       (select ${freed(sql)} from settled where ordering_key is not null) as freed`
 }
 
@@ -104,10 +104,10 @@ const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reas
   const { dead, sql } = t
   return sql<Portion>`
     with ${picked(t, filter, until)}, discarded as (
-      update ${dead} d set discarded_at = now(), discard_reason = ${storableText(reason)}
+      update ${dead} d set discarded_at = pg_catalog.now(), discard_reason = ${storableText(reason)}
       from picked p where ${sql.literal(isPicked)}
     )
-    select count(*)::int as moved,
+    select pg_catalog.count(*)::int as moved,
       ${freed(sql)} filter (where ordering_key is not null) as freed
     from picked`
 }
@@ -150,8 +150,8 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
       ),
     count: (filter) =>
       sql<{ row: unknown }>`
-        select json_build_object(
-          'namespace', d.namespace, 'schemaIdentity', d.schema_identity, 'reason', d.reason, 'count', count(*)
+        select pg_catalog.json_build_object(
+          'namespace', d.namespace, 'schemaIdentity', d.schema_identity, 'reason', d.reason, 'count', pg_catalog.count(*)
         ) as row
         from ${dead} d where ${matching(t, filter)}
         group by d.namespace, d.schema_identity, d.reason order by d.namespace, d.schema_identity, d.reason`.pipe(

@@ -17,7 +17,7 @@ export interface Vitals {
 /** The server's clock, and whether Sluice's tables are there. Asks by the catalog: a schema may be closed to this role. */
 export const vitals = (session: Session, schema: string) =>
   session.run<Vitals>(
-    `select (extract(epoch from pg_catalog.clock_timestamp()) * 1000)::float8 as "clockMillis",
+    `select (extract(epoch from pg_catalog.clock_timestamp()) * 1000.0)::pg_catalog.float8 as "clockMillis",
       exists (
         select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
         where n.nspname = $1 and c.relname = 'chunk_queue'
@@ -37,8 +37,8 @@ export const indexes = (sql: SqlClient.SqlClient, schema: string) =>
 export const vacuum = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ live: number; dead: number; last: number | null; heap: number; indexes: number }>`
     select n_live_tup::int as live, n_dead_tup::int as dead,
-      round(extract(epoch from now() - greatest(last_autovacuum, last_vacuum)))::int as last,
-      pg_relation_size(relid)::float8 as heap, pg_indexes_size(relid)::float8 as indexes
+      pg_catalog.round(extract(epoch from pg_catalog.now() - greatest(last_autovacuum, last_vacuum)))::int as last,
+      pg_catalog.pg_relation_size(relid)::pg_catalog.float8 as heap, pg_catalog.pg_indexes_size(relid)::pg_catalog.float8 as indexes
     from pg_stat_user_tables where schemaname = ${schema} and relname = 'chunk_queue'`
 
 /**
@@ -47,15 +47,15 @@ export const vacuum = (sql: SqlClient.SqlClient, schema: string) =>
  */
 export const snapshots = (sql: SqlClient.SqlClient) =>
   sql<{ pid: number; seconds: number; application: string; state: string }>`
-    select pid, round(extract(epoch from now() - xact_start))::int as seconds, application_name as application, state
+    select pid, pg_catalog.round(extract(epoch from pg_catalog.now() - xact_start))::int as seconds, application_name as application, state
     from pg_stat_activity
-    where (backend_xmin is not null or backend_xid is not null) and pid <> pg_backend_pid() and xact_start is not null
+    where (backend_xmin is not null or backend_xid is not null) and pid <> pg_catalog.pg_backend_pid() and xact_start is not null
     order by xact_start limit 1`
 
 /** The oldest transaction that was prepared for a two-phase commit and is neither committed nor rolled back. */
 export const prepared = (sql: SqlClient.SqlClient) =>
   sql<{ gid: string; database: string; seconds: number }>`
-    select gid, database::text, pg_catalog.round(extract(epoch from pg_catalog.now() - prepared))::int as seconds
+    select gid, database::pg_catalog.text, pg_catalog.round(extract(epoch from pg_catalog.now() - prepared))::int as seconds
     from pg_catalog.pg_prepared_xacts order by prepared limit 1`
 
 /** Who holds a snapshot for another server: a replication slot, or a standby that says what its queries see. */
@@ -71,7 +71,7 @@ export interface Replica {
 export const replicas = (sql: SqlClient.SqlClient) =>
   sql<Replica>`
     select slot, application, active, age from (
-      select slot_name::text as slot, '' as application, active, pg_catalog.age(xmin) as age
+      select slot_name::pg_catalog.text as slot, '' as application, active, pg_catalog.age(xmin) as age
       from pg_catalog.pg_replication_slots where xmin is not null
       union all
       select null, application_name, true, pg_catalog.age(backend_xmin)
@@ -81,9 +81,9 @@ export const replicas = (sql: SqlClient.SqlClient) =>
 /** Leases that ended long ago and nobody took up. What ran out is first in line: the rest of the queue is not read. */
 export const staleLeases = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ count: number }>`
-    select count(*)::int as count from (
+    select pg_catalog.count(*)::int as count from (
       select lease_until from ${sql(`${schema}.chunk_queue`)} where state = 'ready' order by rank, seq limit 1000) first
-    where lease_until < now() - interval '5 minutes'`
+    where lease_until < pg_catalog.now() - interval '5 minutes'`
 
 /** Chunks that failed and wait for another attempt. */
 export interface Retrying {
@@ -112,9 +112,9 @@ export const retrying = (sql: SqlClient.SqlClient, schema: string) => {
         order by id desc limit 1
       ) f order by id desc limit 1
     )
-    select (select count(*)::int from failing) as count,
+    select (select pg_catalog.count(*)::int from failing) as count,
       (
-        select round(extract(epoch from now() - min(f.at)))::float8
+        select pg_catalog.round(extract(epoch from pg_catalog.now() - pg_catalog.min(f.at)))::pg_catalog.float8
         from (select * from failing order by seq limit 1) oldest
         join ${failure} f using (call_id, schema_identity, part)
       ) as seconds,
@@ -124,7 +124,7 @@ export const retrying = (sql: SqlClient.SqlClient, schema: string) => {
 /** Chunks behind a dead letter of their ordering key, counted up to a thousand, and one of the calls that hold them up. */
 export const heldUp = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ count: number; callId: string | null }>`
-    select count(*)::int as count, min(call_id) as "callId" from (
+    select pg_catalog.count(*)::int as count, pg_catalog.min(call_id) as "callId" from (
       select d.call_id from (
         select call_id, ordering_key, namespace, seq from ${sql(`${schema}.dead_letter`)}
         where ordering_key is not null and discarded_at is null limit 1000
@@ -142,9 +142,9 @@ export const unserved = (sql: SqlClient.SqlClient, schema: string) => {
   const queue = sql(`${schema}.chunk_queue`)
   return sql<Kind>`
     with served as materialized (
-      select s ->> 'namespace' as namespace, s ->> 'schemaIdentity' as schema_identity
-      from ${sql(`${schema}.worker`)} cross join lateral jsonb_array_elements(serves) s
-      where beat_at > now() - ${sql.literal(alive)}
+      select s ->> 'namespace'::pg_catalog.text as namespace, s ->> 'schemaIdentity'::pg_catalog.text as schema_identity
+      from ${sql(`${schema}.worker`)} cross join lateral pg_catalog.jsonb_array_elements(serves) s
+      where beat_at > pg_catalog.now() - ${sql.literal(alive)}
     )
     select distinct namespace, schema_identity as "schemaIdentity" from (
       (
@@ -152,10 +152,10 @@ export const unserved = (sql: SqlClient.SqlClient, schema: string) => {
         where state = 'ready' order by rank, seq limit 1000
       ) union all (
         select namespace, schema_identity, null from ${queue}
-        where state = 'scheduled' and due_at <= now() order by due_at, seq limit 1000
+        where state = 'scheduled' and due_at <= pg_catalog.now() order by due_at, seq limit 1000
       )
     ) first
-    where (lease_until is null or lease_until < now()) and not exists (
+    where (lease_until is null or lease_until < pg_catalog.now()) and not exists (
       select from served s where s.schema_identity = first.schema_identity and s.namespace in (first.namespace, 'core')
     )
     order by namespace, "schemaIdentity" limit 100`
@@ -178,18 +178,20 @@ export const parkedKinds = (sql: SqlClient.SqlClient, schema: string) => {
 /** Workers that lived in the last half minute. */
 export const workers = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ alive: number }>`
-    select count(*)::int as alive from ${sql(`${schema}.worker`)} where beat_at > now() - ${sql.literal(alive)}`
+    select pg_catalog.count(*)::int as alive from ${sql(`${schema}.worker`)} where beat_at > pg_catalog.now() - ${
+    sql.literal(alive)
+  }`
 
 /** How many of these workers live. */
 export const beating = (sql: SqlClient.SqlClient, schema: string, workers: ReadonlyArray<string>) =>
   sql<{ count: number }>`
-    select count(*)::int as count from ${sql(`${schema}.worker`)}
-    where id = any(${workers}::text[]) and beat_at > now() - ${sql.literal(alive)}`
+    select pg_catalog.count(*)::int as count from ${sql(`${schema}.worker`)}
+    where id = any(${workers}::pg_catalog.text[]) and beat_at > pg_catalog.now() - ${sql.literal(alive)}`
 
 /** Letters that wait for a person; counted up to a thousand. */
 export const deadLetters = (sql: SqlClient.SqlClient, schema: string) =>
   sql<{ count: number }>`
-    select count(*)::int as count from (
+    select pg_catalog.count(*)::int as count from (
       select from ${sql(`${schema}.dead_letter`)} where discarded_at is null limit 1000) letters`
 
 /**
@@ -198,28 +200,30 @@ export const deadLetters = (sql: SqlClient.SqlClient, schema: string) =>
  */
 export const ready = (sql: SqlClient.SqlClient, schema: string, namespace: string | undefined) =>
   sql<{ count: number }>`
-    select count(*)::int as count from ${sql(`${schema}.chunk_queue`)}
-    where state = 'ready' and due_at <= now() ${namespace === undefined ? sql`` : sql`and namespace = ${namespace}`}`
+    select pg_catalog.count(*)::int as count from ${sql(`${schema}.chunk_queue`)}
+    where state = 'ready' and due_at <= pg_catalog.now() ${
+    namespace === undefined ? sql`` : sql`and namespace = ${namespace}`
+  }`
 
 /** How many chunks were persisted in the last minute, counted up to so many: the end of an index, read backwards. */
 export const persistedLately = (sql: SqlClient.SqlClient, schema: string, most: number) =>
   sql<{ count: number }>`
-    select count(*)::int as count from (
+    select pg_catalog.count(*)::int as count from (
       select persisted_at from ${sql(`${schema}.persisted_chunk`)} order by xact desc, seq desc limit ${most}) lately
-    where persisted_at > now() - interval '1 minute'`
+    where persisted_at > pg_catalog.now() - interval '1 minute'`
 
 /** Whether anything of a kind (`*` is any) is outstanding or dead, or some worker serves it. */
 export const isKnown = (sql: SqlClient.SqlClient, schema: string, namespace: string, identity: string) =>
   sql<{ known: boolean }>`
     select exists (
       select from ${sql(`${schema}.chunk_queue`)}
-      where ${namespace} in ('*', namespace) and ${identity} in ('*', schema_identity)
+      where ${namespace}::pg_catalog.text in ('*', namespace) and ${identity}::pg_catalog.text in ('*', schema_identity)
     ) or exists (
       select from ${sql(`${schema}.dead_letter`)}
-      where ${namespace} in ('*', namespace) and ${identity} in ('*', schema_identity)
+      where ${namespace}::pg_catalog.text in ('*', namespace) and ${identity}::pg_catalog.text in ('*', schema_identity)
     ) or exists (
-      select from ${sql(`${schema}.worker`)} cross join lateral jsonb_array_elements(serves) s
-      where ${identity} in ('*', s ->> 'schemaIdentity') and (
-        ${namespace} in ('*', s ->> 'namespace') or s ->> 'namespace' = 'core'
+      select from ${sql(`${schema}.worker`)} cross join lateral pg_catalog.jsonb_array_elements(serves) s
+      where ${identity}::pg_catalog.text in ('*', s ->> 'schemaIdentity'::pg_catalog.text) and (
+        ${namespace}::pg_catalog.text in ('*', s ->> 'namespace'::pg_catalog.text) or s ->> 'namespace'::pg_catalog.text = 'core'
       )
     ) as known`

@@ -74,11 +74,11 @@ const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
 })
 
 const later = (sql: Tables["sql"], lease: Duration.Duration) =>
-  sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
+  sql`pg_catalog.now() + ${Duration.toMillis(lease)}::pg_catalog.float8 * interval '1 millisecond'`
 
 /** The number of the oldest transaction that may still write. */
 const horizon = (base: string) =>
-  `(${base} + pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint)::text::xid8`
+  `(${base} + pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint)::pg_catalog.text::pg_catalog.xid8`
 
 /**
  * Two readers cannot both lock the row; whoever comes second finds it leased. Writes only when there is something.
@@ -100,7 +100,7 @@ const take = (
   const next = (after: "p" | "w") =>
     sql`
       select e.xact, e.seq, e.call_id, e.schema_identity, e.part,
-        octet_length(e.objects::text)::bigint + coalesce(octet_length(c.context::text), 0) as bytes
+        pg_catalog.octet_length(e.objects::pg_catalog.text)::bigint + coalesce(pg_catalog.octet_length(c.context::pg_catalog.text), 0) as bytes
       from ${ledger} e left join ${call} c on c.call_id = e.call_id
       where (e.xact, e.seq) > (${sql.literal(after)}.xact, ${sql.literal(after)}.seq) and e.xact < p.horizon
       order by e.xact, e.seq limit 1`
@@ -114,10 +114,10 @@ const take = (
             select ${sql.literal(isAhead("e", "l.base"))} from ${ledger} e order by e.xact desc, e.seq desc limit 1
           ), false) as ours
       from ${subscription} s left join (
-        select base, ${sql.literal(isWitnessed("l"))} as witnessed, witnessed_at < now() - ${age} as stale
+        select base, ${sql.literal(isWitnessed("l"))} as witnessed, witnessed_at < pg_catalog.now() - ${age} as stale
         from ${log} l limit 1
       ) l on true
-      where s.name = ${name} and s.due_at <= now() and (s.lease_until is null or s.lease_until < now())
+      where s.name = ${name} and s.due_at <= pg_catalog.now() and (s.lease_until is null or s.lease_until < pg_catalog.now())
       for update of s skip locked
     ), walk as (
       select 1 as n, l.*, l.bytes as total from place p cross join lateral (${next("p")}) l where p.ours
@@ -125,12 +125,12 @@ const take = (
       select w.n + 1, l.*, w.total + l.bytes from walk w cross join place p cross join lateral (${next("w")}) l
       where w.n < p.most and w.total + l.bytes <= ${maxBytes}::bigint and l.bytes <= ${most}
     ), taken as (
-      update ${subscription} s set lease_token = ${token}::uuid, lease_until = ${later(sql, lease)},
-        leased_by = ${storableText(reader)}, suspects = (select count(*) from walk)
+      update ${subscription} s set lease_token = ${token}::pg_catalog.uuid, lease_until = ${later(sql, lease)},
+        leased_by = ${storableText(reader)}, suspects = (select pg_catalog.count(*) from walk)
       from place p where s.name = p.name and exists (select from walk)
     )
-    select p.ours, p.stale, p.attempts, p.suspects, p.xact::text as place_xact, p.seq::text as place_seq,
-      w.xact::text as xact, w.seq::text as seq, w.bytes::float8 as bytes, w.call_id, w.schema_identity, w.part, line.*
+    select p.ours, p.stale, p.attempts, p.suspects, p.xact::pg_catalog.text as place_xact, p.seq::pg_catalog.text as place_seq,
+      w.xact::pg_catalog.text as xact, w.seq::pg_catalog.text as seq, w.bytes::pg_catalog.float8 as bytes, w.call_id, w.schema_identity, w.part, line.*
     from place p left join walk w on true left join lateral (
       select e.namespace, e.handler, c.service, c.correlation_id,
         case when w.bytes <= ${most} then ${sql.literal(objects("e.objects"))} end as objects,
@@ -160,39 +160,41 @@ const toTaken = (name: string, token: string, rows: ReadonlyArray<TakenRow>): Op
 
 const list = ({ ledger, skip, sql, subscription }: Tables) =>
   sql<{ row: unknown }>`
-    select json_build_object(
+    select pg_catalog.json_build_object(
       'name', s.name, 'attempts', s.attempts, 'lastError', s.last_error,
       'suspects', case when s.lease_token is null then s.suspects else 0 end,
       'dueAt', ${sql.literal(iso("s.due_at"))}, 'updatedAt', ${sql.literal(iso("s.updated_at"))},
-      'reader', case when s.lease_until >= now() then json_build_object(
+      'reader', case when s.lease_until >= pg_catalog.now() then pg_catalog.json_build_object(
         'id', coalesce(s.leased_by, ''), 'until', ${sql.literal(iso("s.lease_until"))}
       ) end,
       'behind', (
-        select count(*) from (
+        select pg_catalog.count(*) from (
           select from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) limit ${mostBehind}
         ) unread
       ),
       'next', (
-        select json_build_object(
-          'key', json_build_object('callId', e.call_id, 'schemaIdentity', e.schema_identity, 'part', e.part),
+        select pg_catalog.json_build_object(
+          'key', pg_catalog.json_build_object('callId', e.call_id, 'schemaIdentity', e.schema_identity, 'part', e.part),
           'persistedAt', ${sql.literal(iso("e.persisted_at"))}
         )
         from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit 1
       ),
-      'skipped', (select count(*) from ${skip} k where k.name = s.name)
+      'skipped', (select pg_catalog.count(*) from ${skip} k where k.name = s.name)
     ) as row
     from ${subscription} s order by s.name`
 
 /** A place as a row of (xact, seq). */
 const placeOf = ({ ledger, log, sql }: Tables, to: From | DateTime.Utc) => {
-  if (to === "beginning") return sql`select '0'::xid8 as xact, 0::bigint as seq`
+  if (to === "beginning") return sql`select '0'::pg_catalog.xid8 as xact, 0::bigint as seq`
   const now = sql`(select ${sql.literal(horizon("l.base"))} from ${log} l)`
   if (to === "now") return sql`select ${now} as xact, 0::bigint as seq`
   // A line that is not visible yet can be older than that time's first: so no later than where `now` is.
   return sql`
     select xact, seq from (
       (
-        select xact, seq - 1 as seq from ${ledger} where persisted_at >= ${DateTime.formatIso(to)}::timestamptz
+        select xact, seq - 1 as seq from ${ledger} where persisted_at >= ${
+    DateTime.formatIso(to)
+  }::pg_catalog.timestamptz
         order by xact, seq limit 1
       ) union all select ${now}, 0
     ) starts order by xact, seq limit 1`
@@ -203,14 +205,15 @@ export const make = (t: Tables): EventLog["Service"] => {
   const { client, ledger, log, skip, sql, subscription } = t
   // A place of another cluster must not be written here, so the log has to be this cluster's as well.
   const held = (name: string, token: string) =>
-    sql`name = ${name} and lease_token = ${token}::uuid
+    sql`name = ${name} and lease_token = ${token}::pg_catalog.uuid
       and exists (select from ${log} l where ${sql.literal(isWitnessed("l"))})`
   const released = sql`lease_token = null, lease_until = null, leased_by = null`
-  const anew = sql`${released}, attempts = 0, suspects = 0, last_error = null, due_at = now(), updated_at = now()`
+  const anew =
+    sql`${released}, attempts = 0, suspects = 0, last_error = null, due_at = pg_catalog.now(), updated_at = pg_catalog.now()`
 
   const renewWitness = sql`
     update ${log} l set witness = default, witnessed_at = default
-    where ${sql.literal(isWitnessed("l"))} and witnessed_at < now() - ${witnessAge}::interval`
+    where ${sql.literal(isWitnessed("l"))} and witnessed_at < pg_catalog.now() - ${witnessAge}::interval`
 
   return EventLog.of({
     open: Effect.fnUntraced(function*(name, from) {
@@ -235,19 +238,23 @@ export const make = (t: Tables): EventLog["Service"] => {
     }, client.statement("eventLog.take")),
 
     advance: Effect.fnUntraced(function*(name, token, { place: { seq, xact }, suspects }, lease) {
-      const stays = sql`(xact, seq) = (${xact}::xid8, ${seq}::bigint)`
+      const stays = sql`(xact, seq) = (${xact}::pg_catalog.xid8, ${seq}::bigint)`
       const rows = yield* sql`
         update ${subscription} set
           attempts = case when ${stays} then attempts else 0 end, last_error = case when ${stays} then last_error end,
-          xact = ${xact}::xid8, seq = ${seq}::bigint, suspects = ${suspects}, lease_until = ${later(sql, lease)},
-          updated_at = now()
+          xact = ${xact}::pg_catalog.xid8, seq = ${seq}::bigint, suspects = ${suspects}, lease_until = ${
+        later(sql, lease)
+      },
+          updated_at = pg_catalog.now()
         where ${held(name, token)} returning 1`
       if (rows.length === 0) return yield* new LeaseLost({ claimed: 1, held: 0 })
     }, client.statement("eventLog.advance")),
 
     release: (name, token, { failure, suspects }) =>
       sql`update ${subscription} set ${released}, suspects = ${suspects}${
-        failure === undefined ? sql`` : sql`, last_error = ${storableText(failure.message)}, updated_at = now()`
+        failure === undefined
+          ? sql``
+          : sql`, last_error = ${storableText(failure.message)}, updated_at = pg_catalog.now()`
       }${
         failure === undefined || suspects > 1
           ? sql``

@@ -24,27 +24,27 @@ const age = (sql: SqlClient.SqlClient, schema: string) => {
   const queue = sql(`${schema}.chunk_queue`)
   return sql`greatest(
       (
-        select extract(epoch from now() - min(due_at)) from (
+        select extract(epoch from pg_catalog.now() - pg_catalog.min(due_at)) from (
           select due_at, lease_until from ${queue} where state = 'ready' order by rank, seq limit ${head}
-        ) first where lease_until is null or lease_until < now()
+        ) first where lease_until is null or lease_until < pg_catalog.now()
       ),
       (
-        select extract(epoch from now() - due_at) from ${queue}
-        where state = 'scheduled' and due_at <= now() order by due_at, seq limit 1
+        select extract(epoch from pg_catalog.now() - due_at) from ${queue}
+        where state = 'scheduled' and due_at <= pg_catalog.now() order by due_at, seq limit 1
       )
-    )::float8`
+    )::pg_catalog.float8`
 }
 
 /** How long the oldest chunk that could be claimed has waited. */
 export const oldestDue = (sql: SqlClient.SqlClient, schema: string) =>
-  sql<{ seconds: number | null }>`select round(${age(sql, schema)})::float8 as seconds`
+  sql<{ seconds: number | null }>`select pg_catalog.round(${age(sql, schema)})::pg_catalog.float8 as seconds`
 
 /** All of them. The order by an index's columns is there so that it is this index that is read. */
 export const gauges = (sql: SqlClient.SqlClient, schema: string, most: number) => {
   const queue = sql(`${schema}.chunk_queue`)
   const count = (state: string, order: string) =>
     sql`(
-      select count(*)::int from (
+      select pg_catalog.count(*)::int from (
         select from ${queue} where state = ${sql.literal(`'${state}'`)} order by ${sql.literal(order)} limit ${most}
       ) counted
     )`
@@ -54,7 +54,7 @@ export const gauges = (sql: SqlClient.SqlClient, schema: string, most: number) =
     count("parked", "namespace, schema_identity")
   } as parked,
       (
-        select count(*)::int from (
+        select pg_catalog.count(*)::int from (
           select from ${sql(`${schema}.dead_letter`)} where discarded_at is null order by died_at limit ${most}
         ) counted
       ) as dead,
@@ -76,9 +76,9 @@ const mostSubscriptions = 100
 export const subscriptionLags = (sql: SqlClient.SqlClient, schema: string, most: number) => {
   const ledger = sql(`${schema}.persisted_chunk`)
   return sql<SubscriptionLag>`
-    select s.name, s.attempts, coalesce(greatest(0, extract(epoch from now() - s.persisted_at)), 0)::float8 as age,
+    select s.name, s.attempts, coalesce(greatest(0, extract(epoch from pg_catalog.now() - s.persisted_at)), 0)::pg_catalog.float8 as age,
       (
-        select count(*)::int from (
+        select pg_catalog.count(*)::int from (
           select from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit ${most}
         ) unread
       ) as unread

@@ -10,25 +10,25 @@ import type { Tables } from "./tables.ts"
 
 /** A time column as ISO text. A hand can have written times that no ISO text tells, as `infinity`: the last there is. */
 export const iso = (column: string): string =>
-  `case when ${column} is not null then to_char(
+  `case when ${column} is not null then pg_catalog.to_char(
     least(greatest(${column}, '0001-01-01Z'), '9999-12-31T23:59:59.999Z') at time zone 'UTC',
     'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
   ) end`
 
 /** A time as text that comes back as the same time, to the microsecond, whatever the session's date style. */
-export const exactTime = (time: string): string => `(pg_catalog.to_json(${time}) #>> '{}'::text[])`
+export const exactTime = (time: string): string => `(pg_catalog.to_json(${time}) #>> '{}'::pg_catalog.text[])`
 
 /** The rows a line of the ledger names, as far as it names any: a hand can have written others. */
 export const objects = (column: string): string =>
   `coalesce((
-    select jsonb_agg(jsonb_build_object('type', o ->> 'type', 'id', o ->> 'id'))
-    from jsonb_array_elements(case when jsonb_typeof(${column}) = 'array' then ${column} else '[]' end) o
-    where jsonb_typeof(o) = 'object' and o ->> 'type' <> '' and o ->> 'id' <> ''
+    select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('type', o ->> 'type'::pg_catalog.text, 'id', o ->> 'id'::pg_catalog.text))
+    from pg_catalog.jsonb_array_elements(case when pg_catalog.jsonb_typeof(${column}) = 'array' then ${column} else '[]' end) o
+    where pg_catalog.jsonb_typeof(o) = 'object' and o ->> 'type'::pg_catalog.text <> '' and o ->> 'id'::pg_catalog.text <> ''
   ), '[]')`
 
 /** A row of `chunk_failure` in the port's form. */
 export const failureRecord = (row: string): string => `
-  json_build_object(
+  pg_catalog.json_build_object(
     'at', ${iso(`${row}.at`)}, 'attempt', ${row}.attempt, 'handler', ${row}.handler, 'kind', ${row}.kind,
     'message', ${row}.message
   )`
@@ -59,7 +59,7 @@ const longest = Duration.days(365 * 1000)
 
 /** The time so long ago, by the database's clock. */
 export const ago = ({ sql }: Pick<Tables, "sql">, age: Duration.Duration) =>
-  sql`now() - ${Duration.toMillis(Duration.min(age, longest))} * interval '1 millisecond'`
+  sql`pg_catalog.now() - ${Duration.toMillis(Duration.min(age, longest))}::pg_catalog.float8 * interval '1 millisecond'`
 
 /** Postgres text holds no NUL. */
 export const storableText = (text: string): string => text.replaceAll("\0", "\\0").toWellFormed()

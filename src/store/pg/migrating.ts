@@ -62,7 +62,7 @@ interface Blocker {
 /** Of a statement that waits now. The server keeps the beginning of its text. */
 const blockersOf = (sql: SqlClient, statement: string) =>
   sql<Blocker>`
-    select distinct blocking.pid, b.backend_type as type, b.usename::text as role, b.application_name as application, b.state,
+    select distinct blocking.pid, b.backend_type as type, b.usename::pg_catalog.text as role, b.application_name as application, b.state,
       pg_catalog.round(extract(epoch from pg_catalog.now() - b.xact_start))::int as seconds,
       pg_catalog.left(b.query, 120) as query
     from pg_catalog.pg_stat_activity w
@@ -105,7 +105,7 @@ const passes = (error: SqlError): boolean => ["55P03", "40P01"].includes(codeOf(
 const once = (session: Session, statement: string, untilItMakesWay: boolean) =>
   session.run("begin isolation level read committed read write").pipe(
     Effect.andThen(session.run(
-      `select pg_catalog.set_config('lock_timeout', ($1::int + case when $2 then setting::int else 0 end)::text, true),
+      `select pg_catalog.set_config('lock_timeout', ($1::int + case when $2 then setting::int else 0 end)::pg_catalog.text, true),
         pg_catalog.set_config('statement_timeout', '0', true),
         pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)
       from pg_catalog.pg_settings where name = 'deadlock_timeout'`,
@@ -303,7 +303,7 @@ export const guard = Effect.fnUntraced(function*(session: Session, schema: strin
     yield* end
     const [other] = yield* session.run<{ pid: number }>(
       `select pid from pg_catalog.pg_locks
-      where locktype = 'advisory' and classid = ${lockClass} and objid = pg_catalog.hashtext($1)::oid and granted
+      where locktype = 'advisory' and classid = ${lockClass}::pg_catalog.oid and objid = pg_catalog.hashtext($1)::pg_catalog.oid and granted
         and database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())`,
       [schema]
     )

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Output } from "./chunk.ts"
 import { at, type ClaimRow } from "./claim.ts"
+import { unnested } from "./columns.ts"
 import type { Tables } from "./tables.ts"
 
 /** A call, and the places of the outputs that are wanted of it. */
@@ -42,24 +43,26 @@ interface Row {
 }
 
 /** Only the part of a call's outputs that the wanted ones are in is copied. */
-const read = ({ call, sql }: Tables, wanted: ReadonlyArray<Wanted>, longest: number) =>
-  sql<Row>`
+const read = (t: Tables, wanted: ReadonlyArray<Wanted>, longest: number) =>
+  t.sql<Row>`
     select w.call_id, o.position, case when o.bytes <= ${longest} then o.output end as output,
       case when o.bytes > ${longest} then o.bytes end as bytes
-    from unnest(
-      ${wanted.map(({ callId }) => callId)}::text[],
-      ${wanted.map(({ first }) => Math.max(0, first) + 1)}::int[],
-      ${wanted.map(({ last }) => Math.max(0, last) + 1)}::int[],
-      ${wanted.map(({ positions }) => `{${positions.join()}}`)}::text[]
-    ) w(call_id, first, last, positions)
+    from ${
+    unnested(t, [
+      t.sql`${wanted.map(({ callId }) => callId)}::pg_catalog.text[]`,
+      t.sql`${wanted.map(({ first }) => Math.max(0, first) + 1)}::int[]`,
+      t.sql`${wanted.map(({ last }) => Math.max(0, last) + 1)}::int[]`,
+      t.sql`${wanted.map(({ positions }) => `{${positions.join()}}`)}::pg_catalog.text[]`
+    ])
+  } w(call_id, first, last, positions)
     cross join lateral (
       select outputs[w.first:w.last] as outputs, w.positions::int[] as positions
-      from ${call} where call_id = w.call_id offset 0
+      from ${t.call} where call_id = w.call_id offset 0
     ) c
     cross join lateral (
-      select (w.first + l.n - 2)::int as position, l.output::text as output,
-        pg_catalog.octet_length(l.output::text) as bytes
-      from unnest(c.outputs) with ordinality l(output, n)
+      select (w.first + l.n - 2)::int as position, l.output::pg_catalog.text as output,
+        pg_catalog.octet_length(l.output::pg_catalog.text) as bytes
+      from pg_catalog.unnest(c.outputs) with ordinality l(output, n)
       where w.first + l.n - 2 = any(c.positions) offset 0
     ) o`
 

@@ -23,7 +23,7 @@ export const make = ({ client, pause, sql }: Tables, hint: Effect.Effect<void>):
         client.statement("resume")
       ),
     list: sql<{ row: unknown }>`
-      select json_build_object(
+      select pg_catalog.json_build_object(
         'namespace', namespace, 'schemaIdentity', schema_identity, 'reason', reason,
         'pausedAt', ${sql.literal(iso("paused_at"))}
       ) as row

@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Persisted } from "../../ChunkStore.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
-import { rowsOf } from "./columns.ts"
+import { rowsOf, unnested } from "./columns.ts"
 import type { Tables } from "./tables.ts"
 
 // for a machine that is busy
@@ -123,13 +123,13 @@ export const settlePersisted = (t: Tables, token: string, mark: string, persiste
       select l.* from mark cross join (${line}) l
     ), gone as (
       delete from ${queue}
-      where seq = any((select pg_catalog.array_agg(seq) from line)::bigint[]) and lease_token = ${token}::uuid
+      where seq = any((select pg_catalog.array_agg(seq) from line)::bigint[]) and lease_token = ${token}::pg_catalog.uuid
       returning 1
     ), kept as (
       insert into ${ledger} (
         seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
       )
-      select seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects::jsonb
+      select seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects::pg_catalog.jsonb
       from line
     )
     select pg_catalog.count(*)::int as held, exists (select from mark) as marked from gone`
@@ -140,20 +140,23 @@ export const isInLedger = ({ reason }: SqlError): boolean =>
   reason._tag === "UniqueViolation" && reason.constraint === "persisted_chunk_pkey"
 
 /** After such a failure, how many are held still, and how many are not in the ledger. */
-export const standing = ({ ledger, queue, sql }: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
-  sql<{ held: number; kept: number }>`
-    select count(*) filter (where exists (
-        select from ${queue} q where q.seq = g.seq and q.lease_token = ${token}::uuid
+export const standing = (t: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
+  t.sql<{ held: number; kept: number }>`
+    select pg_catalog.count(*) filter (where exists (
+        select from ${t.queue} q where q.seq = g.seq and q.lease_token = ${token}::pg_catalog.uuid
       ))::int as held,
-      count(*) filter (where not exists (
-        select from ${ledger} l
+      pg_catalog.count(*) filter (where not exists (
+        select from ${t.ledger} l
         where l.call_id = g.call_id and l.schema_identity = g.schema_identity and l.part = g.part
       ))::int as kept
-    from unnest(
-      ${persisted.map(({ chunk }) => chunk.seq)}::bigint[], ${persisted.map(({ chunk }) => chunk.key.callId)}::text[],
-      ${persisted.map(({ chunk }) => chunk.key.schemaIdentity)}::text[],
-      ${persisted.map(({ chunk }) => chunk.key.part)}::text[]
-    ) g(seq, call_id, schema_identity, part)`
+    from ${
+    unnested(t, [
+      t.sql`${persisted.map(({ chunk }) => chunk.seq)}::bigint[]`,
+      t.sql`${persisted.map(({ chunk }) => chunk.key.callId)}::pg_catalog.text[]`,
+      t.sql`${persisted.map(({ chunk }) => chunk.key.schemaIdentity)}::pg_catalog.text[]`,
+      t.sql`${persisted.map(({ chunk }) => chunk.key.part)}::pg_catalog.text[]`
+    ])
+  } g(seq, call_id, schema_identity, part)`
 
 /**
  * Which of these rows nobody has locked. After a settlement that had to wait: the others are held by somebody else, as
@@ -162,7 +165,7 @@ export const standing = ({ ledger, queue, sql }: Tables, token: string, persiste
 export const unlocked = ({ queue, sql }: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
   sql<{ seq: bigint }>`
     select seq from ${queue}
-    where seq = any(${persisted.map(({ chunk }) => chunk.seq)}::bigint[]) and lease_token = ${token}::uuid
+    where seq = any(${persisted.map(({ chunk }) => chunk.seq)}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
     for update skip locked`
 
 /**
@@ -210,7 +213,7 @@ export const complete = ({ dead, ledger, queue, sql }: Tables, key: ChunkKey, ob
     ), gone as materialized (
       select * from left_queue union all select * from left_dead
     ), completed as (
-      update ${ledger} set objects = ${objects}::jsonb,
+      update ${ledger} set objects = ${objects}::pg_catalog.jsonb,
         schema_version = coalesce((select schema_version from gone limit 1), schema_version)
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
     )

@@ -26,22 +26,34 @@ export interface Facts {
   readonly alone: boolean
   /** Under which role this session works. */
   readonly role: string
+  /** In which schemas names are looked up, in this order. */
+  readonly path: ReadonlyArray<string>
 }
 
-/** Asks for them. */
+/** Asks for them, by no operator: the search path says whose operators are meant, and is not known yet. */
 export const factsOf = (session: Session): Effect.Effect<Facts, SqlError> =>
   Effect.flatMap(
-    session.run<Facts>(
-      `select pg_catalog.current_setting('server_version_num')::int / 10000 as version,
+    session.run<
+      & Pick<Facts, "encoding" | "standby" | "role" | "path">
+      & { readonly version: number; readonly read_only: string; readonly backend: string | null }
+    >(
+      `select pg_catalog.current_setting('server_version_num')::int as version,
         pg_catalog.current_setting('server_encoding') as encoding,
-        pg_catalog.current_setting('transaction_read_only') = 'on' as "readOnly",
-        pg_catalog.pg_is_in_recovery() as standby, current_user::text as role,
-        exists (
-          select from pg_catalog.pg_stat_activity
-          where pid = pg_catalog.pg_backend_pid() and backend_type = 'standalone backend'
-        ) as alone`
+        pg_catalog.current_setting('transaction_read_only') as read_only,
+        pg_catalog.pg_is_in_recovery() as standby, current_user::pg_catalog.text as role,
+        pg_catalog.current_schemas(true)::pg_catalog.text[] as path,
+        (select backend_type from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())) as backend`
     ),
-    ([facts]) => facts === undefined ? Effect.die("a server that answers nothing") : Effect.succeed(facts)
+    ([row]) => {
+      if (row === undefined) return Effect.die("a server that answers nothing")
+      const { backend, read_only, version, ...facts } = row
+      return Effect.succeed({
+        ...facts,
+        version: Math.floor(version / 10_000),
+        readOnly: read_only === "on",
+        alone: backend === "standalone backend"
+      })
+    }
   )
 
 /** What is wrong with a server's encoding, if anything is. */
@@ -51,6 +63,21 @@ export const encodingProblem = ({ encoding }: Facts) =>
       `the database's encoding is ${encoding}, not UTF8: some answers could not be stored, and lengths are counted in bytes`,
     advice: `make one with: create database … encoding 'UTF8' template template0; and move the data by pg_dump`
   }
+
+/**
+ * What is wrong with the search path, if anything is. Sluice's statements name the schema of each function, and each operator meets
+ * the exact types of one of Postgres' own. Of two operators with the same types the server takes that of the schema that comes first:
+ * `pg_catalog`, unless the path names it behind another. Temporary schemas are never searched for operators.
+ */
+export const pathProblem = ({ path }: Facts) => {
+  const before = path.slice(0, path.indexOf("pg_catalog")).filter((schema) => !schema.startsWith("pg_temp"))
+  return before.length === 0 ? undefined : {
+    found: `the search_path names pg_catalog behind ${
+      before.join(", ")
+    }: operators made there would be taken for Postgres' own`,
+    advice: "leave pg_catalog out of the search_path of this role, database or client: it is searched first then"
+  }
+}
 
 const unfit = (problem: DatabaseUnfit["problem"], reason: string) => Effect.fail(new DatabaseUnfit({ problem, reason }))
 
@@ -65,6 +92,8 @@ export const checkTables = Effect.fnUntraced(function*(
   }
   const problem = encodingProblem(facts)
   if (problem !== undefined) return yield* unfit("encoding", `${problem.found}; ${problem.advice}`)
+  const path = pathProblem(facts)
+  if (path !== undefined) return yield* unfit("search-path", `${path.found}; ${path.advice}`)
   const found = yield* strangers.find(session, schema, madeBy(list(schema)))
   const unmeant = strangers.unmeant(found, trusted)
   if (unmeant.length > 0) {

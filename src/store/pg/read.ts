@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type { ChunkKey } from "../../ServiceCall.ts"
+import { unnested } from "./columns.ts"
 import { failureRecord, iso } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
@@ -27,21 +28,21 @@ const portion = 1024 * 1024
  */
 const ledgerParts = ({ ledger, sql }: Tables) =>
   sql`
-    select 'ledger' as kind, k.n, 0::float8 as place, json_build_object(
-      'key', json_build_object('callId', l.call_id, 'schemaIdentity', l.schema_identity, 'part', l.part),
+    select 'ledger' as kind, k.n, 0::pg_catalog.float8 as place, pg_catalog.json_build_object(
+      'key', pg_catalog.json_build_object('callId', l.call_id, 'schemaIdentity', l.schema_identity, 'part', l.part),
       'namespace', l.namespace, 'schemaVersion', l.schema_version, 'handler', l.handler,
       'handlerVersion', l.handler_version, 'persistedAt', ${sql.literal(iso("l.persisted_at"))}
     ) as value
     from k join ${ledger} l using (call_id, schema_identity, part)
     union all
-    select 'objects', k.n, o.portion::float8,
-      json_agg(json_build_object('type', o.value ->> 'type', 'id', o.value ->> 'id') order by o.place)
+    select 'objects', k.n, o.portion::pg_catalog.float8,
+      pg_catalog.json_agg(pg_catalog.json_build_object('type', o.value ->> 'type'::pg_catalog.text, 'id', o.value ->> 'id'::pg_catalog.text) order by o.place)
     from k join ${ledger} l using (call_id, schema_identity, part)
     cross join lateral (
-      select e.value, e.place, sum(octet_length(e.value::text)) over (order by e.place) / ${portion} as portion
-      from jsonb_array_elements(case when jsonb_typeof(l.objects) = 'array' then l.objects else '[]' end)
+      select e.value, e.place, pg_catalog.sum(pg_catalog.octet_length(e.value::pg_catalog.text)) over (order by e.place) / ${portion} as portion
+      from pg_catalog.jsonb_array_elements(case when pg_catalog.jsonb_typeof(l.objects) = 'array' then l.objects else '[]' end)
         with ordinality e(value, place)
-      where jsonb_typeof(e.value) = 'object' and e.value ->> 'type' <> '' and e.value ->> 'id' <> ''
+      where pg_catalog.jsonb_typeof(e.value) = 'object' and e.value ->> 'type'::pg_catalog.text <> '' and e.value ->> 'id'::pg_catalog.text <> ''
     ) o
     group by k.n, o.portion`
 
@@ -74,11 +75,13 @@ export const ledger = (t: Tables, keys: ReadonlyArray<ChunkKey>) =>
   Effect.map(
     t.sql<Part<"ledger" | "objects">>`
       with k as materialized (
-        select *, row_number() over ()::int as n from unnest(
-          ${keys.map((key) => key.callId)}::text[],
-          ${keys.map((key) => key.schemaIdentity)}::text[],
-          ${keys.map((key) => key.part)}::text[]
-        ) k(call_id, schema_identity, part)
+        select *, pg_catalog.row_number() over ()::int as n from ${
+      unnested(t, [
+        t.sql`${keys.map((key) => key.callId)}::pg_catalog.text[]`,
+        t.sql`${keys.map((key) => key.schemaIdentity)}::pg_catalog.text[]`,
+        t.sql`${keys.map((key) => key.part)}::pg_catalog.text[]`
+      ])
+    } k(call_id, schema_identity, part)
       )
       ${ledgerParts(t)}`,
     (parts) => [...linesOf(parts).values()]
@@ -101,10 +104,10 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
   return sql<Part<"call" | "output" | "chunk" | "failure" | "ledger" | "objects">>`
     with chunk as (
       select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
-        case when lease_until > now() then 'in-flight' when state = 'ready' then 'pending' else state end as state,
+        case when lease_until > pg_catalog.now() then 'in-flight' when state = 'ready' then 'pending' else state end as state,
         case when state in ('ready', 'scheduled') then due_at end as due_at,
-        case when lease_until > now() then lease_until end as leased_until,
-        case when lease_until > now() then leased_by end as leased_by, parked_for, null::json as death,
+        case when lease_until > pg_catalog.now() then lease_until end as leased_until,
+        case when lease_until > pg_catalog.now() then leased_by end as leased_by, parked_for, null::pg_catalog.json as death,
         (
           select call_id from (
             select call_id, seq from ${queue} o
@@ -119,7 +122,7 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
       union all
       select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
         case when discarded_at is null then 'dead' else 'discarded' end, null, null, null, null,
-        json_build_object('reason', reason, 'message', message, 'at', ${sql.literal(iso("died_at"))}), null
+        pg_catalog.json_build_object('reason', reason, 'message', message, 'at', ${sql.literal(iso("died_at"))}), null
       from ${dead} where call_id = ${callId}
       union all
       select call_id, schema_identity, part, namespace, schema_version, 0, 0, seq, null,
@@ -132,25 +135,25 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
         and not exists (select from ${dead} d where d.call_id = l.call_id
           and d.schema_identity = l.schema_identity and d.part = l.part)
     ), k as materialized (
-      select *, row_number() over (order by seq)::int as n from chunk
+      select *, pg_catalog.row_number() over (order by seq)::int as n from chunk
     )
-    select 'call' as kind, 0 as n, 0::float8 as place, json_build_object(
+    select 'call' as kind, 0 as n, 0::pg_catalog.float8 as place, pg_catalog.json_build_object(
       'callId', c.call_id, 'namespace', c.namespace, 'service', c.service, 'correlationId', c.correlation_id,
       'status', c.status, 'error', c.error,
       'recordedAt', ${sql.literal(iso("c.recorded_at"))}, 'finishedAt', ${sql.literal(iso("c.finished_at"))},
-      'context', case when json_typeof(c.context) = 'object' and octet_length(c.context::text) <= ${longest}
+      'context', case when pg_catalog.json_typeof(c.context) = 'object' and pg_catalog.octet_length(c.context::pg_catalog.text) <= ${longest}
         then c.context else '{}' end,
-      'trace', case when c.trace ->> 'traceId' is not null and c.trace ->> 'spanId' is not null then
-        json_build_object('traceId', c.trace ->> 'traceId', 'spanId', c.trace ->> 'spanId') end,
-      'outputs', cardinality(c.outputs)
+      'trace', case when c.trace ->> 'traceId'::pg_catalog.text is not null and c.trace ->> 'spanId'::pg_catalog.text is not null then
+        pg_catalog.json_build_object('traceId', c.trace ->> 'traceId'::pg_catalog.text, 'spanId', c.trace ->> 'spanId'::pg_catalog.text) end,
+      'outputs', pg_catalog.cardinality(c.outputs)
     ) as value
     from ${call} c where c.call_id = ${callId}
     union all
-    select 'output', 0, o.place, case when octet_length(o.value::text) <= ${longest} then o.value else 'null' end
-    from ${call} c cross join lateral unnest(c.outputs) with ordinality o(value, place) where c.call_id = ${callId}
+    select 'output', 0, o.place, case when pg_catalog.octet_length(o.value::pg_catalog.text) <= ${longest} then o.value else 'null' end
+    from ${call} c cross join lateral pg_catalog.unnest(c.outputs) with ordinality o(value, place) where c.call_id = ${callId}
     union all
-    select 'chunk', k.n, 0, json_build_object(
-      'key', json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),
+    select 'chunk', k.n, 0, pg_catalog.json_build_object(
+      'key', pg_catalog.json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),
       'namespace', k.namespace, 'schemaVersion', k.schema_version, 'state', k.state, 'attempts', k.attempts,
       'crashes', k.crashes, 'dueAt', ${sql.literal(iso("k.due_at"))},
       'leasedUntil', ${sql.literal(iso("k.leased_until"))}, 'leasedBy', k.leased_by, 'parkedFor', k.parked_for,
@@ -203,26 +206,28 @@ export const status = ({ dead, ledger, queue, sql }: Tables) =>
   sql<{ row: unknown }>`
     with counted as (
       select namespace, schema_identity,
-        count(*) filter (where state = 'ready' and lease_until is not null and lease_until > now()) as in_flight,
-        count(*) filter (where state = 'ready' and (lease_until is null or lease_until <= now())) as ready,
-        count(*) filter (where state = 'scheduled') as scheduled,
-        count(*) filter (where state = 'scheduled' and due_at <= now()) as scheduled_due,
-        count(*) filter (where state = 'scheduled' and attempts > 0) as retrying,
-        count(*) filter (where state = 'waiting') as waiting,
-        count(*) filter (where state = 'parked') as parked,
-        0::bigint as dead, 0::bigint as persisted, min(recorded_at) as oldest
+        pg_catalog.count(*) filter (where state = 'ready' and lease_until is not null and lease_until > pg_catalog.now()) as in_flight,
+        pg_catalog.count(*) filter (where state = 'ready' and (lease_until is null or lease_until <= pg_catalog.now())) as ready,
+        pg_catalog.count(*) filter (where state = 'scheduled') as scheduled,
+        pg_catalog.count(*) filter (where state = 'scheduled' and due_at <= pg_catalog.now()) as scheduled_due,
+        pg_catalog.count(*) filter (where state = 'scheduled' and attempts > 0) as retrying,
+        pg_catalog.count(*) filter (where state = 'waiting') as waiting,
+        pg_catalog.count(*) filter (where state = 'parked') as parked,
+        0::bigint as dead, 0::bigint as persisted, pg_catalog.min(recorded_at) as oldest
       from ${queue} group by 1, 2
       union all
-      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, count(*), 0, null
+      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), 0, null
       from ${dead} where discarded_at is null group by 1, 2
       union all
-      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, 0, count(*), null from ${ledger} group by 1, 2
+      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), null from ${ledger} group by 1, 2
     )
-    select json_build_object(
+    select pg_catalog.json_build_object(
       'namespace', namespace, 'schemaIdentity', schema_identity,
-      'pending', sum(ready) + sum(scheduled) - sum(retrying), 'due', sum(ready) + sum(scheduled_due),
-      'inFlight', sum(in_flight), 'retrying', sum(retrying), 'waiting', sum(waiting), 'parked', sum(parked),
-      'dead', sum(dead), 'persisted', sum(persisted), 'oldest', ${sql.literal(iso("min(oldest)"))}
+      'pending', pg_catalog.sum(ready) + pg_catalog.sum(scheduled) - pg_catalog.sum(retrying), 'due', pg_catalog.sum(ready) + pg_catalog.sum(scheduled_due),
+      'inFlight', pg_catalog.sum(in_flight), 'retrying', pg_catalog.sum(retrying), 'waiting', pg_catalog.sum(waiting), 'parked', pg_catalog.sum(parked),
+      'dead', pg_catalog.sum(dead), 'persisted', pg_catalog.sum(persisted), 'oldest', ${
+    sql.literal(iso("pg_catalog.min(oldest)"))
+  }
     ) as row
     from counted group by namespace, schema_identity order by namespace, schema_identity`
 
@@ -233,7 +238,7 @@ export const status = ({ dead, ledger, queue, sql }: Tables) =>
 export const nextDue = ({ queue, sql }: Tables) =>
   sql<{ at: Date | null }>`
     select least(
-      (select min(coalesce(lease_until, now())) from (
+      (select pg_catalog.min(coalesce(lease_until, pg_catalog.now())) from (
         select lease_until from ${queue} where state = 'ready' order by rank, seq limit 1000
       ) first),
       (select due_at from ${queue} where state = 'scheduled' order by due_at, seq limit 1)

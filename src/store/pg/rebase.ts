@@ -28,19 +28,20 @@ import { shown, type Tables, tables } from "./tables.ts"
 
 /** The id the next transaction gets, as 64 bits. A transaction of the caller's counts as past. */
 const nextId = `greatest(
-  pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint,
-  coalesce(pg_catalog.pg_current_xact_id_if_assigned()::text::bigint + 1, 0)
+  pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint,
+  coalesce(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text::bigint + 1, 0)
 )`
 
 /** The id, as 64 bits, of the transaction that wrote a row: the latest past one that ends in the row's 32 bits. */
 const writerOf = (row: string, next = nextId): string =>
-  `(${next} - ((${next} - ${row}.xmin::text::bigint) & 4294967295))`
+  `(${next} - ((${next} - ${row}.xmin::pg_catalog.text::bigint) & 4294967295))`
 
 /** A line's or a place's number is above what this cluster's transactions had come to when the row was written. */
-export const isAhead = (row: string, base: string): string => `(${row}.xact::text::bigint - ${base} > ${writerOf(row)})`
+export const isAhead = (row: string, base: string): string =>
+  `(${row}.xact::pg_catalog.text::bigint - ${base} > ${writerOf(row)})`
 
 /** The log's row was written by this cluster. */
-export const isWitnessed = (row: string): string => `(${row}.witness::xid = ${row}.xmin)`
+export const isWitnessed = (row: string): string => `(${row}.witness::pg_catalog.xid = ${row}.xmin)`
 
 /** How long a rebase waits for a lock. What is behind it in the line waits as long: drains do, recorders do not. */
 const lockTimeout = "3s"
@@ -70,10 +71,10 @@ export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
   sql<Standing>`
     with base as (
       select (
-        select pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+        select pg_catalog.replace(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '"', '')
         from pg_catalog.pg_attrdef d
         join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
-        where d.adrelid = ${`${schema}.persisted_chunk`}::regclass and a.attname = 'xact'
+        where d.adrelid = ${`${schema}.persisted_chunk`}::pg_catalog.regclass::pg_catalog.oid and a.attname = 'xact'
       ) as expression
     ), known as (
       select case when expression in ('pg_current_xact_id()', 'pg_catalog.pg_current_xact_id()') then 0
@@ -83,21 +84,23 @@ export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
         ${sql.literal(nextId)} as next
       from base left join ${log} l on true
     )
-    select k.base::text as base, k.read_base::text as "readBase", k.witnessed, k.unexamined,
-      coalesce(k.arrived, 0)::text as arrived, k.next::text as next,
+    select k.base::pg_catalog.text as base, k.read_base::pg_catalog.text as "readBase", k.witnessed, k.unexamined,
+      coalesce(k.arrived, 0)::pg_catalog.text as arrived, k.next::pg_catalog.text as next,
       coalesce((
         select ${sql.literal(isAhead("e", "coalesce(k.read_base, 0)"))} from ${ledger} e
         order by e.xact desc, e.seq desc limit 1
       ), false) as "linesAhead",
       (
-        select count(*)::int from ${subscription} s where ${sql.literal(isAhead("s", "coalesce(k.read_base, 0)"))}
+        select pg_catalog.count(*)::int from ${subscription} s where ${
+    sql.literal(isAhead("s", "coalesce(k.read_base, 0)"))
+  }
       ) as "placesAhead",
       (
-        select string_agg(distinct p.subname::text, ', ') from pg_catalog.pg_subscription_rel r
+        select pg_catalog.string_agg(distinct p.subname::pg_catalog.text, ', ') from pg_catalog.pg_subscription_rel r
         join pg_catalog.pg_subscription p on p.oid = r.srsubid
         where p.subenabled and r.srrelid in (
-          ${`${schema}.persisted_chunk`}::regclass, ${`${schema}.subscription`}::regclass,
-          ${`${schema}.subscription_log`}::regclass
+          ${`${schema}.persisted_chunk`}::pg_catalog.regclass::pg_catalog.oid, ${`${schema}.subscription`}::pg_catalog.regclass::pg_catalog.oid,
+          ${`${schema}.subscription_log`}::pg_catalog.regclass::pg_catalog.oid
         )
       ) as incoming
     from known k`
@@ -155,27 +158,27 @@ const explained = (error: SqlError, schema: string): SqlError | StoreError => {
 
 /** Which lines look like this cluster's: from `floor` on, by the base they were written with. */
 const looksLikeOurs = ({ sql }: Tables, base: string, floor: string, next: string) =>
-  sql`e.xact >= (${base}::bigint + ${floor}::bigint)::text::xid8 and e.xact < (${base}::bigint + ${next}::bigint)::text::xid8
-    and e.xact::text::bigint - ${base}::bigint <= ${sql.literal(writerOf("e", "b.next"))}`
+  sql`e.xact >= (${base}::bigint + ${floor}::bigint)::pg_catalog.text::pg_catalog.xid8 and e.xact < (${base}::bigint + ${next}::bigint)::pg_catalog.text::pg_catalog.xid8
+    and e.xact::pg_catalog.text::bigint - ${base}::bigint <= ${sql.literal(writerOf("e", "b.next"))}`
 
 /** The greatest number that came along, of a line or a place; -1 when nothing did. */
 const greatestForeign = (t: Tables, base: string, floor: string, next: string) => {
   const { ledger, sql, subscription } = t
-  const low = sql`(${base}::bigint + ${floor}::bigint)::text::xid8`
-  const high = sql`(${base}::bigint + ${next}::bigint)::text::xid8`
+  const low = sql`(${base}::bigint + ${floor}::bigint)::pg_catalog.text::pg_catalog.xid8`
+  const high = sql`(${base}::bigint + ${next}::bigint)::pg_catalog.text::pg_catalog.xid8`
   // the ends of an index, and between them the lines this cluster may have written: few, when the rebase comes soon
   return sql<{ greatest: string }>`
     with b as (select ${next}::bigint as next)
     select greatest(
-      (select xact::text::bigint from ${ledger} where xact < ${low} order by xact desc limit 1),
+      (select xact::pg_catalog.text::bigint from ${ledger} where xact < ${low} order by xact desc limit 1),
       (
-        select max(e.xact::text::bigint) from b cross join ${ledger} e
+        select pg_catalog.max(e.xact::pg_catalog.text::bigint) from b cross join ${ledger} e
         where e.xact >= ${low} and e.xact < ${high} and not (${looksLikeOurs(t, base, floor, next)})
       ),
-      (select xact::text::bigint from ${ledger} where xact >= ${high} order by xact desc limit 1),
-      (select max(xact::text::bigint) from ${subscription}),
+      (select xact::pg_catalog.text::bigint from ${ledger} where xact >= ${high} order by xact desc limit 1),
+      (select pg_catalog.max(xact::pg_catalog.text::bigint) from ${subscription}),
       -1
-    )::text as greatest`
+    )::pg_catalog.text as greatest`
 }
 
 /** The lines that look like this cluster's, put behind the new base. */
@@ -186,15 +189,15 @@ const moveOurs = (
 ) =>
   t.sql<{ moved: number; repeated: number }>`
     with b as (select ${from.next}::bigint as next), moved as (
-      update ${t.ledger} e set xact = (e.xact::text::bigint - ${from.base}::bigint + ${to}::bigint)::text::xid8
+      update ${t.ledger} e set xact = (e.xact::pg_catalog.text::bigint - ${from.base}::bigint + ${to}::bigint)::pg_catalog.text::pg_catalog.xid8
       from b where ${looksLikeOurs(t, from.base, from.floor, from.next)}
       returning 1
     ), sure as (
-      select count(*)::int as count from b cross join ${t.ledger} e
+      select pg_catalog.count(*)::int as count from b cross join ${t.ledger} e
       where ${looksLikeOurs(t, from.base, from.floor, from.next)}
-        and e.xact::text::bigint - ${from.base}::bigint = ${t.sql.literal(writerOf("e", "b.next"))}
+        and e.xact::pg_catalog.text::bigint - ${from.base}::bigint = ${t.sql.literal(writerOf("e", "b.next"))}
     )
-    select (select count(*)::int from moved) as moved, (select count(*)::int from moved) - sure.count as repeated
+    select (select pg_catalog.count(*)::int from moved) as moved, (select pg_catalog.count(*)::int from moved) - sure.count as repeated
     from sure`
 
 /**
@@ -204,7 +207,7 @@ const moveOurs = (
 export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, StoreError> => {
   const { client, ledger, log, schema, sql, subscription } = t
   const witness = (base: string) =>
-    sql`update ${log} set base = ${base}::bigint, witness = default, witnessed_at = default, rebased_at = now()`
+    sql`update ${log} set base = ${base}::bigint, witness = default, witnessed_at = default, rebased_at = pg_catalog.now()`
 
   // Whoever reads may hold places of the other cluster: its lease is lost.
   const dismiss = sql`update ${subscription} set lease_token = null, lease_until = null, leased_by = null`
@@ -247,7 +250,7 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Store
     const [lines] = yield* moveOurs(t, from, raised)
     yield* sql.unsafe(
       `alter table ${schema}.persisted_chunk alter column xact
-        set default ('${raised}'::bigint + pg_catalog.pg_current_xact_id()::text::bigint)::text::xid8`
+        set default ('${raised}'::bigint + pg_catalog.pg_current_xact_id()::pg_catalog.text::bigint)::pg_catalog.text::pg_catalog.xid8`
     )
     yield* dismiss
     yield* witness(raised)

@@ -30,7 +30,7 @@ const completed = `
     trace = excluded.trace, outputs = excluded.outputs, error = null,
     ordering_key = excluded.ordering_key, priority = excluded.priority, not_before = excluded.not_before,
     run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
-    recorded_at = now()
+    recorded_at = pg_catalog.now()
   where c.status <> 'succeeded'`
 
 const timeOf = (time: DateTime.Utc | undefined): string => time === undefined ? "" : DateTime.formatIso(time)
@@ -49,17 +49,17 @@ export const recordOne = ({ schema, sql }: Tables) => {
         call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key,
         priority, not_before, started_at, finished_at
       ) values (
-        $1, $2, $3, $4, 'succeeded', $5, $6, $7, $8, array[$9::json], $10, $11, $12, $13, coalesce($14::timestamptz, now())
+        $1, $2, $3, $4, 'succeeded', $5, $6, $7, $8, array[$9::pg_catalog.json], $10, $11, $12, $13, coalesce($14::pg_catalog.timestamptz, pg_catalog.now())
       )
       ${completed}
-      returning call_id, namespace, ordering_key, priority, greatest(now(), not_before) as due_at
+      returning call_id, namespace, ordering_key, priority, greatest(pg_catalog.now(), not_before) as due_at
     )
     insert into ${schema}.chunk_queue (
       call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes,
       shared_bytes
     )
-    select call_id, namespace, ordering_key, priority, due_at, due_at - priority * interval '1 minute',
-      case when due_at > now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19
+    select call_id, namespace, ordering_key, priority, due_at, due_at - pg_catalog.make_interval(mins => priority),
+      case when due_at > pg_catalog.now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19
     from recorded
     returning call_id`
   return ({ call: one, text }: Given) => {
@@ -151,12 +151,12 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
         call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key, priority,
         not_before, started_at, finished_at
       )
-      select call_id, namespace, service, correlation_id, 'succeeded', context::json, nullif(input, '')::json,
-        nullif(details, '')::json, nullif(trace, '')::json, coalesce(o.outputs, '{}'), nullif(ordering_key, ''), priority,
-        nullif(not_before, '')::timestamptz, nullif(started_at, '')::timestamptz,
-        coalesce(nullif(finished_at, '')::timestamptz, now())
+      select call_id, namespace, service, correlation_id, 'succeeded', context::pg_catalog.json, nullif(input, '')::pg_catalog.json,
+        nullif(details, '')::pg_catalog.json, nullif(trace, '')::pg_catalog.json, coalesce(o.outputs, '{}'), nullif(ordering_key, ''), priority,
+        nullif(not_before, '')::pg_catalog.timestamptz, nullif(started_at, '')::pg_catalog.timestamptz,
+        coalesce(nullif(finished_at, '')::pg_catalog.timestamptz, pg_catalog.now())
       from given
-      left join (select call, array_agg(output::json order by n) as outputs from chunk group by call) o on o.call = given.n
+      left join (select call, pg_catalog.array_agg(output::pg_catalog.json order by n) as outputs from chunk group by call) o on o.call = given.n
       order by call_id collate "C"
       ${sql.literal(completed)}
       returning call_id
@@ -165,13 +165,13 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
         state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
         part, ordering_key
       )
-      select case when due.at > now() then 'scheduled' else 'ready' end,
-        g.priority, due.at, due.at - g.priority * interval '1 minute',
+      select case when due.at > pg_catalog.now() then 'scheduled' else 'ready' end,
+        g.priority, due.at, due.at - pg_catalog.make_interval(mins => g.priority),
         o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
       from chunk o
       join given g on g.n = o.call
       join recorded using (call_id)
-      cross join lateral (select greatest(now(), nullif(g.not_before, '')::timestamptz) as at) due
+      cross join lateral (select greatest(pg_catalog.now(), nullif(g.not_before, '')::pg_catalog.timestamptz) as at) due
       order by o.n
     )
     select call_id from recorded`
@@ -213,8 +213,8 @@ const beside = (t: Tables, calls: ReadonlyArray<Given>, longest: number) => {
         pg_catalog.octet_length(context) + pg_catalog.octet_length(input)
           + coalesce(pg_catalog.octet_length(outputs), 0) <= ${longest} as fits
       from (
-        select call_id, namespace, service, ordering_key, context::text, coalesce(input::text, '') as input,
-          pg_catalog.array_to_json(outputs)::text as outputs
+        select call_id, namespace, service, ordering_key, context::pg_catalog.text, coalesce(input::pg_catalog.text, '') as input,
+          pg_catalog.array_to_json(outputs)::pg_catalog.text as outputs
         from ${call} where call_id = g.call_id
       ) texts
     ) c on true`

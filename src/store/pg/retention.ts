@@ -43,8 +43,8 @@ const payloads = (t: Tables, cutoff: string, at: string, id: string) => {
   return sql<Portion>`
     with old as materialized (
       select call_id, recorded_at from ${call}
-      where outputs is not null and recorded_at < ${cutoff}::timestamptz
-        and (recorded_at, call_id) > (${at}::timestamptz, ${id})
+      where outputs is not null and recorded_at < ${cutoff}::pg_catalog.timestamptz
+        and (recorded_at, call_id) > (${at}::pg_catalog.timestamptz, ${id})
       order by recorded_at, call_id limit ${portionSize}
     ), picked as materialized (
       select c.call_id from ${call} c
@@ -54,7 +54,7 @@ const payloads = (t: Tables, cutoff: string, at: string, id: string) => {
       update ${call} c set input = null, outputs = null, details = null from picked p where c.call_id = p.call_id
       returning 1
     )
-    select (select count(*)::int from old) as looked, (select count(*)::int from forgotten) as forgotten, last.*
+    select (select pg_catalog.count(*)::int from old) as looked, (select pg_catalog.count(*)::int from forgotten) as forgotten, last.*
     from (select 1) one
     left join (
       select ${
@@ -68,31 +68,31 @@ const failures = (t: Tables, cutoff: string, at: string, id: string) => {
   return sql<Portion>`
     with old as materialized (
       select at, id from ${failure}
-      where at < ${cutoff}::timestamptz and (at, id) > (${at}::timestamptz, ${id}::bigint)
+      where at < ${cutoff}::pg_catalog.timestamptz and (at, id) > (${at}::pg_catalog.timestamptz, ${id}::bigint)
       order by at, id limit ${portionSize}
     ), picked as materialized (
       select f.id from ${failure} f where f.id in (select id from old) and ${isOver(t)} for update skip locked
     ), forgotten as (
       delete from ${failure} f using picked p where f.id = p.id returning 1
     )
-    select (select count(*)::int from old) as looked, (select count(*)::int from forgotten) as forgotten, last.*
+    select (select pg_catalog.count(*)::int from old) as looked, (select pg_catalog.count(*)::int from forgotten) as forgotten, last.*
     from (select 1) one
     left join (select ${
     sql.literal(exactTime("at"))
-  } as at, id::text from old order by at desc, id desc limit 1) last on true`
+  } as at, id::pg_catalog.text from old order by at desc, id desc limit 1) last on true`
 }
 
 const discarded = ({ dead, sql }: Tables, cutoff: string) =>
   sql<Portion>`
     with picked as materialized (
       select call_id, schema_identity, part from ${dead}
-      where discarded_at < ${cutoff}::timestamptz limit ${portionSize} for update skip locked
+      where discarded_at < ${cutoff}::pg_catalog.timestamptz limit ${portionSize} for update skip locked
     ), forgotten as (
       delete from ${dead} d using picked p
       where d.call_id = p.call_id and d.schema_identity = p.schema_identity and d.part = p.part
       returning 1
     )
-    select count(*)::int as looked, count(*)::int as forgotten, null as at, null as id from forgotten`
+    select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
 
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
@@ -107,7 +107,7 @@ export const make = (t: Tables): Retention["Service"] => {
   ) {
     if (age === undefined) return 0
     const [start] = yield* statement(
-      sql<{ cutoff: string }>`select pg_catalog.to_json(${ago(t, age)}) #>> '{}'::text[] as cutoff`
+      sql<{ cutoff: string }>`select pg_catalog.to_json(${ago(t, age)}) #>> '{}'::pg_catalog.text[] as cutoff`
     )
     let at = "-infinity"
     let id = firstId
@@ -126,7 +126,7 @@ export const make = (t: Tables): Retention["Service"] => {
     age === undefined
       ? Effect.succeed(0)
       : Effect.map(
-        sql<{ count: number }>`select count(*)::int as count from ${rows(ago(t, age))}`,
+        sql<{ count: number }>`select pg_catalog.count(*)::int as count from ${rows(ago(t, age))}`,
         ([row]) => row!.count
       )
 

@@ -25,7 +25,7 @@ export interface RunRow {
 }
 
 const later = (sql: Tables["sql"], lease: Duration.Duration) =>
-  sql`now() + ${Duration.toMillis(lease)} * interval '1 millisecond'`
+  sql`pg_catalog.now() + ${Duration.toMillis(lease)}::pg_catalog.float8 * interval '1 millisecond'`
 
 const asGiven = (t: Tables, spec: CallSpec) => specRows(t, [given({ ...spec, outputs: [] })])
 
@@ -38,16 +38,16 @@ export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.
     insert into ${t.call} as c (
       call_id, namespace, service, correlation_id, status, context, input, ordering_key, run_token, run_until, started_at
     )
-    select call_id, namespace, service, correlation_id, 'running', context::json, nullif(input, '')::json,
-      nullif(ordering_key, ''), ${token}::uuid, ${later(t.sql, lease)}, now()
+    select call_id, namespace, service, correlation_id, 'running', context::pg_catalog.json, nullif(input, '')::pg_catalog.json,
+      nullif(ordering_key, ''), ${token}::pg_catalog.uuid, ${later(t.sql, lease)}, pg_catalog.now()
     from (${asGiven(t, spec)}) g
     on conflict (call_id) do update set status = 'running', run_token = excluded.run_token,
-      run_until = excluded.run_until, started_at = now(), error = null, namespace = excluded.namespace,
+      run_until = excluded.run_until, started_at = pg_catalog.now(), error = null, namespace = excluded.namespace,
       service = excluded.service, correlation_id = excluded.correlation_id, context = excluded.context,
       input = excluded.input, ordering_key = excluded.ordering_key
-    where c.status = 'failed' or (c.status = 'running' and c.run_until < now())
+    where c.status = 'failed' or (c.status = 'running' and c.run_until < pg_catalog.now())
     -- xmax is 0 for a row this statement inserted
-    returning xmax::text <> '0' as taken_over`
+    returning xmax::pg_catalog.text <> '0' as taken_over`
 
 /** The call as it stands. */
 export const find = ({ call, sql }: Tables, callId: string) =>
@@ -81,14 +81,14 @@ export const toCall = (row: RunRow): ServiceCall => ({
 /** Extends the run's lease, if the run is still this one. */
 export const renew = ({ call, sql }: Tables, callId: string, token: string, lease: Duration.Duration) =>
   sql`update ${call} set run_until = ${later(sql, lease)}
-    where call_id = ${callId} and run_token = ${token}::uuid and status = 'running' returning 1 as held`
+    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running' returning 1 as held`
 
 /** Ends the run as failed. */
 export const fail = ({ call, sql }: Tables, callId: string, token: string, error: string) =>
-  sql`update ${call} set status = 'failed', error = ${error}, run_token = null, run_until = null, finished_at = now()
-    where call_id = ${callId} and run_token = ${token}::uuid and status = 'running'`
+  sql`update ${call} set status = 'failed', error = ${error}, run_token = null, run_until = null, finished_at = pg_catalog.now()
+    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`
 
 /** Gives the call back as if the run had not begun: it can be taken up at once. */
 export const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
-  sql`update ${call} set run_until = now() - interval '1 second'
-    where call_id = ${callId} and run_token = ${token}::uuid and status = 'running'`
+  sql`update ${call} set run_until = pg_catalog.now() - interval '1 second'
+    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`

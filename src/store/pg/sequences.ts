@@ -49,12 +49,12 @@ const highestOf = (schema: string, { columns: [numbers, ...order], table }: Sour
 /** Those that this role may read. Nobody is kept from starting because it may not look. */
 const readable = Effect.fnUntraced(function*(session: Session, schema: string) {
   const rows = yield* session.run<{ sequence: string; column: string }>(
-    `select s.relname as sequence, t.relname || '.' || a.attname as column
+    `select s.relname as sequence, pg_catalog.format('%s.%s', t.relname, a.attname) as column
     from pg_catalog.pg_namespace n
     join pg_catalog.pg_class s on s.relnamespace = n.oid and s.relkind = 'S'
     join pg_catalog.pg_class t on t.relnamespace = n.oid and t.relkind = 'r'
     join pg_catalog.pg_attribute a on a.attrelid = t.oid
-    where n.nspname = $1 and s.relname = any($2::text[]) and t.relname = any($3::text[]) and a.attnum > 0
+    where n.nspname = $1 and s.relname = any($2::pg_catalog.text[]) and t.relname = any($3::pg_catalog.text[]) and a.attnum > 0
       and pg_catalog.has_schema_privilege(n.oid, 'usage')
       -- it fails for what is no sequence, and conditions are tried in any order
       and case when s.relkind = 'S' then pg_catalog.has_sequence_privilege(s.oid, 'usage, select') end
@@ -75,7 +75,7 @@ export const behind = Effect.fnUntraced(function*(session: Session, schema: stri
     `select '${source.sequence}' as sequence, ${highestOf(schema, source)} as highest`
   )
   return yield* session.run<Behind>(
-    `select given.sequence, coalesce(s.last_value, 0)::text as last, pg_catalog.max(given.highest)::text as highest
+    `select given.sequence, coalesce(s.last_value, 0)::pg_catalog.text as last, pg_catalog.max(given.highest)::pg_catalog.text as highest
     from (${highest.join(" union all ")}) given
     join pg_catalog.pg_sequences s on s.schemaname = $1 and s.sequencename = given.sequence
     group by given.sequence, s.last_value having pg_catalog.max(given.highest) > coalesce(s.last_value, 0)
@@ -98,7 +98,7 @@ export const mend = Effect.fnUntraced(function*(session: Session, schema: string
   const found = yield* behind(session, schema)
   for (const { highest, sequence } of found) {
     yield* session.run(
-      `select pg_catalog.setval($2::text::regclass, $3::bigint + ${leap})
+      `select pg_catalog.setval($2::pg_catalog.text::pg_catalog.regclass, $3::bigint + ${leap})
       from pg_catalog.pg_sequences
       where schemaname = $1 and sequencename = $4 and coalesce(last_value, 0) < $3::bigint`,
       [schema, `"${schema}".${sequence}`, highest, sequence]

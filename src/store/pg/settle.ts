@@ -34,10 +34,10 @@ export const settle = (
 ) =>
   sql<{ seq: bigint }>`
     with given as materialized (
-      select ${toJson(settlements)}::jsonb as lines
+      select ${toJson(settlements)}::pg_catalog.jsonb as lines
     ), locked as materialized (
       select * from ${queue}
-      where seq = any(${settlements.map((one) => one.chunk.seq)}::bigint[]) and lease_token = ${token}::uuid
+      where seq = any(${settlements.map((one) => one.chunk.seq)}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
       for update
     ), held as materialized (
       -- looked up by seq in one JSON object, not joined: see settlePersisted
@@ -45,19 +45,20 @@ export const settle = (
         -- a hand can have written as many as there are numbers
         least(q.attempts, 2147483646) + l.charge::int as tried
       from locked q cross join given g
-      cross join lateral jsonb_to_record(g.lines -> q.seq::text) as l(
-        action text, delay double precision, charge boolean, reason text, handler text, kind text, message text
+      cross join lateral pg_catalog.jsonb_to_record(g.lines -> q.seq::pg_catalog.text) as l(
+        action pg_catalog.text, delay double precision, charge boolean, reason pg_catalog.text, handler pg_catalog.text,
+        kind pg_catalog.text, message pg_catalog.text
       )
       -- a worker that was frozen beyond its lease may think that its handler took too long: nobody is charged for that
-      where not l.charge or q.lease_until > now()
+      where not l.charge or q.lease_until > pg_catalog.now()
     ), kept as (
       update ${queue} q set
         state = case h.action when 'Retry' then 'scheduled' when 'Park' then 'parked' else 'ready' end,
         parked_for = case h.action when 'Park' then h.reason end,
         attempts = h.tried,
-        due_at = case h.action when 'Retry' then now() + h.delay * interval '1 millisecond' else q.due_at end,
+        due_at = case h.action when 'Retry' then pg_catalog.now() + h.delay * interval '1 millisecond' else q.due_at end,
         rank = case h.action
-          when 'Retry' then now() + h.delay * interval '1 millisecond' - q.priority * interval '1 minute'
+          when 'Retry' then pg_catalog.now() + h.delay * interval '1 millisecond' - pg_catalog.make_interval(mins => q.priority)
           else q.rank end,
         lease_token = null, lease_until = null, lease_alone = false, leased_by = null
       from held h where q.seq = h.seq and h.action in ('Retry', 'Park', 'Release')
@@ -73,7 +74,7 @@ export const settle = (
       from held where action = 'Bury'
       on conflict (call_id, schema_identity, part) do update set
         seq = excluded.seq, reason = excluded.reason, handler = excluded.handler, message = excluded.message,
-        attempts = excluded.attempts, crashes = excluded.crashes, died_at = now(), discarded_at = null,
+        attempts = excluded.attempts, crashes = excluded.crashes, died_at = pg_catalog.now(), discarded_at = null,
         discard_reason = null
     ), noted as (
       insert into ${failure} (call_id, schema_identity, part, attempt, handler, kind, message)
@@ -90,13 +91,15 @@ export const takeBackCrashes = ({ queue, sql }: Tables, token: string, seqs: Rea
   sql`
     with counted as materialized (
       select seq from ${queue}
-      where lost_leases ? ${token} and ${seqs === undefined ? sql`true` : sql`seq = any(${seqs}::bigint[])`}
+      where lost_leases ? ${token}::pg_catalog.text and ${
+    seqs === undefined ? sql`true` : sql`seq = any(${seqs}::bigint[])`
+  }
       for update skip locked
     )
     update ${queue} set
       crashes = greatest(crashes - 1, 0),
-      lone_crashes = greatest(lone_crashes - (lost_leases -> ${token} = 'true')::int, 0),
-      lost_leases = nullif(lost_leases - ${token}, '{}')
+      lone_crashes = greatest(lone_crashes - (lost_leases -> ${token}::pg_catalog.text = 'true')::int, 0),
+      lost_leases = nullif(lost_leases - ${token}::pg_catalog.text, '{}')
     where seq = any(array(select seq from counted))`
 
 /**
@@ -113,15 +116,15 @@ export const renew = (
   sql<{ seq: bigint }>`
     with free as materialized (
       select seq from ${queue}
-      where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid
+      where seq = any(${seqs}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
       for update skip locked
     ), renewed as (
       update ${queue} set
-        lease_until = pg_catalog.now() + ${Duration.toMillis(lease)}::float8 * interval '1 millisecond',
+        lease_until = pg_catalog.now() + ${Duration.toMillis(lease)}::pg_catalog.float8 * interval '1 millisecond',
         lease_alone = lease_alone or ${alone}
       where seq = any(array(select seq from free))
     )
-    select seq from ${queue} where seq = any(${seqs}::bigint[]) and lease_token = ${token}::uuid`
+    select seq from ${queue} where seq = any(${seqs}::bigint[]) and lease_token = ${token}::pg_catalog.uuid`
 
 /**
  * Gives back whatever a token holds, also what was put aside after its lease had ended. By no index: it is hardly ever asked,
@@ -129,7 +132,7 @@ export const renew = (
  */
 export const giveUp = ({ queue, sql }: Tables, token: string) =>
   sql`update ${queue} set lease_token = null, lease_until = null, lease_alone = false, leased_by = null
-    where state in ('ready', 'waiting') and lease_token = ${token}::uuid`
+    where state in ('ready', 'waiting') and lease_token = ${token}::pg_catalog.uuid`
 
 /**
  * Does to each table what the ends of claims do, to no row: the server looks at the rights all the same. In a transaction

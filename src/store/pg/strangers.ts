@@ -23,7 +23,7 @@ const trusted = `
   with recursive membership as materialized (
     select m.roleid, m.member from pg_catalog.pg_auth_members m
     cross join lateral pg_catalog.to_jsonb(m) options
-    where coalesce((options ->> 'inherit_option')::boolean, true) or coalesce((options ->> 'set_option')::boolean, true)
+    where coalesce((options ->> 'inherit_option'::pg_catalog.text)::boolean, true) or coalesce((options ->> 'set_option'::pg_catalog.text)::boolean, true)
   ), me as (
     select oid from pg_catalog.pg_roles where rolname in (current_user, session_user)
   ), above as (
@@ -42,38 +42,44 @@ export const find = (session: Session, schema: string, made: Made) =>
     `${trusted}, own as materialized (
     select c.oid, c.relname, c.relkind, c.relowner, c.relrowsecurity from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = $1 and c.relname = any($2::text[])
+    where n.nspname = $1 and c.relname = any($2::pg_catalog.text[])
   ), found as (
-    select 1 as place, 'role ' || r.rolname as entry, 'schema ' || n.nspname || ' belongs to role ' || r.rolname as found
+    select 1 as place, pg_catalog.format('role %s', r.rolname) as entry,
+      pg_catalog.format('schema %s belongs to role %s', n.nspname, r.rolname) as found
     from pg_catalog.pg_namespace n join pg_catalog.pg_roles r on r.oid = n.nspowner
     where n.nspname = $1 and n.nspowner not in (select oid from trusted)
     union all
-    select 2, 'role ' || r.rolname, o.relname || ' belongs to role ' || r.rolname
+    select 2, pg_catalog.format('role %s', r.rolname), pg_catalog.format('%s belongs to role %s', o.relname, r.rolname)
     from own o join pg_catalog.pg_roles r on r.oid = o.relowner
     where o.relowner not in (select oid from trusted)
     union all
-    select 2, 'role ' || r.rolname, 'function ' || p.proname || ' belongs to role ' || r.rolname
+    select 2, pg_catalog.format('role %s', r.rolname),
+      pg_catalog.format('function %s belongs to role %s', p.proname, r.rolname)
     from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     join pg_catalog.pg_roles r on r.oid = p.proowner
-    where n.nspname = $1 and p.proname = any($3::text[]) and p.proowner not in (select oid from trusted)
+    where n.nspname = $1 and p.proname = any($3::pg_catalog.text[]) and p.proowner not in (select oid from trusted)
     union all
-    select 3, 'relation ' || o.relname, o.relname || ' is no plain table'
-    from own o where o.relname = any($4::text[]) and o.relkind <> 'r'
+    select 3, pg_catalog.format('relation %s', o.relname), pg_catalog.format('%s is no plain table', o.relname)
+    from own o where o.relname = any($4::pg_catalog.text[]) and o.relkind <> 'r'
     union all
-    select 4, 'trigger ' || o.relname || '.' || t.tgname,
-      'trigger ' || t.tgname || ' on ' || o.relname || ' runs ' || n.nspname || '.' || p.proname || ' of role ' || r.rolname
+    select 4, pg_catalog.format('trigger %s.%s', o.relname, t.tgname), pg_catalog.format(
+        'trigger %s on %s runs %s.%s of role %s', t.tgname, o.relname, n.nspname, p.proname, r.rolname
+      )
     from own o join pg_catalog.pg_trigger t on t.tgrelid = o.oid
     join pg_catalog.pg_proc p on p.oid = t.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     join pg_catalog.pg_roles r on r.oid = p.proowner
-    where not t.tgisinternal and t.tgenabled <> 'D' and not (o.relname || '.' || t.tgname) = any($5::text[])
+    where not t.tgisinternal and t.tgenabled <> 'D' and not pg_catalog.format('%s.%s', o.relname, t.tgname) = any($5::pg_catalog.text[])
     union all
-    select 5, 'rule ' || o.relname || '.' || w.rulename, 'rule ' || w.rulename || ' on ' || o.relname
+    select 5, pg_catalog.format('rule %s.%s', o.relname, w.rulename),
+      pg_catalog.format('rule %s on %s', w.rulename, o.relname)
     from own o join pg_catalog.pg_rewrite w on w.ev_class = o.oid
     where w.rulename <> '_RETURN' and w.ev_enabled <> 'D'
     union all
-    select 6, 'row security ' || o.relname, 'row security is on for ' || o.relname from own o where o.relrowsecurity
+    select 6, pg_catalog.format('row security %s', o.relname), pg_catalog.format('row security is on for %s', o.relname)
+    from own o where o.relrowsecurity
     union all
-    select 7, 'inheritance ' || o.relname, other.relname || ' and ' || o.relname || ' are one by inheritance'
+    select 7, pg_catalog.format('inheritance %s', o.relname),
+      pg_catalog.format('%s and %s are one by inheritance', other.relname, o.relname)
     from own o join pg_catalog.pg_inherits i on o.oid in (i.inhrelid, i.inhparent)
     join pg_catalog.pg_class other on other.oid = case when i.inhparent = o.oid then i.inhrelid else i.inhparent end
     where o.relkind in ('r', 'p')

@@ -55,9 +55,11 @@ export const stuck = (
     with found as materialized (
       ${sort("retrying", queue, "state = 'scheduled' and attempts > 0", "due_at, seq")}
       union all
-      ${sort("expired", first, "lease_until < now() - interval '5 seconds'", "seq")}
+      ${sort("expired", first, "lease_until < pg_catalog.now() - interval '5 seconds'", "seq")}
       union all
-      ${sort("held", first, "lease_until > now() and due_at < now() - interval '5 minutes'", "seq")}
+      ${
+    sort("held", first, "lease_until > pg_catalog.now() and due_at < pg_catalog.now() - interval '5 minutes'", "seq")
+  }
       union all
       ${sort("parked", queue, "state = 'parked'", "namespace, schema_identity")}
       union all
@@ -65,8 +67,8 @@ export const stuck = (
     )
     select why, call_id as "callId", namespace, schema_identity as "schemaIdentity", part, attempts, crashes,
       ordering_key as "orderingKey", parked_for as "parkedFor",
-      case when why = 'retrying' then extract(epoch from due_at - now())::float8 end as next,
-      case when why <> 'retrying' then extract(epoch from now() - due_at)::float8 end as due, leased_by as worker,
+      case when why = 'retrying' then extract(epoch from due_at - pg_catalog.now())::pg_catalog.float8 end as next,
+      case when why <> 'retrying' then extract(epoch from pg_catalog.now() - due_at)::pg_catalog.float8 end as due, leased_by as worker,
       (
         select o.call_id from (
           select call_id, seq from ${queue} q

@@ -42,8 +42,8 @@ export const wakeFollowers = ({ queue, sql }: Tables, keys: ReadonlyArray<Orderi
       where state = 'waiting' and seq = any(array(
         select follower.seq
         from rows from (
-          pg_catalog.unnest(${keys.map((key) => key.orderingKey)}::text[]),
-          pg_catalog.unnest(${keys.map((key) => key.namespace)}::text[])
+          pg_catalog.unnest(${keys.map((key) => key.orderingKey)}::pg_catalog.text[]),
+          pg_catalog.unnest(${keys.map((key) => key.namespace)}::pg_catalog.text[])
         ) k(key, namespace)
         cross join lateral (
           select ordering_key, namespace, seq from ${queue} w

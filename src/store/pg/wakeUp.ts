@@ -41,7 +41,7 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
     pending.clear()
     if (sending.length === 0) return Effect.void
     const payloads = sending.map((topic) => `${topic} ${me}`)
-    return sql`select pg_catalog.pg_notify(${channel}, payload) from pg_catalog.unnest(${payloads}::text[]) payload`
+    return sql`select pg_catalog.pg_notify(${channel}, payload) from pg_catalog.unnest(${payloads}::pg_catalog.text[]) payload`
       .pipe(
         // it took too long: again, by another connection
         Effect.onInterrupt(() =>

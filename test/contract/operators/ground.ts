@@ -111,12 +111,26 @@ const passInTables = (sql: SqlClient.SqlClient, schema: string): Time["Service"]
           sql.unsafe(
             `update ${schema}.${table} set ${
               columns.map((column) =>
-                `${column} = ${column} - ${Duration.toMillis(duration)} * interval '1 millisecond'`
+                `${column} = ${column} - ${Duration.toMillis(duration)}::pg_catalog.float8 * interval '1 millisecond'`
               )
             }`
           ), { discard: true })
       )
   })
+
+/** What a test leaves behind, but for what migrations wrote. */
+const left = [
+  "rows",
+  "service_call",
+  "chunk_queue",
+  "persisted_chunk",
+  "dead_letter",
+  "chunk_failure",
+  "worker",
+  "pause",
+  "subscription",
+  "subscription_skip"
+]
 
 const rowsInTables = (schema: string) =>
   Layer.effect(
@@ -124,7 +138,8 @@ const rowsInTables = (schema: string) =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const rows = sql(`${schema}.rows`)
-      yield* sql`create table ${rows} (id serial primary key, text text not null)`
+      yield* sql`create table if not exists ${rows} (id serial primary key, text pg_catalog.text not null)`
+      yield* sql`truncate ${sql.literal(left.map((table) => `${schema}.${table}`).join())}`
       return Rows.of({
         add: (text) => sql`insert into ${rows} (text) values (${text})`.pipe(Effect.asVoid),
         list: Effect.map(sql<{ text: string }>`select text from ${rows} order by id`, (found) =>
@@ -144,30 +159,32 @@ const editsInTables = (schema: string) =>
         putAside: (callId) => Effect.asVoid(sql`update ${rows} set state = 'waiting' where call_id = ${callId}`),
         leaseEndsIn: (callId, span) =>
           Effect.asVoid(sql`
-            update ${rows} set lease_until = now() + ${
+            update ${rows} set lease_until = pg_catalog.now() + ${
             Duration.toMillis(Duration.fromInputUnsafe(span))
-          } * interval '1 millisecond' where call_id = ${callId}`)
+          }::pg_catalog.float8 * interval '1 millisecond' where call_id = ${callId}`)
       })
     })
   )
 
 let made = 0
-const onPostgres = Layer.effect(
-  Ground,
-  Effect.map(SqlClient.SqlClient, (sql) =>
-    Ground.of({
-      fresh: (settings) => {
-        const schema = `ground_${++made}`
-        return rowsInTables(schema).pipe(
-          Layer.merge(editsInTables(schema)),
-          Layer.provideMerge(PgStore.layer),
-          Layer.merge(Layer.succeed(Time, passInTables(sql, schema))),
-          Layer.provide(Settings.layer({ ...settings, schema })),
-          Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
-        )
-      }
-    }))
-)
+/** `shared`: all tests use the same tables, one after the other. */
+const onPostgres = (shared: boolean) =>
+  Layer.effect(
+    Ground,
+    Effect.map(SqlClient.SqlClient, (sql) =>
+      Ground.of({
+        fresh: (settings) => {
+          const schema = shared ? "ground" : `ground_${++made}`
+          return rowsInTables(schema).pipe(
+            Layer.merge(editsInTables(schema)),
+            Layer.provideMerge(PgStore.layer),
+            Layer.merge(Layer.succeed(Time, passInTables(sql, schema))),
+            Layer.provide(Settings.layer({ ...settings, schema })),
+            Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
+          )
+        }
+      }))
+  )
 
 /** A test of the suite, on a fresh store. */
 export type Test = (
@@ -176,16 +193,30 @@ export type Test = (
   settings?: Partial<Settings.Settings>
 ) => void
 
+/** Databases by name. */
+type Databases = Readonly<Record<string, Layer.Layer<SqlClient.SqlClient, unknown>>>
+
+let elsewhere: Databases | undefined
+
+/** From here on the suites of this file run on these databases, and on no others. */
+export const runSuitesOn = (databases: Databases): void => {
+  elsewhere = databases
+}
+
 /** Runs a suite against every store; `alone` on servers of its own. */
 export const onEveryStore = (suite: (test: Test) => void, alone = false): void => {
   const server = (version: Version) =>
     Layer.unwrap(Effect.sync(() => alone ? Postgres.layerAlone(version) : Postgres.layer(version)))
-  const grounds = [
-    ["memory", inMemory, false],
-    ["PGlite", Layer.provide(onPostgres, Pglite.layer()), true],
-    ["Postgres 18", Layer.provide(onPostgres, server(18)), true],
-    ["Postgres 15", Layer.provide(onPostgres, server(15)), true]
-  ] as const
+  const grounds = elsewhere !== undefined ?
+    Object.entries(elsewhere).map(([name, database]) =>
+      [name, Layer.provide(onPostgres(true), database), true] as const
+    ) :
+    [
+      ["memory", inMemory, false],
+      ["PGlite", Layer.provide(onPostgres(false), Pglite.layer()), true],
+      ["Postgres 18", Layer.provide(onPostgres(false), server(18)), true],
+      ["Postgres 15", Layer.provide(onPostgres(false), server(15)), true]
+    ] as const
   for (const [store, ground, excludeTestServices] of grounds) {
     layer(ground, { excludeTestServices, timeout: 60_000 })(store, (it) => {
       suite((name, test, settings = {}) =>

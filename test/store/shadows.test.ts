@@ -1,0 +1,116 @@
+/**
+ * Functions and operators of others, in a schema that stands first in the path of the worker's role: Sluice's statements mean
+ * those of Postgres, on every verb of the port and whatever an operator asks. (A function without its schema in a statement that
+ * is not run here is found by `statementNames.test.ts`.)
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import { afterAll, describe, expect, it } from "vitest"
+import * as doctor from "../../src/store/pg/doctor.ts"
+import * as gauges from "../../src/store/pg/gauges.ts"
+import { rebase } from "../../src/store/pg/rebase.ts"
+import * as sequences from "../../src/store/pg/sequences.ts"
+import { probe } from "../../src/store/pg/settle.ts"
+import { stuck } from "../../src/store/pg/stuck.ts"
+import { tables } from "../../src/store/pg/tables.ts"
+import { allKeys, releaseAll, stranded } from "../../src/store/pg/waiting.ts"
+import { run } from "../cli/inProcess.ts"
+import { runSuitesOn } from "../contract/operators/ground.ts"
+import { client } from "../support/Postgres.ts"
+import { shadowed } from "../support/shadows.ts"
+
+const scope = Scope.makeUnsafe()
+afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+const [on18, on15] = await Effect.runPromise(
+  Effect.all([shadowed(18), shadowed(15)], { concurrency: 2 }).pipe(Scope.provide(scope))
+)
+
+runSuitesOn({ "Postgres 18": client(on18), "Postgres 15": client(on15) })
+await import("../contract/claiming.test.ts")
+await import("../contract/persisting.test.ts")
+await import("../contract/beat.test.ts")
+
+// what these say is the same in both
+runSuitesOn({ "Postgres 18": client(on18) })
+await import("../contract/ordering.test.ts")
+await import("../contract/recording.test.ts")
+await import("../contract/operators/deadLetters.test.ts")
+await import("../contract/operators/eventLog.test.ts")
+await import("../contract/operators/pauses.test.ts")
+await import("../contract/operators/retention.test.ts")
+
+/** Runs this on a database, as the role in whose path the others come first. */
+const at = <A, E>(url: string, work: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+  Effect.runPromise(Effect.provide(work, Layer.fresh(client(url)), { local: true }))
+
+const schema = "sluice"
+
+describe.each([["Postgres 18", on18], ["Postgres 15", on15]])("what an operator asks, on %s", (_, url) => {
+  it("is answered: by each command", async () => {
+    for (
+      const line of [
+        "migrate",
+        "doctor",
+        "status",
+        "stuck",
+        "show call-1",
+        "show chatlab.Message:1",
+        "dead",
+        "subscriptions",
+        "prune --payloads 2h --dry-run",
+        "mend"
+      ]
+    ) {
+      const { stderr, stdout } = await run(...line.split(" "), "--url", url)
+      expect(`${line}: ${stdout}${stderr}`).not.toMatch(/hostile|permission denied|42\d{3}/)
+    }
+  })
+
+  it("is answered: by each look of the doctor's and each gauge", () =>
+    at(
+      url,
+      Effect.gen(function*() {
+        const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+        const t = tables(sql, schema)
+        const request = { limit: 10, namespace: "chatlab", deadBlocksKey: true }
+        const asked = [
+          ...[doctor.indexes, doctor.vacuum, doctor.staleLeases, doctor.retrying, doctor.heldUp, doctor.unserved]
+            .map((look) => look(sql, schema)),
+          ...[doctor.parkedKinds, doctor.workers, doctor.deadLetters, gauges.oldestDue].map((look) =>
+            look(sql, schema)
+          ),
+          ...[doctor.snapshots, doctor.prepared, doctor.replicas].map((look) => look(sql)),
+          doctor.beating(sql, schema, ["ward"]),
+          doctor.ready(sql, schema, "chatlab"),
+          doctor.persistedLately(sql, schema, 10),
+          doctor.isKnown(sql, schema, "chatlab", "*"),
+          gauges.gauges(sql, schema, 10),
+          gauges.subscriptionLags(sql, schema, 10),
+          stuck(sql, schema, request),
+          stranded(t, allKeys, true),
+          releaseAll(t, true),
+          probe(t)
+        ]
+        const exits = yield* Effect.forEach(asked, (one: Effect.Effect<unknown, unknown>) => Effect.exit(one))
+        expect(exits.filter(Exit.isFailure)).toEqual([])
+      })
+    ))
+
+  it("is done: a sequence and the event's numbers are put right, as after a move to another cluster", () =>
+    at(
+      url,
+      Effect.gen(function*() {
+        const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+        const t = tables(sql, schema)
+        yield* sql.unsafe(`insert into sluice.persisted_chunk
+          (call_id, schema_identity, namespace, schema_version, handler, handler_version, seq, xact)
+          values ('a', 'b', 'chatlab', 1, 'c', 1, 1000, '999999999999'), ('d', 'b', 'chatlab', 1, 'c', 1, 2000, default)`)
+        yield* sql.unsafe("update sluice.subscription_log set witness = '3'")
+        expect(yield* sequences.mendWith(t, schema)).toMatchObject([{ sequence: "chunk_seq" }])
+        expect(yield* rebase(t, true)).toMatchObject({ outcome: "raised" })
+      })
+    ))
+})
