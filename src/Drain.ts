@@ -155,12 +155,12 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
 
-  const cycle = Effect.fn("Drain.cycle")(function*() {
+  const cycle = Effect.gen(function*() {
     const found = yield* claim()
     const report = yield* found.run
     if (report.claimed > 0) yield* Effect.annotateCurrentSpan({ ...report })
     return report
-  }, Effect.scoped)()
+  }).pipe(Effect.scoped, Effect.withSpan("Drain.cycle"))
 
   const untilEmpty = Effect.gen(function*() {
     let total = emptyReport

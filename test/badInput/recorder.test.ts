@@ -37,7 +37,7 @@ const randomSpec = Effect.fnUntraced(function*(callId: string) {
     input: [undefined, null, "x".repeat(3000), "x".repeat(4000), Number.NaN, 1n, new Map()],
     orderingKey: [undefined, "knee", "k".repeat(256), "k".repeat(257), 1],
     priority: [undefined, 0, 1000, 1001, "urgent"],
-    notBefore: [undefined, DateTime.makeUnsafe(0), DateTime.makeUnsafe(8.64e15), new Date()],
+    notBefore: [undefined, DateTime.makeUnsafe(0), DateTime.makeUnsafe(8.64e15), "soon"],
     startedAt: [undefined, DateTime.makeUnsafe(0), "yesterday"],
     details: [undefined, { model: "m" }, { x: "x".repeat(3000) }, { x: undefined }, 1],
     trace: [undefined, { traceId: "a", spanId: "\u0000", sampled: true }, "none"]

@@ -30,13 +30,11 @@ const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient>) =>
 
 /** One cycle through the proxy, to whatever end it comes. */
 const cycle = () =>
-  Effect.runPromise(
-    // a start that is cut fails, and is made again
-    Effect.exit(
-      Effect.provide(
-        Effect.flatMap(Drain, (drain) => drain.cycle),
-        drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 })))
-      )
+  // a start that is cut fails, and is made again
+  Effect.runPromiseExit(
+    Effect.provide(
+      Effect.flatMap(Drain, (drain) => drain.cycle),
+      drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 })))
     )
   )
 

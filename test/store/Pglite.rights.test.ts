@@ -179,9 +179,10 @@ describe.skipIf(process.platform === "win32")("what a killed process has left in
       await new Promise<void>((resolve) => server.listen(socketFolder.socketIn(used), () => resolve()))
       const hour = 3_600_000
       // one that has just been made may not listen yet
-      await socketFolder.sweep(Date.now())
+      const now = fs.statSync(abandoned).mtimeMs
+      await socketFolder.sweep(now)
       expect(fs.existsSync(abandoned)).toBe(true)
-      await socketFolder.sweep(Date.now() + hour)
+      await socketFolder.sweep(now + 2 * hour)
       expect(fs.existsSync(abandoned)).toBe(false)
       for (const folder of [...kept, other, used]) expect([folder, fs.existsSync(folder)]).toEqual([folder, true])
       await new Promise((resolve) => server.close(resolve))
