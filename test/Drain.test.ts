@@ -311,12 +311,16 @@ describe("old and new workers side by side", () => {
   it.effect("what is parked is seen by whoever asks, and keeps its place in the order of its key", () =>
     Effect.gen(function*() {
       const knee = { orderingKey: "knee" }
-      yield* record(note("first", {}, { ...knee, namespace: "later" }), note("second", {}, knee), note("other"))
+      yield* record(
+        note("first", {}, { ...knee, namespace: "later" }),
+        note("second", {}, { ...knee, namespace: "later" }),
+        note("other")
+      )
       yield* untilEmpty
       expect(yield* chunkOf("first")).toMatchObject({ state: "parked", attempts: 0, failures: [] })
       expect((yield* written).map((row) => row.callId)).toEqual(["other"])
       const store = yield* ChunkStore
-      expect((yield* store.status).find((kind) => kind.namespace === "later")).toMatchObject({ parked: 1, pending: 0 })
+      expect((yield* store.status).find((kind) => kind.namespace === "later")).toMatchObject({ parked: 2, pending: 0 })
       const both = HandlerRegistry.layer().pipe(
         Layer.provide(HandlerPlugin.layer("clinic", Note, noteHandler())),
         Layer.provide(HandlerPlugin.layer("later", Note, noteHandler()))

@@ -311,9 +311,9 @@ describe("the gate", () => {
   })
 
   it.skipIf(spawnSync("bash", ["-c", ":"]).status !== 0)("what it prints of a name is one word of a shell", () => {
-    for (const index of indexes) {
-      const { stdout } = spawnSync("bash", ["-c", `printf %s ${word(textOf(index))}`], { encoding: "utf8" })
-      expect(`"${stdout}"`).toBe(word(textOf(index)))
-    }
+    const words = indexes.map((index) => word(textOf(index)))
+    const input = words.map((one) => `printf '%s\\0' ${one}\n`).join("")
+    const { stdout } = spawnSync("bash", { input, encoding: "utf8" })
+    expect(stdout.split("\0").slice(0, -1).map((one) => `"${one}"`)).toEqual(words)
   })
 })
