@@ -29,10 +29,21 @@ const parameters: ReadonlyMap<string, (value: string) => string | undefined> = n
   ["sslmode", (value) => modes.includes(value) ? undefined : `is none of ${modes.join(", ")}`]
 ])
 
+const severalHosts =
+  "names several hosts, of which one connection cannot find the primary: name the one that leads to it, " +
+  "a pooler's or the cluster's own"
+
+// a password may hold a comma; what stands behind the last @ is hosts
+const namesSeveralHosts = (address: string): boolean => {
+  const [, authority = "", , query = ""] = /^\w+:\/\/([^/?#]*)([^?]*)\??(.*)$/.exec(address) ?? []
+  return authority.slice(authority.lastIndexOf("@") + 1).includes(",") || /(^|&)host=[^&]*(,|%2C)/i.test(query)
+}
+
 const parse = (text: string): URL | undefined => URL.canParse(text) ? new URL(text) : undefined
 
 /** Understands an address. */
 export const understand = (text: string): Understood => {
+  if (/^postgres(ql)?:/i.test(text) && namesSeveralHosts(text)) return Result.fail(severalHosts)
   const url = parse(text)
   if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol) || !/^\s*postgres(ql)?:\/\//i.test(text)) {
     return Result.fail(`is not a URL of a Postgres server: ${write}; ${encode}`)
@@ -54,12 +65,7 @@ export const understand = (text: string): Understood => {
     if (problem !== undefined) return Result.fail(`has a parameter ${name} that ${problem}`)
   }
   const where = searchParams.getAll("host").at(-1) ?? (host === "" ? "localhost" : host)
-  if (where.includes(",")) {
-    return Result.fail(
-      "names several hosts, of which one connection cannot find the primary: name the one that leads to it, a pooler's or " +
-        "the cluster's own"
-    )
-  }
+  if (where.includes(",")) return Result.fail(severalHosts)
   if (!isHost(where)) return Result.fail(`has no host that could be one: ${write}; ${encode}`)
   const port = searchParams.getAll("port").at(-1) ?? url.port
   return Result.succeed(

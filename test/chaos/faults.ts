@@ -156,7 +156,10 @@ export const strikes = (
             where datname = current_database() and pid <> pg_backend_pid() and usename is not null`
           )
           yield* Effect.sleep(millis)
-          yield* when(proxy.made() > before)
+          yield* Effect.repeat(Effect.sync(() => proxy.made()), {
+            until: (made) => made > before,
+            schedule: Schedule.spaced("50 millis")
+          })
         }).pipe(Effect.ensuring(Effect.sync(() => proxy.lead(cluster.port))))
       )
   }
@@ -164,7 +167,7 @@ export const strikes = (
     // a rollback on a connection that is gone is a defect
     Effect.catchDefect(deeds[fault.kind](fault), Effect.fail).pipe(
       Effect.retry(Schedule.spaced("200 millis")),
-      Effect.timeoutOption("30 seconds"),
+      Effect.timeoutOption("60 seconds"),
       Effect.map((done) => done._tag === "Some"),
       Effect.orElseSucceed(() => false)
     )

@@ -116,6 +116,13 @@ afterAll(async () => {
   await Effect.runPromise(Scope.close(scope, Exit.void))
 })
 
+/** Whether the transaction of a statement goes on after it. */
+const isWithin = (all: ReadonlyArray<string>, index: number): boolean => {
+  if (/^(commit|rollback)/i.test(all[index] ?? "")) return false
+  const before = all.slice(0, index + 1).findLast((text) => /^(begin|commit|rollback$)/i.test(text))
+  return before !== undefined && /^begin/i.test(before)
+}
+
 describe("an undisturbed cycle", () => {
   it("does what the batch is made for", () => {
     expect(clean).toEqual({
@@ -154,8 +161,10 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
       for (const [index, statement] of statements[which].entries()) {
         if (index < begins) continue
         for (const side of ["before", "after"] as const) {
-          // to a worker that is killed, after one statement is before the next
-          if (how === "the worker is killed" && side === "after" && index + 1 < statements[which].length) continue
+          // To a worker that is killed, after one statement is before the next. And within a transaction, whose writes are gone
+          // with it, it does not matter whether a statement was carried out whose answer does not come.
+          const killed = how === "the worker is killed" && index + 1 < statements[which].length
+          if (side === "after" && (killed || isWithin(statements[which], index))) continue
           const found = await broken(how, which, index + 1, side)
           expect(found, `${side} statement ${index + 1}: ${statement}`).toEqual(clean)
         }

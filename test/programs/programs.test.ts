@@ -9,7 +9,7 @@ import { expect } from "vitest"
 import * as Postgres from "../support/Postgres.ts"
 import { batchSizes, database, runSeed } from "./run.ts"
 
-const seeds = 25
+const seeds = 12
 const first = randomInt(1_000_000)
 
 it.live(

@@ -32,7 +32,7 @@ const handlers = HandlerRegistry.layer(Chatlab).pipe(
   Layer.provide(Chatlab.toLayer(Effect.succeed(Chatlab.of({ "patient-reply": () => Effect.void }))))
 )
 
-const settings = Settings.layer({
+const limits = {
   lease: Duration.seconds(2),
   beatInterval: Duration.millis(200),
   pollInterval: Duration.millis(100),
@@ -41,7 +41,8 @@ const settings = Settings.layer({
   statementTimeout: Duration.seconds(1),
   notify: false,
   listen: false
-})
+} as const
+const settings = Settings.layer(limits)
 
 /** A worker as a program has one, its tables there already. */
 const worker = (url: string) =>
@@ -155,7 +156,7 @@ describe("connections on which nothing passes any more", () => {
         }).pipe(
           Effect.provide(
             PgStore.layerNoMigrate.pipe(
-              Layer.provide(settings),
+              Layer.provide(Settings.layer({ ...limits, statementTimeout: Duration.millis(300) })),
               Layer.provide(client(through(url, proxy), { maxConnections: 1 })),
               Layer.fresh
             )

@@ -24,11 +24,11 @@ export const drainersThatLack = (sql: SqlClient, schema: string) => {
     with needed as (
       select n.object, n.privilege, c.oid, c.relkind = 'S' as is_sequence
       from rows from (
-        pg_catalog.unnest(${needs.map(({ object }) => object)}::text[]),
-        pg_catalog.unnest(${needs.map(({ right }) => right)}::text[])
+        pg_catalog.unnest(${needs.map(({ object }) => object)}::pg_catalog.text[]),
+        pg_catalog.unnest(${needs.map(({ right }) => right)}::pg_catalog.text[])
       ) n(object, privilege)
-      join pg_catalog.pg_namespace s on s.nspname = ${schema}::name
-      join pg_catalog.pg_class c on c.relnamespace = s.oid and c.relname = n.object::name
+      join pg_catalog.pg_namespace s on s.nspname = ${schema}::pg_catalog.name
+      join pg_catalog.pg_class c on c.relnamespace = s.oid and c.relname = n.object::pg_catalog.name
     ),
     drainer as (
       select r.oid, r.rolname
@@ -41,21 +41,21 @@ export const drainersThatLack = (sql: SqlClient, schema: string) => {
           -- not by "and": the server may try the second first, and no table has the rights of a sequence
           where case
             when (n.object, n.privilege) in (
-              ('chunk_queue'::text, 'delete'::text), ('persisted_chunk'::text, 'insert'::text),
-              ('worker'::text, 'insert'::text)
+              ('chunk_queue'::pg_catalog.text, 'delete'::pg_catalog.text), ('persisted_chunk'::pg_catalog.text, 'insert'::pg_catalog.text),
+              ('worker'::pg_catalog.text, 'insert'::pg_catalog.text)
             ) then pg_catalog.has_table_privilege(r.oid, n.oid, n.privilege)
             else false end
         )
     )
-    select d.rolname::text as role, pg_catalog.array_agg(distinct l.object order by l.object) as objects
+    select d.rolname::pg_catalog.text as role, pg_catalog.array_agg(distinct l.object order by l.object) as objects
     from drainer d
     cross join lateral (
       select n.object from needed n
       where not case when n.is_sequence then pg_catalog.has_sequence_privilege(d.oid, n.oid, n.privilege)
         else pg_catalog.has_table_privilege(d.oid, n.oid, n.privilege) end
       union all
-      select ''::text from pg_catalog.pg_namespace s
-      where s.nspname = ${schema}::name and not pg_catalog.has_schema_privilege(d.oid, s.oid, 'usage')
+      select ''::pg_catalog.text from pg_catalog.pg_namespace s
+      where s.nspname = ${schema}::pg_catalog.name and not pg_catalog.has_schema_privilege(d.oid, s.oid, 'usage')
     ) l
     group by d.rolname order by d.rolname limit ${most}`
 }
