@@ -1,13 +1,17 @@
 /**
  * Files of recorded calls: one call a line, as JSON. A line that is none is an answer as well, never the end.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
+import * as Latch from "effect/Latch"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import { CallRecorder } from "./CallRecorder.ts"
+import { type Line, LineCutter } from "./internal/lineCutter.ts"
 import { ServiceCall } from "./ServiceCall.ts"
 
 /** A line of the file: its number, from 1, its length, and its call, or why it has none. */
@@ -33,29 +37,44 @@ const parse = (text: string): Result.Result<ServiceCall, string> =>
     Result.mapError(printable)
   )
 
+/** The longest line that is looked at. No call that can be recorded is written on a longer one. */
+const longestLine = 64 * 1024 * 1024
+
 /** What is on a line; nothing, when it is blank. */
-const read = (bytes: Buffer, number: number): ReadonlyArray<CallLine> => {
-  const text = Result.try({ try: () => utf8.decode(bytes), catch: () => "not UTF-8" })
+const read = ({ content, length }: Line, number: number): ReadonlyArray<CallLine> => {
+  if (content === undefined) {
+    const reason = `is ${length} bytes long, more than ${longestLine}: the most that a line may be`
+    return [{ number, bytes: length, call: Result.fail(reason) }]
+  }
+  const text = Result.try({ try: () => utf8.decode(content), catch: () => "not UTF-8" })
   if (Result.isSuccess(text) && text.success.trim() === "") return []
-  return [{ number, bytes: bytes.length, call: Result.flatMap(text, parse) }]
+  return [{ number, bytes: length, call: Result.flatMap(text, parse) }]
 }
 
 /** The calls of lines held in memory. */
 export const fromLines = (lines: ReadonlyArray<string>): Stream.Stream<CallLine> =>
-  Stream.fromIterable(lines.flatMap((line, index) => read(Buffer.from(line), index + 1)))
+  Stream.fromIterable(lines.flatMap((line, index) => {
+    const content = Buffer.from(line)
+    return read({ content, length: content.length }, index + 1)
+  }))
 
 /** The calls of a file, read as a stream, so that its size does not matter. Blank lines are passed over. */
 export const fromFile = (path: string) =>
   Stream.unwrap(Effect.map(FileSystem.FileSystem, (fs) => fromBytes(fs.stream(path))))
 
-/** The calls of a stream of bytes, such as standard input. */
+const numbered = (state: { number: number }, lines: ReadonlyArray<Line>): ReadonlyArray<CallLine> =>
+  lines.flatMap((line) => {
+    state.number++
+    return read(line, state.number)
+  })
+
+/** The calls of a stream of bytes, such as standard input. A byte that is not UTF-8 spoils only its own line. */
 export const fromBytes = <E, R>(bytes: Stream.Stream<Uint8Array, E, R>): Stream.Stream<CallLine, E, R> =>
-  bytes.pipe(
-    // as Latin-1 every byte is one character: lines are cut first, so that a byte that is not UTF-8 spoils only its own
-    Stream.map((chunk) => Buffer.from(chunk).toString("latin1")),
-    Stream.splitLines,
-    Stream.zipWithIndex,
-    Stream.flatMap(([line, index]) => Stream.fromIterable(read(Buffer.from(line, "latin1"), index + 1)))
+  Stream.mapAccumArray(
+    bytes,
+    () => ({ cutter: new LineCutter(longestLine), number: 0 }),
+    (state, chunks) => [state, numbered(state, chunks.flatMap((chunk) => state.cutter.push(chunk)))],
+    { onHalt: (state) => numbered(state, state.cutter.rest()) }
   )
 
 /** A line that was not recorded, and why. */
@@ -77,22 +96,63 @@ export interface Recording {
   readonly refused: ReadonlyArray<Refusal>
 }
 
-/** What is recorded in one commit: at most so many lines, and little more than so many bytes. */
+/** What is recorded in one commit: little more than so many lines or bytes. */
 const most = { lines: 200, bytes: 4 * 1024 * 1024 }
 
-/** Gathers the lines of one commit. */
-const portion = Sink.reduceWhile(
-  () => ({ lines: [] as Array<CallLine>, bytes: 0 }),
-  ({ bytes, lines }) => lines.length < most.lines && bytes < most.bytes,
-  ({ bytes, lines }, line: CallLine) => {
-    lines.push(line)
-    return { lines, bytes: bytes + line.bytes }
+/** How long lines wait for others: who writes into a pipe one by one is recorded within a second. */
+const patience = Duration.millis(500)
+
+/** How long, at most, what has been read already is waited for when recording is told to stop, in steps. */
+const farewell = { steps: 10, each: Duration.millis(100) }
+
+/** Lines that were read and are not recorded yet. */
+const makeBasket = Effect.gen(function*() {
+  let lines: Array<CallLine> = []
+  let bytes = 0
+  let ended: Exit.Exit<void, unknown> | undefined
+  const some = yield* Latch.make(false)
+  const full = yield* Latch.make(false)
+  const room = yield* Latch.make(true)
+  return {
+    /** Puts lines in, and waits until there is room for more. */
+    put: (more: ReadonlyArray<CallLine>) =>
+      Effect.suspend(() => {
+        for (const line of more) {
+          lines.push(line)
+          // its end as well
+          bytes += line.bytes + 1
+        }
+        const isFull = lines.length >= most.lines || bytes >= most.bytes
+        return Effect.andThen(
+          some.open,
+          isFull ? Effect.andThen(room.close, Effect.andThen(full.open, room.await)) : Effect.void
+        )
+      }),
+    /** There will be no more. */
+    end: (exit: Exit.Exit<void, unknown>) =>
+      Effect.suspend(() => {
+        ended = exit
+        return Effect.andThen(some.open, full.open)
+      }),
+    /** How reading ended, once it has. */
+    ended: () => ended,
+    /** Waits until there is something, and a moment more for others to come. */
+    waiting: Effect.andThen(some.await, Effect.raceFirst(full.await, Effect.sleep(patience))),
+    /** Takes all lines. */
+    take: Effect.suspend(() => {
+      const portion = { lines, bytes }
+      lines = []
+      bytes = 0
+      const closing = ended === undefined ? Effect.andThen(some.close, full.close) : Effect.void
+      return Effect.as(Effect.andThen(closing, room.open), portion)
+    })
   }
-)
+})
 
 /**
- * Records all calls of the lines. What cannot be recorded is told of at once and does not stop the rest. Interrupted, it
- * finishes the commit it is at, so that what `progress` was told last is what was done.
+ * Records all calls of the lines, within a second after they were read. What cannot be recorded is told of at once and does
+ * not stop the rest. Interrupted, it records what it has read: a pipe cannot be read again. What `progress` was told last is
+ * what was done.
  */
 export const record = Effect.fnUntraced(function*<E, R>(
   lines: Stream.Stream<CallLine, E, R>,
@@ -109,13 +169,11 @@ export const record = Effect.fnUntraced(function*<E, R>(
   let bytes = 0
   const soFar = (): Recording => ({ bytes, calls, recorded, unchanged, refused })
 
-  yield* Stream.runForEach(
-    Stream.transduce(lines, portion),
-    Effect.fnUntraced(function*(portion) {
-      const { lines } = portion
-      const good = lines.flatMap(({ call }) => Result.isSuccess(call) ? [call.success] : [])
+  const commit = Effect.fnUntraced(
+    function*(portion: { readonly lines: ReadonlyArray<CallLine>; readonly bytes: number }) {
+      const good = portion.lines.flatMap(({ call }) => Result.isSuccess(call) ? [call.success] : [])
       const outcomes = (yield* recorder.recordMany(good)).values()
-      for (const { call, number } of lines) {
+      for (const { call, number } of portion.lines) {
         // only what parsed was given to the recorder and has an outcome of its own
         const outcome = Result.flatMap(call, ({ callId }) =>
           Result.mapBoth(outcomes.next().value!, {
@@ -132,10 +190,40 @@ export const record = Effect.fnUntraced(function*<E, R>(
         if (outcome.success.what === "recorded") recorded++
         else unchanged++
       }
-      // each line had its end as well
-      bytes += portion.bytes + lines.length
+      bytes += portion.bytes
       yield* on.progress(soFar())
-    }, Effect.uninterruptible)
+    }
   )
-  return soFar()
+
+  return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
+    const basket = yield* makeBasket
+    const reader = yield* Effect.forkChild(
+      Effect.interruptible(Stream.runForEachArray(lines, basket.put)).pipe(Effect.onExit((exit) => basket.end(exit)))
+    )
+    const step = Effect.flatMap(
+      basket.take,
+      (portion) => portion.lines.length === 0 ? Effect.succeed(false) : Effect.as(commit(portion), true)
+    )
+    const last = Effect.gen(function*() {
+      yield* step
+      for (let steps = 0; steps < farewell.steps; steps++) {
+        yield* Effect.sleep(farewell.each)
+        if (!(yield* step)) return
+      }
+    })
+    const all = Effect.gen(function*() {
+      do {
+        yield* restore(basket.waiting)
+        yield* step
+      } while (basket.ended() === undefined)
+      yield* step
+    })
+    yield* all.pipe(
+      Effect.onInterrupt(() => Effect.ignore(last)),
+      Effect.ensuring(Fiber.interrupt(reader))
+    )
+    // as the lines ended
+    yield* Fiber.join(reader)
+    return soFar()
+  }))
 })

@@ -5,10 +5,14 @@ import { it } from "@effect/vitest"
 import { CallLines, CallRecorder, ChunkStore } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
+import { LineCutter } from "../../src/internal/lineCutter.ts"
 
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer))
 const schema = "schemas.chatlab.standardized_patient.patient-reply"
@@ -117,4 +121,64 @@ describe("a file of calls", () => {
         expect(yield* outputs("twice")).toMatchObject([{ data: { text: 2 } }])
       }).pipe(Effect.provide(recorder)))
   }
+})
+
+describe("a stream of lines", () => {
+  const telling = { refused: () => Effect.void, progress: () => Effect.void }
+  const known = Effect.flatMap(
+    ChunkStore,
+    (store) => Effect.map(store.status, (kinds) => kinds.reduce((sum, kind) => sum + kind.pending, 0))
+  )
+
+  it("is cut at every line end, wherever its bytes are parted", () => {
+    const text = "a\nb\r\nc\rd\n\n\r\r\n\re\n\rf"
+    for (let first = 0; first <= text.length; first++) {
+      for (let second = first; second <= text.length; second++) {
+        const cutter = new LineCutter(100)
+        const parts = [text.slice(0, first), text.slice(first, second), text.slice(second)]
+        const lines = [...parts.flatMap((part) => cutter.push(Buffer.from(part))), ...cutter.rest()]
+        expect(lines.map(({ content }) => String(content)), parts.join("|")).toEqual(text.split(/\r\n|\n|\r/))
+      }
+    }
+  })
+
+  it.effect("that holds one without an end costs its neighbours nothing, and little memory", () =>
+    Effect.gen(function*() {
+      const filler = Buffer.alloc(4 * 1024 * 1024, "x")
+      const bytes = [
+        Buffer.from(`${line({ callId: "before" })}\n`),
+        ...Array.from({ length: 32 }, () => filler),
+        Buffer.from(`\n${line({ callId: "after" })}\n`)
+      ]
+      const before = process.memoryUsage().arrayBuffers
+      let most = 0
+      const watched = Stream.map(Stream.fromIterable(bytes).pipe(Stream.rechunk(1)), (one) => {
+        most = Math.max(most, process.memoryUsage().arrayBuffers - before)
+        return one
+      })
+      const recording = yield* CallLines.record(CallLines.fromBytes(watched), telling)
+      expect([...recording.calls]).toEqual(["before", "after"])
+      expect(recording.refused).toEqual([{
+        line: 2,
+        reason: expect.stringMatching(/^is 134217728 bytes long, more than/)
+      }])
+      expect(most).toBeLessThan(100 * 1024 * 1024)
+    }).pipe(Effect.provide(recorder)))
+
+  it.live("that stays open is recorded as it comes; told to stop, what was read is recorded first", () =>
+    Effect.gen(function*() {
+      const pipe = yield* Queue.unbounded<Uint8Array>()
+      const write = (...ids: ReadonlyArray<string>) =>
+        Queue.offer(pipe, Buffer.from(ids.map((callId) => `${line({ callId })}\n`).join("")))
+      const running = yield* Effect.forkChild(
+        CallLines.record(CallLines.fromBytes(Stream.fromQueue(pipe)), telling)
+      )
+      yield* write("a", "b", "c")
+      yield* Effect.repeat(known, { until: (count) => count === 3, schedule: Schedule.spaced(20) })
+      // more than one commit takes, and told to stop before they can be in
+      for (let n = 0; n < 500; n++) yield* write(`d-${n}`)
+      yield* Effect.yieldNow
+      yield* Fiber.interrupt(running)
+      expect(yield* known).toBe(503)
+    }).pipe(Effect.provide(recorder)))
 })
