@@ -7,7 +7,7 @@ import { dangerous, dice, printFound, randomSchedule, runAll, Tally } from "./ca
 import { open } from "./explore.ts"
 
 /** How many schedules are drawn, and from which seed. */
-const drawn = Number(process.env.SLUICE_TEST_SCHEDULES ?? 300)
+const drawn = Number(process.env.SLUICE_TEST_SCHEDULES ?? 150)
 const seed = Number(process.env.SLUICE_TEST_SEED ?? 20_261_129)
 
 describe.each([15, 18] as const)("on Postgres %i", (version) => {
