@@ -26,7 +26,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const folder = await fs.realpath(await fs.mkdtemp(path.join(os.tmpdir(), "sluice-run-")))
   project.provide("runFolder", folder)
   // the command is started hundreds of times: what was compiled once need not be again
-  process.env["NODE_COMPILE_CACHE"] ??= path.join(folder, "compiled")
+  process.env["NODE_COMPILE_CACHE"] ??= path.join(import.meta.dirname, "../../node_modules/.cache/compiled")
   return async () => {
     await fs.rm(folder, { recursive: true, force: true })
     await Promise.all(clusters.map((cluster) => cluster.remove()))
