@@ -96,7 +96,7 @@ export interface Recording {
   readonly refused: ReadonlyArray<Refusal>
 }
 
-/** What is recorded in one commit: little more than so many lines or bytes. */
+/** What is recorded in one commit: at most so many lines, and little more than so many bytes. */
 const most = { lines: 200, bytes: 4 * 1024 * 1024 }
 
 /** How long lines wait for others: who writes into a pipe one by one is recorded within a second. */
@@ -114,20 +114,19 @@ const makeBasket = Effect.gen(function*() {
   const full = yield* Latch.make(false)
   const room = yield* Latch.make(true)
   return {
-    /** Puts lines in, and waits until there is room for more. */
-    put: (more: ReadonlyArray<CallLine>) =>
-      Effect.suspend(() => {
-        for (const line of more) {
-          lines.push(line)
-          // its end as well
-          bytes += line.bytes + 1
-        }
-        const isFull = lines.length >= most.lines || bytes >= most.bytes
-        return Effect.andThen(
-          some.open,
-          isFull ? Effect.andThen(room.close, Effect.andThen(full.open, room.await)) : Effect.void
-        )
-      }),
+    /** Puts lines in, and waits where there is no room. */
+    put: Effect.fnUntraced(function*(more: ReadonlyArray<CallLine>) {
+      for (const line of more) {
+        yield* room.await
+        lines.push(line)
+        // its end as well
+        bytes += line.bytes + 1
+        yield* some.open
+        if (lines.length < most.lines && bytes < most.bytes) continue
+        yield* room.close
+        yield* full.open
+      }
+    }),
     /** There will be no more. */
     end: (exit: Exit.Exit<void, unknown>) =>
       Effect.suspend(() => {
@@ -219,7 +218,7 @@ export const record = Effect.fnUntraced(function*<E, R>(
       yield* step
     })
     yield* all.pipe(
-      Effect.onInterrupt(() => Effect.ignore(last)),
+      Effect.onInterrupt(() => Effect.ignore(last, { log: "Warn", message: "what was read last is not recorded" })),
       Effect.ensuring(Fiber.interrupt(reader))
     )
     // as the lines ended

@@ -403,8 +403,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** Runs an effect after the surrounding transaction's commit, or at once when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /**
-   * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves, forgets workers
-   * not seen for long.
+   * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves, releases what waits
+   * behind nothing, forgets workers not seen for long.
    */
   readonly beat: (worker: string, serves: ReadonlyArray<Kind>) => Effect.Effect<Beat, StoreError>
   /** The worker is leaving. */

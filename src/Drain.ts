@@ -210,7 +210,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       )
       if (view.chunks.length === 0) return yield* new CallNotFound({ callId })
       return yield* Effect.forEach(view.chunks, (chunk) => objectsOf(chunk, view, registry, outcomes))
-    }).pipe(Effect.scoped)
+    })
     const objects = yield* Effect.retry(attempt, {
       schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: settings.handlerTimeout })),
       while: (error) => error._tag === "ChunkBusy" && error.state !== "scheduled" && error.state !== "parked"

@@ -35,6 +35,16 @@ describe("an output", () => {
     }
   })
 
+  it("is not declared at a version that the tables cannot hold", () => {
+    const results = "schemas.chatlab.standardized_patient.patient-results"
+    for (const version of [0, -1, 1.5, Number.NaN, 2 ** 31, 202_611_291_205]) {
+      expect(() => Output.make(results, { schema: Schema.String, version })).toThrow(
+        `${results} cannot have version ${version}: write a whole number from 1 to 2147483647`
+      )
+    }
+    expect(Output.make(results, { schema: Schema.String, version: 2 ** 31 - 1 }).version).toBe(2 ** 31 - 1)
+  })
+
   it.effect("is recorded at its version, and read back at any it has an upcast from", () =>
     Effect.gen(function*() {
       const output = yield* Reply.encode({ messages: ["It hurts."] }, { part: "first" })

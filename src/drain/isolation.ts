@@ -39,7 +39,7 @@ export const make = (): Isolations => {
     },
     learn: ({ one: { handler }, refusal }) => {
       const isPromise = refusal.reason === "together" || of(handler) === "together"
-      const next: Isolation = isPromise && refusal.reason === "together" ? "batch" : "transaction"
+      const next: Isolation = refusal.reason === "together" ? "batch" : "transaction"
       if (learnt.get(handler) === next) return Effect.void
       learnt.set(handler, next)
       const annotations = { "sluice.handler": handler.name, "sluice.statement": refusal.statement }

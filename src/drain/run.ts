@@ -54,7 +54,7 @@ export interface Execution {
 
 /** Carries out a claim. Fails only when the database does, and then the chunks without an outcome are still held. */
 export const run = Effect.fnUntraced(function*(execution: Execution) {
-  const { claim, isolations } = execution
+  const { isolations } = execution
   const ends = yield* makeEnds(execution)
   execution.progress()
   const ready = yield* prepareAll(execution, ends)
@@ -94,7 +94,6 @@ export const run = Effect.fnUntraced(function*(execution: Execution) {
     }
     yield* ends.chargeDue
   }
-  return claim
 })
 
 /** Finds the handler of each chunk and decodes it; settles the chunks that no handler can be run for. */

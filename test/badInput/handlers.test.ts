@@ -215,6 +215,7 @@ const impossible: ReadonlyArray<readonly [name: string, definition: unknown, mes
   ["a record with something else", { persist: [] }, "no function persist or persistMany"],
   ["version 0", { version: 0, persist: fails }, "version 0"],
   ["version one and a half", { version: 1.5, persist: fails }, "version 1.5"],
+  ["a version that the ledger cannot hold", { version: 202611291205, persist: fails }, "from 1 to 2147483647"],
   ["a version in words", { version: "2", persist: fails }, "version \"2\""],
   ["no attempts", { maxAttempts: 0, persist: fails }, "maxAttempts 0"],
   ["attempts that are no number", { maxAttempts: Number.NaN, persist: fails }, "maxAttempts NaN"],

@@ -165,6 +165,17 @@ describe("a stream of lines", () => {
       expect(most).toBeLessThan(100 * 1024 * 1024)
     }).pipe(Effect.provide(recorder)))
 
+  it.effect("that comes all at once is recorded in portions", () =>
+    Effect.gen(function*() {
+      const told: Array<number> = []
+      const lines = Array.from({ length: 1000 }, (_, n) => line({ callId: `call-${n}` }))
+      yield* CallLines.record(CallLines.fromLines(lines), {
+        refused: () => Effect.void,
+        progress: ({ recorded }) => Effect.sync(() => told.push(recorded))
+      })
+      expect(told).toEqual([200, 400, 600, 800, 1000])
+    }).pipe(Effect.provide(recorder)))
+
   it.live("that stays open is recorded as it comes; told to stop, what was read is recorded first", () =>
     Effect.gen(function*() {
       const pipe = yield* Queue.unbounded<Uint8Array>()

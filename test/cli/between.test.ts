@@ -10,7 +10,7 @@ import { describe, expect } from "vitest"
 import { call } from "../contract/operators/dialogues.ts"
 import { startPooler } from "../support/pooler.ts"
 import { freshDatabase } from "../support/Postgres.ts"
-import { handlers, run } from "./inFiber.ts"
+import { handlers, running } from "./inProcess.ts"
 
 const calls = Effect.acquireRelease(
   Effect.sync(() => {
@@ -44,14 +44,14 @@ describe("behind a pooler in transaction mode, with default settings", () => {
           ["dead", "list"]
         ]
         for (const args of commands) {
-          const { failed, said } = yield* run(...args, "--url", through)
+          const { reason: failed, stderr: said } = yield* running(...args, "--url", through)
           expect({ args, failed }).toEqual({ args, failed: "" })
           expect(said.match(/a pooler in transaction mode is in between: nothing is prepared\n/g)).toHaveLength(1)
         }
-        expect((yield* run("status", "--url", url)).printed).toMatch(/^30 persisted in the last minute$/m)
-        expect((yield* run("status", "--url", url)).said).not.toContain("pooler")
+        expect((yield* running("status", "--url", url)).stdout).toMatch(/^30 persisted in the last minute$/m)
+        expect((yield* running("status", "--url", url)).stderr).not.toContain("pooler")
         expect(pooler.moved()).toBeGreaterThan(0)
-        const { printed } = yield* run("doctor", "--url", through)
+        const { stdout: printed } = yield* running("doctor", "--url", through)
         expect(printed).toContain(
           "!   pooler: one in transaction mode: hints of other processes cannot be heard through it"
         )
@@ -66,14 +66,14 @@ describe("an address of several hosts", () => {
     ["postgresql://ward:secret@/clinic?host=one,two"]
   ])("%s is refused with what to write instead, and no password", ([url]) =>
     Effect.gen(function*() {
-      const { failed, said } = yield* run("status", "--url", url ?? "")
+      const { reason: failed, stderr: said } = yield* running("status", "--url", url ?? "")
       expect(failed).toMatch(/names several hosts, .*: name the one that leads to it/)
       expect(failed + said).not.toMatch(/se,?cret/)
     }))
 
   it.live("a password with a comma is none", () =>
     Effect.gen(function*() {
-      const { failed } = yield* run("status", "--url", "postgres://ward:a,b@127.0.0.1:1/clinic")
+      const { reason: failed } = yield* running("status", "--url", "postgres://ward:a,b@127.0.0.1:1/clinic")
       expect(failed).toMatch(/no Postgres server answers/)
     }))
 })

@@ -15,7 +15,7 @@ import { describe, expect } from "vitest"
 import { Diagnosis } from "../../src/cli/commands/doctor.ts"
 import { call, settle } from "../contract/operators/dialogues.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
-import { handlers, run } from "./inFiber.ts"
+import { handlers, running } from "./inProcess.ts"
 
 /** Everything that the command can be asked for, in an order in which each finds something. */
 const commands = (calls: string): ReadonlyArray<ReadonlyArray<string>> => [
@@ -65,13 +65,13 @@ describe("sluice grants", () => {
   it.live("to an operator: every command works, and the doctor sees all", () =>
     Effect.gen(function*() {
       const { as, file, role, url } = yield* setUp("operator")
-      const { printed } = yield* run("grants", role, "--for", "operator")
+      const { stdout: printed } = yield* running("grants", role, "--for", "operator")
       yield* runAt(url, ...printed.split(/;\n?/).filter((statement) => statement !== ""))
       for (const args of [["migrate"], ["migrate", "--status"], ...commands(file)]) {
-        const { failed } = yield* run(...args, "--url", as)
+        const { reason: failed } = yield* running(...args, "--url", as)
         expect({ args, failed }).toEqual({ args, failed: "" })
       }
-      const findings = findingsOf((yield* run("doctor", "--json", "--url", as)).printed)
+      const findings = findingsOf((yield* running("doctor", "--json", "--url", as)).stdout)
       // what was redriven has no handler here, and no worker lives
       const found = findings.filter((one) => one.severity !== "ok").map((one) => one.check)
       expect(found.filter((check) => check !== "handlers" && check !== "workers")).toEqual([])
@@ -85,7 +85,7 @@ describe("sluice grants", () => {
         const { as, file, role, url } = yield* setUp("nobody")
         yield* runAt(url, `grant usage on schema sluice to ${role}`, `grant select on sluice.migration to ${role}`)
         for (const args of commands(file)) {
-          const { failed } = yield* run(...args, "--url", as)
+          const { reason: failed } = yield* running(...args, "--url", as)
           expect({ args, failed }).toEqual({
             args,
             failed: expect.stringMatching(
@@ -93,7 +93,7 @@ describe("sluice grants", () => {
             )
           })
         }
-        const findings = findingsOf((yield* run("doctor", "--json", "--url", as)).printed)
+        const findings = findingsOf((yield* running("doctor", "--json", "--url", as)).stdout)
         const hidden = findings.filter((one) => one.found.startsWith("cannot"))
         expect(hidden.map((one) => one.check)).toEqual(
           [
@@ -120,20 +120,22 @@ describe("sluice grants", () => {
   it.live("where even the schema is closed, the doctor says that", () =>
     Effect.gen(function*() {
       const { as, role } = yield* setUp("stranger")
-      const findings = findingsOf((yield* run("doctor", "--json", "--url", as)).printed)
+      const findings = findingsOf((yield* running("doctor", "--json", "--url", as)).stdout)
       expect(findings.find((one) => one.check === "tables")).toMatchObject({ severity: "ok" })
       expect(findings.find((one) => one.check === "migrations")).toMatchObject({
         found: expect.stringContaining("permission denied for schema sluice"),
         advice: expect.stringContaining(`role ${role} lacks usage on schema sluice`)
       })
-      expect((yield* run("status", "--url", as)).failed).toContain(`role ${role} lacks usage on schema sluice`)
+      expect((yield* running("status", "--url", as)).reason).toContain(`role ${role} lacks usage on schema sluice`)
     }).pipe(Effect.scoped), 120_000)
 
   it.live("says no to what is no role, and asks no database", () =>
     Effect.gen(function*() {
       for (const name of ["public", "none", "x".repeat(64), ""]) {
-        expect((yield* run("grants", name)).failed).not.toBe("")
+        expect((yield* running("grants", name)).reason).not.toBe("")
       }
-      expect((yield* run("grants", "clinic_app")).printed).toMatch(/^grant usage on schema sluice to "clinic_app";\n/)
+      expect((yield* running("grants", "clinic_app")).stdout).toMatch(
+        /^grant usage on schema sluice to "clinic_app";\n/
+      )
     }))
 })

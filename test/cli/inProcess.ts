@@ -2,19 +2,26 @@
  * The command in the process of the test: what it prints, without the time that a process of its own takes to start.
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as TestConsole from "effect/testing/TestConsole"
+import path from "node:path"
 import { vi } from "vitest"
 import { sluice, version } from "../../src/cli/command.ts"
 import * as help from "../../src/cli/help.ts"
 import * as terminal from "../../src/cli/terminal.ts"
 import * as wantsJson from "../../src/cli/wantsJson.ts"
 
+/** The flag for a handler module that writes no table. */
+export const handlers = ["--handlers", path.join(import.meta.dirname, "notesOfWard.ts")]
+
 /** What a command printed. */
 export interface Printed {
   readonly failed: boolean
+  /** The sentence it failed with. */
+  readonly reason: string
   /** As of a process: 0, 1, or what the doctor says by it. */
   readonly status: number
   readonly stdout: string
@@ -52,11 +59,16 @@ export const run = async (...args: ReadonlyArray<string>): Promise<Printed> => {
       )
     )
     const failed = Exit.isFailure(exit)
+    const error = failed ? Cause.squash(exit.cause) : undefined
+    const reason = error instanceof Error ? error.message : ""
     const status = typeof process.exitCode === "number" && process.exitCode > 0 ? process.exitCode : failed ? 1 : 0
-    return { failed, status, stdout: stdout.join("\n"), stderr: stderr + errors.join("\n") }
+    return { failed, reason, status, stdout: stdout.join("\n"), stderr: stderr + errors.join("\n") }
   } finally {
     write.mockRestore()
     process.argv = argv
     process.exitCode = undefined
   }
 }
+
+/** {@link run}, as an effect. */
+export const running = (...args: ReadonlyArray<string>) => Effect.promise(() => run(...args))

@@ -139,7 +139,7 @@ describe("a mistake", { timeout: 120_000 }, () => {
 })
 
 describe("a file that is a pipe", { timeout: 60_000 }, () => {
-  it("is recorded as any other", async () => {
+  it("is recorded like any other file", async () => {
     const place = await workplace(await newDatabase())
     const command = [...place.command, "record"].map((word) => `'${word}'`).join(" ")
     const calls = place.file("calls.jsonl", notes(3))

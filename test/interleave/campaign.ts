@@ -36,18 +36,6 @@ export const dangerous: ReadonlyArray<readonly [place: string, parts: ReadonlyAr
   ["dead waiting waiting", [part("claim, persist"), part("discard a"), part("redrive all")]]
 ]
 
-/** Numbers by a seed. */
-export const dice = (seed: number) => {
-  let state = seed
-  // mulberry32
-  return (below: number): number => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return (((mixed ^ (mixed >>> 14)) >>> 0) * below) / 2 ** 32 | 0
-  }
-}
-
 /** A schedule by chance: two or three sessions, perhaps in transactions of the application's, perhaps with a break. */
 export const randomSchedule = async (
   sessions: Sessions,

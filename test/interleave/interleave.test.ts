@@ -3,7 +3,8 @@
  * by chance. `npm run interleave` runs all of them; a schedule that shows a fault is printed, and runs again with `--again`.
  */
 import { describe, expect, it } from "vitest"
-import { dangerous, dice, printFound, randomSchedule, runAll, Tally } from "./campaign.ts"
+import { dice } from "../support/dice.ts"
+import { dangerous, printFound, randomSchedule, runAll, Tally } from "./campaign.ts"
 import { open } from "./explore.ts"
 
 /** How many schedules are drawn, and from which seed. */

@@ -13,13 +13,7 @@ export interface Known {
 }
 
 /** All of them. */
-export const known: ReadonlyArray<Known> = [
-  {
-    wrong: /^(waits behind nothing|never drained)/,
-    parts: /\((repeatable read|serializable)\)/,
-    why: "who settles in a snapshot does not see, and does not wake, what was put aside since"
-  }
-]
+export const known: ReadonlyArray<Known> = []
 
 /** What is known of a fault. */
 export const isKnown = (wrong: string, parts: ReadonlyArray<Part>): Known | undefined => {

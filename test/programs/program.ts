@@ -2,6 +2,7 @@
  * Random programs of statements, as handlers run them, and what they must come to: a model of the tables to which the
  * programs are applied one after another.
  */
+import type { dice } from "../support/dice.ts"
 
 /** A step of a program. */
 export type Step =
@@ -35,17 +36,6 @@ export interface Program {
   readonly steps: ReadonlyArray<Step>
 }
 
-/** Dice that fall by a seed. */
-export const dice = (seed: number) => {
-  let state = seed
-  // mulberry32
-  return (below: number): number => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return (((mixed ^ (mixed >>> 14)) >>> 0) * below) / 2 ** 32 | 0
-  }
-}
 type Dice = ReturnType<typeof dice>
 
 const simple = (roll: Dice): Step => {

@@ -22,9 +22,9 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlResolver from "effect/sql/SqlResolver"
 import { client } from "../support/client.ts"
+import { dice } from "../support/dice.ts"
 import {
   applyAll,
-  dice,
   emptyTables,
   isDoomed,
   printTables,

@@ -111,7 +111,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
         return [...results, yield* record(call("in-4"))]
       }))
       expect(inside).toEqual(["recorded", "CallRefused", "recorded", "recorded"])
-      // one alone is as any other statement of the transaction that fails
+      // one alone is like every other statement of the transaction that fails
       expect(yield* Effect.flip(sql.withTransaction(Effect.andThen(record(call("in-5")), record(emoji("in-6"))))))
         .toMatchObject({ _tag: "StoreError", code: "22P05", transient: false })
       const ids = yield* sql<{ call_id: string }>`

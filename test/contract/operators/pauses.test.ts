@@ -77,4 +77,13 @@ onEveryStore((test) => {
       yield* pauses.resume({ namespace: "*", schemaIdentity: reply })
       expect(yield* cycle).toMatchObject({ nothingToCreate: 1 })
     }).pipe(Effect.provide(drain)))
+
+  test("whoever persists inline heeds it, also where nothing ever drained", () =>
+    Effect.gen(function*() {
+      const { persistNow } = yield* Drain
+      yield* record(call("a"))
+      yield* Pauses.use((pauses) => pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, ""))
+      expect(yield* Effect.flip(persistNow("a"))).toMatchObject({ _tag: "ChunkBusy", state: "parked" })
+      expect(yield* statesOf("a")).toEqual(["parked"])
+    }).pipe(Effect.provide(drain)))
 })

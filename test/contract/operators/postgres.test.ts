@@ -58,6 +58,44 @@ const read = Effect.fnUntraced(function*(name: string, limit = 100) {
 const ground = PgStore.layer.pipe(Layer.provideMerge(Postgres.layerAlone()))
 
 layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server", (it) => {
+  for (const level of ["repeatable read", "serializable"]) {
+    it.effect(`in a caller's transaction at ${level} what would wake others is refused, and nothing is done`, () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const store = yield* ChunkStore
+        const letters = yield* DeadLetters
+        const id = `dead at ${level}`
+        yield* record(call(id))
+        yield* settle(({ key }) => key.callId === id ? { dead: "exhausted" } : "released")
+        const entry = { key: keyOf(id), namespace: "chatlab", handler: "by hand" }
+        const verbs = {
+          once: store.once(entry, Effect.die(new Error("the work was run"))),
+          discard: letters.discard({ callId: id }, "no"),
+          redrive: letters.redrive({ callId: id })
+        }
+        for (const [verb, effect] of Object.entries(verbs)) {
+          const within = sql.withTransaction(
+            Effect.andThen(
+              sql.unsafe(`set transaction isolation level ${level}`),
+              Effect.flip<unknown, unknown, never>(effect)
+            )
+          )
+          expect({ verb, error: yield* within }).toMatchObject({
+            verb,
+            error: {
+              _tag: "StoreError",
+              transient: false,
+              reason: expect.stringContaining(`is at ${level}; this needs`)
+            }
+          })
+        }
+        expect(yield* letters.list({ callId: id }, { limit: 1 })).toMatchObject([{ discarded: null }])
+        // the other tests count what there is
+        yield* letters.discard({ callId: id }, "no")
+        yield* Retention.use((retention) => retention.prune({ payloads: Duration.zero, discarded: Duration.zero }))
+      }))
+  }
+
   it.effect("a transaction with a lower number that commits later is not skipped", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
