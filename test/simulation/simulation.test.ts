@@ -14,7 +14,7 @@ const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 300)
 /** Of which at most so many look for a bug. */
 const seeds = 1000
 /** So many seeds must find a bug, for it not to be found by luck. */
-const enough = 3
+const enough = 5
 
 /** The first seeds whose picture is wrong, and what is wrong with it. */
 const badSeeds = async (most: number, mutant?: Mutant, log?: LogMutant): Promise<ReadonlyArray<string>> => {
