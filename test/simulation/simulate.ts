@@ -90,7 +90,8 @@ const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather,
     )
     const stops = (yield* Random.nextIntBetween(0, 20)) === 0 && weather.blows > 0
     if (stops) weather.blows--
-    yield* Effect.ignore(subscriber(told, weather, life)).pipe(
+    // a program whose subscription does not start is started again
+    yield* Effect.ignore(Effect.retry(subscriber(told, weather, life), Schedule.spaced("100 millis"))).pipe(
       Effect.andThen(Effect.forever(drainOnce)),
       Effect.scoped,
       Effect.raceFirst(Deferred.await(life.end)),
