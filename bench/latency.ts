@@ -3,6 +3,7 @@
  * in another. Beside the floor: a durable commit, a notification, and a durable commit in the process that hears it.
  */
 import { CallRecorder, DomainEvents, Drain, HandlerRegistry } from "effect-sluice"
+import * as Settings from "effect-sluice/Settings"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -94,7 +95,11 @@ const measure = async (
     yield* Effect.promise(listener.end)
     return { p50: percentile(all, 50), p99: percentile(all, 99) }
   })
-  const layers = CallRecorder.layer.pipe(Layer.provideMerge(PgStore.layer), Layer.provideMerge(client(url, 10)))
+  const layers = CallRecorder.layer.pipe(
+    Layer.provideMerge(PgStore.layer),
+    Layer.provideMerge(Settings.layer()),
+    Layer.provideMerge(client(url, 10))
+  )
   const figures = await Effect.runPromise(Effect.provide(program, layers))
   await sql.close()
   await dropDatabase(server, "bench")
@@ -135,6 +140,7 @@ const inline = async (server: string, samples: number): Promise<Record<"persistN
   ).pipe(
     Layer.provide(DomainEvents.layer),
     Layer.provideMerge(PgStore.layer),
+    Layer.provideMerge(Settings.layer()),
     Layer.provideMerge(client(url, 10))
   )
   const figures = await Effect.runPromise(Effect.provide(program, layers))

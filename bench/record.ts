@@ -3,6 +3,7 @@
  * somebody would write them who is sure that nothing comes twice, and once so that what comes twice does no harm.
  */
 import { CallRecorder } from "effect-sluice"
+import * as Settings from "effect-sluice/Settings"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -125,6 +126,7 @@ const measure = (server: string, one: Case, way: Way, total: number) =>
       Effect.provide(
         CallRecorder.layer.pipe(
           Layer.provideMerge(PgStore.layer),
+          Layer.provideMerge(Settings.layer()),
           Layer.provideMerge(client(url, one.inFlight + 2))
         ),
         { local: true }

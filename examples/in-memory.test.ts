@@ -2,7 +2,7 @@
  * How an application tests its handlers: in memory, in milliseconds, with nothing to install or to clean up.
  */
 import { expect, layer } from "@effect/vitest"
-import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall, Settings } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -16,7 +16,8 @@ const application = Layer.mergeAll(CallRecorder.layer, Drain.layer).pipe(
   Layer.provide(ChatlabHandlers),
   Layer.provide(DomainEvents.layer),
   Layer.provideMerge(repositories.layerMemory),
-  Layer.provideMerge(MemoryStore.layer)
+  Layer.provideMerge(MemoryStore.layer),
+  Layer.provideMerge(Settings.layer())
 )
 
 /** A recorded reply. `encode` fails for what the schema does not allow, as it does where answers are recorded. */

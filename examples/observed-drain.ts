@@ -7,7 +7,7 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { PgClient } from "@effect/sql-pg"
-import { DomainEvents, Drain, DrainWorker, HandlerRegistry, Shutdown } from "effect-sluice"
+import { DomainEvents, Drain, DrainWorker, HandlerRegistry, Settings, Shutdown } from "effect-sluice"
 import * as Gauges from "effect-sluice/store/Gauges"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Config from "effect/Config"
@@ -25,15 +25,16 @@ const telemetry = Layer.unwrap(Effect.gen(function*() {
 })).pipe(Layer.provide(FetchHttpClient.layer))
 
 // the queue's gauges are asked of the database; one process that asks is enough
-const program = Layer.mergeAll(DrainWorker.layer(), Gauges.layer()).pipe(
+const program = Layer.mergeAll(DrainWorker.layer(), Gauges.layer(), Shutdown.layer).pipe(
   Layer.provide(Drain.layer),
   Layer.provide(HandlerRegistry.layer(Chatlab)),
   Layer.provide(ChatlabHandlers),
   Layer.provide([PgStore.layer, DomainEvents.layer, repositories.layerPg]),
+  Layer.provide(Settings.layer()),
   Layer.provide(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })),
   Layer.tap(() => Effect.logInfo("draining; Ctrl-C or SIGTERM stops")),
   // outermost: what is done at the end is reported as well
   Layer.provide(telemetry)
 )
 
-NodeRuntime.runMain(Layer.launch(program), Shutdown.bySignals())
+NodeRuntime.runMain(Layer.launch(program), { teardown: Shutdown.teardown })

@@ -8,7 +8,7 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { PgClient } from "@effect/sql-pg"
-import { DomainEvents, Drain, DrainWorker, HandlerRegistry, Shutdown } from "effect-sluice"
+import { DomainEvents, Drain, DrainWorker, HandlerRegistry, Settings, Shutdown } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -22,13 +22,14 @@ import * as repositories from "./chatlab/repositories.ts"
 // While there is work it does not wait. When there is none it looks again every second, not all workers at once.
 const schedule = Schedule.spaced("1 second").pipe(Schedule.jittered)
 
-const program = Layer.mergeAll(DrainWorker.layer({ schedule }), MediaSubscriber).pipe(
+const program = Layer.mergeAll(DrainWorker.layer({ schedule }), MediaSubscriber, Shutdown.layer).pipe(
   Layer.provide(Drain.layer),
   Layer.provide(HandlerRegistry.layer(Chatlab)),
   Layer.provide(ChatlabHandlers),
   Layer.provide([PgStore.layer, DomainEvents.layer, repositories.layerPg]),
+  Layer.provide(Settings.layer()),
   Layer.provide(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })),
   Layer.tap(() => Effect.logInfo("draining; Ctrl-C or SIGTERM stops"))
 )
 
-NodeRuntime.runMain(Layer.launch(program), Shutdown.bySignals())
+NodeRuntime.runMain(Layer.launch(program), { teardown: Shutdown.teardown })

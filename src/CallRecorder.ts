@@ -148,11 +148,11 @@ export class CallRecorder extends Context.Service<CallRecorder, {
     service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
   ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | RunInTransaction | StoreError, R>
 }>()("effect-sluice/CallRecorder") {
-  static readonly layer: Layer.Layer<CallRecorder, Settings.SettingInvalid, ChunkStore> = Layer.effect(
+  static readonly layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Settings> = Layer.effect(
     CallRecorder,
     Effect.gen(function*() {
       const store = yield* ChunkStore
-      const settings = yield* Settings.load
+      const settings = yield* Settings.Settings
 
       const refusal = (call: ServiceCall): CallRefused | undefined => {
         const problem = storable.callProblem(call, settings)

@@ -81,13 +81,13 @@ export class Drain extends Context.Service<Drain, {
 }>()("effect-sluice/Drain") {
   static readonly layer: Layer.Layer<
     Drain,
-    Settings.SettingInvalid,
-    ChunkStore | HandlerRegistry | DomainEvents | WakeUp
+    never,
+    ChunkStore | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings
   > = Layer.effect(Drain, Effect.suspend(() => make(undefined)))
-  /** A drain that claims the chunks of one namespace only. */
-  static readonly layerNamespace = (
-    namespace: string
-  ): Layer.Layer<Drain, Settings.SettingInvalid, ChunkStore | HandlerRegistry | DomainEvents | WakeUp> =>
+  /** A drain with options: `namespace`, the only one whose chunks it claims. */
+  static readonly layerWith = (
+    { namespace }: { readonly namespace?: string }
+  ): Layer.Layer<Drain, never, ChunkStore | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings> =>
     Layer.effect(Drain, make(namespace))
 }
 
@@ -97,7 +97,7 @@ const patience = Duration.seconds(5)
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const registry = yield* HandlerRegistry
-  const settings = yield* Settings.load
+  const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`
   yield* Effect.addFinalizer(() =>

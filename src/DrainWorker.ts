@@ -59,12 +59,12 @@ export class DrainWorker extends Context.Service<DrainWorker, {
   /** The worker. Fails with the schedule's own error when it is not one, as a cron that does not parse. */
   static readonly layer = <E = never>(
     options: WorkerOptions<E> = {}
-  ): Layer.Layer<DrainWorker, Settings.SettingInvalid | E, Drain | WakeUp> => Layer.effect(DrainWorker, make(options))
+  ): Layer.Layer<DrainWorker, E, Drain | WakeUp | Settings.Settings> => Layer.effect(DrainWorker, make(options))
 }
 
 const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
   const drain = yield* Drain
-  const settings = yield* Settings.load
+  const settings = yield* Settings.Settings
   const total = yield* Ref.make(emptyReport)
   const woken = yield* Latch.make(false)
   const stopping = yield* Latch.make(false)

@@ -1,6 +1,6 @@
 /**
- * Everything that can be set, with its default. Read from `Config` (the environment, unless the application provides
- * another `ConfigProvider`) when a layer is built; a wrong one stops the start with an error that names it.
+ * Everything that can be set, with its default: one service, which every layer of Sluice reads, so that no two of them can
+ * disagree. It is provided once, below everything else.
  */
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -10,11 +10,13 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Record from "effect/Record"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
 import { quote } from "./internal/quote.ts"
 
-/** What can be set. */
-export interface Settings {
+/** All settings, each checked. Durations are `Duration`s; sizes are bytes. */
+export interface Values {
   /** `SLUICE_BATCH_SIZE`, 100: the most chunks one claim takes. */
   readonly batchSize: number
   /** `SLUICE_BATCH_BYTES`, 16 MiB: the most recorded JSON one claim takes; a single larger chunk is still taken. */
@@ -74,29 +76,53 @@ export interface Settings {
   readonly migrationWait: Duration.Duration
 }
 
-/** A setting has a value it cannot have. */
-export class SettingInvalid extends Schema.TaggedError<SettingInvalid>()("SettingInvalid", {
+/** Settings as code gives them: any of them, durations as Effect reads them (`"30 seconds"`, `Duration.seconds(30)`, 30_000). */
+export type Options = {
+  readonly [Field in keyof Values]?: Values[Field] extends Duration.Duration ? Duration.Input : Values[Field]
+}
+
+/**
+ * The settings of an application. Each is read from `Config` (the environment, unless the application provides another
+ * `ConfigProvider`); what {@link layer} is given wins; what nobody says has its default.
+ */
+export class Settings extends Context.Service<Settings, Values>()("effect-sluice/Settings") {}
+
+/** A setting has a value that it cannot have: a `ConfigError` that names the variable and gives a right value. */
+export class SettingInvalid extends Config.ConfigError {
   /** The variable, e.g. `SLUICE_BATCH_SIZE`. */
-  setting: Schema.String,
-  reason: Schema.String
-}) {
+  readonly setting: string
+  readonly reason: string
+
+  constructor({ reason, setting }: { readonly setting: string; readonly reason: string }) {
+    super(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message: `${setting} is wrong: ${reason}` })))
+    this.setting = setting
+    this.reason = reason
+  }
+
   override get message() {
     return `${this.setting} is wrong: ${this.reason}`
   }
+
+  override toString() {
+    return this.message
+  }
 }
 
-/** How a setting is read from a text, what else it must be, and a right one for the error that says so. */
-interface Kind<A> {
+/** How a setting is read from a text and from code, what else it must be, and a right one for the error that says so. */
+interface Kind<A, Input = A> {
   readonly parse: (text: string) => A | undefined
+  readonly accept: (input: Input) => A | undefined
   readonly what: string
   readonly problem: (value: A) => string | undefined
   readonly example: string
 }
 
 const none = (): undefined => undefined
+const same = <A>(value: A): A => value
 
 const number: Kind<number> = {
   parse: (text) => /^\S+$/.test(text) && Number.isInteger(Number(text)) ? Number(text) : undefined,
+  accept: same,
   what: "a whole number",
   problem: (value) => Number.isSafeInteger(value) && value > 0 ? undefined : `${value} is not a whole number above 0`,
   example: "100"
@@ -117,8 +143,9 @@ export const parseDuration = (text: string): Duration.Duration | undefined => {
 const shortest = Duration.millis(1)
 const longest = Duration.days(365)
 
-const span: Kind<Duration.Duration> = {
+const span: Kind<Duration.Duration, Duration.Input> = {
   parse: parseDuration,
+  accept: (input) => Option.getOrUndefined(Duration.fromInput(input)),
   what: "a duration",
   problem: (value) =>
     Duration.between(value, { minimum: shortest, maximum: longest })
@@ -126,14 +153,14 @@ const span: Kind<Duration.Duration> = {
       : `${Duration.format(value)} is not between 1 millisecond and 365 days`,
   example: "\"30 seconds\" or \"30s\""
 }
-const spanOrNone: Kind<Duration.Duration> = {
+const spanOrNone: Kind<Duration.Duration, Duration.Input> = {
   ...span,
   problem: (value) => Duration.isZero(value) ? undefined : span.problem(value)
 }
 
 /** A third of the time after which a worker counts as gone. */
 const longestBeat = Duration.seconds(10)
-const beat: Kind<Duration.Duration> = {
+const beat: Kind<Duration.Duration, Duration.Input> = {
   ...spanOrNone,
   problem: (value) =>
     spanOrNone.problem(value) ?? (Duration.isLessThanOrEqualTo(value, longestBeat)
@@ -148,6 +175,7 @@ const words = new Map([
 ])
 const choice: Kind<boolean> = {
   parse: (text) => words.get(text),
+  accept: same,
   what: "true or false",
   problem: none,
   example: "true"
@@ -155,6 +183,7 @@ const choice: Kind<boolean> = {
 
 const identifier: Kind<string> = {
   parse: (text) => text,
+  accept: same,
   what: "a name",
   problem: (value) =>
     !/^[a-z_][a-z0-9_]{0,47}$/.test(value)
@@ -167,6 +196,7 @@ const identifier: Kind<string> = {
 
 const address: Kind<Redacted.Redacted | undefined> = {
   parse: (text) => Redacted.make(text, { label: "address" }),
+  accept: same,
   what: "an address",
   // it may hold a password: it is not repeated
   problem: (value) =>
@@ -178,6 +208,7 @@ const address: Kind<Redacted.Redacted | undefined> = {
 
 const entries: Kind<ReadonlyArray<string>> = {
   parse: (text) => text.split(",").map((entry) => entry.trim()).filter((entry) => entry !== ""),
+  accept: same,
   what: "a list",
   problem: (list) => {
     const wrong = list.find((entry) => !/^(role|relation|trigger|rule|row security|inheritance) \S/.test(entry))
@@ -188,99 +219,128 @@ const entries: Kind<ReadonlyArray<string>> = {
   example: "\"role clinic_dba, trigger persisted_chunk.audit\""
 }
 
-/** Each setting: of which kind, and what it is when nothing is said. */
-const table: { readonly [Field in keyof Settings]: readonly [kind: Kind<Settings[Field]>, standard: Settings[Field]] } =
-  {
-    batchSize: [number, 100],
-    batchBytes: [number, 16 * 1024 * 1024],
-    inFlight: [number, 2],
-    maxAttempts: [number, 10],
-    maxCrashes: [number, 3],
-    lease: [span, Duration.minutes(1)],
-    handlerTimeout: [span, Duration.seconds(30)],
-    pollInterval: [span, Duration.seconds(5)],
-    beatInterval: [beat, Duration.seconds(10)],
-    gracePeriod: [spanOrNone, Duration.seconds(30)],
-    maxResultBytes: [number, 12 * 1024 * 1024],
-    statementTimeout: [span, Duration.seconds(30)],
-    maxOutputs: [number, 10_000],
-    schema: [identifier, "sluice"],
-    deadBlocksKey: [choice, true],
-    notify: [choice, true],
-    listen: [choice, true],
-    listenUrl: [address, undefined],
-    trusted: [entries, []],
-    migrationWait: [span, Duration.minutes(10)]
-  }
+const kinds: {
+  readonly [Field in keyof Values]: Kind<Values[Field], NonNullable<Options[Field]>>
+} = {
+  batchSize: number,
+  batchBytes: number,
+  inFlight: number,
+  maxAttempts: number,
+  maxCrashes: number,
+  lease: span,
+  handlerTimeout: span,
+  pollInterval: span,
+  beatInterval: beat,
+  gracePeriod: spanOrNone,
+  maxResultBytes: number,
+  statementTimeout: span,
+  maxOutputs: number,
+  schema: identifier,
+  deadBlocksKey: choice,
+  notify: choice,
+  listen: choice,
+  listenUrl: address,
+  trusted: entries,
+  migrationWait: span
+}
+
+/** What each setting is when nothing is said. */
+export const defaults: Values = {
+  batchSize: 100,
+  batchBytes: 16 * 1024 * 1024,
+  inFlight: 2,
+  maxAttempts: 10,
+  maxCrashes: 3,
+  lease: Duration.minutes(1),
+  handlerTimeout: Duration.seconds(30),
+  pollInterval: Duration.seconds(5),
+  beatInterval: Duration.seconds(10),
+  gracePeriod: Duration.seconds(30),
+  maxResultBytes: 12 * 1024 * 1024,
+  statementTimeout: Duration.seconds(30),
+  maxOutputs: 10_000,
+  schema: "sluice",
+  deadBlocksKey: true,
+  notify: true,
+  listen: true,
+  listenUrl: undefined,
+  trusted: [],
+  migrationWait: Duration.minutes(10)
+}
 
 /** `batchSize` is `SLUICE_BATCH_SIZE`. */
-const nameOf = (field: keyof Settings): string =>
+const nameOf = (field: keyof Values): string =>
   `SLUICE_${field.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
 
 /** The names of all settings in the environment. */
-export const names: ReadonlyArray<string> = Record.keys(table).map(nameOf)
+export const names: ReadonlyArray<string> = Record.keys(kinds).map(nameOf)
 
-const invalid = (field: keyof Settings, reason: string) => {
-  const [{ example }] = table[field]
-  return new SettingInvalid({ setting: nameOf(field), reason: `${reason}; write for example ${example}` })
+const invalid = (field: keyof Values, reason: string) =>
+  new SettingInvalid({ setting: nameOf(field), reason: `${reason}; write for example ${kinds[field].example}` })
+
+const invalidIn = <Field extends keyof Values>(field: Field, value: Values[Field]): SettingInvalid | undefined => {
+  const reason = kinds[field].problem(value)
+  return reason === undefined ? undefined : invalid(field, reason)
 }
 
-/** A setting from code, else from `Config`, else its default. */
-const read = Effect.fnUntraced(function*<Field extends keyof Settings>(field: Field, overrides: Partial<Settings>) {
-  const [kind, standard] = table[field]
-  const check = (value: Settings[Field]) => {
-    const reason = kind.problem(value)
-    return reason === undefined ? Effect.succeed(value) : Effect.fail(invalid(field, reason))
-  }
-  const given = overrides[field]
-  if (given !== undefined) return yield* check(given)
-  const text = yield* Effect.mapError(
-    // every provider gives texts: those that have numbers print them
-    Config.option(Config.String(nameOf(field))),
-    (error) => new SettingInvalid({ setting: nameOf(field), reason: error.message })
-  )
-  if (Option.isNone(text)) return standard
-  const value = kind.parse(text.value)
-  return yield* value === undefined
-    ? Effect.fail(invalid(field, `${quote(text.value)} is not ${kind.what}`))
-    : check(value)
+const configOf = <Field extends keyof Values>(field: Field): Config.Config<Values[Field]> =>
+  // every provider gives texts: those that have numbers print them
+  Config.option(Config.String(nameOf(field))).pipe(Config.mapEffect((text) => {
+    if (Option.isNone(text)) return Effect.succeed(defaults[field])
+    const value = kinds[field].parse(text.value)
+    if (value === undefined) return Effect.fail(invalid(field, `${quote(text.value)} is not ${kinds[field].what}`))
+    const error = invalidIn(field, value)
+    return error === undefined ? Effect.succeed(value) : Effect.fail(error)
+  }))
+
+/** The settings as `Config` has them; what it does not have is as in {@link defaults}. */
+export const config: Config.Config<Values> = Config.all({
+  batchSize: configOf("batchSize"),
+  batchBytes: configOf("batchBytes"),
+  inFlight: configOf("inFlight"),
+  maxAttempts: configOf("maxAttempts"),
+  maxCrashes: configOf("maxCrashes"),
+  lease: configOf("lease"),
+  handlerTimeout: configOf("handlerTimeout"),
+  pollInterval: configOf("pollInterval"),
+  beatInterval: configOf("beatInterval"),
+  gracePeriod: configOf("gracePeriod"),
+  maxResultBytes: configOf("maxResultBytes"),
+  statementTimeout: configOf("statementTimeout"),
+  maxOutputs: configOf("maxOutputs"),
+  schema: configOf("schema"),
+  deadBlocksKey: configOf("deadBlocksKey"),
+  notify: configOf("notify"),
+  listen: configOf("listen"),
+  listenUrl: configOf("listenUrl"),
+  trusted: configOf("trusted"),
+  migrationWait: configOf("migrationWait")
 })
 
-/** What an application set in code; wins over `Config`. */
-const Overrides = Context.Reference<Partial<Settings>>("effect-sluice/Settings/Overrides", { defaultValue: () => ({}) })
-
-/** The settings in force: defaults, then `Config`, then {@link layer}. Fails with {@link SettingInvalid}. */
-export const load: Effect.Effect<Settings, SettingInvalid> = Effect.gen(function*() {
-  const overrides = yield* Overrides
-  return {
-    batchSize: yield* read("batchSize", overrides),
-    batchBytes: yield* read("batchBytes", overrides),
-    inFlight: yield* read("inFlight", overrides),
-    maxAttempts: yield* read("maxAttempts", overrides),
-    maxCrashes: yield* read("maxCrashes", overrides),
-    lease: yield* read("lease", overrides),
-    handlerTimeout: yield* read("handlerTimeout", overrides),
-    pollInterval: yield* read("pollInterval", overrides),
-    beatInterval: yield* read("beatInterval", overrides),
-    gracePeriod: yield* read("gracePeriod", overrides),
-    maxResultBytes: yield* read("maxResultBytes", overrides),
-    statementTimeout: yield* read("statementTimeout", overrides),
-    maxOutputs: yield* read("maxOutputs", overrides),
-    schema: yield* read("schema", overrides),
-    deadBlocksKey: yield* read("deadBlocksKey", overrides),
-    notify: yield* read("notify", overrides),
-    listen: yield* read("listen", overrides),
-    listenUrl: yield* read("listenUrl", overrides),
-    trusted: yield* read("trusted", overrides),
-    migrationWait: yield* read("migrationWait", overrides)
+/** The values, with those that code gives in their place. */
+const withOptions = (values: Values, options: Options): Result.Result<Values, SettingInvalid> => {
+  const merged: { -readonly [Field in keyof Values]: Values[Field] } = { ...values }
+  const put = <Field extends keyof Values>(field: Field): SettingInvalid | undefined => {
+    const option = options[field]
+    if (option === undefined) return undefined
+    const value = kinds[field].accept(option)
+    if (value === undefined) return invalid(field, `${quote(option)} is not ${kinds[field].what}`)
+    merged[field] = value
+    return invalidIn(field, value)
   }
-})
+  for (const field of Record.keys(kinds)) {
+    const error = put(field)
+    if (error !== undefined) return Result.fail(error)
+  }
+  return Result.succeed(merged)
+}
 
 /**
- * Settings from code, for every Sluice layer they are provided to; they win over `Config`.
+ * The settings: from `Config`, and from code, which wins. Fails with {@link SettingInvalid}.
  *
  * ```ts
- * Drain.layer.pipe(Layer.provide(Settings.layer({ batchSize: 500 })))
+ * program.pipe(Layer.provide(Settings.layer({ batchSize: 500, lease: "30 seconds" })))
  * ```
  */
-export const layer = (settings: Partial<Settings>): Layer.Layer<never> => Layer.succeed(Overrides, settings)
+export const layer = (options: Options = {}): Layer.Layer<Settings, Config.ConfigError> =>
+  Layer.effect(Settings, Effect.flatMap(config, (values) => Effect.fromResult(withOptions(values, options))))

@@ -98,8 +98,8 @@ export const layer = <E, R>(
   options: Options = {}
 ): Layer.Layer<
   never,
-  SubscriptionInvalid | Settings.SettingInvalid | StoreError,
-  Exclude<R, Scope> | EventLog | WakeUp
+  SubscriptionInvalid | StoreError,
+  Exclude<R, Scope> | EventLog | WakeUp | Settings.Settings
 > => Layer.effectDiscard(make(name, handler, options))
 
 /** The same, run for as long as the scope is open. When this effect is done, the subscription has its place. */
@@ -109,11 +109,11 @@ export const make: <E, R>(
   options?: Options
 ) => Effect.Effect<
   void,
-  SubscriptionInvalid | Settings.SettingInvalid | StoreError,
-  R | EventLog | WakeUp | Scope
+  SubscriptionInvalid | StoreError,
+  R | EventLog | WakeUp | Settings.Settings | Scope
 > = Effect.fnUntraced(function*<E, R>(name: string, handler: Handler<E, R>, options: Options = {}) {
   const log = yield* EventLog
-  const settings = yield* Settings.load
+  const settings = yield* Settings.Settings
   const invalid = (reason: string) => new SubscriptionInvalid({ name, reason })
   if (!/^[^\p{Cc}]{1,200}$/u.test(name)) return yield* invalid("a name is 1 to 200 characters, none of them a control")
   const limit = options.batchSize ?? settings.batchSize

@@ -9,7 +9,7 @@
  * ```
  */
 import type * as Duration from "effect/Duration"
-import type { Settings } from "./Settings.ts"
+import type * as Settings from "./Settings.ts"
 
 /** `batchSize` in the environment: `SLUICE_BATCH_SIZE`. */
 type Variable<Name extends string> = `SLUICE_${Uppercase<Snake<Name>>}`
@@ -22,7 +22,7 @@ type Written<A> = A extends Duration.Duration ? string : A
 
 /** The settings of the library, by their names in the environment. */
 export type LibrarySettings = {
-  readonly [Field in keyof Settings as Variable<Field>]?: Written<Settings[Field]>
+  readonly [Field in keyof Settings.Values as Variable<Field>]?: Written<Settings.Values[Field]>
 }
 
 /** The settings of the command. Each can be given by a flag as well, but for the last. */
@@ -61,5 +61,5 @@ export type ExporterSettings = { readonly [Name in `OTEL_${string}`]?: string | 
 /** All that may stand in `sluice.config.ts`. */
 export interface SluiceConfig extends LibrarySettings, CommandSettings, ExporterSettings {}
 
-/** Settings for `sluice.config.ts`, checked by the compiler; the command checks them again when it reads the file. */
+/** Settings.Values for `sluice.config.ts`, checked by the compiler; the command checks them again when it reads the file. */
 export const defineConfig = (config: SluiceConfig): SluiceConfig => config

@@ -22,7 +22,7 @@ import * as Postgres from "./support/Postgres.ts"
 
 const settings = Settings.layer({ maxResultBytes: 10_000, lease: Duration.minutes(1) })
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(settings))
-const given = <A, E>(test: Effect.Effect<A, E, CallRecorder | ChunkStore | MemoryDatabase>) => () =>
+const given = <A, E>(test: Effect.Effect<A, E, CallRecorder | ChunkStore | MemoryDatabase | Settings.Settings>) => () =>
   Effect.provide(test, recorder)
 const viewOf = (callId: string) => ChunkStore.use((store) => store.call(callId))
 

@@ -14,7 +14,7 @@ import {
   WakeUp
 } from "effect-sluice"
 import { mostUnparked, StoreError } from "effect-sluice/ChunkStore"
-import type { SettingInvalid } from "effect-sluice/Settings"
+import * as Settings from "effect-sluice/Settings"
 import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -183,7 +183,7 @@ describe("a pause", () => {
 describe("a worker of one namespace", () => {
   /** A drain of its own, with note handlers of these namespaces. */
   const worker = (
-    drain: Layer.Layer<Drain, SettingInvalid, ChunkStore | HandlerRegistry | DomainEvents | WakeUp>,
+    drain: Layer.Layer<Drain, never, ChunkStore | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings>,
     ...namespaces: ReadonlyArray<string>
   ) => {
     const none: Layer.Layer<never, never, MemoryDatabase> = Layer.empty
@@ -201,7 +201,7 @@ describe("a worker of one namespace", () => {
 
   it.effect("says that it serves that namespace only: what it has other handlers for is not left to it", () =>
     Effect.gen(function*() {
-      const clinic = yield* worker(Drain.layerNamespace("clinic"), "clinic", "dental")
+      const clinic = yield* worker(Drain.layerWith({ namespace: "clinic" }), "clinic", "dental")
       const other = yield* worker(Drain.layer, "clinic")
       yield* clinic(untilEmpty)
       yield* other(untilEmpty)
@@ -212,14 +212,14 @@ describe("a worker of one namespace", () => {
       expect(yield* clinic(untilEmpty)).toMatchObject({ claimed: 0 })
       expect(yield* chunkOf("dental")).toMatchObject({ state: "parked", attempts: 0 })
       // and it goes on by itself once somebody serves it
-      const dentist = yield* worker(Drain.layerNamespace("dental"), "dental")
+      const dentist = yield* worker(Drain.layerWith({ namespace: "dental" }), "dental")
       expect(yield* dentist(untilEmpty)).toMatchObject({ persisted: 1 })
     }).pipe(Effect.scoped, Effect.provide(application())))
 
   it.effect("serves it by the handlers of core as well, beside a worker that serves core everywhere", () =>
     Effect.gen(function*() {
       const everywhere = yield* worker(Drain.layer, "core")
-      const clinic = yield* worker(Drain.layerNamespace("clinic"), "core")
+      const clinic = yield* worker(Drain.layerWith({ namespace: "clinic" }), "core")
       yield* everywhere(untilEmpty)
       yield* record(note("a"), dental)
       expect(yield* clinic(untilEmpty)).toMatchObject({ claimed: 1, persisted: 1 })
@@ -228,7 +228,7 @@ describe("a worker of one namespace", () => {
 
   it.effect("leaves to the others what it has no handler for, as long as they live; then it parks it", () =>
     Effect.gen(function*() {
-      const clinic = yield* worker(Drain.layerNamespace("clinic"))
+      const clinic = yield* worker(Drain.layerWith({ namespace: "clinic" }))
       yield* Effect.gen(function*() {
         const other = yield* worker(Drain.layer, "clinic")
         yield* other(untilEmpty)
@@ -247,7 +247,7 @@ describe("a handler of core beside one of the namespace's own, in another worker
   const ran: Array<string> = []
   const drainOf = (namespace: string, only?: string) =>
     Layer.build(
-      Layer.fresh(only === undefined ? Drain.layer : Drain.layerNamespace(only)).pipe(
+      Layer.fresh(only === undefined ? Drain.layer : Drain.layerWith({ namespace: only })).pipe(
         Layer.provide(
           HandlerRegistry.layer().pipe(
             Layer.provide(HandlerPlugin.layer(namespace, Note, () => Effect.sync(() => void ran.push(namespace))))

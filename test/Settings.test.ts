@@ -12,13 +12,14 @@ import { inspect } from "node:util"
 import { describe, expect } from "vitest"
 
 const environment = (env: Record<string, string>) => ConfigProvider.layer(ConfigProvider.fromEnv({ env }))
-const loaded = (env: Record<string, string>) => Effect.provide(Settings.load, environment(env))
+const loaded = (env: Record<string, string>, options: Settings.Options = {}) =>
+  Effect.provide(Settings.Settings, Layer.fresh(Settings.layer(options)).pipe(Layer.provide(environment(env))))
 
 /** Of each variable: its field, its default, a right value and what it is read as, and wrong ones. */
 const variables: ReadonlyArray<
   readonly [
     name: string,
-    field: keyof Settings.Settings,
+    field: keyof Settings.Values,
     standard: unknown,
     right: string,
     read: unknown,
@@ -108,7 +109,8 @@ describe("settings", () => {
         expect((yield* loaded({ [name]: right }))[field]).toEqual(read)
         for (const value of wrong) {
           const error = yield* Effect.flip(loaded({ [name]: value }))
-          expect([value, error._tag, error.setting]).toEqual([value, "SettingInvalid", name])
+          expect([value, error]).toEqual([value, expect.any(Settings.SettingInvalid)])
+          expect(error).toMatchObject({ _tag: "ConfigError", setting: name })
           expect(error.message).toContain(`${name} is wrong: `)
           // it says what would be right, and that is right
           const [, example = ""] = /; write for example "?([^"]+)/.exec(error.message) ?? []
@@ -116,6 +118,7 @@ describe("settings", () => {
           // and it stops whatever needs it
           const layer = CallRecorder.layer.pipe(
             Layer.provide(MemoryStore.layer),
+            Layer.provide(Settings.layer()),
             Layer.provide(environment({ [name]: value }))
           )
           expect(yield* Effect.flip(Effect.scoped(Layer.build(layer)))).toEqual(error)
@@ -159,26 +162,31 @@ describe("settings", () => {
   it.effect("may come from any provider", () =>
     Effect.gen(function*() {
       const provider = ConfigProvider.layer(ConfigProvider.fromUnknown({ SLUICE_BATCH_SIZE: 7, SLUICE_NOTIFY: false }))
-      expect(yield* Effect.provide(Settings.load, provider)).toMatchObject({ batchSize: 7, notify: false })
+      const settings = Effect.provide(Settings.Settings, Layer.provide(Settings.layer(), provider))
+      expect(yield* settings).toMatchObject({ batchSize: 7, notify: false })
     }))
 
   it.effect("from code win over the environment, one by one", () =>
     Effect.gen(function*() {
-      const settings = yield* Effect.provide(
-        loaded({ SLUICE_BATCH_SIZE: "7", SLUICE_IN_FLIGHT: "8" }),
-        Settings.layer({ batchSize: 500 })
-      )
+      const settings = yield* loaded({ SLUICE_BATCH_SIZE: "7", SLUICE_IN_FLIGHT: "8" }, { batchSize: 500 })
       expect(settings).toMatchObject({ batchSize: 500, inFlight: 8, maxAttempts: 10 })
+    }))
+
+  it.effect("from code may have durations as Effect reads them", () =>
+    Effect.gen(function*() {
+      const { lease, pollInterval } = yield* loaded({}, { lease: "2 minutes", pollInterval: 1500 })
+      expect([lease, pollInterval].map(Duration.toMillis)).toEqual([120_000, 1500])
     }))
 
   it.effect("from code are checked as well", () =>
     Effect.gen(function*() {
-      const wrong: ReadonlyArray<readonly [string, Partial<Settings.Settings>]> = [
+      const wrong: ReadonlyArray<readonly [string, Settings.Options]> = [
         ["SLUICE_BATCH_SIZE", { batchSize: 0 }],
         ["SLUICE_IN_FLIGHT", { inFlight: 1.5 }],
         ["SLUICE_MAX_ATTEMPTS", { maxAttempts: Number.NaN }],
         ["SLUICE_LEASE", { lease: Duration.zero }],
         ["SLUICE_LEASE", { lease: Duration.infinity }],
+        ["SLUICE_LEASE", { lease: "5 fortnights" as Duration.Input }],
         ["SLUICE_SCHEMA", { schema: "a\"; drop schema public; --" }]
       ]
       for (const [setting, settings] of wrong) {
@@ -186,7 +194,7 @@ describe("settings", () => {
           Layer.provide([HandlerRegistry.layer(), DomainEvents.layer, MemoryStore.layer]),
           Layer.provide(Settings.layer(settings))
         )
-        expect(yield* Effect.flip(Effect.scoped(Layer.build(drain)))).toMatchObject({ _tag: "SettingInvalid", setting })
+        expect(yield* Effect.flip(Effect.scoped(Layer.build(drain)))).toMatchObject({ _tag: "ConfigError", setting })
       }
     }))
 })

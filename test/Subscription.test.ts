@@ -38,7 +38,7 @@ const statusOf = (name: string) =>
 /** Lets forked fibers come to rest without letting time pass. */
 const settled = TestClock.adjust(0)
 
-const memory = (settings: Partial<Settings.Settings> = {}) =>
+const memory = (settings: Partial<Settings.Values> = {}) =>
   Layer.provideMerge(MemoryStore.layer, Settings.layer(settings))
 
 describe("a subscription", () => {

@@ -91,7 +91,7 @@ describe("within a process", () => {
       expect(yield* given).toEqual([])
       yield* settle("nothing")
       expect(yield* given).toEqual([])
-    }).pipe(Effect.provide(MemoryStore.layer)))
+    }).pipe(Effect.provide(Layer.provideMerge(MemoryStore.layer, Settings.layer()))))
 
   it.effect("an idle worker starts at once; one with a schedule keeps to it, unless it is to hear as well", () =>
     Effect.gen(function*() {
@@ -110,7 +110,7 @@ describe("within a process", () => {
           expect(yield* persistedAfter("1 hour")).toBe(1)
         }).pipe(Effect.provide(worker(options)))
       }
-    }).pipe(Effect.provide(MemoryStore.layer)))
+    }).pipe(Effect.provide(Layer.provideMerge(MemoryStore.layer, Settings.layer()))))
 })
 
 class Url extends Context.Service<Url, string>()("test/Url") {}
@@ -121,14 +121,14 @@ const ground = Layer.provideMerge(
 )
 
 /** A process: a store on a client of its own. */
-const process = (settings: Partial<Settings.Settings> = {}, maxConnections = 5) =>
+const process = (settings: Partial<Settings.Values> = {}, maxConnections = 5) =>
   Layer.unwrap(Effect.map(Url, (url) =>
     Layer.fresh(PgStore.layer).pipe(
       Layer.provideMerge(Layer.fresh(Postgres.client(url, { maxConnections }))),
       Layer.provideMerge(Settings.layer(settings))
     )))
 
-const start = (settings?: Partial<Settings.Settings>, maxConnections?: number) =>
+const start = (settings?: Partial<Settings.Values>, maxConnections?: number) =>
   Effect.map(
     Layer.build(process(settings, maxConnections)),
     (context) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -378,7 +378,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         through.port = String(proxy.port)
         const on = yield* Effect.map(
           Layer.build(
-            Layer.fresh(PgStore.layerNoMigrate).pipe(
+            Layer.fresh(PgStore.layerStorage).pipe(
               Layer.provideMerge(Layer.fresh(Postgres.client(through.href, { maxConnections: 2 }))),
               Layer.provideMerge(Settings.layer({ listen: false }))
             )

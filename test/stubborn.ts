@@ -24,7 +24,7 @@ const handler = HandlerPlugin.layer(
 
 const gracePeriod = Duration.millis(100)
 
-const program = DrainWorker.layer().pipe(
+const program = Layer.merge(DrainWorker.layer(), Shutdown.layer).pipe(
   Layer.provide(Drain.layer),
   Layer.provide(HandlerRegistry.layer()),
   Layer.provide(handler),
@@ -33,4 +33,4 @@ const program = DrainWorker.layer().pipe(
   Layer.provide(client(process.argv[2] ?? ""))
 )
 
-NodeRuntime.runMain(Layer.launch(program), Shutdown.bySignals({ gracePeriod }))
+NodeRuntime.runMain(Layer.launch(program), { teardown: Shutdown.teardown })

@@ -13,6 +13,7 @@ import { DomainEvents } from "../DomainEvents.ts"
 import * as HandlerDiscovery from "../HandlerDiscovery.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
 import { escape } from "../internal/escape.ts"
+import type * as Settings from "../Settings.ts"
 import type { Stores } from "../store/Stores.ts"
 import { Failed } from "./Failed.ts"
 import * as loading from "./loading.ts"
@@ -86,7 +87,7 @@ const registry = (files: ReadonlyArray<string>) =>
  * where a folder is misspelt, no database is made.
  */
 export const layer = <E>(
-  stores: Layer.Layer<Stores | SqlClient.SqlClient, E>,
+  stores: Layer.Layer<Stores | SqlClient.SqlClient, E, Settings.Settings>,
   flags: ReadonlyArray<string>
 ) =>
   Layer.unwrap(

@@ -86,7 +86,7 @@ const place = Effect.fnUntraced(function*(
     return yield* new Failed({ reason: `${options.sayOf(url, "DATABASE_URL")} ${understood.failure}` })
   }
   yield* say(`database: ${understood.success}`)
-  const { listen, schema } = yield* Settings.load
+  const { listen, schema } = yield* Settings.Settings
   const server = { url: Redacted.make(address.value), ...lifetimes }
   const between = yield* lookBetween(server, schema)
   if (between === "pooler") yield* say("a pooler in transaction mode is in between: nothing is prepared")

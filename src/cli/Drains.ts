@@ -25,7 +25,7 @@ export type OneDrain = Drain["Service"]
 
 /** So many drains, each a worker of its own. */
 export const make = (count: number, namespace: Option.Option<string>) => {
-  const layer = Option.isSome(namespace) ? Drain.layerNamespace(namespace.value) : Drain.layer
+  const layer = Option.isSome(namespace) ? Drain.layerWith({ namespace: namespace.value }) : Drain.layer
   return Effect.forEach(
     Array.from({ length: count }),
     () => Effect.map(Layer.build(Layer.fresh(layer)), Context.get(Drain))
@@ -33,7 +33,7 @@ export const make = (count: number, namespace: Option.Option<string>) => {
 }
 
 /** How many connections they use: for each its batches, its claim and its beat, and two to ask how they do. */
-export const connections = (count: number, { inFlight }: Settings.Settings): number => count * (inFlight + 2) + 2
+export const connections = (count: number, { inFlight }: Settings.Values): number => count * (inFlight + 2) + 2
 
 /** Tells how it goes, and how long it may take: a bar where a person looks, else a line now and then. */
 const progress = (before: number) => {
@@ -66,7 +66,7 @@ export const toTheEnd = Effect.fnUntraced(
     readonly partly: (report: Report) => Effect.Effect<void>
   }) {
     const sql = yield* SqlClient.SqlClient
-    const { gracePeriod, schema } = yield* Settings.load
+    const { gracePeriod, schema } = yield* Settings.Settings
     const [before] = once ? [] : yield* ask.ready(sql, schema, Option.getOrUndefined(namespace))
     const tell = once ? () => Effect.void : progress(before?.count ?? 0)
     let total = emptyReport

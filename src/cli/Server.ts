@@ -11,7 +11,6 @@ import * as Layer from "effect/Layer"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
-import { isSqlError } from "effect/sql/SqlError"
 import { escapeProse } from "../internal/escape.ts"
 import * as Settings from "../Settings.ts"
 import * as Gauges from "../store/Gauges.ts"
@@ -70,7 +69,7 @@ const troubleOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
 /** What keeps it from being ready. Whatever the database says is not repeated: the log and the doctor do. */
 const problemOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
   const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   if ((yield* Migrations.missing).length > 0) return "migrations are missing"
   const trouble = yield* troubleOf(drains)
   if (trouble !== undefined) return trouble
@@ -80,9 +79,7 @@ const problemOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
 }, (asked) =>
   Effect.catch(asked, (error) =>
     Effect.succeed(
-      !isSqlError(error)
-        ? error.message
-        : isTransient(error)
+      isTransient(error)
         ? "the database does not answer"
         : `the database refuses (${codeOf(error) ?? "for no reason it gives"}): see \`sluice doctor\``
     )))

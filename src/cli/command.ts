@@ -2,7 +2,9 @@
  * The commands there are.
  */
 import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Settings from "../Settings.ts"
 import { dead } from "./commands/dead.ts"
 import { doctor } from "./commands/doctor.ts"
 import { drain } from "./commands/drain.ts"
@@ -18,6 +20,7 @@ import { stuck } from "./commands/stuck.ts"
 import { subscriptions } from "./commands/subscriptions.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
 import * as configFile from "./configFile.ts"
+import { told } from "./Failed.ts"
 import * as Telemetry from "./Telemetry.ts"
 import { version } from "./version.ts"
 
@@ -53,5 +56,10 @@ export const sluice = Command.make("sluice").pipe(
     doctor
   ]),
   // of the handlers only: help and completions read no file and send nothing
-  Command.provide(Telemetry.layer(version).pipe(Layer.provideMerge(configFile.layer)))
+  Command.provide(
+    Telemetry.layer(version).pipe(
+      Layer.provideMerge(Layer.unwrap(told(Effect.as(Settings.config, Settings.layer())))),
+      Layer.provideMerge(configFile.layer)
+    )
+  )
 )

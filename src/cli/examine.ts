@@ -254,7 +254,7 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
   readonly limits?: Limits
 }) {
   const sql = yield* SqlClient.SqlClient
-  const settings = yield* Settings.load
+  const settings = yield* Settings.Settings
   const { deadBlocksKey, schema } = settings
   const first = yield* Effect.scoped(Effect.gen(function*() {
     const session = yield* reserve(sql)

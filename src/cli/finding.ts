@@ -3,7 +3,7 @@
  */
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
-import type { Settings } from "../Settings.ts"
+import type * as Settings from "../Settings.ts"
 
 /** How bad it is. */
 export const Severity = Schema.Literals(["ok", "attention", "broken"])
@@ -59,7 +59,7 @@ export interface Patient {
   readonly schema: string
   /** As whom the doctor looks. */
   readonly role: string
-  readonly settings: Settings
+  readonly settings: Settings.Values
   readonly deadBlocksKey: boolean
   readonly limits: Limits
 }

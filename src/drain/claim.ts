@@ -15,7 +15,7 @@ import {
 } from "../ChunkStore.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
-import type { Settings } from "../Settings.ts"
+import type * as Settings from "../Settings.ts"
 import type { Isolations } from "./isolation.ts"
 import * as Lease from "./lease.ts"
 import type { ClaimLog } from "./observe/log.ts"
@@ -29,7 +29,7 @@ import { run } from "./run.ts"
 /** What carries out claims. */
 export interface Engine {
   readonly registry: HandlerRegistry["Service"]
-  readonly settings: Settings
+  readonly settings: Settings.Values
   readonly isolations: Isolations
   readonly releases: Releases
   /** Kinds that nobody may drain now, where the claim does not say. */

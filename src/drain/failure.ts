@@ -18,7 +18,7 @@ import type {
 import { ContextMissing, Rejected } from "../Handler.ts"
 import { describeCause } from "../internal/describe.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
-import type { Settings } from "../Settings.ts"
+import type * as Settings from "../Settings.ts"
 import type { Prepared } from "./prepare.ts"
 
 /** A handler ran longer than its timeout. */
@@ -105,7 +105,7 @@ const isPermanent = (one: Prepared, cause: Cause.Cause<unknown>): boolean =>
 /** How a chunk ends that is charged: it is tried again, or buried. */
 export const toSettlement = Effect.fnUntraced(function*(
   { cause, kind, one }: Charge,
-  settings: Settings
+  settings: Settings.Values
 ): Effect.fn.Return<Settlement> {
   const { chunk, handler } = one
   const attempts = chunk.attempts + 1

@@ -23,7 +23,7 @@ import type { DomainObjectCreated } from "../DomainObject.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import * as Metrics from "../Metrics.ts"
 import { printKey } from "../ServiceCall.ts"
-import type { Settings } from "../Settings.ts"
+import type * as Settings from "../Settings.ts"
 import { type BatchError, type Charge, kindOf, toSettlement } from "./failure.ts"
 import type { Isolations } from "./isolation.ts"
 import { inBatchSpan } from "./observe/spans.ts"
@@ -36,7 +36,7 @@ import { type Committed, persistBatch, timeoutOf } from "./transaction.ts"
 export interface Execution {
   readonly claim: Claim
   readonly registry: HandlerRegistry["Service"]
-  readonly settings: Settings
+  readonly settings: Settings.Values
   readonly isolations: Isolations
   /** Kinds that nobody may drain now. */
   readonly paused: ReadonlyArray<Kind>

@@ -35,9 +35,9 @@ const lagOf = (subscription: string) => ({
  * Asks the database and sets the gauges. When it does not answer within a second they are taken away: what is not known
  * is not shown, and never what was known an hour ago.
  */
-export const sample: Effect.Effect<void, never, SqlClient.SqlClient> = Effect.gen(function*() {
+export const sample: Effect.Effect<void, never, SqlClient.SqlClient | Settings.Settings> = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   const found = Option.getOrUndefined(
     yield* within(patience)(Effect.all([
       ask.gauges(sql, schema, Metrics.mostCounted),
@@ -81,5 +81,7 @@ const forget = Effect.andThen(
 )
 
 /** Asks every so often, for exporters that push what they find. What was found last is what a program sends at its end. */
-export const layer = (every: Duration.Input = "10 seconds"): Layer.Layer<never, never, SqlClient.SqlClient> =>
+export const layer = (
+  every: Duration.Input = "10 seconds"
+): Layer.Layer<never, never, SqlClient.SqlClient | Settings.Settings> =>
   Layer.effectDiscard(Effect.forkScoped(Effect.forever(Effect.andThen(sample, Effect.sleep(every)))))

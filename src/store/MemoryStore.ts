@@ -123,7 +123,7 @@ const wakeAfterCommit = (db: MemoryDatabase["Service"], use: Use) => (gone: wait
 
 const makeStore = (
   db: MemoryDatabase["Service"],
-  settings: Settings.Settings,
+  settings: Settings.Values,
   use: Use,
   newToken: Effect.Effect<string>,
   wakeUp: WakeUp["Service"]
@@ -285,7 +285,7 @@ const makeStore = (
 
 const make = Effect.gen(function*() {
   const db = yield* MemoryDatabase
-  const settings = yield* Settings.load
+  const settings = yield* Settings.Settings
   const wakeUp = yield* makeLocal
   const use: Use = (step) => Effect.flatMap(Clock.currentTimeMillis, (now) => db.use((access) => step(access, now)))
   const newToken = Effect.map(
@@ -302,9 +302,9 @@ const make = Effect.gen(function*() {
 })
 
 /** The store over a database that is provided, so that an application's own tables can share its transactions. */
-export const layerOn: Layer.Layer<Stores, Settings.SettingInvalid, MemoryDatabase> = Layer.effectContext(make)
+export const layerStorage: Layer.Layer<Stores, never, MemoryDatabase | Settings.Settings> = Layer.effectContext(make)
 
 /** The store and its database, fresh each time the layer is built. */
-export const layer: Layer.Layer<Stores | MemoryDatabase, Settings.SettingInvalid> = layerOn.pipe(
+export const layer: Layer.Layer<Stores | MemoryDatabase, never, Settings.Settings> = layerStorage.pipe(
   Layer.provideMerge(MemoryDatabase.layer)
 )

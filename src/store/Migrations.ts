@@ -24,7 +24,7 @@ export { MigrationFailed } from "./pg/migrating.ts"
 export { isConcurrent, list, type Migration } from "./pg/statements.ts"
 
 /** What keeps tables from being brought up to date, or looked at. */
-export type MigrationError = MigrationFailed | DatabaseUnfit | SqlError | Settings.SettingInvalid
+export type MigrationError = MigrationFailed | DatabaseUnfit | SqlError
 
 /** Where it stands which were applied. */
 const bookkeeping = (schema: string): string =>
@@ -57,20 +57,21 @@ const missingOf = Effect.fnUntraced(function*(session: Session, schema: string, 
 /** Those that were not applied yet. */
 export const missing: Effect.Effect<
   ReadonlyArray<Migration>,
-  SqlError | Settings.SettingInvalid,
-  SqlClient.SqlClient
+  SqlError,
+  SqlClient.SqlClient | Settings.Settings
 > = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   return yield* Effect.flatMap(reserve(sql), (session) => missingOf(session, schema, list(schema)))
 }).pipe(Effect.scoped)
 
 /** Fails with {@link DatabaseUnfit} on a database that cannot hold the tables, or whose tables others made. Changes nothing. */
-export const check: Effect.Effect<void, DatabaseUnfit | SqlError | Settings.SettingInvalid, SqlClient.SqlClient> =
-  Effect.gen(function*() {
+export const check: Effect.Effect<void, DatabaseUnfit | SqlError, SqlClient.SqlClient | Settings.Settings> = Effect.gen(
+  function*() {
     const session = yield* reserve(yield* SqlClient.SqlClient)
-    yield* checkTables(session, yield* factsOf(session), yield* Settings.load)
-  }).pipe(Effect.scoped)
+    yield* checkTables(session, yield* factsOf(session), yield* Settings.Settings)
+  }
+).pipe(Effect.scoped)
 
 /**
  * What {@link run} would do for these, as statements for somebody else to run, each by itself and in this order: with the note
@@ -108,7 +109,7 @@ const sessions = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
 })
 
 /** Applies what is missing once nobody else does, and then mends sequences. */
-const apply = Effect.fnUntraced(function*(site: Site, settings: Settings.Settings, all: ReadonlyArray<Migration>) {
+const apply = Effect.fnUntraced(function*(site: Site, settings: Settings.Values, all: ReadonlyArray<Migration>) {
   const { schema } = settings
   const { session } = site
   const [found] = yield* session.run<{ there: boolean }>(
@@ -147,7 +148,7 @@ const mendSequences = Effect.fnUntraced(function*(session: Session, schema: stri
 /** @internal {@link run}, of these migrations. */
 export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>) {
   const sql = yield* SqlClient.SqlClient
-  const settings = yield* Settings.load
+  const settings = yield* Settings.Settings
   const { migrationWait, schema } = settings
   if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) {
     return yield* new MigrationFailed({ migration: "", reason: "migrations cannot be part of a transaction" })
@@ -199,8 +200,10 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
 export const run: Effect.Effect<
   ReadonlyArray<readonly [id: number, name: string]>,
   MigrationError,
-  SqlClient.SqlClient
-> = Effect.flatMap(Settings.load, ({ schema }) => runAll(list(schema)))
+  SqlClient.SqlClient | Settings.Settings
+> = Effect.flatMap(Settings.Settings, ({ schema }) => runAll(list(schema)))
 
 /** {@link run}, as a layer that other layers wait for. */
-export const layer: Layer.Layer<never, MigrationError, SqlClient.SqlClient> = Layer.effectDiscard(run)
+export const layer: Layer.Layer<never, MigrationError, SqlClient.SqlClient | Settings.Settings> = Layer.effectDiscard(
+  run
+)

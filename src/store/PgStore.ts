@@ -107,7 +107,7 @@ const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
 
 const makeStore = (
   t: Tables,
-  settings: Settings.Settings,
+  settings: Settings.Values,
   wakeUp: WakeUp["Service"],
   contact: contacts.Contact
 ): ChunkStore["Service"] => {
@@ -337,10 +337,10 @@ const makeStore = (
 
 /** A store. `look`: looks at the database first, and says what it learned. */
 const makeOn = Effect.fnUntraced(function*<E>(
-  look: (sql: SqlClient.SqlClient, settings: Settings.Settings) => Effect.Effect<Ground, E>
+  look: (sql: SqlClient.SqlClient, settings: Settings.Values) => Effect.Effect<Ground, E>
 ) {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const settings = yield* Settings.load
+  const settings = yield* Settings.Settings
   const { pooled, role } = yield* look(sql, settings)
   const explained = (purpose: Purpose) =>
     role === undefined ? <S extends object>(service: S) => service : explaining(settings.schema, role, purpose)
@@ -358,10 +358,13 @@ const makeOn = Effect.fnUntraced(function*<E>(
   )
 })
 
-const deaf = Settings.layer({ listen: false })
+const deaf = Layer.effect(
+  Settings.Settings,
+  Effect.map(Settings.Settings, (settings) => ({ ...settings, listen: false }))
+)
 
 /** @internal The store on whatever database it is given, for whoever finds out what is wrong with it. Hears no hints. */
-export const layerUnchecked: Layer.Layer<Stores, Settings.SettingInvalid, SqlClient.SqlClient> = Layer.effectContext(
+export const layerUnchecked: Layer.Layer<Stores, never, SqlClient.SqlClient | Settings.Settings> = Layer.effectContext(
   makeOn(() => Effect.succeed({ pooled: true }))
 ).pipe(Layer.provide(deaf))
 
@@ -373,14 +376,15 @@ export const layerAsItIs = Layer.effectContext(makeOn(glance)).pipe(Layer.provid
  * database that is not UTF8, a search path that names `pg_catalog` behind another schema, tables that others made, a pooler in
  * transaction mode under a client that prepares statements.
  */
-export const layerNoMigrate: Layer.Layer<
+export const layerStorage: Layer.Layer<
   Stores,
-  Settings.SettingInvalid | Migrations.DatabaseUnfit | SqlError,
-  SqlClient.SqlClient
+  Migrations.DatabaseUnfit | SqlError,
+  SqlClient.SqlClient | Settings.Settings
 > = Layer.effectContext(makeOn(preflight))
 
 /** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
-export const layer: Layer.Layer<Stores, Migrations.MigrationError, SqlClient.SqlClient> = layerNoMigrate.pipe(
-  Layer.provide(Layer.effectDiscard(rebase.atStart)),
-  Layer.provide(Migrations.layer)
-)
+export const layer: Layer.Layer<Stores, Migrations.MigrationError, SqlClient.SqlClient | Settings.Settings> =
+  layerStorage.pipe(
+    Layer.provide(Layer.effectDiscard(rebase.atStart)),
+    Layer.provide(Migrations.layer)
+  )

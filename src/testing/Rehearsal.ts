@@ -21,10 +21,10 @@ import { registryWithMates, withMates } from "./mates.ts"
 /** What is rehearsed. */
 export interface Rehearsal<A, E, R, E2> {
   /**
-   * The application, built anew for every scene: a store, the registry with its handlers, and whatever `tables` reads. On
+   * The application, built anew for every scene: its settings, a store, the registry with its handlers, and whatever `tables` reads. On
    * a real database it must bring empty tables each time.
    */
-  readonly application: Layer.Layer<ChunkStore | HandlerRegistry | R, E>
+  readonly application: Layer.Layer<ChunkStore | HandlerRegistry | Settings.Settings | R, E>
   /** What is recorded and drained. */
   readonly calls: ReadonlyArray<ServiceCall>
   /**
@@ -177,7 +177,7 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
     return yield* seen
   })).pipe(Effect.flatMap(compare("the calls were delivered twice")))
   yield* scene(Effect.andThen(
-    Effect.provide(inApplication(once), Settings.layer({ batchSize: 1 }), { local: true }),
+    Effect.updateService(inApplication(once), Settings.Settings, (settings) => ({ ...settings, batchSize: 1 })),
     seen
   )).pipe(Effect.flatMap(compare("each chunk was a batch of its own", apart)))
   yield* scene(Effect.gen(function*() {
@@ -190,4 +190,4 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
 })
 
 /** The errors of a rehearsal, besides the application's own. */
-export type RehearsalError = NotExactlyOnce | RehearsalFailed | Settings.SettingInvalid | StoreError
+export type RehearsalError = NotExactlyOnce | RehearsalFailed | StoreError

@@ -14,6 +14,7 @@ import {
 } from "effect-sluice"
 import * as DomainObject from "effect-sluice/DomainObject"
 import type { Definition } from "effect-sluice/Handler"
+import * as Settings from "effect-sluice/Settings"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Cause from "effect/Cause"
@@ -162,8 +163,13 @@ const drain = drainWith((store) => ({
 }))
 
 const stores = [
-  ["memory", MemoryStore.layer],
-  ["Postgres 18", Layer.unwrap(Effect.sync(() => Layer.provide(PgStore.layer, Postgres.layer())))]
+  ["memory", MemoryStore.layer.pipe(Layer.provideMerge(Settings.layer()))],
+  [
+    "Postgres 18",
+    Layer.unwrap(Effect.sync(() => Layer.provide(PgStore.layer, Postgres.layer()))).pipe(
+      Layer.provideMerge(Settings.layer())
+    )
+  ]
 ] as const
 for (const [name, store] of stores) {
   layer(CallRecorder.layer.pipe(Layer.provideMerge(store)), { excludeTestServices: true, timeout: 60_000 })(

@@ -2,7 +2,7 @@
  * Bad input in a file of recorded calls: each bad line is an answer with its number and reason, and the rest goes on.
  */
 import { it } from "@effect/vitest"
-import { CallLines, CallRecorder, ChunkStore } from "effect-sluice"
+import { CallLines, CallRecorder, ChunkStore, Settings } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -14,7 +14,7 @@ import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { LineCutter } from "../../src/internal/lineCutter.ts"
 
-const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer))
+const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(Settings.layer()))
 const schema = "schemas.chatlab.standardized_patient.patient-reply"
 const fields = (fields: object = {}) => ({
   callId: "call-1",

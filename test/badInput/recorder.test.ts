@@ -53,7 +53,7 @@ const randomSpec = Effect.fnUntraced(function*(callId: string) {
 })
 
 const stores = [
-  ["memory", MemoryStore.layer],
+  ["memory", MemoryStore.layer.pipe(Layer.provideMerge(Settings.layer()))],
   ["Postgres 18", Layer.unwrap(Effect.sync(() => Layer.provide(PgStore.layer, Postgres.layer())))]
 ] as const
 

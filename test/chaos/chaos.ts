@@ -160,7 +160,7 @@ export const chaos = Effect.fnUntraced(
         else log(`${fault.kind}: came to nothing`)
       }), { concurrency: "unbounded", discard: true })
     const recorder = CallRecorder.layer.pipe(
-      Layer.provide(PgStore.layerNoMigrate),
+      Layer.provide(PgStore.layerStorage),
       Layer.provide(settings),
       // of every outage
       Layer.provide(Logger.layer([]))

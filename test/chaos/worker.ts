@@ -12,7 +12,7 @@ import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { client } from "../support/client.ts"
-import { gracePeriod, registry, settings } from "./ward.ts"
+import { registry, settings } from "./ward.ts"
 
 const [url = "", wrongBy = "0"] = process.argv.slice(2)
 
@@ -47,7 +47,7 @@ const audit = Layer.unwrap(
 const program = Layer.mergeAll(DrainWorker.layer(), audit).pipe(
   Layer.provide(Drain.layer),
   Layer.provide(registry),
-  Layer.provide([PgStore.layerNoMigrate, DomainEvents.layer]),
+  Layer.provide([PgStore.layerStorage, DomainEvents.layer]),
   Layer.provide(client(url, { maxConnections: 6 })),
   Layer.provide(settings)
 )
@@ -56,7 +56,7 @@ NodeRuntime.runMain(
   Layer.launch(program).pipe(
     // the database may not be there yet
     Effect.retry(Schedule.spaced("500 millis")),
-    Effect.provide(Layer.merge(wrongClock, Logger.layer([])))
+    Effect.provide(Layer.mergeAll(wrongClock, Logger.layer([]), Layer.provide(Shutdown.layer, settings)))
   ),
-  { disableErrorReporting: true, ...Shutdown.bySignals({ gracePeriod }) }
+  { disableErrorReporting: true, teardown: Shutdown.teardown }
 )

@@ -52,7 +52,7 @@ const finding = (check: string, limits: Partial<typeof usualLimits> = {}) =>
     (findings) => find(findings, check)
   )
 const run = <A, E>(
-  effect: Effect.Effect<A, E, SqlClient.SqlClient | Layer.Success<typeof PgStore.layer>>,
+  effect: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings | Layer.Success<typeof PgStore.layer>>,
   version: 15 | 18 = 18
 ) => effect.pipe(Effect.provide(PgStore.layer.pipe(Layer.provideMerge(layer(version)))))
 const sql = SqlClient.SqlClient
@@ -86,7 +86,7 @@ describe("the doctor", () => {
         severity: "broken",
         advice: expect.stringMatching(/sluice migrate/)
       })
-    }).pipe(Effect.provide(PgStore.layerNoMigrate.pipe(Layer.provideMerge(layer())))))
+    }).pipe(Effect.provide(PgStore.layerStorage.pipe(Layer.provideMerge(layer())))))
 
   it.live("says when migrations are missing", () =>
     run(Effect.gen(function*() {
@@ -470,7 +470,10 @@ describe("the doctor", () => {
 
 describe("a pooler", () => {
   const through = (port: number) =>
-    PgClient.layer({ url: Redacted.make(`postgres://postgres@127.0.0.1:${port}/any`), prepare: false })
+    Layer.merge(
+      PgClient.layer({ url: Redacted.make(`postgres://postgres@127.0.0.1:${port}/any`), prepare: false }),
+      Settings.layer()
+    )
 
   it.live.each([[1], [2], [3]])(
     "in transaction mode with %s sessions is seen",
@@ -483,7 +486,7 @@ describe("a pooler", () => {
           (pooler) => Effect.promise(() => pooler.close())
         )
         const found = yield* finding("pooler").pipe(
-          Effect.provide(PgStore.layerNoMigrate.pipe(Layer.provideMerge(through(port))))
+          Effect.provide(PgStore.layerStorage.pipe(Layer.provideMerge(through(port))))
         )
         expect(found).toMatchObject({ severity: "attention", advice: expect.stringMatching(/SLUICE_LISTEN_URL/) })
       }))

@@ -32,7 +32,7 @@ const examined = (url: string, limits: Partial<typeof usualLimits> = {}) =>
 const found = (url: string, check: string, limits: Partial<typeof usualLimits> = {}) =>
   Effect.map(examined(url, limits), (findings) => findings.filter((one) => one.check === check))
 
-const at = <A, E>(url: string, effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+const at = <A, E>(url: string, effect: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) =>
   Effect.provide(effect, Layer.fresh(client(url)), { local: true })
 
 const until = <A, E, R>(effect: Effect.Effect<A, E, R>, is: (value: A) => boolean) =>

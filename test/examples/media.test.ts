@@ -2,7 +2,7 @@
  * Images are attached by a durable subscription: a crash between commit and announcement loses none.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall, Settings } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -37,8 +37,17 @@ const reply = (n: number): ServiceCall.ServiceCall => ({
 })
 
 const places = [
-  ["memory", repositories.layerMemory.pipe(Layer.provideMerge(MemoryStore.layer))],
-  ["embedded", Layer.merge(PgStore.layer, repositories.layerPg).pipe(Layer.provide(Pglite.layer()))]
+  [
+    "memory",
+    repositories.layerMemory.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(Settings.layer()))
+  ],
+  [
+    "embedded",
+    Layer.merge(PgStore.layer, repositories.layerPg).pipe(
+      Layer.provide(Pglite.layer()),
+      Layer.provideMerge(Settings.layer())
+    )
+  ]
 ] as const
 
 for (const [name, place] of places) {

@@ -3,6 +3,7 @@
  */
 import { layer } from "@effect/vitest"
 import { CallRecorder, ChunkStore, DomainEvents, Drain, HandlerRegistry, type ServiceCall } from "effect-sluice"
+import * as Settings from "effect-sluice/Settings"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
@@ -36,7 +37,8 @@ const application = Layer.mergeAll(CallRecorder.layer, Drain.layer).pipe(
   Layer.provide(refusingMessages),
   Layer.provideMerge(repositories.layerPg),
   Layer.provideMerge(PgStore.layer),
-  Layer.provide([DomainEvents.layer, Pglite.layer()])
+  Layer.provide([DomainEvents.layer, Pglite.layer()]),
+  Layer.provide(Settings.layer())
 )
 
 const reply = (n: number): ServiceCall.ServiceCall => ({

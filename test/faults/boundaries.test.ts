@@ -3,6 +3,7 @@
  * process. Whatever was cut, once the system has recovered the tables are those of an undisturbed run.
  */
 import { Drain } from "effect-sluice"
+import * as Settings from "effect-sluice/Settings"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -26,8 +27,8 @@ const statements = { first: new Array<string>(), second: new Array<string>() }
 type Cycle = keyof typeof statements
 
 /** Past the proxy: what the test itself does is not cut. One client for all of it, whose statements are prepared once. */
-let past: ManagedRuntime.ManagedRuntime<SqlClient.SqlClient, unknown>
-const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient>) => past.runPromise(program)
+let past: ManagedRuntime.ManagedRuntime<SqlClient.SqlClient | Settings.Settings, unknown>
+const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) => past.runPromise(program)
 
 /** One cycle through the proxy, to whatever end it comes. */
 const cycle = () =>

@@ -44,7 +44,7 @@ const NoteHandler = HandlerPlugin.layer(
 /** The drain under test, on tables that are there. */
 export const drain = Drain.layer.pipe(
   Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(NoteHandler))),
-  Layer.provide(PgStore.layerNoMigrate),
+  Layer.provide(PgStore.layerStorage),
   Layer.provide(DomainEvents.layer),
   // a lease nobody sees the end of: the tests say when it ran out
   Layer.provide(Settings.layer({ lease: Duration.minutes(10), notify: false, listen: false, batchSize: 20 }))
@@ -86,7 +86,7 @@ export const reset = Effect.gen(function*() {
       sluice.chunk_failure, sluice.worker`
   yield* Effect.provide(
     Effect.flatMap(CallRecorder, (recorder) => recorder.recordMany(batch)),
-    CallRecorder.layer.pipe(Layer.provide(PgStore.layerNoMigrate)),
+    CallRecorder.layer.pipe(Layer.provide(PgStore.layerStorage)),
     { local: true }
   )
   const [row] = yield* sql<{ id: number }>`insert into note (call_id, content) values ('call-5', 'note 5') returning id`

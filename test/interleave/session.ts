@@ -46,7 +46,7 @@ const isFree = (text: string): boolean =>
 /** The layers of a store on a database, as a session or the director of them uses it. */
 export const runtimeOn = (url: string, connections: number) =>
   ManagedRuntime.make(
-    PgStore.layerNoMigrate.pipe(
+    PgStore.layerStorage.pipe(
       Layer.provideMerge(PgClient.layer({ url: Redacted.make(url), maxConnections: connections })),
       Layer.provide(Settings.layer({ notify: false }))
     )

@@ -53,7 +53,7 @@ export const application = (options: {
   readonly version?: Version
   readonly deed: Deed
   readonly handler?: HandlerOptions
-  readonly settings?: Partial<Settings.Settings>
+  readonly settings?: Partial<Settings.Values>
   readonly maxConnections?: number
 }) => {
   const handler = HandlerPlugin.layer(

@@ -26,7 +26,7 @@ const third = (deed: Deed): Deed => (sql, input) => input.call.callId === "c" ? 
 
 const harmful = (deed: Deed, options: {
   readonly handler?: HandlerOptions
-  readonly settings?: Partial<Settings.Settings>
+  readonly settings?: Partial<Settings.Values>
   readonly version?: 18 | 15
 } = {}) =>
   application({

@@ -255,7 +255,7 @@ export const simulate = (
       })
     ),
     Layer.effect(EventLog, Effect.map(EventLog, logMutant))
-  ).pipe(Layer.provideMerge(MemoryStore.layerOn))
+  ).pipe(Layer.provideMerge(MemoryStore.layerStorage))
   const story = run(seed, weather).pipe(
     Effect.provide(
       store.pipe(

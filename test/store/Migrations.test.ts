@@ -58,7 +58,7 @@ const byHand = Effect.fnUntraced(function*(url: string) {
   }
 })
 
-const onFresh = <A, E>(test: (url: string) => Effect.Effect<A, E, SqlClient.SqlClient>) =>
+const onFresh = <A, E>(test: (url: string) => Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) =>
   Effect.scoped(Effect.flatMap(freshDatabase(), (url) => Effect.provide(test(url), client(url))))
 
 describe("migrations", () => {

@@ -76,7 +76,7 @@ const several = (count: number, name: string) => Array.from({ length: count }, (
 describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (version) => {
   const on = <E>(
     test: Effect.Effect<unknown, E, SqlClient.SqlClient | ChunkStore | DeadLetters | Scope>,
-    settings: Partial<Settings.Settings> = {}
+    settings: Partial<Settings.Values> = {}
   ) =>
     Effect.scoped(test).pipe(Effect.provide(
       Layer.fresh(PgStore.layer).pipe(

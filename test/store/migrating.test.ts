@@ -32,7 +32,10 @@ drop index concurrently if exists sluice.dead_letter_age;
 `
 }, "sluice")
 
-const onFresh = <A, E>(test: (url: string) => Effect.Effect<A, E, SqlClient.SqlClient>, version: 15 | 18 = 18) =>
+const onFresh = <A, E>(
+  test: (url: string) => Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>,
+  version: 15 | 18 = 18
+) =>
   Effect.scoped(
     Effect.flatMap(freshDatabase(version), (url) => Effect.provide(test(url), client(url, { maxConnections: 20 })))
   )
@@ -72,7 +75,7 @@ const work = (name: string, count: number) =>
     for (let n = 0; n < count; n++) yield* record(call(`${name}-${n}`))
     expect(yield* settle("persisted")).toHaveLength(count)
   })
-const store = Layer.fresh(PgStore.layerNoMigrate)
+const store = Layer.fresh(PgStore.layerStorage)
 
 describe("a migration beside recorders and workers", () => {
   for (const version of [15, 18] as const) {
@@ -301,7 +304,7 @@ describe("the embedded database", () => {
         expect(applied.flat().length).toBeGreaterThanOrEqual(later.length)
         expect(yield* indexOf("persisted_chunk_handler")).toMatchObject({ valid: true })
         expect(yield* indexOf("dead_letter_age")).toBeUndefined()
-      }).pipe(Effect.provide(Pglite.layer())),
+      }).pipe(Effect.provide(Layer.merge(Pglite.layer(), Settings.layer()))),
     60_000
   )
 })

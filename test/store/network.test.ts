@@ -50,7 +50,7 @@ const worker = (url: string) =>
     Layer.provideMerge(Drain.layer),
     Layer.provide(handlers),
     Layer.provide(DomainEvents.layer),
-    Layer.provide(PgStore.layerNoMigrate),
+    Layer.provide(PgStore.layerStorage),
     Layer.provide(settings),
     Layer.provide(client(url, { maxConnections: 3 })),
     Layer.fresh
@@ -155,7 +155,7 @@ describe("connections on which nothing passes any more", () => {
           }
         }).pipe(
           Effect.provide(
-            PgStore.layerNoMigrate.pipe(
+            PgStore.layerStorage.pipe(
               Layer.provide(Settings.layer({ ...limits, statementTimeout: Duration.millis(300) })),
               Layer.provide(client(through(url, proxy), { maxConnections: 1 })),
               Layer.fresh

@@ -59,7 +59,7 @@ describe("a search path", () => {
           ])
         )
         yield* Effect.gen(function*() {
-          for (const starting of [Effect.asVoid(Migrations.run), start(own), start(own, PgStore.layerNoMigrate)]) {
+          for (const starting of [Effect.asVoid(Migrations.run), start(own), start(own, PgStore.layerStorage)]) {
             const error = yield* Effect.flip(starting)
             expect(error).toMatchObject({ _tag: "DatabaseUnfit", problem: "search-path" })
             expect(error.message).toContain("names pg_catalog behind ward")
@@ -83,7 +83,7 @@ describe("an encoding", () => {
         Effect.gen(function*() {
           const url = yield* freshDatabase(version, `encoding '${encoding}' locale 'C' template template0`)
           yield* Effect.gen(function*() {
-            for (const starting of [Effect.asVoid(Migrations.run), start(url), start(url, PgStore.layerNoMigrate)]) {
+            for (const starting of [Effect.asVoid(Migrations.run), start(url), start(url, PgStore.layerStorage)]) {
               const error = yield* Effect.flip(starting)
               expect(error).toMatchObject({ _tag: "DatabaseUnfit", problem: "encoding" })
               expect(error.message).toContain(`encoding is ${encoding}, not UTF8`)
@@ -117,7 +117,7 @@ describe("a sequence behind the tables", () => {
       const url = yield* freshDatabase()
       yield* Effect.gen(function*() {
         yield* asCopied
-        const error = yield* Effect.flip(start(url, PgStore.layerNoMigrate))
+        const error = yield* Effect.flip(start(url, PgStore.layerStorage))
         expect(error).toMatchObject({ _tag: "DatabaseUnfit", problem: "sequence" })
         expect(error.message).toMatch(
           /sequence chunk_failure_id_seq stands at 0, behind 2; sequence chunk_seq .* behind \d+:/
@@ -128,13 +128,13 @@ describe("a sequence behind the tables", () => {
         })
         expect(yield* Migrations.run).toEqual([])
         expect(yield* diagnosis(url, "sequences")).toMatchObject({ severity: "ok" })
-        yield* start(url, PgStore.layerNoMigrate)
+        yield* start(url, PgStore.layerStorage)
         // what was recorded before comes first, and nothing meets a number that is taken
         yield* Effect.gen(function*() {
           yield* record(call("new"))
           yield* DeadLetters.use((letters) => letters.redrive({}))
           yield* settle({ retry: "1 hour" })
-        }).pipe(Effect.provide(PgStore.layerNoMigrate))
+        }).pipe(Effect.provide(PgStore.layerStorage))
         const sql = yield* SqlClient.SqlClient
         const order = yield* sql<{ call_id: string }>`select call_id from sluice.chunk_queue order by seq`
         expect(order.map((row) => row.call_id)).toEqual(["waits", "dies", "new"])
@@ -247,7 +247,7 @@ describe("what others made", () => {
         const { other, worker } = yield* shared
         yield* runAt(other.url, ...made)
         for (const url of [worker.url, other.url.replace(other.role, "postgres")]) {
-          for (const layer of [PgStore.layer, PgStore.layerNoMigrate]) {
+          for (const layer of [PgStore.layer, PgStore.layerStorage]) {
             refused(
               yield* Effect.flip(start(url, layer)),
               `schema sluice belongs to role ${other.role}`,
@@ -321,7 +321,7 @@ describe("what others made", () => {
       for (const [by, statements, entry, undo] of cases) {
         yield* runAt(by, ...statements)
         refused(yield* Effect.flip(start(worker.url)), `SLUICE_TRUSTED="${entry}"`)
-        refused(yield* Effect.flip(start(worker.url, PgStore.layerNoMigrate)), entry.split(".").at(-1) ?? "")
+        refused(yield* Effect.flip(start(worker.url, PgStore.layerStorage)), entry.split(".").at(-1) ?? "")
         expect(yield* diagnosis(worker.url, "owners")).toMatchObject({
           severity: "broken",
           advice: expect.stringContaining(entry)

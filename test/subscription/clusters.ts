@@ -3,6 +3,7 @@
  */
 import { ChunkStore, EventLog } from "effect-sluice"
 import * as DomainObject from "effect-sluice/DomainObject"
+import * as Settings from "effect-sluice/Settings"
 import * as Migrations from "effect-sluice/store/Migrations"
 import * as PgStore from "effect-sluice/store/PgStore"
 import type { Stores } from "effect-sluice/store/Stores"
@@ -30,13 +31,15 @@ export const server = (options: ClusterOptions = {}) =>
 export interface Place {
   readonly url: string
   readonly sql: SqlClient.SqlClient
-  readonly run: <A, E>(effect: Effect.Effect<A, E, Stores | SqlClient.SqlClient>) => Effect.Effect<A, E>
+  readonly run: <A, E>(
+    effect: Effect.Effect<A, E, Stores | SqlClient.SqlClient | Settings.Settings>
+  ) => Effect.Effect<A, E>
 }
 
 /** The database at an address. */
 export const placeAt = Effect.fnUntraced(function*(url: string) {
   const services = yield* Layer.build(
-    Layer.fresh(PgStore.layerNoMigrate.pipe(Layer.provideMerge(Layer.fresh(client(url, { maxConnections: 3 })))))
+    Layer.fresh(PgStore.layerStorage.pipe(Layer.provideMerge(Layer.fresh(client(url, { maxConnections: 3 })))))
   )
   return {
     url,

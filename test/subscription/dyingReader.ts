@@ -3,6 +3,7 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Subscription } from "effect-sluice"
+import * as Settings from "effect-sluice/Settings"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -21,6 +22,7 @@ const reader = Layer.unwrap(Effect.gen(function*() {
 
 const program = reader.pipe(
   Layer.provide(PgStore.layer),
+  Layer.provide(Settings.layer()),
   Layer.provide(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") }))
 )
 

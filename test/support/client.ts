@@ -1,9 +1,13 @@
 /**
- * A client of a database, for tests and for the programs they start.
+ * A client of a database and the settings as they are by default, for tests and for the programs they start.
  */
 import { PgClient } from "@effect/sql-pg"
+import * as Settings from "effect-sluice/Settings"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 
-/** A client of a database. */
+/** A client of a database; settings that a test provides above it win. */
 export const client = (url: string, options: { readonly maxConnections?: number } = {}) =>
-  PgClient.layer({ url: Redacted.make(url), maxConnections: options.maxConnections ?? 10 })
+  PgClient.layer({ url: Redacted.make(url), maxConnections: options.maxConnections ?? 10 }).pipe(
+    Layer.merge(Settings.layer())
+  )

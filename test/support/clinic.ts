@@ -104,7 +104,7 @@ export const registry = (options: HandlerOptions = {}, namespace = "clinic") =>
 
 /** The whole application in memory. */
 export const application = (
-  settings: Partial<Settings.Settings> = {},
+  settings: Partial<Settings.Values> = {},
   handlers: Layer.Layer<HandlerRegistry, unknown, MemoryDatabase> = registry()
 ) =>
   Layer.mergeAll(Drain.layer, CallRecorder.layer, ChunkLedger.layer).pipe(

@@ -14,6 +14,7 @@ import {
   OutputGroup
 } from "effect-sluice"
 import type * as Handler from "effect-sluice/Handler"
+import * as Settings from "effect-sluice/Settings"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -299,7 +300,8 @@ describe("an application", () => {
   const handlers = Chatlab.toLayer({ "patient-initial": nothing, "patient-reply": nothing })
   const worker = Drain.layer.pipe(
     Layer.provide(HandlerRegistry.layer(Chatlab)),
-    Layer.provide([DomainEvents.layer, MemoryStore.layer])
+    Layer.provide([DomainEvents.layer, MemoryStore.layer]),
+    Layer.provide(Settings.layer())
   )
   const run = <A, E>(whole: Layer.Layer<A, E>) => whole
 
@@ -324,7 +326,10 @@ describe("an application", () => {
   })
 
   test("a forgotten registry", () => {
-    const without = Drain.layer.pipe(Layer.provide([DomainEvents.layer, MemoryStore.layer]))
+    const without = Drain.layer.pipe(
+      Layer.provide([DomainEvents.layer, MemoryStore.layer]),
+      Layer.provide(Settings.layer())
+    )
     // @ts-expect-error Type 'HandlerRegistry' is not assignable to type 'never'
     run(without)
     // the handlers alone are not it
@@ -335,7 +340,8 @@ describe("an application", () => {
   test("forgotten events", () => {
     const without = Drain.layer.pipe(
       Layer.provide(HandlerRegistry.layer(Chatlab)),
-      Layer.provide([handlers, MemoryStore.layer])
+      Layer.provide([handlers, MemoryStore.layer]),
+      Layer.provide(Settings.layer())
     )
     // @ts-expect-error Type 'DomainEvents' is not assignable to type 'never'
     run(without)
@@ -344,7 +350,8 @@ describe("an application", () => {
   test("a forgotten database", () => {
     const without = Drain.layer.pipe(
       Layer.provide(HandlerRegistry.layer(Chatlab)),
-      Layer.provide([DomainEvents.layer, handlers, PgStore.layer])
+      Layer.provide([DomainEvents.layer, handlers, PgStore.layer]),
+      Layer.provide(Settings.layer())
     )
     // @ts-expect-error Type 'SqlClient' is not assignable to type 'never'
     run(without)
@@ -355,7 +362,7 @@ describe("an application", () => {
     // @ts-expect-error is not assignable to type 'never'
     run(DrainWorker.layer())
     // @ts-expect-error Type 'Drain' is not assignable to type 'never'
-    run(DrainWorker.layer().pipe(Layer.provide(MemoryStore.layer)))
+    run(DrainWorker.layer().pipe(Layer.provide(MemoryStore.layer), Layer.provide(Settings.layer())))
   })
 })
 

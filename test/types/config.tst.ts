@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import { describe, expect, test } from "tstyche"
 import type { names } from "../../src/cli/options.ts"
 import type { CommandSettings } from "../../src/config.ts"
-import type { Settings } from "../../src/Settings.ts"
+import type * as Settings from "../../src/Settings.ts"
 
 /** `SLUICE_BATCHSIZE` of `SLUICE_BATCH_SIZE`. */
 type Plain<Name extends string> = Name extends `SLUICE_${infer Rest}` ? `SLUICE_${Joined<Rest>}` : never
@@ -45,7 +45,7 @@ describe("defineConfig", () => {
   test("knows each setting that there is", () => {
     expect<typeof names[keyof typeof names]>().type.toBe<keyof CommandSettings>()
     // none is lost on the way to its name
-    type Unnamed = { readonly [Field in keyof Settings as `SLUICE_${Uppercase<string & Field>}`]: 1 }
+    type Unnamed = { readonly [Field in keyof Settings.Values as `SLUICE_${Uppercase<string & Field>}`]: 1 }
     type Named = { readonly [Name in keyof LibrarySettings as Plain<Name>]: 1 }
     expect<keyof Named>().type.toBe<keyof Unnamed>()
   })

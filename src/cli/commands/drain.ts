@@ -181,7 +181,7 @@ export const drain = Command.make(
         return yield* new Failed({ reason: "--metrics-host: say on which port as well, by --metrics-port" })
       }
       const report = printed(json)
-      const settings = yield* Settings.load
+      const settings = yield* Settings.Settings
       const run = Effect.gen(function*() {
         const drains = yield* Drains.make(workers, namespace)
         const served = Option.isSome(port)

@@ -43,7 +43,7 @@ export const grants = Command.make(
   ({ for: given, role: name, ...flags }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(flags.json, "SLUICE_JSON")
-      const { schema } = yield* Settings.load
+      const { schema } = yield* Settings.Settings
       const role = yield* check(name)
       const statements = rights.grants(schema, role, given.length === 0 ? application : given)
       if (json) return yield* print.json(Grants, { role, statements })

@@ -28,9 +28,9 @@ export const Mended = Schema.Struct({
 interface Mending {
   readonly name: string
   /** How many there are to mend. */
-  readonly find: Effect.Effect<number, SqlError | Settings.SettingInvalid, SqlClient.SqlClient>
+  readonly find: Effect.Effect<number, SqlError, SqlClient.SqlClient | Settings.Settings>
   /** Mends them, and says how many it mended. */
-  readonly mend: Effect.Effect<number, SqlError | Settings.SettingInvalid, SqlClient.SqlClient | WakeUp>
+  readonly mend: Effect.Effect<number, SqlError, SqlClient.SqlClient | WakeUp | Settings.Settings>
   readonly found: (count: number) => string
   readonly mended: (count: number) => string
 }
@@ -39,7 +39,7 @@ const chunks = (count: number) => count === 1 ? "1 chunk" : `${count} chunks`
 
 const asked = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const { deadBlocksKey, schema } = yield* Settings.load
+  const { deadBlocksKey, schema } = yield* Settings.Settings
   return { t: tables(sql, schema), deadBlocksKey }
 })
 

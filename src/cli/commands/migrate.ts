@@ -44,7 +44,7 @@ const script = (statements: ReadonlyArray<string>): string =>
     ].join("\n\n")
 
 const planned = Effect.fnUntraced(function*(missing: ReadonlyArray<Migrations.Migration>, json: boolean) {
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   const statements = Migrations.plan(schema, missing)
   yield* json
     ? print.json(MigrationPlan, { missing: missing.map(({ id, name }) => ({ id, name })), statements })
@@ -59,7 +59,7 @@ const listed = Effect.fnUntraced(function*(
     readonly json: boolean
   }
 ) {
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   const ids = (list: ReadonlyArray<Migrations.Migration>) => new Set(list.map(({ id }) => id))
   const [was, is] = [ids(before), ids(missing)]
   const migrations = Migrations.list(schema).map(({ id, name }) => ({ id, name, applied: !is.has(id) }))
@@ -86,7 +86,7 @@ export const migrate = Command.make(
         dryRun ? planned(missing, json) : listed({ before: missing, missing, json })
       if (looks && (yield* Database.isAbsent(url))) {
         // where there is nothing, all is missing; a look does not make it
-        return yield* tell(Migrations.list((yield* Settings.load).schema))
+        return yield* tell(Migrations.list((yield* Settings.Settings).schema))
       }
       yield* Effect.gen(function*() {
         yield* Migrations.check

@@ -24,7 +24,7 @@ const objectsOf = (what: string): ReadonlyArray<{ readonly type: string; readonl
 /** The calls that made a row. The ledger keeps no index for this: it is read from end to end. */
 const madeBy = Effect.fnUntraced(function*(what: string) {
   const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   const objects = objectsOf(what)
   if (objects.length === 0) return []
   const isOne = sql.or(objects.map((object) => sql`objects @> ${JSON.stringify([object])}::pg_catalog.jsonb`))

@@ -41,7 +41,7 @@ export const Status = Schema.Struct({
 
 const workersOf = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   return yield* sql<WorkerStatus>`
     select id, pg_catalog.split_part(id, '/', 1) as host, pg_catalog.split_part(id, '/', 2) as pid,
       beat_at > pg_catalog.now() - ${
@@ -53,7 +53,7 @@ const workersOf = Effect.gen(function*() {
 
 const look = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   const kinds = yield* ChunkStore.use((store) => store.status)
   const [lately] = yield* ask.persistedLately(sql, schema, 100_000)
   return {

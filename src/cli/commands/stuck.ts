@@ -98,7 +98,7 @@ export const stuck = Command.make(
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-      const { deadBlocksKey, schema } = yield* Settings.load
+      const { deadBlocksKey, schema } = yield* Settings.Settings
       const chunks = yield* ask(sql, schema, { limit, deadBlocksKey, namespace: Option.getOrUndefined(namespace) })
       const counts = Map.groupBy(chunks, ({ why }) => why)
       const found = { chunks, more: [...counts.values()].some((list) => list.length === limit) }

@@ -83,7 +83,7 @@ const listed = Effect.fnUntraced(function*(json: boolean) {
 /** A pause is easily misspelt, and holds up nothing then. */
 const doubt = Effect.fnUntraced(function*({ namespace, schemaIdentity }: Kind) {
   const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   const [known] = yield* ask.isKnown(sql, schema, namespace, schemaIdentity)
   if (known?.known === true) return
   yield* say(

@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Claim, ClaimedChunk, ClaimRequest } from "../../ChunkStore.ts"
 import { freshToken } from "../../internal/token.ts"
-import type { Settings } from "../../Settings.ts"
+import type * as Settings from "../../Settings.ts"
 import { PgChunk } from "./chunk.ts"
 import { at, claimPlain, type ClaimRow, type Range, type Said } from "./claim.ts"
 import { claimAny } from "./claimAny.ts"
@@ -73,7 +73,7 @@ const goOn = (range: Range, after: LowWater.Place | undefined): Range =>
   range === "none" || after === undefined ? "none" : { ...range, after }
 
 /** The store's claim, and what makes it look from the beginning again. */
-export const make = (t: Tables, settings: Settings, contact: Contact.Contact) => {
+export const make = (t: Tables, settings: Settings.Values, contact: Contact.Contact) => {
   const lowWater = LowWater.make()
   const longest = longestOf(settings)
   // what the last claim found: a queue that holds ordering keys or retries is likely to hold more of them

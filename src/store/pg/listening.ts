@@ -15,7 +15,7 @@ import * as Scope from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import { isSqlError } from "effect/sql/SqlError"
 import * as RetryPolicy from "../../RetryPolicy.ts"
-import type { Settings } from "../../Settings.ts"
+import type * as Settings from "../../Settings.ts"
 import { within } from "../within.ts"
 import { storeError } from "./errors.ts"
 import { clientOf, isSingle } from "./session.ts"
@@ -43,7 +43,7 @@ class Silent {
  */
 export const placeOf = (
   sql: SqlClient,
-  { listenUrl }: Pick<Settings, "listenUrl">,
+  { listenUrl }: Pick<Settings.Values, "listenUrl">,
   pooled: boolean
 ): PgConnection.Config | undefined => {
   const client = clientOf(sql)

@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { SqlClient } from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
-import type { Settings } from "../../Settings.ts"
+import type * as Settings from "../../Settings.ts"
 import { DatabaseUnfit } from "../DatabaseUnfit.ts"
 import { codeOf, storeError } from "./errors.ts"
 import { isPooled } from "./pooler.ts"
@@ -85,7 +85,7 @@ const unfit = (problem: DatabaseUnfit["problem"], reason: string) => Effect.fail
 export const checkTables = Effect.fnUntraced(function*(
   session: Session,
   facts: Facts,
-  { schema, trusted }: Pick<Settings, "schema" | "trusted">
+  { schema, trusted }: Pick<Settings.Values, "schema" | "trusted">
 ) {
   if (facts.version < 15) {
     return yield* unfit("version", `this is Postgres ${facts.version}: Sluice needs Postgres 15 or later`)
@@ -120,7 +120,7 @@ export interface Ground {
 }
 
 /** Looks at the tables only, for commands that look or mend, and record nothing. Nothing is heard then. */
-export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings) {
+export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values) {
   const session = yield* reserve(sql)
   const facts = yield* factsOf(session)
   yield* checkTables(session, facts, settings)
@@ -132,7 +132,7 @@ export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Sett
  * Looks before a store starts. Fails with {@link DatabaseUnfit} where it must not; a server that only reads is none of these:
  * its address may lead to the primary again at any time.
  */
-export const preflight = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings) {
+export const preflight = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values) {
   const facts = yield* Effect.scoped(Effect.gen(function*() {
     const session = yield* reserve(sql)
     const facts = yield* factsOf(session)

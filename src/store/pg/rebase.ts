@@ -288,9 +288,9 @@ export const settle = (t: Tables): Effect.Effect<void, StoreError> =>
  * {@link settle} before a program persists anything, so that there is little to move. Recording and draining do not need it:
  * where it does not succeed the program starts all the same, and whoever reads tries again.
  */
-export const atStart: Effect.Effect<void, Settings.SettingInvalid, SqlClient.SqlClient> = Effect.gen(function*() {
+export const atStart: Effect.Effect<void, never, SqlClient.SqlClient | Settings.Settings> = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const { schema } = yield* Settings.load
+  const { schema } = yield* Settings.Settings
   const t = tables(sql, schema)
   // a role that only records has no right to look, and need not
   const [found] = yield* Effect.catch(

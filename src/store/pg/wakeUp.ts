@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
 import type { SqlClient } from "effect/sql/SqlClient"
-import type { Settings } from "../../Settings.ts"
+import type * as Settings from "../../Settings.ts"
 import { makeLocal, type Topic, WakeUp } from "../../WakeUp.ts"
 import { within } from "../within.ts"
 import { hear, placeOf } from "./listening.ts"
@@ -79,7 +79,7 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
  * Hints within the process, and between processes where the settings and the client allow. `pooled`: the client is behind a
  * pooler in transaction mode, through which hints can be given and not heard.
  */
-export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings, pooled: boolean) {
+export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values, pooled: boolean) {
   const local = yield* makeLocal
   const channel = `${settings.schema}_wake_up`
   // one's own hints come back; they were heard already

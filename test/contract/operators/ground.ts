@@ -49,7 +49,7 @@ export type Given = Stores | Time | Rows | Edits
 
 /** Makes a fresh store. */
 class Ground extends Context.Service<Ground, {
-  readonly fresh: (settings: Partial<Settings.Settings>) => Layer.Layer<Given, unknown>
+  readonly fresh: (settings: Partial<Settings.Values>) => Layer.Layer<Given, unknown>
 }>()("test/Ground") {}
 
 const rowTable = table<string>("rows")
@@ -83,13 +83,13 @@ const inMemory = Layer.succeed(
   Ground,
   Ground.of({
     fresh: (settings) =>
-      MemoryStore.layerOn.pipe(
+      MemoryStore.layerStorage.pipe(
         Layer.provideMerge(Layer.effect(Rows, rowsInMemory)),
         Layer.provideMerge(Layer.effect(Edits, editsInMemory)),
         Layer.provideMerge(MemoryDatabase.layer),
         Layer.merge(Layer.succeed(Time, Time.of({ pass: TestClock.adjust }))),
         Layer.provide(Settings.layer(settings))
-      ) satisfies Layer.Layer<Given | MemoryDatabase, Settings.SettingInvalid>
+      ) satisfies Layer.Layer<Given | MemoryDatabase, unknown>
   })
 )
 
@@ -190,7 +190,7 @@ const onPostgres = (shared: boolean) =>
 export type Test = (
   name: string,
   test: () => Effect.Effect<unknown, unknown, Given | Scope>,
-  settings?: Partial<Settings.Settings>
+  settings?: Partial<Settings.Values>
 ) => void
 
 /** Databases by name. */
