@@ -16,7 +16,7 @@ import type { DomainObject } from "./DomainObject.ts"
 import { partProblem } from "./Identity.ts"
 import { word } from "./internal/escape.ts"
 import { quote, shorten } from "./internal/quote.ts"
-import { type Any as AnyOutput, TypeId as OutputTypeId } from "./Output.ts"
+import { type Any as AnyOutput, isOutput } from "./Output.ts"
 import type { RetrySchedule } from "./RetryPolicy.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
@@ -112,8 +112,12 @@ export interface HandlerOptions {
    * tells when to try again, counted from the failure.
    */
   readonly retry?: RetrySchedule
-  /** Errors for which trying again cannot help, besides `Rejected` and `ContextMissing`. */
-  readonly permanent?: (error: unknown) => boolean
+  /**
+   * Errors for which trying again cannot help, besides `Rejected` and `ContextMissing`. Its parameter may be declared as
+   * the errors that the handler fails with; the compiler checks that it takes every one of them.
+   */
+  // a method, so that a narrower parameter is accepted here and checked by `NoExtra`, which knows the handler's errors
+  permanent?(error: unknown): boolean
   /**
    * How its runs share transactions. Without it as `"batch"`, and as `"transaction"` from the moment a run sends a statement
    * that may leave something in the transaction beside rows, such as a setting or a role. With `"batch"` such statements
@@ -133,16 +137,32 @@ export interface Mistake<out Message extends string> {
   readonly mistake: Message
 }
 
-/** Options no handler has are refused by the compiler, and so are two ways to persist at once. */
+/** The errors a definition fails with. */
+export type ErrorsOf<D> = D extends
+  { readonly persist: (...args: ReadonlyArray<never>) => Effect.Effect<unknown, infer E, unknown> } ? E
+  : D extends { readonly persistMany: (...args: ReadonlyArray<never>) => Effect.Effect<unknown, infer E, unknown> } ? E
+  : never
+
+/** What `permanent` must take. */
+type PermanentFor<D> = D extends { permanent(error: infer Taken): boolean } ? [ErrorsOf<D>] extends [Taken] ? unknown
+  : { readonly permanent: Mistake<"permanent must take every error that the handler can fail with"> }
+  : unknown
+
+/**
+ * Options no handler has are refused by the compiler, and so are two ways to persist at once, and a `permanent` that does
+ * not take every error of its handler.
+ */
 export type NoExtra<D> = [D] extends [never] ? unknown
   : D extends (...args: ReadonlyArray<never>) => unknown ? unknown
   : D extends { readonly persist: unknown; readonly persistMany: unknown }
     ? { readonly persistMany: Mistake<"a handler has persist or persistMany, not both"> }
-  : {
-    readonly [K in Exclude<keyof D, keyof HandlerOptions | "persist" | "persistMany">]: Mistake<
-      `no handler has an option '${K & string}'`
-    >
-  }
+  :
+    & PermanentFor<D>
+    & {
+      readonly [K in Exclude<keyof D, keyof HandlerOptions | "persist" | "persistMany">]: Mistake<
+        `no handler has an option '${K & string}'`
+      >
+    }
 
 /** Any definition, its types forgotten. */
 export type AnyDefinition = Definition<any, any>
@@ -255,7 +275,7 @@ export const build = (
   services: Context.Context<never>
 ): Handler => {
   // the compiler refuses most of this; the rest should stop the start, not the drain
-  if (!Predicate.hasProperty(output, OutputTypeId)) {
+  if (!isOutput(output)) {
     throw new Error(`a handler of namespace ${quote(namespace)} is for no output: give the class that Output.make made`)
   }
   const name = `${namespace}/${output.shortName}`

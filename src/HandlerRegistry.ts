@@ -52,7 +52,6 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
   readonly resolve: (namespace: string, schemaIdentity: string) => Effect.Effect<Handler.Handler, HandlerNotFound>
   /** All handlers, in the order of the groups and then of the plug-ins. */
   readonly list: ReadonlyArray<Handler.Handler>
-  readonly size: number
   /** The kinds served, as the store is told: those of `core` serve every namespace. */
   readonly serves: ReadonlyArray<Kind>
   /** The kinds served in one namespace, by its own handlers and those of `core`. */
@@ -110,7 +109,6 @@ const fromSources = Effect.fnUntraced(function*(
   const known = list.map(({ namespace, output }) => `${namespace}/${output.identity}`)
   return HandlerRegistry.of(Object.freeze({
     list,
-    size: list.length,
     serves: Object.freeze(list.map((handler): Kind => ({
       namespace: handler.namespace,
       schemaIdentity: handler.output.identity

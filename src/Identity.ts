@@ -4,6 +4,7 @@
  * that renaming a class orphans nothing.
  */
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
@@ -80,51 +81,44 @@ const problemOf = (parts: Record<keyof Identity, string>): Pick<IdentityInvalid,
   return undefined
 }
 
-/** The same as {@link parse}, as a plain value: the identity, or the error. */
-export const parseResult = (text: string): Identity | IdentityInvalid => {
+/**
+ * Takes a text apart. Fails with {@link IdentityInvalid}, which names the part that is wrong.
+ *
+ * ```ts
+ * const reply = Result.getOrThrow(Identity.parse("schemas.chatlab.standardized_patient.patient-reply"))
+ * reply.name // "patient-reply"
+ * ```
+ */
+export const parse = (text: string): Result.Result<Identity, IdentityInvalid> => {
   const parts = text.split(".")
   const [domain = "", namespace = "", group = "", name = ""] = parts
   if (parts.length !== 4) {
-    return new IdentityInvalid({ text, part: "parts", reason: `has ${parts.length} parts, not 4` })
+    return Result.fail(new IdentityInvalid({ text, part: "parts", reason: `has ${parts.length} parts, not 4` }))
   }
   const problem = problemOf({ domain, namespace, group, name })
   // what has no problem is of one of the domains
   return problem === undefined
-    ? { domain: domain as Domain, namespace, group, name }
-    : new IdentityInvalid({ text, ...problem })
+    ? Result.succeed({ domain: domain as Domain, namespace, group, name })
+    : Result.fail(new IdentityInvalid({ text, ...problem }))
 }
 
-/**
- * Takes a text apart; fails with {@link IdentityInvalid}, which names the part that is wrong.
- *
- * ```ts
- * const reply = yield* Identity.parse("schemas.chatlab.standardized_patient.patient-reply")
- * reply.name // "patient-reply"
- * ```
- */
-export const parse = (text: string): Effect.Effect<Identity, IdentityInvalid> =>
-  Effect.suspend(() => {
-    const identity = parseResult(text)
-    return identity instanceof IdentityInvalid ? Effect.fail(identity) : Effect.succeed(identity)
-  })
-
 /** The text of an identity: the inverse of {@link parse}. */
-export const print = (identity: Identity): string =>
+export const format = (identity: Identity): string =>
   `${identity.domain}.${identity.namespace}.${identity.group}.${identity.name}`
 
 /**
- * Checks an identity put together by hand, part by part: a dot inside a part is that part's mistake. Succeeds with it,
+ * Checks an identity that was put together part by part: a dot inside a part is that part's mistake. Succeeds with it,
  * or fails naming the part that is wrong.
  */
-export const validate = (identity: Identity): Effect.Effect<Identity, IdentityInvalid> =>
-  Effect.suspend(() => {
-    const problem = problemOf(identity)
-    return problem === undefined
-      ? Effect.succeed(identity)
-      : Effect.fail(new IdentityInvalid({ text: print(identity), ...problem }))
-  })
+export const validate = (identity: Identity): Result.Result<Identity, IdentityInvalid> => {
+  const problem = problemOf(identity)
+  return problem === undefined
+    ? Result.succeed(identity)
+    : Result.fail(new IdentityInvalid({ text: format(identity), ...problem }))
+}
 
-const asIssue = Effect.mapError((error: IdentityInvalid) => new SchemaIssue.InvalidValue({ message: error.message }))
+const toEffect = <A>(result: Result.Result<A, IdentityInvalid>) =>
+  Effect.fromResult(Result.mapError(result, ({ message }) => new SchemaIssue.InvalidValue({ message })))
 
 const IdentityFields = Schema.Struct({
   domain: Schema.Literals(domains),
@@ -134,10 +128,10 @@ const IdentityFields = Schema.Struct({
 })
 
 /** The JSON codec: a string on the outside, an {@link Identity} on the inside. */
-export const FromString = Schema.String.pipe(Schema.decodeTo(
+export const IdentityFromString = Schema.String.pipe(Schema.decodeTo(
   IdentityFields,
   SchemaTransformation.transformEffect({
-    decode: (text: string) => asIssue(parse(text)),
-    encode: (identity: Identity) => asIssue(Effect.map(validate(identity), print))
+    decode: (text: string) => toEffect(parse(text)),
+    encode: (identity: Identity) => toEffect(Result.map(validate(identity), format))
   })
 ))

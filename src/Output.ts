@@ -3,6 +3,8 @@
  * versions are brought up to the newest (upcasts). The recorded answer itself is never changed.
  */
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
 import type { RecordedOutput } from "./ServiceCall.ts"
@@ -50,6 +52,9 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
   /** Encodes a value as an output to be recorded. */
   encode(value: S["Type"], options?: { readonly part?: string }): Effect.Effect<RecordedOutput, Schema.SchemaError>
 }
+
+/** Whether a value is an output: what {@link make} made, or a class made of it. */
+export const isOutput = (value: unknown): value is Any => Predicate.hasProperty(value, TypeId)
 
 /** Any output, its types forgotten. */
 export type Any = Output<string, Schema.Codec<unknown, unknown>>
@@ -115,8 +120,7 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
     readonly upcasts?: { readonly [version: number]: Upcast }
   }
 ): Output<Id, S> => {
-  const parsed = Identity.parseResult(identity)
-  if (parsed instanceof Identity.IdentityInvalid) throw parsed
+  const parsed = Result.getOrThrow(Identity.parse(identity))
   if (parsed.domain !== "schemas") {
     throw new Identity.IdentityInvalid({ text: identity, part: "domain", reason: `is ${parsed.domain}, not schemas` })
   }

@@ -5,6 +5,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { type Pipeable, Prototype } from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
@@ -12,6 +13,9 @@ import * as Handler from "./Handler.ts"
 import * as Identity from "./Identity.ts"
 import { quote } from "./internal/quote.ts"
 import * as Output from "./Output.ts"
+
+/** Marks a value as a group of outputs, whichever copy of the package made it. */
+export const TypeId = "~effect-sluice/OutputGroup"
 
 /** Two outputs of one group have the same short name, so their handlers could not be told apart. */
 export class DuplicateOutput extends Schema.TaggedError<DuplicateOutput>()("DuplicateOutput", {
@@ -72,16 +76,21 @@ export type HandlersServices<H> = { [K in keyof H]: Handler.ServicesOf<H[K]> }[k
  * }))
  * ```
  */
-export interface OutputGroup<Namespace extends string, O extends Output.Any> {
+export interface OutputGroup<Namespace extends string, O extends Output.Any> extends Pipeable {
+  readonly [TypeId]: typeof TypeId
   readonly namespace: Namespace
   /** By schema identity. */
   readonly outputs: ReadonlyMap<string, O>
   /** The group with more outputs. Throws {@link DuplicateOutput}. */
   add<const Os extends ReadonlyArray<Output.Any>>(...outputs: Os): OutputGroup<Namespace, O | Os[number]>
-  /** The group with another group's outputs; the namespace stays this group's. Throws {@link DuplicateOutput}. */
-  merge<O2 extends Output.Any>(
-    that: { readonly namespace: string; readonly outputs: ReadonlyMap<string, O2> }
-  ): OutputGroup<Namespace, O | O2>
+  /** The group with the outputs of other groups; the namespace stays this group's. Throws {@link DuplicateOutput}. */
+  merge<const Groups extends ReadonlyArray<Any>>(
+    ...groups: Groups
+  ): OutputGroup<Namespace, O | OutputsOf<Groups[number]>>
+  /** The group without the outputs of these short names. */
+  omit<const Names extends ReadonlyArray<O["shortName"]>>(
+    ...names: Names
+  ): OutputGroup<Namespace, Exclude<O, { readonly shortName: Names[number] }>>
   /** Types a record of handlers: each must be there, none may be too many. */
   of<const H extends HandlersFrom<O>>(handlers: H & NoExtra<O, H>): Pick<H, O["shortName"]>
   /** The layer of the group's handlers. What the handlers need, the layer needs. */
@@ -92,16 +101,23 @@ export interface OutputGroup<Namespace extends string, O extends Output.Any> {
 
 /** Any group, its types forgotten. */
 export interface Any {
+  readonly [TypeId]: typeof TypeId
   readonly namespace: string
   readonly outputs: ReadonlyMap<string, Output.Any>
 }
+
+/** The outputs of a group. */
+export type OutputsOf<G> = G extends { readonly outputs: ReadonlyMap<string, infer O extends Output.Any> } ? O : never
+
+/** Whether a value is a group of outputs. */
+export const isOutputGroup = (value: unknown): value is Any => Predicate.hasProperty(value, TypeId)
 
 const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O>): ReadonlyMap<string, O> => {
   const identities = new Map<string, O>()
   const names = new Map<string, string>()
   for (const output of outputs) {
     // the compiler refuses this
-    if (!Predicate.hasProperty(output, Output.TypeId)) {
+    if (!Output.isOutput(output)) {
       throw new Error(`group ${namespace} is given what is no output: give the classes that Output.make made`)
     }
     const other = names.get(output.shortName)
@@ -121,10 +137,27 @@ const fromOutputs = <Namespace extends string, O extends Output.Any>(
   namespace: Namespace,
   outputs: ReadonlyMap<string, O>
 ): OutputGroup<Namespace, O> => ({
+  ...Prototype,
+  [TypeId]: TypeId,
   namespace,
   outputs,
   add: (...more) => fromOutputs(namespace, byIdentity(namespace, [...outputs.values(), ...more])),
-  merge: (that) => fromOutputs(namespace, byIdentity(namespace, [...outputs.values(), ...that.outputs.values()])),
+  merge: <const Groups extends ReadonlyArray<Any>>(...groups: Groups) => {
+    // a group's outputs are what its type says
+    const others = groups.flatMap((group) => [...group.outputs.values()]) as Array<OutputsOf<Groups[number]>>
+    return fromOutputs(
+      namespace,
+      byIdentity<O | OutputsOf<Groups[number]>>(namespace, [...outputs.values(), ...others])
+    )
+  },
+  omit: <const Names extends ReadonlyArray<O["shortName"]>>(...names: Names) => {
+    const omitted = new Set<string>(names)
+    const kept = [...outputs.values()].filter((output) => !omitted.has(output.shortName))
+    return fromOutputs(
+      namespace,
+      byIdentity(namespace, kept as Array<Exclude<O, { readonly shortName: Names[number] }>>)
+    )
+  },
   of: (handlers) => handlers,
   toLayer: (build) => {
     const layer = ++layers

@@ -2,8 +2,10 @@
  * What is forgotten with age. The ledger is not: whether a chunk was persisted can be answered for ever.
  */
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { StoreError } from "./ChunkStore.ts"
 
@@ -13,11 +15,11 @@ export interface RetentionPolicy {
    * Payloads (input, outputs, details) of calls recorded longer ago, once all their chunks are persisted or
    * discarded. The call itself stays: recording it again is still a no-op.
    */
-  readonly payloads?: Duration.Duration | undefined
+  readonly payloads?: Duration.Input | undefined
   /** Dead letters discarded longer ago. Others are never forgotten by themselves: redrive or discard them first. */
-  readonly discarded?: Duration.Duration | undefined
+  readonly discarded?: Duration.Input | undefined
   /** Remembered failures longer ago, of chunks that are neither outstanding nor dead. */
-  readonly failures?: Duration.Duration | undefined
+  readonly failures?: Duration.Input | undefined
 }
 
 /** How much was forgotten. */
@@ -30,14 +32,37 @@ export const Pruned = Schema.Struct({
 export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
 
 /**
- * Forgets what is old, in small commits that hold no long locks. Safe to run at any time, on a schedule:
- *
- * ```ts
- * yield* retention.prune({ payloads: Duration.days(90) }).pipe(Effect.repeat(Schedule.cron("0 3 * * *")))
- * ```
+ * Forgets what is old, in small commits that hold no long locks. Safe to run at any time and by several processes at once;
+ * {@link layer} runs it by itself.
  */
 export class Retention extends Context.Service<Retention, {
   readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, StoreError>
   /** How much `prune` would forget now. */
   readonly preview: (policy: RetentionPolicy) => Effect.Effect<Pruned, StoreError>
 }>()("effect-sluice/Retention") {}
+
+/** How {@link layer} prunes. */
+export interface Options extends RetentionPolicy {
+  /** How long it waits between two looks; the first is at the start. Default 1 hour. */
+  readonly interval?: Duration.Input | undefined
+}
+
+/**
+ * Prunes for as long as the layer lives. A look that fails is logged as a warning, and the next one is made in time.
+ *
+ * ```ts
+ * Retention.layer({ payloads: "90 days", failures: "30 days" }).pipe(Layer.provide(PgStore.layer))
+ * ```
+ */
+export const layer = (options: Options): Layer.Layer<never, never, Retention> =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const retention = yield* Retention
+    const prune = retention.prune(options).pipe(
+      Effect.catch((error) => Effect.logWarning(`nothing was pruned; trying again later: ${error.message}`))
+    )
+    yield* Effect.forkScoped(Effect.repeat(prune, Schedule.spaced(options.interval ?? "1 hour")))
+  }))
+
+/** @internal An age as a `Duration`. */
+export const ageOf = (age: Duration.Input | undefined): Duration.Duration | undefined =>
+  age === undefined ? undefined : Duration.fromInputUnsafe(age)

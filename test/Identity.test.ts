@@ -13,22 +13,22 @@ const longest = "x".repeat(Identity.maxPartLength)
 describe("an identity", () => {
   it.effect("is taken apart and printed again", () =>
     Effect.gen(function*() {
-      const identity = yield* Identity.parse(good)
+      const identity = yield* Effect.fromResult(Identity.parse(good))
       expect(identity).toEqual({
         domain: "schemas",
         namespace: "chatlab",
         group: "standardized_patient",
         name: "patient-reply"
       })
-      expect(Identity.print(identity)).toBe(good)
-      expect(yield* Identity.validate(identity)).toEqual(identity)
+      expect(Identity.format(identity)).toBe(good)
+      expect(yield* Effect.fromResult(Identity.validate(identity))).toEqual(identity)
     }))
 
   it.effect("may be of any domain, and its parts up to 128 characters long", () =>
     Effect.gen(function*() {
       for (const domain of Identity.domains) {
         const text = `${domain}.A-Z_0-9.${longest}.x`
-        expect(Identity.print(yield* Identity.parse(text))).toBe(text)
+        expect(Identity.format(yield* Effect.fromResult(Identity.parse(text)))).toBe(text)
       }
     }))
 
@@ -51,7 +51,7 @@ describe("an identity", () => {
   for (const [text, part, reason] of wrong) {
     it.effect(`${JSON.stringify(text.slice(0, 30))}: its ${part}`, () =>
       Effect.gen(function*() {
-        const error = yield* Effect.flip(Identity.parse(text))
+        const error = yield* Effect.flip(Effect.fromResult(Identity.parse(text)))
         expect(error).toMatchObject({ _tag: "IdentityInvalid", text, part })
         expect(error.message).toContain(`${part}: `)
         expect(error.message).toContain(reason)
@@ -70,14 +70,14 @@ describe("an identity", () => {
   for (const [fields, part, reason] of byHand) {
     it.effect(`put together by hand with ${JSON.stringify(fields).slice(0, 40)}: its ${part}`, () =>
       Effect.gen(function*() {
-        const right: Identity.Identity = yield* Identity.parse(good)
+        const right: Identity.Identity = yield* Effect.fromResult(Identity.parse(good))
         // what the compiler would not have let through
         const identity = { ...right, ...fields } as Identity.Identity
-        const error = yield* Effect.flip(Identity.validate(identity))
-        expect(error).toMatchObject({ _tag: "IdentityInvalid", text: Identity.print(identity), part })
+        const error = yield* Effect.flip(Effect.fromResult(Identity.validate(identity)))
+        expect(error).toMatchObject({ _tag: "IdentityInvalid", text: Identity.format(identity), part })
         expect(error.reason).toContain(reason)
         // and is not written as the text of another
-        yield* Effect.flip(Schema.encodeEffect(Identity.FromString)(identity))
+        yield* Effect.flip(Schema.encodeEffect(Identity.IdentityFromString)(identity))
       }))
   }
 
@@ -90,7 +90,7 @@ describe("an identity", () => {
           `${longest.repeat(9)}.a.b.c`
         ]
       ) {
-        const { message } = yield* Effect.flip(Identity.parse(text))
+        const { message } = yield* Effect.flip(Effect.fromResult(Identity.parse(text)))
         expect(message.length).toBeLessThan(500)
         expect(message).toContain(`"${text.slice(0, 8)}`)
         expect(message).toContain(`(${text.length} characters)`)
@@ -100,11 +100,13 @@ describe("an identity", () => {
 
   it.effect("as JSON is a text", () =>
     Effect.gen(function*() {
-      const identity = yield* Schema.decodeEffect(Identity.FromString)(good)
-      expect(yield* Schema.encodeEffect(Identity.FromString)(identity)).toBe(good)
-      const error = yield* Effect.flip(Schema.decodeEffect(Identity.FromString)("a.b"))
+      const identity = yield* Schema.decodeEffect(Identity.IdentityFromString)(good)
+      expect(yield* Schema.encodeEffect(Identity.IdentityFromString)(identity)).toBe(good)
+      const error = yield* Effect.flip(Schema.decodeEffect(Identity.IdentityFromString)("a.b"))
       expect(String(error)).toContain("2 parts")
-      const none = yield* Effect.flip(Schema.encodeEffect(Identity.FromString)({ ...identity, name: "reply.v2" }))
+      const none = yield* Effect.flip(
+        Schema.encodeEffect(Identity.IdentityFromString)({ ...identity, name: "reply.v2" })
+      )
       expect(String(none)).toContain("name: may hold only")
     }))
 })

@@ -30,6 +30,23 @@ describe("a group", () => {
     expect(group.add(Reply).outputs.size).toBe(1)
   })
 
+  it("merges any number of groups, leaves out outputs by their short names, and can be piped", () => {
+    const whole = OutputGroup.make("chatlab").merge(
+      OutputGroup.make("patient", Reply),
+      OutputGroup.make("nurse", Results)
+    )
+    expect([...whole.outputs.keys()]).toEqual([Reply.identity, Results.identity])
+    const rest = whole.omit("reply")
+    expect([rest.namespace, ...rest.outputs.keys()]).toEqual(["chatlab", Results.identity])
+    expect(whole.pipe((group) => group.namespace)).toBe("chatlab")
+  })
+
+  it("and an output are told from other values", () => {
+    const group = OutputGroup.make("chatlab", Reply)
+    expect([OutputGroup.isOutputGroup(group), OutputGroup.isOutputGroup({ ...group.outputs })]).toEqual([true, false])
+    expect([Output.isOutput(Reply), Output.isOutput(group), Output.isOutput(null)]).toEqual([true, false, false])
+  })
+
   it("of two outputs with one short name is refused: their handlers could not be told apart", () => {
     expect(() => OutputGroup.make("chatlab", Reply, OtherReply)).toThrow("two outputs named reply")
     expect(() => OutputGroup.make("chatlab", Reply).add(OtherReply)).toThrow("two outputs named reply")

@@ -4,6 +4,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 import * as Identity from "../Identity.ts"
 import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall } from "../ServiceCall.ts"
 import { hasOwnWay, jsonProblem, ownWay, type Problem, textProblem, type Weight } from "./flaw.ts"
@@ -17,11 +18,11 @@ const optionalText = (path: string, text: string | undefined, longest: number): 
 }
 
 const identityProblem = (path: string, text: string, domain: Identity.Domain): Problem | undefined => {
-  const parsed = Identity.parseResult(text)
-  if (parsed instanceof Identity.IdentityInvalid) return { path, reason: parsed.message }
-  return parsed.domain === domain
+  const parsed = Identity.parse(text)
+  if (Result.isFailure(parsed)) return { path, reason: parsed.failure.message }
+  return parsed.success.domain === domain
     ? undefined
-    : { path, reason: `${quote(text)} is of domain ${parsed.domain}, not ${domain}` }
+    : { path, reason: `${quote(text)} is of domain ${parsed.success.domain}, not ${domain}` }
 }
 
 const callIdProblem = (callId: string): Problem | undefined => {

@@ -296,6 +296,43 @@ describe("a plug-in", () => {
   })
 })
 
+describe("a group", () => {
+  test("without an output has no place for its handler", () => {
+    const rest = Chatlab.omit("patient-initial")
+    expect(rest).type.toBe<OutputGroup.OutputGroup<"chatlab", typeof Reply>>()
+    // @ts-expect-error is not assignable to parameter of type
+    Chatlab.omit("patient-results")
+  })
+
+  test("merged of several has the outputs of all", () => {
+    const merged = OutputGroup.make("ward").merge(OutputGroup.make("a", Initial), OutputGroup.make("b", Reply))
+    expect(merged).type.toBe<OutputGroup.OutputGroup<"ward", typeof Initial | typeof Reply>>()
+  })
+})
+
+describe("what is permanent", () => {
+  class Full extends Schema.TaggedError<Full>()("Full", { beds: Schema.Int }) {}
+  const persist = () => Effect.fail(new Full({ beds: 0 }))
+
+  test("is asked of the handler's own errors", () => {
+    Chatlab.toLayer({
+      "patient-initial": { persist, permanent: (error: Full) => error.beds === 0 },
+      "patient-reply": { persist, permanent: (error) => error instanceof Full }
+    })
+  })
+
+  test("must take all of them", () => {
+    Chatlab.toLayer({
+      "patient-initial": nothing,
+      "patient-reply": {
+        persist: () => Effect.fail("no ward" as const),
+        // @ts-expect-error permanent must take every error that the handler can fail with
+        permanent: (error: Full) => error.beds === 0
+      }
+    })
+  })
+})
+
 describe("an application", () => {
   const handlers = Chatlab.toLayer({ "patient-initial": nothing, "patient-reply": nothing })
   const worker = Drain.layer.pipe(

@@ -2,15 +2,17 @@
  * Forgetting, in memory: the same as `store/pg/retention.ts`.
  */
 import * as Duration from "effect/Duration"
-import { type Pruned, Retention, type RetentionPolicy } from "../../Retention.ts"
+import { ageOf, type Pruned, Retention, type RetentionPolicy } from "../../Retention.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { calls, chunkKey, dead, failures, queue } from "./rows.ts"
 import type { Use } from "./use.ts"
 
 /** Forgets what is old, or only counts it. */
 const forget = (access: Access, policy: RetentionPolicy, now: number, doIt: boolean): Pruned => {
-  const isOld = (age: Duration.Duration | undefined, at: number | undefined): boolean =>
-    age !== undefined && at !== undefined && at < now - Duration.toMillis(age)
+  const isOld = (input: Duration.Input | undefined, at: number | undefined): boolean => {
+    const age = ageOf(input)
+    return age !== undefined && at !== undefined && at < now - Duration.toMillis(age)
+  }
   const outstanding = access.values(queue)
   const buried = access.values(dead)
   const keptCalls = new Set(

@@ -5,7 +5,7 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { Retention } from "../../Retention.ts"
+import { ageOf, Retention } from "../../Retention.ts"
 import { ago, exactTime } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
@@ -101,10 +101,11 @@ export const make = (t: Tables): Retention["Service"] => {
 
   /** Runs portions until one finds little. */
   const inPortions = Effect.fnUntraced(function*(
-    age: Duration.Duration | undefined,
+    input: Duration.Input | undefined,
     firstId: string,
     portion: (cutoff: string, at: string, id: string) => ReturnType<typeof payloads>
   ) {
+    const age = ageOf(input)
     if (age === undefined) return 0
     const [start] = yield* statement(
       sql<{ cutoff: string }>`select pg_catalog.to_json(${ago(t, age)}) #>> '{}'::pg_catalog.text[] as cutoff`
@@ -122,13 +123,15 @@ export const make = (t: Tables): Retention["Service"] => {
   })
 
   /** How many rows of a table there are to forget. */
-  const count = (age: Duration.Duration | undefined, rows: (cutoff: ReturnType<typeof ago>) => typeof t.call) =>
-    age === undefined
+  const count = (input: Duration.Input | undefined, rows: (cutoff: ReturnType<typeof ago>) => typeof t.call) => {
+    const age = ageOf(input)
+    return age === undefined
       ? Effect.succeed(0)
       : Effect.map(
         sql<{ count: number }>`select pg_catalog.count(*)::int as count from ${rows(ago(t, age))}`,
         ([row]) => row!.count
       )
+  }
 
   return Retention.of({
     prune: (policy) =>
