@@ -124,8 +124,8 @@ const ground = Layer.provideMerge(
 const process = (settings: Partial<Settings.Values> = {}, maxConnections = 5) =>
   Layer.unwrap(Effect.map(Url, (url) =>
     Layer.fresh(PgStore.layer).pipe(
-      Layer.provideMerge(Layer.fresh(Postgres.client(url, { maxConnections }))),
-      Layer.provideMerge(Settings.layer(settings))
+      Layer.provideMerge(Settings.layer(settings)),
+      Layer.provideMerge(Layer.fresh(Postgres.client(url, { maxConnections })))
     )))
 
 const start = (settings?: Partial<Settings.Values>, maxConnections?: number) =>
@@ -379,8 +379,8 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const on = yield* Effect.map(
           Layer.build(
             Layer.fresh(PgStore.layerStorage).pipe(
-              Layer.provideMerge(Layer.fresh(Postgres.client(through.href, { maxConnections: 2 }))),
-              Layer.provideMerge(Settings.layer({ listen: false }))
+              Layer.provideMerge(Settings.layer({ listen: false })),
+              Layer.provideMerge(Layer.fresh(Postgres.client(through.href, { maxConnections: 2 })))
             )
           ),
           (context) => <A, E>(effect: Effect.Effect<A, E, WakeUp>) => Effect.provideContext(effect, context)

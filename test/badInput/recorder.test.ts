@@ -52,15 +52,19 @@ const randomSpec = Effect.fnUntraced(function*(callId: string) {
   return spec
 })
 
+const settings = Settings.layer({ maxOutputs, maxResultBytes })
 const stores = [
-  ["memory", MemoryStore.layer.pipe(Layer.provideMerge(Settings.layer()))],
-  ["Postgres 18", Layer.unwrap(Effect.sync(() => Layer.provide(PgStore.layer, Postgres.layer())))]
+  ["memory", MemoryStore.layer.pipe(Layer.provide(settings))],
+  [
+    "Postgres 18",
+    Layer.unwrap(Effect.sync(() => PgStore.layer.pipe(Layer.provide(settings), Layer.provide(Postgres.layer()))))
+  ]
 ] as const
 
 for (const [name, store] of stores) {
   const recorder = CallRecorder.layer.pipe(
     Layer.provideMerge(store),
-    Layer.provide(Settings.layer({ maxOutputs, maxResultBytes }))
+    Layer.provide(settings)
   )
   // one store for all: each test looks at what it recorded itself
   layer(recorder, { timeout: 60_000 })(name, (it) => {

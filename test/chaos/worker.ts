@@ -48,8 +48,8 @@ const program = Layer.mergeAll(DrainWorker.layer(), audit).pipe(
   Layer.provide(Drain.layer),
   Layer.provide(registry),
   Layer.provide([PgStore.layerStorage, DomainEvents.layer]),
-  Layer.provide(client(url, { maxConnections: 6 })),
-  Layer.provide(settings)
+  Layer.provide(settings),
+  Layer.provide(client(url, { maxConnections: 6 }))
 )
 
 NodeRuntime.runMain(

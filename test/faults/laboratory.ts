@@ -16,6 +16,6 @@ export const laboratory = (url: string) =>
     Layer.provide(HandlerRegistry.layer(Chatlab).pipe(Layer.provide(ChatlabHandlers))),
     Layer.provide(DomainEvents.layer),
     Layer.provideMerge(Layer.merge(PgStore.layer, repositories.layerPg)),
-    Layer.provideMerge(client(url, { maxConnections: 4 })),
-    Layer.provide(Settings.layer({ batchSize: 2 }))
+    Layer.provide(Settings.layer({ batchSize: 2 })),
+    Layer.provideMerge(client(url, { maxConnections: 4 }))
   )
