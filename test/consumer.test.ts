@@ -102,7 +102,9 @@ describe("the packed package", () => {
   })
 
   it("every module can be imported, and nothing happens then", async () => {
-    const { exports } = JSON.parse(await readFile(path.join(project, "node_modules/effect-sluice/package.json"), "utf8"))
+    const { exports } = JSON.parse(
+      await readFile(path.join(project, "node_modules/effect-sluice/package.json"), "utf8")
+    )
     const modules = Object.keys(exports)
       .filter((name) => name !== "." && name !== "./package.json")
       .map((name) => name.slice(2))
