@@ -17,7 +17,7 @@ import { status } from "./commands/status.ts"
 import { stuck } from "./commands/stuck.ts"
 import { subscriptions } from "./commands/subscriptions.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
-import * as configFile from "./configFile.ts"
+import * as ConfigFile from "./ConfigFile.ts"
 import * as Telemetry from "./Telemetry.ts"
 import { version } from "./version.ts"
 
@@ -53,5 +53,5 @@ export const sluice = Command.make("sluice").pipe(
     doctor
   ]),
   // of the handlers only: help and completions read no file and send nothing
-  Command.provide(Telemetry.layer(version).pipe(Layer.provideMerge(configFile.layer)))
+  Command.provide(Telemetry.layer(version).pipe(Layer.provideMerge(ConfigFile.layer)))
 )

@@ -14,7 +14,7 @@ import { oldestDue } from "../store/pg/gauges.ts"
 import { isAboveUs, isOurs, refusal, standing } from "../store/pg/rebase.ts"
 import { tables } from "../store/pg/tables.ts"
 import { type Stranded, stranded } from "../store/pg/waiting.ts"
-import { attention, type Finding, ok, type Patient } from "./finding.ts"
+import { attention, type Finding, ok, type Patient } from "./Finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
 

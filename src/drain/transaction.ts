@@ -11,8 +11,8 @@ import * as Exit from "effect/Exit"
 import { ChunkStore, type Persisted, type Rule, StoreError, type Transaction, type Watch } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
-import { objectsOf, running, wrong } from "../internal/given.ts"
-import { Running } from "../internal/running.ts"
+import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.ts"
+import { RunningChunks } from "../internal/RunningChunks.ts"
 import { BatchFailed, BatchSuffered, HandlerTimeout, NotShared } from "./failure.ts"
 import { timeRun } from "./observe/metrics.ts"
 import { traced } from "./observe/spans.ts"
@@ -155,7 +155,7 @@ const carryOut = Effect.fnUntraced(function*<A>(
   work: Effect.Effect<A, unknown>
 ) {
   const ended = yield* supervisor.run(
-    watch.of(Effect.provideService(work, Running, members.map(({ chunk }) => chunk.key))),
+    watch.of(Effect.provideService(work, RunningChunks, members.map(({ chunk }) => chunk.key))),
     (ended) => Effect.andThen(endOf(watch, transaction), onHang(members, ended))
   )
   if (ended._tag === "Hangs") yield* endOf(watch, transaction)
@@ -179,7 +179,7 @@ const toResult = <A>(
   timeout: Duration.Duration
 ): Result<A> => {
   if (refusal !== undefined) {
-    const cause = wrong(
+    const cause = handlerDefect(
       `began or ended a transaction: ${refusal.statement}. Its transaction is Sluice's: use sql.withTransaction for a savepoint`
     )
     return { _tag: "Failed", cause: Cause.die(cause), sent, hangs: false }
@@ -196,7 +196,7 @@ const toResult = <A>(
 /** One chunk's run: the objects that the handler gave back. */
 const runOf = (handler: Handler, one: Prepared): Effect.Effect<ReadonlyArray<DomainObject>, unknown> => {
   const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void
-  const run = Effect.flatMap(one.input, (input) => running(() => persist(input)))
+  const run = Effect.flatMap(one.input, (input) => runHandler(() => persist(input)))
   return Effect.flatMap(traced(one, run), (created) => {
     const objects = objectsOf(created)
     return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)
@@ -275,7 +275,7 @@ const runTogether: Runs = Effect.fnUntraced(function*(run: Run) {
   const runOne = Effect.fnUntraced(function*(one: Prepared) {
     const watch = transaction.watch(rule)
     started.set(one, watch)
-    const work = Effect.provideService(runOf(handler, one), Running, [one.chunk.key])
+    const work = Effect.provideService(runOf(handler, one), RunningChunks, [one.chunk.key])
     const exit = yield* Effect.exit(watch.of(work))
     over.add(one)
     if (watch.refusal !== undefined) {
@@ -334,7 +334,7 @@ const runMany: Runs = Effect.fnUntraced(function*(run: Run) {
   const { batch, handler, rule, transaction } = run
   const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])
   const work = Effect.flatMap(
-    Effect.flatMap(Effect.forEach(batch, (one) => one.input), (inputs) => running(() => persistMany(inputs))),
+    Effect.flatMap(Effect.forEach(batch, (one) => one.input), (inputs) => runHandler(() => persistMany(inputs))),
     (results) => {
       const objects = resultsOf(results, batch.length)
       return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)
@@ -353,10 +353,12 @@ const runMany: Runs = Effect.fnUntraced(function*(run: Run) {
 /** What a `persistMany` gave back, for each input; or the defect that it is. */
 const resultsOf = (results: unknown, inputs: number): ReadonlyArray<ReadonlyArray<DomainObject>> | Error => {
   if (!Array.isArray(results)) {
-    return wrong("gave back no list of results: persistMany gives back one for each input")
+    return handlerDefect("gave back no list of results: persistMany gives back one for each input")
   }
   if (results.length !== inputs) {
-    return wrong(`gave back ${results.length} results for ${inputs} inputs: persistMany gives back one for each`)
+    return handlerDefect(
+      `gave back ${results.length} results for ${inputs} inputs: persistMany gives back one for each`
+    )
   }
   const objects: Array<ReadonlyArray<DomainObject>> = []
   for (const result of results) {

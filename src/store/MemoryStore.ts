@@ -15,7 +15,7 @@ import * as Semaphore from "effect/Semaphore"
 import { ChunkStore, type ClaimedChunk, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
-import { isGone } from "../internal/recorded.ts"
+import { outputGone } from "../internal/callJson.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
@@ -84,7 +84,7 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   get data() {
     return copy(call?.outputs?.[row.position]?.data)
   },
-  withheld: isGone,
+  withheld: outputGone,
   call: {
     service: call?.service ?? "",
     correlationId: call?.correlationId ?? row.key.callId,

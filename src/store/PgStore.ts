@@ -28,7 +28,7 @@ import {
 } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
-import { freshToken } from "../internal/token.ts"
+import { freshToken } from "../internal/freshToken.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
 import * as Settings from "../Settings.ts"

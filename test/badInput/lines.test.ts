@@ -12,7 +12,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
-import { LineCutter } from "../../src/internal/lineCutter.ts"
+import { LineCutter } from "../../src/internal/LineCutter.ts"
 
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer))
 const schema = "schemas.chatlab.standardized_patient.patient-reply"

@@ -13,20 +13,20 @@ import { Pruned, Retention } from "../../Retention.ts"
 import * as Settings from "../../Settings.ts"
 import * as ask from "../../store/pg/doctor.ts"
 import * as Database from "../Database.ts"
+import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
-import * as span from "../span.ts"
-import { say } from "../terminal.ts"
+import { say } from "../Terminal.ts"
 
 /** Forgets what is old. */
 export const prune = Command.make(
   "prune",
   {
     ...options.common,
-    payloads: Flag.optional(span.flag("payloads", "payloads of calls that are done, recorded longer ago: 90d")),
-    discarded: Flag.optional(span.flag("discarded", "dead letters discarded longer ago")),
-    failures: Flag.optional(span.flag("failures", "remembered failures longer ago")),
+    payloads: Flag.optional(durationFlag.flag("payloads", "payloads of calls that are done, recorded longer ago: 90d")),
+    discarded: Flag.optional(durationFlag.flag("discarded", "dead letters discarded longer ago")),
+    failures: Flag.optional(durationFlag.flag("failures", "remembered failures longer ago")),
     dryRun: options.on("dry-run", "only say how much")
   },
   ({ discarded, dryRun, failures, payloads, url, ...given }) =>
