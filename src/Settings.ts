@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Record from "effect/Record"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import { longestBeatInterval } from "./internal/liveness.ts"
 import { quote } from "./internal/quote.ts"
 
 /** What can be set. */
@@ -131,14 +132,14 @@ const spanOrNone: Kind<Duration.Duration> = {
   problem: (value) => Duration.isZero(value) ? undefined : span.problem(value)
 }
 
-/** A third of the time after which a worker counts as gone. */
-const longestBeat = Duration.seconds(10)
 const beat: Kind<Duration.Duration> = {
   ...spanOrNone,
   problem: (value) =>
-    spanOrNone.problem(value) ?? (Duration.isLessThanOrEqualTo(value, longestBeat)
+    spanOrNone.problem(value) ?? (Duration.isLessThanOrEqualTo(value, longestBeatInterval)
       ? undefined
-      : `${Duration.format(value)} is longer than 10 seconds: others would take the worker for gone`),
+      : `${Duration.format(value)} is longer than ${
+        Duration.toSeconds(longestBeatInterval)
+      } seconds: others would take the worker for gone`),
   example: "\"5 seconds\" or \"5s\""
 }
 

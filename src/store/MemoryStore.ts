@@ -20,6 +20,7 @@ import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
+import { freesKey } from "../Settlement.ts"
 import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
 import { beat, kindsPaused } from "./memory/beat.ts"
 import { claim } from "./memory/claim.ts"
@@ -41,7 +42,7 @@ import {
   seqKey,
   workers
 } from "./memory/rows.ts"
-import { giveUp, makesWay, settle, settlePersisted } from "./memory/settle.ts"
+import { giveUp, settle, settlePersisted } from "./memory/settle.ts"
 import type { Use } from "./memory/use.ts"
 import * as waiting from "./memory/waiting.ts"
 import { Run } from "./memory/watch.ts"
@@ -227,9 +228,10 @@ const makeStore = (
           let id = first * 1_000_000
           return settle(access, token, settlements, now, () => id++)
         })).pipe(
-          Effect.tap((settled) =>
-            wake(settled.filter((one) => makesWay(one, settings.deadBlocksKey)).map((one) => one.chunk))
-          )
+          Effect.map((settled) =>
+            settled.map((settlement) => ({ settlement, freesKey: freesKey(settlement, settings.deadBlocksKey) }))
+          ),
+          Effect.tap((settled) => wake(settled.filter((one) => one.freesKey).map((one) => one.settlement.chunk)))
         ),
 
     once: (entry, work) =>

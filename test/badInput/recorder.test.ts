@@ -70,8 +70,8 @@ for (const [name, store] of stores) {
           Effect.gen(function*() {
             const { record, recordMany } = yield* CallRecorder
             const { status } = yield* ChunkStore
-            const pending = Effect.map(status, (kinds) => kinds.reduce((sum, kind) => sum + kind.pending, 0))
-            const before = yield* pending
+            const ready = Effect.map(status, (kinds) => kinds.reduce((sum, kind) => sum + kind.ready, 0))
+            const before = yield* ready
             // what callers without types may do
             const untyped = bad as ServiceCall.ServiceCall
 
@@ -82,7 +82,7 @@ for (const [name, store] of stores) {
             expect(error.reason).toMatch(reason)
             expect(error.message.length).toBeLessThan(500)
             expect(error.message).toContain(path)
-            expect(yield* pending).toBe(before)
+            expect(yield* ready).toBe(before)
 
             // the good ones beside it are recorded
             const results = yield* recordMany([call(`good-${index}`), untyped, call(`better-${index}`)])
@@ -91,7 +91,7 @@ for (const [name, store] of stores) {
               "CallRefused",
               "recorded"
             ])
-            expect(yield* pending).toBe(before + 2)
+            expect(yield* ready).toBe(before + 2)
           }))
       }
     })

@@ -160,10 +160,10 @@ describe("what is printed", () => {
   const kind = (schemaIdentity: string, figure: number) => ({
     namespace: "chatlab",
     schemaIdentity,
-    pending: figure,
+    ready: figure,
     due: figure,
     inFlight: figure,
-    retrying: figure,
+    scheduled: figure,
     waiting: figure,
     parked: figure,
     dead: figure,
