@@ -11,7 +11,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { CallRecorder } from "./CallRecorder.ts"
-import { type Line, LineCutter } from "./internal/lineCutter.ts"
+import { type Line, LineCutter } from "./internal/LineCutter.ts"
 import { ServiceCall } from "./ServiceCall.ts"
 
 /** A line of the file: its number, from 1, its length, and its call, or why it has none. */

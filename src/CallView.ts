@@ -30,7 +30,7 @@ export interface LedgerEntry extends Schema.Schema.Type<typeof LedgerEntry> {}
 
 /** Where a chunk stands. */
 export const ChunkState = Schema.Literals([
-  "pending",
+  "ready",
   "in-flight",
   "scheduled",
   "waiting",
@@ -62,7 +62,7 @@ export const ChunkView = Schema.Struct({
   state: ChunkState,
   attempts: Schema.Int,
   crashes: Schema.Int,
-  /** When it may be claimed next, while pending or scheduled. */
+  /** When it may be claimed next, while ready or scheduled. */
   dueAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   /** Until when a worker holds it, while in flight. */
   leasedUntil: Schema.NullOr(Schema.DateTimeUtcFromString),
@@ -110,12 +110,12 @@ export interface CallView extends Schema.Schema.Type<typeof CallView> {}
 export const KindStatus = Schema.Struct({
   namespace: Schema.String,
   schemaIdentity: Schema.String,
-  pending: Schema.Int,
-  /** Of the pending, those that may be claimed now. */
+  ready: Schema.Int,
+  /** Of the ready and the scheduled, those that may be claimed now. */
   due: Schema.Int,
   inFlight: Schema.Int,
   /** Failed before, and waiting for their next attempt. */
-  retrying: Schema.Int,
+  scheduled: Schema.Int,
   /** Behind an older chunk of their ordering key. */
   waiting: Schema.Int,
   parked: Schema.Int,

@@ -7,8 +7,8 @@ import * as Layer from "effect/Layer"
 import { ChunkStore, type LedgerEntry, type StoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import { objectsOf } from "./internal/given.ts"
-import { Running } from "./internal/running.ts"
+import { objectsOf } from "./internal/handlerResult.ts"
+import { RunningChunks } from "./internal/RunningChunks.ts"
 import { type ChunkKey, printKey } from "./ServiceCall.ts"
 
 /** What `once` gives back: the domain objects, and whether they were created now or stood in the ledger already. */
@@ -64,7 +64,7 @@ export class ChunkLedger extends Context.Service<ChunkLedger, {
         effect: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
       ) {
         const { namespace, handler = "once", correlationId = key.callId } = options
-        const running = yield* Running
+        const running = yield* RunningChunks
         // within the chunk's own handler the drain writes the ledger row, in the transaction that this is part of
         if (running.some((own) => printKey(own) === printKey(key))) {
           const objects = objectsOf(yield* effect)

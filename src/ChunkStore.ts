@@ -21,10 +21,16 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { CallView, DeathReason, KindStatus, LedgerEntry, ParkReason } from "./CallView.ts"
+import type { CallView, KindStatus, LedgerEntry } from "./CallView.ts"
+import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { escapeProse } from "./internal/escape.ts"
-import type { CallSpec, ChunkKey, ServiceCall, TraceContext } from "./ServiceCall.ts"
+import type { Kind } from "./Kind.ts"
+import type { CallSpec, ChunkKey, ServiceCall } from "./ServiceCall.ts"
+import type { Settled, Settlement } from "./Settlement.ts"
+
+export { type ClaimedChunk, type Persisted } from "./Chunk.ts"
+export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
 export {
   CallView,
@@ -112,12 +118,6 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
 
 // ------------------------------------------------------------------------------------------------------- words
 
-/** A kind of chunk: what a handler serves. */
-export interface Kind {
-  readonly namespace: string
-  readonly schemaIdentity: string
-}
-
 /**
  * The database does not take this one call, though nothing is wrong with the database: its encoding has no such character, a
  * constraint or a trigger of somebody's refuses it. Nothing was written of it.
@@ -142,37 +142,6 @@ export type Begun =
   /** Not begun: a transaction surrounds it, whose rollback would take the run and its answer along. */
   | { readonly _tag: "InTransaction" }
   | RefusedByStore
-
-/** A claimed chunk. Its data, context and input are given anew each time they are asked for. */
-export interface ClaimedChunk {
-  /** Its place in the order of recording. */
-  readonly seq: bigint
-  readonly key: ChunkKey
-  readonly namespace: string
-  readonly schemaVersion: number
-  readonly orderingKey: string | undefined
-  /** Failed attempts so far. */
-  readonly attempts: number
-  /** Workers that died while they held it. */
-  readonly crashes: number
-  /** Of those, workers that had nothing else under way. */
-  readonly loneCrashes: number
-  readonly recordedAt: DateTime.Utc
-  /** The recorded JSON; `undefined` when it cannot be handed out. */
-  readonly data: Schema.Json | undefined
-  /** Why there is no `data`: the call or its output is gone, it is too long, or a hand wrote what is not text into it. */
-  readonly withheld: string
-  readonly call: {
-    readonly service: string
-    readonly correlationId: string
-    readonly context: { readonly [key: string]: Schema.Json }
-    readonly input: Schema.Json
-    readonly finishedAt: DateTime.Utc
-    readonly trace: TraceContext | undefined
-    /** How many outputs it has. */
-    readonly outputs: number
-  }
-}
 
 /** A claim: chunks held under one token until `until`, unless renewed. */
 export interface Claim {
@@ -208,15 +177,6 @@ export interface ClaimRequest {
    * whoever asks will ask again soon.
    */
   readonly hasty?: boolean | undefined
-}
-
-/** One line of the ledger to be written: what a chunk became. */
-export interface Persisted {
-  readonly chunk: ClaimedChunk
-  /** `namespace/short-name`. */
-  readonly handler: string
-  readonly handlerVersion: number
-  readonly objects: ReadonlyArray<DomainObject>
 }
 
 /**
@@ -258,44 +218,10 @@ export interface Transaction {
   readonly longest: Duration.Duration
 }
 
-/** What went wrong with a chunk, for its history. */
-export interface Failure {
-  /** `namespace/short-name`, or `""` when no handler ran. */
-  readonly handler: string
-  /** `"failed" | "defect" | "timeout" | "spoiled"` or a death reason. */
-  readonly kind: string
-  readonly message: string
-}
-
-/** How a claimed chunk ends, other than persisted. */
-export type Settlement =
-  /** Charged one attempt, tried again after `delay`. */
-  | {
-    readonly _tag: "Retry"
-    readonly chunk: ClaimedChunk
-    readonly delay: Duration.Duration
-    readonly failure: Failure
-  }
-  /** Out of the hot queue until it is unparked; costs nothing. */
-  | { readonly _tag: "Park"; readonly chunk: ClaimedChunk; readonly reason: ParkReason }
-  /** To the dead letters; `charge` when a handler ran and failed. */
-  | {
-    readonly _tag: "Bury"
-    readonly chunk: ClaimedChunk
-    readonly reason: DeathReason
-    readonly charge: boolean
-    readonly failure: Failure
-  }
-  /** In the ledger already: only the queue row goes. */
-  | { readonly _tag: "Already"; readonly chunk: ClaimedChunk }
-  /**
-   * Given back at once, at no cost. It also says that the worker lives: where its lease ran out and another has the chunk
-   * by now, the crash that was counted is taken back. Not when its handler `hung`, which is as bad as a crash.
-   */
-  | { readonly _tag: "Release"; readonly chunk: ClaimedChunk; readonly hung?: boolean }
-
 /** A store that unparks in portions, so as not to hold locks for long, takes at most so many chunks of a kind at a beat. */
 export const mostUnparked = 10_000
+
+export { aliveFor, rememberedFor } from "./internal/liveness.ts"
 
 /** What a worker's beat tells it. */
 export interface Beat {
@@ -384,13 +310,14 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly isTransient: (error: unknown) => boolean
   /**
-   * Ends the claim of chunks in ways other than persisted; gives back those that were still held and so were settled.
+   * Ends the claim of chunks in ways other than persisted. Answers with those that were still held and so were settled, and
+   * says of each whether it frees its ordering key: the drain asks nobody else.
    * After the lease's end an attempt is not charged any more: then the worker was frozen, not the handler slow.
    */
   readonly settle: (
     token: string,
     settlements: ReadonlyArray<Settlement>
-  ) => Effect.Effect<ReadonlyArray<Settlement>, StoreError>
+  ) => Effect.Effect<ReadonlyArray<Settled>, StoreError>
   /**
    * Persists one chunk outside the drain: runs `work` in a transaction (the caller's when there is one) together with the
    * ledger row, unless the ledger has the key. A second caller waits for the first. `created` says which it was. No claim

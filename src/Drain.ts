@@ -2,34 +2,32 @@
  * Phase 2: one cycle claims recorded outputs, finds and runs their handlers, and commits the handlers' writes, the
  * ledger rows and the settlement together. Any number of drains may run on any number of machines.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import { hostname } from "node:os"
-import { ChunkStore, type ClaimedChunk, type StoreError } from "./ChunkStore.ts"
+import { ChunkStore, type StoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import { type Claimed, claimScoped, type Engine } from "./drain/claim.ts"
-import { cycleWithin } from "./drain/deadline.ts"
+import { timeoutOf } from "./drain/batch.ts"
+import { type Claimed, claimScoped } from "./drain/claim.ts"
+import * as cycles from "./drain/cycles.ts"
+import type { Engine } from "./drain/engine.ts"
 import * as Heartbeat from "./drain/heartbeat.ts"
 import * as Isolations from "./drain/isolation.ts"
-import { allOf, objectsOf } from "./drain/objects.ts"
 import { makeClaimLog } from "./drain/observe/log.ts"
-import type { Outcome } from "./drain/Outcome.ts"
+import { persistNow } from "./drain/persistNow.ts"
 import * as Pulse from "./drain/pulse.ts"
 import * as Releases from "./drain/releases.ts"
-import { addReports, emptyReport, type Report } from "./drain/Report.ts"
-import { timeoutOf } from "./drain/transaction.ts"
+import type { Report } from "./drain/Report.ts"
 import { HandlerRegistry } from "./HandlerRegistry.ts"
-import { freshToken } from "./internal/token.ts"
+import { freshToken } from "./internal/freshToken.ts"
+import type { Kind } from "./Kind.ts"
 import * as Metrics from "./Metrics.ts"
-import { CallNotFound, type PersistNowError } from "./PersistNowError.ts"
+import type { PersistNowError } from "./PersistNowError.ts"
 import * as Settings from "./Settings.ts"
 import type { WakeUp } from "./WakeUp.ts"
 
@@ -103,44 +101,28 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   yield* Effect.addFinalizer(() =>
     Effect.ignoreCause(Effect.timeoutOption(Effect.interruptible(store.leave(worker)), patience))
   )
-
   const serves = namespace === undefined ? registry.serves : registry.servesIn(namespace)
-  Metrics.begin(
-    serves.map(({ namespace, schemaIdentity: schema }) => ({
-      namespace,
-      schema,
-      handler: registry.find(namespace, schema)?.name ?? ""
-    })),
-    yield* Effect.context()
-  )
-  const longestRun = Math.max(
-    Duration.toMillis(settings.handlerTimeout),
-    ...registry.list.map((handler) => Duration.toMillis(timeoutOf(handler, settings.handlerTimeout)))
-  )
-  const pulse = yield* Pulse.make({
-    lease: settings.lease,
-    beatInterval: settings.beatInterval,
-    longestRun: Duration.millis(longestRun)
-  })
-  const heartbeat = yield* Heartbeat.make({ worker, serves, interval: settings.beatInterval, pulse })
+  yield* beginMetrics(registry, serves)
+  const { beatInterval, lease } = settings
+  const pulse = yield* Pulse.make({ lease, beatInterval, longestRun: longestRun(registry, settings) })
+  const heartbeat = yield* Heartbeat.make({ worker, serves, interval: beatInterval, pulse })
   const engine: Engine = {
     registry,
     settings,
     isolations: Isolations.make(),
     releases: yield* Releases.make,
+    pulse,
     log: makeClaimLog(),
-    paused: () => heartbeat.last().paused,
-    progress: pulse.progress
+    paused: () => heartbeat.last().paused
   }
 
-  /** Claims, until the scope closes. */
-  const claimed = Effect.fnUntraced(function*(options: ClaimOptions & { readonly callId?: string }) {
+  const claimOf = Effect.fnUntraced(function*(options: ClaimOptions & { readonly callId?: string }) {
     return yield* claimScoped(engine, {
       token: yield* freshToken,
       worker,
       limit: settings.batchSize,
       maxBytes: settings.batchBytes,
-      lease: settings.lease,
+      lease,
       except: heartbeat.last().elsewhere,
       own: serves,
       namespace,
@@ -150,73 +132,34 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   }, Effect.provideContext(services))
 
   const claim = (options: ClaimOptions = {}) =>
-    pulse.watch("claim", Effect.andThen(heartbeat.start, claimed(options))).pipe(
-      // where nothing was claimed nothing was tried
+    pulse.watch("claim", Effect.andThen(heartbeat.start, claimOf(options))).pipe(
+      // the run of an empty claim has asked the database for nothing, and proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
 
-  const cycle = Effect.gen(function*() {
-    const found = yield* claim()
-    const report = yield* found.run
-    if (report.claimed > 0) yield* Effect.annotateCurrentSpan({ ...report })
-    return report
-  }).pipe(Effect.scoped, Effect.withSpan("Drain.cycle"))
-
-  const untilEmpty = Effect.gen(function*() {
-    let total = emptyReport
-    while (true) {
-      const report = yield* cycle
-      if (report.claimed === 0) return total
-      total = addReports(total, report)
-    }
-  }).pipe(Effect.withSpan("Drain.untilEmpty"))
-
-  const within = Effect.fn("Drain.within")(function*(duration: Duration.Input) {
-    const clock = yield* Clock.Clock
-    const began = clock.monotonicTimeNanosUnsafe()
-    const limit = Duration.toMillis(Duration.fromInputUnsafe(duration))
-    const left = () => Duration.millis(Math.max(0, limit - Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6))
-    let total = emptyReport
-    while (Duration.isPositive(left())) {
-      const { ends, report } = yield* cycleWithin(claim(), left())
-      total = addReports(total, report)
-      if (ends) break
-    }
-    return total
+  return Drain.of({
+    cycle: cycles.cycle(claim()),
+    untilEmpty: cycles.untilEmpty(claim()),
+    within: cycles.within(claim()),
+    claim,
+    persistNow: persistNow(engine, store, (callId) => claimOf({ callId })),
+    health: pulse.health,
+    worker
   })
-
-  /** Claims and runs what is due of a call: it may have more outputs than one claim takes. */
-  const claimedAll = Effect.fnUntraced(function*(callId: string) {
-    const chunks: Array<ClaimedChunk> = []
-    const outcomes = new Map<ClaimedChunk, Outcome>()
-    while (true) {
-      const part = yield* Effect.scoped(Effect.tap(claimed({ callId }), ({ run }) => run))
-      chunks.push(...part.chunks)
-      for (const [chunk, outcome] of part.outcomes) outcomes.set(chunk, outcome)
-      const isMoving = [...part.outcomes.values()].some((outcome) => outcome._tag === "Persisted")
-      if (!isMoving || chunks.length === chunks[0]?.call.outputs) return { chunks, outcomes }
-    }
-  })
-
-  const persistNow = Effect.fn("Drain.persistNow")(function*(callId: string) {
-    yield* Effect.annotateCurrentSpan("sluice.call_id", callId)
-    const attempt = Effect.gen(function*() {
-      const { chunks, outcomes } = yield* claimedAll(callId)
-      const done = allOf(chunks, outcomes)
-      if (done !== undefined) return done
-      const view = yield* Effect.flatMap(
-        store.call(callId),
-        Option.match({ onNone: () => new CallNotFound({ callId }), onSome: Effect.succeed })
-      )
-      if (view.chunks.length === 0) return yield* new CallNotFound({ callId })
-      return yield* Effect.forEach(view.chunks, (chunk) => objectsOf(chunk, view, registry, outcomes))
-    })
-    const objects = yield* Effect.retry(attempt, {
-      schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: settings.handlerTimeout })),
-      while: (error) => error._tag === "ChunkBusy" && error.state !== "scheduled" && error.state !== "parked"
-    })
-    return objects.flat()
-  })
-
-  return Drain.of({ cycle, untilEmpty, within, claim, persistNow, health: pulse.health, worker })
 })
+
+/** Begins the metrics of what is served at 0. */
+const beginMetrics = (registry: HandlerRegistry["Service"], serves: ReadonlyArray<Kind>) =>
+  Effect.map(Effect.context(), (context) =>
+    Metrics.begin(
+      serves.map(({ namespace, schemaIdentity: schema }) => ({
+        namespace,
+        schema,
+        handler: registry.find(namespace, schema)?.name ?? ""
+      })),
+      context
+    ))
+
+/** How long a run of any handler may take. */
+const longestRun = ({ list }: HandlerRegistry["Service"], { handlerTimeout }: Settings.Values): Duration.Duration =>
+  list.map((handler) => timeoutOf(handler, handlerTimeout)).reduce((a, b) => Duration.max(a, b), handlerTimeout)

@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Pull from "effect/Pull"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
+import type { Scope } from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { StoreError } from "./ChunkStore.ts"
@@ -66,110 +67,138 @@ const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
   const drain = yield* Drain
   const settings = yield* Settings.Settings
   const total = yield* Ref.make(emptyReport)
+  const outage = makeOutageLog(drain)
+  const idle = yield* makeIdle(options, settings)
+  const claimNext = yield* makeClaiming(drain, idle, options.schedule === undefined)
+
+  /** Claims when it is its turn, and runs what it claimed. The next lane claims meanwhile. */
+  const pass = Effect.gen(function*() {
+    const claimed = yield* claimNext
+    if (claimed === undefined) return
+    const report = yield* claimed.run
+    yield* Ref.update(total, (sum) => addReports(sum, report))
+    yield* outage.over
+    // another lane may have found nothing because of what this one held: chunks behind it of their ordering key
+    if (report.claimed > 0 && (!claimed.last || report.released + report.lost > 0)) yield* idle.wake
+  }).pipe(
+    Effect.scoped,
+    Effect.catchCauseIf(
+      (cause) => !Cause.hasInterruptsOnly(cause),
+      (cause) => Effect.andThen(outage.log(cause), Effect.asVoid(idle.wait))
+    )
+  )
+  const lane = Effect.whileLoop({ while: () => !idle.isStopping(), body: () => pass, step: () => undefined })
+
+  // `inFlight` batches are under way: each lane has one
+  const lanes = yield* Effect.forEach(Array.from({ length: settings.inFlight }), () => Effect.forkScoped(lane))
+  const finished = yield* Deferred.make<void>()
+  yield* Effect.forkScoped(Effect.andThen(Fiber.awaitAll(lanes), Deferred.succeed(finished, undefined)))
+  // a finalizer added after the lanes runs before they are interrupted
+  yield* Effect.addFinalizer(() =>
+    Effect.andThen(idle.stop, Effect.timeoutOption(Fiber.awaitAll(lanes), settings.gracePeriod))
+  )
+  return DrainWorker.of({
+    report: Ref.get(total),
+    wake: Effect.asVoid(idle.wake),
+    stopped: Deferred.await(finished)
+  })
+})
+
+/** When a worker waits, what ends the wait, and whether the worker is to stop. */
+interface Idle {
+  /** Waits for the next tick of the schedule, for a wake-up, or for the stop. Answers whether it was woken. */
+  readonly wait: Effect.Effect<boolean>
+  readonly wake: Effect.Effect<boolean>
+  /** Forgets earlier wake-ups. */
+  readonly reset: Effect.Effect<boolean>
+  readonly stop: Effect.Effect<unknown>
+  readonly isStopping: () => boolean
+}
+
+const makeIdle = Effect.fnUntraced(function*<E>(
+  options: WorkerOptions<E>,
+  settings: Settings.Values
+): Effect.fn.Return<Idle, E, WakeUp | Scope> {
   const woken = yield* Latch.make(false)
   const stopping = yield* Latch.make(false)
-  const finished = yield* Deferred.make<void>()
-  let stop = false
-  let hasty = false
-  // whether the last claim took all that was due: then there is nothing to be asked before something new is told of
-  let drained = false
+  let isStopping = false
   if (options.hints ?? options.schedule === undefined) {
     const hints = yield* (yield* WakeUp).hear("chunks")
     yield* Effect.forkScoped(Stream.runForEach(hints, () => woken.open))
   }
   const schedule: Schedule.Schedule<unknown, void, E> = options.schedule ??
     Schedule.jittered(Schedule.spaced(settings.pollInterval))
-  // one that is wrong says so at its first step: here, before anything is drained
+  // an invalid schedule fails at its first step: here, before anything is claimed
   const probe = yield* Schedule.toStep(schedule)
   yield* Pull.catchDone(probe(yield* Clock.currentTimeMillis, undefined), () => Effect.void)
   const nextTick = yield* Schedule.toStepWithSleep(schedule)
-
-  // Of the worker's lanes one at a time looks for work. As soon as it has found some it hands the baton to the next, so
-  // that `inFlight` batches are under way, and an idle worker asks the database once, not once a lane.
-  const baton = yield* Semaphore.make(1)
-
-  /** Waits for the next tick or to be woken; says whether it was woken. */
-  const idle = Effect.raceFirst(
-    nextTick(undefined).pipe(
-      Pull.catchDone(() =>
-        Effect.sync(() => {
-          stop = true
-        })
-      ),
-      Effect.orDie,
-      Effect.as(false)
+  const tick = nextTick(undefined).pipe(
+    Pull.catchDone(() =>
+      Effect.sync(() => {
+        isStopping = true
+      })
     ),
-    Effect.as(Effect.raceFirst(woken.await, stopping.await), true)
+    Effect.orDie
   )
-
-  // A trouble is logged once, when it begins and when it is over. In the course of an outage the server says this and that:
-  // one error that passes is as good as another.
-  let trouble: StoreError | undefined
-  const isKnown = (error: StoreError) =>
-    trouble !== undefined && (trouble.message === error.message || (trouble.transient && error.transient))
-  const complain = (cause: Cause.Cause<StoreError>) => {
-    const error = Cause.squash(cause)
-    if (!(error instanceof StoreError)) return Effect.logError(`a drain cycle failed; going on:${causeForLog(cause)}`)
-    const known = isKnown(error)
-    trouble = error
-    if (known) return Effect.logDebug(`a drain cycle failed again:${causeForLog(cause)}`)
-    return error.transient
-      ? Effect.logWarning(`the database does not answer; trying again until it does: ${error.message}`)
-      : Effect.logError(`a drain cycle failed; going on: ${error.message}`)
+  return {
+    wait: Effect.raceFirst(
+      Effect.as(tick, false),
+      Effect.as(Effect.raceFirst(woken.await, stopping.await), true)
+    ),
+    wake: woken.open,
+    reset: woken.close,
+    stop: Effect.suspend(() => {
+      isStopping = true
+      return stopping.open
+    }),
+    isStopping: () => isStopping
   }
-  const recover = Effect.flatMap(drain.health, ({ trouble: left }) => {
-    if (trouble === undefined || left !== undefined) return Effect.void
-    trouble = undefined
-    return Effect.logInfo("the database answers again")
-  })
+})
 
-  /** Waits for its turn and for something to do, and claims. Nothing when the worker is to stop. */
+/**
+ * The next claim of a worker, whichever lane asks. One lane at a time looks for work: it waits while nothing is due, claims,
+ * and only then lets the next one look. So an idle worker asks the database once, and not once for each lane. Nothing when the
+ * worker is to stop.
+ */
+const makeClaiming = Effect.fnUntraced(function*(drain: Drain["Service"], idle: Idle, polls: boolean) {
+  const turn = yield* Semaphore.make(1)
+  // whether the last claim took all that was due: then there is nothing to ask for before a tick or a wake-up
+  let drained = false
+  let hasty = false
   const claim = Effect.gen(function*() {
-    // Woken it looks where something is to be expected, after a tick everywhere: the ticks of the poll interval are close.
-    if (drained) hasty = (yield* idle) && options.schedule === undefined
-    if (stop) return undefined
+    // Woken, it looks where something is to be expected. After a tick it looks everywhere; the poll interval is short.
+    if (drained) hasty = (yield* idle.wait) && polls
+    if (idle.isStopping()) return undefined
     drained = false
-    // closed before the claim: a wake-up during the claim is not lost
-    yield* woken.close
+    // before the claim: a wake-up that comes during the claim is not lost
+    yield* idle.reset
     const claimed = yield* drain.claim({ hasty })
     drained = claimed.last || claimed.chunks.length === 0
     return claimed
   })
-
-  /** One claim, carried out. While it runs the next lane may claim. */
-  const pass = Effect.gen(function*() {
-    const claimed = yield* baton.withPermits(1)(claim)
-    if (claimed === undefined) return
-    const report = yield* claimed.run
-    yield* Ref.update(total, (sum) => addReports(sum, report))
-    yield* recover
-    // what this lane had claimed may have kept another, which found nothing and waits, from what is behind it
-    if (report.claimed > 0 && (!claimed.last || report.released > 0)) yield* woken.open
-  }).pipe(
-    Effect.scoped,
-    Effect.catchCauseIf(
-      (cause) => !Cause.hasInterruptsOnly(cause),
-      (cause) => Effect.andThen(complain(cause), Effect.asVoid(idle))
-    )
-  )
-  const lane = Effect.whileLoop({ while: () => !stop, body: () => pass, step: () => undefined })
-
-  const lanes = yield* Effect.forEach(
-    Array.from({ length: settings.inFlight }),
-    () => Effect.forkScoped(lane)
-  )
-  yield* Effect.forkScoped(Effect.andThen(Fiber.awaitAll(lanes), Deferred.succeed(finished, undefined)))
-  // Runs before the lanes are interrupted, because it was added after them.
-  yield* Effect.addFinalizer(() =>
-    Effect.gen(function*() {
-      stop = true
-      yield* stopping.open
-      yield* Effect.timeoutOption(Fiber.awaitAll(lanes), settings.gracePeriod)
-    })
-  )
-  return DrainWorker.of({
-    report: Ref.get(total),
-    wake: Effect.asVoid(woken.open),
-    stopped: Deferred.await(finished)
-  })
+  return turn.withPermits(1)(claim)
 })
+
+/** Logs an outage of the database once when it begins and once when it is over. Meanwhile errors that pass are all alike. */
+const makeOutageLog = (drain: Drain["Service"]) => {
+  let trouble: StoreError | undefined
+  const isKnown = (error: StoreError) =>
+    trouble !== undefined && (trouble.message === error.message || (trouble.transient && error.transient))
+  return {
+    log: (cause: Cause.Cause<StoreError>) => {
+      const error = Cause.squash(cause)
+      if (!(error instanceof StoreError)) return Effect.logError(`a drain cycle failed; going on:${causeForLog(cause)}`)
+      const known = isKnown(error)
+      trouble = error
+      if (known) return Effect.logDebug(`a drain cycle failed again:${causeForLog(cause)}`)
+      return error.transient
+        ? Effect.logWarning(`the database does not answer; trying again until it does: ${error.message}`)
+        : Effect.logError(`a drain cycle failed; going on: ${error.message}`)
+    },
+    over: Effect.flatMap(drain.health, ({ trouble: left }) => {
+      if (trouble === undefined || left !== undefined) return Effect.void
+      trouble = undefined
+      return Effect.logInfo("the database answers again")
+    })
+  }
+}

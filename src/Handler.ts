@@ -20,8 +20,8 @@ import { type Any as AnyOutput, isOutput } from "./Output.ts"
 import type { RetrySchedule } from "./RetryPolicy.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
-/** The namespace whose handlers serve every other namespace that has none of its own. */
-export const coreNamespace = "core"
+/** The namespace whose handlers serve every other namespace that has none of its own: `core`. */
+export { core as coreNamespace } from "./Kind.ts"
 
 /** A handler asked the call's context for something that is not there. The chunk is buried: trying again cannot help. */
 export class ContextMissing extends Schema.TaggedError<ContextMissing>()("ContextMissing", {

@@ -18,8 +18,8 @@ import { type Dirent, promises as fs } from "node:fs"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
 import * as HandlerPlugin from "./HandlerPlugin.ts"
+import { boundedInterrupt } from "./internal/boundedInterrupt.ts"
 import { escape, escapeProse } from "./internal/escape.ts"
-import { leavable } from "./internal/leavable.ts"
 
 /** Where modules are looked for when nothing is said, under each folder. */
 export const defaultGlob = "**/persist/*.{ts,js,mts,mjs}"
@@ -171,7 +171,7 @@ export const loadFiles = Effect.fn("HandlerDiscovery.loadFiles")(function*(
     for (const layer of yield* around(file, inTime(file, limit, "is not loaded")(layersOf(file)))) {
       const known = built.get(layer)
       // what cannot be interrupted is left behind
-      const building = leavable(build(file, layer))
+      const building = boundedInterrupt(build(file, layer))
       const own = known ?? (yield* around(file, inTime(file, limit, "has a layer that is not built")(building)))
       handlers.push(...own.map((one) => one.handler.name))
       if (known !== undefined) continue

@@ -6,9 +6,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import type { Kind } from "./ChunkStore.ts"
-import * as Handler from "./Handler.ts"
+import type * as Handler from "./Handler.ts"
 import * as HandlerPlugin from "./HandlerPlugin.ts"
+import * as Kind from "./Kind.ts"
 import type * as Output from "./Output.ts"
 import type * as OutputGroup from "./OutputGroup.ts"
 
@@ -20,7 +20,7 @@ export class HandlerNotFound extends Schema.TaggedError<HandlerNotFound>()("Hand
   known: Schema.Array(Schema.String)
 }) {
   override get message() {
-    return `no handler for ${this.schemaIdentity} in namespace ${this.namespace} or ${Handler.coreNamespace}; ` +
+    return `no handler for ${this.schemaIdentity} in namespace ${this.namespace} or ${Kind.core}; ` +
       `there is ${this.known.length === 0 ? "none at all" : this.known.join(", ")}`
   }
 }
@@ -53,9 +53,9 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
   /** All handlers, in the order of the groups and then of the plug-ins. */
   readonly list: ReadonlyArray<Handler.Handler>
   /** The kinds served, as the store is told: those of `core` serve every namespace. */
-  readonly serves: ReadonlyArray<Kind>
+  readonly serves: ReadonlyArray<Kind.Kind>
   /** The kinds served in one namespace, by its own handlers and those of `core`. */
-  readonly servesIn: (namespace: string) => ReadonlyArray<Kind>
+  readonly servesIn: (namespace: string) => ReadonlyArray<Kind.Kind>
 }>()("effect-sluice/HandlerRegistry") {
   /**
    * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
@@ -84,6 +84,8 @@ interface Entry {
   readonly handler: Handler.Handler
 }
 
+const kindOf = ({ namespace, output }: Handler.Handler): Kind.Kind => ({ namespace, schemaIdentity: output.identity })
+
 const fromSources = Effect.fnUntraced(function*(
   sources: ReadonlyArray<Entry>
 ) {
@@ -103,22 +105,17 @@ const fromSources = Effect.fnUntraced(function*(
     byNamespace.set(namespace, byIdentity.set(identity, entry))
   }
   const find = (namespace: string, schemaIdentity: string) =>
-    (byNamespace.get(namespace)?.get(schemaIdentity) ?? byNamespace.get(Handler.coreNamespace)?.get(schemaIdentity))
+    (byNamespace.get(namespace)?.get(schemaIdentity) ?? byNamespace.get(Kind.core)?.get(schemaIdentity))
       ?.handler
   const list = Object.freeze(sources.map((entry) => entry.handler))
-  const known = list.map(({ namespace, output }) => `${namespace}/${output.identity}`)
+  const known = list.map((handler) => Kind.format(kindOf(handler)))
   return HandlerRegistry.of(Object.freeze({
     list,
-    serves: Object.freeze(list.map((handler): Kind => ({
-      namespace: handler.namespace,
-      schemaIdentity: handler.output.identity
-    }))),
+    serves: Object.freeze(list.map(kindOf)),
     servesIn: (namespace: string) => {
-      const own = list.filter((handler) =>
-        handler.namespace === namespace || handler.namespace === Handler.coreNamespace
-      )
+      const own = list.filter((handler) => handler.namespace === namespace || handler.namespace === Kind.core)
       const identities = new Set(own.map((handler) => handler.output.identity))
-      return [...identities].map((schemaIdentity): Kind => ({ namespace, schemaIdentity }))
+      return [...identities].map((schemaIdentity): Kind.Kind => ({ namespace, schemaIdentity }))
     },
     find,
     resolve: (namespace: string, schemaIdentity: string) =>

@@ -5,6 +5,7 @@
  */
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
+import { metricLabel, type OutcomeName, outcomeNames } from "./internal/outcomeWords.ts"
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const lag = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400]
@@ -33,8 +34,8 @@ export const chunks = Metric.counter("sluice_chunks_total", {
   incremental: true
 })
 
-/** Attempts that a handler failed, whether the chunk was retried or died of it. */
-export const failed = Metric.counter("sluice_chunks_failed_total", {
+/** Attempts that a handler failed: the chunk was charged for each, and was then retried, or is dead. */
+export const attemptsFailed = Metric.counter("sluice_attempts_failed_total", {
   description: "Attempts that failed, and were charged",
   incremental: true
 })
@@ -106,7 +107,7 @@ export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
   [calls.id]: ["namespace", "outcome"],
   [claimed.id]: [],
   [chunks.id]: ["namespace", "schema", "handler", "outcome"],
-  [failed.id]: ["namespace", "schema", "handler"],
+  [attemptsFailed.id]: ["namespace", "schema", "handler"],
   [redriven.id]: [],
   [cycleSeconds.id]: [],
   [batchSeconds.id]: ["handler"],
@@ -126,16 +127,7 @@ export const names: ReadonlyArray<string> = Object.keys(labels)
 export const values: Readonly<Record<string, ReadonlyArray<string>>> = {
   [calls.id]: ["recorded", "unchanged", "conflict", "refused"],
   // released: given back at no cost; lost: the lease was
-  [chunks.id]: [
-    "persisted",
-    "nothing_to_create",
-    "already_persisted",
-    "retried",
-    "parked",
-    "dead",
-    "released",
-    "lost"
-  ],
+  [chunks.id]: outcomeNames.map(metricLabel),
   [handlerSeconds.id]: ["succeeded", "failed"],
   [queueChunks.id]: ["ready", "scheduled", "waiting", "parked", "dead"]
 }
@@ -167,6 +159,11 @@ export const countCall = (namespace: string, outcome: string, context: Context.C
   count(calls, { namespace: namespaces.has(namespace) ? namespace : other, outcome }, 1, context)
 }
 
+// of chunks that no handler serves; that a handler was run for; that a handler serves and was not run for
+const withoutHandler: ReadonlyArray<OutcomeName> = ["parked", "dead", "released", "lost"]
+const byHandler: ReadonlyArray<OutcomeName> = ["persisted", "nothingToCreate", "retried", "dead"]
+const besideHandler: ReadonlyArray<OutcomeName> = ["alreadyPersisted", ...withoutHandler]
+
 /**
  * @internal Begins all series of these handlers at 0: the first of a kind to fail is then an increase, which alert rules
  * see, and not a series that was never there before.
@@ -176,17 +173,13 @@ export const begin = (
   context: Context.Context<never>
 ): void => {
   count(claimed, {}, 0, context)
-  for (const outcome of ["parked", "dead", "released", "lost"]) {
-    count(chunks, { namespace: other, schema: other, handler: "", outcome }, 0, context)
+  for (const outcome of withoutHandler) {
+    count(chunks, { namespace: other, schema: other, handler: "", outcome: metricLabel(outcome) }, 0, context)
   }
   for (const kind of handlers) {
     const nobody = { ...kind, handler: "" }
-    for (const outcome of ["persisted", "nothing_to_create", "retried", "dead"]) {
-      count(chunks, { ...kind, outcome }, 0, context)
-    }
-    for (const outcome of ["already_persisted", "parked", "dead", "released", "lost"]) {
-      count(chunks, { ...nobody, outcome }, 0, context)
-    }
-    count(failed, kind, 0, context)
+    for (const outcome of byHandler) count(chunks, { ...kind, outcome: metricLabel(outcome) }, 0, context)
+    for (const outcome of besideHandler) count(chunks, { ...nobody, outcome: metricLabel(outcome) }, 0, context)
+    count(attemptsFailed, kind, 0, context)
   }
 }

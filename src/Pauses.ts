@@ -5,7 +5,8 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { Kind, StoreError } from "./ChunkStore.ts"
+import type { StoreError } from "./ChunkStore.ts"
+import type { Kind } from "./Kind.ts"
 
 /** A pause. `"*"` stands for all namespaces, or for all schemas of the namespace. */
 export const Pause = Schema.Struct({
@@ -16,11 +17,6 @@ export const Pause = Schema.Struct({
 })
 /** A pause. */
 export interface Pause extends Schema.Schema.Type<typeof Pause> {}
-
-/** @internal Whether a pause covers a kind. */
-export const covers = (pause: Kind, kind: Kind): boolean =>
-  (pause.namespace === "*" || pause.namespace === kind.namespace) &&
-  (pause.schemaIdentity === "*" || pause.schemaIdentity === kind.schemaIdentity)
 
 /**
  * Stops and restarts the drain of some kinds, on all workers.

@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import { longestBeatInterval } from "./internal/liveness.ts"
 import { quote } from "./internal/quote.ts"
 
 /** All settings, each checked. Durations are `Duration`s; sizes are bytes. */
@@ -158,14 +159,14 @@ const spanOrNone: Kind<Duration.Duration, Duration.Input> = {
   problem: (value) => Duration.isZero(value) ? undefined : span.problem(value)
 }
 
-/** A third of the time after which a worker counts as gone. */
-const longestBeat = Duration.seconds(10)
 const beat: Kind<Duration.Duration, Duration.Input> = {
   ...spanOrNone,
   problem: (value) =>
-    spanOrNone.problem(value) ?? (Duration.isLessThanOrEqualTo(value, longestBeat)
+    spanOrNone.problem(value) ?? (Duration.isLessThanOrEqualTo(value, longestBeatInterval)
       ? undefined
-      : `${Duration.format(value)} is longer than 10 seconds: others would take the worker for gone`),
+      : `${Duration.format(value)} is longer than ${
+        Duration.toSeconds(longestBeatInterval)
+      } seconds: others would take the worker for gone`),
   example: "\"5 seconds\" or \"5s\""
 }
 

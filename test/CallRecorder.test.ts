@@ -37,8 +37,8 @@ describe("a finished call", () => {
       expect(yield* record(two)).toBe("recorded")
       const before = yield* viewOf("a")
       expect(Option.getOrThrow(before).chunks.map((chunk) => [chunk.key.part, chunk.state])).toEqual([
-        ["", "pending"],
-        ["second", "pending"]
+        ["", "ready"],
+        ["second", "ready"]
       ])
       yield* TestClock.adjust("1 minute")
       expect(yield* record(two)).toBe("unchanged")

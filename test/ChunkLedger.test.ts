@@ -150,6 +150,6 @@ layer(onPostgres, { excludeTestServices: true, timeout: 60_000 })("on Postgres",
       expect(yield* visits).toEqual([{ id: "a" }])
       expect(yield* heard.soFar).toEqual(["a"])
       expect(Option.getOrThrow(yield* store.call("a")).chunks).toMatchObject([{ state: "persisted" }])
-      expect(Option.getOrThrow(yield* store.call("b")).chunks).toMatchObject([{ state: "pending", attempts: 0 }])
+      expect(Option.getOrThrow(yield* store.call("b")).chunks).toMatchObject([{ state: "ready", attempts: 0 }])
     }).pipe(Effect.scoped))
 })

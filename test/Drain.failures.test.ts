@@ -86,7 +86,7 @@ describe("culprits among many", () => {
             yield* TestClock.adjust("1 hour")
             const report = yield* Fiber.join(fiber)
 
-            expect(report, label).toMatchObject({ claimed: n, persisted: n - k, failed: k, released: 0, dead: 0 })
+            expect(report, label).toMatchObject({ claimed: n, persisted: n - k, retried: k, released: 0, dead: 0 })
             expect((yield* written).length - before, label).toBe(n - k)
             const levels = Math.ceil(Math.log2(n))
             expect(seen.transactions, label).toBeLessThanOrEqual(1 + 2 * k * Math.max(1, levels))
@@ -107,7 +107,7 @@ describe("culprits among many", () => {
               maxBytes: 1e9,
               lease: Duration.minutes(1)
             })
-            const failure = { handler: "", kind: "rejected", message: "" }
+            const failure = { handler: "", kind: "rejected", message: "" } as const
             yield* store.settle(
               token,
               chunks.map((chunk) => ({ _tag: "Bury", chunk, reason: "rejected", charge: false, failure }))
@@ -150,7 +150,7 @@ describe("attempts", () => {
       yield* record(note("a", { trouble: "fails" }))
       for (const [attempt, minutes] of [[1, 1], [2, 2], [3, 4], [4, 8]] as const) {
         // each time another worker, as after a restart
-        expect(yield* Effect.provide(cycle, drainWith())).toMatchObject({ claimed: 1, failed: 1 })
+        expect(yield* Effect.provide(cycle, drainWith())).toMatchObject({ claimed: 1, retried: 1 })
         expect((yield* chunkOf("a")).attempts).toBe(attempt)
         yield* TestClock.adjust(minutes * 60_000 - 1)
         expect(yield* cycle).toMatchObject({ claimed: 0 })
@@ -189,7 +189,7 @@ describe("attempts", () => {
   it.effect("a bug is charged, with its stack", () =>
     Effect.gen(function*() {
       yield* record(note("a", { trouble: "throws", times: 1 }), note("b"))
-      expect(yield* untilEmpty).toMatchObject({ persisted: 1, failed: 1 })
+      expect(yield* untilEmpty).toMatchObject({ persisted: 1, retried: 1 })
       const [failure] = (yield* chunkOf("a")).failures
       expect(failure).toMatchObject({ kind: "defect", message: expect.stringContaining("a bug") })
       expect(failure?.message).toContain("clinic.ts")
@@ -200,7 +200,7 @@ describe("attempts", () => {
       yield* record(note("a", { trouble: "hangs", times: 1 }), note("b"))
       const fiber = yield* Effect.forkChild(untilEmpty)
       yield* TestClock.adjust("2 minutes")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ persisted: 1, failed: 1 })
+      expect(yield* Fiber.join(fiber)).toMatchObject({ persisted: 1, retried: 1 })
       expect(yield* chunkOf("a")).toMatchObject({
         attempts: 1,
         failures: [{ kind: "timeout", message: expect.stringContaining("did not finish within 20s") }]
@@ -225,7 +225,7 @@ describe("attempts", () => {
       expect(order.filter((id) => id !== "free")).toEqual(line)
       expect(order).toContain("free")
       yield* TestClock.adjust("10 seconds")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ persisted: 61, failed: 1 })
+      expect(yield* Fiber.join(fiber)).toMatchObject({ persisted: 61, retried: 1 })
     }).pipe(Effect.provide(application({ handlerTimeout: Duration.seconds(10) }))))
 
   it.effect("how long a handler may run is its own to say", () =>
@@ -235,7 +235,7 @@ describe("attempts", () => {
       yield* TestClock.adjust("2 seconds")
       expect((yield* chunkOf("a")).state).toBe("in-flight")
       yield* TestClock.adjust("1 second")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ failed: 1 })
+      expect(yield* Fiber.join(fiber)).toMatchObject({ retried: 1 })
       expect((yield* chunkOf("a")).failures[0]?.message).toContain("did not finish within 3s")
     }).pipe(Effect.provide(application({}, registry({ timeout: "3 seconds" })))))
 })
@@ -306,7 +306,7 @@ describe("one that takes its workers down", () => {
       Effect.gen(function*() {
         yield* record(note("killer"))
         for (let crash = 1; crash <= maxCrashes; crash++) {
-          expect((yield* chunkOf("killer")).state).toBe("pending")
+          expect((yield* chunkOf("killer")).state).toBe("ready")
           expect(yield* dies()).toEqual(["killer"])
         }
         expect(yield* cycle).toMatchObject({ claimed: 1, dead: 1 })

@@ -47,7 +47,7 @@ describe("leases", () => {
       yield* TestClock.adjust("61 seconds")
       const second = yield* Effect.forkChild(cycle)
       yield* TestClock.adjust("2 minutes")
-      expect(yield* Fiber.join(first)).toMatchObject({ claimed: 1, persisted: 0, released: 1 })
+      expect(yield* Fiber.join(first)).toMatchObject({ claimed: 1, persisted: 0, released: 0, lost: 1 })
       yield* TestClock.adjust("2 minutes")
       expect(yield* Fiber.join(second)).toMatchObject({ claimed: 1, persisted: 1 })
       expect(yield* written).toHaveLength(1)
@@ -63,7 +63,7 @@ describe("leases", () => {
       expect((yield* chunkOf("c")).state).toBe("in-flight")
       yield* Fiber.interrupt(fiber)
       for (const id of ["a", "b"]) expect((yield* chunkOf(id)).state).toBe("persisted")
-      expect(yield* chunkOf("c")).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+      expect(yield* chunkOf("c")).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
       expect((yield* written).map((row) => row.callId)).toEqual(["a", "b"])
     }).pipe(Effect.provide(application(
       {},
@@ -88,7 +88,7 @@ describe("leases", () => {
       expect((yield* chunkOf("a")).state).toBe("in-flight")
       down = false
       yield* TestClock.adjust("2 seconds")
-      expect(yield* chunkOf("a")).toMatchObject({ state: "pending", attempts: 0, crashes: 0 })
+      expect(yield* chunkOf("a")).toMatchObject({ state: "ready", attempts: 0, crashes: 0 })
     }).pipe(Effect.scoped, Effect.provide(application())))
 })
 
@@ -132,8 +132,26 @@ describe("a handler that cannot be interrupted, and hangs", () => {
       // its lease goes on: whoever claims it next knows that a worker did not come back from it
       expect(yield* chunkOf("hangs")).toMatchObject({ state: "in-flight", attempts: 0 })
       yield* TestClock.adjust("1 minute")
-      expect(yield* chunkOf("hangs")).toMatchObject({ state: "pending" })
+      expect(yield* chunkOf("hangs")).toMatchObject({ state: "ready" })
     }).pipe(Effect.provide(application(settings, stubborn))))
+
+  it.effect("that ends after its lease does takes no crash back", () => {
+    const late = plugin({ persist: () => Effect.uninterruptible(Effect.sleep("3 minutes")) })
+    return Effect.gen(function*() {
+      yield* record(note("a"))
+      const worker = yield* Effect.forkChild(cycle)
+      yield* TestClock.adjust("1 second")
+      yield* Effect.forkChild(Fiber.interrupt(worker))
+      // its lease ends, and another worker holds the chunk by the time the run is over
+      yield* TestClock.adjust("90 seconds")
+      const other = yield* Effect.forkChild(cycle)
+      yield* TestClock.adjust("1 second")
+      expect(yield* chunkOf("a")).toMatchObject({ state: "in-flight", crashes: 1 })
+      yield* TestClock.adjust("4 minutes")
+      yield* Fiber.join(other)
+      expect(yield* chunkOf("a")).toMatchObject({ crashes: 1 })
+    }).pipe(Effect.provide(application(settings, late)))
+  })
 
   it.effect("is given back at no cost if it ends after all before its lease does", () => {
     const late = plugin({ persist: () => Effect.uninterruptible(Effect.sleep("20 seconds")) })
@@ -145,7 +163,7 @@ describe("a handler that cannot be interrupted, and hangs", () => {
       yield* TestClock.adjust("10 seconds")
       expect(yield* chunkOf("a")).toMatchObject({ state: "in-flight" })
       yield* TestClock.adjust("10 seconds")
-      expect(yield* chunkOf("a")).toMatchObject({ state: "pending", attempts: 0, crashes: 0 })
+      expect(yield* chunkOf("a")).toMatchObject({ state: "ready", attempts: 0, crashes: 0 })
       expect(yield* written).toEqual([])
     }).pipe(Effect.provide(application(settings, late)))
   })
@@ -184,7 +202,7 @@ describe("a database that is away", () => {
       const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(cycle, drain)))
       yield* TestClock.adjust("1 minute")
       expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "StoreError", transient: true })
-      expect(yield* chunkOf("a")).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+      expect(yield* chunkOf("a")).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
       expect(yield* cycle).toMatchObject({ persisted: 1 })
     }).pipe(Effect.scoped, Effect.provide(application())))
 
@@ -212,7 +230,7 @@ describe("a database that is away", () => {
       })))
       const fiber = yield* Effect.forkChild(Effect.provide(cycle, drain))
       yield* TestClock.adjust("10 seconds")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ claimed: 1, nothingToCreate: 1, failed: 0 })
+      expect(yield* Fiber.join(fiber)).toMatchObject({ claimed: 1, nothingToCreate: 1, retried: 0 })
       expect(yield* written).toHaveLength(1)
       expect((yield* chunkOf("a")).failures).toEqual([])
     }).pipe(Effect.scoped, Effect.provide(application({}, wrapping)))
@@ -224,7 +242,7 @@ describe("a database that is away", () => {
     })
     return Effect.gen(function*() {
       yield* record(note("a"))
-      expect(yield* cycle).toMatchObject({ claimed: 1, failed: 1 })
+      expect(yield* cycle).toMatchObject({ claimed: 1, retried: 1 })
       expect(yield* chunkOf("a")).toMatchObject({ attempts: 1, state: "scheduled" })
     }).pipe(Effect.provide(application({}, wrapping)))
   })

@@ -298,7 +298,7 @@ describe("persistNow says why not", () => {
       yield* TestClock.adjust("1 second")
       expect((yield* chunkOf("a")).state).toBe("in-flight")
       yield* Fiber.interrupt(fiber)
-      expect(yield* chunkOf("a")).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+      expect(yield* chunkOf("a")).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
     }).pipe(Effect.provide(application({}, registry()))))
 })
 

@@ -22,5 +22,5 @@ it.effect("whoever stops waits for what it gives back, and nobody takes it for d
     const stopped = yield* Effect.forkChild(Fiber.interrupt(worker))
     yield* TestClock.adjust("1 second")
     yield* Fiber.join(stopped)
-    expect(yield* chunkOf("a")).toMatchObject({ state: "pending", attempts: 0, crashes: 0, leasedBy: null })
+    expect(yield* chunkOf("a")).toMatchObject({ state: "ready", attempts: 0, crashes: 0, leasedBy: null })
   }).pipe(Effect.provide(application())))

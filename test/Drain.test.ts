@@ -40,10 +40,11 @@ describe("a cycle", () => {
         persisted: 1,
         nothingToCreate: 1,
         alreadyPersisted: 0,
-        failed: 1,
+        retried: 1,
         parked: 1,
         dead: 2,
-        released: 0
+        released: 0,
+        lost: 0
       })
       expect((yield* written).map((row) => row.callId)).toEqual(["persisted"])
     }).pipe(Effect.provide(application())))
@@ -68,7 +69,7 @@ describe("a cycle", () => {
       expect(yield* Effect.provide(cycle, drain)).toMatchObject({
         claimed: 2,
         persisted: 1,
-        failed: 0,
+        retried: 0,
         alreadyPersisted: 1
       })
       expect(yield* cycle).toMatchObject({ claimed: 0 })
@@ -86,7 +87,7 @@ describe("a cycle", () => {
         expect((yield* chunkOf("a")).state).toBe("in-flight")
       }))
       expect(yield* written).toEqual([])
-      expect((yield* chunkOf("a")).state).toBe("pending")
+      expect((yield* chunkOf("a")).state).toBe("ready")
       const report = yield* Effect.scoped(Effect.flatMap(claim(), ({ run }) => run))
       expect(report).toMatchObject({ claimed: 2, persisted: 2 })
     }).pipe(Effect.provide(application())))
@@ -99,7 +100,7 @@ describe("a cycle", () => {
         note("later", {}, { notBefore: soon }),
         note("again", { trouble: "fails", times: 1 })
       )
-      expect(yield* untilEmpty).toMatchObject({ claimed: 26, persisted: 25, failed: 1 })
+      expect(yield* untilEmpty).toMatchObject({ claimed: 26, persisted: 25, retried: 1 })
       expect(yield* untilEmpty).toMatchObject({ claimed: 0 })
       yield* TestClock.adjust("1 minute")
       expect(yield* untilEmpty).toMatchObject({ claimed: 2, persisted: 2 })
@@ -262,7 +263,7 @@ describe("order", () => {
         note("knee-3", {}, knee),
         note("hip-2", {}, hip)
       )
-      expect(yield* cycle).toMatchObject({ claimed: 5, persisted: 3, failed: 1, released: 1 })
+      expect(yield* cycle).toMatchObject({ claimed: 5, persisted: 3, retried: 1, released: 1 })
       expect((yield* written).map((row) => row.callId).sort()).toEqual(["hip-1", "hip-2", "knee-1"])
       expect(yield* chunkOf("knee-3")).toMatchObject({ attempts: 0, failures: [] })
       yield* TestClock.adjust("10 seconds")
@@ -320,7 +321,7 @@ describe("old and new workers side by side", () => {
       expect(yield* chunkOf("first")).toMatchObject({ state: "parked", attempts: 0, failures: [] })
       expect((yield* written).map((row) => row.callId)).toEqual(["other"])
       const store = yield* ChunkStore
-      expect((yield* store.status).find((kind) => kind.namespace === "later")).toMatchObject({ parked: 2, pending: 0 })
+      expect((yield* store.status).find((kind) => kind.namespace === "later")).toMatchObject({ parked: 2, ready: 0 })
       const both = HandlerRegistry.layer().pipe(
         Layer.provide(HandlerPlugin.layer("clinic", Note, noteHandler())),
         Layer.provide(HandlerPlugin.layer("later", Note, noteHandler()))

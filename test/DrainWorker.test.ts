@@ -190,7 +190,7 @@ describe("at its end a worker", () => {
       // as soon as they have finished, not when the grace is over
       expect(ended).toEqual([1])
       expect((yield* written).map((row) => row.callId)).toEqual(["running"])
-      expect(yield* chunkOf("late")).toMatchObject({ state: "pending", crashes: 0 })
+      expect(yield* chunkOf("late")).toMatchObject({ state: "ready", crashes: 0 })
     }).pipe(Effect.provide(application({ gracePeriod: Duration.minutes(5) }, slow("1 minute")))))
 
   it.effect("gives back at no cost what has not finished within its grace", () =>
@@ -203,7 +203,7 @@ describe("at its end a worker", () => {
       expect(ended[0]).toBeCloseTo(1, 3)
       expect(yield* written).toEqual([])
       for (const id of ["running", "mate"]) {
-        expect(yield* chunkOf(id)).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+        expect(yield* chunkOf(id)).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
       }
       // and another one takes it up at once
       const other = yield* Effect.forkChild(Drain.use((drain) => drain.cycle))

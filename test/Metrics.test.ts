@@ -61,7 +61,7 @@ describe("metrics", () => {
         parked: 1
       })
       // those whose handler ran and failed
-      expect(yield* figures(Metrics.failed.id, "handler")).toEqual({ "clinic/note": 3 })
+      expect(yield* figures(Metrics.attemptsFailed.id, "handler")).toEqual({ "clinic/note": 3 })
       expect(yield* figures(Metrics.claimed.id)).toEqual({ "": 9 })
       expect(yield* figures(Metrics.redriven.id)).toEqual({ "": 2 })
       expect(yield* figures(Metrics.lagSeconds.id, "handler")).toEqual({ "clinic/note": 3 })

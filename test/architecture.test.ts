@@ -4,6 +4,7 @@
  */
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
+import ts from "ts6"
 import { describe, expect, it } from "vitest"
 
 const root = path.dirname(import.meta.dirname)
@@ -78,6 +79,17 @@ describe("the house", () => {
     expect(arrows(upward)).toEqual([])
   })
 
+  it("no files import each other in a circle, not even for types", () => {
+    // a file is done when all that it imports is; what is left over at the end is a circle, or leads to one
+    let left = sources
+    while (true) {
+      const waiting = left.filter((file) => imports.some(([from, target]) => from === file && left.includes(target)))
+      if (waiting.length === left.length) break
+      left = waiting
+    }
+    expect(left).toEqual([])
+  })
+
   it("stores know the port and the words only, and only faces know a store", () => {
     const wrong = imports.filter(([file, target]) =>
       isStore(file)
@@ -106,5 +118,71 @@ describe("the house", () => {
     }
     const wanted = new Set([...Object.keys(peerDependencies), ...Object.keys(devDependencies)])
     expect([...new Set(named)].sort()).toEqual([...wanted].sort())
+  })
+})
+
+const textOf = (file: string): string => readFileSync(path.join(root, "src", `${file}.ts`), "utf8")
+const linesOf = (text: string): number => text.trimEnd().split("\n").length
+
+/** Functions longer than {@link longestFunction}, and why. */
+const longFunctions: Readonly<Record<string, string>> = {
+  "store/PgStore makeStore": "the port on Postgres, verb by verb; no verb is longer than a screen",
+  "store/MemoryStore makeStore": "the port in memory, verb by verb",
+  "store/pg/claiming make": "one claim's steps over the marks they share",
+  "store/pg/eventLog make": "the event log on Postgres, verb by verb",
+  "store/pg/recording make": "phase 1 on Postgres, verb by verb",
+  "store/memory/eventLog make": "the event log in memory, verb by verb",
+  "CallRecorder layer": "the recorder's service, verb by verb",
+  "Subscription make": "one subscription's loop over the state its steps share"
+}
+const longestFunction = 80
+
+/** Files longer than {@link longestFile}, and why. */
+const longFiles: Readonly<Record<string, string>> = {}
+const longestFile = 400
+
+/** The functions of a file that are too long, by the names they are defined under. */
+const longFunctionsOf = (file: string): ReadonlyArray<string> => {
+  const source = ts.createSourceFile(file, textOf(file), ts.ScriptTarget.Latest, true)
+  const lineOf = (position: number) => source.getLineAndCharacterOfPosition(position).line
+  const found: Array<string> = []
+  const visit = (node: ts.Node, name: string): void => {
+    const isNamed = ts.isVariableDeclaration(node) || ts.isFunctionDeclaration(node) ||
+      ts.isPropertyDeclaration(node) || ts.isMethodDeclaration(node)
+    const inner = isNamed ? node.name?.getText(source) ?? name : name
+    const isLong = ts.isFunctionLike(node) && lineOf(node.end) - lineOf(node.getStart(source)) >= longestFunction
+    if (isLong && !found.includes(`${file} ${inner}`)) found.push(`${file} ${inner}`)
+    ts.forEachChild(node, (child) => visit(child, inner))
+  }
+  visit(source, "")
+  return found
+}
+
+describe("sizes", () => {
+  it(`no function is longer than ${longestFunction} lines, but for those with a reason`, () => {
+    expect(sources.flatMap(longFunctionsOf).sort()).toEqual(Object.keys(longFunctions).sort())
+  })
+
+  it(`no file is longer than ${longestFile} lines, but for those with a reason`, () => {
+    const long = sources.filter((file) => linesOf(textOf(file)) > longestFile)
+    expect(long.sort()).toEqual(Object.keys(longFiles).sort())
+  })
+})
+
+describe("names of files", () => {
+  /** Public modules and entry points are named for those who import them, and a command's file for the command. */
+  const isInside = (file: string) =>
+    /^(cli|drain|internal)\/|^store\/.*\//.test(file) && !file.startsWith("cli/commands/")
+  /** A file that provides a layer, or holds one class or value of its own name. */
+  const holdsService = (file: string): boolean => {
+    const name = path.basename(file)
+    const own = `${name.charAt(0).toUpperCase()}${name.slice(1)}`
+    return new RegExp(`^export (const layer\\b|(class|const) ${own}\\b)`, "m").test(textOf(file))
+  }
+  const isCapitalised = (file: string) => /^[A-Z]/.test(path.basename(file))
+
+  it("begin with a capital where the file provides a layer or holds a class or value of that name, and nowhere else", () => {
+    const wrong = sources.filter((file) => isInside(file) && isCapitalised(file) !== holdsService(file))
+    expect(wrong).toEqual([])
   })
 })

@@ -57,7 +57,7 @@ describe("the log", () => {
         expect([...lines].sort((a, b) => JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)).toEqual([
           {
             level: "INFO",
-            message: "a chunk failed and will be tried again",
+            message: "a chunk failed and will be retried",
             annotations: {
               "sluice.call_id": "secret-1",
               "sluice.namespace": "clinic",

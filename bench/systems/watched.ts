@@ -79,7 +79,9 @@ const watching = (watch: Watch) =>
         settle: (token, settlements) =>
           Effect.tap(store.settle(token, settlements), (settled) =>
             Effect.sync(() =>
-              watch.tally.failed(settled.filter(({ _tag }) => _tag === "Retry" || _tag === "Bury").length)
+              watch.tally.failed(
+                settled.filter(({ settlement: { _tag } }) => _tag === "Retry" || _tag === "Bury").length
+              )
             ))
       }))
   )

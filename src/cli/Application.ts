@@ -15,11 +15,11 @@ import { HandlerRegistry } from "../HandlerRegistry.ts"
 import { escape } from "../internal/escape.ts"
 import type * as Settings from "../Settings.ts"
 import type { Stores } from "../store/Stores.ts"
+import * as durationFlag from "./durationFlag.ts"
 import { Failed } from "./Failed.ts"
 import * as loading from "./loading.ts"
 import * as options from "./options.ts"
-import * as span from "./span.ts"
-import { say } from "./terminal.ts"
+import { say } from "./Terminal.ts"
 
 /** Where the handlers are. */
 export const handlersFlag = Flag.String("handlers").pipe(
@@ -56,7 +56,7 @@ const modules = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
 /** How long a module may take to load. */
 const loadTimeout = Effect.gen(function*() {
   const text = yield* options.textOf(Option.none(), "SLUICE_LOAD_TIMEOUT")
-  return Option.isNone(text) ? Duration.seconds(10) : yield* span.read("SLUICE_LOAD_TIMEOUT", text.value)
+  return Option.isNone(text) ? Duration.seconds(10) : yield* durationFlag.read("SLUICE_LOAD_TIMEOUT", text.value)
 })
 
 /** The registry of the handlers that are found; says which module brought which. */

@@ -17,7 +17,7 @@ import { within } from "../store/within.ts"
 import { understand } from "./address.ts"
 import { Failed, rememberRole } from "./Failed.ts"
 import * as options from "./options.ts"
-import { say } from "./terminal.ts"
+import { say } from "./Terminal.ts"
 
 /** The folder of the embedded database. */
 const embeddedFolder = ".sluice"

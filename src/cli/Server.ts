@@ -18,8 +18,8 @@ import * as Migrations from "../store/Migrations.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { codeOf, isTransient } from "../store/pg/errors.ts"
 import { within } from "../store/within.ts"
-import type { OneDrain } from "./Drains.ts"
 import * as listener from "./listener.ts"
+import type { OneDrain } from "./processDrains.ts"
 
 const metrics = HttpRouter.add(
   "GET",

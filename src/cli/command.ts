@@ -19,7 +19,7 @@ import { status } from "./commands/status.ts"
 import { stuck } from "./commands/stuck.ts"
 import { subscriptions } from "./commands/subscriptions.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
-import * as configFile from "./configFile.ts"
+import * as ConfigFile from "./ConfigFile.ts"
 import { told } from "./Failed.ts"
 import * as Telemetry from "./Telemetry.ts"
 import { version } from "./version.ts"
@@ -59,7 +59,7 @@ export const sluice = Command.make("sluice").pipe(
   Command.provide(
     Telemetry.layer(version).pipe(
       Layer.provideMerge(Layer.unwrap(told(Effect.as(Settings.config, Settings.layer())))),
-      Layer.provideMerge(configFile.layer)
+      Layer.provideMerge(ConfigFile.layer)
     )
   )
 )

@@ -19,7 +19,7 @@ import { list, madeBy } from "../store/pg/statements.ts"
 import * as strangers from "../store/pg/strangers.ts"
 import { shown } from "../store/pg/tables.ts"
 import { examineWork } from "./examineWork.ts"
-import { attention, broken, type Finding, type Limits, ok, type Patient, usualLimits } from "./finding.ts"
+import { attention, broken, type Finding, type Limits, ok, type Patient, usualLimits } from "./Finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
 

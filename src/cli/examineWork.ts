@@ -5,24 +5,24 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Kind, StoreError } from "../ChunkStore.ts"
+import type { StoreError } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
 import { word } from "../internal/escape.ts"
-import { covers, type Pause, Pauses } from "../Pauses.ts"
+import * as Kind from "../Kind.ts"
+import { type Pause, Pauses } from "../Pauses.ts"
 import * as ask from "../store/pg/doctor.ts"
 import { oldestDue } from "../store/pg/gauges.ts"
 import { isAboveUs, isOurs, refusal, standing } from "../store/pg/rebase.ts"
 import { tables } from "../store/pg/tables.ts"
 import { type Stranded, stranded } from "../store/pg/waiting.ts"
-import { attention, type Finding, ok, type Patient } from "./finding.ts"
+import { attention, type Finding, ok, type Patient } from "./Finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
 
 /** As the doctor's questions count. */
 const count = (n: number) => n >= 1000 ? "1000 or more" : String(n)
 
-const named = (kinds: ReadonlyArray<Kind>) =>
-  kinds.map(({ namespace, schemaIdentity }) => `${namespace}/${schemaIdentity}`).join(", ")
+const named = (kinds: ReadonlyArray<Kind.Kind>) => kinds.map(Kind.format).join(", ")
 
 const workers = (alive: number, isDue: boolean): Finding => {
   if (alive > 0) return ok("workers", `${alive} alive`)
@@ -37,14 +37,14 @@ const age = (seconds: number | null, limit: number): Finding => {
   return seconds < limit ? ok("age", found) : attention("age", found, "more workers, or see `sluice stuck`")
 }
 
-const retrying = (found: ask.Retrying | undefined, limit: number): Finding => {
-  if (found === undefined || found.count === 0) return ok("retrying", "nothing waits for another attempt")
+const scheduled = (found: ask.Scheduled | undefined, limit: number): Finding => {
+  if (found === undefined || found.count === 0) return ok("scheduled", "nothing waits for another attempt")
   const since = print.ago((found.seconds ?? 0) * 1000)
   const latest = `call ${word(found.callId ?? "")}: ${print.clip(print.first(found.message ?? ""), 60)}`
   const told = `${count(found.count)}, since ${since}, latest error of ${latest}`
   return (found.seconds ?? 0) < limit
-    ? ok("retrying", told)
-    : attention("retrying", told, "see `sluice stuck`; mend the handler or what it needs, they are tried again")
+    ? ok("scheduled", told)
+    : attention("scheduled", told, "see `sluice stuck`; mend the handler or what it needs, they are tried again")
 }
 
 /** So many ordering keys are looked at, each by its index. */
@@ -114,7 +114,7 @@ const leases = (stale: number): Finding =>
     ? ok("leases", "none ran out long ago")
     : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker takes them up: start one")
 
-const parkedAre = (kinds: ReadonlyArray<Kind>): Finding =>
+const parkedAre = (kinds: ReadonlyArray<Kind.Kind>): Finding =>
   kinds.length === 0
     ? ok("handlers", "nothing is parked for want of one")
     : attention(
@@ -123,7 +123,7 @@ const parkedAre = (kinds: ReadonlyArray<Kind>): Finding =>
       "deploy a worker that has it; what is parked goes on by itself"
     )
 
-const leftAre = (kinds: ReadonlyArray<Kind>): Finding =>
+const leftAre = (kinds: ReadonlyArray<Kind.Kind>): Finding =>
   kinds.length === 0
     ? ok("namespaces", "all that is due is drained by some worker")
     : attention("namespaces", `no worker takes ${named(kinds)}`, "start one without --namespace, or for this one")
@@ -152,7 +152,7 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
   const pauses = yield* Effect.exit(Pauses.use((pauses) => pauses.list))
   const beating = yield* Effect.exit(ask.workers(sql, schema))
   const oldest = yield* Effect.exit(oldestDue(sql, schema))
-  const isPaused = (kind: Kind) => orNothing(pauses).some((pause) => covers(pause, kind))
+  const isPaused = (kind: Kind.Kind) => orNothing(pauses).some((pause) => Kind.covers(pause, kind))
   const isDue = (orNothing(oldest)[0]?.seconds ?? null) !== null
   const isAnyAlive = (orNothing(beating)[0]?.alive ?? 0) > 0
   const looks: ReadonlyArray<Effect.Effect<ReadonlyArray<Finding>, SqlError | StoreError, EventLog | Pauses>> = [
@@ -160,8 +160,8 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
     look(patient, "age", Effect.map(oldest, ([found]) => age(found?.seconds ?? null, limits.ageSeconds))),
     look(
       patient,
-      "retrying",
-      Effect.map(ask.retrying(sql, schema), ([failing]) => retrying(failing, limits.ageSeconds))
+      "scheduled",
+      Effect.map(ask.scheduled(sql, schema), ([failing]) => scheduled(failing, limits.ageSeconds))
     ),
     look(patient, "leases", Effect.map(ask.staleLeases(sql, schema), ([stale]) => leases(stale?.count ?? 0))),
     look(

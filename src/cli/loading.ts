@@ -6,10 +6,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import path from "node:path"
 import { Worker } from "node:worker_threads"
-import { hangUp } from "../internal/leavable.ts"
+import { longestInterrupt } from "../internal/boundedInterrupt.ts"
 import type { Failure } from "./Failed.ts"
 import * as print from "./print.ts"
-import * as terminal from "./terminal.ts"
+import * as Terminal from "./Terminal.ts"
 import * as wantsJson from "./wantsJson.ts"
 
 let file: string | undefined
@@ -78,7 +78,7 @@ const restore = (before: Listeners): boolean => {
 }
 
 /** The thread speaks when the time limit of the loading itself had no effect, and neither had giving up what hangs. */
-const later = Duration.sum(hangUp, Duration.seconds(2))
+const later = Duration.sum(longestInterrupt, Duration.seconds(2))
 
 /** Loads a file, which may take so long. */
 export const watched = (limit: Duration.Duration) => <A, E, R>(name: string, load: Effect.Effect<A, E, R>) =>
@@ -99,6 +99,6 @@ export const watched = (limit: Duration.Duration) => <A, E, R>(name: string, loa
         const told = `${file} listens for SIGINT or SIGTERM: that is not heeded, sluice itself ends what runs`
         file = undefined
         set(null)
-        return restore(before) ? terminal.say(told) : Effect.void
+        return restore(before) ? Terminal.say(told) : Effect.void
       })
   )

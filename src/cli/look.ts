@@ -6,7 +6,7 @@ import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../ChunkStore.ts"
 import { storeError } from "../store/pg/errors.ts"
 import * as rights from "../store/pg/rights.ts"
-import { attention, type Finding, type Patient } from "./finding.ts"
+import { attention, type Finding, type Patient } from "./Finding.ts"
 
 /** What the server refused a look with. Without a code it did not answer: then nothing else can be looked at. */
 const refusal = ({ code, reason }: StoreError, check: string, { role, schema }: Patient): Finding | undefined => {

@@ -6,10 +6,10 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { sluice, version } from "./command.ts"
-import * as help from "./help.ts"
+import * as Help from "./Help.ts"
 import * as processEnd from "./processEnd.ts"
 import * as stopping from "./stopping.ts"
-import * as terminal from "./terminal.ts"
+import * as Terminal from "./Terminal.ts"
 
 /** Runs it, and ends the process. */
 export const run = (): void => {
@@ -17,10 +17,10 @@ export const run = (): void => {
   processEnd.watch()
   sluice.pipe(
     Command.run({ version }),
-    Effect.tapCause(help.asJson),
-    Effect.provide(help.layer),
+    Effect.tapCause(Help.asJson),
+    Effect.provide(Help.layer),
     Effect.provide(NodeServices.layer),
-    Effect.provide(terminal.layer),
+    Effect.provide(Terminal.layer),
     NodeRuntime.runMain({
       teardown: (exit, onExit) => {
         processEnd.expect()

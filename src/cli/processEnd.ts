@@ -9,7 +9,7 @@ import type { Failure } from "./Failed.ts"
 import * as loading from "./loading.ts"
 import * as print from "./print.ts"
 import * as stopping from "./stopping.ts"
-import * as terminal from "./terminal.ts"
+import * as Terminal from "./Terminal.ts"
 import * as wantsJson from "./wantsJson.ts"
 
 let isExpected = false
@@ -29,8 +29,8 @@ const placeIn = (stack: string): string | undefined => {
 }
 
 const tell = (sentence: string, details: ReadonlyArray<string> = []): void => {
-  terminal.write(sentence)
-  for (const detail of details) terminal.write(`    ${detail}`)
+  Terminal.write(sentence)
+  for (const detail of details) Terminal.write(`    ${detail}`)
   // synchronous: there may be no other turn
   if (wantsJson.isWanted()) {
     process.stdout.write(`${print.jsonText({ error: sentence } satisfies typeof Failure.Type)}\n`)
@@ -89,7 +89,7 @@ const watchOutput = (): void => {
     }
     if (isTold) return
     isTold = true
-    terminal.write(
+    Terminal.write(
       `the answer could not be written: ${isClosed ? "nobody reads standard output any more" : error.message}`
     )
     if (stopping.isEndless()) {

@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Shutdown from "../Shutdown.ts"
-import * as terminal from "./terminal.ts"
+import * as Terminal from "./Terminal.ts"
 
 let listening: Shutdown.Listening | undefined
 let endless = false
@@ -26,7 +26,7 @@ export const listen = (): void => {
     process.on(signal, () => {
       setTimeout(() => {
         if (limited) return
-        terminal.write("told to stop, and something does not end: it is given up")
+        Terminal.write("told to stop, and something does not end: it is given up")
         process.exit(endless ? 0 : Shutdown.statuses[signal])
       }, Duration.toMillis(soon)).unref()
     })

@@ -1,9 +1,10 @@
 /**
- * What a drain came to, in numbers.
+ * What a drain did, in numbers of chunks: a count for each outcome.
  */
 import * as Schema from "effect/Schema"
 import type { ClaimedChunk } from "../ChunkStore.ts"
-import { endOf, ends, type Outcomes } from "./Outcome.ts"
+import { outcomeNames } from "../internal/outcomeWords.ts"
+import { nameOf, type Outcomes } from "./Outcome.ts"
 
 /** What a cycle, or several, came to. All are numbers of chunks. */
 export const Report = Schema.Struct({
@@ -14,14 +15,16 @@ export const Report = Schema.Struct({
   nothingToCreate: Schema.Int,
   /** Found in the ledger: nothing was done again. */
   alreadyPersisted: Schema.Int,
-  /** A handler failed; the chunk was charged an attempt and will be tried again. */
-  failed: Schema.Int,
+  /** A handler failed: the chunk was charged an attempt and will be tried again. */
+  retried: Schema.Int,
   /** No handler, or paused: waits, at no cost. */
   parked: Schema.Int,
   /** Went to the dead letters. */
   dead: Schema.Int,
-  /** Given back at no cost: behind an older chunk of their key, at a shutdown, or lost to another worker. */
-  released: Schema.Int
+  /** Given back at no cost: behind an older chunk of its ordering key, or at a shutdown. */
+  released: Schema.Int,
+  /** Another worker's by now: the lease ran out. */
+  lost: Schema.Int
 })
 /** What a cycle, or several, came to. */
 export interface Report extends Schema.Schema.Type<typeof Report> {}
@@ -32,27 +35,23 @@ export const emptyReport: Report = {
   persisted: 0,
   nothingToCreate: 0,
   alreadyPersisted: 0,
-  failed: 0,
+  retried: 0,
   parked: 0,
   dead: 0,
-  released: 0
+  released: 0,
+  lost: 0
 }
 
 /** Two reports as one. */
-export const addReports = (a: Report, b: Report): Report => ({
-  claimed: a.claimed + b.claimed,
-  persisted: a.persisted + b.persisted,
-  nothingToCreate: a.nothingToCreate + b.nothingToCreate,
-  alreadyPersisted: a.alreadyPersisted + b.alreadyPersisted,
-  failed: a.failed + b.failed,
-  parked: a.parked + b.parked,
-  dead: a.dead + b.dead,
-  released: a.released + b.released
-})
+export const addReports = (a: Report, b: Report): Report => {
+  const sum = { ...a, claimed: a.claimed + b.claimed }
+  for (const name of outcomeNames) sum[name] += b[name]
+  return sum
+}
 
 /** The report of one claim. */
 export const reportOf = (claimed: ReadonlyArray<ClaimedChunk>, outcomes: Outcomes): Report => {
   const counts = { ...emptyReport, claimed: claimed.length }
-  for (const chunk of claimed) counts[ends[endOf(outcomes.get(chunk))].report]++
+  for (const chunk of claimed) counts[nameOf(outcomes.get(chunk))]++
   return counts
 }

@@ -1,43 +1,23 @@
 /**
  * A claim, in a scope: when the scope closes, whatever has no outcome is given back.
+ *
+ * A claim comes in two halves. Making it takes due chunks from the store and holds them by a lease. Running it carries them to
+ * their ends: see `run.ts`. A worker makes the next claim while it runs this one.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
-import {
-  ChunkStore,
-  type Claim,
-  type ClaimedChunk,
-  type ClaimRequest,
-  type Kind,
-  type StoreError
-} from "../ChunkStore.ts"
+import { ChunkStore, type ClaimedChunk, type ClaimRequest, type StoreError } from "../ChunkStore.ts"
 import { DomainEvents } from "../DomainEvents.ts"
-import type { HandlerRegistry } from "../HandlerRegistry.ts"
-import type * as Settings from "../Settings.ts"
-import type { Isolations } from "./isolation.ts"
+import type { Engine } from "./engine.ts"
+import * as Held from "./held.ts"
 import * as Lease from "./lease.ts"
-import type { ClaimLog } from "./observe/log.ts"
 import { measureClaim } from "./observe/metrics.ts"
-import type { Outcome, Outcomes } from "./Outcome.ts"
-import { IsInside, Quarantine } from "./quarantine.ts"
-import type { Releases } from "./releases.ts"
+import type { Outcomes } from "./Outcome.ts"
+import { IsInside, Quarantine } from "./Quarantine.ts"
 import { type Report, reportOf } from "./Report.ts"
 import { run } from "./run.ts"
-
-/** What carries out claims. */
-export interface Engine {
-  readonly registry: HandlerRegistry["Service"]
-  readonly settings: Settings.Values
-  readonly isolations: Isolations
-  readonly releases: Releases
-  /** Kinds that nobody may drain now, where the claim does not say. */
-  readonly paused: () => ReadonlyArray<Kind>
-  readonly log: ClaimLog
-  /** Told whenever something was done. */
-  readonly progress: () => void
-}
 
 /** Chunks that are held for as long as a scope is open. */
 export interface Claimed {
@@ -58,67 +38,49 @@ export const claimScoped = Effect.fnUntraced(function*(
   const store = yield* ChunkStore
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const clock = yield* Clock.Clock
-  const { registry, releases, settings } = engine
-  const { token } = request
   const began = clock.monotonicTimeNanosUnsafe()
-  const outcomes = new Map<ClaimedChunk, Outcome>()
-  const hanging = new Set<ClaimedChunk>()
-  const held = (claim: Claim) => claim.chunks.filter((chunk) => !outcomes.has(chunk))
-
-  const finish = (claim: Claim) =>
-    Effect.suspend(() => {
-      if (claim.chunks.length === 0) return Effect.void
-      // what hangs is not given back before it ends: when its lease is over first, it counts as a crash
-      const rest = held(claim).filter((chunk) => !hanging.has(chunk))
-      return (rest.length === 0 ? Effect.void : releases.soon(token, rest)).pipe(
-        // also of a claim that was cut short: what it has committed is committed
-        Effect.andThen(measureClaim(registry, claim.chunks, outcomes, began)),
-        Effect.andThen(engine.log(outcomes))
-      )
-    })
-  const claim = yield* Effect.uninterruptibleMask((restore) =>
-    // the answer may be lost, or come when nobody waits for it any more, and the claim be made all the same
-    Effect.onError(restore(store.claim(request)), () => releases.giveUp(token)).pipe(
-      Effect.tap((claim) => Effect.addFinalizer(() => finish(claim)))
+  const held = yield* Effect.uninterruptibleMask((restore) =>
+    // when no answer arrives, because of an error or an interruption, the claim may have been made all the same
+    Effect.onError(restore(store.claim(request)), () => engine.releases.giveUp(request.token)).pipe(
+      Effect.map((claim) => Held.make(claim, engine.releases, engine.pulse)),
+      Effect.tap((held) => Effect.addFinalizer(() => finish(engine, held, began)))
     )
   )
-  engine.progress()
-
-  const carry = Effect.gen(function*() {
-    const { chunks } = claim
-    if (chunks.length === 0) return reportOf(chunks, outcomes)
-    const lease = yield* Lease.make(token, settings.lease, () => held(claim))
-    const running = run({
-      claim,
-      registry,
-      settings,
-      isolations: engine.isolations,
-      paused: claim.paused ?? engine.paused(),
-      refresh: lease.refresh,
-      progress: engine.progress,
-      ended: (chunk, outcome) => {
-        outcomes.set(chunk, outcome)
-        engine.progress()
-      },
-      onHang: (stuck, ended) => {
-        for (const chunk of stuck) if (!outcomes.has(chunk)) hanging.add(chunk)
-        return releases.after(ended, token, stuck.filter((chunk) => hanging.has(chunk)))
-      },
-      giveBackLater: (locked) => releases.later(token, locked)
-    })
-    const [first] = chunks
-    const isSuspect = chunks.length === 1 && first!.crashes > 0 && !(yield* IsInside)
-    const quarantine = yield* Quarantine
-    const inTurn = isSuspect
-      ? quarantine.alone(Effect.andThen(Effect.ignore(store.renew(token, chunks, settings.lease, true)), running))
-      : quarantine.shared(running)
-    yield* Effect.raceFirst(inTurn, lease.keep)
-    return reportOf(chunks, outcomes)
-  })
+  engine.pulse.progress()
+  const { chunks, last } = held.claim
   return {
-    chunks: claim.chunks,
-    last: claim.last === true,
-    outcomes,
-    run: Effect.provideContext(carry, services)
+    chunks,
+    last: last === true,
+    outcomes: held.outcomes,
+    run: carry(engine, held).pipe(
+      Effect.map(() => reportOf(chunks, held.outcomes)),
+      Effect.provideContext(services)
+    )
   }
+})
+
+/** Gives back what has no outcome, and says what became of the claim, also of one that was interrupted. */
+const finish = (engine: Engine, held: Held.Held, began: bigint) =>
+  Effect.suspend(() =>
+    held.claim.chunks.length === 0 ? Effect.void : held.release.pipe(
+      Effect.andThen(measureClaim(engine.registry, held.claim.chunks, held.outcomes, began)),
+      Effect.andThen(engine.log(held.outcomes))
+    )
+  )
+
+/** Runs a claim while its lease is renewed; a suspect has the process to itself meanwhile. */
+const carry = Effect.fnUntraced(function*(engine: Engine, held: Held.Held) {
+  const { chunks, token } = held.claim
+  const [first] = chunks
+  if (first === undefined) return
+  const store = yield* ChunkStore
+  const { lease: duration } = engine.settings
+  const lease = yield* Lease.make(token, duration, held.chunks)
+  const running = run(engine, held, lease)
+  const quarantine = yield* Quarantine
+  const isSuspect = chunks.length === 1 && first.crashes > 0 && !(yield* IsInside)
+  const inTurn = isSuspect
+    ? quarantine.alone(Effect.andThen(Effect.ignore(store.renew(token, chunks, duration, true)), running))
+    : quarantine.shared(running)
+  yield* Effect.raceFirst(inTurn, lease.keep)
 })

@@ -5,15 +5,15 @@ import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type {
-  AlreadyPersisted,
-  ChunksLocked,
-  Failure,
-  LeaseLost,
-  Refusal,
+import {
+  type AlreadyPersisted,
+  type ChunksLocked,
+  type FailureKind,
+  type LeaseLost,
+  type Refusal,
   Settlement,
-  StoreError,
-  TransactionSpoiled
+  type StoreError,
+  type TransactionSpoiled
 } from "../ChunkStore.ts"
 import { ContextMissing, Rejected } from "../Handler.ts"
 import { describeCause } from "../internal/describe.ts"
@@ -33,29 +33,29 @@ export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
   }
 }
 
-/** Handlers failed after something had been sent to the database: the transaction is rolled back. */
+/** Handlers failed after something had been sent to the database: the transaction was rolled back. */
 export class BatchFailed extends Data.TaggedError("BatchFailed")<{
   readonly failed: ReadonlyMap<Prepared, Cause.Cause<unknown>>
-  /** Of those, the ones that failed by themselves, while the transaction was sound. The others may be victims. */
+  /** Of those, the ones that failed by themselves, in a sound transaction. The others may have failed because of another. */
   readonly certain: ReadonlySet<Prepared>
-  /** Failed before anything was sent: for these nothing was different from being alone. */
+  /** Failed before anything was sent: alone they would have failed the same way. */
   readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
   /** Not run, in the order of the batch. */
   readonly notRun: ReadonlyArray<Prepared>
-  /** Whether the failed one met the transaction as it would have alone: nobody before it had sent anything. */
+  /** Whether nobody before the failed one had sent anything: alone it would have failed the same way. */
   readonly asIfAlone: boolean
 }> {}
 
-/** The database failed a handler with an error that passes: nobody is charged, and it is tried again. */
+/** The database failed a handler with an error that passes: nobody is charged, and the batch is tried again. */
 export class BatchSuffered extends Data.TaggedError("BatchSuffered")<{
   readonly error: StoreError
-  /** Whether the connection has survived it: a conflict, and no outage. */
+  /** Whether the connection survived: it was a conflict and not an outage. */
   readonly survived: boolean
-  /** Who met it, where that is known. */
+  /** The chunk in whose run it happened, where that is known. */
   readonly one: Prepared | undefined
 }> {}
 
-/** A run cannot share its transaction with others, or break what its handler promises. All was rolled back. */
+/** A run sent a statement that cannot share a transaction with other runs, or that its handler's options exclude. */
 export class NotShared extends Data.TaggedError("NotShared")<{
   readonly one: Prepared
   readonly refusal: Refusal
@@ -76,18 +76,18 @@ export type BatchError =
 export interface Charge {
   readonly one: Prepared
   readonly cause: Cause.Cause<unknown>
-  readonly kind: Failure["kind"]
+  readonly kind: FailureKind
 }
 
 /** The kind of failure that a handler's cause is. */
-export const kindOf = (cause: Cause.Cause<unknown>): Failure["kind"] =>
+export const failureKind = (cause: Cause.Cause<unknown>): FailureKind =>
   Cause.hasDies(cause)
     ? "defect"
     : cause.reasons.some((reason) => reason._tag === "Fail" && reason.error instanceof HandlerTimeout)
     ? "timeout"
     : "failed"
 
-/** The application's own answer. One that throws is none, and must not stop the drain. */
+/** Whether the handler's own `permanent` says so. One that throws says nothing, and must not stop the drain. */
 const saysPermanent = ({ handler }: Prepared, error: unknown): boolean => {
   try {
     return handler.options.permanent?.(error) === true
@@ -102,7 +102,7 @@ const isPermanent = (one: Prepared, cause: Cause.Cause<unknown>): boolean =>
     (reason.error instanceof Rejected || reason.error instanceof ContextMissing || saysPermanent(one, reason.error))
   )
 
-/** How a chunk ends that is charged: it is tried again, or buried. */
+/** What a charged chunk comes to: it is tried again after its backoff, or it is dead. */
 export const toSettlement = Effect.fnUntraced(function*(
   { cause, kind, one }: Charge,
   settings: Settings.Values
@@ -110,10 +110,10 @@ export const toSettlement = Effect.fnUntraced(function*(
   const { chunk, handler } = one
   const attempts = chunk.attempts + 1
   const base = { chunk, failure: { handler: handler.name, kind, message: describeCause(cause) } }
-  if (isPermanent(one, cause)) return { _tag: "Bury", ...base, reason: "rejected", charge: true }
+  if (isPermanent(one, cause)) return Settlement.Bury({ ...base, reason: "rejected", charge: true })
   if (attempts >= (handler.options.maxAttempts ?? settings.maxAttempts)) {
-    return { _tag: "Bury", ...base, reason: "exhausted", charge: true }
+    return Settlement.Bury({ ...base, reason: "exhausted", charge: true })
   }
   const schedule = handler.options.retry ?? RetryPolicy.standard
-  return { _tag: "Retry", ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) }
+  return Settlement.Retry({ ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) })
 })

@@ -1,7 +1,7 @@
 /**
- * A worker's beat: from its first cycle on, for as long as the drain's layer lives, whether a handler takes an hour or a
- * schedule sleeps for a day. A drain that is only asked to `persistNow` has none: other workers must not leave chunks to
- * one that never looks for them.
+ * A worker's heartbeat. It begins with the first cycle and lasts as long as the drain's layer, whether a handler takes an hour
+ * or a schedule sleeps for a day. A drain that is only asked to `persistNow` has none: other workers leave chunks to a worker
+ * that beats, and this one never claims them.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,16 +9,17 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { type Beat, ChunkStore, type Kind, mostUnparked, type StoreError } from "../ChunkStore.ts"
+import { type Beat, ChunkStore, mostUnparked, type StoreError } from "../ChunkStore.ts"
+import type { Kind } from "../Kind.ts"
 import { WakeUp } from "../WakeUp.ts"
 import type { Pulse } from "./pulse.ts"
 
 /** Whose beat it is. */
 export interface Options {
   readonly worker: string
-  /** What it will really take, and nothing else: others leave it alone. */
+  /** Exactly what it will claim: other workers leave that to it. */
   readonly serves: ReadonlyArray<Kind>
-  /** Zero: at every cycle, and not by itself. */
+  /** Zero: it beats at every cycle, and not by itself. */
   readonly interval: Duration.Duration
   /** Told of each beat. */
   readonly pulse: Pulse
@@ -27,7 +28,7 @@ export interface Options {
 /** How long a closing layer waits for a beat under way. */
 const patience = Duration.seconds(1)
 
-/** The beat of a worker. `start` belongs before each claim; `last` is what the latest beat told. */
+/** The heartbeat of a worker. `start` belongs before each claim; `last` is the answer to the latest beat. */
 export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worker }: Options) {
   const store = yield* ChunkStore
   const wakeUp = yield* WakeUp
@@ -37,9 +38,9 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
     pulse.beat(undefined)
     last = told
     if (told.unparked === 0) return Effect.void
-    // only now: whoever looks would park again what this worker still takes for paused
+    // only after `last` is set: a claim before that would park the chunks again, as still paused
     const hint = wakeUp.hint("chunks")
-    // a million that waited for a new handler would else go on for a quarter of an hour
+    // there are more, and a million parked chunks would take a quarter of an hour at the usual interval
     return told.unparked < mostUnparked ? hint : Effect.andThen(hint, asked.open)
   })
   const byCycle = { start: beat, last: () => last }
@@ -49,12 +50,12 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
   const pauses = yield* wakeUp.hear("pauses")
   yield* Effect.forkScoped(Stream.runForEach(pauses, () => asked.open))
 
-  // an outage is told of by the drain's cycles; what will not pass by itself, by the first beat that meets it
+  // the drain's cycles log an outage; an error that does not pass is logged here, once
   let told = false
   const complain = (error: StoreError) => {
-    if (error.transient || told) return Effect.logDebug("no sign of life was written", error)
+    if (error.transient || told) return Effect.logDebug("the heartbeat was not written", error)
     told = true
-    return Effect.logWarning(`this worker can give no sign of life, and counts as gone: ${error.message}`)
+    return Effect.logWarning(`this worker cannot write its heartbeat, and counts as gone: ${error.message}`)
   }
   const beating = started.await.pipe(
     Effect.andThen(Effect.forever(Effect.gen(function*() {
@@ -72,13 +73,13 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
       })
     })))
   )
-  // a connection that hangs must not keep the program from ending
+  // a connection that hangs must not block the end of the program
   yield* Effect.acquireRelease(
     Effect.forkDetach(beating),
     (fiber) => Effect.timeoutOption(Fiber.interrupt(fiber), patience)
   )
 
-  // the first cycle claims only once it knows what is paused, and others know what it takes
+  // the first claim waits for the first beat: by then this worker knows what is paused, and others know what it serves
   const one = yield* Semaphore.make(1)
   let isBeating = false
   const start = Effect.suspend(() =>

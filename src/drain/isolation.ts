@@ -1,6 +1,6 @@
 /**
- * How the runs of each handler share transactions: as the handler says, or as its statements have shown. What is learnt
- * holds for as long as the process lives, and is logged once.
+ * How the runs of each handler share transactions: as its options say, or, when a run sends a statement that does not fit, more
+ * strictly from then on. What was learnt holds as long as the process, and is logged once.
  */
 import * as Effect from "effect/Effect"
 import type { Rule } from "../ChunkStore.ts"
@@ -17,16 +17,16 @@ export interface Isolations {
   readonly learn: (error: NotShared) => Effect.Effect<void>
 }
 
-/** Nothing learnt yet. */
+/** The isolations of a drain that has learnt nothing yet. */
 export const make = (): Isolations => {
   const learnt = new Map<Handler, Isolation>()
   const of = (handler: Handler): Isolation => learnt.get(handler) ?? handler.options.isolation ?? "batch"
   return {
     of,
     ruleOf: (handler, members) => {
-      // one run takes all of the batch
+      // one run takes the whole batch
       if (handler.run._tag === "Many") return "alone"
-      // who says so knows what its runs leave in the transaction
+      // the option is a promise: what a run leaves in the transaction does not harm the others
       if (handler.options.isolation === "batch" && !learnt.has(handler)) return "alone"
       switch (of(handler)) {
         case "transaction":

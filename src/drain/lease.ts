@@ -1,5 +1,5 @@
 /**
- * The lease of a claim: renewed for as long as the claim is carried out.
+ * The lease of a claim, renewed every third of its length while the claim runs.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -9,16 +9,16 @@ import { ChunkStore, type ClaimedChunk } from "../ChunkStore.ts"
 
 /** A claim's hold on its chunks. */
 export interface Lease {
-  /** Renews it again and again, until it is interrupted. */
+  /** Renews it until it is interrupted. */
   readonly keep: Effect.Effect<never>
   /** Asks for a renewal now, if one is due: after a transaction that took long, whose rows could not be renewed. */
   readonly refresh: Effect.Effect<void>
 }
 
 /**
- * The lease of the chunks that are `held` under a token. A renewal that fails is made up for by the next; what another
- * worker has taken is found out by the commit. A chunk counts as lost only when two renewals in a row have missed it: the
- * first may have come between the commit of its batch and the news of that.
+ * The lease of the chunks that are `held` under a token. A renewal that fails is only logged: the next may succeed, and a commit
+ * without the lease fails. A chunk counts as lost when two renewals in a row did not find it: the first may have come between
+ * the commit of its batch and the note of its outcome.
  */
 export const make = Effect.fnUntraced(function*(
   token: string,

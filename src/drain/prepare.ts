@@ -1,18 +1,19 @@
 /**
- * From claimed chunks to handlers ready to run: resolve, decode, and put them in rounds.
+ * The first steps of a claim: `prepare` finds the handler of each chunk and decodes its output, and `rounds` says in which
+ * order the handlers are run.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
-import type { ClaimedChunk, DeathReason, Kind, Settlement } from "../ChunkStore.ts"
+import { type ClaimedChunk, type DeathReason, Settlement } from "../ChunkStore.ts"
 import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import { describe, longestReason } from "../internal/describe.ts"
 import { shorten } from "../internal/quote.ts"
+import * as Kind from "../Kind.ts"
 import { UnknownVersion } from "../Output.ts"
-import { covers } from "../Pauses.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
 
 /** A chunk with its handler, whose output decodes. */
@@ -20,7 +21,7 @@ export interface Prepared {
   readonly _tag: "Prepared"
   readonly chunk: ClaimedChunk
   readonly handler: Handler
-  /** What the handler is run with: made anew for each run, so that a run that failed leaves nothing for the next. */
+  /** What the handler is run with. Made anew for each run, so that no run sees what an earlier one changed in it. */
   readonly input: Effect.Effect<HandlerInput<unknown>>
 }
 
@@ -50,12 +51,12 @@ class Call implements HandlerCall {
     this.key = chunk.key
     this.#chunk = chunk
   }
-  /** This run's own: what a handler does to a value, the next run must not see. */
+  /** This run's own copy: the next run must not see what a handler changed in it. */
   #contextOf(key: string): Schema.Json | undefined {
     const context = this.#context ??= this.#chunk.call.context
     return Object.hasOwn(context, key) ? context[key] : undefined
   }
-  // few handlers ask for these; and no methods, because a handler may take them out of the call
+  // getters, because few handlers use these; not methods, because a handler may destructure the call
   get context(): HandlerCall["context"] {
     const chunk = this.#chunk
     return (key) => {
@@ -87,8 +88,8 @@ class Call implements HandlerCall {
 export const callOf = (chunk: ClaimedChunk): HandlerCall => new Call(chunk)
 
 /**
- * Gives away what was decoded with the first run, and decodes once more for the runs that follow a failure. From its
- * handler's run to the commit of a batch nobody looks at it, and there are hundreds of it for the garbage collector to move.
+ * Hands out the decoded output to the first run and then forgets it; decodes again for the runs that follow a failure. Hundreds
+ * of outputs would otherwise stay in memory until the batch commits, and nobody reads them again.
  */
 class GivenOnce implements Prepared {
   readonly _tag = "Prepared"
@@ -99,7 +100,7 @@ class GivenOnce implements Prepared {
     this.chunk = chunk
     this.handler = handler
     this.#decoded = decoded
-    // errors that hold chunks are compared, and by content that would go through payloads of any depth
+    // errors that hold chunks are compared: by content, that would walk payloads of any depth
     Equal.byReferenceUnsafe(this)
   }
   get input(): Effect.Effect<HandlerInput<unknown>> {
@@ -117,33 +118,29 @@ class GivenOnce implements Prepared {
   }
 }
 
-const bury = (chunk: ClaimedChunk, reason: DeathReason, message: string, handler = ""): Settlement => ({
-  _tag: "Bury",
-  chunk,
-  reason,
-  charge: false,
-  failure: { handler, kind: reason, message }
-})
+/** Whether a chunk was prepared, or is to be settled instead. */
+export const isPrepared = (result: Prepared | Settlement): result is Prepared => result._tag === "Prepared"
 
-const kindOf = ({ key: { schemaIdentity }, namespace }: ClaimedChunk): Kind => ({ namespace, schemaIdentity })
+const bury = (chunk: ClaimedChunk, reason: DeathReason, message: string, handler = ""): Settlement =>
+  Settlement.Bury({ chunk, reason, charge: false, failure: { handler, kind: reason, message } })
 
 /**
- * Finds a chunk's handler and decodes its output, or says how it ends instead: parked or buried. Nearly all schemas
- * decode at once; then this does too, and costs no step of a fiber.
+ * Finds a chunk's handler and decodes its output, or says how the chunk is settled instead: parked or buried. Nearly all
+ * schemas decode synchronously; then this is no effect, and costs no fiber step.
  */
 export const prepare = (
   registry: HandlerRegistry["Service"],
-  paused: ReadonlyArray<Kind>,
+  paused: ReadonlyArray<Kind.Kind>,
   maxCrashes: number
 ) =>
 (chunk: ClaimedChunk): Prepared | Settlement | Effect.Effect<Prepared | Settlement> => {
-  if (paused.some((pause) => covers(pause, kindOf(chunk)))) return { _tag: "Park", chunk, reason: "paused" }
+  if (paused.some((pause) => Kind.covers(pause, Kind.of(chunk)))) return Settlement.Park({ chunk, reason: "paused" })
   if (chunk.loneCrashes >= maxCrashes) {
     const message = `${chunk.loneCrashes} workers died while they held this chunk alone`
     return bury(chunk, "crashing", message)
   }
   const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
-  if (handler === undefined) return { _tag: "Park", chunk, reason: "no-handler" }
+  if (handler === undefined) return Settlement.Park({ chunk, reason: "no-handler" })
   const { data } = chunk
   if (data === undefined) {
     return bury(chunk, "undecodable", chunk.withheld, handler.name)
@@ -174,7 +171,7 @@ const toPrepared = (
   if (Exit.isSuccess(decoded)) return new GivenOnce(chunk, handler, decoded)
   const error = Cause.squash(decoded.cause)
   if (error instanceof UnknownVersion) return bury(chunk, "unknown-version", error.message, handler.name)
-  // an upcast or a schema written by the application may throw: that is a chunk that does not decode
+  // an upcast or a schema of the application may throw: then the chunk does not decode
   const message = Schema.isSchemaError(error)
     ? shorten(error.message, longestReason)
     : `decoding threw: ${describe(error)}`
@@ -182,8 +179,8 @@ const toPrepared = (
 }
 
 /**
- * The order of work: each round is one handler's share, as large as the ordering keys allow. A chunk of a key comes
- * after all older ones of its key, in the same round or an earlier one; a chunk that failed before gets a round alone.
+ * The order of work. Each round is one handler's share, as large as the ordering keys allow. A chunk comes after all older
+ * ones of its ordering key, in the same round or an earlier one. A chunk that failed before has a round of its own.
  */
 export const rounds = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
   const plan: Array<ReadonlyArray<Prepared>> = []
@@ -210,14 +207,14 @@ const oldestFirst = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Prepared>
 
 const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepared>, ReadonlyArray<Prepared>] => {
   const shares = new Map<Handler, Array<Prepared>>()
-  // the handler a key's run belongs to; a run ends where another handler's chunk, or a repeater, begins
+  // the handler that a key's chunks are taken for, until one of another handler, or one that failed before, comes
   const runs = new Map<string, Handler | "ended">()
   for (const one of rest) {
     const key = one.chunk.orderingKey
     const run = key === undefined ? undefined : runs.get(key)
-    const repeater = one.chunk.attempts > 0
-    if (repeater && run === undefined && key === undefined) continue
-    if (repeater || (run !== undefined && run !== one.handler)) {
+    const failedBefore = one.chunk.attempts > 0
+    if (failedBefore && run === undefined && key === undefined) continue
+    if (failedBefore || (run !== undefined && run !== one.handler)) {
       if (key !== undefined) runs.set(key, "ended")
       continue
     }
@@ -228,7 +225,7 @@ const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepa
   }
   let largest: ReadonlyArray<Prepared> = []
   for (const share of shares.values()) if (share.length > largest.length) largest = share
-  // only repeaters are at the front: the oldest of them goes alone
+  // only chunks that failed before are left at the front: the oldest of them goes alone
   if (largest.length === 0) return [rest.slice(0, 1), rest.slice(1)]
   if (largest.length === rest.length) return [largest, []]
   const taken = new Set(largest)

@@ -1,6 +1,6 @@
 /**
- * Whether a drain goes on. An orchestrator restarts a process whose drain has fallen silent; a database that is away is
- * no reason for that, because then cycles and beats still end, with an error.
+ * The drain's health. A drain is silent when it has made no progress for a long time: an orchestrator should restart the
+ * process. A database that is away is no reason for that: then cycles and beats still end, with an error.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -9,9 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { StoreError } from "../ChunkStore.ts"
 
-/** Whether a drain goes on, and what troubles it. */
+/** Whether a drain makes progress, and its last error. */
 export interface Health {
-  /** Why it counts as fallen silent. */
+  /** Why it counts as silent; `undefined` when it does not. */
   readonly silent: string | undefined
   /**
    * The database's last error at a claim, at a claim's run, or at a beat, for as long as none of that kind has succeeded
@@ -24,7 +24,7 @@ export interface Health {
 export interface Pulse {
   /** Something was done. */
   readonly progress: () => void
-  /** Runs a part of a cycle: as long as it runs, progress is expected. `proves`: its success says that all is well. */
+  /** Runs a part of a cycle. While it runs, progress is expected. `proves`: whether its success ends an earlier trouble. */
   readonly watch: <A, E, R>(
     kind: "claim" | "run",
     part: Effect.Effect<A, E, R>,
@@ -35,13 +35,13 @@ export interface Pulse {
   readonly health: Effect.Effect<Health>
 }
 
-/** After how many leases without a sign it counts as silent. */
+/** After how many leases without progress it counts as silent. */
 const leases = 3
 
-/** The pulse of a drain whose handlers' runs take so long at most. */
+/** The pulse of a drain. `longestRun` is how long a run of its slowest handler may take. */
 export const make = Effect.fnUntraced(function*(options: {
   readonly lease: Duration.Duration
-  /** Zero: it beats at its cycles only, which come when they come. */
+  /** Zero: it beats at its cycles only, and these may be far apart. */
   readonly beatInterval: Duration.Duration
   readonly longestRun: Duration.Duration
 }): Effect.fn.Return<Pulse> {

@@ -1,59 +1,60 @@
 /**
- * Gives claimed chunks back. Nobody waits long for a database that is away: the rest is done beside, until it succeeds or
- * the drain's layer closes, so that chunks of a worker that lives do not count as held by one that died.
+ * Gives claimed chunks back. Nobody waits long for a database that does not answer: the release is then retried in the
+ * background, until it succeeds or the drain's layer closes, so that the chunks of a living worker do not count as held by one
+ * that died.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
-import { ChunkStore, type ClaimedChunk, type StoreError } from "../ChunkStore.ts"
+import { ChunkStore, type ClaimedChunk, Settlement, type StoreError } from "../ChunkStore.ts"
 
-/** How long whoever ends waits for a release. */
+/** How long a claim that ends waits for a release. */
 export const patience = Duration.seconds(5)
 
 const again = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])
 
 /** The ways to give chunks back. */
 export interface Releases {
-  /** At once, if the database answers. */
+  /** Now, and in the background where the database does not answer in time. */
   readonly soon: (token: string, chunks: ReadonlyArray<ClaimedChunk>) => Effect.Effect<void>
-  /** Without waiting for it. */
+  /** In the background. */
   readonly later: (token: string, chunks: ReadonlyArray<ClaimedChunk>) => Effect.Effect<void>
-  /** When an effect has ended, which may be never. */
-  readonly after: (
+  /** When a run that hangs has ended, which may be never. If their lease was over by then, the crash stays counted. */
+  readonly whenEnded: (
     ended: Effect.Effect<unknown>,
     token: string,
     chunks: ReadonlyArray<ClaimedChunk>
   ) => Effect.Effect<void>
-  /** Whatever a token holds, for a claim whose answer was not heard. */
+  /** Whatever a token holds, for a claim whose answer did not arrive. */
   readonly giveUp: (token: string) => Effect.Effect<void>
 }
 
 /** Makes them, for as long as the scope is open. */
 export const make: Effect.Effect<Releases, never, ChunkStore | Scope> = Effect.gen(function*() {
   const store = yield* ChunkStore
-  // In the layer's own context: whoever asks may be in a transaction, which is over by then.
+  // in the layer's own context: the caller may be in a transaction, which is over by the time a retry runs
   const fork = yield* FiberSet.runtime(yield* FiberSet.make())()
 
-  const beside = (release: Effect.Effect<unknown, StoreError>) =>
+  const inBackground = (release: Effect.Effect<unknown, StoreError>) =>
     Effect.sync(() => {
       fork(Effect.ignoreCause(Effect.retry(release, again)))
     })
-  const atOnce = (release: Effect.Effect<unknown, StoreError>) =>
-    // not the other way round: whoever was told to stop would be interrupted here at once, and wait for nothing
+  const now = (release: Effect.Effect<unknown, StoreError>) =>
+    // `interruptible` innermost: a caller that was interrupted already must still wait for the release
     Effect.interruptible(release).pipe(
       Effect.timeout(patience),
-      Effect.catchCause(() => beside(release)),
+      Effect.catchCause(() => inBackground(release)),
       Effect.asVoid
     )
-  const release = (token: string, chunks: ReadonlyArray<ClaimedChunk>) =>
-    store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk })))
+  const release = (token: string, chunks: ReadonlyArray<ClaimedChunk>, hung = false) =>
+    store.settle(token, chunks.map((chunk) => Settlement.Release({ chunk, hung })))
 
   return {
-    soon: (token, chunks) => atOnce(release(token, chunks)),
-    later: (token, chunks) => beside(release(token, chunks)),
-    after: (ended, token, chunks) => beside(Effect.andThen(ended, release(token, chunks))),
-    giveUp: (token) => atOnce(store.giveUp(token))
+    soon: (token, chunks) => now(release(token, chunks)),
+    later: (token, chunks) => inBackground(release(token, chunks)),
+    whenEnded: (ended, token, chunks) => inBackground(Effect.andThen(ended, release(token, chunks, true))),
+    giveUp: (token) => now(store.giveUp(token))
   }
 })

@@ -1,18 +1,21 @@
 /**
- * What to do after a batch has failed: whom to charge, and in which batches to try the others. No effects: a batch and an
- * error give a plan.
+ * What follows from a batch that failed and was rolled back: which chunks are charged an attempt, which are given back, and in
+ * which batches the others are tried next. A pure function from a batch and its error to a plan.
+ *
+ * A chunk is charged only when it is certain that it failed by itself: it failed alone, or before anything was written in the
+ * transaction. Otherwise it is tried again, apart from those it may have harmed or been harmed by.
  */
 import * as Cause from "effect/Cause"
-import type { ClaimedChunk } from "../ChunkStore.ts"
-import { type BatchError, type BatchFailed, type Charge, kindOf } from "./failure.ts"
+import type { ClaimedChunk, FailureKind } from "../ChunkStore.ts"
+import { type BatchError, type BatchFailed, type Charge, failureKind } from "./failure.ts"
 import type { Prepared } from "./prepare.ts"
 
 /** Chunks of one handler that are tried in one transaction. */
 export interface Batch {
   readonly members: ReadonlyArray<Prepared>
-  /** Part of a batch that the database has failed time and again: it is not tried as often. */
+  /** Part of a batch that the database has failed repeatedly: it is not tried as often. */
   readonly isPart: boolean
-  /** How often the database has failed it, and was there for everybody else. */
+  /** How often the database has failed it while it answered everybody else. */
   readonly blamed: number
 }
 
@@ -40,7 +43,11 @@ const halves = (members: ReadonlyArray<Prepared>, isPart: boolean): ReadonlyArra
   return [members.slice(0, middle), members.slice(middle)].map((half) => batchOf(half, isPart))
 }
 
-const chargeFor = (one: Prepared, cause: Cause.Cause<unknown>, kind = kindOf(cause)): Charge => ({ one, cause, kind })
+const chargeFor = (one: Prepared, cause: Cause.Cause<unknown>, kind = failureKind(cause)): Charge => ({
+  one,
+  cause,
+  kind
+})
 
 /** Whether a chunk must wait for another one of its ordering key. */
 const follows = ({ orderingKey, seq }: ClaimedChunk, other: ClaimedChunk): boolean =>
@@ -52,11 +59,11 @@ const withoutAny = (members: ReadonlyArray<Prepared>, others: ReadonlyArray<Prep
 }
 
 /**
- * The innocent first, together; then those that failed by themselves, each alone; then the other suspects, in halves
- * unless there is but one; then who stood behind them.
+ * After runs of handlers failed. First those that did not fail, together; then those that failed by themselves, each alone;
+ * then the other suspects, in halves if there are several; then the chunks behind them of their ordering keys.
  *
- * Of runs that go one after another one has failed. What ran before it and what comes after it are two batches, so that no
- * chunk is run again more than once for each time it was run in vain.
+ * Of runs one after another, one has failed: those before it are one batch and those that were not run are another. The first
+ * has run once in vain and the second not at all, so no chunk is run in vain twice because of one failure.
  */
 const afterFailure = (members: ReadonlyArray<Prepared>, error: BatchFailed): Plan => {
   const { asIfAlone, certain, failed, left, notRun } = error
@@ -87,15 +94,20 @@ const afterFailure = (members: ReadonlyArray<Prepared>, error: BatchFailed): Pla
 
 const again = (batch: Batch): Plan => ({ ...nothing, next: [{ ...batch, blamed: batch.blamed + 1 }] })
 
-/** It is somebody's fault, and nobody knows whose. */
-const apart = (members: ReadonlyArray<Prepared>, isPart: boolean, cause: Cause.Cause<unknown>, kind?: string): Plan => {
+/** One of the chunks is the cause, and it is not known which: halves are tried, until one is alone. */
+const apart = (
+  members: ReadonlyArray<Prepared>,
+  isPart: boolean,
+  cause: Cause.Cause<unknown>,
+  kind?: FailureKind
+): Plan => {
   const [only] = members
   return only !== undefined && members.length === 1
     ? { ...nothing, charge: [chargeFor(only, cause, kind)] }
     : { ...nothing, next: halves(members, isPart) }
 }
 
-/** The same, where the one who met it is known. It is charged only alone: it may have been its turn when it happened. */
+/** The same, where it is known in whose run it happened. That chunk is charged only when it is alone: it may be chance. */
 const around = (members: ReadonlyArray<Prepared>, one: Prepared, cause: Cause.Cause<unknown>): Plan => {
   if (members.length === 1) return { ...nothing, charge: [chargeFor(one, cause)] }
   const at = members.indexOf(one)
@@ -110,8 +122,8 @@ const asParts = (members: ReadonlyArray<Prepared>): ReadonlyArray<Batch> =>
   members.length === 0 ? [] : [batchOf(members, true)]
 
 /**
- * How often the database may fail a batch, one chunk alone, and one in whose run it happened, before that is the chunks' own
- * doing.
+ * How often the database may fail a batch, a chunk alone, and a chunk alone in whose run it happened, before the chunks count as
+ * the cause.
  */
 const mostBlame = { batch: 1, alone: 4, known: 3 }
 
@@ -127,10 +139,10 @@ export const split = (batch: Batch, error: BatchError): Plan => {
       return error.one === undefined
         ? apart(members, true, Cause.fail(error.error))
         : around(members, error.one, Cause.fail(error.error))
-    // the handler's runs go another way from now on: see `Isolation`
+    // the handler's runs share transactions differently from now on: see `isolation.ts`
     case "NotShared":
       return { ...nothing, next: [batchOf(members, isPart)] }
-    // the rest is given back as well, and claimed again in order
+    // all are given back, and claimed again in order
     case "LeaseLost":
       return { ...nothing, giveBack: members }
     case "ChunksLocked": {
@@ -146,13 +158,13 @@ export const split = (batch: Batch, error: BatchError): Plan => {
         next: batches(withoutAny(members, [...giveBack, ...giveBackLater]))
       }
     }
-    // Two queue rows of one key, edited manually; or a handler that persists a batch-mate. Apart they go one after the
-    // other. Alone it is in nobody's ledger but its own.
+    // Two queue rows of one chunk, edited manually; or a handler that persists another chunk of its batch. Apart, each
+    // meets only its own line of the ledger.
     case "AlreadyPersisted":
       return apart(members, isPart, Cause.fail(error), "spoiled")
     case "TransactionSpoiled":
       return apart(members, isPart || error.transient === true, Cause.fail(error), "spoiled")
-    // the database is there for everybody else
+    // the database answers everybody else: `attempt` has looked
     case "StoreError":
       return blamed < (members.length === 1 ? mostBlame.alone : mostBlame.batch)
         ? again(batch)

@@ -1,6 +1,6 @@
 /**
- * Runs of handlers under a time limit, one at a time. Only time in which the process itself went on counts: a process
- * that was frozen says nothing about its handlers. A run that goes on after it was interrupted is given up.
+ * Runs handlers under a time limit, one run at a time. Only time in which the process itself was running counts: a process that
+ * was frozen says nothing about its handlers. A run that does not end when it is interrupted is left behind.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -9,11 +9,11 @@ import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { Scope } from "effect/Scope"
 
-/** How long a run may take to end once it was interrupted. */
+/** How many milliseconds a run may take to end after it was interrupted. */
 const patience = 1000
-/** The longest time between two looks. */
+/** The longest time between two looks at the clock, in milliseconds. */
 const longestTick = 1000
-/** How much longer than asked for a sleep may take before the process counts as having been frozen. */
+/** A sleep that takes more than so many times its length means that the process was frozen. */
 const late = 1.25
 
 /** How a run ended. */
@@ -55,7 +55,7 @@ export const make = Effect.fnUntraced(function*(limit: Duration.Duration): Effec
     const now = clock.monotonicTimeNanosUnsafe()
     current.left -= Math.min(Number(now - current.since) / 1e6, slept * late)
     current.since = now
-    // what a timer rounds off
+    // timers round
     if (current.left > 0.5) return
     if (current.isLate) {
       current.giveUp()

@@ -15,11 +15,12 @@ import * as Semaphore from "effect/Semaphore"
 import { ChunkStore, type ClaimedChunk, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
-import { isGone } from "../internal/recorded.ts"
+import { outputGone } from "../internal/callJson.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
+import { freesKey } from "../Settlement.ts"
 import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
 import { beat, kindsPaused } from "./memory/beat.ts"
 import { claim } from "./memory/claim.ts"
@@ -41,7 +42,7 @@ import {
   seqKey,
   workers
 } from "./memory/rows.ts"
-import { giveUp, makesWay, settle, settlePersisted } from "./memory/settle.ts"
+import { giveUp, settle, settlePersisted } from "./memory/settle.ts"
 import type { Use } from "./memory/use.ts"
 import * as waiting from "./memory/waiting.ts"
 import { Run } from "./memory/watch.ts"
@@ -84,7 +85,7 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   get data() {
     return copy(call?.outputs?.[row.position]?.data)
   },
-  withheld: isGone,
+  withheld: outputGone,
   call: {
     service: call?.service ?? "",
     correlationId: call?.correlationId ?? row.key.callId,
@@ -227,9 +228,10 @@ const makeStore = (
           let id = first * 1_000_000
           return settle(access, token, settlements, now, () => id++)
         })).pipe(
-          Effect.tap((settled) =>
-            wake(settled.filter((one) => makesWay(one, settings.deadBlocksKey)).map((one) => one.chunk))
-          )
+          Effect.map((settled) =>
+            settled.map((settlement) => ({ settlement, freesKey: freesKey(settlement, settings.deadBlocksKey) }))
+          ),
+          Effect.tap((settled) => wake(settled.filter((one) => one.freesKey).map((one) => one.settlement.chunk)))
         ),
 
     once: (entry, work) =>

@@ -28,10 +28,11 @@ import {
 } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
-import { freshToken } from "../internal/token.ts"
+import { freshToken } from "../internal/freshToken.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
 import * as Settings from "../Settings.ts"
+import { freesKey, type Settlement } from "../Settlement.ts"
 import { type Topic, WakeUp } from "../WakeUp.ts"
 import * as Migrations from "./Migrations.ts"
 import * as beats from "./pg/beat.ts"
@@ -254,12 +255,9 @@ const makeStore = (
 
     settle: Effect.fnUntraced(function*(token, settlements) {
       if (settlements.length === 0) return []
-      // whether a chunk that leaves its ordering key frees the ones behind it
-      const frees = settlements.filter((settlement) =>
-        settlement._tag === "Already" || (settlement._tag === "Bury" && !settings.deadBlocksKey)
-      )
+      const frees = (settlement: Settlement) => freesKey(settlement, settings.deadBlocksKey)
       const settled = settling.settle(t, token, settlements)
-      const gone = frees.map((settlement) => settlement.chunk)
+      const gone = settlements.filter(frees).map((settlement) => settlement.chunk)
       const rows = yield* gone.some((chunk) => chunk.orderingKey !== undefined)
         ? client.transaction("settle")(() => unwatched(Effect.tap(settled, wake(gone))))
         : settled
@@ -269,6 +267,7 @@ const makeStore = (
       const lost = settlements.filter((one) => one._tag === "Release" && one.hung !== true && !seqs.has(one.chunk.seq))
       if (lost.length > 0) yield* settling.takeBackCrashes(t, token, lost.map((one) => one.chunk.seq))
       return settlements.filter((settlement) => seqs.has(settlement.chunk.seq))
+        .map((settlement) => ({ settlement, freesKey: frees(settlement) }))
     }, client.statement("settle")),
 
     once: (entry, work) =>

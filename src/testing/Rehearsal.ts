@@ -138,9 +138,9 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
       inApplication,
       Effect.provide(counted, { local: true })
     )
-    if (report.failed + report.dead + report.parked > 0) {
+    if (report.retried + report.dead + report.parked > 0) {
       return yield* new RehearsalFailed({
-        reason: `${report.failed} chunks failed, ${report.dead} are dead, ${report.parked} have no handler`
+        reason: `${report.retried} chunks failed, ${report.dead} are dead, ${report.parked} have no handler`
       })
     }
     return { tables: yield* seen, transactions: count.transactions }

@@ -5,7 +5,7 @@
  */
 import * as Equal from "effect/Equal"
 import { format } from "effect/Formatter"
-import { printStep } from "../internal/flaw.ts"
+import { printStep } from "../internal/jsonProblem.ts"
 import { shorten } from "../internal/quote.ts"
 
 // whoever nests deeper is told of the whole below

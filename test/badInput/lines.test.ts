@@ -12,7 +12,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
-import { LineCutter } from "../../src/internal/lineCutter.ts"
+import { LineCutter } from "../../src/internal/LineCutter.ts"
 
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(Settings.layer()))
 const schema = "schemas.chatlab.standardized_patient.patient-reply"
@@ -115,7 +115,7 @@ describe("a file of calls", () => {
         expect(recording.calls.size).toBe(good - 1)
 
         const store = yield* ChunkStore
-        expect((yield* store.status).map((kind) => kind.pending)).toEqual([good - 1])
+        expect((yield* store.status).map((kind) => kind.ready)).toEqual([good - 1])
         const outputs = (callId: string) => Effect.map(store.call(callId), (view) => Option.getOrThrow(view).outputs)
         expect(yield* outputs("number")).toMatchObject([{ data: 9007199254740992 }])
         expect(yield* outputs("twice")).toMatchObject([{ data: { text: 2 } }])
@@ -127,7 +127,7 @@ describe("a stream of lines", () => {
   const telling = { refused: () => Effect.void, progress: () => Effect.void }
   const known = Effect.flatMap(
     ChunkStore,
-    (store) => Effect.map(store.status, (kinds) => kinds.reduce((sum, kind) => sum + kind.pending, 0))
+    (store) => Effect.map(store.status, (kinds) => kinds.reduce((sum, kind) => sum + kind.ready, 0))
   )
 
   it("is cut at every line end, wherever its bytes are parted", () => {

@@ -16,7 +16,7 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import { inspect } from "node:util"
 import { describe, expect } from "vitest"
-import { roomForAnswer } from "../../src/internal/storable.ts"
+import { roomForAnswer } from "../../src/internal/callProblem.ts"
 import { call } from "../contract/operators/dialogues.ts"
 import { fine, maxOutputs, maxResultBytes, noTraces, refused } from "../support/calls.ts"
 import * as Postgres from "../support/Postgres.ts"
@@ -74,8 +74,8 @@ for (const [name, store] of stores) {
           Effect.gen(function*() {
             const { record, recordMany } = yield* CallRecorder
             const { status } = yield* ChunkStore
-            const pending = Effect.map(status, (kinds) => kinds.reduce((sum, kind) => sum + kind.pending, 0))
-            const before = yield* pending
+            const ready = Effect.map(status, (kinds) => kinds.reduce((sum, kind) => sum + kind.ready, 0))
+            const before = yield* ready
             // what callers without types may do
             const untyped = bad as ServiceCall.ServiceCall
 
@@ -86,7 +86,7 @@ for (const [name, store] of stores) {
             expect(error.reason).toMatch(reason)
             expect(error.message.length).toBeLessThan(500)
             expect(error.message).toContain(path)
-            expect(yield* pending).toBe(before)
+            expect(yield* ready).toBe(before)
 
             // the good ones beside it are recorded
             const results = yield* recordMany([call(`good-${index}`), untyped, call(`better-${index}`)])
@@ -95,7 +95,7 @@ for (const [name, store] of stores) {
               "CallRefused",
               "recorded"
             ])
-            expect(yield* pending).toBe(before + 2)
+            expect(yield* ready).toBe(before + 2)
           }))
       }
     })

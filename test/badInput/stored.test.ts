@@ -298,7 +298,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
       const found = table.map(([name], index) => [name, ends.get(idOf(index)) ?? "refused"])
       expect(found).toEqual(table.map(([name, , end]) => [name, end]))
       const already = table.filter(([, { ledger }]) => ledger !== undefined).length
-      expect(report).toMatchObject({ failed: 0, released: 0, alreadyPersisted: already })
+      expect(report).toMatchObject({ retried: 0, released: 0, alreadyPersisted: already })
       const rows = yield* sql<{ call_id: string; count: number }>`
         select call_id, count(*)::int as count from note group by call_id`
       const counts = new Map(rows.map((row) => [row.call_id, row.count]))

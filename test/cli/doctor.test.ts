@@ -13,7 +13,7 @@ import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { examine } from "../../src/cli/examine.ts"
-import { type Finding, usualLimits } from "../../src/cli/finding.ts"
+import { type Finding, usualLimits } from "../../src/cli/Finding.ts"
 import { grants } from "../../src/store/pg/rights.ts"
 import { stuck } from "../../src/store/pg/stuck.ts"
 import { tables } from "../../src/store/pg/tables.ts"
@@ -38,7 +38,7 @@ const claim = ChunkStore.use((store) =>
 const buryAll = Effect.gen(function*() {
   const store = yield* ChunkStore
   const { chunks, token } = yield* claim
-  const failure = { handler: "", kind: "rejected", message: "no bed" }
+  const failure = { handler: "", kind: "rejected", message: "no bed" } as const
   yield* store.settle(
     token,
     chunks.map((chunk) => ({ _tag: "Bury", chunk, reason: "rejected", charge: false, failure }))
@@ -229,18 +229,18 @@ describe("the doctor", () => {
       const store = yield* ChunkStore
       yield* record("a", "b")
       const { chunks, token } = yield* claim
-      const failure = { handler: "clinic/note", kind: "failed", message: "the ward is closed\n  at ward.ts:1" }
+      const failure = { handler: "clinic/note", kind: "failed", message: "the ward is closed\n  at ward.ts:1" } as const
       const delay = Duration.hours(1)
       yield* store.settle(token, chunks.map((chunk) => ({ _tag: "Retry", chunk, delay, failure })))
       const db = yield* sql
       yield* db`update sluice.chunk_failure set at = now() - interval '2 minutes'`
       expect(yield* finding("age")).toMatchObject({ severity: "ok", found: "nothing is due" })
-      expect(yield* finding("retrying")).toMatchObject({
+      expect(yield* finding("scheduled")).toMatchObject({
         severity: "ok",
         found: "2, since 2 min, latest error of call b: the ward is closed"
       })
       yield* db`update sluice.chunk_failure set at = now() - interval '2 hours'`
-      expect(yield* finding("retrying")).toMatchObject({
+      expect(yield* finding("scheduled")).toMatchObject({
         severity: "attention",
         found: "2, since 2 h, latest error of call b: the ward is closed",
         advice: expect.stringMatching(/sluice stuck/)

@@ -13,7 +13,7 @@ import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { examine } from "../../src/cli/examine.ts"
-import { usualLimits } from "../../src/cli/finding.ts"
+import { usualLimits } from "../../src/cli/Finding.ts"
 import { type Cluster, type ClusterOptions, startCluster } from "../support/cluster.ts"
 import { asRole, client, runAt } from "../support/Postgres.ts"
 

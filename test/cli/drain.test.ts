@@ -57,7 +57,7 @@ describe("for a limited time", { timeout: 120_000 }, () => {
     }
     expect(ended).toMatchObject({ status: 0, stdout: "2 claimed: 2 released\n" })
     expect(await place.asked(Status, "status")).toMatchObject({
-      kinds: [{ pending: 3, inFlight: 0, retrying: 0, dead: 0 }],
+      kinds: [{ ready: 3, inFlight: 0, scheduled: 0, dead: 0 }],
       workers: []
     })
     place.handler("good")
@@ -117,13 +117,13 @@ describe("how many there may be", { timeout: 120_000 }, () => {
     await until(() => running.output.stderr.split("begun").length > 16)
     expect(await get(port, "ready")).toEqual({ status: 200, text: "ready\n" })
     const { kinds, workers } = await place.asked(Status, "status")
-    expect(kinds).toMatchObject([{ inFlight: 16, pending: 14 }])
+    expect(kinds).toMatchObject([{ inFlight: 16, ready: 14 }])
     expect(workers).toHaveLength(8)
     expect(new Set(workers.map(({ alive, pid }) => `${alive} ${pid}`))).toEqual(new Set([`true ${running.child.pid}`]))
     running.child.kill("SIGTERM")
     // one after the other they would take longer than the program's patience, which ends it with another status
     expect((await running.ended).status).toBe(0)
-    expect((await place.asked(Status, "status")).kinds).toMatchObject([{ inFlight: 0, pending: 30, dead: 0 }])
+    expect((await place.asked(Status, "status")).kinds).toMatchObject([{ inFlight: 0, ready: 30, dead: 0 }])
   })
 })
 
@@ -157,8 +157,8 @@ describe("how it is stopped", { timeout: 120_000 }, () => {
     expect(status).toBe(0)
     const [left] = (await place.asked(Status, "status")).kinds
     expect(stdout).toBe(`stopped; ${left?.persisted} claimed: ${left?.persisted} persisted\n`)
-    expect(left).toMatchObject({ inFlight: 0, retrying: 0, dead: 0, parked: 0 })
-    expect((left?.pending ?? 0) + (left?.persisted ?? 0)).toBe(5000)
+    expect(left).toMatchObject({ inFlight: 0, scheduled: 0, dead: 0, parked: 0 })
+    expect((left?.ready ?? 0) + (left?.persisted ?? 0)).toBe(5000)
     expect((await place.sluice("drain", "--until-empty", "--workers", "2")).status).toBe(0)
     expect(await done(place)).toBe(5000)
   })

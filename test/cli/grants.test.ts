@@ -100,7 +100,7 @@ describe("sluice grants", () => {
             "snapshots",
             "workers",
             "age",
-            "retrying",
+            "scheduled",
             "leases",
             "handlers",
             "pauses",

@@ -13,9 +13,9 @@ import path from "node:path"
 import { describe, expect } from "vitest"
 import { sluice, version } from "../../src/cli/command.ts"
 import { kindTable } from "../../src/cli/commands/status.ts"
-import * as help from "../../src/cli/help.ts"
+import * as durationFlag from "../../src/cli/durationFlag.ts"
+import * as Help from "../../src/cli/Help.ts"
 import * as print from "../../src/cli/print.ts"
-import * as span from "../../src/cli/span.ts"
 
 /** What a command line prints. */
 const run = (...args: ReadonlyArray<string>) =>
@@ -26,7 +26,7 @@ const run = (...args: ReadonlyArray<string>) =>
       stdout: (yield* TestConsole.logLines).join("\n"),
       stderr: (yield* TestConsole.errorLines).join("\n")
     }
-  }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer]))
+  }).pipe(Effect.provide([Help.layer, NodeServices.layer, TestConsole.layer]))
 
 const commands = [
   ...[
@@ -118,7 +118,8 @@ describe("a mistake", () => {
 
 describe("what is printed", () => {
   it("a span of time is read as people write it", () => {
-    const millis = (text: string) => Option.match(span.parse(text), { onNone: () => 0, onSome: Duration.toMillis })
+    const millis = (text: string) =>
+      Option.match(durationFlag.parse(text), { onNone: () => 0, onSome: Duration.toMillis })
     expect(["5s", "2h", "90d", "5 seconds", "1.5 h", "10min", "250ms", "1 week"].map(millis))
       .toEqual([5e3, 72e5, 7776e6, 5e3, 54e5, 6e5, 250, 6048e5])
     expect(["", "5", "s", "-5s", "0s", "5 parsecs", "Infinity"].map(millis)).toEqual([0, 0, 0, 0, 0, 0, 0])
@@ -159,10 +160,10 @@ describe("what is printed", () => {
   const kind = (schemaIdentity: string, figure: number) => ({
     namespace: "chatlab",
     schemaIdentity,
-    pending: figure,
+    ready: figure,
     due: figure,
     inFlight: figure,
-    retrying: figure,
+    scheduled: figure,
     waiting: figure,
     parked: figure,
     dead: figure,

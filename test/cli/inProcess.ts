@@ -10,8 +10,8 @@ import * as TestConsole from "effect/testing/TestConsole"
 import path from "node:path"
 import { vi } from "vitest"
 import { sluice, version } from "../../src/cli/command.ts"
-import * as help from "../../src/cli/help.ts"
-import * as terminal from "../../src/cli/terminal.ts"
+import * as Help from "../../src/cli/Help.ts"
+import * as Terminal from "../../src/cli/Terminal.ts"
 import * as wantsJson from "../../src/cli/wantsJson.ts"
 
 /** The flag for a handler module that writes no table. */
@@ -53,9 +53,9 @@ export const run = async (...args: ReadonlyArray<string>): Promise<Printed> => {
   wantsJson.settle(undefined)
   try {
     const [exit, stdout, errors] = await Effect.runPromise(
-      Effect.exit(Command.runWith(sluice, { version })(args).pipe(Effect.tapCause(help.asJson))).pipe(
+      Effect.exit(Command.runWith(sluice, { version })(args).pipe(Effect.tapCause(Help.asJson))).pipe(
         Effect.flatMap((exit) => Effect.all([Effect.succeed(exit), TestConsole.logLines, TestConsole.errorLines])),
-        Effect.provide([help.layer, NodeServices.layer, TestConsole.layer, terminal.logger])
+        Effect.provide([Help.layer, NodeServices.layer, TestConsole.layer, Terminal.logger])
       )
     )
     const failed = Exit.isFailure(exit)

@@ -217,11 +217,11 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     const stuck = await place.inside("stuck")
     narrow(stuck.stdout)
     expect(stuck.stdout).toMatch(
-      /^retrying: call-fails chatlab\/patient-results\n {2}failed (once|\d times); (next in|due for) .*\n {2}latest error: .*the archive is closed$/m
+      /^scheduled: call-fails chatlab\/patient-results\n {2}failed (once|\d times); (next in|due for) .*\n {2}latest error: .*the archive is closed$/m
     )
     expect(stuck.stdout).toMatch(/^parked: call-parked chatlab\/patient-x-ray\n {2}no worker .* had a handler for it$/m)
     expect(await place.asked(Stuck, "stuck", "--limit", "1")).toMatchObject({
-      chunks: [{ why: "retrying", callId: "call-fails" }, { why: "parked", callId: "call-parked" }],
+      chunks: [{ why: "scheduled", callId: "call-fails" }, { why: "parked", callId: "call-parked" }],
       more: true
     })
 

@@ -9,7 +9,7 @@ import * as fs from "node:fs"
 import path from "node:path"
 import { describe, expect, it } from "vitest"
 import { sluice, version } from "../../src/cli/command.ts"
-import * as help from "../../src/cli/help.ts"
+import * as Help from "../../src/cli/Help.ts"
 import * as options from "../../src/cli/options.ts"
 import * as Metrics from "../../src/Metrics.ts"
 import * as Settings from "../../src/Settings.ts"
@@ -114,7 +114,7 @@ describe("the commands in running text", () => {
         : ["--url", "postgres://nobody@127.0.0.1:1/none"]
       yield* Effect.exit(Command.runWith(sluice, { version })([...words(line).slice(1), ...url]))
       return (yield* TestConsole.errorLines).join("\n")
-    }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer]), Effect.runPromise)
+    }).pipe(Effect.provide([Help.layer, NodeServices.layer, TestConsole.layer]), Effect.runPromise)
 
   const inline = [...`${page}\n${readme}`.replaceAll(/^ *```[^]*?^ *```$/gm, "").matchAll(/`(sluice [a-z-][^`]*)`/g)]
     .map(([, line]) => line ?? "")

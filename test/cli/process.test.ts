@@ -157,7 +157,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
       running.child.stdin.write(notes(250, first))
       await until(async () => {
         const { stdout } = await place.inside("status", "--json")
-        return JSON.parse(stdout).kinds?.[0]?.pending === recorded
+        return JSON.parse(stdout).kinds?.[0]?.ready === recorded
       })
       running.child.kill(signal)
       return await running.ended
@@ -182,7 +182,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
       place.file("go", "")
       expect(await running.ended).toMatchObject({ status, stdout: "stopped before the end; 2 claimed: 2 persisted\n" })
     }
-    expect((await place.asked(Status, "status")).kinds).toMatchObject([{ persisted: 4, pending: 6, inFlight: 0 }])
+    expect((await place.asked(Status, "status")).kinds).toMatchObject([{ persisted: 4, ready: 6, inFlight: 0 }])
   })
 
   it("status --watch has ended well, whoever ends it", async () => {

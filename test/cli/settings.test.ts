@@ -11,7 +11,7 @@ import path from "node:path"
 import { pathToFileURL } from "node:url"
 import { afterEach, describe, expect, it } from "vitest"
 import { HandlersReport } from "../../src/cli/commands/handlers.ts"
-import * as configFile from "../../src/cli/configFile.ts"
+import * as ConfigFile from "../../src/cli/ConfigFile.ts"
 import { run } from "./inProcess.ts"
 import { newDatabase, noteHandler, workplace } from "./workplace.ts"
 
@@ -63,7 +63,7 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
     folders.push(folder)
     fs.writeFileSync(path.join(folder, "sluice.config.mjs"), content)
     process.chdir(folder)
-    const exit = await Effect.runPromise(Effect.result(Effect.scoped(Layer.build(configFile.layer))))
+    const exit = await Effect.runPromise(Effect.result(Effect.scoped(Layer.build(ConfigFile.layer))))
     return Result.isFailure(exit) ? exit.failure.message : "none"
   }
   const effect = pathToFileURL(path.join(here, "node_modules/effect/dist/Duration.js")).href

@@ -18,7 +18,7 @@ import * as TestConsole from "effect/testing/TestConsole"
 import { expect } from "vitest"
 import { sluice, version } from "../../src/cli/command.ts"
 import { SubscriptionList, SubscriptionSkipped } from "../../src/cli/commands/subscriptions.ts"
-import * as help from "../../src/cli/help.ts"
+import * as Help from "../../src/cli/Help.ts"
 import { Rebased } from "../../src/EventLog.ts"
 import { call, record, settle } from "../contract/operators/dialogues.ts"
 import * as Postgres from "../support/Postgres.ts"
@@ -44,7 +44,7 @@ const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
       stdout: (yield* TestConsole.logLines).join("\n"),
       stderr: (yield* TestConsole.errorLines).join("\n")
     }
-  }).pipe(Effect.provide([help.layer, NodeServices.layer, TestConsole.layer]))
+  }).pipe(Effect.provide([Help.layer, NodeServices.layer, TestConsole.layer]))
 })
 /** The same, as JSON of a schema. */
 const asked = <S extends Schema.Codec<any, any>>(schema: S, ...args: ReadonlyArray<string>) =>

@@ -84,7 +84,7 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
     expect(Object.keys(all).sort()).toEqual([...Metrics.values[Metrics.chunks.id] ?? []].sort())
     const claimed = Object.values(all).reduce((sum, one) => sum + one, 0)
     expect(await figure("sluice_chunks_claimed_total")).toBe(claimed)
-    expect(await figure("sluice_chunks_failed_total", { handler: "clinic/note" })).toBe(
+    expect(await figure("sluice_attempts_failed_total", { handler: "clinic/note" })).toBe(
       await count("sluice.chunk_failure")
     )
     expect(await figure("sluice_record_to_persist_seconds")).toBe(29)

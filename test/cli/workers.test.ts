@@ -39,7 +39,7 @@ it("workers are seen with what they serve, obey a pause, and leave when they are
     .toMatchObject({ severity: "attention" })
 
   await place.sluice("resume", "--namespace", "clinic")
-  await lookUntil(({ kinds: [kind] }) => (kind?.parked ?? 0) + (kind?.pending ?? 0) === 0 && (kind?.persisted ?? 0) > 5)
+  await lookUntil(({ kinds: [kind] }) => (kind?.parked ?? 0) + (kind?.ready ?? 0) === 0 && (kind?.persisted ?? 0) > 5)
 
   // one that is killed is silent before it is forgotten
   running.child.kill("SIGKILL")

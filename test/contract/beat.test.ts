@@ -52,7 +52,7 @@ onEveryStore((test) => {
       })
       yield* pauses.resume({ namespace: "chatlab", schemaIdentity: "*" })
       expect(yield* store.beat("w", [replies])).toMatchObject({ unparked: 1, paused: [] })
-      expect(yield* statesOf("a")).toEqual(["pending"])
+      expect(yield* statesOf("a")).toEqual(["ready"])
     }))
 
   test("the counts by kind", () =>
@@ -72,8 +72,8 @@ onEveryStore((test) => {
       yield* record(call("fresh"), call("other", {}, { schema: results }))
       const kinds = yield* store.status
       expect(kinds).toMatchObject([
-        { schemaIdentity: reply, pending: 1, due: 1, inFlight: 1, retrying: 1, parked: 1, dead: 1, persisted: 2 },
-        { schemaIdentity: results, pending: 1, due: 1, inFlight: 0, retrying: 0, parked: 0, dead: 0, persisted: 0 }
+        { schemaIdentity: reply, ready: 1, due: 1, inFlight: 1, scheduled: 1, parked: 1, dead: 1, persisted: 2 },
+        { schemaIdentity: results, ready: 1, due: 1, inFlight: 0, scheduled: 0, parked: 0, dead: 0, persisted: 0 }
       ])
     }))
 })

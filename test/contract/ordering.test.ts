@@ -182,7 +182,7 @@ onEveryStore((test) => {
       Effect.gen(function*() {
         yield* record(knee("a"), knee("b"))
         const { chunks, token } = yield* claimFirst
-        const failure = { handler: "h", kind: "failed", message: "no bed" }
+        const failure = { handler: "h", kind: "failed", message: "no bed" } as const
         yield* ChunkStore.use((store) =>
           store.settle(
             token,
@@ -239,7 +239,7 @@ onEveryStore((test) => {
       const other = yield* claimWith({ namespace: "triage", limit: 1 })
       expect(yield* claimed).toEqual([])
       yield* persist(first)
-      expect([yield* statesOf("b"), yield* statesOf("other b")]).toEqual([["pending"], ["waiting"]])
+      expect([yield* statesOf("b"), yield* statesOf("other b")]).toEqual([["ready"], ["waiting"]])
       yield* persist(other)
       expect(yield* claimed).toEqual(["b", "other b"])
     }))

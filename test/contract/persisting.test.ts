@@ -26,7 +26,7 @@ const write = (claim: Claim) =>
     (rows) =>
       Effect.forEach(claim.chunks, (chunk) => Effect.as(rows.add(chunk.key.callId), line(chunk, chunk.key.callId)))
   )
-const failure = { handler: "h", kind: "failed", message: "no" }
+const failure = { handler: "h", kind: "failed", message: "no" } as const
 
 onEveryStore((test) => {
   test("writes, ledger and settlement are one commit", () =>
@@ -104,11 +104,11 @@ onEveryStore((test) => {
       yield* (yield* Time).pass("61 seconds")
       for (const charge of charges) expect(yield* store.settle(token, [charge])).toEqual([])
       const view = Effect.map(store.call("a"), (found) => Option.getOrThrow(found).chunks[0])
-      expect(yield* view).toMatchObject({ state: "pending", attempts: 0, failures: [], death: null })
+      expect(yield* view).toMatchObject({ state: "ready", attempts: 0, failures: [], death: null })
       // what costs nothing may still be said
       const release: Settlement = { _tag: "Release", chunk }
       expect(yield* store.settle(token, [release])).toEqual([release])
-      expect(yield* view).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+      expect(yield* view).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
     }))
 
   test("what was persisted before is told apart from a lost lease", () =>
@@ -227,7 +227,7 @@ onEveryStore((test) => {
       expect(yield* view("park")).toMatchObject({ state: "parked", attempts: 0, failures: [] })
       expect(yield* view("bury")).toMatchObject({ state: "dead", attempts: 0, death: { reason: "undecodable" } })
       expect(yield* view("already")).toBeUndefined()
-      expect(yield* view("release")).toMatchObject({ state: "pending", attempts: 0, crashes: 0, failures: [] })
+      expect(yield* view("release")).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
       expect(yield* settle("released")).toEqual(["release"])
     }))
 

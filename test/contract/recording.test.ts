@@ -35,8 +35,8 @@ onEveryStore((test) => {
         status: "succeeded",
         outputs: given.outputs,
         chunks: [
-          { key: { part: "" }, schemaVersion: 2, state: "pending" },
-          { key: { part: "second" }, schemaVersion: 3, state: "pending" }
+          { key: { part: "" }, schemaVersion: 2, state: "ready" },
+          { key: { part: "second" }, schemaVersion: 3, state: "ready" }
         ]
       })
       const { chunks } = yield* claim

@@ -37,7 +37,7 @@ onEveryStore((test) => {
       expect(yield* chunk("a")).toMatchObject({ state: "in-flight", leasedBy: "test" })
       const store = yield* ChunkStore
       yield* store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk })))
-      expect(yield* chunk("a")).toMatchObject({ state: "pending", leasedBy: null })
+      expect(yield* chunk("a")).toMatchObject({ state: "ready", leasedBy: null })
     }))
 
   test("what a chunk is parked for", () =>

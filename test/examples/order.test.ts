@@ -63,11 +63,11 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("order", (it)
       const drain = yield* Drain
       const store = yield* ChunkStore
       yield* (yield* CallRecorder).recordMany([0, 1, 2, 3].map(reply))
-      expect(yield* drain.cycle).toMatchObject({ failed: 1, persisted: 0 })
+      expect(yield* drain.cycle).toMatchObject({ retried: 1, persisted: 0 })
       refusing = false
       // nobody looks until the retry is due: the claim then finds it together with the later ones
       const isDue = store.status.pipe(
-        Effect.map(([kind]) => kind !== undefined && kind.retrying === 1 && kind.due === 4)
+        Effect.map(([kind]) => kind !== undefined && kind.scheduled === 1 && kind.due === 4)
       )
       yield* Effect.repeat(Effect.delay(isDue, "50 millis"), { until: (due) => due })
       yield* drain.untilEmpty

@@ -33,7 +33,7 @@ const none: ReadonlyArray<ClaimedChunk> = []
 const settle = (token: string, chunks: ReadonlyArray<ClaimedChunk>, ending: (chunk: ClaimedChunk) => Settlement) =>
   ChunkStore.use((store) => store.settle(token, chunks.map(ending)))
 
-const failure = { handler: "h", kind: "failed", message: "no" }
+const failure = { handler: "h", kind: "failed", message: "no" } as const
 const release = (chunk: ClaimedChunk): Settlement => ({ _tag: "Release", chunk })
 const bury = (chunk: ClaimedChunk): Settlement => ({ _tag: "Bury", chunk, reason: "exhausted", charge: true, failure })
 const retry = (chunk: ClaimedChunk): Settlement => ({ _tag: "Retry", chunk, delay: Duration.zero, failure })

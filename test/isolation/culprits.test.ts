@@ -183,7 +183,7 @@ describe("a handler that uses Sluice itself", () => {
     "persists its own chunk by once: the drain does that, once",
     Effect.gen(function*() {
       yield* record(note("a"), note("c"), note("b"))
-      expect(yield* untilEmpty).toMatchObject({ persisted: 3, failed: 0 })
+      expect(yield* untilEmpty).toMatchObject({ persisted: 3, retried: 0 })
       const sql = yield* SqlClient.SqlClient
       expect(yield* sql`select count(*)::int as found from place where call_id = 'c'`).toEqual([{ found: 1 }])
     }).pipe(
@@ -209,7 +209,7 @@ describe("a handler that uses Sluice itself", () => {
     Effect.gen(function*() {
       yield* record(note("a"), note("c"), note("b"))
       const report = yield* untilEmpty
-      expect(report.failed + report.dead).toBe(0)
+      expect(report.retried + report.dead).toBe(0)
       const sql = yield* SqlClient.SqlClient
       expect(yield* sql`select count(*)::int as found from sluice.persisted_chunk`).toEqual([{ found: 3 }])
       expect(yield* sql`select count(*)::int as found from sluice.chunk_queue`).toEqual([{ found: 0 }])

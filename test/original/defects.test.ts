@@ -262,7 +262,7 @@ describe("lost or hidden work", () => {
       const { chunks: [chunk], token } = yield* claim
       yield* TestClock.adjust("61 seconds")
       yield* untilEmpty
-      const failure = { handler: "clinic/note", kind: "failed", message: "too late" }
+      const failure = { handler: "clinic/note", kind: "failed", message: "too late" } as const
       expect(yield* store.settle(token, [{ _tag: "Retry", chunk: chunk!, delay: Duration.zero, failure }])).toEqual([])
       expect(yield* chunkOf("a")).toMatchObject({ state: "persisted", failures: [] })
     }).pipe(Effect.provide(application())))
@@ -288,7 +288,7 @@ describe("lost or hidden work", () => {
     })
     return Effect.gen(function*() {
       yield* record(note("a", { text: "age age sex" }), note("b", { text: "age sex" }))
-      expect(yield* cycle).toMatchObject({ failed: 1, persisted: 1, nothingToCreate: 0 })
+      expect(yield* cycle).toMatchObject({ retried: 1, persisted: 1, nothingToCreate: 0 })
       // of the one neither row nor line, and its history says which item it was; the other is whole
       expect((yield* written).map(({ id }) => id)).toEqual(["b age", "b sex"])
       expect(yield* lines("a")).toEqual([])

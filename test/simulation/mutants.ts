@@ -59,8 +59,12 @@ const settling = (change: (settlement: Settlement) => Settlement): Mutant => (st
   settle: (token, settlements) =>
     Effect.map(
       store.settle(token, settlements.map(change)),
-      // by place: what was asked for is what is told of
-      (settled) => settlements.filter((one) => settled.some((done) => done.chunk === one.chunk))
+      // what was asked for is what is answered
+      (settled) =>
+        settled.map((done) => ({
+          ...done,
+          settlement: settlements.find((one) => one.chunk === done.settlement.chunk) ?? done.settlement
+        }))
     )
 })
 

@@ -15,9 +15,11 @@ export interface Planted {
 }
 
 const inRun = (place: string, instead: string): Planted => ({ file: "drain/run.ts", place, instead })
+const inAttempt = (place: string, instead: string): Planted => ({ file: "drain/attempt.ts", place, instead })
+const inSettling = (place: string, instead: string): Planted => ({ file: "drain/settling.ts", place, instead })
 const inSplit = (place: string, instead: string): Planted => ({ file: "drain/split.ts", place, instead })
 const inFailure = (place: string, instead: string): Planted => ({ file: "drain/failure.ts", place, instead })
-const inTransaction = (place: string, instead: string): Planted => ({ file: "drain/transaction.ts", place, instead })
+const inTurn = (place: string, instead: string): Planted => ({ file: "drain/runInTurn.ts", place, instead })
 const inPrepare = (place: string, instead: string): Planted => ({ file: "drain/prepare.ts", place, instead })
 
 /** The bugs, by what is wrong. */
@@ -50,7 +52,7 @@ export const planted: Readonly<Record<string, Planted>> = {
     "if (isPermanent(one, cause)) return",
     "if (isPermanent(one, cause) && chunk.attempts > 0) return"
   ),
-  "an error that passes is charged at once": inRun(
+  "an error that passes is charged at once": inAttempt(
     "} else if (!isPassing(error)) {",
     "} else if (error !== undefined) {"
   ),
@@ -58,25 +60,27 @@ export const planted: Readonly<Record<string, Planted>> = {
     "const mostBlame = { batch: 1, alone: 4, known: 3 }",
     "const mostBlame = { batch: 0, alone: 0, known: 0 }"
   ),
-  "nothing is held up by a failure before it": inRun(
-    "if (orderingKey === undefined) return\n    const before",
-    "if (orderingKey !== \"\") return\n    const before"
+  "nothing is held up by a failure before it": inSettling(
+    "if (orderingKey === undefined) return\n      const before",
+    "if (orderingKey !== \"\") return\n      const before"
   ),
-  "who is in the ledger is charged": inRun(
+  "who is in the ledger is charged": inSettling(
     "const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))",
     "const rest = charges.map((charge) => ({ ...charge, chunk: charge.one.chunk }))"
   ),
   "a failure is swallowed": inFailure(
-    "return { _tag: \"Retry\", ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) }",
-    "return { _tag: \"Already\", chunk, ...(schedule === undefined ? {} : {}) }"
+    "return Settlement.Retry({ ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) })",
+    "return Settlement.Already({ chunk, ...(schedule === undefined ? {} : {}) })"
   ),
   "what was created is announced twice": inRun(
-    "yield* ends.commit(attempted.success)\n",
-    "yield* ends.commit(attempted.success)\n        yield* ends.commit(attempted.success)\n"
+    "yield* settling.commit(result.success)\n",
+    "yield* settling.commit(result.success)\n  yield* settling.commit(result.success)\n"
   ),
-  "what is announced does not wait for the commit": inRun(
+  "what is announced does not wait for the commit": inAttempt(
     "const result = yield* Effect.result(timed(members, persistBatch(members, setting)))",
-    "const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, setting)).pipe(" +
+    "const { eventsOf } = yield* Effect.promise(() => import(\"./settling.ts\"))\n" +
+      "    const { DomainEvents } = yield* Effect.promise(() => import(\"../DomainEvents.ts\"))\n" +
+      "    const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, setting)).pipe(" +
       "Effect.provideService(ChunkStore, { ...store, persist: (token, work, idle) => store.persist(token, (transaction) => " +
       "Effect.tap(work(transaction), (lines) => events.publish(eventsOf(lines))), idle) })))"
   ),
@@ -86,20 +90,20 @@ export const planted: Readonly<Record<string, Planted>> = {
     instead: "Effect.andThen(asked.close), Effect.andThen(renew === undefined ? Effect.void : Effect.void)"
   },
   "what a stopped worker holds is not given back": {
-    file: "drain/claim.ts",
-    place: "return (rest.length === 0 ? Effect.void : releases.soon(token, rest))",
-    instead: "return (rest.length >= 0 ? Effect.void : releases.soon(token, rest))"
+    file: "drain/held.ts",
+    place: "return rest.length === 0 ? Effect.void : releases.soon(claim.token, rest)",
+    instead: "return rest.length >= 0 ? Effect.void : releases.soon(claim.token, rest)"
   },
   "a subscriber moves on before its handler has run": {
     file: "Subscription.ts",
     place: "for (const event of entry.events) if (filter(event)) yield* handler(event)\n      moved(index + 1)",
     instead: "moved(index + 1)\n      for (const event of entry.events) if (filter(event)) yield* handler(event)"
   },
-  "a batch commits with its culprit": inTransaction("if (sent) {", "if (sent && persisted.length < 0) {"),
-  "a handler that wrote and failed leaves its rows": inTransaction("if (sent) {", "if (sent && batch.length === 1) {"),
-  "a key goes on behind a failure": inTransaction("if (orderingKey !== undefined) held.add(orderingKey)", ""),
+  "a batch commits with its culprit": inTurn("if (sent) {", "if (sent && persisted.length < 0) {"),
+  "a handler that wrote and failed leaves its rows": inTurn("if (sent) {", "if (sent && batch.length === 1) {"),
+  "a key goes on behind a failure": inTurn("if (orderingKey !== undefined) blocked.add(orderingKey)", ""),
   "no handler is a reason to bury": inPrepare(
-    "return { _tag: \"Park\", chunk, reason: \"no-handler\" }",
+    "return Settlement.Park({ chunk, reason: \"no-handler\" })",
     "return bury(chunk, \"undecodable\", \"no handler\")"
   ),
   "one that kills its workers is run for ever": inPrepare(
@@ -109,7 +113,7 @@ export const planted: Readonly<Record<string, Planted>> = {
   "one crash is enough": inPrepare("if (chunk.loneCrashes >= maxCrashes)", "if (chunk.crashes > 0)"),
   "what does not decode is parked": inPrepare(
     "return bury(chunk, \"undecodable\", message, handler.name)",
-    "return { _tag: \"Park\", chunk, reason: \"no-handler\" }"
+    "return Settlement.Park({ chunk, reason: \"no-handler\" })"
   ),
   "the oldest of a key is not the first": inPrepare(
     "chain.sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1)",

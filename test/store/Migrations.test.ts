@@ -159,7 +159,7 @@ describe("migrations", () => {
           const store = yield* ChunkStore
           yield* store.beat("worker", [])
           expect(yield* (yield* DeadLetters).redrive({})).toBe(1)
-          expect((yield* store.status).map((kind) => kind.pending)).toEqual([1])
+          expect((yield* store.status).map((kind) => kind.ready)).toEqual([1])
           yield* (yield* Retention).prune({ payloads: Duration.days(1), discarded: Duration.days(1) })
           // and again: there is nothing to do
           expect(yield* Migrations.run).toEqual([])

@@ -182,7 +182,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       yield* record(knee("a"), knee("b"))
       const { claim } = yield* claimed({ limit: 1 })
       const claiming = yield* heldOpen(claimWith({}))
-      expect(yield* statesOf("b")).toEqual(["pending"])
+      expect(yield* statesOf("b")).toEqual(["ready"])
       const settling = yield* Effect.forkChild(persist(claim))
       yield* waitsOrEnds(settling)
       yield* claiming.end
@@ -208,7 +208,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       const discarding = yield* heldOpen(letters.discard({ callId: "a" }, "said twice"))
       // to this claim the letter still stands; what it put aside now, the discarding would not wake
       expect(yield* idsWith({})).toEqual([])
-      expect(yield* statesOf("b")).toEqual(["pending"])
+      expect(yield* statesOf("b")).toEqual(["ready"])
       yield* discarding.end
       expect(yield* settle("persisted")).toEqual(["b"])
       expect(yield* letters.redrive({ callId: "c" })).toBe(1)

@@ -77,7 +77,7 @@ describe.each([["Postgres 18", on18], ["Postgres 15", on15]])("what an operator 
         const t = tables(sql, schema)
         const request = { limit: 10, namespace: "chatlab", deadBlocksKey: true }
         const asked = [
-          ...[doctor.indexes, doctor.vacuum, doctor.staleLeases, doctor.retrying, doctor.heldUp, doctor.unserved]
+          ...[doctor.indexes, doctor.vacuum, doctor.staleLeases, doctor.scheduled, doctor.heldUp, doctor.unserved]
             .map((look) => look(sql, schema)),
           ...[doctor.parkedKinds, doctor.workers, doctor.deadLetters, gauges.oldestDue].map((look) =>
             look(sql, schema)

@@ -53,7 +53,7 @@ export const census = Effect.fnUntraced(function*({ calls, refused }: Recording)
 export type Census = Effect.Success<ReturnType<typeof census>>
 
 /** How many chunks of a kind are still to be persisted. */
-export const leftOf = (kind: KindStatus): number => kind.pending + kind.inFlight + kind.retrying + kind.waiting
+export const leftOf = (kind: KindStatus): number => kind.ready + kind.inFlight + kind.scheduled + kind.waiting
 
 /** The last part of a kind's schema identity. */
 export const shortName = ({ schemaIdentity }: KindStatus): string =>

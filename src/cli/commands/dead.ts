@@ -13,10 +13,10 @@ import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, D
 import { escape, escapeProse, word } from "../../internal/escape.ts"
 import { printKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
+import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
-import * as span from "../span.ts"
 
 /** What `sluice dead list --json` prints. */
 export const DeadList = Schema.Struct({ counts: Schema.Array(DeadLetterCount), letters: Schema.Array(DeadLetter) })
@@ -35,8 +35,8 @@ const filters = {
     Flag.optional
   ),
   text: options.text("text", "only with this in the error"),
-  olderThan: Flag.optional(span.flag("older-than", "only what died longer ago: 2h")),
-  newerThan: Flag.optional(span.flag("newer-than", "only what died more recently")),
+  olderThan: Flag.optional(durationFlag.flag("older-than", "only what died longer ago: 2h")),
+  newerThan: Flag.optional(durationFlag.flag("newer-than", "only what died more recently")),
   discarded: options.on("discarded", "the discarded ones instead")
 }
 

@@ -9,12 +9,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Database from "../Database.ts"
+import * as durationFlag from "../durationFlag.ts"
 import { examine } from "../examine.ts"
 import { explain, told, whenUnreachable } from "../Failed.ts"
-import { broken, Finding, Severity, usualLimits } from "../finding.ts"
+import { broken, Finding, Severity, usualLimits } from "../Finding.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
-import * as span from "../span.ts"
 
 /** What `sluice doctor --json` prints. */
 export const Diagnosis = Schema.Struct({ severity: Severity, findings: Schema.Array(Finding) })
@@ -31,7 +31,7 @@ const ageOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
   const text = yield* options.textOf(flag, "SLUICE_MAX_AGE")
   return Option.isNone(text)
     ? usualLimits.ageSeconds
-    : Duration.toSeconds(yield* span.read(options.sayOf(flag, "SLUICE_MAX_AGE"), text.value))
+    : Duration.toSeconds(yield* durationFlag.read(options.sayOf(flag, "SLUICE_MAX_AGE"), text.value))
 })
 
 /** Looks as far as it gets: what keeps it from looking is the first thing that is wrong. */

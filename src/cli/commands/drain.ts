@@ -17,15 +17,15 @@ import { Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
-import * as Drains from "../Drains.ts"
+import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as processDrains from "../processDrains.ts"
 import * as Server from "../Server.ts"
-import * as span from "../span.ts"
 import * as stopping from "../stopping.ts"
 import * as Telemetry from "../Telemetry.ts"
-import { say } from "../terminal.ts"
+import { say } from "../Terminal.ts"
 
 const inWords = (report: Report): string => {
   const { claimed, ...rest } = report
@@ -87,11 +87,13 @@ const wayOf = Effect.fnUntraced(function*(flags: Ways): Effect.fn.Return<Way, Fa
     return yield* new Failed({ reason })
   }
   if (Option.isSome(every)) {
-    const schedule: Times = Schedule.spaced(yield* span.read(options.sayOf(flags.every, "SLUICE_EVERY"), every.value))
+    const schedule: Times = Schedule.spaced(
+      yield* durationFlag.read(options.sayOf(flags.every, "SLUICE_EVERY"), every.value)
+    )
     return { _tag: "Forever", schedule, hints: true }
   }
   if (Option.isSome(limit)) {
-    return { _tag: "Limited", time: yield* span.read(options.sayOf(flags.limit, "SLUICE_FOR"), limit.value) }
+    return { _tag: "Limited", time: yield* durationFlag.read(options.sayOf(flags.limit, "SLUICE_FOR"), limit.value) }
   }
   return { _tag: toTheEnd ? "UntilEmpty" : "Once" }
 })
@@ -183,7 +185,7 @@ export const drain = Command.make(
       const report = printed(json)
       const settings = yield* Settings.Settings
       const run = Effect.gen(function*() {
-        const drains = yield* Drains.make(workers, namespace)
+        const drains = yield* processDrains.make(workers, namespace)
         const served = Option.isSome(port)
           ? Server.layer({ port: port.value, host: Option.getOrUndefined(host) }, drains)
           : Layer.empty
@@ -192,12 +194,14 @@ export const drain = Command.make(
         const pauses = yield* Effect.orElseSucceed(Pauses.use((pauses) => pauses.list), () => [])
         for (const pause of pauses) yield* say(print.pause(pause))
         stopping.limit(settings.gracePeriod)
-        if (way._tag === "Forever") return yield* Drains.forever(drains, way, (total) => report(total, "stopped; "))
+        if (way._tag === "Forever") {
+          return yield* processDrains.forever(drains, way, (total) => report(total, "stopped; "))
+        }
         const once = way._tag === "Once"
         const partly = (total: Report) => report(total, "stopped before the end; ")
-        yield* report(yield* Drains.toTheEnd(drains, { once, left, namespace, partly }))
+        yield* report(yield* processDrains.toTheEnd(drains, { once, left, namespace, partly }))
       })
-      const connections = Drains.connections(workers, settings)
+      const connections = processDrains.connections(workers, settings)
       const where = [
         options.sayOf(given.metricsPort, "SLUICE_METRICS_PORT"),
         ...Option.isSome(host) ? [options.sayOf(given.metricsHost, "SLUICE_METRICS_HOST")] : []

@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import { ChunkStore } from "../../ChunkStore.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
 import { escape } from "../../internal/escape.ts"
+import * as Kind from "../../Kind.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
@@ -33,7 +34,9 @@ export const HandlersReport = Schema.Struct({
 })
 
 const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number): ReadonlyArray<string> => {
-  const core = kinds.filter((kind) => kind.handler?.startsWith("core/") === true && kind.namespace !== "core")
+  const core = kinds.filter((kind) =>
+    kind.handler?.startsWith(`${Kind.core}/`) === true && kind.namespace !== Kind.core
+  )
   const without = kinds.filter((kind) => kind.handler === null)
   const left = (all: ReadonlyArray<unknown>) =>
     print.more(all.length, limit, "kinds", "see --limit, or --json").map((text) => `  ${text}`)
@@ -79,7 +82,7 @@ export const handlers = Command.make(
         kinds: recorded.map((kind) => ({
           namespace: kind.namespace,
           schemaIdentity: kind.schemaIdentity,
-          outstanding: kind.pending + kind.inFlight + kind.retrying + kind.waiting + kind.parked,
+          outstanding: kind.ready + kind.inFlight + kind.scheduled + kind.waiting + kind.parked,
           handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null
         }))
       }

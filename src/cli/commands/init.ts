@@ -9,7 +9,7 @@ import * as fs from "node:fs/promises"
 import path from "node:path"
 import * as HandlerDiscovery from "../../HandlerDiscovery.ts"
 import * as Migrations from "../../store/Migrations.ts"
-import * as configFile from "../configFile.ts"
+import * as ConfigFile from "../ConfigFile.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
 import * as options from "../options.ts"
@@ -54,7 +54,7 @@ const ending = Effect.tryPromise(async () => {
 const files = Effect.gen(function*() {
   const ts = yield* ending
   const made: Array<string> = []
-  if (!configFile.names.some((name) => existsSync(name))) {
+  if (!ConfigFile.names.some((name) => existsSync(name))) {
     made.push(yield* copy("sluice.config.ts", `sluice.config.${ts}`))
   }
   if ((yield* HandlerDiscovery.find({})).length > 0) return made

@@ -17,7 +17,7 @@ import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
-import * as terminal from "../terminal.ts"
+import * as Terminal from "../Terminal.ts"
 
 /** What `sluice record --json` prints. */
 export const RecordReport = Schema.Struct({
@@ -39,9 +39,9 @@ const progress = (size: number) => {
     Effect.suspend(() => {
       const isNews = Math.floor(calls.size / 10_000) > Math.floor(told / 10_000)
       told = calls.size
-      if (!terminal.isWatched()) return isNews ? terminal.say(`${told} calls`) : Effect.void
+      if (!Terminal.isWatched()) return isNews ? Terminal.say(`${told} calls`) : Effect.void
       const percent = size === 0 ? "" : `, ${Math.min(100, Math.round(100 * bytes / size))} %`
-      return terminal.bar(size === 0 ? 0 : bytes / size, `${told} calls${percent}`)
+      return Terminal.bar(size === 0 ? 0 : bytes / size, `${told} calls${percent}`)
     })
 }
 
@@ -74,7 +74,7 @@ export const record = Command.make(
       const { lines, size } = yield* open(file)
       const printed = ({ recorded, refused, unchanged }: CallLines.Recording, before = "") =>
         Effect.andThen(
-          terminal.clear,
+          Terminal.clear,
           json
             ? print.json(RecordReport, { recorded, unchanged, refused })
             : print.line(`${before}${recorded} recorded, ${unchanged} known already, ${refused.length} refused`)
@@ -82,7 +82,7 @@ export const record = Command.make(
       let last: CallLines.Recording = { bytes: 0, calls: new Set(), recorded: 0, unchanged: 0, refused: [] }
       const tell = progress(size)
       const recording = CallLines.record(lines, {
-        refused: ({ line, reason }) => terminal.say(`line ${line}: ${reason}`),
+        refused: ({ line, reason }) => Terminal.say(`line ${line}: ${reason}`),
         progress: (soFar) => {
           last = soFar
           return tell(soFar)

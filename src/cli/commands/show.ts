@@ -47,7 +47,7 @@ const holdUp = ({ behind, dueAt, leasedBy, leasedUntil, parkedFor, state }: Chun
     case "parked":
       return parkedFor === "paused" ? "paused; see `sluice status`" : "no worker that looked had a handler for it"
     case "waiting":
-    case "pending":
+    case "ready":
       return behind === null ? undefined : `behind call ${word(behind)} of its ordering key`
     default:
       return undefined

@@ -65,7 +65,7 @@ const look = Effect.gen(function*() {
 })
 
 const columns = 80
-const head = ["kind", "pend", "due", "fly", "retry", "wait", "park", "dead", "done", "oldest"]
+const head = ["kind", "ready", "due", "fly", "sched", "wait", "park", "dead", "done", "oldest"]
 
 /** In 80 columns: names give way first, then figures are rounded. */
 export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string => {
@@ -78,10 +78,10 @@ export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string
       kinds.map((kind, row) => [
         print.clip(names[row] ?? "", width),
         ...[
-          kind.pending,
+          kind.ready,
           kind.due,
           kind.inFlight,
-          kind.retrying,
+          kind.scheduled,
           kind.waiting,
           kind.parked,
           kind.dead,
@@ -111,7 +111,7 @@ const workerLine = ({ alive, host, pid, seen, serves }: WorkerStatus, short: (id
 }
 
 const isOutstanding = (kind: KindStatus): boolean =>
-  kind.pending + kind.inFlight + kind.retrying + kind.waiting + kind.parked + kind.dead > 0
+  kind.ready + kind.inFlight + kind.scheduled + kind.waiting + kind.parked + kind.dead > 0
 
 /** The first so many kinds: of more than that, those with something outstanding. */
 const chosen = (kinds: ReadonlyArray<KindStatus>, limit: number): ReadonlyArray<KindStatus> =>
@@ -164,8 +164,8 @@ export const status = Command.make(
     }).pipe(told)
 ).pipe(
   Command.withDescription(
-    "How many chunks stand where, and which workers live. pend: to be claimed, now or later; due: those and the failed " +
-      "whose time has come; fly: held by a worker; retry: failed, and wait for another attempt; wait: behind another " +
+    "How many chunks stand where, and which workers live. ready: can be claimed; due: the ready, and the scheduled " +
+      "whose time has come; fly: held by a worker; sched: failed, and scheduled for another attempt; wait: behind another " +
       "of their ordering key; park: no handler, or paused; dead: see `sluice dead`; done: persisted; oldest: recorded, and not done"
   ),
   Command.withShortDescription("How many chunks stand where, and which workers live"),

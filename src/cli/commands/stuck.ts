@@ -17,7 +17,7 @@ import * as print from "../print.ts"
 
 /** A chunk that does not go on at once. */
 const StuckChunk = Schema.Struct({
-  why: Schema.Literals(["retrying", "expired", "held", "parked", "waiting"]),
+  why: Schema.Literals(["scheduled", "expired", "held", "parked", "waiting"]),
   callId: Schema.String,
   namespace: Schema.String,
   schemaIdentity: Schema.String,
@@ -52,7 +52,7 @@ const reasonOf = (
   { attempts, behind, crashes, due, next, orderingKey, parkedFor, why, worker }: StuckChunk
 ): string => {
   switch (why) {
-    case "retrying": {
+    case "scheduled": {
       const when = (next ?? 0) > 0 ? `next in ${span(next)}` : `due for ${span(next)}, and no worker takes it up`
       return `failed ${attempts === 1 ? "once" : `${attempts} times`}; ${when}`
     }
@@ -106,7 +106,7 @@ export const stuck = Command.make(
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "What does not go on at once, and why: retrying (failed), expired (its worker went away), held (held by a " +
+    "What does not go on at once, and why: scheduled (failed, to be retried), expired (its worker went away), held (held by a " +
       "worker for long), parked (no handler, or paused), waiting (behind another of its ordering key)"
   ),
   Command.withShortDescription("What does not go on at once, and why"),

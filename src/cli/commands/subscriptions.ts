@@ -11,10 +11,10 @@ import * as Schema from "effect/Schema"
 import { EventLog, type From, Rebased, SubscriptionStatus } from "../../EventLog.ts"
 import { ChunkKey, printKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
+import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
-import * as span from "../span.ts"
 
 /** What `sluice subscriptions --json` prints; `reset`, `skip` and `remove` print those there are afterwards. */
 export const SubscriptionList = Schema.Struct({ subscriptions: Schema.Array(SubscriptionStatus) })
@@ -76,7 +76,7 @@ const statusOf = Effect.fnUntraced(function*(name: string) {
 
 const parseTo = Effect.fnUntraced(function*(text: string): Effect.fn.Return<From | DateTime.Utc, Failed> {
   if (text === "beginning" || text === "now") return text
-  const age = span.parse(text)
+  const age = durationFlag.parse(text)
   if (Option.isSome(age)) return DateTime.subtractDuration(yield* DateTime.now, age.value)
   // a day or a time; a number alone would be read as a year
   const time = /^\d{4}-\d\d-\d\d/.test(text) ? DateTime.make(text) : Option.none()

@@ -7,26 +7,26 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import type { Kind } from "../../ChunkStore.ts"
+import * as Kind from "../../Kind.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
 import { Pruned, Retention } from "../../Retention.ts"
 import * as Settings from "../../Settings.ts"
 import * as ask from "../../store/pg/doctor.ts"
 import * as Database from "../Database.ts"
+import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
-import * as span from "../span.ts"
-import { say } from "../terminal.ts"
+import { say } from "../Terminal.ts"
 
 /** Forgets what is old. */
 export const prune = Command.make(
   "prune",
   {
     ...options.common,
-    payloads: Flag.optional(span.flag("payloads", "payloads of calls that are done, recorded longer ago: 90d")),
-    discarded: Flag.optional(span.flag("discarded", "dead letters discarded longer ago")),
-    failures: Flag.optional(span.flag("failures", "remembered failures longer ago")),
+    payloads: Flag.optional(durationFlag.flag("payloads", "payloads of calls that are done, recorded longer ago: 90d")),
+    discarded: Flag.optional(durationFlag.flag("discarded", "dead letters discarded longer ago")),
+    failures: Flag.optional(durationFlag.flag("failures", "remembered failures longer ago")),
     dryRun: options.on("dry-run", "only say how much")
   },
   ({ discarded, dryRun, failures, payloads, url, ...given }) =>
@@ -59,7 +59,7 @@ const kindFlags = (all: string) => ({
 })
 
 /** The kind that is meant. Everything is a lot to stop, and is only meant when it is said. */
-const kindOf = Effect.fnUntraced(function*({ all, namespace, schema }: {
+const kindFromFlags = Effect.fnUntraced(function*({ all, namespace, schema }: {
   readonly namespace: Option.Option<string>
   readonly schema: Option.Option<string>
   readonly all: boolean
@@ -67,7 +67,7 @@ const kindOf = Effect.fnUntraced(function*({ all, namespace, schema }: {
   if (Option.isNone(namespace) && Option.isNone(schema) && !all) {
     return yield* new Failed({ reason: "say which: --namespace, --schema, or --all" })
   }
-  const any = () => "*"
+  const any = () => Kind.wildcard
   return { namespace: Option.getOrElse(namespace, any), schemaIdentity: Option.getOrElse(schema, any) }
 })
 
@@ -81,7 +81,7 @@ const listed = Effect.fnUntraced(function*(json: boolean) {
 })
 
 /** A pause is easily misspelt, and holds up nothing then. */
-const doubt = Effect.fnUntraced(function*({ namespace, schemaIdentity }: Kind) {
+const doubt = Effect.fnUntraced(function*({ namespace, schemaIdentity }: Kind.Kind) {
   const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.Settings
   const [known] = yield* ask.isKnown(sql, schema, namespace, schemaIdentity)
@@ -104,7 +104,7 @@ export const pause = Command.make(
   ({ because, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const kind = yield* kindOf(given)
+      const kind = yield* kindFromFlags(given)
       yield* Pauses.use((pauses) => pauses.pause(kind, Option.getOrElse(because, () => ""))).pipe(
         Effect.andThen(doubt(kind)),
         Effect.andThen(listed(json)),
@@ -132,7 +132,7 @@ export const resume = Command.make(
   ({ url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const kind = yield* kindOf(given)
+      const kind = yield* kindFromFlags(given)
       yield* Effect.gen(function*() {
         const isAll = kind.namespace === "*" && kind.schemaIdentity === "*"
         const ended = isAll ? yield* Effect.as(resumeAll, true) : yield* Pauses.use((pauses) => pauses.resume(kind))

@@ -1,5 +1,5 @@
 /**
- * What a claim came to, as metrics: once for a claim, by kind and outcome, so that it costs a chunk next to nothing.
+ * The metrics of a claim: counted once for each claim, by kind and outcome, and not once for each chunk.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -8,8 +8,9 @@ import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import type { ClaimedChunk } from "../../ChunkStore.ts"
 import type { HandlerRegistry } from "../../HandlerRegistry.ts"
+import { metricLabel } from "../../internal/outcomeWords.ts"
 import * as Metrics from "../../Metrics.ts"
-import { endOf, ends, type Outcome, type Outcomes } from "../Outcome.ts"
+import { nameOf, type Outcome, type Outcomes } from "../Outcome.ts"
 
 const handlerOf = (outcome: Outcome | undefined): string => {
   if (outcome?._tag === "Persisted") return outcome.persisted.handler
@@ -34,7 +35,7 @@ export const timeRun =
   <A>(handler: string, isGood: (result: A) => boolean) => <E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(Clock.monotonicTimeNanos, (began) =>
       Effect.onExit(run, (exit) => {
-        // cut short is neither good nor bad
+        // a run that was interrupted neither succeeded nor failed
         if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return Effect.void
         const outcome = Exit.isSuccess(exit) && isGood(exit.value) ? "succeeded" : "failed"
         return Effect.flatMap(Clock.monotonicTimeNanos, (now) =>
@@ -44,8 +45,8 @@ export const timeRun =
           ))
       }))
 
-/** The labels of a chunk's kind: its handler's. Who records can make up kinds without end; handlers are those there are. */
-const kindOf = (registry: HandlerRegistry["Service"], { key: { schemaIdentity }, namespace }: ClaimedChunk) => {
+/** The labels of a chunk's kind are its handler's. Anybody who records can make up kinds; the handlers are known. */
+const kindLabels = (registry: HandlerRegistry["Service"], { key: { schemaIdentity }, namespace }: ClaimedChunk) => {
   const handler = registry.find(namespace, schemaIdentity)
   return handler === undefined
     ? { namespace: Metrics.other, schema: Metrics.other }
@@ -75,14 +76,14 @@ export const measureClaim = Effect.fnUntraced(function*(
   let kind: Counted | undefined
   for (const chunk of claimed) {
     const end = outcomes.get(chunk)
-    const outcome = ends[endOf(end)].metric
+    const outcome = metricLabel(nameOf(end))
     const handler = handlerOf(end)
     // nearly always the same as the one before
     if (
       kind?.labels.handler !== handler || kind.labels.outcome !== outcome ||
       before?.key.schemaIdentity !== chunk.key.schemaIdentity || before.namespace !== chunk.namespace
     ) {
-      kind = countedAs({ ...kindOf(registry, chunk), handler, outcome })
+      kind = countedAs({ ...kindLabels(registry, chunk), handler, outcome })
     }
     before = chunk
     kind.count++
@@ -95,7 +96,7 @@ export const measureClaim = Effect.fnUntraced(function*(
   Metrics.count(Metrics.claimed, {}, claimed.length, context)
   for (const { count, failed, labels: { outcome, ...kind } } of counts.values()) {
     Metrics.count(Metrics.chunks, { ...kind, outcome }, count, context)
-    if (failed > 0) Metrics.count(Metrics.failed, kind, failed, context)
+    if (failed > 0) Metrics.count(Metrics.attemptsFailed, kind, failed, context)
   }
   Metrics.cycleSeconds.updateUnsafe(Number(clock.monotonicTimeNanosUnsafe() - began) / 1e9, context)
 })

@@ -1,6 +1,6 @@
 /**
- * The span of a batch, which holds its members: an event for each, and, where one run of a handler takes them all
- * together, a link to each request that made a call. Handlers that are run one by one have spans of their own for those.
+ * The span of a batch. It has an event for each chunk, and, for a `persistMany`, a link to each request that made a call. A
+ * handler that is run for one chunk has a span of its own with that link.
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -9,7 +9,7 @@ import * as Tracer from "effect/Tracer"
 import { traceOf } from "../../internal/trace.ts"
 import type { Prepared } from "../prepare.ts"
 
-/** What a trace is told of a member: never its payload. */
+/** The attributes of a chunk in a trace. Never its payload. */
 export const attributesOf = ({ chunk: { attempts, key, namespace }, handler }: Prepared) => ({
   "sluice.call_id": key.callId,
   "sluice.namespace": namespace,
@@ -21,7 +21,7 @@ export const attributesOf = ({ chunk: { attempts, key, namespace }, handler }: P
 
 /** The request that made a member's call, if it was recorded within one. */
 export const linksOf = (one: Prepared): ReadonlyArray<Tracer.SpanLink> => {
-  // one that was recorded by other means may be none
+  // a trace that was not recorded by Sluice may be invalid
   const trace = traceOf(one.chunk.call.trace)
   return trace === undefined ? [] : [{ span: Tracer.externalSpan(trace), attributes: attributesOf(one) }]
 }

@@ -1,38 +1,34 @@
 /**
  * A worker's sign of life and its upkeep, in memory: the same as `store/pg/beat.ts`.
  */
-import type { Beat, Kind } from "../../ChunkStore.ts"
-import { covers } from "../../Pauses.ts"
+import * as Duration from "effect/Duration"
+import { aliveFor, type Beat, rememberedFor } from "../../ChunkStore.ts"
+import * as Kind from "../../Kind.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { kindKey, pauses, queue, seqKey, workers } from "./rows.ts"
 
-const alive = 30_000
-const remembered = 300_000
-
-const serve = (serves: ReadonlyArray<Kind>, kind: Kind): boolean =>
-  serves.some((one) =>
-    one.schemaIdentity === kind.schemaIdentity && (one.namespace === kind.namespace || one.namespace === "core")
-  )
+const alive = Duration.toMillis(aliveFor)
+const remembered = Duration.toMillis(rememberedFor)
 
 /** The kinds that nobody may drain now. */
-export const kindsPaused = (access: Access): ReadonlyArray<Kind> =>
+export const kindsPaused = (access: Access): ReadonlyArray<Kind.Kind> =>
   access.values(pauses).map(({ namespace, schemaIdentity }) => ({ namespace, schemaIdentity }))
 
 /** Notes that the worker is alive, unparks what it serves and what is no longer paused. */
-export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind>, now: number): Beat => {
+export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind.Kind>, now: number): Beat => {
   access.set(workers, id, { id, serves, startedAt: access.get(workers, id)?.startedAt ?? now, beatAt: now })
   const others = access.values(workers).filter((worker) => worker.id !== id)
   for (const worker of others) if (worker.beatAt < now - remembered) access.delete(workers, worker.id)
   const paused = kindsPaused(access)
   let unparked = 0
   for (const row of access.values(queue)) {
-    const kind = { namespace: row.namespace, schemaIdentity: row.key.schemaIdentity }
-    if (row.state !== "parked" || paused.some((pause) => covers(pause, kind))) continue
-    if (row.parkedFor !== "paused" && !serve(serves, kind)) continue
+    const kind = Kind.of(row)
+    if (row.state !== "parked" || paused.some((pause) => Kind.covers(pause, kind))) continue
+    if (row.parkedFor !== "paused" && !serves.some((one) => Kind.serves(one, kind))) continue
     access.set(queue, seqKey(row.seq), { ...row, state: "ready", parkedFor: undefined })
     unparked++
   }
-  const elsewhere = new Map<string, Kind>()
+  const elsewhere = new Map<string, Kind.Kind>()
   for (const worker of others) {
     if (worker.beatAt <= now - alive) continue
     for (const kind of worker.serves) elsewhere.set(kindKey(kind), kind)

@@ -3,19 +3,18 @@
  * memory, so all that is due is looked at in one step.
  */
 import * as Duration from "effect/Duration"
-import type { ClaimRequest, Kind } from "../../ChunkStore.ts"
+import type { ClaimRequest } from "../../ChunkStore.ts"
+import * as Kind from "../../Kind.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { dead, type DeadRow, keyOf, queue, type QueueRow, seqKey } from "./rows.ts"
 
 const bySeq = (a: { readonly seq: number }, b: { readonly seq: number }): number => a.seq - b.seq
 
-const isExcepted = (row: QueueRow, except: ReadonlyArray<Kind>): boolean =>
-  except.some((kind) =>
-    kind.schemaIdentity === row.key.schemaIdentity && (kind.namespace === row.namespace || kind.namespace === "core")
-  )
+const isExcepted = (row: QueueRow, except: ReadonlyArray<Kind.Kind>): boolean =>
+  except.some((kind) => Kind.serves(kind, Kind.of(row)))
 
-const isOwn = (row: QueueRow, own: ReadonlyArray<Kind>): boolean =>
-  own.some((kind) => kind.namespace === row.namespace && kind.schemaIdentity === row.key.schemaIdentity)
+const isOwn = (row: QueueRow, own: ReadonlyArray<Kind.Kind>): boolean =>
+  own.some((kind) => Kind.equals(kind, Kind.of(row)))
 
 const isDue = (row: QueueRow, request: ClaimRequest, now: number): boolean =>
   row.state === "scheduled"

@@ -43,7 +43,7 @@ export const failuresOf = (access: Access, key: ChunkKey) =>
   access.values(failures).filter((row) => chunkKey(row.key) === chunkKey(key)).sort(byId).map(toFailure)
 
 const outstandingView = (row: QueueRow, now: number): Partial<ChunkView> & Pick<ChunkView, "state"> => ({
-  state: isInFlight(row, now) ? "in-flight" : row.state === "ready" ? "pending" : row.state,
+  state: isInFlight(row, now) ? "in-flight" : row.state,
   attempts: row.attempts,
   crashes: row.crashes,
   dueAt: row.state === "ready" || row.state === "scheduled" ? utc(row.dueAt) : null,
@@ -147,14 +147,7 @@ export const call = (
 
 type Counts = { -readonly [K in Exclude<keyof KindStatus, "namespace" | "schemaIdentity" | "oldest">]: number }
 
-const columnOf = (row: QueueRow, now: number): keyof Counts =>
-  isInFlight(row, now)
-    ? "inFlight"
-    : row.state === "waiting" || row.state === "parked"
-    ? row.state
-    : row.state === "scheduled" && row.attempts > 0
-    ? "retrying"
-    : "pending"
+const columnOf = (row: QueueRow, now: number): keyof Counts => isInFlight(row, now) ? "inFlight" : row.state
 
 /** Counts by kind. */
 export const status = (access: Access, now: number): ReadonlyArray<KindStatus> => {
@@ -164,10 +157,10 @@ export const status = (access: Access, now: number): ReadonlyArray<KindStatus> =
     const known = kinds.get(name)
     if (known !== undefined) return known
     const counts: Counts = {
-      pending: 0,
+      ready: 0,
       due: 0,
       inFlight: 0,
-      retrying: 0,
+      scheduled: 0,
       waiting: 0,
       parked: 0,
       dead: 0,

@@ -3,7 +3,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import type { RecordOutcome } from "../../ChunkStore.ts"
-import { plainOutput, recorded } from "../../internal/recorded.ts"
+import { callJson, plainOutput } from "../../internal/callJson.ts"
 import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
@@ -59,7 +59,7 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
   }
   access.set(calls, call.callId, row)
   const dueAt = Math.max(now, row.notBefore ?? now)
-  const { bytes, shared } = recorded(call)
+  const { bytes, shared } = callJson(call)
   for (const [position, output] of call.outputs.entries()) {
     const seq = seqs[position]!
     access.set(queue, seqKey(seq), {

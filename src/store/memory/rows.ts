@@ -3,7 +3,8 @@
  * milliseconds by `Clock`.
  */
 import type * as Schema from "effect/Schema"
-import type { DeathReason, Kind, ParkReason } from "../../ChunkStore.ts"
+import type { DeathReason, ParkReason } from "../../ChunkStore.ts"
+import type { Kind } from "../../Kind.ts"
 import type { CallStatus, ChunkKey, RecordedOutput, TraceContext } from "../../ServiceCall.ts"
 import * as MemoryDatabase from "../MemoryDatabase.ts"
 

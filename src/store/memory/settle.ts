@@ -61,10 +61,6 @@ export const giveUp = (access: Access, token: string): void => {
   }
 }
 
-/** Whether a settlement frees the ones behind it of its ordering key. */
-export const makesWay = (settlement: Settlement, deadBlocksKey: boolean): boolean =>
-  settlement._tag === "Already" || (settlement._tag === "Bury" && !deadBlocksKey)
-
 /** Settles what this token still holds, and gives back those settlements. `nextId` numbers the failures. */
 export const settle = (
   access: Access,

@@ -1,8 +1,10 @@
 /**
  * A worker's sign of life and its upkeep, in one statement.
  */
-import { type Kind, mostUnparked } from "../../ChunkStore.ts"
-import { kindRows } from "./claim.ts"
+import * as Duration from "effect/Duration"
+import { aliveFor, mostUnparked, rememberedFor } from "../../ChunkStore.ts"
+import type { Kind } from "../../Kind.ts"
+import { core, kindRows } from "./claim.ts"
 import type { Tables } from "./tables.ts"
 
 /** What the statement answers. */
@@ -15,9 +17,9 @@ export interface BeatRow {
 }
 
 /** How long after its last beat a worker counts as alive. */
-export const alive = "interval '30 seconds'"
+export const alive = `interval '${Duration.toSeconds(aliveFor)} seconds'`
 /** How long it is remembered. */
-const remembered = "interval '5 minutes'"
+const remembered = `interval '${Duration.toSeconds(rememberedFor)} seconds'`
 
 /**
  * Unparks what this worker serves (`core` serves every namespace) in bounded portions, and what is no longer paused. A
@@ -51,7 +53,7 @@ export const beat = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
       select w.*,
         exists (
           select from serves s
-          where s.schema_identity = w.schema_identity and s.namespace in (w.namespace, 'core')
+          where s.schema_identity = w.schema_identity and s.namespace in (w.namespace, ${sql.literal(core)})
         ) as served,
         exists (
           select from ${pause} p

@@ -5,8 +5,8 @@ import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { ClaimedChunk } from "../../ChunkStore.ts"
-import { jsonProblem } from "../../internal/flaw.ts"
-import { isGone } from "../../internal/recorded.ts"
+import { outputGone } from "../../internal/callJson.ts"
+import { jsonProblem } from "../../internal/jsonProblem.ts"
 import { type ChunkKey, TraceContext } from "../../ServiceCall.ts"
 import { at, type ClaimRow } from "./claim.ts"
 import { jsonObject } from "./json.ts"
@@ -33,13 +33,13 @@ const dataOf = (text: string | null, bytes: number): { readonly data: Schema.Jso
   if (text === null) {
     return {
       withheld: bytes === 0
-        ? isGone
+        ? outputGone
         : `output, context and input hold ${bytes} bytes of JSON, more than is handed out at once: ` +
           `see SLUICE_MAX_RESULT_BYTES`
     }
   }
   const output: unknown = parse(text)
-  if (!Predicate.hasProperty(output, "data")) return { withheld: isGone }
+  if (!Predicate.hasProperty(output, "data")) return { withheld: outputGone }
   const data = output.data as Schema.Json
   // the recorder lets nothing through that is not text; a hand can have written it, and only as an escape
   const problem = text.includes("\\u") ? jsonProblem(data, "data") : undefined

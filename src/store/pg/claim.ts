@@ -6,7 +6,8 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment, Statement } from "effect/sql/Statement"
-import type { ClaimRequest, Kind } from "../../ChunkStore.ts"
+import type { ClaimRequest } from "../../ChunkStore.ts"
+import * as Kind from "../../Kind.ts"
 import { unnested } from "./columns.ts"
 import type { Place } from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
@@ -74,7 +75,7 @@ export type Said = readonly [
   scheduledTime: string | null,
   scheduledSeq: string | null,
   /** Of a claim for one call, the kinds that nobody may drain now: whoever persists inline may have no beats to learn them by. */
-  paused: ReadonlyArray<Kind> | null
+  paused: ReadonlyArray<Kind.Kind> | null
 ]
 
 /** Where what stands in such a row. Not taken apart by a pattern: that makes an object for each place of each row. */
@@ -125,8 +126,11 @@ export interface ClaimOptions {
   readonly nested: boolean
 }
 
+/** The namespace whose handlers serve all others, as SQL. */
+export const core = `'${Kind.core}'`
+
 /** Kinds as rows of namespace and schema. */
-export const kindRows = (t: Tables, kinds: ReadonlyArray<Kind>) =>
+export const kindRows = (t: Tables, kinds: ReadonlyArray<Kind.Kind>) =>
   unnested(t, [
     t.sql`${kinds.map((kind) => kind.namespace)}::pg_catalog.text[]`,
     t.sql`${kinds.map((kind) => kind.schemaIdentity)}::pg_catalog.text[]`
@@ -141,7 +145,7 @@ export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] 
     ...(except.length === 0 ? [] : [
       sql`(not exists (
         select from ${kindRows(t, except)} e(namespace, schema_identity)
-        where e.schema_identity = q.schema_identity and e.namespace in (q.namespace, 'core')
+        where e.schema_identity = q.schema_identity and e.namespace in (q.namespace, ${sql.literal(core)})
       ) or (q.namespace, q.schema_identity) in (select * from ${kindRows(t, own)} own))`
     ]),
     sql`true`

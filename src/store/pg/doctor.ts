@@ -2,8 +2,9 @@
  * What a doctor asks of a database: catalogs and indexed reads only, so that it is cheap on a busy one.
  */
 import type * as SqlClient from "effect/sql/SqlClient"
-import type { Kind } from "../../ChunkStore.ts"
+import type { Kind } from "../../Kind.ts"
 import { alive } from "./beat.ts"
+import { core } from "./claim.ts"
 import type { Session } from "./session.ts"
 
 /** What the catalogs say. */
@@ -86,7 +87,7 @@ export const staleLeases = (sql: SqlClient.SqlClient, schema: string) =>
     where lease_until < pg_catalog.now() - interval '5 minutes'`
 
 /** Chunks that failed and wait for another attempt. */
-export interface Retrying {
+export interface Scheduled {
   /** Counted up to a thousand. */
   readonly count: number
   /** How long ago the oldest of them failed first. */
@@ -97,9 +98,9 @@ export interface Retrying {
 }
 
 /** What fails again and again: the first to come again, when they began to fail, and the latest error. */
-export const retrying = (sql: SqlClient.SqlClient, schema: string) => {
+export const scheduled = (sql: SqlClient.SqlClient, schema: string) => {
   const failure = sql(`${schema}.chunk_failure`)
-  return sql<Retrying>`
+  return sql<Scheduled>`
     with failing as materialized (
       select call_id, schema_identity, part, seq from (
         select call_id, schema_identity, part, seq, attempts from ${sql(`${schema}.chunk_queue`)}
@@ -156,7 +157,9 @@ export const unserved = (sql: SqlClient.SqlClient, schema: string) => {
       )
     ) first
     where (lease_until is null or lease_until < pg_catalog.now()) and not exists (
-      select from served s where s.schema_identity = first.schema_identity and s.namespace in (first.namespace, 'core')
+      select from served s where s.schema_identity = first.schema_identity and s.namespace in (first.namespace, ${
+    sql.literal(core)
+  })
     )
     order by namespace, "schemaIdentity" limit 100`
 }
@@ -224,6 +227,8 @@ export const isKnown = (sql: SqlClient.SqlClient, schema: string, namespace: str
     ) or exists (
       select from ${sql(`${schema}.worker`)} cross join lateral pg_catalog.jsonb_array_elements(serves) s
       where ${identity}::pg_catalog.text in ('*', s ->> 'schemaIdentity'::pg_catalog.text) and (
-        ${namespace}::pg_catalog.text in ('*', s ->> 'namespace'::pg_catalog.text) or s ->> 'namespace'::pg_catalog.text = 'core'
+        ${namespace}::pg_catalog.text in ('*', s ->> 'namespace'::pg_catalog.text) or s ->> 'namespace'::pg_catalog.text = ${
+    sql.literal(core)
+  }
       )
     ) as known`

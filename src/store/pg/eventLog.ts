@@ -18,7 +18,7 @@ import {
   type Take,
   type Taken
 } from "../../EventLog.ts"
-import { freshToken } from "../../internal/token.ts"
+import { freshToken } from "../../internal/freshToken.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import { iso, jsonObject, objects, readRows, storableText } from "./json.ts"
 import { isAhead, isWitnessed, rebase, settle } from "./rebase.ts"

@@ -104,7 +104,7 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
   return sql<Part<"call" | "output" | "chunk" | "failure" | "ledger" | "objects">>`
     with chunk as (
       select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
-        case when lease_until > pg_catalog.now() then 'in-flight' when state = 'ready' then 'pending' else state end as state,
+        case when lease_until > pg_catalog.now() then 'in-flight' else state end as state,
         case when state in ('ready', 'scheduled') then due_at end as due_at,
         case when lease_until > pg_catalog.now() then lease_until end as leased_until,
         case when lease_until > pg_catalog.now() then leased_by end as leased_by, parked_for, null::pg_catalog.json as death,
@@ -210,21 +210,20 @@ export const status = ({ dead, ledger, queue, sql }: Tables) =>
         pg_catalog.count(*) filter (where state = 'ready' and (lease_until is null or lease_until <= pg_catalog.now())) as ready,
         pg_catalog.count(*) filter (where state = 'scheduled') as scheduled,
         pg_catalog.count(*) filter (where state = 'scheduled' and due_at <= pg_catalog.now()) as scheduled_due,
-        pg_catalog.count(*) filter (where state = 'scheduled' and attempts > 0) as retrying,
         pg_catalog.count(*) filter (where state = 'waiting') as waiting,
         pg_catalog.count(*) filter (where state = 'parked') as parked,
         0::bigint as dead, 0::bigint as persisted, pg_catalog.min(recorded_at) as oldest
       from ${queue} group by 1, 2
       union all
-      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), 0, null
+      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), 0, null
       from ${dead} where discarded_at is null group by 1, 2
       union all
-      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), null from ${ledger} group by 1, 2
+      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), null from ${ledger} group by 1, 2
     )
     select pg_catalog.json_build_object(
       'namespace', namespace, 'schemaIdentity', schema_identity,
-      'pending', pg_catalog.sum(ready) + pg_catalog.sum(scheduled) - pg_catalog.sum(retrying), 'due', pg_catalog.sum(ready) + pg_catalog.sum(scheduled_due),
-      'inFlight', pg_catalog.sum(in_flight), 'retrying', pg_catalog.sum(retrying), 'waiting', pg_catalog.sum(waiting), 'parked', pg_catalog.sum(parked),
+      'ready', pg_catalog.sum(ready), 'due', pg_catalog.sum(ready) + pg_catalog.sum(scheduled_due),
+      'inFlight', pg_catalog.sum(in_flight), 'scheduled', pg_catalog.sum(scheduled), 'waiting', pg_catalog.sum(waiting), 'parked', pg_catalog.sum(parked),
       'dead', pg_catalog.sum(dead), 'persisted', pg_catalog.sum(persisted), 'oldest', ${
     sql.literal(iso("pg_catalog.min(oldest)"))
   }

@@ -3,7 +3,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import { type Recorded, recorded } from "../../internal/recorded.ts"
+import { type CallJson, callJson } from "../../internal/callJson.ts"
 import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import { type Column, rowsOf } from "./columns.ts"
@@ -12,11 +12,11 @@ import type { Tables } from "./tables.ts"
 /** A call with its JSON as text. */
 export interface Given {
   readonly call: ServiceCall
-  readonly text: Recorded
+  readonly text: CallJson
 }
 
 /** A call as the statements below take it. */
-export const given = (call: ServiceCall): Given => ({ call, text: recorded(call) })
+export const given = (call: ServiceCall): Given => ({ call, text: callJson(call) })
 
 const priorityOf = (call: CallSpec): number => call.orderingKey === undefined ? call.priority ?? 0 : 0
 
@@ -220,7 +220,7 @@ const beside = (t: Tables, calls: ReadonlyArray<Given>, longest: number) => {
     ) c on true`
 }
 
-const outputsText = (text: Recorded): string => `[${text.outputs.join()}]`
+const outputsText = (text: CallJson): string => `[${text.outputs.join()}]`
 
 /** JSON text; the empty text is an input that was not given, and that is the same as null. */
 const parse = (text: string): unknown => text === "" ? null : JSON.parse(text)

@@ -7,7 +7,7 @@ import type { ParkReason } from "../../CallView.ts"
 
 /** A chunk that is stuck. */
 export interface StuckRow {
-  readonly why: "retrying" | "expired" | "held" | "parked" | "waiting"
+  readonly why: "scheduled" | "expired" | "held" | "parked" | "waiting"
   readonly callId: string
   readonly namespace: string
   readonly schemaIdentity: string
@@ -53,7 +53,7 @@ export const stuck = (
   const first = sql`(select * from ${queue} where state = 'ready' order by rank, seq limit 1000) ready`
   return sql<StuckRow>`
     with found as materialized (
-      ${sort("retrying", queue, "state = 'scheduled' and attempts > 0", "due_at, seq")}
+      ${sort("scheduled", queue, "state = 'scheduled' and attempts > 0", "due_at, seq")}
       union all
       ${sort("expired", first, "lease_until < pg_catalog.now() - interval '5 seconds'", "seq")}
       union all
@@ -67,8 +67,8 @@ export const stuck = (
     )
     select why, call_id as "callId", namespace, schema_identity as "schemaIdentity", part, attempts, crashes,
       ordering_key as "orderingKey", parked_for as "parkedFor",
-      case when why = 'retrying' then extract(epoch from due_at - pg_catalog.now())::pg_catalog.float8 end as next,
-      case when why <> 'retrying' then extract(epoch from pg_catalog.now() - due_at)::pg_catalog.float8 end as due, leased_by as worker,
+      case when why = 'scheduled' then extract(epoch from due_at - pg_catalog.now())::pg_catalog.float8 end as next,
+      case when why <> 'scheduled' then extract(epoch from pg_catalog.now() - due_at)::pg_catalog.float8 end as due, leased_by as worker,
       (
         select o.call_id from (
           select call_id, seq from ${queue} q

@@ -62,7 +62,7 @@ onEveryStore((test) => {
       expect((yield* store.beat("one", serves)).unparked).toBe(0)
       yield* pauses.resume(kind)
       expect(yield* store.beat("one", serves)).toMatchObject({ unparked: 1 })
-      expect(yield* statesOf("a")).toEqual(["pending"])
+      expect(yield* statesOf("a")).toEqual(["ready"])
     }))
 
   test("a drain parks what is paused at no cost, and goes on with it by itself", () =>

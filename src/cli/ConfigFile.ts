@@ -28,7 +28,7 @@ const known = new Set<string>([...Settings.names, ...Object.values(options.names
 const limit = Duration.seconds(10)
 
 /** What a value is that cannot be a setting, and what to write instead. Never the value: it may hold a password. */
-const kindOf = (value: unknown): string => {
+const describeType = (value: unknown): string => {
   if (value === undefined || value === null) return `${String(value)}: leave it out, or write a value`
   if (typeof value === "bigint" || typeof value === "symbol") return `a ${typeof value}`
   if (typeof value === "function") return "a function: write its result"
@@ -62,8 +62,8 @@ const problemOf = (name: string, value: unknown): string | undefined => {
   if (typeof value === "string") return value === "" ? "is an empty text: leave it out, or write a value" : undefined
   if (typeof value === "number" && !Number.isFinite(value)) return `is ${value}: ${expected}`
   if (typeof value !== "number" && typeof value !== "boolean") {
-    const kind = kindOf(value)
-    return `is ${kind}${kind.includes(":") ? "" : `: ${options.isText(name) ? "write a text" : expected}`}`
+    const type = describeType(value)
+    return `is ${type}${type.includes(":") ? "" : `: ${options.isText(name) ? "write a text" : expected}`}`
   }
   return options.isText(name) ? `is a ${typeof value}: write a text` : undefined
 }
@@ -71,7 +71,7 @@ const problemOf = (name: string, value: unknown): string | undefined => {
 /** The settings that a module exports, or what is wrong with them. */
 const check = (file: string, settings: unknown) => {
   if (!isPlainObject(settings)) {
-    const found = settings === undefined ? "nothing" : kindOf(settings)
+    const found = settings === undefined ? "nothing" : describeType(settings)
     return new Failed({ reason: `${file} must export default an object of settings; it exports ${found}` })
   }
   // OTEL_… are the exporter's, and many

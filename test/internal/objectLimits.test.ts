@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { expect, it as plain } from "vitest"
-import { objectsProblem } from "../../src/internal/objects.ts"
+import { objectsProblem } from "../../src/internal/objectLimits.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 const named = (count: number, type: string, id: string) =>

@@ -7,9 +7,9 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Identity from "../Identity.ts"
 import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall } from "../ServiceCall.ts"
-import { hasOwnWay, jsonProblem, ownWay, type Problem, textProblem, type Weight } from "./flaw.ts"
+import { textOf } from "./callJson.ts"
+import { hasOwnWay, jsonProblem, ownWay, type Problem, textProblem, type Weight } from "./jsonProblem.ts"
 import { quote } from "./quote.ts"
-import { textOf } from "./recorded.ts"
 
 const optionalText = (path: string, text: string | undefined, longest: number): Problem | undefined => {
   if (text === undefined) return undefined

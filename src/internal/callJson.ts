@@ -4,7 +4,7 @@
 import type { RecordedOutput, ServiceCall } from "../ServiceCall.ts"
 
 /** A call's JSON, part by part. */
-export interface Recorded {
+export interface CallJson {
   readonly context: string
   /** Empty when there is none; so are details and trace. */
   readonly input: string
@@ -18,7 +18,7 @@ export interface Recorded {
 }
 
 /** Why a chunk has no data, most of the time. */
-export const isGone = "the recorded output is no longer there"
+export const outputGone = "the recorded output is no longer there"
 
 /** The text of an absent value is empty, which no JSON is. */
 export const textOf = (value: unknown): string => value === undefined ? "" : JSON.stringify(value)
@@ -31,7 +31,7 @@ export const plainOutput = (output: RecordedOutput): RecordedOutput => {
 }
 
 /** A call's JSON. */
-export const recorded = (call: ServiceCall): Recorded => {
+export const callJson = (call: ServiceCall): CallJson => {
   const context = textOf(call.context ?? {})
   const input = textOf(call.input)
   const outputs = call.outputs.map((output) => textOf(plainOutput(output)))

@@ -16,12 +16,12 @@ export const parse = (text: string): Option.Option<Duration.Duration> =>
     (span) => Duration.isGreaterThan(span, Duration.zero) && Duration.isFinite(span)
   )
 
-const isNone = (text: string): string => `${quote(text)} is no span of time: write 5s, 2h or 90d`
+const notADuration = (text: string): string => `${quote(text)} is no span of time: write 5s, 2h or 90d`
 
 /** Reads one, or says where it was said and how it is written. */
 export const read = (where: string, text: string): Effect.Effect<Duration.Duration, Failed> =>
   Option.match(parse(text), {
-    onNone: () => new Failed({ reason: `${where}: ${isNone(text)}` }),
+    onNone: () => new Failed({ reason: `${where}: ${notADuration(text)}` }),
     onSome: Effect.succeed
   })
 
@@ -30,5 +30,5 @@ export const flag = (name: string, description: string) =>
   Flag.String(name).pipe(
     Flag.withMetavar("SPAN"),
     Flag.withDescription(description),
-    Flag.filterMap(parse, isNone)
+    Flag.filterMap(parse, notADuration)
   )

@@ -6,4 +6,6 @@ import * as Context from "effect/Context"
 import type { ChunkKey } from "../ServiceCall.ts"
 
 /** The keys of the chunks whose handler a fiber runs; empty outside of handlers. */
-export const Running = Context.Reference<ReadonlyArray<ChunkKey>>("effect-sluice/Running", { defaultValue: () => [] })
+export const RunningChunks = Context.Reference<ReadonlyArray<ChunkKey>>("effect-sluice/RunningChunks", {
+  defaultValue: () => []
+})

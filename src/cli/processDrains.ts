@@ -12,13 +12,13 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { addReports, Drain, emptyReport, type Report } from "../Drain.ts"
-import { cycleWithin } from "../drain/deadline.ts"
+import { cycleWithin } from "../drain/cycles.ts"
 import { DrainWorker, type WorkerOptions } from "../DrainWorker.ts"
 import * as Settings from "../Settings.ts"
 import * as ask from "../store/pg/doctor.ts"
 import * as print from "./print.ts"
 import { untilStopped } from "./stopping.ts"
-import * as terminal from "./terminal.ts"
+import * as Terminal from "./Terminal.ts"
 
 /** A drain, whose layer lives as long as the command. */
 export type OneDrain = Drain["Service"]
@@ -48,8 +48,8 @@ const progress = (before: number) => {
       const text = `${done} of ${total} chunks, ${Math.round(rate)}/s, ${left} left`
       const isNews = Math.floor(done / 1000) > Math.floor(told / 1000)
       told = done
-      if (terminal.isWatched()) return terminal.bar(done / Math.max(1, total), text)
-      return isNews ? terminal.say(text) : Effect.void
+      if (Terminal.isWatched()) return Terminal.bar(done / Math.max(1, total), text)
+      return isNews ? Terminal.say(text) : Effect.void
     })
 }
 
@@ -92,11 +92,11 @@ export const toTheEnd = Effect.fnUntraced(
     const stop = Effect.gen(function*() {
       stopping = true
       yield* Effect.timeoutOption(Fiber.await(running), gracePeriod)
-      yield* terminal.clear
+      yield* Terminal.clear
       yield* partly(total)
     })
     yield* Effect.onInterrupt(Fiber.join(running), () => stop)
-    yield* terminal.clear
+    yield* Terminal.clear
     return total
   },
   Effect.scoped
@@ -127,6 +127,6 @@ export const forever = Effect.fnUntraced(function*(
     const reports = yield* Effect.forEach(workers, ({ report }) => report)
     yield* wholly(reports.reduce(addReports, emptyReport))
   })
-  yield* terminal.say("draining; Ctrl-C or SIGTERM stops")
+  yield* Terminal.say("draining; Ctrl-C or SIGTERM stops")
   return yield* untilStopped(Effect.onInterrupt(Effect.never, () => end))
 })

@@ -5,18 +5,18 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type { DomainObject } from "../DomainObject.ts"
-import { objectsProblem } from "./objects.ts"
+import { objectsProblem } from "./objectLimits.ts"
 
 /** What a handler gave back is not what a handler may give back: the compiler was not asked, or was told otherwise. */
-export const wrong = (what: string): Error => new Error(`the handler ${what}`)
+export const handlerDefect = (what: string): Error => new Error(`the handler ${what}`)
 
 /** Runs what a handler says. One without types may have given a promise, or nothing at all. */
-export const running = <E>(handle: () => Effect.Effect<unknown, E>): Effect.Effect<unknown, E> =>
+export const runHandler = <E>(handle: () => Effect.Effect<unknown, E>): Effect.Effect<unknown, E> =>
   Effect.suspend(() => {
     const effect: unknown = handle()
     return Effect.isEffect(effect)
       ? effect as Effect.Effect<unknown, E>
-      : Effect.die(wrong("is no Effect: it must give one back, not a promise or a value"))
+      : Effect.die(handlerDefect("is no Effect: it must give one back, not a promise or a value"))
   })
 
 const isName = (text: unknown): text is string =>
@@ -41,13 +41,13 @@ export const objectsOf = (created: unknown): ReadonlyArray<DomainObject> | Error
   try {
     for (const object of Array.isArray(created) ? created : Predicate.isNullish(created) ? [] : [created]) {
       const row = rowOf(object)
-      if (row === undefined) return wrong(namesNoRow)
+      if (row === undefined) return handlerDefect(namesNoRow)
       rows.push(row)
     }
     const problem = objectsProblem(rows)
-    return problem === undefined ? rows : wrong(problem)
+    return problem === undefined ? rows : handlerDefect(problem)
   } catch (error) {
     // some objects throw when one looks at them
-    return error instanceof Error ? error : wrong(namesNoRow)
+    return error instanceof Error ? error : handlerDefect(namesNoRow)
   }
 }

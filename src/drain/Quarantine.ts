@@ -1,13 +1,13 @@
 /**
- * Batches share the process, but a chunk that was held when a process died has it to itself: when the process dies again,
- * that says something about the chunk. While the chunk waits for its turn no others begin.
+ * Batches share the process. A chunk that was held when a process died is a suspect, and is run while nothing else runs: if the
+ * process dies again, the chunk is the cause. While a suspect waits for the running batches, no other batch begins.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 
 /** More batches than ever run at once. */
-const everybody = 1024
+const mostBatches = 1024
 
 /** Lets batches run side by side, or one of them alone. */
 export interface Quarantine {
@@ -15,7 +15,7 @@ export interface Quarantine {
   readonly alone: <A, E, R>(run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
-/** Whether a fiber belongs to a batch that was let in: then it waits for nobody. A handler may persist another call inline. */
+/** Whether a fiber belongs to a batch that runs already: it need not wait. A handler may persist another call inline. */
 export const IsInside = Context.Reference("effect-sluice/Quarantine/IsInside", { defaultValue: () => false })
 
 const inside = <A, E, R>(
@@ -24,16 +24,16 @@ const inside = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.flatMap(IsInside, (isInside) => isInside ? run : letIn(Effect.provideService(run, IsInside, true)))
 
-/** A quarantine of its own. */
+/** Makes a quarantine. */
 export const make = (): Quarantine => {
   const door = Semaphore.makeUnsafe(1)
-  const seats = Semaphore.makeUnsafe(everybody)
+  const seats = Semaphore.makeUnsafe(mostBatches)
   return {
     shared: (run) =>
       inside(run, (entered) => Effect.andThen(door.withPermits(1)(Effect.void), seats.withPermits(1)(entered))),
-    alone: (run) => inside(run, (entered) => door.withPermits(1)(seats.withPermits(everybody)(entered)))
+    alone: (run) => inside(run, (entered) => door.withPermits(1)(seats.withPermits(mostBatches)(entered)))
   }
 }
 
-/** The quarantine of this process, for all drains in it: it is the process that dies. */
+/** The quarantine of this process: all drains in it share it, because they die together. */
 export const Quarantine = Context.Reference<Quarantine>("effect-sluice/Quarantine", { defaultValue: make })

@@ -1,0 +1,39 @@
+/**
+ * A kind of chunk: the namespace it was recorded in and the identity of its schema. A handler serves a kind, a worker says
+ * which kinds it serves, and a person pauses a kind.
+ */
+
+/** A kind of chunk. */
+export interface Kind {
+  readonly namespace: string
+  readonly schemaIdentity: string
+}
+
+/** The namespace whose handlers serve every other namespace that has none of its own. */
+export const core = "core"
+
+/** In a pattern, every namespace or every schema. */
+export const wildcard = "*"
+
+/** The kind of a chunk. */
+export const of = (chunk: { readonly namespace: string; readonly key: { readonly schemaIdentity: string } }): Kind => ({
+  namespace: chunk.namespace,
+  schemaIdentity: chunk.key.schemaIdentity
+})
+
+/** `namespace/identity`. No namespace holds a slash, so no two kinds have the same text. */
+export const format = ({ namespace, schemaIdentity }: Kind): string => `${namespace}/${schemaIdentity}`
+
+/** Whether two kinds are the same. */
+export const equals = (a: Kind, b: Kind): boolean =>
+  a.schemaIdentity === b.schemaIdentity && a.namespace === b.namespace
+
+/** Whether a pattern, in which `"*"` stands for everything, covers a kind. */
+export const covers = (pattern: Kind, kind: Kind): boolean =>
+  (pattern.namespace === wildcard || pattern.namespace === kind.namespace) &&
+  (pattern.schemaIdentity === wildcard || pattern.schemaIdentity === kind.schemaIdentity)
+
+/** Whether a handler of one kind serves another: it is of the same namespace, or of {@link core}. */
+export const serves = (handler: Kind, kind: Kind): boolean =>
+  handler.schemaIdentity === kind.schemaIdentity &&
+  (handler.namespace === kind.namespace || handler.namespace === core)

@@ -1,0 +1,98 @@
+/**
+ * One batch, tried again after errors that pass. Waits are between transactions, never inside one.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import { ChunkStore, type StoreError } from "../ChunkStore.ts"
+import * as Metrics from "../Metrics.ts"
+import { timeoutOf } from "./batch.ts"
+import type { Committed } from "./batch.ts"
+import type { Engine } from "./engine.ts"
+import type { BatchError } from "./failure.ts"
+import type { Held } from "./held.ts"
+import { inBatchSpan } from "./observe/spans.ts"
+import type { Prepared } from "./prepare.ts"
+import type { Batch } from "./split.ts"
+import { persistBatch } from "./transaction.ts"
+
+const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
+
+/** How often a batch is tried again after errors that pass. */
+const mostTries = 6
+/** How often after a conflict, for a chunk that failed before and for less than a batch: others wait for them. */
+const moreConflicts = 2
+
+/**
+ * Tries a batch, and tries it again after an error that passes. Fails when the database is away. When the database fails the
+ * batch but answers everybody else, the batch itself is the cause, and the result is that error.
+ */
+export const attempt = Effect.fnUntraced(function*(
+  { engine, held }: { readonly engine: Engine; readonly held: Held },
+  batch: Batch
+): Effect.fn.Return<Result.Result<Committed, BatchError>, StoreError, ChunkStore> {
+  const store = yield* ChunkStore
+  const { isolations, pulse, settings } = engine
+  const { members } = batch
+  const { handler } = members[0]!
+  const setting = {
+    held,
+    pulse,
+    rule: isolations.ruleOf(handler, members.length),
+    timeout: timeoutOf(handler, settings.handlerTimeout)
+  }
+  const isTriedLess = batch.isPart || isolations.of(handler) === "transaction" ||
+    members.some(({ chunk }) => chunk.attempts > 0)
+  const pause = yield* Schedule.toStepWithSleep(patience)
+  let tries = 0
+  let conflicts = 0
+  while (true) {
+    pulse.progress()
+    const result = yield* Effect.result(timed(members, persistBatch(members, setting)))
+    if (Result.isSuccess(result)) return result
+    const error = result.failure
+    if (mayBeOutage(error)) {
+      const probed = yield* Effect.result(store.probe)
+      if (Result.isFailure(probed)) {
+        if (!isPassing(error) || !probed.failure.transient || ++tries > mostTries) return yield* probed.failure
+      } else {
+        yield* Effect.sleep(Math.min(2000, 50 * 2 ** batch.blamed))
+        return result
+      }
+    } else if (!isPassing(error)) {
+      return result
+    } else if (++tries > mostTries || (isTriedLess && isConflict(error) && ++conflicts > moreConflicts)) {
+      return result
+    }
+    yield* Effect.ignore(pause(undefined))
+  }
+})
+
+const isPassing = (error: BatchError): boolean =>
+  error._tag === "BatchSuffered" || (error._tag === "ChunksLocked" && error.locked.length === 0) ||
+  ((error._tag === "TransactionSpoiled" || error._tag === "StoreError") && error.transient === true)
+
+/** Whether the database may be away. Otherwise the batch has done something to its own connection. */
+const mayBeOutage = (error: BatchError): boolean =>
+  error._tag === "StoreError" || (error._tag === "BatchSuffered" && !error.survived)
+
+const isConflict = (error: BatchError): boolean => error._tag !== "BatchSuffered" || error.survived
+
+/** Runs a batch in its span, and measures by handler how long it took. */
+const timed = <A, E, R>(members: ReadonlyArray<Prepared>, effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const clock = yield* Clock.Clock
+    const began = clock.monotonicTimeNanosUnsafe()
+    const handler = members[0]?.handler.name ?? ""
+    return yield* effect.pipe(
+      inBatchSpan(members),
+      Effect.ensuring(Effect.suspend(() =>
+        Metric.update(
+          Metric.withAttributes(Metrics.batchSeconds, { handler }),
+          Number(clock.monotonicTimeNanosUnsafe() - began) / 1e9
+        )
+      ))
+    )
+  })

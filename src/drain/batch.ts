@@ -1,0 +1,180 @@
+/**
+ * A batch: chunks of one handler in one transaction. What its runs are given, what they come to, and one run under its time
+ * limit. The three ways to run a batch are in `runInTurn.ts`, `runTogether.ts` and `runMany.ts`.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { type Persisted, type Rule, StoreError, type Transaction, type Watch } from "../ChunkStore.ts"
+import type { DomainObject } from "../DomainObject.ts"
+import type { Handler } from "../Handler.ts"
+import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.ts"
+import { RunningChunks } from "../internal/RunningChunks.ts"
+import { type BatchFailed, BatchSuffered, HandlerTimeout, NotShared } from "./failure.ts"
+import type { Held } from "./held.ts"
+import { traced } from "./observe/spans.ts"
+import type { Prepared } from "./prepare.ts"
+import type { Pulse } from "./pulse.ts"
+import type * as Supervisor from "./supervisor.ts"
+
+/** What a committed batch came to. */
+export interface Committed {
+  readonly persisted: ReadonlyArray<Persisted>
+  /** Failed before anything was sent to the database, so that the others could commit without them. */
+  readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
+  /** Not run, in the order of the batch: behind one that failed, or left for the next transaction. */
+  readonly notRun: ReadonlyArray<Prepared>
+}
+
+/** What the runs of a batch are given. */
+export interface Setting {
+  /** The claim that the chunks are of: told of runs that hang. */
+  readonly held: Held
+  /** Told of each run that ended well. */
+  readonly pulse: Pulse
+  readonly rule: Rule
+  /** How long one run may take. */
+  readonly timeout: Duration.Duration
+}
+
+/** A batch in its transaction. */
+export interface BatchRun extends Setting {
+  readonly handler: Handler
+  readonly batch: ReadonlyArray<Prepared>
+  readonly transaction: Transaction
+  readonly isTransient: (error: unknown) => boolean
+  readonly supervisor: Supervisor.Supervisor
+}
+
+/** Chunks that failed, and why. */
+export type Failures = Map<Prepared, Cause.Cause<unknown>>
+
+/** A way to run a batch. It fails when all of the batch is to be rolled back. */
+export type Runs = (run: BatchRun) => Effect.Effect<Committed, BatchFailed | BatchSuffered | NotShared>
+
+/** How long one run of a handler may take. */
+export const timeoutOf = ({ options: { timeout } }: Handler, byDefault: Duration.Duration): Duration.Duration =>
+  timeout === undefined ? byDefault : Duration.fromInputUnsafe(timeout)
+
+/** The line of the ledger for a chunk. */
+export const toPersisted = ({ chunk, handler }: Prepared, objects: ReadonlyArray<DomainObject>): Persisted => ({
+  chunk,
+  handler: handler.name,
+  handlerVersion: handler.options.version ?? 1,
+  objects
+})
+
+/** Notes that the run of some chunks hangs: they are given back when it ends. */
+export const hang = ({ held }: Setting, members: ReadonlyArray<Prepared>, ended: Effect.Effect<unknown>) =>
+  held.hang(members.map(({ chunk }) => chunk), ended)
+
+/** A cause that can be read. Some errors throw when one looks at them: a getter, a revoked proxy. */
+export const readable = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
+  try {
+    Cause.pretty(cause)
+    return cause
+  } catch {
+    return Cause.die(new Error("the handler failed with an error that cannot be read"))
+  }
+}
+
+const passingError = (cause: Cause.Cause<unknown>, isTransient: BatchRun["isTransient"]): StoreError | undefined => {
+  for (const reason of cause.reasons) {
+    const error = reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
+    if (error !== undefined && isTransient(error)) {
+      return new StoreError({
+        operation: "persist",
+        transient: true,
+        reason: "the database failed a handler",
+        cause: error
+      })
+    }
+  }
+  return undefined
+}
+
+/**
+ * Whether the transaction can still commit after a run failed. Fails when the database failed the run with an error that
+ * passes. Such an error must have broken the transaction: otherwise it came from another database, or from the handler itself,
+ * and says nothing about this one.
+ */
+export const soundAfter = Effect.fnUntraced(function*(
+  { isTransient, transaction }: BatchRun,
+  cause: Cause.Cause<unknown>,
+  one: Prepared | undefined
+) {
+  const isSound = yield* Effect.mapError(
+    transaction.isSound,
+    (error) => new BatchSuffered({ error, survived: false, one })
+  )
+  const error = isSound ? undefined : passingError(cause, isTransient)
+  if (error !== undefined) return yield* new BatchSuffered({ error, survived: true, one })
+  return isSound
+})
+
+/** What a run came to: its objects, or why it failed. */
+type Result<A> = { readonly _tag: "Done"; readonly value: A } | {
+  readonly _tag: "Failed"
+  readonly cause: Cause.Cause<unknown>
+  /** Whether it had sent anything to the database, or may have. */
+  readonly sent: boolean
+  /** Whether it was given up, and the transaction may have been with it. */
+  readonly hangs: boolean
+}
+
+/** One chunk's run: the objects that its handler returned. */
+export const runOf = (handler: Handler, one: Prepared): Effect.Effect<ReadonlyArray<DomainObject>, unknown> => {
+  const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void
+  const run = Effect.flatMap(one.input, (input) => runHandler(() => persist(input)))
+  return Effect.flatMap(traced(one, run), (created) => {
+    const objects = objectsOf(created)
+    return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)
+  })
+}
+
+/** Carries out one run under its time limit, and watches what it sends. */
+export const carryOut = Effect.fnUntraced(function*<A>(
+  run: BatchRun,
+  members: ReadonlyArray<Prepared>,
+  work: Effect.Effect<A, unknown>
+) {
+  const { rule, supervisor, timeout, transaction } = run
+  const watch = transaction.watch(rule)
+  // what goes on in a run that was given up no longer reaches the transaction
+  const cutOff = Effect.suspend(() => {
+    watch.end()
+    return transaction.abandon
+  })
+  const ended = yield* supervisor.run(
+    watch.of(Effect.provideService(work, RunningChunks, members.map(({ chunk }) => chunk.key))),
+    (ended) => Effect.andThen(cutOff, hang(run, members, ended))
+  )
+  if (ended._tag === "Hangs") yield* cutOff
+  watch.end()
+  const { refusal } = watch
+  if (refusal !== undefined && refusal.reason !== "control") {
+    return yield* new NotShared({ one: members[0]!, refusal })
+  }
+  return toResult(watch, ended, timeout)
+})
+
+const toResult = <A>(
+  { refusal, sent }: Watch,
+  ended: Supervisor.Ended<A, unknown>,
+  timeout: Duration.Duration
+): Result<A> => {
+  if (refusal !== undefined) {
+    const defect = handlerDefect(
+      `began or ended a transaction: ${refusal.statement}. Its transaction is Sluice's: use sql.withTransaction for a savepoint`
+    )
+    return { _tag: "Failed", cause: Cause.die(defect), sent, hangs: false }
+  }
+  if (ended._tag !== "Ended") {
+    const error = new HandlerTimeout({ after: timeout, hangs: ended._tag === "Hangs" })
+    return { _tag: "Failed", cause: Cause.fail(error), sent, hangs: error.hangs }
+  }
+  return Exit.isSuccess(ended.exit)
+    ? { _tag: "Done", value: ended.exit.value }
+    : { _tag: "Failed", cause: readable(ended.exit.cause), sent, hangs: false }
+}

@@ -1,0 +1,66 @@
+/**
+ * Cycles: a claim and its run, once, until nothing is due, or until a time is over.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { Scope } from "effect/Scope"
+import type { StoreError } from "../ChunkStore.ts"
+import type { Claimed } from "./claim.ts"
+import { addReports, emptyReport, reportOf } from "./Report.ts"
+
+/** A claim, for as long as a scope is open. */
+type Claim = Effect.Effect<Claimed, StoreError, Scope>
+
+/** Claims once, and runs what was claimed. */
+export const cycle = (claim: Claim) =>
+  Effect.gen(function*() {
+    const claimed = yield* claim
+    const report = yield* claimed.run
+    if (report.claimed > 0) yield* Effect.annotateCurrentSpan({ ...report })
+    return report
+  }).pipe(Effect.scoped, Effect.withSpan("Drain.cycle"))
+
+/** Cycles until nothing is due. */
+export const untilEmpty = (claim: Claim) =>
+  Effect.gen(function*() {
+    let total = emptyReport
+    while (true) {
+      const report = yield* cycle(claim)
+      if (report.claimed === 0) return total
+      total = addReports(total, report)
+    }
+  }).pipe(Effect.withSpan("Drain.untilEmpty"))
+
+/** Cycles until nothing is due or the time is over. Then what runs is interrupted and given back. */
+export const within = (claim: Claim) =>
+  Effect.fn("Drain.within")(function*(duration: Duration.Input) {
+    const clock = yield* Clock.Clock
+    const began = clock.monotonicTimeNanosUnsafe()
+    const limit = Duration.toMillis(Duration.fromInputUnsafe(duration))
+    const left = () => Duration.millis(Math.max(0, limit - Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6))
+    let total = emptyReport
+    while (Duration.isPositive(left())) {
+      const { ends, report } = yield* cycleWithin(claim, left())
+      total = addReports(total, report)
+      if (ends) break
+    }
+    return total
+  })
+
+/**
+ * One cycle with a deadline. Says what it came to, also when it was interrupted, and whether it was the last: the time is over,
+ * or nothing was due.
+ */
+export const cycleWithin = Effect.fnUntraced(function*(claim: Claim, limit: Duration.Duration) {
+  let claimed: Claimed | undefined
+  const part = Effect.gen(function*() {
+    claimed = yield* claim
+    yield* claimed.run
+  })
+  const done = yield* Effect.timeoutOption(Effect.scoped(part), limit)
+  return claimed === undefined
+    ? { report: emptyReport, ends: true }
+    : { report: reportOf(claimed.chunks, claimed.outcomes), ends: Option.isNone(done) || claimed.chunks.length === 0 }
+})

@@ -1,0 +1,56 @@
+/**
+ * The usual way to run a batch: one chunk after another. The tables, the ledger and what each run sees are those of runs that
+ * had a transaction each. The first run that fails after it has sent something ends the batch.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Persisted } from "../ChunkStore.ts"
+import { type BatchRun, carryOut, type Failures, runOf, type Runs, soundAfter, toPersisted } from "./batch.ts"
+import { BatchFailed } from "./failure.ts"
+import type { Prepared } from "./prepare.ts"
+
+/** Runs the chunks of a batch one after another. */
+export const runInTurn: Runs = Effect.fnUntraced(function*(run: BatchRun) {
+  const { batch, handler, pulse, transaction } = run
+  const clock = yield* Clock.Clock
+  const began = clock.monotonicTimeNanosUnsafe()
+  const isLong = () => Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6 > Duration.toMillis(transaction.longest)
+  const persisted: Array<Persisted> = []
+  const left: Failures = new Map()
+  const notRun: Array<Prepared> = []
+  const blocked = new Set<string>()
+  for (const [index, one] of batch.entries()) {
+    const { orderingKey } = one.chunk
+    if (orderingKey !== undefined && blocked.has(orderingKey)) {
+      notRun.push(one)
+      continue
+    }
+    // locks are held until the commit, and the server may have a limit of its own
+    if (persisted.length > 0 && isLong()) {
+      notRun.push(...batch.slice(index))
+      break
+    }
+    const result = yield* carryOut(run, [one], runOf(handler, one))
+    if (result._tag === "Done") {
+      persisted.push(toPersisted(one, result.value))
+      pulse.progress()
+      continue
+    }
+    const { cause, hangs, sent } = result
+    if (sent) {
+      const isSound = hangs || (yield* soundAfter(run, cause, one))
+      return yield* new BatchFailed({
+        failed: new Map([[one, cause]]),
+        certain: new Set(isSound || persisted.length === 0 ? [one] : []),
+        left,
+        notRun: [...notRun, ...batch.slice(index + 1)],
+        asIfAlone: persisted.length === 0
+      })
+    }
+    // nothing was sent, so there is nothing to roll back: the batch goes on without it
+    left.set(one, cause)
+    if (orderingKey !== undefined) blocked.add(orderingKey)
+  }
+  return { persisted, left, notRun }
+})

@@ -1,0 +1,49 @@
+/**
+ * The way to run a batch whose handler has a `persistMany`: one run for the whole batch. It fails as a whole, and does not say
+ * at which chunk.
+ */
+import * as Effect from "effect/Effect"
+import type { DomainObject } from "../DomainObject.ts"
+import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.ts"
+import { type BatchRun, carryOut, type Runs, soundAfter, toPersisted } from "./batch.ts"
+import { BatchFailed } from "./failure.ts"
+
+/** Runs a batch as one. */
+export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
+  const { batch, handler } = run
+  const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])
+  const work = Effect.flatMap(
+    Effect.flatMap(Effect.forEach(batch, (one) => one.input), (inputs) => runHandler(() => persistMany(inputs))),
+    (results) => {
+      const objects = resultsOf(results, batch.length)
+      return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)
+    }
+  )
+  const result = yield* carryOut(run, batch, work)
+  if (result._tag === "Done") {
+    const persisted = batch.map((one, index) => toPersisted(one, result.value[index] ?? []))
+    return { persisted, left: new Map(), notRun: [] }
+  }
+  if (result.sent && !result.hangs) yield* soundAfter(run, result.cause, undefined)
+  const failed = new Map(batch.map((one) => [one, result.cause]))
+  return yield* new BatchFailed({ failed, certain: new Set(), left: new Map(), notRun: [], asIfAlone: false })
+})
+
+/** What a `persistMany` returned, for each input; or the defect that it is. */
+const resultsOf = (results: unknown, inputs: number): ReadonlyArray<ReadonlyArray<DomainObject>> | Error => {
+  if (!Array.isArray(results)) {
+    return handlerDefect("gave back no list of results: persistMany gives back one for each input")
+  }
+  if (results.length !== inputs) {
+    return handlerDefect(
+      `gave back ${results.length} results for ${inputs} inputs: persistMany gives back one for each`
+    )
+  }
+  const objects: Array<ReadonlyArray<DomainObject>> = []
+  for (const result of results) {
+    const created = objectsOf(result)
+    if (created instanceof Error) return created
+    objects.push(created)
+  }
+  return objects
+}

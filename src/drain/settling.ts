@@ -1,0 +1,162 @@
+/**
+ * The ways in which chunks of a claim get their outcome: persisted, charged, parked, buried, or given back.
+ */
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import {
+  ChunkStore,
+  type ClaimedChunk,
+  type Persisted,
+  type Settled,
+  Settlement,
+  type StoreError
+} from "../ChunkStore.ts"
+import { DomainEvents } from "../DomainEvents.ts"
+import type { DomainObjectCreated } from "../DomainObject.ts"
+import { printKey } from "../ServiceCall.ts"
+import type { Committed } from "./batch.ts"
+import type { Engine } from "./engine.ts"
+import { type Charge, failureKind, toSettlement } from "./failure.ts"
+import type { Held } from "./held.ts"
+import { Outcome } from "./Outcome.ts"
+import type { Prepared } from "./prepare.ts"
+
+/** The ways in which chunks of one claim get their outcome. */
+export type Settling = Effect.Success<ReturnType<typeof make>>
+
+/** For one claim. */
+export const make = Effect.fnUntraced(function*({ releases, settings }: Engine, held: Held) {
+  const store = yield* ChunkStore
+  const events = yield* DomainEvents
+  const { token } = held.claim
+  const blocked = makeBlocked()
+  // committed together at the end of a round
+  const due: Array<Charge> = []
+
+  const settle = Effect.fnUntraced(function*(
+    settlements: ReadonlyArray<Settlement>,
+    causes?: ReadonlyMap<ClaimedChunk, Cause.Cause<unknown>>
+  ) {
+    if (settlements.length === 0) return
+    const applied = new Map((yield* settleOrPart(store, token, settlements)).map((one) => [one.settlement, one]))
+    for (const settlement of settlements) {
+      const settled = applied.get(settlement)
+      if (!makesWay(settlement, settled)) blocked.add(settlement.chunk)
+      held.end(settlement.chunk, outcomeOf(settlement, settled, causes?.get(settlement.chunk)))
+    }
+  })
+
+  /** Settles the chunks that are in the ledger: whatever their handlers ran into was no failure. Answers with the others. */
+  const withoutPersisted = Effect.fnUntraced(function*<A extends WithChunk>(list: ReadonlyArray<A>) {
+    if (list.length === 0) return list
+    const entries = yield* store.ledger(list.map((one) => one.chunk.key))
+    const ledger = new Set(entries.map((entry) => printKey(entry.key)))
+    const isPersisted = (one: A) => ledger.has(printKey(one.chunk.key))
+    yield* settle(list.filter(isPersisted).map(({ chunk }) => Settlement.Already({ chunk })))
+    return list.filter((one) => !isPersisted(one))
+  })
+
+  const release = (members: ReadonlyArray<WithChunk>) =>
+    settle(members.map(({ chunk }) => Settlement.Release({ chunk })))
+
+  /** Charges what is due, in one commit. */
+  const chargeDue = Effect.suspend(() => chargeAll(due.splice(0)))
+  const chargeAll = Effect.fnUntraced(function*(charges: ReadonlyArray<Charge>) {
+    const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))
+    const causes = new Map(rest.map(({ cause, chunk }) => [chunk, cause]))
+    yield* settle(yield* Effect.forEach(rest, (charge) => toSettlement(charge, settings)), causes)
+  })
+
+  /** Charges a chunk; at once if it blocks its ordering key, so that nothing behind it is tried in vain. */
+  const charge = (charge: Charge) =>
+    Effect.suspend(() => {
+      due.push(charge)
+      return charge.one.chunk.orderingKey === undefined ? Effect.void : chargeDue
+    })
+
+  return {
+    settle,
+    withoutPersisted,
+    charge,
+    chargeDue,
+    release,
+    /** Gives chunks back as soon as nobody outside the drain has them locked. */
+    releaseLater: (members: ReadonlyArray<WithChunk>) =>
+      Effect.suspend(() => {
+        const chunks = members.map(({ chunk }) => chunk)
+        for (const chunk of chunks) {
+          blocked.add(chunk)
+          held.end(chunk, Outcome.Settled({ settlement: Settlement.Release({ chunk }), cause: undefined }))
+        }
+        return chunks.length === 0 ? Effect.void : releases.later(token, chunks)
+      }),
+    /** Gives back the chunks that are behind one of their ordering key that was not persisted. Answers with the others. */
+    withoutBlocked: (members: ReadonlyArray<Prepared>) =>
+      Effect.as(release(members.filter(blocked.has)), members.filter((one) => !blocked.has(one))),
+    /** Notes and announces what a batch has committed, and charges those that failed before they had written anything. */
+    commit: Effect.fnUntraced(function*({ left, persisted }: Committed) {
+      for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
+      // the claim may be part of a transaction of the caller's: then nothing is certain before its commit
+      yield* store.afterCommit(events.publish(eventsOf(persisted)))
+      for (const [one, cause] of left) yield* charge({ one, cause, kind: failureKind(cause) })
+    })
+  }
+})
+
+/** What is in the ledger is persisted and blocks nobody, also when its queue row was gone already. */
+const makesWay = (settlement: Settlement, settled: Settled | undefined): boolean =>
+  settlement._tag === "Already" || settled?.freesKey === true
+
+const outcomeOf = (settlement: Settlement, settled: Settled | undefined, cause: Cause.Cause<unknown> | undefined) =>
+  settled === undefined && settlement._tag !== "Already" ? Outcome.Lost() : Outcome.Settled({ settlement, cause })
+
+interface WithChunk {
+  readonly chunk: ClaimedChunk
+}
+
+/** Of each ordering key, the oldest chunk that was not persisted: nothing behind it may run now. */
+const makeBlocked = () => {
+  const oldest = new Map<string, bigint>()
+  return {
+    add: ({ orderingKey, seq }: ClaimedChunk) => {
+      if (orderingKey === undefined) return
+      const before = oldest.get(orderingKey)
+      if (before === undefined || seq < before) oldest.set(orderingKey, seq)
+    },
+    has: ({ chunk: { orderingKey, seq } }: WithChunk): boolean => {
+      const at = orderingKey === undefined ? undefined : oldest.get(orderingKey)
+      return at !== undefined && at < seq
+    }
+  }
+}
+
+/**
+ * Settles; when the database refuses several, settles each alone. One that is refused alone is settled without its message,
+ * which may hold what the database cannot store: it must not be tried for ever, or keep the others from their end.
+ */
+const settleOrPart = (
+  store: ChunkStore["Service"],
+  token: string,
+  settlements: ReadonlyArray<Settlement>
+): Effect.Effect<ReadonlyArray<Settled>, StoreError> =>
+  Effect.catchIf(store.settle(token, settlements), (error) => !error.transient, (error) => {
+    const [only] = settlements
+    if (settlements.length > 1) {
+      return Effect.map(
+        Effect.forEach(settlements, (one) => settleOrPart(store, token, [one])),
+        (settled) => settled.flat()
+      )
+    }
+    if (only === undefined || !("failure" in only)) return Effect.fail(error)
+    const message = `the failure could not be stored: ${error.code ?? "no code"}`
+    const plain = { ...only, failure: { ...only.failure, message } }
+    return Effect.map(store.settle(token, [plain]), (settled) => settled.map((one) => ({ ...one, settlement: only })))
+  })
+
+/** The events of what was persisted, in the order of recording. */
+export const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
+  [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) => {
+    if (objects.length === 0) return []
+    const { call: { context, correlationId, service }, key, namespace } = chunk
+    return objects.map((object) => ({ object, key, namespace, handler, service, correlationId, context }))
+  })

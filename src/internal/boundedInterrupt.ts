@@ -1,0 +1,22 @@
+/**
+ * Effects whose interruption takes a bounded time: a module or a layer that cannot be interrupted must not block the start or
+ * the end of a program for ever.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+
+/** How long an interruption waits for an effect that does not end. */
+export const longestInterrupt = Duration.seconds(5)
+
+/** The effect, left to run in the background when it is interrupted and does not end within {@link longestInterrupt}. */
+export const boundedInterrupt = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.forkDetach(Effect.interruptible(effect), { startImmediately: true }),
+      (fiber) =>
+        restore(Fiber.join(fiber)).pipe(
+          Effect.onInterrupt(() => Effect.timeoutOption(Effect.interruptible(Fiber.interrupt(fiber)), longestInterrupt))
+        )
+    )
+  )
