@@ -1,6 +1,6 @@
 /**
- * The port: everything Sluice asks of a database, and nothing else. Memory, PGlite and Postgres implement it, and one
- * contract suite is run against all three.
+ * The port of the engine: everything a drain and a recorder ask of a database, and nothing else. Memory, PGlite and Postgres
+ * implement it, and one contract suite is run against all three. What people and gauges ask is in `Inspector`.
  *
  * Laws every store keeps:
  *
@@ -19,23 +19,13 @@ import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { CallView, DeathReason, KindStatus, LedgerEntry, ParkReason } from "./CallView.ts"
+import type { DeathReason, LedgerEntry, ParkReason } from "./CallView.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { escapeProse } from "./internal/escape.ts"
 import type { CallSpec, ChunkKey, ServiceCall, TraceContext } from "./ServiceCall.ts"
 
-export {
-  CallView,
-  ChunkState,
-  ChunkView,
-  DeathReason,
-  FailureRecord,
-  KindStatus,
-  LedgerEntry,
-  ParkReason
-} from "./CallView.ts"
+export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 
 // ------------------------------------------------------------------------------------------------------- errors
 
@@ -410,12 +400,11 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** The worker is leaving. */
   readonly leave: (worker: string) => Effect.Effect<void, StoreError>
 
-  // --- reads
+  /**
+   * Releases all that waits behind nothing, as beats do with some of it at a time. Gives back how many chunks. How a chunk comes
+   * to wait behind nothing is a setting that was switched, or rows that were edited manually.
+   */
+  readonly releaseWaiting: Effect.Effect<number, StoreError>
   /** The ledger rows of these keys. */
   readonly ledger: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, StoreError>
-  readonly call: (callId: string) => Effect.Effect<Option.Option<CallView>, StoreError>
-  /** Counts by kind. Reads the whole queue: for people, not for a scrape. */
-  readonly status: Effect.Effect<ReadonlyArray<KindStatus>, StoreError>
-  /** When the next outstanding chunk may be claimed, if any is outstanding: now, at the end of a lease, or later. */
-  readonly nextDue: Effect.Effect<Option.Option<DateTime.Utc>, StoreError>
 }>()("effect-sluice/ChunkStore") {}

@@ -27,6 +27,7 @@ import * as Releases from "./drain/releases.ts"
 import { addReports, emptyReport, type Report } from "./drain/Report.ts"
 import { timeoutOf } from "./drain/transaction.ts"
 import { HandlerRegistry } from "./HandlerRegistry.ts"
+import { Inspector } from "./Inspector.ts"
 import { freshToken } from "./internal/token.ts"
 import * as Metrics from "./Metrics.ts"
 import { CallNotFound, type PersistNowError } from "./PersistNowError.ts"
@@ -82,12 +83,12 @@ export class Drain extends Context.Service<Drain, {
   static readonly layer: Layer.Layer<
     Drain,
     Settings.SettingInvalid,
-    ChunkStore | HandlerRegistry | DomainEvents | WakeUp
+    ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp
   > = Layer.effect(Drain, Effect.suspend(() => make(undefined)))
   /** A drain that claims the chunks of one namespace only. */
   static readonly layerNamespace = (
     namespace: string
-  ): Layer.Layer<Drain, Settings.SettingInvalid, ChunkStore | HandlerRegistry | DomainEvents | WakeUp> =>
+  ): Layer.Layer<Drain, Settings.SettingInvalid, ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp> =>
     Layer.effect(Drain, make(namespace))
 }
 
@@ -96,6 +97,7 @@ const patience = Duration.seconds(5)
 
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
+  const inspector = yield* Inspector
   const registry = yield* HandlerRegistry
   const settings = yield* Settings.load
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
@@ -205,7 +207,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       const done = allOf(chunks, outcomes)
       if (done !== undefined) return done
       const view = yield* Effect.flatMap(
-        store.call(callId),
+        inspector.call(callId),
         Option.match({ onNone: () => new CallNotFound({ callId }), onSome: Effect.succeed })
       )
       if (view.chunks.length === 0) return yield* new CallNotFound({ callId })

@@ -10,6 +10,7 @@ import {
   DrainWorker,
   HandlerPlugin,
   HandlerRegistry,
+  type Inspector,
   Pauses,
   WakeUp
 } from "effect-sluice"
@@ -183,7 +184,7 @@ describe("a pause", () => {
 describe("a worker of one namespace", () => {
   /** A drain of its own, with note handlers of these namespaces. */
   const worker = (
-    drain: Layer.Layer<Drain, SettingInvalid, ChunkStore | HandlerRegistry | DomainEvents | WakeUp>,
+    drain: Layer.Layer<Drain, SettingInvalid, ChunkStore | HandlerRegistry | DomainEvents | Inspector | WakeUp>,
     ...namespaces: ReadonlyArray<string>
   ) => {
     const none: Layer.Layer<never, never, MemoryDatabase> = Layer.empty

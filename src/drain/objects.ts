@@ -3,7 +3,8 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type { CallView, ChunkView, ClaimedChunk } from "../ChunkStore.ts"
+import type { CallView, ChunkView } from "../CallView.ts"
+import type { ClaimedChunk } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import { withoutStack } from "../internal/describe.ts"

@@ -4,17 +4,16 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import { ChunkStore, type ClaimedChunk, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
+import { Inspector } from "../Inspector.ts"
 import { isGone } from "../internal/recorded.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
@@ -25,6 +24,7 @@ import { beat, kindsPaused } from "./memory/beat.ts"
 import { claim } from "./memory/claim.ts"
 import * as deadLetters from "./memory/deadLetters.ts"
 import * as eventLog from "./memory/eventLog.ts"
+import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
@@ -273,13 +273,12 @@ const makeStore = (
       return told
     }),
     leave: (worker) => db.use((access) => access.delete(workers, worker)),
+    releaseWaiting: use((access) => waiting.release(access, settings.deadBlocksKey)).pipe(
+      Effect.tap((released) => hintIf(released > 0, "chunks"))
+    ),
 
     ledger: (keys) =>
-      db.use((access) => keys.flatMap((key) => access.get(ledger, chunkKey(key)) ?? []).map(read.toEntry)),
-    call: (callId) =>
-      use((access, now) => Option.fromUndefinedOr(read.call(access, callId, now, settings.deadBlocksKey))),
-    status: use(read.status),
-    nextDue: Effect.map(use(read.nextDue), (at) => Option.map(Option.fromUndefinedOr(at), DateTime.makeUnsafe))
+      db.use((access) => keys.flatMap((key) => access.get(ledger, chunkKey(key)) ?? []).map(read.toEntry))
   })
 }
 
@@ -297,6 +296,7 @@ const make = Effect.gen(function*() {
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
     Context.add(EventLog, eventLog.make(use, newToken)),
+    Context.add(Inspector, inspector.make(use, settings.deadBlocksKey)),
     Context.add(WakeUp, wakeUp)
   )
 })

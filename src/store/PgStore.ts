@@ -8,16 +8,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import {
   AlreadyPersisted,
-  CallView,
   ChunksLocked,
   ChunkStore,
-  KindStatus,
   LeaseLost,
   LedgerEntry,
   type Persisted,
@@ -28,6 +25,7 @@ import {
 } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
+import { Inspector } from "../Inspector.ts"
 import { freshToken } from "../internal/token.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
@@ -35,7 +33,6 @@ import * as Settings from "../Settings.ts"
 import { type Topic, WakeUp } from "../WakeUp.ts"
 import * as Migrations from "./Migrations.ts"
 import * as beats from "./pg/beat.ts"
-import { toUtc } from "./pg/chunk.ts"
 import { make as makeClaiming } from "./pg/claiming.ts"
 import type { Lease } from "./pg/connection.ts"
 import * as contacts from "./pg/contact.ts"
@@ -43,22 +40,22 @@ import * as deadLetters from "./pg/deadLetters.ts"
 import { asStoreError, commitError, isLockTimeout, isTransientOfHandler, settleError, storeError } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
-import { decoder } from "./pg/json.ts"
+import * as inspector from "./pg/inspector.ts"
+import * as read from "./pg/ledger.ts"
 import { longestOf } from "./pg/longest.ts"
 import * as pauses from "./pg/pauses.ts"
 import * as persisting from "./pg/persist.ts"
 import { glance, type Ground, preflight } from "./pg/preflight.ts"
-import * as read from "./pg/read.ts"
 import { checkReadCommitted, mustBeReadCommitted } from "./pg/readCommitted.ts"
 import * as rebase from "./pg/rebase.ts"
 import * as recording from "./pg/recording.ts"
 import * as retention from "./pg/retention.ts"
-import type { Purpose } from "./pg/rights.ts"
 import * as settling from "./pg/settle.ts"
 import { type Tables, tables } from "./pg/tables.ts"
 import * as waiting from "./pg/waiting.ts"
 import * as wakeUps from "./pg/wakeUp.ts"
 import { CurrentRun, type Run, unwatched } from "./pg/watch.ts"
+import type { Purpose } from "./Rights.ts"
 import type { Stores } from "./Stores.ts"
 
 /** Keeps what the handlers failed with apart from what the database fails the transaction with. */
@@ -102,8 +99,6 @@ class Unseen implements Watch {
 const longestOpen = Duration.seconds(1)
 
 const decodeEntry = Schema.decodeUnknownEffect(LedgerEntry)
-const decodeView = decoder(CallView)
-const decodeStatus = Schema.decodeUnknownEffect(KindStatus)
 
 const makeStore = (
   t: Tables,
@@ -309,29 +304,19 @@ const makeStore = (
     }, client.statement("beat")),
     leave: (worker) => beats.leave(t, worker).pipe(Effect.asVoid, client.statement("leave")),
 
+    releaseWaiting: waiting.releaseAll(t, settings.deadBlocksKey).pipe(
+      Effect.tap((released) => {
+        if (released === 0) return Effect.void
+        claiming.lookAgain()
+        return hint("chunks")
+      })
+    ),
+
     ledger: (keys) =>
       Effect.flatMap(read.ledger(t, keys), Effect.forEach((line) => decodeEntry(line))).pipe(
         orDieDecoding,
         client.statement("ledger")
-      ),
-    call: (callId) =>
-      Effect.flatMap(
-        read.call(t, callId, settings.deadBlocksKey, longestOf(settings)),
-        (view) => view === undefined ? Effect.succeedNone : Effect.asSome(decodeView(view))
-      ).pipe(
-        orDieDecoding,
-        client.statement("call")
-      ),
-    status: Effect.flatMap(read.status(t), Effect.forEach((row) => decodeStatus(row.row))).pipe(
-      orDieDecoding,
-      client.statement("status")
-    ),
-    nextDue: Effect.map(
-      read.nextDue(t),
-      ([row]) => row?.at === null || row?.at === undefined ? Option.none() : Option.some(toUtc(row.at))
-    ).pipe(
-      client.statement("nextDue")
-    )
+      )
   })
 }
 
@@ -354,6 +339,7 @@ const makeOn = Effect.fnUntraced(function*<E>(
     Context.add(Pauses, operating(pauses.make(t, sql.afterCommit(wakeUp.hint("pauses"))))),
     Context.add(Retention, operating(retention.make(t))),
     Context.add(EventLog, explained("subscriber")(eventLog.make(t))),
+    Context.add(Inspector, operating(inspector.make(t, settings))),
     Context.add(WakeUp, wakeUp)
   )
 })

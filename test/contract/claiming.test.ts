@@ -6,6 +6,7 @@ import type { ClaimedChunk, ClaimRequest, Settlement } from "effect-sluice/Chunk
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { expect } from "vitest"
+import * as inspect from "../support/inspect.ts"
 import {
   call,
   claim,
@@ -310,11 +311,10 @@ onEveryStore((test) => {
 
   test("says when there will be something", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
-      expect((yield* store.nextDue)._tag).toBe("None")
+      expect((yield* inspect.nextDue)._tag).toBe("None")
       yield* record(call("a"))
-      expect((yield* store.nextDue)._tag).toBe("Some")
+      expect((yield* inspect.nextDue)._tag).toBe("Some")
       yield* settle("persisted")
-      expect((yield* store.nextDue)._tag).toBe("None")
+      expect((yield* inspect.nextDue)._tag).toBe("None")
     }))
 })

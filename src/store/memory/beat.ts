@@ -6,10 +6,12 @@ import { covers } from "../../Pauses.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { kindKey, pauses, queue, seqKey, workers } from "./rows.ts"
 
-const alive = 30_000
+/** How long after its last beat a worker counts as alive, in milliseconds. */
+export const alive = 30_000
 const remembered = 300_000
 
-const serve = (serves: ReadonlyArray<Kind>, kind: Kind): boolean =>
+/** Whether one of these kinds stands for a kind; one of `core` for all namespaces. */
+export const serve = (serves: ReadonlyArray<Kind>, kind: Kind): boolean =>
   serves.some((one) =>
     one.schemaIdentity === kind.schemaIdentity && (one.namespace === kind.namespace || one.namespace === "core")
   )

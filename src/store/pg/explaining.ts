@@ -4,11 +4,18 @@
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../ChunkStore.ts"
-import { explain, type Purpose } from "./rights.ts"
+import { explain, type Purpose } from "../Rights.ts"
 
 /** What is done with which verb of the port. */
 const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
-  ["record", "begin", "renewRun", "abandon"].includes(operation) ? "recorder" : otherwise
+  ["record", "begin", "renewRun", "abandon"].includes(operation)
+    ? "recorder"
+    : operation === "releaseWaiting"
+    ? "operator"
+    : otherwise
+
+const isPlain = (value: unknown): value is object =>
+  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
 
 /** A service whose errors say which role lacks which right and what to grant, and why a new number is taken already. */
 export const explaining = (schema: string, role: string, otherwise: Purpose) => {
@@ -28,10 +35,11 @@ export const explaining = (schema: string, role: string, otherwise: Purpose) => 
     })
   const of = (member: unknown): unknown => {
     if (Effect.isEffect(member)) return explained(member)
-    if (typeof member !== "function") return member
-    return (...args: ReadonlyArray<unknown>): unknown => of(member(...args))
+    if (typeof member === "function") return (...args: ReadonlyArray<unknown>): unknown => of(member(...args))
+    return isPlain(member) ? allOf(member) : member
   }
-  return <S extends object>(service: S): S =>
-    // each member is what it was, but for what its errors say
-    Object.fromEntries(Object.entries(service).map(([name, member]) => [name, of(member)])) as S
+  const allOf = (members: object) =>
+    Object.fromEntries(Object.entries(members).map(([name, member]) => [name, of(member)]))
+  // each member is what it was, but for what its errors say
+  return <S extends object>(service: S): S => allOf(service) as S
 }

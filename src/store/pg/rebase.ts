@@ -22,6 +22,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../../ChunkStore.ts"
 import type { Rebased } from "../../EventLog.ts"
+import type { LogStanding } from "../../Inspector.ts"
 import * as Settings from "../../Settings.ts"
 import { asStoreError, codeOf } from "./errors.ts"
 import { shown, type Tables, tables } from "./tables.ts"
@@ -127,6 +128,16 @@ export const refusal = (found: Standing): string | undefined => {
   }
   return undefined
 }
+
+/** How the numbers stand, for a doctor. What was never looked at, and could be ours, is adopted without a word. */
+export const logStanding = (t: Tables) =>
+  Effect.map(standing(t), ([found]): LogStanding => {
+    if (found === undefined || isOurs(found) || (found.unexamined && !isAboveUs(found))) return { _tag: "Ours" }
+    const reason = refusal(found)
+    return reason === undefined
+      ? { _tag: "Foreign", above: isAboveUs(found) }
+      : { _tag: "Refused", reason, incoming: found.incoming !== null }
+  })
 
 const failed = (reason: string, more: { readonly code?: string; readonly transient?: boolean } = {}) =>
   new StoreError({
