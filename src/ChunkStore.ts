@@ -35,7 +35,7 @@ export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.
  * else asked decides. When not, somebody must look (`cause`).
  */
 export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
-  /** The verb of the port that failed. */
+  /** The verb that failed: of `ChunkStore` by itself, as `claim`; of other services after their name, as `eventLog.take`. */
   operation: Schema.String,
   transient: Schema.Boolean,
   /** SQLSTATE where there is one. */
@@ -133,7 +133,13 @@ export type Begun =
   | { readonly _tag: "InTransaction" }
   | RefusedByStore
 
-/** A claimed chunk. Its data, context and input are given anew each time they are asked for. */
+/**
+ * What was recorded of a chunk: its JSON, or why it cannot be handed out. The call or its output is gone, it is too long for one
+ * message, or it was edited manually and holds what is not text.
+ */
+export type Payload = { readonly data: Schema.Json } | { readonly withheld: string }
+
+/** A claimed chunk. Its payload, context and input are given anew each time they are asked for. */
 export interface ClaimedChunk {
   /** Its place in the order of recording. */
   readonly seq: bigint
@@ -148,10 +154,7 @@ export interface ClaimedChunk {
   /** Of those, workers that had nothing else under way. */
   readonly loneCrashes: number
   readonly recordedAt: DateTime.Utc
-  /** The recorded JSON; `undefined` when it cannot be handed out. */
-  readonly data: Schema.Json | undefined
-  /** Why there is no `data`: the call or its output is gone, it is too long, or a hand wrote what is not text into it. */
-  readonly withheld: string
+  readonly payload: Payload
   readonly call: {
     readonly service: string
     readonly correlationId: string

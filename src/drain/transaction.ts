@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { ChunkStore, type Persisted, type Rule, StoreError, type Transaction, type Watch } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
-import type { Handler } from "../Handler.ts"
+import type { Handler, Persist, PersistMany } from "../Handler.ts"
 import { objectsOf, running, wrong } from "../internal/given.ts"
 import { Running } from "../internal/running.ts"
 import { BatchFailed, BatchSuffered, HandlerTimeout, NotShared } from "./failure.ts"
@@ -51,7 +51,7 @@ interface Run extends Setting {
 
 type Failures = Map<Prepared, Cause.Cause<unknown>>
 /** The runs of a batch, one way or another. */
-type Runs = (run: Run) => Effect.Effect<Committed, BatchFailed | BatchSuffered | NotShared>
+type Runs<P> = (run: Run, persist: P) => Effect.Effect<Committed, BatchFailed | BatchSuffered | NotShared>
 
 /** How long one run of a handler may take. */
 export const timeoutOf = ({ options: { timeout } }: Handler, byDefault: Duration.Duration): Duration.Duration =>
@@ -65,11 +65,17 @@ export const timeoutOf = ({ options: { timeout } }: Handler, byDefault: Duration
 export const persistBatch = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>, setting: Setting) {
   const store = yield* ChunkStore
   const handler = batch[0]!.handler
+  const { run: how } = handler
   // who goes together has its time from the start, but for those that wait for an older one of their key
   const turns = setting.rule === "together" ? Math.max(...chains(batch).map(({ length }) => length)) : 1
   const supervisor = yield* Supervisor.make(Duration.times(setting.timeout, turns))
   let committed: Committed = { persisted: [], left: new Map(), notRun: [] }
-  const runs = handler.run._tag === "Many" ? runMany : setting.rule === "together" ? runTogether : runInTurn
+  const runs = (run: Run) =>
+    how._tag === "Many"
+      ? runMany(run, how.persistMany)
+      : setting.rule === "together"
+      ? runTogether(run, how.persist)
+      : runInTurn(run, how.persist)
   yield* store.persist(
     setting.token,
     (transaction) =>
@@ -194,8 +200,10 @@ const toResult = <A>(
 }
 
 /** One chunk's run: the objects that the handler gave back. */
-const runOf = (handler: Handler, one: Prepared): Effect.Effect<ReadonlyArray<DomainObject>, unknown> => {
-  const persist = handler.run._tag === "One" ? handler.run.persist : () => Effect.void
+const runOf = (
+  persist: Persist<unknown>,
+  one: Prepared
+): Effect.Effect<ReadonlyArray<DomainObject>, unknown> => {
   const run = Effect.flatMap(one.input, (input) => running(() => persist(input)))
   return Effect.flatMap(traced(one, run), (created) => {
     const objects = objectsOf(created)
@@ -207,8 +215,8 @@ const runOf = (handler: Handler, one: Prepared): Effect.Effect<ReadonlyArray<Dom
  * One after another: the tables, the ledger and what each run is given are those of runs that had a transaction each. The
  * first that fails after it has sent something ends the batch.
  */
-const runInTurn: Runs = Effect.fnUntraced(function*(run: Run) {
-  const { batch, handler, progress, rule, transaction } = run
+const runInTurn: Runs<Persist<unknown>> = Effect.fnUntraced(function*(run, persist) {
+  const { batch, progress, rule, transaction } = run
   const clock = yield* Clock.Clock
   const began = clock.monotonicTimeNanosUnsafe()
   const isLong = () => Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6 > Duration.toMillis(transaction.longest)
@@ -227,7 +235,7 @@ const runInTurn: Runs = Effect.fnUntraced(function*(run: Run) {
       notRun.push(...batch.slice(index))
       break
     }
-    const result = yield* carryOut(run, transaction.watch(rule), [one], runOf(handler, one))
+    const result = yield* carryOut(run, transaction.watch(rule), [one], runOf(persist, one))
     if (result._tag === "Done") {
       persisted.push(toPersisted(one, result.value))
       progress()
@@ -260,8 +268,8 @@ const chains = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Pre
  * All at once, so that the requests they make are merged: for handlers that send nothing else, or one statement. Who fails
  * leaves the batch only if nobody has sent anything yet, because a merged statement is of several runs.
  */
-const runTogether: Runs = Effect.fnUntraced(function*(run: Run) {
-  const { batch, handler, onHang, progress, rule, supervisor, timeout, transaction } = run
+const runTogether: Runs<Persist<unknown>> = Effect.fnUntraced(function*(run, persist) {
+  const { batch, onHang, progress, rule, supervisor, timeout, transaction } = run
   const persisted: Array<Persisted> = []
   const left: Failures = new Map()
   const failed: Failures = new Map()
@@ -275,7 +283,7 @@ const runTogether: Runs = Effect.fnUntraced(function*(run: Run) {
   const runOne = Effect.fnUntraced(function*(one: Prepared) {
     const watch = transaction.watch(rule)
     started.set(one, watch)
-    const work = Effect.provideService(runOf(handler, one), Running, [one.chunk.key])
+    const work = Effect.provideService(runOf(persist, one), Running, [one.chunk.key])
     const exit = yield* Effect.exit(watch.of(work))
     over.add(one)
     if (watch.refusal !== undefined) {
@@ -330,9 +338,8 @@ const runTogether: Runs = Effect.fnUntraced(function*(run: Run) {
 })
 
 /** One run for the whole batch. It fails as a whole, and does not say at which chunk. */
-const runMany: Runs = Effect.fnUntraced(function*(run: Run) {
-  const { batch, handler, rule, transaction } = run
-  const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])
+const runMany: Runs<PersistMany<unknown>> = Effect.fnUntraced(function*(run, persistMany) {
+  const { batch, rule, transaction } = run
   const work = Effect.flatMap(
     Effect.flatMap(Effect.forEach(batch, (one) => one.input), (inputs) => running(() => persistMany(inputs))),
     (results) => {

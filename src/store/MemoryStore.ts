@@ -47,15 +47,19 @@ import * as waiting from "./memory/waiting.ts"
 import { Run } from "./memory/watch.ts"
 import { MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
 import type { Stores } from "./Stores.ts"
+import { named, Verb } from "./verbs.ts"
 
 const isConflict = (error: unknown): error is TransactionConflict => error instanceof TransactionConflict
 
 /** As a database's serialization failure: nobody is charged, the same is tried again. */
-const passing = (operation: string) => (conflict: TransactionConflict): StoreError =>
-  new StoreError({ operation, transient: true, reason: conflict.message, cause: conflict })
-
-const asStoreError = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E | TransactionConflict, R>) =>
-  Effect.catchIf(effect, isConflict, (conflict) => Effect.fail(passing(operation)(conflict))) as Effect.Effect<
+const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | TransactionConflict, R>) =>
+  Effect.catchIf(
+    effect,
+    isConflict,
+    (conflict) =>
+      Effect.flatMap(Verb, (operation) =>
+        Effect.fail(new StoreError({ operation, transient: true, reason: conflict.message, cause: conflict })))
+  ) as Effect.Effect<
     A,
     Exclude<E, TransactionConflict> | StoreError,
     R
@@ -81,10 +85,10 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   crashes: row.crashes,
   loneCrashes: row.loneCrashes,
   recordedAt: read.utc(row.recordedAt),
-  get data() {
-    return copy(call?.outputs?.[row.position]?.data)
+  get payload() {
+    const data = copy(call?.outputs?.[row.position]?.data)
+    return data === undefined ? { withheld: isGone } : { data }
   },
-  withheld: isGone,
   call: {
     service: call?.service ?? "",
     correlationId: call?.correlationId ?? row.key.callId,
@@ -215,7 +219,7 @@ const makeStore = (
           )
         ),
         db.transaction,
-        asStoreError("persist")
+        asStoreError
       ),
     probe: Effect.void,
     isTransient,
@@ -260,7 +264,7 @@ const makeStore = (
           yield* wake(gone)
           yield* hintIf(objects.length > 0, "events")
           return { created: true, entry: read.toEntry(row) }
-        }).pipe(db.transaction, gate.withPermits(1), asStoreError("once"))
+        }).pipe(db.transaction, gate.withPermits(1), asStoreError)
       }),
 
     afterCommit: db.afterCommit,
@@ -291,7 +295,7 @@ const make = Effect.gen(function*() {
     Effect.all([db.next("token"), Random.nextIntBetween(0, 2 ** 32)]),
     ([number, random]) => `${number}-${random.toString(16)}`
   )
-  return Context.make(ChunkStore, makeStore(db, settings, use, newToken, wakeUp)).pipe(
+  return Context.make(ChunkStore, named("ChunkStore", makeStore(db, settings, use, newToken, wakeUp))).pipe(
     Context.add(DeadLetters, deadLetters.make(use, wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),

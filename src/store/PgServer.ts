@@ -23,6 +23,7 @@ import { list, madeBy } from "./pg/statements.ts"
 import * as strangers from "./pg/strangers.ts"
 import { shown, tables } from "./pg/tables.ts"
 import * as rights from "./Rights.ts"
+import { named } from "./verbs.ts"
 
 export type { HoldingSession, PreparedTransaction, Replica, Vacuum } from "./pg/catalog.ts"
 
@@ -143,24 +144,24 @@ const make = Effect.gen(function*() {
   const settings = yield* Settings.load
   const { schema } = settings
   const t = tables(sql, schema, settings.statementTimeout)
-  const inSession = <A, E>(name: string, work: (session: Session) => Effect.Effect<A, E>) =>
-    Effect.scoped(Effect.flatMap(reserve(sql), work)).pipe(asStoreError(`server.${name}`))
-  const first = <A>(name: string, rows: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
-    t.client.statement(`server.${name}`)(Effect.map(rows, ([row]): A | undefined => row))
-  return PgServer.of({
+  const inSession = <A, E>(work: (session: Session) => Effect.Effect<A, E>) =>
+    Effect.scoped(Effect.flatMap(reserve(sql), work)).pipe(asStoreError)
+  const first = <A>(rows: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
+    t.client.statement(Effect.map(rows, ([row]): A | undefined => row))
+  return PgServer.of(named("server", {
     schema: shown(schema),
-    facts: inSession("facts", (session) => factsFrom(session, settings)),
+    facts: inSession((session) => factsFrom(session, settings)),
     isPooled: isPooled(sql),
     missingMigrations: inSession(
-      "missingMigrations",
       (session) => Effect.map(Migrations.missingOf(session, schema, list(schema)), (missing) => missing.length)
     ),
-    sequencesBehind: inSession("sequencesBehind", (session) =>
+    sequencesBehind: inSession((session) =>
       Effect.map(
         sequences.behind(session, schema),
         (behind) => behind.length === 0 ? undefined : sequences.describe(behind)
-      )),
-    rolesThatLack: t.client.statement("server.rolesThatLack")(
+      )
+    ),
+    rolesThatLack: t.client.statement(
       Effect.map(drainersThatLack(sql, schema), (found) =>
         found.map(({ objects, role }) => ({
           role,
@@ -168,14 +169,14 @@ const make = Effect.gen(function*() {
           grants: objects.map((object) => rights.workerGrant(schema, role, object))
         })))
     ),
-    indexes: t.client.statement("server.indexes")(
+    indexes: t.client.statement(
       Effect.map(catalog.indexes(t, schema), (found) => indexesOf(schema, found))
     ),
-    vacuum: first("vacuum", catalog.vacuum(t, schema)),
-    oldestSession: first("oldestSession", catalog.snapshots(t)),
-    oldestPrepared: first("oldestPrepared", catalog.prepared(t)),
-    oldestReplica: first("oldestReplica", catalog.replicas(t))
-  })
+    vacuum: first(catalog.vacuum(t, schema)),
+    oldestSession: first(catalog.snapshots(t)),
+    oldestPrepared: first(catalog.prepared(t)),
+    oldestReplica: first(catalog.replicas(t))
+  }))
 })
 
 /**

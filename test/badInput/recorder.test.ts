@@ -237,7 +237,7 @@ for (const [name, store] of stores) {
               schemaIdentity: one.outputs[0]!.schema,
               part: one.outputs[0]!.part ?? ""
             })
-            expect(chunk?.data).toEqual(JSON.parse(JSON.stringify(one.outputs[0]!.data)))
+            expect(chunk?.payload).toEqual({ data: JSON.parse(JSON.stringify(one.outputs[0]!.data)) })
           }))
       }
     })

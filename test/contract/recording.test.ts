@@ -40,9 +40,9 @@ onEveryStore((test) => {
         ]
       })
       const { chunks } = yield* claim
-      expect(chunks.map((chunk) => [chunk.key.part, chunk.data, chunk.call.context])).toEqual([
-        ["", { metadata: [] }, given.context],
-        ["second", { text: "Überraschung 🩺" }, given.context]
+      expect(chunks.map((chunk) => [chunk.key.part, chunk.payload, chunk.call.context])).toEqual([
+        ["", { data: { metadata: [] } }, given.context],
+        ["second", { data: { text: "Überraschung 🩺" } }, given.context]
       ])
     }))
 

@@ -69,8 +69,13 @@ describe.each([15, 18] as const)("a call with many outputs, on Postgres %i", (ve
         const isLong = (callId: string, part: string) => callId === "long" || (callId === "after" && part === "6")
         expect(
           chunks.map((
-            { data, key, withheld }
-          ) => [key.callId, key.part, data, /more than is handed out/.test(withheld)])
+            { key, payload }
+          ) => [
+            key.callId,
+            key.part,
+            "data" in payload ? payload.data : undefined,
+            "withheld" in payload && /more than is handed out/.test(payload.withheld)
+          ])
         )
           .toEqual(
             ["before", "long", "after"].flatMap((callId) =>

@@ -1,5 +1,5 @@
 /**
- * What people ask, in memory: the same as `store/pg/read.ts`.
+ * What people ask, in memory: the same as `store/pg/call.ts` and `store/pg/status.ts`.
  */
 import * as DateTime from "effect/DateTime"
 import type { CallView, ChunkView, KindStatus, LedgerEntry } from "../../CallView.ts"

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../ChunkStore.ts"
 import { explain, type Purpose } from "../Rights.ts"
+import { eachVerb } from "../verbs.ts"
 
 /** What is done with which verb of the port. */
 const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
@@ -13,9 +14,6 @@ const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
     : operation === "releaseWaiting"
     ? "operator"
     : otherwise
-
-const isPlain = (value: unknown): value is object =>
-  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
 
 /** A service whose errors say which role lacks which right and what to grant, and why a new number is taken already. */
 export const explaining = (schema: string, role: string, otherwise: Purpose) => {
@@ -33,13 +31,5 @@ export const explaining = (schema: string, role: string, otherwise: Purpose) => 
       // a StoreError was there before
       return new StoreError({ operation, transient, code, cause, reason: `${reason}: ${advice}` }) as E & StoreError
     })
-  const of = (member: unknown): unknown => {
-    if (Effect.isEffect(member)) return explained(member)
-    if (typeof member === "function") return (...args: ReadonlyArray<unknown>): unknown => of(member(...args))
-    return isPlain(member) ? allOf(member) : member
-  }
-  const allOf = (members: object) =>
-    Object.fromEntries(Object.entries(members).map(([name, member]) => [name, of(member)]))
-  // each member is what it was, but for what its errors say
-  return <S extends object>(service: S): S => allOf(service) as S
+  return <S extends object>(service: S): S => eachVerb(service, explained)
 }

@@ -23,29 +23,29 @@ export const make = (t: Tables, settings: Settings): Inspector["Service"] => {
   const { statement } = t.client
   const { deadBlocksKey } = settings
   return Inspector.of({
-    call: (callId) => statement("inspector.call")(call(t, callId, deadBlocksKey, longestOf(settings))),
-    callsThatMade: (objects) => statement("inspector.callsThatMade")(callsThatMade(t, objects)),
-    status: statement("inspector.status")(status(t)),
-    persistedLately: statement("inspector.persistedLately")(persistedLately(t)),
-    due: (namespace) => statement("inspector.due")(due(t, namespace)),
-    nextDue: statement("inspector.nextDue")(nextDue(t)),
-    stuck: (request) => statement("inspector.stuck")(stuck(t, request, deadBlocksKey)),
-    workers: (ids) => statement("inspector.workers")(workers(t, ids)),
-    isKnown: (kind) => statement("inspector.isKnown")(isKnown(t, kind)),
-    queueGauges: statement("inspector.queueGauges")(queueGauges(t)),
-    subscriptionGauges: statement("inspector.subscriptionGauges")(subscriptionGauges(t)),
+    call: (callId) => statement(call(t, callId, deadBlocksKey, longestOf(settings))),
+    callsThatMade: (objects) => statement(callsThatMade(t, objects)),
+    status: statement(status(t)),
+    persistedLately: statement(persistedLately(t)),
+    due: (namespace) => statement(due(t, namespace)),
+    nextDue: statement(nextDue(t)),
+    stuck: (request) => statement(stuck(t, request, deadBlocksKey)),
+    workers: (ids) => statement(workers(t, ids)),
+    isKnown: (kind) => statement(isKnown(t, kind)),
+    queueGauges: statement(queueGauges(t)),
+    subscriptionGauges: statement(subscriptionGauges(t)),
     vitals: {
-      oldestDue: statement("inspector.oldestDue")(oldestDue(t)),
-      retrying: statement("inspector.retrying")(retrying(t)),
-      staleLeases: statement("inspector.staleLeases")(staleLeases(t)),
-      parkedKinds: statement("inspector.parkedKinds")(parkedKinds(t)),
-      unservedKinds: statement("inspector.unservedKinds")(unservedKinds(t)),
-      deadLetters: statement("inspector.deadLetters")(deadLetters(t)),
+      oldestDue: statement(oldestDue(t)),
+      retrying: statement(retrying(t)),
+      staleLeases: statement(staleLeases(t)),
+      parkedKinds: statement(parkedKinds(t)),
+      unservedKinds: statement(unservedKinds(t)),
+      deadLetters: statement(deadLetters(t)),
       heldUp: deadBlocksKey
-        ? statement("inspector.heldUp")(heldUp(t))
+        ? statement(heldUp(t))
         : Effect.succeed({ count: 0, callId: undefined }),
-      stranded: (mostKeys) => statement("inspector.stranded")(stranded(t, mostKeys, deadBlocksKey)),
-      eventLog: statement("inspector.eventLog")(logStanding(t))
+      stranded: (mostKeys) => statement(stranded(t, mostKeys, deadBlocksKey)),
+      eventLog: statement(logStanding(t))
     }
   })
 }

@@ -1,11 +1,17 @@
 /**
- * Lines of the ledger, put together from rows that each fit into a message.
+ * The verb `ledger`: lines of the ledger, put together from rows that each fit into a message.
  */
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { LedgerEntry } from "../../CallView.ts"
+import type { ChunkStore } from "../../ChunkStore.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import { unnested } from "./columns.ts"
+import type { Engine } from "./engine.ts"
 import { iso } from "./json.ts"
 import type { Tables } from "./tables.ts"
+
+const decode = Schema.decodeUnknownEffect(LedgerEntry)
 
 /** A row of an answer that is put together where it is read. */
 export interface Part<Kind extends string> {
@@ -69,9 +75,9 @@ export const linesOf = (parts: ReadonlyArray<Part<string>>): ReadonlyMap<number,
   )
 }
 
-/** The ledger lines of these keys, in the port's JSON. */
-export const ledger = (t: Tables, keys: ReadonlyArray<ChunkKey>) =>
-  Effect.map(
+/** The ledger lines of these keys. */
+export const linesAt = (t: Tables, keys: ReadonlyArray<ChunkKey>) =>
+  Effect.flatMap(
     t.sql<Part<"ledger" | "objects">>`
       with k as materialized (
         select *, pg_catalog.row_number() over ()::int as n from ${
@@ -83,5 +89,9 @@ export const ledger = (t: Tables, keys: ReadonlyArray<ChunkKey>) =>
     } k(call_id, schema_identity, part)
       )
       ${ledgerParts(t)}`,
-    (parts) => [...linesOf(parts).values()]
+    // what Sluice itself put together decodes; if not, that is a bug
+    (parts) => Effect.orDie(Effect.forEach(linesOf(parts).values(), (line) => decode(line)))
   )
+
+/** The verb. */
+export const ledger = ({ t }: Engine): ChunkStore["Service"]["ledger"] => (keys) => t.client.statement(linesAt(t, keys))

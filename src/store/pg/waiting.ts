@@ -13,10 +13,11 @@ export interface OrderingKey {
   readonly orderingKey: string
 }
 
+/** Chunks that have left their ordering keys, as far as it matters here. */
+export type Gone = ReadonlyArray<{ readonly namespace: string; readonly orderingKey: string | null | undefined }>
+
 /** The keys of these chunks, each once, always in the same order, so that two that wake them cannot wait for each other. */
-export const keysOf = (
-  chunks: ReadonlyArray<{ readonly namespace: string; readonly orderingKey: string | null | undefined }>
-): ReadonlyArray<OrderingKey> => {
+export const keysOf = (chunks: Gone): ReadonlyArray<OrderingKey> => {
   const keys = new Map<string, OrderingKey>()
   for (const { namespace, orderingKey } of chunks) {
     if (typeof orderingKey === "string") keys.set(JSON.stringify([orderingKey, namespace]), { namespace, orderingKey })
@@ -169,16 +170,3 @@ export const makeReleasing = (t: Tables, deadBlocksKey: boolean) => {
     })
   )
 }
-
-/** Releases all that waits behind nothing, in portions that are each a commit of their own. Answers how many. */
-export const releaseAll = Effect.fnUntraced(function*(t: Tables, deadBlocksKey: boolean) {
-  const keys = 1000
-  let after: OrderingKey | undefined
-  let total = 0
-  while (true) {
-    const [done] = yield* t.client.statement("releaseWaiting")(release(t, { keys, after, deadBlocksKey }))
-    total += done?.released ?? 0
-    if (done === undefined || (done.looked < keys && done.released < keys)) return total
-    after = done.last ?? after
-  }
-})

@@ -129,7 +129,7 @@ onEveryStore((test) => {
       const { chunks } = yield* store.claim({ worker: "test", limit: 2, maxBytes: 1e9, lease: Duration.minutes(1) })
       expect(idsOf(chunks)).toEqual(["old-1", "old-2"])
       expect(chunks.map(({ attempts, crashes }) => [attempts, crashes])).toEqual([[0, 0], [0, 0]])
-      expect(chunks[0]?.data).toEqual({ text: "Ouch, old-1." })
+      expect(chunks[0]?.payload).toEqual({ data: { text: "Ouch, old-1." } })
       const view = Option.getOrThrow(yield* inspect.call("old-1"))
       expect(view.chunks[0]?.failures).toHaveLength(1)
       expect(view.chunks[0]?.death).toBe(null)
