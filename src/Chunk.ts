@@ -6,7 +6,13 @@ import type * as Schema from "effect/Schema"
 import type { DomainObject } from "./DomainObject.ts"
 import type { ChunkKey, TraceContext } from "./ServiceCall.ts"
 
-/** A claimed chunk. Its data, context and input are given anew each time they are asked for. */
+/**
+ * What was recorded of a chunk: its JSON, or why it cannot be handed out. The call or its output is gone, it is too long for one
+ * message, or it was edited manually and holds what is not text.
+ */
+export type Payload = { readonly data: Schema.Json } | { readonly withheld: string }
+
+/** A claimed chunk. Its payload, context and input are given anew each time they are asked for. */
 export interface ClaimedChunk {
   /** Its place in the order of recording. */
   readonly seq: bigint
@@ -21,10 +27,7 @@ export interface ClaimedChunk {
   /** Of those, workers that had nothing else under way. */
   readonly loneCrashes: number
   readonly recordedAt: DateTime.Utc
-  /** The recorded JSON; `undefined` when it cannot be handed out. */
-  readonly data: Schema.Json | undefined
-  /** Why there is no `data`: the call or its output is gone, it is too long, or it was edited manually and is not text. */
-  readonly withheld: string
+  readonly payload: Payload
   readonly call: {
     readonly service: string
     readonly correlationId: string

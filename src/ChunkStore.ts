@@ -1,6 +1,6 @@
 /**
- * The port: everything Sluice asks of a database, and nothing else. Memory, PGlite and Postgres implement it, and one
- * contract suite is run against all three.
+ * The port of the engine: everything a drain and a recorder ask of a database, and nothing else. Memory, PGlite and Postgres
+ * implement it, and one contract suite is run against all three. What people and gauges ask is in `Inspector`.
  *
  * Laws every store keeps:
  *
@@ -19,9 +19,8 @@ import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { CallView, KindStatus, LedgerEntry } from "./CallView.ts"
+import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { escapeProse } from "./internal/escape.ts"
@@ -29,19 +28,10 @@ import type { Kind } from "./Kind.ts"
 import type { CallSpec, ChunkKey, ServiceCall } from "./ServiceCall.ts"
 import type { Settled, Settlement } from "./Settlement.ts"
 
-export { type ClaimedChunk, type Persisted } from "./Chunk.ts"
+export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
-export {
-  CallView,
-  ChunkState,
-  ChunkView,
-  DeathReason,
-  FailureRecord,
-  KindStatus,
-  LedgerEntry,
-  ParkReason
-} from "./CallView.ts"
+export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 
 // ------------------------------------------------------------------------------------------------------- errors
 
@@ -51,7 +41,7 @@ export {
  * else asked decides. When not, somebody must look (`cause`).
  */
 export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
-  /** The verb of the port that failed. */
+  /** The verb that failed: of `ChunkStore` by itself, as `claim`; of other services after their name, as `eventLog.take`. */
   operation: Schema.String,
   transient: Schema.Boolean,
   /** SQLSTATE where there is one. */
@@ -337,12 +327,11 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** The worker is leaving. */
   readonly leave: (worker: string) => Effect.Effect<void, StoreError>
 
-  // --- reads
+  /**
+   * Releases all that waits behind nothing, as beats do with some of it at a time. Gives back how many chunks. How a chunk comes
+   * to wait behind nothing is a setting that was switched, or rows that were edited manually.
+   */
+  readonly releaseWaiting: Effect.Effect<number, StoreError>
   /** The ledger rows of these keys. */
   readonly ledger: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, StoreError>
-  readonly call: (callId: string) => Effect.Effect<Option.Option<CallView>, StoreError>
-  /** Counts by kind. Reads the whole queue: for people, not for a scrape. */
-  readonly status: Effect.Effect<ReadonlyArray<KindStatus>, StoreError>
-  /** When the next outstanding chunk may be claimed, if any is outstanding: now, at the end of a lease, or later. */
-  readonly nextDue: Effect.Effect<Option.Option<DateTime.Utc>, StoreError>
 }>()("effect-sluice/ChunkStore") {}

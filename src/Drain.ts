@@ -24,6 +24,7 @@ import * as Pulse from "./drain/pulse.ts"
 import * as Releases from "./drain/releases.ts"
 import type { Report } from "./drain/Report.ts"
 import { HandlerRegistry } from "./HandlerRegistry.ts"
+import { Inspector } from "./Inspector.ts"
 import { freshToken } from "./internal/freshToken.ts"
 import type { Kind } from "./Kind.ts"
 import * as Metrics from "./Metrics.ts"
@@ -80,12 +81,12 @@ export class Drain extends Context.Service<Drain, {
   static readonly layer: Layer.Layer<
     Drain,
     never,
-    ChunkStore | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings
+    ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings
   > = Layer.effect(Drain, Effect.suspend(() => make(undefined)))
   /** A drain with options: `namespace`, the only one whose chunks it claims. */
   static readonly layerWith = (
     { namespace }: { readonly namespace?: string }
-  ): Layer.Layer<Drain, never, ChunkStore | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings> =>
+  ): Layer.Layer<Drain, never, ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings> =>
     Layer.effect(Drain, make(namespace))
 }
 
@@ -94,6 +95,7 @@ const patience = Duration.seconds(5)
 
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
+  const inspector = yield* Inspector
   const registry = yield* HandlerRegistry
   const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
@@ -142,7 +144,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     untilEmpty: cycles.untilEmpty(claim()),
     within: cycles.within(claim()),
     claim,
-    persistNow: persistNow(engine, store, (callId) => claimOf({ callId })),
+    persistNow: persistNow(engine, inspector, (callId) => claimOf({ callId })),
     health: pulse.health,
     worker
   })

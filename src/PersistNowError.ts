@@ -3,7 +3,8 @@
  * a dead letter waits for a person.
  */
 import * as Schema from "effect/Schema"
-import { ChunkState, type StoreError } from "./ChunkStore.ts"
+import { ChunkState } from "./CallView.ts"
+import type { StoreError } from "./ChunkStore.ts"
 import type { HandlerNotFound } from "./HandlerRegistry.ts"
 import { word } from "./internal/escape.ts"
 import { quote } from "./internal/quote.ts"

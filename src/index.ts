@@ -52,6 +52,7 @@ export {
   Rejected
 } from "./Handler.ts"
 export { DuplicateHandler, HandlerNotFound, HandlerRegistry } from "./HandlerRegistry.ts"
+export { Inspector } from "./Inspector.ts"
 export { Pauses } from "./Pauses.ts"
 export { Retention } from "./Retention.ts"
 export { WakeUp } from "./WakeUp.ts"

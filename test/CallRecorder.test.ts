@@ -2,7 +2,7 @@
  * Calls that are recorded, and calls that are run. What is refused is in `test/badInput`.
  */
 import { it, layer } from "@effect/vitest"
-import { CallRecorder, ChunkStore, Settings, StoreError } from "effect-sluice"
+import { CallRecorder, ChunkStore, Inspector, Settings, StoreError } from "effect-sluice"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -18,13 +18,15 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
 import { call, reply, results } from "./contract/operators/dialogues.ts"
+import * as inspect from "./support/inspect.ts"
 import * as Postgres from "./support/Postgres.ts"
 
 const settings = Settings.layer({ maxResultBytes: 10_000, lease: Duration.minutes(1) })
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(settings))
-const given = <A, E>(test: Effect.Effect<A, E, CallRecorder | ChunkStore | MemoryDatabase | Settings.Settings>) => () =>
-  Effect.provide(test, recorder)
-const viewOf = (callId: string) => ChunkStore.use((store) => store.call(callId))
+const given =
+  <A, E>(test: Effect.Effect<A, E, CallRecorder | ChunkStore | Inspector | MemoryDatabase | Settings.Settings>) => () =>
+    Effect.provide(test, recorder)
+const viewOf = (callId: string) => inspect.call(callId)
 
 describe("a finished call", () => {
   it.effect(

@@ -15,6 +15,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { application, keyOf, note, record, rows, written } from "./support/clinic.ts"
+import * as inspect from "./support/inspect.ts"
 import * as Postgres from "./support/Postgres.ts"
 
 const one = [DomainObject.make("clinic.Note", 1)]
@@ -149,7 +150,7 @@ layer(onPostgres, { excludeTestServices: true, timeout: 60_000 })("on Postgres",
       }))
       expect(yield* visits).toEqual([{ id: "a" }])
       expect(yield* heard.soFar).toEqual(["a"])
-      expect(Option.getOrThrow(yield* store.call("a")).chunks).toMatchObject([{ state: "persisted" }])
-      expect(Option.getOrThrow(yield* store.call("b")).chunks).toMatchObject([{ state: "ready", attempts: 0 }])
+      expect(Option.getOrThrow(yield* inspect.call("a")).chunks).toMatchObject([{ state: "persisted" }])
+      expect(Option.getOrThrow(yield* inspect.call("b")).chunks).toMatchObject([{ state: "ready", attempts: 0 }])
     }).pipe(Effect.scoped))
 })

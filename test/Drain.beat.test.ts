@@ -10,6 +10,7 @@ import {
   DrainWorker,
   HandlerPlugin,
   HandlerRegistry,
+  type Inspector,
   Pauses,
   WakeUp
 } from "effect-sluice"
@@ -183,7 +184,11 @@ describe("a pause", () => {
 describe("a worker of one namespace", () => {
   /** A drain of its own, with note handlers of these namespaces. */
   const worker = (
-    drain: Layer.Layer<Drain, never, ChunkStore | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings>,
+    drain: Layer.Layer<
+      Drain,
+      never,
+      ChunkStore | HandlerRegistry | DomainEvents | Inspector | WakeUp | Settings.Settings
+    >,
     ...namespaces: ReadonlyArray<string>
   ) => {
     const none: Layer.Layer<never, never, MemoryDatabase> = Layer.empty

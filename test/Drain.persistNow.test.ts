@@ -21,6 +21,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
 import { application, Note, note, noteHandler, record, registry, written } from "./support/clinic.ts"
 import { away, chunkOf, cycle, drainWith, persistNow, untilEmpty } from "./support/drain.ts"
+import * as inspect from "./support/inspect.ts"
 
 const claim = (callId: string, lease = Duration.minutes(1)) =>
   ChunkStore.use((store) => store.claim({ worker: "other", limit: 10, maxBytes: 1e9, lease, callId }))
@@ -51,7 +52,7 @@ describe("persistNow", () => {
       const objects = yield* persistNow("a")
       expect(objects).toHaveLength(1050)
       expect(yield* persistNow("a")).toEqual(objects)
-      const view = yield* Effect.flatMap(ChunkStore, (store) => store.call("a"))
+      const view = yield* inspect.call("a")
       expect(Option.getOrThrow(view).chunks.map(({ ledger }) => ledger?.objects[0])).toEqual(objects)
       expect((yield* written).every((row) => row.callId === "a")).toBe(true)
     }).pipe(Effect.provide(application({ batchSize: 10 }))))

@@ -5,7 +5,6 @@
 import { layer } from "@effect/vitest"
 import {
   CallRecorder,
-  ChunkStore,
   DomainEvents,
   DomainObject,
   Drain,
@@ -24,6 +23,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
 import { Note, note, record } from "./support/clinic.ts"
 import { chunkOf, counting, drainWith, persistNow, type Seen, untilEmpty } from "./support/drain.ts"
+import * as inspect from "./support/inspect.ts"
 import * as Postgres from "./support/Postgres.ts"
 
 type Input = HandlerInput<typeof Note.schema.Type>
@@ -278,7 +278,6 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
       expect(claims).toBeLessThan(100)
       expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
       expect(yield* persistNow("younger")).toHaveLength(1)
-      const store = yield* ChunkStore
-      expect(Option.isSome(yield* store.call("younger"))).toBe(true)
+      expect(Option.isSome(yield* inspect.call("younger"))).toBe(true)
     }))
 })

@@ -17,6 +17,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
 import { application, keyOf, Note, note, noteHandler, record, written } from "./support/clinic.ts"
 import { chunkOf, counting, cycle, drainWith, untilEmpty } from "./support/drain.ts"
+import * as inspect from "./support/inspect.ts"
 
 type Input = HandlerInput<typeof Note.schema.Type>
 const plugin = (definition: Definition<typeof Note.schema.Type, MemoryDatabase>, namespace = "clinic") =>
@@ -320,8 +321,10 @@ describe("old and new workers side by side", () => {
       yield* untilEmpty
       expect(yield* chunkOf("first")).toMatchObject({ state: "parked", attempts: 0, failures: [] })
       expect((yield* written).map((row) => row.callId)).toEqual(["other"])
-      const store = yield* ChunkStore
-      expect((yield* store.status).find((kind) => kind.namespace === "later")).toMatchObject({ parked: 2, ready: 0 })
+      expect((yield* inspect.status).find((kind) => kind.namespace === "later")).toMatchObject({
+        parked: 2,
+        ready: 0
+      })
       const both = HandlerRegistry.layer().pipe(
         Layer.provide(HandlerPlugin.layer("clinic", Note, noteHandler())),
         Layer.provide(HandlerPlugin.layer("later", Note, noteHandler()))

@@ -99,6 +99,22 @@ describe("the house", () => {
     expect(arrows(wrong)).toEqual([])
   })
 
+  it("the command knows no SQL: it asks services, and knows of a store what stands in store/ itself", () => {
+    const command = sources.filter((file) => file.startsWith("cli/"))
+    const inside = imports.filter(([file, target]) =>
+      file.startsWith("cli/") && /^store\/(pg|memory|pglite)\//.test(target)
+    )
+    expect(arrows(inside)).toEqual([])
+    const asking = command.filter((file) => {
+      const text = readFileSync(path.join(root, "src", `${file}.ts`), "utf8")
+      // a layer's type may name the client it provides; an error may be recognised
+      const modules = [...text.matchAll(/^import (?!type )[^"]*"(effect\/sql\/[^"]+)"/gm)].map(([, name]) => name)
+      return /\bsql(\.\w+)?[`(]/.test(text) || modules.some((name) => name !== "effect/sql/SqlError")
+    })
+    expect(asking).toEqual([])
+    expect(command.length).toBeGreaterThan(30)
+  })
+
   it("each room has its line in the table, and each line its room", () => {
     const rows = [...page.matchAll(/^\| (`[^|]+`) \| .+ \|$/gm)].flatMap(([, cell = ""]) =>
       [...cell.matchAll(/`([^`]+)`/g)].map(([, name = ""]) => name)

@@ -2,7 +2,7 @@
  * What the log is told: a structured line for each end that matters, none for a success, and never what was recorded.
  */
 import { it } from "@effect/vitest"
-import { ChunkStore, Drain, DrainWorker, Metrics } from "effect-sluice"
+import { Drain, DrainWorker, Metrics } from "effect-sluice"
 import { StoreError } from "effect-sluice/ChunkStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,6 +14,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
 import { application, note, record } from "./support/clinic.ts"
 import { away, drainWith } from "./support/drain.ts"
+import * as inspect from "./support/inspect.ts"
 
 interface Line {
   readonly level: string
@@ -143,6 +144,6 @@ describe("metrics", () => {
         one.type === "Counter" ? Number(one.state.count) : Number.NaN
       ])
       expect(Object.fromEntries(ends.filter(([, count]) => count !== 0))).toEqual({ persisted: 1, released: 1 })
-      expect((yield* ChunkStore.use((store) => store.status))[0]).toMatchObject({ persisted: 1 })
+      expect((yield* inspect.status)[0]).toMatchObject({ persisted: 1 })
     }).pipe(Effect.provide(application({ lease: Duration.seconds(1) })), isolated))
 })

@@ -9,9 +9,8 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { existsSync } from "node:fs"
 import * as Settings from "../Settings.ts"
-import { isPooledBetween } from "../store/pg/pooler.ts"
-import { open } from "../store/pg/session.ts"
 import * as Pglite from "../store/Pglite.ts"
+import * as PgServer from "../store/PgServer.ts"
 import * as PgStore from "../store/PgStore.ts"
 import { within } from "../store/within.ts"
 import { understand } from "./address.ts"
@@ -53,12 +52,8 @@ export const isAbsent = (url: Option.Option<string>) =>
  * that is unknown.
  */
 const lookBetween = (config: PgConnection.Config, schema: string) =>
-  Effect.gen(function*() {
-    const first = yield* open(config, "sluice")
-    const [me] = yield* first.run<{ role: string }>("select current_user::pg_catalog.text as role")
-    if (me !== undefined) yield* rememberRole({ role: me.role, schema })
-    return (yield* isPooledBetween(first, yield* open(config, "sluice"))) ? "pooler" as const : "nothing" as const
-  }).pipe(
+  PgServer.lookBetween(config, (role) => rememberRole({ role, schema })).pipe(
+    Effect.map((pooled) => pooled ? "pooler" as const : "nothing" as const),
     Effect.scoped,
     within("10 seconds"),
     Effect.map(Option.getOrElse(() => "unknown" as const)),

@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
 import { StoreError } from "../ChunkStore.ts"
 import { escapeProse } from "../internal/escape.ts"
-import * as rights from "../store/pg/rights.ts"
+import * as rights from "../store/Rights.ts"
 
 /** A command failed; the message is all that a person is told. It may quote what others wrote, and is one line. */
 export class Failed extends Schema.TaggedError<Failed>()("Failed", { reason: Schema.String }) {

@@ -2,8 +2,8 @@
  * What a doctor finds, how bad it is, and from when on it is worth a word.
  */
 import * as Schema from "effect/Schema"
-import type * as SqlClient from "effect/sql/SqlClient"
 import type * as Settings from "../Settings.ts"
+import type { PgServer } from "../store/PgServer.ts"
 
 /** How bad it is. */
 export const Severity = Schema.Literals(["ok", "attention", "broken"])
@@ -55,11 +55,9 @@ export type Limits = typeof usualLimits
 
 /** Where a doctor looks. */
 export interface Patient {
-  readonly sql: SqlClient.SqlClient
-  readonly schema: string
+  readonly server: PgServer["Service"]
   /** As whom the doctor looks. */
   readonly role: string
   readonly settings: Settings.Values
-  readonly deadBlocksKey: boolean
   readonly limits: Limits
 }

@@ -10,13 +10,10 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Option from "effect/Option"
-import * as SqlClient from "effect/sql/SqlClient"
+import { Inspector } from "../Inspector.ts"
 import { escapeProse } from "../internal/escape.ts"
-import * as Settings from "../Settings.ts"
 import * as Gauges from "../store/Gauges.ts"
-import * as Migrations from "../store/Migrations.ts"
-import * as ask from "../store/pg/doctor.ts"
-import { codeOf, isTransient } from "../store/pg/errors.ts"
+import { PgServer } from "../store/PgServer.ts"
 import { within } from "../store/within.ts"
 import * as listener from "./listener.ts"
 import type { OneDrain } from "./processDrains.ts"
@@ -68,20 +65,18 @@ const troubleOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
 
 /** What keeps it from being ready. Whatever the database says is not repeated: the log and the doctor do. */
 const problemOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
-  const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.Settings
-  if ((yield* Migrations.missing).length > 0) return "migrations are missing"
+  if ((yield* PgServer.use((server) => server.missingMigrations)) > 0) return "migrations are missing"
   const trouble = yield* troubleOf(drains)
   if (trouble !== undefined) return trouble
-  const [beating] = yield* ask.beating(sql, schema, drains.map(({ worker }) => worker))
-  const silent = drains.length - (beating?.count ?? 0)
+  const workers = yield* Inspector.use((inspector) => inspector.workers(drains.map(({ worker }) => worker)))
+  const silent = drains.length - workers.filter(({ alive }) => alive).length
   return silent === 0 ? undefined : `${silent} of ${drains.length} workers here give no sign of life`
 }, (asked) =>
-  Effect.catch(asked, (error) =>
+  Effect.catch(asked, ({ code, transient }) =>
     Effect.succeed(
-      isTransient(error)
+      transient
         ? "the database does not answer"
-        : `the database refuses (${codeOf(error) ?? "for no reason it gives"}): see \`sluice doctor\``
+        : `the database refuses (${code ?? "for no reason it gives"}): see \`sluice doctor\``
     )))
 
 /** Shorter than probes usually wait. */
@@ -110,5 +105,6 @@ export const layer = ({ host, port }: Place, drains: ReadonlyArray<OneDrain>) =>
     disableListenLog: true
   })
     .pipe(
+      Layer.provide(PgServer.layer),
       Layer.provide(NodeHttpServer.layer(listener.make, host === undefined ? { port } : { port, host }))
     )

@@ -4,17 +4,12 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { SqlError } from "effect/sql/SqlError"
 import type { StoreError } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
+import { type HeldUp, Inspector, type LogStanding, type Scheduled, type Stranded } from "../Inspector.ts"
 import { word } from "../internal/escape.ts"
 import * as Kind from "../Kind.ts"
 import { type Pause, Pauses } from "../Pauses.ts"
-import * as ask from "../store/pg/doctor.ts"
-import { oldestDue } from "../store/pg/gauges.ts"
-import { isAboveUs, isOurs, refusal, standing } from "../store/pg/rebase.ts"
-import { tables } from "../store/pg/tables.ts"
-import { type Stranded, stranded } from "../store/pg/waiting.ts"
 import { attention, type Finding, ok, type Patient } from "./Finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
@@ -31,14 +26,14 @@ const workers = (alive: number, isDue: boolean): Finding => {
     : ok("workers", "none is alive; nothing is due")
 }
 
-const age = (seconds: number | null, limit: number): Finding => {
-  if (seconds === null) return ok("age", "nothing is due")
+const age = (seconds: number | undefined, limit: number): Finding => {
+  if (seconds === undefined) return ok("age", "nothing is due")
   const found = `the oldest due chunk has waited ${print.ago(Math.max(0, seconds) * 1000)}`
   return seconds < limit ? ok("age", found) : attention("age", found, "more workers, or see `sluice stuck`")
 }
 
-const scheduled = (found: ask.Scheduled | undefined, limit: number): Finding => {
-  if (found === undefined || found.count === 0) return ok("scheduled", "nothing waits for another attempt")
+const scheduled = (found: Scheduled, limit: number): Finding => {
+  if (found.count === 0) return ok("scheduled", "nothing waits for another attempt")
   const since = print.ago((found.seconds ?? 0) * 1000)
   const latest = `call ${word(found.callId ?? "")}: ${print.clip(print.first(found.message ?? ""), 60)}`
   const told = `${count(found.count)}, since ${since}, latest error of ${latest}`
@@ -50,17 +45,18 @@ const scheduled = (found: ask.Scheduled | undefined, limit: number): Finding => 
 /** So many ordering keys are looked at, each by its index. */
 const mostKeys = 10_000
 
-const waiting = (found: Stranded | undefined): Finding => {
-  const count = found?.count ?? 0
+const waiting = ({ callId, complete, count }: Stranded): Finding => {
   if (count > 0) {
     return attention(
       "waiting",
-      `${count} wait, though nothing stands before them, as call ${word(found?.callId ?? "")}`,
+      `${count} wait, though nothing stands before them, as call ${word(callId ?? "")}`,
       "`sluice mend` releases them; workers do as well, some of them at each beat"
     )
   }
-  const all = (found?.looked ?? 0) < mostKeys
-  return ok("waiting", `all that wait stand behind something${all ? "" : `, of the first ${mostKeys} ordering keys`}`)
+  return ok(
+    "waiting",
+    `all that wait stand behind something${complete ? "" : `, of the first ${mostKeys} ordering keys`}`
+  )
 }
 
 const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): Finding => {
@@ -82,21 +78,24 @@ const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): 
 }
 
 /** Whether what subscriptions read goes by this cluster's numbers. */
-const eventLog = Effect.fnUntraced(function*({ schema, sql }: Patient) {
-  const [found] = yield* standing(tables(sql, schema))
-  if (found === undefined || isOurs(found) || (found.unexamined && !isAboveUs(found))) {
-    return ok("event log", "its numbers are this cluster's")
+const eventLog = (standing: LogStanding): Finding => {
+  switch (standing._tag) {
+    case "Ours":
+      return ok("event log", "its numbers are this cluster's")
+    case "Foreign":
+      return attention(
+        "event log",
+        `it came from another cluster${standing.above ? ", and its numbers are above this one's" : ""}`,
+        "the next look of a subscription rebases it, as the owner of the tables; or run `sluice subscriptions rebase`"
+      )
+    case "Refused":
+      return attention(
+        "event log",
+        standing.reason,
+        standing.incoming ? "then run `sluice subscriptions`" : "subscriptions read nothing until then"
+      )
   }
-  const refused = refusal(found)
-  if (found.incoming !== null) return attention("event log", refused ?? "", "then run `sluice subscriptions`")
-  return attention(
-    "event log",
-    refused ?? `it came from another cluster${isAboveUs(found) ? ", and its numbers are above this one's" : ""}`,
-    refused === undefined
-      ? "the next look of a subscription rebases it, as the owner of the tables; or run `sluice subscriptions rebase`"
-      : "subscriptions read nothing until then"
-  )
-})
+}
 
 const pausesAre = (pauses: ReadonlyArray<Pause>): Finding =>
   pauses.length === 0
@@ -133,8 +132,8 @@ const deadAre = (letters: number): Finding =>
     ? ok("dead letters", "none")
     : attention("dead letters", count(letters), "see `sluice dead list`; mend, then `sluice dead redrive`")
 
-const heldUpAre = (found: { readonly count: number; readonly callId: string | null } | undefined): Finding =>
-  found === undefined || found.count === 0
+const heldUpAre = (found: HeldUp): Finding =>
+  found.count === 0
     ? ok("held up", "nothing stands behind a dead letter")
     : attention(
       "held up",
@@ -142,64 +141,40 @@ const heldUpAre = (found: { readonly count: number; readonly callId: string | nu
       "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
     )
 
-/** What was answered, or nothing where this role may not ask: the look that it is for says so. */
-const orNothing = <A, E>(answer: Exit.Exit<ReadonlyArray<A>, E>): ReadonlyArray<A> =>
-  Exit.isSuccess(answer) ? answer.value : []
-
 /** Asks what the work comes to, and finds what is wrong with it. What this role may not see keeps no other look from it. */
 export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
-  const { deadBlocksKey, limits, schema, sql } = patient
+  const { limits } = patient
+  const { vitals, workers: seen } = yield* Inspector
   const pauses = yield* Effect.exit(Pauses.use((pauses) => pauses.list))
-  const beating = yield* Effect.exit(ask.workers(sql, schema))
-  const oldest = yield* Effect.exit(oldestDue(sql, schema))
-  const isPaused = (kind: Kind.Kind) => orNothing(pauses).some((pause) => Kind.covers(pause, kind))
-  const isDue = (orNothing(oldest)[0]?.seconds ?? null) !== null
-  const isAnyAlive = (orNothing(beating)[0]?.alive ?? 0) > 0
-  const looks: ReadonlyArray<Effect.Effect<ReadonlyArray<Finding>, SqlError | StoreError, EventLog | Pauses>> = [
-    look(patient, "workers", Effect.map(beating, ([found]) => workers(found?.alive ?? 0, isDue))),
-    look(patient, "age", Effect.map(oldest, ([found]) => age(found?.seconds ?? null, limits.ageSeconds))),
-    look(
-      patient,
-      "scheduled",
-      Effect.map(ask.scheduled(sql, schema), ([failing]) => scheduled(failing, limits.ageSeconds))
-    ),
-    look(patient, "leases", Effect.map(ask.staleLeases(sql, schema), ([stale]) => leases(stale?.count ?? 0))),
-    look(
-      patient,
-      "handlers",
-      Effect.map(ask.parkedKinds(sql, schema), (kinds) => parkedAre(kinds.filter((kind) => !isPaused(kind))))
-    ),
+  const alive = yield* Effect.exit(Effect.map(seen(), (all) => all.filter((worker) => worker.alive).length))
+  const oldest = yield* Effect.exit(vitals.oldestDue)
+  // where this role may not ask, the look that it is for says so
+  const isPaused = (kind: Kind.Kind) => Exit.isSuccess(pauses) && pauses.value.some((pause) => Kind.covers(pause, kind))
+  const isDue = Exit.isSuccess(oldest) && oldest.value !== undefined
+  const isAnyAlive = Exit.isSuccess(alive) && alive.value > 0
+  const unpaused = (kinds: ReadonlyArray<Kind.Kind>) => kinds.filter((kind) => !isPaused(kind))
+  const looks: ReadonlyArray<Effect.Effect<ReadonlyArray<Finding>, StoreError, EventLog | Pauses>> = [
+    look(patient, "workers", Effect.map(alive, (count) => workers(count, isDue))),
+    look(patient, "age", Effect.map(oldest, (seconds) => age(seconds, limits.ageSeconds))),
+    look(patient, "scheduled", Effect.map(vitals.scheduled, (failing) => scheduled(failing, limits.ageSeconds))),
+    look(patient, "leases", Effect.map(vitals.staleLeases, leases)),
+    look(patient, "handlers", Effect.map(vitals.parkedKinds, (kinds) => parkedAre(unpaused(kinds)))),
     // without any worker that is what is to be said, and no more
     look(
       patient,
       "namespaces",
-      Effect.map(
-        !isAnyAlive ? Effect.succeed([]) : ask.unserved(sql, schema),
-        (kinds) => leftAre(kinds.filter((kind) => !isPaused(kind)))
-      )
+      Effect.map(isAnyAlive ? vitals.unservedKinds : Effect.succeed([]), (kinds) => leftAre(unpaused(kinds)))
     ),
     look(patient, "pauses", Effect.map(pauses, pausesAre)),
-    look(
-      patient,
-      "dead letters",
-      Effect.map(ask.deadLetters(sql, schema), ([letters]) => deadAre(letters?.count ?? 0))
-    ),
-    look(
-      patient,
-      "held up",
-      Effect.map(deadBlocksKey ? ask.heldUp(sql, schema) : Effect.succeed([]), ([found]) => heldUpAre(found))
-    ),
-    look(
-      patient,
-      "waiting",
-      Effect.map(stranded(tables(sql, schema), mostKeys, deadBlocksKey), ([found]) => waiting(found))
-    ),
+    look(patient, "dead letters", Effect.map(vitals.deadLetters, deadAre)),
+    look(patient, "held up", Effect.map(vitals.heldUp, heldUpAre)),
+    look(patient, "waiting", Effect.map(vitals.stranded(mostKeys), waiting)),
     look(
       patient,
       "subscriptions",
       Effect.map(EventLog.use((log) => log.list), (all) => subscriptions(all, limits.unread))
     ),
-    look(patient, "event log", eventLog(patient))
+    look(patient, "event log", Effect.map(vitals.eventLog, eventLog))
   ]
   return (yield* Effect.all(looks)).flat()
 })

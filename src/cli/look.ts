@@ -2,14 +2,16 @@
  * One look of the doctor's, that does not keep it from the others.
  */
 import * as Effect from "effect/Effect"
-import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../ChunkStore.ts"
-import { storeError } from "../store/pg/errors.ts"
-import * as rights from "../store/pg/rights.ts"
+import * as rights from "../store/Rights.ts"
 import { attention, type Finding, type Patient } from "./Finding.ts"
 
 /** What the server refused a look with. Without a code it did not answer: then nothing else can be looked at. */
-const refusal = ({ code, reason }: StoreError, check: string, { role, schema }: Patient): Finding | undefined => {
+const refusal = (
+  { code, reason }: StoreError,
+  check: string,
+  { role, settings: { schema } }: Patient
+): Finding | undefined => {
   if (code === undefined) return undefined
   const why = rights.explain(reason, { role, schema, purpose: "operator" })
   return attention(
@@ -23,13 +25,12 @@ const refusal = ({ code, reason }: StoreError, check: string, { role, schema }: 
 export const look = <E, R>(
   patient: Patient,
   check: string,
-  looking: Effect.Effect<Finding | ReadonlyArray<Finding>, E | SqlError | StoreError, R>
-): Effect.Effect<ReadonlyArray<Finding>, E | SqlError | StoreError, R> =>
+  looking: Effect.Effect<Finding | ReadonlyArray<Finding>, E | StoreError, R>
+): Effect.Effect<ReadonlyArray<Finding>, E | StoreError, R> =>
   looking.pipe(
     Effect.map((found) => [found].flat()),
     Effect.catch((error) => {
-      const told = isSqlError(error) ? storeError(check)(error) : error
-      const found = told instanceof StoreError ? refusal(told, check, patient) : undefined
+      const found = error instanceof StoreError ? refusal(error, check, patient) : undefined
       return found === undefined ? Effect.fail(error) : Effect.succeed([found])
     })
   )

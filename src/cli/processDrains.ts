@@ -10,12 +10,11 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as SqlClient from "effect/sql/SqlClient"
 import { addReports, Drain, emptyReport, type Report } from "../Drain.ts"
 import { cycleWithin } from "../drain/cycles.ts"
 import { DrainWorker, type WorkerOptions } from "../DrainWorker.ts"
+import { Inspector } from "../Inspector.ts"
 import * as Settings from "../Settings.ts"
-import * as ask from "../store/pg/doctor.ts"
 import * as print from "./print.ts"
 import { untilStopped } from "./stopping.ts"
 import * as Terminal from "./Terminal.ts"
@@ -65,10 +64,10 @@ export const toTheEnd = Effect.fnUntraced(
     readonly namespace: Option.Option<string>
     readonly partly: (report: Report) => Effect.Effect<void>
   }) {
-    const sql = yield* SqlClient.SqlClient
-    const { gracePeriod, schema } = yield* Settings.Settings
-    const [before] = once ? [] : yield* ask.ready(sql, schema, Option.getOrUndefined(namespace))
-    const tell = once ? () => Effect.void : progress(before?.count ?? 0)
+    const { gracePeriod } = yield* Settings.Settings
+    const tell = once
+      ? () => Effect.void
+      : progress(yield* Inspector.use((inspector) => inspector.due(Option.getOrUndefined(namespace))))
     let total = emptyReport
     let stopping = false
     const cycle = (drain: OneDrain) =>

@@ -6,9 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
-import { type CallView, type ChunkStore, type ChunkView, type ClaimedChunk, type StoreError } from "../ChunkStore.ts"
+import type { CallView, ChunkView } from "../CallView.ts"
+import type { ClaimedChunk, StoreError } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
+import type { Inspector } from "../Inspector.ts"
 import { withoutStack } from "../internal/describe.ts"
 import { CallNotFound, ChunkBusy, ChunkDead, HandlerFailed, RetriesExhausted } from "../PersistNowError.ts"
 import { printKey } from "../ServiceCall.ts"
@@ -19,7 +21,7 @@ import type { Outcome, Outcomes } from "./Outcome.ts"
 /** Persists the chunks of a call. Where another worker holds one, it waits for it, for up to the handler timeout. */
 export const persistNow = (
   { registry, settings }: Engine,
-  store: ChunkStore["Service"],
+  inspector: Inspector["Service"],
   claim: (callId: string) => Effect.Effect<Claimed, StoreError, Scope>
 ) =>
   Effect.fn("Drain.persistNow")(function*(callId: string) {
@@ -29,7 +31,7 @@ export const persistNow = (
       const done = allOf(chunks, outcomes)
       if (done !== undefined) return done
       const view = yield* Effect.flatMap(
-        store.call(callId),
+        inspector.call(callId),
         Option.match({ onNone: () => new CallNotFound({ callId }), onSome: Effect.succeed })
       )
       if (view.chunks.length === 0) return yield* new CallNotFound({ callId })

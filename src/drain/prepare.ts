@@ -109,12 +109,11 @@ class GivenOnce implements Prepared {
     const toInput = (output: unknown) => ({ output, call: callOf(this.chunk) })
     if (first !== undefined) return Effect.succeed(toInput(first.value))
     // it did decode before
-    return Effect.orDie(
-      Effect.map(
-        Effect.suspend(() => decode(this.handler, this.chunk.data ?? null, this.chunk.schemaVersion)),
-        toInput
-      )
-    )
+    const again = Effect.suspend(() => {
+      const { payload } = this.chunk
+      return decode(this.handler, "data" in payload ? payload.data : null, this.chunk.schemaVersion)
+    })
+    return Effect.orDie(Effect.map(again, toInput))
   }
 }
 
@@ -141,11 +140,9 @@ export const prepare = (
   }
   const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
   if (handler === undefined) return Settlement.Park({ chunk, reason: "no-handler" })
-  const { data } = chunk
-  if (data === undefined) {
-    return bury(chunk, "undecodable", chunk.withheld, handler.name)
-  }
-  const decoded = decode(handler, data, chunk.schemaVersion)
+  const { payload } = chunk
+  if ("withheld" in payload) return bury(chunk, "undecodable", payload.withheld, handler.name)
+  const decoded = decode(handler, payload.data, chunk.schemaVersion)
   return isExit(decoded)
     ? toPrepared(chunk, handler, decoded)
     : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit))

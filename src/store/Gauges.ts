@@ -1,7 +1,7 @@
 /**
  * The gauges of the queue, `sluice_queue_chunks` by state and `sluice_oldest_due_age_seconds`, and of durable subscriptions,
  * by name: how many entries each has not handled, how old the oldest of them is, how often it has failed. Every process shows
- * the same, because they are asked of the database; one that asks is enough.
+ * the same, because they are asked of the store; one that asks is enough.
  *
  * ```ts
  * const telemetry = Layer.mergeAll(Otlp.layerJson({ baseUrl }), Gauges.layer())
@@ -12,10 +12,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import * as SqlClient from "effect/sql/SqlClient"
+import { Inspector } from "../Inspector.ts"
 import * as Metrics from "../Metrics.ts"
-import * as Settings from "../Settings.ts"
-import * as ask from "./pg/gauges.ts"
 import { within } from "./within.ts"
 
 /** What a scrape waits for at most. */
@@ -35,21 +33,19 @@ const lagOf = (subscription: string) => ({
  * Asks the database and sets the gauges. When it does not answer within a second they are taken away: what is not known
  * is not shown, and never what was known an hour ago.
  */
-export const sample: Effect.Effect<void, never, SqlClient.SqlClient | Settings.Settings> = Effect.gen(function*() {
-  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const { schema } = yield* Settings.Settings
+export const sample: Effect.Effect<void, never, Inspector> = Effect.gen(function*() {
+  const inspector = yield* Inspector
   const found = Option.getOrUndefined(
     yield* within(patience)(Effect.all([
-      ask.gauges(sql, schema, Metrics.mostCounted),
+      inspector.queueGauges,
       // who may look at the queue need not be one who may look at subscriptions
-      Effect.orElseSucceed(ask.subscriptionLags(sql, schema, Metrics.mostCounted), () => [])
+      Effect.orElseSucceed(inspector.subscriptionGauges, () => [])
     ]))
   )
-  const [queue] = found?.[0] ?? []
-  if (found === undefined || queue === undefined) return yield* forget
+  if (found === undefined) return yield* forget
+  const [queue, lags] = found
   for (const state of states) yield* Metric.update(gaugeOf(state), queue[state])
   yield* Metric.update(Metrics.oldestDueSeconds, Math.max(0, queue.oldest ?? 0))
-  const [, lags] = found
   yield* forgetSubscriptions(new Set(lags.map(({ name }) => name)))
   for (const { age, attempts, name, unread } of lags) {
     const lag = lagOf(name)
@@ -81,7 +77,5 @@ const forget = Effect.andThen(
 )
 
 /** Asks every so often, for exporters that push what they find. What was found last is what a program sends at its end. */
-export const layer = (
-  every: Duration.Input = "10 seconds"
-): Layer.Layer<never, never, SqlClient.SqlClient | Settings.Settings> =>
+export const layer = (every: Duration.Input = "10 seconds"): Layer.Layer<never, never, Inspector> =>
   Layer.effectDiscard(Effect.forkScoped(Effect.forever(Effect.andThen(sample, Effect.sleep(every)))))

@@ -4,17 +4,16 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import { ChunkStore, type ClaimedChunk, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
+import { Inspector } from "../Inspector.ts"
 import { outputGone } from "../internal/callJson.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
@@ -26,6 +25,7 @@ import { beat, kindsPaused } from "./memory/beat.ts"
 import { claim } from "./memory/claim.ts"
 import * as deadLetters from "./memory/deadLetters.ts"
 import * as eventLog from "./memory/eventLog.ts"
+import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
@@ -48,15 +48,19 @@ import * as waiting from "./memory/waiting.ts"
 import { Run } from "./memory/watch.ts"
 import { MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
 import type { Stores } from "./Stores.ts"
+import { named, Verb } from "./verbs.ts"
 
 const isConflict = (error: unknown): error is TransactionConflict => error instanceof TransactionConflict
 
 /** As a database's serialization failure: nobody is charged, the same is tried again. */
-const passing = (operation: string) => (conflict: TransactionConflict): StoreError =>
-  new StoreError({ operation, transient: true, reason: conflict.message, cause: conflict })
-
-const asStoreError = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E | TransactionConflict, R>) =>
-  Effect.catchIf(effect, isConflict, (conflict) => Effect.fail(passing(operation)(conflict))) as Effect.Effect<
+const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | TransactionConflict, R>) =>
+  Effect.catchIf(
+    effect,
+    isConflict,
+    (conflict) =>
+      Effect.flatMap(Verb, (operation) =>
+        Effect.fail(new StoreError({ operation, transient: true, reason: conflict.message, cause: conflict })))
+  ) as Effect.Effect<
     A,
     Exclude<E, TransactionConflict> | StoreError,
     R
@@ -82,10 +86,10 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   crashes: row.crashes,
   loneCrashes: row.loneCrashes,
   recordedAt: read.utc(row.recordedAt),
-  get data() {
-    return copy(call?.outputs?.[row.position]?.data)
+  get payload() {
+    const data = copy(call?.outputs?.[row.position]?.data)
+    return data === undefined ? { withheld: outputGone } : { data }
   },
-  withheld: outputGone,
   call: {
     service: call?.service ?? "",
     correlationId: call?.correlationId ?? row.key.callId,
@@ -216,7 +220,7 @@ const makeStore = (
           )
         ),
         db.transaction,
-        asStoreError("persist")
+        asStoreError
       ),
     probe: Effect.void,
     isTransient,
@@ -262,7 +266,7 @@ const makeStore = (
           yield* wake(gone)
           yield* hintIf(objects.length > 0, "events")
           return { created: true, entry: read.toEntry(row) }
-        }).pipe(db.transaction, gate.withPermits(1), asStoreError("once"))
+        }).pipe(db.transaction, gate.withPermits(1), asStoreError)
       }),
 
     afterCommit: db.afterCommit,
@@ -275,13 +279,12 @@ const makeStore = (
       return told
     }),
     leave: (worker) => db.use((access) => access.delete(workers, worker)),
+    releaseWaiting: use((access) => waiting.release(access, settings.deadBlocksKey)).pipe(
+      Effect.tap((released) => hintIf(released > 0, "chunks"))
+    ),
 
     ledger: (keys) =>
-      db.use((access) => keys.flatMap((key) => access.get(ledger, chunkKey(key)) ?? []).map(read.toEntry)),
-    call: (callId) =>
-      use((access, now) => Option.fromUndefinedOr(read.call(access, callId, now, settings.deadBlocksKey))),
-    status: use(read.status),
-    nextDue: Effect.map(use(read.nextDue), (at) => Option.map(Option.fromUndefinedOr(at), DateTime.makeUnsafe))
+      db.use((access) => keys.flatMap((key) => access.get(ledger, chunkKey(key)) ?? []).map(read.toEntry))
   })
 }
 
@@ -294,11 +297,12 @@ const make = Effect.gen(function*() {
     Effect.all([db.next("token"), Random.nextIntBetween(0, 2 ** 32)]),
     ([number, random]) => `${number}-${random.toString(16)}`
   )
-  return Context.make(ChunkStore, makeStore(db, settings, use, newToken, wakeUp)).pipe(
+  return Context.make(ChunkStore, named("ChunkStore", makeStore(db, settings, use, newToken, wakeUp))).pipe(
     Context.add(DeadLetters, deadLetters.make(use, wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
     Context.add(EventLog, eventLog.make(use, newToken)),
+    Context.add(Inspector, inspector.make(use, settings.deadBlocksKey)),
     Context.add(WakeUp, wakeUp)
   )
 })

@@ -39,8 +39,8 @@ const note = (schema: string, { id, name }: Migration): string =>
 
 const isSchema = (statement: string): boolean => statement.startsWith("create schema")
 
-/** Those of the migrations that were not applied. Asks for nothing that changes the database. */
-const missingOf = Effect.fnUntraced(function*(session: Session, schema: string, all: ReadonlyArray<Migration>) {
+/** @internal Those of the migrations that were not applied. Asks for nothing that changes the database. */
+export const missingOf = Effect.fnUntraced(function*(session: Session, schema: string, all: ReadonlyArray<Migration>) {
   const [found] = yield* session.run<{ there: boolean }>(
     `select exists (
       select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -4,9 +4,10 @@
 import type { ChunkStore } from "../ChunkStore.ts"
 import type { DeadLetters } from "../DeadLetters.ts"
 import type { EventLog } from "../EventLog.ts"
+import type { Inspector } from "../Inspector.ts"
 import type { Pauses } from "../Pauses.ts"
 import type { Retention } from "../Retention.ts"
 import type { WakeUp } from "../WakeUp.ts"
 
 /** The services of a store: the port of the drain, and those that people and subscribers ask. */
-export type Stores = ChunkStore | DeadLetters | Pauses | Retention | EventLog | WakeUp
+export type Stores = ChunkStore | Inspector | DeadLetters | Pauses | Retention | EventLog | WakeUp

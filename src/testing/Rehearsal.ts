@@ -12,6 +12,7 @@ import { ChunkStore, StoreError } from "../ChunkStore.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import { Drain } from "../Drain.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
+import type { Inspector } from "../Inspector.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { WakeUp } from "../WakeUp.ts"
@@ -24,7 +25,7 @@ export interface Rehearsal<A, E, R, E2> {
    * The application, built anew for every scene: its settings, a store, the registry with its handlers, and whatever `tables` reads. On
    * a real database it must bring empty tables each time.
    */
-  readonly application: Layer.Layer<ChunkStore | HandlerRegistry | Settings.Settings | R, E>
+  readonly application: Layer.Layer<ChunkStore | Inspector | HandlerRegistry | Settings.Settings | R, E>
   /** What is recorded and drained. */
   readonly calls: ReadonlyArray<ServiceCall>
   /**

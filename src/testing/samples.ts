@@ -63,8 +63,7 @@ export const sampleInput = <Id extends Output.SchemaIdentity, S extends Schema.C
       crashes: 0,
       loneCrashes: 0,
       recordedAt: finishedAt,
-      data: undefined,
-      withheld: "",
+      payload: { withheld: "a sample's output is given as the handler gets it" },
       call: {
         service: fields.service ?? `services.${namespace}.${group}.sample`,
         correlationId: fields.correlationId ?? callId,

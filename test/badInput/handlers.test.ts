@@ -27,6 +27,7 @@ import * as Schedule from "effect/Schedule"
 import { expect } from "vitest"
 import { keyOf, Note, note, record } from "../support/clinic.ts"
 import { drainWith } from "../support/drain.ts"
+import * as inspect from "../support/inspect.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 const cycle: { self?: unknown } = {}
@@ -194,7 +195,7 @@ for (const [name, store] of stores) {
             expect(report).toMatchObject({ claimed: 2, retried: end === "persisted" ? 0 : 1, dead: 0, released: 0 })
             const [bad, good] = yield* Effect.forEach(
               namespaces,
-              (id) => Effect.map(store.call(id), (view) => Option.getOrThrow(view).chunks[0])
+              (id) => Effect.map(inspect.call(id), (view) => Option.getOrThrow(view).chunks[0])
             )
             expect(good).toMatchObject({ state: "nothing-to-create", attempts: 0, failures: [] })
             // whatever was persisted can be read back, by everybody

@@ -2,7 +2,7 @@
  * Bad input in a file of recorded calls: each bad line is an answer with its number and reason, and the rest goes on.
  */
 import { it } from "@effect/vitest"
-import { CallLines, CallRecorder, ChunkStore, Settings } from "effect-sluice"
+import { CallLines, CallRecorder, Settings } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -13,6 +13,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { LineCutter } from "../../src/internal/LineCutter.ts"
+import * as inspect from "../support/inspect.ts"
 
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(Settings.layer()))
 const schema = "schemas.chatlab.standardized_patient.patient-reply"
@@ -114,9 +115,8 @@ describe("a file of calls", () => {
         expect(recording).toMatchObject({ recorded: good - 1, unchanged: 1 })
         expect(recording.calls.size).toBe(good - 1)
 
-        const store = yield* ChunkStore
-        expect((yield* store.status).map((kind) => kind.ready)).toEqual([good - 1])
-        const outputs = (callId: string) => Effect.map(store.call(callId), (view) => Option.getOrThrow(view).outputs)
+        expect((yield* inspect.status).map((kind) => kind.ready)).toEqual([good - 1])
+        const outputs = (callId: string) => Effect.map(inspect.call(callId), (view) => Option.getOrThrow(view).outputs)
         expect(yield* outputs("number")).toMatchObject([{ data: 9007199254740992 }])
         expect(yield* outputs("twice")).toMatchObject([{ data: { text: 2 } }])
       }).pipe(Effect.provide(recorder)))
@@ -125,10 +125,7 @@ describe("a file of calls", () => {
 
 describe("a stream of lines", () => {
   const telling = { refused: () => Effect.void, progress: () => Effect.void }
-  const known = Effect.flatMap(
-    ChunkStore,
-    (store) => Effect.map(store.status, (kinds) => kinds.reduce((sum, kind) => sum + kind.ready, 0))
-  )
+  const known = Effect.map(inspect.status, (kinds) => kinds.reduce((sum, kind) => sum + kind.ready, 0))
 
   it("is cut at every line end, wherever its bytes are parted", () => {
     const text = "a\nb\r\nc\rd\n\n\r\r\n\re\n\rf"

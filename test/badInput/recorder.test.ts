@@ -14,11 +14,12 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
-import { inspect } from "node:util"
+import * as util from "node:util"
 import { describe, expect } from "vitest"
 import { roomForAnswer } from "../../src/internal/callProblem.ts"
 import { call } from "../contract/operators/dialogues.ts"
 import { fine, maxOutputs, maxResultBytes, noTraces, refused } from "../support/calls.ts"
+import * as inspect from "../support/inspect.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 /** One of these, as `Random` draws. */
@@ -73,8 +74,7 @@ for (const [name, store] of stores) {
         it.effect(name, () =>
           Effect.gen(function*() {
             const { record, recordMany } = yield* CallRecorder
-            const { status } = yield* ChunkStore
-            const ready = Effect.map(status, (kinds) => kinds.reduce((sum, kind) => sum + kind.ready, 0))
+            const ready = Effect.map(inspect.status, (kinds) => kinds.reduce((sum, kind) => sum + kind.ready, 0))
             const before = yield* ready
             // what callers without types may do
             const untyped = bad as ServiceCall.ServiceCall
@@ -107,7 +107,6 @@ for (const [name, store] of stores) {
             const lines: Array<string> = []
             const heard = Logger.layer([Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))])
             const { recordMany } = yield* CallRecorder
-            const store = yield* ChunkStore
             const traced = ["1", "2"].map((which) => ({ ...call(`untraced-${index}-${which}`), trace }))
             // what callers without types may do
             const results = yield* Effect.provide(recordMany(traced as ReadonlyArray<ServiceCall.ServiceCall>), heard)
@@ -117,7 +116,7 @@ for (const [name, store] of stores) {
                 "recorded"
               ]
             )
-            expect(Option.getOrThrow(yield* store.call(`untraced-${index}-1`)).trace).toBe(null)
+            expect(Option.getOrThrow(yield* inspect.call(`untraced-${index}-1`)).trace).toBe(null)
             expect(lines).toEqual([expect.stringMatching(
               new RegExp(`level=WARN .*without their trace.* sluice.call_id=untraced-${index}-1 sluice.calls=2$`)
             )])
@@ -137,14 +136,13 @@ for (const [name, store] of stores) {
             )
             if (error._tag !== "CallRefused") throw error
             expect(error.path.length > 150 ? error.path.slice(0, path.length) : error.path).toBe(path)
-            expect(yield* (yield* ChunkStore).call("a")).toEqual(Option.none())
+            expect(yield* inspect.call("a")).toEqual(Option.none())
           }))
       }
 
       it.effect("by each limit there is, also where only all of it together is too much", () =>
         Effect.gen(function*() {
           const { record, run } = yield* CallRecorder
-          const store = yield* ChunkStore
           const { outputs, ...spec } = call("limits")
           const text = (length: number) => "x".repeat(length)
           const most = maxResultBytes - roomForAnswer(maxResultBytes)
@@ -164,7 +162,7 @@ for (const [name, store] of stores) {
             const error = yield* Effect.flip(run({ ...spec, ...fields }, Effect.die(new Error("asked"))))
             expect(error).toMatchObject({ _tag: "CallRefused", reason: expect.stringContaining("kept for the answer") })
           }
-          expect(yield* store.call("limits")).toEqual(Option.none())
+          expect(yield* inspect.call("limits")).toEqual(Option.none())
           // as much as there may be is asked, and its answer has room
           const full = { ...spec, input: text(most - around - 2) }
           const answer = text(roomForAnswer(maxResultBytes) - 200)
@@ -205,7 +203,7 @@ for (const [name, store] of stores) {
                 return call("a").outputs
               })
               const ran = yield* Effect.result(run(spec as ServiceCall.CallSpec, service))
-              const told = { seed, round, spec: inspect(spec, { maxStringLength: 20 }) }
+              const told = { seed, round, spec: util.inspect(spec, { maxStringLength: 20 }) }
               // asked and recorded, or neither
               expect({ ...told, asked }).toEqual({ ...told, asked: Result.isSuccess(ran) ? 1 : 0 })
               if (Result.isSuccess(ran)) continue
@@ -229,7 +227,7 @@ for (const [name, store] of stores) {
             const one = good.callId === "a" ? { ...good, callId: `fine-${index}` } : good
             expect(yield* record(one)).toBe("recorded")
             expect(yield* record(one)).toBe("unchanged")
-            const view = Option.getOrThrow(yield* store.call(one.callId))
+            const view = Option.getOrThrow(yield* inspect.call(one.callId))
             expect(view.outputs).toEqual(JSON.parse(JSON.stringify(one.outputs)))
             const { chunks: [chunk] } = yield* store.claim({
               worker: "test",
@@ -243,7 +241,7 @@ for (const [name, store] of stores) {
               schemaIdentity: one.outputs[0]!.schema,
               part: one.outputs[0]!.part ?? ""
             })
-            expect(chunk?.data).toEqual(JSON.parse(JSON.stringify(one.outputs[0]!.data)))
+            expect(chunk?.payload).toEqual({ data: JSON.parse(JSON.stringify(one.outputs[0]!.data)) })
           }))
       }
     })

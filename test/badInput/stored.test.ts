@@ -27,6 +27,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
+import * as inspect from "../support/inspect.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 class Note extends Output.make("schemas.clinic.ward.note", {
@@ -311,12 +312,11 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
 
   it.effect("and whoever asks for one is answered", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
       const drain = yield* Drain
-      expect((yield* store.status).length).toBeGreaterThan(3)
-      expect(Option.isSome(yield* store.nextDue)).toBe(true)
+      expect((yield* inspect.status).length).toBeGreaterThan(3)
+      expect(Option.isSome(yield* inspect.nextDue)).toBe(true)
       for (const [index, [name, stored, end]] of table.entries()) {
-        const view = yield* store.call(idOf(index))
+        const view = yield* inspect.call(idOf(index))
         expect.soft([name, Option.isNone(view)]).toEqual([name, stored.withoutCall === true])
         const exit = yield* Effect.exit(drain.persistNow(idOf(index)))
         if (Exit.isFailure(exit)) expect.soft(Cause.hasDies(exit.cause), `${name}: ${exit.cause}`).toBe(false)

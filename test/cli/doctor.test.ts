@@ -3,7 +3,16 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { it } from "@effect/vitest"
-import { CallRecorder, ChunkStore, DeadLetters, EventLog, Pauses, type ServiceCall, Settings } from "effect-sluice"
+import {
+  CallRecorder,
+  ChunkStore,
+  DeadLetters,
+  EventLog,
+  Inspector,
+  Pauses,
+  type ServiceCall,
+  Settings
+} from "effect-sluice"
 import * as Migrations from "effect-sluice/store/Migrations"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
@@ -14,10 +23,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { examine } from "../../src/cli/examine.ts"
 import { type Finding, usualLimits } from "../../src/cli/Finding.ts"
-import { grants } from "../../src/store/pg/rights.ts"
-import { stuck } from "../../src/store/pg/stuck.ts"
-import { tables } from "../../src/store/pg/tables.ts"
-import { releaseAll } from "../../src/store/pg/waiting.ts"
+import { grants } from "../../src/store/Rights.ts"
 import { startPooler } from "../support/pooler.ts"
 import { asRole, client, freshDatabase, layer, layerAlone, runAt } from "../support/Postgres.ts"
 
@@ -290,30 +296,35 @@ describe("the doctor", () => {
         found: "2 wait, though nothing stands before them, as call first",
         advice: expect.stringMatching(/`sluice mend`/)
       })
-      const found = yield* stuck(db, "sluice", { limit: 10, namespace: undefined, deadBlocksKey: true })
+      const { releaseWaiting } = yield* ChunkStore
+      const found = yield* Inspector.use((inspector) => inspector.stuck({ limit: 10 }))
       expect(found.map(({ behind, callId }) => [callId, behind])).toEqual([
         ["first", null],
         ["second", "first"],
         ["fourth", "third"],
         ["fifth", null]
       ])
-      expect(yield* releaseAll(tables(db, "sluice"), true)).toBe(2)
+      expect(yield* releaseWaiting).toBe(2)
       expect(yield* finding("waiting")).toMatchObject({ severity: "ok" })
-      expect(yield* releaseAll(tables(db, "sluice"), true)).toBe(0)
+      expect(yield* releaseWaiting).toBe(0)
     })))
 
   it.live("says when what waited for a dead letter waits no longer for it, by the setting", () =>
     run(Effect.gen(function*() {
-      const db = yield* sql
       yield* recordAll([{ ...call("first"), orderingKey: "bed-1" }])
       yield* buryAll
       yield* recordAll([{ ...call("second"), orderingKey: "bed-1" }])
       yield* claim
       expect(yield* finding("waiting")).toMatchObject({ severity: "ok" })
-      expect(yield* Effect.provide(finding("waiting"), Settings.layer({ deadBlocksKey: false }))).toMatchObject({
-        found: "1 wait, though nothing stands before them, as call second"
-      })
-      expect(yield* releaseAll(tables(db, "sluice"), false)).toBe(1)
+      yield* Effect.gen(function*() {
+        expect(yield* finding("waiting")).toMatchObject({
+          found: "1 wait, though nothing stands before them, as call second"
+        })
+        expect(yield* ChunkStore.use((store) => store.releaseWaiting)).toBe(1)
+      }).pipe(Effect.provide(
+        Layer.fresh(PgStore.layerStorage).pipe(Layer.provide(Settings.layer({ deadBlocksKey: false }))),
+        { local: true }
+      ))
     })))
 
   it.live("says when no worker that lives takes what is due", () =>

@@ -3,7 +3,7 @@
  * lacks what.
  */
 import { it } from "@effect/vitest"
-import { CallRecorder, ChunkStore } from "effect-sluice"
+import { CallRecorder } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -14,6 +14,7 @@ import path from "node:path"
 import { describe, expect } from "vitest"
 import { Diagnosis } from "../../src/cli/commands/doctor.ts"
 import { call, settle } from "../contract/operators/dialogues.ts"
+import * as inspect from "../support/inspect.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
 import { handlers, running } from "./inProcess.ts"
 
@@ -50,7 +51,7 @@ const setUp = Effect.fnUntraced(function*(name: string) {
   yield* Effect.gen(function*() {
     yield* CallRecorder.use((recorder) => recorder.record(call("dies")))
     yield* settle({ dead: "exhausted" })
-    yield* ChunkStore.use((store) => store.status)
+    yield* inspect.status
   }).pipe(Effect.provide(
     CallRecorder.layer.pipe(Layer.provideMerge(Layer.fresh(PgStore.layer)), Layer.provide(Layer.fresh(client(url))))
   ))

@@ -13,7 +13,7 @@ import { connect } from "node:net"
 import parse from "parse-prometheus-text-format"
 import { afterAll, describe, expect, it } from "vitest"
 import * as Metrics from "../../src/Metrics.ts"
-import { grants } from "../../src/store/pg/rights.ts"
+import { grants } from "../../src/store/Rights.ts"
 import { asRole, client } from "../support/Postgres.ts"
 import { freePort, newDatabase, notes, until, ward } from "./workplace.ts"
 

@@ -6,6 +6,7 @@ import { ChunkStore, Pauses } from "effect-sluice"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { expect } from "vitest"
+import * as inspect from "../support/inspect.ts"
 import { call, record, reply, results, settle, statesOf } from "./operators/dialogues.ts"
 import { onEveryStore } from "./operators/ground.ts"
 
@@ -57,7 +58,6 @@ onEveryStore((test) => {
 
   test("the counts by kind", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
       const fates = {
         done: "persisted",
         empty: "nothing",
@@ -70,7 +70,7 @@ onEveryStore((test) => {
       yield* record(call("held"))
       yield* (yield* ChunkStore).claim({ worker: "w", limit: 1, maxBytes: 1e9, lease: Duration.minutes(1) })
       yield* record(call("fresh"), call("other", {}, { schema: results }))
-      const kinds = yield* store.status
+      const kinds = yield* inspect.status
       expect(kinds).toMatchObject([
         { schemaIdentity: reply, ready: 1, due: 1, inFlight: 1, scheduled: 1, parked: 1, dead: 1, persisted: 2 },
         { schemaIdentity: results, ready: 1, due: 1, inFlight: 0, scheduled: 0, parked: 0, dead: 0, persisted: 0 }

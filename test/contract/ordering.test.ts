@@ -5,6 +5,7 @@ import { ChunkStore, DeadLetters } from "effect-sluice"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { expect } from "vitest"
+import * as inspect from "../support/inspect.ts"
 import { call, claim, claimWith, idsOf, keyOf, persist, record, settle, statesOf } from "./operators/dialogues.ts"
 import { Edits, onEveryStore, Time } from "./operators/ground.ts"
 
@@ -220,13 +221,12 @@ onEveryStore((test) => {
 
   test("a dead letter blocks its key in its own namespace only, and is what its followers are said to be behind", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
       const letters = yield* DeadLetters
       yield* record(knee("a"), elsewhere("other a"), knee("b"), elsewhere("other b"))
       yield* settle(({ key }) => key.callId === "a" ? { dead: "undecodable" } : "released")
       expect(yield* claimed).toEqual(["other a", "other b"])
       const behind = (id: string) =>
-        Effect.map(store.call(id), (view) => view._tag === "Some" ? view.value.chunks[0]?.behind : undefined)
+        Effect.map(inspect.call(id), (view) => view._tag === "Some" ? view.value.chunks[0]?.behind : undefined)
       expect([yield* behind("b"), yield* behind("other a"), yield* behind("other b")]).toEqual(["a", null, "other a"])
       yield* letters.discard({}, "said twice")
       expect(yield* claimed).toEqual(["b"])

@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { expect } from "vitest"
+import * as inspect from "../support/inspect.ts"
 import { call, claim, idsOf, keyOf, record, settle, statesOf } from "./operators/dialogues.ts"
 import { onEveryStore, Rows, Time } from "./operators/ground.ts"
 
@@ -84,7 +85,7 @@ onEveryStore((test) => {
       ]
       for (const settlement of settlements) expect(yield* store.settle(late.token, [settlement])).toEqual([])
       expect(yield* statesOf("a")).toEqual(["in-flight"])
-      expect(Option.getOrThrow(yield* store.call("a")).chunks[0]).toMatchObject({ attempts: 0, failures: [] })
+      expect(Option.getOrThrow(yield* inspect.call("a")).chunks[0]).toMatchObject({ attempts: 0, failures: [] })
 
       yield* store.persist(other.token, () => write(other))
       expect(yield* Effect.flip(store.persist(late.token, () => write(late)))).toMatchObject({ _tag: "LeaseLost" })
@@ -103,7 +104,7 @@ onEveryStore((test) => {
       ]
       yield* (yield* Time).pass("61 seconds")
       for (const charge of charges) expect(yield* store.settle(token, [charge])).toEqual([])
-      const view = Effect.map(store.call("a"), (found) => Option.getOrThrow(found).chunks[0])
+      const view = Effect.map(inspect.call("a"), (found) => Option.getOrThrow(found).chunks[0])
       expect(yield* view).toMatchObject({ state: "ready", attempts: 0, failures: [], death: null })
       // what costs nothing may still be said
       const release: Settlement = { _tag: "Release", chunk }
@@ -218,7 +219,7 @@ onEveryStore((test) => {
         { _tag: "Release", chunk: release }
       ]
       expect(yield* store.settle(token, settlements)).toEqual(settlements)
-      const view = (id: string) => Effect.map(store.call(id), (found) => Option.getOrThrow(found).chunks[0])
+      const view = (id: string) => Effect.map(inspect.call(id), (found) => Option.getOrThrow(found).chunks[0])
       expect(yield* view("retry")).toMatchObject({
         state: "scheduled",
         attempts: 1,

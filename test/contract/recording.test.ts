@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { expect } from "vitest"
+import * as inspect from "../support/inspect.ts"
 import { call, claim, idsOf, record, results, settle, statesOf } from "./operators/dialogues.ts"
 import { onEveryStore, Rows, Time } from "./operators/ground.ts"
 
@@ -16,7 +17,6 @@ const { outputs: _, ...spec } = call("a")
 onEveryStore((test) => {
   test("a call is recorded with its chunks, and reads as it was given", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
       const given = call("a", {
         correlationId: "thread-1",
         context: { simulationId: "knee", "with \"quotes\"": [1, null, { deep: true }] },
@@ -27,7 +27,7 @@ onEveryStore((test) => {
         ]
       })
       expect(yield* record(given)).toEqual(["recorded"])
-      const view = Option.getOrThrow(yield* store.call("a"))
+      const view = Option.getOrThrow(yield* inspect.call("a"))
       expect(view).toMatchObject({
         callId: "a",
         namespace: "chatlab",
@@ -40,18 +40,17 @@ onEveryStore((test) => {
         ]
       })
       const { chunks } = yield* claim
-      expect(chunks.map((chunk) => [chunk.key.part, chunk.data, chunk.call.context])).toEqual([
-        ["", { metadata: [] }, given.context],
-        ["second", { text: "Überraschung 🩺" }, given.context]
+      expect(chunks.map((chunk) => [chunk.key.part, chunk.payload, chunk.call.context])).toEqual([
+        ["", { data: { metadata: [] } }, given.context],
+        ["second", { data: { text: "Überraschung 🩺" } }, given.context]
       ])
     }))
 
   test("the same again is unchanged, also when its keys stand in another order; another content is a conflict", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
       yield* record(call("a", { context: { one: 1, two: 2 } }))
       expect(yield* record(call("a", { context: { two: 2, one: 1 } }))).toEqual(["unchanged"])
-      const before = yield* store.call("a")
+      const before = yield* inspect.call("a")
       for (
         const other of [
           call("a", { context: { one: 1, two: 3 } }),
@@ -61,7 +60,7 @@ onEveryStore((test) => {
           call("a", { context: { one: 1, two: 2 }, orderingKey: "knee" })
         ]
       ) expect(yield* record(other)).toEqual(["conflict"])
-      expect(yield* store.call("a")).toEqual(before)
+      expect(yield* inspect.call("a")).toEqual(before)
       expect(yield* settle("persisted")).toEqual(["a"])
       expect(yield* record(call("a", { context: { one: 1, two: 2 } }))).toEqual(["unchanged"])
       expect(yield* statesOf("a")).toEqual(["persisted"])
@@ -161,16 +160,15 @@ onEveryStore((test) => {
         }
         expect(yield* record({ ...form(id, ...first), input: 0 })).toEqual(["conflict"])
         expect(yield* record(form(id, {}, { part: "second" }))).toEqual(["conflict"])
-        expect(Option.getOrThrow(yield* store.call(id)).chunks.map(({ key }) => key.part)).toEqual([""])
+        expect(Option.getOrThrow(yield* inspect.call(id)).chunks.map(({ key }) => key.part)).toEqual([""])
       }
     }))
 
   test("times, priority, correlation id, details and trace are not compared, and stay as they were", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
       const at = DateTime.makeUnsafe("2026-01-01T00:00:00Z")
       yield* record(call("a"))
-      const before = yield* store.call("a")
+      const before = yield* inspect.call("a")
       for (
         const other of [
           { startedAt: at, finishedAt: at, notBefore: at },
@@ -180,7 +178,7 @@ onEveryStore((test) => {
           { trace: { traceId: "0".repeat(31) + "1", spanId: "0".repeat(15) + "1", sampled: true } }
         ]
       ) expect(yield* record(call("a", other))).toEqual(["unchanged"])
-      expect(yield* store.call("a")).toEqual(before)
+      expect(yield* inspect.call("a")).toEqual(before)
     }))
 
   test("many at once: each has its own answer, also when one id comes twice", () =>
@@ -196,21 +194,19 @@ onEveryStore((test) => {
   test("the application's rows and the call are one transaction", () =>
     Effect.gen(function*() {
       const rows = yield* Rows
-      const store = yield* ChunkStore
       const both = (id: string) => Effect.andThen(rows.add(`row of ${id}`), record(call(id)))
       yield* rows.transaction(both("a"))
       yield* Effect.flip(rows.transaction(Effect.andThen(both("b"), Effect.fail("no"))))
       expect(yield* rows.list).toEqual(["row of a"])
-      expect(Option.isSome(yield* store.call("a"))).toBe(true)
-      expect(Option.isSome(yield* store.call("b"))).toBe(false)
+      expect(Option.isSome(yield* inspect.call("a"))).toBe(true)
+      expect(Option.isSome(yield* inspect.call("b"))).toBe(false)
       expect(yield* settle("persisted")).toEqual(["a"])
     }))
 
   test("not before its time", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
       yield* record(call("now"))
-      const { recordedAt } = Option.getOrThrow(yield* store.call("now"))
+      const { recordedAt } = Option.getOrThrow(yield* inspect.call("now"))
       yield* record(call("later", { notBefore: DateTime.add(recordedAt, { minutes: 1 }) }))
       expect(yield* statesOf("later")).toEqual(["scheduled"])
       expect(yield* settle("persisted")).toEqual(["now"])
@@ -226,7 +222,7 @@ onEveryStore((test) => {
       expect(first.takenOver).toBe(false)
       expect(yield* store.begin(spec, lease)).toMatchObject({ _tag: "Running" })
       expect(yield* store.renewRun("a", first.token, lease)).toBe(true)
-      expect(Option.getOrThrow(yield* store.call("a"))).toMatchObject({ status: "running", chunks: [] })
+      expect(Option.getOrThrow(yield* inspect.call("a"))).toMatchObject({ status: "running", chunks: [] })
 
       yield* (yield* Time).pass("2 minutes")
       const second = yield* store.begin(spec, lease)
@@ -234,7 +230,7 @@ onEveryStore((test) => {
       expect(second.takenOver).toBe(true)
       expect(yield* store.renewRun("a", first.token, lease)).toBe(false)
       yield* store.abandon("a", first.token, "too late")
-      expect(Option.getOrThrow(yield* store.call("a"))).toMatchObject({ status: "running", error: null })
+      expect(Option.getOrThrow(yield* inspect.call("a"))).toMatchObject({ status: "running", error: null })
 
       expect(yield* record(call("a"))).toEqual(["recorded"])
       expect(yield* store.begin(spec, lease)).toMatchObject({ _tag: "Succeeded", call: { callId: "a" } })
@@ -246,13 +242,16 @@ onEveryStore((test) => {
       const store = yield* ChunkStore
       const begin = Effect.map(store.begin(spec, lease), (begun) => begun._tag === "Begun" ? begun.token : "")
       yield* store.abandon("a", yield* begin, "the model was down")
-      expect(Option.getOrThrow(yield* store.call("a"))).toMatchObject({ status: "failed", error: "the model was down" })
+      expect(Option.getOrThrow(yield* inspect.call("a"))).toMatchObject({
+        status: "failed",
+        error: "the model was down"
+      })
       const token = yield* begin
       expect(token).not.toBe("")
       yield* store.abandon("a", token, undefined)
       expect(yield* begin).not.toBe("")
       expect(yield* record(call("a"))).toEqual(["recorded"])
-      expect(Option.getOrThrow(yield* store.call("a"))).toMatchObject({ status: "succeeded", error: null })
+      expect(Option.getOrThrow(yield* inspect.call("a"))).toMatchObject({ status: "succeeded", error: null })
     }))
 
   const { outputs, ...asked } = call("a", { orderingKey: "knee" })
@@ -271,9 +270,9 @@ onEveryStore((test) => {
         expect(yield* store.begin({ ...asked, ...other }, lease)).toEqual({ _tag: "Conflict" })
         expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Running" })
         yield* record({ ...asked, outputs })
-        const before = yield* store.call("a")
+        const before = yield* inspect.call("a")
         expect(yield* store.begin({ ...asked, ...other }, lease)).toEqual({ _tag: "Conflict" })
-        expect(yield* store.call("a")).toEqual(before)
+        expect(yield* inspect.call("a")).toEqual(before)
       }))
 
     test(`a call that failed may be asked in other words: of another ${name}`, () =>
@@ -317,7 +316,7 @@ onEveryStore((test) => {
       const rows = yield* Rows
       expect(yield* rows.transaction(store.begin(asked, lease))).toEqual({ _tag: "InTransaction" })
       expect(yield* rows.transaction(rows.transaction(store.begin(asked, lease)))).toEqual({ _tag: "InTransaction" })
-      expect(yield* store.call("a")).toEqual(Option.none())
+      expect(yield* inspect.call("a")).toEqual(Option.none())
       expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Begun" })
     }))
 })

@@ -8,10 +8,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { expect } from "vitest"
+import * as inspect from "../support/inspect.ts"
 import { call, claim, keyOf, record, reply, settle } from "./operators/dialogues.ts"
 import { onEveryStore } from "./operators/ground.ts"
 
-const view = (callId: string) => Effect.map(ChunkStore.use((store) => store.call(callId)), Option.getOrThrow)
+const view = (callId: string) => Effect.map(inspect.call(callId), Option.getOrThrow)
 const chunk = (callId: string) => Effect.map(view(callId), ({ chunks: [first] }) => first)
 const knee = { orderingKey: "knee" }
 

@@ -2,7 +2,7 @@
  * Messages stand in the order of their calls, also when one has to be tried again.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, ChunkStore, DomainEvents, Drain, HandlerRegistry, type ServiceCall } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall } from "effect-sluice"
 import * as Settings from "effect-sluice/Settings"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -15,6 +15,7 @@ import { ChatlabHandlers } from "../../examples/chatlab/handlers.ts"
 import { Messages } from "../../examples/chatlab/Messages.ts"
 import { Chatlab } from "../../examples/chatlab/outputs.ts"
 import * as repositories from "../../examples/chatlab/repositories.ts"
+import * as inspect from "../support/inspect.ts"
 
 let refusing = true
 
@@ -61,12 +62,11 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("order", (it)
   it.effect("a reply that was tried again still comes before the later ones", () =>
     Effect.gen(function*() {
       const drain = yield* Drain
-      const store = yield* ChunkStore
       yield* (yield* CallRecorder).recordMany([0, 1, 2, 3].map(reply))
       expect(yield* drain.cycle).toMatchObject({ retried: 1, persisted: 0 })
       refusing = false
       // nobody looks until the retry is due: the claim then finds it together with the later ones
-      const isDue = store.status.pipe(
+      const isDue = inspect.status.pipe(
         Effect.map(([kind]) => kind !== undefined && kind.scheduled === 1 && kind.due === 4)
       )
       yield* Effect.repeat(Effect.delay(isDue, "50 millis"), { until: (due) => due })

@@ -4,7 +4,6 @@
 import { it } from "@effect/vitest"
 import {
   CallRecorder,
-  ChunkStore,
   DomainEvents,
   Drain,
   DrainWorker,
@@ -29,6 +28,7 @@ import path from "node:path"
 import { describe, expect } from "vitest"
 import { application, keyOf, Note, note, noteHandler, record, registry, written } from "../support/clinic.ts"
 import { cycle, untilEmpty } from "../support/drain.ts"
+import * as inspect from "../support/inspect.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
 
@@ -114,8 +114,7 @@ describe("wiring", () => {
     Effect.gen(function*() {
       const nothing = () => Effect.void
       yield* record(note("call-1"), note("call-2"))
-      const store = yield* ChunkStore
-      const before = yield* Effect.all([store.call("call-1"), store.call("call-2"), store.status])
+      const before = yield* Effect.all([inspect.call("call-1"), inspect.call("call-2"), inspect.status])
       const broken = [
         ["its handler's set-up fails", HandlerPlugin.layer("clinic", Note, Effect.fail("no connection" as const))],
         ["its handler's set-up throws", HandlerPlugin.layer("clinic", Note, Effect.die("a bug"))],
@@ -134,7 +133,7 @@ describe("wiring", () => {
         expect([name, Exit.isFailure(exit)]).toEqual([name, true])
         // more than the time in which ten attempts are over
         yield* TestClock.adjust("2 hours")
-        expect(yield* Effect.all([store.call("call-1"), store.call("call-2"), store.status])).toEqual(before)
+        expect(yield* Effect.all([inspect.call("call-1"), inspect.call("call-2"), inspect.status])).toEqual(before)
       }
       // set up rightly, it goes on as if nothing had been
       const mended = Layer.fresh(Drain.layer).pipe(Layer.provide(registry()))

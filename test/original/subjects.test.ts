@@ -2,21 +2,13 @@
  * The subjects of the original's 18 tests, under the original's words.
  */
 import { it } from "@effect/vitest"
-import {
-  ChunkLedger,
-  ChunkStore,
-  DomainObject,
-  Drain,
-  HandlerPlugin,
-  HandlerRegistry,
-  Output,
-  OutputGroup
-} from "effect-sluice"
+import { ChunkLedger, DomainObject, Drain, HandlerPlugin, HandlerRegistry, Output, OutputGroup } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { describe, expect } from "vitest"
 import { application, keyOf, Note, note, noteHandler, record, registry, written } from "../support/clinic.ts"
+import * as inspect from "../support/inspect.ts"
 
 const resolve = (namespace: string, schemaIdentity: string) =>
   Effect.flatMap(HandlerRegistry, (registry) => registry.resolve(namespace, schemaIdentity))
@@ -129,14 +121,13 @@ describe("base handler", () => {
 
   it.effect("correlation-id fallback: the correlation id is the call id when absent, and never the key", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
       yield* record(
         note("call-1"),
         note("call-2", {}, { correlationId: "thread" }),
         note("call-3", {}, { correlationId: "thread" })
       )
       const correlationOf = (callId: string) =>
-        Effect.map(store.call(callId), (view) => view._tag === "Some" ? view.value.correlationId : undefined)
+        Effect.map(inspect.call(callId), (view) => view._tag === "Some" ? view.value.correlationId : undefined)
       expect(yield* correlationOf("call-1")).toBe("call-1")
       expect(yield* correlationOf("call-3")).toBe("thread")
       yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)

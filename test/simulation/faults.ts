@@ -4,6 +4,7 @@
  */
 import { ChunkStore, StoreError, type Transaction } from "effect-sluice/ChunkStore"
 import type { EventLog } from "effect-sluice/EventLog"
+import { Inspector } from "effect-sluice/Inspector"
 import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -207,7 +208,16 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
     afterCommit: (effect) => Effect.ignore(through("afterCommit", store.afterCommit(effect))),
     beat: (worker, serves) => through("beat", store.beat(worker, serves)),
     leave: (worker) => through("leave", store.leave(worker)),
-    ledger: (keys) => through("ledger", store.ledger(keys)),
-    call: (callId) => through("call", store.call(callId))
+    ledger: (keys) => through("ledger", store.ledger(keys))
   }
+}
+
+/** What a worker is told of a call. */
+export const faultyInspector = (
+  inspector: Inspector["Service"],
+  weather: Weather,
+  life: Life
+): Inspector["Service"] => {
+  const through = throughOf(weather, life)
+  return { ...inspector, call: (callId) => through("call", inspector.call(callId)) }
 }

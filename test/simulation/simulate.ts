@@ -2,7 +2,7 @@
  * One simulation: recorders, workers old and new, and a program beside the drain, on a store in memory, with time that
  * passes by itself and dice that fall by the seed. Ends when all is quiet, with a picture of the tables.
  */
-import { CallRecorder, ChunkLedger, DomainEvents, Drain, EventLog, Subscription } from "effect-sluice"
+import { CallRecorder, ChunkLedger, DomainEvents, Drain, EventLog, Inspector, Subscription } from "effect-sluice"
 import { ChunkStore } from "effect-sluice/ChunkStore"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
@@ -18,8 +18,9 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { make as makeQuarantine, Quarantine } from "../../src/drain/Quarantine.ts"
 import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../src/store/memory/rows.ts"
+import * as inspect from "../support/inspect.ts"
 import { violations } from "./check.ts"
-import { faulty, faultyLog, type Life, newLife, type Weather } from "./faults.ts"
+import { faulty, faultyInspector, faultyLog, type Life, newLife, type Weather } from "./faults.ts"
 import { plan, type PlannedCall } from "./plan.ts"
 import { CurrentLife, domain, type DomainRow, handlers, settings, write } from "./ward.ts"
 import { runInWorld } from "./world.ts"
@@ -81,12 +82,14 @@ const subscriber = Effect.fnUntraced(function*(told: Array<string>, weather: Wea
 /** A worker: one life after the other, each with a drain and a subscriber of its own. */
 const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather, told: Array<string>) {
   const store = yield* ChunkStore
+  const inspector = yield* Inspector
   const registry = Layer.succeedContext(yield* Layer.build(handlers[age]))
   while (true) {
     const life = yield* newLife
     const drain = Drain.layer.pipe(
       Layer.provide(registry),
-      Layer.provide(Layer.succeed(ChunkStore, faulty(store, weather, life)))
+      Layer.provide(Layer.succeed(ChunkStore, faulty(store, weather, life))),
+      Layer.provide(Layer.succeed(Inspector, faultyInspector(inspector, weather, life)))
     )
     const stops = (yield* Random.nextIntBetween(0, 20)) === 0 && weather.blows > 0
     if (stops) weather.blows--
@@ -153,7 +156,7 @@ const beside = Effect.fnUntraced(function*(planned: ReadonlyArray<PlannedCall>, 
       if (!chunk.once) continue
       yield* Effect.sleep(yield* Random.nextIntBetween(0, 1500))
       const key = { callId: chunk.callId, schemaIdentity: chunk.schema, part: index === 0 ? "" : "second" }
-      yield* Effect.repeat(Effect.delay(store.call(call.callId), 100), { until: (found) => found._tag === "Some" })
+      yield* Effect.repeat(Effect.delay(inspect.call(call.callId), 100), { until: (found) => found._tag === "Some" })
       yield* untilDone(life, once.once(key, { namespace: "clinic" }, write(key, chunk.note?.rows ?? 0)))
     }
   }

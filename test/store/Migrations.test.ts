@@ -15,6 +15,7 @@ import { readdirSync, readFileSync } from "node:fs"
 import path from "node:path"
 import { describe, expect } from "vitest"
 import { call, record, settle, statesOf } from "../contract/operators/dialogues.ts"
+import * as inspect from "../support/inspect.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { startScript } from "../support/programs.ts"
 
@@ -159,7 +160,7 @@ describe("migrations", () => {
           const store = yield* ChunkStore
           yield* store.beat("worker", [])
           expect(yield* (yield* DeadLetters).redrive({})).toBe(1)
-          expect((yield* store.status).map((kind) => kind.ready)).toEqual([1])
+          expect((yield* inspect.status).map((kind) => kind.ready)).toEqual([1])
           yield* (yield* Retention).prune({ payloads: Duration.days(1), discarded: Duration.days(1) })
           // and again: there is nothing to do
           expect(yield* Migrations.run).toEqual([])

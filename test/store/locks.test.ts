@@ -4,7 +4,7 @@
  * behind what does not hold it up, or what cannot be locked.
  */
 import { it } from "@effect/vitest"
-import { ChunkStore, DeadLetters, Settings } from "effect-sluice"
+import { ChunkStore, DeadLetters, Inspector, Settings } from "effect-sluice"
 import type { Claim, ClaimRequest } from "effect-sluice/ChunkStore"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
@@ -27,6 +27,7 @@ import {
   statesOf
 } from "../contract/operators/dialogues.ts"
 import { heldOpen, waitsOrEnds } from "../support/heldOpen.ts"
+import * as inspect from "../support/inspect.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 const knee = (id: string, fields = {}) => call(id, { orderingKey: "knee", ...fields })
@@ -75,7 +76,7 @@ const several = (count: number, name: string) => Array.from({ length: count }, (
 
 describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (version) => {
   const on = <E>(
-    test: Effect.Effect<unknown, E, SqlClient.SqlClient | ChunkStore | DeadLetters | Scope>,
+    test: Effect.Effect<unknown, E, SqlClient.SqlClient | ChunkStore | Inspector | DeadLetters | Scope>,
     settings: Partial<Settings.Values> = {}
   ) =>
     Effect.scoped(test).pipe(Effect.provide(
@@ -176,7 +177,6 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
 
   it.live("whoever settles what holds up others waits for a claim that puts them aside, and then wakes them", () =>
     on(Effect.gen(function*() {
-      const store = yield* ChunkStore
       const letters = yield* DeadLetters
       // behind a chunk
       yield* record(knee("a"), knee("b"))
@@ -196,7 +196,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       yield* looking.end
       yield* Fiber.join(discarding)
       expect(yield* idsWith({})).toEqual(["c"])
-      expect((yield* store.status)[0]).toMatchObject({ waiting: 0 })
+      expect((yield* inspect.status)[0]).toMatchObject({ waiting: 0 })
     })))
 
   it.live("nobody is put aside behind a younger letter while the one that holds it up is being discarded", () =>

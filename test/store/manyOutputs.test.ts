@@ -13,6 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { randomBytes } from "node:crypto"
 import { describe, expect } from "vitest"
 import { call, keyOf, record, reply, settle } from "../contract/operators/dialogues.ts"
+import * as inspect from "../support/inspect.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 /** Blocks that were read of the out-of-line parts of `service_call` so far. */
@@ -68,8 +69,13 @@ describe.each([15, 18] as const)("a call with many outputs, on Postgres %i", (ve
         const isLong = (callId: string, part: string) => callId === "long" || (callId === "after" && part === "6")
         expect(
           chunks.map((
-            { data, key, withheld }
-          ) => [key.callId, key.part, data, /more than is handed out/.test(withheld)])
+            { key, payload }
+          ) => [
+            key.callId,
+            key.part,
+            "data" in payload ? payload.data : undefined,
+            "withheld" in payload && /more than is handed out/.test(payload.withheld)
+          ])
         )
           .toEqual(
             ["before", "long", "after"].flatMap((callId) =>
@@ -97,7 +103,7 @@ describe.each([15, 18] as const)("a call with many outputs, on Postgres %i", (ve
         expect(detail.failures.slice(1).map(({ attempt }) => attempt)).toEqual(
           Array.from({ length: 200 }, (_, n) => n + 1)
         )
-        const view = Option.getOrThrow(yield* ChunkStore.use((store) => store.call("a")))
+        const view = Option.getOrThrow(yield* inspect.call("a"))
         expect(view.chunks[0]?.failures).toHaveLength(201)
       }).pipe(Effect.provide(onPostgres)),
     60_000

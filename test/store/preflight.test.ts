@@ -2,7 +2,7 @@
  * Databases on which Sluice must not start: it says what is wrong and what to do, before anything is written.
  */
 import { it } from "@effect/vitest"
-import { CallRecorder, ChunkStore, DeadLetters, Settings } from "effect-sluice"
+import { CallRecorder, DeadLetters, Settings } from "effect-sluice"
 import * as Migrations from "effect-sluice/store/Migrations"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
@@ -14,6 +14,7 @@ import * as sequences from "../../src/store/pg/sequences.ts"
 import { list } from "../../src/store/pg/statements.ts"
 import { tables } from "../../src/store/pg/tables.ts"
 import { call, claim, record, settle } from "../contract/operators/dialogues.ts"
+import * as inspect from "../support/inspect.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
 
 /** A program that starts: whether it migrates first, or not. */
@@ -390,7 +391,7 @@ describe("a database that is fit", () => {
         const recorder = yield* CallRecorder
         yield* recorder.record(call("a"))
         expect((yield* claim).chunks).toHaveLength(1)
-        yield* ChunkStore.use((store) => store.status)
+        yield* inspect.status
         const sql = yield* SqlClient.SqlClient
         // those of other databases are other tests'
         expect(

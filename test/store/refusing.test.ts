@@ -3,7 +3,7 @@
  * not take a value: each comes back with the reason, and the calls beside it are recorded.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, ChunkStore, type ServiceCall } from "effect-sluice"
+import { CallRecorder, type ServiceCall } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -12,6 +12,7 @@ import * as Result from "effect/Result"
 import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
 import { call, claim, idsOf, reply } from "../contract/operators/dialogues.ts"
+import * as inspect from "../support/inspect.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 const recorder = Layer.unwrap(
@@ -88,7 +89,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
         "unchanged"
       ])
       expect(idsOf((yield* claim).chunks)).toEqual(["a", "c", "e", "f"])
-      expect(yield* (yield* ChunkStore).call("b")).toEqual(Option.none())
+      expect(yield* inspect.call("b")).toEqual(Option.none())
     }))
 
   it.effect("costs its mates the logarithm of their number, and many of them no more than twice", () =>
@@ -122,16 +123,15 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
   it.effect("is not run, and an answer that is refused is recorded as failed", () =>
     Effect.gen(function*() {
       const { run } = yield* CallRecorder
-      const store = yield* ChunkStore
       const { outputs: _, ...spec } = closed("run-1")
       const asked = Effect.die(new Error("the service was asked"))
       expect(yield* Effect.flip(run(spec, asked))).toMatchObject({ _tag: "CallRefused", callId: "run-1" })
-      expect(yield* store.call("run-1")).toEqual(Option.none())
+      expect(yield* inspect.call("run-1")).toEqual(Option.none())
       const answer = Effect.succeed([{ schema: reply, version: 1, data: "🩺" }])
       expect(yield* Effect.flip(run({ ...spec, callId: "run-2", context: {} }, answer))).toMatchObject({
         _tag: "CallRefused"
       })
-      expect(Option.getOrThrow(yield* store.call("run-2"))).toMatchObject({
+      expect(Option.getOrThrow(yield* inspect.call("run-2"))).toMatchObject({
         status: "failed",
         error: expect.stringContaining("22P05")
       })

@@ -30,8 +30,9 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
-import { grants, type Purpose, purposes } from "../../src/store/pg/rights.ts"
 import { list, madeBy } from "../../src/store/pg/statements.ts"
+import { grants, type Purpose, purposes } from "../../src/store/Rights.ts"
+import * as inspect from "../support/inspect.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
 
 class Note extends Output.make("schemas.clinic.ward.note", {
@@ -151,11 +152,11 @@ for (const version of [15, 18] as const) {
             const claim = yield* store.claim({ worker: "w", limit: 9, maxBytes: 1e6, lease: Duration.minutes(1) })
             yield* store.renew(claim.token, claim.chunks, Duration.minutes(2))
             yield* store.settle(claim.token, claim.chunks.map((chunk) => ({ _tag: "Release", chunk })))
-            expect(Option.isSome(yield* store.call("lives"))).toBe(true)
-            expect((yield* store.status).length).toBeGreaterThan(1)
+            expect(Option.isSome(yield* inspect.call("lives"))).toBe(true)
+            expect((yield* inspect.status).length).toBeGreaterThan(1)
             yield* store.beat("w", [{ namespace: "clinic", schemaIdentity: "schemas.clinic.ward.x-ray" }])
             yield* store.leave("w")
-            yield* store.nextDue
+            yield* inspect.nextDue
             yield* Gauges.sample
 
             const recording = CallRecorder.use((recorder) => recorder.record(call("no")))

@@ -3,20 +3,19 @@
  * those of Postgres, on every verb of the port and whatever an operator asks. (A function without its schema in a statement that
  * is not run here is found by `statementNames.test.ts`.)
  */
+import { ChunkStore, Inspector } from "effect-sluice"
+import * as Settings from "effect-sluice/Settings"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, describe, expect, it } from "vitest"
-import * as doctor from "../../src/store/pg/doctor.ts"
-import * as gauges from "../../src/store/pg/gauges.ts"
 import { rebase } from "../../src/store/pg/rebase.ts"
 import * as sequences from "../../src/store/pg/sequences.ts"
-import { probe } from "../../src/store/pg/settle.ts"
-import { stuck } from "../../src/store/pg/stuck.ts"
 import { tables } from "../../src/store/pg/tables.ts"
-import { allKeys, releaseAll, stranded } from "../../src/store/pg/waiting.ts"
+import { PgServer } from "../../src/store/PgServer.ts"
+import * as PgStore from "../../src/store/PgStore.ts"
 import { run } from "../cli/inProcess.ts"
 import { runSuitesOn } from "../contract/operators/ground.ts"
 import { client } from "../support/Postgres.ts"
@@ -43,7 +42,7 @@ await import("../contract/operators/pauses.test.ts")
 await import("../contract/operators/retention.test.ts")
 
 /** Runs this on a database, as the role in whose path the others come first. */
-const at = <A, E>(url: string, work: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+const at = <A, E>(url: string, work: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) =>
   Effect.runPromise(Effect.provide(work, Layer.fresh(client(url)), { local: true }))
 
 const schema = "sluice"
@@ -73,30 +72,30 @@ describe.each([["Postgres 18", on18], ["Postgres 15", on15]])("what an operator 
     at(
       url,
       Effect.gen(function*() {
-        const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-        const t = tables(sql, schema)
-        const request = { limit: 10, namespace: "chatlab", deadBlocksKey: true }
-        const asked = [
-          ...[doctor.indexes, doctor.vacuum, doctor.staleLeases, doctor.scheduled, doctor.heldUp, doctor.unserved]
-            .map((look) => look(sql, schema)),
-          ...[doctor.parkedKinds, doctor.workers, doctor.deadLetters, gauges.oldestDue].map((look) =>
-            look(sql, schema)
-          ),
-          ...[doctor.snapshots, doctor.prepared, doctor.replicas].map((look) => look(sql)),
-          doctor.beating(sql, schema, ["ward"]),
-          doctor.ready(sql, schema, "chatlab"),
-          doctor.persistedLately(sql, schema, 10),
-          doctor.isKnown(sql, schema, "chatlab", "*"),
-          gauges.gauges(sql, schema, 10),
-          gauges.subscriptionLags(sql, schema, 10),
-          stuck(sql, schema, request),
-          stranded(t, allKeys, true),
-          releaseAll(t, true),
-          probe(t)
+        const { vitals, ...inspector } = yield* Inspector
+        const { facts, schema: _, ...server } = yield* PgServer
+        const store = yield* ChunkStore
+        const asked: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+          inspector.call("call-1"),
+          inspector.callsThatMade([{ type: "chatlab.Message", id: "1" }]),
+          inspector.due("chatlab"),
+          inspector.stuck({ limit: 10, namespace: "chatlab" }),
+          inspector.workers(),
+          inspector.workers(["ward"]),
+          inspector.isKnown({ namespace: "chatlab", schemaIdentity: "*" }),
+          vitals.stranded(),
+          store.releaseWaiting,
+          store.probe,
+          // each question that takes nothing
+          ...[inspector, vitals, server].flatMap((questions) =>
+            Object.values(questions).filter((one): one is Effect.Effect<unknown, unknown> => Effect.isEffect(one))
+          )
         ]
-        const exits = yield* Effect.forEach(asked, (one: Effect.Effect<unknown, unknown>) => Effect.exit(one))
+        expect(asked.length).toBeGreaterThan(30)
+        const exits = yield* Effect.forEach(asked, (one) => Effect.exit(one))
         expect(exits.filter(Exit.isFailure)).toEqual([])
-      })
+        expect((yield* facts).pathProblem).toBeUndefined()
+      }).pipe(Effect.provide(Layer.merge(PgStore.layerAsItIs, PgServer.layer)))
     ))
 
   it("is done: a sequence and the event's numbers are put right, as after a move to another cluster", () =>

@@ -11,6 +11,7 @@ import {
   Drain,
   HandlerPlugin,
   HandlerRegistry,
+  Inspector,
   Settings
 } from "effect-sluice"
 import type { Claim } from "effect-sluice/ChunkStore"
@@ -56,7 +57,7 @@ const application = (batchSize: number) =>
  * ends before the connections do, which would wait for it.
  */
 const onItsOwn = <A, E>(
-  test: Effect.Effect<A, E, SqlClient.SqlClient | ChunkStore | CallRecorder | Drain | Scope>,
+  test: Effect.Effect<A, E, SqlClient.SqlClient | ChunkStore | Inspector | CallRecorder | Drain | Scope>,
   batchSize = 10
 ) =>
   Effect.andThen(

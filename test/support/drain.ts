@@ -6,6 +6,7 @@ import { StoreError } from "effect-sluice/ChunkStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as inspect from "./inspect.ts"
 
 type Store = ChunkStore["Service"]
 
@@ -15,7 +16,7 @@ export const persistNow = (callId: string) => Drain.use((drain) => drain.persist
 
 /** The first chunk of a call. */
 export const chunkOf = (callId: string) =>
-  ChunkStore.use((store) => Effect.map(store.call(callId), (view) => Option.getOrThrow(view).chunks[0]!))
+  Effect.map(inspect.call(callId), (view) => Option.getOrThrow(view).chunks[0]!)
 
 /** A store with some verbs changed. */
 export const storeWith = (change: (store: Store) => Partial<Store>) =>

@@ -1,9 +1,9 @@
 /**
  * What is in the tables once the drains are done: the answer of `--json`.
  */
-import { ChunkStore } from "effect-sluice"
+import { Inspector } from "effect-sluice"
 import type { Recording } from "effect-sluice/CallLines"
-import type { KindStatus } from "effect-sluice/ChunkStore"
+import type { KindStatus } from "effect-sluice/Inspector"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import { type Message, Messages } from "../Messages.ts"
@@ -32,7 +32,7 @@ export const messageOrder = (messages: ReadonlyArray<Message>): string => {
 export const census = Effect.fnUntraced(function*({ calls, refused }: Recording) {
   const messages = yield* (yield* Messages).list
   const metadata = yield* (yield* Metadata).list
-  const kinds = yield* (yield* ChunkStore).status
+  const kinds = yield* (yield* Inspector).status
   const sum = (of: (kind: KindStatus) => number) => kinds.reduce((total, kind) => total + of(kind), 0)
   const persisted = kinds.filter((kind) => kind.persisted > 0)
   return {

@@ -1,7 +1,7 @@
 /**
  * The second phase of the demo: so many drains persist what was recorded.
  */
-import { ChunkStore, Drain } from "effect-sluice"
+import { Drain, Inspector } from "effect-sluice"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,7 +18,7 @@ export const drain = Effect.fnUntraced(function*(options: {
   readonly patience: Duration.Duration
   readonly progress: (persisted: number) => Effect.Effect<void>
 }) {
-  const store = yield* ChunkStore
+  const inspector = yield* Inspector
   let persisted = 0
   let lastClaim = yield* DateTime.now
   const worker = Effect.gen(function*() {
@@ -36,7 +36,7 @@ export const drain = Effect.fnUntraced(function*(options: {
   )
   while (true) {
     yield* Effect.all(Array.from({ length: options.workers }, () => worker), { concurrency: "unbounded" })
-    const next = yield* store.nextDue
+    const next = yield* inspector.nextDue
     const now = yield* DateTime.now
     const deadline = DateTime.addDuration(lastClaim, options.patience)
     if (Option.isNone(next) || DateTime.isGreaterThan(next.value, deadline) || DateTime.isGreaterThan(now, deadline)) {

@@ -1,7 +1,7 @@
 /**
  * What became of the calls, for people, in 80 columns.
  */
-import { ChunkStore } from "effect-sluice"
+import { Inspector } from "effect-sluice"
 import type { Recording } from "effect-sluice/CallLines"
 import * as Effect from "effect/Effect"
 import { Media } from "../Media.ts"
@@ -43,7 +43,7 @@ const calls = ({ recorded, refused, unchanged }: Recording): ReadonlyArray<strin
 ]
 
 const chunks = Effect.gen(function*() {
-  const kinds = yield* (yield* ChunkStore).status
+  const kinds = yield* (yield* Inspector).status
   const columns = ["persisted", "parked", "dead", "left"]
   const cells = (values: ReadonlyArray<string | number>) => values.map((value) => String(value).padStart(11)).join("")
   return [

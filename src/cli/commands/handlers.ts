@@ -4,8 +4,8 @@
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { ChunkStore } from "../../ChunkStore.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
+import { Inspector } from "../../Inspector.ts"
 import { escape } from "../../internal/escape.ts"
 import * as Kind from "../../Kind.ts"
 import * as Application from "../Application.ts"
@@ -70,7 +70,7 @@ export const handlers = Command.make(
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const { find, list } = yield* HandlerRegistry
-      const recorded = yield* ChunkStore.use((store) => store.status)
+      const recorded = yield* Inspector.use((inspector) => inspector.status)
       const report = {
         handlers: list.map((handler) => ({
           name: handler.name,

@@ -4,12 +4,8 @@
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
-import * as Settings from "../../Settings.ts"
-import { tables } from "../../store/pg/tables.ts"
-import * as waiting from "../../store/pg/waiting.ts"
-import { WakeUp } from "../../WakeUp.ts"
+import { ChunkStore, type StoreError } from "../../ChunkStore.ts"
+import { Inspector } from "../../Inspector.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
 import * as options from "../options.ts"
@@ -28,33 +24,19 @@ export const Mended = Schema.Struct({
 interface Mending {
   readonly name: string
   /** How many there are to mend. */
-  readonly find: Effect.Effect<number, SqlError, SqlClient.SqlClient | Settings.Settings>
+  readonly find: Effect.Effect<number, StoreError, Inspector | ChunkStore>
   /** Mends them, and says how many it mended. */
-  readonly mend: Effect.Effect<number, SqlError, SqlClient.SqlClient | WakeUp | Settings.Settings>
+  readonly mend: Effect.Effect<number, StoreError, Inspector | ChunkStore>
   readonly found: (count: number) => string
   readonly mended: (count: number) => string
 }
 
 const chunks = (count: number) => count === 1 ? "1 chunk" : `${count} chunks`
 
-const asked = Effect.gen(function*() {
-  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const { deadBlocksKey, schema } = yield* Settings.Settings
-  return { t: tables(sql, schema), deadBlocksKey }
-})
-
 const stranded: Mending = {
   name: "waiting",
-  find: Effect.flatMap(
-    asked,
-    ({ deadBlocksKey, t }) =>
-      Effect.map(waiting.stranded(t, waiting.allKeys, deadBlocksKey), ([found]) => found?.count ?? 0)
-  ),
-  mend: Effect.flatMap(asked, ({ deadBlocksKey, t }) =>
-    Effect.tap(
-      waiting.releaseAll(t, deadBlocksKey),
-      (released) => released > 0 ? WakeUp.use((wakeUp) => wakeUp.hint("chunks")) : Effect.void
-    )),
+  find: Inspector.use(({ vitals }) => Effect.map(vitals.stranded(), ({ count }) => count)),
+  mend: ChunkStore.use((store) => store.releaseWaiting),
   found: (count) => `${chunks(count)} to release, with nothing before them`,
   mended: (count) => `${chunks(count)} released, with nothing before them`
 }

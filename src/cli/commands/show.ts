@@ -6,32 +6,19 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
-import { CallView, ChunkStore, type ChunkView } from "../../ChunkStore.ts"
+import type { DomainObject } from "../../DomainObject.ts"
+import { CallView, type ChunkView, Inspector } from "../../Inspector.ts"
 import { escape, word } from "../../internal/escape.ts"
-import * as Settings from "../../Settings.ts"
 import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 
 /** The rows that `TYPE:ID` may name: a type may hold colons as well. */
-const objectsOf = (what: string): ReadonlyArray<{ readonly type: string; readonly id: string }> =>
+const objectsOf = (what: string): ReadonlyArray<DomainObject> =>
   [...what.matchAll(/:/g)].slice(0, 8)
     .map(({ index }) => ({ type: what.slice(0, index), id: what.slice(index + 1) }))
     .filter(({ id, type }) => type !== "" && id !== "")
-
-/** The calls that made a row. The ledger keeps no index for this: it is read from end to end. */
-const madeBy = Effect.fnUntraced(function*(what: string) {
-  const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.Settings
-  const objects = objectsOf(what)
-  if (objects.length === 0) return []
-  const isOne = sql.or(objects.map((object) => sql`objects @> ${JSON.stringify([object])}::pg_catalog.jsonb`))
-  const rows = yield* sql<{ call_id: string }>`
-    select distinct call_id from ${sql(`${schema}.persisted_chunk`)} where ${isOne}`
-  return rows.map((row) => row.call_id)
-})
 
 /** What `sluice show --json` prints. */
 export const Shown = Schema.Struct({ calls: Schema.Array(CallView) })
@@ -111,10 +98,10 @@ export const show = Command.make(
   ({ url, what, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const store = yield* ChunkStore
-      const call = yield* store.call(what)
-      const ids = Option.isSome(call) ? [what] : yield* madeBy(what)
-      const calls = (yield* Effect.forEach(ids, (id) => Effect.map(store.call(id), Option.toArray))).flat()
+      const inspector = yield* Inspector
+      const call = yield* inspector.call(what)
+      const ids = Option.isSome(call) ? [what] : yield* inspector.callsThatMade(objectsOf(what))
+      const calls = (yield* Effect.forEach(ids, (id) => Effect.map(inspector.call(id), Option.toArray))).flat()
       if (calls.length === 0) {
         return yield* new Failed({ reason: `there is no call ${word(what)}, and no row of that name was made by one` })
       }

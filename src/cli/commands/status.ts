@@ -5,12 +5,8 @@ import * as Command from "effect/cli/Command"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
-import { ChunkStore, KindStatus } from "../../ChunkStore.ts"
+import { Inspector, KindStatus, type WorkerView } from "../../Inspector.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
-import * as Settings from "../../Settings.ts"
-import { alive } from "../../store/pg/beat.ts"
-import * as ask from "../../store/pg/doctor.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
 import * as options from "../options.ts"
@@ -39,27 +35,23 @@ export const Status = Schema.Struct({
   pauses: Schema.Array(Pause)
 })
 
-const workersOf = Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.Settings
-  return yield* sql<WorkerStatus>`
-    select id, pg_catalog.split_part(id, '/', 1) as host, pg_catalog.split_part(id, '/', 2) as pid,
-      beat_at > pg_catalog.now() - ${
-    sql.literal(alive)
-  } as alive, pg_catalog.round(extract(epoch from pg_catalog.now() - beat_at))::pg_catalog.float8 as seen,
-      array(select s ->> 'namespace'::pg_catalog.text || '/' || (s ->> 'schemaIdentity'::pg_catalog.text) from pg_catalog.jsonb_array_elements(serves) s) as serves
-    from ${sql(`${schema}.worker`)} order by beat_at desc, id`
-})
+const toStatus = ({ id, serves, ...worker }: WorkerView): WorkerStatus => {
+  const [host = "", pid = ""] = id.split("/")
+  return {
+    id,
+    host,
+    pid,
+    ...worker,
+    serves: serves.map(({ namespace, schemaIdentity }) => `${namespace}/${schemaIdentity}`)
+  }
+}
 
 const look = Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.Settings
-  const kinds = yield* ChunkStore.use((store) => store.status)
-  const [lately] = yield* ask.persistedLately(sql, schema, 100_000)
+  const inspector = yield* Inspector
   return {
-    kinds,
-    lastMinute: lately?.count ?? 0,
-    workers: yield* workersOf,
+    kinds: yield* inspector.status,
+    lastMinute: yield* inspector.persistedLately,
+    workers: (yield* inspector.workers()).map(toStatus),
     pauses: yield* Pauses.use((pauses) => pauses.list)
   }
 })

@@ -5,39 +5,12 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
-import { ParkReason } from "../../ChunkStore.ts"
+import { Inspector, StuckChunk } from "../../Inspector.ts"
 import { escape, word } from "../../internal/escape.ts"
-import * as Settings from "../../Settings.ts"
-import { stuck as ask } from "../../store/pg/stuck.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
-
-/** A chunk that does not go on at once. */
-const StuckChunk = Schema.Struct({
-  why: Schema.Literals(["scheduled", "expired", "held", "parked", "waiting"]),
-  callId: Schema.String,
-  namespace: Schema.String,
-  schemaIdentity: Schema.String,
-  part: Schema.String,
-  attempts: Schema.Int,
-  crashes: Schema.Int,
-  orderingKey: Schema.NullOr(Schema.String),
-  parkedFor: Schema.NullOr(ParkReason),
-  /** When it may be claimed next, in seconds from now; of those that failed. */
-  next: Schema.NullOr(Schema.Finite),
-  /** How long it has been due, in seconds; of the others. */
-  due: Schema.NullOr(Schema.Finite),
-  /** Who holds it, or held it. */
-  worker: Schema.NullOr(Schema.String),
-  /** The call whose chunk must make way first. */
-  behind: Schema.NullOr(Schema.String),
-  /** What it failed with last. */
-  error: Schema.NullOr(Schema.String)
-})
-type StuckChunk = typeof StuckChunk.Type
 
 /** What `sluice stuck --json` prints. */
 export const Stuck = Schema.Struct({
@@ -97,9 +70,8 @@ export const stuck = Command.make(
   ({ limit, namespace, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-      const { deadBlocksKey, schema } = yield* Settings.Settings
-      const chunks = yield* ask(sql, schema, { limit, deadBlocksKey, namespace: Option.getOrUndefined(namespace) })
+      const request = { limit, namespace: Option.getOrUndefined(namespace) }
+      const chunks = yield* Inspector.use((inspector) => inspector.stuck(request))
       const counts = Map.groupBy(chunks, ({ why }) => why)
       const found = { chunks, more: [...counts.values()].some((list) => list.length === limit) }
       yield* json ? print.json(Stuck, found) : print.lines(inWords(found, limit))

@@ -6,12 +6,10 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as SqlClient from "effect/sql/SqlClient"
+import { Inspector } from "../../Inspector.ts"
 import * as Kind from "../../Kind.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
 import { Pruned, Retention } from "../../Retention.ts"
-import * as Settings from "../../Settings.ts"
-import * as ask from "../../store/pg/doctor.ts"
 import * as Database from "../Database.ts"
 import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
@@ -81,14 +79,11 @@ const listed = Effect.fnUntraced(function*(json: boolean) {
 })
 
 /** A pause is easily misspelt, and holds up nothing then. */
-const doubt = Effect.fnUntraced(function*({ namespace, schemaIdentity }: Kind.Kind) {
-  const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.Settings
-  const [known] = yield* ask.isKnown(sql, schema, namespace, schemaIdentity)
-  if (known?.known === true) return
+const doubt = Effect.fnUntraced(function*(kind: Kind.Kind) {
+  if (yield* Inspector.use((inspector) => inspector.isKnown(kind))) return
   yield* say(
     `note: nothing of ${
-      print.kind(namespace, schemaIdentity)
+      print.kind(kind.namespace, kind.schemaIdentity)
     } is outstanding, and no worker serves it; is it spelt right?`
   )
 })

@@ -7,7 +7,8 @@ import * as Kind from "../../Kind.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { kindKey, pauses, queue, seqKey, workers } from "./rows.ts"
 
-const alive = Duration.toMillis(aliveFor)
+/** How long after its last beat a worker counts as alive, in milliseconds. */
+export const alive = Duration.toMillis(aliveFor)
 const remembered = Duration.toMillis(rememberedFor)
 
 /** The kinds that nobody may drain now. */

@@ -1,8 +1,8 @@
 /**
- * What people ask, in memory: the same as `store/pg/read.ts`.
+ * What people ask, in memory: the same as `store/pg/call.ts` and `store/pg/status.ts`.
  */
 import * as DateTime from "effect/DateTime"
-import type { CallView, ChunkView, KindStatus, LedgerEntry } from "../../ChunkStore.ts"
+import type { CallView, ChunkView, KindStatus, LedgerEntry } from "../../CallView.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import {
@@ -53,7 +53,7 @@ const outstandingView = (row: QueueRow, now: number): Partial<ChunkView> & Pick<
 })
 
 /** Of some chunks, the call of the oldest chunk before each of its ordering key. */
-const makeBehind = (access: Access, deadBlocksKey: boolean) => {
+export const makeBehind = (access: Access, deadBlocksKey: boolean) => {
   const first = new Map<string, QueueRow | DeadRow>()
   for (const one of [...access.values(queue), ...deadBlocksKey ? access.values(dead).filter(isOpen) : []]) {
     const key = keyOf(one)

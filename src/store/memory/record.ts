@@ -1,5 +1,5 @@
 /**
- * Phase 1 in memory: the same as `store/pg/record.ts` and `store/pg/run.ts`.
+ * Phase 1 in memory: the same as `store/pg/record.ts` and `store/pg/begin.ts`.
  */
 import * as DateTime from "effect/DateTime"
 import type { RecordOutcome } from "../../ChunkStore.ts"

@@ -20,15 +20,18 @@ export const wakeFollowers = (access: Access, gone: Gone): number => {
   return wake(access, access.values(queue).filter((row) => row.state === "waiting" && keys.has(keyOf(row))))
 }
 
-/** Releases the chunks that wait behind nothing, and says how many. */
-export const release = (access: Access, deadBlocksKey: boolean): number => {
+/** The chunks that wait behind nothing. */
+export const stranded = (access: Access, deadBlocksKey: boolean): ReadonlyArray<QueueRow> => {
   const first = new Map<string | undefined, number>()
   const letters = deadBlocksKey ? access.values(dead).filter((letter) => letter.discarded === undefined) : []
   for (const row of [...access.values(queue), ...letters]) {
     const key = keyOf(row)
     first.set(key, Math.min(first.get(key) ?? row.seq, row.seq))
   }
-  const isStranded = (row: QueueRow) =>
+  return access.values(queue).filter((row) =>
     row.state === "waiting" && (row.orderingKey === undefined || first.get(keyOf(row)) === row.seq)
-  return wake(access, access.values(queue).filter(isStranded))
+  )
 }
+
+/** Releases the chunks that wait behind nothing, and says how many. */
+export const release = (access: Access, deadBlocksKey: boolean): number => wake(access, stranded(access, deadBlocksKey))

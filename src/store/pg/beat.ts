@@ -1,14 +1,18 @@
 /**
- * A worker's sign of life and its upkeep, in one statement.
+ * The verb `beat`: a worker's sign of life and its upkeep, in one statement; and some of what waits behind nothing is released.
  */
 import * as Duration from "effect/Duration"
-import { aliveFor, mostUnparked, rememberedFor } from "../../ChunkStore.ts"
+import * as Effect from "effect/Effect"
+import { aliveFor, type ChunkStore, mostUnparked, rememberedFor } from "../../ChunkStore.ts"
 import type { Kind } from "../../Kind.ts"
-import { core, kindRows } from "./claim.ts"
+import { core, kindRows } from "./claimParts.ts"
+import * as Contact from "./contact.ts"
+import type { Engine } from "./engine.ts"
 import type { Tables } from "./tables.ts"
+import { makeReleasing } from "./waiting.ts"
 
 /** What the statement answers. */
-export interface BeatRow {
+interface BeatRow {
   /** The server's time, in milliseconds. */
   readonly now: number
   readonly unparked: number
@@ -26,7 +30,7 @@ const remembered = `interval '${Duration.toSeconds(rememberedFor)} seconds'`
  * kind is `elsewhere` when another live worker serves it and this one does not: this worker then leaves it alone in
  * its claims, so that old and new versions side by side do not park and unpark each other's chunks.
  */
-export const beat = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
+const statement = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
   const { pause, queue, sql, worker } = t
   return sql<BeatRow>`
     with serves as materialized (
@@ -84,5 +88,17 @@ export const beat = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
         as paused`
 }
 
-/** The worker is leaving. */
-export const leave = ({ sql, worker }: Tables, id: string) => sql`delete from ${worker} where id = ${id}`
+/** The verb. */
+export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkStore["Service"]["beat"] => {
+  const releasing = makeReleasing(t, settings.deadBlocksKey)
+  return Effect.fnUntraced(function*(worker, serves) {
+    const asked = yield* Contact.here
+    const [row] = yield* statement(t, worker, serves)
+    if (row !== undefined) contact.heard(row.now, asked)
+    if ((yield* releasing) > 0) {
+      claiming.lookAgain()
+      yield* hint("chunks")
+    }
+    return { unparked: row?.unparked ?? 0, elsewhere: row?.elsewhere ?? [], paused: row?.paused ?? [] }
+  }, t.client.statement)
+}

@@ -4,11 +4,11 @@
 import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import type { ClaimedChunk } from "../../ChunkStore.ts"
+import type { ClaimedChunk, Payload } from "../../ChunkStore.ts"
 import { outputGone } from "../../internal/callJson.ts"
 import { jsonProblem } from "../../internal/jsonProblem.ts"
 import { type ChunkKey, TraceContext } from "../../ServiceCall.ts"
-import { at, type ClaimRow } from "./claim.ts"
+import { at, type ClaimRow } from "./claimParts.ts"
 import { jsonObject } from "./json.ts"
 
 // Postgres knows times that JavaScript does not (`infinity`, the year 290000); a hand can have written one
@@ -29,7 +29,7 @@ export interface Output {
 }
 
 /** The output's data, or why it cannot be handed out. */
-const dataOf = (text: string | null, bytes: number): { readonly data: Schema.Json } | { readonly withheld: string } => {
+const payloadOf = (text: string | null, bytes: number): Payload => {
   if (text === null) {
     return {
       withheld: bytes === 0
@@ -133,12 +133,7 @@ export class PgChunk implements ClaimedChunk {
   get recordedAt() {
     return DateTime.makeUnsafe(this.#recordedAt)
   }
-  get data() {
-    const found = dataOf(this.#output, this.#bytes)
-    return "data" in found ? found.data : undefined
-  }
-  get withheld() {
-    const found = dataOf(this.#output, this.#bytes)
-    return "withheld" in found ? found.withheld : ""
+  get payload() {
+    return payloadOf(this.#output, this.#bytes)
   }
 }

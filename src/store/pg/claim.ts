@@ -1,309 +1,176 @@
 /**
- * What the claim's two statements share, and the plain one. Either is one commit that does not wait for the disk: losing
- * a claim in a crash loses nothing.
+ * The verb `claim`: which of the two statements, from where, and what the rows are in the port's words.
  */
-import * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Fragment, Statement } from "effect/sql/Statement"
-import type { ClaimRequest } from "../../ChunkStore.ts"
-import * as Kind from "../../Kind.ts"
-import { unnested } from "./columns.ts"
-import type { Place } from "./lowWater.ts"
+import type { ChunkStore, Claim, ClaimedChunk, ClaimRequest } from "../../ChunkStore.ts"
+import { freshToken } from "../../internal/freshToken.ts"
+import type * as Settings from "../../Settings.ts"
+import { PgChunk } from "./chunk.ts"
+import { claimAny } from "./claimAny.ts"
+import { at, type ClaimRow, type Range, type Said } from "./claimParts.ts"
+import { claimPlain } from "./claimPlain.ts"
+import * as Contact from "./contact.ts"
+import type { Engine } from "./engine.ts"
+import { longestOf } from "./longest.ts"
+import * as LowWater from "./lowWater.ts"
+import { outputsOf } from "./outputs.ts"
 import type { Tables } from "./tables.ts"
 
-/**
- * A row of a claim's answer, by place and not by name: an object of twenty names for each row was a sixth of what a drain
- * allocates. What nearly always has one value is null then, which costs neither end anything. When nothing was claimed
- * there is one row, with a null `seq`.
- */
-export type ClaimRow = readonly [
-  /** On the first row: {@link Said}, as JSON text. */
-  said: string | null,
-  /** The row's place in the claim's order. */
-  place: number,
-  seq: bigint | null,
-  callId: string,
-  schemaIdentity: string,
-  part: string,
-  namespace: string,
-  schemaVersion: number,
-  attempts: number,
-  recordedAt: Date,
-  /**
-   * Bytes of what is handed out in this row, when these are more than may be: then `output` is null. Below 0: those of
-   * `context` and `input` alone, which are null as well. 0 when there is no output.
-   */
-  withheld: number | null,
-  /** JSON text; null as well when it has a `position`. */
-  output: string | null,
-  /** Null when it is empty. What follows of the call, up to `outputs`, is null in the row after one of the same call. */
-  context: string | null,
-  input: string | null,
-  service: string | null,
-  correlationId: string | null,
-  finishedAt: Date | null,
-  trace: unknown,
-  /** How many outputs the call has. */
-  outputs: number | null,
-  /** Its place among them when it is one of several of its call that are read together, by `outputs.ts`. */
-  position: number | null,
-  // a plain claim has none of these
-  orderingKey?: string | null,
-  crashes?: number,
-  loneCrashes?: number
-]
+/** The most chunks that are looked at in one statement where those before them were all held up. */
+const widest = 1000
 
-/** What a claim's statement says of its scan. Times are texts of ISO 8601, whatever the session's date style. */
-export type Said = readonly [
-  /**
-   * Of {@link claimPlain}, 1 when something special was due and nothing was claimed; of `claimAny`, how many chunks were
-   * found to be behind an older one of their key, and put aside.
-   */
-  aside: number,
-  /** The server's time, in milliseconds. */
-  now: number,
-  /** Where the next claim may begin: all that is ready and free up to there was taken. */
-  markTime: string | null,
-  markSeq: string | null,
-  /** Whether all that is ready and free was taken. Then the mark is a second before the last that was found. */
-  ended: boolean,
-  /** Where the scan of what is ready goes on, unless it came to the end. */
-  readyTime: string | null,
-  readySeq: string | null,
-  /** The same of what is scheduled. */
-  scheduledTime: string | null,
-  scheduledSeq: string | null,
-  /** Of a claim for one call, the kinds that nobody may drain now: whoever persists inline may have no beats to learn them by. */
-  paused: ReadonlyArray<Kind.Kind> | null
-]
+const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
+  rows.every((row, index) => index === 0 || row[at.place] > rows[index - 1]![at.place])
+    ? rows
+    : [...rows].sort((a, b) => a[at.place] - b[at.place])
 
-/** Where what stands in such a row. Not taken apart by a pattern: that makes an object for each place of each row. */
-export const at = {
-  said: 0,
-  place: 1,
-  seq: 2,
-  callId: 3,
-  schemaIdentity: 4,
-  part: 5,
-  namespace: 6,
-  schemaVersion: 7,
-  attempts: 8,
-  recordedAt: 9,
-  withheld: 10,
-  output: 11,
-  context: 12,
-  input: 13,
-  service: 14,
-  correlationId: 15,
-  finishedAt: 16,
-  trace: 17,
-  outputs: 18,
-  position: 19,
-  orderingKey: 20,
-  crashes: 21,
-  loneCrashes: 22
-} as const
+/** What {@link claimPlain} leaves alone. */
+const isSpecial = ({ attempts, crashes, orderingKey }: ClaimedChunk): boolean =>
+  orderingKey !== undefined || crashes > 0 || attempts > 0
 
-/** The part of a list that is looked at: what comes after a place, what comes up to one, both, all of it, or none. */
-export type Range = "none" | { readonly after?: Place | undefined; readonly upTo?: Place | undefined }
+const placeOf = (time: string | null, seq: string | null): LowWater.Place | undefined =>
+  time === null || seq === null ? undefined : { time, seq: BigInt(seq) }
 
-/** How a store claims. */
-export interface ClaimOptions {
-  readonly token: string
-  readonly deadBlocksKey: boolean
-  /** What to look at of the ready, in the order of rank. */
+/** What a claim's statement says of its scan. */
+const saidBy = (rows: ReadonlyArray<ClaimRow>) => {
+  const text = rows.find((row) => row[at.said] !== null)?.[at.said] ??
+    "[0, 0, null, null, true, null, null, null, null, null]"
+  // the statement makes no other JSON
+  const said = JSON.parse(text) as Said
+  return {
+    aside: said[0] > 0,
+    serverTime: said[1],
+    reached: { place: placeOf(said[2], said[3]), ended: said[4] },
+    ready: placeOf(said[5], said[6]),
+    scheduled: placeOf(said[7], said[8]),
+    paused: said[9] ?? undefined
+  }
+}
+
+/** A claim that took nothing. */
+class Nothing {
+  readonly _tag = "Nothing"
+  readonly claim: Claim
+  constructor(claim: Claim) {
+    this.claim = claim
+  }
+}
+
+/** A part of what can be claimed, to be looked at from its beginning to its end. */
+interface Pass {
   readonly ready: Range
-  /** What to look at of the scheduled, in the order of their times. */
   readonly scheduled: Range
-  /** The most chunks of each list that are looked at: as many as may be claimed, or more where nothing was found so far. */
-  readonly window: number
-  /** Leases that ended later than this are not judged yet, in seconds of the server's clock: see `contact`. */
-  readonly judged: number
-  /** The most bytes of JSON handed out for one chunk: what is longer the client would not take. */
-  readonly longest: number
-  /** Whether the claim is part of a transaction of the caller's, whose commit must last. */
-  readonly nested: boolean
 }
 
-/** The namespace whose handlers serve all others, as SQL. */
-export const core = `'${Kind.core}'`
-
-/** Kinds as rows of namespace and schema. */
-export const kindRows = (t: Tables, kinds: ReadonlyArray<Kind.Kind>) =>
-  unnested(t, [
-    t.sql`${kinds.map((kind) => kind.namespace)}::pg_catalog.text[]`,
-    t.sql`${kinds.map((kind) => kind.schemaIdentity)}::pg_catalog.text[]`
-  ])
-
-/** What a claim may take of the table as `q`, by namespace, call and kind. */
-export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: ClaimRequest) => {
-  const { sql } = t
-  return sql.and([
-    ...(namespace === undefined ? [] : [sql`namespace = ${namespace}`]),
-    ...(callId === undefined ? [] : [sql`call_id = ${callId}`]),
-    ...(except.length === 0 ? [] : [
-      sql`(not exists (
-        select from ${kindRows(t, except)} e(namespace, schema_identity)
-        where e.schema_identity = q.schema_identity and e.namespace in (q.namespace, ${sql.literal(core)})
-      ) or (q.namespace, q.schema_identity) in (select * from ${kindRows(t, own)} own))`
-    ]),
-    sql`true`
-  ])
+/** From the mark to the end, and then what stands before the mark. Who is hasty leaves that out at a mark kept at the end. */
+const passesFrom = (mark: LowWater.Mark | undefined): ReadonlyArray<Pass> => {
+  if (mark === undefined) return [{ ready: {}, scheduled: {} }]
+  const first: Pass = { ready: { after: mark.place }, scheduled: {} }
+  return mark.ended ? [first] : [first, { ready: { upTo: mark.place }, scheduled: "none" }]
 }
 
-/** The rows of a range, in the order of a column and `seq`. */
-export const inRange = ({ sql }: Tables, column: "rank" | "due_at", range: Range) => {
-  if (range === "none") return sql`false`
-  const to = ({ seq, time }: Place) => sql`(${time}::pg_catalog.timestamptz, ${seq})`
-  const place = sql`(${sql.literal(column)}, seq)`
-  return sql.and([
-    ...(range.after === undefined ? [] : [sql`${place} > ${to(range.after)}`]),
-    ...(range.upTo === undefined ? [] : [sql`${place} <= ${to(range.upTo)}`]),
-    sql`true`
-  ])
+const goOn = (range: Range, after: LowWater.Place | undefined): Range =>
+  range === "none" || after === undefined ? "none" : { ...range, after }
+
+/** How a store claims, and what it remembers from one claim to the next. */
+export interface Claiming {
+  readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, SqlError>
+  /** The next claim looks from the beginning. */
+  readonly lookAgain: () => void
+  /** The next claim looks behind what was the end as well. */
+  readonly behindEnd: () => void
 }
 
-/** Rows that no worker holds, or none that is heard of any more. */
-export const isFree = ({ sql }: Tables, { judged }: ClaimOptions) =>
-  sql`(lease_until is null
-        or lease_until < least(pg_catalog.now(), pg_catalog.to_timestamp(${judged}::pg_catalog.float8)))`
+/** The store's claim, and what makes it look from the beginning again. */
+export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Contact.Contact): Claiming => {
+  const lowWater = LowWater.make()
+  const longest = longestOf(settings)
+  // what the last claim found: a queue that holds ordering keys or retries is likely to hold more of them
+  let mixed = false
 
-/** The end of a lease that begins now. */
-export const leaseEnd = ({ sql }: Tables, { lease }: ClaimRequest) =>
-  sql`pg_catalog.now() + ${Duration.toMillis(lease)}::pg_catalog.float8 * interval '1 millisecond'`
+  /**
+   * Looks at a part of the queue until something is claimed or all of it was seen. Each statement goes on behind what the
+   * one before it looked at, so that what is locked or held up keeps nobody from what comes after it, and there is an end.
+   */
+  const look = Effect.fnUntraced(function*(request: ClaimRequest, token: string, pass: Pass) {
+    const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
+    // a claim for one call is by that call's own index, and finds what waits as well
+    const whole = request.callId === undefined
+    let { ready, scheduled } = pass
+    let window = request.limit
+    let plain = whole && !mixed
+    while (true) {
+      const asked = yield* Contact.here
+      const options = {
+        token,
+        deadBlocksKey: settings.deadBlocksKey,
+        ready,
+        scheduled,
+        window,
+        judged: contact.judged(asked) / 1000,
+        longest,
+        nested
+      }
+      const rows = yield* plain ? claimPlain(t, request, options) : claimAny(t, request, options)
+      const said = saidBy(rows)
+      // within a transaction time stands still
+      if (!nested) contact.heard(said.serverTime, asked)
+      if (plain && said.aside) {
+        mixed = true
+        plain = false
+        continue
+      }
+      const held = inOrder(rows.filter((row) => row[at.seq] !== null))
+      const outputs = yield* outputsOf(t, held, longest)
+      let before: PgChunk | undefined
+      const chunks = held.map((row) => before = new PgChunk(row, before, outputs(row)))
+      if (whole) mixed = chunks.some(isSpecial)
+      ready = goOn(ready, said.ready)
+      scheduled = goOn(scheduled, said.scheduled)
+      if (chunks.length > 0 || (ready === "none" && scheduled === "none")) {
+        return { chunks, reached: said.reached, plain, paused: said.paused }
+      }
+      window = Math.max(request.limit, Math.min(2 * window, widest))
+    }
+  })
 
-/**
-/**
- * The one row of a {@link Said}. `mark` is a row of the rank and seq of the last that was found, `ended` a truth; `next` are the
- * four after it.
- */
-export const saidOf = (
-  { sql }: Tables,
-  { aside, ended, mark, next, paused }: {
-    readonly aside: Fragment
-    readonly mark: Fragment
-    readonly ended: Fragment
-    readonly next: Fragment
-    readonly paused: Fragment
-  }
-) =>
-  sql`said as materialized (
-      select pg_catalog.json_build_array(
-        ${aside}, extract(epoch from pg_catalog.now()) * 1000.0,
-        case when e.ended then m.rank - interval '1 second' else m.rank end,
-        case when e.ended then '0' else m.seq::pg_catalog.text end, e.ended, ${next}, ${paused}
-      )::pg_catalog.text as text
-      from (select ${ended} as ended) e left join (${mark}) m on true
-    )`
+  const claimOnce = Effect.fnUntraced(function*(request: ClaimRequest): Effect.fn.Return<Claim, SqlError> {
+    const token = request.token ?? (yield* freshToken)
+    const whole = request.callId === undefined
+    const { namespace } = request
+    const mark = whole ? lowWater.from(namespace, yield* Contact.here, request.hasty === true) : undefined
+    for (const [index, pass] of passesFrom(mark).entries()) {
+      const began = yield* Contact.here
+      const { chunks, paused, plain, reached } = yield* look(request, token, pass)
+      const now = yield* Contact.here
+      const from = index === 0 ? mark : undefined
+      if (whole) lowWater.move(namespace, { mark: from, reached, rows: chunks.length, began, now })
+      if (chunks.length === 0) continue
+      // of what has keys, or was looked for from somewhere, more may be due
+      return { token, chunks, paused, last: plain && reached.ended && (from === undefined || from.ended) }
+    }
+    return { token, chunks: [] }
+  })
 
-/**
- * Whether a row comes after another of its call, in the order of a claim. What the chunks of a call share is handed out, and
- * counted, once where they come one after another, as they do unless one failed.
- */
-export const isAgain = (order: "rank" | "turn", of = ""): string =>
-  `coalesce(${of}call_id = pg_catalog.lag(${of}call_id) over (order by ${of}${order}, ${of}seq), false) as again`
-export const bytesOnce = "bytes - case when again then shared_bytes else 0 end"
+  /**
+   * Within a caller's transaction what was only looked at would stay locked until its end, and whoever wakes it would wait:
+   * the worker, too, whom the caller waits for. So a claim that took nothing there is rolled back.
+   */
+  const claim = Effect.fnUntraced(function*(request: ClaimRequest): Effect.fn.Return<Claim, SqlError> {
+    const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
+    if (!nested) return yield* claimOnce(request)
+    return yield* claimOnce(request).pipe(
+      Effect.filterOrFail(({ chunks }) => chunks.length > 0, (claim) => new Nothing(claim)),
+      t.sql.withTransaction,
+      Effect.catchTag("Nothing", ({ claim }) => Effect.succeed(claim))
+    )
+  })
 
-/**
- * What is handed out of the rows in `held`, with their calls; `said` is there even when nothing was claimed. For this
- * statement's own commit only, none waits for the disk.
- *
- * Queue rows are found by an array of their numbers and not by a join: a join is planned by a guess of how many there will
- * be, and on a plan kept for all calls that guess was a tenth of the queue, which it read from end to end. Nor is a call
- * looked for by a plan that was made for a small table and reads a large one: `offset 0` keeps the planner from joining, so
- * that each is one descent of the key's index.
- *
- * To take one output out of a call's `outputs` the server unpacks all of them. Of a call of which several chunks are handed
- * out it does so for the first four at most; the others (`mates`) are read together afterwards.
- */
-export const answer = ({ call, sql }: Tables, { longest, nested }: ClaimOptions, more: Fragment) =>
-  sql`
-    select case when h.seq is null or h.place = 1 then s.text end, h.place, h.seq, h.call_id,
-      h.schema_identity, h.part, h.namespace, h.schema_version, h.attempts, h.recorded_at,
-      case when c.shared > ${longest} then -c.shared when coalesce(c.shared, 0) + c.own > ${longest} then coalesce(c.shared, 0) + c.own
-        when c.own is null then 0 end,
-      case when coalesce(c.shared, 0) + c.own <= ${longest} then c.output end,
-      case when c.shared <= ${longest} then nullif(c.context, '{}') end,
-      case when c.shared <= ${longest} then c.input end,
-      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs, case when h.mates then h.position end ${more}
-    from (
-      select text ${nested ? sql`` : sql`, pg_catalog.set_config('synchronous_commit', 'off', true) as nosync`}
-      from said
-    ) s
-    left join (
-      select *, pg_catalog.row_number() over by_rank::int as place,
-        coalesce(call_id = pg_catalog.lag(call_id) over by_rank, false) as again,
-        coalesce(
-          position > 3 and call_id in (pg_catalog.lag(call_id) over by_rank, pg_catalog.lead(call_id) over by_rank), false
-        ) as mates
-      from held window by_rank as (order by rank, seq)
-    ) h on true
-    left join lateral (
-      select t.*, pg_catalog.octet_length(t.output) as own,
-        pg_catalog.octet_length(t.context) + coalesce(pg_catalog.octet_length(t.input), 0) as shared
-      from (
-        select case when not h.mates then outputs[h.position + 1]::pg_catalog.text end as output,
-          case when not h.again then context::pg_catalog.text end as context, case when not h.again then input::pg_catalog.text end as input,
-          service, correlation_id, finished_at, trace, case when not h.again then pg_catalog.cardinality(outputs) end as outputs
-        from ${call} where call_id = h.call_id and not (h.again and h.mates) offset 0
-      ) t offset 0
-    ) c on true`
-
-/** Runs a statement that ends with {@link answer}. */
-export const rows = (statement: Statement<unknown>) =>
-  statement.values as Effect.Effect<ReadonlyArray<ClaimRow>, SqlError>
-
-/**
- * Claims what stands first when all of it is plain: no ordering key, never held by a worker that died, not waiting for a
- * retry. Most queues hold nothing else, and then this does in a quarter of the planning and two thirds of the work what
- * `claimAny` does. When something special is due it takes nothing and says so in `aside`. Whether anything of the
- * scheduled is due is asked by their order, so that it is one look into their index: for an `exists`, beside 100,000 keys held
- * up by a retry, the server read the table to its end (28 ms).
- */
-export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
-  const { queue, sql } = t
-  return rows(sql`
-    with ready as materialized (
-      select seq, rank, call_id, bytes, shared_bytes,
-        ordering_key is not null or lease_token is not null or crashes > 0 as special
-      from ${queue} q
-      where state = 'ready' and ${isFree(t, options)} and ${inRange(t, "rank", options.ready)} and ${
-    onlyAsked(t, request)
-  }
-      order by rank, seq limit ${request.limit} for update skip locked
-    ), special as materialized (
-      select coalesce(pg_catalog.bool_or(special), false)
-        or (
-          select true from ${queue} q where state = 'scheduled' and due_at <= pg_catalog.now() and ${
-    onlyAsked(t, request)
-  }
-          order by due_at, seq limit 1
-        ) is not null as found
-      from ready
-    ), cut as materialized (
-      select * from (
-        select *, pg_catalog.row_number() over by_rank as place,
-          pg_catalog.sum(${sql.literal(bytesOnce)}) over by_rank as total
-        from (select *, ${sql.literal(isAgain("rank"))} from ready) ready window by_rank as (order by rank, seq)
-      ) ranked
-      where (total <= ${request.maxBytes} or place = 1) and not (select found from special)
-    ), held as (
-      update ${queue} q set
-        lease_until = ${leaseEnd(t, request)}, lease_alone = false, leased_by = ${request.worker},
-        lease_token = ${options.token}::pg_catalog.uuid
-      where seq = any(array(select seq from cut))
-      returning q.*
-    ), ${
-    saidOf(t, {
-      aside: sql`(select found::int from special)`,
-      mark: sql`select rank, seq from cut order by place desc limit 1`,
-      ended:
-        sql`(select pg_catalog.count(*) < ${request.limit} and pg_catalog.count(*) = (select pg_catalog.count(*) from cut)
-        from ready)`,
-      next: sql`null, null, null, null`,
-      paused: sql`null`
-    })
-  }
-    ${answer(t, options, sql``)}`)
+  return { claim, lookAgain: lowWater.reset, behindEnd: lowWater.resetEnds }
 }
+
+/** The verb. */
+export const claim = ({ claiming, t }: Engine): ChunkStore["Service"]["claim"] => (request) =>
+  t.client.statement(claiming.claim(request))

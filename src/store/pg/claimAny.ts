@@ -9,12 +9,12 @@ import {
   inRange,
   isAgain,
   isFree,
-  leaseEnd,
   onlyAsked,
   rows,
   saidOf
-} from "./claim.ts"
+} from "./claimParts.ts"
 import type { Tables } from "./tables.ts"
+import { inFuture } from "./time.ts"
 
 /**
  * The chunks that are looked at. Two index scans find them: `ready` by rank (unleased, or leased too long), `scheduled` by
@@ -138,7 +138,7 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
     ), held as (
       update ${queue} q set
         state = 'ready',
-        lease_until = ${leaseEnd(t, request)},
+        lease_until = ${inFuture(t, request.lease)},
         lease_alone = false,
         leased_by = ${request.worker},
         -- a lease that ran out: its worker is taken to have died, unless it is heard of again (see crashesTakenBack)

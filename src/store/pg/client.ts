@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { StoreError } from "../../ChunkStore.ts"
+import { Verb } from "../verbs.ts"
 import { type Begin, inTransaction, type Place, within } from "./connection.ts"
 import { asStoreError, codeOf, isReadOnly, transactionError } from "./errors.ts"
 import { unwatched } from "./watch.ts"
@@ -15,20 +16,16 @@ import { unwatched } from "./watch.ts"
 /** Sluice's way to a database. */
 export interface Client {
   /** Names the verb in what the database fails with, and limits how long a statement, or several, may take. */
-  readonly statement: (
-    operation: string
-  ) => <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) => Effect.Effect<A, Exclude<E, SqlError> | StoreError, R>
+  readonly statement: <A, E, R>(
+    effect: Effect.Effect<A, E | SqlError, R>
+  ) => Effect.Effect<A, Exclude<E, SqlError> | StoreError, R>
   /**
    * Runs an effect in a transaction of Sluice's own, or in a savepoint of the surrounding one. Errors of begin and commit
    * come as they are.
    */
-  readonly transaction: (
-    operation: string
-  ) => <A, E, R>(work: (place: Place) => Effect.Effect<A, E, R>) => Effect.Effect<
-    A,
-    E | SqlError | StoreError,
-    R
-  >
+  readonly transaction: <A, E, R>(
+    work: (place: Place) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | SqlError | StoreError, R>
 }
 
 /**
@@ -50,8 +47,8 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
   let begin: Begin = "begin isolation level read committed"
   let isExplicit = false
 
-  const transaction: Client["transaction"] = (operation) => (work) =>
-    Effect.suspend(() => transactionError(operation)(inTransaction(sql, { begin, limit }, work)))
+  const transaction: Client["transaction"] = (work) =>
+    Effect.suspend(() => transactionError(inTransaction(sql, { begin, limit }, work)))
 
   /** Looks at the pool's connections, and closes those that lead to a server that only reads. */
   const leaveReader = Effect.gen(function*() {
@@ -86,8 +83,8 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
     return true
   }
 
-  const statement: Client["statement"] = (operation) => (effect) => {
-    const direct = within(limit, operation)(effect)
+  const statement: Client["statement"] = (effect) => {
+    const direct = Effect.flatMap(Verb, (verb) => within(limit, verb)(effect))
     const explicit = Effect.suspend(() => inTransaction(sql, { begin, limit }, () => effect))
     return unwatched(Effect.flatMap(Effect.serviceOption(sql.transactionService), (surrounding) => {
       if (Option.isSome(surrounding)) return effect
@@ -99,7 +96,7 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
       )
     })).pipe(
       Effect.tapError((error) => isSqlError(error) && isReadOnly(error) ? leaveReader : Effect.void),
-      asStoreError(operation)
+      asStoreError
     )
   }
   return { statement, transaction }

@@ -10,6 +10,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { type ChunkStore, StoreError } from "../../ChunkStore.ts"
+import { eachVerb } from "../verbs.ts"
 
 /** The time of this process, by a clock that is never set. In milliseconds, as all times here. */
 export const here = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
@@ -55,19 +56,15 @@ export const make = (lease: Duration.Duration): Contact => {
   }
 }
 
+/** What workers ask again and again. */
+const workersVerbs: ReadonlySet<string> = new Set(["claim", "giveUp", "renew", "settle", "beat"])
+
 /** The store, with a note taken of each outage that its workers' verbs meet. */
-export const watch = (store: ChunkStore["Service"], contact: Contact): ChunkStore["Service"] => {
-  const watched = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.tapError(
-      effect,
-      (error) => error instanceof StoreError && isOutage(error) ? Effect.sync(contact.lost) : Effect.void
-    )
-  return {
-    ...store,
-    claim: (request) => watched(store.claim(request)),
-    giveUp: (token) => watched(store.giveUp(token)),
-    renew: (...given) => watched(store.renew(...given)),
-    settle: (...given) => watched(store.settle(...given)),
-    beat: (...given) => watched(store.beat(...given))
-  }
-}
+export const watch = (store: ChunkStore["Service"], contact: Contact): ChunkStore["Service"] =>
+  eachVerb(store, (effect, verb) =>
+    workersVerbs.has(verb)
+      ? Effect.tapError(
+        effect,
+        (error) => error instanceof StoreError && isOutage(error) ? Effect.sync(contact.lost) : Effect.void
+      )
+      : effect)

@@ -8,9 +8,10 @@ import * as Schema from "effect/Schema"
 import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
 import * as Metrics from "../../Metrics.ts"
 import { asStoreError } from "./errors.ts"
-import { ago, decoder, exactTime, failureRecord, iso, readRows, storableText } from "./json.ts"
+import { decoder, exactTime, failureRecord, iso, readRows, storableText } from "./json.ts"
 import { checkReadCommitted } from "./readCommitted.ts"
 import type { Tables } from "./tables.ts"
+import { ago } from "./time.ts"
 import { keysOf, type OrderingKey, wakeFollowers } from "./waiting.ts"
 import { unwatched } from "./watch.ts"
 
@@ -117,24 +118,23 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
   const { call, client, dead, failure, sql } = t
 
   const inPortions = Effect.fnUntraced(function*(
-    operation: string,
     portion: (until: string) => ReturnType<typeof redrivePortion>
   ) {
-    const [start] = yield* client.statement(operation)(
+    const [start] = yield* client.statement(
       sql<{ now: string }>`select ${sql.literal(exactTime("pg_catalog.now()"))} as now`
     )
     let total = 0
     while (true) {
-      const count = yield* client.transaction(operation)(({ isNested }) =>
+      const count = yield* client.transaction(({ isNested }) =>
         unwatched(Effect.gen(function*() {
-          if (isNested) yield* checkReadCommitted(t, operation)
+          if (isNested) yield* checkReadCommitted(t)
           const [done] = yield* portion(start!.now)
           // a statement of its own: see `wakeFollowers`
           if (done!.freed !== null) yield* wakeFollowers(t, keysOf(done!.freed), done!.moved)
           if (done!.moved > 0) yield* sql.afterCommit(moved)
           return done!.moved
         }))
-      ).pipe(asStoreError(operation))
+      ).pipe(asStoreError)
       total += count
       if (count < portionSize) return total
     }
@@ -146,7 +146,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         select ${sql.literal(letter)} as row from ${dead} d where ${matching(t, filter)}
         order by d.died_at desc, d.seq desc limit ${limit} offset ${offset}`.pipe(
         readRows(DeadLetter),
-        client.statement("deadLetters.list")
+        client.statement
       ),
     count: (filter) =>
       sql<{ row: unknown }>`
@@ -156,7 +156,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         from ${dead} d where ${matching(t, filter)}
         group by d.namespace, d.schema_identity, d.reason order by d.namespace, d.schema_identity, d.reason`.pipe(
         readRows(DeadLetterCount),
-        client.statement("deadLetters.count")
+        client.statement
       ),
     inspect: (key) =>
       Effect.gen(function*() {
@@ -179,15 +179,15 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         )
       }).pipe(
         Effect.catchIf(Schema.isSchemaError, Effect.die),
-        client.statement("deadLetters.inspect")
+        client.statement
       ),
     redrive: (filter) =>
-      inPortions("deadLetters.redrive", (until) => redrivePortion(t, filter, until)).pipe(
+      inPortions((until) => redrivePortion(t, filter, until)).pipe(
         Effect.tap((moved) => Metric.update(Metrics.redriven, moved))
       ),
     discard: (filter, reason) =>
       filter.discarded === true
         ? Effect.succeed(0)
-        : inPortions("deadLetters.discard", (until) => discardPortion(t, filter, until, reason))
+        : inPortions((until) => discardPortion(t, filter, until, reason))
   })
 }

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { StoreError, TransactionSpoiled } from "../../ChunkStore.ts"
+import { Verb } from "../verbs.ts"
 
 /** The server's own words and SQLSTATE are in the cause; `SqlError`'s message is general. */
 const serverError = (error: SqlError): { readonly code: string | undefined; readonly text: string } => {
@@ -75,7 +76,10 @@ export const isTransientOfHandler = (error: unknown): boolean => {
   return isTransient(found)
 }
 
-/** A database error, as the port tells it. */
+/** What the server said, in its own words. */
+export const wordsOf = (error: SqlError): string => serverError(error).text
+
+/** A database error, as the port tells it of a verb. */
 export const storeError = (operation: string) => (error: SqlError): StoreError => {
   const { code, text } = serverError(error)
   return new StoreError({
@@ -87,28 +91,32 @@ export const storeError = (operation: string) => (error: SqlError): StoreError =
   })
 }
 
+/** Fails with an error that names the verb that is under way. */
+const failBy = <E>(of: (verb: string) => (error: SqlError) => E) => (error: SqlError): Effect.Effect<never, E> =>
+  Effect.flatMap(Verb, (verb) => Effect.fail(of(verb)(error)))
+
+/** Fails as the port tells of a database error. */
+export const failStore = failBy(storeError)
+
 /** Names the verb in whatever the database fails with. */
-export const asStoreError = (operation: string) => <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
-  Effect.catchIf(effect, isSqlError, (error) => Effect.fail(storeError(operation)(error))) as Effect.Effect<
-    A,
-    Exclude<E, SqlError> | StoreError,
-    R
-  >
+export const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
+  Effect.catchIf(effect, isSqlError, failStore) as Effect.Effect<A, Exclude<E, SqlError> | StoreError, R>
 
 /**
  * The errors of a transaction. When its connection is lost the rollback fails as well, and the client makes defects of
  * both errors: it is an outage all the same.
  */
-export const transactionError =
-  (operation: string) => <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
-    Effect.catchCause(transaction, (cause): Effect.Effect<never, E | StoreError> => {
-      for (const reason of cause.reasons) {
-        if (reason._tag === "Die" && isSqlError(reason.defect) && isPassing(reason.defect)) {
-          return Effect.fail(storeError(operation)(reason.defect))
-        }
+export const transactionError = <A, E, R>(
+  transaction: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | StoreError, R> =>
+  Effect.catchCause(transaction, (cause): Effect.Effect<never, E | StoreError> => {
+    for (const reason of cause.reasons) {
+      if (reason._tag === "Die" && isSqlError(reason.defect) && isPassing(reason.defect)) {
+        return failStore(reason.defect)
       }
-      return Effect.failCause(cause)
-    })
+    }
+    return Effect.failCause(cause)
+  })
 
 /**
  * What looks wrong with the database or with Sluice's tables, and with no transaction in particular: no rights, no such
@@ -134,20 +142,20 @@ const mayPass = (code: string | undefined): boolean =>
  * An error of the store's own statements at the end of a handlers' transaction. 25P02 means that a handler swallowed a
  * database error; others come from what the handlers set, or from triggers on Sluice's tables.
  */
-export const settleError = (error: SqlError): StoreError | TransactionSpoiled => {
+export const failSettle = failBy((verb) => (error): StoreError | TransactionSpoiled => {
   const code = codeOf(error)
   if (mayPass(code)) return spoiled(error, true)
-  if (isPassing(error) || code === undefined || isSystemic(code)) return storeError("persist")(error)
+  if (isPassing(error) || code === undefined || isSystemic(code)) return storeError(verb)(error)
   return spoiled(error, false)
-}
+})
 
 /**
  * An error of a handlers' COMMIT: one that turned into a rollback because a handler swallowed an error, or whatever the
  * application's deferred constraints and triggers say, by any SQLSTATE: only those do anything there.
  */
-export const commitError = (error: SqlError): StoreError | TransactionSpoiled => {
+export const failCommit = failBy((verb) => (error): StoreError | TransactionSpoiled => {
   const code = codeOf(error)
   if (mayPass(code)) return spoiled(error, !isTimeLimit(code))
-  if (isPassing(error) || (code === undefined && !isAborted(error))) return storeError("persist")(error)
+  if (isPassing(error) || (code === undefined && !isAborted(error))) return storeError(verb)(error)
   return spoiled(error, false)
-}
+})

@@ -4,7 +4,6 @@
  * How the numbers stand to this cluster's transactions is in `rebase`.
  */
 import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { LeaseLost } from "../../ChunkStore.ts"
@@ -23,6 +22,7 @@ import type { ChunkKey } from "../../ServiceCall.ts"
 import { iso, jsonObject, objects, readRows, storableText } from "./json.ts"
 import { isAhead, isWitnessed, rebase, settle } from "./rebase.ts"
 import type { Tables } from "./tables.ts"
+import { inFuture } from "./time.ts"
 
 /** How many entries `list` counts at most. */
 const mostBehind = 10_000
@@ -73,9 +73,6 @@ const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
   }))
 })
 
-const later = (sql: Tables["sql"], lease: Duration.Duration) =>
-  sql`pg_catalog.now() + ${Duration.toMillis(lease)}::pg_catalog.float8 * interval '1 millisecond'`
-
 /** The number of the oldest transaction that may still write. */
 const horizon = (base: string) =>
   `(${base} + pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint)::pg_catalog.text::pg_catalog.xid8`
@@ -125,7 +122,7 @@ const take = (
       select w.n + 1, l.*, w.total + l.bytes from walk w cross join place p cross join lateral (${next("w")}) l
       where w.n < p.most and w.total + l.bytes <= ${maxBytes}::bigint and l.bytes <= ${most}
     ), taken as (
-      update ${subscription} s set lease_token = ${token}::pg_catalog.uuid, lease_until = ${later(sql, lease)},
+      update ${subscription} s set lease_token = ${token}::pg_catalog.uuid, lease_until = ${inFuture({ sql }, lease)},
         leased_by = ${storableText(reader)}, suspects = (select pg_catalog.count(*) from walk)
       from place p where s.name = p.name and exists (select from walk)
     )
@@ -224,7 +221,7 @@ export const make = (t: Tables): EventLog["Service"] => {
       yield* sql`
         insert into ${subscription} (name, xact, seq)
         select ${name}, xact, seq from (${placeOf(t, from)}) place on conflict (name) do nothing`
-    }, client.statement("eventLog.open")),
+    }, client.statement),
 
     take: Effect.fnUntraced(function*(name, options) {
       const token = yield* freshToken
@@ -235,7 +232,7 @@ export const make = (t: Tables): EventLog["Service"] => {
       }
       if (rows[0]?.xact !== null && rows[0]?.stale === true) yield* renewWitness
       return toTaken(name, token, rows)
-    }, client.statement("eventLog.take")),
+    }, client.statement),
 
     advance: Effect.fnUntraced(function*(name, token, { place: { seq, xact }, suspects }, lease) {
       const stays = sql`(xact, seq) = (${xact}::pg_catalog.xid8, ${seq}::bigint)`
@@ -243,12 +240,12 @@ export const make = (t: Tables): EventLog["Service"] => {
         update ${subscription} set
           attempts = case when ${stays} then attempts else 0 end, last_error = case when ${stays} then last_error end,
           xact = ${xact}::pg_catalog.xid8, seq = ${seq}::bigint, suspects = ${suspects}, lease_until = ${
-        later(sql, lease)
+        inFuture({ sql }, lease)
       },
           updated_at = pg_catalog.now()
         where ${held(name, token)} returning 1`
       if (rows.length === 0) return yield* new LeaseLost({ claimed: 1, held: 0 })
-    }, client.statement("eventLog.advance")),
+    }, client.statement),
 
     release: (name, token, { failure, suspects }) =>
       sql`update ${subscription} set ${released}, suspects = ${suspects}${
@@ -258,10 +255,10 @@ export const make = (t: Tables): EventLog["Service"] => {
       }${
         failure === undefined || suspects > 1
           ? sql``
-          : sql`, attempts = attempts + 1, due_at = ${later(sql, failure.delay)}`
-      } where ${held(name, token)}`.pipe(Effect.asVoid, client.statement("eventLog.release")),
+          : sql`, attempts = attempts + 1, due_at = ${inFuture(t, failure.delay)}`
+      } where ${held(name, token)}`.pipe(Effect.asVoid, client.statement),
 
-    list: list(t).pipe(readRows(SubscriptionStatus), client.statement("eventLog.list")),
+    list: list(t).pipe(readRows(SubscriptionStatus), client.statement),
 
     reset: Effect.fnUntraced(function*(name, to) {
       // by this cluster's numbers
@@ -270,7 +267,7 @@ export const make = (t: Tables): EventLog["Service"] => {
         update ${subscription} s set ${anew}, xact = place.xact, seq = place.seq
         from (${placeOf(t, to)}) place where name = ${name} returning 1`
       return rows.length > 0
-    }, client.statement("eventLog.reset")),
+    }, client.statement),
 
     skip: (name, key, reason) =>
       sql`
@@ -288,11 +285,11 @@ export const make = (t: Tables): EventLog["Service"] => {
           select name, call_id, schema_identity, part, last_error, ${storableText(reason)} from next
         )
         update ${subscription} s set ${anew}, xact = next.xact, seq = next.seq from next where s.name = next.name
-        returning 1`.pipe(Effect.map((rows) => rows.length > 0), client.statement("eventLog.skip")),
+        returning 1`.pipe(Effect.map((rows) => rows.length > 0), client.statement),
 
     remove: (name) =>
       Effect.map(sql`delete from ${subscription} where name = ${name} returning 1`, (rows) => rows.length > 0).pipe(
-        client.statement("eventLog.remove")
+        client.statement
       ),
 
     rebase: rebase(t, true)

@@ -4,11 +4,16 @@
  */
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../ChunkStore.ts"
-import { explain, type Purpose } from "./rights.ts"
+import { explain, type Purpose } from "../Rights.ts"
+import { eachVerb } from "../verbs.ts"
 
 /** What is done with which verb of the port. */
 const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
-  ["record", "begin", "renewRun", "abandon"].includes(operation) ? "recorder" : otherwise
+  ["record", "begin", "renewRun", "abandon"].includes(operation)
+    ? "recorder"
+    : operation === "releaseWaiting"
+    ? "operator"
+    : otherwise
 
 /** A service whose errors say which role lacks which right and what to grant, and why a new number is taken already. */
 export const explaining = (schema: string, role: string, otherwise: Purpose) => {
@@ -26,12 +31,5 @@ export const explaining = (schema: string, role: string, otherwise: Purpose) => 
       // a StoreError was there before
       return new StoreError({ operation, transient, code, cause, reason: `${reason}: ${advice}` }) as E & StoreError
     })
-  const of = (member: unknown): unknown => {
-    if (Effect.isEffect(member)) return explained(member)
-    if (typeof member !== "function") return member
-    return (...args: ReadonlyArray<unknown>): unknown => of(member(...args))
-  }
-  return <S extends object>(service: S): S =>
-    // each member is what it was, but for what its errors say
-    Object.fromEntries(Object.entries(service).map(([name, member]) => [name, of(member)])) as S
+  return <S extends object>(service: S): S => eachVerb(service, explained)
 }

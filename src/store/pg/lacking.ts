@@ -2,7 +2,7 @@
  * Which roles drain, and lack a right that this takes: seen before a settlement fails of it.
  */
 import type { SqlClient } from "effect/sql/SqlClient"
-import { workerRights } from "./rights.ts"
+import { workerRights } from "../Rights.ts"
 
 /** A role that drains and lacks rights. */
 export interface Drainer {

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import { codeOf, storeError } from "./errors.ts"
+import { codeOf, wordsOf } from "./errors.ts"
 import type { Session } from "./session.ts"
 import { indexMadeBy, isConcurrent } from "./statements.ts"
 
@@ -263,7 +263,7 @@ const advice: Readonly<Record<string, string>> = {
 
 const reasonOf = (error: SqlError, statement: string): string => {
   const code = codeOf(error) ?? ""
-  return `"${first(statement)}": ${storeError("")(error).reason} (${code})${advice[code] ?? ""}`
+  return `"${first(statement)}": ${wordsOf(error)} (${code})${advice[code] ?? ""}`
 }
 
 /** Any number that is Sluice's; with the schema's it names the lock of whoever migrates. */

@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Output } from "./chunk.ts"
-import { at, type ClaimRow } from "./claim.ts"
+import { at, type ClaimRow } from "./claimParts.ts"
 import { unnested } from "./columns.ts"
 import type { Tables } from "./tables.ts"
 

@@ -14,18 +14,18 @@ export const make = ({ client, pause, sql }: Tables, hint: Effect.Effect<void>):
         values (${namespace}, ${schemaIdentity}, ${storableText(reason)})
         on conflict (namespace, schema_identity) do update set reason = excluded.reason`.pipe(
         Effect.andThen(hint),
-        client.statement("pause")
+        client.statement
       ),
     resume: ({ namespace, schemaIdentity }) =>
       sql`delete from ${pause} where namespace = ${namespace} and schema_identity = ${schemaIdentity} returning 1`.pipe(
         Effect.map((rows) => rows.length > 0),
         Effect.tap(hint),
-        client.statement("resume")
+        client.statement
       ),
     list: sql<{ row: unknown }>`
       select pg_catalog.json_build_object(
         'namespace', namespace, 'schemaIdentity', schema_identity, 'reason', reason,
         'pausedAt', ${sql.literal(iso("paused_at"))}
       ) as row
-      from ${pause} order by namespace, schema_identity`.pipe(readRows(Pause), client.statement("pauses"))
+      from ${pause} order by namespace, schema_identity`.pipe(readRows(Pause), client.statement)
   })

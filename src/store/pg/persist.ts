@@ -1,17 +1,28 @@
 /**
- * The begin and the end of a handlers' transaction, and of one of `once`.
+ * The verb `persist`: the handlers' transaction, with ledger and queue settled at its end.
  */
-import * as Duration from "effect/Duration"
+import type * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Persisted } from "../../ChunkStore.ts"
-import type { ChunkKey } from "../../ServiceCall.ts"
+import {
+  AlreadyPersisted,
+  ChunksLocked,
+  LeaseLost,
+  type Persisted,
+  type StoreError,
+  type Transaction,
+  TransactionSpoiled
+} from "../../ChunkStore.ts"
+import { freshToken } from "../../internal/freshToken.ts"
 import { rowsOf, unnested } from "./columns.ts"
+import type { Engine } from "./engine.ts"
+import { failCommit, failSettle, failStore, isLockTimeout } from "./errors.ts"
+import { beginHandling, putBack, putOwnBack, RolledBack, transactionOf } from "./handling.ts"
+import { mustBeReadCommitted } from "./readCommitted.ts"
 import type { Tables } from "./tables.ts"
-
-// for a machine that is busy
-const slack = 5000
-
-const longestMillis = 2_147_483_647
+import { CurrentRun, unwatched } from "./watch.ts"
 
 /**
  * How long the settlement waits for a lock. Nobody but `once` holds a row that a claim holds, and its effect takes as long
@@ -19,74 +30,8 @@ const longestMillis = 2_147_483_647
  */
 const longestWait = "2s"
 
-/** What a transaction found when it began, and what it is put back to before its settlement. */
-export interface Began {
-  readonly role: string
-  readonly session_authorization: string
-  readonly search_path: string
-  readonly idle: string
-  readonly lock: string
-  readonly mark: string | null
-  /** How long the server lets the transaction take, as `500ms`, or `0`; null before Postgres 17. */
-  readonly transaction_timeout: string | null
-  readonly isolation: string
-}
-
-/**
- * The begin of a handlers' transaction, in one statement:
- *
- * - A worker that is frozen or cut off in the middle of its handlers holds their locks until the server notices, which by
- *   itself it may never do; others would wait for them until their own time is over, and be charged for it.
- * - The transaction gets a mark. A handler that ends it, by ways that its statements do not show, takes the mark away.
- * - What handlers may change and the settlement relies on is read.
- */
-export const begin = ({ sql }: Tables, mark: string, idle: Duration.Duration | undefined) => {
-  const limit = idle === undefined
-    ? sql`null`
-    : sql`pg_catalog.set_config('idle_in_transaction_session_timeout', ${
-      String(Math.min(Math.ceil(Duration.toMillis(idle)) + slack, longestMillis))
-    }, true)`
-  // a subquery with an offset is not merged: the settings are read before they are set
-  return sql<Began>`
-    select before.*, ${limit} as limited, pg_catalog.set_config('sluice.transaction', ${mark}, true) as marked
-    from (
-      select pg_catalog.current_setting('role') as role,
-        pg_catalog.current_setting('session_authorization') as session_authorization,
-        pg_catalog.current_setting('search_path') as search_path,
-        pg_catalog.current_setting('idle_in_transaction_session_timeout') as idle,
-        pg_catalog.current_setting('lock_timeout') as lock,
-        pg_catalog.current_setting('sluice.transaction', true) as mark,
-        pg_catalog.current_setting('transaction_isolation') as isolation,
-        pg_catalog.current_setting('transaction_timeout', true) as transaction_timeout
-      offset 0
-    ) before`
-}
-
-/**
- * Puts back what handlers may have changed and Sluice's own statements rely on. In a transaction of Sluice's own it is put
- * back for the session, because what a handler set for the session would be back after the commit. The role goes after the
- * user, which resets it.
- */
-export const putBack = ({ sql }: Tables, began: Began, isNested: boolean) =>
-  sql`select pg_catalog.set_config('session_authorization', ${began.session_authorization}, ${isNested}),
-    pg_catalog.set_config('role', ${began.role}, ${isNested}),
-    pg_catalog.set_config('search_path', ${began.search_path}, ${isNested})`
-
-/** Puts back what Sluice itself set, in a transaction that goes on: the caller's. */
-export const putOwnBack = ({ sql }: Tables, began: Began) =>
-  sql`select pg_catalog.set_config('idle_in_transaction_session_timeout', ${began.idle}, true),
-    pg_catalog.set_config('lock_timeout', ${began.lock}, true),
-    pg_catalog.set_config('sluice.transaction', ${began.mark ?? ""}, true)`
-
-/** Milliseconds that a time setting of the server stands for, as it shows them; none when there is no limit. */
-export const millisOf = (setting: string | null): number | undefined => {
-  const [, amount = "0", unit = "ms"] = /^(\d+)(us|ms|s|min|h|d)?$/.exec(setting ?? "") ?? []
-  const factor = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 }[unit] ?? 1
-  return amount === "0" ? undefined : Number(amount) * factor
-}
-
 /** What the statement found. Fewer `held` than given: the lease is lost. */
-export interface Settled {
+interface Settled {
   readonly held: number
   /** Whether the transaction is the one that was begun. If not, nothing was done. */
   readonly marked: boolean
@@ -94,7 +39,7 @@ export interface Settled {
 
 /**
  * Deletes the queue rows that this token still holds, and writes the ledger. Does nothing in a transaction without the
- * mark of {@link begin}.
+ * mark of {@link beginHandling}.
  *
  * - It has no joins: by the statistics a token belongs to one row, and a join planned for one row took 87 of 91 ms for 500.
  * - The limit for waiting at locks is set before the first row is deleted, because the deletion depends on it.
@@ -102,7 +47,7 @@ export interface Settled {
  *   would be rolled back anyway, and `on conflict do nothing`, which writes each row in two steps, took a quarter of this
  *   statement's time (8.6 against 6.6 us a row).
  */
-export const settlePersisted = (t: Tables, token: string, mark: string, persisted: ReadonlyArray<Persisted>) => {
+const statement = (t: Tables, token: string, mark: string, persisted: ReadonlyArray<Persisted>) => {
   const { ledger, queue, sql } = t
   const line = rowsOf(t, [
     { name: "seq", type: "bigint", values: persisted.map(({ chunk }) => chunk.seq) },
@@ -136,11 +81,11 @@ export const settlePersisted = (t: Tables, token: string, mark: string, persiste
 }
 
 /** Whether the ledger had one of the rows already. */
-export const isInLedger = ({ reason }: SqlError): boolean =>
+const isInLedger = ({ reason }: SqlError): boolean =>
   reason._tag === "UniqueViolation" && reason.constraint === "persisted_chunk_pkey"
 
 /** After such a failure, how many are held still, and how many are not in the ledger. */
-export const standing = (t: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
+const standing = (t: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
   t.sql<{ held: number; kept: number }>`
     select pg_catalog.count(*) filter (where exists (
         select from ${t.queue} q where q.seq = g.seq and q.lease_token = ${token}::pg_catalog.uuid
@@ -162,59 +107,116 @@ export const standing = (t: Tables, token: string, persisted: ReadonlyArray<Pers
  * Which of these rows nobody has locked. After a settlement that had to wait: the others are held by somebody else, as
  * by `once`.
  */
-export const unlocked = ({ queue, sql }: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
+const unlocked = ({ queue, sql }: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
   sql<{ seq: bigint }>`
     select seq from ${queue}
     where seq = any(${persisted.map(({ chunk }) => chunk.seq)}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
     for update skip locked`
 
-/**
- * The first step of `once`: locks the chunk where it stands, so that no claim takes it meanwhile. In the order in which a
- * settlement goes, queue before ledger, so that the two cannot wait for each other.
- */
-export const lockChunk = ({ dead, queue, sql }: Tables, key: ChunkKey) =>
-  sql`
-    with queued as materialized (
-      select seq from ${queue}
-      where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
-      for update
-    ), lettered as materialized (
-      select call_id from ${dead}
-      where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
-        and (select pg_catalog.count(*) from queued) >= 0
-      for update
-    )
-    select pg_catalog.count(*) from lettered`
+/** The ledger had some of these before: which error that is, is asked after the rollback. */
+class InLedger {
+  readonly _tag = "InLedger"
+  readonly persisted: ReadonlyArray<Persisted>
+  constructor(persisted: ReadonlyArray<Persisted>) {
+    this.persisted = persisted
+  }
+}
 
-/** Reserves a chunk's place in the ledger for `once`. A second caller waits here for the first. */
-export const reserve = (
-  { ledger, sql }: Tables,
-  entry: { readonly key: ChunkKey; readonly namespace: string; readonly handler: string }
-) =>
-  sql`insert into ${ledger} (call_id, schema_identity, part, namespace, schema_version, handler, handler_version)
-    values (${entry.key.callId}, ${entry.key.schemaIdentity}, ${entry.key.part}, ${entry.namespace}, 0,
-      ${entry.handler}, 1)
-    on conflict do nothing returning 1 as reserved`
+/** A lock was not to be had in time: whose it is, is asked after the rollback. */
+class Waited {
+  readonly _tag = "Waited"
+  readonly persisted: ReadonlyArray<Persisted>
+  constructor(persisted: ReadonlyArray<Persisted>) {
+    this.persisted = persisted
+  }
+}
 
-/**
- * Completes what `reserve` began, in the same transaction: the chunk leaves the queue, whoever holds it, and the dead
- * letters.
- */
-export const complete = ({ dead, ledger, queue, sql }: Tables, key: ChunkKey, objects: string) =>
-  sql<{ namespace: string; orderingKey: string | null }>`
-    with left_queue as (
-      delete from ${queue}
-      where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
-      returning schema_version, namespace, ordering_key
-    ), left_dead as (
-      delete from ${dead}
-      where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
-      returning schema_version, namespace, ordering_key
-    ), gone as materialized (
-      select * from left_queue union all select * from left_dead
-    ), completed as (
-      update ${ledger} set objects = ${objects}::pg_catalog.jsonb,
-        schema_version = coalesce((select schema_version from gone limit 1), schema_version)
-      where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
+/** The verb. */
+export const persist = ({ hint, t, wake }: Engine) => {
+  const { client } = t
+
+  /** Ledger and queue, at the end of a handlers' transaction. */
+  const settleWithin = Effect.fnUntraced(function*(token: string, mark: string, persisted: ReadonlyArray<Persisted>) {
+    if (persisted.length === 0) return
+    const [settled] = yield* statement(t, token, mark, persisted).pipe(
+      Effect.catch((error): Effect.Effect<never, InLedger | Waited | StoreError | TransactionSpoiled> =>
+        isInLedger(error)
+          ? Effect.fail(new InLedger(persisted))
+          : isLockTimeout(error)
+          ? Effect.fail(new Waited(persisted))
+          : failSettle(error)
+      )
     )
-    select namespace, ordering_key as "orderingKey" from gone`
+    if (settled?.marked === false) {
+      return yield* new TransactionSpoiled({ reason: "a handler has ended the transaction that is Sluice's to end" })
+    }
+    if (settled === undefined || settled.held < persisted.length) {
+      return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
+    }
+    yield* wake(persisted.map((line) => line.chunk)).pipe(Effect.catch(failSettle))
+    if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
+  })
+
+  const persist = <E, R>(
+    token: string,
+    work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
+    idle?: Duration.Duration
+  ) =>
+    Effect.suspend(() => {
+      // before the handlers have run an error says nothing about them
+      let ran = false
+      // what they failed with counts, also when the rollback fails: a connection that is gone has rolled back
+      let failed: Cause.Cause<E> | undefined
+      return client.transaction(({ isNested, lease }) =>
+        Effect.gen(function*() {
+          const outer = yield* CurrentRun
+          return yield* unwatched(Effect.gen(function*() {
+            const mark = yield* freshToken
+            const [began] = yield* beginHandling(t, mark, idle)
+            if (began === undefined) return
+            if (isNested) yield* mustBeReadCommitted(began.isolation)
+            const exit = yield* Effect.exit(work(transactionOf(t, lease, began, outer)))
+            if (Exit.isFailure(exit)) {
+              failed = exit.cause
+              return yield* Effect.fail(new RolledBack(exit.cause))
+            }
+            ran = true
+            const leaves = isNested || lease === undefined || lease.left.transaction
+            if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
+            yield* settleWithin(token, mark, exit.value)
+            if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
+          }))
+        })
+      ).pipe(
+        Effect.catchTags({
+          SqlError: (error: SqlError) => ran ? failCommit(error) : failStore(error),
+          InLedger: (error: InLedger) => sayWhich(token, error.persisted),
+          Waited: (error: Waited) => sayLocked(token, error.persisted),
+          RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
+          StoreError: (error: StoreError) => failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
+        })
+      )
+    })
+
+  // a worker that was frozen finds both: its lease lost, and its work done by another
+  const sayWhich = (token: string, persisted: ReadonlyArray<Persisted>) =>
+    Effect.flatMap(
+      client.statement(standing(t, token, persisted)),
+      ([{ held, kept } = { held: 0, kept: 0 }]) =>
+        Effect.fail(
+          held < persisted.length
+            ? new LeaseLost({ claimed: persisted.length, held })
+            : new AlreadyPersisted({ claimed: persisted.length, kept })
+        )
+    )
+
+  /** The chunks that somebody else holds locked. */
+  const sayLocked = (token: string, persisted: ReadonlyArray<Persisted>) =>
+    Effect.flatMap(client.statement(unlocked(t, token, persisted)), (rows) => {
+      const unlocked = new Set(rows.map((row) => row.seq))
+      const seqs = persisted.map(({ chunk }) => chunk.seq)
+      return Effect.fail(new ChunksLocked({ locked: seqs.filter((seq) => !unlocked.has(seq)) }))
+    })
+
+  return persist
+}

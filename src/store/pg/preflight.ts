@@ -7,9 +7,9 @@ import type { SqlClient } from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type * as Settings from "../../Settings.ts"
 import { DatabaseUnfit } from "../DatabaseUnfit.ts"
-import { codeOf, storeError } from "./errors.ts"
+import { explain } from "../Rights.ts"
+import { codeOf, wordsOf } from "./errors.ts"
 import { isPooled } from "./pooler.ts"
-import { explain } from "./rights.ts"
 import * as sequences from "./sequences.ts"
 import { clientOf, reserve, type Session } from "./session.ts"
 import { list, madeBy } from "./statements.ts"
@@ -106,7 +106,7 @@ export const checkTables = Effect.fnUntraced(function*(
 export const namingRights = (schema: string, { role }: Facts) => <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
   Effect.mapError(effect, (error) => {
     if (!isSqlError(error) || codeOf(error) !== "42501") return error
-    const { reason } = storeError("")(error)
+    const reason = wordsOf(error)
     const why = explain(reason, { schema, role, purpose: "worker" }) ?? `role ${role} lacks it`
     return new DatabaseUnfit({ problem: "rights", reason: `${reason}: ${why}` })
   })

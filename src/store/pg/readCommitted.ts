@@ -4,25 +4,27 @@
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../../ChunkStore.ts"
+import { Verb } from "../verbs.ts"
 import type { Tables } from "./tables.ts"
 
 /**
  * Who wakes a chunk's followers must see what was committed until that moment. A transaction of the caller's at another
  * level sees what was there when it began.
  */
-export const mustBeReadCommitted = (operation: string, isolation: string): Effect.Effect<void, StoreError> =>
-  isolation === "read committed" ? Effect.void : Effect.fail(
-    new StoreError({
-      operation,
-      transient: false,
-      reason: `the surrounding transaction is at ${isolation}; this needs read committed. ` +
-        `Do it before or after that transaction, or begin the transaction at read committed`
-    })
-  )
+export const mustBeReadCommitted = (isolation: string): Effect.Effect<void, StoreError> =>
+  isolation === "read committed" ? Effect.void : Effect.flatMap(Verb, (operation) =>
+    Effect.fail(
+      new StoreError({
+        operation,
+        transient: false,
+        reason: `the surrounding transaction is at ${isolation}; this needs read committed. ` +
+          `Do it before or after that transaction, or begin the transaction at read committed`
+      })
+    ))
 
 /** The same, asked of the server. */
-export const checkReadCommitted = ({ sql }: Tables, operation: string): Effect.Effect<void, StoreError | SqlError> =>
+export const checkReadCommitted = ({ sql }: Tables): Effect.Effect<void, StoreError | SqlError> =>
   Effect.flatMap(
     sql<{ isolation: string }>`select pg_catalog.current_setting('transaction_isolation') as isolation`,
-    ([row]) => mustBeReadCommitted(operation, row?.isolation ?? "")
+    ([row]) => mustBeReadCommitted(row?.isolation ?? "")
   )

@@ -22,7 +22,9 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { StoreError } from "../../ChunkStore.ts"
 import type { Rebased } from "../../EventLog.ts"
+import type { LogStanding } from "../../Inspector.ts"
 import * as Settings from "../../Settings.ts"
+import { Verb } from "../verbs.ts"
 import { asStoreError, codeOf } from "./errors.ts"
 import { shown, type Tables, tables } from "./tables.ts"
 
@@ -128,26 +130,42 @@ export const refusal = (found: Standing): string | undefined => {
   return undefined
 }
 
-const failed = (reason: string, more: { readonly code?: string; readonly transient?: boolean } = {}) =>
+/** How the numbers stand, for a doctor. What was never looked at, and could be ours, is adopted without a word. */
+export const logStanding = (t: Tables) =>
+  Effect.map(standing(t), ([found]): LogStanding => {
+    if (found === undefined || isOurs(found) || (found.unexamined && !isAboveUs(found))) return { _tag: "Ours" }
+    const reason = refusal(found)
+    return reason === undefined
+      ? { _tag: "Foreign", above: isAboveUs(found) }
+      : { _tag: "Refused", reason, incoming: found.incoming !== null }
+  })
+
+const failed = (
+  operation: string,
+  reason: string,
+  more: { readonly code?: string; readonly transient?: boolean } = {}
+) =>
   new StoreError({
-    operation: "eventLog.rebase",
+    operation,
     transient: more.transient ?? false,
     reason: `the event log came from another cluster and cannot be read yet: ${reason}`,
     ...(more.code === undefined ? {} : { code: more.code })
   })
 
 /** What a person can do about an error of the statements. */
-const explained = (error: SqlError, schema: string): SqlError | StoreError => {
+const explained = (verb: string, error: SqlError, schema: string): SqlError | StoreError => {
   const code = codeOf(error)
   const name = shown(schema.slice(1, -1))
   if (code === "42501") {
     return failed(
+      verb,
       `only the owner of ${name}.persisted_chunk may rebase it: run \`sluice subscriptions rebase\` as its owner`,
       { code }
     )
   }
   if (code === "55P03") {
     return failed(
+      verb,
       `a transaction that uses ${name}.persisted_chunk, subscription or subscription_log did not end within ${lockTimeout}; it is ` +
         `tried again`,
       { code, transient: true }
@@ -221,6 +239,7 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Store
   })
 
   const work = Effect.gen(function*() {
+    const verb = yield* Verb
     // What is committed while it waits for a lock must be seen: at read committed, as the client's transactions are.
     yield* sql`select pg_catalog.set_config('lock_timeout', ${lockTimeout}, true)`
     // One at a time. A row that was left out of a restore is made anew, and counts as not looked at.
@@ -229,7 +248,7 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Store
     const [before] = yield* standing(t)
     if (before === undefined || isOurs(before)) return { outcome: "ours", moved: 0, repeated: 0 } as const
     const refused = refusal(before)
-    if (refused !== undefined && (!byHand || before.incoming !== null)) return yield* failed(refused)
+    if (refused !== undefined && (!byHand || before.incoming !== null)) return yield* failed(verb, refused)
     if (yield* fits(before)) {
       yield* dismiss
       yield* witness(before.base ?? "0")
@@ -240,7 +259,7 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Store
     yield* sql`lock table ${subscription} in share row exclusive mode`
     const [found] = yield* standing(t)
     if (found === undefined || found.base === null) {
-      return yield* failed(`the default of ${shown(schema.slice(1, -1))}.persisted_chunk.xact is not Sluice's`)
+      return yield* failed(verb, `the default of ${shown(schema.slice(1, -1))}.persisted_chunk.xact is not Sluice's`)
     }
     const known = !found.witnessed && !found.unexamined
     const from = { base: found.base, floor: known ? found.arrived : "0", next: found.next }
@@ -257,9 +276,12 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Store
     const moved = lines?.moved ?? 0
     return { outcome: "raised", moved, repeated: known ? lines?.repeated ?? 0 : moved } as const
   })
-  return client.transaction("eventLog.rebase")(() => work).pipe(
-    Effect.catchTag("SqlError", (error: SqlError) => Effect.fail(explained(error, schema))),
-    asStoreError("eventLog.rebase")
+  return client.transaction(() => work).pipe(
+    Effect.catchTag(
+      "SqlError",
+      (error: SqlError) => Effect.flatMap(Verb, (verb) => Effect.fail(explained(verb, error, schema)))
+    ),
+    asStoreError
   )
 }
 
@@ -280,7 +302,7 @@ const settleFrom = Effect.fnUntraced(function*(t: Tables, found: Standing | unde
 /** Looks whether the log is this cluster's, and makes it so where that can be done by itself. */
 export const settle = (t: Tables): Effect.Effect<void, StoreError> =>
   Effect.flatMap(
-    t.client.statement("eventLog.rebase")(standing(t)),
+    t.client.statement(standing(t)),
     ([found]) => settleFrom(t, found)
   )
 
@@ -294,10 +316,10 @@ export const atStart: Effect.Effect<void, never, SqlClient.SqlClient | Settings.
   const t = tables(sql, schema)
   // a role that only records has no right to look, and need not
   const [found] = yield* Effect.catch(
-    t.client.statement("eventLog.rebase")(standing(t)),
+    t.client.statement(standing(t)),
     (error) => Effect.as(Effect.logDebug(error), [])
   )
   yield* settleFrom(t, found).pipe(
     Effect.catch((error) => Effect.logWarning(error.message))
   )
-})
+}).pipe(Effect.provideService(Verb, "eventLog.rebase"))

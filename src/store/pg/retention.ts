@@ -6,8 +6,9 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ageOf, Retention } from "../../Retention.ts"
-import { ago, exactTime } from "./json.ts"
+import { exactTime } from "./json.ts"
 import type { Tables } from "./tables.ts"
+import { ago } from "./time.ts"
 
 /** How many rows are looked at in one commit. */
 const portionSize = 1000
@@ -97,7 +98,6 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
   const { call, client, dead, failure, sql } = t
-  const statement = client.statement("prune")
 
   /** Runs portions until one finds little. */
   const inPortions = Effect.fnUntraced(function*(
@@ -107,14 +107,14 @@ export const make = (t: Tables): Retention["Service"] => {
   ) {
     const age = ageOf(input)
     if (age === undefined) return 0
-    const [start] = yield* statement(
+    const [start] = yield* client.statement(
       sql<{ cutoff: string }>`select pg_catalog.to_json(${ago(t, age)}) #>> '{}'::pg_catalog.text[] as cutoff`
     )
     let at = "-infinity"
     let id = firstId
     let total = 0
     while (true) {
-      const [done] = yield* statement(portion(start!.cutoff, at, id))
+      const [done] = yield* client.statement(portion(start!.cutoff, at, id))
       total += done!.forgotten
       if (done!.looked < portionSize) return total
       at = done!.at ?? at
@@ -147,6 +147,6 @@ export const make = (t: Tables): Retention["Service"] => {
         discarded: count(policy.discarded, (cutoff) =>
           sql`${dead} where discarded_at < ${cutoff}`),
         failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`)
-      }).pipe(client.statement("preview"))
+      }).pipe(client.statement)
   })
 }

@@ -1,9 +1,14 @@
 /**
- * Ends of a claim other than persisted, in one fenced statement.
+ * The verb `settle`: ends of a claim other than persisted, in one fenced statement.
  */
 import * as Duration from "effect/Duration"
-import type { Settlement } from "../../ChunkStore.ts"
+import * as Effect from "effect/Effect"
+import type { ChunkStore, Settlement } from "../../ChunkStore.ts"
+import { freesKey } from "../../Settlement.ts"
+import type { Engine } from "./engine.ts"
 import type { Tables } from "./tables.ts"
+import { takeBackCrashes } from "./takeBackCrashes.ts"
+import { unwatched } from "./watch.ts"
 
 const toLine = (settlement: Settlement) => {
   switch (settlement._tag) {
@@ -27,7 +32,7 @@ const toJson = (settlements: ReadonlyArray<Settlement>): string =>
   )
 
 /** Settles what this token still holds, and answers with the `seq` of those. */
-export const settle = (
+const statement = (
   { dead, failure, queue, sql }: Tables,
   token: string,
   settlements: ReadonlyArray<Settlement>
@@ -40,7 +45,7 @@ export const settle = (
       where seq = any(${settlements.map((one) => one.chunk.seq)}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
       for update
     ), held as materialized (
-      -- looked up by seq in one JSON object, not joined: see settlePersisted
+      -- looked up by seq in one JSON object, not joined: see persist
       select q.*, l.action, l.delay, l.charge, l.reason, l.handler, l.kind, l.message,
         -- a hand can have written as many as there are numbers
         least(q.attempts, 2147483646) + l.charge::int as tried
@@ -83,79 +88,21 @@ export const settle = (
     )
     select seq from held`
 
-/**
- * A token that lost its chunks speaks again: its worker was cut off or frozen, and has not died. Takes back the crashes that
- * were counted for it, of these chunks or of all. Whoever holds a chunk now is not waited for: it may take long.
- */
-export const takeBackCrashes = ({ queue, sql }: Tables, token: string, seqs: ReadonlyArray<bigint> | undefined) =>
-  sql`
-    with counted as materialized (
-      select seq from ${queue}
-      where lost_leases ? ${token}::pg_catalog.text and ${
-    seqs === undefined ? sql`true` : sql`seq = any(${seqs}::bigint[])`
-  }
-      for update skip locked
-    )
-    update ${queue} set
-      crashes = greatest(crashes - 1, 0),
-      lone_crashes = greatest(lone_crashes - (lost_leases -> ${token}::pg_catalog.text = 'true')::int, 0),
-      lost_leases = nullif(lost_leases - ${token}::pg_catalog.text, '{}')
-    where seq = any(array(select seq from counted))`
-
-/**
- * Extends the lease of what this token still holds, and answers with those. A row that is locked is being settled at this
- * moment, by the very claim that is renewed: it counts as held, and nobody waits for it.
- */
-export const renew = (
-  { queue, sql }: Tables,
-  token: string,
-  seqs: ReadonlyArray<bigint>,
-  lease: Duration.Duration,
-  alone: boolean
-) =>
-  sql<{ seq: bigint }>`
-    with free as materialized (
-      select seq from ${queue}
-      where seq = any(${seqs}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
-      for update skip locked
-    ), renewed as (
-      update ${queue} set
-        lease_until = pg_catalog.now() + ${Duration.toMillis(lease)}::pg_catalog.float8 * interval '1 millisecond',
-        lease_alone = lease_alone or ${alone}
-      where seq = any(array(select seq from free))
-    )
-    select seq from ${queue} where seq = any(${seqs}::bigint[]) and lease_token = ${token}::pg_catalog.uuid`
-
-/**
- * Gives back whatever a token holds, also what was put aside after its lease had ended. By no index: it is hardly ever asked,
- * and one more index is paid for at every claim.
- */
-export const giveUp = ({ queue, sql }: Tables, token: string) =>
-  sql`update ${queue} set lease_token = null, lease_until = null, lease_alone = false, leased_by = null
-    where state in ('ready', 'waiting') and lease_token = ${token}::pg_catalog.uuid`
-
-/**
- * Does to each table what the ends of claims do, to no row: the server looks at the rights all the same. In a transaction
- * of its own, with a commit.
- */
-export const probe = ({ dead, failure, ledger, queue, sql }: Tables) =>
-  sql`
-    with gone as (
-      delete from ${queue} where false returning 1
-    ), kept as (
-      update ${queue} set attempts = attempts where false
-    ), persisted as (
-      insert into ${ledger} (call_id, schema_identity, part, namespace, schema_version, handler, handler_version)
-      select '', '', '', '', 0, '', 0 where false
-    ), buried as (
-      insert into ${dead} (
-        call_id, schema_identity, part, seq, namespace, schema_version, position, bytes, priority, reason, handler, message,
-        attempts, crashes, recorded_at
-      )
-      select '', '', '', 0, '', 0, 0, 0, 0, '', '', '', 0, 0, pg_catalog.now() where false
-      on conflict (call_id, schema_identity, part) do update set attempts = excluded.attempts
-    ), noted as (
-      insert into ${failure} (call_id, schema_identity, part, attempt, handler, kind, message)
-      select '', '', '', 0, '', '', '' where false
-    )
-    select 1 as possible`
+/** The verb. */
+export const settle = ({ claiming, settings, t, wake }: Engine): ChunkStore["Service"]["settle"] =>
+  Effect.fnUntraced(function*(token, settlements) {
+    if (settlements.length === 0) return []
+    const frees = (settlement: Settlement) => freesKey(settlement, settings.deadBlocksKey)
+    const settled = statement(t, token, settlements)
+    const gone = settlements.filter(frees).map((settlement) => settlement.chunk)
+    const rows = yield* gone.some((chunk) => chunk.orderingKey !== undefined)
+      ? t.client.transaction(() => unwatched(Effect.tap(settled, wake(gone))))
+      : settled
+    // what is given back stands where it stood, behind what was claimed since
+    if (settlements.some((settlement) => settlement._tag === "Release")) claiming.lookAgain()
+    const seqs = new Set(rows.map((row) => row.seq))
+    const lost = settlements.filter((one) => one._tag === "Release" && one.hung !== true && !seqs.has(one.chunk.seq))
+    if (lost.length > 0) yield* takeBackCrashes(t, token, lost.map((one) => one.chunk.seq))
+    return settlements.filter((settlement) => seqs.has(settlement.chunk.seq))
+      .map((settlement) => ({ settlement, freesKey: frees(settlement) }))
+  }, t.client.statement)

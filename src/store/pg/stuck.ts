@@ -1,59 +1,25 @@
 /**
  * What does not go on by itself at once, and why: the first of each sort, by their indexes. For people, not for a scrape.
  */
-import type * as SqlClient from "effect/sql/SqlClient"
 import type { Fragment } from "effect/sql/Statement"
-import type { ParkReason } from "../../CallView.ts"
-
-/** A chunk that is stuck. */
-export interface StuckRow {
-  readonly why: "scheduled" | "expired" | "held" | "parked" | "waiting"
-  readonly callId: string
-  readonly namespace: string
-  readonly schemaIdentity: string
-  readonly part: string
-  readonly attempts: number
-  readonly crashes: number
-  readonly orderingKey: string | null
-  readonly parkedFor: ParkReason | null
-  /** When it may be claimed next, in seconds from now. */
-  readonly next: number | null
-  /** How long it has been due, in seconds. */
-  readonly due: number | null
-  readonly worker: string | null
-  /** The call that must make way first. */
-  readonly behind: string | null
-  /** What it failed with last. */
-  readonly error: string | null
-}
-
-/** Which, and how many of each sort at most. */
-export interface StuckRequest {
-  readonly limit: number
-  readonly namespace: string | undefined
-  readonly deadBlocksKey: boolean
-}
+import type { StuckChunk, StuckRequest } from "../../Inspector.ts"
+import type { Tables } from "./tables.ts"
 
 /**
  * `held`: in a worker's hands, and due for more than five minutes: it takes long, or was taken up late. `expired`: its
  * worker went away and no other has taken it up. Both are looked for among the first thousand by rank.
  */
-export const stuck = (
-  sql: SqlClient.SqlClient,
-  schema: string,
-  { deadBlocksKey, limit, namespace }: StuckRequest
-) => {
-  const queue = sql`${sql(`${schema}.chunk_queue`)}`
-  const dead = sql(`${schema}.dead_letter`)
+export const stuck = (t: Tables, { limit, namespace }: StuckRequest, deadBlocksKey: boolean) => {
+  const { dead, failure, queue, sql } = t
   const only = namespace === undefined ? sql`true` : sql`namespace = ${namespace}`
-  const sort = (why: StuckRow["why"], from: Fragment, condition: string, order: string) =>
+  const sort = (why: StuckChunk["why"], from: Fragment, condition: string, order: string) =>
     sql`select ${sql.literal(`'${why}'`)} as why, sorted.* from (
       select * from ${from} where ${sql.literal(condition)} and ${only} order by ${sql.literal(order)} limit ${limit}
     ) sorted`
   const first = sql`(select * from ${queue} where state = 'ready' order by rank, seq limit 1000) ready`
-  return sql<StuckRow>`
+  return sql<StuckChunk>`
     with found as materialized (
-      ${sort("scheduled", queue, "state = 'scheduled' and attempts > 0", "due_at, seq")}
+      ${sort("scheduled", sql`${queue}`, "state = 'scheduled' and attempts > 0", "due_at, seq")}
       union all
       ${sort("expired", first, "lease_until < pg_catalog.now() - interval '5 seconds'", "seq")}
       union all
@@ -61,9 +27,9 @@ export const stuck = (
     sort("held", first, "lease_until > pg_catalog.now() and due_at < pg_catalog.now() - interval '5 minutes'", "seq")
   }
       union all
-      ${sort("parked", queue, "state = 'parked'", "namespace, schema_identity")}
+      ${sort("parked", sql`${queue}`, "state = 'parked'", "namespace, schema_identity")}
       union all
-      ${sort("waiting", queue, "state = 'waiting'", "ordering_key, namespace, seq")}
+      ${sort("waiting", sql`${queue}`, "state = 'waiting'", "ordering_key, namespace, seq")}
     )
     select why, call_id as "callId", namespace, schema_identity as "schemaIdentity", part, attempts, crashes,
       ordering_key as "orderingKey", parked_for as "parkedFor",
@@ -80,7 +46,7 @@ export const stuck = (
         ) o order by o.seq limit 1
       ) as behind,
       (
-        select f.message from ${sql(`${schema}.chunk_failure`)} f
+        select f.message from ${failure} f
         where f.call_id = found.call_id and f.schema_identity = found.schema_identity and f.part = found.part
         order by f.id desc limit 1
       ) as error

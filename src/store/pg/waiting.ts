@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
+import type { Stranded } from "../../Inspector.ts"
 import type { Tables } from "./tables.ts"
 
 /** An ordering key. It counts within its namespace. */
@@ -12,10 +13,11 @@ export interface OrderingKey {
   readonly orderingKey: string
 }
 
+/** Chunks that have left their ordering keys, as far as it matters here. */
+export type Gone = ReadonlyArray<{ readonly namespace: string; readonly orderingKey: string | null | undefined }>
+
 /** The keys of these chunks, each once, always in the same order, so that two that wake them cannot wait for each other. */
-export const keysOf = (
-  chunks: ReadonlyArray<{ readonly namespace: string; readonly orderingKey: string | null | undefined }>
-): ReadonlyArray<OrderingKey> => {
+export const keysOf = (chunks: Gone): ReadonlyArray<OrderingKey> => {
   const keys = new Map<string, OrderingKey>()
   for (const { namespace, orderingKey } of chunks) {
     if (typeof orderingKey === "string") keys.set(JSON.stringify([orderingKey, namespace]), { namespace, orderingKey })
@@ -137,21 +139,23 @@ export const release = (
     select ${walked(t)}, (select pg_catalog.count(*)::int from released) as released`
 
 /** More keys than there are. */
-export const allKeys = 2147483647
+const allKeys = 2147483647
 
-/** What waits behind nothing. */
-export interface Stranded extends Walk {
-  readonly count: number
-  /** The call of the oldest of them. */
-  readonly callId: string | null
-}
-
-/** What waits behind nothing among the first so many keys: how many, and one of them. Changes nothing. */
-export const stranded = (t: Tables, keys: number, deadBlocksKey: boolean) =>
-  t.sql<Stranded>`
+/** What waits behind nothing among the first so many keys, or all: how many, and one of them. Changes nothing. */
+export const stranded = (t: Tables, mostKeys: number | undefined, deadBlocksKey: boolean) => {
+  const keys = mostKeys ?? allKeys
+  return Effect.map(
+    t.sql<Walk & { readonly count: number; readonly callId: string | null }>`
     with ${walkOver(t, { keys, after: undefined, deadBlocksKey })}
     select ${walked(t)}, (select pg_catalog.count(*)::int from stranded) as count,
-      (select call_id from ${t.queue} where seq = (select pg_catalog.min(seq) from stranded)) as "callId"`
+      (select call_id from ${t.queue} where seq = (select pg_catalog.min(seq) from stranded)) as "callId"`,
+    ([found]): Stranded => ({
+      count: found?.count ?? 0,
+      callId: found?.callId ?? undefined,
+      complete: (found?.looked ?? 0) < keys
+    })
+  )
+}
 
 /** How many keys a beat looks at: some milliseconds of the server's time, and nothing where nothing waits. */
 const portion = 250
@@ -166,16 +170,3 @@ export const makeReleasing = (t: Tables, deadBlocksKey: boolean) => {
     })
   )
 }
-
-/** Releases all that waits behind nothing, in portions that are each a commit of their own. Answers how many. */
-export const releaseAll = Effect.fnUntraced(function*(t: Tables, deadBlocksKey: boolean) {
-  const keys = 1000
-  let after: OrderingKey | undefined
-  let total = 0
-  while (true) {
-    const [done] = yield* release(t, { keys, after, deadBlocksKey })
-    total += done?.released ?? 0
-    if (done === undefined || (done.looked < keys && done.released < keys)) return total
-    after = done.last ?? after
-  }
-})

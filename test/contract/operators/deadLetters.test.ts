@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { expect } from "vitest"
+import * as inspect from "../../support/inspect.ts"
 import { call, claim, type Fate, idsOf, keyOf, record, reply, results, settle, statesOf } from "./dialogues.ts"
 import { onEveryStore, Time } from "./ground.ts"
 
@@ -128,8 +129,8 @@ onEveryStore((test) => {
       const { chunks } = yield* store.claim({ worker: "test", limit: 2, maxBytes: 1e9, lease: Duration.minutes(1) })
       expect(idsOf(chunks)).toEqual(["old-1", "old-2"])
       expect(chunks.map(({ attempts, crashes }) => [attempts, crashes])).toEqual([[0, 0], [0, 0]])
-      expect(chunks[0]?.data).toEqual({ text: "Ouch, old-1." })
-      const view = Option.getOrThrow(yield* store.call("old-1"))
+      expect(chunks[0]?.payload).toEqual({ data: { text: "Ouch, old-1." } })
+      const view = Option.getOrThrow(yield* inspect.call("old-1"))
       expect(view.chunks[0]?.failures).toHaveLength(1)
       expect(view.chunks[0]?.death).toBe(null)
     }))

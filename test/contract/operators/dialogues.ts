@@ -7,6 +7,7 @@ import * as DomainObject from "effect-sluice/DomainObject"
 import type { ChunkKey } from "effect-sluice/ServiceCall"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as inspect from "../../support/inspect.ts"
 
 /** The kinds of answers the calls hold. */
 export const reply = "schemas.chatlab.standardized_patient.patient-reply"
@@ -104,6 +105,6 @@ export const giveBack = ({ chunks, token }: Claim, hung = false) =>
 
 /** Where a call's chunks stand. */
 export const statesOf = Effect.fnUntraced(function*(callId: string) {
-  const view = yield* ChunkStore.use((store) => store.call(callId))
+  const view = yield* inspect.call(callId)
   return view._tag === "Some" ? view.value.chunks.map((chunk) => chunk.state) : []
 })

@@ -1,7 +1,7 @@
 /**
  * Which rights on Sluice's tables a role needs, by what it is there for; and what to say to one that lacks them.
  */
-import { shown } from "./tables.ts"
+import { shown } from "./pg/tables.ts"
 
 /** What a role does: records calls, drains them, is told of events, or looks after it all. */
 export type Purpose = "recorder" | "worker" | "subscriber" | "operator"

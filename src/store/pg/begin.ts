@@ -1,16 +1,24 @@
 /**
- * A call while its service runs: who runs it, and until when that is to be believed.
+ * The verb `begin`: a call whose service is about to run, and until when that is to be believed.
  */
-import * as Duration from "effect/Duration"
+import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { ChunkStore } from "../../ChunkStore.ts"
+import { freshToken } from "../../internal/freshToken.ts"
 import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import { toUtc } from "./chunk.ts"
+import type { Engine } from "./engine.ts"
+import { given, specRows } from "./given.ts"
 import { jsonObject } from "./json.ts"
-import { given, specRows } from "./record.ts"
+import { isRefusal, refused } from "./refusal.ts"
 import type { Tables } from "./tables.ts"
+import { inFuture } from "./time.ts"
 
 /** A call's row as `begin` needs it. */
-export interface RunRow {
+interface RunRow {
   readonly status: "running" | "succeeded" | "failed"
   readonly run_until: Date | null
   readonly call_id: string
@@ -24,22 +32,19 @@ export interface RunRow {
   readonly finished_at: Date | null
 }
 
-const later = (sql: Tables["sql"], lease: Duration.Duration) =>
-  sql`pg_catalog.now() + ${Duration.toMillis(lease)}::pg_catalog.float8 * interval '1 millisecond'`
-
 const asGiven = (t: Tables, spec: CallSpec) => specRows(t, [given({ ...spec, outputs: [] })])
 
 /**
  * Takes the call for this run: when it is new, has failed, or its run died. What has no answer yet may be asked in other
  * words. Answers nothing otherwise.
  */
-export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duration) =>
+const taken = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duration) =>
   t.sql<{ taken_over: boolean }>`
     insert into ${t.call} as c (
       call_id, namespace, service, correlation_id, status, context, input, ordering_key, run_token, run_until, started_at
     )
     select call_id, namespace, service, correlation_id, 'running', context::pg_catalog.json, nullif(input, '')::pg_catalog.json,
-      nullif(ordering_key, ''), ${token}::pg_catalog.uuid, ${later(t.sql, lease)}, pg_catalog.now()
+      nullif(ordering_key, ''), ${token}::pg_catalog.uuid, ${inFuture(t, lease)}, pg_catalog.now()
     from (${asGiven(t, spec)}) g
     on conflict (call_id) do update set status = 'running', run_token = excluded.run_token,
       run_until = excluded.run_until, started_at = pg_catalog.now(), error = null, namespace = excluded.namespace,
@@ -50,14 +55,14 @@ export const begin = (t: Tables, spec: CallSpec, token: string, lease: Duration.
     returning xmax::pg_catalog.text <> '0' as taken_over`
 
 /** The call as it stands. */
-export const find = ({ call, sql }: Tables, callId: string) =>
+const find = ({ call, sql }: Tables, callId: string) =>
   sql<RunRow>`
     select status, run_until, call_id, namespace, service, correlation_id, context, input,
       pg_catalog.array_to_json(outputs) as outputs, ordering_key, finished_at
     from ${call} where call_id = ${callId}`
 
 /** Whether it is the call that was to be begun, and not another with its id. An input that was pruned counts as the same. */
-export const isSame = (row: RunRow, spec: CallSpec): boolean => {
+const isSame = (row: RunRow, spec: CallSpec): boolean => {
   const isPruned = row.status === "succeeded" && row.outputs === null
   return row.namespace === spec.namespace && row.service === spec.service &&
     row.ordering_key === (spec.orderingKey ?? null) && sameJson(row.context, spec.context ?? {}) &&
@@ -65,7 +70,7 @@ export const isSame = (row: RunRow, spec: CallSpec): boolean => {
 }
 
 /** A call that has succeeded, as it was recorded. */
-export const toCall = (row: RunRow): ServiceCall => ({
+const toCall = (row: RunRow): ServiceCall => ({
   callId: row.call_id,
   namespace: row.namespace,
   service: row.service,
@@ -78,17 +83,25 @@ export const toCall = (row: RunRow): ServiceCall => ({
   ...(row.finished_at === null ? {} : { finishedAt: toUtc(row.finished_at) })
 })
 
-/** Extends the run's lease, if the run is still this one. */
-export const renew = ({ call, sql }: Tables, callId: string, token: string, lease: Duration.Duration) =>
-  sql`update ${call} set run_until = ${later(sql, lease)}
-    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running' returning 1 as held`
-
-/** Ends the run as failed. */
-export const fail = ({ call, sql }: Tables, callId: string, token: string, error: string) =>
-  sql`update ${call} set status = 'failed', error = ${error}, run_token = null, run_until = null, finished_at = pg_catalog.now()
-    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`
-
-/** Gives the call back as if the run had not begun: it can be taken up at once. */
-export const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
-  sql`update ${call} set run_until = pg_catalog.now() - interval '1 second'
-    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`
+/** The verb. */
+export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
+  Effect.fnUntraced(
+    function*(call: CallSpec, lease: Duration.Duration) {
+      if (Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))) {
+        return { _tag: "InTransaction" } as const
+      }
+      const token = yield* freshToken
+      const [begun] = yield* taken(t, call, token, lease)
+      if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
+      const [row] = yield* find(t, call.callId)
+      if (row !== undefined && !isSame(row, call)) return { _tag: "Conflict" } as const
+      if (row?.status === "succeeded") return { _tag: "Succeeded", call: toCall(row) } as const
+      const until = row?.run_until ?? undefined
+      return {
+        _tag: "Running",
+        until: until === undefined ? yield* DateTime.now : toUtc(until)
+      } as const
+    },
+    Effect.catchIf(isRefusal, (error) => Effect.succeed(refused(error))),
+    t.client.statement
+  )

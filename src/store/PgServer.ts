@@ -1,0 +1,195 @@
+/**
+ * What the doctor examines of a Postgres server and of the schema Sluice's tables stand in. Reads catalogs and heads of indexes
+ * only, so that it is cheap on a busy server.
+ */
+import type { PgConnection } from "@effect/sql-pg"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Scope } from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import type { StoreError } from "../ChunkStore.ts"
+import * as Settings from "../Settings.ts"
+import * as Migrations from "./Migrations.ts"
+import * as catalog from "./pg/catalog.ts"
+import { asStoreError } from "./pg/errors.ts"
+import { type Drainer, drainersThatLack } from "./pg/lacking.ts"
+import { isPooled, isPooledBetween } from "./pg/pooler.ts"
+import { encodingProblem, type Facts, factsOf, pathProblem } from "./pg/preflight.ts"
+import * as sequences from "./pg/sequences.ts"
+import { open, reserve, type Session } from "./pg/session.ts"
+import { list, madeBy } from "./pg/statements.ts"
+import * as strangers from "./pg/strangers.ts"
+import { shown, tables } from "./pg/tables.ts"
+import * as rights from "./Rights.ts"
+import { named } from "./verbs.ts"
+
+export type { HoldingSession, PreparedTransaction, Replica, Vacuum } from "./pg/catalog.ts"
+
+/** Something that is wrong, and what to do about it. */
+export interface Problem {
+  readonly found: string
+  readonly advice: string
+}
+
+/** What the server says of itself, and of Sluice's schema in it. */
+export interface ServerFacts extends Facts {
+  readonly encodingProblem: Problem | undefined
+  /** Where the search path is wrong nothing else is asked: functions of others would answer. */
+  readonly pathProblem: Problem | undefined
+  readonly around: {
+    /** The server's time, in milliseconds. */
+    readonly clockMillis: number
+    /** Whether the role is shown other roles' sessions. */
+    readonly seesAll: boolean
+    /** Whether Sluice's tables are there. */
+    readonly tables: boolean
+    /** What others made in their place, or acts on them. */
+    readonly strangers: Problem | undefined
+  } | undefined
+}
+
+/** A role that drains and lacks rights, and the statements that give them. */
+export interface Lacking extends Drainer {
+  readonly grants: ReadonlyArray<string>
+}
+
+/** How the indexes are that the migrations make. */
+export interface Indexes {
+  /** How many are there. */
+  readonly count: number
+  /** Each with the statement that makes it again. */
+  readonly missing: ReadonlyArray<{ readonly name: string; readonly statement: string }>
+  readonly invalid: ReadonlyArray<string>
+}
+
+/** The server. Each question fails by itself, with what the server refused it with. */
+export class PgServer extends Context.Service<PgServer, {
+  /** The schema of the tables, as it is written in SQL. */
+  readonly schema: string
+  readonly facts: Effect.Effect<ServerFacts, StoreError>
+  /** Whether a pooler in transaction mode is in between; `false` when that cannot be found out. */
+  readonly isPooled: Effect.Effect<boolean>
+  /** How many migrations were not applied. */
+  readonly missingMigrations: Effect.Effect<number, StoreError>
+  /** Sequences that stand behind the tables, in words; undefined when none does. */
+  readonly sequencesBehind: Effect.Effect<string | undefined, StoreError>
+  readonly rolesThatLack: Effect.Effect<ReadonlyArray<Lacking>, StoreError>
+  readonly indexes: Effect.Effect<Indexes, StoreError>
+  readonly vacuum: Effect.Effect<catalog.Vacuum | undefined, StoreError>
+  /** The oldest session that keeps vacuum from cleaning. Without `seesAll` those of other roles are not seen. */
+  readonly oldestSession: Effect.Effect<catalog.HoldingSession | undefined, StoreError>
+  readonly oldestPrepared: Effect.Effect<catalog.PreparedTransaction | undefined, StoreError>
+  readonly oldestReplica: Effect.Effect<catalog.Replica | undefined, StoreError>
+}>()("effect-sluice/PgServer") {
+  /** The server behind a client. */
+  static readonly layer: Layer.Layer<PgServer, never, SqlClient.SqlClient | Settings.Settings> = Layer.effect(
+    PgServer,
+    Effect.suspend(() => make)
+  )
+}
+
+/** The indexes there must be, by name, and how each is made: the migrations say so. */
+const expectedIndexes = (schema: string): ReadonlyMap<string, string> => {
+  const all = list(schema)
+  const keys = all.flatMap(({ statements }) => statements).flatMap(
+    (statement): ReadonlyArray<readonly [string, string]> => {
+      const table = /^create table if not exists \S+\.(\w+)/.exec(statement)?.[1]
+      return table === undefined || !/\bprimary key\b/.test(statement)
+        ? []
+        : [[`${table}_pkey`, `restore the primary key of ${shown(schema)}.${table}`]]
+    }
+  )
+  const made = [...madeBy(all).indexes].map(([index, statement]) =>
+    [
+      index,
+      statement.replaceAll(/\s+/g, " ").replace(/^(create (?:unique )?index) (?!concurrently)/, "$1 concurrently ")
+    ] as const
+  )
+  return new Map([...keys, ...made])
+}
+
+const indexesOf = (
+  schema: string,
+  found: ReadonlyArray<{ readonly name: string; readonly valid: boolean }>
+): Indexes => {
+  const there = new Set(found.map(({ name }) => name))
+  return {
+    count: there.size,
+    missing: [...expectedIndexes(schema)].flatMap(([name, statement]) => there.has(name) ? [] : [{ name, statement }]),
+    invalid: found.filter(({ valid }) => !valid).map(({ name }) => name)
+  }
+}
+
+const factsFrom = Effect.fnUntraced(function*(session: Session, { schema, trusted }: Settings.Values) {
+  const facts = yield* factsOf(session)
+  const base = { ...facts, encodingProblem: encodingProblem(facts), pathProblem: pathProblem(facts) }
+  if (base.pathProblem !== undefined) return { ...base, around: undefined }
+  const [vitals] = yield* catalog.vitals(session, schema)
+  const found = strangers.unmeant(yield* strangers.find(session, schema, madeBy(list(schema))), trusted)
+  return {
+    ...base,
+    around: {
+      clockMillis: vitals?.clockMillis ?? 0,
+      seesAll: vitals?.seesAll === true,
+      tables: vitals?.tables === true,
+      strangers: found.length === 0 ? undefined : strangers.describe(found)
+    }
+  }
+})
+
+const make = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const settings = yield* Settings.Settings
+  const { schema } = settings
+  const t = tables(sql, schema, settings.statementTimeout)
+  const inSession = <A, E>(work: (session: Session) => Effect.Effect<A, E>) =>
+    Effect.scoped(Effect.flatMap(reserve(sql), work)).pipe(asStoreError)
+  const first = <A>(rows: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
+    t.client.statement(Effect.map(rows, ([row]): A | undefined => row))
+  return PgServer.of(named("server", {
+    schema: shown(schema),
+    facts: inSession((session) => factsFrom(session, settings)),
+    isPooled: isPooled(sql),
+    missingMigrations: inSession(
+      (session) => Effect.map(Migrations.missingOf(session, schema, list(schema)), (missing) => missing.length)
+    ),
+    sequencesBehind: inSession((session) =>
+      Effect.map(
+        sequences.behind(session, schema),
+        (behind) => behind.length === 0 ? undefined : sequences.describe(behind)
+      )
+    ),
+    rolesThatLack: t.client.statement(
+      Effect.map(drainersThatLack(sql, schema), (found) =>
+        found.map(({ objects, role }) => ({
+          role,
+          objects,
+          grants: objects.map((object) => rights.workerGrant(schema, role, object))
+        })))
+    ),
+    indexes: t.client.statement(
+      Effect.map(catalog.indexes(t, schema), (found) => indexesOf(schema, found))
+    ),
+    vacuum: first(catalog.vacuum(t, schema)),
+    oldestSession: first(catalog.snapshots(t)),
+    oldestPrepared: first(catalog.prepared(t)),
+    oldestReplica: first(catalog.replicas(t))
+  }))
+})
+
+/**
+ * As whom the server takes a client, and whether a pooler in transaction mode is between: asked by two connections of its own.
+ * The second is told by a failure that the first does not meet; `role` is told of as soon as it is known.
+ */
+export const lookBetween = (
+  config: PgConnection.Config,
+  onRole: (role: string) => Effect.Effect<void>
+): Effect.Effect<boolean, SqlError, Scope> =>
+  Effect.gen(function*() {
+    const first = yield* open(config, "sluice")
+    const [me] = yield* first.run<{ role: string }>("select current_user::pg_catalog.text as role")
+    if (me !== undefined) yield* onRole(me.role)
+    return yield* isPooledBetween(first, yield* open(config, "sluice"))
+  })

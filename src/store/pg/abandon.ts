@@ -1,0 +1,25 @@
+/**
+ * The verb `abandon`: a call's service has failed, or is run no more.
+ */
+import * as Effect from "effect/Effect"
+import type { ChunkStore } from "../../ChunkStore.ts"
+import type { Engine } from "./engine.ts"
+import { storableText } from "./json.ts"
+import type { Tables } from "./tables.ts"
+
+/** Ends the run as failed. */
+const fail = ({ call, sql }: Tables, callId: string, token: string, error: string) =>
+  sql`update ${call} set status = 'failed', error = ${error}, run_token = null, run_until = null, finished_at = pg_catalog.now()
+    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`
+
+/** Gives the call back as if the run had not begun: it can be taken up at once. */
+const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
+  sql`update ${call} set run_until = pg_catalog.now() - interval '1 second'
+    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`
+
+/** The verb. */
+export const abandon = ({ t }: Engine): ChunkStore["Service"]["abandon"] => (callId, token, error) =>
+  (error === undefined ? giveBack(t, callId, token) : fail(t, callId, token, storableText(error))).pipe(
+    Effect.asVoid,
+    t.client.statement
+  )

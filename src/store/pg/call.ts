@@ -1,0 +1,133 @@
+/**
+ * A call, and what became of each of its chunks.
+ */
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import { CallView } from "../../CallView.ts"
+import type { ChunkKey } from "../../ServiceCall.ts"
+import { decoder, failureRecord, iso } from "./json.ts"
+import { ledgerParts, linesOf, type Part, partsOf } from "./ledger.ts"
+import type { Tables } from "./tables.ts"
+
+const decode = decoder(CallView)
+
+/** A chunk of a call as the statement below gives it, before what became of it is put to it. */
+interface ChunkPart {
+  readonly key: ChunkKey
+  /** Its place among the call's outputs; of what is in the ledger it is looked for there. */
+  readonly position: number | null
+}
+
+/**
+ * A call and what became of each of its chunks, in rows: one of the call, one for each output, chunk, failure and ledger line.
+ * One statement, so that all of it is of one moment; and no row holds more than was recorded as one, so that the client takes
+ * it, however much all of it is. What is longer than `longest` was not recorded by Sluice and is left out.
+ */
+const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: number) => {
+  const { call, dead, failure, ledger, queue, sql } = t
+  return sql<Part<"call" | "output" | "chunk" | "failure" | "ledger" | "objects">>`
+    with chunk as (
+      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
+        case when lease_until > pg_catalog.now() then 'in-flight' else state end as state,
+        case when state in ('ready', 'scheduled') then due_at end as due_at,
+        case when lease_until > pg_catalog.now() then lease_until end as leased_until,
+        case when lease_until > pg_catalog.now() then leased_by end as leased_by, parked_for, null::pg_catalog.json as death,
+        (
+          select call_id from (
+            select call_id, seq from ${queue} o
+            where o.ordering_key = q.ordering_key and o.namespace = q.namespace and o.seq < q.seq
+            union all
+            select call_id, seq from ${dead} d
+            where d.ordering_key = q.ordering_key and d.namespace = q.namespace and d.seq < q.seq
+              and d.discarded_at is null and ${deadBlocksKey}
+          ) older order by seq limit 1
+        ) as behind
+      from ${queue} q where call_id = ${callId}
+      union all
+      select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
+        case when discarded_at is null then 'dead' else 'discarded' end, null, null, null, null,
+        pg_catalog.json_build_object('reason', reason, 'message', message, 'at', ${sql.literal(iso("died_at"))}), null
+      from ${dead} where call_id = ${callId}
+      union all
+      select call_id, schema_identity, part, namespace, schema_version, 0, 0, seq, null,
+        (select ordering_key from ${call} c where c.call_id = l.call_id),
+        case when objects = '[]' then 'nothing-to-create' else 'persisted' end, null, null, null, null, null, null
+      from ${ledger} l where call_id = ${callId}
+        -- a chunk redriven after it was persisted is in both: what it is doing now comes first
+        and not exists (select from ${queue} q where q.call_id = l.call_id
+          and q.schema_identity = l.schema_identity and q.part = l.part)
+        and not exists (select from ${dead} d where d.call_id = l.call_id
+          and d.schema_identity = l.schema_identity and d.part = l.part)
+    ), k as materialized (
+      select *, pg_catalog.row_number() over (order by seq)::int as n from chunk
+    )
+    select 'call' as kind, 0 as n, 0::pg_catalog.float8 as place, pg_catalog.json_build_object(
+      'callId', c.call_id, 'namespace', c.namespace, 'service', c.service, 'correlationId', c.correlation_id,
+      'status', c.status, 'error', c.error,
+      'recordedAt', ${sql.literal(iso("c.recorded_at"))}, 'finishedAt', ${sql.literal(iso("c.finished_at"))},
+      'context', case when pg_catalog.json_typeof(c.context) = 'object' and pg_catalog.octet_length(c.context::pg_catalog.text) <= ${longest}
+        then c.context else '{}' end,
+      'trace', case when c.trace ->> 'traceId'::pg_catalog.text is not null and c.trace ->> 'spanId'::pg_catalog.text is not null then
+        pg_catalog.json_build_object('traceId', c.trace ->> 'traceId'::pg_catalog.text, 'spanId', c.trace ->> 'spanId'::pg_catalog.text) end,
+      'outputs', pg_catalog.cardinality(c.outputs)
+    ) as value
+    from ${call} c where c.call_id = ${callId}
+    union all
+    select 'output', 0, o.place, case when pg_catalog.octet_length(o.value::pg_catalog.text) <= ${longest} then o.value else 'null' end
+    from ${call} c cross join lateral pg_catalog.unnest(c.outputs) with ordinality o(value, place) where c.call_id = ${callId}
+    union all
+    select 'chunk', k.n, 0, pg_catalog.json_build_object(
+      'key', pg_catalog.json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),
+      'namespace', k.namespace, 'schemaVersion', k.schema_version, 'state', k.state, 'attempts', k.attempts,
+      'crashes', k.crashes, 'dueAt', ${sql.literal(iso("k.due_at"))},
+      'leasedUntil', ${sql.literal(iso("k.leased_until"))}, 'leasedBy', k.leased_by, 'parkedFor', k.parked_for,
+      'orderingKey', k.ordering_key, 'behind', k.behind, 'death', k.death, 'position', k.position
+    )
+    from k
+    union all
+    select 'failure', k.n, f.id, ${sql.literal(failureRecord("f"))}
+    from k join ${failure} f using (call_id, schema_identity, part)
+    union all ${ledgerParts(t)}`
+}
+
+/** An output's place among the call's, by its schema and part; rows can have been edited manually. */
+const placesOf = (outputs: ReadonlyArray<unknown>): ReadonlyMap<string, number> => {
+  const textAt = (output: unknown, name: string) => {
+    const value: unknown = Predicate.hasProperty(output, name) ? output[name] : undefined
+    return typeof value === "string" ? value : ""
+  }
+  return new Map(outputs.map((output, index) => [`${textAt(output, "schema")}#${textAt(output, "part")}`, index]))
+}
+
+/** The call put together, in the port's JSON. */
+const viewOf = (parts: ReadonlyArray<Part<string>>) => {
+  const [head] = partsOf(parts, "call").get(0) ?? []
+  if (head === undefined) return undefined
+  const { outputs: count, ...view } = head as { readonly outputs: number | null }
+  const outputs = partsOf(parts, "output").get(0) ?? []
+  const places = placesOf(outputs)
+  const failures = partsOf(parts, "failure")
+  const lines = linesOf(parts)
+  const chunks = [...partsOf(parts, "chunk")].map(([n, [value]]) => {
+    const { position, ...chunk } = value as ChunkPart
+    const { part, schemaIdentity } = chunk.key
+    return {
+      place: position ?? places.get(`${schemaIdentity}#${part}`) ?? outputs.length,
+      n,
+      chunk: { ...chunk, failures: failures.get(n) ?? [], ledger: lines.get(n) ?? null }
+    }
+  })
+  return {
+    ...view,
+    outputs: count === null ? null : outputs,
+    chunks: chunks.sort((a, b) => a.place - b.place || a.n - b.n).map(({ chunk }) => chunk)
+  }
+}
+
+/** The call with its chunks in the order of its outputs. Of a chunk that was redriven it tells what it is doing now. */
+export const call = (t: Tables, callId: string, deadBlocksKey: boolean, longest: number) =>
+  Effect.flatMap(callParts(t, callId, deadBlocksKey, longest), (parts) => {
+    const view = viewOf(parts)
+    // what Sluice itself put together decodes; if not, that is a bug
+    return view === undefined ? Effect.succeedNone : Effect.asSome(Effect.orDie(decode(view)))
+  })

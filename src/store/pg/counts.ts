@@ -1,0 +1,54 @@
+/**
+ * Figures that a command shows.
+ */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Kind } from "../../Kind.ts"
+import { core } from "./claimParts.ts"
+import type { Tables } from "./tables.ts"
+
+/** The figure of a statement that counts. */
+export const count = (rows: Effect.Effect<ReadonlyArray<{ readonly count: number }>, SqlError>) =>
+  Effect.map(rows, ([row]) => row?.count ?? 0)
+
+/** More than anybody reads to the last digit. */
+const mostLately = 100_000
+
+/** How many chunks were persisted in the last minute, counted up to {@link mostLately}: the end of an index, read backwards. */
+export const persistedLately = ({ ledger, sql }: Tables) =>
+  count(sql<{ count: number }>`
+    select pg_catalog.count(*)::int as count from (
+      select persisted_at from ${ledger} order by xact desc, seq desc limit ${mostLately}) lately
+    where persisted_at > pg_catalog.now() - interval '1 minute'`)
+
+/**
+ * About how many chunks a drain until empty has before it: those in others' hands are counted, retries that are due are not.
+ * Not for a doctor: it reads them.
+ */
+export const due = ({ queue, sql }: Tables, namespace: string | undefined) =>
+  count(sql<{ count: number }>`
+    select pg_catalog.count(*)::int as count from ${queue}
+    where state = 'ready' and due_at <= pg_catalog.now() ${
+    namespace === undefined ? sql`` : sql`and namespace = ${namespace}`
+  }`)
+
+/** Whether anything of a kind (`*` is any) is outstanding or dead, or some worker serves it. */
+export const isKnown = ({ dead, queue, sql, worker }: Tables, { namespace, schemaIdentity: identity }: Kind) =>
+  Effect.map(
+    sql<{ known: boolean }>`
+    select exists (
+      select from ${queue}
+      where ${namespace}::pg_catalog.text in ('*', namespace) and ${identity}::pg_catalog.text in ('*', schema_identity)
+    ) or exists (
+      select from ${dead}
+      where ${namespace}::pg_catalog.text in ('*', namespace) and ${identity}::pg_catalog.text in ('*', schema_identity)
+    ) or exists (
+      select from ${worker} cross join lateral pg_catalog.jsonb_array_elements(serves) s
+      where ${identity}::pg_catalog.text in ('*', s ->> 'schemaIdentity'::pg_catalog.text) and (
+        ${namespace}::pg_catalog.text in ('*', s ->> 'namespace'::pg_catalog.text) or s ->> 'namespace'::pg_catalog.text = ${
+      sql.literal(core)
+    }
+      )
+    ) as known`,
+    ([row]) => row?.known === true
+  )

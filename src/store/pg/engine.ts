@@ -1,0 +1,38 @@
+/**
+ * What the verbs of the engine share.
+ */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type * as Settings from "../../Settings.ts"
+import type { Topic, WakeUp } from "../../WakeUp.ts"
+import { type Claiming, makeClaiming } from "./claim.ts"
+import type { Contact } from "./contact.ts"
+import type { Tables } from "./tables.ts"
+import { type Gone, keysOf, wakeFollowers } from "./waiting.ts"
+
+/** The database, and what a store remembers and tells between two verbs. */
+export interface Engine {
+  readonly t: Tables
+  readonly settings: Settings.Values
+  readonly contact: Contact
+  readonly claiming: Claiming
+  /** After the caller's commit, so that whoever is woken finds something. */
+  readonly hint: (topic: Topic) => Effect.Effect<void>
+  /** Wakes what stood behind these. In the transaction, if there is one, that their disappearance is part of. */
+  readonly wake: (gone: Gone) => Effect.Effect<void, SqlError>
+}
+
+/** The engine of one store. */
+export const make = (t: Tables, settings: Settings.Values, contact: Contact, wakeUp: WakeUp["Service"]): Engine => {
+  const claiming = makeClaiming(t, settings, contact)
+  const hint = (topic: Topic) => t.sql.afterCommit(wakeUp.hint(topic))
+  const wake = Effect.fnUntraced(function*(gone: Gone) {
+    const keys = keysOf(gone)
+    if (keys.length === 0) return
+    const [row] = yield* wakeFollowers(t, keys, gone.length)
+    if (row === undefined || row.woken === 0) return
+    claiming.behindEnd()
+    yield* hint("chunks")
+  })
+  return { t, settings, contact, claiming, hint, wake }
+}

@@ -1,0 +1,43 @@
+/**
+ * Calls as the statements of phase 1 take them.
+ */
+import * as DateTime from "effect/DateTime"
+import { type CallJson, callJson } from "../../internal/callJson.ts"
+import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
+import { type Column, rowsOf } from "./columns.ts"
+import type { Tables } from "./tables.ts"
+
+/** A call with its JSON as text. */
+export interface Given {
+  readonly call: ServiceCall
+  readonly text: CallJson
+}
+
+/** A call as the statements below take it. */
+export const given = (call: ServiceCall): Given => ({ call, text: callJson(call) })
+
+/** A call of an ordering key has no priority: the key's order counts. */
+export const priorityOf = (call: CallSpec): number => call.orderingKey === undefined ? call.priority ?? 0 : 0
+
+/** Nothing, where the empty text stands for it. */
+export const orNull = (text: string): string | null => text === "" ? null : text
+
+/** A time as text, the empty text when there is none. */
+export const timeOf = (time: DateTime.Utc | undefined): string => time === undefined ? "" : DateTime.formatIso(time)
+
+/**
+ * What is known of calls before their services have run. In an array of texts an absent value is the empty text: none of these
+ * columns can hold it, and an array of nothing but nulls has no type.
+ */
+export const specColumns = (calls: ReadonlyArray<Given>): ReadonlyArray<Column> => [
+  { name: "call_id", type: "text", values: calls.map(({ call }) => call.callId) },
+  { name: "namespace", type: "text", values: calls.map(({ call }) => call.namespace) },
+  { name: "service", type: "text", values: calls.map(({ call }) => call.service) },
+  { name: "correlation_id", type: "text", values: calls.map(({ call }) => call.correlationId ?? call.callId) },
+  { name: "context", type: "text", values: calls.map(({ text }) => text.context) },
+  { name: "input", type: "text", values: calls.map(({ text }) => text.input) },
+  { name: "ordering_key", type: "text", values: calls.map(({ call }) => call.orderingKey ?? "") }
+]
+
+/** The same as rows of texts. */
+export const specRows = (t: Tables, calls: ReadonlyArray<Given>) => rowsOf(t, specColumns(calls))

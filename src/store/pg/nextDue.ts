@@ -1,0 +1,23 @@
+/**
+ * When a worker has something to do again.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { toUtc } from "./chunk.ts"
+import type { Tables } from "./tables.ts"
+
+/**
+ * When something may be claimed next. Leases are looked for among the first thousand only: the rest ends no earlier than
+ * a worker would poll.
+ */
+export const nextDue = ({ queue, sql }: Tables) =>
+  Effect.map(
+    sql<{ at: Date | null }>`
+      select least(
+        (select pg_catalog.min(coalesce(lease_until, pg_catalog.now())) from (
+          select lease_until from ${queue} where state = 'ready' order by rank, seq limit 1000
+        ) first),
+        (select due_at from ${queue} where state = 'scheduled' order by due_at, seq limit 1)
+      ) as at`,
+    ([row]) => Option.map(Option.fromNullishOr(row?.at), toUtc)
+  )

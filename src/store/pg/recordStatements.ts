@@ -1,0 +1,144 @@
+/**
+ * Calls and a queue row for each of their outputs, or neither.
+ */
+import { rowsOf } from "./columns.ts"
+import { type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
+import type { Tables } from "./tables.ts"
+
+// what becomes of a call that is there: it is completed if it was begun, and otherwise left as it is
+const completed = `
+  on conflict (call_id) do update set
+    namespace = excluded.namespace, service = excluded.service, correlation_id = excluded.correlation_id,
+    status = 'succeeded', context = excluded.context, input = excluded.input, details = excluded.details,
+    trace = excluded.trace, outputs = excluded.outputs, error = null,
+    ordering_key = excluded.ordering_key, priority = excluded.priority, not_before = excluded.not_before,
+    run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
+    recorded_at = pg_catalog.now()
+  where c.status <> 'succeeded'`
+
+/**
+ * Records one call with one output. A call that is there and has not succeeded (it was begun) is completed; one that has
+ * succeeded is left as it is, and so is its chunk. Answers with a row when it was recorded.
+ *
+ * The same as {@link recordMany}, without arrays and joins and put together once: most calls come like this, one by one,
+ * and whoever made them waits for it.
+ */
+export const recordOne = ({ schema, sql }: Tables) => {
+  const statement = `
+    with recorded as (
+      insert into ${schema}.service_call as c (
+        call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key,
+        priority, not_before, started_at, finished_at
+      ) values (
+        $1, $2, $3, $4, 'succeeded', $5, $6, $7, $8, array[$9::pg_catalog.json], $10, $11, $12, $13, coalesce($14::pg_catalog.timestamptz, pg_catalog.now())
+      )
+      ${completed}
+      returning call_id, namespace, ordering_key, priority, greatest(pg_catalog.now(), not_before) as due_at
+    )
+    insert into ${schema}.chunk_queue (
+      call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes,
+      shared_bytes
+    )
+    select call_id, namespace, ordering_key, priority, due_at, due_at - pg_catalog.make_interval(mins => priority),
+      case when due_at > pg_catalog.now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19
+    from recorded
+    returning call_id`
+  return ({ call: one, text }: Given) => {
+    const [output] = one.outputs
+    return sql.unsafe<{ call_id: string }>(statement, [
+      one.callId,
+      one.namespace,
+      one.service,
+      one.correlationId ?? one.callId,
+      text.context,
+      orNull(text.input),
+      orNull(text.details),
+      orNull(text.trace),
+      text.outputs[0],
+      one.orderingKey ?? null,
+      priorityOf(one),
+      orNull(timeOf(one.notBefore)),
+      orNull(timeOf(one.startedAt)),
+      orNull(timeOf(one.finishedAt)),
+      output?.schema,
+      output?.version,
+      output?.part ?? "",
+      text.bytes[0],
+      text.shared
+    ])
+  }
+}
+
+/**
+ * Records calls of different ids, as {@link recordOne} does each. Answers with the ids that were recorded.
+ *
+ * JSON is handed over as it is: the server only looks whether it is JSON. Calls are written in the order of their ids, so
+ * that two that write the same ones cannot wait for each other; chunks get their `seq` in the order given, which is the
+ * order of recording.
+ */
+export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
+  const { call, queue, sql } = t
+  const rows = rowsOf(t, [
+    ...specColumns(calls),
+    { name: "details", type: "text", values: calls.map(({ text }) => text.details) },
+    { name: "trace", type: "text", values: calls.map(({ text }) => text.trace) },
+    { name: "priority", type: "int", values: calls.map(({ call }) => priorityOf(call)) },
+    { name: "not_before", type: "text", values: calls.map(({ call }) => timeOf(call.notBefore)) },
+    { name: "started_at", type: "text", values: calls.map(({ call }) => timeOf(call.startedAt)) },
+    { name: "finished_at", type: "text", values: calls.map(({ call }) => timeOf(call.finishedAt)) }
+  ])
+  const chunks = calls.flatMap(({ call, text }, index) =>
+    call.outputs.map((output, position) => ({
+      ...output,
+      call: index + 1,
+      position,
+      text: text.outputs[position] ?? "",
+      bytes: text.bytes[position] ?? 0,
+      shared: text.shared
+    }))
+  )
+  const chunkRows = rowsOf(t, [
+    { name: "call", type: "int", values: chunks.map((chunk) => chunk.call) },
+    { name: "position", type: "int", values: chunks.map((chunk) => chunk.position) },
+    { name: "schema", type: "text", values: chunks.map((chunk) => chunk.schema) },
+    { name: "version", type: "int", values: chunks.map((chunk) => chunk.version) },
+    { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
+    { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) },
+    { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
+    { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
+  ])
+  return sql<{ call_id: string }>`
+    with given as materialized (
+      ${rows}
+    ), chunk as materialized (
+      ${chunkRows}
+    ), recorded as (
+      insert into ${call} as c (
+        call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key, priority,
+        not_before, started_at, finished_at
+      )
+      select call_id, namespace, service, correlation_id, 'succeeded', context::pg_catalog.json, nullif(input, '')::pg_catalog.json,
+        nullif(details, '')::pg_catalog.json, nullif(trace, '')::pg_catalog.json, coalesce(o.outputs, '{}'), nullif(ordering_key, ''), priority,
+        nullif(not_before, '')::pg_catalog.timestamptz, nullif(started_at, '')::pg_catalog.timestamptz,
+        coalesce(nullif(finished_at, '')::pg_catalog.timestamptz, pg_catalog.now())
+      from given
+      left join (select call, pg_catalog.array_agg(output::pg_catalog.json order by n) as outputs from chunk group by call) o on o.call = given.n
+      order by call_id collate "C"
+      ${sql.literal(completed)}
+      returning call_id
+    ), queued as (
+      insert into ${queue} (
+        state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
+        part, ordering_key
+      )
+      select case when due.at > pg_catalog.now() then 'scheduled' else 'ready' end,
+        g.priority, due.at, due.at - pg_catalog.make_interval(mins => g.priority),
+        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
+      from chunk o
+      join given g on g.n = o.call
+      join recorded using (call_id)
+      cross join lateral (select greatest(pg_catalog.now(), nullif(g.not_before, '')::pg_catalog.timestamptz) as at) due
+      order by o.n
+    )
+    select call_id from recorded`
+}

@@ -1,0 +1,109 @@
+/**
+ * What a doctor asks of the work: indexed reads only, so that it is cheap on a busy database.
+ */
+import * as Effect from "effect/Effect"
+import type { HeldUp, Scheduled } from "../../Inspector.ts"
+import type { Kind } from "../../Kind.ts"
+import { alive } from "./beat.ts"
+import { core } from "./claimParts.ts"
+import { count } from "./counts.ts"
+import type { Tables } from "./tables.ts"
+
+/** Leases that ended long ago and nobody took up. What ran out is first in line: the rest of the queue is not read. */
+export const staleLeases = ({ queue, sql }: Tables) =>
+  count(sql<{ count: number }>`
+    select pg_catalog.count(*)::int as count from (
+      select lease_until from ${queue} where state = 'ready' order by rank, seq limit 1000) first
+    where lease_until < pg_catalog.now() - interval '5 minutes'`)
+
+/** What fails again and again: the first to come again, when they began to fail, and the latest error. */
+export const scheduled = ({ failure, queue, sql }: Tables) =>
+  Effect.map(
+    sql<{ count: number; seconds: number | null; callId: string | null; message: string | null }>`
+    with failing as materialized (
+      select call_id, schema_identity, part, seq from (
+        select call_id, schema_identity, part, seq, attempts from ${queue}
+        where state = 'scheduled' order by due_at, seq limit 1000
+      ) first where attempts > 0
+    ), latest as (
+      select call_id, message from failing cross join lateral (
+        select id, message from ${failure} f
+        where f.call_id = failing.call_id and f.schema_identity = failing.schema_identity and f.part = failing.part
+        order by id desc limit 1
+      ) f order by id desc limit 1
+    )
+    select (select pg_catalog.count(*)::int from failing) as count,
+      (
+        select pg_catalog.round(extract(epoch from pg_catalog.now() - pg_catalog.min(f.at)))::pg_catalog.float8
+        from (select * from failing order by seq limit 1) oldest
+        join ${failure} f using (call_id, schema_identity, part)
+      ) as seconds,
+      (select call_id from latest) as "callId", (select message from latest) as message`,
+    ([row]): Scheduled => ({
+      count: row?.count ?? 0,
+      seconds: row?.seconds ?? undefined,
+      callId: row?.callId ?? undefined,
+      message: row?.message ?? undefined
+    })
+  )
+
+/** Chunks behind a dead letter of their ordering key, counted up to a thousand, and one of the calls that hold them up. */
+export const heldUp = ({ dead, queue, sql }: Tables) =>
+  Effect.map(
+    sql<{ count: number; callId: string | null }>`
+    select pg_catalog.count(*)::int as count, pg_catalog.min(call_id) as "callId" from (
+      select d.call_id from (
+        select call_id, ordering_key, namespace, seq from ${dead}
+        where ordering_key is not null and discarded_at is null limit 1000
+      ) d cross join lateral (
+        select seq from ${queue} q
+        where q.ordering_key = d.ordering_key and q.namespace = d.namespace and q.seq > d.seq order by q.seq limit 1000
+      ) behind limit 1000
+    ) held_up`,
+    ([row]): HeldUp => ({ count: row?.count ?? 0, callId: row?.callId ?? undefined })
+  )
+
+/**
+ * Kinds that no living worker serves and none has parked, of a namespace nobody drains: among the first thousand chunks that
+ * are ready, and the first thousand whose retry or first time is due.
+ */
+export const unservedKinds = ({ queue, sql, worker }: Tables) =>
+  sql<Kind>`
+    with served as materialized (
+      select s ->> 'namespace'::pg_catalog.text as namespace, s ->> 'schemaIdentity'::pg_catalog.text as schema_identity
+      from ${worker} cross join lateral pg_catalog.jsonb_array_elements(serves) s
+      where beat_at > pg_catalog.now() - ${sql.literal(alive)}
+    )
+    select distinct namespace, schema_identity as "schemaIdentity" from (
+      (
+        select namespace, schema_identity, lease_until from ${queue}
+        where state = 'ready' order by rank, seq limit 1000
+      ) union all (
+        select namespace, schema_identity, null from ${queue}
+        where state = 'scheduled' and due_at <= pg_catalog.now() order by due_at, seq limit 1000
+      )
+    ) first
+    where (lease_until is null or lease_until < pg_catalog.now()) and not exists (
+      select from served s where s.schema_identity = first.schema_identity and s.namespace in (first.namespace, ${
+    sql.literal(core)
+  })
+    )
+    order by namespace, "schemaIdentity" limit 100`
+
+/** Kinds that are parked whatever for: a walk over the distinct kinds, not over the parked. */
+export const parkedKinds = ({ queue, sql }: Tables) =>
+  sql<Kind>`
+    with recursive walk as (
+      (select namespace, schema_identity from ${queue} where state = 'parked' order by namespace, schema_identity limit 1)
+      union all
+      select n.namespace, n.schema_identity from walk w cross join lateral (
+        select namespace, schema_identity from ${queue} q
+        where state = 'parked' and (q.namespace, q.schema_identity) > (w.namespace, w.schema_identity)
+        order by namespace, schema_identity limit 1) n
+    ) select namespace, schema_identity as "schemaIdentity" from walk limit 100`
+
+/** Letters that wait for a person; counted up to a thousand. */
+export const deadLetters = ({ dead, sql }: Tables) =>
+  count(sql<{ count: number }>`
+    select pg_catalog.count(*)::int as count from (
+      select from ${dead} where discarded_at is null limit 1000) letters`)

@@ -1,0 +1,11 @@
+/**
+ * What tests ask a store.
+ */
+import { Inspector } from "effect-sluice"
+
+/** A call and what became of its chunks. */
+export const call = (callId: string) => Inspector.use((inspector) => inspector.call(callId))
+/** Counts by kind. */
+export const status = Inspector.use((inspector) => inspector.status)
+/** When something may be claimed next. */
+export const nextDue = Inspector.use((inspector) => inspector.nextDue)
