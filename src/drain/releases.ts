@@ -40,13 +40,30 @@ export const make: Effect.Effect<Releases, never, ChunkStore | Scope> = Effect.g
     Effect.sync(() => {
       fork(Effect.ignoreCause(Effect.retry(release, again)))
     })
-  const atOnce = (release: Effect.Effect<unknown, StoreError>) =>
+  const atOnce = (release: Effect.Effect<unknown, StoreError>, otherwise = beside(release)) =>
     // not the other way round: whoever was told to stop would be interrupted here at once, and wait for nothing
     Effect.interruptible(release).pipe(
       Effect.timeout(patience),
-      Effect.catchCause(() => beside(release)),
+      Effect.catchCause(() => otherwise),
       Effect.asVoid
     )
+  // One loop for all of them: each claim of an outage leaves a token, and loops of their own would ask the database ever more
+  // often the longer it is away.
+  const unheard = new Set<string>()
+  const giveUpAll = Effect.gen(function*() {
+    for (const token of unheard) {
+      yield* Effect.ignoreCause(Effect.retry(store.giveUp(token), again))
+      unheard.delete(token)
+    }
+  })
+  const giveUpLater = (token: string) =>
+    Effect.sync(() => {
+      unheard.add(token)
+      if (unheard.size === 1) fork(giveUpAll)
+    })
+  const giveUp = (token: string) =>
+    // while others wait, the database is away
+    Effect.suspend(() => unheard.size > 0 ? giveUpLater(token) : atOnce(store.giveUp(token), giveUpLater(token)))
   const release = (token: string, chunks: ReadonlyArray<ClaimedChunk>) =>
     store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk })))
 
@@ -54,6 +71,6 @@ export const make: Effect.Effect<Releases, never, ChunkStore | Scope> = Effect.g
     soon: (token, chunks) => atOnce(release(token, chunks)),
     later: (token, chunks) => beside(release(token, chunks)),
     after: (ended, token, chunks) => beside(Effect.andThen(ended, release(token, chunks))),
-    giveUp: (token) => atOnce(store.giveUp(token))
+    giveUp
   }
 })

@@ -98,6 +98,27 @@ export const planted: Readonly<Record<string, Planted>> = {
   "a batch commits with its culprit": inTransaction("if (sent) {", "if (sent && persisted.length < 0) {"),
   "a handler that wrote and failed leaves its rows": inTransaction("if (sent) {", "if (sent && batch.length === 1) {"),
   "a key goes on behind a failure": inTransaction("if (orderingKey !== undefined) held.add(orderingKey)", ""),
+  "a connection that falls silent is the handler's fault": inTransaction(
+    "return { _tag: \"Failed\", cause: Cause.fail(error), sent, hangs: error.hangs }",
+    "return { _tag: \"Failed\", cause: Cause.fail(error), sent, hangs: true }"
+  ),
+  "a database that is there for nobody is the chunk's fault": inRun(
+    "const probed = yield* Effect.result(store.probe)",
+    "const probed = yield* Effect.result(Effect.asVoid(Effect.result(store.probe)))"
+  ),
+  "the runs of a batch go all at once": inTransaction(
+    "setting.rule === \"together\" ? runTogether : runInTurn",
+    "setting.rule !== \"alone\" ? runTogether : runInTurn"
+  ),
+  "a run may change what its mates see": {
+    file: "drain/isolation.ts",
+    place: "return members === 1 ? \"alone\" : \"batch\"",
+    instead: "return members >= 1 ? \"alone\" : \"batch\""
+  },
+  "who cannot share a transaction goes on sharing": inRun(
+    "if (members.length > 1 && isolations.of",
+    "if (members.length < 0 && isolations.of"
+  ),
   "no handler is a reason to bury": inPrepare(
     "return { _tag: \"Park\", chunk, reason: \"no-handler\" }",
     "return bury(chunk, \"undecodable\", \"no handler\")"
