@@ -14,6 +14,7 @@ import { shorten } from "../internal/quote.ts"
 import { UnknownVersion } from "../Output.ts"
 import { covers } from "../Pauses.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
+import { orderingKeyOf } from "./orderingKey.ts"
 
 /** A chunk with its handler, whose output decodes. */
 export interface Prepared {
@@ -202,10 +203,10 @@ export const rounds = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Readonl
  */
 const oldestFirst = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Prepared> => {
   if (prepared.every((one) => one.chunk.orderingKey === undefined)) return prepared
-  const byKey = Map.groupBy(prepared, (one) => one.chunk.orderingKey)
+  const byKey = Map.groupBy(prepared, (one) => orderingKeyOf(one.chunk))
   for (const [key, chain] of byKey) if (key !== undefined) chain.sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1)
   const places = new Map([...byKey].map(([key, chain]) => [key, chain.values()]))
-  return prepared.map((one) => places.get(one.chunk.orderingKey)?.next().value ?? one)
+  return prepared.map((one) => places.get(orderingKeyOf(one.chunk))?.next().value ?? one)
 }
 
 const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepared>, ReadonlyArray<Prepared>] => {
@@ -213,7 +214,7 @@ const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepa
   // the handler a key's run belongs to; a run ends where another handler's chunk, or a repeater, begins
   const runs = new Map<string, Handler | "ended">()
   for (const one of rest) {
-    const key = one.chunk.orderingKey
+    const key = orderingKeyOf(one.chunk)
     const run = key === undefined ? undefined : runs.get(key)
     const repeater = one.chunk.attempts > 0
     if (repeater && run === undefined && key === undefined) continue

@@ -27,6 +27,7 @@ import type { Settings } from "../Settings.ts"
 import { type BatchError, type Charge, kindOf, toSettlement } from "./failure.ts"
 import type { Isolations } from "./isolation.ts"
 import { inBatchSpan } from "./observe/spans.ts"
+import { orderingKeyOf } from "./orderingKey.ts"
 import type { Outcome } from "./Outcome.ts"
 import { prepare, type Prepared, rounds } from "./prepare.ts"
 import { type Batch, batchOf, split } from "./split.ts"
@@ -206,15 +207,18 @@ const makeEnds = Effect.fnUntraced(function*({ claim, ended, giveBackLater, sett
   // together at the end of a round, each being a commit otherwise
   const due: Array<Charge> = []
 
-  const halt = ({ orderingKey, seq }: ClaimedChunk) => {
+  const halt = (chunk: ClaimedChunk) => {
+    const { seq } = chunk
+    const orderingKey = orderingKeyOf(chunk)
     if (orderingKey === undefined) return
     const before = halted.get(orderingKey)
     if (before === undefined || seq < before) halted.set(orderingKey, seq)
   }
 
-  const isHalted = ({ chunk: { orderingKey, seq } }: Prepared) => {
+  const isHalted = ({ chunk }: Prepared) => {
+    const orderingKey = orderingKeyOf(chunk)
     const at = orderingKey === undefined ? undefined : halted.get(orderingKey)
-    return at !== undefined && at < seq
+    return at !== undefined && at < chunk.seq
   }
 
   const settle = Effect.fnUntraced(function*(

@@ -16,6 +16,7 @@ import { Running } from "../internal/running.ts"
 import { BatchFailed, BatchSuffered, HandlerTimeout, NotShared } from "./failure.ts"
 import { timeRun } from "./observe/metrics.ts"
 import { traced } from "./observe/spans.ts"
+import { orderingKeyOf } from "./orderingKey.ts"
 import type { Prepared } from "./prepare.ts"
 import * as Supervisor from "./supervisor.ts"
 
@@ -217,7 +218,7 @@ const runInTurn: Runs = Effect.fnUntraced(function*(run: Run) {
   const notRun: Array<Prepared> = []
   const held = new Set<string>()
   for (const [index, one] of batch.entries()) {
-    const { orderingKey } = one.chunk
+    const orderingKey = orderingKeyOf(one.chunk)
     if (orderingKey !== undefined && held.has(orderingKey)) {
       notRun.push(one)
       continue
@@ -252,7 +253,7 @@ const runInTurn: Runs = Effect.fnUntraced(function*(run: Run) {
 
 /** Chunks of one ordering key follow each other; those without one stand alone. */
 const chains = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
-  const byKey = Map.groupBy(batch, (one) => one.chunk.orderingKey ?? one)
+  const byKey = Map.groupBy(batch, (one) => orderingKeyOf(one.chunk) ?? one)
   return [...byKey.values()]
 }
 
