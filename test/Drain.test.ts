@@ -253,6 +253,24 @@ describe("order", () => {
       }
     }).pipe(Effect.scoped, Effect.provide(application({ batchSize: 4 }))))
 
+  for (const isolation of ["batch", "together", "transaction"] as const) {
+    for (const trouble of ["fails", "rejects", "hangs"] as const) {
+      it.effect(`one that ${trouble} holds up none of another namespace with the same key; runs: ${isolation}`, () =>
+        Effect.gen(function*() {
+          const knee = { orderingKey: "knee" }
+          yield* record(
+            note("a", { trouble }, knee),
+            note("other", {}, { ...knee, namespace: "triage" }),
+            note("behind", {}, knee)
+          )
+          const cycles = yield* Effect.forkChild(cycle)
+          yield* TestClock.adjust("10 minutes")
+          expect(yield* Fiber.join(cycles)).toMatchObject({ claimed: 3, persisted: 1, released: 1 })
+          expect((yield* written).map((row) => row.callId)).toEqual(["other"])
+        }).pipe(Effect.provide(application({}, plugin(noteHandler({ isolation }), "core")))))
+    }
+  }
+
   it.effect("of keys that share a batch one that fails holds back its own key only, and only what is younger", () =>
     Effect.gen(function*() {
       const knee = { orderingKey: "knee" }

@@ -15,6 +15,7 @@ import { shorten } from "../internal/quote.ts"
 import * as Kind from "../Kind.ts"
 import { UnknownVersion } from "../Output.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
+import { orderingKeyOf } from "./orderingKey.ts"
 
 /** A chunk with its handler, whose output decodes. */
 export interface Prepared {
@@ -196,10 +197,10 @@ export const rounds = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Readonl
  */
 const oldestFirst = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Prepared> => {
   if (prepared.every((one) => one.chunk.orderingKey === undefined)) return prepared
-  const byKey = Map.groupBy(prepared, (one) => one.chunk.orderingKey)
+  const byKey = Map.groupBy(prepared, (one) => orderingKeyOf(one.chunk))
   for (const [key, chain] of byKey) if (key !== undefined) chain.sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1)
   const places = new Map([...byKey].map(([key, chain]) => [key, chain.values()]))
-  return prepared.map((one) => places.get(one.chunk.orderingKey)?.next().value ?? one)
+  return prepared.map((one) => places.get(orderingKeyOf(one.chunk))?.next().value ?? one)
 }
 
 const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepared>, ReadonlyArray<Prepared>] => {
@@ -207,7 +208,7 @@ const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepa
   // the handler that a key's chunks are taken for, until one of another handler, or one that failed before, comes
   const runs = new Map<string, Handler | "ended">()
   for (const one of rest) {
-    const key = one.chunk.orderingKey
+    const key = orderingKeyOf(one.chunk)
     const run = key === undefined ? undefined : runs.get(key)
     const failedBefore = one.chunk.attempts > 0
     if (failedBefore && run === undefined && key === undefined) continue

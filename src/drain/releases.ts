@@ -41,13 +41,30 @@ export const make: Effect.Effect<Releases, never, ChunkStore | Scope> = Effect.g
     Effect.sync(() => {
       fork(Effect.ignoreCause(Effect.retry(release, again)))
     })
-  const now = (release: Effect.Effect<unknown, StoreError>) =>
+  const now = (release: Effect.Effect<unknown, StoreError>, otherwise = inBackground(release)) =>
     // `interruptible` innermost: a caller that was interrupted already must still wait for the release
     Effect.interruptible(release).pipe(
       Effect.timeout(patience),
-      Effect.catchCause(() => inBackground(release)),
+      Effect.catchCause(() => otherwise),
       Effect.asVoid
     )
+  // One loop for all tokens. Each claim of an outage leaves one, and loops of their own would ask the database ever more often
+  // the longer it is away.
+  const unheard = new Set<string>()
+  const giveUpAll = Effect.gen(function*() {
+    for (const token of unheard) {
+      yield* Effect.ignoreCause(Effect.retry(store.giveUp(token), again))
+      unheard.delete(token)
+    }
+  })
+  const giveUpLater = (token: string) =>
+    Effect.sync(() => {
+      unheard.add(token)
+      if (unheard.size === 1) fork(giveUpAll)
+    })
+  // while other tokens wait, the database is away
+  const giveUp = (token: string) =>
+    Effect.suspend(() => unheard.size > 0 ? giveUpLater(token) : now(store.giveUp(token), giveUpLater(token)))
   const release = (token: string, chunks: ReadonlyArray<ClaimedChunk>, hung = false) =>
     store.settle(token, chunks.map((chunk) => Settlement.Release({ chunk, hung })))
 
@@ -55,6 +72,6 @@ export const make: Effect.Effect<Releases, never, ChunkStore | Scope> = Effect.g
     soon: (token, chunks) => now(release(token, chunks)),
     later: (token, chunks) => inBackground(release(token, chunks)),
     whenEnded: (ended, token, chunks) => inBackground(Effect.andThen(ended, release(token, chunks, true))),
-    giveUp: (token) => now(store.giveUp(token))
+    giveUp
   }
 })

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type { Persisted } from "../ChunkStore.ts"
 import { type BatchRun, carryOut, type Failures, runOf, type Runs, soundAfter, toPersisted } from "./batch.ts"
 import { BatchFailed } from "./failure.ts"
+import { orderingKeyOf } from "./orderingKey.ts"
 import type { Prepared } from "./prepare.ts"
 
 /** Runs the chunks of a batch one after another. */
@@ -21,7 +22,7 @@ export const runInTurn: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   const notRun: Array<Prepared> = []
   const blocked = new Set<string>()
   for (const [index, one] of batch.entries()) {
-    const { orderingKey } = one.chunk
+    const orderingKey = orderingKeyOf(one.chunk)
     if (orderingKey !== undefined && blocked.has(orderingKey)) {
       notRun.push(one)
       continue

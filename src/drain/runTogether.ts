@@ -19,11 +19,12 @@ import {
   toPersisted
 } from "./batch.ts"
 import { BatchFailed, HandlerTimeout, NotShared } from "./failure.ts"
+import { orderingKeyOf } from "./orderingKey.ts"
 import type { Prepared } from "./prepare.ts"
 
 /** The chunks of an ordering key follow each other; those without one stand alone. */
 export const chains = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
-  const byKey = Map.groupBy(batch, (one) => one.chunk.orderingKey ?? one)
+  const byKey = Map.groupBy(batch, (one) => orderingKeyOf(one.chunk) ?? one)
   return [...byKey.values()]
 }
 

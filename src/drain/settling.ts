@@ -18,6 +18,7 @@ import type { Committed } from "./batch.ts"
 import type { Engine } from "./engine.ts"
 import { type Charge, failureKind, toSettlement } from "./failure.ts"
 import type { Held } from "./held.ts"
+import { orderingKeyOf } from "./orderingKey.ts"
 import { Outcome } from "./Outcome.ts"
 import type { Prepared } from "./prepare.ts"
 
@@ -118,14 +119,17 @@ interface WithChunk {
 const makeBlocked = () => {
   const oldest = new Map<string, bigint>()
   return {
-    add: ({ orderingKey, seq }: ClaimedChunk) => {
+    add: (chunk: ClaimedChunk) => {
+      const orderingKey = orderingKeyOf(chunk)
+      const { seq } = chunk
       if (orderingKey === undefined) return
       const before = oldest.get(orderingKey)
       if (before === undefined || seq < before) oldest.set(orderingKey, seq)
     },
-    has: ({ chunk: { orderingKey, seq } }: WithChunk): boolean => {
+    has: ({ chunk }: WithChunk): boolean => {
+      const orderingKey = orderingKeyOf(chunk)
       const at = orderingKey === undefined ? undefined : oldest.get(orderingKey)
-      return at !== undefined && at < seq
+      return at !== undefined && at < chunk.seq
     }
   }
 }

@@ -8,6 +8,7 @@
 import * as Cause from "effect/Cause"
 import type { ClaimedChunk, FailureKind } from "../ChunkStore.ts"
 import { type BatchError, type BatchFailed, type Charge, failureKind } from "./failure.ts"
+import { orderingKeyOf } from "./orderingKey.ts"
 import type { Prepared } from "./prepare.ts"
 
 /** Chunks of one handler that are tried in one transaction. */
@@ -50,8 +51,8 @@ const chargeFor = (one: Prepared, cause: Cause.Cause<unknown>, kind = failureKin
 })
 
 /** Whether a chunk must wait for another one of its ordering key. */
-const follows = ({ orderingKey, seq }: ClaimedChunk, other: ClaimedChunk): boolean =>
-  orderingKey !== undefined && orderingKey === other.orderingKey && seq > other.seq
+const follows = (chunk: ClaimedChunk, other: ClaimedChunk): boolean =>
+  chunk.orderingKey !== undefined && orderingKeyOf(chunk) === orderingKeyOf(other) && chunk.seq > other.seq
 
 const withoutAny = (members: ReadonlyArray<Prepared>, others: ReadonlyArray<Prepared>) => {
   const out = new Set(others)

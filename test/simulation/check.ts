@@ -24,11 +24,20 @@ const expected = ({ note, schema }: Planned): { readonly end: string; readonly f
   }
 }
 
-/** Whether a lease may have run out: somebody died, was frozen, did not hear what it had claimed, or gave back in vain. */
+/**
+ * Whether a lease may have run out: somebody died, was frozen, did not hear what it had claimed, gave back in vain, or could
+ * not renew it.
+ */
 const mayHaveCrashed = ({ calls, happened }: Picture): boolean =>
-  ["killed before", "killed after", "frozen", "claim's answer lost", "not given back"].some((what) =>
-    happened.has(what)
-  ) ||
+  [
+    "killed before",
+    "killed after",
+    "frozen",
+    "claim's answer lost",
+    "renewal silent",
+    "not given back",
+    "read-only"
+  ].some((what) => happened.has(what)) ||
   calls.some(({ chunks }) => chunks.some(({ note }) => note?.fate === "kills"))
 
 type Key = Picture["queue"][number]["key"]
@@ -79,6 +88,10 @@ export const violations = (picture: Picture): ReadonlyArray<string> => {
     }
     if (orderingKey !== undefined && want.end !== "persisted" && holder === undefined) held.set(orderingKey, name)
 
+    const tenant = planned.note?.uses === "setting" ? key.callId : undefined
+    for (const row of rows) {
+      if (row.tenant !== tenant) wrong.push(`${name} made a row of ${row.tenant ?? "nobody"}`)
+    }
     if (lines.length > 0) {
       const count = planned.note?.rows ?? 0
       if (rows.length !== count) wrong.push(`${name} made ${rows.length} rows, not ${count}`)

@@ -1,6 +1,10 @@
 /**
- * A store between the drain and the real one, which fails, waits, loses answers and lets its worker die or freeze, at
- * every call of the port, as the dice fall.
+ * A store between the drain and the real one, which fails, waits, falls silent, is read-only for a while, loses answers and
+ * lets its worker die or freeze, at every call of the port, as the dice fall.
+ *
+ * A connection that falls silent is one that a call of the port gives up after its time limit; by then the call may have
+ * been done. In a handler nobody but its own time limit gives it up. Not expressed: a statement that the server carries out
+ * when nobody waits for it any more, because here a call of the port is one step.
  */
 import { ChunkStore, StoreError, type Transaction } from "effect-sluice/ChunkStore"
 import type { EventLog } from "effect-sluice/EventLog"
@@ -10,6 +14,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
+import { CurrentSession, Session } from "./session.ts"
 
 /** What befalls a simulation. */
 export interface Weather {
@@ -17,6 +22,10 @@ export interface Weather {
   percent: number
   /** How many more workers may die, freeze, stop or lose a claim. Few, so that no innocent is taken for a killer. */
   blows: number
+  /** For how long the server will refuse whatever writes, as a standby does, from the next batch on. */
+  readOnlyFor: number
+  /** Until when it does. */
+  readOnlyUntil: number
   /** Chunks that were handed out as if a worker had died with them. */
   readonly crashed: Set<string>
   /** What happened, by kind. */
@@ -33,6 +42,8 @@ export interface Life {
   spared: boolean
   /** How often in a row the database has failed a batch. More often would be the batch's own doing, and be charged. */
   strain: number
+  /** Whether it knows of servers that only read. */
+  metReadOnly: boolean
   /** The database as a handler meets it. */
   stumble: Effect.Effect<void, StoreError | TransactionConflict>
   /** What it has done to the transaction under way: its connection is lost, or it is to be rolled back. */
@@ -42,7 +53,16 @@ export interface Life {
 /** A life that begins. */
 export const newLife: Effect.Effect<Life> = Effect.map(
   Deferred.make<void>(),
-  (end) => ({ end, dead: false, frozenUntil: 0, spared: false, strain: 0, stumble: Effect.void, spoiled: undefined })
+  (end) => ({
+    end,
+    dead: false,
+    frozenUntil: 0,
+    spared: false,
+    strain: 0,
+    metReadOnly: false,
+    stumble: Effect.void,
+    spoiled: undefined
+  })
 )
 
 /** Ends a life at once: nothing it still tries reaches the database. */
@@ -61,6 +81,14 @@ const mostStrain = 2
 const away = (operation: string) =>
   new StoreError({ operation, transient: true, reason: "the simulation's database is away" })
 
+const readOnly = (operation: string) =>
+  new StoreError({ operation, transient: true, code: "25006", reason: "cannot execute it in a read-only transaction" })
+
+/** How long a call of the port waits for an answer. Less than a lease, as by default. */
+const statementLimit = 1000
+
+const reads: ReadonlyArray<string> = ["ledger", "call", "afterCommit"]
+
 /** Puts a fault, or none, around a call of a port. */
 const throughOf = (weather: Weather, life: Life) => {
   const note = (what: string) => weather.happened.set(what, (weather.happened.get(what) ?? 0) + 1)
@@ -77,6 +105,20 @@ const throughOf = (weather: Weather, life: Life) => {
       // a handler that waits here would be out of time, which a frozen process does not notice
       if (life.frozenUntil > now && operation !== "write") yield* Effect.sleep(life.frozenUntil - now)
       if (life.dead) return yield* away(operation)
+      if (operation === "persist" && weather.readOnlyFor > 0) {
+        weather.readOnlyUntil = now + weather.readOnlyFor
+        weather.readOnlyFor = 0
+        note("read-only")
+      }
+      // found out by the first statement that writes; from then on a transaction is begun for writing
+      const isRefused = weather.readOnlyUntil > now && !reads.includes(operation) &&
+        (operation !== "persist" || life.metReadOnly)
+      if (isRefused) {
+        note("refused")
+        life.metReadOnly = true
+        if (operation === "write") life.spoiled = "aborted"
+        return yield* readOnly(operation)
+      }
       const drawn = yield* Random.nextIntBetween(0, 100, { halfOpen: true })
       if (drawn >= weather.percent) {
         if (drawn % 3 === 0) yield* Effect.yieldNow
@@ -91,9 +133,9 @@ const throughOf = (weather: Weather, life: Life) => {
       life.spared = operation === "settle" && mayFail
       // tried again, but not by a worker that stops
       const gives = operation === "settle" || operation === "giveUp"
-      const fault = yield* Random.nextIntBetween(0, 9, { halfOpen: true })
+      const fault = yield* Random.nextIntBetween(0, 11, { halfOpen: true })
       // a settlement that comes too late is what fences are for: more of those
-      switch (fault >= 6 && operation === "settle" ? 4 : fault) {
+      switch (fault >= 6 && fault <= 8 && operation === "settle" ? 4 : fault) {
         case 0:
           if (!mayFail) return yield* call
           note("fails before")
@@ -132,6 +174,22 @@ const throughOf = (weather: Weather, life: Life) => {
         case 6:
           if (!blow("told to stop after")) return yield* call
           return yield* Effect.tap(call, () => stop(life))
+        case 9:
+        case 10: {
+          const mayBeSilent = mayFail && (operation !== "claim" || blow("claim's answer lost")) &&
+            (operation !== "renew" || blow("renewal silent"))
+          if (!mayBeSilent) return yield* call
+          note("silent")
+          if (strains) life.strain++
+          if (gives) note("not given back")
+          if (operation === "write") {
+            life.spoiled = "lost"
+            return yield* Effect.never
+          }
+          if (fault === 10) yield* call
+          yield* Effect.sleep(statementLimit)
+          return yield* away(operation)
+        }
         default:
           note("slow")
           yield* Effect.sleep(yield* Random.nextIntBetween(1, 300))
@@ -157,7 +215,7 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
   const through = throughOf(weather, life)
   const lost = Effect.tapError(through("write", Effect.void), () =>
     Effect.sync(() => {
-      life.spoiled = "lost"
+      life.spoiled ??= "lost"
     }))
   // two transactions at the same rows: one of them is told to try again, on a connection that goes on
   const conflict = Effect.gen(function*() {
@@ -198,7 +256,11 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
         "persist",
         store.persist(token, (transaction) => {
           life.spoiled = undefined
-          return Effect.tap(work(suffering(transaction)), () => through("commit", Effect.void))
+          const session = new Session()
+          return work(session.watched(suffering(transaction))).pipe(
+            Effect.tap(() => through("commit", Effect.void)),
+            Effect.provideService(CurrentSession, session)
+          )
         })
       ),
     probe: through("probe", store.probe),

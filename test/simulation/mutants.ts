@@ -7,6 +7,7 @@ import {
   LeaseLost,
   type Persisted,
   type Settlement,
+  StoreError,
   type Transaction
 } from "effect-sluice/ChunkStore"
 import type { Place } from "effect-sluice/EventLog"
@@ -14,7 +15,16 @@ import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { calls, chunkKey, dead, ledger, queue, type QueueRow, seqKey } from "../../src/store/memory/rows.ts"
+import {
+  calls,
+  chunkKey,
+  dead,
+  ledger,
+  queue,
+  type QueueRow,
+  seqKey,
+  subscriptions
+} from "../../src/store/memory/rows.ts"
 import type { LogMutant, Mutant } from "./simulate.ts"
 
 const changeAll = (db: Parameters<Mutant>[1], change: (row: QueueRow) => QueueRow) =>
@@ -174,6 +184,10 @@ export const mutants: Readonly<Record<string, Mutant>> = {
       : one
   ),
   "a passing error is the handler's fault": (store) => ({ ...store, isTransient: () => false }),
+  "a server that is read-only is the handler's fault": (store) => ({
+    ...store,
+    isTransient: (error) => !(error instanceof StoreError && error.code === "25006") && store.isTransient(error)
+  }),
   "a lost lease goes unnoticed": (store) => ({
     ...store,
     persist: (token, work) =>
@@ -228,6 +242,15 @@ export const logMutants: Readonly<Record<string, LogMutant>> = {
             { place: taken.value.entries.at(-1)!.place, suspects: 0 },
             options.lease
           )))
+  }),
+  "a place of another cluster is written": (log, db) => ({
+    ...log,
+    advance: (name, token, progress, lease) =>
+      Effect.catchTag(log.advance(name, token, progress, lease), "LeaseLost", () =>
+        db.use((access) => {
+          const row = access.get(subscriptions, name)
+          if (row !== undefined) access.set(subscriptions, name, { ...row, place: Number(progress.place.seq) })
+        }))
   }),
   "events come in another order": (log) => ({
     ...log,

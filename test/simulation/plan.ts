@@ -33,6 +33,8 @@ const Note = Schema.Struct({
   rows: Schema.Int,
   /** Whether it writes its rows before it does anything else. */
   writesFirst: Schema.Boolean,
+  /** What it does with its connection besides: see `session.ts`. */
+  uses: Schema.Literals(["nothing", "savepoint", "setting"]),
   /** How long it takes. */
   millis: Schema.Int
 })
@@ -45,10 +47,12 @@ export class Plain extends Output.make("schemas.clinic.ward.plain-note", { versi
 export class Batched extends Output.make("schemas.clinic.ward.batched-note", { version: 1, schema: Note }) {}
 /** A kind that only some workers serve: there are old and new ones side by side. */
 export class Rare extends Output.make("schemas.clinic.ward.rare-note", { version: 1, schema: Note }) {}
+/** A kind whose handler says whose rows it writes, by a setting, or tries something in a savepoint. */
+export class Scoped extends Output.make("schemas.clinic.ward.scoped-note", { version: 1, schema: Note }) {}
 /** A kind that nobody serves. */
 export class Unserved extends Output.make("schemas.clinic.ward.unserved-note", { version: 1, schema: Note }) {}
 
-const kinds = [Plain, Plain, Plain, Batched, Rare, Unserved] as const
+const kinds = [Plain, Plain, Plain, Batched, Rare, Scoped, Scoped, Unserved] as const
 
 /** A chunk of the plan. */
 export interface Planned {
@@ -90,6 +94,13 @@ const below = (limit: number) => Random.nextIntBetween(0, limit, { halfOpen: tru
 const pick = <A>(from: ReadonlyArray<A>) => Effect.map(below(from.length), (index) => from[index]!)
 const oneIn = (n: number) => Effect.map(below(n), (drawn) => drawn === 0)
 
+/** What a handler of the kind does with its connection. Few say whose rows they write: those share no transaction from then on. */
+const usesOf = (kind: (typeof kinds)[number]) =>
+  Effect.map(below(4), (drawn): Note["uses"] => {
+    if (kind === Scoped) return drawn < 2 ? "setting" : "savepoint"
+    return kind === Plain && drawn === 0 ? "savepoint" : "nothing"
+  })
+
 const planOutput = Effect.fnUntraced(function*(callId: string, orderingKey: string | undefined, part: string) {
   const kind = yield* pick(kinds)
   const note: Note = {
@@ -97,11 +108,13 @@ const planOutput = Effect.fnUntraced(function*(callId: string, orderingKey: stri
     times: 1 + (yield* below(2)),
     rows: yield* below(3),
     writesFirst: yield* Random.nextBoolean,
+    uses: yield* usesOf(kind),
     // a claim of a few of them takes longer than a lease, and none longer than a handler may; a batch is one run
     millis: (yield* oneIn(3)) ? yield* below(kind === Batched ? 400 : 1000) : 0
   }
   const decodes = !(yield* oneIn(12))
-  const once = decodes && kind !== Unserved && note.fate === "creates" && orderingKey === undefined && (yield* oneIn(4))
+  const once = decodes && kind !== Unserved && note.uses !== "setting" && note.fate === "creates" &&
+    orderingKey === undefined && (yield* oneIn(4))
   const planned: Planned = { callId, schema: kind.identity, orderingKey, note: decodes ? note : undefined, once }
   return { planned, output: { schema: kind.identity, version: 1, part, data: decodes ? { ...note } : { fate: "?" } } }
 })

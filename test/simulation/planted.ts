@@ -20,6 +20,7 @@ const inSettling = (place: string, instead: string): Planted => ({ file: "drain/
 const inSplit = (place: string, instead: string): Planted => ({ file: "drain/split.ts", place, instead })
 const inFailure = (place: string, instead: string): Planted => ({ file: "drain/failure.ts", place, instead })
 const inTurn = (place: string, instead: string): Planted => ({ file: "drain/runInTurn.ts", place, instead })
+const inBatch = (place: string, instead: string): Planted => ({ file: "drain/batch.ts", place, instead })
 const inPrepare = (place: string, instead: string): Planted => ({ file: "drain/prepare.ts", place, instead })
 
 /** The bugs, by what is wrong. */
@@ -102,6 +103,28 @@ export const planted: Readonly<Record<string, Planted>> = {
   "a batch commits with its culprit": inTurn("if (sent) {", "if (sent && persisted.length < 0) {"),
   "a handler that wrote and failed leaves its rows": inTurn("if (sent) {", "if (sent && batch.length === 1) {"),
   "a key goes on behind a failure": inTurn("if (orderingKey !== undefined) blocked.add(orderingKey)", ""),
+  "a connection that falls silent is the handler's fault": inBatch(
+    "return { _tag: \"Failed\", cause: Cause.fail(error), sent, hangs: error.hangs }",
+    "return { _tag: \"Failed\", cause: Cause.fail(error), sent, hangs: true }"
+  ),
+  "a database that is there for nobody is the chunk's fault": inAttempt(
+    "const probed = yield* Effect.result(store.probe)",
+    "const probed = yield* Effect.result(Effect.asVoid(Effect.result(store.probe)))"
+  ),
+  "the runs of a batch go all at once": {
+    file: "drain/transaction.ts",
+    place: "isTogether ? runTogether : runInTurn",
+    instead: "setting.rule !== \"alone\" ? runTogether : runInTurn"
+  },
+  "a run may change what its mates see": {
+    file: "drain/isolation.ts",
+    place: "return members === 1 ? \"alone\" : \"batch\"",
+    instead: "return members >= 1 ? \"alone\" : \"batch\""
+  },
+  "who cannot share a transaction goes on sharing": inRun(
+    "if (isApart && members.length > 1)",
+    "if (isApart && members.length < 0)"
+  ),
   "no handler is a reason to bury": inPrepare(
     "return Settlement.Park({ chunk, reason: \"no-handler\" })",
     "return bury(chunk, \"undecodable\", \"no handler\")"

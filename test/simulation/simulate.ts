@@ -20,9 +20,11 @@ import { make as makeQuarantine, Quarantine } from "../../src/drain/Quarantine.t
 import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../src/store/memory/rows.ts"
 import * as inspect from "../support/inspect.ts"
 import { violations } from "./check.ts"
+import { makeMoving, Move } from "./cluster.ts"
 import { faulty, faultyInspector, faultyLog, type Life, newLife, type Weather } from "./faults.ts"
 import { plan, type PlannedCall } from "./plan.ts"
-import { CurrentLife, domain, type DomainRow, handlers, settings, write } from "./ward.ts"
+import { domain, type DomainRow } from "./rows.ts"
+import { CurrentLife, handlers, settings, write } from "./ward.ts"
 import { runInWorld } from "./world.ts"
 
 /** Changes the store for the worse: see `mutants.ts`. */
@@ -32,7 +34,7 @@ export type Mutant = (
 ) => ChunkStore["Service"]
 
 /** The same for the log of what was created. */
-export type LogMutant = (log: EventLog["Service"]) => EventLog["Service"]
+export type LogMutant = (log: EventLog["Service"], db: MemoryDatabase["Service"]) => EventLog["Service"]
 
 /** What was done and what is in the tables at the end. */
 export interface Picture {
@@ -60,8 +62,8 @@ type Key = { readonly callId: string; readonly schemaIdentity: string; readonly 
 const drainOnce = Effect.flatMap(Drain, (drain) => drain.cycle).pipe(
   // a look that found nothing is half of what a simulation costs
   Effect.flatMap(({ claimed }) => Random.nextIntBetween(50, claimed > 0 ? 700 : 1500)),
-  Effect.flatMap((pause) => Effect.sleep(pause)),
-  Effect.ignoreCause
+  Effect.catchCause(() => Effect.succeed(100)),
+  Effect.flatMap((pause) => Effect.sleep(pause))
 )
 
 /** The durable subscriber of a worker's life. Some of what it is told it fails with, before or after it took note of it. */
@@ -176,6 +178,22 @@ const comesBack = Effect.gen(function*() {
   yield* db.use((access) => access.set(queue, seqKey(row.seq), { ...row, ...free }))
 }).pipe(Effect.timeoutOption("20 seconds"))
 
+/** The server is read-only for a while, or the database moves to another cluster, or neither. */
+const befalls = Effect.fnUntraced(function*(weather: Weather) {
+  const drawn = yield* Random.nextIntBetween(0, 4, { halfOpen: true })
+  // what is not renewed meanwhile looks like a death
+  const comesReadOnly = drawn === 0 && weather.blows > 0
+  if (comesReadOnly) weather.blows--
+  yield* Effect.sleep(yield* Random.nextIntBetween(0, 5000))
+  if (comesReadOnly) {
+    const longest = (yield* Random.nextBoolean) ? 300 : 8000
+    weather.readOnlyFor = yield* Random.nextIntBetween(20, longest)
+  } else if (drawn === 1) {
+    weather.happened.set("moved to another cluster", 1)
+    yield* yield* Move
+  }
+})
+
 const isQuiet = Effect.fnUntraced(function*(told: ReadonlyArray<string>) {
   const db = yield* MemoryDatabase
   return yield* db.use((access) => {
@@ -210,7 +228,10 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
     (age) => Effect.forkScoped(worker(age, weather, told))
   )
   const recording = yield* Effect.forkScoped(record(planned, weather))
-  const others = yield* Effect.forEach([beside(planned, weather), comesBack], (program) => Effect.forkScoped(program))
+  const others = yield* Effect.forEach(
+    [beside(planned, weather), comesBack, befalls(weather)],
+    (program) => Effect.forkScoped(program)
+  )
   const story = Effect.gen(function*() {
     yield* Fiber.join(recording)
     yield* Fiber.joinAll(others)
@@ -218,6 +239,8 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
     yield* Effect.sleep(yield* Random.nextIntBetween(0, 10_000))
     weather.percent = 0
     weather.blows = 0
+    weather.readOnlyFor = 0
+    weather.readOnlyUntil = 0
     while (!(yield* isQuiet(told))) yield* Effect.sleep("1 second")
     return true
   }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) }))
@@ -248,7 +271,14 @@ export const simulate = (
   mutant: Mutant = (store) => store,
   logMutant: LogMutant = (log) => log
 ): Picture => {
-  const weather: Weather = { percent: 12, blows: 2, crashed: new Set(), happened: new Map() }
+  const weather: Weather = {
+    percent: 12,
+    blows: 2,
+    readOnlyFor: 0,
+    readOnlyUntil: 0,
+    crashed: new Set(),
+    happened: new Map()
+  }
   const database = MemoryDatabase.layer
   const store = Layer.merge(
     Layer.effect(
@@ -257,7 +287,11 @@ export const simulate = (
         return mutant(yield* ChunkStore, yield* MemoryDatabase)
       })
     ),
-    Layer.effect(EventLog, Effect.map(EventLog, logMutant))
+    Layer.effectContext(Effect.gen(function*() {
+      const db = yield* MemoryDatabase
+      const { log, move } = makeMoving(yield* EventLog, db)
+      return Context.make(EventLog, logMutant(log, db)).pipe(Context.add(Move, move))
+    }))
   ).pipe(Layer.provideMerge(MemoryStore.layerStorage))
   const story = run(seed, weather).pipe(
     Effect.provide(

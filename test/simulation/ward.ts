@@ -3,25 +3,16 @@
  */
 import { DomainObject, HandlerPlugin, HandlerRegistry, Rejected, type ServiceCall, Settings } from "effect-sluice"
 import type { HandlerInput } from "effect-sluice/Handler"
-import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
+import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { kill, type Life } from "./faults.ts"
-import { Batched, type Note, Plain, Rare } from "./plan.ts"
-
-/** A row that a handler made. */
-export interface DomainRow {
-  readonly id: string
-  readonly callId: string
-  readonly schema: string
-  readonly part: string
-}
-
-/** The rows that handlers made. */
-export const domain = table<DomainRow>("clinic.note")
+import { Batched, type Note, Plain, Rare, Scoped } from "./plan.ts"
+import { domain } from "./rows.ts"
+import { CurrentSession, inSavepoint, setTenant } from "./session.ts"
 
 /** The life of the worker a handler runs in. */
 export const CurrentLife = Context.Reference<Life | undefined>("test/CurrentLife", { defaultValue: () => undefined })
@@ -43,6 +34,7 @@ export const write = Effect.fnUntraced(function*(
 ) {
   const db = yield* MemoryDatabase
   const life = yield* CurrentLife
+  const session = yield* CurrentSession
   // a database that is away is found to be so by asking it
   yield* db.use(() => undefined)
   if (life !== undefined) yield* life.stumble
@@ -50,14 +42,28 @@ export const write = Effect.fnUntraced(function*(
     Effect.flatMap(db.next("note"), (number) => {
       const id = String(number)
       return Effect.as(
-        db.use((access) => access.set(domain, id, { id, callId, schema, part })),
+        db.use((access) => {
+          access.set(domain, id, { id, callId, schema, part, tenant: session?.tenant })
+          session?.written.push(id)
+        }),
         DomainObject.make("clinic.Note", id)
       )
     }))
 })
 
+/** Writes, and takes it back, as a handler does that tries something. */
+const tries = Effect.fnUntraced(function*(key: ServiceCall.ChunkKey, rows: number) {
+  yield* inSavepoint(Effect.gen(function*() {
+    yield* write(key, rows)
+    yield* Effect.sleep(20)
+    return yield* Effect.fail("not like this" as const)
+  })).pipe(Effect.catchIf((error) => error === "not like this", () => Effect.void))
+})
+
 const persist = Effect.fnUntraced(function*(input: HandlerInput<Note>) {
-  const { call: { attempt, key }, output: { fate, millis, rows, times, writesFirst } } = input
+  const { call: { attempt, key }, output: { fate, millis, rows, times, uses, writesFirst } } = input
+  if (uses === "setting") yield* setTenant(key.callId)
+  if (uses === "savepoint") yield* tries(key, rows)
   const before = writesFirst ? yield* write(key, rows) : []
   if (millis > 0) yield* Effect.sleep(millis)
   const life = yield* CurrentLife
@@ -91,8 +97,15 @@ const batched = HandlerPlugin.layer("clinic", Batched, {
   persistMany: (inputs: ReadonlyArray<HandlerInput<Note>>) => Effect.forEach(inputs, persist)
 })
 
+const scoped = HandlerPlugin.layer("clinic", Scoped, { ...options, persist })
+
 /** The handlers that old and new workers have. One on top of the other: a plug-in adds to those before it. */
 export const handlers = {
-  old: HandlerRegistry.layer().pipe(Layer.provide(batched), Layer.provide(plain)),
-  new: HandlerRegistry.layer().pipe(Layer.provide(rare), Layer.provide(batched), Layer.provide(plain))
+  old: HandlerRegistry.layer().pipe(Layer.provide(scoped), Layer.provide(batched), Layer.provide(plain)),
+  new: HandlerRegistry.layer().pipe(
+    Layer.provide(rare),
+    Layer.provide(scoped),
+    Layer.provide(batched),
+    Layer.provide(plain)
+  )
 }
