@@ -3,8 +3,10 @@
  */
 import { describe, expect, it } from "@effect/vitest"
 import { ChunkStore, StoreError } from "effect-sluice/ChunkStore"
+import * as Settings from "effect-sluice/Settings"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Releases from "../../src/drain/releases.ts"
 
@@ -40,5 +42,5 @@ describe("claims whose answer was not heard", () => {
       // and the next at once
       yield* releases.giveUp("next")
       expect(givenUp.has("next")).toBe(true)
-    }).pipe(Effect.scoped, Effect.provide(MemoryStore.layer)))
+    }).pipe(Effect.scoped, Effect.provide(MemoryStore.layer.pipe(Layer.provide(Settings.layer())))))
 })
