@@ -142,11 +142,12 @@ const linesOf = (text: string): number => text.trimEnd().split("\n").length
 
 /** Functions longer than {@link longestFunction}, and why. */
 const longFunctions: Readonly<Record<string, string>> = {
-  "store/PgStore makeStore": "the port on Postgres, verb by verb; no verb is longer than a screen",
   "store/MemoryStore makeStore": "the port in memory, verb by verb",
-  "store/pg/claiming make": "one claim's steps over the marks they share",
+  "store/memory/inspector make": "the port for reading in memory, verb by verb",
+  "store/pg/claim makeClaiming": "one claim's steps over the marks they share",
+  "store/pg/persist persist": "one transaction from its begin to its commit, and what a failure of either means",
   "store/pg/eventLog make": "the event log on Postgres, verb by verb",
-  "store/pg/recording make": "phase 1 on Postgres, verb by verb",
+  "store/pg/record record": "one recording, from the calls given to an outcome for each",
   "store/memory/eventLog make": "the event log in memory, verb by verb",
   "CallRecorder layer": "the recorder's service, verb by verb",
   "Subscription make": "one subscription's loop over the state its steps share"

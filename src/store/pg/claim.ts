@@ -12,7 +12,6 @@ import { claimAny } from "./claimAny.ts"
 import { at, type ClaimRow, type Range, type Said } from "./claimParts.ts"
 import { claimPlain } from "./claimPlain.ts"
 import * as Contact from "./contact.ts"
-import type { Engine } from "./engine.ts"
 import { longestOf } from "./longest.ts"
 import * as LowWater from "./lowWater.ts"
 import { outputsOf } from "./outputs.ts"
@@ -172,5 +171,7 @@ export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Cont
 }
 
 /** The verb. */
-export const claim = ({ claiming, t }: Engine): ChunkStore["Service"]["claim"] => (request) =>
-  t.client.statement(claiming.claim(request))
+export const claim = (
+  { claiming, t }: { readonly claiming: Claiming; readonly t: Tables }
+): ChunkStore["Service"]["claim"] =>
+(request) => t.client.statement(claiming.claim(request))
