@@ -29,9 +29,9 @@ import {
   queue,
   type QueueRow,
   subscriptions,
+  type Use,
   workers
 } from "./rows.ts"
-import type { Use } from "./use.ts"
 import { stranded } from "./waiting.ts"
 
 const most = 1000
