@@ -40,10 +40,10 @@ import {
   queue,
   type QueueRow,
   seqKey,
+  type Use,
   workers
 } from "./memory/rows.ts"
 import { giveUp, settle, settlePersisted } from "./memory/settle.ts"
-import type { Use } from "./memory/use.ts"
 import * as waiting from "./memory/waiting.ts"
 import { Run } from "./memory/watch.ts"
 import { MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"

@@ -9,9 +9,19 @@ import { type DeadLetter, type DeadLetterCount, type DeadLetterFilter, DeadLette
 import * as Metrics from "../../Metrics.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { failuresOf, utc } from "./read.ts"
-import { rankOf } from "./record.ts"
-import { calls, chunkKey, copy, dead, type DeadRow, ledger, queue, seqKey } from "./rows.ts"
-import type { Use } from "./use.ts"
+import {
+  calls,
+  chunkKey,
+  copy,
+  dead,
+  type DeadRow,
+  ledger,
+  queue,
+  rankOf,
+  seqKey,
+  untouched,
+  type Use
+} from "./rows.ts"
 import type { Gone } from "./waiting.ts"
 
 const is = (wanted: string | undefined, value: string): boolean => wanted === undefined || wanted === value
@@ -48,29 +58,26 @@ const redrive = (access: Access, row: DeadRow, now: number): boolean => {
   access.delete(dead, chunkKey(row.key))
   // what was persisted meanwhile only leaves the dead letters
   if (access.get(ledger, chunkKey(row.key)) !== undefined) return true
-  access.set(queue, seqKey(row.seq), {
-    seq: row.seq,
-    key: row.key,
-    namespace: row.namespace,
-    schemaVersion: row.schemaVersion,
-    position: row.position,
-    bytes: row.bytes,
-    sharedBytes: 0,
-    orderingKey: row.orderingKey,
-    priority: row.priority,
-    dueAt: now,
-    rank: rankOf(row.recordedAt, row.priority),
-    state: "ready",
-    parkedFor: undefined,
-    attempts: 0,
-    crashes: 0,
-    loneCrashes: 0,
-    leaseToken: undefined,
-    leaseUntil: undefined,
-    leaseAlone: false,
-    leasedBy: undefined,
-    recordedAt: row.recordedAt
-  })
+  const { bytes, key, namespace, orderingKey, position, priority, recordedAt, schemaVersion, seq } = row
+  access.set(
+    queue,
+    seqKey(seq),
+    untouched({
+      seq,
+      key,
+      namespace,
+      schemaVersion,
+      position,
+      bytes,
+      sharedBytes: 0,
+      orderingKey,
+      priority,
+      dueAt: now,
+      rank: rankOf(recordedAt, priority),
+      state: "ready",
+      recordedAt
+    })
+  )
   return false
 }
 

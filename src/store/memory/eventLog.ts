@@ -19,8 +19,7 @@ import {
 } from "../../EventLog.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { utc } from "./read.ts"
-import { calls, chunkKey, copy, ledger, type LedgerRow, type SubscriptionRow, subscriptions } from "./rows.ts"
-import type { Use } from "./use.ts"
+import { calls, chunkKey, copy, ledger, type LedgerRow, type SubscriptionRow, subscriptions, type Use } from "./rows.ts"
 
 const mostBehind = 10_000
 

@@ -28,9 +28,9 @@ import {
   queue,
   type QueueRow,
   subscriptions,
+  type Use,
   workers
 } from "./rows.ts"
-import type { Use } from "./use.ts"
 import { stranded } from "./waiting.ts"
 
 const most = 1000

@@ -4,8 +4,7 @@
 import * as Effect from "effect/Effect"
 import { type Pause, Pauses } from "../../Pauses.ts"
 import { utc } from "./read.ts"
-import { kindKey, pauses } from "./rows.ts"
-import type { Use } from "./use.ts"
+import { kindKey, pauses, type Use } from "./rows.ts"
 
 const byKind = (a: Pause, b: Pause): number => (kindKey(a) < kindKey(b) ? -1 : 1)
 

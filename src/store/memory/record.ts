@@ -7,12 +7,9 @@ import { callJson, plainOutput } from "../../internal/callJson.ts"
 import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { type CallRow, calls, copy, queue, seqKey } from "./rows.ts"
+import { type CallRow, calls, copy, queue, rankOf, seqKey, untouched } from "./rows.ts"
 
 const millis = (time: DateTime.Utc | undefined): number | undefined => time && DateTime.toEpochMillis(time)
-
-/** A minute of head start for each step of priority. */
-export const rankOf = (dueAt: number, priority: number): number => dueAt - priority * 60_000
 
 const toRow = (call: CallSpec, now: number): CallRow => ({
   callId: call.callId,
@@ -62,29 +59,25 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
   const { bytes, shared } = callJson(call)
   for (const [position, output] of call.outputs.entries()) {
     const seq = seqs[position]!
-    access.set(queue, seqKey(seq), {
-      seq,
-      key: { callId: call.callId, schemaIdentity: output.schema, part: output.part ?? "" },
-      namespace: call.namespace,
-      schemaVersion: output.version,
-      position,
-      bytes: bytes[position] ?? 0,
-      sharedBytes: shared,
-      orderingKey: call.orderingKey,
-      priority: row.priority,
-      dueAt,
-      rank: rankOf(dueAt, row.priority),
-      state: dueAt > now ? "scheduled" : "ready",
-      parkedFor: undefined,
-      attempts: 0,
-      crashes: 0,
-      loneCrashes: 0,
-      leaseToken: undefined,
-      leaseUntil: undefined,
-      leaseAlone: false,
-      leasedBy: undefined,
-      recordedAt: now
-    })
+    access.set(
+      queue,
+      seqKey(seq),
+      untouched({
+        seq,
+        key: { callId: call.callId, schemaIdentity: output.schema, part: output.part ?? "" },
+        namespace: call.namespace,
+        schemaVersion: output.version,
+        position,
+        bytes: bytes[position] ?? 0,
+        sharedBytes: shared,
+        orderingKey: call.orderingKey,
+        priority: row.priority,
+        dueAt,
+        rank: rankOf(dueAt, row.priority),
+        state: dueAt > now ? "scheduled" : "ready",
+        recordedAt: now
+      })
+    )
   }
   return "recorded"
 }

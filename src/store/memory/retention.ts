@@ -4,8 +4,7 @@
 import * as Duration from "effect/Duration"
 import { ageOf, type Pruned, Retention, type RetentionPolicy } from "../../Retention.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { calls, chunkKey, dead, failures, queue } from "./rows.ts"
-import type { Use } from "./use.ts"
+import { calls, chunkKey, dead, failures, queue, type Use } from "./rows.ts"
 
 /** Forgets what is old, or only counts it. */
 const forget = (access: Access, policy: RetentionPolicy, now: number, doIt: boolean): Pruned => {

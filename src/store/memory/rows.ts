@@ -2,6 +2,7 @@
  * The tables of the store in memory: the same as those of `sql/`, as rows that are replaced, never changed. Times are
  * milliseconds by `Clock`.
  */
+import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type { DeathReason, ParkReason } from "../../ChunkStore.ts"
 import type { Kind } from "../../Kind.ts"
@@ -60,6 +61,35 @@ export interface QueueRow {
   readonly lostLeases?: ReadonlyMap<string, boolean> | undefined
   readonly recordedAt: number
 }
+
+/** A chunk that no worker has held since it came into the queue, and that nothing counts against. */
+export const untouched = (
+  row: Omit<
+    QueueRow,
+    | "parkedFor"
+    | "attempts"
+    | "crashes"
+    | "loneCrashes"
+    | "leaseToken"
+    | "leaseUntil"
+    | "leaseAlone"
+    | "leasedBy"
+    | "lostLeases"
+  >
+): QueueRow => ({
+  ...row,
+  parkedFor: undefined,
+  attempts: 0,
+  crashes: 0,
+  loneCrashes: 0,
+  leaseToken: undefined,
+  leaseUntil: undefined,
+  leaseAlone: false,
+  leasedBy: undefined
+})
+
+/** A minute of head start for each step of priority. */
+export const rankOf = (dueAt: number, priority: number): number => dueAt - priority * 60_000
 
 /** A line of the ledger. Lines stand in the table in the order in which they were committed. */
 export interface LedgerRow {
@@ -163,3 +193,6 @@ export const kindKey = (kind: Kind): string => JSON.stringify([kind.namespace, k
 
 /** A copy nobody else holds. What was checked to be JSON stays what it is; a proxy can be read, and not be cloned. */
 export const copy = <A>(value: A): A => value === undefined ? value : JSON.parse(JSON.stringify(value))
+
+/** Reads and writes in one step, with the time it is taken at: milliseconds by `Clock`. */
+export type Use = <A>(step: (access: MemoryDatabase.Access, now: number) => A) => Effect.Effect<A>

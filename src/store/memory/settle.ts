@@ -4,8 +4,7 @@
 import * as Duration from "effect/Duration"
 import { AlreadyPersisted, type Failure, LeaseLost, type Persisted, type Settlement } from "../../ChunkStore.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { rankOf } from "./record.ts"
-import { chunkKey, dead, failures, ledger, queue, type QueueRow, seqKey } from "./rows.ts"
+import { chunkKey, dead, failures, ledger, queue, type QueueRow, rankOf, seqKey } from "./rows.ts"
 
 const heldBy = (access: Access, token: string, seq: bigint): QueueRow | undefined => {
   const row = access.get(queue, seqKey(seq))
