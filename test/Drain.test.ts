@@ -78,6 +78,24 @@ describe("a cycle", () => {
       expect((yield* chunkOf("a")).ledger?.objects).toEqual([{ type: "own", id: "1" }])
     }).pipe(Effect.provide(application())))
 
+  it.effect("charges nobody who failed while another persisted it", () =>
+    Effect.gen(function*() {
+      yield* record(note("a", { trouble: "fails", early: true }), note("b"))
+      const outside = yield* Effect.context<ChunkLedger>()
+      const drain = drainWith((store) => ({
+        persist: (token, work) =>
+          Effect.tap(store.persist(token, work), () => {
+            // when the batch has committed without it, before it is charged
+            const once = ChunkLedger.use((ledger) =>
+              ledger.once(keyOf("a"), { namespace: "clinic" }, Effect.succeed([]))
+            )
+            return Effect.orDie(Fiber.join(Effect.runForkWith(outside)(once)))
+          })
+      }))
+      expect(yield* Effect.provide(cycle, drain)).toMatchObject({ claimed: 2, persisted: 1, failed: 0, released: 0 })
+      expect(yield* chunkOf("a")).toMatchObject({ failures: [], ledger: { handler: expect.any(String) } })
+    }).pipe(Effect.provide(application())))
+
   it.effect("a claim runs nothing by itself, and what is not run is given back when its scope closes", () =>
     Effect.gen(function*() {
       yield* record(note("a"), note("b"))

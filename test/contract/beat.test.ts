@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import { expect } from "vitest"
 import * as inspect from "../support/inspect.ts"
 import { call, record, reply, results, settle, statesOf } from "./operators/dialogues.ts"
-import { onEveryStore } from "./operators/ground.ts"
+import { onEveryStore, Time } from "./operators/ground.ts"
 
 const replies = { namespace: "chatlab", schemaIdentity: reply }
 const allResults = { namespace: "core", schemaIdentity: results }
@@ -38,6 +38,19 @@ onEveryStore((test) => {
       expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [] })
       yield* store.beat("new", [replies, allResults])
       expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [allResults] })
+    }))
+
+  test("one that has not beaten for half a minute does not count as alive, until it beats again", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore
+      const time = yield* Time
+      yield* store.beat("silent", [replies, allResults])
+      yield* time.pass("25 seconds")
+      expect(yield* store.beat("other", [replies])).toMatchObject({ elsewhere: [allResults] })
+      yield* time.pass("10 seconds")
+      expect(yield* store.beat("other", [replies])).toMatchObject({ elsewhere: [] })
+      yield* store.beat("silent", [replies, allResults])
+      expect(yield* store.beat("other", [replies])).toMatchObject({ elsewhere: [allResults] })
     }))
 
   test("what is paused is told, and stays parked until it is not", () =>

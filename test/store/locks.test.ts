@@ -199,6 +199,61 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       expect((yield* inspect.status)[0]).toMatchObject({ waiting: 0 })
     })))
 
+  it.live("while a claim puts aside who is held up, whoever settles or discards what holds them up waits for it", () =>
+    on(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const letters = yield* DeadLetters
+      // holds a claim between its look and its commit
+      yield* sql`create function public.linger() returns trigger language plpgsql as
+        $$ begin perform pg_advisory_xact_lock(7); return new; end $$`
+      yield* sql`create trigger linger before update on sluice.chunk_queue for each row
+        when (new.state = 'waiting') execute function public.linger()`
+      const lingering = Effect.gen(function*() {
+        const lock = yield* heldOpen(sql`select pg_advisory_xact_lock(7)`)
+        const claiming = yield* Effect.forkChild(claimWith({}))
+        yield* waitsOrEnds(claiming)
+        return { end: Effect.andThen(lock.end, Fiber.join(claiming)) }
+      })
+      // behind a chunk
+      yield* record(knee("a"), knee("b"))
+      const { claim } = yield* claimed({ limit: 1 })
+      const aside = yield* lingering
+      const settling = yield* Effect.forkChild(persist(claim))
+      yield* waitsOrEnds(settling, 1)
+      yield* aside.end
+      yield* Fiber.join(settling)
+      expect(yield* settle({ dead: "exhausted" })).toEqual(["b"])
+      // behind a dead letter
+      yield* record(knee("c"))
+      const behindLetter = yield* lingering
+      const discarding = yield* Effect.forkChild(letters.discard({ callId: "b" }, "said twice"))
+      yield* waitsOrEnds(discarding, 1)
+      yield* behindLetter.end
+      yield* Fiber.join(discarding)
+      expect(yield* idsWith({})).toEqual(["c"])
+    })))
+
+  it.live("a worker that is frozen among its handlers lets go of what it has locked, by the server's own limit", () =>
+    on(Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* ChunkStore
+      yield* record(call("a"))
+      const { token } = yield* claimWith({})
+      const frozen = yield* Effect.forkChild(
+        store.persist(
+          token,
+          () => Effect.andThen(sql`select from sluice.chunk_queue where call_id = 'a' for update`, Effect.never),
+          Duration.millis(100)
+        )
+      )
+      const unlocked = sql`select from sluice.chunk_queue where call_id = 'a' for update skip locked`
+      yield* Effect.repeat(unlocked, { until: (rows) => rows.length === 0 })
+      yield* Effect.repeat(Effect.delay(unlocked, "100 millis"), { until: (rows) => rows.length === 1 }).pipe(
+        Effect.timeout("30 seconds")
+      )
+      yield* Fiber.interrupt(frozen)
+    })))
+
   it.live("nobody is put aside behind a younger letter while the one that holds it up is being discarded", () =>
     on(Effect.gen(function*() {
       const letters = yield* DeadLetters
@@ -265,6 +320,8 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       const first = yield* claimWith({ limit: 10 })
       yield* giveBack({ ...first, chunks: first.chunks.slice(0, 2) })
       expect(yield* idsWith({ limit: 5 })).toEqual(["call-0", "call-1", "call-10", "call-11", "call-12"])
+      yield* ChunkStore.use((store) => store.giveUp(first.token))
+      expect(yield* idsWith({ limit: 2 })).toEqual(["call-2", "call-3"])
     })))
 
   it.live("what comes free behind the mark is found at once, also by who is hasty", () =>

@@ -18,13 +18,13 @@ export const heldOpen = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effe
   return { end: Effect.andThen(mayEnd.open, Fiber.join(fiber)) }
 })
 
-/** Until an effect that runs beside waits for a lock of this database, or has ended. */
-export const waitsOrEnds = <A, E>(fiber: Fiber.Fiber<A, E>) =>
+/** Until an effect that runs beside waits for a lock of this database, beside others that wait already, or has ended. */
+export const waitsOrEnds = <A, E>(fiber: Fiber.Fiber<A, E>, others = 0) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.repeat(
       Effect.all([
         sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
         Effect.sync(() => fiber.pollUnsafe() !== undefined)
       ]),
-      { until: ([waiting, ended]) => waiting.length > 0 || ended }
+      { until: ([waiting, ended]) => waiting.length > others || ended }
     ))

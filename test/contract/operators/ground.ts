@@ -99,7 +99,8 @@ const timeColumns = {
   dead_letter: ["recorded_at", "died_at", "discarded_at"],
   chunk_failure: ["at"],
   persisted_chunk: ["persisted_at"],
-  subscription: ["lease_until", "due_at"]
+  subscription: ["lease_until", "due_at"],
+  worker: ["beat_at"]
 }
 
 /** A database's clock cannot be set; what it is compared with can. */

@@ -3,6 +3,7 @@
  */
 import { layer } from "@effect/vitest"
 import { ChunkStore, DeadLetters, EventLog, Retention } from "effect-sluice"
+import type { DeathReason } from "effect-sluice/ChunkStore"
 import * as DomainObject from "effect-sluice/DomainObject"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Deferred from "effect/Deferred"
@@ -58,6 +59,42 @@ const read = Effect.fnUntraced(function*(name: string, limit = 100) {
 const ground = PgStore.layer.pipe(Layer.provideMerge(Postgres.layerAlone()))
 
 layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server", (it) => {
+  it.effect("a worker that has not beaten for five minutes is forgotten by whoever beats", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* ChunkStore
+      for (const id of ["long gone", "silent", "living"]) yield* store.beat(id, [])
+      yield* sql`update sluice.worker set beat_at = now() - interval '4 minutes' where id = 'silent'`
+      yield* sql`update sluice.worker set beat_at = now() - interval '6 minutes' where id = 'long gone'`
+      yield* store.beat("living", [])
+      expect(yield* sql`select id from sluice.worker order by id`).toEqual([{ id: "living" }, { id: "silent" }])
+    }))
+
+  it.effect("a chunk that came back from a backup and dies a second time is a dead letter of that death", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const letters = yield* DeadLetters
+      const id = "dies twice"
+      const dies = (fate: { readonly dead: DeathReason; readonly message: string; readonly handler?: string }) =>
+        settle(({ key }) => key.callId === id ? fate : "released")
+      yield* record(call(id))
+      yield* sql`create table backup as select * from sluice.chunk_queue where call_id = ${id}`
+      yield* dies({ dead: "undecodable", message: "expected a text", handler: "" })
+      yield* letters.discard({ callId: id }, "said twice")
+      yield* sql`update sluice.dead_letter set died_at = died_at - interval '1 day' where call_id = ${id}`
+      const first = Option.getOrThrow(yield* letters.inspect(keyOf(id))).letter
+      yield* sql`insert into sluice.chunk_queue select * from backup`
+      yield* dies({ dead: "rejected", message: "the ward is closed" })
+      const { letter } = Option.getOrThrow(yield* letters.inspect(keyOf(id)))
+      expect(letter).toMatchObject({
+        reason: "rejected",
+        message: "the ward is closed",
+        handler: "chatlab/patient-reply",
+        discarded: null
+      })
+      expect(letter.diedAt.epochMilliseconds - first.diedAt.epochMilliseconds).toBeGreaterThan(3_600_000)
+    }))
+
   for (const level of ["repeatable read", "serializable"]) {
     it.effect(`in a caller's transaction at ${level} what would wake others is refused, and nothing is done`, () =>
       Effect.gen(function*() {
