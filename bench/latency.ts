@@ -69,7 +69,7 @@ const measure = async (
   await sql.query("create table bench.recorded (call_id text primary key, payload jsonb not null)")
   const program = Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const recorder = yield* CallRecorder
+    const recorder = yield* CallRecorder.CallRecorder
     const listener = yield* Effect.promise(() => startListener(mode, url))
     const record = (call: Call): Effect.Effect<unknown, unknown> =>
       mode === "floor"
@@ -114,8 +114,8 @@ const inline = async (server: string, samples: number): Promise<Record<"persistN
   await sql.query("create table bench.recorded (call_id text primary key, payload jsonb not null)")
   const program = Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const recorder = yield* CallRecorder
-    const drain = yield* Drain
+    const recorder = yield* CallRecorder.CallRecorder
+    const drain = yield* Drain.Drain
     const now: Array<number> = []
     const two: Array<number> = []
     const timed = Effect.fnUntraced(function*(times: Array<number>, work: Effect.Effect<unknown, unknown>) {

@@ -99,7 +99,7 @@ const measure = (server: string, one: Case, way: Way, total: number) =>
     const url = yield* Effect.promise(() => createDatabase(server, "bench"))
     const rate = yield* Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const recorder = yield* CallRecorder
+      const recorder = yield* CallRecorder.CallRecorder
       yield* sql`create table bench_turn (call_id text primary key)`
       const record = (some: ReadonlyArray<Call>) => {
         const [first] = some

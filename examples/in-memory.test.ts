@@ -2,7 +2,7 @@
  * How an application tests its handlers: in memory, in milliseconds, with nothing to install or to clean up.
  */
 import { expect, layer } from "@effect/vitest"
-import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall, Settings } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry, ServiceCall, Settings } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -39,8 +39,8 @@ const reply = Effect.fnUntraced(function*(callId: string, text: string, context:
 layer(application)("the handlers of the chat laboratory", (it) => {
   it.effect("a reply becomes a message, once", () =>
     Effect.gen(function*() {
-      const recorder = yield* CallRecorder
-      const drain = yield* Drain
+      const recorder = yield* CallRecorder.CallRecorder
+      const drain = yield* Drain.Drain
       const call = yield* reply("call-1", "It hurts on the inside.", { simulationId: "knee-1" })
 
       expect(yield* recorder.record(call)).toBe("recorded")
@@ -56,8 +56,8 @@ layer(application)("the handlers of the chat laboratory", (it) => {
 
   it.effect("a reply to no simulation is a dead letter that says so", () =>
     Effect.gen(function*() {
-      yield* (yield* CallRecorder).record(yield* reply("call-2", "Hello?", {}))
-      const error = yield* Effect.flip((yield* Drain).persistNow("call-2"))
+      yield* (yield* CallRecorder.CallRecorder).record(yield* reply("call-2", "Hello?", {}))
+      const error = yield* Effect.flip((yield* Drain.Drain).persistNow("call-2"))
       expect(error).toMatchObject({ _tag: "ChunkDead", reason: "rejected" })
       expect(error.message).toContain("simulationId")
     }))

@@ -4,7 +4,7 @@
  */
 import { expect, it } from "@effect/vitest"
 import { DomainObject, HandlerPlugin, HandlerRegistry } from "effect-sluice"
-import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as MemoryDatabase from "effect-sluice/store/MemoryDatabase"
 import { exactlyOnce, layerMemory, sampleCall } from "effect-sluice/testing"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { ChunkStore, type RecordOutcome, type RefusedByStore, type StoreError } from "./ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError, type RecordOutcome, type RefusedByStore } from "./ChunkStore.ts"
 import * as storable from "./internal/callProblem.ts"
 import { describeCause } from "./internal/describe.ts"
 import { escape } from "./internal/escape.ts"
@@ -119,7 +119,7 @@ export class CallRecorder extends Context.Service<CallRecorder, {
    * is a {@link CallConflict}. Times, priority, correlation id, details and trace do not count as content: they stay as
    * they were recorded first.
    */
-  readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | StoreError>
+  readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | ChunkStoreError>
   /**
    * Records many calls in one commit. The good ones are recorded, each bad one comes back with its error, in the order
    * given; one that the database itself refuses (an encoding, a constraint of the application's) is a bad one as well. Fails
@@ -127,7 +127,7 @@ export class CallRecorder extends Context.Service<CallRecorder, {
    */
   readonly recordMany: (
     calls: ReadonlyArray<ServiceCall>
-  ) => Effect.Effect<ReadonlyArray<Result.Result<Recorded, CallRefused | CallConflict>>, StoreError>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<Recorded, CallRefused | CallConflict>>, ChunkStoreError>
   /**
    * Runs a service and records whatever comes: `running`, then `succeeded` with its outputs, or `failed` with its error
    * (which is also what this effect fails with). A call that has succeeded is not run again; one that failed, or whose
@@ -146,111 +146,109 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   readonly run: <E, R>(
     call: CallSpec,
     service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
-  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | RunInTransaction | StoreError, R>
-}>()("effect-sluice/CallRecorder") {
-  static readonly layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Settings> = Layer.effect(
-    CallRecorder,
-    Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const settings = yield* Settings.Settings
+  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | RunInTransaction | ChunkStoreError, R>
+}>()("effect-sluice/CallRecorder") {}
 
-      const refusal = (call: ServiceCall): CallRefused | undefined => {
-        const problem = storable.callProblem(call, settings)
-        return problem === undefined ? undefined : refuse(call, problem)
-      }
-      const verdict = (
-        call: ServiceCall,
-        outcome: RecordOutcome
-      ): Result.Result<Recorded, CallRefused | CallConflict> =>
-        typeof outcome === "object"
-          ? Result.fail(refusedByStore(call, outcome))
-          : outcome === "conflict"
-          ? Result.fail(new CallConflict({ callId: call.callId }))
-          : Result.succeed(outcome)
+export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Settings> = Layer.effect(
+  CallRecorder,
+  Effect.gen(function*() {
+    const store = yield* ChunkStore
+    const settings = yield* Settings.Settings
 
-      const recordAll = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall>) {
-        const trace = yield* requestTrace
-        const refusals = calls.map(refusal)
-        const sound = calls.filter((_, index) => refusals[index] === undefined).map(withSoundTrace)
-        const good = sound.map(({ call }) =>
-          trace === undefined || call.trace !== undefined ? call : { ...call, trace }
-        )
-        yield* tellOfTraces(sound)
-        const outcomes = (yield* store.record(good)).values()
-        const context = yield* Effect.context<never>()
-        return calls.map((call, index) => {
-          const refused = refusals[index]
-          const result = refused === undefined
-            ? verdict(call, outcomes.next().value ?? "conflict")
-            : Result.fail(refused)
-          const outcome = Result.match(result, {
-            onSuccess: (recorded) => recorded,
-            onFailure: (error) => error._tag === "CallConflict" ? "conflict" : "refused"
-          })
-          Metrics.countCall(refused === undefined ? call.namespace : "", outcome, context)
-          return result
+    const refusal = (call: ServiceCall): CallRefused | undefined => {
+      const problem = storable.callProblem(call, settings)
+      return problem === undefined ? undefined : refuse(call, problem)
+    }
+    const verdict = (
+      call: ServiceCall,
+      outcome: RecordOutcome
+    ): Result.Result<Recorded, CallRefused | CallConflict> =>
+      typeof outcome === "object"
+        ? Result.fail(refusedByStore(call, outcome))
+        : outcome === "conflict"
+        ? Result.fail(new CallConflict({ callId: call.callId }))
+        : Result.succeed(outcome)
+
+    const recordAll = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall>) {
+      const trace = yield* requestTrace
+      const refusals = calls.map(refusal)
+      const sound = calls.filter((_, index) => refusals[index] === undefined).map(withSoundTrace)
+      const good = sound.map(({ call }) => trace === undefined || call.trace !== undefined ? call : { ...call, trace })
+      yield* tellOfTraces(sound)
+      const outcomes = (yield* store.record(good)).values()
+      const context = yield* Effect.context<never>()
+      return calls.map((call, index) => {
+        const refused = refusals[index]
+        const result = refused === undefined
+          ? verdict(call, outcomes.next().value ?? "conflict")
+          : Result.fail(refused)
+        const outcome = Result.match(result, {
+          onSuccess: (recorded) => recorded,
+          onFailure: (error) => error._tag === "CallConflict" ? "conflict" : "refused"
         })
+        Metrics.countCall(refused === undefined ? call.namespace : "", outcome, context)
+        return result
       })
-      const recordMany = Effect.fn("CallRecorder.recordMany")(recordAll)
-
-      const record = Effect.fn("CallRecorder.record")(function*(call: ServiceCall) {
-        const [result] = yield* recordAll([call])
-        return yield* Effect.fromResult(result!)
-      })
-
-      const run = Effect.fn("CallRecorder.run")(function*<E, R>(
-        asked: CallSpec,
-        service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
-      ) {
-        const problem = storable.specProblem(asked, settings)
-        if (problem !== undefined) return yield* refuse(asked, problem)
-        const { call, isDropped } = withSoundTrace(storable.asAsked(asked))
-        yield* tellOfTraces([{ call, isDropped }])
-        return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-          const begun = yield* restore(store.begin(call, settings.lease))
-          if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })
-          if (begun._tag === "Succeeded") return { call: begun.call, ran: false }
-          if (begun._tag === "Conflict") return yield* new CallConflict({ callId: call.callId })
-          if (begun._tag === "Refused") return yield* refusedByStore(call, begun)
-          if (begun._tag === "InTransaction") return yield* new RunInTransaction({ callId: call.callId })
-          const startedAt = yield* DateTime.now
-          const renewal = store.renewRun(call.callId, begun.token, settings.lease).pipe(
-            Effect.ignoreCause({ log: "Warn" }),
-            Effect.repeat(Schedule.spaced(Duration.times(settings.lease, 1 / 3))),
-            Effect.delay(Duration.times(settings.lease, 1 / 3))
-          )
-          const exit = yield* Effect.exit(restore(Effect.raceFirst(service, Effect.andThen(renewal, Effect.never))))
-          if (Exit.isFailure(exit)) {
-            const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : describeCause(exit.cause)
-            // when the database is away the run ends with its lease; the service's error is what the caller must know
-            yield* Effect.ignoreCause(store.abandon(call.callId, begun.token, error), { log: "Warn" })
-            return yield* Effect.failCause(exit.cause)
-          }
-          // From here the answer is paid for: it is recorded even when this fiber is being interrupted, and even when
-          // the run's lease was lost, as long as nobody else's answer was recorded first. A database that is away is
-          // waited for as long as nobody else may take up the run.
-          const finished: ServiceCall = {
-            startedAt,
-            ...call,
-            finishedAt: yield* DateTime.now,
-            outputs: exit.value
-          }
-          yield* record(finished).pipe(
-            Effect.retry({
-              while: (error) => error._tag === "StoreError" && error.transient,
-              schedule: Schedule.upTo(patience, { duration: settings.lease })
-            }),
-            Effect.tapError((error) =>
-              error._tag === "CallRefused"
-                ? Effect.ignoreCause(store.abandon(call.callId, begun.token, error.message), { log: "Warn" })
-                : Effect.void
-            )
-          )
-          return { call: finished, ran: true }
-        }))
-      })
-
-      return CallRecorder.of({ record, recordMany, run })
     })
-  )
-}
+    const recordMany = Effect.fn("CallRecorder.recordMany")(recordAll)
+
+    const record = Effect.fn("CallRecorder.record")(function*(call: ServiceCall) {
+      const [result] = yield* recordAll([call])
+      return yield* Effect.fromResult(result!)
+    })
+
+    const run = Effect.fn("CallRecorder.run")(function*<E, R>(
+      asked: CallSpec,
+      service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
+    ) {
+      const problem = storable.specProblem(asked, settings)
+      if (problem !== undefined) return yield* refuse(asked, problem)
+      const { call, isDropped } = withSoundTrace(storable.asAsked(asked))
+      yield* tellOfTraces([{ call, isDropped }])
+      return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
+        const begun = yield* restore(store.begin(call, settings.lease))
+        if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })
+        if (begun._tag === "Succeeded") return { call: begun.call, ran: false }
+        if (begun._tag === "Conflict") return yield* new CallConflict({ callId: call.callId })
+        if (begun._tag === "Refused") return yield* refusedByStore(call, begun)
+        if (begun._tag === "InTransaction") return yield* new RunInTransaction({ callId: call.callId })
+        const startedAt = yield* DateTime.now
+        const renewal = store.renewRun(call.callId, begun.token, settings.lease).pipe(
+          Effect.ignoreCause({ log: "Warn" }),
+          Effect.repeat(Schedule.spaced(Duration.times(settings.lease, 1 / 3))),
+          Effect.delay(Duration.times(settings.lease, 1 / 3))
+        )
+        const exit = yield* Effect.exit(restore(Effect.raceFirst(service, Effect.andThen(renewal, Effect.never))))
+        if (Exit.isFailure(exit)) {
+          const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : describeCause(exit.cause)
+          // when the database is away the run ends with its lease; the service's error is what the caller must know
+          yield* Effect.ignoreCause(store.abandon(call.callId, begun.token, error), { log: "Warn" })
+          return yield* Effect.failCause(exit.cause)
+        }
+        // From here the answer is paid for: it is recorded even when this fiber is being interrupted, and even when
+        // the run's lease was lost, as long as nobody else's answer was recorded first. A database that is away is
+        // waited for as long as nobody else may take up the run.
+        const finished: ServiceCall = {
+          startedAt,
+          ...call,
+          finishedAt: yield* DateTime.now,
+          outputs: exit.value
+        }
+        yield* record(finished).pipe(
+          Effect.retry({
+            while: (error) => error._tag === "ChunkStoreError" && error.transient,
+            schedule: Schedule.upTo(patience, { duration: settings.lease })
+          }),
+          Effect.tapError((error) =>
+            error._tag === "CallRefused"
+              ? Effect.ignoreCause(store.abandon(call.callId, begun.token, error.message), { log: "Warn" })
+              : Effect.void
+          )
+        )
+        return { call: finished, ran: true }
+      }))
+    })
+
+    return CallRecorder.of({ record, recordMany, run })
+  })
+)

@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { ChunkStore, type LedgerEntry, type StoreError } from "./ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError, type LedgerEntry } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { objectsOf } from "./internal/handlerResult.ts"
@@ -18,7 +18,7 @@ export interface Once {
 }
 
 /** Who persists a chunk outside the drain, for ledger and events. */
-export interface OnceOptions {
+export interface Options {
   readonly namespace: string
   /** Written to the ledger as the handler. Default `"once"`. */
   readonly handler?: string
@@ -47,47 +47,47 @@ export class ChunkLedger extends Context.Service<ChunkLedger, {
    */
   readonly once: <E, R>(
     key: ChunkKey,
-    options: OnceOptions,
+    options: Options,
     effect: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
-  ) => Effect.Effect<Once, E | StoreError, R>
+  ) => Effect.Effect<Once, E | ChunkStoreError, R>
   /** The ledger rows of these keys. */
-  readonly find: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, StoreError>
-}>()("effect-sluice/ChunkLedger") {
-  static readonly layer: Layer.Layer<ChunkLedger, never, ChunkStore | DomainEvents> = Layer.effect(
-    ChunkLedger,
-    Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const events = yield* DomainEvents
-      const once = Effect.fn("ChunkLedger.once")(function*<E, R>(
-        key: ChunkKey,
-        options: OnceOptions,
-        effect: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
-      ) {
-        const { namespace, handler = "once", correlationId = key.callId } = options
-        const running = yield* RunningChunks
-        // within the chunk's own handler the drain writes the ledger row, in the transaction that this is part of
-        if (running.some((own) => printKey(own) === printKey(key))) {
-          const objects = objectsOf(yield* effect)
-          return objects instanceof Error ? yield* Effect.die(objects) : { objects, created: true }
-        }
-        const { created, entry } = yield* store.once(
-          { key, namespace, handler },
-          // what cannot be read back must not reach the ledger, whatever a caller without types gives
-          Effect.flatMap(effect, (given) => {
-            const objects = objectsOf(given)
-            return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)
-          })
-        )
-        const { objects } = entry
-        if (created) {
-          const announced = objects.map((object) => (
-            { object, key, namespace, handler, service: "", correlationId, context: {} }
-          ))
-          yield* store.afterCommit(events.publish(announced))
-        }
-        return { objects, created }
-      })
-      return ChunkLedger.of({ once, find: store.ledger })
+  readonly find: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, ChunkStoreError>
+}>()("effect-sluice/ChunkLedger") {}
+
+export const layer: Layer.Layer<ChunkLedger, never, ChunkStore | DomainEvents> = Layer.effect(
+  ChunkLedger,
+  Effect.gen(function*() {
+    const store = yield* ChunkStore
+    const events = yield* DomainEvents
+    const once = Effect.fn("ChunkLedger.once")(function*<E, R>(
+      key: ChunkKey,
+      options: Options,
+      effect: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
+    ) {
+      const { namespace, handler = "once", correlationId = key.callId } = options
+      const running = yield* RunningChunks
+      // within the chunk's own handler the drain writes the ledger row, in the transaction that this is part of
+      if (running.some((own) => printKey(own) === printKey(key))) {
+        const objects = objectsOf(yield* effect)
+        return objects instanceof Error ? yield* Effect.die(objects) : { objects, created: true }
+      }
+      const { created, entry } = yield* store.once(
+        { key, namespace, handler },
+        // what cannot be read back must not reach the ledger, whatever a caller without types gives
+        Effect.flatMap(effect, (given) => {
+          const objects = objectsOf(given)
+          return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)
+        })
+      )
+      const { objects } = entry
+      if (created) {
+        const announced = objects.map((object) => (
+          { object, key, namespace, handler, service: "", correlationId, context: {} }
+        ))
+        yield* store.afterCommit(events.publish(announced))
+      }
+      return { objects, created }
     })
-  )
-}
+    return ChunkLedger.of({ once, find: store.ledger })
+  })
+)

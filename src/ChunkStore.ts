@@ -40,7 +40,7 @@ export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.
  * nothing was charged to anybody and the same may succeed later: the drain and its worker try it again by themselves, whoever
  * else asked decides. When not, somebody must look (`cause`).
  */
-export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
+export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>()("ChunkStoreError", {
   /** The verb that failed: of `ChunkStore` by itself, as `claim`; of other services after their name, as `eventLog.take`. */
   operation: Schema.String,
   transient: Schema.Boolean,
@@ -201,7 +201,7 @@ export interface Watch {
 export interface Transaction {
   readonly watch: (rule: Rule) => Watch
   /** Whether it can still commit. Fails when its connection is gone. */
-  readonly isSound: Effect.Effect<boolean, StoreError>
+  readonly isSound: Effect.Effect<boolean, ChunkStoreError>
   /** Ends what still runs in it and cannot be interrupted, as far as that is in the store's power. */
   readonly abandon: Effect.Effect<void>
   /** No further run should begin in it after so long. */
@@ -236,30 +236,34 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * calls were validated. A call that is there already with the same content is `unchanged`; with other content it is a
    * `conflict` and stays as it was. A call begun but not succeeded is completed. A call that the database refuses harms
    * no other: the others are recorded. (The only call of a `record` that is part of a caller's transaction is not told apart
-   * from that transaction: its refusal is a {@link StoreError}.)
+   * from that transaction: its refusal is a {@link ChunkStoreError}.)
    *
    * The content is namespace, service, context, input, ordering key and outputs; an input of null is none, and a part of
    * `""` is none. Times, priority, correlation id, details and trace do not count; nor do input and outputs once pruned.
    */
-  readonly record: (calls: ReadonlyArray<ServiceCall>) => Effect.Effect<ReadonlyArray<RecordOutcome>, StoreError>
+  readonly record: (calls: ReadonlyArray<ServiceCall>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
    * Marks a call as running for as long as the lease, in a commit of its own, unless it runs elsewhere or has succeeded.
    * One that failed, or whose run died, may be begun with other content: it has no answer yet.
    */
-  readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, StoreError>
+  readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, ChunkStoreError>
   /** Extends a running call's lease. False when it is no longer this token's. */
-  readonly renewRun: (callId: string, token: string, lease: Duration.Duration) => Effect.Effect<boolean, StoreError>
+  readonly renewRun: (
+    callId: string,
+    token: string,
+    lease: Duration.Duration
+  ) => Effect.Effect<boolean, ChunkStoreError>
   /** Ends a running call as failed; `error` undefined gives it back as if it had not begun. Fenced by the token. */
-  readonly abandon: (callId: string, token: string, error: string | undefined) => Effect.Effect<void, StoreError>
+  readonly abandon: (callId: string, token: string, error: string | undefined) => Effect.Effect<void, ChunkStoreError>
 
   // --- phase 2
   /**
    * Claims due chunks, oldest first, priority counted in. A chunk that was held when a worker died is claimed alone.
    * Expired leases are taken over and counted as crashes.
    */
-  readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, StoreError>
+  readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, ChunkStoreError>
   /** Gives back whatever a token holds, at no cost: for whoever did not hear the answer to its claim. */
-  readonly giveUp: (token: string) => Effect.Effect<void, StoreError>
+  readonly giveUp: (token: string) => Effect.Effect<void, ChunkStoreError>
   /**
    * Extends the lease of the chunks that are still held, and gives back those. What is being persisted at this moment is
    * held, and not waited for.
@@ -270,7 +274,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
     lease: Duration.Duration,
     /** The worker has nothing else under way from now on: when it dies, the chunk is to blame. */
     alone?: boolean
-  ) => Effect.Effect<ReadonlyArray<ClaimedChunk>, StoreError>
+  ) => Effect.Effect<ReadonlyArray<ClaimedChunk>, ChunkStoreError>
   /**
    * Runs `work` in one transaction with the ledger rows and the settlement of the chunks it returns. When `work` fails,
    * or some of the chunks are not this claim's, or are in the ledger, all is rolled back. The effect succeeds after the
@@ -287,12 +291,12 @@ export class ChunkStore extends Context.Service<ChunkStore, {
     token: string,
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
     idle?: Duration.Duration
-  ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | ChunksLocked | TransactionSpoiled | StoreError, R>
+  ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | ChunksLocked | TransactionSpoiled | ChunkStoreError, R>
   /**
    * Whether the database would take the end of a claim at this moment: does all that `persist` and `settle` do, for no
    * chunk. Who fails while this succeeds has only itself to blame.
    */
-  readonly probe: Effect.Effect<void, StoreError>
+  readonly probe: Effect.Effect<void, ChunkStoreError>
   /**
    * Whether an error a handler failed with is of the kind that is the database's and passing: a lost connection, a deadlock,
    * a conflict, a shutdown, too many connections. Then, if the handlers' transaction suffered from it, nobody is to blame.
@@ -307,7 +311,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly settle: (
     token: string,
     settlements: ReadonlyArray<Settlement>
-  ) => Effect.Effect<ReadonlyArray<Settled>, StoreError>
+  ) => Effect.Effect<ReadonlyArray<Settled>, ChunkStoreError>
   /**
    * Persists one chunk outside the drain: runs `work` in a transaction (the caller's when there is one) together with the
    * ledger row, unless the ledger has the key. A second caller waits for the first. `created` says which it was. No claim
@@ -316,22 +320,22 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly once: <E, R>(
     entry: { readonly key: ChunkKey; readonly namespace: string; readonly handler: string },
     work: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
-  ) => Effect.Effect<{ readonly created: boolean; readonly entry: LedgerEntry }, E | StoreError, R>
+  ) => Effect.Effect<{ readonly created: boolean; readonly entry: LedgerEntry }, E | ChunkStoreError, R>
   /** Runs an effect after the surrounding transaction's commit, or at once when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /**
    * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves, releases what waits
    * behind nothing, forgets workers not seen for long.
    */
-  readonly beat: (worker: string, serves: ReadonlyArray<Kind>) => Effect.Effect<Beat, StoreError>
+  readonly beat: (worker: string, serves: ReadonlyArray<Kind>) => Effect.Effect<Beat, ChunkStoreError>
   /** The worker is leaving. */
-  readonly leave: (worker: string) => Effect.Effect<void, StoreError>
+  readonly leave: (worker: string) => Effect.Effect<void, ChunkStoreError>
 
   /**
    * Releases all that waits behind nothing, as beats do with some of it at a time. Gives back how many chunks. How a chunk comes
    * to wait behind nothing is a setting that was switched, or rows that were edited manually.
    */
-  readonly releaseWaiting: Effect.Effect<number, StoreError>
+  readonly releaseWaiting: Effect.Effect<number, ChunkStoreError>
   /** The ledger rows of these keys. */
-  readonly ledger: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, StoreError>
+  readonly ledger: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, ChunkStoreError>
 }>()("effect-sluice/ChunkStore") {}

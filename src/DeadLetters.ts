@@ -6,7 +6,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { DeathReason, FailureRecord, type StoreError } from "./ChunkStore.ts"
+import { type ChunkStoreError, DeathReason, FailureRecord } from "./ChunkStore.ts"
 import { ChunkKey } from "./ServiceCall.ts"
 
 /** A buried chunk. */
@@ -88,16 +88,16 @@ export class DeadLetters extends Context.Service<DeadLetters, {
   readonly list: (
     filter: DeadLetterFilter,
     page: DeadLetterPage
-  ) => Effect.Effect<ReadonlyArray<DeadLetter>, StoreError>
+  ) => Effect.Effect<ReadonlyArray<DeadLetter>, ChunkStoreError>
   /** How many there are, by kind and reason: also the preview of what `redrive` or `discard` would move. */
-  readonly count: (filter: DeadLetterFilter) => Effect.Effect<ReadonlyArray<DeadLetterCount>, StoreError>
-  readonly inspect: (key: ChunkKey) => Effect.Effect<Option.Option<DeadLetterDetail>, StoreError>
+  readonly count: (filter: DeadLetterFilter) => Effect.Effect<ReadonlyArray<DeadLetterCount>, ChunkStoreError>
+  readonly inspect: (key: ChunkKey) => Effect.Effect<Option.Option<DeadLetterDetail>, ChunkStoreError>
   /**
    * Moves them back to the queue, at their old place in the order, due at once, with no attempts or crashes against
    * them; their history stays. What was persisted meanwhile is not persisted again. In portions, each its own commit.
    * Gives back how many were moved.
    */
-  readonly redrive: (filter: DeadLetterFilter) => Effect.Effect<number, StoreError>
+  readonly redrive: (filter: DeadLetterFilter) => Effect.Effect<number, ChunkStoreError>
   /** Puts them away for good; they stay on record, and no longer hold up their ordering key. Gives back how many. */
-  readonly discard: (filter: DeadLetterFilter, reason: string) => Effect.Effect<number, StoreError>
+  readonly discard: (filter: DeadLetterFilter, reason: string) => Effect.Effect<number, ChunkStoreError>
 }>()("effect-sluice/DeadLetters") {}

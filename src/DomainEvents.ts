@@ -33,21 +33,21 @@ export class DomainEvents extends Context.Service<DomainEvents, {
   readonly stream: Stream.Stream<DomainObjectCreated>
   /** The same, subscribed at once: nothing published after this effect is missed. */
   readonly subscribe: Effect.Effect<Stream.Stream<DomainObjectCreated>, never, Scope>
-}>()("effect-sluice/DomainEvents") {
-  /** Whether an event came from a chunk of this output. */
-  static readonly from = (output: Output.Any) => (event: DomainObjectCreated): boolean =>
-    event.key.schemaIdentity === output.identity
+}>()("effect-sluice/DomainEvents") {}
 
-  static readonly layer: Layer.Layer<DomainEvents> = Layer.effect(
-    DomainEvents,
-    Effect.gen(function*() {
-      // sliding, so that a slow listener can neither hold up the drain nor fill the memory
-      const bus = yield* Effect.acquireRelease(PubSub.sliding<DomainObjectCreated>(capacity), PubSub.shutdown)
-      return DomainEvents.of({
-        publish: (events) => Effect.asVoid(PubSub.publishAll(bus, events)),
-        stream: Stream.fromPubSub(bus),
-        subscribe: Effect.map(PubSub.subscribe(bus), Stream.fromSubscription)
-      })
+/** Whether an event came from a chunk of this output. */
+export const from = (output: Output.Any) => (event: DomainObjectCreated): boolean =>
+  event.key.schemaIdentity === output.identity
+
+export const layer: Layer.Layer<DomainEvents> = Layer.effect(
+  DomainEvents,
+  Effect.gen(function*() {
+    // sliding, so that a slow listener can neither hold up the drain nor fill the memory
+    const bus = yield* Effect.acquireRelease(PubSub.sliding<DomainObjectCreated>(capacity), PubSub.shutdown)
+    return DomainEvents.of({
+      publish: (events) => Effect.asVoid(PubSub.publishAll(bus, events)),
+      stream: Stream.fromPubSub(bus),
+      subscribe: Effect.map(PubSub.subscribe(bus), Stream.fromSubscription)
     })
-  )
-}
+  })
+)

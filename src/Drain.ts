@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
 import { hostname } from "node:os"
-import { ChunkStore, type StoreError } from "./ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { timeoutOf } from "./drain/batch.ts"
@@ -53,21 +53,21 @@ export interface ClaimOptions {
  */
 export class Drain extends Context.Service<Drain, {
   /** One batch: claim, persist, settle, announce. Fails only when the database does; nobody is charged for that. */
-  readonly cycle: Effect.Effect<Report, StoreError>
+  readonly cycle: Effect.Effect<Report, ChunkStoreError>
   /** Cycles until nothing is due. Chunks that wait for their next attempt are left waiting. */
-  readonly untilEmpty: Effect.Effect<Report, StoreError>
+  readonly untilEmpty: Effect.Effect<Report, ChunkStoreError>
   /**
    * Cycles until nothing is due or the time is over. Then what runs is interrupted and given back at no cost, which may take
    * a moment more: for functions that are killed at a deadline, choose a second less than that. Succeeds with what it came
    * to.
    */
-  readonly within: (duration: Duration.Input) => Effect.Effect<Report, StoreError>
+  readonly within: (duration: Duration.Input) => Effect.Effect<Report, ChunkStoreError>
   /**
    * The first half of a cycle: claims what is due. `run` of what was claimed is the second half. When the scope closes,
    * whatever has no outcome is given back. For workers that have several batches under way, and let the next one claim while
    * this one is run.
    */
-  readonly claim: (options?: ClaimOptions) => Effect.Effect<Claimed, StoreError, Scope>
+  readonly claim: (options?: ClaimOptions) => Effect.Effect<Claimed, ChunkStoreError, Scope>
   /**
    * Persists one call's chunks right now, and gives back their domain objects in the order of the outputs: the inline
    * path. Claims like any worker; when another one holds a chunk, waits for it for up to the handler timeout.
@@ -77,18 +77,19 @@ export class Drain extends Context.Service<Drain, {
   readonly health: Effect.Effect<Pulse.Health>
   /** The name this drain claims under, for people: host, process and a random part. */
   readonly worker: string
-}>()("effect-sluice/Drain") {
-  static readonly layer: Layer.Layer<
-    Drain,
-    never,
-    ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings
-  > = Layer.effect(Drain, Effect.suspend(() => make(undefined)))
-  /** A drain with options: `namespace`, the only one whose chunks it claims. */
-  static readonly layerWith = (
-    { namespace }: { readonly namespace?: string }
-  ): Layer.Layer<Drain, never, ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings> =>
-    Layer.effect(Drain, make(namespace))
-}
+}>()("effect-sluice/Drain") {}
+
+export const layer: Layer.Layer<
+  Drain,
+  never,
+  ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings
+> = Layer.effect(Drain, Effect.suspend(() => make(undefined)))
+
+/** A drain with options: `namespace`, the only one whose chunks it claims. */
+export const layerWith = (
+  { namespace }: { readonly namespace?: string }
+): Layer.Layer<Drain, never, ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings> =>
+  Layer.effect(Drain, make(namespace))
 
 /** How long a drain's layer waits for the database when it closes. */
 const patience = Duration.seconds(5)

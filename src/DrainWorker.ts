@@ -16,14 +16,14 @@ import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { StoreError } from "./ChunkStore.ts"
+import { ChunkStoreError } from "./ChunkStore.ts"
 import { addReports, Drain, emptyReport, type Report } from "./Drain.ts"
 import { causeForLog } from "./internal/describe.ts"
 import * as Settings from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
 
 /** How a worker is run. */
-export interface WorkerOptions<E = never> {
+export interface Options<E = never> {
   /**
    * When an idle worker looks for work: `Schedule.spaced("5 seconds")`, `Schedule.cron("0 3 * * *")`, jittered or
    * not. While it finds some it does not wait. The default is `SLUICE_POLL_INTERVAL`, jittered. When the schedule ends,
@@ -56,14 +56,14 @@ export class DrainWorker extends Context.Service<DrainWorker, {
   readonly wake: Effect.Effect<void>
   /** Completes when the worker has stopped, because its schedule ended or its layer closed. */
   readonly stopped: Effect.Effect<void>
-}>()("effect-sluice/DrainWorker") {
-  /** The worker. Fails with the schedule's own error when it is not one, as a cron that does not parse. */
-  static readonly layer = <E = never>(
-    options: WorkerOptions<E> = {}
-  ): Layer.Layer<DrainWorker, E, Drain | WakeUp | Settings.Settings> => Layer.effect(DrainWorker, make(options))
-}
+}>()("effect-sluice/DrainWorker") {}
 
-const make = Effect.fnUntraced(function*<E>(options: WorkerOptions<E>) {
+/** The worker. Fails with the schedule's own error when it is not one, as a cron that does not parse. */
+export const layer = <E = never>(
+  options: Options<E> = {}
+): Layer.Layer<DrainWorker, E, Drain | WakeUp | Settings.Settings> => Layer.effect(DrainWorker, make(options))
+
+const make = Effect.fnUntraced(function*<E>(options: Options<E>) {
   const drain = yield* Drain
   const settings = yield* Settings.Settings
   const total = yield* Ref.make(emptyReport)
@@ -116,7 +116,7 @@ interface Idle {
 }
 
 const makeIdle = Effect.fnUntraced(function*<E>(
-  options: WorkerOptions<E>,
+  options: Options<E>,
   settings: Settings.Values
 ): Effect.fn.Return<Idle, E, WakeUp | Scope> {
   const woken = yield* Latch.make(false)
@@ -181,13 +181,15 @@ const makeClaiming = Effect.fnUntraced(function*(drain: Drain["Service"], idle: 
 
 /** Logs an outage of the database once when it begins and once when it is over. Meanwhile errors that pass are all alike. */
 const makeOutageLog = (drain: Drain["Service"]) => {
-  let trouble: StoreError | undefined
-  const isKnown = (error: StoreError) =>
+  let trouble: ChunkStoreError | undefined
+  const isKnown = (error: ChunkStoreError) =>
     trouble !== undefined && (trouble.message === error.message || (trouble.transient && error.transient))
   return {
-    log: (cause: Cause.Cause<StoreError>) => {
+    log: (cause: Cause.Cause<ChunkStoreError>) => {
       const error = Cause.squash(cause)
-      if (!(error instanceof StoreError)) return Effect.logError(`a drain cycle failed; going on:${causeForLog(cause)}`)
+      if (!(error instanceof ChunkStoreError)) {
+        return Effect.logError(`a drain cycle failed; going on:${causeForLog(cause)}`)
+      }
       const known = isKnown(error)
       trouble = error
       if (known) return Effect.logDebug(`a drain cycle failed again:${causeForLog(cause)}`)

@@ -19,7 +19,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { LeaseLost, StoreError } from "./ChunkStore.ts"
+import type { ChunkStoreError, LeaseLost } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
 import { ChunkKey, printKey } from "./ServiceCall.ts"
 
@@ -146,38 +146,38 @@ export interface Rebased extends Schema.Schema.Type<typeof Rebased> {}
 /** The port. See the module's laws. */
 export class EventLog extends Context.Service<EventLog, {
   /** Makes a subscription when it is new. `from` counts only then. */
-  readonly open: (name: string, from: From) => Effect.Effect<void, StoreError>
+  readonly open: (name: string, from: From) => Effect.Effect<void, ChunkStoreError>
   /**
    * Takes a subscription under a lease. None when there is nothing to read, another holds it, it waits after a failure,
    * or nobody has opened it.
    */
-  readonly take: (name: string, options: Take) => Effect.Effect<Option.Option<Taken>, StoreError>
+  readonly take: (name: string, options: Take) => Effect.Effect<Option.Option<Taken>, ChunkStoreError>
   /** Moves the place on, or leaves it where it is, and keeps the lease for its length. Moving on forgets failures. */
   readonly advance: (
     name: string,
     token: string,
     progress: Progress,
     lease: Duration.Duration
-  ) => Effect.Effect<void, StoreError | LeaseLost>
+  ) => Effect.Effect<void, ChunkStoreError | LeaseLost>
   /** Gives the subscription back. Changes nothing when it is another's. */
-  readonly release: (name: string, token: string, release: Release) => Effect.Effect<void, StoreError>
-  readonly list: Effect.Effect<ReadonlyArray<SubscriptionStatus>, StoreError>
+  readonly release: (name: string, token: string, release: Release) => Effect.Effect<void, ChunkStoreError>
+  readonly list: Effect.Effect<ReadonlyArray<SubscriptionStatus>, ChunkStoreError>
   /**
    * Sets the place anew, to where {@link From} says or before all that was persisted since a time, and forgets failures.
    * Whoever reads loses the lease. False when there is no such subscription.
    */
-  readonly reset: (name: string, to: From | DateTime.Utc) => Effect.Effect<boolean, StoreError>
+  readonly reset: (name: string, to: From | DateTime.Utc) => Effect.Effect<boolean, ChunkStoreError>
   /**
    * Passes over the entry of a chunk, with all its events, and remembers why. Whoever reads loses the lease. False when that
    * is not the entry the subscription stands before.
    */
-  readonly skip: (name: string, key: ChunkKey, reason: string) => Effect.Effect<boolean, StoreError>
+  readonly skip: (name: string, key: ChunkKey, reason: string) => Effect.Effect<boolean, ChunkStoreError>
   /** Forgets a subscription and its place. False when there was none. */
-  readonly remove: (name: string) => Effect.Effect<boolean, StoreError>
+  readonly remove: (name: string) => Effect.Effect<boolean, ChunkStoreError>
   /**
    * Makes a log that came from another cluster readable in this one: what came along keeps its order and is read before
    * what is new, places stay where they are, nothing is skipped. `take` does it by itself where only a restore can have
    * happened; otherwise it fails with what is in the way, and a person calls this.
    */
-  readonly rebase: Effect.Effect<Rebased, StoreError>
+  readonly rebase: Effect.Effect<Rebased, ChunkStoreError>
 }>()("effect-sluice/EventLog") {}

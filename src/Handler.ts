@@ -38,10 +38,12 @@ export class ContextMissing extends Schema.TaggedError<ContextMissing>()("Contex
  * A handler's way to say that trying again cannot help: the chunk goes to the dead letters at once.
  *
  * ```ts
- * if (simulation.closed) return yield* new Rejected({ reason: `simulation ${id} is closed` })
+ * if (simulation.closed) return yield* new HandlerRejected({ reason: `simulation ${id} is closed` })
  * ```
  */
-export class Rejected extends Schema.TaggedError<Rejected>()("Rejected", { reason: Schema.String }) {
+export class HandlerRejected
+  extends Schema.TaggedError<HandlerRejected>()("HandlerRejected", { reason: Schema.String })
+{
   override get message() {
     return this.reason
   }
@@ -100,7 +102,7 @@ export type PersistMany<A, E = unknown, R = never> = (
 export type Isolation = "batch" | "transaction" | "together"
 
 /** What can be set for one handler. Everything has a default in `Settings`. */
-export interface HandlerOptions {
+export interface Options {
   /** Written to the ledger, so that one can tell later which code made which rows. Default 1. */
   readonly version?: number
   /** Failed attempts before the chunk is buried as exhausted. */
@@ -113,7 +115,7 @@ export interface HandlerOptions {
    */
   readonly retry?: RetrySchedule
   /**
-   * Errors for which trying again cannot help, besides `Rejected` and `ContextMissing`. Its parameter may be declared as
+   * Errors for which trying again cannot help, besides `HandlerRejected` and `ContextMissing`. Its parameter may be declared as
    * the errors that the handler fails with; the compiler checks that it takes every one of them.
    */
   // a method, so that a narrower parameter is accepted here and checked by `NoExtra`, which knows the handler's errors
@@ -129,8 +131,8 @@ export interface HandlerOptions {
 /** A handler as the user writes it: a function, or a record with options and `persist` or `persistMany`. */
 export type Definition<A, R = never> =
   | Persist<A, unknown, R>
-  | (HandlerOptions & { readonly persist: Persist<A, unknown, R> })
-  | (HandlerOptions & { readonly persistMany: PersistMany<A, unknown, R> })
+  | (Options & { readonly persist: Persist<A, unknown, R> })
+  | (Options & { readonly persistMany: PersistMany<A, unknown, R> })
 
 /** What the compiler says where something is written that no handler has. */
 export interface Mistake<out Message extends string> {
@@ -159,7 +161,7 @@ export type NoExtra<D> = [D] extends [never] ? unknown
   :
     & PermanentFor<D>
     & {
-      readonly [K in Exclude<keyof D, keyof HandlerOptions | "persist" | "persistMany">]: Mistake<
+      readonly [K in Exclude<keyof D, keyof Options | "persist" | "persistMany">]: Mistake<
         `no handler has an option '${K & string}'`
       >
     }
@@ -188,7 +190,7 @@ export interface Handler {
   readonly output: AnyOutput
   /** `namespace/short-name`, for people: ledger, logs, metrics. */
   readonly name: string
-  readonly options: HandlerOptions
+  readonly options: Options
   /** What its layer was built with: a floor under the services of whoever runs it. */
   readonly services: Context.Context<never>
   readonly run:
@@ -222,7 +224,7 @@ export const fromContext = (
 
 const isolations: ReadonlyArray<unknown> = ["batch", "transaction", "together"] satisfies ReadonlyArray<Isolation>
 const options = ["version", "maxAttempts", "timeout", "retry", "permanent", "isolation"] satisfies ReadonlyArray<
-  keyof HandlerOptions
+  keyof Options
 >
 const known: ReadonlySet<string> = new Set([...options, "persist", "persistMany"])
 
@@ -235,7 +237,7 @@ const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Numb
 const definitionProblem = (definition: AnyDefinition): string | undefined => {
   if (typeof definition === "function") return undefined
   if (!Predicate.isObject(definition)) return "is neither a function nor a record with persist or persistMany"
-  const written: HandlerOptions & { readonly persist?: unknown; readonly persistMany?: unknown } = definition
+  const written: Options & { readonly persist?: unknown; readonly persistMany?: unknown } = definition
   const { isolation, maxAttempts, permanent, persist, persistMany, retry, timeout, version } = written
   if (typeof (persist ?? persistMany) !== "function") return "has no function persist or persistMany"
   if (persist !== undefined && persistMany !== undefined) return "has both persist and persistMany: remove one"

@@ -56,23 +56,23 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
   readonly serves: ReadonlyArray<Kind.Kind>
   /** The kinds served in one namespace, by its own handlers and those of `core`. */
   readonly servesIn: (namespace: string) => ReadonlyArray<Kind.Kind>
-}>()("effect-sluice/HandlerRegistry") {
-  /**
-   * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
-   * forgotten one does not compile. Fails with {@link DuplicateHandler}.
-   */
-  static readonly layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
-    ...groups: Groups
-  ): Layer.Layer<HandlerRegistry, DuplicateHandler, HandlersOf<Groups[number]>> =>
-    Layer.effect(
-      HandlerRegistry,
-      Effect.gen(function*() {
-        const context = yield* Effect.context<never>()
-        const sources = groups.flatMap((group) => HandlerPlugin.fromGroup(group, context))
-        return yield* fromSources([...sources, ...HandlerPlugin.fromContext(context)])
-      })
-    )
-}
+}>()("effect-sluice/HandlerRegistry") {}
+
+/**
+ * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
+ * forgotten one does not compile. Fails with {@link DuplicateHandler}.
+ */
+export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
+  ...groups: Groups
+): Layer.Layer<HandlerRegistry, DuplicateHandler, HandlersOf<Groups[number]>> =>
+  Layer.effect(
+    HandlerRegistry,
+    Effect.gen(function*() {
+      const context = yield* Effect.context<never>()
+      const sources = groups.flatMap((group) => HandlerPlugin.fromGroup(group, context))
+      return yield* fromSources([...sources, ...HandlerPlugin.fromContext(context)])
+    })
+  )
 
 /** The phantom handlers a group stands for. */
 export type HandlersOf<G> = G extends OutputGroup.OutputGroup<infer Namespace, infer O extends Output.Any> ?

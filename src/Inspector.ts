@@ -7,7 +7,7 @@
  * - **Reads only.** No question changes a row or takes a lock that a worker could wait for.
  * - **Of one moment.** What one question answers was true at one moment. Two questions are two moments.
  * - **Tells what there is.** Rows that were edited manually are told as far as they can be told; they fail no question.
- * - **Each by itself.** A question fails with `StoreError` when the database does, or when the role may not read what it is
+ * - **Each by itself.** A question fails with `ChunkStoreError` when the database does, or when the role may not read what it is
  *   about. That keeps nobody from the other questions.
  * - **Cheap where it is asked often.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`, `nextDue`
  *   and all {@link Vitals} read heads of indexes and small tables; what they count ends at a limit. `call` and `stuck` read
@@ -19,7 +19,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { type CallView, type KindStatus, ParkReason } from "./CallView.ts"
-import type { StoreError } from "./ChunkStore.ts"
+import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { Kind } from "./Kind.ts"
 
@@ -145,21 +145,21 @@ export type LogStanding =
  */
 export interface Vitals {
   /** How long, in whole seconds, the oldest chunk that could be claimed has waited. Undefined when nothing could be. */
-  readonly oldestDue: Effect.Effect<number | undefined, StoreError>
-  readonly scheduled: Effect.Effect<Scheduled, StoreError>
+  readonly oldestDue: Effect.Effect<number | undefined, ChunkStoreError>
+  readonly scheduled: Effect.Effect<Scheduled, ChunkStoreError>
   /** How many leases ended more than five minutes ago and were taken over by nobody. */
-  readonly staleLeases: Effect.Effect<number, StoreError>
+  readonly staleLeases: Effect.Effect<number, ChunkStoreError>
   /** Kinds of which chunks are parked. */
-  readonly parkedKinds: Effect.Effect<ReadonlyArray<Kind>, StoreError>
+  readonly parkedKinds: Effect.Effect<ReadonlyArray<Kind>, ChunkStoreError>
   /** Kinds of which chunks could be claimed, and that no living worker serves. */
-  readonly unservedKinds: Effect.Effect<ReadonlyArray<Kind>, StoreError>
+  readonly unservedKinds: Effect.Effect<ReadonlyArray<Kind>, ChunkStoreError>
   /** Dead letters that wait for a person. */
-  readonly deadLetters: Effect.Effect<number, StoreError>
+  readonly deadLetters: Effect.Effect<number, ChunkStoreError>
   /** None where dead letters do not hold up their key (`SLUICE_DEAD_BLOCKS_KEY`). */
-  readonly heldUp: Effect.Effect<HeldUp, StoreError>
+  readonly heldUp: Effect.Effect<HeldUp, ChunkStoreError>
   /** Looks at so many ordering keys at most; at all without. */
-  readonly stranded: (mostKeys?: number) => Effect.Effect<Stranded, StoreError>
-  readonly eventLog: Effect.Effect<LogStanding, StoreError>
+  readonly stranded: (mostKeys?: number) => Effect.Effect<Stranded, ChunkStoreError>
+  readonly eventLog: Effect.Effect<LogStanding, ChunkStoreError>
 }
 
 /**
@@ -171,27 +171,27 @@ export interface Vitals {
  */
 export class Inspector extends Context.Service<Inspector, {
   /** A call, and what became of each of its chunks, in the order of its outputs. */
-  readonly call: (callId: string) => Effect.Effect<Option.Option<CallView>, StoreError>
+  readonly call: (callId: string) => Effect.Effect<Option.Option<CallView>, ChunkStoreError>
   /** The ids of the calls of which a handler made one of these rows. */
   readonly callsThatMade: (
     objects: ReadonlyArray<DomainObject>
-  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  ) => Effect.Effect<ReadonlyArray<string>, ChunkStoreError>
   /** Counts by kind, in the order of namespace and schema. */
-  readonly status: Effect.Effect<ReadonlyArray<KindStatus>, StoreError>
+  readonly status: Effect.Effect<ReadonlyArray<KindStatus>, ChunkStoreError>
   /** How many chunks were persisted in the last minute, counted up to 100,000. */
-  readonly persistedLately: Effect.Effect<number, StoreError>
+  readonly persistedLately: Effect.Effect<number, ChunkStoreError>
   /** About how many chunks a drain until empty has before it, of a namespace or of all. Those that workers hold count. */
-  readonly due: (namespace?: string) => Effect.Effect<number, StoreError>
+  readonly due: (namespace?: string) => Effect.Effect<number, ChunkStoreError>
   /** When the next outstanding chunk may be claimed, if any is outstanding: now, at the end of a lease, or later. */
-  readonly nextDue: Effect.Effect<Option.Option<DateTime.Utc>, StoreError>
+  readonly nextDue: Effect.Effect<Option.Option<DateTime.Utc>, ChunkStoreError>
   /** The first chunks of each sort that do not go on at once. */
-  readonly stuck: (request: StuckRequest) => Effect.Effect<ReadonlyArray<StuckChunk>, StoreError>
+  readonly stuck: (request: StuckRequest) => Effect.Effect<ReadonlyArray<StuckChunk>, ChunkStoreError>
   /** The workers seen in the last minutes, the latest first; of those named, where some are. */
-  readonly workers: (ids?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<WorkerView>, StoreError>
+  readonly workers: (ids?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<WorkerView>, ChunkStoreError>
   /** Whether anything of a kind is outstanding or dead, or some worker serves it. `*` stands for any. */
-  readonly isKnown: (kind: Kind) => Effect.Effect<boolean, StoreError>
-  readonly queueGauges: Effect.Effect<QueueGauges, StoreError>
+  readonly isKnown: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
+  readonly queueGauges: Effect.Effect<QueueGauges, ChunkStoreError>
   /** Of the hundred subscriptions with the oldest unread entry. */
-  readonly subscriptionGauges: Effect.Effect<ReadonlyArray<SubscriptionGauges>, StoreError>
+  readonly subscriptionGauges: Effect.Effect<ReadonlyArray<SubscriptionGauges>, ChunkStoreError>
   readonly vitals: Vitals
 }>()("effect-sluice/Inspector") {}

@@ -5,7 +5,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { StoreError } from "./ChunkStore.ts"
+import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { Kind } from "./Kind.ts"
 
 /** A pause. `"*"` stands for all namespaces, or for all schemas of the namespace. */
@@ -27,8 +27,8 @@ export interface Pause extends Schema.Schema.Type<typeof Pause> {}
  */
 export class Pauses extends Context.Service<Pauses, {
   /** Pauses a kind; pausing it again changes the reason. */
-  readonly pause: (kind: Kind, reason: string) => Effect.Effect<void, StoreError>
+  readonly pause: (kind: Kind, reason: string) => Effect.Effect<void, ChunkStoreError>
   /** Ends a pause. False when there was none of exactly this kind. */
-  readonly resume: (kind: Kind) => Effect.Effect<boolean, StoreError>
-  readonly list: Effect.Effect<ReadonlyArray<Pause>, StoreError>
+  readonly resume: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
+  readonly list: Effect.Effect<ReadonlyArray<Pause>, ChunkStoreError>
 }>()("effect-sluice/Pauses") {}

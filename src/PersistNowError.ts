@@ -4,7 +4,7 @@
  */
 import * as Schema from "effect/Schema"
 import { ChunkState } from "./CallView.ts"
-import type { StoreError } from "./ChunkStore.ts"
+import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { HandlerNotFound } from "./HandlerRegistry.ts"
 import { word } from "./internal/escape.ts"
 import { quote } from "./internal/quote.ts"
@@ -75,4 +75,4 @@ export type PersistNowError =
   | RetriesExhausted
   | ChunkDead
   | ChunkBusy
-  | StoreError
+  | ChunkStoreError

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type { StoreError } from "./ChunkStore.ts"
+import type { ChunkStoreError } from "./ChunkStore.ts"
 
 /** How old things may get; what is absent is kept. */
 export interface RetentionPolicy {
@@ -36,9 +36,9 @@ export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
  * {@link layer} runs it by itself.
  */
 export class Retention extends Context.Service<Retention, {
-  readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, StoreError>
+  readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
   /** How much `prune` would forget now. */
-  readonly preview: (policy: RetentionPolicy) => Effect.Effect<Pruned, StoreError>
+  readonly preview: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
 }>()("effect-sluice/Retention") {}
 
 /** How {@link layer} prunes. */

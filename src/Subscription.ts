@@ -39,7 +39,7 @@ import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { hostname } from "node:os"
-import type { StoreError } from "./ChunkStore.ts"
+import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
 import { EventLog, type From, type Release, type Taken } from "./EventLog.ts"
 import { causeForLog, describeCause } from "./internal/describe.ts"
@@ -98,7 +98,7 @@ export const layer = <E, R>(
   options: Options = {}
 ): Layer.Layer<
   never,
-  SubscriptionInvalid | StoreError,
+  SubscriptionInvalid | ChunkStoreError,
   Exclude<R, Scope> | EventLog | WakeUp | Settings.Settings
 > => Layer.effectDiscard(make(name, handler, options))
 
@@ -109,7 +109,7 @@ export const make: <E, R>(
   options?: Options
 ) => Effect.Effect<
   void,
-  SubscriptionInvalid | StoreError,
+  SubscriptionInvalid | ChunkStoreError,
   R | EventLog | WakeUp | Settings.Settings | Scope
 > = Effect.fnUntraced(function*<E, R>(name: string, handler: Handler<E, R>, options: Options = {}) {
   const log = yield* EventLog
@@ -167,7 +167,7 @@ export const make: <E, R>(
       log.advance(name, taken.token, { place: taken.entries[done - 1]?.place ?? taken.place, suspects }, lease)
     // ends, and the handler with it, when the lease is lost: another reader is at it
     const keepAlive = Effect.suspend(() => advance(taken.entries.length - done)).pipe(
-      Effect.catchTag("StoreError", (error) => Effect.logWarning(`${name}: lease not renewed: ${error.message}`)),
+      Effect.catchTag("ChunkStoreError", (error) => Effect.logWarning(`${name}: lease not renewed: ${error.message}`)),
       Effect.delay(Duration.times(lease, 1 / 3)),
       Effect.forever,
       Effect.catchTag("LeaseLost", () => Effect.succeed("lost" as const))
@@ -195,7 +195,7 @@ export const make: <E, R>(
       log.release(name, taken.token, release)
     )
     yield* Effect.retry(giveBack, {
-      while: (error) => error._tag === "StoreError" && error.transient,
+      while: (error) => error._tag === "ChunkStoreError" && error.transient,
       schedule: patience
     })
     return release.failure?.delay

@@ -37,10 +37,10 @@ export class WakeUp extends Context.Service<WakeUp, {
   readonly hint: (topic: Topic) => Effect.Effect<void>
   /** Hears the hints of one topic from now on, those given in quick succession as one. */
   readonly hear: (topic: Topic) => Effect.Effect<Stream.Stream<void>, never, Scope>
-}>()("effect-sluice/WakeUp") {
-  /** Within this process only. */
-  static readonly layerLocal: Layer.Layer<WakeUp> = Layer.effect(
-    WakeUp,
-    Effect.map(makeLocal, ({ hear, hint }) => WakeUp.of({ hear, hint }))
-  )
-}
+}>()("effect-sluice/WakeUp") {}
+
+/** Within this process only. */
+export const layerLocal: Layer.Layer<WakeUp> = Layer.effect(
+  WakeUp,
+  Effect.map(makeLocal, ({ hear, hint }) => WakeUp.of({ hear, hint }))
+)

@@ -2,7 +2,7 @@
  * Calls that are recorded, and calls that are run. What is refused is in `test/badInput`.
  */
 import { it, layer } from "@effect/vitest"
-import { CallRecorder, ChunkStore, Inspector, Settings, StoreError } from "effect-sluice"
+import { CallRecorder, ChunkStore, Inspector, Settings } from "effect-sluice"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -23,16 +23,21 @@ import * as Postgres from "./support/Postgres.ts"
 
 const settings = Settings.layer({ maxResultBytes: 10_000, lease: Duration.minutes(1) })
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(settings))
-const given =
-  <A, E>(test: Effect.Effect<A, E, CallRecorder | ChunkStore | Inspector | MemoryDatabase | Settings.Settings>) => () =>
-    Effect.provide(test, recorder)
+const given = <A, E>(
+  test: Effect.Effect<
+    A,
+    E,
+    CallRecorder.CallRecorder | ChunkStore.ChunkStore | Inspector.Inspector | MemoryDatabase | Settings.Settings
+  >
+) =>
+() => Effect.provide(test, recorder)
 const viewOf = (callId: string) => inspect.call(callId)
 
 describe("a finished call", () => {
   it.effect(
     "is recorded with all its chunks; the same again is unchanged",
     given(Effect.gen(function*() {
-      const { record } = yield* CallRecorder
+      const { record } = yield* CallRecorder.CallRecorder
       const two = call("a", {
         outputs: [{ schema: reply, version: 1, data: 1 }, { schema: reply, version: 1, part: "second", data: 2 }]
       })
@@ -51,7 +56,7 @@ describe("a finished call", () => {
   it.effect(
     "with the id of another is a conflict that says what to do, and changes nothing",
     given(Effect.gen(function*() {
-      const { record } = yield* CallRecorder
+      const { record } = yield* CallRecorder.CallRecorder
       yield* record(call("a"))
       const before = yield* viewOf("a")
       for (
@@ -72,7 +77,7 @@ describe("a finished call", () => {
   it.effect(
     "among many: the good are recorded, each other comes back with its own error, in the order given",
     given(Effect.gen(function*() {
-      const { record, recordMany } = yield* CallRecorder
+      const { record, recordMany } = yield* CallRecorder.CallRecorder
       yield* record(call("old"))
       const outcomes = yield* recordMany([
         call(""),
@@ -106,7 +111,7 @@ layer(onPostgres, { excludeTestServices: true, timeout: 60_000 })("in the applic
   it.effect("its row and the call commit together, or neither does", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const { record, recordMany } = yield* CallRecorder
+      const { record, recordMany } = yield* CallRecorder.CallRecorder
       yield* sql`create table visit (id text primary key)`
       const visit = (id: string) => sql`insert into visit ${sql.insert({ id })}`
       const visits = Effect.map(
@@ -160,17 +165,19 @@ describe("a call that is run", () => {
         const times = verbs[operation] ?? 0
         verbs[operation] = times - 1
         return times > 0
-          ? Effect.fail(new StoreError({ operation, transient: true, reason: "the server is restarting" }))
+          ? Effect.fail(
+            new ChunkStore.ChunkStoreError({ operation, transient: true, reason: "the server is restarting" })
+          )
           : Effect.void
       })
     const flaky = Layer.effect(
-      ChunkStore,
-      Effect.map(ChunkStore, (store) =>
+      ChunkStore.ChunkStore,
+      Effect.map(ChunkStore.ChunkStore, (store) =>
         ({
           ...store,
           record: (calls) => Effect.andThen(down("record"), store.record(calls)),
           abandon: (...run) => Effect.andThen(down("abandon"), store.abandon(...run))
-        }) satisfies ChunkStore["Service"])
+        }) satisfies ChunkStore.ChunkStore["Service"])
     )
     return Effect.provide(CallRecorder.layer.pipe(Layer.fresh, Layer.provide(flaky)))
   }
@@ -178,7 +185,7 @@ describe("a call that is run", () => {
   it.effect(
     "is recorded with its outputs, and not run again",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       let ran = 0
       const service = Effect.sync(() => {
         ran++
@@ -193,7 +200,7 @@ describe("a call that is run", () => {
   it.effect(
     "fails with the service's error, which is recorded; then it may run again",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       expect(yield* Effect.flip(run(spec, Effect.fail("overloaded" as const)))).toBe("overloaded")
       expect(Option.getOrThrow(yield* statusOf)).toMatchObject({
         status: "failed",
@@ -207,7 +214,7 @@ describe("a call that is run", () => {
   it.effect(
     "runs in one place at a time; while it does, its lease is renewed",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       const answer = yield* Deferred.make<typeof outputs>()
       const first = yield* Effect.forkChild(run(spec, Deferred.await(answer)))
       yield* TestClock.adjust("5 minutes")
@@ -221,8 +228,8 @@ describe("a call that is run", () => {
   it.effect(
     "that died is taken up after its lease",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
-      const store = yield* ChunkStore
+      const { run } = yield* CallRecorder.CallRecorder
+      const store = yield* ChunkStore.ChunkStore
       // as of a process that was killed: it says nothing more
       yield* store.begin(spec, Duration.minutes(1))
       expect(yield* Effect.flip(run(spec, Effect.succeed(outputs)))).toMatchObject({ _tag: "CallRunning" })
@@ -234,7 +241,7 @@ describe("a call that is run", () => {
   it.effect(
     "that was interrupted can be run again at once",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       const fiber = yield* Effect.forkChild(run(spec, Effect.never))
       yield* TestClock.adjust("1 second")
       yield* Fiber.interrupt(fiber)
@@ -245,7 +252,7 @@ describe("a call that is run", () => {
   it.effect(
     "whose answer cannot be stored says so, and is recorded as failed",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       const exit = yield* Effect.exit(run(spec, Effect.succeed([{ schema: reply, version: 1, data: "\u0000" }])))
       expect(Exit.isFailure(exit)).toBe(true)
       expect(Option.getOrThrow(yield* statusOf)).toMatchObject({
@@ -258,7 +265,7 @@ describe("a call that is run", () => {
   it.effect(
     "and whose service gives back no outputs at all is refused, not a crash",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       for (const answer of [undefined, null, 7, "text", {}, [], [null]]) {
         // what callers without types may do
         const error = yield* Effect.flip(run(spec, Effect.succeed(answer as unknown as typeof outputs)))
@@ -276,7 +283,9 @@ describe("a call that is run", () => {
     "whose answer is there while the database is away keeps trying: it was paid for",
     given(Effect.gen(function*() {
       const fiber = yield* Effect.forkChild(
-        Effect.flatMap(CallRecorder, ({ run }) => run(spec, Effect.succeed(outputs))).pipe(away({ record: 3 }))
+        Effect.flatMap(CallRecorder.CallRecorder, ({ run }) => run(spec, Effect.succeed(outputs))).pipe(
+          away({ record: 3 })
+        )
       )
       yield* TestClock.adjust("10 seconds")
       expect(yield* Fiber.join(fiber)).toMatchObject({ ran: true })
@@ -287,14 +296,16 @@ describe("a call that is run", () => {
   it.effect(
     "whose database stays away says so in the end, and can be run again after its lease",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       const fiber = yield* Effect.forkChild(
         Effect.flip(
-          Effect.flatMap(CallRecorder, ({ run }) => run(spec, Effect.succeed(outputs))).pipe(away({ record: 99 }))
+          Effect.flatMap(CallRecorder.CallRecorder, ({ run }) => run(spec, Effect.succeed(outputs))).pipe(
+            away({ record: 99 })
+          )
         )
       )
       yield* TestClock.adjust("2 minutes")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "StoreError", transient: true })
+      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "ChunkStoreError", transient: true })
       yield* TestClock.adjust("1 minute")
       expect(yield* run(spec, Effect.succeed(outputs))).toMatchObject({ ran: true })
     }))
@@ -303,8 +314,11 @@ describe("a call that is run", () => {
   it.effect(
     "fails with its service's error also when that cannot be recorded",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
-      const error = Effect.flatMap(CallRecorder, ({ run }) => run(spec, Effect.fail("overloaded" as const)))
+      const { run } = yield* CallRecorder.CallRecorder
+      const error = Effect.flatMap(
+        CallRecorder.CallRecorder,
+        ({ run }) => run(spec, Effect.fail("overloaded" as const))
+      )
       expect(yield* Effect.flip(error.pipe(away({ abandon: 99 })))).toBe("overloaded")
       yield* TestClock.adjust("61 seconds")
       expect(yield* run(spec, Effect.succeed(outputs))).toMatchObject({ ran: true })
@@ -314,7 +328,7 @@ describe("a call that is run", () => {
   it.effect(
     "is refused before its service is asked, when it could never be recorded",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       const asked = Effect.die("the service was asked")
       expect(yield* Effect.flip(run({ ...spec, namespace: "" }, asked))).toMatchObject({ _tag: "CallRefused" })
       expect(yield* viewOf("a")).toEqual(Option.none())
@@ -324,7 +338,7 @@ describe("a call that is run", () => {
   it.effect(
     "and recorded with other outputs meanwhile is a conflict: what came first stays",
     given(Effect.gen(function*() {
-      const { record, run } = yield* CallRecorder
+      const { record, run } = yield* CallRecorder.CallRecorder
       const other = record(call("a", {}, { schema: results }))
       expect(yield* Effect.flip(run(spec, Effect.as(other, outputs)))).toMatchObject({ _tag: "CallConflict" })
       expect(Option.getOrThrow(yield* viewOf("a"))).toMatchObject({
@@ -337,7 +351,7 @@ describe("a call that is run", () => {
   it.effect(
     "under the id of another call is a conflict, and its service is not asked",
     given(Effect.gen(function*() {
-      const { record, run } = yield* CallRecorder
+      const { record, run } = yield* CallRecorder.CallRecorder
       const asked = Effect.die("the service was asked")
       yield* record(call("a"))
       const other = { ...spec, input: { user_message: "And here?" } }
@@ -357,7 +371,7 @@ describe("a call that is run", () => {
   it.effect(
     "inside a transaction is refused before its service is asked: the answer would be lost with it",
     given(Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       const db = yield* MemoryDatabase
       const error = yield* Effect.flip(db.transaction(run(spec, Effect.die("the service was asked"))))
       expect(error).toMatchObject({ _tag: "RunInTransaction", callId: "a" })

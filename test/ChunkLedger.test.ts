@@ -20,7 +20,7 @@ import * as Postgres from "./support/Postgres.ts"
 
 const one = [DomainObject.make("clinic.Note", 1)]
 const once = <E, R>(callId: string, effect: Effect.Effect<ReadonlyArray<DomainObject.DomainObject>, E, R>) =>
-  Effect.flatMap(ChunkLedger, (ledger) => ledger.once(keyOf(callId), { namespace: "clinic" }, effect))
+  Effect.flatMap(ChunkLedger.ChunkLedger, (ledger) => ledger.once(keyOf(callId), { namespace: "clinic" }, effect))
 const onceOne = (callId: string) => once(callId, Effect.succeed(one))
 const insert = (id: string) =>
   Effect.flatMap(MemoryDatabase, (db) => db.use((access) => access.set(rows, id, { id, callId: id, text: "" })))
@@ -28,7 +28,7 @@ const insert = (id: string) =>
 /** Listens from now on; `soFar` are the events heard by then, taken without waiting. */
 const listening = Effect.gen(function*() {
   const heard: Array<string> = []
-  const stream = yield* (yield* DomainEvents).subscribe
+  const stream = yield* (yield* DomainEvents.DomainEvents).subscribe
   yield* Effect.forkScoped(Stream.runForEach(stream, (event) => Effect.sync(() => heard.push(event.key.callId))))
   return { soFar: Effect.as(Effect.forEach([1, 2, 3], () => Effect.yieldNow), heard) }
 })
@@ -38,7 +38,7 @@ describe("once", () => {
     Effect.gen(function*() {
       expect(yield* onceOne("a")).toEqual({ created: true, objects: one })
       expect(yield* once("a", Effect.die("run again"))).toEqual({ created: false, objects: one })
-      const ledger = yield* ChunkLedger
+      const ledger = yield* ChunkLedger.ChunkLedger
       expect(yield* ledger.find([keyOf("a"), keyOf("b")])).toMatchObject([
         { key: keyOf("a"), namespace: "clinic", handler: "once", objects: [{ type: "clinic.Note", id: "1" }] }
       ])
@@ -65,7 +65,7 @@ describe("once", () => {
           yield* Fiber.interrupt(fiber)
         } else yield* Fiber.await(fiber)
         expect(yield* written).toEqual([])
-        expect(yield* (yield* ChunkLedger).find([keyOf("a")])).toEqual([])
+        expect(yield* (yield* ChunkLedger.ChunkLedger).find([keyOf("a")])).toEqual([])
       }
       expect(yield* onceOne("a")).toMatchObject({ created: true })
     }).pipe(Effect.provide(application())))
@@ -86,15 +86,15 @@ describe("once", () => {
     Effect.gen(function*() {
       yield* record(note("a"))
       yield* onceOne("a")
-      expect(yield* (yield* Drain).untilEmpty).toMatchObject({ claimed: 0 })
-      expect(yield* (yield* Drain).persistNow("a")).toEqual(one)
+      expect(yield* (yield* Drain.Drain).untilEmpty).toMatchObject({ claimed: 0 })
+      expect(yield* (yield* Drain.Drain).persistNow("a")).toEqual(one)
       expect(yield* written).toEqual([])
     }).pipe(Effect.provide(application())))
 
   it.effect("and what the drain has done is enough for it", () =>
     Effect.gen(function*() {
       yield* record(note("a"))
-      const objects = yield* (yield* Drain).persistNow("a")
+      const objects = yield* (yield* Drain.Drain).persistNow("a")
       expect(yield* once("a", Effect.die("run again"))).toEqual({ created: false, objects })
     }).pipe(Effect.provide(application())))
 
@@ -127,7 +127,7 @@ layer(onPostgres, { excludeTestServices: true, timeout: 60_000 })("on Postgres",
   it.effect("the caller's transaction decides: rows, ledger and event come with its commit or not at all", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const heard = yield* listening
       yield* sql`create table visit (id text primary key)`
       const visit = (id: string) =>

@@ -9,7 +9,7 @@ import {
   DomainEvents,
   DomainObject,
   Drain,
-  type HandlerInput,
+  Handler,
   HandlerPlugin,
   HandlerRegistry
 } from "effect-sluice"
@@ -27,7 +27,7 @@ import { describe, expect } from "vitest"
 import { application, keyOf, Note, note, record, written } from "./support/clinic.ts"
 import * as Postgres from "./support/Postgres.ts"
 
-const cycle = Effect.flatMap(Drain, (drain) => drain.cycle)
+const cycle = Effect.flatMap(Drain.Drain, (drain) => drain.cycle)
 const eventOf = (callId: string, n = 1): DomainObjectCreated => ({
   object: DomainObject.make("clinic.Note", n),
   key: keyOf(callId),
@@ -41,7 +41,7 @@ const eventOf = (callId: string, n = 1): DomainObjectCreated => ({
 describe("domain events", () => {
   it.effect("tell of each created row: what, from which chunk, by which handler, with the call's context", () =>
     Effect.gen(function*() {
-      const heard = yield* (yield* DomainEvents).subscribe
+      const heard = yield* (yield* DomainEvents.DomainEvents).subscribe
       yield* record(
         note("a", { rows: 2 }, { context: { bed: "7" }, correlationId: "thread" }),
         note("b", { trouble: "nothing", early: true })
@@ -68,15 +68,17 @@ describe("domain events", () => {
   it.effect("come after the commit: whoever hears one finds the row and the ledger's line", () =>
     Effect.gen(function*() {
       const found: Array<unknown> = []
-      const outside = yield* Effect.context<ChunkStore>()
+      const outside = yield* Effect.context<ChunkStore.ChunkStore>()
       // looks at the moment of the announcement, with the eyes of another: from outside of any transaction
       const looking = Layer.effect(
-        DomainEvents,
-        Effect.map(DomainEvents, (events) =>
-          DomainEvents.of({
+        DomainEvents.DomainEvents,
+        Effect.map(DomainEvents.DomainEvents, (events) =>
+          DomainEvents.DomainEvents.of({
             ...events,
             publish: (list) => {
-              const look = ChunkStore.use((store) => Effect.orDie(store.ledger(list.map((event) => event.key))))
+              const look = ChunkStore.ChunkStore.use((store) =>
+                Effect.orDie(store.ledger(list.map((event) => event.key)))
+              )
               return Effect.map(Fiber.join(Effect.runForkWith(outside)(look)), (lines) => {
                 found.push({ told: list.map((event) => event.key.callId), lines: lines.length })
               })
@@ -92,14 +94,14 @@ describe("domain events", () => {
 
   it.effect("tell nothing of what was rolled back, and each row once, over retries and redeliveries", () =>
     Effect.gen(function*() {
-      const heard = yield* (yield* DomainEvents).subscribe
+      const heard = yield* (yield* DomainEvents.DomainEvents).subscribe
       // all of them in one transaction, which is rolled back at first
       yield* record(note("a"), note("bad", { trouble: "fails" }), note("b"))
       yield* cycle
       yield* record(note("a"))
       yield* cycle
-      yield* (yield* Drain).persistNow("a")
-      yield* (yield* DomainEvents).publish([eventOf("last")])
+      yield* (yield* Drain.Drain).persistNow("a")
+      yield* (yield* DomainEvents.DomainEvents).publish([eventOf("last")])
       const events = yield* Stream.runCollect(Stream.takeUntil(heard, (event) => event.key.callId === "last"))
       expect(events.map((event) => event.key.callId)).toEqual(["a", "b", "last"])
     }).pipe(Effect.scoped, Effect.provide(application())))
@@ -110,10 +112,10 @@ describe("domain events", () => {
   ) =>
     Effect.gen(function*() {
       const told: Array<string> = []
-      const stream = yield* (yield* DomainEvents).subscribe
+      const stream = yield* (yield* DomainEvents.DomainEvents).subscribe
       yield* Effect.forkScoped(Stream.runForEach(stream, (event) => Effect.sync(() => told.push(event.key.callId))))
       const soFar = Effect.as(Effect.forEach([1, 2, 3], () => Effect.yieldNow), told)
-      const drain = yield* Drain
+      const drain = yield* Drain.Drain
       yield* record(note("a"), note("b"), note("c"))
       yield* Effect.exit(transaction(Effect.gen(function*() {
         yield* drain.persistNow("a")
@@ -143,7 +145,7 @@ describe("domain events", () => {
       Effect.provide(
         Layer.merge(Drain.layer, CallRecorder.layer).pipe(
           Layer.provide(HandlerRegistry.layer()),
-          Layer.provide(HandlerPlugin.layer("clinic", Note, ({ call }: HandlerInput<unknown>) =>
+          Layer.provide(HandlerPlugin.layer("clinic", Note, ({ call }: Handler.HandlerInput<unknown>) =>
             Effect.succeed([DomainObject.make("clinic.Note", call.callId)]))),
           Layer.provideMerge(DomainEvents.layer),
           Layer.provide(PgStore.layer),
@@ -154,7 +156,7 @@ describe("domain events", () => {
 
   it.effect("reach every listener; one that comes later hears what comes later", () =>
     Effect.gen(function*() {
-      const events = yield* DomainEvents
+      const events = yield* DomainEvents.DomainEvents
       const first = yield* events.subscribe
       yield* events.publish([eventOf("a")])
       const second = yield* events.subscribe
@@ -167,7 +169,7 @@ describe("domain events", () => {
 
   it.effect("hold up nobody: a listener that does not listen loses the oldest", () =>
     Effect.gen(function*() {
-      const events = yield* DomainEvents
+      const events = yield* DomainEvents.DomainEvents
       const slow = yield* events.subscribe
       const many = capacity + 10
       for (let n = 0; n < many; n++) yield* events.publish([eventOf("a", n)])
@@ -177,7 +179,7 @@ describe("domain events", () => {
 
   it.effect("of a time are told in the order of recording", () =>
     Effect.gen(function*() {
-      const heard = yield* (yield* DomainEvents).subscribe
+      const heard = yield* (yield* DomainEvents.DomainEvents).subscribe
       const ids = Array.from({ length: 20 }, (_, n) => `call-${n}`)
       const now = yield* DateTime.now
       // claimed by rank: the urgent ones first

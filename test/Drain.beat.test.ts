@@ -4,17 +4,17 @@
  */
 import { it } from "@effect/vitest"
 import {
-  type ChunkStore,
-  type DomainEvents,
+  ChunkStore,
+  DomainEvents,
   Drain,
   DrainWorker,
   HandlerPlugin,
   HandlerRegistry,
-  type Inspector,
+  Inspector,
   Pauses,
   WakeUp
 } from "effect-sluice"
-import { mostUnparked, StoreError } from "effect-sluice/ChunkStore"
+import { ChunkStoreError, mostUnparked } from "effect-sluice/ChunkStore"
 import * as Settings from "effect-sluice/Settings"
 import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Clock from "effect/Clock"
@@ -113,7 +113,7 @@ describe("a worker beats", () => {
   it.effect("again after an outage, of which it is silent; of what does not pass by itself it tells once", () => {
     const lines: Array<unknown> = []
     const keep = Logger.make(({ message }) => lines.push(message))
-    let problem: StoreError | undefined
+    let problem: ChunkStoreError | undefined
     const beats: Array<string> = []
     const drain = drainWith((store) => ({
       beat: (worker, serves) =>
@@ -131,7 +131,7 @@ describe("a worker beats", () => {
       problem = away("beat")
       yield* TestClock.adjust("30 seconds")
       expect(lines).toEqual([])
-      problem = new StoreError({ operation: "beat", transient: false, reason: "permission denied" })
+      problem = new ChunkStoreError({ operation: "beat", transient: false, reason: "permission denied" })
       yield* TestClock.adjust("30 seconds")
       expect(lines).toEqual([[expect.stringContaining("permission denied")]])
       problem = undefined
@@ -153,7 +153,7 @@ describe("a pause", () => {
 
   it.effect("and its end are heard at once, by a worker that idles", () =>
     Effect.gen(function*() {
-      const pauses = yield* Pauses
+      const pauses = yield* Pauses.Pauses
       yield* Layer.build(DrainWorker.layer())
       yield* soon
       yield* pauses.pause(everything, "the ward moves")
@@ -169,7 +169,7 @@ describe("a pause", () => {
   it.effect("is seen at the next beat by a worker that no hint reached", () =>
     Effect.gen(function*() {
       yield* cycle
-      yield* Pauses.use((pauses) => pauses.pause(everything, ""))
+      yield* Pauses.Pauses.use((pauses) => pauses.pause(everything, ""))
       yield* record(note("a"))
       expect(yield* cycle).toMatchObject({ persisted: 1 })
       yield* TestClock.adjust("10 seconds")
@@ -185,9 +185,14 @@ describe("a worker of one namespace", () => {
   /** A drain of its own, with note handlers of these namespaces. */
   const worker = (
     drain: Layer.Layer<
-      Drain,
+      Drain.Drain,
       never,
-      ChunkStore | HandlerRegistry | DomainEvents | Inspector | WakeUp | Settings.Settings
+      | ChunkStore.ChunkStore
+      | HandlerRegistry.HandlerRegistry
+      | DomainEvents.DomainEvents
+      | Inspector.Inspector
+      | WakeUp.WakeUp
+      | Settings.Settings
     >,
     ...namespaces: ReadonlyArray<string>
   ) => {
@@ -199,7 +204,7 @@ describe("a worker of one namespace", () => {
     const registry = HandlerRegistry.layer().pipe(Layer.provide(handlers))
     return Effect.map(
       Layer.build(Layer.fresh(drain).pipe(Layer.provide(Layer.fresh(registry)))),
-      (context) => <A, E, R>(effect: Effect.Effect<A, E, R | Drain>) => Effect.provide(effect, context)
+      (context) => <A, E, R>(effect: Effect.Effect<A, E, R | Drain.Drain>) => Effect.provide(effect, context)
     )
   }
   const dental = note("dental", {}, { namespace: "dental" })

@@ -30,18 +30,20 @@ const many = plugin({
 
 describe("culprits among many", () => {
   /** A database that refuses to commit what a bad handler left behind, and does not say whose it is. */
-  const spoiling = (bad: ReadonlySet<string>) => (store: ChunkStore["Service"]): Partial<ChunkStore["Service"]> => ({
-    persist: (token, work) =>
-      store.persist(
-        token,
-        (transaction) =>
-          Effect.filterOrFail(
-            work(transaction),
-            (lines) => !lines.some((line) => bad.has(line.chunk.key.callId)),
-            () => new TransactionSpoiled({ reason: "a deferred constraint does not hold" })
-          )
-      )
-  })
+  const spoiling =
+    (bad: ReadonlySet<string>) =>
+    (store: ChunkStore.ChunkStore["Service"]): Partial<ChunkStore.ChunkStore["Service"]> => ({
+      persist: (token, work) =>
+        store.persist(
+          token,
+          (transaction) =>
+            Effect.filterOrFail(
+              work(transaction),
+              (lines) => !lines.some((line) => bad.has(line.chunk.key.callId)),
+              () => new TransactionSpoiled({ reason: "a deferred constraint does not hold" })
+            )
+        )
+    })
 
   /**
    * How one fails, the failure it is charged with, and whether it is known who it was. If it is not,
@@ -100,7 +102,7 @@ describe("culprits among many", () => {
               )
             }
             // what is left of them would come again among the next
-            const store = yield* ChunkStore
+            const store = yield* ChunkStore.ChunkStore
             const { chunks, token } = yield* store.claim({
               worker: "w",
               limit: 1000,
@@ -274,7 +276,7 @@ describe("what cannot help to try again", () => {
 describe("one that takes its workers down", () => {
   // a worker that dies is one that claims and says nothing more
   const dies = Effect.fnUntraced(function*(request: Partial<ClaimRequest> = {}) {
-    const store = yield* ChunkStore
+    const store = yield* ChunkStore.ChunkStore
     const lease = Duration.minutes(1)
     const { chunks, token } = yield* store.claim({ worker: "w", limit: 10, maxBytes: 1e9, lease, ...request })
     yield* store.renew(token, chunks, lease, chunks.length === 1)
@@ -284,7 +286,7 @@ describe("one that takes its workers down", () => {
 
   it.effect("is found alone, and buried; its mates pass at once", () =>
     Effect.gen(function*() {
-      const drain = yield* Drain
+      const drain = yield* Drain.Drain
       yield* record(note("killer"), note("mate"))
       expect(yield* dies()).toEqual(["killer", "mate"])
       yield* dies({ callId: "killer" })
@@ -316,7 +318,7 @@ describe("one that takes its workers down", () => {
 
   it.effect("ten workers' deaths with a batch in their hands bury nobody, and cost nobody an attempt", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const ids = Array.from({ length: 5 }, (_, n) => `call-${n}`)
       yield* record(...ids.map((id) => note(id)))
       const lease = Duration.minutes(1)

@@ -3,7 +3,7 @@
  * is done twice, and nothing is held for longer than it must be.
  */
 import { it } from "@effect/vitest"
-import { HandlerPlugin, HandlerRegistry, type StoreError } from "effect-sluice"
+import { ChunkStore, HandlerPlugin, HandlerRegistry } from "effect-sluice"
 import type { Definition, HandlerInput } from "effect-sluice/Handler"
 import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Duration from "effect/Duration"
@@ -175,7 +175,9 @@ describe("a database that is away", () => {
       Effect.gen(function*() {
         let times = 3
         const flaky = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-          Effect.suspend((): Effect.Effect<A, E | StoreError, R> => times-- > 0 ? Effect.fail(away(verb)) : effect)
+          Effect.suspend((): Effect.Effect<A, E | ChunkStore.ChunkStoreError, R> =>
+            times-- > 0 ? Effect.fail(away(verb)) : effect
+          )
         const drain = yield* Layer.build(drainWith((store) => ({
           persist: (token, work) => verb === "persist" ? flaky(store.persist(token, work)) : store.persist(token, work),
           settle: (token, list) => verb === "settle" ? flaky(store.settle(token, list)) : store.settle(token, list),
@@ -201,7 +203,7 @@ describe("a database that is away", () => {
       yield* record(note("a"))
       const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(cycle, drain)))
       yield* TestClock.adjust("1 minute")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "StoreError", transient: true })
+      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "ChunkStoreError", transient: true })
       expect(yield* chunkOf("a")).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
       expect(yield* cycle).toMatchObject({ persisted: 1 })
     }).pipe(Effect.scoped, Effect.provide(application())))

@@ -2,14 +2,7 @@
  * The inline path: one call's chunks, now, and an answer in the caller's hand, whatever it is.
  */
 import { it } from "@effect/vitest"
-import {
-  CallRecorder,
-  ChunkStore,
-  type HandlerOptions,
-  HandlerPlugin,
-  HandlerRegistry,
-  OutputGroup
-} from "effect-sluice"
+import { CallRecorder, ChunkStore, Handler, HandlerPlugin, HandlerRegistry, OutputGroup } from "effect-sluice"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -24,7 +17,7 @@ import { away, chunkOf, cycle, drainWith, persistNow, untilEmpty } from "./suppo
 import * as inspect from "./support/inspect.ts"
 
 const claim = (callId: string, lease = Duration.minutes(1)) =>
-  ChunkStore.use((store) => store.claim({ worker: "other", limit: 10, maxBytes: 1e9, lease, callId }))
+  ChunkStore.ChunkStore.use((store) => store.claim({ worker: "other", limit: 10, maxBytes: 1e9, lease, callId }))
 const parts = (...data: ReadonlyArray<{ readonly [key: string]: string | number | boolean }>) => ({
   outputs: data.map((each, n) => ({
     schema: Note.identity,
@@ -62,7 +55,7 @@ describe("persistNow", () => {
       yield* record(note("a", {}, parts({ rows: 2 }, { trouble: "nothing", early: true }, { rows: 1 })))
       yield* record(note("nothing", { rows: 0 }))
       const objects = yield* persistNow("a")
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const lines = yield* store.ledger(
         [0, 2].map((n) => ({ callId: "a", schemaIdentity: Note.identity, part: `part-${n}` }))
       )
@@ -132,7 +125,7 @@ describe("persistNow", () => {
 
 describe("persistNow says why not", () => {
   const crashed = Effect.fnUntraced(function*(callId: string) {
-    const store = yield* ChunkStore
+    const store = yield* ChunkStore.ChunkStore
     for (let crash = 0; crash < 3; crash++) {
       const { chunks, token } = yield* claim(callId)
       yield* store.renew(token, chunks, Duration.minutes(1), true)
@@ -145,7 +138,7 @@ describe("persistNow says why not", () => {
   const table: ReadonlyArray<
     readonly [
       name: string,
-      given: Effect.Effect<unknown, unknown, CallRecorder | ChunkStore>,
+      given: Effect.Effect<unknown, unknown, CallRecorder.CallRecorder | ChunkStore.ChunkStore>,
       error: Readonly<Record<string, unknown>>,
       message: RegExp
     ]
@@ -153,7 +146,7 @@ describe("persistNow says why not", () => {
     ["not recorded", Effect.void, { _tag: "CallNotFound", callId: "a" }, /no call "a" is recorded/],
     [
       "begun and not yet finished",
-      ChunkStore.use((store) => store.begin(note("a"), Duration.minutes(1))),
+      ChunkStore.ChunkStore.use((store) => store.begin(note("a"), Duration.minutes(1))),
       { _tag: "CallNotFound" },
       /has not succeeded yet/
     ],
@@ -240,7 +233,7 @@ describe("persistNow says why not", () => {
   it.effect("in the error's own words and fields, and no stack: that stands in a defect's history and in the cause", () => {
     class WardClosed extends Data.TaggedError("WardClosed")<{ readonly why: string }> {}
     const error = new WardClosed({ why: "a fire" })
-    const failing = (namespace: string, options: HandlerOptions, handle: () => Effect.Effect<never, WardClosed>) =>
+    const failing = (namespace: string, options: Handler.Options, handle: () => Effect.Effect<never, WardClosed>) =>
       HandlerPlugin.layer(namespace, Note, { ...options, persist: handle })
     const handlers = HandlerRegistry.layer().pipe(Layer.provide([
       failing("fails", {}, () => Effect.fail(error)),
@@ -280,7 +273,7 @@ describe("persistNow says why not", () => {
       )
       const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(persistNow("a"), drain)))
       yield* TestClock.adjust("1 minute")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "StoreError", transient: true })
+      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "ChunkStoreError", transient: true })
       expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
     }).pipe(Effect.scoped, Effect.provide(application())))
 

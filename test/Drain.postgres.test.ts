@@ -154,7 +154,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
         const ids = Array.from({ length: 5 }, (_, n) => `${deed.length}-${n}`)
         times.set(ids[2]!, 2)
         yield* record(...ids.map((id, n) => note(id, n === 2 ? { text: deed } : {})))
-        expect(yield* Drain.use((drain) => drain.cycle)).toMatchObject({ claimed: 5, persisted: 5 })
+        expect(yield* Drain.Drain.use((drain) => drain.cycle)).toMatchObject({ claimed: 5, persisted: 5 })
         for (const id of ids) {
           expect(yield* chunkOf(id)).toMatchObject({ attempts: 0, failures: [] })
           expect(yield* notesOf(id)).toBe(1)
@@ -176,7 +176,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
         yield* tables
         const ids = ["a", "b", "c"].map((name) => `${kind} ${deed.length} ${name}`)
         yield* record(...ids.map((id, n) => note(id, n === 2 ? { text: deed } : {})))
-        expect(yield* Drain.use((drain) => drain.cycle)).toMatchObject({ claimed: 3, persisted: 2, dead: 1 })
+        expect(yield* Drain.Drain.use((drain) => drain.cycle)).toMatchObject({ claimed: 3, persisted: 2, dead: 1 })
         const chunks = yield* Effect.forEach(ids, chunkOf)
         expect(chunks.map(({ attempts, failures }) => [attempts, failures.map((failure) => failure.kind)]))
           .toEqual([[0, []], [0, []], [1, [kind]]])
@@ -191,7 +191,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
       yield* record(...ids.map((id) => note(id, { text: "says that it was a serialization failure" })))
       const seen: Seen = { transactions: 0, sizes: [] }
       const patient = drainWith(counting(seen)).pipe(Layer.provide(Settings.layer({ maxAttempts: 2 })))
-      expect(yield* Effect.provide(Drain.use((drain) => drain.cycle), patient)).toMatchObject({
+      expect(yield* Effect.provide(Drain.Drain.use((drain) => drain.cycle), patient)).toMatchObject({
         claimed: 8,
         retried: 8
       })
@@ -199,7 +199,10 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
       expect(seen.transactions).toBe(1 + 3 * 8)
       const sql = yield* SqlClient.SqlClient
       yield* sql`update sluice.chunk_queue set due_at = now() where call_id like 'conflicting%'`
-      expect(yield* Effect.provide(Drain.use((drain) => drain.cycle), patient)).toMatchObject({ claimed: 8, dead: 8 })
+      expect(yield* Effect.provide(Drain.Drain.use((drain) => drain.cycle), patient)).toMatchObject({
+        claimed: 8,
+        dead: 8
+      })
       expect(seen.transactions).toBe(1 + 3 * 8 + 3 * 8)
     }))
 
@@ -233,7 +236,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
       }))
       yield* record(note("deadlock", {}, { namespace: "beds" }))
       const drain = Layer.fresh(Drain.layer).pipe(Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(nurse))))
-      const both = Effect.all([Effect.provide(Drain.use((it) => it.cycle), drain), outside], { concurrency: 2 })
+      const both = Effect.all([Effect.provide(Drain.Drain.use((it) => it.cycle), drain), outside], { concurrency: 2 })
       const [report] = yield* both
       expect(report).toMatchObject({ claimed: 1, nothingToCreate: 1 })
       expect(runs).toBe(2)

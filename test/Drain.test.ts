@@ -53,7 +53,7 @@ describe("a cycle", () => {
   it.effect("finds that another persisted one while its handler ran: its rows are rolled back, its mate comes again", () =>
     Effect.gen(function*() {
       yield* record(note("a"), note("b"))
-      const outside = yield* Effect.context<ChunkLedger>()
+      const outside = yield* Effect.context<ChunkLedger.ChunkLedger>()
       let meanwhile = 0
       const drain = drainWith((store) => ({
         persist: (token, work) =>
@@ -61,7 +61,7 @@ describe("a cycle", () => {
             Effect.tap(work(transaction), () => {
               if (meanwhile++ > 0) return Effect.void
               // as a program of the application's own does it, outside of this transaction
-              const once = ChunkLedger.use((ledger) =>
+              const once = ChunkLedger.ChunkLedger.use((ledger) =>
                 ledger.once(keyOf("a"), { namespace: "clinic" }, Effect.succeed([DomainObject.make("own", 1)]))
               )
               return Effect.orDie(Fiber.join(Effect.runForkWith(outside)(once)))
@@ -81,12 +81,12 @@ describe("a cycle", () => {
   it.effect("charges nobody who failed while another persisted it", () =>
     Effect.gen(function*() {
       yield* record(note("a", { trouble: "fails", early: true }), note("b"))
-      const outside = yield* Effect.context<ChunkLedger>()
+      const outside = yield* Effect.context<ChunkLedger.ChunkLedger>()
       const drain = drainWith((store) => ({
         persist: (token, work) =>
           Effect.tap(store.persist(token, work), () => {
             // when the batch has committed without it, before it is charged
-            const once = ChunkLedger.use((ledger) =>
+            const once = ChunkLedger.ChunkLedger.use((ledger) =>
               ledger.once(keyOf("a"), { namespace: "clinic" }, Effect.succeed([]))
             )
             return Effect.orDie(Fiber.join(Effect.runForkWith(outside)(once)))
@@ -99,7 +99,7 @@ describe("a cycle", () => {
   it.effect("a claim runs nothing by itself, and what is not run is given back when its scope closes", () =>
     Effect.gen(function*() {
       yield* record(note("a"), note("b"))
-      const { claim } = yield* Drain
+      const { claim } = yield* Drain.Drain
       yield* Effect.scoped(Effect.gen(function*() {
         const { chunks } = yield* claim()
         expect(chunks.map((chunk) => chunk.key.callId)).toEqual(["a", "b"])
@@ -131,7 +131,7 @@ describe("handlers", () => {
     Effect.gen(function*() {
       yield* record(note("none", { rows: 0 }), note("one"), note("many", { rows: 3 }))
       yield* untilEmpty
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const entries = yield* store.ledger(["none", "one", "many"].map(keyOf))
       expect(entries.map((entry) => [entry.key.callId, entry.objects.length]).sort()).toEqual([
         ["many", 3],

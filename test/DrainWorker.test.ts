@@ -108,7 +108,7 @@ describe("a worker looks when its schedule says", () => {
         DrainWorker.layer({ schedule: Schedule.upTo(Schedule.spaced("1 minute"), { times: 2 }) })
           .pipe(Layer.provide(watched(looks)))
       )
-      const stopped = yield* Effect.forkChild(Context.get(context, DrainWorker).stopped)
+      const stopped = yield* Effect.forkChild(Context.get(context, DrainWorker.DrainWorker).stopped)
       yield* TestClock.adjust("10 minutes")
       yield* Fiber.join(stopped)
       expect(looks).toEqual([0, 1, 2])
@@ -122,7 +122,7 @@ describe("a worker", () => {
       const worker = yield* Layer.build(DrainWorker.layer({ schedule: Schedule.spaced("1 hour") }))
       yield* TestClock.adjust("1 second")
       expect(yield* written).toHaveLength(100)
-      expect(yield* Context.get(worker, DrainWorker).report).toMatchObject({ claimed: 100, persisted: 100 })
+      expect(yield* Context.get(worker, DrainWorker.DrainWorker).report).toMatchObject({ claimed: 100, persisted: 100 })
     }).pipe(Effect.scoped, Effect.provide(application({ batchSize: 10 }))))
 
   for (const [inFlight, done] of [[1, 1], [3, 3]] as const) {
@@ -154,7 +154,7 @@ describe("a worker", () => {
       yield* record(note("a"))
       yield* TestClock.adjust("1 minute")
       expect(yield* written).toEqual([])
-      yield* Context.get(asleep, DrainWorker).wake
+      yield* Context.get(asleep, DrainWorker.DrainWorker).wake
       yield* TestClock.adjust("100 millis")
       expect(yield* written).toHaveLength(1)
       yield* Layer.build(Layer.fresh(DrainWorker.layer({ schedule, hints: true })))
@@ -206,7 +206,7 @@ describe("at its end a worker", () => {
         expect(yield* chunkOf(id)).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
       }
       // and another one takes it up at once
-      const other = yield* Effect.forkChild(Drain.use((drain) => drain.cycle))
+      const other = yield* Effect.forkChild(Drain.Drain.use((drain) => drain.cycle))
       yield* TestClock.adjust("4 minutes")
       expect(yield* Fiber.join(other)).toMatchObject({ claimed: 2, persisted: 2 })
     }).pipe(Effect.provide(application({ gracePeriod: Duration.seconds(30) }, slow("2 minutes")))))
@@ -255,7 +255,7 @@ describe("a worker survives", () => {
       broken = false
       yield* TestClock.adjust("2 seconds")
       expect(yield* written).toHaveLength(1)
-      expect(yield* ChunkStore).toBeDefined()
+      expect(yield* ChunkStore.ChunkStore).toBeDefined()
     }).pipe(Effect.scoped, Effect.provide(application())))
 
   it.effect("chunks that fail again and again: the others pass", () =>

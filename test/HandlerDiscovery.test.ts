@@ -89,7 +89,10 @@ describe("handler modules", () => {
   it.effect("serve: what they export can be resolved", () =>
     Effect.gen(function*() {
       const folder = folderOf({ "persist/a.ts": moduleOf("a"), "persist/b.ts": moduleOf("b") })
-      const { list, resolve } = yield* Effect.provide(HandlerRegistry, registryOf({ folders: [folder] }))
+      const { list, resolve } = yield* Effect.provide(
+        HandlerRegistry.HandlerRegistry,
+        registryOf({ folders: [folder] })
+      )
       expect(list.map((handler) => handler.name)).toEqual(["clinic/a", "clinic/b"])
       expect((yield* resolve("clinic", "schemas.clinic.ward.b")).name).toBe("clinic/b")
     }))
@@ -119,7 +122,7 @@ describe("handler modules", () => {
         "persist/index.ts": `export * from "./note.ts"\nexport { note as default } from "./note.ts"`,
         "persist/note.ts": `${moduleOf("note")}export default note\nexport const title = "notes"`
       })
-      const { list } = yield* Effect.provide(HandlerRegistry, registryOf({ folders: [folder] }))
+      const { list } = yield* Effect.provide(HandlerRegistry.HandlerRegistry, registryOf({ folders: [folder] }))
       expect(list.map((handler) => handler.name)).toEqual(["clinic/note"])
     }))
 })
@@ -150,14 +153,18 @@ describe("a wrong handler module", () => {
       expect(error).toMatchObject({ _tag: "HandlerModuleInvalid", file })
       expect(error.message).toContain(`handler module ${file}: ${says}`)
       expect(error.message).not.toContain("\n")
-      const start = yield* Effect.flip(Effect.provide(HandlerRegistry, registryOf({ folders: [folder] })))
+      const start = yield* Effect.flip(
+        Effect.provide(HandlerRegistry.HandlerRegistry, registryOf({ folders: [folder] }))
+      )
       expect(start).toMatchObject({ _tag: "HandlerModuleInvalid", file })
     }))
 
   it.effect("of two for one output both are named", () =>
     Effect.gen(function*() {
       const folder = folderOf({ "persist/a.ts": moduleOf("note"), "ward/persist/b.ts": moduleOf("note") })
-      const error = yield* Effect.flip(Effect.provide(HandlerRegistry, registryOf({ folders: [folder] })))
+      const error = yield* Effect.flip(
+        Effect.provide(HandlerRegistry.HandlerRegistry, registryOf({ folders: [folder] }))
+      )
       expect(error).toMatchObject({
         _tag: "DuplicateHandler",
         sources: [path.join(folder, "persist/a.ts"), path.join(folder, "ward/persist/b.ts")]

@@ -23,13 +23,13 @@ const handlers = Layer.merge(
 const more = Chatlab.toLayer({ reply: nothing, results: nothing })
 const registry = HandlerRegistry.layer(Chatlab, Core).pipe(Layer.provide(handlers))
 const plugin = (namespace: string, output: Output.Any = Reply) => HandlerPlugin.layer(namespace, output, nothing)
-const names = <E, R>(layer: Layer.Layer<HandlerRegistry, E, R>) =>
-  Effect.provide(Effect.map(HandlerRegistry, ({ list }) => list.map((handler) => handler.name)), layer)
+const names = <E, R>(layer: Layer.Layer<HandlerRegistry.HandlerRegistry, E, R>) =>
+  Effect.provide(Effect.map(HandlerRegistry.HandlerRegistry, ({ list }) => list.map((handler) => handler.name)), layer)
 
 describe("a registry", () => {
   it.effect("resolves the namespace's own handler, else that of core, else none", () =>
     Effect.gen(function*() {
-      const { resolve } = yield* HandlerRegistry
+      const { resolve } = yield* HandlerRegistry.HandlerRegistry
       const nameOf = (namespace: string, identity: string) =>
         Effect.map(resolve(namespace, identity), (handler) => handler.name)
       expect(yield* nameOf("chatlab", Reply.identity)).toBe("chatlab/reply")
@@ -55,7 +55,7 @@ describe("a registry", () => {
 
   it.effect("finds nothing where there is nothing, whatever is asked", () =>
     Effect.gen(function*() {
-      const { resolve } = yield* HandlerRegistry
+      const { resolve } = yield* HandlerRegistry.HandlerRegistry
       for (
         const [namespace, identity] of [["", ""], ["__proto__", "constructor"], ["chatlab", "reply"], [
           "chatlab/",
@@ -68,7 +68,7 @@ describe("a registry", () => {
 
   it.effect("lists what it has, in order, with what it serves", () =>
     Effect.gen(function*() {
-      const { list, serves } = yield* HandlerRegistry
+      const { list, serves } = yield* HandlerRegistry.HandlerRegistry
       expect(list.map((handler) => handler.name)).toEqual([
         "chatlab/reply",
         "chatlab/results",
@@ -82,14 +82,14 @@ describe("a registry", () => {
 
   it.effect("of nothing says so", () =>
     Effect.gen(function*() {
-      const { list, resolve } = yield* HandlerRegistry
+      const { list, resolve } = yield* HandlerRegistry.HandlerRegistry
       expect(list).toEqual([])
       expect((yield* Effect.flip(resolve("chatlab", Reply.identity))).message).toContain("none at all")
     }).pipe(Effect.provide(HandlerRegistry.layer())))
 
   it.effect("cannot be changed once it is built", () =>
     Effect.gen(function*() {
-      const registry = yield* HandlerRegistry
+      const registry = yield* HandlerRegistry.HandlerRegistry
       // what callers without types may try
       const open = registry as unknown as {
         find: unknown
@@ -179,7 +179,7 @@ describe("two handlers for one output of one namespace", () => {
   it.effect("and none at all, though the compiler was told that there is one, stops the start", () =>
     Effect.gen(function*() {
       // what a program without types may do
-      const forgotten = HandlerRegistry.layer(Chatlab) as Layer.Layer<HandlerRegistry>
+      const forgotten = HandlerRegistry.layer(Chatlab) as Layer.Layer<HandlerRegistry.HandlerRegistry>
       expect(String(yield* Effect.exit(names(forgotten)))).toContain("no handlers of group chatlab are provided")
     }))
 
@@ -229,7 +229,7 @@ describe("a plug-in", () => {
         Layer.provide(needs),
         Layer.provide(Layer.succeed(Ward, { name: "knee" }))
       )
-      const { list } = yield* Effect.provide(HandlerRegistry, layer)
+      const { list } = yield* Effect.provide(HandlerRegistry.HandlerRegistry, layer)
       expect(list[0]?.options.version).toBe(4)
 
       const broken = HandlerPlugin.layer("chatlab", Reply, Effect.as(Effect.fail("no ward" as const), nothing))

@@ -2,15 +2,7 @@
  * What is counted equals what is in the tables; traces lead from a persisted chunk back to the request that made its call.
  */
 import { it } from "@effect/vitest"
-import {
-  CallRecorder,
-  DeadLetters,
-  Drain,
-  HandlerPlugin,
-  HandlerRegistry,
-  Metrics,
-  type ServiceCall
-} from "effect-sluice"
+import { CallRecorder, DeadLetters, Drain, HandlerPlugin, HandlerRegistry, Metrics, ServiceCall } from "effect-sluice"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -51,7 +43,7 @@ describe("metrics", () => {
         note("elsewhere", {}, { namespace: "dental" })
       )
       yield* untilEmpty
-      yield* (yield* DeadLetters).redrive({})
+      yield* (yield* DeadLetters.DeadLetters).redrive({})
       yield* untilEmpty
       expect(yield* figures(Metrics.chunks.id)).toEqual({
         persisted: 2,
@@ -83,17 +75,20 @@ describe("metrics", () => {
       if (row !== undefined) yield* db.use((access) => access.set(queue, seqKey(row.seq), row))
       yield* untilEmpty
       yield* record(note("back", { trouble: "hangs" }))
-      const stopped = yield* Effect.forkChild(Drain.use((drain) => drain.cycle))
+      const stopped = yield* Effect.forkChild(Drain.Drain.use((drain) => drain.cycle))
       yield* TestClock.adjust("1 second")
       yield* Fiber.interrupt(stopped)
-      yield* Effect.provide(Drain.use((drain) => drain.cycle), drainWith(() => ({ settle: () => Effect.succeed([]) })))
+      yield* Effect.provide(
+        Drain.Drain.use((drain) => drain.cycle),
+        drainWith(() => ({ settle: () => Effect.succeed([]) }))
+      )
         .pipe(Effect.forkChild, Effect.tap(TestClock.adjust("1 minute")), Effect.flatMap(Fiber.join))
       expect(yield* figures(Metrics.chunks.id)).toEqual({ persisted: 1, already_persisted: 1, released: 1, lost: 1 })
     }).pipe(Effect.provide(application()), isolated))
 
   it.effect("count what was given to the recorder", () =>
     Effect.gen(function*() {
-      const { recordMany } = yield* CallRecorder
+      const { recordMany } = yield* CallRecorder.CallRecorder
       yield* recordMany([note("a"), note("b")])
       yield* recordMany([note("a"), note("b", { text: "another" }), note("c", {}, { namespace: "" }), note("d")])
       expect(yield* figures(Metrics.calls.id)).toEqual({ recorded: 3, unchanged: 1, conflict: 1, refused: 1 })
@@ -126,7 +121,7 @@ describe("what others record", () => {
   const schemaOf = (index: number) => `schemas.tenant-${index}.ward.note`
   const tenants = (fields: (index: number) => Partial<ServiceCall.ServiceCall>) =>
     Effect.gen(function*() {
-      const { recordMany } = yield* CallRecorder
+      const { recordMany } = yield* CallRecorder.CallRecorder
       yield* recordMany(
         Array.from({ length: kinds }, (_, index) =>
           note(`call-${index}`, {}, { namespace: `tenant-${index}`, ...fields(index) }))

@@ -14,8 +14,11 @@ class Results extends Output.make("schemas.chatlab.patient.results", { schema: S
 class OtherReply extends Output.make("schemas.triage.nurse.reply", { schema: Schema.String }) {}
 
 const nothing = () => Effect.void
-const names = <E>(registry: Layer.Layer<HandlerRegistry, E>) =>
-  Effect.provide(Effect.map(HandlerRegistry, ({ list }) => list.map((handler) => handler.name)), registry)
+const names = <E>(registry: Layer.Layer<HandlerRegistry.HandlerRegistry, E>) =>
+  Effect.provide(
+    Effect.map(HandlerRegistry.HandlerRegistry, ({ list }) => list.map((handler) => handler.name)),
+    registry
+  )
 
 describe("a group", () => {
   it("holds its outputs by identity; adding and merging make new groups", () => {

@@ -3,7 +3,7 @@
  */
 import { it } from "@effect/vitest"
 import { Retention } from "effect-sluice"
-import { StoreError } from "effect-sluice/ChunkStore"
+import { ChunkStoreError } from "effect-sluice/ChunkStore"
 import * as RetentionModule from "effect-sluice/Retention"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -20,13 +20,13 @@ it.effect("prunes at the start and after each interval, and goes on after a fail
     lines.push(`${logLevel} ${String(message)}`)
   })
   const store = Layer.succeed(
-    Retention,
-    Retention.of({
+    Retention.Retention,
+    Retention.Retention.of({
       prune: (policy) =>
         Effect.suspend(() => {
           policies.push(policy)
           return policies.length === 2
-            ? Effect.fail(new StoreError({ operation: "prune", transient: true, reason: "no server" }))
+            ? Effect.fail(new ChunkStoreError({ operation: "prune", transient: true, reason: "no server" }))
             : Effect.succeed(nothing)
         }),
       preview: () => Effect.succeed(nothing)

@@ -33,7 +33,7 @@ const listener = Effect.map(Queue.unbounded<string>(), (heard) => ({
 }))
 
 const statusOf = (name: string) =>
-  EventLog.use((log) => Effect.map(log.list, (all) => all.find((one) => one.name === name)))
+  EventLog.EventLog.use((log) => Effect.map(log.list, (all) => all.find((one) => one.name === name)))
 
 /** Lets forked fibers come to rest without letting time pass. */
 const settled = TestClock.adjust(0)
@@ -61,7 +61,7 @@ describe("a subscription", () => {
       const { handle, heard, next } = yield* listener
       yield* Subscription.make("media", handle, { pollInterval: "1 minute" })
       yield* TestClock.adjust("1 hour")
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* persist("a")
       expect(yield* next(1)).toEqual(["a"])
       // nobody hints at this
@@ -192,7 +192,7 @@ describe("a subscription", () => {
 
   it.effect("of a reader that lost its lease is another's: the frozen one's handler is stopped and moves nothing", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       const stopped = yield* Deferred.make<void>()
       const { handle, next } = yield* listener
       const hanging = (event: DomainObjectCreated) =>
@@ -223,7 +223,7 @@ describe("a subscription", () => {
       const error = yield* Effect.flip(Subscription.make("media", () => Effect.void, { batchSize: 0 }))
       expect(error.message).toContain("0 is no batch size")
       yield* Subscription.make("'; drop table sluice.subscription; -- ‮🩺", () => Effect.void)
-      expect(yield* EventLog.use((log) => log.list)).toHaveLength(1)
+      expect(yield* EventLog.EventLog.use((log) => log.list)).toHaveLength(1)
     }).pipe(Effect.provide(memory())))
 })
 

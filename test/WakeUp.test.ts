@@ -13,9 +13,7 @@ import {
   Output,
   OutputGroup,
   Pauses,
-  type Report,
-  WakeUp,
-  type WorkerOptions
+  WakeUp
 } from "effect-sluice"
 import * as Settings from "effect-sluice/Settings"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
@@ -45,7 +43,7 @@ import * as Postgres from "./support/Postgres.ts"
 const hearing = Effect.gen(function*() {
   const heard = yield* Queue.unbounded<Topic>()
   for (const topic of ["chunks", "events"] as const) {
-    const hints = yield* WakeUp.use((wakeUp) => wakeUp.hear(topic))
+    const hints = yield* WakeUp.WakeUp.use((wakeUp) => wakeUp.hear(topic))
     yield* Effect.forkScoped(Stream.runForEach(hints, () => Queue.offer(heard, topic)))
   }
   return heard
@@ -53,7 +51,7 @@ const hearing = Effect.gen(function*() {
 
 class PatientReply extends Output.make(reply, { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
 const Chatlab = OutputGroup.make("chatlab", PatientReply)
-const worker = (options?: WorkerOptions) =>
+const worker = (options?: DrainWorker.Options) =>
   DrainWorker.layer(options).pipe(
     Layer.provide(Drain.layer),
     Layer.provide(HandlerRegistry.layer(Chatlab)),
@@ -67,7 +65,7 @@ describe("within a process", () => {
   it.effect("a store hints after what it has committed, and only then", () =>
     Effect.gen(function*() {
       const db = yield* MemoryDatabase
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       const heard = yield* hearing
       const given = Effect.andThen(settled, Queue.clear(heard))
       yield* settled
@@ -96,7 +94,7 @@ describe("within a process", () => {
   it.effect("an idle worker starts at once; one with a schedule keeps to it, unless it is to hear as well", () =>
     Effect.gen(function*() {
       const persistedAfter = (wait: Duration.Input) =>
-        DrainWorker.use(({ report }) =>
+        DrainWorker.DrainWorker.use(({ report }) =>
           Effect.andThen(TestClock.adjust(wait), Effect.map(report, ({ nothingToCreate }) => nothingToCreate))
         )
       const hourly = Schedule.spaced("1 hour")
@@ -194,7 +192,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
       const heard = yield* drainer(hearing)
       yield* Queue.takeN(heard, 2)
       yield* Effect.gen(function*() {
-        const { report } = yield* DrainWorker
+        const { report } = yield* DrainWorker.DrainWorker
         for (const n of [1, 2, 3]) {
           yield* recorder(record(call(`woken-${n}`)))
           yield* Effect.repeat(report, { until: ({ nothingToCreate }) => nothingToCreate === n })
@@ -210,10 +208,10 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const drainer = yield* start({ pollInterval: Duration.hours(1) })
         const heard = yield* drainer(hearing)
         yield* Queue.takeN(heard, 2)
-        const pauses = yield* doctor(Pauses)
+        const pauses = yield* doctor(Pauses.Pauses)
         yield* Effect.gen(function*() {
-          const { report } = yield* DrainWorker
-          const until = (is: (report: Report) => boolean) => Effect.repeat(report, { until: is })
+          const { report } = yield* DrainWorker.DrainWorker
+          const until = (is: (report: Drain.Report) => boolean) => Effect.repeat(report, { until: is })
           yield* doctor(record(call("before")))
           yield* until(({ nothingToCreate }) => nothingToCreate === 1)
           const [took] = yield* Effect.timed(Effect.gen(function*() {
@@ -300,7 +298,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const began = performance.now()
         yield* on(Effect.gen(function*() {
           const sql = yield* SqlClient.SqlClient
-          const { hint } = yield* WakeUp
+          const { hint } = yield* WakeUp.WakeUp
           yield* Effect.ignore(sql.withTransaction(Effect.gen(function*() {
             yield* Effect.replicateEffect(hint("chunks"), 10_000, { discard: true })
             // heard though the transaction is not over, and though it never commits
@@ -321,12 +319,12 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
     Effect.gen(function*() {
       const { heard } = yield* startHearing
       const deaf = yield* start({ listen: false })
-      yield* deaf(WakeUp.use(({ hint }) => hint("events")))
+      yield* deaf(WakeUp.WakeUp.use(({ hint }) => hint("events")))
       expect(yield* Queue.take(heard)).toBe("events")
       const mute = yield* start({ notify: false })
       const hears = yield* mute(hearing)
       yield* Queue.takeN(hears, 2)
-      yield* deaf(WakeUp.use(({ hint }) => hint("chunks")))
+      yield* deaf(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
       expect(yield* Queue.take(hears)).toBe("chunks")
     }).pipe(Effect.scoped), 30_000)
 
@@ -351,10 +349,10 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const other = yield* start({ listen: false })
 
         proxy.silence()
-        yield* other(WakeUp.use(({ hint }) => hint("chunks")))
+        yield* other(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
         // what was said meanwhile it takes for said
         expect((yield* Queue.takeN(heard, 2)).sort()).toEqual(["chunks", "events"])
-        yield* other(WakeUp.use(({ hint }) => hint("events")))
+        yield* other(WakeUp.WakeUp.use(({ hint }) => hint("events")))
         expect(yield* Queue.take(heard)).toBe("events")
         expect(logged).toEqual([
           expect.stringMatching(/^hints of other processes are not heard now.*silent for 5s/),
@@ -383,12 +381,12 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
               Layer.provideMerge(Layer.fresh(Postgres.client(through.href, { maxConnections: 2 })))
             )
           ),
-          (context) => <A, E>(effect: Effect.Effect<A, E, WakeUp>) => Effect.provideContext(effect, context)
+          (context) => <A, E>(effect: Effect.Effect<A, E, WakeUp.WakeUp>) => Effect.provideContext(effect, context)
         )
         proxy.silence()
-        yield* on(WakeUp.use(({ hint }) => hint("events")))
+        yield* on(WakeUp.WakeUp.use(({ hint }) => hint("events")))
         expect(yield* Queue.take(heard)).toBe("events")
-        yield* on(WakeUp.use(({ hint }) => hint("chunks")))
+        yield* on(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
         expect(yield* Queue.take(heard)).toBe("chunks")
       }).pipe(Effect.scoped),
     60_000
@@ -400,9 +398,9 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
       const scope = yield* Scope.make()
       const on = yield* Scope.provide(start(), scope)
       // the first is sent at once, the second waits for its turn and meets the end
-      yield* on(WakeUp.use(({ hint }) => hint("events")))
+      yield* on(WakeUp.WakeUp.use(({ hint }) => hint("events")))
       expect((yield* Queue.take(said)).payload).toMatch(/^events /)
-      yield* on(WakeUp.use(({ hint }) => hint("chunks")))
+      yield* on(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
       yield* Scope.close(scope, Exit.void)
       expect((yield* Queue.take(said)).payload).toMatch(/^chunks /)
       expect(yield* listeners).toEqual([])
@@ -415,7 +413,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const { heard, on } = yield* startHearing
         yield* on(Effect.gen(function*() {
           const sql = yield* SqlClient.SqlClient
-          const store = yield* ChunkStore
+          const store = yield* ChunkStore.ChunkStore
           const entry = { key: keyOf("by-hand"), namespace: "chatlab", handler: "by hand" }
           const once = store.once(entry, Effect.succeed([{ type: "chatlab.Message", id: "1" }]))
           yield* Effect.ignore(sql.withTransaction(Effect.andThen(once, Effect.fail("rolled back"))))

@@ -3,7 +3,7 @@
  */
 import { it } from "@effect/vitest"
 import { Drain, DrainWorker, Metrics } from "effect-sluice"
-import { StoreError } from "effect-sluice/ChunkStore"
+import { ChunkStoreError } from "effect-sluice/ChunkStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -30,7 +30,7 @@ const logged = <A, E, R>(run: (lines: ReadonlyArray<Line>) => Effect.Effect<A, E
   })
   return Effect.provide(run(lines), Logger.layer([keep]))
 }
-const untilEmpty = Drain.use((drain) => drain.untilEmpty)
+const untilEmpty = Drain.Drain.use((drain) => drain.untilEmpty)
 const isolated = Effect.provideServiceEffect(Metric.MetricRegistry, Effect.sync((): Metric.MetricRegistry => new Map()))
 
 describe("the log", () => {
@@ -117,7 +117,7 @@ describe("the log", () => {
     logged((lines) =>
       Effect.gen(function*() {
         let reason = "database \"ward\" is not currently accepting connections"
-        const refuse = () => new StoreError({ operation: "claim", transient: false, code: "55000", reason })
+        const refuse = () => new ChunkStoreError({ operation: "claim", transient: false, code: "55000", reason })
         const drain = drainWith(() => ({ claim: () => Effect.suspend(() => Effect.fail(refuse())) }))
         yield* Layer.build(DrainWorker.layer({ schedule: Schedule.spaced("1 second") }).pipe(Layer.provide(drain)))
         yield* TestClock.adjust("1 minute")
@@ -137,7 +137,7 @@ describe("metrics", () => {
       yield* record(note("a"), note("b", { trouble: "fails", early: true }))
       // what persisted is committed when the settlement of the other fails
       const drain = drainWith(() => ({ settle: () => Effect.fail(away("settle")) }))
-      yield* Effect.provide(Effect.flip(Drain.use((drain) => drain.cycle)), drain).pipe(Effect.scoped)
+      yield* Effect.provide(Effect.flip(Drain.Drain.use((drain) => drain.cycle)), drain).pipe(Effect.scoped)
       const snapshot = yield* Metric.snapshot
       const ends = snapshot.filter((one) => one.id === Metrics.chunks.id).map((one) => [
         one.attributes?.["outcome"],

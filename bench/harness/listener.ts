@@ -36,7 +36,7 @@ const floor = async () => {
 }
 
 const sluice = Effect.gen(function*() {
-  const events = yield* (yield* DomainEvents).subscribe
+  const events = yield* (yield* DomainEvents.DomainEvents).subscribe
   yield* Layer.build(DrainWorker.layer().pipe(Layer.provide(Drain.layer)))
   process.send?.({ ready: true })
   yield* Stream.runForEach(events, ({ key }) => Effect.sync(() => tell(key.callId)))

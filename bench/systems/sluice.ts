@@ -3,8 +3,17 @@
  * metrics, on its own pool.
  */
 import { PgClient } from "@effect/sql-pg"
-import { CallRecorder, DomainEvents, DomainObject, Drain, DrainWorker, HandlerRegistry, Settings } from "effect-sluice"
-import { Output, OutputGroup } from "effect-sluice"
+import {
+  CallRecorder,
+  DomainEvents,
+  DomainObject,
+  Drain,
+  DrainWorker,
+  HandlerRegistry,
+  Output,
+  OutputGroup,
+  Settings
+} from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -135,9 +144,9 @@ const sluice = (handlers: typeof perRecord): System["open"] => async (url, { bat
     Layer.provideMerge(Settings.layer({ batchSize: batch, inFlight }))
   )
   const context = await Effect.runPromise(Layer.buildWithScope(base, scope))
-  const recorder = Context.get(context, CallRecorder)
+  const recorder = Context.get(context, CallRecorder.CallRecorder)
   const drain = Effect.fnUntraced(function*(count: number) {
-    const events = yield* (yield* DomainEvents).subscribe
+    const events = yield* (yield* DomainEvents.DomainEvents).subscribe
     const done = yield* Deferred.make<void>()
     let seen = 0
     yield* Effect.forkScoped(Stream.runForEachArray(events, (some) => {

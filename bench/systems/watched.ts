@@ -9,7 +9,7 @@ import {
   Drain,
   DrainWorker,
   HandlerRegistry,
-  type ServiceCall,
+  ServiceCall,
   Settings
 } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -50,9 +50,9 @@ const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 /** The store, watched. */
 const watching = (watch: Watch) =>
   Layer.effect(
-    ChunkStore,
-    Effect.map(ChunkStore, (store) =>
-      ChunkStore.of({
+    ChunkStore.ChunkStore,
+    Effect.map(ChunkStore.ChunkStore, (store) =>
+      ChunkStore.ChunkStore.of({
         ...store,
         claim: (request) =>
           Effect.map(timed(store.claim(request)), ({ millis, value: claim }) => {
@@ -127,8 +127,8 @@ export const watched = (way: Way): System["open"] => async (url, options) => {
     Layer.provideMerge(Settings.layer(way.byDefault === true ? {} : { batchSize: batch, inFlight }))
   )
   const context = await Effect.runPromise(Layer.buildWithScope(base, scope))
-  const recorder = Context.get(context, CallRecorder)
-  const store = Context.get(context, ChunkStore)
+  const recorder = Context.get(context, CallRecorder.CallRecorder)
+  const store = Context.get(context, ChunkStore.ChunkStore)
   const toWorker = DrainWorker.layer(
     way.byDefault === true || options.ownSchedule === true ? {} : { schedule: Schedule.spaced("1 second"), hints: true }
   ).pipe(Layer.provide(Drain.layer), Layer.fresh)
@@ -141,7 +141,7 @@ export const watched = (way: Way): System["open"] => async (url, options) => {
     working = Scope.makeUnsafe()
     const started = Effect.gen(function*() {
       // an application that listens to what was created
-      const events = yield* (yield* DomainEvents).subscribe
+      const events = yield* (yield* DomainEvents.DomainEvents).subscribe
       yield* Effect.forkScoped(Stream.runDrain(events))
       yield* Layer.build(toWorker)
     })

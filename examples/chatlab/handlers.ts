@@ -4,7 +4,7 @@
  * There is no transaction here and no "was it persisted already": all a handler writes commits together with Sluice's
  * ledger, once for each chunk, or not at all.
  */
-import { DomainObject, type HandlerCall } from "effect-sluice"
+import { DomainObject, Handler } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import { Messages, type NewMessage } from "./Messages.ts"
 import { Metadata } from "./Metadata.ts"
@@ -34,7 +34,7 @@ export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
   const metadata = yield* Metadata
 
   /** The simulation a call belongs to, made if need be, and locked. */
-  const open = Effect.fnUntraced(function*(call: HandlerCall) {
+  const open = Effect.fnUntraced(function*(call: Handler.HandlerCall) {
     const simulationId = yield* call.context("simulationId")
     yield* simulations.touch(simulationId)
     return { simulationId, callId: call.callId } satisfies Source

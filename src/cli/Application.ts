@@ -9,9 +9,9 @@ import * as Option from "effect/Option"
 import type * as SqlClient from "effect/sql/SqlClient"
 import { statSync } from "node:fs"
 import path from "node:path"
-import { DomainEvents } from "../DomainEvents.ts"
+import * as DomainEvents from "../DomainEvents.ts"
 import * as HandlerDiscovery from "../HandlerDiscovery.ts"
-import { HandlerRegistry } from "../HandlerRegistry.ts"
+import * as HandlerRegistry from "../HandlerRegistry.ts"
 import { escape } from "../internal/escape.ts"
 import type * as Settings from "../Settings.ts"
 import type { Stores } from "../store/Stores.ts"
@@ -74,7 +74,7 @@ const registry = (files: ReadonlyArray<string>) =>
       // sources and what was built of them are both found, where nobody says which
       Layer.catchTag("DuplicateHandler", (error) =>
         Layer.effect(
-          HandlerRegistry,
+          HandlerRegistry.HandlerRegistry,
           Effect.fail(
             new Failed({ reason: `${error.message}, or say which to load: --handlers "src/**/persist/*.ts"` })
           )

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
-import { StoreError } from "../ChunkStore.ts"
+import { ChunkStoreError } from "../ChunkStore.ts"
 import { escapeProse } from "../internal/escape.ts"
 import * as rights from "../store/Rights.ts"
 
@@ -25,7 +25,7 @@ export const Failure = Schema.Struct({ error: Schema.String })
 
 const innermost = (error: unknown, depth = 0): string => {
   // what it says of trying again is the drain's: a command says it once and ends
-  if (error instanceof StoreError) {
+  if (error instanceof ChunkStoreError) {
     return error.code === undefined || error.reason.includes(error.code)
       ? error.reason
       : `${error.reason} (${error.code})`
@@ -56,7 +56,7 @@ export const whenUnreachable = "is the address right, and the server up?"
 export const explain = (error: unknown): Failed => {
   if (error instanceof Failed) return error
   const inner = innermost(error)
-  const message = error instanceof StoreError || !(error instanceof Error) ? inner : error.message
+  const message = error instanceof ChunkStoreError || !(error instanceof Error) ? inner : error.message
   if (/relation ".*" does not exist|schema ".*" does not exist/.test(inner)) {
     return new Failed({ reason: "Sluice's tables are not there yet: run `sluice migrate`" })
   }
@@ -65,7 +65,7 @@ export const explain = (error: unknown): Failed => {
       reason: "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, and nothing is prepared any more"
     })
   }
-  if (isUnreachable.test(inner) && (error instanceof StoreError || isSqlError(error))) {
+  if (isUnreachable.test(inner) && (error instanceof ChunkStoreError || isSqlError(error))) {
     return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
   }
   if (isSqlError(error) && connectedAs !== undefined) {

@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import { Inspector } from "../Inspector.ts"
 import { escapeProse } from "../internal/escape.ts"
 import * as Gauges from "../store/Gauges.ts"
-import { PgServer } from "../store/PgServer.ts"
+import * as PgServer from "../store/PgServer.ts"
 import { within } from "../store/within.ts"
 import * as listener from "./listener.ts"
 import type { OneDrain } from "./processDrains.ts"
@@ -65,7 +65,7 @@ const troubleOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
 
 /** What keeps it from being ready. Whatever the database says is not repeated: the log and the doctor do. */
 const problemOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
-  if ((yield* PgServer.use((server) => server.missingMigrations)) > 0) return "migrations are missing"
+  if ((yield* PgServer.PgServer.use((server) => server.missingMigrations)) > 0) return "migrations are missing"
   const trouble = yield* troubleOf(drains)
   if (trouble !== undefined) return trouble
   const workers = yield* Inspector.use((inspector) => inspector.workers(drains.map(({ worker }) => worker)))

@@ -6,17 +6,17 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { quote } from "../internal/quote.ts"
 import * as Settings from "../Settings.ts"
-import { PgServer, type ServerFacts } from "../store/PgServer.ts"
+import * as PgServer from "../store/PgServer.ts"
 import { examineWork } from "./examineWork.ts"
 import { attention, broken, type Finding, type Limits, ok, type Patient, usualLimits } from "./Finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
 
-type Around = NonNullable<ServerFacts["around"]>
+type Around = NonNullable<PgServer.ServerFacts["around"]>
 
 const readOnly = "nothing can be recorded or drained"
 
-const serverIs = ({ readOnly: only, standby, version }: ServerFacts): Finding =>
+const serverIs = ({ readOnly: only, standby, version }: PgServer.ServerFacts): Finding =>
   version < 15
     ? broken("server", `Postgres ${version}`, "use Postgres 15 or later")
     : standby
@@ -33,10 +33,10 @@ const serverIs = ({ readOnly: only, standby, version }: ServerFacts): Finding =>
     )
     : ok("server", `Postgres ${version}`)
 
-const encodingIs = ({ encoding, encodingProblem: problem }: ServerFacts): Finding =>
+const encodingIs = ({ encoding, encodingProblem: problem }: PgServer.ServerFacts): Finding =>
   problem === undefined ? ok("encoding", encoding) : broken("encoding", problem.found, problem.advice)
 
-const pathIs = ({ pathProblem: problem }: ServerFacts): Finding =>
+const pathIs = ({ pathProblem: problem }: PgServer.ServerFacts): Finding =>
   problem === undefined
     ? ok("search path", "Postgres' own functions and operators come first")
     : broken("search path", problem.found, problem.advice)
@@ -210,7 +210,7 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
   readonly alone: boolean
   readonly limits?: Limits
 }) {
-  const server = yield* PgServer
+  const server = yield* PgServer.PgServer
   const settings = yield* Settings.Settings
   const facts = yield* server.facts
   const first = [serverIs(facts), encodingIs(facts), pathIs(facts)]

@@ -4,7 +4,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { StoreError } from "../ChunkStore.ts"
+import type { ChunkStoreError } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
 import { type HeldUp, Inspector, type LogStanding, type Scheduled, type Stranded } from "../Inspector.ts"
 import { word } from "../internal/escape.ts"
@@ -153,7 +153,7 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
   const isDue = Exit.isSuccess(oldest) && oldest.value !== undefined
   const isAnyAlive = Exit.isSuccess(alive) && alive.value > 0
   const unpaused = (kinds: ReadonlyArray<Kind.Kind>) => kinds.filter((kind) => !isPaused(kind))
-  const looks: ReadonlyArray<Effect.Effect<ReadonlyArray<Finding>, StoreError, EventLog | Pauses>> = [
+  const looks: ReadonlyArray<Effect.Effect<ReadonlyArray<Finding>, ChunkStoreError, EventLog | Pauses>> = [
     look(patient, "workers", Effect.map(alive, (count) => workers(count, isDue))),
     look(patient, "age", Effect.map(oldest, (seconds) => age(seconds, limits.ageSeconds))),
     look(patient, "scheduled", Effect.map(vitals.scheduled, (failing) => scheduled(failing, limits.ageSeconds))),

@@ -2,13 +2,13 @@
  * One look of the doctor's, that does not keep it from the others.
  */
 import * as Effect from "effect/Effect"
-import { StoreError } from "../ChunkStore.ts"
+import { ChunkStoreError } from "../ChunkStore.ts"
 import * as rights from "../store/Rights.ts"
 import { attention, type Finding, type Patient } from "./Finding.ts"
 
 /** What the server refused a look with. Without a code it did not answer: then nothing else can be looked at. */
 const refusal = (
-  { code, reason }: StoreError,
+  { code, reason }: ChunkStoreError,
   check: string,
   { role, settings: { schema } }: Patient
 ): Finding | undefined => {
@@ -25,12 +25,12 @@ const refusal = (
 export const look = <E, R>(
   patient: Patient,
   check: string,
-  looking: Effect.Effect<Finding | ReadonlyArray<Finding>, E | StoreError, R>
-): Effect.Effect<ReadonlyArray<Finding>, E | StoreError, R> =>
+  looking: Effect.Effect<Finding | ReadonlyArray<Finding>, E | ChunkStoreError, R>
+): Effect.Effect<ReadonlyArray<Finding>, E | ChunkStoreError, R> =>
   looking.pipe(
     Effect.map((found) => [found].flat()),
     Effect.catch((error) => {
-      const found = error instanceof StoreError ? refusal(error, check, patient) : undefined
+      const found = error instanceof ChunkStoreError ? refusal(error, check, patient) : undefined
       return found === undefined ? Effect.fail(error) : Effect.succeed([found])
     })
   )

@@ -10,9 +10,9 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { addReports, Drain, emptyReport, type Report } from "../Drain.ts"
+import * as Drain from "../Drain.ts"
 import { cycleWithin } from "../drain/cycles.ts"
-import { DrainWorker, type WorkerOptions } from "../DrainWorker.ts"
+import * as DrainWorker from "../DrainWorker.ts"
 import { Inspector } from "../Inspector.ts"
 import * as Settings from "../Settings.ts"
 import * as print from "./print.ts"
@@ -20,14 +20,14 @@ import { untilStopped } from "./stopping.ts"
 import * as Terminal from "./Terminal.ts"
 
 /** A drain, whose layer lives as long as the command. */
-export type OneDrain = Drain["Service"]
+export type OneDrain = Drain.Drain["Service"]
 
 /** So many drains, each a worker of its own. */
 export const make = (count: number, namespace: Option.Option<string>) => {
   const layer = Option.isSome(namespace) ? Drain.layerWith({ namespace: namespace.value }) : Drain.layer
   return Effect.forEach(
     Array.from({ length: count }),
-    () => Effect.map(Layer.build(Layer.fresh(layer)), Context.get(Drain))
+    () => Effect.map(Layer.build(Layer.fresh(layer)), Context.get(Drain.Drain))
   )
 }
 
@@ -62,13 +62,13 @@ export const toTheEnd = Effect.fnUntraced(
     /** How much time there is left, where it is limited. */
     readonly left: (() => Duration.Duration) | undefined
     readonly namespace: Option.Option<string>
-    readonly partly: (report: Report) => Effect.Effect<void>
+    readonly partly: (report: Drain.Report) => Effect.Effect<void>
   }) {
     const { gracePeriod } = yield* Settings.Settings
     const tell = once
       ? () => Effect.void
       : progress(yield* Inspector.use((inspector) => inspector.due(Option.getOrUndefined(namespace))))
-    let total = emptyReport
+    let total = Drain.emptyReport
     let stopping = false
     const cycle = (drain: OneDrain) =>
       left === undefined
@@ -77,7 +77,7 @@ export const toTheEnd = Effect.fnUntraced(
     const loop = Effect.fnUntraced(function*(drain: OneDrain) {
       while (!stopping && (left === undefined || Duration.isPositive(left()))) {
         const { ends, report } = yield* cycle(drain)
-        total = addReports(total, report)
+        total = Drain.addReports(total, report)
         if (once || ends) return
         yield* tell(total.claimed)
       }
@@ -104,17 +104,17 @@ export const toTheEnd = Effect.fnUntraced(
 /** Drains until it is told to stop; then `wholly` is told what it came to. */
 export const forever = Effect.fnUntraced(function*(
   drains: ReadonlyArray<OneDrain>,
-  options: WorkerOptions<Cron.CronParseError>,
-  wholly: (report: Report) => Effect.Effect<void>
+  options: DrainWorker.Options<Cron.CronParseError>,
+  wholly: (report: Drain.Report) => Effect.Effect<void>
 ) {
   const workers = yield* Effect.forEach(drains, (drain) =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const worker = yield* Layer.build(Layer.fresh(DrainWorker.layer(options))).pipe(
-        Effect.provideService(Drain, drain),
+        Effect.provideService(Drain.Drain, drain),
         Scope.provide(scope)
       )
-      return { scope, report: Context.get(worker, DrainWorker).report }
+      return { scope, report: Context.get(worker, DrainWorker.DrainWorker).report }
     }))
   // all at once: one after the other each would take its own grace period
   const stop = Effect.forEach(workers, ({ scope }) => Scope.close(scope, Exit.void), {
@@ -124,7 +124,7 @@ export const forever = Effect.fnUntraced(function*(
   const end = Effect.gen(function*() {
     yield* stop
     const reports = yield* Effect.forEach(workers, ({ report }) => report)
-    yield* wholly(reports.reduce(addReports, emptyReport))
+    yield* wholly(reports.reduce(Drain.addReports, Drain.emptyReport))
   })
   yield* Terminal.say("draining; Ctrl-C or SIGTERM stops")
   return yield* untilStopped(Effect.onInterrupt(Effect.never, () => end))

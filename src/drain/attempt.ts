@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import { ChunkStore, type StoreError } from "../ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError } from "../ChunkStore.ts"
 import * as Metrics from "../Metrics.ts"
 import { timeoutOf } from "./batch.ts"
 import type { Committed } from "./batch.ts"
@@ -32,7 +32,7 @@ const moreConflicts = 2
 export const attempt = Effect.fnUntraced(function*(
   { engine, held }: { readonly engine: Engine; readonly held: Held },
   batch: Batch
-): Effect.fn.Return<Result.Result<Committed, BatchError>, StoreError, ChunkStore> {
+): Effect.fn.Return<Result.Result<Committed, BatchError>, ChunkStoreError, ChunkStore> {
   const store = yield* ChunkStore
   const { isolations, pulse, settings } = engine
   const { members } = batch
@@ -72,11 +72,11 @@ export const attempt = Effect.fnUntraced(function*(
 
 const isPassing = (error: BatchError): boolean =>
   error._tag === "BatchSuffered" || (error._tag === "ChunksLocked" && error.locked.length === 0) ||
-  ((error._tag === "TransactionSpoiled" || error._tag === "StoreError") && error.transient === true)
+  ((error._tag === "TransactionSpoiled" || error._tag === "ChunkStoreError") && error.transient === true)
 
 /** Whether the database may be away. Otherwise the batch has done something to its own connection. */
 const mayBeOutage = (error: BatchError): boolean =>
-  error._tag === "StoreError" || (error._tag === "BatchSuffered" && !error.survived)
+  error._tag === "ChunkStoreError" || (error._tag === "BatchSuffered" && !error.survived)
 
 const isConflict = (error: BatchError): boolean => error._tag !== "BatchSuffered" || error.survived
 

@@ -6,7 +6,7 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { type Persisted, type Rule, StoreError, type Transaction, type Watch } from "../ChunkStore.ts"
+import { ChunkStoreError, type Persisted, type Rule, type Transaction, type Watch } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
 import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.ts"
@@ -79,11 +79,14 @@ export const readable = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
   }
 }
 
-const passingError = (cause: Cause.Cause<unknown>, isTransient: BatchRun["isTransient"]): StoreError | undefined => {
+const passingError = (
+  cause: Cause.Cause<unknown>,
+  isTransient: BatchRun["isTransient"]
+): ChunkStoreError | undefined => {
   for (const reason of cause.reasons) {
     const error = reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
     if (error !== undefined && isTransient(error)) {
-      return new StoreError({
+      return new ChunkStoreError({
         operation: "persist",
         transient: true,
         reason: "the database failed a handler",

@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
-import { ChunkStore, type ClaimedChunk, type ClaimRequest, type StoreError } from "../ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError, type ClaimedChunk, type ClaimRequest } from "../ChunkStore.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import type { Engine } from "./engine.ts"
 import * as Held from "./held.ts"
@@ -27,14 +27,14 @@ export interface Claimed {
   /** What became of them so far. */
   readonly outcomes: Outcomes
   /** Carries them to their ends. Fails when the database does; nobody is charged for that. */
-  readonly run: Effect.Effect<Report, StoreError>
+  readonly run: Effect.Effect<Report, ChunkStoreError>
 }
 
 /** Claims chunks, until the scope closes. */
 export const claimScoped = Effect.fnUntraced(function*(
   engine: Engine,
   request: ClaimRequest & { readonly token: string }
-): Effect.fn.Return<Claimed, StoreError, ChunkStore | DomainEvents | Scope> {
+): Effect.fn.Return<Claimed, ChunkStoreError, ChunkStore | DomainEvents | Scope> {
   const store = yield* ChunkStore
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const clock = yield* Clock.Clock

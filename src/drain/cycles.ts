@@ -6,12 +6,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
-import type { StoreError } from "../ChunkStore.ts"
+import type { ChunkStoreError } from "../ChunkStore.ts"
 import type { Claimed } from "./claim.ts"
 import { addReports, emptyReport, reportOf } from "./Report.ts"
 
 /** A claim, for as long as a scope is open. */
-type Claim = Effect.Effect<Claimed, StoreError, Scope>
+type Claim = Effect.Effect<Claimed, ChunkStoreError, Scope>
 
 /** Claims once, and runs what was claimed. */
 export const cycle = (claim: Claim) =>

@@ -8,14 +8,14 @@ import * as Effect from "effect/Effect"
 import {
   type AlreadyPersisted,
   type ChunksLocked,
+  type ChunkStoreError,
   type FailureKind,
   type LeaseLost,
   type Refusal,
   Settlement,
-  type StoreError,
   type TransactionSpoiled
 } from "../ChunkStore.ts"
-import { ContextMissing, Rejected } from "../Handler.ts"
+import { ContextMissing, HandlerRejected } from "../Handler.ts"
 import { describeCause } from "../internal/describe.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type * as Settings from "../Settings.ts"
@@ -48,7 +48,7 @@ export class BatchFailed extends Data.TaggedError("BatchFailed")<{
 
 /** The database failed a handler with an error that passes: nobody is charged, and the batch is tried again. */
 export class BatchSuffered extends Data.TaggedError("BatchSuffered")<{
-  readonly error: StoreError
+  readonly error: ChunkStoreError
   /** Whether the connection survived: it was a conflict and not an outage. */
   readonly survived: boolean
   /** The chunk in whose run it happened, where that is known. */
@@ -66,7 +66,7 @@ export type BatchError =
   | BatchFailed
   | BatchSuffered
   | NotShared
-  | StoreError
+  | ChunkStoreError
   | LeaseLost
   | AlreadyPersisted
   | ChunksLocked
@@ -99,7 +99,8 @@ const saysPermanent = ({ handler }: Prepared, error: unknown): boolean => {
 const isPermanent = (one: Prepared, cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.some((reason) =>
     reason._tag === "Fail" &&
-    (reason.error instanceof Rejected || reason.error instanceof ContextMissing || saysPermanent(one, reason.error))
+    (reason.error instanceof HandlerRejected || reason.error instanceof ContextMissing ||
+      saysPermanent(one, reason.error))
   )
 
 /** What a charged chunk comes to: it is tried again after its backoff, or it is dead. */

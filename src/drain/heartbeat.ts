@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { type Beat, ChunkStore, mostUnparked, type StoreError } from "../ChunkStore.ts"
+import { type Beat, ChunkStore, type ChunkStoreError, mostUnparked } from "../ChunkStore.ts"
 import type { Kind } from "../Kind.ts"
 import { WakeUp } from "../WakeUp.ts"
 import type { Pulse } from "./pulse.ts"
@@ -52,7 +52,7 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
 
   // the drain's cycles log an outage; an error that does not pass is logged here, once
   let told = false
-  const complain = (error: StoreError) => {
+  const complain = (error: ChunkStoreError) => {
     if (error.transient || told) return Effect.logDebug("the heartbeat was not written", error)
     told = true
     return Effect.logWarning(`this worker cannot write its heartbeat, and counts as gone: ${error.message}`)

@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import type { CallView, ChunkView } from "../CallView.ts"
-import type { ClaimedChunk, StoreError } from "../ChunkStore.ts"
+import type { ChunkStoreError, ClaimedChunk } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Inspector } from "../Inspector.ts"
@@ -22,7 +22,7 @@ import type { Outcome, Outcomes } from "./Outcome.ts"
 export const persistNow = (
   { registry, settings }: Engine,
   inspector: Inspector["Service"],
-  claim: (callId: string) => Effect.Effect<Claimed, StoreError, Scope>
+  claim: (callId: string) => Effect.Effect<Claimed, ChunkStoreError, Scope>
 ) =>
   Effect.fn("Drain.persistNow")(function*(callId: string) {
     yield* Effect.annotateCurrentSpan("sluice.call_id", callId)
@@ -45,7 +45,7 @@ export const persistNow = (
   })
 
 /** Claims and runs what is due of a call, in several claims if one does not take all of it. */
-const runAll = Effect.fnUntraced(function*(claim: Effect.Effect<Claimed, StoreError, Scope>) {
+const runAll = Effect.fnUntraced(function*(claim: Effect.Effect<Claimed, ChunkStoreError, Scope>) {
   const chunks: Array<ClaimedChunk> = []
   const outcomes = new Map<ClaimedChunk, Outcome>()
   while (true) {

@@ -7,7 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { StoreError } from "../ChunkStore.ts"
+import { ChunkStoreError } from "../ChunkStore.ts"
 
 /** Whether a drain makes progress, and its last error. */
 export interface Health {
@@ -17,7 +17,7 @@ export interface Health {
    * The database's last error at a claim, at a claim's run, or at a beat, for as long as none of that kind has succeeded
    * since.
    */
-  readonly trouble: StoreError | undefined
+  readonly trouble: ChunkStoreError | undefined
 }
 
 /** The pulse of a drain. */
@@ -31,7 +31,7 @@ export interface Pulse {
     proves?: (result: A) => boolean
   ) => Effect.Effect<A, E, R>
   /** A beat ended, well or not. */
-  readonly beat: (error: StoreError | undefined) => void
+  readonly beat: (error: ChunkStoreError | undefined) => void
   readonly health: Effect.Effect<Health>
 }
 
@@ -52,7 +52,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const interval = Duration.toMillis(options.beatInterval)
   // a lease may be shorter than the time from one beat to the next
   const beatPatience = interval + leases * lease
-  const troubles = new Map<string, StoreError>()
+  const troubles = new Map<string, ChunkStoreError>()
   let moved = now()
   let beaten: bigint | undefined
   let running = 0
@@ -82,7 +82,7 @@ export const make = Effect.fnUntraced(function*(options: {
               return
             }
             const error = Cause.squash(exit.cause)
-            if (error instanceof StoreError) troubles.set(kind, error)
+            if (error instanceof ChunkStoreError) troubles.set(kind, error)
           }))
       }),
     beat: (error) => {

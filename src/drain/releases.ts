@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
-import { ChunkStore, type ClaimedChunk, Settlement, type StoreError } from "../ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError, type ClaimedChunk, Settlement } from "../ChunkStore.ts"
 
 /** How long a claim that ends waits for a release. */
 export const patience = Duration.seconds(5)
@@ -37,11 +37,11 @@ export const make: Effect.Effect<Releases, never, ChunkStore | Scope> = Effect.g
   // in the layer's own context: the caller may be in a transaction, which is over by the time a retry runs
   const fork = yield* FiberSet.runtime(yield* FiberSet.make())()
 
-  const inBackground = (release: Effect.Effect<unknown, StoreError>) =>
+  const inBackground = (release: Effect.Effect<unknown, ChunkStoreError>) =>
     Effect.sync(() => {
       fork(Effect.ignoreCause(Effect.retry(release, again)))
     })
-  const now = (release: Effect.Effect<unknown, StoreError>, otherwise = inBackground(release)) =>
+  const now = (release: Effect.Effect<unknown, ChunkStoreError>, otherwise = inBackground(release)) =>
     // `interruptible` innermost: a caller that was interrupted already must still wait for the release
     Effect.interruptible(release).pipe(
       Effect.timeout(patience),

@@ -5,11 +5,11 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import {
   ChunkStore,
+  type ChunkStoreError,
   type ClaimedChunk,
   type Persisted,
   type Settled,
-  Settlement,
-  type StoreError
+  Settlement
 } from "../ChunkStore.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import type { DomainObjectCreated } from "../DomainObject.ts"
@@ -142,7 +142,7 @@ const settleOrPart = (
   store: ChunkStore["Service"],
   token: string,
   settlements: ReadonlyArray<Settlement>
-): Effect.Effect<ReadonlyArray<Settled>, StoreError> =>
+): Effect.Effect<ReadonlyArray<Settled>, ChunkStoreError> =>
   Effect.catchIf(store.settle(token, settlements), (error) => !error.transient, (error) => {
     const [only] = settlements
     if (settlements.length > 1) {

@@ -166,7 +166,7 @@ export const split = (batch: Batch, error: BatchError): Plan => {
     case "TransactionSpoiled":
       return apart(members, isPart || error.transient === true, Cause.fail(error), "spoiled")
     // the database answers everybody else: `attempt` has looked
-    case "StoreError":
+    case "ChunkStoreError":
       return blamed < (members.length === 1 ? mostBlame.alone : mostBlame.batch)
         ? again(batch)
         : apart(members, true, Cause.fail(error))

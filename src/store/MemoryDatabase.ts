@@ -186,52 +186,52 @@ export class MemoryDatabase extends Context.Service<MemoryDatabase, {
   readonly inTransaction: Effect.Effect<boolean>
   /** The next number of a sequence, from 1. Not given back by a rollback. */
   readonly next: (sequence: string) => Effect.Effect<number>
-}>()("effect-sluice/MemoryDatabase") {
-  static readonly layer: Layer.Layer<MemoryDatabase> = Layer.sync(MemoryDatabase, () => {
-    const tables: Tables = new Map()
-    const sequences = new Map<string, number>()
-    return MemoryDatabase.of({
-      use: (step) =>
-        Effect.withFiber((fiber) =>
-          Effect.sync(() => {
-            fiber.getRef(Observer)?.()
-            const current = fiber.getRef(Current)
-            if (current !== undefined) return step(current)
-            const own = new Transaction(tables, undefined)
-            const result = step(own)
-            // nothing can come between: the step has no effects
-            own.commit()
-            return result
-          })
-        ),
-      transaction: (effect) =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.gen(function*() {
-            const parent = yield* Current
-            const own = new Transaction(tables, parent)
-            const exit = yield* Effect.exit(restore(Effect.provideService(effect, Current, own)))
-            if (Exit.isFailure(exit)) return yield* exit
-            const conflict = own.commit()
-            if (conflict !== undefined) return yield* conflict
-            if (parent === undefined) {
-              yield* Effect.provideService(Effect.all(own.afterCommit, { discard: true }), Current, undefined)
-            }
-            return exit.value
-          })
-        ),
-      afterCommit: (effect) =>
-        Effect.flatMap(Current, (current) => {
-          if (current === undefined) return effect
-          current.afterCommit.push(effect)
-          return Effect.void
-        }),
-      inTransaction: Effect.map(Current, (current) => current !== undefined),
-      next: (sequence) =>
+}>()("effect-sluice/MemoryDatabase") {}
+
+export const layer: Layer.Layer<MemoryDatabase> = Layer.sync(MemoryDatabase, () => {
+  const tables: Tables = new Map()
+  const sequences = new Map<string, number>()
+  return MemoryDatabase.of({
+    use: (step) =>
+      Effect.withFiber((fiber) =>
         Effect.sync(() => {
-          const next = (sequences.get(sequence) ?? 0) + 1
-          sequences.set(sequence, next)
-          return next
+          fiber.getRef(Observer)?.()
+          const current = fiber.getRef(Current)
+          if (current !== undefined) return step(current)
+          const own = new Transaction(tables, undefined)
+          const result = step(own)
+          // nothing can come between: the step has no effects
+          own.commit()
+          return result
         })
-    })
+      ),
+    transaction: (effect) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function*() {
+          const parent = yield* Current
+          const own = new Transaction(tables, parent)
+          const exit = yield* Effect.exit(restore(Effect.provideService(effect, Current, own)))
+          if (Exit.isFailure(exit)) return yield* exit
+          const conflict = own.commit()
+          if (conflict !== undefined) return yield* conflict
+          if (parent === undefined) {
+            yield* Effect.provideService(Effect.all(own.afterCommit, { discard: true }), Current, undefined)
+          }
+          return exit.value
+        })
+      ),
+    afterCommit: (effect) =>
+      Effect.flatMap(Current, (current) => {
+        if (current === undefined) return effect
+        current.afterCommit.push(effect)
+        return Effect.void
+      }),
+    inTransaction: Effect.map(Current, (current) => current !== undefined),
+    next: (sequence) =>
+      Effect.sync(() => {
+        const next = (sequences.get(sequence) ?? 0) + 1
+        sequences.set(sequence, next)
+        return next
+      })
   })
-}
+})

@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
-import { ChunkStore, type ClaimedChunk, type Persisted, StoreError, type Transaction } from "../ChunkStore.ts"
+import { ChunkStore, ChunkStoreError, type ClaimedChunk, type Persisted, type Transaction } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { EventLog } from "../EventLog.ts"
 import { Inspector } from "../Inspector.ts"
@@ -46,30 +46,31 @@ import {
 import { giveUp, settle, settlePersisted } from "./memory/settle.ts"
 import * as waiting from "./memory/waiting.ts"
 import { Run } from "./memory/watch.ts"
-import { MemoryDatabase, TransactionConflict } from "./MemoryDatabase.ts"
+import * as MemoryDatabase from "./MemoryDatabase.ts"
 import type { Stores } from "./Stores.ts"
 import { named, Verb } from "./verbs.ts"
 
-const isConflict = (error: unknown): error is TransactionConflict => error instanceof TransactionConflict
+const isConflict = (error: unknown): error is MemoryDatabase.TransactionConflict =>
+  error instanceof MemoryDatabase.TransactionConflict
 
 /** As a database's serialization failure: nobody is charged, the same is tried again. */
-const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | TransactionConflict, R>) =>
+const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | MemoryDatabase.TransactionConflict, R>) =>
   Effect.catchIf(
     effect,
     isConflict,
     (conflict) =>
       Effect.flatMap(Verb, (operation) =>
-        Effect.fail(new StoreError({ operation, transient: true, reason: conflict.message, cause: conflict })))
+        Effect.fail(new ChunkStoreError({ operation, transient: true, reason: conflict.message, cause: conflict })))
   ) as Effect.Effect<
     A,
-    Exclude<E, TransactionConflict> | StoreError,
+    Exclude<E, MemoryDatabase.TransactionConflict> | ChunkStoreError,
     R
   >
 
 /** Handlers wrap errors in their own. */
 const isTransient = (error: unknown, depth = 0): boolean => {
   if (depth > 5 || !Predicate.isObject(error)) return false
-  if (error instanceof StoreError) return error.transient
+  if (error instanceof ChunkStoreError) return error.transient
   if (isConflict(error)) return true
   return (Predicate.hasProperty(error, "cause") && isTransient(error.cause, depth + 1)) ||
     (Predicate.hasProperty(error, "reason") && isTransient(error.reason, depth + 1))
@@ -121,13 +122,14 @@ const toCall = (row: CallRow): ServiceCall => ({
  * Wakes what stood behind these, once they are gone for everybody: a claim that looks before the commit still sees them,
  * and puts aside what is behind them.
  */
-const wakeAfterCommit = (db: MemoryDatabase["Service"], use: Use) => (gone: waiting.Gone): Effect.Effect<void> =>
-  gone.some(({ orderingKey }) => typeof orderingKey === "string")
-    ? db.afterCommit(Effect.asVoid(use((access) => waiting.wakeFollowers(access, gone))))
-    : Effect.void
+const wakeAfterCommit =
+  (db: MemoryDatabase.MemoryDatabase["Service"], use: Use) => (gone: waiting.Gone): Effect.Effect<void> =>
+    gone.some(({ orderingKey }) => typeof orderingKey === "string")
+      ? db.afterCommit(Effect.asVoid(use((access) => waiting.wakeFollowers(access, gone))))
+      : Effect.void
 
 const makeStore = (
-  db: MemoryDatabase["Service"],
+  db: MemoryDatabase.MemoryDatabase["Service"],
   settings: Settings.Values,
   use: Use,
   newToken: Effect.Effect<string>,
@@ -289,7 +291,7 @@ const makeStore = (
 }
 
 const make = Effect.gen(function*() {
-  const db = yield* MemoryDatabase
+  const db = yield* MemoryDatabase.MemoryDatabase
   const settings = yield* Settings.Settings
   const wakeUp = yield* makeLocal
   const use: Use = (step) => Effect.flatMap(Clock.currentTimeMillis, (now) => db.use((access) => step(access, now)))
@@ -308,9 +310,10 @@ const make = Effect.gen(function*() {
 })
 
 /** The store over a database that is provided, so that an application's own tables can share its transactions. */
-export const layerStorage: Layer.Layer<Stores, never, MemoryDatabase | Settings.Settings> = Layer.effectContext(make)
+export const layerStorage: Layer.Layer<Stores, never, MemoryDatabase.MemoryDatabase | Settings.Settings> = Layer
+  .effectContext(make)
 
 /** The store and its database, fresh each time the layer is built. */
-export const layer: Layer.Layer<Stores | MemoryDatabase, never, Settings.Settings> = layerStorage.pipe(
+export const layer: Layer.Layer<Stores | MemoryDatabase.MemoryDatabase, never, Settings.Settings> = layerStorage.pipe(
   Layer.provideMerge(MemoryDatabase.layer)
 )

@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import type { StoreError } from "../ChunkStore.ts"
+import type { ChunkStoreError } from "../ChunkStore.ts"
 import * as Settings from "../Settings.ts"
 import * as Migrations from "./Migrations.ts"
 import * as catalog from "./pg/catalog.ts"
@@ -68,27 +68,27 @@ export interface Indexes {
 export class PgServer extends Context.Service<PgServer, {
   /** The schema of the tables, as it is written in SQL. */
   readonly schema: string
-  readonly facts: Effect.Effect<ServerFacts, StoreError>
+  readonly facts: Effect.Effect<ServerFacts, ChunkStoreError>
   /** Whether a pooler in transaction mode is in between; `false` when that cannot be found out. */
   readonly isPooled: Effect.Effect<boolean>
   /** How many migrations were not applied. */
-  readonly missingMigrations: Effect.Effect<number, StoreError>
+  readonly missingMigrations: Effect.Effect<number, ChunkStoreError>
   /** Sequences that stand behind the tables, in words; undefined when none does. */
-  readonly sequencesBehind: Effect.Effect<string | undefined, StoreError>
-  readonly rolesThatLack: Effect.Effect<ReadonlyArray<Lacking>, StoreError>
-  readonly indexes: Effect.Effect<Indexes, StoreError>
-  readonly vacuum: Effect.Effect<catalog.Vacuum | undefined, StoreError>
+  readonly sequencesBehind: Effect.Effect<string | undefined, ChunkStoreError>
+  readonly rolesThatLack: Effect.Effect<ReadonlyArray<Lacking>, ChunkStoreError>
+  readonly indexes: Effect.Effect<Indexes, ChunkStoreError>
+  readonly vacuum: Effect.Effect<catalog.Vacuum | undefined, ChunkStoreError>
   /** The oldest session that keeps vacuum from cleaning. Without `seesAll` those of other roles are not seen. */
-  readonly oldestSession: Effect.Effect<catalog.HoldingSession | undefined, StoreError>
-  readonly oldestPrepared: Effect.Effect<catalog.PreparedTransaction | undefined, StoreError>
-  readonly oldestReplica: Effect.Effect<catalog.Replica | undefined, StoreError>
-}>()("effect-sluice/PgServer") {
-  /** The server behind a client. */
-  static readonly layer: Layer.Layer<PgServer, never, SqlClient.SqlClient | Settings.Settings> = Layer.effect(
-    PgServer,
-    Effect.suspend(() => make)
-  )
-}
+  readonly oldestSession: Effect.Effect<catalog.HoldingSession | undefined, ChunkStoreError>
+  readonly oldestPrepared: Effect.Effect<catalog.PreparedTransaction | undefined, ChunkStoreError>
+  readonly oldestReplica: Effect.Effect<catalog.Replica | undefined, ChunkStoreError>
+}>()("effect-sluice/PgServer") {}
+
+/** The server behind a client. */
+export const layer: Layer.Layer<PgServer, never, SqlClient.SqlClient | Settings.Settings> = Layer.effect(
+  PgServer,
+  Effect.suspend(() => make)
+)
 
 /** The indexes there must be, by name, and how each is made: the migrations say so. */
 const expectedIndexes = (schema: string): ReadonlyMap<string, string> => {

@@ -19,7 +19,7 @@ import * as socketFolder from "./pglite/socketFolder.ts"
 export { EmbeddedFailed, FolderInUse } from "./pglite/errors.ts"
 
 /** Where the embedded database lives. */
-export interface PgliteOptions {
+export interface Options {
   /**
    * A folder, made when it is not there; it and the data in it are closed to other users (0700). One that is there and holds
    * other things keeps its rights, and only the data in it is closed. In memory when absent.
@@ -33,7 +33,7 @@ const attempt = <A>(reason: string, run: () => Promise<A>) =>
     catch: (cause) => new EmbeddedFailed({ reason: `${reason}: ${describe(cause)}`, cause })
   })
 
-const start = Effect.fnUntraced(function*(options: PgliteOptions) {
+const start = Effect.fnUntraced(function*(options: Options) {
   // loaded here, so that programs on a server do not need the packages
   const { PGlite } = yield* attempt("is @electric-sql/pglite installed?", () => import("@electric-sql/pglite"))
   const { PGLiteSocketServer } = yield* attempt(
@@ -76,6 +76,6 @@ const start = Effect.fnUntraced(function*(options: PgliteOptions) {
  * {@link EmbeddedFailed} when another user owns it.
  */
 export const layer = (
-  options: PgliteOptions = {}
+  options: Options = {}
 ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, FolderInUse | EmbeddedFailed | SqlError> =>
   Layer.unwrap(start(options))

@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
-/** The verb that is under way: `claim`, `deadLetters.redrive`. `StoreError.operation` says which failed. */
+/** The verb that is under way: `claim`, `deadLetters.redrive`. `ChunkStoreError.operation` says which failed. */
 export const Verb = Context.Reference<string>("effect-sluice/store/Verb", { defaultValue: () => "store" })
 
 /** What is done to a verb's effect, by the verb's name. It changes neither what the effect gives nor how it can fail. */

@@ -7,15 +7,15 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { CallRecorder } from "../CallRecorder.ts"
-import { ChunkStore, StoreError } from "../ChunkStore.ts"
-import { DomainEvents } from "../DomainEvents.ts"
-import { Drain } from "../Drain.ts"
+import * as CallRecorder from "../CallRecorder.ts"
+import { ChunkStore, ChunkStoreError } from "../ChunkStore.ts"
+import * as DomainEvents from "../DomainEvents.ts"
+import * as Drain from "../Drain.ts"
 import { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Inspector } from "../Inspector.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
-import { WakeUp } from "../WakeUp.ts"
+import * as WakeUp from "../WakeUp.ts"
 import { differences, snapshot } from "./difference.ts"
 import { registryWithMates, withMates } from "./mates.ts"
 
@@ -80,7 +80,7 @@ const boundaries = {
 } as const
 type Boundary = typeof boundaries[keyof typeof boundaries]
 
-const died = new StoreError({ operation: "rehearsal", transient: false, reason: "the worker died" })
+const died = new ChunkStoreError({ operation: "rehearsal", transient: false, reason: "the worker died" })
 
 /** A store whose user dies once, at a boundary of its `nth` transaction. */
 const deadly = (store: ChunkStore["Service"], boundary: Boundary, nth: number, count: { transactions: number }) =>
@@ -101,7 +101,7 @@ const deadly = (store: ChunkStore["Service"], boundary: Boundary, nth: number, c
 
 const record = (calls: ReadonlyArray<ServiceCall>) =>
   Effect.flatMap(
-    CallRecorder,
+    CallRecorder.CallRecorder,
     (recorder) => Effect.flatMap(recorder.recordMany(calls), Effect.forEach(Effect.fromResult))
   )
 
@@ -128,7 +128,7 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
   const scene = <B, F, S>(play: Effect.Effect<B, F, S>) =>
     Effect.provide(play, Layer.fresh(application), { local: true })
   const inApplication = <B, F, S>(play: Effect.Effect<B, F, S>) => Effect.provide(play, services, { local: true })
-  const drain = Effect.flatMap(Drain, (it) => it.untilEmpty)
+  const drain = Effect.flatMap(Drain.Drain, (it) => it.untilEmpty)
   // a list that lives outside the application goes on changing
   const seen = Effect.map(tables, snapshot)
 
@@ -191,4 +191,4 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
 })
 
 /** The errors of a rehearsal, besides the application's own. */
-export type RehearsalError = NotExactlyOnce | RehearsalFailed | StoreError
+export type RehearsalError = NotExactlyOnce | RehearsalFailed | ChunkStoreError

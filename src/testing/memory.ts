@@ -3,10 +3,10 @@
  */
 import type * as Config from "effect/Config"
 import * as Layer from "effect/Layer"
-import { CallRecorder } from "../CallRecorder.ts"
-import { ChunkLedger } from "../ChunkLedger.ts"
-import { DomainEvents } from "../DomainEvents.ts"
-import { Drain } from "../Drain.ts"
+import * as CallRecorder from "../CallRecorder.ts"
+import * as ChunkLedger from "../ChunkLedger.ts"
+import * as DomainEvents from "../DomainEvents.ts"
+import * as Drain from "../Drain.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import * as Settings from "../Settings.ts"
 import type { MemoryDatabase } from "../store/MemoryDatabase.ts"
@@ -14,7 +14,14 @@ import * as MemoryStore from "../store/MemoryStore.ts"
 import type { Stores } from "../store/Stores.ts"
 
 /** What {@link layerMemory} provides. */
-export type Memory = Drain | CallRecorder | ChunkLedger | DomainEvents | Stores | MemoryDatabase | Settings.Settings
+export type Memory =
+  | Drain.Drain
+  | CallRecorder.CallRecorder
+  | ChunkLedger.ChunkLedger
+  | DomainEvents.DomainEvents
+  | Stores
+  | MemoryDatabase
+  | Settings.Settings
 
 /**
  * A drain over a store in memory, for a registry whose handlers may keep their rows in the same `MemoryDatabase`. Time
@@ -30,7 +37,7 @@ export const layerMemory = <E, R>(
 ): Layer.Layer<
   Memory | HandlerRegistry,
   E | Config.ConfigError,
-  Exclude<R, Stores | MemoryDatabase | DomainEvents | Settings.Settings>
+  Exclude<R, Stores | MemoryDatabase | DomainEvents.DomainEvents | Settings.Settings>
 > =>
   Layer.mergeAll(Drain.layer, CallRecorder.layer, ChunkLedger.layer).pipe(
     Layer.provideMerge(registry),

@@ -188,8 +188,8 @@ for (const [name, store] of stores) {
             Layer.provideMerge(DomainEvents.layer)
           )
           return Effect.gen(function*() {
-            const drain = yield* Drain
-            const store = yield* ChunkStore
+            const drain = yield* Drain.Drain
+            const store = yield* ChunkStore.ChunkStore
             yield* record(...namespaces.map((namespace) => note(namespace, {}, { namespace })))
             const report = yield* drain.cycle
             expect(report).toMatchObject({ claimed: 2, retried: end === "persisted" ? 0 : 1, dead: 0, released: 0 })

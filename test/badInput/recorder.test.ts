@@ -3,7 +3,7 @@
  * path; what only looks bad is stored as it was given. On memory, and on a Postgres, which has its own idea of JSON.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, ChunkStore, type ServiceCall, Settings } from "effect-sluice"
+import { CallRecorder, ChunkStore, ServiceCall, Settings } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as DateTime from "effect/DateTime"
@@ -73,7 +73,7 @@ for (const [name, store] of stores) {
       for (const [index, [name, bad, path, reason]] of refused.entries()) {
         it.effect(name, () =>
           Effect.gen(function*() {
-            const { record, recordMany } = yield* CallRecorder
+            const { record, recordMany } = yield* CallRecorder.CallRecorder
             const ready = Effect.map(inspect.status, (kinds) => kinds.reduce((sum, kind) => sum + kind.ready, 0))
             const before = yield* ready
             // what callers without types may do
@@ -106,7 +106,7 @@ for (const [name, store] of stores) {
           Effect.gen(function*() {
             const lines: Array<string> = []
             const heard = Logger.layer([Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))])
-            const { recordMany } = yield* CallRecorder
+            const { recordMany } = yield* CallRecorder.CallRecorder
             const traced = ["1", "2"].map((which) => ({ ...call(`untraced-${index}-${which}`), trace }))
             // what callers without types may do
             const results = yield* Effect.provide(recordMany(traced as ReadonlyArray<ServiceCall.ServiceCall>), heard)
@@ -130,7 +130,7 @@ for (const [name, store] of stores) {
       for (const [name, bad, path] of ofTheCall) {
         it.effect(`is refused before its service is asked, and not written: ${name}`, () =>
           Effect.gen(function*() {
-            const { run } = yield* CallRecorder
+            const { run } = yield* CallRecorder.CallRecorder
             const error = yield* Effect.flip(
               run(bad as ServiceCall.CallSpec, Effect.die(new Error("the service was asked")))
             )
@@ -142,7 +142,7 @@ for (const [name, store] of stores) {
 
       it.effect("by each limit there is, also where only all of it together is too much", () =>
         Effect.gen(function*() {
-          const { record, run } = yield* CallRecorder
+          const { record, run } = yield* CallRecorder.CallRecorder
           const { outputs, ...spec } = call("limits")
           const text = (length: number) => "x".repeat(length)
           const most = maxResultBytes - roomForAnswer(maxResultBytes)
@@ -175,7 +175,7 @@ for (const [name, store] of stores) {
 
       it.effect("whatever its service makes of the objects it was given: what was asked is what is recorded", () =>
         Effect.gen(function*() {
-          const { run } = yield* CallRecorder
+          const { run } = yield* CallRecorder.CallRecorder
           const { outputs, ...spec } = call("changed")
           const messages: Array<unknown> = ["Does it hurt?"]
           const context: Record<string, string> = { simulationId: "knee" }
@@ -192,7 +192,7 @@ for (const [name, store] of stores) {
 
       it.effect("and of random calls: what is run can be recorded, if its answer can", () =>
         Effect.gen(function*() {
-          const { record, run } = yield* CallRecorder
+          const { record, run } = yield* CallRecorder.CallRecorder
           const seed = yield* Random.nextInt
           yield* Effect.gen(function*() {
             for (let round = 0; round < 200; round++) {
@@ -222,8 +222,8 @@ for (const [name, store] of stores) {
       for (const [index, [name, good]] of fine.entries()) {
         it.effect(name, () =>
           Effect.gen(function*() {
-            const { record } = yield* CallRecorder
-            const store = yield* ChunkStore
+            const { record } = yield* CallRecorder.CallRecorder
+            const store = yield* ChunkStore.ChunkStore
             const one = good.callId === "a" ? { ...good, callId: `fine-${index}` } : good
             expect(yield* record(one)).toBe("recorded")
             expect(yield* record(one)).toBe("unchanged")

@@ -282,7 +282,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
         }
       }
 
-      const report = yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)
+      const report = yield* Effect.flatMap(Drain.Drain, (drain) => drain.untilEmpty)
 
       const ends = new Map<string, string>()
       for (const row of yield* sql<{ call_id: string }>`select call_id from sluice.persisted_chunk`) {
@@ -312,7 +312,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
 
   it.effect("and whoever asks for one is answered", () =>
     Effect.gen(function*() {
-      const drain = yield* Drain
+      const drain = yield* Drain.Drain
       expect((yield* inspect.status).length).toBeGreaterThan(3)
       expect(Option.isSome(yield* inspect.nextDue)).toBe(true)
       for (const [index, [name, stored, end]] of table.entries()) {
@@ -322,14 +322,14 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
         if (Exit.isFailure(exit)) expect.soft(Cause.hasDies(exit.cause), `${name}: ${exit.cause}`).toBe(false)
         expect.soft([name, Exit.isSuccess(exit)]).toEqual([name, end === "persisted"])
       }
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       const dead = table.filter(([, , end]) => end.startsWith("dead"))
       expect((yield* letters.count({})).reduce((sum, { count }) => sum + count, 0)).toBe(dead.length)
       for (const { key } of yield* letters.list({}, { limit: 1000 })) {
         expect.soft(Option.isSome(yield* letters.inspect(key)), key.callId).toBe(true)
       }
       // a durable reader gets past every line
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* log.open("media", "beginning")
       const taken = Option.getOrThrow(
         yield* log.take("media", { limit: 1000, maxBytes: 1e9, lease: Duration.minutes(1), reader: "test" })
@@ -351,7 +351,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
     () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const store = yield* ChunkStore
+        const store = yield* ChunkStore.ChunkStore
         const forms: ReadonlyArray<readonly [stored: string, outcome: string]> = [
           [
             "{ \"n\" : [1.0, 1e2, -0.0],\n \"text\" : \"a \\ud83d\\ude00 \\u0041\\/\", \"x\": 1, \"x\": null }",
@@ -394,7 +394,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
 
   it.effect("and a call that is delivered again is compared with it", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const answers = yield* Effect.forEach([...table.entries()], ([index, [, stored]]) => {
         if (stored.withoutCall === true) return Effect.succeed("recorded")
         const again = {

@@ -48,7 +48,7 @@ const mostWaiting = 3000
 /** Records calls and what is expected of them, in one transaction each, until it is interrupted between two. */
 const recording = Effect.fnUntraced(function*(seed: number) {
   const sql = yield* SqlClient.SqlClient
-  const recorder = yield* CallRecorder
+  const recorder = yield* CallRecorder.CallRecorder
   let place = 0
   const room = sql<{ waiting: number }>`select count(*)::int as waiting from sluice.chunk_queue where state <> 'parked'`
     .pipe(

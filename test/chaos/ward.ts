@@ -1,7 +1,7 @@
 /**
  * The application that suffers: notes whose handlers fail, hang, throw, outlive their lease, or kill their process.
  */
-import { DomainObject, HandlerPlugin, HandlerRegistry, Output, Rejected, Settings } from "effect-sluice"
+import { DomainObject, Handler, HandlerPlugin, HandlerRegistry, Output, Settings } from "effect-sluice"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -73,7 +73,7 @@ const handler = Effect.map(SqlClient.SqlClient, (sql) => ({
     if (fate === "throws" && inTrouble) return yield* Effect.die(new Error("it throws at first"))
     if (fate === "hangs" && inTrouble) return yield* Effect.never
     if (fate === "exhausts") return yield* Effect.fail("it always fails")
-    if (fate === "rejects") return yield* new Rejected({ reason: "the ward is closed" })
+    if (fate === "rejects") return yield* new Handler.HandlerRejected({ reason: "the ward is closed" })
     if (fate === "kills") process.kill(process.pid, "SIGKILL")
     return writesFirst ? before : yield* write
   })

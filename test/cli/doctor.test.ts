@@ -10,7 +10,7 @@ import {
   EventLog,
   Inspector,
   Pauses,
-  type ServiceCall,
+  ServiceCall,
   Settings
 } from "effect-sluice"
 import * as Migrations from "effect-sluice/store/Migrations"
@@ -35,14 +35,14 @@ const call = (callId: string) => ({
   outputs: [{ schema: note, version: 1, data: "slept well" }]
 })
 const recordAll = (calls: ReadonlyArray<ServiceCall.ServiceCall>) =>
-  CallRecorder.use((recorder) => recorder.recordMany(calls)).pipe(Effect.provide(CallRecorder.layer))
+  CallRecorder.CallRecorder.use((recorder) => recorder.recordMany(calls)).pipe(Effect.provide(CallRecorder.layer))
 const record = (...ids: ReadonlyArray<string>) => recordAll(ids.map(call))
-const claim = ChunkStore.use((store) =>
+const claim = ChunkStore.ChunkStore.use((store) =>
   store.claim({ worker: "w", limit: 10, maxBytes: 1e6, lease: Duration.minutes(1) })
 )
 /** Settles all that is due as dead. */
 const buryAll = Effect.gen(function*() {
-  const store = yield* ChunkStore
+  const store = yield* ChunkStore.ChunkStore
   const { chunks, token } = yield* claim
   const failure = { handler: "", kind: "rejected", message: "no bed" } as const
   yield* store.settle(
@@ -226,13 +226,13 @@ describe("the doctor", () => {
         found: "the oldest due chunk has waited 1 h"
       })
       expect(yield* finding("workers")).toMatchObject({ severity: "attention" })
-      yield* ChunkStore.use((store) => store.beat("w", [{ namespace: "clinic", schemaIdentity: note }]))
+      yield* ChunkStore.ChunkStore.use((store) => store.beat("w", [{ namespace: "clinic", schemaIdentity: note }]))
       expect(yield* finding("workers")).toMatchObject({ severity: "ok", found: "1 alive" })
     })))
 
   it.live("says when chunks that failed wait for another attempt, however long that is due", () =>
     run(Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record("a", "b")
       const { chunks, token } = yield* claim
       const failure = { handler: "clinic/note", kind: "failed", message: "the ward is closed\n  at ward.ts:1" } as const
@@ -280,7 +280,7 @@ describe("the doctor", () => {
         severity: "attention",
         found: "2 behind a dead letter of their ordering key, as call first"
       })
-      yield* DeadLetters.use((letters) => letters.discard({}, "a test"))
+      yield* DeadLetters.DeadLetters.use((letters) => letters.discard({}, "a test"))
       expect(yield* finding("held up")).toMatchObject({ severity: "ok" })
     })))
 
@@ -296,8 +296,8 @@ describe("the doctor", () => {
         found: "2 wait, though nothing stands before them, as call first",
         advice: expect.stringMatching(/`sluice mend`/)
       })
-      const { releaseWaiting } = yield* ChunkStore
-      const found = yield* Inspector.use((inspector) => inspector.stuck({ limit: 10 }))
+      const { releaseWaiting } = yield* ChunkStore.ChunkStore
+      const found = yield* Inspector.Inspector.use((inspector) => inspector.stuck({ limit: 10 }))
       expect(found.map(({ behind, callId }) => [callId, behind])).toEqual([
         ["first", null],
         ["second", "first"],
@@ -320,7 +320,7 @@ describe("the doctor", () => {
         expect(yield* finding("waiting")).toMatchObject({
           found: "1 wait, though nothing stands before them, as call second"
         })
-        expect(yield* ChunkStore.use((store) => store.releaseWaiting)).toBe(1)
+        expect(yield* ChunkStore.ChunkStore.use((store) => store.releaseWaiting)).toBe(1)
       }).pipe(Effect.provide(
         Layer.fresh(PgStore.layerStorage).pipe(Layer.provide(Settings.layer({ deadBlocksKey: false }))),
         { local: true }
@@ -330,7 +330,7 @@ describe("the doctor", () => {
   it.live("says when no worker that lives takes what is due", () =>
     run(Effect.gen(function*() {
       const beat = (namespace: string) =>
-        ChunkStore.use((store) => store.beat(namespace, [{ namespace, schemaIdentity: note }]))
+        ChunkStore.ChunkStore.use((store) => store.beat(namespace, [{ namespace, schemaIdentity: note }]))
       yield* record("a")
       yield* beat("dental")
       expect(yield* finding("namespaces")).toMatchObject({
@@ -360,12 +360,12 @@ describe("the doctor", () => {
 
   it.live("tells kinds without a handler from paused ones", () =>
     run(Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record("a", "b")
       const { chunks, token } = yield* claim
       yield* store.settle(token, chunks.map((chunk) => ({ _tag: "Park", chunk, reason: "no-handler" })))
       expect(yield* finding("handlers")).toMatchObject({ severity: "attention", found: `none for clinic/${note}` })
-      yield* Pauses.use((pauses) => pauses.pause({ namespace: "clinic", schemaIdentity: "*" }, "the ward moves"))
+      yield* Pauses.Pauses.use((pauses) => pauses.pause({ namespace: "clinic", schemaIdentity: "*" }, "the ward moves"))
       expect(yield* finding("handlers")).toMatchObject({ severity: "ok" })
       expect(yield* finding("pauses")).toMatchObject({
         severity: "attention",
@@ -378,13 +378,13 @@ describe("the doctor", () => {
       yield* record("a", "b", "c")
       yield* buryAll
       expect(yield* finding("dead letters")).toMatchObject({ severity: "attention", found: "3" })
-      yield* DeadLetters.use((letters) => letters.discard({}, "a test"))
+      yield* DeadLetters.DeadLetters.use((letters) => letters.discard({}, "a test"))
       expect(yield* finding("dead letters")).toMatchObject({ severity: "ok" })
     })))
 
   it.live("says which subscriptions fail, and which are behind", () =>
     run(Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* log.open("billing", "beginning")
       yield* (yield* sql)`
         insert into sluice.persisted_chunk (call_id, schema_identity, namespace, schema_version, handler, handler_version)
@@ -404,7 +404,7 @@ describe("the doctor", () => {
   it.live("says when the event log came from another cluster, what to do, and that it is done", () =>
     run(Effect.gen(function*() {
       const db = yield* sql
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* log.open("billing", "beginning")
       expect(yield* finding("event log")).toMatchObject({ severity: "ok" })
       // as a restore leaves it: written by another transaction than it says
@@ -437,7 +437,7 @@ describe("the doctor", () => {
     Effect.gen(function*() {
       const db = yield* sql
       const many = 20_000
-      yield* EventLog.use((log) => log.open("billing", "beginning"))
+      yield* EventLog.EventLog.use((log) => log.open("billing", "beginning"))
       yield* db`
         insert into sluice.chunk_queue (namespace, schema_identity, schema_version, call_id, state, parked_for, lease_until)
         select 'clinic', ${note}, 1, 'call-' || n, (array['ready', 'parked', 'scheduled'])[1 + n % 3],

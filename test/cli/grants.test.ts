@@ -49,7 +49,7 @@ const calls = Effect.acquireRelease(
 const setUp = Effect.fnUntraced(function*(name: string) {
   const url = yield* freshDatabase()
   yield* Effect.gen(function*() {
-    yield* CallRecorder.use((recorder) => recorder.record(call("dies")))
+    yield* CallRecorder.CallRecorder.use((recorder) => recorder.record(call("dies")))
     yield* settle({ dead: "exhausted" })
     yield* inspect.status
   }).pipe(Effect.provide(

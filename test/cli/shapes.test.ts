@@ -17,7 +17,7 @@ afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
 /** A ward in which a chunk stands in each state. */
 const ward = Effect.gen(function*() {
-  const store = yield* ChunkStore
+  const store = yield* ChunkStore.ChunkStore
   const knee = { orderingKey: "knee" }
   yield* record(call("done"), call("nothing"), call("dead", knee), call("parked", { namespace: "triage" }))
   yield* settle(({ key: { callId } }) =>
@@ -37,7 +37,7 @@ const ward = Effect.gen(function*() {
     namespace: "core",
     schemaIdentity: results
   }])
-  yield* Pauses.use((pauses) => pauses.pause({ namespace: "triage", schemaIdentity: "*" }, "the ward is closed"))
+  yield* Pauses.Pauses.use((pauses) => pauses.pause({ namespace: "triage", schemaIdentity: "*" }, "the ward is closed"))
 })
 
 const url = await Effect.runPromise(

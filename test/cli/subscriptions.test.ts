@@ -59,7 +59,7 @@ const narrow = (text: string) => {
 const persist = (...ids: ReadonlyArray<string>) =>
   Effect.forEach(ids, (id) => Effect.andThen(record(call(id)), settle("persisted")), { discard: true })
 const take = (name: string) =>
-  EventLog.use((log) =>
+  EventLog.EventLog.use((log) =>
     Effect.map(
       log.take(name, { limit: 10, maxBytes: 1e9, lease: Duration.minutes(1), reader: "ward-1/4711" }),
       Option.getOrThrow
@@ -68,7 +68,7 @@ const take = (name: string) =>
 /** It fails with what it stands before. */
 const fail = (name: string) =>
   Effect.gen(function*() {
-    const log = yield* EventLog
+    const log = yield* EventLog.EventLog
     const { token } = yield* take(name)
     const failure = { message: "PaymentError: the account is closed", delay: Duration.minutes(5) }
     yield* log.release(name, token, { suspects: 1, failure })
@@ -77,7 +77,7 @@ const fail = (name: string) =>
 layer(ground, { excludeTestServices: true, timeout: 60_000 })("sluice subscriptions", (it) => {
   it.effect("lists none, and then how far behind each is, who reads, and what fails", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       expect((yield* run()).stdout).toBe("there are no subscriptions")
       yield* persist("a", "b", "c")
       yield* log.open("audit", "now")

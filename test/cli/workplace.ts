@@ -125,7 +125,7 @@ export type Workplace = Awaited<ReturnType<typeof workplace>>
  * there is a file `go`; one that does so for ever.
  */
 export const noteHandler = (how: "good" | "broken" | "waiting" | "endless"): string =>
-  `import { DomainObject, HandlerPlugin, Output, Rejected } from "effect-sluice"
+  `import { DomainObject, Handler, HandlerPlugin, Output } from "effect-sluice"
 import { Effect, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { existsSync } from "node:fs"
@@ -134,10 +134,10 @@ class Note extends Output.make("schemas.clinic.ward.note", { version: 1, schema:
 
 const trouble = {
   good: () => Effect.void,
-  broken: (callId) => callId === "call-2" ? new Rejected({ reason: "bed 2 is being moved" }) : Effect.void,
+  broken: (callId) => callId === "call-2" ? new Handler.HandlerRejected({ reason: "bed 2 is being moved" }) : Effect.void,
   waiting: () => Effect.repeat(Effect.delay(Effect.sync(() => existsSync("go")), 20), { until: (go) => go }),
   endless: () => Effect.never
-}["${how}"] as (callId: string) => Effect.Effect<unknown, Rejected>
+}["${how}"] as (callId: string) => Effect.Effect<unknown, Handler.HandlerRejected>
 
 const table = SqlClient.SqlClient.use((sql) => sql\`create table if not exists note (call_id text primary key, content text not null)\`)
 

@@ -16,7 +16,7 @@ const allResults = { namespace: "core", schemaIdentity: results }
 onEveryStore((test) => {
   test("what is parked stays so until a worker serves it, and costs nothing", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"), call("b", { namespace: "triage" }, { schema: results }))
       expect(yield* settle("parked")).toEqual(["a", "b"])
       expect(yield* store.beat("old", [])).toMatchObject({ unparked: 0 })
@@ -30,7 +30,7 @@ onEveryStore((test) => {
 
   test("each is told what only the others serve, as long as they live", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [] })
       expect(yield* store.beat("new", [replies, allResults])).toMatchObject({ elsewhere: [] })
       expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [allResults] })
@@ -42,7 +42,7 @@ onEveryStore((test) => {
 
   test("one that has not beaten for half a minute does not count as alive, until it beats again", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
       yield* store.beat("silent", [replies, allResults])
       yield* time.pass("25 seconds")
@@ -55,8 +55,8 @@ onEveryStore((test) => {
 
   test("what is paused is told, and stays parked until it is not", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const pauses = yield* Pauses
+      const store = yield* ChunkStore.ChunkStore
+      const pauses = yield* Pauses.Pauses
       yield* record(call("a"))
       yield* settle("parked")
       yield* pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, "the table is being moved")
@@ -81,7 +81,7 @@ onEveryStore((test) => {
       yield* record(...Object.keys(fates).map((id) => call(id)))
       yield* settle((chunk) => fates[chunk.key.callId as keyof typeof fates])
       yield* record(call("held"))
-      yield* (yield* ChunkStore).claim({ worker: "w", limit: 1, maxBytes: 1e9, lease: Duration.minutes(1) })
+      yield* (yield* ChunkStore.ChunkStore).claim({ worker: "w", limit: 1, maxBytes: 1e9, lease: Duration.minutes(1) })
       yield* record(call("fresh"), call("other", {}, { schema: results }))
       const kinds = yield* inspect.status
       expect(kinds).toMatchObject([

@@ -87,7 +87,7 @@ onEveryStore((test) => {
 
   test("each chunk has its own output, however many of its call come together, and from which places", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const outputs = Array.from({ length: 40 }, (_, n) => ({ schema: reply, version: 1, part: `${n}`, data: { n } }))
       yield* record(
         call("single"),
@@ -183,7 +183,7 @@ onEveryStore((test) => {
         taken.push(yield* takenWith({ limit: 5, lease: Duration.hours(1) }))
         yield* time.pass("1 minute")
         // a store may remember for a second where it was, and no minute has really passed
-        yield* (yield* ChunkStore).giveUp(crypto.randomUUID())
+        yield* (yield* ChunkStore.ChunkStore).giveUp(crypto.randomUUID())
       }
       // behind those of the first three minutes, which take six to claim
       expect(taken.map((ids) => ids.indexOf("plain"))).toEqual([-1, -1, -1, -1, -1, -1, 0, -1])
@@ -205,7 +205,7 @@ onEveryStore((test) => {
       expect(idsOf((yield* claim).chunks)).toEqual(["fresh"])
       expect(idsOf((yield* claim).chunks)).toEqual([])
       // its worker says that it has nothing else under way: what happens from now on is the chunk's doing
-      yield* (yield* ChunkStore).renew(second.token, second.chunks, Duration.minutes(1), true)
+      yield* (yield* ChunkStore.ChunkStore).renew(second.token, second.chunks, Duration.minutes(1), true)
       yield* time.pass("61 seconds")
       const third = yield* claim
       expect(third.chunks).toMatchObject([{ key: { callId: "a" }, attempts: 0, crashes: 2, loneCrashes: 1 }])
@@ -230,7 +230,7 @@ onEveryStore((test) => {
 
   test("a worker that was only cut off or frozen has not died: when it speaks again, its crash is taken back", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
       yield* record(call("a"), call("b"), call("c"))
       const cutOff = yield* claim
@@ -253,7 +253,7 @@ onEveryStore((test) => {
 
   test("of several workers each takes back its own crash, also one it was alone with", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
       yield* record(call("a"))
       const first = yield* claim
@@ -287,7 +287,7 @@ onEveryStore((test) => {
 
   test("renewed, a lease goes on for what is still held, and answers with that", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
       yield* record(call("a"), call("b"))
       const { chunks, token } = yield* claim

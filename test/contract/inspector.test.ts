@@ -12,7 +12,8 @@ import { Edits, onEveryStore, Time } from "./operators/ground.ts"
 const replies = { namespace: "chatlab", schemaIdentity: reply }
 const knee = { orderingKey: "knee" }
 const pass = (span: Duration.Input) => Time.use((time) => time.pass(Duration.fromInputUnsafe(span)))
-const use = <A, E>(question: (inspector: Inspector["Service"]) => Effect.Effect<A, E>) => Inspector.use(question)
+const use = <A, E>(question: (inspector: Inspector.Inspector["Service"]) => Effect.Effect<A, E>) =>
+  Inspector.Inspector.use(question)
 const stuck = (limit = 10, namespace?: string) => use((inspector) => inspector.stuck({ limit, namespace }))
 
 onEveryStore((test) => {
@@ -91,7 +92,7 @@ onEveryStore((test) => {
 
   test("workers, the last seen first, what they serve, and which of them live", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const workers = (ids?: ReadonlyArray<string>) => use((inspector) => inspector.workers(ids))
       expect(yield* workers()).toEqual([])
       const core = { namespace: "core", schemaIdentity: results }
@@ -121,7 +122,7 @@ onEveryStore((test) => {
 
   test("whether anything of a kind is outstanding, dead or served", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const known = (namespace: string, schemaIdentity: string) =>
         use((inspector) => inspector.isKnown({ namespace, schemaIdentity }))
       expect(yield* known("*", "*")).toBe(false)
@@ -161,7 +162,7 @@ onEveryStore((test) => {
 
   test("how far behind each subscription is", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       const gauges = use((inspector) => inspector.subscriptionGauges)
       yield* log.open("billing", "beginning")
       expect(yield* gauges).toEqual([{ name: "billing", attempts: 0, unread: 0, age: 0 }])
@@ -176,8 +177,8 @@ onEveryStore((test) => {
 
   test("for the doctor: what fails, what is parked, what nobody serves, what is dead", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const { vitals } = yield* Inspector
+      const store = yield* ChunkStore.ChunkStore
+      const { vitals } = yield* Inspector.Inspector
       expect(yield* vitals.scheduled).toEqual({
         count: 0,
         seconds: undefined,
@@ -207,8 +208,8 @@ onEveryStore((test) => {
 
   const wait = (blocks: boolean) =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const { vitals } = yield* Inspector
+      const store = yield* ChunkStore.ChunkStore
+      const { vitals } = yield* Inspector.Inspector
       expect(yield* vitals.stranded()).toEqual({ count: 0, callId: undefined, complete: true })
       yield* record(call("first", knee), call("second", knee), call("third", { orderingKey: "wrist" }))
       yield* settle(({ key: { callId } }) => callId === "first" ? { dead: "rejected" } : "released")

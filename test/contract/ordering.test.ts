@@ -22,7 +22,7 @@ const claimFirst = Effect.gen(function*() {
 onEveryStore((test) => {
   test("an unbroken run is claimed together; the rest waits until it is settled", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(knee("a"), knee("b"), knee("c"), call("free"))
       const first = yield* claimOne
       expect(idsOf(first.chunks)).toEqual(["a"])
@@ -55,7 +55,7 @@ onEveryStore((test) => {
 
   test("a dead one blocks its key until it is redriven", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(knee("a"), knee("b"))
       yield* settle((chunk) => chunk.key.callId === "a" ? { dead: "exhausted" } : "released")
       expect(yield* claimed).toEqual([])
@@ -66,7 +66,7 @@ onEveryStore((test) => {
 
   test("or until it is discarded", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(knee("a"), knee("b"))
       yield* settle((chunk) => chunk.key.callId === "a" ? { dead: "exhausted" } : "released")
       expect(yield* claimed).toEqual([])
@@ -83,7 +83,7 @@ onEveryStore((test) => {
 
   test("what stands in the ledger already makes way", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(knee("a"), knee("b"))
       const first = yield* claimOne
       expect(yield* claimed).toEqual([])
@@ -103,7 +103,7 @@ onEveryStore((test) => {
 
   test("what is put aside after its lease has ended is still its holder's to give back, and no crash then", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(knee("a"), knee("b"), knee("c"))
       const cutOff = yield* claimWith({ limit: 2 })
       yield* (yield* Time).pass("61 seconds")
@@ -122,7 +122,7 @@ onEveryStore((test) => {
   test("a long line behind one does not hide what is free", () =>
     Effect.gen(function*() {
       yield* record(...Array.from({ length: 50 }, (_, n) => knee(`knee-${n}`)), call("free"))
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const request = { worker: "test", limit: 10, maxBytes: 1e9, lease: Duration.minutes(1) }
       expect(idsOf((yield* store.claim(request)).chunks)).toHaveLength(10)
       expect(idsOf((yield* store.claim(request)).chunks)).toEqual(["free"])
@@ -156,7 +156,7 @@ onEveryStore((test) => {
       yield* record(knee("a"), knee("b"), knee("c"), call("free"))
       const first = yield* claimOne
       // the oldest is due after the others by now
-      yield* ChunkStore.use((store) =>
+      yield* ChunkStore.ChunkStore.use((store) =>
         store.settle(
           first.token,
           first.chunks.map((chunk) => ({
@@ -184,7 +184,7 @@ onEveryStore((test) => {
         yield* record(knee("a"), knee("b"))
         const { chunks, token } = yield* claimFirst
         const failure = { handler: "h", kind: "failed", message: "no bed" } as const
-        yield* ChunkStore.use((store) =>
+        yield* ChunkStore.ChunkStore.use((store) =>
           store.settle(
             token,
             chunks.map((chunk) => ({ _tag: "Bury", chunk, reason: "exhausted", charge: true, failure }))
@@ -197,7 +197,7 @@ onEveryStore((test) => {
 
   test("so does one that is persisted outside the drain", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(knee("a"), knee("b"))
       yield* claimFirst
       yield* store.once({ key: keyOf("a"), namespace: "chatlab", handler: "by hand" }, Effect.succeed([]))
@@ -221,7 +221,7 @@ onEveryStore((test) => {
 
   test("a dead letter blocks its key in its own namespace only, and is what its followers are said to be behind", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(knee("a"), elsewhere("other a"), knee("b"), elsewhere("other b"))
       yield* settle(({ key }) => key.callId === "a" ? { dead: "undecodable" } : "released")
       expect(yield* claimed).toEqual(["other a", "other b"])
@@ -246,7 +246,7 @@ onEveryStore((test) => {
 
   // --- what waits behind nothing
 
-  const beat = ChunkStore.use((store) => store.beat("worker", []))
+  const beat = ChunkStore.ChunkStore.use((store) => store.beat("worker", []))
 
   test("what waits behind nothing, as after an edit by hand, is released by a worker's beat", () =>
     Effect.gen(function*() {

@@ -32,7 +32,7 @@ const failure = { handler: "h", kind: "failed", message: "no" } as const
 onEveryStore((test) => {
   test("writes, ledger and settlement are one commit", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       yield* record(call("a"), call("b"))
       const claimed = yield* claim
@@ -47,7 +47,7 @@ onEveryStore((test) => {
 
   test("when the work fails, is a bug, or is interrupted, it leaves no trace, and the claim is as it was", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       yield* record(call("a"))
       const claimed = yield* claim
@@ -64,7 +64,7 @@ onEveryStore((test) => {
 
   test("who lost the lease changes nothing, by no verb", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       yield* record(call("a"))
       const late = yield* claim
@@ -94,7 +94,7 @@ onEveryStore((test) => {
 
   test("after the lease's end nobody is charged, though nobody else has claimed it", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
       const { chunks: [chunk], token } = yield* claim
       if (chunk === undefined) throw new Error("nothing claimed")
@@ -114,7 +114,7 @@ onEveryStore((test) => {
 
   test("what was persisted before is told apart from a lost lease", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       // by hand, before it is recorded
       yield* store.once({ key: keyOf("a"), namespace: "chatlab", handler: "once" }, Effect.succeed([]))
@@ -136,7 +136,7 @@ onEveryStore((test) => {
 
   test("what stands in the ledger is not persisted again", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       yield* record(call("a"), call("b"))
       const claimed = yield* claim
@@ -152,7 +152,7 @@ onEveryStore((test) => {
 
   test("work may leave chunks out: they stay claimed", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"), call("b"))
       const claimed = yield* claim
       yield* store.persist(claimed.token, () => Effect.succeed(claimed.chunks.slice(0, 1).map((chunk) => line(chunk))))
@@ -163,7 +163,7 @@ onEveryStore((test) => {
 
   test("a run is known to have asked for something, and by no other run", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       yield* record(call("a"))
       const claimed = yield* claim
@@ -184,7 +184,7 @@ onEveryStore((test) => {
 
   test("a swallowed error of the database does not commit half a batch", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       yield* record(call("a"))
       const claimed = yield* claim
@@ -200,7 +200,7 @@ onEveryStore((test) => {
 
   test("each way to end, and what remains of it", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       for (const id of ["retry", "park", "bury", "already", "release"]) yield* record(call(id))
       const { chunks, token } = yield* claim
       const [retry, park, bury, already, release] = chunks
@@ -234,7 +234,7 @@ onEveryStore((test) => {
 
   test("outside the drain: two at once, and one of them creates; the other waits and is given the same", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       const entry = { key: keyOf("a"), namespace: "chatlab", handler: "once" }
       const inside = yield* Deferred.make<void>()
@@ -260,7 +260,7 @@ onEveryStore((test) => {
 
   test("outside the drain: a failure leaves no trace, and the next may; an outstanding chunk is done with", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       const entry = { key: keyOf("a"), namespace: "chatlab", handler: "once" }
       yield* record(call("a"))

@@ -68,7 +68,7 @@ onEveryStore((test) => {
 
   test("the same content is the same whatever its text is, and no other is", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const texts = [
         "slept well",
         "schläft 😀",
@@ -144,7 +144,7 @@ onEveryStore((test) => {
 
   test("no input is null, the part of the only output is none, and neither makes another call of it", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const form = (callId: string, input: { readonly input?: null }, part: { readonly part?: string }) => {
         const { input: _, ...rest } = call(callId, {}, part)
         return { ...rest, ...input }
@@ -216,7 +216,7 @@ onEveryStore((test) => {
 
   test("a call begun runs in one place at a time; a run that died is taken over, and its token is worth nothing then", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const first = yield* store.begin(spec, lease)
       if (first._tag !== "Begun") throw new Error("not begun")
       expect(first.takenOver).toBe(false)
@@ -239,7 +239,7 @@ onEveryStore((test) => {
 
   test("a failed run says why, and may be begun again; one given back as if it had not begun", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const begin = Effect.map(store.begin(spec, lease), (begun) => begun._tag === "Begun" ? begun.token : "")
       yield* store.abandon("a", yield* begin, "the model was down")
       expect(Option.getOrThrow(yield* inspect.call("a"))).toMatchObject({
@@ -265,7 +265,7 @@ onEveryStore((test) => {
   for (const [name, other] of others) {
     test(`a call of another ${name} cannot be begun under the id of one that runs or has succeeded`, () =>
       Effect.gen(function*() {
-        const store = yield* ChunkStore
+        const store = yield* ChunkStore.ChunkStore
         expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Begun" })
         expect(yield* store.begin({ ...asked, ...other }, lease)).toEqual({ _tag: "Conflict" })
         expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Running" })
@@ -277,7 +277,7 @@ onEveryStore((test) => {
 
     test(`a call that failed may be asked in other words: of another ${name}`, () =>
       Effect.gen(function*() {
-        const store = yield* ChunkStore
+        const store = yield* ChunkStore.ChunkStore
         const begun = yield* store.begin(asked, lease)
         yield* store.abandon("a", begun._tag === "Begun" ? begun.token : "", "the model was down")
         expect(yield* store.begin({ ...asked, ...other }, lease)).toMatchObject({ _tag: "Begun", takenOver: true })
@@ -293,7 +293,7 @@ onEveryStore((test) => {
 
   test("a call that has succeeded comes back as it was recorded; one that was pruned too, without what was forgotten", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record({ ...asked, outputs, priority: 3 })
       // priority and correlation id are not compared, and not what comes back
       const again = { ...asked, correlationId: "another" }
@@ -302,7 +302,7 @@ onEveryStore((test) => {
       expect(begun.call).toMatchObject({ ...asked, correlationId: "a", outputs })
       expect(yield* settle("persisted")).toEqual(["a"])
       yield* (yield* Time).pass("2 days")
-      yield* (yield* Retention).prune({ payloads: Duration.days(1) })
+      yield* (yield* Retention.Retention).prune({ payloads: Duration.days(1) })
       const pruned = yield* store.begin({ ...asked, input: "another" }, lease)
       if (pruned._tag !== "Succeeded") throw new Error(pruned._tag)
       expect(pruned.call).toMatchObject({ callId: "a", outputs: [] })
@@ -312,7 +312,7 @@ onEveryStore((test) => {
 
   test("inside a transaction nothing is begun: its rollback would take the run along", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
       expect(yield* rows.transaction(store.begin(asked, lease))).toEqual({ _tag: "InTransaction" })
       expect(yield* rows.transaction(rows.transaction(store.begin(asked, lease)))).toEqual({ _tag: "InTransaction" })

@@ -36,7 +36,7 @@ onEveryStore((test) => {
       yield* record(call("a"))
       const { chunks, token } = yield* claim
       expect(yield* chunk("a")).toMatchObject({ state: "in-flight", leasedBy: "test" })
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk })))
       expect(yield* chunk("a")).toMatchObject({ state: "ready", leasedBy: null })
     }))
@@ -50,7 +50,7 @@ onEveryStore((test) => {
 
   test("a call with many outputs, each with failures and many objects, is read whole, in the order of its outputs", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const size = 600
       const part = (index: number) => `part-${(index * 7) % size}`
       yield* record(call("many", {
@@ -117,7 +117,7 @@ onEveryStore((test) => {
 
   test("of one line of the ledger with very many objects, all are read, in their order", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
       const { chunks, token } = yield* claim
       // more than one message holds: a line may have been written before there was a limit
@@ -140,7 +140,7 @@ onEveryStore((test) => {
       expect(yield* chunk("third")).toMatchObject({ behind: "first" })
       yield* settle((one) => one.key.callId === "first" ? { dead: "rejected" } : "released")
       expect(yield* chunk("third")).toMatchObject({ behind: "first" })
-      yield* DeadLetters.use((letters) => letters.discard({ callId: "first" }, "said twice"))
+      yield* DeadLetters.DeadLetters.use((letters) => letters.discard({ callId: "first" }, "said twice"))
       expect(yield* chunk("second")).toMatchObject({ behind: null })
       expect(yield* chunk("third")).toMatchObject({ behind: "second" })
     }))

@@ -2,7 +2,7 @@
  * Giving chunks back to a database that is away.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { ChunkStore, StoreError } from "effect-sluice/ChunkStore"
+import { ChunkStore, ChunkStoreError } from "effect-sluice/ChunkStore"
 import * as Settings from "effect-sluice/Settings"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,9 @@ describe("claims whose answer was not heard", () => {
         giveUp: (token) =>
           Effect.suspend(() => {
             asked++
-            if (isAway) return Effect.fail(new StoreError({ operation: "giveUp", transient: true, reason: "away" }))
+            if (isAway) {
+              return Effect.fail(new ChunkStoreError({ operation: "giveUp", transient: true, reason: "away" }))
+            }
             givenUp.add(token)
             return Effect.void
           })

@@ -1,7 +1,13 @@
 /**
  * What follows from a failed batch: whom it is charged to, and in which batches the others are tried next.
  */
-import { AlreadyPersisted, ChunksLocked, LeaseLost, StoreError, TransactionSpoiled } from "effect-sluice/ChunkStore"
+import {
+  AlreadyPersisted,
+  ChunksLocked,
+  ChunkStoreError,
+  LeaseLost,
+  TransactionSpoiled
+} from "effect-sluice/ChunkStore"
 import * as Cause from "effect/Cause"
 import { describe, expect, it } from "vitest"
 import { type BatchError, BatchFailed, BatchSuffered, HandlerTimeout, NotShared } from "../../src/drain/failure.ts"
@@ -115,7 +121,7 @@ describe("of runs together", () => {
 
 describe("when the database failed a batch and is there for everybody else", () => {
   const members = chunks("a b c d/knee e/knee")
-  const lost = new StoreError({ operation: "persist", transient: true, reason: "connection closed" })
+  const lost = new ChunkStoreError({ operation: "persist", transient: true, reason: "connection closed" })
 
   it("the batch is tried once more, and then halved", () => {
     expect(told(batchOf(members), lost)).toEqual({ next: ["a b c d/knee e/knee blamed 1"] })
@@ -208,7 +214,7 @@ it("a failure is charged by its kind", () => {
 
 it("nothing of a batch is forgotten, whatever happened to it", () => {
   const members = chunks("a/x b c/x d e/x f")
-  const lost = new StoreError({ operation: "persist", transient: true, reason: "closed" })
+  const lost = new ChunkStoreError({ operation: "persist", transient: true, reason: "closed" })
   const errors: ReadonlyArray<BatchError> = [
     lost,
     new LeaseLost({ claimed: 1, held: 0 }),

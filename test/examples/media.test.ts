@@ -2,7 +2,7 @@
  * Images are attached by a durable subscription: a crash between commit and announcement loses none.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall, Settings } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry, ServiceCall, Settings } from "effect-sluice"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -57,9 +57,9 @@ for (const [name, place] of places) {
       "what was committed before the crash gets its image after it, once, and so does what comes",
       () =>
         Effect.gen(function*() {
-          const recorder = yield* CallRecorder
+          const recorder = yield* CallRecorder.CallRecorder
           const media = yield* Media
-          const drained = Effect.provide(Drain.use((drain) => drain.untilEmpty), unheard)
+          const drained = Effect.provide(Drain.Drain.use((drain) => drain.untilEmpty), unheard)
           const attached = (images: number) =>
             Effect.repeat(media.count, { until: (count) => count.attached === images && count.missing === 0 })
 

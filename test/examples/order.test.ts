@@ -2,7 +2,7 @@
  * Messages stand in the order of their calls, also when one has to be tried again.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry, ServiceCall } from "effect-sluice"
 import * as Settings from "effect-sluice/Settings"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -61,8 +61,8 @@ const reply = (n: number): ServiceCall.ServiceCall => ({
 layer(application, { excludeTestServices: true, timeout: 60_000 })("order", (it) => {
   it.effect("a reply that was tried again still comes before the later ones", () =>
     Effect.gen(function*() {
-      const drain = yield* Drain
-      yield* (yield* CallRecorder).recordMany([0, 1, 2, 3].map(reply))
+      const drain = yield* Drain.Drain
+      yield* (yield* CallRecorder.CallRecorder).recordMany([0, 1, 2, 3].map(reply))
       expect(yield* drain.cycle).toMatchObject({ retried: 1, persisted: 0 })
       refusing = false
       // nobody looks until the retry is due: the claim then finds it together with the later ones

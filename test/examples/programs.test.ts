@@ -2,7 +2,7 @@
  * The programs a user would copy, run as they are.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, type ServiceCall } from "effect-sluice"
+import { CallRecorder, ServiceCall } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -60,7 +60,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("observed-drain.
           resume(Effect.succeed(address !== null && typeof address === "object" ? address.port : 0))
         })
       })
-      const recorder = yield* CallRecorder
+      const recorder = yield* CallRecorder.CallRecorder
       yield* recorder.record(reply(1))
       const running = start("observed-drain.ts", [], {
         DATABASE_URL: yield* Url,
@@ -81,7 +81,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("observed-drain.
 layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain.ts", (it) => {
   it.effect("drains what is there and what comes, and ends with 0 when it is told to", () =>
     Effect.gen(function*() {
-      const recorder = yield* CallRecorder
+      const recorder = yield* CallRecorder.CallRecorder
       const messages = yield* Messages
       const sql = yield* SqlClient.SqlClient
       const until = (count: number) => Effect.repeat(messages.list, { until: (rows) => rows.length === count })

@@ -2,7 +2,7 @@
  * A batch of the chat laboratory is a handful of statements, however many chunks are in it.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, DomainEvents, Drain, HandlerRegistry, type ServiceCall, Settings } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, HandlerRegistry, ServiceCall, Settings } from "effect-sluice"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
@@ -75,10 +75,10 @@ const calls = (kind: Kind, name: string, count: number, simulationOf: (n: number
 
 /** Records calls and drains them in one cycle; counts what the cycle sent. */
 const statementsOf = Effect.fnUntraced(function*(batch: ReadonlyArray<ServiceCall.ServiceCall>) {
-  const drain = yield* Drain
+  const drain = yield* Drain.Drain
   // now, so that the worker's sign of life is not counted
   yield* drain.cycle
-  yield* (yield* CallRecorder).recordMany(batch)
+  yield* (yield* CallRecorder.CallRecorder).recordMany(batch)
   const { result, statements, transactions } = yield* traced(drain.cycle)
   expect(result).toMatchObject({ claimed: batch.length, persisted: batch.length })
   return {

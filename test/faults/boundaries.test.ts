@@ -35,7 +35,7 @@ const cycle = () =>
   // a start that is cut fails, and is made again
   Effect.runPromiseExit(
     Effect.provide(
-      Effect.flatMap(Drain, (drain) => drain.cycle),
+      Effect.flatMap(Drain.Drain, (drain) => drain.cycle),
       drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 })))
     )
   )
@@ -78,7 +78,7 @@ const begin = {
   first: () => direct(reset),
   second: async () => {
     await direct(reset)
-    await direct(Effect.provide(Effect.flatMap(Drain, (drain) => drain.cycle), drain))
+    await direct(Effect.provide(Effect.flatMap(Drain.Drain, (drain) => drain.cycle), drain))
     await direct(dueAgain)
   }
 }

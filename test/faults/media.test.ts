@@ -2,7 +2,7 @@
  * A worker is killed right after the commit of a batch, before it has heard of it and could have told anybody. The next
  * one's subscriber attaches the images all the same.
  */
-import { CallRecorder, Drain, type ServiceCall } from "effect-sluice"
+import { CallRecorder, Drain, ServiceCall } from "effect-sluice"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -28,7 +28,9 @@ const replies = Array.from({ length: 6 }, (_, n): ServiceCall.ServiceCall => ({
   }]
 }))
 
-const recorded = Layer.effectDiscard(Effect.flatMap(CallRecorder, (recorder) => recorder.recordMany(replies))).pipe(
+const recorded = Layer.effectDiscard(
+  Effect.flatMap(CallRecorder.CallRecorder, (recorder) => recorder.recordMany(replies))
+).pipe(
   Layer.provide(CallRecorder.layer)
 )
 
@@ -74,7 +76,7 @@ it.each([1, 2, 3])(
       // what the dead one held is free again
       yield* sql`update sluice.chunk_queue set lease_until = now() - interval '1 second' where lease_token is not null`
       yield* sql`update sluice.subscription set lease_until = now() - interval '1 second' where lease_token is not null`
-      yield* Context.get(services, Drain).untilEmpty
+      yield* Context.get(services, Drain.Drain).untilEmpty
       const { count } = Context.get(services, Media)
       yield* Effect.repeat(count, {
         until: ({ attached, missing }) => attached === replies.length && missing === 0,

@@ -9,7 +9,7 @@ import { laboratory } from "./laboratory.ts"
 
 await Effect.runPromise(
   Effect.gen(function*() {
-    const { untilEmpty } = yield* Drain
+    const { untilEmpty } = yield* Drain.Drain
     yield* untilEmpty
     yield* Effect.repeat((yield* Media).count, { until: ({ missing }) => missing === 0 })
   }).pipe(Effect.provide(laboratory(process.argv[2] ?? "")))

@@ -10,9 +10,9 @@ import {
   HandlerPlugin,
   HandlerRegistry,
   Output,
+  type ServiceCall,
   Settings
 } from "effect-sluice"
-import type { ServiceCall } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -85,7 +85,7 @@ export const reset = Effect.gen(function*() {
     truncate note, sluice.service_call, sluice.chunk_queue, sluice.persisted_chunk, sluice.dead_letter,
       sluice.chunk_failure, sluice.worker`
   yield* Effect.provide(
-    Effect.flatMap(CallRecorder, (recorder) => recorder.recordMany(batch)),
+    Effect.flatMap(CallRecorder.CallRecorder, (recorder) => recorder.recordMany(batch)),
     CallRecorder.layer.pipe(Layer.provide(PgStore.layerStorage)),
     { local: true }
   )
@@ -106,7 +106,7 @@ export const dueAgain = Effect.flatMap(
 /** Drains to the end, whatever leases and delays there are: as if an hour had passed each time. */
 export const recover = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  const { cycle } = yield* Drain
+  const { cycle } = yield* Drain.Drain
   while (true) {
     yield* sql`update sluice.chunk_queue set lease_until = now() - interval '1 second' where lease_token is not null`
     yield* dueAgain

@@ -8,7 +8,7 @@ import { client } from "../support/client.ts"
 import { drain } from "./ward.ts"
 
 await Effect.runPromise(
-  Effect.flatMap(Drain, (drain) => drain.cycle).pipe(
+  Effect.flatMap(Drain.Drain, (drain) => drain.cycle).pipe(
     Effect.provide(drain.pipe(Layer.provide(client(process.argv[2] ?? "", { maxConnections: 2 }))))
   )
 )

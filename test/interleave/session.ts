@@ -14,7 +14,13 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { startProxy, type Verdict } from "../faults/proxy.ts"
 
 /** What a program of a session may use. */
-export type Env = ChunkStore | DeadLetters | EventLog | Pauses | Retention | SqlClient.SqlClient
+export type Env =
+  | ChunkStore.ChunkStore
+  | DeadLetters.DeadLetters
+  | EventLog.EventLog
+  | Pauses.Pauses
+  | Retention.Retention
+  | SqlClient.SqlClient
 
 /** A program on one connection. */
 export type Program = Effect.Effect<unknown, unknown, Env>

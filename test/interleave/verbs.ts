@@ -31,7 +31,7 @@ const none: ReadonlyArray<ClaimedChunk> = []
 // ------------------------------------------------------------------------------------------------------- what a drain does
 
 const settle = (token: string, chunks: ReadonlyArray<ClaimedChunk>, ending: (chunk: ClaimedChunk) => Settlement) =>
-  ChunkStore.use((store) => store.settle(token, chunks.map(ending)))
+  ChunkStore.ChunkStore.use((store) => store.settle(token, chunks.map(ending)))
 
 const failure = { handler: "h", kind: "failed", message: "no" } as const
 const release = (chunk: ClaimedChunk): Settlement => ({ _tag: "Release", chunk })
@@ -48,7 +48,7 @@ const untilDone = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 const persist = ({ chunks: claimed, token }: Held): Program =>
   claimed.length === 0 ? Effect.void : Effect.gen(function*() {
     const chunks = [...claimed].sort((a, b) => (a.seq < b.seq ? -1 : 1))
-    const store = yield* ChunkStore
+    const store = yield* ChunkStore.ChunkStore
     const sql = yield* SqlClient.SqlClient
     const giveBack = untilDone(settle(token, chunks, release))
     const handlers = Effect.gen(function*() {
@@ -73,7 +73,7 @@ const persist = ({ chunks: claimed, token }: Held): Program =>
         LeaseLost: () => giveBack,
         ChunksLocked: () => giveBack,
         TransactionSpoiled: (error) => Effect.andThen(giveBack, Effect.fail(error)),
-        StoreError: (error) => Effect.andThen(giveBack, Effect.fail(error))
+        ChunkStoreError: (error) => Effect.andThen(giveBack, Effect.fail(error))
       })
     )
   })
@@ -81,7 +81,7 @@ const persist = ({ chunks: claimed, token }: Held): Program =>
 /** Claims, and does with what it got as `carry` says. When it does not hear what it got, it gives that back. */
 const claiming = (carry: (claim: Claim) => Program, request: Partial<ClaimRequest> = {}): Program =>
   Effect.gen(function*() {
-    const store = yield* ChunkStore
+    const store = yield* ChunkStore.ChunkStore
     const token = crypto.randomUUID()
     const claim = yield* store.claim({ token, worker: "w", limit: 100, maxBytes: 1e9, lease, ...request }).pipe(
       Effect.tapError(() => untilDone(store.giveUp(token)))
@@ -112,7 +112,7 @@ const once = (id: string): Verb => ({
   program: () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* store.once(
         { key: keyOf(id), namespace: "chatlab", handler: "by hand" },
         Effect.as(sql`insert into note (call_id, written_by) values (${id}, 'hand')`, [
@@ -126,7 +126,7 @@ const once = (id: string): Verb => ({
 
 /** Takes what there is to be told, and moves on. */
 const subscribe: Program = Effect.gen(function*() {
-  const log = yield* EventLog
+  const log = yield* EventLog.EventLog
   yield* log.open("audit", "beginning")
   const taken = yield* log.take("audit", { limit: 100, maxBytes: 1e9, lease, reader: "w" })
   if (Option.isNone(taken)) return
@@ -141,7 +141,7 @@ const subscribe: Program = Effect.gen(function*() {
 
 const run = (id: string, ended: boolean): Program =>
   Effect.gen(function*() {
-    const store = yield* ChunkStore
+    const store = yield* ChunkStore.ChunkStore
     const begun = yield* store.begin(knee(id), lease)
     if (begun._tag !== "Begun") return
     yield* store.renewRun(id, begun.token, lease)
@@ -149,7 +149,7 @@ const run = (id: string, ended: boolean): Program =>
   })
 
 /** A worker's beat. */
-export const beat: Program = ChunkStore.use((store) =>
+export const beat: Program = ChunkStore.ChunkStore.use((store) =>
   store.beat("beater", [{ namespace: "chatlab", schemaIdentity: reply }])
 )
 
@@ -171,35 +171,44 @@ export const verbs: Readonly<Record<string, Verb>> = {
   "held: retry": held(({ chunks, token }) => settle(token, chunks, retry)),
   "held: bury": held(({ chunks, token }) => settle(token, chunks, bury)),
   "held: park": held(({ chunks, token }) => settle(token, chunks, park)),
-  "held: give up": held(({ token }) => ChunkStore.use((store) => store.giveUp(token))),
+  "held: give up": held(({ token }) => ChunkStore.ChunkStore.use((store) => store.giveUp(token))),
   "held: renew": {
-    ...held(({ chunks, token }) => ChunkStore.use((store) => store.renew(token, chunks, lease))),
+    ...held(({ chunks, token }) => ChunkStore.ChunkStore.use((store) => store.renew(token, chunks, lease))),
     holder: "renews"
   },
   "once a": once("a"),
   "once b": once("b"),
-  "record e": { program: () => ChunkStore.use((store) => store.record([knee("e")])), joins: true },
+  "record e": { program: () => ChunkStore.ChunkStore.use((store) => store.record([knee("e")])), joins: true },
   "run e": { program: () => run("e", true) },
   "run e, given up": { program: () => run("e", false) },
   "discard a": {
-    program: () => DeadLetters.use((letters) => letters.discard({ callId: "a" }, "no")),
+    program: () => DeadLetters.DeadLetters.use((letters) => letters.discard({ callId: "a" }, "no")),
     fits: (states) => states[0] === "dead",
     joins: true
   },
-  "discard all": { program: () => DeadLetters.use((letters) => letters.discard({}, "no")), fits: isDead, joins: true },
+  "discard all": {
+    program: () => DeadLetters.DeadLetters.use((letters) => letters.discard({}, "no")),
+    fits: isDead,
+    joins: true
+  },
   "redrive a": {
-    program: () => DeadLetters.use((letters) => letters.redrive({ callId: "a" })),
+    program: () => DeadLetters.DeadLetters.use((letters) => letters.redrive({ callId: "a" })),
     fits: (states) => states[0] === "dead",
     joins: true
   },
-  "redrive all": { program: () => DeadLetters.use((letters) => letters.redrive({})), fits: isDead, joins: true },
+  "redrive all": {
+    program: () => DeadLetters.DeadLetters.use((letters) => letters.redrive({})),
+    fits: isDead,
+    joins: true
+  },
   "beat": { program: () => beat },
   "pause": {
-    program: () => Pauses.use((pauses) => pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, "no")),
+    program: () => Pauses.Pauses.use((pauses) => pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, "no")),
     fits: (states) => states.includes("parked")
   },
   "prune": {
-    program: () => Retention.use((retention) => retention.prune({ payloads: Duration.zero, failures: Duration.zero }))
+    program: () =>
+      Retention.Retention.use((retention) => retention.prune({ payloads: Duration.zero, failures: Duration.zero }))
   },
   "subscribe": { program: () => subscribe },
   // time passes for whoever is not in the middle of something

@@ -11,7 +11,7 @@ import {
   HandlerRegistry,
   Settings
 } from "effect-sluice"
-import type { HandlerInput, HandlerOptions } from "effect-sluice/Handler"
+import type * as Handler from "effect-sluice/Handler"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -22,7 +22,7 @@ import type { Version } from "../support/cluster.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 /** What a handler is given. */
-export type Input = HandlerInput<typeof Note.schema.Type>
+export type Input = Handler.HandlerInput<typeof Note.schema.Type>
 
 /** What a handler does before it writes its row. */
 export type Deed = (sql: SqlClient.SqlClient, input: Input) => Effect.Effect<unknown, unknown>
@@ -52,7 +52,7 @@ const roleOnce = (sql: SqlClient.SqlClient) =>
 export const application = (options: {
   readonly version?: Version
   readonly deed: Deed
-  readonly handler?: HandlerOptions
+  readonly handler?: Handler.Options
   readonly settings?: Partial<Settings.Values>
   readonly maxConnections?: number
 }) => {

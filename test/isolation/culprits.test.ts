@@ -4,7 +4,7 @@
  */
 import { it } from "@effect/vitest"
 import { ChunkLedger, DomainObject, Drain, DrainWorker } from "effect-sluice"
-import type { HandlerOptions } from "effect-sluice/Handler"
+import type * as Handler from "effect-sluice/Handler"
 import type * as Settings from "effect-sluice/Settings"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,7 +25,7 @@ const mates = ["a", "b", "d", "e"]
 const third = (deed: Deed): Deed => (sql, input) => input.call.callId === "c" ? deed(sql, input) : Effect.void
 
 const harmful = (deed: Deed, options: {
-  readonly handler?: HandlerOptions
+  readonly handler?: Handler.Options
   readonly settings?: Partial<Settings.Values>
   readonly version?: 18 | 15
 } = {}) =>
@@ -191,7 +191,7 @@ describe("a handler that uses Sluice itself", () => {
         deed: (sql, { call }) =>
           call.callId === "c"
             ? Effect.flatMap(
-              Effect.serviceOption(ChunkLedger),
+              Effect.serviceOption(ChunkLedger.ChunkLedger),
               (ledger) =>
                 ledger._tag === "None" ? Effect.die("no ledger") : ledger.value.once(
                   call.key,
@@ -221,7 +221,7 @@ describe("a handler that uses Sluice itself", () => {
         deed: (sql, { call }) =>
           call.callId === "c"
             ? Effect.flatMap(
-              Effect.serviceOption(ChunkLedger),
+              Effect.serviceOption(ChunkLedger.ChunkLedger),
               (ledger) =>
                 ledger._tag === "None" ? Effect.die("no ledger") : ledger.value.once(
                   keyOf("b"),
@@ -246,7 +246,7 @@ describe("a handler that uses Sluice itself", () => {
         deed: (_, { call }) =>
           call.callId === "c"
             ? Effect.flatMap(
-              Effect.serviceOption(Drain),
+              Effect.serviceOption(Drain.Drain),
               (drain) => drain._tag === "None" ? Effect.die("no drain") : drain.value.persistNow("inner")
             )
             : Effect.void
@@ -256,7 +256,7 @@ describe("a handler that uses Sluice itself", () => {
 })
 
 describe("how runs share transactions", () => {
-  const messagesOf = (deed: Deed, handler: HandlerOptions) =>
+  const messagesOf = (deed: Deed, handler: Handler.Options) =>
     Effect.gen(function*() {
       const logged: Array<string> = []
       const logger = Logger.make(({ message }) => void logged.push(String(message)))

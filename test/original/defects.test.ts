@@ -26,15 +26,15 @@ import { application, keyOf, Note, note, noteHandler, record, registry, rows, wr
 import { chunkOf, cycle, untilEmpty } from "../support/drain.ts"
 
 const root = path.resolve(import.meta.dirname, "../..")
-const claim = ChunkStore.use((store) =>
+const claim = ChunkStore.ChunkStore.use((store) =>
   store.claim({ worker: "other", limit: 100, maxBytes: 1e9, lease: Duration.minutes(1) })
 )
-const lines = (...ids: ReadonlyArray<string>) => ChunkStore.use((store) => store.ledger(ids.map(keyOf)))
+const lines = (...ids: ReadonlyArray<string>) => ChunkStore.ChunkStore.use((store) => store.ledger(ids.map(keyOf)))
 
 describe("exactly once", () => {
   it.effect("1. write, ledger and settlement are one commit: a crash in between leaves none of them", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const db = yield* MemoryDatabase
       yield* record(note("a"))
       const { token } = yield* claim
@@ -62,11 +62,11 @@ describe("exactly once", () => {
 
   it.effect("3. a persisted chunk can be read back", () =>
     Effect.gen(function*() {
-      const drain = yield* Drain
+      const drain = yield* Drain.Drain
       yield* record(note("a"))
       const first = yield* drain.persistNow("a")
       expect(yield* drain.persistNow("a")).toEqual(first)
-      const ledger = yield* ChunkLedger
+      const ledger = yield* ChunkLedger.ChunkLedger
       expect(yield* ledger.once(keyOf("a"), { namespace: "clinic" }, Effect.die("again"))).toEqual({
         created: false,
         objects: first
@@ -94,7 +94,7 @@ describe("exactly once", () => {
 
   it.effect("5. a redelivered call is the same call, whatever its correlation id", () =>
     Effect.gen(function*() {
-      const recorder = yield* CallRecorder
+      const recorder = yield* CallRecorder.CallRecorder
       let asked = 0
       const { outputs, ...spec } = note("a")
       const service = Effect.sync(() => {
@@ -122,7 +122,7 @@ describe("exactly once", () => {
 
   it.effect("7. a row that the application deletes does not come back", () =>
     Effect.gen(function*() {
-      const recorder = yield* CallRecorder
+      const recorder = yield* CallRecorder.CallRecorder
       const db = yield* MemoryDatabase
       yield* record(note("a"))
       yield* untilEmpty
@@ -143,7 +143,7 @@ describe("exactly once", () => {
 
   it.effect("8. rows may be named by anything", () =>
     Effect.gen(function*() {
-      const ledger = yield* ChunkLedger
+      const ledger = yield* ChunkLedger.ChunkLedger
       const ids = ["7", "018f0000-0000-7000-8000-000000000000", "knie/links"]
       const { objects } = yield* ledger.once(
         keyOf("a"),
@@ -257,7 +257,7 @@ describe("lost or hidden work", () => {
 
   it.effect("16. a slow worker's late failure does not overwrite another's success", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(note("a"))
       const { chunks: [chunk], token } = yield* claim
       yield* TestClock.adjust("61 seconds")

@@ -35,7 +35,7 @@ const root = path.resolve(import.meta.dirname, "../..")
 describe("signals", () => {
   it.effect("19. what was created is told after the commit; a crash in between loses nothing, the ledger tells it", () =>
     Effect.gen(function*() {
-      const heard = yield* (yield* DomainEvents).subscribe
+      const heard = yield* (yield* DomainEvents.DomainEvents).subscribe
       yield* record(note("a"), note("b", { trouble: "fails" }))
       yield* cycle
       const [event] = yield* Stream.runCollect(Stream.take(heard, 1))
@@ -44,11 +44,11 @@ describe("signals", () => {
       const reached = yield* Deferred.make<void>()
       // a worker that dies the moment before it would tell
       const dying = Layer.effect(
-        DomainEvents,
+        DomainEvents.DomainEvents,
         Effect.map(
-          DomainEvents,
+          DomainEvents.DomainEvents,
           (events) =>
-            DomainEvents.of({
+            DomainEvents.DomainEvents.of({
               ...events,
               publish: () => Effect.andThen(Deferred.succeed(reached, undefined), Effect.never)
             })
@@ -59,7 +59,7 @@ describe("signals", () => {
       const worker = yield* Effect.forkChild(Effect.provide(cycle, drain))
       yield* Deferred.await(reached)
       yield* Fiber.interrupt(worker)
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* log.open("media", "beginning")
       const taken = Option.getOrThrow(
         yield* log.take("media", { limit: 10, maxBytes: 1e9, lease: Duration.minutes(1), reader: "test" })
@@ -86,7 +86,7 @@ describe("wiring", () => {
 
   it.effect("21. a result that cannot be stored is refused before it is paid for again, and one with UUIDs and dates can be", () =>
     Effect.gen(function*() {
-      const recorder = yield* CallRecorder
+      const recorder = yield* CallRecorder.CallRecorder
       class Visit extends Output.make("schemas.clinic.ward.visit", {
         version: 1,
         schema: Schema.Struct({ id: Schema.String, at: Schema.DateTimeUtcFromString })
@@ -137,7 +137,9 @@ describe("wiring", () => {
       }
       // set up rightly, it goes on as if nothing had been
       const mended = Layer.fresh(Drain.layer).pipe(Layer.provide(registry()))
-      expect(yield* Effect.provide(Drain.use((drain) => drain.untilEmpty), mended)).toMatchObject({ persisted: 2 })
+      expect(yield* Effect.provide(Drain.Drain.use((drain) => drain.untilEmpty), mended)).toMatchObject({
+        persisted: 2
+      })
     }).pipe(Effect.provide(application({}, HandlerRegistry.layer()))))
 
   it.effect("23. a registry cannot be changed, and duplicates are refused", () =>
@@ -148,7 +150,7 @@ describe("wiring", () => {
       )
       const error = yield* Effect.flip(Effect.scoped(Layer.build(twice)))
       expect(error).toMatchObject({ _tag: "DuplicateHandler", namespace: "clinic", schemaIdentity: Note.identity })
-      const { list } = yield* HandlerRegistry
+      const { list } = yield* HandlerRegistry.HandlerRegistry
       expect(() => (list as Array<unknown>).push(1)).toThrow("not extensible")
     }).pipe(Effect.provide(application())))
 

@@ -11,8 +11,8 @@ import { application, keyOf, Note, note, noteHandler, record, registry, written 
 import * as inspect from "../support/inspect.ts"
 
 const resolve = (namespace: string, schemaIdentity: string) =>
-  Effect.flatMap(HandlerRegistry, (registry) => registry.resolve(namespace, schemaIdentity))
-const provided = (layer: Layer.Layer<HandlerRegistry, unknown, never>) => Effect.provide(layer)
+  Effect.flatMap(HandlerRegistry.HandlerRegistry, (registry) => registry.resolve(namespace, schemaIdentity))
+const provided = (layer: Layer.Layer<HandlerRegistry.HandlerRegistry, unknown, never>) => Effect.provide(layer)
 const nothing = () => Effect.succeed([])
 const of = (...namespaces: ReadonlyArray<string>) =>
   HandlerRegistry.layer().pipe(
@@ -25,13 +25,13 @@ const of = (...namespaces: ReadonlyArray<string>) =>
 describe("registry", () => {
   it.effect("initialise", () =>
     Effect.gen(function*() {
-      const { list } = yield* HandlerRegistry
+      const { list } = yield* HandlerRegistry.HandlerRegistry
       expect(list).toEqual([])
     }).pipe(provided(HandlerRegistry.layer())))
 
   it.effect("freeze", () =>
     Effect.gen(function*() {
-      const registry = yield* HandlerRegistry
+      const registry = yield* HandlerRegistry.HandlerRegistry
       expect(Object.isFrozen(registry)).toBe(true)
       expect(Object.isFrozen(registry.list)).toBe(true)
       expect(Object.isFrozen(registry.serves)).toBe(true)
@@ -39,7 +39,7 @@ describe("registry", () => {
 
   it.effect("register", () =>
     Effect.gen(function*() {
-      const { list } = yield* HandlerRegistry
+      const { list } = yield* HandlerRegistry.HandlerRegistry
       expect(list).toHaveLength(1)
       expect(list[0]).toMatchObject({ namespace: "chatlab", name: "chatlab/note" })
     }).pipe(provided(of("chatlab"))))
@@ -73,7 +73,7 @@ describe("registry", () => {
         note("c", {}, { namespace: "chatlab", outputs: summary }),
         note("d", {}, { namespace: "elsewhere" })
       )
-      expect(yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)).toMatchObject({
+      expect(yield* Effect.flatMap(Drain.Drain, (drain) => drain.untilEmpty)).toMatchObject({
         claimed: 4,
         nothingToCreate: 4
       })
@@ -84,7 +84,7 @@ describe("registry", () => {
         "triage/note of b"
       ])
       // and the ledger says who it was
-      const entries = yield* ChunkLedger.use((ledger) => ledger.find(["a", "b", "d"].map(keyOf)))
+      const entries = yield* ChunkLedger.ChunkLedger.use((ledger) => ledger.find(["a", "b", "d"].map(keyOf)))
       expect(entries.map(({ handler, key }) => [key.callId, handler]).sort()).toEqual([
         ["a", "chatlab/note"],
         ["b", "triage/note"],
@@ -108,7 +108,7 @@ describe("registry", () => {
 
 describe("base handler", () => {
   const once = (effect = Effect.succeed([DomainObject.make("clinic.Note", 1)])) =>
-    Effect.flatMap(ChunkLedger, (ledger) => ledger.once(keyOf("call-1"), { namespace: "clinic" }, effect))
+    Effect.flatMap(ChunkLedger.ChunkLedger, (ledger) => ledger.once(keyOf("call-1"), { namespace: "clinic" }, effect))
 
   it.effect("ensure_idempotent: chunk created, then found", () =>
     Effect.gen(function*() {
@@ -130,7 +130,7 @@ describe("base handler", () => {
         Effect.map(inspect.call(callId), (view) => view._tag === "Some" ? view.value.correlationId : undefined)
       expect(yield* correlationOf("call-1")).toBe("call-1")
       expect(yield* correlationOf("call-3")).toBe("thread")
-      yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)
+      yield* Effect.flatMap(Drain.Drain, (drain) => drain.untilEmpty)
       expect(yield* written).toHaveLength(3)
     }).pipe(Effect.provide(application())))
 })
@@ -139,8 +139,8 @@ describe("chunk", () => {
   it.effect("fields", () =>
     Effect.gen(function*() {
       yield* record(note("call-1"))
-      yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)
-      const [entry] = yield* ChunkLedger.use((ledger) => ledger.find([keyOf("call-1")]))
+      yield* Effect.flatMap(Drain.Drain, (drain) => drain.untilEmpty)
+      const [entry] = yield* ChunkLedger.ChunkLedger.use((ledger) => ledger.find([keyOf("call-1")]))
       expect(entry).toMatchObject({
         key: keyOf("call-1"),
         namespace: "clinic",
@@ -153,7 +153,7 @@ describe("chunk", () => {
 
   it.effect("unique", () =>
     Effect.gen(function*() {
-      const ledger = yield* ChunkLedger
+      const ledger = yield* ChunkLedger.ChunkLedger
       const create = ledger.once(keyOf("call-1"), { namespace: "clinic" }, Effect.succeed([]))
       expect((yield* create).created).toBe(true)
       expect((yield* create).created).toBe(false)
@@ -169,7 +169,7 @@ describe("chunk", () => {
         DomainObject.make("chatlab.Media", "018f0000-0000-7000-8000-000000000000"),
         DomainObject.make("slug", "knie/links ö")
       ]
-      const ledger = yield* ChunkLedger
+      const ledger = yield* ChunkLedger.ChunkLedger
       yield* ledger.once(keyOf("call-1"), { namespace: "clinic" }, Effect.succeed(objects))
       const [entry] = yield* ledger.find([keyOf("call-1")])
       expect(entry?.objects.map(({ id }) => id)).toEqual([
@@ -186,7 +186,7 @@ describe("decorator", () => {
 
   it.effect("component type: a handler is known by its namespace and its output's name", () =>
     Effect.gen(function*() {
-      const { list } = yield* HandlerRegistry
+      const { list } = yield* HandlerRegistry.HandlerRegistry
       expect(list.map((handler) => handler.name)).toEqual(["clinic/note"])
     }).pipe(provided(HandlerRegistry.layer(Clinic).pipe(Layer.provide(Clinic.toLayer({ note: nothing }))))))
 
@@ -215,7 +215,7 @@ describe("decorator", () => {
   it.effect("schema: the handler is given what its schema says", () =>
     Effect.gen(function*() {
       yield* record(note("call-1", { text: "It hurts." }))
-      yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)
+      yield* Effect.flatMap(Drain.Drain, (drain) => drain.untilEmpty)
       expect((yield* written).map((row) => row.text)).toEqual(["It hurts."])
     }).pipe(Effect.provide(application())))
 })
@@ -224,7 +224,10 @@ describe("drain", () => {
   it.effect("the worker drains what was recorded", () =>
     Effect.gen(function*() {
       yield* record(note("call-1"), note("call-2"))
-      expect(yield* Effect.flatMap(Drain, (drain) => drain.untilEmpty)).toMatchObject({ claimed: 2, persisted: 2 })
+      expect(yield* Effect.flatMap(Drain.Drain, (drain) => drain.untilEmpty)).toMatchObject({
+        claimed: 2,
+        persisted: 2
+      })
       expect((yield* written).map((row) => row.callId)).toEqual(["call-1", "call-2"])
     }).pipe(
       Effect.provide(

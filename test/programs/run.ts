@@ -226,8 +226,8 @@ export const runSeed = Effect.fnUntraced(function*(seed: number, batchSize: numb
   )
   return yield* Effect.gen(function*() {
     yield* sql.unsafe("truncate sluice.service_call, sluice.chunk_queue, sluice.persisted_chunk, sluice.dead_letter")
-    const recorder = yield* CallRecorder
-    const drain = yield* Drain
+    const recorder = yield* CallRecorder.CallRecorder
+    const drain = yield* Drain.Drain
     yield* recorder.recordMany(list.map((program) => ({
       callId: program.id,
       namespace: "clinic",

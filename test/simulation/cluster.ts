@@ -7,7 +7,7 @@
  * numbers, so a line of the new cluster cannot come to stand before one of the old, and no line is missing in the copy. What Postgres'
  * transaction ids do is for test/subscription/anotherCluster.test.ts, with real servers.
  */
-import { LeaseLost, StoreError } from "effect-sluice/ChunkStore"
+import { ChunkStoreError, LeaseLost } from "effect-sluice/ChunkStore"
 import type { EventLog, Place, Rebased } from "effect-sluice/EventLog"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
@@ -66,7 +66,11 @@ export const makeMoving = (log: EventLog["Service"], db: MemoryDatabase["Service
       take: Effect.fnUntraced(function*(name, options) {
         // where it cannot be done by itself it takes a person, who comes some time later
         if (cluster.isForeign && (yield* Random.nextBoolean)) {
-          return yield* new StoreError({ operation: "take", transient: false, reason: "the log is another cluster's" })
+          return yield* new ChunkStoreError({
+            operation: "take",
+            transient: false,
+            reason: "the log is another cluster's"
+          })
         }
         yield* rebase
         const taken = yield* log.take(name, options)

@@ -6,7 +6,7 @@
  * been done. In a handler nobody but its own time limit gives it up. Not expressed: a statement that the server carries out
  * when nobody waits for it any more, because here a call of the port is one step.
  */
-import { ChunkStore, StoreError, type Transaction } from "effect-sluice/ChunkStore"
+import { ChunkStore, ChunkStoreError, type Transaction } from "effect-sluice/ChunkStore"
 import type { EventLog } from "effect-sluice/EventLog"
 import { Inspector } from "effect-sluice/Inspector"
 import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
@@ -45,7 +45,7 @@ export interface Life {
   /** Whether it knows of servers that only read. */
   metReadOnly: boolean
   /** The database as a handler meets it. */
-  stumble: Effect.Effect<void, StoreError | TransactionConflict>
+  stumble: Effect.Effect<void, ChunkStoreError | TransactionConflict>
   /** What it has done to the transaction under way: its connection is lost, or it is to be rolled back. */
   spoiled: "lost" | "aborted" | undefined
 }
@@ -79,10 +79,15 @@ const stop = (life: Life): Effect.Effect<void> => Effect.asVoid(Deferred.succeed
 const mostStrain = 2
 
 const away = (operation: string) =>
-  new StoreError({ operation, transient: true, reason: "the simulation's database is away" })
+  new ChunkStoreError({ operation, transient: true, reason: "the simulation's database is away" })
 
 const readOnly = (operation: string) =>
-  new StoreError({ operation, transient: true, code: "25006", reason: "cannot execute it in a read-only transaction" })
+  new ChunkStoreError({
+    operation,
+    transient: true,
+    code: "25006",
+    reason: "cannot execute it in a read-only transaction"
+  })
 
 /** How long a call of the port waits for an answer. Less than a lease, as by default. */
 const statementLimit = 1000
@@ -99,7 +104,7 @@ const throughOf = (weather: Weather, life: Life) => {
     return true
   }
 
-  return <A, E, R>(operation: string, call: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R> =>
+  return <A, E, R>(operation: string, call: Effect.Effect<A, E, R>): Effect.Effect<A, E | ChunkStoreError, R> =>
     Effect.gen(function*() {
       const now = yield* Clock.currentTimeMillis
       // a handler that waits here would be out of time, which a frozen process does not notice

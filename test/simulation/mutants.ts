@@ -4,10 +4,10 @@
  */
 import {
   AlreadyPersisted,
+  ChunkStoreError,
   LeaseLost,
   type Persisted,
   type Settlement,
-  StoreError,
   type Transaction
 } from "effect-sluice/ChunkStore"
 import type { Place } from "effect-sluice/EventLog"
@@ -186,7 +186,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   "a passing error is the handler's fault": (store) => ({ ...store, isTransient: () => false }),
   "a server that is read-only is the handler's fault": (store) => ({
     ...store,
-    isTransient: (error) => !(error instanceof StoreError && error.code === "25006") && store.isTransient(error)
+    isTransient: (error) => !(error instanceof ChunkStoreError && error.code === "25006") && store.isTransient(error)
   }),
   "a lost lease goes unnoticed": (store) => ({
     ...store,

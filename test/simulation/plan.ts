@@ -2,7 +2,7 @@
  * What one simulation is about: calls to record, and for each chunk what its handler will do, so that what must become
  * of it can be said beforehand.
  */
-import { Output, type ServiceCall } from "effect-sluice"
+import { Output, ServiceCall } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"

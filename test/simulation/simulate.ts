@@ -4,7 +4,7 @@
  */
 import { CallRecorder, ChunkLedger, DomainEvents, Drain, EventLog, Inspector, Subscription } from "effect-sluice"
 import { ChunkStore } from "effect-sluice/ChunkStore"
-import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as MemoryDatabase from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -30,11 +30,14 @@ import { runInWorld } from "./world.ts"
 /** Changes the store for the worse: see `mutants.ts`. */
 export type Mutant = (
   store: ChunkStore["Service"],
-  db: MemoryDatabase["Service"]
+  db: MemoryDatabase.MemoryDatabase["Service"]
 ) => ChunkStore["Service"]
 
 /** The same for the log of what was created. */
-export type LogMutant = (log: EventLog["Service"], db: MemoryDatabase["Service"]) => EventLog["Service"]
+export type LogMutant = (
+  log: EventLog.EventLog["Service"],
+  db: MemoryDatabase.MemoryDatabase["Service"]
+) => EventLog.EventLog["Service"]
 
 /** What was done and what is in the tables at the end. */
 export interface Picture {
@@ -59,7 +62,7 @@ export interface Picture {
 }
 type Key = { readonly callId: string; readonly schemaIdentity: string; readonly part: string }
 
-const drainOnce = Effect.flatMap(Drain, (drain) => drain.cycle).pipe(
+const drainOnce = Effect.flatMap(Drain.Drain, (drain) => drain.cycle).pipe(
   // a look that found nothing is half of what a simulation costs
   Effect.flatMap(({ claimed }) => Random.nextIntBetween(50, claimed > 0 ? 700 : 1500)),
   Effect.catchCause(() => Effect.succeed(100)),
@@ -68,7 +71,7 @@ const drainOnce = Effect.flatMap(Drain, (drain) => drain.cycle).pipe(
 
 /** The durable subscriber of a worker's life. Some of what it is told it fails with, before or after it took note of it. */
 const subscriber = Effect.fnUntraced(function*(told: Array<string>, weather: Weather, life: Life) {
-  const log = faultyLog(yield* EventLog, weather, life)
+  const log = faultyLog(yield* EventLog.EventLog, weather, life)
   const audit = Subscription.make("audit", ({ object }) =>
     Effect.gen(function*() {
       const drawn = yield* Random.nextIntBetween(0, 20, { halfOpen: true })
@@ -78,20 +81,20 @@ const subscriber = Effect.fnUntraced(function*(told: Array<string>, weather: Wea
       told.push(object.id)
       if (drawn === 2) return yield* Effect.fail("it fails afterwards")
     }), { batchSize: 3, retry: Schedule.spaced("300 millis"), pollInterval: "2 seconds" })
-  yield* Effect.provideService(audit, EventLog, log)
+  yield* Effect.provideService(audit, EventLog.EventLog, log)
 })
 
 /** A worker: one life after the other, each with a drain and a subscriber of its own. */
 const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather, told: Array<string>) {
   const store = yield* ChunkStore
-  const inspector = yield* Inspector
+  const inspector = yield* Inspector.Inspector
   const registry = Layer.succeedContext(yield* Layer.build(handlers[age]))
   while (true) {
     const life = yield* newLife
     const drain = Drain.layer.pipe(
       Layer.provide(registry),
       Layer.provide(Layer.succeed(ChunkStore, faulty(store, weather, life))),
-      Layer.provide(Layer.succeed(Inspector, faultyInspector(inspector, weather, life)))
+      Layer.provide(Layer.succeed(Inspector.Inspector, faultyInspector(inspector, weather, life)))
     )
     const stops = (yield* Random.nextIntBetween(0, 20)) === 0 && weather.blows > 0
     if (stops) weather.blows--
@@ -111,7 +114,7 @@ const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather,
 })
 
 /** A program of one life after the other, until it is done: it did not hear whether it was. */
-const untilDone = <A, E>(life: Life, program: Effect.Effect<A, E, MemoryDatabase>) =>
+const untilDone = <A, E>(life: Life, program: Effect.Effect<A, E, MemoryDatabase.MemoryDatabase>) =>
   Effect.map(newLife, (born) => Object.assign(life, born)).pipe(
     Effect.flatMap(({ end }) => Effect.raceFirst(program, Effect.andThen(Deferred.await(end), Effect.fail("it died")))),
     Effect.retry(Schedule.spaced("100 millis")),
@@ -124,7 +127,7 @@ const record = Effect.fnUntraced(function*(planned: ReadonlyArray<PlannedCall>, 
   const life = yield* newLife
   const recorder = Context.get(
     yield* Layer.build(Layer.provide(CallRecorder.layer, Layer.succeed(ChunkStore, faulty(store, weather, life)))),
-    CallRecorder
+    CallRecorder.CallRecorder
   )
   const again: Array<string> = []
   for (const { after, call, runs } of planned) {
@@ -151,7 +154,7 @@ const beside = Effect.fnUntraced(function*(planned: ReadonlyArray<PlannedCall>, 
   const life = yield* newLife
   const once = Context.get(
     yield* Layer.build(Layer.provide(ChunkLedger.layer, Layer.succeed(ChunkStore, faulty(store, weather, life)))),
-    ChunkLedger
+    ChunkLedger.ChunkLedger
   )
   for (const { call, chunks } of planned) {
     for (const [index, chunk] of chunks.entries()) {
@@ -166,7 +169,7 @@ const beside = Effect.fnUntraced(function*(planned: ReadonlyArray<PlannedCall>, 
 
 /** A queue row that comes back after its chunk was persisted: from a backup, or by a hand. */
 const comesBack = Effect.gen(function*() {
-  const db = yield* MemoryDatabase
+  const db = yield* MemoryDatabase.MemoryDatabase
   yield* Effect.sleep(yield* Random.nextIntBetween(0, 3000))
   const row = yield* db.use((access) => access.values(queue).find((row) => row.attempts === 0))
   if (row === undefined) return
@@ -195,7 +198,7 @@ const befalls = Effect.fnUntraced(function*(weather: Weather) {
 })
 
 const isQuiet = Effect.fnUntraced(function*(told: ReadonlyArray<string>) {
-  const db = yield* MemoryDatabase
+  const db = yield* MemoryDatabase.MemoryDatabase
   return yield* db.use((access) => {
     const deadKeys = access.values(dead)
     const known = new Set(told)
@@ -218,10 +221,10 @@ const patience = Duration.minutes(5)
 
 const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
   const planned = yield* plan
-  const db = yield* MemoryDatabase
+  const db = yield* MemoryDatabase.MemoryDatabase
   const events: Array<string> = []
   const told: Array<string> = []
-  const heard = yield* (yield* DomainEvents).subscribe
+  const heard = yield* (yield* DomainEvents.DomainEvents).subscribe
   yield* Effect.forkScoped(Stream.runForEach(heard, (event) => Effect.sync(() => events.push(event.object.id))))
   const workers = yield* Effect.forEach(
     ["old", "new", "new"] as const,
@@ -284,13 +287,13 @@ export const simulate = (
     Layer.effect(
       ChunkStore,
       Effect.gen(function*() {
-        return mutant(yield* ChunkStore, yield* MemoryDatabase)
+        return mutant(yield* ChunkStore, yield* MemoryDatabase.MemoryDatabase)
       })
     ),
     Layer.effectContext(Effect.gen(function*() {
-      const db = yield* MemoryDatabase
-      const { log, move } = makeMoving(yield* EventLog, db)
-      return Context.make(EventLog, logMutant(log, db)).pipe(Context.add(Move, move))
+      const db = yield* MemoryDatabase.MemoryDatabase
+      const { log, move } = makeMoving(yield* EventLog.EventLog, db)
+      return Context.make(EventLog.EventLog, logMutant(log, db)).pipe(Context.add(Move, move))
     }))
   ).pipe(Layer.provideMerge(MemoryStore.layerStorage))
   const story = run(seed, weather).pipe(

@@ -1,7 +1,7 @@
 /**
  * The application that is simulated: notes of a ward, whose handlers do as the plan says.
  */
-import { DomainObject, HandlerPlugin, HandlerRegistry, Rejected, type ServiceCall, Settings } from "effect-sluice"
+import { DomainObject, Handler, HandlerPlugin, HandlerRegistry, ServiceCall, Settings } from "effect-sluice"
 import type { HandlerInput } from "effect-sluice/Handler"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
@@ -72,7 +72,7 @@ const persist = Effect.fnUntraced(function*(input: HandlerInput<Note>) {
       if (life !== undefined) yield* kill(life)
       return yield* Effect.never
     case "rejects":
-      return yield* new Rejected({ reason: "the ward is closed" })
+      return yield* new Handler.HandlerRejected({ reason: "the ward is closed" })
     case "exhausts":
       return yield* Effect.fail("it always fails")
     case "fails":

@@ -72,7 +72,7 @@ describe("the gauges", () => {
           const figure = one.id.replace("sluice_subscription_", "")
           return one.type === "Gauge" && name !== undefined ? [[`${name} ${figure}`, Number(one.state.value)]] : []
         })))
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       for (const name of ["billing", "media"]) yield* log.open(name, "beginning")
       yield* Gauges.sample
       expect(yield* lags).toMatchObject({

@@ -157,11 +157,11 @@ describe("migrations", () => {
           yield* record(call("a"), call("b", { orderingKey: "knee" }), call("c"))
           expect(yield* settle(({ key }) => key.callId === "c" ? { dead: "exhausted" } : "persisted")).toHaveLength(3)
           expect(yield* statesOf("a")).toEqual(["persisted"])
-          const store = yield* ChunkStore
+          const store = yield* ChunkStore.ChunkStore
           yield* store.beat("worker", [])
-          expect(yield* (yield* DeadLetters).redrive({})).toBe(1)
+          expect(yield* (yield* DeadLetters.DeadLetters).redrive({})).toBe(1)
           expect((yield* inspect.status).map((kind) => kind.ready)).toEqual([1])
-          yield* (yield* Retention).prune({ payloads: Duration.days(1), discarded: Duration.days(1) })
+          yield* (yield* Retention.Retention).prune({ payloads: Duration.days(1), discarded: Duration.days(1) })
           // and again: there is nothing to do
           expect(yield* Migrations.run).toEqual([])
           const plan = Migrations.list(schema).flatMap((migration) => migration.statements)

@@ -3,7 +3,7 @@
  */
 import { layer } from "@effect/vitest"
 import { ChunkStore } from "effect-sluice"
-import { StoreError } from "effect-sluice/ChunkStore"
+import { ChunkStoreError } from "effect-sluice/ChunkStore"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -43,13 +43,13 @@ layer(stores, { excludeTestServices: true, timeout: 60_000 })("the store on Post
     it.effect(`${code}, ${what}: ${ofHandler ? "passes" : ofStore ? "passes, unless a handler meets it" : "does not pass"}`, () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const store = yield* ChunkStore
+        const store = yield* ChunkStore.ChunkStore
         const raise = sql.unsafe(`do $$ begin raise exception 'so it is' using errcode = '${code}'; end $$`)
         const error = yield* Effect.flip(raise)
         expect(store.isTransient(error)).toBe(ofHandler)
         // as repositories wrap it
         expect(store.isTransient({ _tag: "RepositoryError", cause: { reason: error } })).toBe(ofHandler)
-        expect(store.isTransient(new StoreError({ operation: "record", transient: ofStore, code, reason: "" })))
+        expect(store.isTransient(new ChunkStoreError({ operation: "record", transient: ofStore, code, reason: "" })))
           .toBe(ofHandler)
         // a statement of the store's own
         const name = `refuse_${code.toLowerCase()}`
@@ -58,7 +58,7 @@ layer(stores, { excludeTestServices: true, timeout: 60_000 })("the store on Post
         yield* sql.unsafe(`create trigger ${name} before insert on sluice.worker execute function ${name}()`)
         const told = yield* Effect.flip(store.beat("a worker", []))
         yield* sql.unsafe(`drop trigger ${name} on sluice.worker`)
-        expect(told).toMatchObject({ _tag: "StoreError", operation: "beat", transient: ofStore, code })
+        expect(told).toMatchObject({ _tag: "ChunkStoreError", operation: "beat", transient: ofStore, code })
       }))
   }
 })

@@ -76,7 +76,11 @@ const several = (count: number, name: string) => Array.from({ length: count }, (
 
 describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (version) => {
   const on = <E>(
-    test: Effect.Effect<unknown, E, SqlClient.SqlClient | ChunkStore | Inspector | DeadLetters | Scope>,
+    test: Effect.Effect<
+      unknown,
+      E,
+      SqlClient.SqlClient | ChunkStore.ChunkStore | Inspector.Inspector | DeadLetters.DeadLetters | Scope
+    >,
     settings: Partial<Settings.Values> = {}
   ) =>
     Effect.scoped(test).pipe(Effect.provide(
@@ -177,7 +181,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
 
   it.live("whoever settles what holds up others waits for a claim that puts them aside, and then wakes them", () =>
     on(Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       // behind a chunk
       yield* record(knee("a"), knee("b"))
       const { claim } = yield* claimed({ limit: 1 })
@@ -202,7 +206,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
   it.live("while a claim puts aside who is held up, whoever settles or discards what holds them up waits for it", () =>
     on(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       // holds a claim between its look and its commit
       yield* sql`create function public.linger() returns trigger language plpgsql as
         $$ begin perform pg_advisory_xact_lock(7); return new; end $$`
@@ -236,7 +240,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
   it.live("a worker that is frozen among its handlers lets go of what it has locked, by the server's own limit", () =>
     on(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
       const { token } = yield* claimWith({})
       const frozen = yield* Effect.forkChild(
@@ -256,7 +260,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
 
   it.live("nobody is put aside behind a younger letter while the one that holds it up is being discarded", () =>
     on(Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(knee("a"), knee("b"), knee("c"), knee("d"))
       yield* settle((chunk) => chunk.key.callId === "d" ? "released" : { dead: "undecodable" })
       yield* letters.redrive({ callId: "b" })
@@ -272,7 +276,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
 
   it.live("a claim in a caller's transaction that takes nothing holds up nobody: not who settles, not who discards", () =>
     on(Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(knee("a"), knee("b"), call("c", { orderingKey: "hip" }), call("d", { orderingKey: "hip" }))
       const first = yield* claimWith({ callId: "a" })
       yield* settle(({ key }) => key.callId === "c" ? { dead: "exhausted" } : "released")
@@ -288,7 +292,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
   it.live("a claim in a caller's transaction puts nobody aside: whoever settles what holds that up would wait for the caller", () =>
     on(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const outputs = ["p", "q"].map((part) => ({ schema: keyOf("").schemaIdentity, version: 1, part, data: 1 }))
       yield* record(knee("call", { outputs }), knee("between"))
       // recorded at the same time, with their numbers mixed
@@ -320,7 +324,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       const first = yield* claimWith({ limit: 10 })
       yield* giveBack({ ...first, chunks: first.chunks.slice(0, 2) })
       expect(yield* idsWith({ limit: 5 })).toEqual(["call-0", "call-1", "call-10", "call-11", "call-12"])
-      yield* ChunkStore.use((store) => store.giveUp(first.token))
+      yield* ChunkStore.ChunkStore.use((store) => store.giveUp(first.token))
       expect(yield* idsWith({ limit: 2 })).toEqual(["call-2", "call-3"])
     })))
 
@@ -332,7 +336,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       const { claim } = yield* claimed({ limit: 1 })
       yield* record(call("late"))
       // the next claim looks from the beginning
-      yield* ChunkStore.use((store) => store.giveUp(crypto.randomUUID()))
+      yield* ChunkStore.ChunkStore.use((store) => store.giveUp(crypto.randomUUID()))
       // looking takes long here, as over many dead entries: so the mark is kept at the end
       const slowly = Effect.provideService(Statement.CurrentTransformer, (statement) =>
         Effect.delay(Effect.succeed(statement), Duration.millis(500)))

@@ -3,7 +3,7 @@
  * nobody and is tried again.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, ChunkStore, StoreError } from "effect-sluice"
+import { CallRecorder, ChunkStore } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -24,8 +24,8 @@ const cut = Effect.flatMap(SqlClient.SqlClient, (sql) => sql`select pg_terminate
 layer(stores, { excludeTestServices: true, timeout: 60_000 })("a connection lost", (it) => {
   it.effect("while handlers run", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
-      yield* CallRecorder.use((recorder) =>
+      const store = yield* ChunkStore.ChunkStore
+      yield* CallRecorder.CallRecorder.use((recorder) =>
         recorder.record({
           callId: "a",
           namespace: "clinic",
@@ -41,7 +41,7 @@ layer(stores, { excludeTestServices: true, timeout: 60_000 })("a connection lost
       const told = yield* Effect.flip(
         store.persist(claim.token, ({ isSound }) => Effect.as(Effect.andThen(Effect.flip(cut), isSound), []))
       )
-      expect(told).toBeInstanceOf(StoreError)
+      expect(told).toBeInstanceOf(ChunkStore.ChunkStoreError)
       expect(told).toMatchObject({ transient: true })
       // who asked is told what to do: nobody tries again by itself here
       expect(told).toMatchObject({ message: expect.stringMatching(/^persist: .+; it may succeed when tried again$/) })
@@ -49,9 +49,9 @@ layer(stores, { excludeTestServices: true, timeout: 60_000 })("a connection lost
 
   it.effect("within a ledger's once", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       const key = { callId: "b", schemaIdentity, part: "" }
       const once = store.once({ key, namespace: "clinic", handler: "clinic/note" }, Effect.as(cut, []))
-      expect(yield* Effect.flip(once)).toMatchObject({ _tag: "StoreError", transient: true })
+      expect(yield* Effect.flip(once)).toMatchObject({ _tag: "ChunkStoreError", transient: true })
     }))
 })

@@ -32,7 +32,7 @@ describe.each([15, 18] as const)("a call with many outputs, on Postgres %i", (ve
   it.live("is unpacked a few times a claim, and not once for each chunk", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(call("many", {
         // what compresses is small, and then it is not seen
         outputs: Array.from({ length: 1000 }, (_, n) => ({
@@ -60,7 +60,7 @@ describe.each([15, 18] as const)("a call with many outputs, on Postgres %i", (ve
     () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const store = yield* ChunkStore
+        const store = yield* ChunkStore.ChunkStore
         const outputs = Array.from({ length: 8 }, (_, n) => ({ schema: reply, version: 1, part: `${n}`, data: n }))
         yield* record(call("before", { outputs }), call("long", { outputs }), call("after", { outputs }))
         yield* sql`update sluice.service_call set input = to_json(repeat('x', 16000000)) where call_id = 'long'`
@@ -99,7 +99,7 @@ describe.each([15, 18] as const)("a call with many outputs, on Postgres %i", (ve
         // as after many redrives: each is 48 kB where it is read
         yield* sql`insert into sluice.chunk_failure (call_id, schema_identity, attempt, handler, kind, message)
         select 'a', ${reply}, n, '', 'failed', repeat(chr(1), 8000) from generate_series(1, 200) n`
-        const detail = Option.getOrThrow(yield* DeadLetters.use((letters) => letters.inspect(keyOf("a"))))
+        const detail = Option.getOrThrow(yield* DeadLetters.DeadLetters.use((letters) => letters.inspect(keyOf("a"))))
         expect(detail.failures.slice(1).map(({ attempt }) => attempt)).toEqual(
           Array.from({ length: 200 }, (_, n) => n + 1)
         )

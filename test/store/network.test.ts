@@ -70,7 +70,7 @@ const through = (url: string, proxy: Proxy): string => {
 }
 
 /** Past the proxy. */
-const direct = <A, E>(url: string, program: Effect.Effect<A, E, ChunkStore | SqlClient.SqlClient>) =>
+const direct = <A, E>(url: string, program: Effect.Effect<A, E, ChunkStore.ChunkStore | SqlClient.SqlClient>) =>
   Effect.provide(
     program,
     Layer.fresh(PgStore.layer).pipe(Layer.provide(settings), Layer.provideMerge(Layer.fresh(client(url)))),
@@ -108,7 +108,7 @@ describe("connections on which nothing passes any more", () => {
             yield* direct(url, record(call(callId)))
             yield* persisted(url, callId)
           }
-          const health = yield* Effect.repeat(Drain.use((drain) => drain.health), {
+          const health = yield* Effect.repeat(Drain.Drain.use((drain) => drain.health), {
             until: ({ silent, trouble }) => silent === undefined && trouble === undefined,
             schedule: Schedule.spaced(50)
           })
@@ -127,8 +127,8 @@ describe("connections on which nothing passes any more", () => {
         const proxy = yield* proxyTo(Number(new URL(url).port))
         yield* direct(url, Effect.void)
         yield* Effect.gen(function*() {
-          const store = yield* ChunkStore
-          const inspector = yield* Inspector
+          const store = yield* ChunkStore.ChunkStore
+          const inspector = yield* Inspector.Inspector
           const claim = { worker: "w", limit: 1, maxBytes: 1e6, lease: Duration.seconds(10) }
           const verbs = {
             record: store.record([call("x")]),
@@ -155,7 +155,7 @@ describe("connections on which nothing passes any more", () => {
             proxy.silence()
             expect({ verb, error: yield* Effect.flip(effect as Effect.Effect<unknown, unknown>) }).toMatchObject({
               verb,
-              error: { _tag: "StoreError", transient: true }
+              error: { _tag: "ChunkStoreError", transient: true }
             })
           }
         }).pipe(
@@ -189,7 +189,7 @@ describe.each([15, 18] as const)("an address that leads elsewhere, on Postgres %
         const standby = yield* server({ standbyOf: primary })
         const proxy = yield* proxyTo(standby.port)
         yield* Effect.gen(function*() {
-          const { health } = yield* Drain
+          const { health } = yield* Drain.Drain
           yield* Effect.repeat(health, { until: ({ trouble }) => trouble !== undefined, schedule: Schedule.spaced(50) })
           proxy.lead(primary.port)
           yield* persisted(primary.url("ward"), "a")

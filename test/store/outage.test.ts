@@ -27,13 +27,13 @@ const processOn = (url: string) =>
       Layer.provideMerge(Layer.fresh(Postgres.client(url)))
     )
   )
-type Process = Context.Context<ChunkStore>
-const storeOf = (process: Process) => Context.get(process, ChunkStore)
+type Process = Context.Context<ChunkStore.ChunkStore>
+const storeOf = (process: Process) => Context.get(process, ChunkStore.ChunkStore)
 const claimBy = (process: Process) => storeOf(process).claim({ worker: "w", limit: 100, maxBytes: 1e9, lease })
 const takenBy = (process: Process) =>
   Effect.map(claimBy(process), ({ chunks }) => chunks.map(({ crashes, key }) => [key.callId, crashes]))
 const speak = (process: Process, claim: Parameters<typeof giveBack>[0]) =>
-  Effect.provideService(giveBack(claim), ChunkStore, storeOf(process))
+  Effect.provideService(giveBack(claim), ChunkStore.ChunkStore, storeOf(process))
 
 /** Until every lease of the claimed is over. By then their worker has asked in vain for something. */
 const outlived = (url: string) =>

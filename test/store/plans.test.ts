@@ -82,7 +82,7 @@ const watched = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E,
 
 /** What a claim takes, and the statements it sent. */
 const claimed = Effect.fnUntraced(function*(request: Partial<ClaimRequest>) {
-  const store = yield* ChunkStore
+  const store = yield* ChunkStore.ChunkStore
   const { sent, value: { chunks } } = yield* watched(
     store.claim({ worker: "w", limit, maxBytes: 1e6, lease: Duration.minutes(1), ...request })
   )
@@ -175,7 +175,7 @@ describe.each([15, 18] as const)("a claim beside a backlog, on Postgres %i", (ve
     "is not slowed by beats: they read none of the parked but those they take up, and some of what waits",
     () =>
       Effect.gen(function*() {
-        const store = yield* ChunkStore
+        const store = yield* ChunkStore.ChunkStore
         yield* backlog
         const other = [{ namespace: "clinic", schemaIdentity: "schemas.clinic.ward.letter" }]
         const { sent, value } = yield* watched(store.beat("w", other))
@@ -191,7 +191,7 @@ describe.each([15, 18] as const)("a claim beside a backlog, on Postgres %i", (ve
   it.live("nor by what leaves its ordering key: that finds its followers by their index", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* backlog
       yield* sql`update sluice.chunk_queue set rank = now() - interval '1 year' where call_id = 'keyed-7'`
       const { chunks, token } = yield* store.claim({ worker: "w", limit: 1, maxBytes: 1e6, lease: Duration.minutes(1) })

@@ -84,9 +84,9 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("behind a poo
   it.effect("six clients on two sessions", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const recorder = yield* CallRecorder
-      const drain = yield* Drain
-      const letters = yield* DeadLetters
+      const recorder = yield* CallRecorder.CallRecorder
+      const drain = yield* Drain.Drain
+      const letters = yield* DeadLetters.DeadLetters
       yield* sql`create table note (call_id text not null, content text not null)`
       const ids = Array.from({ length: 100 }, (_, n) => `call-${n}`)
       const record = (callId: string, n: number) =>
@@ -106,10 +106,10 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("behind a poo
       expect(rows.map((row) => row.call_id).sort()).toEqual(ids.filter((id) => id !== "call-50").sort())
       expect(yield* letters.count({})).toMatchObject([{ reason: "exhausted", count: 1 }])
       expect(yield* letters.redrive({})).toBe(1)
-      const pauses = yield* Pauses
+      const pauses = yield* Pauses.Pauses
       yield* pauses.pause({ namespace: "clinic", schemaIdentity: "*" }, "")
       expect(yield* pauses.list).toHaveLength(1)
-      yield* Retention.use((retention) => retention.prune({ payloads: Duration.days(1) }))
+      yield* Retention.Retention.use((retention) => retention.prune({ payloads: Duration.days(1) }))
       expect((yield* Between).moved()).toBeGreaterThan(50)
     }), 60_000)
 })
@@ -169,10 +169,10 @@ describe("a program that starts behind a pooler", () => {
         expect(lines).toEqual([expect.stringMatching(/hints of other processes are not heard, .* SLUICE_LISTEN_URL/)])
         const hearing = yield* build(through, { prepare: false }, { listenUrl: Redacted.make(url) })
         const heard = yield* Queue.unbounded<string>()
-        const hints = yield* Context.get(hearing, WakeUp).hear("pauses")
+        const hints = yield* Context.get(hearing, WakeUp.WakeUp).hear("pauses")
         yield* Effect.forkScoped(Stream.runForEach(hints, () => Queue.offer(heard, "pauses")))
         yield* Queue.take(heard)
-        yield* Context.get(deaf, WakeUp).hint("pauses")
+        yield* Context.get(deaf, WakeUp.WakeUp).hint("pauses")
         expect(yield* Queue.take(heard)).toBe("pauses")
       }).pipe(Effect.scoped),
     60_000

@@ -133,7 +133,7 @@ describe("a sequence behind the tables", () => {
         // what was recorded before comes first, and nothing meets a number that is taken
         yield* Effect.gen(function*() {
           yield* record(call("new"))
-          yield* DeadLetters.use((letters) => letters.redrive({}))
+          yield* DeadLetters.DeadLetters.use((letters) => letters.redrive({}))
           yield* settle({ retry: "1 hour" })
         }).pipe(Effect.provide(PgStore.layerStorage))
         const sql = yield* SqlClient.SqlClient
@@ -388,7 +388,7 @@ describe("a database that is fit", () => {
     Effect.gen(function*() {
       const url = yield* freshDatabase()
       yield* Effect.gen(function*() {
-        const recorder = yield* CallRecorder
+        const recorder = yield* CallRecorder.CallRecorder
         yield* recorder.record(call("a"))
         expect((yield* claim).chunks).toHaveLength(1)
         yield* inspect.status

@@ -3,7 +3,7 @@
  * not take a value: each comes back with the reason, and the calls beside it are recorded.
  */
 import { layer } from "@effect/vitest"
-import { CallRecorder, type ServiceCall } from "effect-sluice"
+import { CallRecorder, ServiceCall } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -46,7 +46,7 @@ const many = (prefix: string, count: number, isBad: (index: number) => boolean) 
 /** How many statements it took. */
 const counted = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall.ServiceCall>) {
   const sql = yield* SqlClient.SqlClient
-  const { recordMany } = yield* CallRecorder
+  const { recordMany } = yield* CallRecorder.CallRecorder
   const last = Effect.map(sql<{ n: number }>`select nextval('tries')::int as n`, ([row]) => row!.n)
   const before = yield* last
   const results = words(yield* recordMany(calls))
@@ -57,7 +57,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
   it.effect("comes back with the reason, and those beside it are recorded, in the order given", () =>
     Effect.gen(function*() {
       yield* refusing
-      const { record, recordMany } = yield* CallRecorder
+      const { record, recordMany } = yield* CallRecorder.CallRecorder
       const results = yield* recordMany([
         call("a"),
         emoji("b"),
@@ -106,7 +106,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
   it.effect("leaves the caller's transaction as it was, where several are recorded", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const { record, recordMany } = yield* CallRecorder
+      const { record, recordMany } = yield* CallRecorder.CallRecorder
       const inside = yield* sql.withTransaction(Effect.gen(function*() {
         const results = words(yield* recordMany([call("in-1"), emoji("in-2"), call("in-3")]))
         return [...results, yield* record(call("in-4"))]
@@ -114,7 +114,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
       expect(inside).toEqual(["recorded", "CallRefused", "recorded", "recorded"])
       // one alone is like every other statement of the transaction that fails
       expect(yield* Effect.flip(sql.withTransaction(Effect.andThen(record(call("in-5")), record(emoji("in-6"))))))
-        .toMatchObject({ _tag: "StoreError", code: "22P05", transient: false })
+        .toMatchObject({ _tag: "ChunkStoreError", code: "22P05", transient: false })
       const ids = yield* sql<{ call_id: string }>`
         select call_id from sluice.service_call where call_id like 'in-%' order by 1`
       expect(ids.map((row) => row.call_id)).toEqual(["in-1", "in-3", "in-4"])
@@ -122,7 +122,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
 
   it.effect("is not run, and an answer that is refused is recorded as failed", () =>
     Effect.gen(function*() {
-      const { run } = yield* CallRecorder
+      const { run } = yield* CallRecorder.CallRecorder
       const { outputs: _, ...spec } = closed("run-1")
       const asked = Effect.die(new Error("the service was asked"))
       expect(yield* Effect.flip(run(spec, asked))).toMatchObject({ _tag: "CallRefused", callId: "run-1" })
@@ -140,13 +140,13 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
   it.effect("is not one that meets a database which is in order for nobody", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const { recordMany } = yield* CallRecorder
+      const { recordMany } = yield* CallRecorder.CallRecorder
       const failing = Effect.flip(recordMany([call("late-1"), call("late-2")]))
       // as after a restore that forgot the sequence
       yield* sql`select setval('sluice.chunk_seq', 1)`
-      expect(yield* failing).toMatchObject({ _tag: "StoreError", code: "23505" })
+      expect(yield* failing).toMatchObject({ _tag: "ChunkStoreError", code: "23505" })
       yield* sql`alter sequence sluice.chunk_seq restart with 1000000`
       yield* sql`alter table sluice.service_call rename to elsewhere`
-      expect(yield* failing).toMatchObject({ _tag: "StoreError", code: "42P01" })
+      expect(yield* failing).toMatchObject({ _tag: "ChunkStoreError", code: "42P01" })
     }))
 })

@@ -12,13 +12,13 @@ import {
   DomainObject,
   Drain,
   EventLog,
+  Handler,
   HandlerPlugin,
   HandlerRegistry,
   Output,
   Pauses,
-  Rejected,
   Retention,
-  type ServiceCall
+  ServiceCall
 } from "effect-sluice"
 import * as Gauges from "effect-sluice/store/Gauges"
 import * as Migrations from "effect-sluice/store/Migrations"
@@ -55,7 +55,7 @@ const handler = HandlerPlugin.layer("clinic", Note, {
     output.text.startsWith("fails")
       ? Effect.fail("the ward is closed")
       : output.text.startsWith("rejected")
-      ? Effect.fail(new Rejected({ reason: "no such bed" }))
+      ? Effect.fail(new Handler.HandlerRejected({ reason: "no such bed" }))
       : Effect.succeed(DomainObject.make("clinic.Note", output.text))
 })
 
@@ -89,7 +89,7 @@ for (const version of [15, 18] as const) {
       Effect.gen(function*() {
         const { as, role } = yield* withRole(version, "recorder")
         yield* Effect.gen(function*() {
-          const recorder = yield* CallRecorder
+          const recorder = yield* CallRecorder.CallRecorder
           expect(yield* recorder.record(call("a"))).toBe("recorded")
           expect(yield* recorder.record(call("a"))).toBe("unchanged")
           expect((yield* Effect.flip(recorder.record(call("a", { context: { bed: 8 } }))))._tag).toBe("CallConflict")
@@ -102,12 +102,14 @@ for (const version of [15, 18] as const) {
           expect((yield* ran).ran).toBe(false)
           yield* Effect.flip(recorder.run({ ...spec, callId: "e" }, Effect.fail("the model is away")))
 
-          expect(yield* failure(Drain.use((drain) => drain.cycle))).toMatch(
+          expect(yield* failure(Drain.Drain.use((drain) => drain.cycle))).toMatch(
             new RegExp(
               `permission denied for table \\w+: role ${role} lacks rights on sluice\\.\\w+: grant .*--for worker`
             )
           )
-          expect(yield* failure(DeadLetters.use((letters) => letters.count({})))).toMatch(lacks(role, "dead_letter"))
+          expect(yield* failure(DeadLetters.DeadLetters.use((letters) => letters.count({})))).toMatch(
+            lacks(role, "dead_letter")
+          )
           const sql = yield* SqlClient.SqlClient
           for (const statement of ["select outputs from sluice.chunk_queue", "select * from sluice.persisted_chunk"]) {
             expect(yield* Effect.isFailure(sql.unsafe(statement))).toBe(true)
@@ -121,7 +123,7 @@ for (const version of [15, 18] as const) {
         Effect.gen(function*() {
           const { as, role, url } = yield* withRole(version, "worker")
           const record = (...calls: ReadonlyArray<ServiceCall.ServiceCall>) =>
-            Effect.provide(CallRecorder.use((recorder) => recorder.recordMany(calls)), application(url), {
+            Effect.provide(CallRecorder.CallRecorder.use((recorder) => recorder.recordMany(calls)), application(url), {
               local: true
             })
           const kinds = ["lives", "fails", "rejected"].flatMap((name) => [
@@ -135,15 +137,15 @@ for (const version of [15, 18] as const) {
             call("inline", { priority: 3 })
           )
           yield* Effect.gen(function*() {
-            const drain = yield* Drain
-            const store = yield* ChunkStore
+            const drain = yield* Drain.Drain
+            const store = yield* ChunkStore.ChunkStore
             expect(yield* drain.persistNow("inline")).toHaveLength(1)
             const report = yield* drain.untilEmpty
             expect(report).toMatchObject({ persisted: 3, parked: 1, dead: 3 })
             expect(report.retried).toBeGreaterThan(0)
             yield* runAt(url, "update sluice.chunk_queue set due_at = now() where state = 'scheduled'")
             yield* drain.untilEmpty
-            const ledger = yield* ChunkLedger
+            const ledger = yield* ChunkLedger.ChunkLedger
             const key = { callId: "by-hand", schemaIdentity: Note.identity, part: "" }
             expect(yield* ledger.once(key, { namespace: "clinic" }, Effect.succeed([]))).toMatchObject({
               created: true
@@ -159,12 +161,12 @@ for (const version of [15, 18] as const) {
             yield* inspect.nextDue
             yield* Gauges.sample
 
-            const recording = CallRecorder.use((recorder) => recorder.record(call("no")))
+            const recording = CallRecorder.CallRecorder.use((recorder) => recorder.record(call("no")))
             expect(yield* failure(recording)).toMatch(/permission denied for table .* --for recorder/)
-            expect(yield* failure(DeadLetters.use((letters) => letters.redrive({})))).toMatch(
+            expect(yield* failure(DeadLetters.DeadLetters.use((letters) => letters.redrive({})))).toMatch(
               lacks(role, "dead_letter")
             )
-            const pausing = Pauses.use((pauses) => pauses.pause({ namespace: "*", schemaIdentity: "*" }, ""))
+            const pausing = Pauses.Pauses.use((pauses) => pauses.pause({ namespace: "*", schemaIdentity: "*" }, ""))
             expect(yield* failure(pausing)).toMatch(lacks(role, "pause"))
           }).pipe(Effect.provide(application(as)))
         }).pipe(Effect.scoped),
@@ -176,13 +178,13 @@ for (const version of [15, 18] as const) {
         const { as, role, url } = yield* withRole(version, "subscriber")
         yield* Effect.provide(
           Effect.gen(function*() {
-            yield* CallRecorder.use((recorder) => recorder.recordMany([call("a"), call("b")]))
-            yield* Drain.use((drain) => drain.untilEmpty)
+            yield* CallRecorder.CallRecorder.use((recorder) => recorder.recordMany([call("a"), call("b")]))
+            yield* Drain.Drain.use((drain) => drain.untilEmpty)
           }),
           application(url)
         )
         yield* Effect.gen(function*() {
-          const log = yield* EventLog
+          const log = yield* EventLog.EventLog
           yield* log.open("billing", "beginning")
           const lease = Duration.minutes(1)
           const options = { limit: 10, maxBytes: 1e6, lease, reader: "a test" }
@@ -199,8 +201,8 @@ for (const version of [15, 18] as const) {
 
           const sql = yield* SqlClient.SqlClient
           expect(yield* Effect.isFailure(sql`select outputs from sluice.service_call`)).toBe(true)
-          expect(yield* failure(Drain.use((drain) => drain.cycle))).toMatch(lacks(role, "chunk_queue"))
-          const pruning = Retention.use((retention) => retention.prune({ payloads: Duration.days(1) }))
+          expect(yield* failure(Drain.Drain.use((drain) => drain.cycle))).toMatch(lacks(role, "chunk_queue"))
+          const pruning = Retention.Retention.use((retention) => retention.prune({ payloads: Duration.days(1) }))
           expect(yield* failure(pruning)).toContain(`role ${role} lacks rights on`)
         }).pipe(Effect.provide(application(as)))
       }).pipe(Effect.scoped), 60_000)

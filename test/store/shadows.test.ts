@@ -14,7 +14,7 @@ import { afterAll, describe, expect, it } from "vitest"
 import { rebase } from "../../src/store/pg/rebase.ts"
 import * as sequences from "../../src/store/pg/sequences.ts"
 import { tables } from "../../src/store/pg/tables.ts"
-import { PgServer } from "../../src/store/PgServer.ts"
+import * as PgServer from "../../src/store/PgServer.ts"
 import * as PgStore from "../../src/store/PgStore.ts"
 import { run } from "../cli/inProcess.ts"
 import { runSuitesOn } from "../contract/operators/ground.ts"
@@ -72,9 +72,9 @@ describe.each([["Postgres 18", on18], ["Postgres 15", on15]])("what an operator 
     at(
       url,
       Effect.gen(function*() {
-        const { vitals, ...inspector } = yield* Inspector
-        const { facts, schema: _, ...server } = yield* PgServer
-        const store = yield* ChunkStore
+        const { vitals, ...inspector } = yield* Inspector.Inspector
+        const { facts, schema: _, ...server } = yield* PgServer.PgServer
+        const store = yield* ChunkStore.ChunkStore
         const asked: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
           inspector.call("call-1"),
           inspector.callsThatMade([{ type: "chatlab.Message", id: "1" }]),

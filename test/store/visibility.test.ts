@@ -57,7 +57,11 @@ const application = (batchSize: number) =>
  * ends before the connections do, which would wait for it.
  */
 const onItsOwn = <A, E>(
-  test: Effect.Effect<A, E, SqlClient.SqlClient | ChunkStore | Inspector | CallRecorder | Drain | Scope>,
+  test: Effect.Effect<
+    A,
+    E,
+    SqlClient.SqlClient | ChunkStore.ChunkStore | Inspector.Inspector | CallRecorder.CallRecorder | Drain.Drain | Scope
+  >,
   batchSize = 10
 ) =>
   Effect.andThen(
@@ -76,7 +80,7 @@ const notes = Effect.flatMap(
 )
 
 const claimOf = (limit: number) =>
-  ChunkStore.use((store) => store.claim({ worker: "w", limit, maxBytes: 1e9, lease: Duration.minutes(1) }))
+  ChunkStore.ChunkStore.use((store) => store.claim({ worker: "w", limit, maxBytes: 1e9, lease: Duration.minutes(1) }))
 
 const several = (count: number, name: string) => Array.from({ length: count }, (_, n) => note(`${name}-${n}`))
 
@@ -131,7 +135,7 @@ layer(Layer.empty, { excludeTestServices: true, timeout: 60_000 })("a worker tha
     (sql) => sql`update sluice.chunk_queue set lease_until = now() - interval '1 second' where call_id = 'frozen'`
   )
   const persist = (claim: Claim, work: Effect.Effect<unknown, unknown, SqlClient.SqlClient>) =>
-    ChunkStore.use((store) =>
+    ChunkStore.ChunkStore.use((store) =>
       store.persist(claim.token, () =>
         Effect.as(
           Effect.andThen(write("frozen"), work),

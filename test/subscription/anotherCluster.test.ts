@@ -34,11 +34,11 @@ const lease = Duration.minutes(1)
 const options = { limit: 100, maxBytes: 1e9, lease, reader: "test" }
 const ids = (prefix: string, count: number) => Array.from({ length: count }, (_, n) => `${prefix}-${n}`)
 const open = (place: Place, name: string, from: "beginning" | "now" = "beginning") =>
-  place.run(EventLog.use((log) => log.open(name, from)))
-const rebase = (place: Place) => place.run(EventLog.use((log) => log.rebase))
+  place.run(EventLog.EventLog.use((log) => log.open(name, from)))
+const rebase = (place: Place) => place.run(EventLog.EventLog.use((log) => log.rebase))
 /** What keeps a subscription from being read. */
 const refused = (place: Place, name: string) =>
-  Effect.map(Effect.flip(place.run(EventLog.use((log) => log.take(name, options)))), (error) => error.message)
+  Effect.map(Effect.flip(place.run(EventLog.EventLog.use((log) => log.take(name, options)))), (error) => error.message)
 const baseOf = ({ sql }: Place) =>
   Effect.map(
     sql<{ base: string }>`select base::text as base from sluice.subscription_log`,
@@ -193,11 +193,11 @@ layer(servers(18), { excludeTestServices: true, timeout: 60_000 })("in another c
       const { old, young } = yield* Servers
       const place = yield* withReaders(old)
       yield* persist(place, "more")
-      const taken = Option.getOrThrow(yield* place.run(EventLog.use((log) => log.take("last", options))))
+      const taken = Option.getOrThrow(yield* place.run(EventLog.EventLog.use((log) => log.take("last", options))))
       const moved = yield* restore(place, young)
       yield* persist(moved, "new")
       const progress = { place: taken.entries[0]!.place, suspects: 0 }
-      const advance = moved.run(EventLog.use((log) => log.advance("last", taken.token, progress, lease)))
+      const advance = moved.run(EventLog.EventLog.use((log) => log.advance("last", taken.token, progress, lease)))
       expect((yield* Effect.flip(advance))._tag).toBe("LeaseLost")
       yield* open(moved, "another", "now")
       expect((yield* Effect.flip(advance))._tag).toBe("LeaseLost")
@@ -344,6 +344,6 @@ layer(servers(18), { excludeTestServices: true, timeout: 60_000 })("in another c
       yield* place.sql`update sluice.subscription_log set witness = '0'`
       expect(yield* rebase(place)).toMatchObject({ outcome: "adopted", moved: 0 })
       expect(yield* rebase(place)).toMatchObject({ outcome: "ours" })
-      expect((yield* Effect.flip(rebase(yield* emptyDatabase(young))))._tag).toBe("StoreError")
+      expect((yield* Effect.flip(rebase(yield* emptyDatabase(young))))._tag).toBe("ChunkStoreError")
     }))
 })

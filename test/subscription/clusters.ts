@@ -83,7 +83,7 @@ export const persistWithin = (place: Place, id: string) =>
     const objects = Effect.succeed([DomainObject.make("chatlab.Message", `message of ${id}`)])
     yield* sql.withTransaction(Effect.andThen(
       sql`select pg_current_xact_id()::text`,
-      sql.withTransaction(ChunkStore.use((store) => store.once(entry, objects)))
+      sql.withTransaction(ChunkStore.ChunkStore.use((store) => store.once(entry, objects)))
     ))
   }))
 
@@ -92,7 +92,7 @@ const lease = Duration.minutes(1)
 /** Reads a subscription to its end, or so many entries of it; gives back the calls it was told of. */
 export const readAll = Effect.fnUntraced(function*(place: Place, name: string, most = 1e9) {
   return yield* place.run(Effect.gen(function*() {
-    const log = yield* EventLog
+    const log = yield* EventLog.EventLog
     const told: Array<string> = []
     while (told.length < most) {
       const limit = Math.min(7, most - told.length)

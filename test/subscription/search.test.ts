@@ -30,7 +30,7 @@ const persist = Effect.fnUntraced(function*(count: number, empty: ReadonlySet<nu
   }
 })
 
-const statusOf = EventLog.use((log) => Effect.map(log.list, ([status]) => status!))
+const statusOf = EventLog.EventLog.use((log) => Effect.map(log.list, ([status]) => status!))
 const memory = Layer.mergeAll(MemoryStore.layer, Logger.layer([])).pipe(
   Layer.provideMerge(Settings.layer({ gracePeriod: Duration.zero }))
 )
@@ -75,10 +75,10 @@ const startProcess = Effect.fnUntraced(function*(
   batchSize: number,
   handleMany: (events: ReadonlyArray<DomainObjectCreated>, die: Effect.Effect<never>) => Effect.Effect<void, string>
 ) {
-  const log = yield* EventLog
+  const log = yield* EventLog.EventLog
   const scope = yield* Scope.make()
   let alive = true
-  const heard: EventLog["Service"] = {
+  const heard: EventLog.EventLog["Service"] = {
     ...log,
     take: (name, options) => Effect.suspend(() => alive ? log.take(name, options) : Effect.succeedNone),
     advance: (...args) => Effect.suspend(() => alive ? log.advance(...args) : Effect.void),
@@ -93,7 +93,7 @@ const startProcess = Effect.fnUntraced(function*(
     retry: Schedule.spaced("1 hour"),
     lease: "1 minute",
     pollInterval: "1 second"
-  }).pipe(Effect.provideService(EventLog, heard), Scope.provide(scope))
+  }).pipe(Effect.provideService(EventLog.EventLog, heard), Scope.provide(scope))
   return { isAlive: () => alive, end: Scope.close(scope, Exit.void) }
 })
 

@@ -7,14 +7,13 @@ import {
   DomainEvents,
   DomainObject,
   Drain,
+  Handler,
   HandlerPlugin,
   HandlerRegistry,
   Output,
-  Rejected,
-  type ServiceCall,
+  ServiceCall,
   Settings
 } from "effect-sluice"
-import type { HandlerOptions } from "effect-sluice/Handler"
 import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
@@ -63,7 +62,7 @@ const write = Effect.fnUntraced(function*(callId: string, text: string, count: n
 })
 
 /** The handler of notes. */
-export const noteHandler = (options: HandlerOptions = {}) => ({
+export const noteHandler = (options: Handler.Options = {}) => ({
   retry: Schedule.spaced("10 seconds"),
   ...options,
   persist: Effect.fnUntraced(function*({ call, output }: {
@@ -85,7 +84,7 @@ export const noteHandler = (options: HandlerOptions = {}) => ({
         case "hangs":
           return yield* Effect.never
         case "rejects":
-          return yield* new Rejected({ reason: "the ward is closed" })
+          return yield* new Handler.HandlerRejected({ reason: "the ward is closed" })
         case "no-context":
           yield* call.context("ward")
           break
@@ -99,13 +98,13 @@ export const noteHandler = (options: HandlerOptions = {}) => ({
 })
 
 /** A registry with the note handler of a namespace. */
-export const registry = (options: HandlerOptions = {}, namespace = "clinic") =>
+export const registry = (options: Handler.Options = {}, namespace = "clinic") =>
   HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer(namespace, Note, noteHandler(options))))
 
 /** The whole application in memory. */
 export const application = (
   settings: Partial<Settings.Values> = {},
-  handlers: Layer.Layer<HandlerRegistry, unknown, MemoryDatabase> = registry()
+  handlers: Layer.Layer<HandlerRegistry.HandlerRegistry, unknown, MemoryDatabase> = registry()
 ) =>
   Layer.mergeAll(Drain.layer, CallRecorder.layer, ChunkLedger.layer).pipe(
     Layer.provideMerge(handlers),
@@ -134,7 +133,7 @@ export const keyOf = (callId: string): ServiceCall.ChunkKey => ({ callId, schema
 /** Records calls that can be stored. */
 export const record = (...calls: ReadonlyArray<ServiceCall.ServiceCall>) =>
   Effect.flatMap(
-    CallRecorder,
+    CallRecorder.CallRecorder,
     (recorder) => Effect.flatMap(recorder.recordMany(calls), Effect.forEach(Effect.fromResult))
   )
 

@@ -2,17 +2,17 @@
  * Drains under test: the usual questions to one, and drains over a store that behaves differently.
  */
 import { ChunkStore, Drain } from "effect-sluice"
-import { StoreError } from "effect-sluice/ChunkStore"
+import { ChunkStoreError } from "effect-sluice/ChunkStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as inspect from "./inspect.ts"
 
-type Store = ChunkStore["Service"]
+type Store = ChunkStore.ChunkStore["Service"]
 
-export const cycle = Drain.use((drain) => drain.cycle)
-export const untilEmpty = Drain.use((drain) => drain.untilEmpty)
-export const persistNow = (callId: string) => Drain.use((drain) => drain.persistNow(callId))
+export const cycle = Drain.Drain.use((drain) => drain.cycle)
+export const untilEmpty = Drain.Drain.use((drain) => drain.untilEmpty)
+export const persistNow = (callId: string) => Drain.Drain.use((drain) => drain.persistNow(callId))
 
 /** The first chunk of a call. */
 export const chunkOf = (callId: string) =>
@@ -20,7 +20,10 @@ export const chunkOf = (callId: string) =>
 
 /** A store with some verbs changed. */
 export const storeWith = (change: (store: Store) => Partial<Store>) =>
-  Layer.effect(ChunkStore, Effect.map(ChunkStore, (store) => ChunkStore.of({ ...store, ...change(store) }))).pipe(
+  Layer.effect(
+    ChunkStore.ChunkStore,
+    Effect.map(ChunkStore.ChunkStore, (store) => ChunkStore.ChunkStore.of({ ...store, ...change(store) }))
+  ).pipe(
     Layer.fresh
   )
 
@@ -47,4 +50,4 @@ export const counting = (seen: Seen) => (store: Store): Partial<Store> => ({
 
 /** A database that is away. */
 export const away = (operation: string) =>
-  new StoreError({ operation, transient: true, reason: "the server is restarting" })
+  new ChunkStoreError({ operation, transient: true, reason: "the server is restarting" })

@@ -4,8 +4,8 @@
 import { Inspector } from "effect-sluice"
 
 /** A call and what became of its chunks. */
-export const call = (callId: string) => Inspector.use((inspector) => inspector.call(callId))
+export const call = (callId: string) => Inspector.Inspector.use((inspector) => inspector.call(callId))
 /** Counts by kind. */
-export const status = Inspector.use((inspector) => inspector.status)
+export const status = Inspector.Inspector.use((inspector) => inspector.status)
 /** When something may be claimed next. */
-export const nextDue = Inspector.use((inspector) => inspector.nextDue)
+export const nextDue = Inspector.Inspector.use((inspector) => inspector.nextDue)

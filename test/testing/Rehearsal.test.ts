@@ -2,9 +2,9 @@
  * What users import to test their handlers: it passes those that are right, and finds those that are not.
  */
 import { it } from "@effect/vitest"
-import { DomainObject, HandlerPlugin, HandlerRegistry, Output, Rejected } from "effect-sluice"
+import { DomainObject, Handler, HandlerPlugin, HandlerRegistry, Output } from "effect-sluice"
 import type { Definition } from "effect-sluice/Handler"
-import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
+import * as MemoryDatabase from "effect-sluice/store/MemoryDatabase"
 import * as PgStore from "effect-sluice/store/PgStore"
 import { exactlyOnce, layerMemory, sampleCall, sampleInput } from "effect-sluice/testing"
 import * as Context from "effect/Context"
@@ -31,7 +31,7 @@ class Outside extends Context.Service<Outside, { readonly sent: Array<string> }>
   static readonly layer = Layer.sync(Outside, () => ({ sent: [] }))
 }
 
-const notes = table<string>("clinic.note")
+const notes = MemoryDatabase.table<string>("clinic.note")
 const calls = Effect.forEach(
   ["one", "two"],
   (callId) => sampleCall(Note, { text: `note ${callId}` }, { callId })
@@ -44,10 +44,10 @@ const inMemory = <R>(persist: (text: string) => Effect.Effect<unknown, unknown, 
   )
 const keep = (text: string) =>
   Effect.flatMap(
-    MemoryDatabase,
+    MemoryDatabase.MemoryDatabase,
     (db) => Effect.flatMap(db.next("note"), (n) => db.use((access) => access.set(notes, String(n), text)))
   )
-const kept = Effect.flatMap(MemoryDatabase, (db) => db.use((access) => access.values(notes)))
+const kept = Effect.flatMap(MemoryDatabase.MemoryDatabase, (db) => db.use((access) => access.values(notes)))
 
 const text = (text: string) => ({ role: "patient", content: [{ type: "output_text" as const, text }], item_meta: {} })
 const simulation = { context: { simulationId: "knee" }, orderingKey: "knee" }
@@ -230,7 +230,7 @@ describe("a rehearsal", () => {
   it.live("says when the handlers fail without any help", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(exactlyOnce({
-        application: inMemory(() => new Rejected({ reason: "no" })),
+        application: inMemory(() => new Handler.HandlerRejected({ reason: "no" })),
         calls: yield* calls,
         tables: kept
       }))

@@ -32,7 +32,7 @@ export const messageOrder = (messages: ReadonlyArray<Message>): string => {
 export const census = Effect.fnUntraced(function*({ calls, refused }: Recording) {
   const messages = yield* (yield* Messages).list
   const metadata = yield* (yield* Metadata).list
-  const kinds = yield* (yield* Inspector).status
+  const kinds = yield* (yield* Inspector.Inspector).status
   const sum = (of: (kind: KindStatus) => number) => kinds.reduce((total, kind) => total + of(kind), 0)
   const persisted = kinds.filter((kind) => kind.persisted > 0)
   return {

@@ -18,11 +18,11 @@ export const drain = Effect.fnUntraced(function*(options: {
   readonly patience: Duration.Duration
   readonly progress: (persisted: number) => Effect.Effect<void>
 }) {
-  const inspector = yield* Inspector
+  const inspector = yield* Inspector.Inspector
   let persisted = 0
   let lastClaim = yield* DateTime.now
   const worker = Effect.gen(function*() {
-    const drain = yield* Drain
+    const drain = yield* Drain.Drain
     while (true) {
       const report = yield* drain.cycle
       if (report.claimed === 0) return

@@ -43,7 +43,7 @@ const calls = ({ recorded, refused, unchanged }: Recording): ReadonlyArray<strin
 ]
 
 const chunks = Effect.gen(function*() {
-  const kinds = yield* (yield* Inspector).status
+  const kinds = yield* (yield* Inspector.Inspector).status
   const columns = ["persisted", "parked", "dead", "left"]
   const cells = (values: ReadonlyArray<string | number>) => values.map((value) => String(value).padStart(11)).join("")
   return [

@@ -24,7 +24,7 @@ export const progress = (what: string) => {
 /** Counts the created objects by type, for as long as the scope lives. */
 export const created = Effect.gen(function*() {
   const counts = new Map<string, number>()
-  const events = yield* (yield* DomainEvents).subscribe
+  const events = yield* (yield* DomainEvents.DomainEvents).subscribe
   yield* Effect.forkScoped(
     Stream.runForEach(
       events,

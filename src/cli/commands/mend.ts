@@ -4,7 +4,7 @@
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { ChunkStore, type StoreError } from "../../ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError } from "../../ChunkStore.ts"
 import { Inspector } from "../../Inspector.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
@@ -24,9 +24,9 @@ export const Mended = Schema.Struct({
 interface Mending {
   readonly name: string
   /** How many there are to mend. */
-  readonly find: Effect.Effect<number, StoreError, Inspector | ChunkStore>
+  readonly find: Effect.Effect<number, ChunkStoreError, Inspector | ChunkStore>
   /** Mends them, and says how many it mended. */
-  readonly mend: Effect.Effect<number, StoreError, Inspector | ChunkStore>
+  readonly mend: Effect.Effect<number, ChunkStoreError, Inspector | ChunkStore>
   readonly found: (count: number) => string
   readonly mended: (count: number) => string
 }

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
-import type { StoreError } from "../../ChunkStore.ts"
+import type { ChunkStoreError } from "../../ChunkStore.ts"
 import { Verb } from "../verbs.ts"
 import { type Begin, inTransaction, type Place, within } from "./connection.ts"
 import { asStoreError, codeOf, isReadOnly, transactionError } from "./errors.ts"
@@ -18,14 +18,14 @@ export interface Client {
   /** Names the verb in what the database fails with, and limits how long a statement, or several, may take. */
   readonly statement: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>
-  ) => Effect.Effect<A, Exclude<E, SqlError> | StoreError, R>
+  ) => Effect.Effect<A, Exclude<E, SqlError> | ChunkStoreError, R>
   /**
    * Runs an effect in a transaction of Sluice's own, or in a savepoint of the surrounding one. Errors of begin and commit
    * come as they are.
    */
   readonly transaction: <A, E, R>(
     work: (place: Place) => Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E | SqlError | StoreError, R>
+  ) => Effect.Effect<A, E | SqlError | ChunkStoreError, R>
 }
 
 /**

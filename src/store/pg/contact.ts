@@ -9,14 +9,14 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { type ChunkStore, StoreError } from "../../ChunkStore.ts"
+import { type ChunkStore, ChunkStoreError } from "../../ChunkStore.ts"
 import { eachVerb } from "../verbs.ts"
 
 /** The time of this process, by a clock that is never set. In milliseconds, as all times here. */
 export const here = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 /** Whether an error says that the database is away, and not that others were in the way. */
-const isOutage = ({ code = "", transient }: StoreError): boolean => transient && !/^(40|55)/.test(code)
+const isOutage = ({ code = "", transient }: ChunkStoreError): boolean => transient && !/^(40|55)/.test(code)
 
 /** By how much a server's clock may be the faster one, and what the two are compared too coarsely by. */
 const slack = (elapsed: number) => 1000 + elapsed / 1000
@@ -65,6 +65,6 @@ export const watch = (store: ChunkStore["Service"], contact: Contact): ChunkStor
     workersVerbs.has(verb)
       ? Effect.tapError(
         effect,
-        (error) => error instanceof StoreError && isOutage(error) ? Effect.sync(contact.lost) : Effect.void
+        (error) => error instanceof ChunkStoreError && isOutage(error) ? Effect.sync(contact.lost) : Effect.void
       )
       : effect)

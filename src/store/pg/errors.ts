@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
-import { StoreError, TransactionSpoiled } from "../../ChunkStore.ts"
+import { ChunkStoreError, TransactionSpoiled } from "../../ChunkStore.ts"
 import { Verb } from "../verbs.ts"
 
 /** The server's own words and SQLSTATE are in the cause; `SqlError`'s message is general. */
@@ -56,9 +56,9 @@ export const isLockTimeout = (error: SqlError): boolean => codeOf(error) === "55
 const isTimeLimit = (code: string | undefined): boolean => code === "57014" || code === "55P03"
 
 /** The first error of the database's that is somewhere in an error. Handlers wrap errors in their own. */
-const withinError = (error: unknown, depth = 0): SqlError | StoreError | undefined => {
+const withinError = (error: unknown, depth = 0): SqlError | ChunkStoreError | undefined => {
   if (depth > 5 || !Predicate.isObject(error)) return undefined
-  if (error instanceof StoreError || isSqlError(error)) return error
+  if (error instanceof ChunkStoreError || isSqlError(error)) return error
   return (Predicate.hasProperty(error, "cause") ? withinError(error.cause, depth + 1) : undefined) ??
     (Predicate.hasProperty(error, "reason") ? withinError(error.reason, depth + 1) : undefined)
 }
@@ -66,13 +66,13 @@ const withinError = (error: unknown, depth = 0): SqlError | StoreError | undefin
 /** Whether somewhere in an error there is a passing error of the database's. */
 export const isTransient = (error: unknown): boolean => {
   const found = withinError(error)
-  return found instanceof StoreError ? found.transient : found !== undefined && isPassing(found)
+  return found instanceof ChunkStoreError ? found.transient : found !== undefined && isPassing(found)
 }
 
 /** The same for what a handler failed with: a time limit that its statements ran into is its own failure. */
 export const isTransientOfHandler = (error: unknown): boolean => {
   const found = withinError(error)
-  if (found === undefined || isTimeLimit(found instanceof StoreError ? found.code : codeOf(found))) return false
+  if (found === undefined || isTimeLimit(found instanceof ChunkStoreError ? found.code : codeOf(found))) return false
   return isTransient(found)
 }
 
@@ -80,9 +80,9 @@ export const isTransientOfHandler = (error: unknown): boolean => {
 export const wordsOf = (error: SqlError): string => serverError(error).text
 
 /** A database error, as the port tells it of a verb. */
-export const storeError = (operation: string) => (error: SqlError): StoreError => {
+export const storeError = (operation: string) => (error: SqlError): ChunkStoreError => {
   const { code, text } = serverError(error)
-  return new StoreError({
+  return new ChunkStoreError({
     operation,
     transient: isPassing(error),
     reason: text,
@@ -100,7 +100,7 @@ export const failStore = failBy(storeError)
 
 /** Names the verb in whatever the database fails with. */
 export const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
-  Effect.catchIf(effect, isSqlError, failStore) as Effect.Effect<A, Exclude<E, SqlError> | StoreError, R>
+  Effect.catchIf(effect, isSqlError, failStore) as Effect.Effect<A, Exclude<E, SqlError> | ChunkStoreError, R>
 
 /**
  * The errors of a transaction. When its connection is lost the rollback fails as well, and the client makes defects of
@@ -108,8 +108,8 @@ export const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>)
  */
 export const transactionError = <A, E, R>(
   transaction: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | StoreError, R> =>
-  Effect.catchCause(transaction, (cause): Effect.Effect<never, E | StoreError> => {
+): Effect.Effect<A, E | ChunkStoreError, R> =>
+  Effect.catchCause(transaction, (cause): Effect.Effect<never, E | ChunkStoreError> => {
     for (const reason of cause.reasons) {
       if (reason._tag === "Die" && isSqlError(reason.defect) && isPassing(reason.defect)) {
         return failStore(reason.defect)
@@ -142,7 +142,7 @@ const mayPass = (code: string | undefined): boolean =>
  * An error of the store's own statements at the end of a handlers' transaction. 25P02 means that a handler swallowed a
  * database error; others come from what the handlers set, or from triggers on Sluice's tables.
  */
-export const failSettle = failBy((verb) => (error): StoreError | TransactionSpoiled => {
+export const failSettle = failBy((verb) => (error): ChunkStoreError | TransactionSpoiled => {
   const code = codeOf(error)
   if (mayPass(code)) return spoiled(error, true)
   if (isPassing(error) || code === undefined || isSystemic(code)) return storeError(verb)(error)
@@ -153,7 +153,7 @@ export const failSettle = failBy((verb) => (error): StoreError | TransactionSpoi
  * An error of a handlers' COMMIT: one that turned into a rollback because a handler swallowed an error, or whatever the
  * application's deferred constraints and triggers say, by any SQLSTATE: only those do anything there.
  */
-export const failCommit = failBy((verb) => (error): StoreError | TransactionSpoiled => {
+export const failCommit = failBy((verb) => (error): ChunkStoreError | TransactionSpoiled => {
   const code = codeOf(error)
   if (mayPass(code)) return spoiled(error, !isTimeLimit(code))
   if (isPassing(error) || (code === undefined && !isAborted(error))) return storeError(verb)(error)

@@ -3,7 +3,7 @@
  * is behind.
  */
 import * as Effect from "effect/Effect"
-import { StoreError } from "../../ChunkStore.ts"
+import { ChunkStoreError } from "../../ChunkStore.ts"
 import { explain, type Purpose } from "../Rights.ts"
 import { eachVerb } from "../verbs.ts"
 
@@ -17,7 +17,7 @@ const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
 
 /** A service whose errors say which role lacks which right and what to grant, and why a new number is taken already. */
 export const explaining = (schema: string, role: string, otherwise: Purpose) => {
-  const adviceOn = ({ code, operation, reason }: StoreError): string | undefined => {
+  const adviceOn = ({ code, operation, reason }: ChunkStoreError): string | undefined => {
     if (code === "42501") return explain(reason, { schema, role, purpose: purposeOf(operation, otherwise) })
     return code === "23505" && /"(chunk_queue|chunk_failure)_pkey"/.test(reason)
       ? "a sequence stands behind the tables, as after logical replication: `sluice migrate` puts it right"
@@ -25,11 +25,13 @@ export const explaining = (schema: string, role: string, otherwise: Purpose) => 
   }
   const explained = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.mapError(effect, (error): E => {
-      const advice = error instanceof StoreError ? adviceOn(error) : undefined
-      if (!(error instanceof StoreError) || advice === undefined) return error
+      const advice = error instanceof ChunkStoreError ? adviceOn(error) : undefined
+      if (!(error instanceof ChunkStoreError) || advice === undefined) return error
       const { cause, code = "", operation, reason, transient } = error
-      // a StoreError was there before
-      return new StoreError({ operation, transient, code, cause, reason: `${reason}: ${advice}` }) as E & StoreError
+      // a ChunkStoreError was there before
+      return new ChunkStoreError({ operation, transient, code, cause, reason: `${reason}: ${advice}` }) as
+        & E
+        & ChunkStoreError
     })
   return <S extends object>(service: S): S => eachVerb(service, explained)
 }

@@ -9,9 +9,9 @@ import type { SqlError } from "effect/sql/SqlError"
 import {
   AlreadyPersisted,
   ChunksLocked,
+  type ChunkStoreError,
   LeaseLost,
   type Persisted,
-  type StoreError,
   type Transaction,
   TransactionSpoiled
 } from "../../ChunkStore.ts"
@@ -139,7 +139,7 @@ export const persist = ({ hint, t, wake }: Engine) => {
   const settleWithin = Effect.fnUntraced(function*(token: string, mark: string, persisted: ReadonlyArray<Persisted>) {
     if (persisted.length === 0) return
     const [settled] = yield* statement(t, token, mark, persisted).pipe(
-      Effect.catch((error): Effect.Effect<never, InLedger | Waited | StoreError | TransactionSpoiled> =>
+      Effect.catch((error): Effect.Effect<never, InLedger | Waited | ChunkStoreError | TransactionSpoiled> =>
         isInLedger(error)
           ? Effect.fail(new InLedger(persisted))
           : isLockTimeout(error)
@@ -193,7 +193,8 @@ export const persist = ({ hint, t, wake }: Engine) => {
           InLedger: (error: InLedger) => sayWhich(token, error.persisted),
           Waited: (error: Waited) => sayLocked(token, error.persisted),
           RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
-          StoreError: (error: StoreError) => failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
+          ChunkStoreError: (error: ChunkStoreError) =>
+            failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
         })
       )
     })

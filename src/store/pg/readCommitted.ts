@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { StoreError } from "../../ChunkStore.ts"
+import { ChunkStoreError } from "../../ChunkStore.ts"
 import { Verb } from "../verbs.ts"
 import type { Tables } from "./tables.ts"
 
@@ -11,10 +11,10 @@ import type { Tables } from "./tables.ts"
  * Who wakes a chunk's followers must see what was committed until that moment. A transaction of the caller's at another
  * level sees what was there when it began.
  */
-export const mustBeReadCommitted = (isolation: string): Effect.Effect<void, StoreError> =>
+export const mustBeReadCommitted = (isolation: string): Effect.Effect<void, ChunkStoreError> =>
   isolation === "read committed" ? Effect.void : Effect.flatMap(Verb, (operation) =>
     Effect.fail(
-      new StoreError({
+      new ChunkStoreError({
         operation,
         transient: false,
         reason: `the surrounding transaction is at ${isolation}; this needs read committed. ` +
@@ -23,7 +23,7 @@ export const mustBeReadCommitted = (isolation: string): Effect.Effect<void, Stor
     ))
 
 /** The same, asked of the server. */
-export const checkReadCommitted = ({ sql }: Tables): Effect.Effect<void, StoreError | SqlError> =>
+export const checkReadCommitted = ({ sql }: Tables): Effect.Effect<void, ChunkStoreError | SqlError> =>
   Effect.flatMap(
     sql<{ isolation: string }>`select pg_catalog.current_setting('transaction_isolation') as isolation`,
     ([row]) => mustBeReadCommitted(row?.isolation ?? "")

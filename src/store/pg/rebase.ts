@@ -20,7 +20,7 @@
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import { StoreError } from "../../ChunkStore.ts"
+import { ChunkStoreError } from "../../ChunkStore.ts"
 import type { Rebased } from "../../EventLog.ts"
 import type { LogStanding } from "../../Inspector.ts"
 import * as Settings from "../../Settings.ts"
@@ -145,7 +145,7 @@ const failed = (
   reason: string,
   more: { readonly code?: string; readonly transient?: boolean } = {}
 ) =>
-  new StoreError({
+  new ChunkStoreError({
     operation,
     transient: more.transient ?? false,
     reason: `the event log came from another cluster and cannot be read yet: ${reason}`,
@@ -153,7 +153,7 @@ const failed = (
   })
 
 /** What a person can do about an error of the statements. */
-const explained = (verb: string, error: SqlError, schema: string): SqlError | StoreError => {
+const explained = (verb: string, error: SqlError, schema: string): SqlError | ChunkStoreError => {
   const code = codeOf(error)
   const name = shown(schema.slice(1, -1))
   if (code === "42501") {
@@ -222,7 +222,7 @@ const moveOurs = (
  * Makes the log this cluster's. `byHand`: also where that means that lines come again, see {@link refusal}. Locks the
  * ledger only when the base has to be raised, and then for as long as it takes to move what this cluster persisted.
  */
-export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, StoreError> => {
+export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, ChunkStoreError> => {
   const { client, ledger, log, schema, sql, subscription } = t
   const witness = (base: string) =>
     sql`update ${log} set base = ${base}::bigint, witness = default, witnessed_at = default, rebased_at = pg_catalog.now()`
@@ -300,7 +300,7 @@ const settleFrom = Effect.fnUntraced(function*(t: Tables, found: Standing | unde
 })
 
 /** Looks whether the log is this cluster's, and makes it so where that can be done by itself. */
-export const settle = (t: Tables): Effect.Effect<void, StoreError> =>
+export const settle = (t: Tables): Effect.Effect<void, ChunkStoreError> =>
   Effect.flatMap(
     t.client.statement(standing(t)),
     ([found]) => settleFrom(t, found)

@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
-import type { ChunkStore, RecordOutcome, StoreError } from "../../ChunkStore.ts"
+import type { ChunkStore, ChunkStoreError, RecordOutcome } from "../../ChunkStore.ts"
 import type { ServiceCall } from "../../ServiceCall.ts"
 import { compare } from "./compare.ts"
 import type { Engine } from "./engine.ts"
@@ -82,13 +82,13 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
    */
   const recordApart = (
     calls: ReadonlyArray<Given>
-  ): Effect.Effect<Outcomes, SqlError | StoreError> =>
+  ): Effect.Effect<Outcomes, SqlError | ChunkStoreError> =>
     Effect.flatMap(isNested, (nested) =>
       Effect.catchIf(
         // a statement that fails leaves the caller's transaction unusable, unless it was in a savepoint
         nested ? client.transaction(() => recordDistinct(calls)) : recordDistinct(calls),
         isRefusal,
-        (error): Effect.Effect<Outcomes, SqlError | StoreError> =>
+        (error): Effect.Effect<Outcomes, SqlError | ChunkStoreError> =>
           calls.length === 1
             ? Effect.succeed(new Map([[calls[0]!.call.callId, refused(error)]]))
             : client.transaction(() =>

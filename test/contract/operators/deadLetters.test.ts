@@ -34,7 +34,7 @@ const variety = Effect.gen(function*() {
 onEveryStore((test) => {
   test("a filter finds what it says, the latest first, page by page; the count agrees", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* variety
       const found: ReadonlyArray<readonly [DeadLetterFilter, string]> = [
         [{}, "dcba"],
@@ -81,7 +81,7 @@ onEveryStore((test) => {
 
   test("inspecting one shows the whole history, before and after a redrive, and the recorded answer", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       const time = yield* Time
       yield* record(call("a", { orderingKey: "knee" }))
       yield* settle({ retry: "1 minute" })
@@ -113,8 +113,8 @@ onEveryStore((test) => {
 
   test("a redrive moves what the count said: due at once, uncharged, at its old place, history kept", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const letters = yield* DeadLetters
+      const store = yield* ChunkStore.ChunkStore
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(call("old-1"), call("old-2"), call("other"))
       yield* settle((chunk) => ({ dead: chunk.key.callId === "other" ? "rejected" : "exhausted" }))
       yield* (yield* Time).pass("1 minute")
@@ -137,7 +137,7 @@ onEveryStore((test) => {
 
   test("many are moved in portions, each once, by two at once", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(...range(2345).map((n) => call(`call-${n}`)))
       yield* settle({ dead: "exhausted" })
       const moved = yield* Effect.all([letters.redrive({}), letters.redrive({})], { concurrency: "unbounded" })
@@ -147,8 +147,8 @@ onEveryStore((test) => {
 
   test("what was persisted meanwhile is not persisted again, and frees its ordering key", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const letters = yield* DeadLetters
+      const store = yield* ChunkStore.ChunkStore
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(call("a", { orderingKey: "knee" }), call("b", { orderingKey: "knee" }))
       yield* settle((chunk) => chunk.key.callId === "a" ? { dead: "exhausted" } : "released")
       expect(yield* settle("persisted")).toEqual([])
@@ -165,10 +165,10 @@ onEveryStore((test) => {
 
   test("what is persisted between redrive and claim is not persisted again", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
       yield* settle({ dead: "exhausted" })
-      yield* (yield* DeadLetters).redrive({})
+      yield* (yield* DeadLetters.DeadLetters).redrive({})
       const { chunks, token } = yield* claim
       const byHand = Effect.succeed([DomainObject.make("chatlab.Message", "by hand")])
       yield* store.once({ key: keyOf("a"), namespace: "chatlab", handler: "by hand" }, byHand)
@@ -180,7 +180,7 @@ onEveryStore((test) => {
 
   test("a redriven one goes before what waited behind it", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(...["a", "b", "c"].map((id) => call(id, { orderingKey: "knee" })))
       yield* settle((chunk) => chunk.key.callId === "a" ? { dead: "exhausted" } : "released")
       expect(yield* settle("persisted")).toEqual([])
@@ -192,7 +192,7 @@ onEveryStore((test) => {
 
   test("a discarded one frees its key, is kept with its reason, and is redriven only when asked for", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(...["a", "b", "c"].map((id) => call(id, { orderingKey: "knee" })), call("d"))
       yield* settle((chunk) =>
         chunk.key.callId === "a" || chunk.key.callId === "d" ? { dead: "exhausted" } : "released"
@@ -219,7 +219,7 @@ onEveryStore((test) => {
 
   test("nobody is forgotten behind a letter that is discarded while others claim", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       const keys = range(30).map((n) => `simulation-${n}`)
       yield* record(...keys.flatMap((key) => [`${key}:a`, `${key}:b`].map((id) => call(id, { orderingKey: key }))))
       // the first of each key dies; the second is found to be behind it, or not, while the first is discarded

@@ -1,7 +1,7 @@
 /**
  * Recorded calls, and what becomes of their chunks, by the port's own verbs.
  */
-import { ChunkStore, type ServiceCall } from "effect-sluice"
+import { ChunkStore, ServiceCall } from "effect-sluice"
 import type { Claim, ClaimedChunk, ClaimRequest, DeathReason, Failure, Settlement } from "effect-sluice/ChunkStore"
 import * as DomainObject from "effect-sluice/DomainObject"
 import type { ChunkKey } from "effect-sluice/ServiceCall"
@@ -33,16 +33,16 @@ export const keyOf = (callId: string, schemaIdentity = reply, part = ""): ChunkK
 
 /** Records calls. */
 export const record = (...calls: ReadonlyArray<ServiceCall.ServiceCall>) =>
-  ChunkStore.use((store) => store.record(calls))
+  ChunkStore.ChunkStore.use((store) => store.record(calls))
 
 /** Claims all that can be claimed now. */
-export const claim = ChunkStore.use((store) =>
+export const claim = ChunkStore.ChunkStore.use((store) =>
   store.claim({ worker: "test", limit: 10_000, maxBytes: 1e9, lease: Duration.minutes(1) })
 )
 
 /** Claims as a request says. */
 export const claimWith = (request: Partial<ClaimRequest>) =>
-  ChunkStore.use((store) =>
+  ChunkStore.ChunkStore.use((store) =>
     store.claim({ worker: "test", limit: 100, maxBytes: 1e9, lease: Duration.minutes(1), ...request })
   )
 
@@ -71,7 +71,7 @@ const settlementOf = (chunk: ClaimedChunk, fate: Exclude<Fate, "persisted" | "no
 
 /** Claims once and ends every chunk as `fate` says. Gives back the claimed call ids, in the order of recording. */
 export const settle = Effect.fnUntraced(function*(fate: Fate | ((chunk: ClaimedChunk) => Fate)) {
-  const store = yield* ChunkStore
+  const store = yield* ChunkStore.ChunkStore
   const { chunks, token } = yield* claim
   const fates = chunks.map((chunk) => ({ chunk, fate: typeof fate === "function" ? fate(chunk) : fate }))
   const persisted = fates.flatMap(({ chunk, fate }) =>
@@ -92,7 +92,7 @@ export const settle = Effect.fnUntraced(function*(fate: Fate | ((chunk: ClaimedC
 
 /** Ends all of a claim as persisted. */
 export const persist = ({ chunks, token }: Claim) =>
-  ChunkStore.use((store) =>
+  ChunkStore.ChunkStore.use((store) =>
     store.persist(
       token,
       () => Effect.succeed(chunks.map((chunk) => ({ chunk, handler: failed.handler, handlerVersion: 1, objects: [] })))
@@ -101,7 +101,7 @@ export const persist = ({ chunks, token }: Claim) =>
 
 /** Gives back all of a claim. */
 export const giveBack = ({ chunks, token }: Claim, hung = false) =>
-  ChunkStore.use((store) => store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk, hung }))))
+  ChunkStore.ChunkStore.use((store) => store.settle(token, chunks.map((chunk) => ({ _tag: "Release", chunk, hung }))))
 
 /** Where a call's chunks stand. */
 export const statesOf = Effect.fnUntraced(function*(callId: string) {

@@ -15,10 +15,10 @@ import { onEveryStore, Time } from "./ground.ts"
 const lease = Duration.minutes(1)
 const options = { limit: 100, maxBytes: 1e9, lease, reader: "test" }
 const take = (name: string, limit = 100) =>
-  EventLog.use((log) => Effect.map(log.take(name, { ...options, limit }), Option.getOrThrow))
+  EventLog.EventLog.use((log) => Effect.map(log.take(name, { ...options, limit }), Option.getOrThrow))
 const idsOf = ({ entries }: Taken) => entries.flatMap(({ events }) => events.map(({ object }) => object.id))
 const statusOf = (name: string) =>
-  EventLog.use((log) => Effect.map(log.list, (all) => all.find((one) => one.name === name)))
+  EventLog.EventLog.use((log) => Effect.map(log.list, (all) => all.find((one) => one.name === name)))
 
 /** Records and persists, so that each call is a commit of its own. */
 const persist = (...ids: ReadonlyArray<string>) =>
@@ -27,7 +27,7 @@ const persist = (...ids: ReadonlyArray<string>) =>
 onEveryStore((test) => {
   test("a subscriber reads all there ever was, in order, and remembers its place", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* persist("a", "b", "c")
       yield* log.open("media", "beginning")
       expect(yield* statusOf("media")).toMatchObject({ attempts: 0, lastError: null, behind: 3 })
@@ -60,7 +60,7 @@ onEveryStore((test) => {
 
   test("one that begins now reads what comes, and others are not held up by it", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* persist("a")
       yield* log.open("new", "now")
       yield* log.open("old", "beginning")
@@ -72,7 +72,7 @@ onEveryStore((test) => {
 
   test("one reads at a time, until its lease runs out; who lost it moves nothing", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       const time = yield* Time
       yield* persist("a", "b")
       yield* log.open("media", "beginning")
@@ -100,7 +100,7 @@ onEveryStore((test) => {
 
   test("after a failure it waits; failures are counted until it moves on", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       const time = yield* Time
       yield* persist("a", "b")
       yield* log.open("media", "beginning")
@@ -125,7 +125,7 @@ onEveryStore((test) => {
 
   test("a failure of several is searched for by halves, at once, and the search outlives whoever searched", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* persist("a", "b", "c", "d", "e")
       yield* log.open("media", "beginning")
       const failure = { message: "one of them", delay: Duration.hours(1) }
@@ -165,7 +165,7 @@ onEveryStore((test) => {
   test("a batch whose reader died is halved, until who kills its reader stands alone", () =>
     Effect.gen(function*() {
       const time = yield* Time
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* persist("a", "b", "c", "d", "e", "f", "g")
       yield* log.open("media", "beginning")
       const sizes: Array<number> = []
@@ -187,7 +187,7 @@ onEveryStore((test) => {
 
   test("no more bytes than asked for, and always one entry", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       const context = { notes: "x".repeat(10_000) }
       for (const id of ["a", "b", "c"]) {
         yield* record(call(id, { context }))
@@ -206,7 +206,7 @@ onEveryStore((test) => {
 
   test("an entry too large to be read stops it by name, behind what stands before it, and can be passed over", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       const objects = Array.from(
         { length: 160_000 },
         (_, n) => DomainObject.make("chatlab.Message", `${n} ${"x".repeat(80)}`)
@@ -215,7 +215,7 @@ onEveryStore((test) => {
       yield* record(call("large"))
       const { chunks: [chunk], token } = yield* claim
       const line = { chunk: chunk!, handler: "chatlab/patient-reply", handlerVersion: 1, objects }
-      yield* ChunkStore.use((store) => store.persist(token, () => Effect.succeed([line])))
+      yield* ChunkStore.ChunkStore.use((store) => store.persist(token, () => Effect.succeed([line])))
       yield* persist("b")
       yield* log.open("media", "beginning")
       const first = yield* take("media")
@@ -238,7 +238,7 @@ onEveryStore((test) => {
 
   test("what it stands before is passed over, whoever reads it, and counted; nothing else is", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* persist("a", "b")
       yield* log.open("media", "beginning")
       const taken = yield* take("media")
@@ -267,7 +267,7 @@ onEveryStore((test) => {
 
   test("it is set anew: to the beginning, to now, or before what was persisted since a time", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       const time = yield* Time
       yield* persist("a")
       yield* time.pass("1 hour")
@@ -294,12 +294,12 @@ onEveryStore((test) => {
 
   test("a chunk of which nothing came is an entry without events; one made by hand is there as well", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* record(call("a"))
       yield* settle("nothing")
       const objects = ["1", "2"].map((id) => DomainObject.make("chatlab.Message", id))
       const entry = { key: keyOf("by-hand"), namespace: "chatlab", handler: "by hand" }
-      yield* ChunkStore.use((store) => store.once(entry, Effect.succeed(objects)))
+      yield* ChunkStore.ChunkStore.use((store) => store.once(entry, Effect.succeed(objects)))
       yield* log.open("media", "beginning")
       const { entries } = yield* take("media")
       expect(entries.map(({ events }) => events.map(({ object }) => object.id))).toEqual([[], ["1", "2"]])
@@ -311,14 +311,16 @@ onEveryStore((test) => {
     Effect.gen(function*() {
       yield* persist("a")
       yield* (yield* Time).pass("31 days")
-      expect(yield* Retention.use((all) => all.prune({ payloads: Duration.days(30) }))).toMatchObject({ payloads: 1 })
-      yield* EventLog.use((log) => log.open("media", "beginning"))
+      expect(yield* Retention.Retention.use((all) => all.prune({ payloads: Duration.days(30) }))).toMatchObject({
+        payloads: 1
+      })
+      yield* EventLog.EventLog.use((log) => log.open("media", "beginning"))
       expect((yield* take("media")).entries[0]?.events[0]?.context).toEqual({ simulationId: "knee" })
     }))
 
   test("one that is removed is gone, with its place, and is not taken again", () =>
     Effect.gen(function*() {
-      const log = yield* EventLog
+      const log = yield* EventLog.EventLog
       yield* persist("a")
       yield* log.open("media", "beginning")
       const taken = yield* take("media")

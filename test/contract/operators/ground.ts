@@ -3,7 +3,7 @@
  */
 import { layer } from "@effect/vitest"
 import * as Settings from "effect-sluice/Settings"
-import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
+import * as MemoryDatabase from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -52,8 +52,8 @@ class Ground extends Context.Service<Ground, {
   readonly fresh: (settings: Partial<Settings.Values>) => Layer.Layer<Given, unknown>
 }>()("test/Ground") {}
 
-const rowTable = table<string>("rows")
-const rowsInMemory = Effect.map(MemoryDatabase, (db) =>
+const rowTable = MemoryDatabase.table<string>("rows")
+const rowsInMemory = Effect.map(MemoryDatabase.MemoryDatabase, (db) =>
   Rows.of({
     add: (text) => Effect.flatMap(db.next("row"), (n) => db.use((access) => access.set(rowTable, String(n), text))),
     list: db.use((access) => access.values(rowTable)),
@@ -62,7 +62,7 @@ const rowsInMemory = Effect.map(MemoryDatabase, (db) =>
     transaction: db.transaction
   }))
 
-const editsInMemory = Effect.map(MemoryDatabase, (db) => {
+const editsInMemory = Effect.map(MemoryDatabase.MemoryDatabase, (db) => {
   const edit = (callId: string, change: Partial<QueueRow>) =>
     db.use((access) => {
       for (const row of access.values(queue).filter(({ key }) => key.callId === callId)) {
@@ -89,7 +89,7 @@ const inMemory = Layer.succeed(
         Layer.provideMerge(MemoryDatabase.layer),
         Layer.merge(Layer.succeed(Time, Time.of({ pass: TestClock.adjust }))),
         Layer.provide(Settings.layer(settings))
-      ) satisfies Layer.Layer<Given | MemoryDatabase, unknown>
+      ) satisfies Layer.Layer<Given | MemoryDatabase.MemoryDatabase, unknown>
   })
 )
 

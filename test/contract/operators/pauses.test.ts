@@ -24,7 +24,7 @@ const drain = Drain.layer.pipe(
 onEveryStore((test) => {
   test("are set, changed, listed and ended", () =>
     Effect.gen(function*() {
-      const pauses = yield* Pauses
+      const pauses = yield* Pauses.Pauses
       expect(yield* pauses.list).toEqual([])
       yield* pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, "the message table is being moved")
       yield* pauses.pause({ namespace: "*", schemaIdentity: "*" }, "")
@@ -48,8 +48,8 @@ onEveryStore((test) => {
 
   test("a worker is told at its next beat, and takes up what was parked at the one after the end", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
-      const pauses = yield* Pauses
+      const store = yield* ChunkStore.ChunkStore
+      const pauses = yield* Pauses.Pauses
       const serves = [{ namespace: "chatlab", schemaIdentity: reply }]
       const kind = { namespace: "chatlab", schemaIdentity: "*" }
       expect((yield* store.beat("one", serves)).paused).toEqual([])
@@ -67,8 +67,8 @@ onEveryStore((test) => {
 
   test("a drain parks what is paused at no cost, and goes on with it by itself", () =>
     Effect.gen(function*() {
-      const pauses = yield* Pauses
-      const { cycle } = yield* Drain
+      const pauses = yield* Pauses.Pauses
+      const { cycle } = yield* Drain.Drain
       yield* record(call("a"))
       yield* pauses.pause({ namespace: "*", schemaIdentity: reply }, "")
       expect(yield* cycle).toMatchObject({ parked: 1 })
@@ -80,9 +80,9 @@ onEveryStore((test) => {
 
   test("whoever persists inline heeds it, also where nothing ever drained", () =>
     Effect.gen(function*() {
-      const { persistNow } = yield* Drain
+      const { persistNow } = yield* Drain.Drain
       yield* record(call("a"))
-      yield* Pauses.use((pauses) => pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, ""))
+      yield* Pauses.Pauses.use((pauses) => pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, ""))
       expect(yield* Effect.flip(persistNow("a"))).toMatchObject({ _tag: "ChunkBusy", state: "parked" })
       expect(yield* statesOf("a")).toEqual(["parked"])
     }).pipe(Effect.provide(drain)))

@@ -25,7 +25,7 @@ const options = { limit: 100, maxBytes: 1e9, lease, reader: "test" }
 const persistSlowly = <E, R>(id: string, meanwhile: Effect.Effect<unknown, E, R>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const store = yield* ChunkStore
+    const store = yield* ChunkStore.ChunkStore
     const objects = Effect.succeed([DomainObject.make("chatlab.Message", id)])
     yield* sql.withTransaction(Effect.andThen(
       store.once({ key: keyOf(id), namespace: "chatlab", handler: "by hand" }, objects),
@@ -47,7 +47,7 @@ const heldOpen = Effect.fnUntraced(
 
 /** Takes, moves on, and gives back what there was. */
 const read = Effect.fnUntraced(function*(name: string, limit = 100) {
-  const log = yield* EventLog
+  const log = yield* EventLog.EventLog
   const taken = yield* log.take(name, { ...options, limit })
   if (Option.isNone(taken)) return []
   const { entries, token } = taken.value
@@ -62,7 +62,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
   it.effect("a worker that has not beaten for five minutes is forgotten by whoever beats", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       for (const id of ["long gone", "silent", "living"]) yield* store.beat(id, [])
       yield* sql`update sluice.worker set beat_at = now() - interval '4 minutes' where id = 'silent'`
       yield* sql`update sluice.worker set beat_at = now() - interval '6 minutes' where id = 'long gone'`
@@ -73,7 +73,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
   it.effect("a chunk that came back from a backup and dies a second time is a dead letter of that death", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       const id = "dies twice"
       const dies = (fate: { readonly dead: DeathReason; readonly message: string; readonly handler?: string }) =>
         settle(({ key }) => key.callId === id ? fate : "released")
@@ -99,8 +99,8 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
     it.effect(`in a caller's transaction at ${level} what would wake others is refused, and nothing is done`, () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const store = yield* ChunkStore
-        const letters = yield* DeadLetters
+        const store = yield* ChunkStore.ChunkStore
+        const letters = yield* DeadLetters.DeadLetters
         const id = `dead at ${level}`
         yield* record(call(id))
         yield* settle(({ key }) => key.callId === id ? { dead: "exhausted" } : "released")
@@ -120,7 +120,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
           expect({ verb, error: yield* within }).toMatchObject({
             verb,
             error: {
-              _tag: "StoreError",
+              _tag: "ChunkStoreError",
               transient: false,
               reason: expect.stringContaining(`is at ${level}; this needs`)
             }
@@ -129,14 +129,16 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
         expect(yield* letters.list({ callId: id }, { limit: 1 })).toMatchObject([{ discarded: null }])
         // the other tests count what there is
         yield* letters.discard({ callId: id }, "no")
-        yield* Retention.use((retention) => retention.prune({ payloads: Duration.zero, discarded: Duration.zero }))
+        yield* Retention.Retention.use((retention) =>
+          retention.prune({ payloads: Duration.zero, discarded: Duration.zero })
+        )
       }))
   }
 
   it.effect("a transaction with a lower number that commits later is not skipped", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      yield* EventLog.use((log) => log.open("media", "beginning"))
+      yield* EventLog.EventLog.use((log) => log.open("media", "beginning"))
       const { commit } = yield* heldOpen((held) => persistSlowly("slow", held))
       yield* persistSlowly("quick", Effect.void)
 
@@ -156,7 +158,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
       const { commit } = yield* heldOpen((held) => persistSlowly("under way", held))
       // it has the higher number, and is over
       yield* persistSlowly("over", Effect.void)
-      yield* EventLog.use((log) => log.open("late", "now"))
+      yield* EventLog.EventLog.use((log) => log.open("late", "now"))
       yield* commit
       expect(yield* read("late")).toContain("under way")
     }))
@@ -164,7 +166,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
   it.effect("among many writers none is skipped and none comes twice", () =>
     Effect.gen(function*() {
       const seed = String(Math.floor(performance.now() * 1000))
-      yield* EventLog.use((log) => log.open("many", "now"))
+      yield* EventLog.EventLog.use((log) => log.open("many", "now"))
       const ids = Array.from({ length: 120 }, (_, n) => `many-${n}`)
       let writing = true
       const pause = Effect.flatMap(Random.nextIntBetween(0, 8), (millis) => Effect.sleep(millis))
@@ -188,7 +190,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
   it.effect("pruning waits for nobody: what is locked goes the next time", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const retention = yield* Retention
+      const retention = yield* Retention.Retention
       yield* record(call("locked"), call("free"))
       yield* settle("persisted")
       yield* sql`update sluice.service_call set recorded_at = now() - interval '31 days'`
@@ -203,7 +205,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
   it.effect("a redrive does not pass over a letter that somebody has locked for a moment", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(call("locked-letter"))
       yield* settle({ dead: "exhausted" })
       const lock = sql`select 1 from sluice.dead_letter where call_id = 'locked-letter' for update`
@@ -221,7 +223,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
   it.effect("a redrive ends, though everything it moves dies again at once", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       const count = 2000
       yield* record(...Array.from({ length: count }, (_, n) => call(`again-${n}`, { namespace: "again" })))
       yield* settle({ dead: "exhausted" })
@@ -245,7 +247,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
   it.effect("nobody is put aside behind a letter whose discarding is under way", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       yield* record(call("first", { orderingKey: "hip" }), call("second", { orderingKey: "hip" }))
       yield* settle((chunk) => chunk.key.callId === "first" ? { dead: "exhausted" } : "released")
       const discard = letters.discard({ callId: "first" }, "")

@@ -18,7 +18,7 @@ const none = { payloads: 0, discarded: 0, failures: 0 }
 
 /** Prunes, having asked before and after what there is to prune. */
 const prune = Effect.fnUntraced(function*(policy: RetentionPolicy) {
-  const retention = yield* Retention
+  const retention = yield* Retention.Retention
   const preview = yield* retention.preview(policy)
   const pruned = yield* retention.prune(policy)
   expect(pruned).toEqual(preview)
@@ -31,7 +31,7 @@ const outputsOf = (callId: string) => Effect.map(inspect.call(callId), (view) =>
 onEveryStore((test) => {
   test("payloads go with age; whether they were persisted is answered for ever", () =>
     Effect.gen(function*() {
-      const store = yield* ChunkStore
+      const store = yield* ChunkStore.ChunkStore
       yield* record(call("old", { details: { model: "m" } }), call("old-nothing"), call("old-empty", { outputs: [] }))
       yield* settle((chunk) => chunk.key.callId === "old" ? "persisted" : "nothing")
       yield* (yield* Time).pass(Duration.days(31))
@@ -66,7 +66,7 @@ onEveryStore((test) => {
 
   test("the payload of what is outstanding, parked or dead stays, until it is persisted or discarded", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       const time = yield* Time
       yield* record(
         ...["waiting", "behind"].map((id) => call(id, { orderingKey: "knee" })),
@@ -93,7 +93,7 @@ onEveryStore((test) => {
 
   test("discarded letters and old failures go; those that still say something stay", () =>
     Effect.gen(function*() {
-      const letters = yield* DeadLetters
+      const letters = yield* DeadLetters.DeadLetters
       const time = yield* Time
       yield* record(...["done", "retry", "dead", "put-away"].map((id) => call(id)))
       yield* settle(({ key: { callId } }) =>
