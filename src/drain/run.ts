@@ -7,11 +7,14 @@
  * charged an attempt, who is given back, and in which smaller batches the others are tried next. Those come to the front of
  * the list of batches, so that the order of the chunks stays.
  *
- * For example, five chunks `a b c d e` run one after another, and `c` fails after `a` and `b` have written. The transaction is
- * rolled back, and nobody is charged yet, because `c` may have failed of what `a` or `b` did. The next batches are `a b`, then
- * `d e`, then `c` alone. The first two commit. If `c` fails alone, it is charged one attempt: it is tried again after its
- * backoff, or is dead after its last attempt. Had `c` failed before anything was written in the transaction, it would be
- * charged at once, and the others would be tried together.
+ * For example, five chunks `a b c d e` run one after another, and the third, `c`, fails.
+ *
+ * - If `c` had sent something to the database, the transaction is rolled back, and nobody is charged yet: `c` may have failed
+ *   because of what `a` or `b` did. The next batches are `a b`, then `d e`, then `c` alone. The first two commit. If `c` fails
+ *   alone, it is charged one attempt: it is tried again after its backoff, or is dead after its last attempt.
+ * - If `c` had sent nothing, there is nothing of it to roll back. The batch goes on, commits `a b d e`, and `c` is charged.
+ *
+ * If all have one ordering key, `d` and `e` must wait for `c`: they are given back, at no cost, once it has failed alone.
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"

@@ -2,8 +2,8 @@
  * What follows from a batch that failed and was rolled back: which chunks are charged an attempt, which are given back, and in
  * which batches the others are tried next. A pure function from a batch and its error to a plan.
  *
- * A chunk is charged only when it is certain that it failed by itself: it failed alone, or before anything was written in the
- * transaction. Otherwise it is tried again, apart from those it may have harmed or been harmed by.
+ * A chunk is charged only when no other chunk can be the cause: it failed alone, or it had sent nothing to the database, or
+ * nobody before it had. Otherwise it is tried again, apart from those that may have harmed it.
  */
 import * as Cause from "effect/Cause"
 import type { ClaimedChunk, FailureKind } from "../ChunkStore.ts"

@@ -17,7 +17,7 @@ export interface CallJson {
   readonly bytes: ReadonlyArray<number>
 }
 
-/** Why a chunk has no data, most of the time. */
+/** The usual reason why a chunk has no data. */
 export const outputGone = "the recorded output is no longer there"
 
 /** The text of an absent value is empty, which no JSON is. */

@@ -1,16 +1,16 @@
 /**
- * What handlers give back. The compiler sees to it that they give back domain objects; a handler without types, or one
- * that told the compiler otherwise, must not bring the drain to a stop or put into the ledger what nobody can read.
+ * What handlers return. The compiler checks that they return domain objects. A handler written without types, or with a cast,
+ * may return anything: that must not stop the drain, and must not put anything unreadable into the ledger.
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type { DomainObject } from "../DomainObject.ts"
 import { objectsProblem } from "./objectLimits.ts"
 
-/** What a handler gave back is not what a handler may give back: the compiler was not asked, or was told otherwise. */
+/** The defect of a handler that breaks its contract: `the handler`, and what it did. */
 export const handlerDefect = (what: string): Error => new Error(`the handler ${what}`)
 
-/** Runs what a handler says. One without types may have given a promise, or nothing at all. */
+/** Runs the effect that a handler returns. One without types may return a promise, or nothing. */
 export const runHandler = <E>(handle: () => Effect.Effect<unknown, E>): Effect.Effect<unknown, E> =>
   Effect.suspend(() => {
     const effect: unknown = handle()
@@ -33,8 +33,8 @@ const rowOf = (object: unknown): DomainObject | undefined => {
 }
 
 /**
- * The domain objects a handler gave back: none, one or many; or the defect that it is, when it is none of these, which
- * must not reach the ledger. No effect, so that a chunk costs no step of a fiber.
+ * The domain objects that a handler returned: none, one or many; or the defect, when it returned something else. Not an effect,
+ * so that it costs no fiber step for each chunk.
  */
 export const objectsOf = (created: unknown): ReadonlyArray<DomainObject> | Error => {
   const rows: Array<DomainObject> = []
@@ -47,7 +47,7 @@ export const objectsOf = (created: unknown): ReadonlyArray<DomainObject> | Error
     const problem = objectsProblem(rows)
     return problem === undefined ? rows : handlerDefect(problem)
   } catch (error) {
-    // some objects throw when one looks at them
+    // reading an object may throw: a getter, a revoked proxy
     return error instanceof Error ? error : handlerDefect(namesNoRow)
   }
 }
