@@ -108,7 +108,7 @@ onEveryStore((test) => {
       expect(yield* view).toMatchObject({ state: "ready", attempts: 0, failures: [], death: null })
       // what costs nothing may still be said
       const release: Settlement = { _tag: "Release", chunk }
-      expect(yield* store.settle(token, [release])).toEqual([release])
+      expect(yield* store.settle(token, [release])).toEqual([{ settlement: release, freesKey: false }])
       expect(yield* view).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
     }))
 
@@ -218,7 +218,9 @@ onEveryStore((test) => {
         { _tag: "Already", chunk: already },
         { _tag: "Release", chunk: release }
       ]
-      expect(yield* store.settle(token, settlements)).toEqual(settlements)
+      const settled = yield* store.settle(token, settlements)
+      expect(settled.map(({ settlement }) => settlement)).toEqual(settlements)
+      expect(settled.filter(({ freesKey }) => freesKey).map(({ settlement }) => settlement._tag)).toEqual(["Already"])
       const view = (id: string) => Effect.map(inspect.call(id), (found) => Option.getOrThrow(found).chunks[0])
       expect(yield* view("retry")).toMatchObject({
         state: "scheduled",
