@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import type { Kind } from "./ChunkStore.ts"
+import type { Served } from "./ChunkStore.ts"
 import * as Handler from "./Handler.ts"
 import * as HandlerPlugin from "./HandlerPlugin.ts"
 import type * as Output from "./Output.ts"
@@ -53,10 +53,10 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
   /** All handlers, in the order of the groups and then of the plug-ins. */
   readonly list: ReadonlyArray<Handler.Handler>
   readonly size: number
-  /** The kinds served, as the store is told: those of `core` serve every namespace. */
-  readonly serves: ReadonlyArray<Kind>
-  /** The kinds served in one namespace, by its own handlers and those of `core`. */
-  readonly servesIn: (namespace: string) => ReadonlyArray<Kind>
+  /** The kinds served and up to which version, as the store is told: those of `core` serve every namespace. */
+  readonly serves: ReadonlyArray<Served>
+  /** What is served in one namespace, by its own handlers and those of `core`. */
+  readonly servesIn: (namespace: string) => ReadonlyArray<Served>
 }>()("effect-sluice/HandlerRegistry") {
   /**
    * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
@@ -85,6 +85,12 @@ interface Entry {
   readonly handler: Handler.Handler
 }
 
+const servedBy = ({ output }: Handler.Handler, namespace: string): Served => ({
+  namespace,
+  schemaIdentity: output.identity,
+  version: output.version
+})
+
 const fromSources = Effect.fnUntraced(function*(
   sources: ReadonlyArray<Entry>
 ) {
@@ -111,16 +117,10 @@ const fromSources = Effect.fnUntraced(function*(
   return HandlerRegistry.of(Object.freeze({
     list,
     size: list.length,
-    serves: Object.freeze(list.map((handler): Kind => ({
-      namespace: handler.namespace,
-      schemaIdentity: handler.output.identity
-    }))),
+    serves: Object.freeze(list.map((handler) => servedBy(handler, handler.namespace))),
     servesIn: (namespace: string) => {
-      const own = list.filter((handler) =>
-        handler.namespace === namespace || handler.namespace === Handler.coreNamespace
-      )
-      const identities = new Set(own.map((handler) => handler.output.identity))
-      return [...identities].map((schemaIdentity): Kind => ({ namespace, schemaIdentity }))
+      const own = list.filter((handler) => find(namespace, handler.output.identity) === handler)
+      return own.map((handler) => servedBy(handler, namespace))
     },
     find,
     resolve: (namespace: string, schemaIdentity: string) =>

@@ -7,6 +7,7 @@ import { ChunkState, type StoreError } from "./ChunkStore.ts"
 import type { HandlerNotFound } from "./HandlerRegistry.ts"
 import { word } from "./internal/escape.ts"
 import { quote } from "./internal/quote.ts"
+import type { UnknownVersion } from "./Output.ts"
 
 const chunkFields = {
   callId: Schema.String,
@@ -70,6 +71,7 @@ export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ..
 export type PersistNowError =
   | CallNotFound
   | HandlerNotFound
+  | UnknownVersion
   | HandlerFailed
   | RetriesExhausted
   | ChunkDead

@@ -5,7 +5,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Kind, StoreError } from "../ChunkStore.ts"
+import type { Kind, ParkReason, StoreError } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
 import { word } from "../internal/escape.ts"
 import { covers, type Pause, Pauses } from "../Pauses.ts"
@@ -98,6 +98,8 @@ const eventLog = Effect.fnUntraced(function*({ schema, sql }: Patient) {
   )
 })
 
+type ParkedKind = Kind & { readonly reason: ParkReason }
+
 const pausesAre = (pauses: ReadonlyArray<Pause>): Finding =>
   pauses.length === 0
     ? ok("pauses", "none")
@@ -114,14 +116,20 @@ const leases = (stale: number): Finding =>
     ? ok("leases", "none ran out long ago")
     : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker takes them up: start one")
 
-const parkedAre = (kinds: ReadonlyArray<Kind>): Finding =>
-  kinds.length === 0
+const parkedAre = (kinds: ReadonlyArray<ParkedKind>): Finding => {
+  const without = kinds.filter(({ reason }) => reason === "no-handler")
+  const newer = kinds.filter(({ reason }) => reason === "newer-version")
+  return without.length + newer.length === 0
     ? ok("handlers", "nothing is parked for want of one")
     : attention(
       "handlers",
-      `none for ${named(kinds)}`,
+      [
+        ...without.length === 0 ? [] : [`none for ${named(without)}`],
+        ...newer.length === 0 ? [] : [`none that reads the recorded version of ${named(newer)}`]
+      ].join("; "),
       "deploy a worker that has it; what is parked goes on by itself"
     )
+}
 
 const leftAre = (kinds: ReadonlyArray<Kind>): Finding =>
   kinds.length === 0

@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import { type Beat, ChunkStore, type Kind, mostUnparked, type StoreError } from "../ChunkStore.ts"
+import { type Beat, ChunkStore, mostUnparked, type Served, type StoreError } from "../ChunkStore.ts"
 import { WakeUp } from "../WakeUp.ts"
 import type { Pulse } from "./pulse.ts"
 
@@ -17,7 +17,7 @@ import type { Pulse } from "./pulse.ts"
 export interface Options {
   readonly worker: string
   /** What it will really take, and nothing else: others leave it alone. */
-  readonly serves: ReadonlyArray<Kind>
+  readonly serves: ReadonlyArray<Served>
   /** Zero: at every cycle, and not by itself. */
   readonly interval: Duration.Duration
   /** Told of each beat. */

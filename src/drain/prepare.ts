@@ -144,6 +144,8 @@ export const prepare = (
   }
   const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
   if (handler === undefined) return { _tag: "Park", chunk, reason: "no-handler" }
+  // before it is decoded: its text may be of any shape
+  if (chunk.schemaVersion > handler.output.version) return { _tag: "Park", chunk, reason: "newer-version" }
   const { data } = chunk
   if (data === undefined) {
     return bury(chunk, "undecodable", chunk.withheld, handler.name)

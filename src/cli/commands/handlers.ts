@@ -12,6 +12,7 @@ import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
+import { workersOf } from "./status.ts"
 
 /** What `sluice handlers --json` prints. */
 export const HandlersReport = Schema.Struct({
@@ -28,13 +29,21 @@ export const HandlersReport = Schema.Struct({
     namespace: Schema.String,
     schemaIdentity: Schema.String,
     outstanding: Schema.Int,
-    handler: Schema.NullOr(Schema.String)
+    handler: Schema.NullOr(Schema.String),
+    /** The newest version at which an outstanding one is recorded. */
+    newestVersion: Schema.NullOr(Schema.Int),
+    /** The living workers that serve it, and up to which version. */
+    workers: Schema.Array(Schema.Struct({ id: Schema.String, version: Schema.NullOr(Schema.Int) }))
   }))
 })
 
 const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number): ReadonlyArray<string> => {
   const core = kinds.filter((kind) => kind.handler?.startsWith("core/") === true && kind.namespace !== "core")
   const without = kinds.filter((kind) => kind.handler === null)
+  const versions = new Map(handlers.map(({ name, version }) => [name, version]))
+  const newer = kinds.filter(({ handler, newestVersion }) =>
+    handler !== null && (newestVersion ?? 0) > (versions.get(handler) ?? 0)
+  )
   const left = (all: ReadonlyArray<unknown>) =>
     print.more(all.length, limit, "kinds", "see --limit, or --json").map((text) => `  ${text}`)
   return [
@@ -51,12 +60,28 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
       `    by ${escape(handler ?? "")}`
     ]),
     ...left(core),
+    ...newer.length === 0 ? [] : ["", "recorded at a version that the handler here does not read:"],
+    ...newer.slice(0, limit).flatMap(({ handler, namespace, newestVersion, schemaIdentity, workers }) => [
+      `  ${print.kind(namespace, schemaIdentity)}: version ${newestVersion}, here ${versions.get(handler ?? "")}`,
+      ...readersOf(newestVersion ?? 0, workers)
+    ]),
+    ...left(newer),
     ...without.length === 0 ? [] : ["", "recorded, and without a handler:"],
     ...without.slice(0, limit).map(({ namespace, outstanding, schemaIdentity }) =>
       `  ${print.kind(namespace, schemaIdentity)}: ${outstanding} outstanding`
     ),
     ...left(without)
   ]
+}
+
+type Reader = typeof HandlersReport.Type["kinds"][number]["workers"][number]
+
+/** Which workers read a version. */
+const readersOf = (version: number, workers: ReadonlyArray<Reader>): ReadonlyArray<string> => {
+  const readers = workers.filter((worker) => (worker.version ?? 0) >= version)
+  return readers.length === 0
+    ? ["    no worker that is alive reads it: deploy the program that does; it goes on by itself"]
+    : readers.map(({ id }) => `    worker ${escape(id)} reads it`)
 }
 
 /** The command. */
@@ -68,6 +93,7 @@ export const handlers = Command.make(
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const { find, list } = yield* HandlerRegistry
       const recorded = yield* ChunkStore.use((store) => store.status)
+      const living = (yield* workersOf).filter(({ alive }) => alive)
       const report = {
         handlers: list.map((handler) => ({
           name: handler.name,
@@ -80,7 +106,13 @@ export const handlers = Command.make(
           namespace: kind.namespace,
           schemaIdentity: kind.schemaIdentity,
           outstanding: kind.pending + kind.inFlight + kind.retrying + kind.waiting + kind.parked,
-          handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null
+          handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null,
+          newestVersion: kind.newestVersion,
+          workers: living.flatMap(({ id, serves, versions }) => {
+            const served = [kind.namespace, "core"].map((namespace) => `${namespace}/${kind.schemaIdentity}`)
+              .find((name) => serves.includes(name))
+            return served === undefined ? [] : [{ id, version: versions[served] ?? null }]
+          })
         }))
       }
       yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))

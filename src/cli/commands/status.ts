@@ -26,7 +26,9 @@ const WorkerStatus = Schema.Struct({
   alive: Schema.Boolean,
   /** Seconds since its last sign of life. */
   seen: Schema.Finite,
-  serves: Schema.Array(Schema.String)
+  serves: Schema.Array(Schema.String),
+  /** Of what it serves, the newest version of the schema that it reads. */
+  versions: Schema.Record(Schema.String, Schema.Int)
 })
 type WorkerStatus = typeof WorkerStatus.Type
 
@@ -39,7 +41,8 @@ export const Status = Schema.Struct({
   pauses: Schema.Array(Pause)
 })
 
-const workersOf = Effect.gen(function*() {
+/** The workers that have not said that they leave. */
+export const workersOf = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const { schema } = yield* Settings.load
   return yield* sql<WorkerStatus>`
@@ -47,7 +50,13 @@ const workersOf = Effect.gen(function*() {
       beat_at > pg_catalog.now() - ${
     sql.literal(alive)
   } as alive, pg_catalog.round(extract(epoch from pg_catalog.now() - beat_at))::pg_catalog.float8 as seen,
-      array(select s ->> 'namespace'::pg_catalog.text || '/' || (s ->> 'schemaIdentity'::pg_catalog.text) from pg_catalog.jsonb_array_elements(serves) s) as serves
+      array(select s ->> 'namespace'::pg_catalog.text || '/' || (s ->> 'schemaIdentity'::pg_catalog.text) from pg_catalog.jsonb_array_elements(serves) s) as serves,
+      (
+        select coalesce(pg_catalog.json_object_agg(s.namespace || '/' || s."schemaIdentity", s.version), '{}')
+        from pg_catalog.jsonb_to_recordset(serves)
+          as s(namespace pg_catalog.text, "schemaIdentity" pg_catalog.text, version pg_catalog.int4)
+        where s.namespace || s."schemaIdentity" is not null and s.version is not null
+      ) as versions
     from ${sql(`${schema}.worker`)} order by beat_at desc, id`
 })
 
@@ -99,10 +108,15 @@ export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string
   return drawn(Math.max(least, longest - excess(rounded)), print.figure)
 }
 
-const workerLine = ({ alive, host, pid, seen, serves }: WorkerStatus, short: (identity: string) => string): string => {
+const workerLine = (
+  { alive, host, pid, seen, serves, versions }: WorkerStatus,
+  short: (identity: string) => string
+): string => {
   const names = serves.map((kind) => {
     const slash = kind.indexOf("/")
-    return print.kind(kind.slice(0, slash), short(kind.slice(slash + 1)))
+    const name = print.kind(kind.slice(0, slash), short(kind.slice(slash + 1)))
+    const version = versions[kind]
+    return version === undefined ? name : `${name} v${version}`
   })
   const seenAgo = print.ago(seen * 1000)
   return alive
@@ -166,7 +180,7 @@ export const status = Command.make(
   Command.withDescription(
     "How many chunks stand where, and which workers live. pend: to be claimed, now or later; due: those and the failed " +
       "whose time has come; fly: held by a worker; retry: failed, and wait for another attempt; wait: behind another " +
-      "of their ordering key; park: no handler, or paused; dead: see `sluice dead`; done: persisted; oldest: recorded, and not done"
+      "of their ordering key; park: no handler, none for its version, or paused; dead: see `sluice dead`; done: persisted; oldest: recorded, and not done"
   ),
   Command.withShortDescription("How many chunks stand where, and which workers live"),
   Command.withExamples([

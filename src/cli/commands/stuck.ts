@@ -61,7 +61,7 @@ const reasonOf = (
     case "held":
       return `held by worker ${escape(worker ?? "")}; due for ${span(due)}`
     case "parked":
-      return parkedFor === "paused" ? "paused: see `sluice status`" : "no worker that looked had a handler for it"
+      return print.parked(parkedFor)
     case "waiting":
       return behind === null
         ? "nothing stands before it: `sluice mend` releases it"
@@ -107,7 +107,7 @@ export const stuck = Command.make(
 ).pipe(
   Command.withDescription(
     "What does not go on at once, and why: retrying (failed), expired (its worker went away), held (held by a " +
-      "worker for long), parked (no handler, or paused), waiting (behind another of its ordering key)"
+      "worker for long), parked (no handler, none for its version, or paused), waiting (behind another of its ordering key)"
   ),
   Command.withShortDescription("What does not go on at once, and why"),
   Command.withExamples([

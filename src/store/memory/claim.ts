@@ -3,19 +3,23 @@
  * memory, so all that is due is looked at in one step.
  */
 import * as Duration from "effect/Duration"
-import type { ClaimRequest, Kind } from "../../ChunkStore.ts"
+import type { ClaimRequest, Left, Served } from "../../ChunkStore.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { dead, type DeadRow, keyOf, queue, type QueueRow, seqKey } from "./rows.ts"
 
 const bySeq = (a: { readonly seq: number }, b: { readonly seq: number }): number => a.seq - b.seq
 
-const isExcepted = (row: QueueRow, except: ReadonlyArray<Kind>): boolean =>
+const isExcepted = (row: QueueRow, except: ReadonlyArray<Left>): boolean =>
   except.some((kind) =>
-    kind.schemaIdentity === row.key.schemaIdentity && (kind.namespace === row.namespace || kind.namespace === "core")
+    kind.schemaIdentity === row.key.schemaIdentity && (kind.namespace === row.namespace || kind.namespace === "core") &&
+    row.schemaVersion > (kind.above ?? Number.NEGATIVE_INFINITY)
   )
 
-const isOwn = (row: QueueRow, own: ReadonlyArray<Kind>): boolean =>
-  own.some((kind) => kind.namespace === row.namespace && kind.schemaIdentity === row.key.schemaIdentity)
+const isOwn = (row: QueueRow, own: ReadonlyArray<Served>): boolean =>
+  own.some((kind) =>
+    kind.namespace === row.namespace && kind.schemaIdentity === row.key.schemaIdentity &&
+    row.schemaVersion <= (kind.version ?? Number.POSITIVE_INFINITY)
+  )
 
 const isDue = (row: QueueRow, request: ClaimRequest, now: number): boolean =>
   row.state === "scheduled"

@@ -3,7 +3,7 @@
  * milliseconds by `Clock`.
  */
 import type * as Schema from "effect/Schema"
-import type { DeathReason, Kind, ParkReason } from "../../ChunkStore.ts"
+import type { DeathReason, Kind, ParkReason, Served } from "../../ChunkStore.ts"
 import type { CallStatus, ChunkKey, RecordedOutput, TraceContext } from "../../ServiceCall.ts"
 import * as MemoryDatabase from "../MemoryDatabase.ts"
 
@@ -105,7 +105,7 @@ export interface FailureRow {
 /** A worker, as last seen. */
 export interface WorkerRow {
   readonly id: string
-  readonly serves: ReadonlyArray<Kind>
+  readonly serves: ReadonlyArray<Served>
   readonly startedAt: number
   readonly beatAt: number
 }

@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment, Statement } from "effect/sql/Statement"
-import type { ClaimRequest, Kind } from "../../ChunkStore.ts"
+import type { ClaimRequest, Kind, Served } from "../../ChunkStore.ts"
 import { unnested } from "./columns.ts"
 import type { Place } from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
@@ -125,14 +125,23 @@ export interface ClaimOptions {
   readonly nested: boolean
 }
 
-/** Kinds as rows of namespace and schema. */
-export const kindRows = (t: Tables, kinds: ReadonlyArray<Kind>) =>
+/** Kinds as rows of namespace, schema and a version. */
+const kindRows = (t: Tables, kinds: ReadonlyArray<Kind & { readonly version: number }>) =>
   unnested(t, [
     t.sql`${kinds.map((kind) => kind.namespace)}::pg_catalog.text[]`,
-    t.sql`${kinds.map((kind) => kind.schemaIdentity)}::pg_catalog.text[]`
+    t.sql`${kinds.map((kind) => kind.schemaIdentity)}::pg_catalog.text[]`,
+    t.sql`${kinds.map((kind) => kind.version)}::bigint[]`
   ])
 
-/** What a claim may take of the table as `q`, by namespace, call and kind. */
+/** No recorded version is newer than this one, and none is older than {@link oldest}: the column is an integer. */
+export const newest = 2 ** 31
+const oldest = -newest - 1
+
+/** What is served, as rows of namespace, schema and the newest version that is read. */
+export const servedRows = (t: Tables, serves: ReadonlyArray<Served>) =>
+  kindRows(t, serves.map((kind) => ({ ...kind, version: kind.version ?? newest })))
+
+/** What a claim may take of the table as `q`, by namespace, call, kind and version. */
 export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: ClaimRequest) => {
   const { sql } = t
   return sql.and([
@@ -140,9 +149,14 @@ export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] 
     ...(callId === undefined ? [] : [sql`call_id = ${callId}`]),
     ...(except.length === 0 ? [] : [
       sql`(not exists (
-        select from ${kindRows(t, except)} e(namespace, schema_identity)
-        where e.schema_identity = q.schema_identity and e.namespace in (q.namespace, 'core')
-      ) or (q.namespace, q.schema_identity) in (select * from ${kindRows(t, own)} own))`
+        select from ${
+        kindRows(t, except.map((kind) => ({ ...kind, version: kind.above ?? oldest })))
+      } e(namespace, schema_identity, above)
+        where e.schema_identity = q.schema_identity and e.namespace in (q.namespace, 'core') and q.schema_version > e.above
+      ) or exists (
+        select from ${servedRows(t, own)} own(namespace, schema_identity, version)
+        where own.schema_identity = q.schema_identity and own.namespace = q.namespace and q.schema_version <= own.version
+      ))`
     ]),
     sql`true`
   ])

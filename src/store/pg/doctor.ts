@@ -2,7 +2,7 @@
  * What a doctor asks of a database: catalogs and indexed reads only, so that it is cheap on a busy one.
  */
 import type * as SqlClient from "effect/sql/SqlClient"
-import type { Kind } from "../../ChunkStore.ts"
+import type { Kind, ParkReason } from "../../ChunkStore.ts"
 import { alive } from "./beat.ts"
 import type { Session } from "./session.ts"
 
@@ -161,18 +161,20 @@ export const unserved = (sql: SqlClient.SqlClient, schema: string) => {
     order by namespace, "schemaIdentity" limit 100`
 }
 
-/** Kinds that are parked for want of a handler: a walk over the distinct kinds, not over the parked. */
+/** Kinds that are parked, and why: a walk over the distinct kinds and reasons, not over the parked. */
 export const parkedKinds = (sql: SqlClient.SqlClient, schema: string) => {
   const queue = sql(`${schema}.chunk_queue`)
-  return sql<Kind>`
+  return sql<Kind & { readonly reason: ParkReason }>`
     with recursive walk as (
-      (select namespace, schema_identity from ${queue} where state = 'parked' order by namespace, schema_identity limit 1)
+      (select namespace, schema_identity, parked_for from ${queue} where state = 'parked'
+        order by namespace, schema_identity, parked_for limit 1)
       union all
-      select n.namespace, n.schema_identity from walk w cross join lateral (
-        select namespace, schema_identity from ${queue} q
-        where state = 'parked' and (q.namespace, q.schema_identity) > (w.namespace, w.schema_identity)
-        order by namespace, schema_identity limit 1) n
-    ) select namespace, schema_identity as "schemaIdentity" from walk limit 100`
+      select n.* from walk w cross join lateral (
+        select namespace, schema_identity, parked_for from ${queue} q
+        where state = 'parked'
+          and (q.namespace, q.schema_identity, q.parked_for) > (w.namespace, w.schema_identity, w.parked_for)
+        order by namespace, schema_identity, parked_for limit 1) n
+    ) select namespace, schema_identity as "schemaIdentity", parked_for as reason from walk limit 100`
 }
 
 /** Workers that lived in the last half minute. */
