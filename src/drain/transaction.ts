@@ -351,7 +351,7 @@ const runMany: Runs = Effect.fnUntraced(function*(run: Run) {
 })
 
 /** What a `persistMany` gave back, for each input; or the defect that it is. */
-const resultsOf = (results: unknown, inputs: number): ReadonlyArray<ReadonlyArray<DomainObject>> | Error => {
+export const resultsOf = (results: unknown, inputs: number): ReadonlyArray<ReadonlyArray<DomainObject>> | Error => {
   if (!Array.isArray(results)) {
     return wrong("gave back no list of results: persistMany gives back one for each input")
   }
