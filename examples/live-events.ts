@@ -28,8 +28,7 @@ const events = HttpRouter.add(
     // taken before the answer begins: what a page loads afterwards is older than what it is told of
     const after = headers["last-event-id"] ?? (yield* LiveEvents.now)
     const services = yield* Effect.context<EventLog | WakeUp>()
-    const follow = (after?: string) =>
-      LiveEvents.tail({ after, filter: (event) => event.namespace === "chatlab" })
+    const follow = (after?: string) => LiveEvents.tail({ after, filter: (event) => event.namespace === "chatlab" })
     const live = follow(after).pipe(
       Stream.catchTag("EventIdInvalid", () => follow()),
       Stream.provideContext(services),

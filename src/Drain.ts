@@ -26,6 +26,7 @@ import * as Pulse from "./drain/pulse.ts"
 import * as Releases from "./drain/releases.ts"
 import { addReports, emptyReport, type Report } from "./drain/Report.ts"
 import { timeoutOf } from "./drain/transaction.ts"
+import * as Unfit from "./drain/unfit.ts"
 import { HandlerRegistry } from "./HandlerRegistry.ts"
 import { freshToken } from "./internal/token.ts"
 import * as Metrics from "./Metrics.ts"
@@ -122,11 +123,18 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     beatInterval: settings.beatInterval,
     longestRun: Duration.millis(longestRun)
   })
-  const heartbeat = yield* Heartbeat.make({ worker, serves, interval: settings.beatInterval, pulse })
+  const unfit = Unfit.make(registry)
+  const heartbeat = yield* Heartbeat.make({
+    worker,
+    serves: () => serves.filter((kind) => unfit.registry.find(kind.namespace, kind.schemaIdentity) !== undefined),
+    interval: settings.beatInterval,
+    pulse
+  })
   const engine: Engine = {
-    registry,
+    registry: unfit.registry,
     settings,
     isolations: Isolations.make(),
+    unfit,
     releases: yield* Releases.make,
     log: makeClaimLog(),
     paused: () => heartbeat.last().paused,

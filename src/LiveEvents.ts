@@ -104,9 +104,12 @@ const eventsOf = ({ entries, unreadable }: Page, { given, place }: Cursor): read
     before = entry.place
     skip = 0
   }
-  return [events, unreadable === undefined
-    ? { place: before, given: skip }
-    : { place: unreadable.place, given: 0 }]
+  return [
+    events,
+    unreadable === undefined
+      ? { place: before, given: skip }
+      : { place: unreadable.place, given: 0 }
+  ]
 }
 
 const firstGap = Duration.millis(50)
@@ -162,7 +165,9 @@ export const tail = (options: Options = {}): Stream.Stream<
       gap = firstGap
       if (page.unreadable !== undefined) {
         const { bytes, key } = page.unreadable
-        yield* Effect.logWarning(`live events pass over ${printKey(key)}: its entry of ${bytes} bytes is too large to be read`)
+        yield* Effect.logWarning(
+          `live events pass over ${printKey(key)}: its entry of ${bytes} bytes is too large to be read`
+        )
       }
       const [events, next] = eventsOf(page, cursor)
       return [events.filter(({ event }) => filter(event)), Option.some(next)] as const

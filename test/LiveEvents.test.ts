@@ -59,22 +59,29 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
       }
     }).pipe(Effect.scoped), 60_000)
 
-  it.effect("a transaction with a lower number that commits later is told of later, and not left out", () =>
-    Effect.gen(function*() {
-      const page = yield* start({ pollInterval: Duration.millis(100) })
-      const worker = yield* start()
-      const slow = yield* start()
-      const stream = LiveEvents.tail({ after: yield* page(LiveEvents.now) })
-      const reading = yield* Effect.forkScoped(page(Stream.runCollect(Stream.take(stream, 2))))
-      yield* slow(Effect.gen(function*() {
-        const sql = yield* SqlClient.SqlClient
-        yield* sql.withTransaction(Effect.gen(function*() {
-          yield* persist("slow")
-          yield* worker(persist("quick"))
+  it.effect(
+    "a transaction with a lower number that commits later is told of later, and not left out",
+    () =>
+      Effect.gen(function*() {
+        const page = yield* start({ pollInterval: Duration.millis(100) })
+        const worker = yield* start()
+        const slow = yield* start()
+        const stream = LiveEvents.tail({ after: yield* page(LiveEvents.now) })
+        const reading = yield* Effect.forkScoped(page(Stream.runCollect(Stream.take(stream, 2))))
+        yield* slow(Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          yield* sql.withTransaction(Effect.gen(function*() {
+            yield* persist("slow")
+            yield* worker(persist("quick"))
+          }))
         }))
-      }))
-      expect((yield* Fiber.join(reading)).map(({ event }) => event.object.id)).toEqual(["message of slow", "message of quick"])
-    }).pipe(Effect.scoped), 60_000)
+        expect((yield* Fiber.join(reading)).map(({ event }) => event.object.id)).toEqual([
+          "message of slow",
+          "message of quick"
+        ])
+      }).pipe(Effect.scoped),
+    60_000
+  )
 })
 
 describe("while the database is away", () => {

@@ -25,12 +25,14 @@ import { IsInside, Quarantine } from "./quarantine.ts"
 import type { Releases } from "./releases.ts"
 import { type Report, reportOf } from "./Report.ts"
 import { run } from "./run.ts"
+import type { Unfit } from "./unfit.ts"
 
 /** What carries out claims. */
 export interface Engine {
   readonly registry: HandlerRegistry["Service"]
   readonly settings: Settings
   readonly isolations: Isolations
+  readonly unfit: Unfit
   readonly releases: Releases
   /** Kinds that nobody may drain now, where the claim does not say. */
   readonly paused: () => ReadonlyArray<Kind>
@@ -93,6 +95,7 @@ export const claimScoped = Effect.fnUntraced(function*(
       registry,
       settings,
       isolations: engine.isolations,
+      unfit: engine.unfit,
       paused: claim.paused ?? engine.paused(),
       refresh: lease.refresh,
       progress: engine.progress,

@@ -17,7 +17,7 @@ import type { Pulse } from "./pulse.ts"
 export interface Options {
   readonly worker: string
   /** What it will really take, and nothing else: others leave it alone. */
-  readonly serves: ReadonlyArray<Served>
+  readonly serves: () => ReadonlyArray<Served>
   /** Zero: at every cycle, and not by itself. */
   readonly interval: Duration.Duration
   /** Told of each beat. */
@@ -33,7 +33,7 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
   const wakeUp = yield* WakeUp
   const asked = yield* Latch.make(false)
   let last: Beat = { unparked: 0, elsewhere: [], paused: [] }
-  const beat = Effect.flatMap(store.beat(worker, serves), (told) => {
+  const beat = Effect.flatMap(Effect.suspend(() => store.beat(worker, serves())), (told) => {
     pulse.beat(undefined)
     last = told
     if (told.unparked === 0) return Effect.void

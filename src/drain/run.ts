@@ -31,6 +31,7 @@ import type { Outcome } from "./Outcome.ts"
 import { prepare, type Prepared, rounds } from "./prepare.ts"
 import { type Batch, batchOf, split } from "./split.ts"
 import { type Committed, persistBatch, timeoutOf } from "./transaction.ts"
+import type { Unfit } from "./unfit.ts"
 
 /** What carrying out a claim needs to know. */
 export interface Execution {
@@ -38,6 +39,7 @@ export interface Execution {
   readonly registry: HandlerRegistry["Service"]
   readonly settings: Settings
   readonly isolations: Isolations
+  readonly unfit: Unfit
   /** Kinds that nobody may drain now. */
   readonly paused: ReadonlyArray<Kind>
   /** Told of each outcome when it is committed, so that an interruption gives back exactly the chunks that have none. */
@@ -72,6 +74,7 @@ export const run = Effect.fnUntraced(function*(execution: Execution) {
       const batch = { ...next, members }
       const attempted = yield* attempt(execution, batch)
       if (Result.isSuccess(attempted)) {
+        if (attempted.success.persisted.length > 0) execution.unfit.succeeded(first.handler)
         yield* ends.commit(attempted.success)
         work.unshift(batchOf(attempted.success.notRun, batch.isPart))
         continue
@@ -198,7 +201,7 @@ const timed = <A, E, R>(members: ReadonlyArray<Prepared>, effect: Effect.Effect<
 /** The ways in which chunks of a claim end. */
 type Ends = Effect.Success<ReturnType<typeof makeEnds>>
 
-const makeEnds = Effect.fnUntraced(function*({ claim, ended, giveBackLater, settings }: Execution) {
+const makeEnds = Effect.fnUntraced(function*({ claim, ended, giveBackLater, settings, unfit }: Execution) {
   const store = yield* ChunkStore
   const events = yield* DomainEvents
   // of each key, the oldest chunk that did not make it: nothing behind it may run now
@@ -248,11 +251,17 @@ const makeEnds = Effect.fnUntraced(function*({ claim, ended, giveBackLater, sett
   const giveBack = (members: ReadonlyArray<Prepared>) =>
     settle(members.map(({ chunk }) => ({ _tag: "Release", chunk })))
 
+  const settlementOf = Effect.fnUntraced(function*(charge: Charge): Effect.fn.Return<Settlement> {
+    const { cause, one: { chunk, handler } } = charge
+    if (yield* unfit.learn(handler, cause)) return { _tag: "Park", chunk, reason: "no-handler" }
+    return yield* toSettlement(charge, settings)
+  })
+
   const chargeDue = Effect.suspend(() => chargeAll(due.splice(0)))
   const chargeAll = Effect.fnUntraced(function*(charges: ReadonlyArray<Charge>) {
     const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))
     const causes = new Map(rest.map(({ cause, chunk }) => [chunk, cause]))
-    yield* settle(yield* Effect.forEach(rest, (charge) => toSettlement(charge, settings)), causes)
+    yield* settle(yield* Effect.forEach(rest, settlementOf), causes)
   })
 
   return {

@@ -65,7 +65,11 @@ onEveryStore((test) => {
       yield* record(at("one", 1), at("two", 2), at("three", 3))
       yield* park
       const view = yield* store.call("two")
-      expect(Option.getOrThrow(view).chunks[0]).toMatchObject({ state: "parked", parkedFor: "newer-version", attempts: 0 })
+      expect(Option.getOrThrow(view).chunks[0]).toMatchObject({
+        state: "parked",
+        parkedFor: "newer-version",
+        attempts: 0
+      })
       expect(yield* store.status).toMatchObject([{ schemaIdentity: reply, parked: 3, newestVersion: 3 }])
       expect(yield* store.beat("a", served(0))).toMatchObject({ unparked: 0 })
       expect(yield* store.beat("b", served(2))).toMatchObject({ unparked: 2 })

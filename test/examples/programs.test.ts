@@ -165,25 +165,29 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("live-events.ts"
       return Effect.promise(() => reading)
     })
 
-  it.effect("each instance tells of all, and whoever comes back to another misses nothing", () =>
-    Effect.gen(function*() {
-      const ports = yield* Effect.all([Effect.promise(freePort), Effect.promise(freePort)])
-      const url = yield* Url
-      const servers = yield* Effect.forEach(ports, (port) => {
-        const running = start("live-events.ts", [], { DATABASE_URL: url, PORT: String(port) })
-        return Effect.as(Effect.promise(() => running.said(/Listening/)), running)
-      })
-      const [, other = 0] = ports
-      const heard = yield* Effect.forEach(ports, (port) => listen(port, 2))
-      const recorder = yield* CallRecorder
-      yield* recorder.recordMany([1, 2].map(reply))
-      const worker = start("scheduled-drain.ts", [], { DATABASE_URL: url })
-      const [first, second] = yield* Effect.all(heard.map((events) => events))
-      expect(first).toHaveLength(2)
-      expect(second).toEqual(first)
-      // it was away for the second
-      const again = yield* yield* listen(other, 1, first?.[0]?.id)
-      expect(again).toEqual(first?.slice(1))
-      for (const { process } of [worker, ...servers]) process.kill("SIGTERM")
-    }), 60_000)
+  it.effect(
+    "each instance tells of all, and whoever comes back to another misses nothing",
+    () =>
+      Effect.gen(function*() {
+        const ports = yield* Effect.all([Effect.promise(freePort), Effect.promise(freePort)])
+        const url = yield* Url
+        const servers = yield* Effect.forEach(ports, (port) => {
+          const running = start("live-events.ts", [], { DATABASE_URL: url, PORT: String(port) })
+          return Effect.as(Effect.promise(() => running.said(/Listening/)), running)
+        })
+        const [, other = 0] = ports
+        const heard = yield* Effect.forEach(ports, (port) => listen(port, 2))
+        const recorder = yield* CallRecorder
+        yield* recorder.recordMany([1, 2].map(reply))
+        const worker = start("scheduled-drain.ts", [], { DATABASE_URL: url })
+        const [first, second] = yield* Effect.all(heard.map((events) => events))
+        expect(first).toHaveLength(2)
+        expect(second).toEqual(first)
+        // it was away for the second
+        const again = yield* yield* listen(other, 1, first?.[0]?.id)
+        expect(again).toEqual(first?.slice(1))
+        for (const { process } of [worker, ...servers]) process.kill("SIGTERM")
+      }),
+    60_000
+  )
 })

@@ -145,7 +145,9 @@ export const call = (
   }
 }
 
-type Counts = { -readonly [K in Exclude<keyof KindStatus, "namespace" | "schemaIdentity" | "oldest" | "newestVersion">]: number }
+type Counts = {
+  -readonly [K in Exclude<keyof KindStatus, "namespace" | "schemaIdentity" | "oldest" | "newestVersion">]: number
+}
 
 const columnOf = (row: QueueRow, now: number): keyof Counts =>
   isInFlight(row, now)

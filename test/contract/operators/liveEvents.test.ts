@@ -108,7 +108,9 @@ onEveryStore((test) => {
         expect(error).toMatchObject({ _tag: "EventIdInvalid", id })
       }
       yield* persist("a")
-      const page = yield* EventLog.use((log) => log.read({ xact: `${2n ** 63n}`, seq: "77" }, { limit: 10, maxBytes: 1e6 }))
+      const page = yield* EventLog.use((log) =>
+        log.read({ xact: `${2n ** 63n}`, seq: "77" }, { limit: 10, maxBytes: 1e6 })
+      )
       expect(page).toEqual({ entries: [], unreadable: undefined })
     }))
 
