@@ -2,6 +2,7 @@
  * Sluice: structured LLM answers into your own tables, exactly once.
  */
 export * as CallLines from "./CallLines.ts"
+export * as CallShape from "./CallShape.ts"
 export * as DomainObject from "./DomainObject.ts"
 export * as HandlerDiscovery from "./HandlerDiscovery.ts"
 export * as HandlerPlugin from "./HandlerPlugin.ts"
