@@ -61,7 +61,7 @@ describe("a call of a shape", () => {
       yield* recorder.record(yield* call("call-1", { ward: "east", bed: 7 }))
       yield* recorder.record(yield* call("call-2", { ward: "west" }))
       expect(yield* (yield* Drain).untilEmpty).toMatchObject({ persisted: 2, nothingToCreate: 2, failed: 0 })
-      expect(seen).toEqual([{ ward: "east", admitted, bed: 7 }, admitted, { ward: "west", admitted }, admitted])
+      expect(seen).toEqual([{ ward: "east", admitted, bed: 7 }, { ward: "west", admitted }, admitted, admitted])
     }).pipe(Effect.provide(layerMemory(HandlerRegistry.layer(Clinic).pipe(Layer.provide(handlers))))))
 
   it.effect("that was recorded without what its shape asks for is refused, and the key is named", () =>
