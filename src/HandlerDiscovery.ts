@@ -128,9 +128,9 @@ const inTime = (file: string, limit: Duration.Duration, what: string) => <A, E, 
 const layersOf = Effect.fnUntraced(function*(file: string) {
   const exported = yield* Effect.tryPromise({
     try: (): Promise<Readonly<Record<string, unknown>>> => import(pathToFileURL(file).href),
-    catch: (cause) => cause
+    catch: (cause) => ({ cause })
   }).pipe(
-    Effect.catch((cause) =>
+    Effect.catch(({ cause }) =>
       Effect.flatMap(
         Effect.promise(() => describeLoadError(file, cause)),
         (why) => Effect.fail(new HandlerModuleInvalid({ file, reason: `does not load: ${why}`, cause }))

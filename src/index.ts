@@ -4,6 +4,7 @@
  */
 export * as CallLines from "./CallLines.ts"
 export * as CallRecorder from "./CallRecorder.ts"
+export * as CallShape from "./CallShape.ts"
 export * as CallView from "./CallView.ts"
 export * as ChunkLedger from "./ChunkLedger.ts"
 export * as ChunkStore from "./ChunkStore.ts"

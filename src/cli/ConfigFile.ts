@@ -93,9 +93,9 @@ const check = (file: string, settings: unknown) => {
 const load = (file: string) =>
   Effect.tryPromise({
     try: (): Promise<unknown> => import(pathToFileURL(file).href),
-    catch: (cause) => cause
+    catch: (cause) => ({ cause })
   }).pipe(
-    Effect.catch((cause) =>
+    Effect.catch(({ cause }) =>
       Effect.flatMap(
         Effect.promise(() => describeLoadError(file, cause)),
         (why) => Effect.fail(new Failed({ reason: `${path.basename(file)} does not load: ${why}` }))
