@@ -10,8 +10,11 @@ export const DeathReason = Schema.Literals(["exhausted", "rejected", "undecodabl
 /** Why a chunk was buried. */
 export type DeathReason = typeof DeathReason.Type
 
-/** Why a chunk is parked. */
-export const ParkReason = Schema.Literals(["no-handler", "paused"])
+/**
+ * Why a chunk is parked: no worker that looked had a handler for it, its handler reads no version as new as the recorded one,
+ * or its kind is paused.
+ */
+export const ParkReason = Schema.Literals(["no-handler", "newer-version", "paused"])
 /** Why a chunk is parked. */
 export type ParkReason = typeof ParkReason.Type
 
@@ -121,6 +124,8 @@ export const KindStatus = Schema.Struct({
   parked: Schema.Int,
   dead: Schema.Int,
   persisted: Schema.Int,
+  /** The newest version of the schema at which an outstanding chunk is recorded. */
+  newestVersion: Schema.NullOr(Schema.Int),
   /** When the oldest outstanding chunk was recorded. */
   oldest: Schema.NullOr(Schema.DateTimeUtcFromString)
 })

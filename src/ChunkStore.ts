@@ -24,7 +24,7 @@ import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { escapeProse } from "./internal/escape.ts"
-import type { Kind } from "./Kind.ts"
+import type { Kind, Left, Served } from "./Kind.ts"
 import type { CallSpec, ChunkKey, ServiceCall } from "./ServiceCall.ts"
 import type { Settled, Settlement } from "./Settlement.ts"
 
@@ -158,10 +158,10 @@ export interface ClaimRequest {
   readonly namespace?: string | undefined
   /** Only the chunks of this call. */
   readonly callId?: string | undefined
-  /** Kinds to leave alone, because other workers serve them; one of `core` stands for all namespaces. */
-  readonly except?: ReadonlyArray<Kind> | undefined
-  /** Kinds that are not left alone for all that, because this worker has handlers of their own namespace for them. */
-  readonly own?: ReadonlyArray<Kind> | undefined
+  /** What to leave alone, because other workers serve it; a kind of `core` stands for all namespaces. */
+  readonly except?: ReadonlyArray<Left> | undefined
+  /** What is not left alone for all that, because this worker has handlers of its own namespace that read it. */
+  readonly own?: ReadonlyArray<Served> | undefined
   /**
    * Whether the answer may be that there is nothing where that was not looked into thoroughly, because it would take long:
    * whoever asks will ask again soon.
@@ -218,10 +218,10 @@ export interface Beat {
   /** Chunks taken out of the car park because this worker serves them. With {@link mostUnparked} or more there may be others. */
   readonly unparked: number
   /**
-   * Kinds other live workers serve and this one does not. A handler of `core` is none for a kind that another worker has a
-   * handler of its own namespace for.
+   * What other live workers serve and this one does not: kinds, and newer versions of kinds that it serves as well. A handler
+   * of `core` is none for a kind that another worker has a handler of its own namespace for.
    */
-  readonly elsewhere: ReadonlyArray<Kind>
+  readonly elsewhere: ReadonlyArray<Left>
   /** Kinds nobody may drain now. `schemaIdentity` `"*"` means the whole namespace, `namespace` `"*"` everything. */
   readonly paused: ReadonlyArray<Kind>
 }
@@ -324,10 +324,10 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** Runs an effect after the surrounding transaction's commit, or at once when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /**
-   * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves, releases what waits
-   * behind nothing, forgets workers not seen for long.
+   * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves in versions that it reads,
+   * releases what waits behind nothing, forgets workers not seen for long.
    */
-  readonly beat: (worker: string, serves: ReadonlyArray<Kind>) => Effect.Effect<Beat, ChunkStoreError>
+  readonly beat: (worker: string, serves: ReadonlyArray<Served>) => Effect.Effect<Beat, ChunkStoreError>
   /** The worker is leaving. */
   readonly leave: (worker: string) => Effect.Effect<void, ChunkStoreError>
 

@@ -23,6 +23,7 @@ import { persistNow } from "./drain/persistNow.ts"
 import * as Pulse from "./drain/pulse.ts"
 import * as Releases from "./drain/releases.ts"
 import type { Report } from "./drain/Report.ts"
+import * as Unfit from "./drain/unfit.ts"
 import { HandlerRegistry } from "./HandlerRegistry.ts"
 import { Inspector } from "./Inspector.ts"
 import { freshToken } from "./internal/freshToken.ts"
@@ -108,11 +109,18 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   yield* beginMetrics(registry, serves)
   const { beatInterval, lease } = settings
   const pulse = yield* Pulse.make({ lease, beatInterval, longestRun: longestRun(registry, settings) })
-  const heartbeat = yield* Heartbeat.make({ worker, serves, interval: beatInterval, pulse })
+  const unfit = Unfit.make(registry)
+  const heartbeat = yield* Heartbeat.make({
+    worker,
+    serves: () => serves.filter((kind) => unfit.registry.find(kind.namespace, kind.schemaIdentity) !== undefined),
+    interval: beatInterval,
+    pulse
+  })
   const engine: Engine = {
-    registry,
+    registry: unfit.registry,
     settings,
     isolations: Isolations.make(),
+    unfit,
     releases: yield* Releases.make,
     pulse,
     log: makeClaimLog(),

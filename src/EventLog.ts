@@ -143,6 +143,21 @@ export const Rebased = Schema.Struct({
 /** What a rebase came to. */
 export interface Rebased extends Schema.Schema.Type<typeof Rebased> {}
 
+/** How much of the log is read at once. */
+export interface Read {
+  /** The most entries. */
+  readonly limit: number
+  /** The most bytes of all entries; one that is larger is read alone. */
+  readonly maxBytes: number
+}
+
+/** Entries after a place, in order. */
+export interface Page {
+  readonly entries: ReadonlyArray<LogEntry>
+  /** The next entry, when it comes first and is too large to be read: see {@link EntryTooLarge}. */
+  readonly unreadable: { readonly place: Place; readonly key: ChunkKey; readonly bytes: number } | undefined
+}
+
 /** The port. See the module's laws. */
 export class EventLog extends Context.Service<EventLog, {
   /** Makes a subscription when it is new. `from` counts only then. */
@@ -161,6 +176,10 @@ export class EventLog extends Context.Service<EventLog, {
   ) => Effect.Effect<void, ChunkStoreError | LeaseLost>
   /** Gives the subscription back. Changes nothing when it is another's. */
   readonly release: (name: string, token: string, release: Release) => Effect.Effect<void, ChunkStoreError>
+  /** The place from which on all is read that is created from now on, and maybe a little of what was created just before. */
+  readonly now: Effect.Effect<Place, ChunkStoreError>
+  /** Reads entries after a place. Takes and changes nothing: any number of readers may do so at once. */
+  readonly read: (after: Place, options: Read) => Effect.Effect<Page, ChunkStoreError>
   readonly list: Effect.Effect<ReadonlyArray<SubscriptionStatus>, ChunkStoreError>
   /**
    * Sets the place anew, to where {@link From} says or before all that was persisted since a time, and forgets failures.

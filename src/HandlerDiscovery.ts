@@ -20,6 +20,7 @@ import { pathToFileURL } from "node:url"
 import * as HandlerPlugin from "./HandlerPlugin.ts"
 import { boundedInterrupt } from "./internal/boundedInterrupt.ts"
 import { escape, escapeProse } from "./internal/escape.ts"
+import { describeLoadError, sentence } from "./internal/loadError.ts"
 
 /** Where modules are looked for when nothing is said, under each folder. */
 export const defaultGlob = "**/persist/*.{ts,js,mts,mjs}"
@@ -127,18 +128,22 @@ const inTime = (file: string, limit: Duration.Duration, what: string) => <A, E, 
 const layersOf = Effect.fnUntraced(function*(file: string) {
   const exported = yield* Effect.tryPromise({
     try: (): Promise<Readonly<Record<string, unknown>>> => import(pathToFileURL(file).href),
-    catch: (cause) =>
-      new HandlerModuleInvalid({
-        file,
-        reason: `does not load: ${sentence(cause instanceof Error ? cause.message : String(cause))}`,
-        cause
-      })
-  })
+    catch: (cause) => ({ cause })
+  }).pipe(
+    Effect.catch(({ cause }) =>
+      Effect.flatMap(
+        Effect.promise(() => describeLoadError(file, cause)),
+        (why) => Effect.fail(new HandlerModuleInvalid({ file, reason: `does not load: ${why}`, cause }))
+      )
+    )
+  )
   return new Set(Object.values(exported).filter(Layer.isLayer))
 })
 
-/** Of a message with a trace or an excerpt below, the message. */
-const sentence = (message: string): string => message.split("\n", 1)[0] ?? message
+const adviceOf = (error: unknown): string =>
+  error instanceof Error && error.message.startsWith("Service not found")
+    ? ". Provide that service's layer to it in the module"
+    : ""
 
 const build = Effect.fnUntraced(function*(file: string, layer: Layer.Any) {
   const environment = yield* Effect.context<never>()
@@ -148,7 +153,8 @@ const build = Effect.fnUntraced(function*(file: string, layer: Layer.Any) {
   const context: Context.Context<never> = yield* Layer.build(Layer.fresh(untyped)).pipe(
     Effect.catchCause((cause) => {
       const error = Cause.squash(cause)
-      const reason = `its layer cannot be built: ${sentence(error instanceof Error ? error.message : String(error))}`
+      const reason = `its layer cannot be built: ${sentence(error instanceof Error ? error.message : String(error))}` +
+        adviceOf(error)
       return Effect.fail(new HandlerModuleInvalid({ file, reason, cause }))
     })
   )

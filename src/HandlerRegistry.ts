@@ -52,10 +52,10 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
   readonly resolve: (namespace: string, schemaIdentity: string) => Effect.Effect<Handler.Handler, HandlerNotFound>
   /** All handlers, in the order of the groups and then of the plug-ins. */
   readonly list: ReadonlyArray<Handler.Handler>
-  /** The kinds served, as the store is told: those of `core` serve every namespace. */
-  readonly serves: ReadonlyArray<Kind.Kind>
-  /** The kinds served in one namespace, by its own handlers and those of `core`. */
-  readonly servesIn: (namespace: string) => ReadonlyArray<Kind.Kind>
+  /** The kinds served and up to which version, as the store is told: those of `core` serve every namespace. */
+  readonly serves: ReadonlyArray<Kind.Served>
+  /** What is served in one namespace, by its own handlers and those of `core`. */
+  readonly servesIn: (namespace: string) => ReadonlyArray<Kind.Served>
 }>()("effect-sluice/HandlerRegistry") {}
 
 /**
@@ -84,7 +84,11 @@ interface Entry {
   readonly handler: Handler.Handler
 }
 
-const kindOf = ({ namespace, output }: Handler.Handler): Kind.Kind => ({ namespace, schemaIdentity: output.identity })
+const servedBy = ({ output }: Handler.Handler, namespace: string): Kind.Served => ({
+  namespace,
+  schemaIdentity: output.identity,
+  version: output.version
+})
 
 const fromSources = Effect.fnUntraced(function*(
   sources: ReadonlyArray<Entry>
@@ -108,14 +112,13 @@ const fromSources = Effect.fnUntraced(function*(
     (byNamespace.get(namespace)?.get(schemaIdentity) ?? byNamespace.get(Kind.core)?.get(schemaIdentity))
       ?.handler
   const list = Object.freeze(sources.map((entry) => entry.handler))
-  const known = list.map((handler) => Kind.format(kindOf(handler)))
+  const known = list.map((handler) => Kind.format(servedBy(handler, handler.namespace)))
   return HandlerRegistry.of(Object.freeze({
     list,
-    serves: Object.freeze(list.map(kindOf)),
+    serves: Object.freeze(list.map((handler) => servedBy(handler, handler.namespace))),
     servesIn: (namespace: string) => {
-      const own = list.filter((handler) => handler.namespace === namespace || handler.namespace === Kind.core)
-      const identities = new Set(own.map((handler) => handler.output.identity))
-      return [...identities].map((schemaIdentity): Kind.Kind => ({ namespace, schemaIdentity }))
+      const own = list.filter((handler) => find(namespace, handler.output.identity) === handler)
+      return own.map((handler) => servedBy(handler, namespace))
     },
     find,
     resolve: (namespace: string, schemaIdentity: string) =>

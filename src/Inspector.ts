@@ -21,7 +21,7 @@ import * as Schema from "effect/Schema"
 import { type CallView, type KindStatus, ParkReason } from "./CallView.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import type { Kind } from "./Kind.ts"
+import type { Kind, Served } from "./Kind.ts"
 
 export { CallView, ChunkState, ChunkView, KindStatus } from "./CallView.ts"
 
@@ -29,7 +29,7 @@ export { CallView, ChunkState, ChunkView, KindStatus } from "./CallView.ts"
 export const StuckChunk = Schema.Struct({
   /**
    * `scheduled`: it failed, and waits for another attempt. `expired`: its worker went away and no other has taken it up.
-   * `held`: a worker holds it, and it has been due for more than five minutes. `parked`: no handler, or paused. `waiting`:
+   * `held`: a worker holds it, and it has been due for more than five minutes. `parked`: no handler, none for its version, or paused. `waiting`:
    * behind an older one of its ordering key.
    */
   why: Schema.Literals(["scheduled", "expired", "held", "parked", "waiting"]),
@@ -70,8 +70,8 @@ export interface WorkerView {
   readonly alive: boolean
   /** Seconds since its last sign of life. */
   readonly seen: number
-  /** The kinds it has handlers for. */
-  readonly serves: ReadonlyArray<Kind>
+  /** The kinds it has handlers for, and up to which version of each schema. */
+  readonly serves: ReadonlyArray<Served>
 }
 
 /** Chunks by where they stand, each counted up to `Metrics.mostCounted`. */
@@ -104,6 +104,12 @@ export interface Scheduled {
   /** The call that failed last, and with what. */
   readonly callId: string | undefined
   readonly message: string | undefined
+}
+
+/** A kind of which chunks are parked. */
+export interface ParkedKind extends Kind {
+  /** Why they are. */
+  readonly reason: ParkReason
 }
 
 /** Chunks behind a dead letter of their ordering key. */
@@ -149,8 +155,8 @@ export interface Vitals {
   readonly scheduled: Effect.Effect<Scheduled, ChunkStoreError>
   /** How many leases ended more than five minutes ago and were taken over by nobody. */
   readonly staleLeases: Effect.Effect<number, ChunkStoreError>
-  /** Kinds of which chunks are parked. */
-  readonly parkedKinds: Effect.Effect<ReadonlyArray<Kind>, ChunkStoreError>
+  /** Kinds of which chunks are parked; once for each reason. */
+  readonly parkedKinds: Effect.Effect<ReadonlyArray<ParkedKind>, ChunkStoreError>
   /** Kinds of which chunks could be claimed, and that no living worker serves. */
   readonly unservedKinds: Effect.Effect<ReadonlyArray<Kind>, ChunkStoreError>
   /** Dead letters that wait for a person. */

@@ -9,6 +9,21 @@ export interface Kind {
   readonly schemaIdentity: string
 }
 
+/** What a worker serves: a kind, up to a version of its schema. */
+export interface Served extends Kind {
+  /** The newest version it reads. Without one it reads all. */
+  readonly version?: number | undefined
+}
+
+/** The newest version that is read: no number is above it when all are. */
+export const newestRead = ({ version }: Served): number => version ?? Number.POSITIVE_INFINITY
+
+/** What a worker leaves to other workers. */
+export interface Left extends Kind {
+  /** Only what is recorded at a version newer than this one. Without it, all. */
+  readonly above?: number | undefined
+}
+
 /** The namespace whose handlers serve every other namespace that has none of its own. */
 export const core = "core"
 

@@ -63,7 +63,7 @@ export type Value<O> = O extends { readonly schema: infer S extends Schema.Top }
 
 /**
  * An answer was recorded at a version this program cannot decode: newer than its output's, or older without an upcast.
- * Deploy the program that knows the version, then redrive.
+ * A drain parks the newer, until there is a worker that reads it, and buries the older: add the upcast, then redrive.
  */
 export class UnknownVersion extends Schema.TaggedError<UnknownVersion>()("UnknownVersion", {
   schemaIdentity: Schema.String,
@@ -73,7 +73,7 @@ export class UnknownVersion extends Schema.TaggedError<UnknownVersion>()("Unknow
   override get message() {
     return this.version > this.known
       ? `${this.schemaIdentity} was recorded at version ${this.version}, this program knows up to ${this.known}: ` +
-        `deploy the newer program, then redrive`
+        `deploy the newer program, what is parked goes on by itself`
       : `${this.schemaIdentity} was recorded at version ${this.version}, and there is no upcast from it ` +
         `to ${this.known}: add one, then redrive`
   }

@@ -8,6 +8,7 @@ import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { HandlerNotFound } from "./HandlerRegistry.ts"
 import { word } from "./internal/escape.ts"
 import { quote } from "./internal/quote.ts"
+import type { UnknownVersion } from "./Output.ts"
 
 const chunkFields = {
   callId: Schema.String,
@@ -71,6 +72,7 @@ export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ..
 export type PersistNowError =
   | CallNotFound
   | HandlerNotFound
+  | UnknownVersion
   | HandlerFailed
   | RetriesExhausted
   | ChunkDead

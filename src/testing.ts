@@ -4,4 +4,5 @@
  */
 export { layerMemory, type Memory } from "./testing/memory.ts"
 export { exactlyOnce, NotExactlyOnce, type Rehearsal, RehearsalFailed } from "./testing/Rehearsal.ts"
+export { runHandler } from "./testing/runHandler.ts"
 export { sampleCall, sampleInput, type SampleOptions } from "./testing/samples.ts"

@@ -166,7 +166,7 @@ describe("persistNow says why not", () => {
     ],
     ["short of context", record(note("a", { trouble: "no-context" })), { _tag: "ChunkDead" }, /"ward" .* is missing/],
     ["undecodable", record(note("a", { text: 1 })), { _tag: "ChunkDead", reason: "undecodable" }, /Expected string/],
-    ["of the future", record(note("a", {}, at(3))), { _tag: "ChunkDead", reason: "unknown-version" }, /newer program/],
+    ["of the future", record(note("a", {}, at(3))), { _tag: "UnknownVersion", known: 2 }, /newer program/],
     [
       "killing workers",
       Effect.andThen(record(note("a")), crashed("a")),

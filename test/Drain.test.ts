@@ -239,9 +239,9 @@ describe("handlers", () => {
       yield* untilEmpty
       expect(yield* written).toMatchObject([{ callId: "old", text: "an old note" }])
       expect(yield* chunkOf("future")).toMatchObject({
-        state: "dead",
+        state: "parked",
         attempts: 0,
-        death: { reason: "unknown-version", message: expect.stringContaining("deploy the newer program") }
+        parkedFor: "newer-version"
       })
     }).pipe(Effect.provide(application())))
 })

@@ -112,7 +112,7 @@ describe("handler modules", () => {
       const missing = yield* problemOf(folder)
       expect(missing.message).toBe(
         `handler module ${path.join(folder, "persist/note.ts")}: its layer cannot be built: ` +
-          `Service not found: test/Ward`
+          `Service not found: test/Ward. Provide that service's layer to it in the module`
       )
     }))
 

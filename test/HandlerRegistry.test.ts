@@ -76,7 +76,7 @@ describe("a registry", () => {
         "core/feedback"
       ])
       expect(serves).toEqual(
-        list.map((handler) => ({ namespace: handler.namespace, schemaIdentity: handler.output.identity }))
+        list.map(({ namespace, output: { identity, version } }) => ({ namespace, schemaIdentity: identity, version }))
       )
     }).pipe(Effect.provide(registry)))
 

@@ -13,6 +13,7 @@ import { existsSync } from "node:fs"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
 import { escape } from "../internal/escape.ts"
+import { describeLoadError } from "../internal/loadError.ts"
 import * as Settings from "../Settings.ts"
 import { mayHoldPassword } from "./address.ts"
 import { Failed } from "./Failed.ts"
@@ -92,8 +93,14 @@ const check = (file: string, settings: unknown) => {
 const load = (file: string) =>
   Effect.tryPromise({
     try: (): Promise<unknown> => import(pathToFileURL(file).href),
-    catch: (cause) => new Failed({ reason: `${path.basename(file)} does not load: ${String(cause).split("\n", 1)[0]}` })
+    catch: (cause) => ({ cause })
   }).pipe(
+    Effect.catch(({ cause }) =>
+      Effect.flatMap(
+        Effect.promise(() => describeLoadError(file, cause)),
+        (why) => Effect.fail(new Failed({ reason: `${path.basename(file)} does not load: ${why}` }))
+      )
+    ),
     Effect.timeoutOrElse({
       duration: limit,
       orElse: () =>

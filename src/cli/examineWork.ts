@@ -6,7 +6,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { ChunkStoreError } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
-import { type HeldUp, Inspector, type LogStanding, type Scheduled, type Stranded } from "../Inspector.ts"
+import {
+  type HeldUp,
+  Inspector,
+  type LogStanding,
+  type ParkedKind,
+  type Scheduled,
+  type Stranded
+} from "../Inspector.ts"
 import { word } from "../internal/escape.ts"
 import * as Kind from "../Kind.ts"
 import { type Pause, Pauses } from "../Pauses.ts"
@@ -113,14 +120,20 @@ const leases = (stale: number): Finding =>
     ? ok("leases", "none ran out long ago")
     : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker takes them up: start one")
 
-const parkedAre = (kinds: ReadonlyArray<Kind.Kind>): Finding =>
-  kinds.length === 0
+const parkedAre = (kinds: ReadonlyArray<ParkedKind>): Finding => {
+  const without = kinds.filter(({ reason }) => reason === "no-handler")
+  const newer = kinds.filter(({ reason }) => reason === "newer-version")
+  return without.length + newer.length === 0
     ? ok("handlers", "nothing is parked for want of one")
     : attention(
       "handlers",
-      `none for ${named(kinds)}`,
+      [
+        ...without.length === 0 ? [] : [`none for ${named(without)}`],
+        ...newer.length === 0 ? [] : [`none that reads the recorded version of ${named(newer)}`]
+      ].join("; "),
       "deploy a worker that has it; what is parked goes on by itself"
     )
+}
 
 const leftAre = (kinds: ReadonlyArray<Kind.Kind>): Finding =>
   kinds.length === 0
@@ -152,7 +165,7 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
   const isPaused = (kind: Kind.Kind) => Exit.isSuccess(pauses) && pauses.value.some((pause) => Kind.covers(pause, kind))
   const isDue = Exit.isSuccess(oldest) && oldest.value !== undefined
   const isAnyAlive = Exit.isSuccess(alive) && alive.value > 0
-  const unpaused = (kinds: ReadonlyArray<Kind.Kind>) => kinds.filter((kind) => !isPaused(kind))
+  const unpaused = <K extends Kind.Kind>(kinds: ReadonlyArray<K>) => kinds.filter((kind) => !isPaused(kind))
   const looks: ReadonlyArray<Effect.Effect<ReadonlyArray<Finding>, ChunkStoreError, EventLog | Pauses>> = [
     look(patient, "workers", Effect.map(alive, (count) => workers(count, isDue))),
     look(patient, "age", Effect.map(oldest, (seconds) => age(seconds, limits.ageSeconds))),

@@ -9,6 +9,7 @@ import { Worker } from "node:worker_threads"
 import { longestInterrupt } from "../internal/boundedInterrupt.ts"
 import type { Failure } from "./Failed.ts"
 import * as print from "./print.ts"
+import * as sources from "./sources.ts"
 import * as Terminal from "./Terminal.ts"
 import * as wantsJson from "./wantsJson.ts"
 
@@ -84,6 +85,7 @@ const later = Duration.sum(longestInterrupt, Duration.seconds(2))
 export const watched = (limit: Duration.Duration) => <A, E, R>(name: string, load: Effect.Effect<A, E, R>) =>
   Effect.acquireUseRelease(
     Effect.sync(() => {
+      sources.prepare()
       file = path.relative(".", name)
       const sentence = `${file} keeps the process busy: it was not loaded within ${Duration.format(limit)}`
       const error: typeof Failure.Type = { error: sentence }

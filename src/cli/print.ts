@@ -6,6 +6,7 @@ import * as CliOutput from "effect/cli/CliOutput"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { ParkReason } from "../ChunkStore.ts"
 import { escape, escapeProse, escapeUnsafe } from "../internal/escape.ts"
 import type { Pause } from "../Pauses.ts"
 
@@ -70,6 +71,18 @@ export const first = (message: string): string =>
 /** A pause, in a line. */
 export const pause = ({ namespace, reason, schemaIdentity }: Pause): string =>
   `paused: ${kind(namespace, schemaIdentity)}${reason === "" ? "" : `: ${reason}`}`
+
+/** Why a chunk is parked. */
+export const parked = (reason: ParkReason | null): string => {
+  switch (reason) {
+    case "paused":
+      return "paused: see `sluice status`"
+    case "newer-version":
+      return "recorded at a newer version than any worker that looked reads: see `sluice handlers`"
+    default:
+      return "no worker that looked had a handler for it"
+  }
+}
 
 /** A number, also a rounded one. */
 const isFigure = (cell: string | number | undefined): boolean =>

@@ -10,7 +10,7 @@ import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { type Beat, ChunkStore, type ChunkStoreError, mostUnparked } from "../ChunkStore.ts"
-import type { Kind } from "../Kind.ts"
+import type { Served } from "../Kind.ts"
 import { WakeUp } from "../WakeUp.ts"
 import type { Pulse } from "./pulse.ts"
 
@@ -18,7 +18,7 @@ import type { Pulse } from "./pulse.ts"
 export interface Options {
   readonly worker: string
   /** Exactly what it will claim: other workers leave that to it. */
-  readonly serves: ReadonlyArray<Kind>
+  readonly serves: () => ReadonlyArray<Served>
   /** Zero: it beats at every cycle, and not by itself. */
   readonly interval: Duration.Duration
   /** Told of each beat. */
@@ -34,7 +34,7 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
   const wakeUp = yield* WakeUp
   const asked = yield* Latch.make(false)
   let last: Beat = { unparked: 0, elsewhere: [], paused: [] }
-  const beat = Effect.flatMap(store.beat(worker, serves), (told) => {
+  const beat = Effect.flatMap(Effect.suspend(() => store.beat(worker, serves())), (told) => {
     pulse.beat(undefined)
     last = told
     if (told.unparked === 0) return Effect.void

@@ -12,6 +12,7 @@ import type { DomainObject } from "../DomainObject.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Inspector } from "../Inspector.ts"
 import { withoutStack } from "../internal/describe.ts"
+import { UnknownVersion } from "../Output.ts"
 import { CallNotFound, ChunkBusy, ChunkDead, HandlerFailed, RetriesExhausted } from "../PersistNowError.ts"
 import { printKey } from "../ServiceCall.ts"
 import type { Claimed } from "./claim.ts"
@@ -86,7 +87,13 @@ const objectsOf = Effect.fnUntraced(function*(
       ? new RetriesExhausted({ ...key, attempts, reason: withoutStack(death.message) })
       : new ChunkDead({ ...key, reason: death.reason, detail: withoutStack(death.message) })
   }
-  if (state === "parked") yield* registry.resolve(call.namespace, key.schemaIdentity)
+  if (state === "parked") {
+    const { output } = yield* registry.resolve(call.namespace, key.schemaIdentity)
+    const { schemaVersion: version } = chunk
+    if (version > output.version) {
+      return yield* new UnknownVersion({ schemaIdentity: key.schemaIdentity, version, known: output.version })
+    }
+  }
   for (const outcome of outcomes.values()) {
     if (outcome._tag !== "Settled" || outcome.settlement._tag !== "Retry") continue
     const { settlement } = outcome

@@ -141,6 +141,8 @@ export const prepare = (
   }
   const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
   if (handler === undefined) return Settlement.Park({ chunk, reason: "no-handler" })
+  // before it is decoded: its text may be of any shape
+  if (chunk.schemaVersion > handler.output.version) return Settlement.Park({ chunk, reason: "newer-version" })
   const { payload } = chunk
   if ("withheld" in payload) return bury(chunk, "undecodable", payload.withheld, handler.name)
   const decoded = decode(handler, payload.data, chunk.schemaVersion)

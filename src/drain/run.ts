@@ -78,6 +78,7 @@ const step = Effect.fnUntraced(function*(running: Running, batch: Batch) {
   const tried = { ...batch, members }
   const result = yield* attempt(running, tried)
   if (Result.isFailure(result)) return yield* afterFailure(running, tried, result.failure)
+  if (result.success.persisted.length > 0) engine.unfit.succeeded(first.handler)
   yield* settling.commit(result.success)
   return [batchOf(result.success.notRun, batch.isPart)]
 })

@@ -30,7 +30,7 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
 })
 
 /** What a `persistMany` returned, for each input; or the defect that it is. */
-const resultsOf = (results: unknown, inputs: number): ReadonlyArray<ReadonlyArray<DomainObject>> | Error => {
+export const resultsOf = (results: unknown, inputs: number): ReadonlyArray<ReadonlyArray<DomainObject>> | Error => {
   if (!Array.isArray(results)) {
     return handlerDefect("gave back no list of results: persistMany gives back one for each input")
   }

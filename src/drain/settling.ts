@@ -26,7 +26,7 @@ import type { Prepared } from "./prepare.ts"
 export type Settling = Effect.Success<ReturnType<typeof make>>
 
 /** For one claim. */
-export const make = Effect.fnUntraced(function*({ releases, settings }: Engine, held: Held) {
+export const make = Effect.fnUntraced(function*({ releases, settings, unfit }: Engine, held: Held) {
   const store = yield* ChunkStore
   const events = yield* DomainEvents
   const { token } = held.claim
@@ -60,12 +60,18 @@ export const make = Effect.fnUntraced(function*({ releases, settings }: Engine, 
   const release = (members: ReadonlyArray<WithChunk>) =>
     settle(members.map(({ chunk }) => Settlement.Release({ chunk })))
 
+  const settlementOf = Effect.fnUntraced(function*(charge: Charge): Effect.fn.Return<Settlement> {
+    const { cause, one: { chunk, handler } } = charge
+    if (yield* unfit.learn(handler, cause)) return Settlement.Park({ chunk, reason: "no-handler" })
+    return yield* toSettlement(charge, settings)
+  })
+
   /** Charges what is due, in one commit. */
   const chargeDue = Effect.suspend(() => chargeAll(due.splice(0)))
   const chargeAll = Effect.fnUntraced(function*(charges: ReadonlyArray<Charge>) {
     const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))
     const causes = new Map(rest.map(({ cause, chunk }) => [chunk, cause]))
-    yield* settle(yield* Effect.forEach(rest, (charge) => toSettlement(charge, settings)), causes)
+    yield* settle(yield* Effect.forEach(rest, settlementOf), causes)
   })
 
   /** Charges a chunk; at once if it blocks its ordering key, so that nothing behind it is tried in vain. */

@@ -132,8 +132,8 @@ const table: ReadonlyArray<readonly [name: string, stored: Stored, end: string]>
     chunk: { schema_version: 1 },
     outputs: output("{\"words\": null}")
   }, "dead: undecodable"],
-  ["a version of the future", { chunk: { schema_version: 3 } }, "dead: unknown-version"],
-  ["the last version there can be", { chunk: { schema_version: 2147483647 } }, "dead: unknown-version"],
+  ["a version of the future", { chunk: { schema_version: 3 } }, "parked"],
+  ["the last version there can be", { chunk: { schema_version: 2147483647 } }, "parked"],
   ["version 0", { chunk: { schema_version: 0 } }, "dead: unknown-version"],
   ["a version below 0", { chunk: { schema_version: -2147483648 } }, "dead: unknown-version"],
 

@@ -168,6 +168,7 @@ describe("what is printed", () => {
     parked: figure,
     dead: figure,
     persisted: figure,
+    newestVersion: 1,
     oldest: null
   })
   const chatlab = ["initial", "reply", "results"].map((name) => `schemas.chatlab.standardized_patient.patient-${name}`)

@@ -114,6 +114,96 @@ describe("a module", { timeout: 240_000 }, () => {
   })
 })
 
+describe("the sources of a module", { timeout: 240_000 }, () => {
+  let url = ""
+  beforeAll(async () => {
+    url = await newDatabase()
+    expect((await (await workplace(url)).sluice("migrate")).status).toBe(0)
+  }, 240_000)
+
+  it("may be those of a project that is compiled: specifiers that end in .js, and enums", async () => {
+    const place = await workplace(url)
+    place.file(
+      "persist/ward.ts",
+      "export enum Ward { East = 'east' }\nexport namespace Beds { export const count = 4 }"
+    )
+    place.file(
+      "persist/note.ts",
+      `import { Beds, Ward } from "./ward.js"\nexport { notes } from "../handlers.js"\n` +
+        `export const ward: string = Ward.East + Beds.count`
+    )
+    place.file("handlers.ts", noteHandler("good"))
+    const { status, stderr, stdout } = await place.sluice("drain", "--check", "--handlers", "persist/note.ts")
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "1 handlers are loaded and built; nothing was claimed\n" })
+    expect(stderr).toContain("handlers: persist/note.ts: clinic/note")
+    expect(stderr).not.toContain("Warning")
+  })
+
+  const wrong: ReadonlyArray<readonly [what: string, file: string, content: string, says: RegExp]> = [
+    [
+      "TypeScript that is none",
+      "seed.ts",
+      "export const a = 1\nexport const b = {\n  c: 1,,\n}",
+      /Unexpected token `,`.* \(persist\/seed\.ts:3:8\)$/m
+    ],
+    [
+      "JavaScript that is none",
+      "seed.js",
+      "export const b = {\n  c: 1,,\n}",
+      /Unexpected token ',' \(persist\/seed\.js:2:8\)$/m
+    ],
+    ["an import of TypeScript that is none", "seed.ts", "import '../broken.ts'", /\(broken\.ts:2:7\)$/m],
+    ["an import of JavaScript that is none", "seed.js", "import '../broken.mjs'", /\(broken\.mjs:2:7\)$/m],
+    ["a bug on its way", "seed.ts", "const a = 1\n\n  undefined.b", /persist\/seed\.ts:3:13\)$/m],
+    [
+      "an import without its ending",
+      "seed.ts",
+      "import '../other'",
+      /Cannot find module .*: write the import as "\.\.\/other\.ts"$/m
+    ],
+    [
+      "an import of a path of tsconfig.json",
+      "seed.ts",
+      "import '@/other'",
+      /Cannot find package '@\/other' .*write `imports` in package\.json$/m
+    ],
+    [
+      "an import of a type that is none of a value",
+      "seed.ts",
+      "import { Other } from '../other.ts'\nexport const a: Other = 1",
+      /'Other' \(persist\/seed\.ts:1:10\): if that is a type, write `import type`$/m
+    ],
+    [
+      "an import of JSON",
+      "seed.ts",
+      "import a from '../a.json'\nexport { a }",
+      /write `with \{ type: "json" \}` behind the import$/m
+    ],
+    [
+      "a layer that asks for a service nobody provides",
+      "seed.ts",
+      `${
+        noteHandler("good")
+      }\nimport { Context } from "effect"\nclass Beds extends Context.Service<Beds, string>()("clinic/Beds") {}
+      export const more = HandlerPlugin.layer("ward", Note, Effect.map(Beds, () => () => Effect.void))`,
+      /its layer cannot be built: Service not found: clinic\/Beds\. Provide that service's layer to it in the module$/m
+    ]
+  ]
+  it.each(wrong)(
+    "that hold %s are told of by file, line and column, or by what to write",
+    async (_, file, content, says) => {
+      const place = await workplace(url)
+      place.file("broken.ts", "export const a = 1\nconst = 3")
+      place.file("broken.mjs", "export const a = 1\nconst = 3")
+      place.file("other.ts", "export type Other = number")
+      place.file("a.json", "{}")
+      place.file(`persist/${file}`, content)
+      const { status, stderr } = await place.sluice("drain", "--check")
+      expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(says) })
+    }
+  )
+})
+
 describe("the settings' file", { timeout: 120_000 }, () => {
   it("that ends the process is named as well", async () => {
     const place = await workplace(undefined)

@@ -69,7 +69,10 @@ describe("settings", { timeout: 120_000 }, () => {
       ["export default { SLUICE_BATCH_SIZE: -1 }", "SLUICE_BATCH_SIZE is wrong: -1 is not a whole number"],
       ["export default { SLUICE_BATCHSIZE: 1 }", "sluice.config.ts: there is no setting SLUICE_BATCHSIZE; there are"],
       ["export const settings = {}", "sluice.config.ts must export default an object of settings"],
-      ["throw new Error('no settings today')", "sluice.config.ts does not load: Error: no settings today"]
+      [
+        "throw new Error('no settings today')",
+        "sluice.config.ts does not load: no settings today (sluice.config.ts:1:7)"
+      ]
     ] as const
     for (const [content, says] of wrong) {
       place.file("sluice.config.ts", content)

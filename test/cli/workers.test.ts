@@ -24,9 +24,13 @@ it("workers are seen with what they serve, obey a pause, and leave when they are
   expect(lastMinute).toBe(5)
   const pid = String(running.child.pid)
   const serves = ["clinic/schemas.clinic.ward.note"]
-  expect(workers).toMatchObject([{ pid, serves, alive: true }, { pid, serves, alive: true }])
+  expect(workers).toMatchObject([{ pid, serves, alive: true, versions: { [serves[0] ?? ""]: 1 } }, {
+    pid,
+    serves,
+    alive: true
+  }])
   expect((await place.sluice("status")).stdout)
-    .toMatch(new RegExp(`^worker \\S+ pid ${pid}: seen .* ago, serves clinic/note$`, "m"))
+    .toMatch(new RegExp(`^worker \\S+ pid ${pid}: seen .* ago, serves clinic/note v1$`, "m"))
   const healthy = await place.sluice("doctor")
   expect(healthy).toMatchObject({ status: 0, stdout: expect.stringContaining("ok  workers: 2 alive") })
 

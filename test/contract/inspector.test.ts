@@ -192,7 +192,7 @@ onEveryStore((test) => {
       yield* pass("1 minute")
       expect(yield* vitals.scheduled).toMatchObject({ count: 1, callId: "failed", message: "the ward is closed" })
       expect(Math.abs(((yield* vitals.scheduled).seconds ?? 0) - 60)).toBeLessThan(30)
-      expect(yield* vitals.parkedKinds).toEqual([{ namespace: "triage", schemaIdentity: reply }])
+      expect(yield* vitals.parkedKinds).toEqual([{ namespace: "triage", schemaIdentity: reply, reason: "no-handler" }])
       expect(yield* vitals.deadLetters).toBe(1)
       yield* record(call("ready"), call("other", {}, { schema: results }))
       expect(yield* vitals.unservedKinds).toEqual([replies, { namespace: "chatlab", schemaIdentity: results }])

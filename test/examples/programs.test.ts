@@ -13,6 +13,7 @@ import { afterAll, expect } from "vitest"
 import { Messages } from "../../examples/chatlab/Messages.ts"
 import * as repositories from "../../examples/chatlab/repositories.ts"
 import { startProxy } from "../faults/proxy.ts"
+import { freePort } from "../support/cluster.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { killAll, start } from "./runDemo.ts"
 
@@ -139,4 +140,54 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       expect([0, 143]).toContain((yield* Effect.promise(() => running.ended)).status)
       // less than the grace period that is the default
     }).pipe(Effect.scoped), 30_000)
+})
+
+layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("live-events.ts", (it) => {
+  /** The events a browser is given, until there are so many. */
+  const listen = (port: number, count: number, id?: string) =>
+    Effect.promise(async () => {
+      const response = await fetch(`http://127.0.0.1:${port}/events`, {
+        headers: id === undefined ? {} : { "last-event-id": id }
+      })
+      const events: Array<{ readonly id: string; readonly data: unknown }> = []
+      let text = ""
+      const reading = (async () => {
+        for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+          text += chunk
+          for (const [whole, id = "", data = ""] of text.matchAll(/^id: (.*)\ndata: (.*)\n\n/gm)) {
+            text = text.replace(whole, "")
+            events.push({ id, data: JSON.parse(data) })
+          }
+          if (events.length >= count) break
+        }
+        return events
+      })()
+      return Effect.promise(() => reading)
+    })
+
+  it.effect(
+    "each instance tells of all, and whoever comes back to another misses nothing",
+    () =>
+      Effect.gen(function*() {
+        const ports = yield* Effect.all([Effect.promise(freePort), Effect.promise(freePort)])
+        const url = yield* Url
+        const servers = yield* Effect.forEach(ports, (port) => {
+          const running = start("live-events.ts", [], { DATABASE_URL: url, PORT: String(port) })
+          return Effect.as(Effect.promise(() => running.said(/Listening/)), running)
+        })
+        const [, other = 0] = ports
+        const heard = yield* Effect.forEach(ports, (port) => listen(port, 2))
+        const recorder = yield* CallRecorder.CallRecorder
+        yield* recorder.recordMany([1, 2].map(reply))
+        const worker = start("scheduled-drain.ts", [], { DATABASE_URL: url })
+        const [first, second] = yield* Effect.all(heard.map((events) => events))
+        expect(first).toHaveLength(2)
+        expect(second).toEqual(first)
+        // it was away for the second
+        const again = yield* yield* listen(other, 1, first?.[0]?.id)
+        expect(again).toEqual(first?.slice(1))
+        for (const { process } of [worker, ...servers]) process.kill("SIGTERM")
+      }),
+    60_000
+  )
 })

@@ -41,8 +41,14 @@ const Note = Schema.Struct({
 /** What stands in a chunk. */
 export type Note = typeof Note.Type
 
-/** The kind every worker serves. */
-export class Plain extends Output.make("schemas.clinic.ward.plain-note", { version: 1, schema: Note }) {}
+/** The kind every worker serves, old ones at version 1 only. */
+export class Plain extends Output.make("schemas.clinic.ward.plain-note", {
+  version: 2,
+  schema: Note,
+  upcasts: { 1: Output.upcast(Schema.Json, (note) => note) }
+}) {}
+/** The same, as old programs know it. */
+export class OldPlain extends Output.make("schemas.clinic.ward.plain-note", { version: 1, schema: Note }) {}
 /** A kind with a handler that wants its batch at once. */
 export class Batched extends Output.make("schemas.clinic.ward.batched-note", { version: 1, schema: Note }) {}
 /** A kind that only some workers serve: there are old and new ones side by side. */
@@ -116,7 +122,9 @@ const planOutput = Effect.fnUntraced(function*(callId: string, orderingKey: stri
   const once = decodes && kind !== Unserved && note.uses !== "setting" && note.fate === "creates" &&
     orderingKey === undefined && (yield* oneIn(4))
   const planned: Planned = { callId, schema: kind.identity, orderingKey, note: decodes ? note : undefined, once }
-  return { planned, output: { schema: kind.identity, version: 1, part, data: decodes ? { ...note } : { fate: "?" } } }
+  // programs that record are deployed before those that drain: not drawn, so that every seed draws what it always drew
+  const version = kind === Plain && note.rows === 1 ? 2 : 1
+  return { planned, output: { schema: kind.identity, version, part, data: decodes ? { ...note } : { fate: "?" } } }
 })
 
 const planCall = Effect.fnUntraced(function*(number: number) {

@@ -129,6 +129,10 @@ export const planted: Readonly<Record<string, Planted>> = {
     "return Settlement.Park({ chunk, reason: \"no-handler\" })",
     "return bury(chunk, \"undecodable\", \"no handler\")"
   ),
+  "a newer version is a reason to bury": inPrepare(
+    "return Settlement.Park({ chunk, reason: \"newer-version\" })",
+    "return bury(chunk, \"unknown-version\", \"too new\")"
+  ),
   "one that kills its workers is run for ever": inPrepare(
     "if (chunk.loneCrashes >= maxCrashes)",
     "if (chunk.loneCrashes < 0)"

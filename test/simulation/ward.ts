@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { kill, type Life } from "./faults.ts"
-import { Batched, type Note, Plain, Rare, Scoped } from "./plan.ts"
+import { Batched, type Note, OldPlain, Plain, Rare, Scoped } from "./plan.ts"
 import { domain } from "./rows.ts"
 import { CurrentSession, inSavepoint, setTenant } from "./session.ts"
 
@@ -91,6 +91,7 @@ const persist = Effect.fnUntraced(function*(input: HandlerInput<Note>) {
 
 const options = { retry: Schedule.spaced("1 second") }
 const plain = HandlerPlugin.layer("clinic", Plain, { ...options, persist })
+const oldPlain = HandlerPlugin.layer("clinic", OldPlain, { ...options, persist })
 const rare = HandlerPlugin.layer("clinic", Rare, { ...options, persist })
 const batched = HandlerPlugin.layer("clinic", Batched, {
   ...options,
@@ -101,7 +102,7 @@ const scoped = HandlerPlugin.layer("clinic", Scoped, { ...options, persist })
 
 /** The handlers that old and new workers have. One on top of the other: a plug-in adds to those before it. */
 export const handlers = {
-  old: HandlerRegistry.layer().pipe(Layer.provide(scoped), Layer.provide(batched), Layer.provide(plain)),
+  old: HandlerRegistry.layer().pipe(Layer.provide(scoped), Layer.provide(batched), Layer.provide(oldPlain)),
   new: HandlerRegistry.layer().pipe(
     Layer.provide(rare),
     Layer.provide(scoped),

@@ -101,7 +101,8 @@ const reachable = (native: string, version: Version, user: User): string => {
   return copy
 }
 
-const freePort = (): Promise<number> =>
+/** A port nobody listens on at this moment. */
+export const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
     const server = net.createServer()
     server.once("error", reject)

@@ -13,15 +13,20 @@ const page = read("docs/testing.md")
 const blocks = (language: string) =>
   [...page.matchAll(new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\`$`, "gm"))].map(([, block]) => block ?? "")
 
-const tests = ["examples/in-memory.test.ts", "examples/rehearsal.test.ts", "test/testing/postgres.test.ts"].map(read)
+const tests = [
+  "examples/in-memory.test.ts",
+  "examples/rehearsal.test.ts",
+  "test/testing/postgres.test.ts",
+  "test/testing/TestDatabase.test.ts"
+].map(read)
 
 it("its TypeScript stands in tests", () => {
   expect(blocks("ts").length).toBeGreaterThan(4)
   for (const block of blocks("ts")) expect(tests.some((text) => text.includes(block)), block).toBe(true)
 })
 
-it("what it shows of Postgres is all of what is marked there", () => {
-  const [, marked] = read("test/testing/postgres.test.ts").split("// ---\n")
+it.each(["postgres", "TestDatabase"])("what it shows of Postgres is all of what is marked there: %s", (name) => {
+  const [, marked] = read(`test/testing/${name}.test.ts`).split("// ---\n")
   expect(blocks("ts")).toContain(marked)
 })
 

@@ -11,7 +11,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import { Report } from "../../Drain.ts"
+import { HandlerRegistry } from "../../HandlerRegistry.ts"
 import { quote } from "../../internal/quote.ts"
 import { Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
@@ -26,6 +28,9 @@ import * as Server from "../Server.ts"
 import * as stopping from "../stopping.ts"
 import * as Telemetry from "../Telemetry.ts"
 import { say } from "../Terminal.ts"
+
+/** What `sluice drain --check --json` prints. */
+export const Checked = Schema.Struct({ handlers: Schema.Array(Schema.String) })
 
 const inWords = (report: Report): string => {
   const { claimed, ...rest } = report
@@ -158,6 +163,7 @@ export const drain = Command.make(
       Flag.withDescription("listen there on this address only; on all of this machine's without (SLUICE_METRICS_HOST)"),
       Flag.optional
     ),
+    check: options.on("check", "load and build the handlers on the database, say what is wrong, and claim nothing"),
     workers: Flag.Int("workers").pipe(
       Flag.withDescription("how many drains at once (SLUICE_WORKERS)"),
       Flag.optional
@@ -201,6 +207,16 @@ export const drain = Command.make(
         const partly = (total: Report) => report(total, "stopped before the end; ")
         yield* report(yield* processDrains.toTheEnd(drains, { once, left, namespace, partly }))
       })
+      if (given.check) {
+        const checked = Effect.flatMap(HandlerRegistry, ({ list }) =>
+          json
+            ? print.json(Checked, { handlers: list.map(({ name }) => name) })
+            : print.line(`${list.length} handlers are loaded and built; nothing was claimed`))
+        return yield* Effect.provide(
+          checked,
+          Application.layer(Database.storesAsTheyAre(given.url), given.handlers)
+        )
+      }
       const connections = processDrains.connections(workers, settings)
       const where = [
         options.sayOf(given.metricsPort, "SLUICE_METRICS_PORT"),
@@ -222,6 +238,7 @@ export const drain = Command.make(
   Command.withShortDescription("Persist what is recorded, by the handlers that are found"),
   Command.withExamples([
     { command: "sluice drain --until-empty", description: "Persist all that is due" },
+    { command: "sluice drain --check", description: "Before a deployment: are the handlers complete?" },
     { command: "sluice drain --every 5s --workers 2", description: "Go on until SIGTERM" },
     { command: "sluice drain --for 8s", description: "In a function that is killed after 10 seconds" },
     { command: "sluice drain --every 1s --metrics-port 9090", description: "Watched by Prometheus" },

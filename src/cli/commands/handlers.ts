@@ -5,7 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
-import { Inspector } from "../../Inspector.ts"
+import { Inspector, type WorkerView } from "../../Inspector.ts"
 import { escape } from "../../internal/escape.ts"
 import * as Kind from "../../Kind.ts"
 import * as Application from "../Application.ts"
@@ -29,7 +29,11 @@ export const HandlersReport = Schema.Struct({
     namespace: Schema.String,
     schemaIdentity: Schema.String,
     outstanding: Schema.Int,
-    handler: Schema.NullOr(Schema.String)
+    handler: Schema.NullOr(Schema.String),
+    /** The newest version at which an outstanding one is recorded. */
+    newestVersion: Schema.NullOr(Schema.Int),
+    /** The living workers that serve it, and up to which version. */
+    workers: Schema.Array(Schema.Struct({ id: Schema.String, version: Schema.NullOr(Schema.Int) }))
   }))
 })
 
@@ -38,6 +42,10 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
     kind.handler?.startsWith(`${Kind.core}/`) === true && kind.namespace !== Kind.core
   )
   const without = kinds.filter((kind) => kind.handler === null)
+  const versions = new Map(handlers.map(({ name, version }) => [name, version]))
+  const newer = kinds.filter(({ handler, newestVersion }) =>
+    handler !== null && (newestVersion ?? 0) > (versions.get(handler) ?? 0)
+  )
   const left = (all: ReadonlyArray<unknown>) =>
     print.more(all.length, limit, "kinds", "see --limit, or --json").map((text) => `  ${text}`)
   return [
@@ -54,6 +62,12 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
       `    by ${escape(handler ?? "")}`
     ]),
     ...left(core),
+    ...newer.length === 0 ? [] : ["", "recorded at a version that the handler here does not read:"],
+    ...newer.slice(0, limit).flatMap(({ handler, namespace, newestVersion, schemaIdentity, workers }) => [
+      `  ${print.kind(namespace, schemaIdentity)}: version ${newestVersion}, here ${versions.get(handler ?? "")}`,
+      ...readersOf(newestVersion ?? 0, workers)
+    ]),
+    ...left(newer),
     ...without.length === 0 ? [] : ["", "recorded, and without a handler:"],
     ...without.slice(0, limit).map(({ namespace, outstanding, schemaIdentity }) =>
       `  ${print.kind(namespace, schemaIdentity)}: ${outstanding} outstanding`
@@ -61,6 +75,25 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
     ...left(without)
   ]
 }
+
+type Reader = typeof HandlersReport.Type["kinds"][number]["workers"][number]
+
+/** Which workers read a version. */
+const readersOf = (version: number, workers: ReadonlyArray<Reader>): ReadonlyArray<string> => {
+  const readers = workers.filter((worker) => (worker.version ?? 0) >= version)
+  return readers.length === 0
+    ? ["    no worker that is alive reads it: deploy the program that does; it goes on by itself"]
+    : readers.map(({ id }) => `    worker ${escape(id)} reads it`)
+}
+
+/** The living workers that serve a kind, by a handler of its namespace or else by one of core. */
+const workersFor = (kind: Kind.Kind, living: ReadonlyArray<WorkerView>): ReadonlyArray<Reader> =>
+  living.flatMap(({ id, serves }) => {
+    const served = [kind.namespace, Kind.core].map((namespace) =>
+      serves.find((one) => Kind.equals(one, { ...kind, namespace }))
+    ).find((found) => found !== undefined)
+    return served === undefined ? [] : [{ id, version: served.version ?? null }]
+  })
 
 /** The command. */
 export const handlers = Command.make(
@@ -70,7 +103,9 @@ export const handlers = Command.make(
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const { find, list } = yield* HandlerRegistry
-      const recorded = yield* Inspector.use((inspector) => inspector.status)
+      const inspector = yield* Inspector
+      const recorded = yield* inspector.status
+      const living = (yield* inspector.workers()).filter(({ alive }) => alive)
       const report = {
         handlers: list.map((handler) => ({
           name: handler.name,
@@ -83,7 +118,9 @@ export const handlers = Command.make(
           namespace: kind.namespace,
           schemaIdentity: kind.schemaIdentity,
           outstanding: kind.ready + kind.inFlight + kind.scheduled + kind.waiting + kind.parked,
-          handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null
+          handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null,
+          newestVersion: kind.newestVersion,
+          workers: workersFor(kind, living)
         }))
       }
       yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))

@@ -32,7 +32,7 @@ const holdUp = ({ behind, dueAt, leasedBy, leasedUntil, parkedFor, state }: Chun
     case "scheduled":
       return `not before ${time(dueAt)}`
     case "parked":
-      return parkedFor === "paused" ? "paused; see `sluice status`" : "no worker that looked had a handler for it"
+      return print.parked(parkedFor)
     case "waiting":
     case "ready":
       return behind === null ? undefined : `behind call ${word(behind)} of its ordering key`

@@ -6,6 +6,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { Inspector, KindStatus, type WorkerView } from "../../Inspector.ts"
+import * as Kind from "../../Kind.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
@@ -22,7 +23,9 @@ const WorkerStatus = Schema.Struct({
   alive: Schema.Boolean,
   /** Seconds since its last sign of life. */
   seen: Schema.Finite,
-  serves: Schema.Array(Schema.String)
+  serves: Schema.Array(Schema.String),
+  /** Of what it serves, the newest version of the schema that it reads. */
+  versions: Schema.Record(Schema.String, Schema.Int)
 })
 type WorkerStatus = typeof WorkerStatus.Type
 
@@ -42,7 +45,12 @@ const toStatus = ({ id, serves, ...worker }: WorkerView): WorkerStatus => {
     host,
     pid,
     ...worker,
-    serves: serves.map(({ namespace, schemaIdentity }) => `${namespace}/${schemaIdentity}`)
+    serves: serves.map(Kind.format),
+    versions: Object.fromEntries(
+      serves.flatMap((kind) =>
+        kind.version !== undefined && Number.isSafeInteger(kind.version) ? [[Kind.format(kind), kind.version]] : []
+      )
+    )
   }
 }
 
@@ -91,10 +99,15 @@ export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string
   return drawn(Math.max(least, longest - excess(rounded)), print.figure)
 }
 
-const workerLine = ({ alive, host, pid, seen, serves }: WorkerStatus, short: (identity: string) => string): string => {
+const workerLine = (
+  { alive, host, pid, seen, serves, versions }: WorkerStatus,
+  short: (identity: string) => string
+): string => {
   const names = serves.map((kind) => {
     const slash = kind.indexOf("/")
-    return print.kind(kind.slice(0, slash), short(kind.slice(slash + 1)))
+    const name = print.kind(kind.slice(0, slash), short(kind.slice(slash + 1)))
+    const version = versions[kind]
+    return version === undefined ? name : `${name} v${version}`
   })
   const seenAgo = print.ago(seen * 1000)
   return alive
@@ -158,7 +171,7 @@ export const status = Command.make(
   Command.withDescription(
     "How many chunks stand where, and which workers live. ready: can be claimed; due: the ready, and the scheduled " +
       "whose time has come; fly: held by a worker; sched: failed, and scheduled for another attempt; wait: behind another " +
-      "of their ordering key; park: no handler, or paused; dead: see `sluice dead`; done: persisted; oldest: recorded, and not done"
+      "of their ordering key; park: no handler, none for its version, or paused; dead: see `sluice dead`; done: persisted; oldest: recorded, and not done"
   ),
   Command.withShortDescription("How many chunks stand where, and which workers live"),
   Command.withExamples([

@@ -34,7 +34,7 @@ const reasonOf = (
     case "held":
       return `held by worker ${escape(worker ?? "")}; due for ${span(due)}`
     case "parked":
-      return parkedFor === "paused" ? "paused: see `sluice status`" : "no worker that looked had a handler for it"
+      return print.parked(parkedFor)
     case "waiting":
       return behind === null
         ? "nothing stands before it: `sluice mend` releases it"
@@ -79,7 +79,7 @@ export const stuck = Command.make(
 ).pipe(
   Command.withDescription(
     "What does not go on at once, and why: scheduled (failed, to be retried), expired (its worker went away), held (held by a " +
-      "worker for long), parked (no handler, or paused), waiting (behind another of its ordering key)"
+      "worker for long), parked (no handler, none for its version, or paused), waiting (behind another of its ordering key)"
   ),
   Command.withShortDescription("What does not go on at once, and why"),
   Command.withExamples([

@@ -11,12 +11,19 @@ import { kindKey, pauses, queue, seqKey, workers } from "./rows.ts"
 export const alive = Duration.toMillis(aliveFor)
 const remembered = Duration.toMillis(rememberedFor)
 
+/** Whether a version of a kind is served: by the handler of the namespace, or that of core where it has none. */
+const serve = (serves: ReadonlyArray<Kind.Served>, { namespace, schemaIdentity }: Kind.Kind, version: number) => {
+  const of = (namespace: string) => serves.find((one) => Kind.equals(one, { namespace, schemaIdentity }))
+  const found = of(namespace) ?? of(Kind.core)
+  return found !== undefined && Kind.newestRead(found) >= version
+}
+
 /** The kinds that nobody may drain now. */
 export const kindsPaused = (access: Access): ReadonlyArray<Kind.Kind> =>
   access.values(pauses).map(({ namespace, schemaIdentity }) => ({ namespace, schemaIdentity }))
 
 /** Notes that the worker is alive, unparks what it serves and what is no longer paused. */
-export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind.Kind>, now: number): Beat => {
+export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind.Served>, now: number): Beat => {
   access.set(workers, id, { id, serves, startedAt: access.get(workers, id)?.startedAt ?? now, beatAt: now })
   const others = access.values(workers).filter((worker) => worker.id !== id)
   for (const worker of others) if (worker.beatAt < now - remembered) access.delete(workers, worker.id)
@@ -25,15 +32,22 @@ export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind.Kind
   for (const row of access.values(queue)) {
     const kind = Kind.of(row)
     if (row.state !== "parked" || paused.some((pause) => Kind.covers(pause, kind))) continue
-    if (row.parkedFor !== "paused" && !serves.some((one) => Kind.serves(one, kind))) continue
+    if (row.parkedFor !== "paused" && !serve(serves, kind, row.schemaVersion)) continue
     access.set(queue, seqKey(row.seq), { ...row, state: "ready", parkedFor: undefined })
     unparked++
   }
-  const elsewhere = new Map<string, Kind.Kind>()
+  const mine = new Map(serves.map((kind) => [kindKey(kind), kind]))
+  const elsewhere = new Map<string, Kind.Left>()
   for (const worker of others) {
     if (worker.beatAt <= now - alive) continue
-    for (const kind of worker.serves) elsewhere.set(kindKey(kind), kind)
+    for (const served of worker.serves) {
+      const kind = { namespace: served.namespace, schemaIdentity: served.schemaIdentity }
+      const own = mine.get(kindKey(kind))
+      if (own === undefined) elsewhere.set(kindKey(kind), kind)
+      else if (Kind.newestRead(served) > Kind.newestRead(own)) {
+        elsewhere.set(kindKey(kind), { ...kind, above: own.version })
+      }
+    }
   }
-  for (const kind of serves) elsewhere.delete(kindKey(kind))
   return { unparked, elsewhere: [...elsewhere.values()], paused }
 }

@@ -10,11 +10,11 @@ import { dead, type DeadRow, keyOf, queue, type QueueRow, seqKey } from "./rows.
 
 const bySeq = (a: { readonly seq: number }, b: { readonly seq: number }): number => a.seq - b.seq
 
-const isExcepted = (row: QueueRow, except: ReadonlyArray<Kind.Kind>): boolean =>
-  except.some((kind) => Kind.serves(kind, Kind.of(row)))
+const isExcepted = (row: QueueRow, except: ReadonlyArray<Kind.Left>): boolean =>
+  except.some((kind) => Kind.serves(kind, Kind.of(row)) && row.schemaVersion > (kind.above ?? Number.NEGATIVE_INFINITY))
 
-const isOwn = (row: QueueRow, own: ReadonlyArray<Kind.Kind>): boolean =>
-  own.some((kind) => Kind.equals(kind, Kind.of(row)))
+const isOwn = (row: QueueRow, own: ReadonlyArray<Kind.Served>): boolean =>
+  own.some((kind) => Kind.equals(kind, Kind.of(row)) && row.schemaVersion <= Kind.newestRead(kind))
 
 const isDue = (row: QueueRow, request: ClaimRequest, now: number): boolean =>
   row.state === "scheduled"

@@ -13,6 +13,7 @@ import {
   type From,
   type LogEntry,
   mostEntryBytes,
+  type Page,
   type Place,
   type SubscriptionStatus,
   type Taken
@@ -54,6 +55,15 @@ const within = (access: Access, lines: ReadonlyArray<LedgerRow>, maxBytes: numbe
     return index > 0 && (bytes > maxBytes || size > mostEntryBytes)
   })
   return fitting === -1 ? lines : lines.slice(0, fitting)
+}
+
+/** The entries of lines that come after so many. */
+const pageOf = (access: Access, lines: ReadonlyArray<LedgerRow>, before: number): Page => {
+  const [first] = lines
+  const bytes = first === undefined ? 0 : bytesOf(access, first)
+  return first !== undefined && bytes > mostEntryBytes
+    ? { entries: [], unreadable: { place: placeOf(before + 1), key: first.key, bytes } }
+    : { entries: lines.map((line, index) => toEntry(access, line, before + index + 1)), unreadable: undefined }
 }
 
 const isHeld = (row: SubscriptionRow, now: number): boolean => row.leaseUntil !== undefined && row.leaseUntil >= now
@@ -125,8 +135,8 @@ export const make = (use: Use, newToken: Effect.Effect<string>): EventLog["Servi
             access.values(ledger).slice(row.place, row.place + Math.min(limit, most)),
             maxBytes
           )
-          const [first] = lines
-          if (first === undefined) return Option.none()
+          if (lines.length === 0) return Option.none()
+          const { entries, unreadable } = pageOf(access, lines, row.place)
           access.set(subscriptions, name, {
             ...row,
             token,
@@ -134,17 +144,22 @@ export const make = (use: Use, newToken: Effect.Effect<string>): EventLog["Servi
             leasedBy: reader,
             suspects: lines.length
           })
-          const bytes = bytesOf(access, first)
-          const tooLarge = bytes > mostEntryBytes
           return Option.some({
             token,
             place: placeOf(row.place),
-            entries: tooLarge ? [] : lines.map((line, index) => toEntry(access, line, row.place + index + 1)),
-            unreadable: tooLarge ? new EntryTooLarge({ subscription: name, key: first.key, bytes }) : undefined,
+            entries,
+            unreadable: unreadable === undefined ? undefined : new EntryTooLarge({ subscription: name, ...unreadable }),
             attempts: row.attempts,
             suspects: row.suspects
           })
         })),
+    now: use((access) => placeOf(access.values(ledger).length)),
+    read: (after, { limit, maxBytes }) =>
+      use((access) => {
+        const all = access.values(ledger)
+        const start = Math.min(Number(after.seq), all.length)
+        return pageOf(access, within(access, all.slice(start, start + limit), maxBytes), start)
+      }),
     advance: (name, token, { place, suspects }, lease) =>
       Effect.flatMap(
         change(name, heldBy(token), (row, now) => ({

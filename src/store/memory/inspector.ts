@@ -221,7 +221,12 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
           row.state === "ready" && row.leaseUntil !== undefined && row.leaseUntil < now - 5 * minute
         ).length
       ),
-      parkedKinds: use((access) => kindsOf(access.values(queue).filter((row) => row.state === "parked"))),
+      parkedKinds: use((access) =>
+        (["newer-version", "no-handler", "paused"] as const).flatMap((reason) =>
+          kindsOf(access.values(queue).filter((row) => row.state === "parked" && row.parkedFor === reason))
+            .map((kind) => ({ ...kind, reason }))
+        ).sort((a, b) => (kindKey(a) < kindKey(b) ? -1 : kindKey(a) > kindKey(b) ? 1 : 0)).slice(0, 100)
+      ),
       unservedKinds: use((access, now) => {
         const served = workersOf(access, now).filter((worker) => worker.alive).flatMap(({ serves }) => serves)
         return kindsOf(claimable(access, now).filter((row) => !served.some((one) => Kind.serves(one, Kind.of(row)))))

@@ -145,13 +145,21 @@ export const call = (
   }
 }
 
-type Counts = { -readonly [K in Exclude<keyof KindStatus, "namespace" | "schemaIdentity" | "oldest">]: number }
+type Counts = {
+  -readonly [K in Exclude<keyof KindStatus, "namespace" | "schemaIdentity" | "oldest" | "newestVersion">]: number
+}
 
 const columnOf = (row: QueueRow, now: number): keyof Counts => isInFlight(row, now) ? "inFlight" : row.state
 
 /** Counts by kind. */
 export const status = (access: Access, now: number): ReadonlyArray<KindStatus> => {
-  const kinds = new Map<string, { readonly row: KindStatus; readonly counts: Counts; oldest: number | undefined }>()
+  interface Kind {
+    readonly row: KindStatus
+    readonly counts: Counts
+    oldest: number | undefined
+    newest: number | undefined
+  }
+  const kinds = new Map<string, Kind>()
   const of = (namespace: string, schemaIdentity: string) => {
     const name = JSON.stringify([namespace, schemaIdentity])
     const known = kinds.get(name)
@@ -166,17 +174,19 @@ export const status = (access: Access, now: number): ReadonlyArray<KindStatus> =
       dead: 0,
       persisted: 0
     }
-    const made = { row: { namespace, schemaIdentity, ...counts, oldest: null }, counts, oldest: undefined }
+    const row = { namespace, schemaIdentity, ...counts, newestVersion: null, oldest: null }
+    const made: Kind = { row, counts, oldest: undefined, newest: undefined }
     kinds.set(name, made)
     return made
   }
   for (const row of access.values(queue)) {
-    const kind: { readonly counts: Counts; oldest: number | undefined } = of(row.namespace, row.key.schemaIdentity)
+    const kind = of(row.namespace, row.key.schemaIdentity)
     kind.counts[columnOf(row, now)]++
     if (!isInFlight(row, now) && (row.state === "ready" || (row.state === "scheduled" && row.dueAt <= now))) {
       kind.counts.due++
     }
     kind.oldest = Math.min(kind.oldest ?? row.recordedAt, row.recordedAt)
+    kind.newest = Math.max(kind.newest ?? row.schemaVersion, row.schemaVersion)
   }
   for (const row of access.values(dead)) {
     if (row.discarded === undefined) of(row.namespace, row.key.schemaIdentity).counts.dead++
@@ -184,7 +194,12 @@ export const status = (access: Access, now: number): ReadonlyArray<KindStatus> =
   for (const row of access.values(ledger)) of(row.namespace, row.key.schemaIdentity).counts.persisted++
   const name = (row: KindStatus) => `${row.namespace} ${row.schemaIdentity}`
   return [...kinds.values()]
-    .map(({ counts, oldest, row }): KindStatus => ({ ...row, ...counts, oldest: utcOrNull(oldest) }))
+    .map(({ counts, newest, oldest, row }): KindStatus => ({
+      ...row,
+      ...counts,
+      newestVersion: newest ?? null,
+      oldest: utcOrNull(oldest)
+    }))
     .sort((a, b) => (name(a) < name(b) ? -1 : 1))
 }
 

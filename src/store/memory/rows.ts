@@ -5,7 +5,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type { DeathReason, ParkReason } from "../../ChunkStore.ts"
-import type { Kind } from "../../Kind.ts"
+import type { Kind, Served } from "../../Kind.ts"
 import type { CallStatus, ChunkKey, RecordedOutput, TraceContext } from "../../ServiceCall.ts"
 import * as MemoryDatabase from "../MemoryDatabase.ts"
 
@@ -136,7 +136,7 @@ export interface FailureRow {
 /** A worker, as last seen. */
 export interface WorkerRow {
   readonly id: string
-  readonly serves: ReadonlyArray<Kind>
+  readonly serves: ReadonlyArray<Served>
   readonly startedAt: number
   readonly beatAt: number
 }

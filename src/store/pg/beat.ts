@@ -4,8 +4,8 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { aliveFor, type ChunkStore, mostUnparked, rememberedFor } from "../../ChunkStore.ts"
-import type { Kind } from "../../Kind.ts"
-import { core, kindRows } from "./claimParts.ts"
+import type { Kind, Left, Served } from "../../Kind.ts"
+import { core, newest, servedRows } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import type { Engine } from "./engine.ts"
 import type { Tables } from "./tables.ts"
@@ -16,7 +16,7 @@ interface BeatRow {
   /** The server's time, in milliseconds. */
   readonly now: number
   readonly unparked: number
-  readonly elsewhere: ReadonlyArray<Kind> | null
+  readonly elsewhere: ReadonlyArray<Left> | null
   readonly paused: ReadonlyArray<Kind> | null
 }
 
@@ -26,39 +26,43 @@ export const alive = `interval '${Duration.toSeconds(aliveFor)} seconds'`
 const remembered = `interval '${Duration.toSeconds(rememberedFor)} seconds'`
 
 /**
- * Unparks what this worker serves (`core` serves every namespace) in bounded portions, and what is no longer paused. A
- * kind is `elsewhere` when another live worker serves it and this one does not: this worker then leaves it alone in
- * its claims, so that old and new versions side by side do not park and unpark each other's chunks.
+ * Unparks what this worker serves (`core` serves every namespace) and can read, in bounded portions, and what is no longer
+ * paused. A kind is `elsewhere`, or its newer versions are, when another live worker serves it and this one does not: this
+ * worker then leaves it alone in its claims, so that old and new programs side by side do not park and unpark each other's
+ * chunks.
  */
-const statement = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
+const statement = (t: Tables, id: string, serves: ReadonlyArray<Served>) => {
   const { pause, queue, sql, worker } = t
   return sql<BeatRow>`
     with serves as materialized (
-      select s.namespace, s.schema_identity
-      from ${kindRows(t, serves)} s(namespace, schema_identity)
+      select s.namespace, s.schema_identity, s.version
+      from ${servedRows(t, serves)} s(namespace, schema_identity, version)
     ), me as (
       insert into ${worker} (id, serves) values (${id}, ${JSON.stringify(serves)}::pg_catalog.jsonb)
       on conflict (id) do update set serves = excluded.serves, beat_at = pg_catalog.now()
     ), forgotten as (
       delete from ${worker} where beat_at < pg_catalog.now() - ${sql.literal(remembered)} and id <> ${id}
     ), kinds as (
-      -- a walk over the distinct kinds and reasons among the parked, not over the parked
+      -- a walk over the distinct kinds, reasons and versions among the parked, not over the parked
       with recursive walk as (
-        (select namespace, schema_identity, parked_for from ${queue} where state = 'parked'
-          order by namespace, schema_identity, parked_for limit 1)
+        (select namespace, schema_identity, parked_for, schema_version from ${queue} where state = 'parked'
+          order by namespace, schema_identity, parked_for, schema_version limit 1)
         union all
-        select n.namespace, n.schema_identity, n.parked_for from walk w cross join lateral (
-          select namespace, schema_identity, parked_for from ${queue} q
+        select n.* from walk w cross join lateral (
+          select namespace, schema_identity, parked_for, schema_version from ${queue} q
           where state = 'parked'
-            and (q.namespace, q.schema_identity, q.parked_for) > (w.namespace, w.schema_identity, w.parked_for)
-          order by namespace, schema_identity, parked_for limit 1
+            and (q.namespace, q.schema_identity, q.parked_for, q.schema_version)
+              > (w.namespace, w.schema_identity, w.parked_for, w.schema_version)
+          order by namespace, schema_identity, parked_for, schema_version limit 1
         ) n
       )
       select w.*,
-        exists (
-          select from serves s
+        -- the handler of the namespace comes before that of core, whatever that one reads
+        coalesce((
+          select s.version >= w.schema_version from serves s
           where s.schema_identity = w.schema_identity and s.namespace in (w.namespace, ${sql.literal(core)})
-        ) as served,
+          order by s.namespace = ${sql.literal(core)} limit 1
+        ), false) as served,
         exists (
           select from ${pause} p
           where p.namespace in ('*', w.namespace) and p.schema_identity in ('*', w.schema_identity)
@@ -70,7 +74,7 @@ const statement = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
         select p.seq from kinds k cross join lateral (
           select seq from ${queue} q
           where q.state = 'parked' and q.namespace = k.namespace and q.schema_identity = k.schema_identity
-            and q.parked_for = k.parked_for
+            and q.parked_for = k.parked_for and q.schema_version = k.schema_version
           limit ${mostUnparked} for update skip locked
         ) p
         where not k.paused and (k.served or k.parked_for = 'paused')
@@ -79,10 +83,14 @@ const statement = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
     )
     select (extract(epoch from pg_catalog.now()) * 1000.0)::pg_catalog.float8 as now, (select pg_catalog.count(*)::int from unparked) as unparked,
       (
-        select pg_catalog.json_agg(distinct pg_catalog.jsonb_build_object('namespace', o.namespace, 'schemaIdentity', o."schemaIdentity"))
-        from ${worker} w cross join lateral pg_catalog.jsonb_to_recordset(w.serves) as o(namespace pg_catalog.text, "schemaIdentity" pg_catalog.text)
+        select pg_catalog.json_agg(distinct pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+          'namespace', o.namespace, 'schemaIdentity', o."schemaIdentity", 'above', s.version
+        )))
+        from ${worker} w cross join lateral pg_catalog.jsonb_to_recordset(w.serves)
+          as o(namespace pg_catalog.text, "schemaIdentity" pg_catalog.text, version bigint)
+        left join serves s on s.namespace = o.namespace and s.schema_identity = o."schemaIdentity"
         where w.id <> ${id} and w.beat_at > pg_catalog.now() - ${sql.literal(alive)}
-          and (o.namespace, o."schemaIdentity") not in (select namespace, schema_identity from serves)
+          and (s.version is null or coalesce(o.version, ${newest}) > s.version)
       ) as elsewhere,
       (select pg_catalog.json_agg(pg_catalog.json_build_object('namespace', namespace, 'schemaIdentity', schema_identity)) from ${pause})
         as paused`

@@ -128,14 +128,23 @@ export interface ClaimOptions {
 /** The namespace whose handlers serve all others, as SQL. */
 export const core = `'${Kind.core}'`
 
-/** Kinds as rows of namespace and schema. */
-export const kindRows = (t: Tables, kinds: ReadonlyArray<Kind.Kind>) =>
+/** Kinds as rows of namespace, schema and a version. */
+const kindRows = (t: Tables, kinds: ReadonlyArray<Kind.Kind & { readonly version: number }>) =>
   unnested(t, [
     t.sql`${kinds.map((kind) => kind.namespace)}::pg_catalog.text[]`,
-    t.sql`${kinds.map((kind) => kind.schemaIdentity)}::pg_catalog.text[]`
+    t.sql`${kinds.map((kind) => kind.schemaIdentity)}::pg_catalog.text[]`,
+    t.sql`${kinds.map((kind) => kind.version)}::bigint[]`
   ])
 
-/** What a claim may take of the table as `q`, by namespace, call and kind. */
+/** No recorded version is newer than this one, and none is older than {@link oldest}: the column is an integer. */
+export const newest = 2 ** 31
+const oldest = -newest - 1
+
+/** What is served, as rows of namespace, schema and the newest version that is read. */
+export const servedRows = (t: Tables, serves: ReadonlyArray<Kind.Served>) =>
+  kindRows(t, serves.map((kind) => ({ ...kind, version: kind.version ?? newest })))
+
+/** What a claim may take of the table as `q`, by namespace, call, kind and version. */
 export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: ClaimRequest) => {
   const { sql } = t
   return sql.and([
@@ -143,9 +152,15 @@ export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] 
     ...(callId === undefined ? [] : [sql`call_id = ${callId}`]),
     ...(except.length === 0 ? [] : [
       sql`(not exists (
-        select from ${kindRows(t, except)} e(namespace, schema_identity)
+        select from ${
+        kindRows(t, except.map((kind) => ({ ...kind, version: kind.above ?? oldest })))
+      } e(namespace, schema_identity, above)
         where e.schema_identity = q.schema_identity and e.namespace in (q.namespace, ${sql.literal(core)})
-      ) or (q.namespace, q.schema_identity) in (select * from ${kindRows(t, own)} own))`
+          and q.schema_version > e.above
+      ) or exists (
+        select from ${servedRows(t, own)} own(namespace, schema_identity, version)
+        where own.schema_identity = q.schema_identity and own.namespace = q.namespace and q.schema_version <= own.version
+      ))`
     ]),
     sql`true`
   ])

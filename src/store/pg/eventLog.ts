@@ -6,6 +6,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { Fragment } from "effect/sql/Statement"
 import { LeaseLost } from "../../ChunkStore.ts"
 import {
   EntryTooLarge,
@@ -13,6 +14,9 @@ import {
   type From,
   type LogEntry,
   mostEntryBytes,
+  type Page,
+  type Place,
+  type Read,
   SubscriptionStatus,
   type Take,
   type Taken
@@ -77,23 +81,31 @@ const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
 const horizon = (base: string) =>
   `(${base} + pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint)::pg_catalog.text::pg_catalog.xid8`
 
+/** Whether lines of the ledger and the place of `s` are of this cluster's numbers: only then may they be read. */
+const isReadable = ({ ledger, sql }: Tables, place: Fragment) =>
+  sql`coalesce(l.witnessed and not ${place}, false) and not coalesce((
+      select ${sql.literal(isAhead("e", "l.base"))} from ${ledger} e order by e.xact desc, e.seq desc limit 1
+    ), false)`
+
+/** The log's row, as `l`. */
+const logRow = ({ log, sql }: Tables) =>
+  sql`select base, ${sql.literal(isWitnessed("l"))} as witnessed,
+      witnessed_at < pg_catalog.now() - ${sql.literal(`interval '${witnessAge}'`)} as stale
+    from ${log} l limit 1`
+
+// as a literal: a plan for any parameter is then as good as one for this, and is made once
+const largest = ({ sql }: Tables) => sql.literal(String(mostEntryBytes))
+
 /**
- * Two readers cannot both lock the row; whoever comes second finds it leased. Writes only when there is something.
+ * The lines after a `place` with its `horizon`, `most` of them at most, if it is `ours`.
  *
- * The lines are walked to one by one, each by a descent of the index, so that it ends where their bytes do: the size of what is
+ * They are walked to one by one, each by a descent of the index, so that it ends where their bytes do: the size of what is
  * stored compressed is known only once it was read, and of a hundred lines of megabytes only the first are wanted. What
  * is too large for a message is not sent, and only its size is told. The limits of 1 say how few rows there are, where the
  * server would take a small table it never analyzed for large, join whole tables, and compile the plan.
  */
-const take = (
-  { call, ledger, log, sql, subscription }: Tables,
-  name: string,
-  token: string,
-  { lease, limit, maxBytes, reader }: Take
-) => {
-  // as literals: a plan for any parameters is then as good as one for these, and is made once
-  const most = sql.literal(String(mostEntryBytes))
-  const age = sql.literal(`interval '${witnessAge}'`)
+const walk = (t: Tables, maxBytes: number) => {
+  const { call, ledger, sql } = t
   const next = (after: "p" | "w") =>
     sql`
       select e.xact, e.seq, e.call_id, e.schema_identity, e.part,
@@ -101,31 +113,19 @@ const take = (
       from ${ledger} e left join ${call} c on c.call_id = e.call_id
       where (e.xact, e.seq) > (${sql.literal(after)}.xact, ${sql.literal(after)}.seq) and e.xact < p.horizon
       order by e.xact, e.seq limit 1`
-  return sql<TakenRow>`
-    with recursive place as materialized (
-      select s.name, s.xact, s.seq, s.attempts, s.suspects, ${sql.literal(horizon("l.base"))} as horizon,
-        least(${limit}::int, case when s.attempts > 0 then 1 when s.suspects > 0 then (s.suspects + 1) / 2
-          else ${limit}::int end) as most,
-        l.stale, coalesce(l.witnessed and not ${sql.literal(isAhead("s", "l.base"))}, false)
-          and not coalesce((
-            select ${sql.literal(isAhead("e", "l.base"))} from ${ledger} e order by e.xact desc, e.seq desc limit 1
-          ), false) as ours
-      from ${subscription} s left join (
-        select base, ${sql.literal(isWitnessed("l"))} as witnessed, witnessed_at < pg_catalog.now() - ${age} as stale
-        from ${log} l limit 1
-      ) l on true
-      where s.name = ${name} and s.due_at <= pg_catalog.now() and (s.lease_until is null or s.lease_until < pg_catalog.now())
-      for update of s skip locked
-    ), walk as (
+  return sql`walk as (
       select 1 as n, l.*, l.bytes as total from place p cross join lateral (${next("p")}) l where p.ours
       union all
       select w.n + 1, l.*, w.total + l.bytes from walk w cross join place p cross join lateral (${next("w")}) l
-      where w.n < p.most and w.total + l.bytes <= ${maxBytes}::bigint and l.bytes <= ${most}
-    ), taken as (
-      update ${subscription} s set lease_token = ${token}::pg_catalog.uuid, lease_until = ${inFuture({ sql }, lease)},
-        leased_by = ${storableText(reader)}, suspects = (select pg_catalog.count(*) from walk)
-      from place p where s.name = p.name and exists (select from walk)
-    )
+      where w.n < p.most and w.total + l.bytes <= ${maxBytes}::bigint and l.bytes <= ${largest(t)}
+    )`
+}
+
+/** What is told of a `place` and of each line of the `walk`; one row without a line where there is none. */
+const lines = (t: Tables) => {
+  const { call, ledger, sql } = t
+  const most = largest(t)
+  return sql`
     select p.ours, p.stale, p.attempts, p.suspects, p.xact::pg_catalog.text as place_xact, p.seq::pg_catalog.text as place_seq,
       w.xact::pg_catalog.text as xact, w.seq::pg_catalog.text as seq, w.bytes::pg_catalog.float8 as bytes, w.call_id, w.schema_identity, w.part, line.*
     from place p left join walk w on true left join lateral (
@@ -138,21 +138,71 @@ const take = (
     order by w.n`
 }
 
+/** Two readers cannot both lock the row; whoever comes second finds it leased. Writes only when there is something. */
+const take = (t: Tables, name: string, token: string, { lease, limit, maxBytes, reader }: Take) => {
+  const { sql, subscription } = t
+  return sql<TakenRow>`
+    with recursive place as materialized (
+      select s.name, s.xact, s.seq, s.attempts, s.suspects, ${sql.literal(horizon("l.base"))} as horizon,
+        least(${limit}::int, case when s.attempts > 0 then 1 when s.suspects > 0 then (s.suspects + 1) / 2
+          else ${limit}::int end) as most,
+        l.stale, ${isReadable(t, sql.literal(isAhead("s", "l.base")))} as ours
+      from ${subscription} s left join (${logRow(t)}) l on true
+      where s.name = ${name} and s.due_at <= pg_catalog.now() and (s.lease_until is null or s.lease_until < pg_catalog.now())
+      for update of s skip locked
+    ), ${walk(t, maxBytes)}, taken as (
+      update ${subscription} s set lease_token = ${token}::pg_catalog.uuid, lease_until = ${inFuture(t, lease)},
+        leased_by = ${storableText(reader)}, suspects = (select pg_catalog.count(*) from walk)
+      from place p where s.name = p.name and exists (select from walk)
+    )
+    ${lines(t)}`
+}
+
+/**
+ * The lines after a place, for whoever reads and takes nothing. A place that the log has not come to counts as now: it is not
+ * this log's.
+ */
+const read = (t: Tables, after: Place, { limit, maxBytes }: Read) => {
+  const { sql } = t
+  return sql<TakenRow>`
+    with recursive place as materialized (
+      select least(s.xact, l.horizon) as xact, case when s.xact < l.horizon then s.seq else 0 end as seq,
+        0 as attempts, 0 as suspects, l.horizon, ${limit}::int as most, l.stale, ${isReadable(t, sql`false`)} as ours
+      from (select ${after.xact}::pg_catalog.xid8 as xact, ${after.seq}::bigint as seq) s left join (
+        select *, ${sql.literal(horizon("base"))} as horizon from (${logRow(t)}) one
+      ) l on true
+    ), ${walk(t, maxBytes)}
+    ${lines(t)}`
+}
+
 /** What was taken, of the rows of {@link take}. */
 const toTaken = (name: string, token: string, rows: ReadonlyArray<TakenRow>): Option.Option<Taken> => {
   const [first] = rows
   if (first === undefined || first.xact === null) return Option.none()
-  const tooLarge = first.bytes > mostEntryBytes
+  const { entries, unreadable } = toPage(rows)
   return Option.some({
     token,
     place: { xact: first.place_xact, seq: first.place_seq },
-    entries: tooLarge ? [] : rows.flatMap((row) => row.xact === null ? [] : [toEntry({ ...row, xact: row.xact })]),
-    unreadable: tooLarge
-      ? new EntryTooLarge({ subscription: name, key: keyOf(first), bytes: first.bytes })
-      : undefined,
+    entries,
+    unreadable: unreadable === undefined ? undefined : new EntryTooLarge({ subscription: name, ...unreadable }),
     attempts: first.attempts,
     suspects: first.suspects
   })
+}
+
+/** The entries of the rows of {@link lines}. */
+const toPage = (rows: ReadonlyArray<TakenRow>): Page => {
+  const [first] = rows
+  if (first === undefined || first.xact === null) return { entries: [], unreadable: undefined }
+  return first.bytes > mostEntryBytes
+    ? {
+      entries: [],
+      unreadable: { place: { xact: first.xact, seq: first.seq }, key: keyOf(first), bytes: first.bytes }
+    }
+    : {
+      entries: rows.flatMap((row) => row.xact === null ? [] : [toEntry({ ...row, xact: row.xact })]),
+      unreadable: undefined
+    }
 }
 
 const list = ({ ledger, skip, sql, subscription }: Tables) =>
@@ -257,6 +307,23 @@ export const make = (t: Tables): EventLog["Service"] => {
           ? sql``
           : sql`, attempts = attempts + 1, due_at = ${inFuture(t, failure.delay)}`
       } where ${held(name, token)}`.pipe(Effect.asVoid, client.statement),
+
+    now: Effect.gen(function*() {
+      // a number of this cluster's
+      yield* settle(t)
+      const [place] = yield* sql<Place>`
+        select xact::pg_catalog.text as xact, seq::pg_catalog.text as seq from (${placeOf(t, "now")}) place`
+      return place ?? { xact: "0", seq: "0" }
+    }).pipe(client.statement),
+
+    read: Effect.fnUntraced(function*(after, options) {
+      let rows = yield* read(t, after, options)
+      if (rows[0]?.ours === false) {
+        yield* settle(t)
+        rows = yield* read(t, after, options)
+      }
+      return toPage(rows)
+    }, client.statement),
 
     list: list(t).pipe(readRows(SubscriptionStatus), client.statement),
 

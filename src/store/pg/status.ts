@@ -16,19 +16,19 @@ export const status = ({ dead, ledger, queue, sql }: Tables) =>
         pg_catalog.count(*) filter (where state = 'scheduled' and due_at <= pg_catalog.now()) as scheduled_due,
         pg_catalog.count(*) filter (where state = 'waiting') as waiting,
         pg_catalog.count(*) filter (where state = 'parked') as parked,
-        0::bigint as dead, 0::bigint as persisted, pg_catalog.min(recorded_at) as oldest
+        0::bigint as dead, 0::bigint as persisted, pg_catalog.min(recorded_at) as oldest, pg_catalog.max(schema_version) as newest
       from ${queue} group by 1, 2
       union all
-      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), 0, null
+      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), 0, null, null
       from ${dead} where discarded_at is null group by 1, 2
       union all
-      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), null from ${ledger} group by 1, 2
+      select namespace, schema_identity, 0, 0, 0, 0, 0, 0, 0, pg_catalog.count(*), null, null from ${ledger} group by 1, 2
     )
     select pg_catalog.json_build_object(
       'namespace', namespace, 'schemaIdentity', schema_identity,
       'ready', pg_catalog.sum(ready), 'due', pg_catalog.sum(ready) + pg_catalog.sum(scheduled_due),
       'inFlight', pg_catalog.sum(in_flight), 'scheduled', pg_catalog.sum(scheduled), 'waiting', pg_catalog.sum(waiting), 'parked', pg_catalog.sum(parked),
-      'dead', pg_catalog.sum(dead), 'persisted', pg_catalog.sum(persisted), 'oldest', ${
+      'dead', pg_catalog.sum(dead), 'persisted', pg_catalog.sum(persisted), 'newestVersion', pg_catalog.max(newest), 'oldest', ${
     sql.literal(iso("pg_catalog.min(oldest)"))
   }
     ) as row

@@ -2,7 +2,7 @@
  * What a doctor asks of the work: indexed reads only, so that it is cheap on a busy database.
  */
 import * as Effect from "effect/Effect"
-import type { HeldUp, Scheduled } from "../../Inspector.ts"
+import type { HeldUp, ParkedKind, Scheduled } from "../../Inspector.ts"
 import type { Kind } from "../../Kind.ts"
 import { alive } from "./beat.ts"
 import { core } from "./claimParts.ts"
@@ -90,17 +90,19 @@ export const unservedKinds = ({ queue, sql, worker }: Tables) =>
     )
     order by namespace, "schemaIdentity" limit 100`
 
-/** Kinds that are parked whatever for: a walk over the distinct kinds, not over the parked. */
+/** Kinds that are parked, and why: a walk over the distinct kinds and reasons, not over the parked. */
 export const parkedKinds = ({ queue, sql }: Tables) =>
-  sql<Kind>`
+  sql<ParkedKind>`
     with recursive walk as (
-      (select namespace, schema_identity from ${queue} where state = 'parked' order by namespace, schema_identity limit 1)
+      (select namespace, schema_identity, parked_for from ${queue} where state = 'parked'
+        order by namespace, schema_identity, parked_for limit 1)
       union all
-      select n.namespace, n.schema_identity from walk w cross join lateral (
-        select namespace, schema_identity from ${queue} q
-        where state = 'parked' and (q.namespace, q.schema_identity) > (w.namespace, w.schema_identity)
-        order by namespace, schema_identity limit 1) n
-    ) select namespace, schema_identity as "schemaIdentity" from walk limit 100`
+      select n.* from walk w cross join lateral (
+        select namespace, schema_identity, parked_for from ${queue} q
+        where state = 'parked'
+          and (q.namespace, q.schema_identity, q.parked_for) > (w.namespace, w.schema_identity, w.parked_for)
+        order by namespace, schema_identity, parked_for limit 1) n
+    ) select namespace, schema_identity as "schemaIdentity", parked_for as reason from walk limit 100`
 
 /** Letters that wait for a person; counted up to a thousand. */
 export const deadLetters = ({ dead, sql }: Tables) =>

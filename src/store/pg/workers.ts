@@ -11,9 +11,11 @@ export const workers = ({ sql, worker }: Tables, ids: ReadonlyArray<string> | un
     select id, beat_at > pg_catalog.now() - ${sql.literal(alive)} as alive,
       pg_catalog.round(extract(epoch from pg_catalog.now() - beat_at))::pg_catalog.float8 as seen,
       coalesce((
-        select pg_catalog.json_agg(pg_catalog.json_build_object(
-          'namespace', s ->> 'namespace'::pg_catalog.text, 'schemaIdentity', s ->> 'schemaIdentity'::pg_catalog.text
-        ))
+        select pg_catalog.json_agg(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+          'namespace', s ->> 'namespace'::pg_catalog.text, 'schemaIdentity', s ->> 'schemaIdentity'::pg_catalog.text,
+          'version', case pg_catalog.jsonb_typeof(s -> 'version'::pg_catalog.text)
+            when 'number' then s -> 'version'::pg_catalog.text end
+        )))
         from pg_catalog.jsonb_array_elements(case when pg_catalog.jsonb_typeof(serves) = 'array' then serves else '[]' end) s
         where s ->> 'namespace'::pg_catalog.text is not null and s ->> 'schemaIdentity'::pg_catalog.text is not null
       ), '[]') as serves

@@ -45,7 +45,7 @@ export class Edits extends Context.Service<Edits, {
 }>()("test/Edits") {}
 
 /** What each test is given. */
-export type Given = Stores | Time | Rows | Edits
+export type Given = Stores | Settings.Settings | Time | Rows | Edits
 
 /** Makes a fresh store. */
 class Ground extends Context.Service<Ground, {
@@ -88,7 +88,7 @@ const inMemory = Layer.succeed(
         Layer.provideMerge(Layer.effect(Edits, editsInMemory)),
         Layer.provideMerge(MemoryDatabase.layer),
         Layer.merge(Layer.succeed(Time, Time.of({ pass: TestClock.adjust }))),
-        Layer.provide(Settings.layer(settings))
+        Layer.provideMerge(Settings.layer(settings))
       ) satisfies Layer.Layer<Given | MemoryDatabase.MemoryDatabase, unknown>
   })
 )
@@ -180,7 +180,7 @@ const onPostgres = (shared: boolean) =>
             Layer.merge(editsInTables(schema)),
             Layer.provideMerge(PgStore.layer),
             Layer.merge(Layer.succeed(Time, passInTables(sql, schema))),
-            Layer.provide(Settings.layer({ ...settings, schema })),
+            Layer.provideMerge(Settings.layer({ ...settings, schema })),
             Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
           )
         }
