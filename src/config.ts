@@ -27,7 +27,7 @@ export type LibrarySettings = {
 
 /** The settings of the command. Each can be given by a flag as well, but for the last. */
 export interface CommandSettings {
-  /** The Postgres server's address; without, the embedded database in `./.sluice`. */
+  /** The Postgres server's address; without, the embedded database in `./.sluice`, if it is there. */
   readonly DATABASE_URL?: string
   /** Whether answers are JSON. */
   readonly SLUICE_JSON?: boolean

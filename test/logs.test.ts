@@ -65,6 +65,9 @@ describe("the log", () => {
               "sluice.schema": schema,
               "sluice.handler": "clinic/note",
               "sluice.failure": "failed",
+              "sluice.error": "Error",
+              // what the call says as well is left out
+              "sluice.message": "it … at attempt 1",
               "sluice.attempt": 1,
               "sluice.delay": "10s"
             }

@@ -23,11 +23,47 @@ const embeddedFolder = ".sluice"
 
 /** What a command wants of its database. */
 export interface Wants {
-  /** To make the embedded one when it is not there. A question asked in the wrong folder must not leave one behind. */
+  /** To make the embedded one when it is not there. Nothing that is asked in the wrong folder must leave one behind. */
   readonly create?: boolean
+  /** Whether it was to be the embedded one, by `--embedded`. */
+  readonly embedded?: boolean
   /** Connections at most. Of the embedded one there is one. */
   readonly connections?: number
 }
+
+/** The packages of the embedded database, as they are installed. */
+const embeddedPackages = ["@electric-sql/pglite@0.5.14", "@electric-sql/pglite-socket@0.2.17"]
+
+const isInstalled = (spec: string): boolean => {
+  try {
+    import.meta.resolve(spec.slice(0, spec.lastIndexOf("@")))
+    return true
+  } catch {
+    return false
+  }
+}
+
+const orAServer = "give a Postgres server, by --url or DATABASE_URL"
+
+/** The embedded database, if this is where it is to be. */
+const embeddedDatabase = Effect.fnUntraced(function*({ create = false, embedded = false }: Wants) {
+  if (!create && !embedded && !existsSync(embeddedFolder)) {
+    return yield* new Failed({
+      reason:
+        `there is no database: neither --url nor DATABASE_URL says which, and there is no ./${embeddedFolder} here. ` +
+        `Make an embedded one, by \`sluice init\` or --embedded of \`sluice drain\`, record or migrate; or ${orAServer}`
+    })
+  }
+  if (!embeddedPackages.every(isInstalled)) {
+    return yield* new Failed({
+      reason:
+        `the embedded database needs packages that are not installed: npm install ${embeddedPackages.join(" ")}; ` +
+        `or ${orAServer}`
+    })
+  }
+  yield* say(`database: embedded, in ./${embeddedFolder}`)
+  return Pglite.layer({ dataDir: embeddedFolder })
+})
 
 /** Two to find a pooler by, and two to spare. */
 const fewConnections = 4
@@ -61,20 +97,14 @@ const lookBetween = (config: PgConnection.Config, schema: string) =>
     Effect.catchTag("SqlError", () => Effect.succeed("unknown" as const))
   )
 
-const place = Effect.fnUntraced(function*(
-  url: Option.Option<string>,
-  { connections = fewConnections, create = false }: Wants
-) {
+const place = Effect.fnUntraced(function*(url: Option.Option<string>, wants: Wants) {
+  const { connections = fewConnections } = wants
   const address = yield* addressOf(url)
-  if (Option.isNone(address)) {
-    if (!create && !existsSync(embeddedFolder)) {
-      return yield* new Failed({
-        reason: `there is no database in ./${embeddedFolder}: \`sluice init\` makes one here; ` +
-          "or say which it is, by --url or DATABASE_URL"
-      })
-    }
-    yield* say(`database: embedded, in ./${embeddedFolder}`)
-    return Pglite.layer({ dataDir: embeddedFolder })
+  if (Option.isNone(address)) return yield* embeddedDatabase(wants)
+  if (wants.embedded === true) {
+    return yield* new Failed({
+      reason: `--embedded: ${options.sayOf(url, "DATABASE_URL")} names a Postgres server. Leave one of them out`
+    })
   }
   const understood = understand(address.value)
   if (Result.isFailure(understood)) {
@@ -97,11 +127,9 @@ const place = Effect.fnUntraced(function*(
 /** The clients of the database. */
 export const layer = (url: Option.Option<string>, wants: Wants = {}) => Layer.unwrap(place(url, wants))
 
-/** The store on it, its tables brought up to date: for commands that put something in, and make it when it is not there. */
-export const stores = (url: Option.Option<string>, connections?: number) =>
-  PgStore.layer.pipe(
-    Layer.provideMerge(layer(url, { create: true, ...(connections === undefined ? {} : { connections }) }))
-  )
+/** The store on it, its tables brought up to date: for commands that put something in. */
+export const stores = (url: Option.Option<string>, wants: Wants) =>
+  PgStore.layer.pipe(Layer.provideMerge(layer(url, wants)))
 
 /** The store on it as it is, without a connection to hear hints on: for commands that look, or change something, but not the tables. */
 export const storesAsTheyAre = (url: Option.Option<string>) => PgStore.layerAsItIs.pipe(Layer.provideMerge(layer(url)))

@@ -117,6 +117,12 @@ export const common = {
   json: Flag.Boolean("json").pipe(Flag.withDescription("print JSON for programs (SLUICE_JSON)"), Flag.optional)
 }
 
+/** For commands that may make a database: which otherwise is a mistake in the folder or the environment. */
+export const embedded = Flag.Boolean("embedded").pipe(
+  Flag.withDescription("work on the embedded database in ./.sluice, and make it when it is not there"),
+  Flag.withDefault(false)
+)
+
 /** At most how many are listed. */
 export const limit = (standard: number) =>
   Flag.Int("limit").pipe(

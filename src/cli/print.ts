@@ -57,6 +57,23 @@ export const clip = (text: string, width: number): string => {
   return widthOf(line) > width ? `${cut(line, width - 1)}…` : line
 }
 
+/** The columns there are for a line: those of the terminal, without an end where nobody looks but a program. */
+const columns = (): number => process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY
+
+/** Prose on one line, as wide as the terminal; in a pipe or a file all of it. */
+export const fit = (text: string): string => clip(text, columns())
+
+const mostLines = 100
+
+/** A text of several lines, each marked: what it holds cannot be taken for what is said of it. */
+export const marked = (text: string, indent = "  "): ReadonlyArray<string> => {
+  const all = text.split("\n")
+  return [
+    ...all.slice(0, mostLines).map((line) => `${indent}| ${escapeProse(line)}`),
+    ...more(all.length, mostLines, "lines", "--json has all").map((text) => `${indent}${text}`)
+  ]
+}
+
 /** A kind, by its namespace and the name of its schema. */
 export const kind = (namespace: string, name: string): string => `${escape(namespace)}/${escape(name)}`
 

@@ -1,6 +1,6 @@
 /**
  * What went wrong, in words for people: in an error's message, in a chunk's history, in a dead letter. An error is told by
- * its name, its message and its own fields, and by what caused it; where it was made in the program says little to whoever
+ * its name, its message and its own fields, the innermost cause first, for it says what to mend; where it was made in the program says little to whoever
  * reads that, so only a defect, which nobody foresaw, brings its stack.
  */
 import * as Cause from "effect/Cause"
@@ -13,12 +13,12 @@ import { shorten } from "./quote.ts"
 export const longestReason = 8192
 
 const longestFields = 500
-// an error that is its own cause ends here as well
-const deepest = 5
+/** The most errors of a chain that are told. */
+const deepest = 10
 
 // what a Postgres server says of itself, not of what was asked
 const ofTheServer = new Set(["severity", "severityUnlocalized", "file", "line", "routine"])
-const told = new Set(["name", "message", "stack", "cause", "_tag"])
+const told = new Set(["name", "message", "stack", "cause", "errors", "_tag"])
 
 const isSimple = (value: unknown): boolean =>
   typeof value !== "object" || value === null
@@ -38,32 +38,73 @@ const fieldsOf = (error: object, message: string): string => {
 const textAt = (value: object, key: string): string =>
   Predicate.hasProperty(value, key) && typeof value[key] === "string" ? value[key] : ""
 
-const describeAt = (error: unknown, depth: number): string => {
+/** What caused an error; of several at once, the first. */
+const causeOf = (error: unknown): unknown => {
+  if (!Predicate.isObject(error)) return undefined
+  if (Predicate.hasProperty(error, "cause") && !Predicate.isNullish(error.cause)) return error.cause
+  const [first] = Predicate.hasProperty(error, "errors") && Array.isArray(error.errors) ? error.errors : []
+  return first instanceof Error ? first : undefined
+}
+
+/** An error, what caused it, and so on to the innermost. */
+const chainOf = (error: unknown): ReadonlyArray<unknown> => {
+  const chain = new Set([error])
+  for (let next = causeOf(error); next !== undefined && chain.size < deepest && !chain.has(next);) {
+    chain.add(next)
+    next = causeOf(next)
+  }
+  return [...chain]
+}
+
+const nameOf = (error: object): string => {
+  const name = textAt(error, "_tag") || textAt(error, "name").replace(/^.*\//, "")
+  // "Error" says nothing
+  return name === "Error" ? "" : name
+}
+
+/** One error, without what caused it and without the message that `inner` has already. */
+const oneInWords = (error: unknown, inner: string): string => {
   if (typeof error === "string") return error
   if (!Predicate.isObject(error)) {
     return typeof error === "object" && error !== null ? formatJson(error) : String(error)
   }
   const message = textAt(error, "message")
-  const name = textAt(error, "_tag") || textAt(error, "name").replace(/^.*\//, "")
   const fields = fieldsOf(error, message)
-  if (name === "" && message === "") return fields === "" ? formatJson(error) : fields
-  const cause = Predicate.hasProperty(error, "cause") ? error.cause : undefined
-  const because = Predicate.isNullish(cause) || depth >= deepest ? "" : describeAt(cause, depth + 1)
-  // "Error" says nothing, and some errors only repeat what caused them
-  const parts = [name === "Error" ? "" : name, message === "" || because.includes(message) ? "" : message]
-  const own = [parts.filter((part) => part !== "").join(": "), fields].filter((part) => part !== "").join(" ")
-  return [own, because].filter((part) => part !== "").join(": ") || "Error"
+  if (textAt(error, "_tag") === "" && textAt(error, "name") === "" && message === "") {
+    return fields === "" ? formatJson(error) : fields
+  }
+  const parts = [nameOf(error), inner.includes(message) ? "" : message]
+  return [parts.filter((part) => part !== "").join(": "), fields].filter((part) => part !== "").join(" ")
 }
+
+/** The innermost error first: it says what is wrong. Behind it, in parentheses, the errors that it came up in. */
+const chainInWords = (error: unknown): string => {
+  let inner = ""
+  const around: Array<string> = []
+  for (const one of chainOf(error).toReversed()) {
+    const words = oneInWords(one, [inner, ...around].join(" "))
+    if (words === "" || words === inner) continue
+    if (inner === "") inner = words
+    else around.push(words)
+  }
+  const [first = "", ...rest] = inner === "" ? ["Error"] : [inner, ...around]
+  return rest.length === 0 ? first : `${first} (in ${rest.join(", in ")})`
+}
+
+const unreadable = "an error that cannot be read"
 
 const wordsOf = (error: unknown): string => {
   try {
-    return describeAt(error, 0)
+    return chainInWords(error)
   } catch {
-    return "an error that cannot be read"
+    return unreadable
   }
 }
 
-/** An error as a person reads it: `Closed {"why":"the ward is closed"}`, `SqlError: Query failed: duplicate key …`. */
+/**
+ * An error as a person reads it: `Closed {"why":"the ward is closed"}`, `duplicate key … {"code":"23505"} (in SqlError: Query
+ * failed)`.
+ */
 export const describe = (error: unknown): string => shorten(wordsOf(error), longestReason)
 
 const stackLine = /^\s{4,}at /
@@ -98,3 +139,45 @@ export const causeForLog = (cause: Cause.Cause<unknown>): string =>
 /** What {@link describeCause} has written, without the stack of a defect. */
 export const withoutStack = (text: string): string =>
   text.split("\n").filter((line) => !stackLine.test(line)).join("\n")
+
+/** The least that tells an error from others: for the log. */
+export interface Gist {
+  /** The tag or name of the outermost error that has one of its own, else `Error`. */
+  readonly tag: string
+  /** The SQLSTATE, where there is one. */
+  readonly sqlstate: string | undefined
+  /** The innermost message, without fields of the server's: those quote rows and parameters. */
+  readonly message: string
+}
+
+const sqlstateOf = (error: unknown): string | undefined => {
+  const code = Predicate.isObject(error) ? textAt(error, "code") : ""
+  // all SQLSTATEs that are in use have a digit; Node's own codes have none
+  return /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
+}
+
+const messageOf = (error: unknown): string => {
+  if (!Predicate.isObject(error)) return oneInWords(error, "")
+  const message = textAt(error, "message")
+  return message === "" ? fieldsOf(error, "") : message
+}
+
+const gistOfError = (error: unknown): Gist => {
+  const chain = chainOf(error)
+  return {
+    tag: chain.flatMap((one) => Predicate.isObject(one) ? [nameOf(one)] : []).find((name) => name !== "") ?? "Error",
+    sqlstate: chain.map(sqlstateOf).find((code) => code !== undefined),
+    message: chain.map(messageOf).findLast((text) => text !== "") ?? ""
+  }
+}
+
+/** The gist of the first error of a cause. It may quote what was recorded. */
+export const gistOf = (cause: Cause.Cause<unknown>): Gist | undefined => {
+  const first = cause.reasons.find((reason) => reason._tag !== "Interrupt")
+  if (first === undefined) return undefined
+  try {
+    return gistOfError(first._tag === "Fail" ? first.error : first.defect)
+  } catch {
+    return { tag: "Error", sqlstate: undefined, message: unreadable }
+  }
+}

@@ -141,7 +141,10 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
   })
 
   it("init makes the tables and a place for settings; where there are handlers it adds none; migrate finds all done", async () => {
-    expect(await place.asked(Made, "init")).toEqual({ files: ["sluice.config.ts"], migrations: named })
+    expect(await place.asked(Made, "init")).toEqual({
+      files: [".gitignore", "sluice.config.ts"],
+      migrations: named
+    })
     expect((await place.inside("init")).stdout).toBe("the tables were there\n")
     expect((await place.inside("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
     expect((await place.inside("migrate", "--dry-run")).stdout).toBe("-- nothing is missing\n")
@@ -312,13 +315,16 @@ describe(`on the embedded database, with ${which}`, { timeout: 240_000 }, () => 
     expect(before).toMatchObject({
       status: 1,
       stdout: "",
-      stderr: expect.stringContaining("`sluice init` makes one here")
+      stderr: expect.stringContaining("there is no database: neither --url nor DATABASE_URL says which")
     })
     expect((await place.inside("doctor", "--json")).status).toBe(2)
     expect((await place.asked(MigrationPlan, "migrate", "--dry-run")).missing).toEqual(migrations)
     expect(fs.existsSync(path.join(place.folder, ".sluice"))).toBe(false)
 
-    expect(await place.asked(Made, "init")).toEqual({ files: ["sluice.config.ts"], migrations: named })
+    expect(await place.asked(Made, "init")).toEqual({
+      files: [".gitignore", "sluice.config.ts"],
+      migrations: named
+    })
     expect((await place.inside("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
     const recorded = await place.sluice("record", place.file("dialogues.jsonl", told.lines))
     expect(recorded).toMatchObject({ status: 0, stdout: `${told.calls} recorded, 0 known already, 0 refused\n` })

@@ -15,13 +15,19 @@ import { newDatabase, noteHandler, notes, until, ward, workplace } from "./workp
 describe("a first working place", { timeout: 120_000 }, () => {
   it("is made by init, and works to the end", async () => {
     const place = await workplace()
-    expect((await place.sluice("init")).stdout).toBe(
-      "wrote sluice.config.ts\nwrote persist/patientReply.ts\nwrote calls.jsonl\nmade the tables\n" +
-        "next: sluice record calls.jsonl, sluice drain --until-empty, sluice show call-1\n"
-    )
-    expect((await place.inside("record", "calls.jsonl")).stdout).toMatch(/^1 recorded/)
-    expect((await place.sluice("drain", "--until-empty")).stdout).toBe("1 claimed: 1 persisted\n")
-    expect((await place.inside("show", "call-1")).stdout).toContain("chatlab.Message:1")
+    const { stdout } = await place.sluice("init")
+    const readme = fs.readFileSync(path.resolve(import.meta.dirname, "../../README.md"), "utf8")
+    expect(readme).toContain(`\`\`\`text\n${stdout}`)
+    // the commands it prints are run as they are printed
+    const printed = [...stdout.matchAll(/^ {2}npx sluice (.*)$/gm)].map(([, line = ""]) => line.split(" "))
+    const ran: Array<string> = []
+    for (const words of printed) ran.push((await place.sluice(...words)).stdout)
+    expect(ran).toEqual([
+      expect.stringMatching(/^1 recorded/),
+      "1 claimed: 1 persisted\n",
+      expect.stringContaining("chatlab.Message:1")
+    ])
+    expect(fs.readFileSync(path.join(place.folder, ".gitignore"), "utf8")).toBe(".sluice\n")
   })
 
   it("without the packages beside it says what to install", async () => {
@@ -104,7 +110,7 @@ describe("a mistake", { timeout: 120_000 }, () => {
   it("of two who open one embedded database is told to the second", async () => {
     const place = await workplace()
     place.file("persist/notes.ts", noteHandler("good"))
-    const running = place.start("drain", "--every", "1s")
+    const running = place.start("drain", "--every", "1s", "--embedded")
     await until(() => running.output.stderr.includes("draining"))
     const { status, stderr } = await place.sluice("status")
     expect(status).toBe(1)

@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { DeathReason } from "../../ChunkStore.ts"
 import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
-import { escape, escapeProse, word } from "../../internal/escape.ts"
+import { escape, word } from "../../internal/escape.ts"
 import { printKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
 import * as durationFlag from "../durationFlag.ts"
@@ -87,16 +87,6 @@ const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<strin
 /** Dead letters of one call that a person is shown. */
 const mostLetters = 20
 
-/** A text of several lines, each marked: what it holds cannot be taken for what is said of it. */
-const marked = (text: string): ReadonlyArray<string> => {
-  const all = text.split("\n")
-  return [
-    ...all.slice(0, mostLines).map((line) => `  | ${escapeProse(line)}`),
-    ...print.more(all.length, mostLines, "lines", "--json has all").map((text) => `  ${text}`)
-  ]
-}
-const mostLines = 100
-
 /** The most characters of a payload that a person is shown. */
 const mostData = 20_000
 
@@ -127,7 +117,7 @@ const list = Command.make(
           const times = attempts === 1 ? "1 attempt" : `${attempts} attempts`
           return [
             `${DateTime.formatIso(diedAt)}  ${printKey(key)}`,
-            print.clip(`  ${reason} after ${times}: ${print.first(message)}`, 80)
+            print.fit(`  ${reason} after ${times}: ${print.first(message)}`)
           ]
         })
       ])
@@ -156,9 +146,9 @@ const show = Command.make(
       yield* print.lines([
         ...details.flatMap(({ data, failures, letter }) => [
           `${printKey(letter.key)}: ${letter.reason}`,
-          ...marked(letter.message),
+          ...print.marked(letter.message),
           ...failures.map(({ at, attempt, kind, message }) =>
-            print.clip(`  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.first(message)}`, 80)
+            print.fit(`  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.first(message)}`)
           ),
           `  data: ${dataInWords(data)}`,
           ...letter.discarded === null ? [] : [`  discarded: ${escape(letter.discarded.reason)}`]

@@ -128,6 +128,7 @@ export const drain = Command.make(
   "drain",
   {
     ...options.common,
+    embedded: options.embedded,
     handlers: Application.handlersFlag,
     untilEmpty: Flag.Boolean("until-empty").pipe(
       Flag.withDescription("go on until nothing is due; without, one batch"),
@@ -227,7 +228,12 @@ export const drain = Command.make(
           "ServeError",
           ({ cause }) => new Failed({ reason: `${where.join(" and ")}: ${String(cause)}` })
         ),
-        Effect.provide(inTime(Application.layer(Database.stores(given.url, connections), given.handlers), left))
+        Effect.provide(
+          inTime(
+            Application.layer(Database.stores(given.url, { connections, embedded: given.embedded }), given.handlers),
+            left
+          )
+        )
       )
     }).pipe(told)
 ).pipe(

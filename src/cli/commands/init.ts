@@ -1,8 +1,10 @@
 /**
- * `sluice init`: makes a first working place of a folder: the tables, a place for settings, a handler, and a recorded call.
+ * `sluice init`: makes a first working place of a folder: the tables, a place for settings, a handler, a recorded call, and a
+ * word to git that the embedded database is nobody's source.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { existsSync } from "node:fs"
 import * as fs from "node:fs/promises"
@@ -17,7 +19,7 @@ import * as print from "../print.ts"
 
 /** What `sluice init --json` prints. */
 export const Made = Schema.Struct({
-  /** The files that were written. */
+  /** The files that were written, or written to. */
   files: Schema.Array(Schema.String),
   /** The migrations that were applied. */
   migrations: Schema.Array(Schema.String)
@@ -50,10 +52,22 @@ const ending = Effect.tryPromise(async () => {
   return /"type"\s*:\s*"module"/.test(text) ? "ts" : "mts"
 })
 
+const ignored = ".sluice"
+
+/** Tells git to leave the embedded database alone, which holds answers; once. Gives back what was written. */
+const gitignore = Effect.tryPromise(async () => {
+  const file = ".gitignore"
+  const text = existsSync(file) ? await fs.readFile(file, "utf8") : ""
+  if (text.split(/\r?\n/).some((line) => /^(\*\*)?\/?\.sluice(\/\**)?\s*$/.test(line))) return []
+  const end = text.includes("\r\n") ? "\r\n" : "\n"
+  await fs.appendFile(file, `${text === "" || text.endsWith("\n") ? "" : end}${ignored}${end}`)
+  return [file]
+})
+
 /** Writes what is not there. Who has handlers needs no first one, and no call for it. */
 const files = Effect.gen(function*() {
   const ts = yield* ending
-  const made: Array<string> = []
+  const made: Array<string> = yield* gitignore
   if (!ConfigFile.names.some((name) => existsSync(name))) {
     made.push(yield* copy("sluice.config.ts", `sluice.config.${ts}`))
   }
@@ -63,25 +77,37 @@ const files = Effect.gen(function*() {
   return made
 })
 
+/** The commands that show that it works: a test runs them as they are printed. */
+const nextSteps = (hasExample: boolean, isAddressed: boolean): ReadonlyArray<string> => [
+  isAddressed ? "next, each with the same --url:" : "next:",
+  ...hasExample
+    ? ["  npx sluice record calls.jsonl", "  npx sluice drain --until-empty", "  npx sluice show call-1"]
+    : ["  npx sluice handlers", "  npx sluice doctor"]
+]
+
 /** The command. */
-export const init = Command.make("init", options.common, ({ url, ...given }) =>
-  Effect.gen(function*() {
-    const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-    const made = yield* files
-    const applied = yield* Effect.provide(Migrations.run, Database.layer(url, { create: true }))
-    const migrations = applied.map(([id, name]) => `${String(id).padStart(4, "0")} ${name}`)
-    if (json) return yield* print.json(Made, { files: made, migrations })
-    yield* print.lines([
-      ...made.map((file) => `wrote ${file}`),
-      migrations.length === 0 ? "the tables were there" : "made the tables",
-      ...made.includes("calls.jsonl")
-        ? ["next: sluice record calls.jsonl, sluice drain --until-empty, sluice show call-1"]
-        : []
-    ])
-  }).pipe(told)).pipe(
-    Command.withDescription(
-      "Make a first working place here: the tables, sluice.config.ts, and, where there is no handler, one with a call to try"
-    ),
-    Command.withShortDescription("Make a first working place here: tables, settings, a handler"),
-    Command.withExamples([{ command: "sluice init", description: "On an embedded database, in ./.sluice" }])
-  )
+export const init = Command.make(
+  "init",
+  { ...options.common, embedded: options.embedded },
+  (given) =>
+    Effect.gen(function*() {
+      const { embedded, url } = given
+      const json = yield* options.switchOf(given.json, "SLUICE_JSON")
+      // first: where there is no database, no half of a working place is left
+      const applied = yield* Effect.provide(Migrations.run, Database.layer(url, { create: true, embedded }))
+      const made = yield* files
+      const migrations = applied.map(([id, name]) => `${String(id).padStart(4, "0")} ${name}`)
+      if (json) return yield* print.json(Made, { files: made, migrations })
+      yield* print.lines([
+        ...made.map((file) => `wrote ${file}`),
+        migrations.length === 0 ? "the tables were there" : "made the tables",
+        ...made.length + migrations.length === 0 ? [] : nextSteps(made.includes("calls.jsonl"), Option.isSome(url))
+      ])
+    }).pipe(told)
+).pipe(
+  Command.withDescription(
+    "Make a first working place here: the tables, sluice.config.ts, and, where there is no handler, one with a call to try"
+  ),
+  Command.withShortDescription("Make a first working place here: tables, settings, a handler"),
+  Command.withExamples([{ command: "sluice init", description: "On an embedded database, in ./.sluice" }])
+)

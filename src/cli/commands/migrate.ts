@@ -75,10 +75,11 @@ export const migrate = Command.make(
   "migrate",
   {
     ...options.common,
+    embedded: options.embedded,
     status: options.on("status", "only say what is applied"),
     dryRun: options.on("dry-run", "print the SQL that is missing")
   },
-  ({ dryRun, status, url, ...given }) =>
+  ({ dryRun, embedded, status, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const looks = dryRun || status
@@ -94,7 +95,7 @@ export const migrate = Command.make(
         if (looks) return yield* tell(before)
         yield* Migrations.run
         yield* listed({ before, missing: yield* Migrations.missing, json })
-      }).pipe(Effect.provide(Database.layer(url, { create: !looks })))
+      }).pipe(Effect.provide(Database.layer(url, { embedded: embedded && !looks })))
     }).pipe(told)
 ).pipe(
   Command.withDescription("Bring Sluice's tables up to date"),

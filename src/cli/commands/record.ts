@@ -66,9 +66,10 @@ export const record = Command.make(
   "record",
   {
     ...options.common,
+    embedded: options.embedded,
     file: Argument.String("file").pipe(Argument.withDescription("a file of calls, one JSON object a line; - for stdin"))
   },
-  ({ file, url, ...given }) =>
+  ({ embedded, file, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const { lines, size } = yield* open(file)
@@ -88,7 +89,10 @@ export const record = Command.make(
           return tell(soFar)
         }
       }).pipe(Effect.onInterrupt(() => Effect.suspend(() => printed(last, "stopped before the end; "))))
-      const recorded = yield* Effect.provide(recording, CallRecorder.layer.pipe(Layer.provide(Database.stores(url))))
+      const recorded = yield* Effect.provide(
+        recording,
+        CallRecorder.layer.pipe(Layer.provide(Database.stores(url, { embedded })))
+      )
       if (recorded.refused.length > 0) process.exitCode = 1
       yield* printed(recorded)
     }).pipe(told)

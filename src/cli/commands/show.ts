@@ -6,6 +6,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type { FailureRecord } from "../../CallView.ts"
 import type { DomainObject } from "../../DomainObject.ts"
 import { CallView, type ChunkView, Inspector } from "../../Inspector.ts"
 import { escape, word } from "../../internal/escape.ts"
@@ -45,6 +46,8 @@ const holdUp = ({ behind, dueAt, leasedBy, leasedUntil, parkedFor, state }: Chun
 const outputOf = ({ part, schemaIdentity }: ChunkView["key"]): string =>
   `${escape(schemaIdentity)}${part === "" ? "" : `#${word(part)}`}`
 
+const attemptOf = ({ attempt, kind }: FailureRecord): string => `attempt ${attempt}, ${kind}`
+
 const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
   const why = holdUp(chunk)
   const { attempts, crashes, death, failures, ledger } = chunk
@@ -59,10 +62,12 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
       : [`    by ${escape(ledger.handler)} at ${DateTime.formatIso(ledger.persistedAt)}`],
     ...objects.slice(0, mostObjects).map(({ id, type }) => `    ${word(`${type}:${id}`)}`),
     ...print.more(objects.length, mostObjects, "objects", "--json has all").map((text) => `    ${text}`),
-    ...failures.map(({ attempt, kind, message }) =>
-      print.clip(`    attempt ${attempt}, ${kind}: ${print.first(message)}`, 80)
-    ),
-    ...death === null ? [] : [print.clip(`    dead (${death.reason}): ${print.first(death.message)}`, 80)]
+    ...failures.slice(0, -1).map((failure) => print.fit(`    ${attemptOf(failure)}: ${print.first(failure.message)}`)),
+    ...failures.slice(-1).flatMap((failure) => [
+      `    ${attemptOf(failure)}:`,
+      ...print.marked(failure.message, "      ")
+    ]),
+    ...death === null ? [] : [print.fit(`    dead (${death.reason}): ${print.first(death.message)}`)]
   ]
 }
 
@@ -80,9 +85,9 @@ const inWords = (view: CallView): ReadonlyArray<string> => {
     `  ${view.status}, recorded ${DateTime.formatIso(view.recordedAt)}`,
     ...correlationId === callId ? [] : [`  correlation ${word(correlationId)}`],
     ...key === undefined ? [] : [`  ordering key ${word(key)}`],
-    ...Object.keys(context).length === 0 ? [] : [print.clip(`  context ${print.jsonText(context)}`, 80)],
+    ...Object.keys(context).length === 0 ? [] : [print.fit(`  context ${print.jsonText(context)}`)],
     ...trace === null ? [] : [`  trace ${escape(trace.traceId)}, span ${escape(trace.spanId)}`],
-    ...error === null ? [] : [print.clip(`  error: ${print.first(error)}`, 80)],
+    ...error === null ? [] : [print.fit(`  error: ${print.first(error)}`)],
     ...chunks.slice(0, most).flatMap(chunkInWords),
     ...print.more(chunks.length, most, "outputs", "--json has all").map((text) => `  ${text}`)
   ]

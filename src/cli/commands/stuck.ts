@@ -52,7 +52,9 @@ const inWords = ({ chunks, more }: typeof Stuck.Type, limit: number): ReadonlyAr
       // names are whole: they are there to be copied
       `${why}: ${word(callId)} ${kind}`,
       `  ${reasonOf(chunk)}`,
-      ...error === null ? [] : [print.clip(`  latest error: ${print.first(error)}`, 80)]
+      ...error === null
+        ? []
+        : [print.fit(`  latest error: ${print.first(error)}`), `  all of it: sluice show ${word(callId)}`]
     ]
   })
   const left = `of some sort there are more than ${limit}: see --limit, and \`sluice status\` for the counts`

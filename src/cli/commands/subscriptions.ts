@@ -52,7 +52,7 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
     yield* print.line(lines[index] ?? "")
     if (one.lastError !== null && one.next !== null) {
       yield* print.line(print.clip(`  before ${printKey(one.next.key)}`, columns))
-      yield* print.line(print.clip(`  latest error: ${print.first(one.lastError)}`, columns))
+      yield* print.line(print.fit(`  latest error: ${print.first(one.lastError)}`))
     }
     if (one.skipped > 0) {
       yield* print.line(`  passed over ${one.skipped === 1 ? "one entry" : `${one.skipped} entries`}`)

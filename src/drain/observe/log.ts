@@ -1,15 +1,20 @@
 /**
- * The log lines of a claim: one for each outcome that an operator may have to act on, none for what went well. They never hold
- * the text of an error, which may quote what was recorded: that is kept with the chunk, for `DeadLetters` to show. Ids are
- * escaped, because the program's logger may print them as they are.
+ * The log lines of a claim: one for each outcome that an operator may have to act on, none for what went well. Of an error they
+ * hold the tag, the SQLSTATE and the innermost message, without what it repeats of the recorded call: the whole error is kept
+ * with the chunk, for `sluice show` and `DeadLetters`. Ids and messages are escaped, because the program's logger may print
+ * them as they are.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Settlement } from "../../ChunkStore.ts"
-import { escape } from "../../internal/escape.ts"
+import { gistOf } from "../../internal/describe.ts"
+import { escape, escapeProse } from "../../internal/escape.ts"
 import { type OutcomeName, outcomeWords } from "../../internal/outcomeWords.ts"
-import { nameOf, type Outcomes } from "../Outcome.ts"
+import { redact } from "../../internal/redact.ts"
+import { nameOf, type Outcome, type Outcomes } from "../Outcome.ts"
+
+type Settled = Outcome & { readonly _tag: "Settled" }
 
 type Annotations = Readonly<Record<string, unknown>>
 type Parked = Extract<Settlement, { readonly _tag: "Park" }>
@@ -23,6 +28,21 @@ const annotationsOf = ({ chunk, ...settlement }: Settlement): Annotations => ({
     ? { "sluice.handler": settlement.failure.handler, "sluice.failure": settlement.failure.kind }
     : {})
 })
+
+/** What an error says, without what was recorded. */
+const errorOf = ({ cause, settlement }: Settled): Annotations => {
+  if (!("failure" in settlement)) return {}
+  const { chunk: { call, key, orderingKey, payload }, failure } = settlement
+  const gist = (cause === undefined ? undefined : gistOf(cause)) ??
+    { tag: failure.kind, sqlstate: undefined, message: failure.message }
+  const data = "data" in payload ? payload.data : undefined
+  const message = redact(gist.message, [data, call.input, call.context, orderingKey, key.part], gist.sqlstate)
+  return {
+    "sluice.error": escape(gist.tag),
+    ...(gist.sqlstate === undefined ? {} : { "sluice.sqlstate": gist.sqlstate }),
+    ...(message === "" ? {} : { "sluice.message": escapeProse(message) })
+  }
+}
 
 /** What is logged of a settlement besides its chunk. */
 const detailsOf = (settlement: Settlement): Annotations =>
@@ -107,7 +127,11 @@ export const makeClaimLog = () => {
       if (outcome._tag !== "Settled") continue
       const { settlement } = outcome
       if (settlement._tag === "Park") parked.push(settlement)
-      else yield* write(nameOf(outcome), { ...annotationsOf(settlement), ...detailsOf(settlement) })
+      else {yield* write(nameOf(outcome), {
+          ...annotationsOf(settlement),
+          ...errorOf(outcome),
+          ...detailsOf(settlement)
+        })}
     }
     for (const kind of parking(parked, yield* Clock.currentTimeMillis)) yield* write("parked", kind)
     if (lost > 0) yield* write("lost", { "sluice.chunks": lost })
