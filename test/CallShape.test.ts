@@ -59,7 +59,7 @@ describe("a call of a shape", () => {
       const recorder = yield* CallRecorder.CallRecorder
       yield* recorder.record(yield* call("call-1", { ward: "east", bed: 7 }))
       yield* recorder.record(yield* call("call-2", { ward: "west" }))
-      expect(yield* (yield* Drain.Drain).untilEmpty).toMatchObject({ persisted: 2, nothingToCreate: 2, failed: 0 })
+      expect(yield* (yield* Drain.Drain).untilEmpty).toMatchObject({ persisted: 2, nothingToCreate: 2, retried: 0 })
       expect(seen).toEqual([{ ward: "east", admitted, bed: 7 }, { ward: "west", admitted }, admitted, admitted])
     }).pipe(Effect.provide(layerMemory(HandlerRegistry.layer(Clinic).pipe(Layer.provide(handlers))))))
 

@@ -26,7 +26,7 @@ import type { Prepared } from "./prepare.ts"
 export type Settling = Effect.Success<ReturnType<typeof make>>
 
 /** For one claim. */
-export const make = Effect.fnUntraced(function*({ releases, settings, unfit }: Engine, held: Held) {
+export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   const store = yield* ChunkStore
   const events = yield* DomainEvents
   const { token } = held.claim
@@ -60,18 +60,12 @@ export const make = Effect.fnUntraced(function*({ releases, settings, unfit }: E
   const release = (members: ReadonlyArray<WithChunk>) =>
     settle(members.map(({ chunk }) => Settlement.Release({ chunk })))
 
-  const settlementOf = Effect.fnUntraced(function*(charge: Charge): Effect.fn.Return<Settlement> {
-    const { cause, one: { chunk, handler } } = charge
-    if (yield* unfit.learn(handler, cause)) return Settlement.Park({ chunk, reason: "no-handler" })
-    return yield* toSettlement(charge, settings)
-  })
-
   /** Charges what is due, in one commit. */
   const chargeDue = Effect.suspend(() => chargeAll(due.splice(0)))
   const chargeAll = Effect.fnUntraced(function*(charges: ReadonlyArray<Charge>) {
     const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))
     const causes = new Map(rest.map(({ cause, chunk }) => [chunk, cause]))
-    yield* settle(yield* Effect.forEach(rest, settlementOf), causes)
+    yield* settle(yield* Effect.forEach(rest, (charge) => settlementOf(engine, charge)), causes)
   })
 
   /** Charges a chunk; at once if it blocks its ordering key, so that nothing behind it is tried in vain. */
@@ -95,7 +89,7 @@ export const make = Effect.fnUntraced(function*({ releases, settings, unfit }: E
           blocked.add(chunk)
           held.end(chunk, Outcome.Settled({ settlement: Settlement.Release({ chunk }), cause: undefined }))
         }
-        return chunks.length === 0 ? Effect.void : releases.later(token, chunks)
+        return chunks.length === 0 ? Effect.void : engine.releases.later(token, chunks)
       }),
     /** Gives back the chunks that are behind one of their ordering key that was not persisted. Answers with the others. */
     withoutBlocked: (members: ReadonlyArray<Prepared>) =>
@@ -108,6 +102,16 @@ export const make = Effect.fnUntraced(function*({ releases, settings, unfit }: E
       for (const [one, cause] of left) yield* charge({ one, cause, kind: failureKind(cause) })
     })
   }
+})
+
+/** What a failure comes to. Nobody is charged when the handler cannot be run here at all. */
+const settlementOf = Effect.fnUntraced(function*(
+  { settings, unfit }: Engine,
+  charge: Charge
+): Effect.fn.Return<Settlement> {
+  const { cause, one: { chunk, handler } } = charge
+  if (yield* unfit.learn(handler, cause)) return Settlement.Park({ chunk, reason: "no-handler" })
+  return yield* toSettlement(charge, settings)
 })
 
 /** What is in the ledger is persisted and blocks nobody, also when its queue row was gone already. */

@@ -144,7 +144,7 @@ onEveryStore((test) => {
 
       // rolled back: what is newer waits again, for a program to come
       yield* record(newer("g"), call("h"))
-      expect(yield* old.untilEmpty).toMatchObject({ persisted: 1, parked: 1, failed: 0, dead: 0 })
+      expect(yield* old.untilEmpty).toMatchObject({ persisted: 1, parked: 1, retried: 0, dead: 0 })
       expect(yield* statesOf("g")).toEqual(["parked"])
     }))
 })

@@ -28,7 +28,7 @@ describe("a handler that asks for a service nobody provided", () => {
     const lines: Array<string> = []
     return Effect.gen(function*() {
       yield* record(note("a"), note("b"))
-      expect(yield* untilEmpty).toMatchObject({ parked: 2, failed: 0, dead: 0 })
+      expect(yield* untilEmpty).toMatchObject({ parked: 2, retried: 0, dead: 0 })
       yield* record(note("c"))
       expect(yield* untilEmpty).toMatchObject({ parked: 1 })
       // it does not take up again what it cannot run
@@ -65,6 +65,6 @@ describe("a handler that asks for a service nobody provided", () => {
       yield* record(note("a"))
       expect(yield* untilEmpty).toMatchObject({ nothingToCreate: 1 })
       yield* record(note("b", { text: "odd" }), note("c"))
-      expect(yield* untilEmpty).toMatchObject({ nothingToCreate: 1, failed: 1, parked: 0 })
+      expect(yield* untilEmpty).toMatchObject({ nothingToCreate: 1, retried: 1, parked: 0 })
     }).pipe(Effect.provide(application({}, registry((text) => text === "odd")))))
 })
