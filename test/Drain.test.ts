@@ -92,7 +92,7 @@ describe("a cycle", () => {
             return Effect.orDie(Fiber.join(Effect.runForkWith(outside)(once)))
           })
       }))
-      expect(yield* Effect.provide(cycle, drain)).toMatchObject({ claimed: 2, persisted: 1, failed: 0, released: 0 })
+      expect(yield* Effect.provide(cycle, drain)).toMatchObject({ claimed: 2, persisted: 1, retried: 0, released: 0 })
       expect(yield* chunkOf("a")).toMatchObject({ failures: [], ledger: { handler: expect.any(String) } })
     }).pipe(Effect.provide(application())))
 

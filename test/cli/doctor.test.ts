@@ -59,8 +59,12 @@ const finding = (check: string, limits: Partial<typeof usualLimits> = {}) =>
   )
 const run = <A, E>(
   effect: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings | Layer.Success<typeof PgStore.layer>>,
-  version: 15 | 18 = 18
-) => effect.pipe(Effect.provide(PgStore.layer.pipe(Layer.provideMerge(layer(version)))))
+  version: 15 | 18 = 18,
+  settings: Settings.Options = {}
+) =>
+  effect.pipe(
+    Effect.provide(PgStore.layer.pipe(Layer.provideMerge(Settings.layer(settings)), Layer.provideMerge(layer(version))))
+  )
 const sql = SqlClient.SqlClient
 
 describe("the doctor", () => {
@@ -163,28 +167,32 @@ describe("the doctor", () => {
     })))
 
   it.live("says how in a schema whose name is a word of SQL, and that works", () =>
-    run(Effect.gen(function*() {
-      const db = yield* sql
-      yield* db`create unlogged table "user".doubled as select 1 as n union all select 1`
-      yield* Effect.ignore(db`create unique index concurrently twice on "user".doubled (n)`)
-      yield* db`delete from "user".doubled`
-      const invalid = yield* finding("indexes")
-      expect(invalid).toMatchObject({ severity: "broken", found: "invalid: twice" })
-      yield* db.unsafe(invalid?.advice ?? "")
-      expect(yield* finding("indexes")).toMatchObject({ severity: "ok" })
-      yield* db`drop index "user".chunk_queue_ready`
-      yield* db.unsafe((yield* finding("indexes"))?.advice ?? "")
-      expect(yield* finding("indexes")).toMatchObject({ severity: "ok" })
-      const bloat = yield* finding("bloat", { indexBytes: -1 })
-      expect(bloat).toMatchObject({ severity: "attention" })
-      yield* db.unsafe(bloat?.advice ?? "")
-      yield* record("a")
-      yield* db`delete from "user".chunk_queue`
-      yield* db`select pg_stat_force_next_flush()`
-      const behind = yield* finding("autovacuum", { deadRows: 0 })
-      expect(behind).toMatchObject({ severity: "attention" })
-      yield* db.unsafe(/vacuum \S+chunk_queue/.exec(behind?.advice ?? "")?.[0] ?? "")
-    })).pipe(Effect.provide(Settings.layer({ schema: "user" }))))
+    run(
+      Effect.gen(function*() {
+        const db = yield* sql
+        yield* db`create unlogged table "user".doubled as select 1 as n union all select 1`
+        yield* Effect.ignore(db`create unique index concurrently twice on "user".doubled (n)`)
+        yield* db`delete from "user".doubled`
+        const invalid = yield* finding("indexes")
+        expect(invalid).toMatchObject({ severity: "broken", found: "invalid: twice" })
+        yield* db.unsafe(invalid?.advice ?? "")
+        expect(yield* finding("indexes")).toMatchObject({ severity: "ok" })
+        yield* db`drop index "user".chunk_queue_ready`
+        yield* db.unsafe((yield* finding("indexes"))?.advice ?? "")
+        expect(yield* finding("indexes")).toMatchObject({ severity: "ok" })
+        const bloat = yield* finding("bloat", { indexBytes: -1 })
+        expect(bloat).toMatchObject({ severity: "attention" })
+        yield* db.unsafe(bloat?.advice ?? "")
+        yield* record("a")
+        yield* db`delete from "user".chunk_queue`
+        yield* db`select pg_stat_force_next_flush()`
+        const behind = yield* finding("autovacuum", { deadRows: 0 })
+        expect(behind).toMatchObject({ severity: "attention" })
+        yield* db.unsafe(/vacuum \S+chunk_queue/.exec(behind?.advice ?? "")?.[0] ?? "")
+      }),
+      18,
+      { schema: "user" }
+    ))
 
   it.live("says when the clocks differ, when autovacuum is behind, when indexes are bloated", () =>
     run(Effect.gen(function*() {

@@ -163,7 +163,7 @@ describe("a standby", () => {
           )
         )
         expect(lines[0]).toMatch(/^the server is a standby, which is read-only/)
-        const other = Effect.provide(at(through, Migrations.run), Settings.layer({ schema: "other" }))
+        const other = at(through, Effect.provide(Migrations.run, Settings.layer({ schema: "other" })))
         expect(yield* Effect.flip(other)).toMatchObject({ _tag: "DatabaseUnfit", problem: "read-only" })
       }).pipe(Effect.scoped),
     120_000

@@ -18,10 +18,13 @@ import * as inspect from "../support/inspect.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
 
 /** A program that starts: whether it migrates first, or not. */
-const start = (url: string, layer: typeof PgStore.layer = PgStore.layer) =>
-  Effect.asVoid(
-    Effect.scoped(Layer.build(Layer.fresh(layer).pipe(Layer.provide(Layer.fresh(client(url, { maxConnections: 4 }))))))
-  )
+const start = (url: string, layer: typeof PgStore.layer = PgStore.layer, settings: Settings.Options = {}) =>
+  Layer.build(
+    Layer.fresh(layer).pipe(
+      Layer.provide(Settings.layer(settings)),
+      Layer.provide(Layer.fresh(client(url, { maxConnections: 4 })))
+    )
+  ).pipe(Effect.scoped, Effect.asVoid)
 
 const diagnosis = (url: string, check: string) =>
   examine({ alone: false }).pipe(
@@ -258,14 +261,14 @@ describe("what others made", () => {
           const owners = yield* diagnosis(url, "owners")
           expect(owners).toMatchObject({ severity: "broken", found: expect.stringContaining(`role ${other.role}`) })
         }
-        const trusted = Settings.layer({ trusted: [`role ${other.role}`] })
+        const trusted = { trusted: [`role ${other.role}`] }
         if (made === plan) {
           yield* runAt(
             other.url,
             "grant all on schema sluice to public",
             "grant all on all tables in schema sluice to public"
           )
-          yield* Effect.provide(start(worker.url), trusted)
+          yield* start(worker.url, PgStore.layer, trusted)
         }
       }).pipe(Effect.scoped))
   }
@@ -327,7 +330,7 @@ describe("what others made", () => {
           severity: "broken",
           advice: expect.stringContaining(entry)
         })
-        yield* Effect.provide(start(worker.url), Settings.layer({ trusted: [entry] }))
+        yield* start(worker.url, PgStore.layer, { trusted: [entry] })
         yield* admin(undo)
         yield* start(worker.url)
       }
