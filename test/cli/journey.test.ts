@@ -206,11 +206,6 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
   it("a broken handler: what fails is stuck and what is refused is dead, and both say why", async () => {
     instead(`if (call.callId === "call-fails") yield* Effect.fail("the archive is closed")
       if (call.callId === "call-dies") yield* new Handler.HandlerRejected({ reason: "no such knee" })`)
-    const file = path.join(place.folder, "chatlab/handlers.ts")
-    fs.writeFileSync(
-      file,
-      fs.readFileSync(file, "utf8").replace("import { DomainObject,", "import { DomainObject, Handler,")
-    )
     const parked = results("call-parked").replaceAll("patient-results", "patient-x-ray")
     const lines = [results("call-fails"), results("call-dies"), parked].join("\n")
     await place.inside("record", place.file("more.jsonl", lines))
