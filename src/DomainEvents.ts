@@ -1,7 +1,7 @@
 /**
- * What was created, told after the commit to whoever listens in this process. A hint, and a quick one: a listener that
- * falls more than `capacity` events behind loses the oldest, and a crash between commit and announcement loses them all.
- * Work that must happen subscribes durably instead (`Subscription`).
+ * Publishes created domain objects to listeners in this process, after the commit. Fast but lossy: a listener that
+ * falls more than `capacity` events behind loses the oldest, and a crash between commit and publication loses them all.
+ * For work that must happen, use a durable `Subscription`.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -16,7 +16,7 @@ import type * as Output from "./Output.ts"
 export const capacity = 4096
 
 /**
- * Announces created domain objects within the process.
+ * Publishes created domain objects within the process.
  *
  * ```ts
  * const events = yield* DomainEvents
@@ -31,7 +31,7 @@ export class DomainEvents extends Context.Service<DomainEvents, {
   readonly publish: (events: ReadonlyArray<DomainObjectCreated>) => Effect.Effect<void>
   /** Everything created from the moment the stream is run. */
   readonly stream: Stream.Stream<DomainObjectCreated>
-  /** The same, subscribed at once: nothing published after this effect is missed. */
+  /** The same, subscribed immediately: nothing published after this effect is missed. */
   readonly subscribe: Effect.Effect<Stream.Stream<DomainObjectCreated>, never, Scope>
 }>()("effect-sluice/DomainEvents") {}
 
@@ -42,7 +42,7 @@ export const from = (output: Output.Any) => (event: DomainObjectCreated): boolea
 export const layer: Layer.Layer<DomainEvents> = Layer.effect(
   DomainEvents,
   Effect.gen(function*() {
-    // sliding, so that a slow listener can neither hold up the drain nor fill the memory
+    // sliding: a slow listener must neither block the drain nor fill the memory
     const bus = yield* Effect.acquireRelease(PubSub.sliding<DomainObjectCreated>(capacity), PubSub.shutdown)
     return DomainEvents.of({
       publish: (events) => Effect.asVoid(PubSub.publishAll(bus, events)),
