@@ -1,6 +1,6 @@
 /**
- * The registry says which handler serves `(namespace, schema identity)`: the namespace's own, else that of namespace
- * `core`, else none. It is built once, from the application's groups and plug-ins, and cannot be changed afterwards.
+ * Finds the handler for `(namespace, schema identity)`: the namespace's own, else that of namespace `core`, else none.
+ * The registry is built once, from the application's groups and plug-ins, and cannot change afterwards.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -16,7 +16,7 @@ import type * as OutputGroup from "./OutputGroup.ts"
 export class HandlerNotFound extends Schema.TaggedError<HandlerNotFound>()("HandlerNotFound", {
   namespace: Schema.String,
   schemaIdentity: Schema.String,
-  /** What there is, as `namespace/schema-identity`. */
+  /** The existing handlers, as `namespace/schema-identity`. */
   known: Schema.Array(Schema.String)
 }) {
   override get message() {
@@ -52,7 +52,7 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
   readonly resolve: (namespace: string, schemaIdentity: string) => Effect.Effect<Handler.Handler, HandlerNotFound>
   /** All handlers, in the order of the groups and then of the plug-ins. */
   readonly list: ReadonlyArray<Handler.Handler>
-  /** The kinds served, as the store is told: those of `core` serve every namespace. */
+  /** The kinds served, as reported to the store: those of `core` serve every namespace. */
   readonly serves: ReadonlyArray<Kind.Kind>
   /** The kinds served in one namespace, by its own handlers and those of `core`. */
   readonly servesIn: (namespace: string) => ReadonlyArray<Kind.Kind>
@@ -60,7 +60,7 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
 
 /**
  * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
- * forgotten one does not compile. Fails with {@link DuplicateHandler}.
+ * missing one does not compile. Fails with {@link DuplicateHandler}.
  */
 export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
   ...groups: Groups
@@ -74,7 +74,7 @@ export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
     })
   )
 
-/** The phantom handlers a group stands for. */
+/** The phantom services of a group's handlers. */
 export type HandlersOf<G> = G extends OutputGroup.OutputGroup<infer Namespace, infer O extends Output.Any> ?
   OutputGroup.ToHandlers<Namespace, O> :
   never
@@ -89,7 +89,7 @@ const kindOf = ({ namespace, output }: Handler.Handler): Kind.Kind => ({ namespa
 const fromSources = Effect.fnUntraced(function*(
   sources: ReadonlyArray<Entry>
 ) {
-  // two maps, and not one by a text made of both: that one would be made and hashed anew for each chunk
+  // nested maps: a combined key would be built and hashed for each chunk
   const byNamespace = new Map<string, Map<string, Entry>>()
   for (const entry of sources) {
     const { namespace, output: { identity } } = entry.handler
