@@ -1,7 +1,7 @@
 /**
- * What went wrong, in words for people: in an error's message, in a chunk's history, in a dead letter. An error is told by
- * its name, its message and its own fields, and by what caused it; where it was made in the program says little to whoever
- * reads that, so only a defect, which nobody foresaw, brings its stack.
+ * Describes errors as text for people: in an error's message, in a chunk's history, in a dead letter. The text has the
+ * error's name, its message, its own fields, and its cause. Only a defect includes its stack: for expected errors the
+ * place in the program helps the reader little.
  */
 import * as Cause from "effect/Cause"
 import { formatJson } from "effect/Formatter"
@@ -13,10 +13,10 @@ import { shorten } from "./quote.ts"
 export const longestReason = 8192
 
 const longestFields = 500
-// an error that is its own cause ends here as well
+// also ends an error that is its own cause
 const deepest = 5
 
-// what a Postgres server says of itself, not of what was asked
+// fields that a Postgres server adds about itself, not about the statement
 const ofTheServer = new Set(["severity", "severityUnlocalized", "file", "line", "routine"])
 const told = new Set(["name", "message", "stack", "cause", "_tag"])
 
@@ -25,7 +25,7 @@ const isSimple = (value: unknown): boolean =>
     ? value !== undefined && typeof value !== "function" && typeof value !== "symbol"
     : Array.isArray(value) || [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
-/** The fields of an error that its message does not say. */
+/** The fields of an error that its message does not contain. */
 const fieldsOf = (error: object, message: string): string => {
   const hidden = "routine" in error && "severity" in error ? ofTheServer : undefined
   const fields = Object.entries(error).filter(([name, value]) =>
@@ -49,7 +49,7 @@ const describeAt = (error: unknown, depth: number): string => {
   if (name === "" && message === "") return fields === "" ? formatJson(error) : fields
   const cause = Predicate.hasProperty(error, "cause") ? error.cause : undefined
   const because = Predicate.isNullish(cause) || depth >= deepest ? "" : describeAt(cause, depth + 1)
-  // "Error" says nothing, and some errors only repeat what caused them
+  // the name "Error" adds nothing, and some errors only repeat the message of their cause
   const parts = [name === "Error" ? "" : name, message === "" || because.includes(message) ? "" : message]
   const own = [parts.filter((part) => part !== "").join(": "), fields].filter((part) => part !== "").join(" ")
   return [own, because].filter((part) => part !== "").join(": ") || "Error"
@@ -63,7 +63,7 @@ const wordsOf = (error: unknown): string => {
   }
 }
 
-/** An error as a person reads it: `Closed {"why":"the ward is closed"}`, `SqlError: Query failed: duplicate key …`. */
+/** An error as text: `Closed {"why":"the ward is closed"}`, `SqlError: Query failed: duplicate key …`. */
 export const describe = (error: unknown): string => shorten(wordsOf(error), longestReason)
 
 const stackLine = /^\s{4,}at /
@@ -73,7 +73,7 @@ const stackOf = (reason: Cause.Die): ReadonlyArray<string> =>
     (error.stack ?? "").split("\n").filter((line) => stackLine.test(line))
   )
 
-/** A cause for a chunk's history: each error in words, a defect with its stack. */
+/** A cause for a chunk's history: each error as text, a defect with its stack. */
 export const describeCause = (cause: Cause.Cause<unknown>): string => {
   const lines = cause.reasons.flatMap((reason) => {
     switch (reason._tag) {
@@ -89,12 +89,12 @@ export const describeCause = (cause: Cause.Cause<unknown>): string => {
 }
 
 /**
- * A cause for the log: as {@link describeCause}, each line escaped and indented. An error quotes what others wrote, and what
- * the program's logger does with it is not known.
+ * A cause for the log: like {@link describeCause}, each line escaped and indented. An error may quote text from
+ * outside, and the program's logger may print it as it is.
  */
 export const causeForLog = (cause: Cause.Cause<unknown>): string =>
   describeCause(cause).split("\n").map((line) => `\n    ${escapeProse(line.trim())}`).join("")
 
-/** What {@link describeCause} has written, without the stack of a defect. */
+/** The text of {@link describeCause} without the stack of a defect. */
 export const withoutStack = (text: string): string =>
   text.split("\n").filter((line) => !stackLine.test(line)).join("\n")

@@ -1,6 +1,4 @@
-/**
- * Recorded calls and handlers' inputs for tests, of which only what matters need be said.
- */
+/** Makes recorded calls and handlers' inputs for tests, with defaults for everything that does not matter to the test. */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
@@ -9,7 +7,7 @@ import type { HandlerInput } from "../Handler.ts"
 import type * as Output from "../Output.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 
-/** What a sample may say of its call; the rest has defaults. */
+/** The fields of a sample's call; the others have defaults. */
 export type SampleOptions = Partial<Omit<ServiceCall, "outputs">> & { readonly part?: string }
 
 /**
@@ -37,7 +35,7 @@ export const sampleCall = <Id extends Output.SchemaIdentity, S extends Schema.Co
   })
 
 /**
- * What a handler is given: to call one directly, without a drain.
+ * An input for a handler, to call it directly without a drain.
  *
  * ```ts
  * const created = yield* persist(sampleInput(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } }))
