@@ -1,6 +1,6 @@
 /**
- * The way to run a batch whose handler has a `persistMany`: one run for the whole batch. It fails as a whole, and does not say
- * at which chunk.
+ * Runs a batch whose handler has a `persistMany`: one run for the whole batch. It fails as a whole, without naming the
+ * chunk that failed.
  */
 import * as Effect from "effect/Effect"
 import type { DomainObject } from "../DomainObject.ts"
@@ -8,7 +8,7 @@ import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.
 import { type BatchRun, carryOut, type Runs, soundAfter, toPersisted } from "./batch.ts"
 import { BatchFailed } from "./failure.ts"
 
-/** Runs a batch as one. */
+/** Runs a batch as one run. */
 export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   const { batch, handler } = run
   const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])
@@ -29,7 +29,7 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   return yield* new BatchFailed({ failed, certain: new Set(), left: new Map(), notRun: [], asIfAlone: false })
 })
 
-/** What a `persistMany` returned, for each input; or the defect that it is. */
+/** The objects that a `persistMany` returned for each input, or the defect when the result is invalid. */
 const resultsOf = (results: unknown, inputs: number): ReadonlyArray<ReadonlyArray<DomainObject>> | Error => {
   if (!Array.isArray(results)) {
     return handlerDefect("gave back no list of results: persistMany gives back one for each input")

@@ -34,7 +34,7 @@ const units = (text: string): string =>
     (_, at) => `\\u${text.charCodeAt(at).toString(16).padStart(4, "0")}`
   ).join("")
 
-/** Escapes unsafe characters only, for text that is already JSON or is only displayed: not reversible. */
+/** Escapes unsafe characters only, for text that is already JSON or is only displayed. */
 export const escapeUnsafe = (text: string): string => isPlain(text) ? text : text.replaceAll(unsafe, units)
 
 /**
