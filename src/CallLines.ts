@@ -1,6 +1,6 @@
 /**
- * Reads and records files of recorded calls: one call per line, as JSON. A line that is not a call does not stop the
- * rest: it is reported with its number and the reason.
+ * Reads and records files of recorded calls: one call per line, as JSON. A line that is not a call is reported with its
+ * number and the reason, and the rest is still read.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -26,7 +26,7 @@ const decodeCall = Schema.decodeUnknownResult(Schema.toCodecJson(ServiceCall))
 // drops a byte order mark
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
-// the JSON error's position within a single line adds nothing to the column
+// each line is parsed alone: without the line and column of a JSON error, whose message has the position
 const messageOf = (error: unknown): string =>
   error instanceof Error ? error.message.replace(/ \(line \d+ column \d+\)$/, "") : String(error)
 // an error quotes the line, which is text from outside: control characters and line ends become blanks
@@ -97,7 +97,7 @@ export interface Recording {
   readonly refused: ReadonlyArray<Refusal>
 }
 
-/** The most that one commit records: 200 lines, and little more than 4 MiB. */
+/** The most that one commit records. The last line may exceed the bytes. */
 const most = { lines: 200, bytes: 4 * 1024 * 1024 }
 
 /**
@@ -137,7 +137,7 @@ const makeBasket = Effect.gen(function*() {
         ended = exit
         return Effect.andThen(some.open, full.open)
       }),
-    /** How reading ended; undefined while it goes on. */
+    /** How reading ended; undefined until then. */
     ended: () => ended,
     /** Waits for the first line, then a moment longer for more. */
     waiting: Effect.andThen(some.await, Effect.raceFirst(full.await, Effect.sleep(patience))),
@@ -154,7 +154,7 @@ const makeBasket = Effect.gen(function*() {
 
 /**
  * Records all calls of the lines, each within a second after it was read. Reports a line that cannot be recorded
- * immediately and goes on with the rest. When interrupted, it still records the lines it has read, because a pipe
+ * immediately, and continues with the rest. When interrupted, it still records the lines it has read, because a pipe
  * cannot be read again. The last value given to `progress` is the final result.
  */
 export const record = Effect.fnUntraced(function*<E, R>(

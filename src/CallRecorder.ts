@@ -24,7 +24,10 @@ import * as Metrics from "./Metrics.ts"
 import type { CallSpec, RecordedOutput, ServiceCall, TraceContext } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 
-/** A call cannot be stored. Nothing was written; `path` says where in the call, `reason` what is wrong there. */
+/**
+ * A call cannot be stored. Nothing was written; `path` names the invalid part of the call, `reason` says why it is
+ * invalid.
+ */
 export class CallRefused extends Schema.TaggedError<CallRefused>()("CallRefused", {
   callId: Schema.String,
   path: Schema.String,

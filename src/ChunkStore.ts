@@ -152,7 +152,7 @@ export interface Claim {
   readonly chunks: ReadonlyArray<ClaimedChunk>
   /** True when the store saw that nothing else was due: the next claim can wait for a hint or a poll. */
   readonly last?: boolean | undefined
-  /** The paused kinds, set on a claim for one call; `*` stands for all. For other claims a beat reports them. */
+  /** The paused kinds, set on a claim for one call; `*` means all. For other claims a beat reports them. */
   readonly paused?: ReadonlyArray<Kind> | undefined
 }
 
@@ -171,7 +171,7 @@ export interface ClaimRequest {
   readonly namespace?: string | undefined
   /** Only the chunks of this call. */
   readonly callId?: string | undefined
-  /** Kinds not to claim, because other workers serve them; a kind of `core` stands for all namespaces. */
+  /** Kinds not to claim, because other workers serve them; a kind of `core` means all namespaces. */
   readonly except?: ReadonlyArray<Kind> | undefined
   /** Exceptions to `except`: this worker has handlers of the kinds' own namespace. */
   readonly own?: ReadonlyArray<Kind> | undefined
@@ -257,8 +257,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly record: (calls: ReadonlyArray<ServiceCall>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
-   * Marks a call as running for the length of the lease, in a commit of its own, unless it runs elsewhere or has
-   * succeeded. A call that failed, or whose run died, may be begun with other content: it has no answer yet.
+   * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere or has succeeded.
+   * A call that failed, or whose run died, may be begun with other content: it has no answer yet.
    */
   readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, ChunkStoreError>
   /** Extends a running call's lease. False when this token no longer holds it. */

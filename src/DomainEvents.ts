@@ -35,7 +35,7 @@ export class DomainEvents extends Context.Service<DomainEvents, {
   readonly subscribe: Effect.Effect<Stream.Stream<DomainObjectCreated>, never, Scope>
 }>()("effect-sluice/DomainEvents") {}
 
-/** Whether an event came from a chunk of this output. */
+/** Whether an event is from a chunk of this output. */
 export const from = (output: Output.Any) => (event: DomainObjectCreated): boolean =>
   event.key.schemaIdentity === output.identity
 

@@ -6,7 +6,10 @@
 import * as Schema from "effect/Schema"
 import { ChunkKey } from "./ServiceCall.ts"
 
-/** The name of a row of the application. `type` is the application's word, `id` its key as text; neither is empty. */
+/**
+ * The name of a row of the application. The application chooses `type`; `id` is the row's key as text; neither is
+ * empty.
+ */
 export const DomainObject = Schema.Struct({ type: Schema.NonEmptyString, id: Schema.NonEmptyString })
 /** The name of a row of the application. */
 export interface DomainObject extends Schema.Schema.Type<typeof DomainObject> {}

@@ -50,7 +50,7 @@ export interface Options<E = never> {
  * ```
  */
 export class DrainWorker extends Context.Service<DrainWorker, {
-  /** What this worker has done so far. */
+  /** The report of this worker so far. */
   readonly report: Effect.Effect<Report>
   /** Makes the worker look for work now. */
   readonly wake: Effect.Effect<void>

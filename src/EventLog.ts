@@ -134,7 +134,7 @@ export interface SubscriptionStatus extends Schema.Schema.Type<typeof Subscripti
 /** The result of a rebase. */
 export const Rebased = Schema.Struct({
   /**
-   * `ours`: the log belongs to this cluster, nothing was changed. `adopted`: it came from another cluster, and its
+   * `ours`: the log belongs to this cluster, nothing was changed. `adopted`: it was moved from another cluster, and its
    * numbers continue here. `raised`: its numbers were above this cluster's, whose new entries now come after them.
    */
   outcome: Schema.Literals(["ours", "adopted", "raised"]),
@@ -178,8 +178,8 @@ export class EventLog extends Context.Service<EventLog, {
   /** Deletes a subscription and its place. False when there was none. */
   readonly remove: (name: string) => Effect.Effect<boolean, ChunkStoreError>
   /**
-   * Makes a log that came from another cluster readable in this one: moved entries keep their order and are read before
-   * new ones, places stay valid, nothing is skipped. `take` rebases automatically where only a restore can have
+   * Makes a log that was moved from another cluster readable in this one: moved entries keep their order and are read
+   * before new ones, places stay valid, nothing is skipped. `take` rebases automatically where only a restore can have
    * happened; otherwise it fails with the obstacle, and a person calls this.
    */
   readonly rebase: Effect.Effect<Rebased, ChunkStoreError>

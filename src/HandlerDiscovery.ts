@@ -46,7 +46,7 @@ export interface LoadOptions {
   readonly around?: (<A, E, R>(file: string, loading: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) | undefined
 }
 
-/** Where to look. */
+/** The folders and globs to search. */
 export interface Options extends LoadOptions {
   /** The folders the globs are relative to. Default: the working directory. */
   readonly folders?: ReadonlyArray<string> | undefined

@@ -29,7 +29,7 @@ export class HandlerNotFound extends Schema.TaggedError<HandlerNotFound>()("Hand
 export class DuplicateHandler extends Schema.TaggedError<DuplicateHandler>()("DuplicateHandler", {
   namespace: Schema.String,
   schemaIdentity: Schema.String,
-  /** The group or plug-in each came from. */
+  /** The source of each: a group, a plug-in or a file. */
   sources: Schema.Array(Schema.String)
 }) {
   override get message() {

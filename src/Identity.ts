@@ -38,7 +38,7 @@ export interface Identity {
 /** Which part of an identity is wrong; `"parts"` means their number. */
 export type WrongPart = "parts" | keyof Identity
 
-/** A text that is not an identity. `part` names the wrong part, `reason` says why. */
+/** A string that is not an identity. `part` names the wrong part, `reason` says why. */
 export class IdentityInvalid extends Schema.TaggedError<IdentityInvalid>()("IdentityInvalid", {
   text: Schema.String,
   part: Schema.Literals(["parts", "domain", "namespace", "group", "name"]),

@@ -17,7 +17,7 @@ import * as Output from "./Output.ts"
 /** Marks a value as a group of outputs, even one from another copy of the package. */
 export const TypeId = "~effect-sluice/OutputGroup"
 
-/** Two outputs of one group have the same short name, so their handlers could not be told apart. */
+/** Two outputs of one group have the same short name, so their handlers would have the same key. */
 export class DuplicateOutput extends Schema.TaggedError<DuplicateOutput>()("DuplicateOutput", {
   namespace: Schema.String,
   shortName: Schema.String,
@@ -143,7 +143,7 @@ const fromOutputs = <Namespace extends string, O extends Output.Any>(
   outputs,
   add: (...more) => fromOutputs(namespace, byIdentity(namespace, [...outputs.values(), ...more])),
   merge: <const Groups extends ReadonlyArray<Any>>(...groups: Groups) => {
-    // a group's outputs are what its type says
+    // the type of a group lists its outputs
     const others = groups.flatMap((group) => [...group.outputs.values()]) as Array<OutputsOf<Groups[number]>>
     return fromOutputs(
       namespace,

@@ -48,7 +48,7 @@ export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("Re
   }
 }
 
-/** A chunk is a dead letter for another reason than exhausted retries: `reason` says which, `detail` what happened. */
+/** A chunk is a dead letter, but not because of exhausted retries: `reason` is the cause, `detail` the message. */
 export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
   ...chunkFields,
   reason: Schema.String,

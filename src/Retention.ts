@@ -30,8 +30,8 @@ export const Pruned = Schema.Struct({
 export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
 
 /**
- * Deletes old data, in small commits that hold no long locks. Safe to run at any time and by several processes at once;
- * {@link layer} runs it periodically.
+ * Deletes old data, in small commits that hold no long locks. Safe to run at any time and by several processes
+ * concurrently; {@link layer} runs it periodically.
  */
 export class Retention extends Context.Service<Retention, {
   readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>

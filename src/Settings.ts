@@ -58,18 +58,21 @@ export interface Values {
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk blocks the later ones of its ordering key. */
   readonly deadBlocksKey: boolean
-  /** `SLUICE_NOTIFY`, true: whether this process sends hints to others by NOTIFY, which works through any pooler. */
+  /**
+   * `SLUICE_NOTIFY`, true: whether this process sends hints to other processes by NOTIFY, which works through any
+   * pooler.
+   */
   readonly notify: boolean
   /**
-   * `SLUICE_LISTEN`, true: whether this process receives hints from others by LISTEN, over one extra connection.
-   * Without hints a worker finds work by polling, every poll interval. Behind a pooler in transaction mode, where
-   * LISTEN does not work, it is off automatically unless `listenUrl` is set.
+   * `SLUICE_LISTEN`, true: whether this process receives hints from other processes by LISTEN, over one extra
+   * connection. Without hints a worker finds work by polling, every poll interval. Behind a pooler in transaction mode,
+   * where LISTEN does not work, it is off automatically unless `listenUrl` is set.
    */
   readonly listen: boolean
   /** `SLUICE_LISTEN_URL`, none: the server's own address for LISTEN, when the client's address is a pooler's. */
   readonly listenUrl: Redacted.Redacted | undefined
   /**
-   * `SLUICE_TRUSTED`, none: intended changes to Sluice's tables by others: `role clinic_dba`, `trigger
+   * `SLUICE_TRUSTED`, none: intended changes to Sluice's tables from outside Sluice: `role clinic_dba`, `trigger
    * persisted_chunk.audit`, separated by commas. Any other such change stops the start, with an error that says what to
    * write here.
    */

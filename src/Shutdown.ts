@@ -17,7 +17,7 @@ import * as Layer from "effect/Layer"
 import type * as Runtime from "effect/Runtime"
 import * as Settings from "./Settings.ts"
 
-/** The signals that tell a program to end. */
+/** The signals that end a program. */
 export type Signal = "SIGINT" | "SIGTERM"
 
 /** The exit status of a program that a signal has ended. */

@@ -9,7 +9,7 @@ import * as PubSub from "effect/PubSub"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 
-/** What the hint is about: chunks to drain, domain objects created, or a pause that began or ended. */
+/** The subject of a hint: chunks to drain, domain objects created, or a pause that began or ended. */
 export type Topic = "chunks" | "events" | "pauses"
 
 /** @internal The in-process half, on which stores build. */

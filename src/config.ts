@@ -33,7 +33,7 @@ export interface CommandSettings {
   readonly SLUICE_JSON?: boolean
   /** Folders or globs of handler modules, relative to the working directory. */
   readonly SLUICE_HANDLERS?: string | ReadonlyArray<string>
-  /** The namespace whose chunks `drain` takes. */
+  /** The namespace whose chunks `drain` claims. */
   readonly SLUICE_NAMESPACE?: string
   /** How many drains `drain` runs at the same time, 1 to 64. */
   readonly SLUICE_WORKERS?: number

@@ -24,7 +24,7 @@ export const outputGone = "the recorded output is no longer there"
 /** JSON text; empty for an absent value, because JSON text is never empty. */
 export const textOf = (value: unknown): string => value === undefined ? "" : JSON.stringify(value)
 
-/** An output as it is stored: an empty `part` is left out, so both forms of the same output are stored alike. */
+/** An output as it is stored: an empty `part` is left out, so both forms of an output are stored the same way. */
 export const plainOutput = (output: RecordedOutput): RecordedOutput => {
   if (output.part !== "") return output
   const { part: _, ...rest } = output

@@ -43,7 +43,7 @@ export const escapeUnsafe = (text: string): string => isPlain(text) ? text : tex
  */
 export const escape = (text: string): string => escapeUnsafe(text.replaceAll(/\\(?=u[0-9a-f]{4})/gi, "\\u005c"))
 
-/** Decodes a text that a person typed or copied: `\uXXXX` becomes the character. */
+/** Decodes text that a person typed or copied: `\uXXXX` becomes the character. */
 export const unescape = (text: string): string =>
   text.replaceAll(/\\u([0-9a-f]{4})/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
 

@@ -19,7 +19,7 @@ import * as WakeUp from "../WakeUp.ts"
 import { differences, snapshot } from "./difference.ts"
 import { registryWithMates, withMates } from "./mates.ts"
 
-/** What is rehearsed. */
+/** The application, the calls and the tables of a rehearsal. */
 export interface Rehearsal<A, E, R, E2> {
   /**
    * The application, built anew for every scene: its settings, a store, the registry with its handlers, and the
@@ -41,7 +41,7 @@ const mostLines = 10
 
 /** The tables after a scene are not those of a clean run. */
 export class NotExactlyOnce extends Schema.TaggedError<NotExactlyOnce>()("NotExactlyOnce", {
-  /** What happened in the scene. */
+  /** The event of the scene, in words. */
   scene: Schema.String,
   /** A frequent cause. */
   hint: Schema.String,

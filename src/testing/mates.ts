@@ -13,7 +13,7 @@ import { MemoryDatabase } from "../store/MemoryDatabase.ts"
 
 const prefix = "mate-"
 
-/** A mate for each call, recorded beside it. Its payload is the call's, so that it decodes. */
+/** Two mates for each call, recorded beside it. Their payload is the call's, which the handler's output decodes. */
 export const withMates = (calls: ReadonlyArray<ServiceCall>): ReadonlyArray<ServiceCall> =>
   calls.flatMap((call, index) => {
     const mate = (n: number): ServiceCall => ({

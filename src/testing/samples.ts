@@ -11,8 +11,8 @@ import type { ServiceCall } from "../ServiceCall.ts"
 export type SampleOptions = Partial<Omit<ServiceCall, "outputs">> & { readonly part?: string }
 
 /**
- * A finished call with one output. The namespace is the output's own, the call id `sample` when none is given. Fails as
- * `Output.encode` does for what the schema does not allow.
+ * A finished call with one output. The namespace is the output's own, the call id `sample` when none is given. Fails
+ * like `Output.encode` when the value does not fit the schema.
  *
  * ```ts
  * const call = yield* sampleCall(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } })
