@@ -149,8 +149,8 @@ export class CallRecorder extends Context.Service<CallRecorder, {
    * fails with `CallRefused`, and the call is recorded as failed. Changes that the service makes to the call's objects
    * while it runs are not recorded.
    *
-   * It uses its own commits, so a paid answer is never rolled back: inside a transaction it fails with {@link
-   * RunInTransaction} before the service runs.
+   * It uses its own commits, so a paid answer is never rolled back: inside a transaction it fails with
+   * {@link RunInTransaction} before the service runs.
    */
   readonly run: <E, R>(
     call: CallSpec,

@@ -60,8 +60,8 @@ export const batchSeconds = Metric.histogram("sluice_batch_seconds", {
 
 /**
  * A handler's run over its share of a batch, from its start to the last chunk's end: `persist` for all chunks of the
- * share concurrently, or one `persistMany`. Excludes the transaction's begin, ledger and commit, which are in {@link
- * batchSeconds}. Outcome `succeeded`, or `failed` when any chunk of the share failed.
+ * share concurrently, or one `persistMany`. Excludes the transaction's begin, ledger and commit, which are in
+ * {@link batchSeconds}. Outcome `succeeded`, or `failed` when any chunk of the share failed.
  */
 export const handlerSeconds = Metric.histogram("sluice_handler_seconds", {
   description: "Duration of a handler's run over its share of a batch",

@@ -72,9 +72,9 @@ export interface Values {
   /** `SLUICE_LISTEN_URL`, none: the server's own address for LISTEN, when the client's address is a pooler's. */
   readonly listenUrl: Redacted.Redacted | undefined
   /**
-   * `SLUICE_TRUSTED`, none: intended changes to Sluice's tables from outside Sluice: `role clinic_dba`, `trigger
-   * persisted_chunk.audit`, separated by commas. Any other such change stops the start, with an error that says what to
-   * write here.
+   * `SLUICE_TRUSTED`, none: intended changes to Sluice's tables from outside Sluice: `role clinic_dba`,
+   * `trigger persisted_chunk.audit`, separated by commas. Any other such change stops the start, with an error that
+   * says what to write here.
    */
   readonly trusted: ReadonlyArray<string>
   /**

@@ -130,7 +130,7 @@ const asParts = (members: ReadonlyArray<Prepared>): ReadonlyArray<Batch> =>
  */
 const mostBlame = { batch: 1, alone: 4, known: 3 }
 
-/** The plan after a batch failed with an error that is not retried as it is. */
+/** The plan after a batch failed and `attempt` stopped retrying it. */
 export const split = (batch: Batch, error: BatchError): Plan => {
   const { blamed, isPart, members } = batch
   if (members.length === 0) return nothing
