@@ -1,5 +1,5 @@
 /**
- * A worker's sign of life and its upkeep, in memory: the same as `store/pg/beat.ts`.
+ * The verb `beat` in memory: it equals `store/pg/beat.ts`.
  */
 import * as Duration from "effect/Duration"
 import { aliveFor, type Beat, rememberedFor } from "../../ChunkStore.ts"
@@ -11,11 +11,11 @@ import { kindKey, pauses, queue, seqKey, workers } from "./rows.ts"
 export const alive = Duration.toMillis(aliveFor)
 const remembered = Duration.toMillis(rememberedFor)
 
-/** The kinds that nobody may drain now. */
+/** The paused kinds. */
 export const kindsPaused = (access: Access): ReadonlyArray<Kind.Kind> =>
   access.values(pauses).map(({ namespace, schemaIdentity }) => ({ namespace, schemaIdentity }))
 
-/** Notes that the worker is alive, unparks what it serves and what is no longer paused. */
+/** Notes that the worker is alive, and unparks chunks that it serves or that are no longer paused. */
 export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind.Kind>, now: number): Beat => {
   access.set(workers, id, { id, serves, startedAt: access.get(workers, id)?.startedAt ?? now, beatAt: now })
   const others = access.values(workers).filter((worker) => worker.id !== id)
