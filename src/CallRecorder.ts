@@ -86,7 +86,7 @@ const requestTrace = Effect.map(Effect.option(Effect.currentSpan), (own): TraceC
 })
 
 /**
- * Logs once per batch which calls have an invalid trace. They are recorded without it: a paid answer is not refused for
+ * Logs once per batch that calls have an invalid trace. They are recorded without it: a paid answer is not refused for
  * its trace.
  */
 const tellOfTraces = (calls: ReadonlyArray<{ readonly call: CallSpec; readonly isDropped: boolean }>) => {

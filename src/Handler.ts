@@ -69,7 +69,10 @@ export interface HandlerCall {
   readonly key: ChunkKey
   /** A string of the call's context. Fails with {@link ContextMissing} when absent or not a string. */
   readonly context: (key: string) => Effect.Effect<string, ContextMissing>
-  /** A value of the call's context, decoded by a schema of your own. */
+  /**
+   * A value of the call's context, decoded by a schema of your own. Fails with `ContextMissing` when it does not
+   * decode.
+   */
   readonly contextAs: <A, I>(key: string, schema: Schema.Codec<A, I>) => Effect.Effect<A, ContextMissing>
   readonly input: Schema.Json
 }
