@@ -1,5 +1,5 @@
 /**
- * `sluice dead`: dead letters, to be looked at, redriven or discarded.
+ * `sluice dead`: lists, shows, redrives or discards dead letters.
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -69,7 +69,7 @@ const isEverything = (given: Given): boolean =>
     !(name in filters) || name === "discarded" || (Option.isOption(value) && Option.isNone(value))
   )
 
-/** Kinds that a person is shown. */
+/** The most kinds in the printed table. */
 const mostKinds = 50
 
 const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<string> => [
@@ -84,10 +84,10 @@ const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<strin
   ...print.more(counts.length, mostKinds, "kinds", "--json has all")
 ]
 
-/** Dead letters of one call that a person is shown. */
+/** The most dead letters of one call that are printed as text. */
 const mostLetters = 20
 
-/** A text of several lines, each marked: what it holds cannot be taken for what is said of it. */
+/** A text from outside, each line marked with `|`: it cannot be mistaken for the command's own output. */
 const marked = (text: string): ReadonlyArray<string> => {
   const all = text.split("\n")
   return [
@@ -97,7 +97,7 @@ const marked = (text: string): ReadonlyArray<string> => {
 }
 const mostLines = 100
 
-/** The most characters of a payload that a person is shown. */
+/** The most characters of a payload that are printed as text. */
 const mostData = 20_000
 
 const dataInWords = (data: Schema.Json): string => {

@@ -1,5 +1,5 @@
 /**
- * `sluice init`: makes a first working place of a folder: the tables, a place for settings, a handler, and a recorded call.
+ * `sluice init`: sets up a folder: it creates the tables, and writes a settings file, a first handler and a first call.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -23,19 +23,19 @@ export const Made = Schema.Struct({
   migrations: Schema.Array(Schema.String)
 })
 
-/** A first handler, a call for it and a place for settings: they come with the package, and are checked with it. */
+/** The folder of the package with the first handler, its call and the settings file. */
 const first = () => new URL("../../../examples/first/", import.meta.url)
 
 const copy = Effect.fnUntraced(function*(name: string, file: string) {
   yield* Effect.tryPromise(async () => {
     await fs.mkdir(path.dirname(file), { recursive: true })
-    // what somebody else wrote meanwhile is theirs
+    // never overwrites a file that another process wrote meanwhile
     await fs.copyFile(new URL(name, first()), file, fs.constants.COPYFILE_EXCL)
   })
   return file
 })
 
-/** The nearest `package.json`, as Node looks for it. */
+/** The nearest `package.json`, by Node's rule. */
 const packageJson = (folder: string): string | undefined => {
   const file = path.join(folder, "package.json")
   if (existsSync(file)) return file
@@ -43,14 +43,14 @@ const packageJson = (folder: string): string | undefined => {
   return above === folder ? undefined : packageJson(above)
 }
 
-/** Where a project is not one of modules, `.ts` would not be one: `npm init` makes such projects. */
+/** The file ending of a module. Without `"type": "module"`, which `npm init` leaves out, Node loads `.ts` as CommonJS. */
 const ending = Effect.tryPromise(async () => {
   const file = packageJson(path.resolve("."))
   const text = file === undefined ? "" : await fs.readFile(file, "utf8")
   return /"type"\s*:\s*"module"/.test(text) ? "ts" : "mts"
 })
 
-/** Writes what is not there. Who has handlers needs no first one, and no call for it. */
+/** Writes the files that do not exist. A project with handlers needs no first handler, and no call for it. */
 const files = Effect.gen(function*() {
   const ts = yield* ending
   const made: Array<string> = []
