@@ -52,8 +52,8 @@ const needs: Readonly<Record<Purpose, Needs>> = {
   subscriber: {
     tables: {
       migration: ["select"],
-      // not what was answered
       // without the result columns
+      service_call: ["select (call_id, service, correlation_id, context)"],
       persisted_chunk: ["select"],
       subscription: all,
       // to see which cluster's numbers it contains; after a move to another cluster the owner of the tables rebases it

@@ -83,8 +83,8 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
 }
 
 /**
- * Takes the call for this run if it is new, has failed, or its run died. An unanswered call may be begun again with another
- * input. Otherwise returns the row as it was, unless it belongs to another call.
+ * Takes the call for this run if it is new, has failed, or its run died. A call without an answer may
+ * be begun again with other content. Otherwise returns the row as it was, unless it belongs to another call.
  */
 export const begin = (
   access: Access,
