@@ -1,5 +1,6 @@
 /**
- * The verb `beat`: a worker's sign of life and its upkeep, in one statement; and some of what waits behind nothing is released.
+ * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
+ * blocks.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,7 +12,7 @@ import type { Engine } from "./engine.ts"
 import type { Tables } from "./tables.ts"
 import { makeReleasing } from "./waiting.ts"
 
-/** What the statement answers. */
+/** The statement's answer. */
 interface BeatRow {
   /** The server's time, in milliseconds. */
   readonly now: number
@@ -22,13 +23,13 @@ interface BeatRow {
 
 /** How long after its last beat a worker counts as alive. */
 export const alive = `interval '${Duration.toSeconds(aliveFor)} seconds'`
-/** How long it is remembered. */
+/** How long a worker is remembered after its last beat. */
 const remembered = `interval '${Duration.toSeconds(rememberedFor)} seconds'`
 
 /**
- * Unparks what this worker serves (`core` serves every namespace) in bounded portions, and what is no longer paused. A
- * kind is `elsewhere` when another live worker serves it and this one does not: this worker then leaves it alone in
- * its claims, so that old and new versions side by side do not park and unpark each other's chunks.
+ * Unparks, in portions, chunks that this worker serves (`core` serves every namespace) or that are no longer paused. A kind
+ * is `elsewhere` when another live worker serves it and this one does not. This worker then does not claim it, because old
+ * and new versions side by side would otherwise park and unpark each other's chunks.
  */
 const statement = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
   const { pause, queue, sql, worker } = t
@@ -42,7 +43,7 @@ const statement = (t: Tables, id: string, serves: ReadonlyArray<Kind>) => {
     ), forgotten as (
       delete from ${worker} where beat_at < pg_catalog.now() - ${sql.literal(remembered)} and id <> ${id}
     ), kinds as (
-      -- a walk over the distinct kinds and reasons among the parked, not over the parked
+      -- visits the distinct kinds and reasons of parked chunks, not every parked chunk
       with recursive walk as (
         (select namespace, schema_identity, parked_for from ${queue} where state = 'parked'
           order by namespace, schema_identity, parked_for limit 1)
