@@ -154,8 +154,8 @@ export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Cont
   })
 
   /**
-   * Within a caller's transaction, rows that were only examined would stay locked until its end. Whoever wakes them would
-   * wait, including a worker that the caller waits for. So a claim there that took nothing is rolled back.
+   * Within a caller's transaction, rows that were only examined would stay locked until its end, and block statements that
+   * wake them, including those of a worker that the caller waits for. So a claim there that took nothing is rolled back.
    */
   const claim = Effect.fnUntraced(function*(request: ClaimRequest): Effect.fn.Return<Claim, SqlError> {
     const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))

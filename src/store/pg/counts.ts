@@ -11,7 +11,7 @@ import type { Tables } from "./tables.ts"
 export const count = (rows: Effect.Effect<ReadonlyArray<{ readonly count: number }>, SqlError>) =>
   Effect.map(rows, ([row]) => row?.count ?? 0)
 
-/** The limit of the count: nobody needs it exactly beyond this. */
+/** The limit of the count: higher counts do not have to be exact. */
 const mostLately = 100_000
 
 /**
