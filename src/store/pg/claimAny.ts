@@ -81,7 +81,6 @@ const looked = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
  * Not done within a caller's transaction: the locks would last until its end, and the settlement of the gate would wait for
  * it.
  */
- */
 const putAside = ({ dead, queue, sql }: Tables) =>
   sql`stuck as materialized (
       select distinct on (namespace, ordering_key) namespace, ordering_key, seq, behind, blocked from placed

@@ -175,7 +175,6 @@ export const isFree = ({ sql }: Tables, { judged }: ClaimOptions) =>
  * The one row of a {@link Said}. `mark` selects rank and seq of the last row found, `ended` is a boolean, and `next` are the
  * four columns after it.
  */
- */
 export const saidOf = (
   { sql }: Tables,
   { aside, ended, mark, next, paused }: {
@@ -198,7 +197,6 @@ export const saidOf = (
 /**
  * Whether a row follows one of the same call, in the order of a claim. What the chunks of a call share is sent, and counted,
  * once if they are adjacent, as they are unless one failed.
- */
  */
 export const isAgain = (order: "rank" | "turn", of = ""): string =>
   `coalesce(${of}call_id = pg_catalog.lag(${of}call_id) over (order by ${of}${order}, ${of}seq), false) as again`

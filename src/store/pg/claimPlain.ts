@@ -23,7 +23,6 @@ import { inFuture } from "./time.ts"
  * in the order of their index, which is one lookup: with an `exists`, beside 100,000 keys blocked by a retry, the server
  * read the whole table (28 ms).
  */
- */
 export const claimPlain = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
   const { queue, sql } = t
   return rows(sql`
