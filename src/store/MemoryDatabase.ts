@@ -2,8 +2,8 @@
  * A database in memory, for unit tests and for applications that keep their test tables beside Sluice's: tables of
  * immutable rows under text keys, and transactions that commit as a whole or leave no trace. Nothing outlives the layer.
  *
- * Transactions run side by side and see what others have committed (as in Postgres' read committed). Of two that touch
- * one key the first to commit wins; the other fails with {@link TransactionConflict}, and the drain tries it again.
+ * Transactions run concurrently and see what others have committed (like read committed in Postgres). Of two that touch
+ * one key the first to commit wins; the other fails with {@link TransactionConflict}, and the drain retries it.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -112,7 +112,7 @@ const sessions = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   return { guarding, working }
 })
 
-/** Applies the missing migrations. The caller holds the guard. */
+/** Applies the missing migrations. No other process may migrate meanwhile. */
 const apply = Effect.fnUntraced(function*(site: Site, settings: Settings.Values, all: ReadonlyArray<Migration>) {
   const { schema } = settings
   const { session } = site

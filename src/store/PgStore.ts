@@ -120,7 +120,7 @@ export const layerStorage: Layer.Layer<
   SqlClient.SqlClient | Settings.Settings
 > = Layer.effectContext(makeOn(preflight))
 
-/** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
+/** The store; brings Sluice's tables up to date first. Safe when many processes start concurrently. */
 export const layer: Layer.Layer<Stores, Migrations.MigrationError, SqlClient.SqlClient | Settings.Settings> =
   layerStorage.pipe(
     Layer.provide(Layer.effectDiscard(rebase.atStart)),

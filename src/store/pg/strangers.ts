@@ -16,7 +16,7 @@ export interface Stranger {
 
 /**
  * The roles whose objects count as Sluice's own: this session's roles; the roles they are members of, like an application's
- * login is a member of its owner; the members of those, who have all their rights anyway; superusers; and the owner of the
+ * login is a member of its owner; the members of those, which have all their rights anyway; superusers; and the owner of the
  * database. Membership is read from the catalog and not from `pg_has_role`, which reports a superuser as a member of every
  * role. A membership for administration only, which the creator of a role gets from Postgres 16 on, does not count.
  */

@@ -64,8 +64,8 @@ export const heldUp = ({ dead, queue, sql }: Tables) =>
   )
 
 /**
- * Kinds that no living worker serves and that are not parked because no worker drains their namespace. They are searched
- * among the first thousand ready chunks and the first thousand due scheduled ones.
+ * Kinds that no living worker serves. No worker has parked them either, because none drains their namespace. They are
+ * searched among the first thousand ready chunks and the first thousand due scheduled ones.
  */
 export const unservedKinds = ({ queue, sql, worker }: Tables) =>
   sql<Kind>`
