@@ -1,5 +1,5 @@
 /**
- * How an application tests its handlers: in memory, in milliseconds, with nothing to install or to clean up.
+ * Shows how an application tests its handlers: in memory, in milliseconds, with nothing to install or to clean up.
  */
 import { expect, layer } from "@effect/vitest"
 import { CallRecorder, DomainEvents, Drain, HandlerRegistry, ServiceCall, Settings } from "effect-sluice"
@@ -20,7 +20,7 @@ const application = Layer.mergeAll(CallRecorder.layer, Drain.layer).pipe(
   Layer.provideMerge(Settings.layer())
 )
 
-/** A recorded reply. `encode` fails for what the schema does not allow, as it does where answers are recorded. */
+/** A recorded reply. `encode` fails for an answer that the schema does not allow, like it does in production. */
 const reply = Effect.fnUntraced(function*(callId: string, text: string, context: { readonly simulationId?: string }) {
   const output = yield* PatientReply.encode({
     image_requested: false,

@@ -1,6 +1,6 @@
 /**
- * A program that drains and is observed: its traces, metrics and log go by OTLP to a collector, with everything else the
- * application reports. The drain's metrics are Effect's own, so that whatever exports an application's exports these.
+ * A drain with telemetry: it sends its traces, metrics and log by OTLP to a collector, together with the application's. The
+ * drain's metrics are Effect metrics: any exporter of Effect metrics exports them.
  *
  *     DATABASE_URL=postgres://… OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 \
  *       node --conditions=sluice-source examples/observed-drain.ts
@@ -24,7 +24,7 @@ const telemetry = Layer.unwrap(Effect.gen(function*() {
   return Otlp.layerJson({ baseUrl, resource: { serviceName: "chatlab-drain" } })
 })).pipe(Layer.provide(FetchHttpClient.layer))
 
-// the queue's gauges are asked of the database; one process that asks is enough
+// the gauges query the database; one process that samples them is enough
 const program = Layer.mergeAll(DrainWorker.layer(), Gauges.layer(), Shutdown.layer).pipe(
   Layer.provide(Drain.layer),
   Layer.provide(HandlerRegistry.layer(Chatlab)),
@@ -33,7 +33,7 @@ const program = Layer.mergeAll(DrainWorker.layer(), Gauges.layer(), Shutdown.lay
   Layer.provide(Settings.layer()),
   Layer.provide(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })),
   Layer.tap(() => Effect.logInfo("draining; Ctrl-C or SIGTERM stops")),
-  // outermost: what is done at the end is reported as well
+  // outermost, so it also reports what happens at shutdown
   Layer.provide(telemetry)
 )
 

@@ -1,6 +1,6 @@
 /**
- * How an application finds out, before production does, whether its handlers survive what production will do to them.
- * The rehearsal lets workers die at every boundary and delivers calls twice; the tables must be those of a clean run.
+ * Shows how an application tests its handlers against the faults of production. The rehearsal kills workers at every
+ * boundary and delivers calls twice; the tables must be those of a clean run.
  */
 import { expect, it } from "@effect/vitest"
 import { DomainObject, HandlerPlugin, HandlerRegistry } from "effect-sluice"
@@ -41,7 +41,7 @@ it.live("the handlers of the chat laboratory", () =>
     })
   }))
 
-/** A mailbox: what is in it stays in it, whatever becomes of the transaction. */
+/** A mailbox. A rollback does not remove its content. */
 class Mailbox extends Context.Service<Mailbox, Array<string>>()("Mailbox") {
   static readonly layer = Layer.sync(Mailbox, (): Array<string> => [])
 }

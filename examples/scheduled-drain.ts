@@ -1,10 +1,10 @@
 /**
- * A program that drains for as long as it runs. Start as many as you like, on as many machines:
+ * A program that drains until it is stopped. Start as many as you like, on as many machines:
  *
  *     DATABASE_URL=postgres://… node --conditions=sluice-source examples/scheduled-drain.ts
  *
- * Stopped by Ctrl-C or SIGTERM it claims no more, lets running handlers finish, gives the rest back, and exits with 0. Told
- * a second time it ends at once; nothing is lost by that.
+ * On Ctrl-C or SIGTERM it claims no more, lets running handlers finish, gives the rest back, and exits with status 0. A
+ * second signal ends it immediately, and loses nothing.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { PgClient } from "@effect/sql-pg"
@@ -19,7 +19,7 @@ import { MediaSubscriber } from "./chatlab/Media.ts"
 import { Chatlab } from "./chatlab/outputs.ts"
 import * as repositories from "./chatlab/repositories.ts"
 
-// While there is work it does not wait. When there is none it looks again every second, not all workers at once.
+// With work, the worker does not wait. Without work, it looks again every second, with jitter, so workers spread out.
 const schedule = Schedule.spaced("1 second").pipe(Schedule.jittered)
 
 const program = Layer.mergeAll(DrainWorker.layer({ schedule }), MediaSubscriber, Shutdown.layer).pipe(

@@ -1,5 +1,6 @@
 /**
- * Files of recorded calls: one call a line, as JSON. A line that is none is an answer as well, never the end.
+ * Reads and records files of recorded calls: one call per line, as JSON. A line that is not a call is reported with its
+ * number and the reason, and the rest is still read.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,7 +15,7 @@ import { CallRecorder } from "./CallRecorder.ts"
 import { type Line, LineCutter } from "./internal/LineCutter.ts"
 import { ServiceCall } from "./ServiceCall.ts"
 
-/** A line of the file: its number, from 1, its length, and its call, or why it has none. */
+/** A line of the file: its number (from 1), its length in bytes, and its call, or the reason why it has none. */
 export interface CallLine {
   readonly number: number
   readonly bytes: number
@@ -25,10 +26,10 @@ const decodeCall = Schema.decodeUnknownResult(Schema.toCodecJson(ServiceCall))
 // drops a byte order mark
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
-// a line is one line: that its error is in "(line 1 column 7)" says nothing more than its position
+// each line is parsed alone: without the line and column of a JSON error, whose message has the position
 const messageOf = (error: unknown): string =>
   error instanceof Error ? error.message.replace(/ \(line \d+ column \d+\)$/, "") : String(error)
-// an error quotes the line, which may hold anything
+// an error quotes the line, which is text from outside: control characters and line ends become blanks
 const printable = (text: string): string => text.replaceAll(/[\s\p{Cc}]+/gu, " ")
 
 const parse = (text: string): Result.Result<ServiceCall, string> =>
@@ -37,10 +38,10 @@ const parse = (text: string): Result.Result<ServiceCall, string> =>
     Result.mapError(printable)
   )
 
-/** The longest line that is looked at. No call that can be recorded is written on a longer one. */
+/** The longest line that is parsed, in bytes. Every call that can be recorded fits on a shorter one. */
 const longestLine = 64 * 1024 * 1024
 
-/** What is on a line; nothing, when it is blank. */
+/** Reads one line. A blank line gives an empty list. */
 const read = ({ content, length }: Line, number: number): ReadonlyArray<CallLine> => {
   if (content === undefined) {
     const reason = `is ${length} bytes long, more than ${longestLine}: the most that a line may be`
@@ -58,7 +59,7 @@ export const fromLines = (lines: ReadonlyArray<string>): Stream.Stream<CallLine>
     return read({ content, length: content.length }, index + 1)
   }))
 
-/** The calls of a file, read as a stream, so that its size does not matter. Blank lines are passed over. */
+/** The calls of a file, read as a stream, so the size of the file does not matter. Skips blank lines. */
 export const fromFile = (path: string) =>
   Stream.unwrap(Effect.map(FileSystem.FileSystem, (fs) => fromBytes(fs.stream(path))))
 
@@ -83,26 +84,29 @@ export interface Refusal {
   readonly reason: string
 }
 
-/** What recording came to, or has come to so far. */
+/** The result of recording, final or so far. */
 export interface Recording {
   /** The bytes of the lines that were read. */
   readonly bytes: number
   /** The ids of the calls that are recorded now, each once. */
   readonly calls: ReadonlySet<string>
-  /** Of the lines, those that were new. */
+  /** How many lines held a new call. */
   readonly recorded: number
-  /** Of the lines, those that were recorded before, the same. */
+  /** How many lines held a call that was recorded before with the same content. */
   readonly unchanged: number
   readonly refused: ReadonlyArray<Refusal>
 }
 
-/** What is recorded in one commit: at most so many lines, and little more than so many bytes. */
+/** The most that one commit records. The last line may exceed the bytes. */
 const most = { lines: 200, bytes: 4 * 1024 * 1024 }
 
-/** How long lines wait for others: who writes into a pipe one by one is recorded within a second. */
+/**
+ * How long a line waits for more lines before it is committed. A program that writes single lines into a pipe is
+ * recorded within a second.
+ */
 const patience = Duration.millis(500)
 
-/** How long, at most, what has been read already is waited for when recording is told to stop, in steps. */
+/** How long an interrupted recording waits for lines that were already read, in steps. */
 const farewell = { steps: 10, each: Duration.millis(100) }
 
 /** Lines that were read and are not recorded yet. */
@@ -114,12 +118,12 @@ const makeBasket = Effect.gen(function*() {
   const full = yield* Latch.make(false)
   const room = yield* Latch.make(true)
   return {
-    /** Puts lines in, and waits where there is no room. */
+    /** Adds lines, and waits while the basket is full. */
     put: Effect.fnUntraced(function*(more: ReadonlyArray<CallLine>) {
       for (const line of more) {
         yield* room.await
         lines.push(line)
-        // its end as well
+        // plus the line end
         bytes += line.bytes + 1
         yield* some.open
         if (lines.length < most.lines && bytes < most.bytes) continue
@@ -127,15 +131,15 @@ const makeBasket = Effect.gen(function*() {
         yield* full.open
       }
     }),
-    /** There will be no more. */
+    /** Marks the end of the lines. */
     end: (exit: Exit.Exit<void, unknown>) =>
       Effect.suspend(() => {
         ended = exit
         return Effect.andThen(some.open, full.open)
       }),
-    /** How reading ended, once it has. */
+    /** How reading ended; undefined until then. */
     ended: () => ended,
-    /** Waits until there is something, and a moment more for others to come. */
+    /** Waits for the first line, then a moment longer for more. */
     waiting: Effect.andThen(some.await, Effect.raceFirst(full.await, Effect.sleep(patience))),
     /** Takes all lines. */
     take: Effect.suspend(() => {
@@ -149,9 +153,9 @@ const makeBasket = Effect.gen(function*() {
 })
 
 /**
- * Records all calls of the lines, within a second after they were read. What cannot be recorded is told of at once and does
- * not stop the rest. Interrupted, it records what it has read: a pipe cannot be read again. What `progress` was told last is
- * what was done.
+ * Records all calls of the lines, each within a second after it was read. Reports a line that cannot be recorded
+ * immediately, and continues with the rest. When interrupted, it still records the lines it has read, because a pipe
+ * cannot be read again. The last value given to `progress` is the final result.
  */
 export const record = Effect.fnUntraced(function*<E, R>(
   lines: Stream.Stream<CallLine, E, R>,
@@ -173,7 +177,7 @@ export const record = Effect.fnUntraced(function*<E, R>(
       const good = portion.lines.flatMap(({ call }) => Result.isSuccess(call) ? [call.success] : [])
       const outcomes = (yield* recorder.recordMany(good)).values()
       for (const { call, number } of portion.lines) {
-        // only what parsed was given to the recorder and has an outcome of its own
+        // only calls that parsed were given to the recorder and have an outcome there
         const outcome = Result.flatMap(call, ({ callId }) =>
           Result.mapBoth(outcomes.next().value!, {
             onSuccess: (what) => ({ callId, what }),
@@ -221,7 +225,7 @@ export const record = Effect.fnUntraced(function*<E, R>(
       Effect.onInterrupt(() => Effect.ignore(last, { log: "Warn", message: "what was read last is not recorded" })),
       Effect.ensuring(Fiber.interrupt(reader))
     )
-    // as the lines ended
+    // fails if reading the lines failed
     yield* Fiber.join(reader)
     return soFar()
   }))

@@ -1,6 +1,6 @@
 /**
- * Phase 1: a paid answer is recorded the moment it exists, whatever happens to the rest. One commit for the call and
- * its chunks, inside the caller's own transaction when there is one.
+ * Phase 1: records a paid answer as soon as it exists, independently of the handlers. The call and its chunks are one
+ * commit, inside the caller's own transaction when there is one.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -24,7 +24,10 @@ import * as Metrics from "./Metrics.ts"
 import type { CallSpec, RecordedOutput, ServiceCall, TraceContext } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 
-/** A call cannot be stored. Nothing was written; `path` says where in the call, `reason` what is wrong there. */
+/**
+ * A call cannot be stored. Nothing was written; `path` names the invalid part of the call, `reason` says why it is
+ * invalid.
+ */
 export class CallRefused extends Schema.TaggedError<CallRefused>()("CallRefused", {
   callId: Schema.String,
   path: Schema.String,
@@ -35,7 +38,10 @@ export class CallRefused extends Schema.TaggedError<CallRefused>()("CallRefused"
   }
 }
 
-/** A call of this id is recorded already, with other content. It stays as it was: give the new call an id of its own. */
+/**
+ * A call with this id is already recorded with other content. The recorded call stays unchanged; give the new call its
+ * own id.
+ */
 export class CallConflict extends Schema.TaggedError<CallConflict>()("CallConflict", { callId: Schema.String }) {
   override get message() {
     return `call ${quote(this.callId)} is recorded already with other content, which stays as it is. ` +
@@ -55,8 +61,8 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
 }
 
 /**
- * `run` was called inside a transaction. Nothing was run: if the transaction is rolled back, the answer is paid for and
- * lost, and until it commits no other process knows that the call is running.
+ * `run` was called inside a transaction. The service was not run: a rollback would lose a paid answer, and until the
+ * commit no other process would see that the call is running.
  */
 export class RunInTransaction
   extends Schema.TaggedError<RunInTransaction>()("RunInTransaction", { callId: Schema.String })
@@ -70,8 +76,8 @@ export class RunInTransaction
 const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
 
 /**
- * The request's trace: the span around the recorder's own. None without one, so that nothing is made up, and none when the
- * tracer's ids cannot be stored: an answer is not lost for that.
+ * The request's trace: the parent of the recorder's own span. Undefined without a parent, and when the tracer's ids
+ * cannot be stored: a bad trace must not lose an answer.
  */
 const requestTrace = Effect.map(Effect.option(Effect.currentSpan), (own): TraceContext | undefined => {
   const parent = Option.flatMap(own, (span) => span.parent)
@@ -79,7 +85,10 @@ const requestTrace = Effect.map(Effect.option(Effect.currentSpan), (own): TraceC
   return traceOf(parent.value)
 })
 
-/** A paid answer is not refused for its trace; it is recorded without it, and said once for all that come together. */
+/**
+ * Logs once per batch that calls have an invalid trace. They are recorded without it: a paid answer is not refused for
+ * its trace.
+ */
 const tellOfTraces = (calls: ReadonlyArray<{ readonly call: CallSpec; readonly isDropped: boolean }>) => {
   const dropped = calls.filter(({ isDropped }) => isDropped)
   return dropped[0] === undefined
@@ -95,7 +104,7 @@ const refuse = (call: CallSpec, problem: Problem): CallRefused =>
 const refusedByStore = (call: CallSpec, { reason }: RefusedByStore): CallRefused =>
   refuse(call, { path: "call", reason: `is refused by the database: ${reason}` })
 
-/** What became of a recorded call: `"unchanged"` says that it was there already, the same. */
+/** The outcome of recording a call. `"unchanged"`: the same call was already recorded. */
 export type Recorded = "recorded" | "unchanged"
 
 /** The outcome of {@link CallRecorder} `run`. */
@@ -115,33 +124,33 @@ export interface RunResult {
  */
 export class CallRecorder extends Context.Service<CallRecorder, {
   /**
-   * Records a finished call. Recording the same again is a no-op that says `"unchanged"`; other content under the same id
-   * is a {@link CallConflict}. Times, priority, correlation id, details and trace do not count as content: they stay as
-   * they were recorded first.
+   * Records a finished call. Recording the same call again changes nothing and returns `"unchanged"`; other content
+   * under the same id fails with {@link CallConflict}. Times, priority, correlation id, details and trace do not count
+   * as content: the first recorded values stay.
    */
   readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | ChunkStoreError>
   /**
-   * Records many calls in one commit. The good ones are recorded, each bad one comes back with its error, in the order
-   * given; one that the database itself refuses (an encoding, a constraint of the application's) is a bad one as well. Fails
-   * only when the database does, and then nothing was recorded.
+   * Records many calls in one commit. Returns one result per call, in the given order: valid calls are recorded, each
+   * invalid one has its error. A call that the database refuses (an encoding, a constraint of the application) is
+   * invalid too. Fails only when the database fails; then nothing was recorded.
    */
   readonly recordMany: (
     calls: ReadonlyArray<ServiceCall>
   ) => Effect.Effect<ReadonlyArray<Result.Result<Recorded, CallRefused | CallConflict>>, ChunkStoreError>
   /**
-   * Runs a service and records whatever comes: `running`, then `succeeded` with its outputs, or `failed` with its error
-   * (which is also what this effect fails with). A call that has succeeded is not run again; one that failed, or whose
-   * run died, is. While it runs no other process runs it. The id of another call that runs or has succeeded fails with
-   * `CallConflict`.
+   * Runs a service and records the outcome: `running`, then `succeeded` with its outputs, or `failed` with its error
+   * (this effect fails with the same error). A call that has succeeded is not run again; a call that failed, or whose
+   * run died, is. While it runs, no other process runs it. Fails with `CallConflict` when another call with this id is
+   * running or has succeeded.
    *
-   * Whatever `record` would refuse of the call itself is refused before the service is asked, with `CallRefused`; then
-   * nothing was written. That counts the size too: context, input, details and trace may hold `SLUICE_MAX_RESULT_BYTES` less
-   * what is kept for the answer, 1 MiB (a quarter of a limit below 4 MiB). An answer that cannot be stored also fails with
-   * `CallRefused`, and the call is recorded as failed. What the service changes in the call's objects while it runs is not
-   * recorded.
+   * Everything that `record` would refuse about the call itself fails with `CallRefused` before the service runs; then
+   * nothing was written. This includes the size: context, input, details and trace may hold `SLUICE_MAX_RESULT_BYTES`
+   * less the room kept for the answer, 1 MiB (a quarter of a limit below 4 MiB). An answer that cannot be stored also
+   * fails with `CallRefused`, and the call is recorded as failed. Changes that the service makes to the call's objects
+   * while it runs are not recorded.
    *
-   * It commits by itself, so that a paid answer is never rolled back: inside a transaction it fails with
-   * {@link RunInTransaction} before anything is run.
+   * It uses its own commits, so a paid answer is never rolled back: inside a transaction it fails with
+   * {@link RunInTransaction} before the service runs.
    */
   readonly run: <E, R>(
     call: CallSpec,
@@ -221,13 +230,13 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         const exit = yield* Effect.exit(restore(Effect.raceFirst(service, Effect.andThen(renewal, Effect.never))))
         if (Exit.isFailure(exit)) {
           const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : describeCause(exit.cause)
-          // when the database is away the run ends with its lease; the service's error is what the caller must know
+          // if the database is unreachable the run ends with its lease; the caller needs the service's error
           yield* Effect.ignoreCause(store.abandon(call.callId, begun.token, error), { log: "Warn" })
           return yield* Effect.failCause(exit.cause)
         }
-        // From here the answer is paid for: it is recorded even when this fiber is being interrupted, and even when
-        // the run's lease was lost, as long as nobody else's answer was recorded first. A database that is away is
-        // waited for as long as nobody else may take up the run.
+        // From here the answer is paid for. It is recorded even when this fiber is interrupted, and even when the run's
+        // lease was lost, unless another process recorded its answer first. If the database is unreachable, recording
+        // is retried for the length of the lease, in which no other process takes over the run.
         const finished: ServiceCall = {
           startedAt,
           ...call,

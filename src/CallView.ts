@@ -1,6 +1,6 @@
 /**
- * What people and programs are shown of recorded calls: where each chunk stands, what became of it, and how many stand
- * where. Read from a store, and printed by the command with `--json`.
+ * The views of recorded calls: the state of each chunk, its history, and counts per state. A store returns them, and
+ * the command prints them with `--json`.
  */
 import * as Schema from "effect/Schema"
 import { CallStatus, ChunkKey } from "./ServiceCall.ts"
@@ -31,7 +31,7 @@ export const LedgerEntry = Schema.Struct({
 /** A line of the ledger. */
 export interface LedgerEntry extends Schema.Schema.Type<typeof LedgerEntry> {}
 
-/** Where a chunk stands. */
+/** The state of a chunk. */
 export const ChunkState = Schema.Literals([
   "ready",
   "in-flight",
@@ -43,10 +43,10 @@ export const ChunkState = Schema.Literals([
   "persisted",
   "nothing-to-create"
 ])
-/** Where a chunk stands. */
+/** The state of a chunk. */
 export type ChunkState = typeof ChunkState.Type
 
-/** One failure of a chunk, as remembered. */
+/** One recorded failure of a chunk. */
 export const FailureRecord = Schema.Struct({
   at: Schema.DateTimeUtcFromString,
   attempt: Schema.Int,
@@ -54,10 +54,10 @@ export const FailureRecord = Schema.Struct({
   kind: Schema.String,
   message: Schema.String
 })
-/** One failure of a chunk, as remembered. */
+/** One recorded failure of a chunk. */
 export interface FailureRecord extends Schema.Schema.Type<typeof FailureRecord> {}
 
-/** A chunk, and all that became of it. */
+/** A chunk with its state and its history. */
 export const ChunkView = Schema.Struct({
   key: ChunkKey,
   namespace: Schema.String,
@@ -65,19 +65,19 @@ export const ChunkView = Schema.Struct({
   state: ChunkState,
   attempts: Schema.Int,
   crashes: Schema.Int,
-  /** When it may be claimed next, while ready or scheduled. */
+  /** When it may be claimed next; set while ready or scheduled. */
   dueAt: Schema.NullOr(Schema.DateTimeUtcFromString),
-  /** Until when a worker holds it, while in flight. */
+  /** When the worker's lease ends; set while in flight. */
   leasedUntil: Schema.NullOr(Schema.DateTimeUtcFromString),
-  /** The worker that holds it, while in flight. */
+  /** The worker that holds it; set while in flight. */
   leasedBy: Schema.NullOr(Schema.String),
-  /** Why it waits, while parked. */
+  /** Why it is parked; set while parked. */
   parkedFor: Schema.NullOr(ParkReason),
   orderingKey: Schema.NullOr(Schema.String),
-  /** The call whose chunk must make way first: the oldest one before it of its ordering key, outstanding or dead. */
+  /** The call that blocks it: the one with the oldest earlier chunk of its ordering key, outstanding or dead. */
   behind: Schema.NullOr(Schema.String),
   failures: Schema.Array(FailureRecord),
-  /** Why and when it was buried, while dead or discarded. */
+  /** Why and when it was buried; set while dead or discarded. */
   death: Schema.NullOr(Schema.Struct({
     reason: DeathReason,
     message: Schema.String,
@@ -85,10 +85,10 @@ export const ChunkView = Schema.Struct({
   })),
   ledger: Schema.NullOr(LedgerEntry)
 })
-/** A chunk, and all that became of it. */
+/** A chunk with its state and its history. */
 export interface ChunkView extends Schema.Schema.Type<typeof ChunkView> {}
 
-/** A recorded call, and what became of its chunks. */
+/** A recorded call with the state of its chunks. */
 export const CallView = Schema.Struct({
   callId: Schema.String,
   namespace: Schema.String,
@@ -98,28 +98,28 @@ export const CallView = Schema.Struct({
   error: Schema.NullOr(Schema.String),
   recordedAt: Schema.DateTimeUtcFromString,
   finishedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
-  /** What the handlers are told of the call. */
+  /** The call's context, as handlers get it. */
   context: Schema.Record(Schema.String, Schema.Json),
-  /** The trace of the request that made it. */
+  /** The trace of the request that made the call. */
   trace: Schema.NullOr(Schema.Struct({ traceId: Schema.String, spanId: Schema.String })),
-  /** Absent once pruned. */
+  /** Null once pruned. */
   outputs: Schema.NullOr(Schema.Array(Schema.Json)),
   chunks: Schema.Array(ChunkView)
 })
-/** A recorded call, and what became of its chunks. */
+/** A recorded call with the state of its chunks. */
 export interface CallView extends Schema.Schema.Type<typeof CallView> {}
 
-/** How many chunks of one kind stand where. */
+/** How many chunks of one kind are in each state. */
 export const KindStatus = Schema.Struct({
   namespace: Schema.String,
   schemaIdentity: Schema.String,
   ready: Schema.Int,
-  /** Of the ready and the scheduled, those that may be claimed now. */
+  /** How many of the ready and scheduled chunks may be claimed now. */
   due: Schema.Int,
   inFlight: Schema.Int,
   /** Failed before, and waiting for their next attempt. */
   scheduled: Schema.Int,
-  /** Behind an older chunk of their ordering key. */
+  /** Waiting behind an older chunk of their ordering key. */
   waiting: Schema.Int,
   parked: Schema.Int,
   dead: Schema.Int,
@@ -129,5 +129,5 @@ export const KindStatus = Schema.Struct({
   /** When the oldest outstanding chunk was recorded. */
   oldest: Schema.NullOr(Schema.DateTimeUtcFromString)
 })
-/** How many chunks of one kind stand where. */
+/** How many chunks of one kind are in each state. */
 export interface KindStatus extends Schema.Schema.Type<typeof KindStatus> {}

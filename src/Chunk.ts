@@ -1,18 +1,16 @@
-/**
- * A chunk as a drain works on it: claimed from the queue, and what its handler made of it.
- */
+/** The types for a chunk that a drain works on: the claimed chunk, and the ledger row that its handler's result becomes. */
 import type * as DateTime from "effect/DateTime"
 import type * as Schema from "effect/Schema"
 import type { DomainObject } from "./DomainObject.ts"
 import type { ChunkKey, TraceContext } from "./ServiceCall.ts"
 
 /**
- * What was recorded of a chunk: its JSON, or why it cannot be handed out. The call or its output is gone, it is too long for one
- * message, or it was edited manually and holds what is not text.
+ * The recorded JSON of a chunk, or the reason why it cannot be handed out: the call or its output is gone, it is too
+ * long for one message, or it was edited manually and is not valid text.
  */
 export type Payload = { readonly data: Schema.Json } | { readonly withheld: string }
 
-/** A claimed chunk. Its payload, context and input are given anew each time they are asked for. */
+/** A claimed chunk. Each read of its payload, context or input gives a new copy. */
 export interface ClaimedChunk {
   /** Its place in the order of recording. */
   readonly seq: bigint
@@ -22,9 +20,9 @@ export interface ClaimedChunk {
   readonly orderingKey: string | undefined
   /** Failed attempts so far. */
   readonly attempts: number
-  /** Workers that died while they held it. */
+  /** How many workers died while they held it. */
   readonly crashes: number
-  /** Of those, workers that had nothing else under way. */
+  /** How many of those workers held nothing else. */
   readonly loneCrashes: number
   readonly recordedAt: DateTime.Utc
   readonly payload: Payload
@@ -35,12 +33,12 @@ export interface ClaimedChunk {
     readonly input: Schema.Json
     readonly finishedAt: DateTime.Utc
     readonly trace: TraceContext | undefined
-    /** How many outputs it has. */
+    /** How many outputs the call has. */
     readonly outputs: number
   }
 }
 
-/** One line of the ledger to be written: what a chunk became. */
+/** One ledger row to be written: the objects made from a chunk. */
 export interface Persisted {
   readonly chunk: ClaimedChunk
   /** `namespace/short-name`. */

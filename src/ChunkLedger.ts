@@ -1,6 +1,4 @@
-/**
- * The ledger by hand, for handlers run outside the drain: a chunk is persisted once, whoever does it.
- */
+/** Persists chunks outside the drain through the ledger: a chunk is persisted once, by the drain or by this service. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -11,13 +9,13 @@ import { objectsOf } from "./internal/handlerResult.ts"
 import { RunningChunks } from "./internal/RunningChunks.ts"
 import { type ChunkKey, printKey } from "./ServiceCall.ts"
 
-/** What `once` gives back: the domain objects, and whether they were created now or stood in the ledger already. */
+/** The result of `once`: the domain objects, and whether this call created them or the ledger already had them. */
 export interface Once {
   readonly objects: ReadonlyArray<DomainObject>
   readonly created: boolean
 }
 
-/** Who persists a chunk outside the drain, for ledger and events. */
+/** What `once` writes to the ledger and the event about the code that persists the chunk. */
 export interface Options {
   readonly namespace: string
   /** Written to the ledger as the handler. Default `"once"`. */
@@ -39,11 +37,12 @@ export interface Options {
  */
 export class ChunkLedger extends Context.Service<ChunkLedger, {
   /**
-   * Runs `effect` in one transaction (the caller's when there is one) with the ledger row of `key`. When the key stands
-   * in the ledger, `effect` is not run and the objects of that time are given back. Of two at once the second waits. A chunk
-   * that is outstanding, or a dead letter, is settled by it.
+   * Runs `effect` in one transaction (the caller's when there is one) with the ledger row of `key`. If the ledger
+   * already has the key, `effect` is not run and the objects recorded there are returned. Of two concurrent calls the
+   * second waits for the first. Settles the chunk if it is outstanding or a dead letter.
    *
-   * Within the handler of the chunk itself it only runs `effect`: what the handler gives back stands in the ledger.
+   * Within the handler of the same chunk it only runs `effect`: the drain writes the ledger row from the handler's
+   * result.
    */
   readonly once: <E, R>(
     key: ChunkKey,
@@ -66,14 +65,14 @@ export const layer: Layer.Layer<ChunkLedger, never, ChunkStore | DomainEvents> =
     ) {
       const { namespace, handler = "once", correlationId = key.callId } = options
       const running = yield* RunningChunks
-      // within the chunk's own handler the drain writes the ledger row, in the transaction that this is part of
+      // within the chunk's own handler the drain writes the ledger row, in the same transaction
       if (running.some((own) => printKey(own) === printKey(key))) {
         const objects = objectsOf(yield* effect)
         return objects instanceof Error ? yield* Effect.die(objects) : { objects, created: true }
       }
       const { created, entry } = yield* store.once(
         { key, namespace, handler },
-        // what cannot be read back must not reach the ledger, whatever a caller without types gives
+        // a caller without types may return anything; only readable objects may enter the ledger
         Effect.flatMap(effect, (given) => {
           const objects = objectsOf(given)
           return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)

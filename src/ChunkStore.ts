@@ -1,19 +1,22 @@
 /**
- * The port of the engine: everything a drain and a recorder ask of a database, and nothing else. Memory, PGlite and Postgres
- * implement it, and one contract suite is run against all three. What people and gauges ask is in `Inspector`.
+ * The port of the engine: every operation that drains and recorders need from a database. Memory, PGlite and Postgres
+ * implement it, and one contract suite runs against all three. Queries for people and gauges are in `Inspector`.
  *
  * Laws every store keeps:
  *
  * - **Atomic.** `record` commits a call with its chunks or not at all; `persist` commits the handlers' writes, the
  *   ledger rows and the settlement or nothing.
- * - **The ledger decides.** One row for a chunk's key, ever. `persist` of a key that has one changes nothing.
- * - **Fenced.** Only the holder of the claim's token settles, renews or persists. Others change nothing.
- * - **Leased by the store's own clock.** A lease that ran out without a word counts as a crash, never as an attempt; and no
- *   longer once its holder speaks again, which was cut off then, or frozen. An outage of the database is nobody's crash.
- * - **In order.** Chunks of one ordering key are claimed only as an unbroken run from the oldest one outstanding. A key
- *   counts within its namespace.
- * - **Nobody is in the way** but an older one of the key: what is locked or held up keeps no claim from what is due behind
- *   it, and what waits behind nothing comes free by itself.
+ * - **The ledger decides.** A chunk's key has at most one row, permanently. `persist` of a key that has one changes
+ *   nothing.
+ * - **Fenced.** Only the holder of the claim's token settles, renews or persists. Calls with another token change
+ *   nothing.
+ * - **Leased by the store's own clock.** A lease that expires without a settlement counts as a crash, never as an
+ *   attempt. The crash is taken back when the holder responds again: it was disconnected or frozen. An outage of the
+ *   database is not counted as a crash.
+ * - **In order.** Chunks of one ordering key are claimed only as an unbroken run from the oldest outstanding one. An
+ *   ordering key is scoped to its namespace.
+ * - **Only an older chunk of the same key blocks a chunk.** Locked or blocked chunks do not keep a claim from due
+ *   chunks behind them, and a waiting chunk with nothing before it is released automatically.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -36,12 +39,15 @@ export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.
 // ------------------------------------------------------------------------------------------------------- errors
 
 /**
- * The database did not do what was asked. When `transient` (connection lost, deadlock, shutdown, too many connections),
- * nothing was charged to anybody and the same may succeed later: the drain and its worker try it again by themselves, whoever
- * else asked decides. When not, somebody must look (`cause`).
+ * A database operation failed. When `transient` (connection lost, deadlock, shutdown, too many connections), no chunk
+ * was charged and the same operation may succeed later: the drain and its worker retry automatically, other callers
+ * decide themselves. Otherwise a person must look at `cause`.
  */
 export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>()("ChunkStoreError", {
-  /** The verb that failed: of `ChunkStore` by itself, as `claim`; of other services after their name, as `eventLog.take`. */
+  /**
+   * The operation that failed: for `ChunkStore` its name alone, like `claim`; for other services with their name, like
+   * `eventLog.take`.
+   */
   operation: Schema.String,
   transient: Schema.Boolean,
   /** SQLSTATE where there is one. */
@@ -55,7 +61,10 @@ export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>()("Chun
   }
 }
 
-/** Some of the chunks are no longer this claim's: its lease ran out and another worker has them. Nothing was changed. */
+/**
+ * This claim no longer holds some of the chunks: its lease ran out and another worker has claimed them. Nothing was
+ * changed.
+ */
 export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
   claimed: Schema.Int,
   held: Schema.Int
@@ -66,10 +75,13 @@ export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
   }
 }
 
-/** Some of the chunks were in the ledger already. Nothing was changed; settle those as `Already` and go on. */
+/**
+ * Some of the chunks were already in the ledger. Nothing was changed; settle those as `Already` and continue with the
+ * others.
+ */
 export class AlreadyPersisted extends Schema.TaggedError<AlreadyPersisted>()("AlreadyPersisted", {
   claimed: Schema.Int,
-  /** Of the claimed, those the ledger did not have. */
+  /** How many of the claimed chunks were not in the ledger. */
   kept: Schema.Int
 }) {
   override get message() {
@@ -78,11 +90,11 @@ export class AlreadyPersisted extends Schema.TaggedError<AlreadyPersisted>()("Al
 }
 
 /**
- * Somebody outside the drain has locked some of the chunks, as `once` does while its effect runs. All was rolled back. The
- * others need not wait for these.
+ * A transaction outside the drain has locked some of the chunks, for example `once` while its effect runs. Everything
+ * was rolled back. The other chunks need not wait for the locked ones.
  */
 export class ChunksLocked extends Schema.TaggedError<ChunksLocked>()("ChunksLocked", {
-  /** The `seq` of each locked chunk. None: whoever it was has let go meanwhile. */
+  /** The `seq` of each locked chunk. Empty when the other transaction has released its locks by now. */
   locked: Schema.Array(Schema.BigInt)
 }) {
   override get message() {
@@ -91,12 +103,13 @@ export class ChunksLocked extends Schema.TaggedError<ChunksLocked>()("ChunksLock
 }
 
 /**
- * The handlers left their transaction unable to commit: one swallowed a database error, or a deferred constraint does
- * not hold. All was rolled back. It is some chunk's fault; which one's is found by trying them apart.
+ * The handlers left their transaction unable to commit: a handler swallowed a database error, or a deferred constraint
+ * does not hold. Everything was rolled back. One of the chunks is the cause; running them in smaller batches finds
+ * which.
  */
 export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()("TransactionSpoiled", {
   code: Schema.optionalKey(Schema.String),
-  /** A conflict or a time limit: it may pass, and the same is tried again before anybody is sought. */
+  /** A conflict or a time limit: it may pass, so the same batch is retried before it is split. */
   transient: Schema.optionalKey(Schema.Boolean),
   reason: Schema.String
 }) {
@@ -109,27 +122,27 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
 // ------------------------------------------------------------------------------------------------------- words
 
 /**
- * The database does not take this one call, though nothing is wrong with the database: its encoding has no such character, a
- * constraint or a trigger of somebody's refuses it. Nothing was written of it.
+ * The database refuses this one call although the database itself works: its encoding lacks a character, or a
+ * constraint or a trigger outside Sluice refuses it. Nothing of the call was written.
  */
 export interface RefusedByStore {
   readonly _tag: "Refused"
-  /** In the database's words. */
+  /** The database's message. */
   readonly reason: string
 }
 
-/** What became of one call given to `record`. */
+/** The outcome of one call given to `record`. */
 export type RecordOutcome = "recorded" | "unchanged" | "conflict" | RefusedByStore
 
-/** What `begin` found. */
+/** The result of `begin`. */
 export type Begun =
   | { readonly _tag: "Begun"; readonly token: string; readonly takenOver: boolean }
   | { readonly _tag: "Running"; readonly until: DateTime.Utc }
-  /** As it was recorded; without input and outputs once these are pruned. */
+  /** The call as recorded; without input and outputs once these are pruned. */
   | { readonly _tag: "Succeeded"; readonly call: ServiceCall }
-  /** The id is another call's, which runs or has succeeded. */
+  /** The id belongs to another call, which is running or has succeeded. */
   | { readonly _tag: "Conflict" }
-  /** Not begun: a transaction surrounds it, whose rollback would take the run and its answer along. */
+  /** Not begun, because the caller is in a transaction: its rollback would also undo the run and its answer. */
   | { readonly _tag: "InTransaction" }
   | RefusedByStore
 
@@ -137,21 +150,21 @@ export type Begun =
 export interface Claim {
   readonly token: string
   readonly chunks: ReadonlyArray<ClaimedChunk>
-  /** Whether the store saw that nothing else was due: who wants more waits until there is more. */
+  /** True when the store saw that nothing else was due: the next claim can wait for a hint or a poll. */
   readonly last?: boolean | undefined
-  /** Kinds that nobody may drain now, as of a claim for one call; `*` stands for all. Of other claims a beat says so. */
+  /** The paused kinds, set on a claim for one call; `*` means all. For other claims a beat reports them. */
   readonly paused?: ReadonlyArray<Kind> | undefined
 }
 
-/** What to claim. */
+/** The parameters of a claim. */
 export interface ClaimRequest {
-  /** What it is held under; the store makes one when absent. */
+  /** The token of the claim; the store makes one when absent. */
   readonly token?: string | undefined
-  /** Who asks, for people. */
+  /** The name of the worker, for display. */
   readonly worker: string
-  /** At most so many chunks. */
+  /** The most chunks to claim. */
   readonly limit: number
-  /** At most so many bytes of recorded JSON, but always at least one chunk. */
+  /** The most bytes of recorded JSON to claim; at least one chunk is always claimed. */
   readonly maxBytes: number
   readonly lease: Duration.Duration
   /** Only chunks of this namespace. */
@@ -170,52 +183,55 @@ export interface ClaimRequest {
 }
 
 /**
- * How a handler's run uses the transaction it is in: it is `alone` there, it is one of a `batch` that go one after
- * another, or it runs `together` with the others of its batch.
+ * How a handler's run shares its transaction: it is `alone`, it is one of a `batch` that run one after another, or it
+ * runs `together` with the others of its batch.
  */
 export type Rule = "alone" | "batch" | "together"
 
-/** A statement that a run may not send, by its rule. It was not sent. */
+/** A statement that the run's rule does not allow. It was not sent. */
 export interface Refusal {
   /**
    * `control`: it would begin or end a transaction. `shared`: it may leave something in the transaction that other runs
-   * would see, such as a setting. `together`: it breaks what a handler promises whose runs go together.
+   * would see, such as a setting. `together`: it breaks the promise of a handler whose runs go together.
    */
   readonly reason: "control" | "shared" | "together"
   readonly statement: string
 }
 
-/** One run of a handler, and what it asks of the database. */
+/** Watches the statements that one run of a handler sends. */
 export interface Watch {
   /** Makes an effect part of the run. */
   readonly of: <A, E, R>(run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Whether the run has asked for anything, or may have. */
+  /** Whether the run has sent a statement, or may have. */
   readonly sent: boolean
-  /** Set when the run was not let through; then what it came to means nothing. */
+  /** Set when a statement of the run was refused; then the result of the run must not be used. */
   readonly refusal: Refusal | undefined
-  /** Ends the run. What still goes on in it, because it cannot be interrupted, reaches the database no more. */
+  /** Ends the run. Code of the run that continues because it cannot be interrupted no longer reaches the database. */
   readonly end: () => void
 }
 
-/** The transaction handlers run in. */
+/** The transaction that handlers run in. */
 export interface Transaction {
   readonly watch: (rule: Rule) => Watch
   /** Whether it can still commit. Fails when its connection is gone. */
   readonly isSound: Effect.Effect<boolean, ChunkStoreError>
-  /** Ends what still runs in it and cannot be interrupted, as far as that is in the store's power. */
+  /** Ends statements that still run in it and cannot be interrupted, as far as the store is able to. */
   readonly abandon: Effect.Effect<void>
-  /** No further run should begin in it after so long. */
+  /** After this duration no further run should begin in it. */
   readonly longest: Duration.Duration
 }
 
-/** A store that unparks in portions, so as not to hold locks for long, takes at most so many chunks of a kind at a beat. */
+/** The most chunks of a kind that one beat unparks, in a store that unparks in portions to keep locks short. */
 export const mostUnparked = 10_000
 
 export { aliveFor, rememberedFor } from "./internal/liveness.ts"
 
-/** What a worker's beat tells it. */
+/** The result of a worker's beat. */
 export interface Beat {
-  /** Chunks taken out of the car park because this worker serves them. With {@link mostUnparked} or more there may be others. */
+  /**
+   * How many parked chunks were released because this worker serves them. At {@link mostUnparked} or more there may be
+   * others.
+   */
   readonly unparked: number
   /**
    * What other live workers serve and this one does not: kinds, and newer versions of kinds that it serves as well. A handler
@@ -232,60 +248,61 @@ export interface Beat {
 export class ChunkStore extends Context.Service<ChunkStore, {
   // --- phase 1
   /**
-   * Records finished calls and their chunks, one commit for all, in the caller's transaction when there is one. The
-   * calls were validated. A call that is there already with the same content is `unchanged`; with other content it is a
-   * `conflict` and stays as it was. A call begun but not succeeded is completed. A call that the database refuses harms
-   * no other: the others are recorded. (The only call of a `record` that is part of a caller's transaction is not told apart
-   * from that transaction: its refusal is a {@link ChunkStoreError}.)
+   * Records finished calls and their chunks in one commit, in the caller's transaction when there is one. The calls
+   * were validated. A call that is already recorded with the same content is `unchanged`; with other content it is a
+   * `conflict` and the recorded call stays. A call that was begun but has not succeeded is completed. A call that the
+   * database refuses does not affect the others: they are recorded. (Exception: if `record` has a single call and runs
+   * in a caller's transaction, its refusal is a {@link ChunkStoreError} of that transaction.)
    *
-   * The content is namespace, service, context, input, ordering key and outputs; an input of null is none, and a part of
-   * `""` is none. Times, priority, correlation id, details and trace do not count; nor do input and outputs once pruned.
+   * The content is namespace, service, context, input, ordering key and outputs; an input of null equals an absent one,
+   * and so does a part of `""`. Times, priority, correlation id, details and trace do not count; nor do input and
+   * outputs once pruned.
    */
   readonly record: (calls: ReadonlyArray<ServiceCall>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
-   * Marks a call as running for as long as the lease, in a commit of its own, unless it runs elsewhere or has succeeded.
-   * One that failed, or whose run died, may be begun with other content: it has no answer yet.
+   * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere or has succeeded.
+   * A call that failed, or whose run died, may be begun with other content: it has no answer yet.
    */
   readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, ChunkStoreError>
-  /** Extends a running call's lease. False when it is no longer this token's. */
+  /** Extends a running call's lease. False when this token no longer holds it. */
   readonly renewRun: (
     callId: string,
     token: string,
     lease: Duration.Duration
   ) => Effect.Effect<boolean, ChunkStoreError>
-  /** Ends a running call as failed; `error` undefined gives it back as if it had not begun. Fenced by the token. */
+  /** Ends a running call as failed; with `error` undefined the call is as if it had not begun. Fenced by the token. */
   readonly abandon: (callId: string, token: string, error: string | undefined) => Effect.Effect<void, ChunkStoreError>
 
   // --- phase 2
   /**
-   * Claims due chunks, oldest first, priority counted in. A chunk that was held when a worker died is claimed alone.
-   * Expired leases are taken over and counted as crashes.
+   * Claims due chunks, oldest first, adjusted by priority. A chunk that was held when a worker died is claimed alone.
+   * Takes over expired leases and counts them as crashes.
    */
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, ChunkStoreError>
-  /** Gives back whatever a token holds, at no cost: for whoever did not hear the answer to its claim. */
+  /** Gives back all chunks that a token holds, at no cost: for a claim whose answer did not arrive. */
   readonly giveUp: (token: string) => Effect.Effect<void, ChunkStoreError>
   /**
-   * Extends the lease of the chunks that are still held, and gives back those. What is being persisted at this moment is
-   * held, and not waited for.
+   * Extends the lease of the chunks that are still held, and returns those. A chunk that is being persisted at this
+   * moment counts as held, without waiting for its row lock.
    */
   readonly renew: (
     token: string,
     chunks: ReadonlyArray<ClaimedChunk>,
     lease: Duration.Duration,
-    /** The worker has nothing else under way from now on: when it dies, the chunk is to blame. */
+    /** The worker runs nothing else from now on: if it dies, the chunk counts as the cause. */
     alone?: boolean
   ) => Effect.Effect<ReadonlyArray<ClaimedChunk>, ChunkStoreError>
   /**
-   * Runs `work` in one transaction with the ledger rows and the settlement of the chunks it returns. When `work` fails,
-   * or some of the chunks are not this claim's, or are in the ledger, all is rolled back. The effect succeeds after the
-   * commit. Work may leave out chunks it was not able to persist: those stay claimed.
+   * Runs `work` in one transaction with the ledger rows and the settlement of the chunks it returns. Rolls everything
+   * back when `work` fails, when this claim does not hold some of the chunks, or when some are in the ledger. The
+   * effect succeeds after the commit. Work may leave out chunks that it could not persist: those stay claimed.
    *
-   * Work asks the database for something again within `idle`: a store whose transactions hold locks ends one that
-   * is idle much longer, for its worker is frozen or unreachable, and others wait for what it holds.
+   * Work must send a statement at least every `idle`. A store whose transactions hold locks ends a transaction that is
+   * idle much longer: its worker is frozen or unreachable, and others wait for its locks.
    *
-   * What the handlers change in the transaction or the session, beside rows, does not reach ledger and settlement, and is
-   * undone at the end. Nothing is waited for without a limit. A transaction that handlers have ended themselves is
-   * {@link TransactionSpoiled}.
+   * Changes that handlers make to the transaction or the session, other than to rows, do not affect ledger and
+   * settlement, and are undone at the end. Every wait has a limit. If handlers end the transaction themselves, it fails
+   * with {@link TransactionSpoiled}.
    */
   readonly persist: <E, R>(
     token: string,
@@ -293,35 +310,35 @@ export class ChunkStore extends Context.Service<ChunkStore, {
     idle?: Duration.Duration
   ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | ChunksLocked | TransactionSpoiled | ChunkStoreError, R>
   /**
-   * Whether the database would take the end of a claim at this moment: does all that `persist` and `settle` do, for no
-   * chunk. Who fails while this succeeds has only itself to blame.
+   * Checks whether the database would accept the end of a claim now: does everything that `persist` and `settle` do,
+   * for no chunk. A batch that fails while this succeeds is itself the cause.
    */
   readonly probe: Effect.Effect<void, ChunkStoreError>
   /**
-   * Whether an error a handler failed with is of the kind that is the database's and passing: a lost connection, a deadlock,
-   * a conflict, a shutdown, too many connections. Then, if the handlers' transaction suffered from it, nobody is to blame.
-   * A time limit that a handler's statement ran into is the handler's failure.
+   * Whether a handler's error is a transient error of the database: a lost connection, a deadlock, a conflict, a
+   * shutdown, too many connections. If it broke the handlers' transaction, no chunk is charged. A statement of a
+   * handler that exceeds a time limit is the handler's failure.
    */
   readonly isTransient: (error: unknown) => boolean
   /**
-   * Ends the claim of chunks in ways other than persisted. Answers with those that were still held and so were settled, and
-   * says of each whether it frees its ordering key: the drain asks nobody else.
-   * After the lease's end an attempt is not charged any more: then the worker was frozen, not the handler slow.
+   * Ends the claim of chunks in ways other than persisted. Returns the settlements of those that were still held, each
+   * with whether it frees its ordering key; the drain relies on this answer alone. After the end of the lease no
+   * attempt is charged: the worker was frozen, the handler was not slow.
    */
   readonly settle: (
     token: string,
     settlements: ReadonlyArray<Settlement>
   ) => Effect.Effect<ReadonlyArray<Settled>, ChunkStoreError>
   /**
-   * Persists one chunk outside the drain: runs `work` in a transaction (the caller's when there is one) together with the
-   * ledger row, unless the ledger has the key. A second caller waits for the first. `created` says which it was. No claim
-   * takes the chunk meanwhile; afterwards it is neither outstanding nor a dead letter.
+   * Persists one chunk outside the drain: runs `work` in a transaction (the caller's when there is one) together with
+   * the ledger row, unless the ledger has the key. A second caller waits for the first. `created` is true when this
+   * call ran `work`. No claim takes the chunk meanwhile; afterwards it is neither outstanding nor a dead letter.
    */
   readonly once: <E, R>(
     entry: { readonly key: ChunkKey; readonly namespace: string; readonly handler: string },
     work: Effect.Effect<ReadonlyArray<DomainObject>, E, R>
   ) => Effect.Effect<{ readonly created: boolean; readonly entry: LedgerEntry }, E | ChunkStoreError, R>
-  /** Runs an effect after the surrounding transaction's commit, or at once when there is none. */
+  /** Runs an effect after the surrounding transaction's commit, or immediately when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /**
    * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves in versions that it reads,
@@ -332,8 +349,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly leave: (worker: string) => Effect.Effect<void, ChunkStoreError>
 
   /**
-   * Releases all that waits behind nothing, as beats do with some of it at a time. Gives back how many chunks. How a chunk comes
-   * to wait behind nothing is a setting that was switched, or rows that were edited manually.
+   * Releases all waiting chunks that have nothing before them; a beat does the same for some at a time. Returns how
+   * many. Such chunks arise when a setting was switched or rows were edited manually.
    */
   readonly releaseWaiting: Effect.Effect<number, ChunkStoreError>
   /** The ledger rows of these keys. */

@@ -1,6 +1,4 @@
-/**
- * Chunks that are not tried again by themselves: to be looked at, and then redriven or discarded by a person.
- */
+/** Dead letters: chunks that are not retried automatically. A person looks at them, then redrives or discards them. */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -23,34 +21,34 @@ export const DeadLetter = Schema.Struct({
   crashes: Schema.Int,
   recordedAt: Schema.DateTimeUtcFromString,
   diedAt: Schema.DateTimeUtcFromString,
-  /** When and why a person put it away for good. */
+  /** When and why a person discarded it permanently. */
   discarded: Schema.NullOr(Schema.Struct({ at: Schema.DateTimeUtcFromString, reason: Schema.String }))
 })
 /** A buried chunk. */
 export interface DeadLetter extends Schema.Schema.Type<typeof DeadLetter> {}
 
-/** All there is to know of a dead letter. */
+/** A dead letter with its failures and its recorded JSON. */
 export const DeadLetterDetail = Schema.Struct({
   letter: DeadLetter,
-  /** Every failure, the oldest first; those from before a redrive as well. */
+  /** Every failure, the oldest first, including those before a redrive. */
   failures: Schema.Array(FailureRecord),
   /** The recorded JSON, or null once pruned. */
   data: Schema.NullOr(Schema.Json)
 })
-/** All there is to know of a dead letter. */
+/** A dead letter with its failures and its recorded JSON. */
 export interface DeadLetterDetail extends Schema.Schema.Type<typeof DeadLetterDetail> {}
 
-/** How many dead letters of one sort there are. */
+/** How many dead letters there are of one kind and reason. */
 export const DeadLetterCount = Schema.Struct({
   namespace: Schema.String,
   schemaIdentity: Schema.String,
   reason: DeathReason,
   count: Schema.Int
 })
-/** How many dead letters of one sort there are. */
+/** How many dead letters there are of one kind and reason. */
 export interface DeadLetterCount extends Schema.Schema.Type<typeof DeadLetterCount> {}
 
-/** Which dead letters; what is absent does not restrict. Discarded ones are left out unless asked for. */
+/** Selects dead letters; an absent field does not restrict. Discarded ones are excluded unless `discarded` is true. */
 export interface DeadLetterFilter {
   readonly callId?: string | undefined
   readonly namespace?: string | undefined
@@ -62,21 +60,21 @@ export interface DeadLetterFilter {
   readonly olderThan?: Duration.Duration | undefined
   /** Died more recently than this. */
   readonly newerThan?: Duration.Duration | undefined
-  /** Stands in the error message, as written. */
+  /** Text that the error message contains, matched literally. */
   readonly text?: string | undefined
-  /** The discarded ones instead of the others. */
+  /** Selects only discarded dead letters. */
   readonly discarded?: boolean | undefined
 }
 
 /** A page of dead letters, the latest first. */
 export interface DeadLetterPage {
   readonly limit: number
-  /** How many of the latest to pass over. */
+  /** How many of the latest to skip. */
   readonly offset?: number | undefined
 }
 
 /**
- * The dead letters.
+ * Lists, redrives and discards dead letters.
  *
  * ```ts
  * const letters = yield* DeadLetters
@@ -89,15 +87,15 @@ export class DeadLetters extends Context.Service<DeadLetters, {
     filter: DeadLetterFilter,
     page: DeadLetterPage
   ) => Effect.Effect<ReadonlyArray<DeadLetter>, ChunkStoreError>
-  /** How many there are, by kind and reason: also the preview of what `redrive` or `discard` would move. */
+  /** Counts by kind and reason: also the preview of what `redrive` or `discard` would change. */
   readonly count: (filter: DeadLetterFilter) => Effect.Effect<ReadonlyArray<DeadLetterCount>, ChunkStoreError>
   readonly inspect: (key: ChunkKey) => Effect.Effect<Option.Option<DeadLetterDetail>, ChunkStoreError>
   /**
-   * Moves them back to the queue, at their old place in the order, due at once, with no attempts or crashes against
-   * them; their history stays. What was persisted meanwhile is not persisted again. In portions, each its own commit.
-   * Gives back how many were moved.
+   * Moves them back to the queue, at their old place in the order, due immediately, with attempts and crashes reset to
+   * 0; their history stays. A chunk that was persisted meanwhile is not persisted again. Works in portions, each its
+   * own commit. Returns how many were moved.
    */
   readonly redrive: (filter: DeadLetterFilter) => Effect.Effect<number, ChunkStoreError>
-  /** Puts them away for good; they stay on record, and no longer hold up their ordering key. Gives back how many. */
+  /** Discards them permanently; they stay on record and no longer block their ordering key. Returns how many. */
   readonly discard: (filter: DeadLetterFilter, reason: string) => Effect.Effect<number, ChunkStoreError>
 }>()("effect-sluice/DeadLetters") {}

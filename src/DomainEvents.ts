@@ -17,7 +17,7 @@ import type * as Output from "./Output.ts"
 export const capacity = 4096
 
 /**
- * Announces created domain objects within the process.
+ * Publishes created domain objects within the process.
  *
  * ```ts
  * const events = yield* DomainEvents
@@ -32,18 +32,18 @@ export class DomainEvents extends Context.Service<DomainEvents, {
   readonly publish: (events: ReadonlyArray<DomainObjectCreated>) => Effect.Effect<void>
   /** Everything created from the moment the stream is run. */
   readonly stream: Stream.Stream<DomainObjectCreated>
-  /** The same, subscribed at once: nothing published after this effect is missed. */
+  /** The same, subscribed immediately: nothing published after this effect is missed. */
   readonly subscribe: Effect.Effect<Stream.Stream<DomainObjectCreated>, never, Scope>
 }>()("effect-sluice/DomainEvents") {}
 
-/** Whether an event came from a chunk of this output. */
+/** Whether an event is from a chunk of this output. */
 export const from = (output: Output.Any) => (event: DomainObjectCreated): boolean =>
   event.key.schemaIdentity === output.identity
 
 export const layer: Layer.Layer<DomainEvents> = Layer.effect(
   DomainEvents,
   Effect.gen(function*() {
-    // sliding, so that a slow listener can neither hold up the drain nor fill the memory
+    // sliding: a slow listener must neither block the drain nor fill the memory
     const bus = yield* Effect.acquireRelease(PubSub.sliding<DomainObjectCreated>(capacity), PubSub.shutdown)
     return DomainEvents.of({
       publish: (events) => Effect.asVoid(PubSub.publishAll(bus, events)),

@@ -40,7 +40,7 @@ export * from "./PersistNowError.ts"
 
 /** How a claim is made. */
 export interface ClaimOptions {
-  /** Whether it may come back empty without having looked thoroughly: see `ClaimRequest`. */
+  /** Allows an empty result without a full search: see `ClaimRequest`. */
   readonly hasty?: boolean | undefined
 }
 
@@ -53,30 +53,30 @@ export interface ClaimOptions {
  * ```
  */
 export class Drain extends Context.Service<Drain, {
-  /** One batch: claim, persist, settle, announce. Fails only when the database does; nobody is charged for that. */
+  /** One claim and its run: persist, settle, announce. Fails only when the database fails; then no chunk is charged. */
   readonly cycle: Effect.Effect<Report, ChunkStoreError>
-  /** Cycles until nothing is due. Chunks that wait for their next attempt are left waiting. */
+  /** Cycles until nothing is due. Chunks that are scheduled for a later attempt stay in the queue. */
   readonly untilEmpty: Effect.Effect<Report, ChunkStoreError>
   /**
-   * Cycles until nothing is due or the time is over. Then what runs is interrupted and given back at no cost, which may take
-   * a moment more: for functions that are killed at a deadline, choose a second less than that. Succeeds with what it came
-   * to.
+   * Cycles until nothing is due or the time is over. Then it interrupts running handlers and gives their chunks back at
+   * no cost, which may take a moment longer: for functions that are killed at a deadline, choose a second less than the
+   * deadline. Succeeds with the report of what was done.
    */
   readonly within: (duration: Duration.Input) => Effect.Effect<Report, ChunkStoreError>
   /**
-   * The first half of a cycle: claims what is due. `run` of what was claimed is the second half. When the scope closes,
-   * whatever has no outcome is given back. For workers that have several batches under way, and let the next one claim while
-   * this one is run.
+   * The first half of a cycle: claims due chunks. The second half is `run` of the result. When the scope closes, chunks
+   * without an outcome are given back. For workers that run several batches and make the next claim while this one is
+   * run.
    */
   readonly claim: (options?: ClaimOptions) => Effect.Effect<Claimed, ChunkStoreError, Scope>
   /**
-   * Persists one call's chunks right now, and gives back their domain objects in the order of the outputs: the inline
-   * path. Claims like any worker; when another one holds a chunk, waits for it for up to the handler timeout.
+   * The inline path: persists one call's chunks now, and returns their domain objects in the order of the outputs.
+   * Claims like any worker; when another worker holds a chunk, waits for it for up to the handler timeout.
    */
   readonly persistNow: (callId: string) => Effect.Effect<ReadonlyArray<DomainObject>, PersistNowError>
-  /** Whether this drain goes on, and what troubles it. Asks no database. */
+  /** Whether this drain makes progress, and the database's last error. Does not query the database. */
   readonly health: Effect.Effect<Pulse.Health>
-  /** The name this drain claims under, for people: host, process and a random part. */
+  /** The name under which this drain claims, for display: host, process and a random part. */
   readonly worker: string
 }>()("effect-sluice/Drain") {}
 
@@ -86,7 +86,7 @@ export const layer: Layer.Layer<
   ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings
 > = Layer.effect(Drain, Effect.suspend(() => make(undefined)))
 
-/** A drain with options: `namespace`, the only one whose chunks it claims. */
+/** A drain that claims only chunks of `namespace`, when given. */
 export const layerWith = (
   { namespace }: { readonly namespace?: string }
 ): Layer.Layer<Drain, never, ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings> =>
@@ -144,7 +144,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
 
   const claim = (options: ClaimOptions = {}) =>
     pulse.watch("claim", Effect.andThen(heartbeat.start, claimOf(options))).pipe(
-      // the run of an empty claim has asked the database for nothing, and proves nothing
+      // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
 
@@ -159,7 +159,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   })
 })
 
-/** Begins the metrics of what is served at 0. */
+/** Starts the metrics of the served kinds at 0. */
 const beginMetrics = (registry: HandlerRegistry["Service"], serves: ReadonlyArray<Kind>) =>
   Effect.map(Effect.context(), (context) =>
     Metrics.begin(
@@ -171,6 +171,6 @@ const beginMetrics = (registry: HandlerRegistry["Service"], serves: ReadonlyArra
       context
     ))
 
-/** How long a run of any handler may take. */
+/** The longest time that a run of any handler may take. */
 const longestRun = ({ list }: HandlerRegistry["Service"], { handlerTimeout }: Settings.Values): Duration.Duration =>
   list.map((handler) => timeoutOf(handler, handlerTimeout)).reduce((a, b) => Duration.max(a, b), handlerTimeout)

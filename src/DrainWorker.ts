@@ -25,14 +25,14 @@ import { WakeUp } from "./WakeUp.ts"
 /** How a worker is run. */
 export interface Options<E = never> {
   /**
-   * When an idle worker looks for work: `Schedule.spaced("5 seconds")`, `Schedule.cron("0 3 * * *")`, jittered or
-   * not. While it finds some it does not wait. The default is `SLUICE_POLL_INTERVAL`, jittered. When the schedule ends,
-   * so does the worker.
+   * When an idle worker looks for work: `Schedule.spaced("5 seconds")`, `Schedule.cron("0 3 * * *")`, jittered or not.
+   * While it finds work it does not wait. The default is `SLUICE_POLL_INTERVAL`, jittered. The worker stops when the
+   * schedule ends.
    */
   readonly schedule?: Schedule.Schedule<unknown, void, E>
   /**
-   * Whether it also looks as soon as it hears that something was recorded, here or by another process. The default is
-   * true without a `schedule` and false with one, so that a worker of the night sleeps by day.
+   * Whether it also looks as soon as it gets a hint that something was recorded, by this or another process. The
+   * default is true without a `schedule` and false with one: a worker scheduled for the night should not run by day.
    */
   readonly hints?: boolean
 }
@@ -50,7 +50,7 @@ export interface Options<E = never> {
  * ```
  */
 export class DrainWorker extends Context.Service<DrainWorker, {
-  /** What this worker has done so far. */
+  /** The report of this worker so far. */
   readonly report: Effect.Effect<Report>
   /** Makes the worker look for work now. */
   readonly wake: Effect.Effect<void>
@@ -58,7 +58,10 @@ export class DrainWorker extends Context.Service<DrainWorker, {
   readonly stopped: Effect.Effect<void>
 }>()("effect-sluice/DrainWorker") {}
 
-/** The worker. Fails with the schedule's own error when it is not one, as a cron that does not parse. */
+/**
+ * The worker. Fails with the schedule's own error when the schedule is invalid, like a cron expression that does not
+ * parse.
+ */
 export const layer = <E = never>(
   options: Options<E> = {}
 ): Layer.Layer<DrainWorker, E, Drain | WakeUp | Settings.Settings> => Layer.effect(DrainWorker, make(options))
@@ -71,14 +74,14 @@ const make = Effect.fnUntraced(function*<E>(options: Options<E>) {
   const idle = yield* makeIdle(options, settings)
   const claimNext = yield* makeClaiming(drain, idle, options.schedule === undefined)
 
-  /** Claims when it is its turn, and runs what it claimed. The next lane claims meanwhile. */
+  /** Claims when it is this lane's turn, and runs the claim. The next lane claims meanwhile. */
   const pass = Effect.gen(function*() {
     const claimed = yield* claimNext
     if (claimed === undefined) return
     const report = yield* claimed.run
     yield* Ref.update(total, (sum) => addReports(sum, report))
     yield* outage.over
-    // another lane may have found nothing because of what this one held: chunks behind it of their ordering key
+    // another lane may have found nothing because this one held the older chunks of the ordering keys
     if (report.claimed > 0 && (!claimed.last || report.released + report.lost > 0)) yield* idle.wake
   }).pipe(
     Effect.scoped,
@@ -89,7 +92,7 @@ const make = Effect.fnUntraced(function*<E>(options: Options<E>) {
   )
   const lane = Effect.whileLoop({ while: () => !idle.isStopping(), body: () => pass, step: () => undefined })
 
-  // `inFlight` batches are under way: each lane has one
+  // each lane runs one batch at a time, so `inFlight` batches run at once
   const lanes = yield* Effect.forEach(Array.from({ length: settings.inFlight }), () => Effect.forkScoped(lane))
   const finished = yield* Deferred.make<void>()
   yield* Effect.forkScoped(Effect.andThen(Fiber.awaitAll(lanes), Deferred.succeed(finished, undefined)))
@@ -104,9 +107,9 @@ const make = Effect.fnUntraced(function*<E>(options: Options<E>) {
   })
 })
 
-/** When a worker waits, what ends the wait, and whether the worker is to stop. */
+/** The waiting and stopping of a worker. */
 interface Idle {
-  /** Waits for the next tick of the schedule, for a wake-up, or for the stop. Answers whether it was woken. */
+  /** Waits for the next tick of the schedule, for a wake-up, or for the stop. Returns false after a tick. */
   readonly wait: Effect.Effect<boolean>
   readonly wake: Effect.Effect<boolean>
   /** Forgets earlier wake-ups. */
@@ -156,17 +159,17 @@ const makeIdle = Effect.fnUntraced(function*<E>(
 })
 
 /**
- * The next claim of a worker, whichever lane asks. One lane at a time looks for work: it waits while nothing is due, claims,
- * and only then lets the next one look. So an idle worker asks the database once, and not once for each lane. Nothing when the
- * worker is to stop.
+ * The next claim of a worker, shared by its lanes. One lane at a time looks for work: it waits while nothing is due,
+ * claims, and only then lets the next lane look. So an idle worker queries the database once, not once per lane.
+ * Undefined when the worker is to stop.
  */
 const makeClaiming = Effect.fnUntraced(function*(drain: Drain["Service"], idle: Idle, polls: boolean) {
   const turn = yield* Semaphore.make(1)
-  // whether the last claim took all that was due: then there is nothing to ask for before a tick or a wake-up
+  // whether the last claim took everything that was due: then the next waits for a tick or a wake-up
   let drained = false
   let hasty = false
   const claim = Effect.gen(function*() {
-    // Woken, it looks where something is to be expected. After a tick it looks everywhere; the poll interval is short.
+    // After a wake-up a hasty claim is enough. After a tick the claim searches everything; the poll interval is short.
     if (drained) hasty = (yield* idle.wait) && polls
     if (idle.isStopping()) return undefined
     drained = false
@@ -179,7 +182,10 @@ const makeClaiming = Effect.fnUntraced(function*(drain: Drain["Service"], idle: 
   return turn.withPermits(1)(claim)
 })
 
-/** Logs an outage of the database once when it begins and once when it is over. Meanwhile errors that pass are all alike. */
+/**
+ * Logs an outage of the database once when it begins and once when it ends. During it, all transient errors count as
+ * the same outage.
+ */
 const makeOutageLog = (drain: Drain["Service"]) => {
   let trouble: ChunkStoreError | undefined
   const isKnown = (error: ChunkStoreError) =>

@@ -1,17 +1,17 @@
 /**
- * The ledger read as a log of what was created, by durable subscribers that each remember their place. The port of
- * `Subscription`.
+ * The port of `Subscription`: the ledger read as a log of created objects, by durable subscribers that each keep their
+ * own place.
  *
  * Laws every store keeps:
  *
- * - **Nothing is skipped.** Entries are read in an order in which what becomes visible later stands later, whatever
- *   numbers its transaction drew. What an unfinished transaction may still put in between is not read yet.
- * - **One reader at a time.** A subscription is taken under a lease, and only its token's holder moves the place.
- * - **A failure is searched for by halves.** After a failure of several entries `take` hands over the first half of them,
- *   then the first half of what is left of them, and so on. How many are under suspicion is remembered beside the place,
- *   so that the search goes on in the next process. A lease that ran out counts as a failure of all that was handed over.
- * - **A place holds in the cluster it was taken in.** When the tables come to another cluster, whose transaction ids begin
- *   elsewhere, nothing is read before the log is rebased: see `rebase`.
+ * - **Nothing is skipped.** An entry that becomes visible later is also later in the order, whatever number its
+ *   transaction has. Entries after a place that an unfinished transaction may still fill are not read yet.
+ * - **One reader at a time.** A subscription is taken under a lease, and only the holder of its token moves the place.
+ * - **A failing entry is found by halving.** After a failure of several entries `take` returns the first half of them,
+ *   then the first half of the rest, and so on. The number of suspects is stored beside the place, so the search
+ *   continues in the next process. A lease that ran out counts as a failure of all entries taken.
+ * - **A place is valid in the cluster it was taken in.** When the tables move to another cluster, whose transaction ids
+ *   differ, nothing is read before the log is rebased: see `rebase`.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -29,27 +29,27 @@ export interface Place {
   readonly seq: string
 }
 
-/** One line of the ledger as an entry: all that one chunk created, maybe nothing. */
+/** One ledger row as an entry: everything that one chunk created, possibly nothing. */
 export interface LogEntry {
   readonly place: Place
   readonly events: ReadonlyArray<DomainObjectCreated>
 }
 
 /**
- * Where a new subscription begins: with all there ever was, or with what is created from now on. Nothing that is created
- * later is missed; a little of what was created just before may come as well.
+ * Where a new subscription begins: at the beginning of the log, or with objects created from now on. It misses nothing
+ * created later; a few events from just before may be included.
  */
 export type From = "beginning" | "now"
 
 /**
- * The most bytes one entry may have to be read: what a Postgres client takes as one message by default (16 MiB), less room
- * for the rest of the row.
+ * The most bytes of an entry that can be read: the default limit of a Postgres client for one message (16 MiB), less
+ * room for the rest of the row.
  */
 export const mostEntryBytes = 15 * 1024 * 1024
 
 /**
- * An entry is too large to be read: it would not fit into one message of the database's client. What stands before it is
- * handed over; it stops the subscription until it is passed over (`EventLog.skip`).
+ * An entry is too large to be read: it would not fit into one message of the database's client. The entries before it
+ * are returned; then it stops the subscription until it is skipped (`EventLog.skip`).
  */
 export class EntryTooLarge extends Schema.TaggedError<EntryTooLarge>()("EntryTooLarge", {
   subscription: Schema.String,
@@ -71,14 +71,14 @@ export interface Take {
   /** The most bytes of all entries; one that is larger is taken alone. */
   readonly maxBytes: number
   readonly lease: Duration.Duration
-  /** Who reads, for people. */
+  /** The name of the reader, for display. */
   readonly reader: string
 }
 
 /** A subscription taken: entries after its place, in order. */
 export interface Taken {
   readonly token: string
-  /** Where it stood. */
+  /** Its place when it was taken. */
   readonly place: Place
   /** At least one, unless the first cannot be read. */
   readonly entries: ReadonlyArray<LogEntry>
@@ -86,61 +86,64 @@ export interface Taken {
   readonly unreadable: EntryTooLarge | undefined
   /** Failures in a row of the first entry alone. */
   readonly attempts: number
-  /** So many entries from the place on, `entries` the first of them, hold one that fails. 0: none is known. */
+  /**
+   * How many entries from the place on contain the failing one; `entries` are the first of them. 0: no failure is
+   * known.
+   */
   readonly suspects: number
 }
 
-/** How far a subscription has come. */
+/** The progress of a subscription. */
 export interface Progress {
   readonly place: Place
-  /** How many entries behind this place are under suspicion, or handed over and not settled. */
+  /** How many entries after this place are suspects, or taken and not settled. */
   readonly suspects: number
 }
 
 /** How a subscription is given back. */
 export interface Release {
-  /** As of {@link Progress}. After a failure, how many entries it may have been: 1 is the first one and no other. */
+  /** As in {@link Progress}. After a failure, the number of entries that may be the cause: 1 means the first entry. */
   readonly suspects: number
-  /** What failed. The delay counts for a single suspect; the halves of several are tried at once. */
+  /** The failure. The delay applies to a single suspect; the halves of several are retried immediately. */
   readonly failure?: { readonly message: string; readonly delay: Duration.Duration } | undefined
 }
 
-/** A subscription, for people. */
+/** The status of a subscription, for display. */
 export const SubscriptionStatus = Schema.Struct({
   name: Schema.String,
-  /** Failures in a row of the entry it stands before. */
+  /** Consecutive failures of the entry that is next. */
   attempts: Schema.Int,
-  /** Entries among which one that fails is searched for; 0 when none is. */
+  /** The number of entries among which the failing one is searched for; 0 when none fails. */
   suspects: Schema.Int,
   lastError: Schema.NullOr(Schema.String),
-  /** When it may go on, after a failure. */
+  /** When it may continue after a failure. */
   dueAt: Schema.DateTimeUtcFromString,
   updatedAt: Schema.DateTimeUtcFromString,
-  /** Who reads it now, and until when that is to be believed. */
+  /** The current reader, and when its lease ends. */
   reader: Schema.NullOr(Schema.Struct({ id: Schema.String, until: Schema.DateTimeUtcFromString })),
   /** Entries not yet handled, counted up to 10,000. */
   behind: Schema.Int,
   /** The first of them: its chunk, and when it was persisted. */
   next: Schema.NullOr(Schema.Struct({ key: ChunkKey, persistedAt: Schema.DateTimeUtcFromString })),
-  /** How many entries people let it pass over. */
+  /** How many entries were skipped manually. */
   skipped: Schema.Int
 })
-/** A subscription, for people. */
+/** The status of a subscription, for display. */
 export interface SubscriptionStatus extends Schema.Schema.Type<typeof SubscriptionStatus> {}
 
-/** What a rebase came to. */
+/** The result of a rebase. */
 export const Rebased = Schema.Struct({
   /**
-   * `ours`: the log is this cluster's, nothing was to be done. `adopted`: it came from another cluster, and its numbers go
-   * on here. `raised`: its numbers were above this cluster's, which now come behind them.
+   * `ours`: the log belongs to this cluster, nothing was changed. `adopted`: it was moved from another cluster, and its
+   * numbers continue here. `raised`: its numbers were above this cluster's, whose new entries now come after them.
    */
   outcome: Schema.Literals(["ours", "adopted", "raised"]),
-  /** Lines persisted in this cluster before the rebase: they now stand behind all that came along. */
+  /** Ledger rows persisted in this cluster before the rebase: they now come after all rows that were moved here. */
   moved: Schema.Int,
-  /** Of these, how many may have been told before, and then come again. */
+  /** How many of these may have been delivered before, and are delivered again. */
   repeated: Schema.Int
 })
-/** What a rebase came to. */
+/** The result of a rebase. */
 export interface Rebased extends Schema.Schema.Type<typeof Rebased> {}
 
 /** How much of the log is read at once. */
@@ -160,21 +163,21 @@ export interface Page {
 
 /** The port. See the module's laws. */
 export class EventLog extends Context.Service<EventLog, {
-  /** Makes a subscription when it is new. `from` counts only then. */
+  /** Creates a subscription when it is new. `from` counts only then. */
   readonly open: (name: string, from: From) => Effect.Effect<void, ChunkStoreError>
   /**
-   * Takes a subscription under a lease. None when there is nothing to read, another holds it, it waits after a failure,
-   * or nobody has opened it.
+   * Takes a subscription under a lease. None when there is nothing to read, another reader holds it, it waits after a
+   * failure, or it was never opened.
    */
   readonly take: (name: string, options: Take) => Effect.Effect<Option.Option<Taken>, ChunkStoreError>
-  /** Moves the place on, or leaves it where it is, and keeps the lease for its length. Moving on forgets failures. */
+  /** Advances the place, or leaves it where it is, and extends the lease. Advancing clears failures. */
   readonly advance: (
     name: string,
     token: string,
     progress: Progress,
     lease: Duration.Duration
   ) => Effect.Effect<void, ChunkStoreError | LeaseLost>
-  /** Gives the subscription back. Changes nothing when it is another's. */
+  /** Gives the subscription back. Changes nothing when another reader holds it. */
   readonly release: (name: string, token: string, release: Release) => Effect.Effect<void, ChunkStoreError>
   /** The place from which on all is read that is created from now on, and maybe a little of what was created just before. */
   readonly now: Effect.Effect<Place, ChunkStoreError>
@@ -182,21 +185,21 @@ export class EventLog extends Context.Service<EventLog, {
   readonly read: (after: Place, options: Read) => Effect.Effect<Page, ChunkStoreError>
   readonly list: Effect.Effect<ReadonlyArray<SubscriptionStatus>, ChunkStoreError>
   /**
-   * Sets the place anew, to where {@link From} says or before all that was persisted since a time, and forgets failures.
-   * Whoever reads loses the lease. False when there is no such subscription.
+   * Resets the place, to {@link From} or before everything persisted since a time, and clears failures. The current
+   * reader loses its lease. False when there is no such subscription.
    */
   readonly reset: (name: string, to: From | DateTime.Utc) => Effect.Effect<boolean, ChunkStoreError>
   /**
-   * Passes over the entry of a chunk, with all its events, and remembers why. Whoever reads loses the lease. False when that
-   * is not the entry the subscription stands before.
+   * Skips the entry of a chunk, with all its events, and records the reason. The current reader loses its lease. False
+   * when that entry is not the next one of the subscription.
    */
   readonly skip: (name: string, key: ChunkKey, reason: string) => Effect.Effect<boolean, ChunkStoreError>
-  /** Forgets a subscription and its place. False when there was none. */
+  /** Deletes a subscription and its place. False when there was none. */
   readonly remove: (name: string) => Effect.Effect<boolean, ChunkStoreError>
   /**
-   * Makes a log that came from another cluster readable in this one: what came along keeps its order and is read before
-   * what is new, places stay where they are, nothing is skipped. `take` does it by itself where only a restore can have
-   * happened; otherwise it fails with what is in the way, and a person calls this.
+   * Makes a log that was moved from another cluster readable in this one: moved entries keep their order and are read
+   * before new ones, places stay valid, nothing is skipped. `take` rebases automatically where only a restore can have
+   * happened; otherwise it fails with the obstacle, and a person calls this.
    */
   readonly rebase: Effect.Effect<Rebased, ChunkStoreError>
 }>()("effect-sluice/EventLog") {}

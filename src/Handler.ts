@@ -1,8 +1,8 @@
 /**
- * A handler is the code that persists one kind of chunk for one namespace. It is written for one chunk; Sluice runs the
- * chunks of one kind one after another in one transaction, or together where the handler says so, so that repositories
- * written with `SqlResolver` become one statement for the whole batch. There is no transaction code and no idempotency
- * code in a handler.
+ * Defines handlers: the code that persists one kind of chunk for one namespace. A handler is written for one chunk.
+ * Sluice runs the chunks of one kind one after another in one transaction, or together where the handler says so: then
+ * repositories written with `SqlResolver` send one statement for the whole batch. A handler contains no transaction
+ * code and no idempotency code.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -20,10 +20,13 @@ import { type Any as AnyOutput, isOutput } from "./Output.ts"
 import type { RetrySchedule } from "./RetryPolicy.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
 
-/** The namespace whose handlers serve every other namespace that has none of its own: `core`. */
+/** The namespace whose handlers serve every other namespace without a handler of its own: `core`. */
 export { core as coreNamespace } from "./Kind.ts"
 
-/** A handler asked the call's context for something that is not there. The chunk is buried: trying again cannot help. */
+/**
+ * A handler read a key of the call's context that is missing or does not decode. The chunk is buried: a retry cannot
+ * help.
+ */
 export class ContextMissing extends Schema.TaggedError<ContextMissing>()("ContextMissing", {
   callId: Schema.String,
   key: Schema.String,
@@ -35,7 +38,7 @@ export class ContextMissing extends Schema.TaggedError<ContextMissing>()("Contex
 }
 
 /**
- * A handler's way to say that trying again cannot help: the chunk goes to the dead letters at once.
+ * A handler fails with this when a retry cannot help: the chunk becomes a dead letter immediately.
  *
  * ```ts
  * if (simulation.closed) return yield* new HandlerRejected({ reason: `simulation ${id} is closed` })
@@ -49,41 +52,44 @@ export class HandlerRejected
   }
 }
 
-/** What a handler is told of the call its output belongs to. */
+/** The call that the handler's output belongs to. */
 export interface HandlerCall {
   readonly callId: string
   readonly namespace: string
   readonly service: string
   readonly correlationId: string
-  /** Which output of its kind this is, `""` when there is one. */
+  /** Tells outputs of one kind in one call apart; `""` when there is only one. */
   readonly part: string
   readonly orderingKey: string | undefined
   readonly finishedAt: DateTime.Utc
-  /** 1 the first time, counting failures only: never raised by a crash or by a batch-mate. */
+  /** 1 on the first attempt; counts failures of this chunk only, not crashes or failures of other chunks of the batch. */
   readonly attempt: number
-  /** The same at every run for this chunk: give it to whatever you call outside the database. */
+  /** The same at every run for this chunk: pass it to services outside the database. */
   readonly idempotencyKey: string
   readonly key: ChunkKey
-  /** A text of the call's context. Fails with {@link ContextMissing} when absent or not a text. */
+  /** A string of the call's context. Fails with {@link ContextMissing} when absent or not a string. */
   readonly context: (key: string) => Effect.Effect<string, ContextMissing>
-  /** A value of the call's context through a schema of your own. */
+  /**
+   * A value of the call's context, decoded by a schema of your own. Fails with `ContextMissing` when it does not
+   * decode.
+   */
   readonly contextAs: <A, I>(key: string, schema: Schema.Codec<A, I>) => Effect.Effect<A, ContextMissing>
   readonly input: Schema.Json
 }
 
-/** What a handler is given: the decoded output, and its call. */
+/** The input of a handler: the decoded output, and its call. */
 export interface HandlerInput<out A> {
   readonly output: A
   readonly call: HandlerCall
 }
 
-/** What a handler may give back: the rows it created, many, one or none. */
+/** What a handler may return: the rows it created, many, one or none. */
 export type Created = DomainObject | ReadonlyArray<DomainObject> | void
 
 /** Persists one chunk. */
 export type Persist<A, E = unknown, R = never> = (input: HandlerInput<A>) => Effect.Effect<Created, E, R>
 
-/** Persists a batch; gives back what was created for each input, in the order of the inputs. */
+/** Persists a batch; returns what was created for each input, in the order of the inputs. */
 export type PersistMany<A, E = unknown, R = never> = (
   inputs: ReadonlyArray<HandlerInput<A>>
 ) => Effect.Effect<ReadonlyArray<Created>, E, R>
@@ -91,39 +97,40 @@ export type PersistMany<A, E = unknown, R = never> = (
 /**
  * How the runs of a handler share transactions.
  *
- * - `"batch"`: one after another in the transaction of their batch. The tables, the ledger and what each run is given
- *   are those of runs that had a transaction each, in that order.
+ * - `"batch"`: one after another in the transaction of their batch. The tables, the ledger and what each run reads are
+ *   the same as if each run had its own transaction, in that order.
  * - `"transaction"`: each in a transaction of its own.
- * - `"together"`: all of a batch at once in one transaction, so that the requests they make of a `SqlResolver` become one
- *   statement for all. This is a promise: all that a run sends is requests of resolvers, or one statement, and no answer
- *   that it computes with is changed by another run. A run that is seen to break it (a lock, a setting, a savepoint, a
- *   second statement of its own) is rolled back with its batch and run again one after another, with a warning.
+ * - `"together"`: all of a batch concurrently in one transaction, so their requests to a `SqlResolver` become one
+ *   statement. This is a promise: a run sends only requests of resolvers, or one statement, and no other run changes a
+ *   result that it computes with. A run that breaks the promise (a lock, a setting, a savepoint, a second statement of
+ *   its own) is rolled back with its batch and run again one after another, with a warning.
  */
 export type Isolation = "batch" | "transaction" | "together"
 
-/** What can be set for one handler. Everything has a default in `Settings`. */
+/** The options of a handler. Every default is in `Settings`. */
 export interface Options {
-  /** Written to the ledger, so that one can tell later which code made which rows. Default 1. */
+  /** Written to the ledger, to tell later which code created which rows. Default 1. */
   readonly version?: number
   /** Failed attempts before the chunk is buried as exhausted. */
   readonly maxAttempts?: number
-  /** How long one run may take; then it counts as failed. */
+  /** How long one run may take before it counts as failed. */
   readonly timeout?: Duration.Input
   /**
-   * The delays between attempts, replayed over the persisted attempt count. Its end does not end the retries. One by `cron`
-   * tells when to try again, counted from the failure.
+   * The delays between attempts, replayed over the persisted attempt count. When the schedule ends, retries continue. A
+   * `cron` schedule gives the next time, counted from the failure.
    */
   readonly retry?: RetrySchedule
   /**
-   * Errors for which trying again cannot help, besides `HandlerRejected` and `ContextMissing`. Its parameter may be declared as
-   * the errors that the handler fails with; the compiler checks that it takes every one of them.
+   * Errors for which a retry cannot help, besides `HandlerRejected` and `ContextMissing`. Its parameter may be declared
+   * as the errors that the handler fails with; the compiler checks that it accepts all of them.
    */
-  // a method, so that a narrower parameter is accepted here and checked by `NoExtra`, which knows the handler's errors
+  // a method: a narrower parameter is accepted here and checked by `NoExtra`, which knows the handler's errors
   permanent?(error: unknown): boolean
   /**
-   * How its runs share transactions. Without it as `"batch"`, and as `"transaction"` from the moment a run sends a statement
-   * that may leave something in the transaction beside rows, such as a setting or a role. With `"batch"` such statements
-   * are sent in the batch's transaction: what they leave is there for the runs that follow.
+   * How its runs share transactions. The default is `"batch"`, and `"transaction"` from the moment a run sends a
+   * statement that may leave something other than rows in the transaction, such as a setting or a role. With an
+   * explicit `"batch"` such statements are sent in the batch's transaction, and their effects are visible to the runs
+   * that follow.
    */
   readonly isolation?: Isolation
 }
@@ -134,7 +141,7 @@ export type Definition<A, R = never> =
   | (Options & { readonly persist: Persist<A, unknown, R> })
   | (Options & { readonly persistMany: PersistMany<A, unknown, R> })
 
-/** What the compiler says where something is written that no handler has. */
+/** The compiler error for an option or handler that does not exist. */
 export interface Mistake<out Message extends string> {
   readonly mistake: Message
 }
@@ -145,14 +152,14 @@ export type ErrorsOf<D> = D extends
   : D extends { readonly persistMany: (...args: ReadonlyArray<never>) => Effect.Effect<unknown, infer E, unknown> } ? E
   : never
 
-/** What `permanent` must take. */
+/** Requires `permanent` to accept every error of the handler. */
 type PermanentFor<D> = D extends { permanent(error: infer Taken): boolean } ? [ErrorsOf<D>] extends [Taken] ? unknown
   : { readonly permanent: Mistake<"permanent must take every error that the handler can fail with"> }
   : unknown
 
 /**
- * Options no handler has are refused by the compiler, and so are two ways to persist at once, and a `permanent` that does
- * not take every error of its handler.
+ * The compiler refuses options that do not exist, `persist` together with `persistMany`, and a `permanent` that does
+ * not accept every error of its handler.
  */
 export type NoExtra<D> = [D] extends [never] ? unknown
   : D extends (...args: ReadonlyArray<never>) => unknown ? unknown
@@ -166,32 +173,32 @@ export type NoExtra<D> = [D] extends [never] ? unknown
       >
     }
 
-/** Any definition, its types forgotten. */
+/** Any definition, without its types. */
 export type AnyDefinition = Definition<any, any>
 
-/** The services a definition asks for. */
+/** The services that a definition requires. */
 export type ServicesOf<D> = D extends (...args: ReadonlyArray<never>) => Effect.Effect<unknown, unknown, infer R> ? R
   : D extends { readonly persist: (...args: ReadonlyArray<never>) => Effect.Effect<unknown, unknown, infer R> } ? R
   : D extends { readonly persistMany: (...args: ReadonlyArray<never>) => Effect.Effect<unknown, unknown, infer R> } ? R
   : never
 
 /**
- * The phantom service that stands for "there is a handler for this output in this namespace". A registry requires one
- * for each output of its groups, so that a forgotten layer does not compile.
+ * The phantom service for "there is a handler for this output in this namespace". A registry requires one for each
+ * output of its groups, so a missing layer does not compile.
  */
 export interface HandlerOf<out Tag extends string> {
   readonly _: "effect-sluice/HandlerOf"
   readonly handler: Tag
 }
 
-/** A handler built, its types forgotten: what the registry holds and the drain runs. */
+/** A built handler, without its types: the registry holds it and the drain runs it. */
 export interface Handler {
   readonly namespace: string
   readonly output: AnyOutput
-  /** `namespace/short-name`, for people: ledger, logs, metrics. */
+  /** `namespace/short-name`, for display in ledger, logs and metrics. */
   readonly name: string
   readonly options: Options
-  /** What its layer was built with: a floor under the services of whoever runs it. */
+  /** The services its layer was built with; services of the running fiber override them. */
   readonly services: Context.Context<never>
   readonly run:
     | { readonly _tag: "One"; readonly persist: Persist<unknown> }
@@ -202,8 +209,8 @@ const keyOf = (namespace: string, schemaIdentity: string): string =>
   `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}/`
 
 /**
- * @internal The key of a handler in a context. Each layer of handlers has a number, so that two for one output are both
- * seen.
+ * @internal The key of a handler in a context. Each layer of handlers has a number: two layers for one output stay
+ * distinct.
  */
 export const contextKey = (namespace: string, schemaIdentity: string, layer: number): string =>
   keyOf(namespace, schemaIdentity) + layer
@@ -233,7 +240,7 @@ const mostVersion = 2_147_483_647
 
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
 
-/** What is wrong with a handler as it was written. */
+/** Validates a definition; returns the problem, if there is one. */
 const definitionProblem = (definition: AnyDefinition): string | undefined => {
   if (typeof definition === "function") return undefined
   if (!Predicate.isObject(definition)) return "is neither a function nor a record with persist or persistMany"
@@ -276,7 +283,7 @@ export const build = (
   definition: AnyDefinition,
   services: Context.Context<never>
 ): Handler => {
-  // the compiler refuses most of this; the rest should stop the start, not the drain
+  // the compiler refuses most of this; the rest must fail at the start, not in the drain
   if (!isOutput(output)) {
     throw new Error(`a handler of namespace ${quote(namespace)} is for no output: give the class that Output.make made`)
   }
@@ -284,7 +291,7 @@ export const build = (
   const problem = namespaceProblem(namespace) ?? definitionProblem(definition)
   if (problem !== undefined) throw new Error(`handler ${shorten(name)}: ${problem}`)
   const named = { namespace, output, name, services }
-  // The definition's own types were checked where it was written; from here on the output's codec guarantees the value.
+  // The definition's types were checked where it was written; from here on the output's codec guarantees the value.
   if (typeof definition === "function") {
     return { ...named, options: {}, run: { _tag: "One", persist: definition as Persist<unknown> } }
   }

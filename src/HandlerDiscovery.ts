@@ -1,7 +1,7 @@
 /**
- * Handler modules found by glob, for the command and for programs that do not want to list their handlers: every
- * `persist` folder's modules, in the order of their paths. A module exports layers made by `HandlerPlugin`; whatever is
- * wrong with one stops the start, and names the file.
+ * Finds and loads handler modules by glob, for the command and for programs that do not list their handlers: by default
+ * the modules of every `persist` folder, in the order of their paths. A module exports layers made by `HandlerPlugin`.
+ * Any problem with a module stops the start, and the error names the file.
  *
  * ```ts
  * // src/chatlab/persist/replies.ts
@@ -22,10 +22,10 @@ import { boundedInterrupt } from "./internal/boundedInterrupt.ts"
 import { escape, escapeProse } from "./internal/escape.ts"
 import { describeLoadError, sentence } from "./internal/loadError.ts"
 
-/** Where modules are looked for when nothing is said, under each folder. */
+/** The default glob for modules, under each folder. */
 export const defaultGlob = "**/persist/*.{ts,js,mts,mjs}"
 
-/** A handler module cannot be used. The start stops: a handler that is silently missing would park its chunks. */
+/** A handler module cannot be used. The start fails: a missing handler would silently park its chunks. */
 export class HandlerModuleInvalid extends Schema.TaggedError<HandlerModuleInvalid>()("HandlerModuleInvalid", {
   file: Schema.String,
   reason: Schema.String,
@@ -38,16 +38,16 @@ export class HandlerModuleInvalid extends Schema.TaggedError<HandlerModuleInvali
 
 /** How modules are loaded. */
 export interface LoadOptions {
-  /** How long one module may take to load, and then its layers to be built. Default 10 seconds. */
+  /** How long the loading of one module may take, and then building its layers. Default 10 seconds. */
   readonly timeout?: Duration.Input | undefined
   /**
-   * Runs the loading of one module. For a program that has the process to itself, and watches what a module does to it while
-   * it loads.
+   * Wraps the loading of one module. For a program that owns the process and checks what a module does to it while
+   * loading.
    */
   readonly around?: (<A, E, R>(file: string, loading: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) | undefined
 }
 
-/** Where to look. */
+/** The folders and globs to search. */
 export interface Options extends LoadOptions {
   /** The folders the globs are relative to. Default: the working directory. */
   readonly folders?: ReadonlyArray<string> | undefined
@@ -57,22 +57,22 @@ export interface Options extends LoadOptions {
 
 const standardTimeout = Duration.seconds(10)
 
-/** A module that was found, and the handlers it brought. */
+/** A module with its handlers. */
 export interface Found {
   readonly file: string
   /** `namespace/short-name` of each. */
   readonly handlers: ReadonlyArray<string>
 }
 
-/** Whether a link that leads nowhere was meant as a module: then loading it says so. */
+/** Whether a broken link matches the pattern of modules: then loading it reports the error. */
 const isMeant = async ({ name, parentPath }: Dirent, pattern: string): Promise<boolean> => {
   for await (const found of fs.glob(pattern, { cwd: parentPath })) if (found === name) return true
   return false
 }
 
 /**
- * A glob follows no links. One that stands for the folder before its last slash is that folder all the same: it is looked
- * for in the same walk.
+ * Searches one glob. A glob does not follow links, so a link that matches the folder part of the glob (before its last
+ * slash) is found in the same walk and searched as that folder.
  */
 const search = async (folder: string, glob: string): Promise<ReadonlyArray<string>> => {
   const slash = glob.lastIndexOf("/")
@@ -93,8 +93,8 @@ const search = async (folder: string, glob: string): Promise<ReadonlyArray<strin
 }
 
 /**
- * The files there are, each once, in the order of their paths. Nothing in `node_modules`; no tests and no types. Of links to
- * folders only those are followed that stand for the folder before the last slash of a glob.
+ * Finds the module files, each once, in the order of their paths. Excludes `node_modules`, tests and type declarations.
+ * Follows only those links to folders that match the part of a glob before its last slash.
  */
 export const find = Effect.fn("HandlerDiscovery.find")(function*({ folders = ["."], globs = [defaultGlob] }: Options) {
   const files = new Set<string>()
@@ -148,7 +148,7 @@ const adviceOf = (error: unknown): string =>
 const build = Effect.fnUntraced(function*(file: string, layer: Layer.Any) {
   const environment = yield* Effect.context<never>()
   const given = HandlerPlugin.fromContext(environment)
-  // a module's types are not known here: what it needs beyond the environment shows when it is built
+  // a module's types are not known here: a missing service shows when the layer is built
   const untyped = layer as Layer.Layer<never, unknown>
   const context: Context.Context<never> = yield* Layer.build(Layer.fresh(untyped)).pipe(
     Effect.catchCause((cause) => {
@@ -161,7 +161,7 @@ const build = Effect.fnUntraced(function*(file: string, layer: Layer.Any) {
   return HandlerPlugin.fromContext(context).filter((one) => !given.includes(one))
 })
 
-/** Loads these modules, given by their absolute paths: their handlers, and which file brought which. */
+/** Loads modules by their absolute paths: returns their handlers, and which file each came from. */
 export const loadFiles = Effect.fn("HandlerDiscovery.loadFiles")(function*(
   files: ReadonlyArray<string>,
   options: LoadOptions
@@ -170,13 +170,13 @@ export const loadFiles = Effect.fn("HandlerDiscovery.loadFiles")(function*(
   const around: NonNullable<LoadOptions["around"]> = options.around ?? ((_, loading) => loading)
   const found: Array<Found> = []
   const sources: Array<HandlerPlugin.Source> = []
-  // a layer may be exported by two names, or again by a module that gathers others': it is one handler all the same
+  // a layer may be exported under two names, or re-exported by another module: its handlers count once
   const built = new Map<Layer.Any, ReadonlyArray<HandlerPlugin.Source>>()
   for (const file of files) {
     const handlers: Array<string> = []
     for (const layer of yield* around(file, inTime(file, limit, "is not loaded")(layersOf(file)))) {
       const known = built.get(layer)
-      // what cannot be interrupted is left behind
+      // a layer that cannot be interrupted is left running in the background
       const building = boundedInterrupt(build(file, layer))
       const own = known ?? (yield* around(file, inTime(file, limit, "has a layer that is not built")(building)))
       handlers.push(...own.map((one) => one.handler.name))
@@ -197,8 +197,8 @@ export const loadFiles = Effect.fn("HandlerDiscovery.loadFiles")(function*(
 export const load = (options: Options) => Effect.flatMap(find(options), (files) => loadFiles(files, options))
 
 /**
- * The handlers of all modules, for `HandlerRegistry.layer()`. Modules are given the services this layer is given, such as
- * the `SqlClient`. Of two for one output the registry says `DuplicateHandler`, with both files.
+ * The handlers of all modules, for `HandlerRegistry.layer()`. Modules get the services that this layer gets, such as
+ * the `SqlClient`. For two handlers of one output the registry fails with `DuplicateHandler`, with both files.
  */
 export const layer = (options: Options = {}): Layer.Layer<never, HandlerModuleInvalid> =>
   Layer.unwrap(Effect.map(load(options), ({ plugins }) => plugins))

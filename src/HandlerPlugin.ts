@@ -1,6 +1,6 @@
 /**
- * The open way in: a layer that adds one handler to whatever registry it is provided to, for plug-ins and for handlers
- * found by the command. Checked when the registry is built, where the closed groups are checked by the compiler.
+ * Layers that add a handler to the registry they are provided to, for plug-ins and for handlers found by the command.
+ * The registry checks them when it is built; handlers of groups are checked by the compiler.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -10,14 +10,14 @@ import * as Handler from "./Handler.ts"
 import type * as Output from "./Output.ts"
 import type * as OutputGroup from "./OutputGroup.ts"
 
-/** @internal A handler and where it came from. */
+/** @internal A handler and its source. */
 export interface Source {
   readonly source: string
   readonly handler: Handler.Handler
 }
 
 const prefix = "effect-sluice/HandlerPlugin/"
-// each plug-in has a key of its own, so that any number of them can be merged and two for one output are both seen
+// each plug-in has its own key: any number can be merged, and two for one output stay distinct
 let made = 0
 
 const toContext = (sources: ReadonlyArray<Source>): Context.Context<never> =>
@@ -31,11 +31,11 @@ export const fromContext = (context: Context.Context<never>): ReadonlyArray<Sour
     // only `toContext` writes under the prefix
     .map(([, source]) => source as Source)
 
-/** @internal The handlers of a group in a context, of every layer of them that was provided. */
+/** @internal The handlers of a group in a context, from every layer of them that was provided. */
 export const fromGroup = (group: OutputGroup.Any, context: Context.Context<never>): ReadonlyArray<Source> =>
   [...group.outputs.keys()].flatMap((identity) => {
     const handlers = Handler.fromContext(context, group.namespace, identity)
-    // the compiler asks for the layer; a caller without types gets a clear word
+    // the compiler requires the layer; a caller without types gets a clear error
     if (handlers.length === 0) {
       throw new Error(`no handlers of group ${group.namespace} are provided: provide the layer its toLayer gives`)
     }
@@ -76,7 +76,8 @@ export const layer = <
     const built = (Effect.isEffect(definition) ? yield* definition : definition) as Handler.AnyDefinition
     const handler = Handler.build(namespace, output as Output.Any, built, services)
     return toContext([{ source: `plug-in ${handler.name}`, handler }])
-    // what the definition needs is in `services`, as the declared type asks of whoever provides the layer
+    // the definition's services are in `services`: the declared type requires them from the code that provides the
+    // layer
   })) as unknown as Layer.Layer<
     never,
     Effect.Error<D>,
@@ -84,8 +85,8 @@ export const layer = <
   >
 
 /**
- * A layer that adds all handlers of a group, for registries that do not know the group: so does a module that the
- * command finds.
+ * A layer that adds all handlers of a group, for registries that do not know the group, for example in a module that
+ * the command finds.
  *
  * ```ts
  * export const handlers = HandlerPlugin.group(Chatlab).pipe(Layer.provide(ChatlabHandlers))

@@ -1,6 +1,6 @@
 /**
- * The registry says which handler serves `(namespace, schema identity)`: the namespace's own, else that of namespace
- * `core`, else none. It is built once, from the application's groups and plug-ins, and cannot be changed afterwards.
+ * Finds the handler for `(namespace, schema identity)`: the namespace's own, else that of namespace `core`, else none.
+ * The registry is built once, from the application's groups and plug-ins, and cannot change afterwards.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -16,7 +16,7 @@ import type * as OutputGroup from "./OutputGroup.ts"
 export class HandlerNotFound extends Schema.TaggedError<HandlerNotFound>()("HandlerNotFound", {
   namespace: Schema.String,
   schemaIdentity: Schema.String,
-  /** What there is, as `namespace/schema-identity`. */
+  /** The existing handlers, as `namespace/schema-identity`. */
   known: Schema.Array(Schema.String)
 }) {
   override get message() {
@@ -29,7 +29,7 @@ export class HandlerNotFound extends Schema.TaggedError<HandlerNotFound>()("Hand
 export class DuplicateHandler extends Schema.TaggedError<DuplicateHandler>()("DuplicateHandler", {
   namespace: Schema.String,
   schemaIdentity: Schema.String,
-  /** The group or plug-in each came from. */
+  /** The source of each: a group, a plug-in or a file. */
   sources: Schema.Array(Schema.String)
 }) {
   override get message() {
@@ -60,7 +60,7 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
 
 /**
  * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
- * forgotten one does not compile. Fails with {@link DuplicateHandler}.
+ * missing one does not compile. Fails with {@link DuplicateHandler}.
  */
 export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
   ...groups: Groups
@@ -74,7 +74,7 @@ export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
     })
   )
 
-/** The phantom handlers a group stands for. */
+/** The phantom services of a group's handlers. */
 export type HandlersOf<G> = G extends OutputGroup.OutputGroup<infer Namespace, infer O extends Output.Any> ?
   OutputGroup.ToHandlers<Namespace, O> :
   never
@@ -93,7 +93,7 @@ const servedBy = ({ output }: Handler.Handler, namespace: string): Kind.Served =
 const fromSources = Effect.fnUntraced(function*(
   sources: ReadonlyArray<Entry>
 ) {
-  // two maps, and not one by a text made of both: that one would be made and hashed anew for each chunk
+  // nested maps: a combined key would be built and hashed for each chunk
   const byNamespace = new Map<string, Map<string, Entry>>()
   for (const entry of sources) {
     const { namespace, output: { identity } } = entry.handler

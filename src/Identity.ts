@@ -1,7 +1,7 @@
 /**
- * Identities name what an application's LLM services are made of: `domain.namespace.group.name`, for example
- * `schemas.chatlab.standardized_patient.patient-reply`. They are written down, never derived from a class name, so
- * that renaming a class orphans nothing.
+ * Parses, formats and validates identities, the names of the parts of LLM services: `domain.namespace.group.name`, for
+ * example `schemas.chatlab.standardized_patient.patient-reply`. Identities are written down, never derived from a class
+ * name, so recorded calls still match after a class is renamed.
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
@@ -27,7 +27,7 @@ export type Domain = typeof domains[number]
 /** The most characters one part of an identity may have. */
 export const maxPartLength = 128
 
-/** An identity taken apart. Every part is non-empty, at most 128 characters of `A-Z a-z 0-9 _ -`, without a dot. */
+/** A parsed identity. Every part is non-empty, at most 128 characters of `A-Z a-z 0-9 _ -`, without a dot. */
 export interface Identity {
   readonly domain: Domain
   readonly namespace: string
@@ -38,7 +38,7 @@ export interface Identity {
 /** Which part of an identity is wrong; `"parts"` means their number. */
 export type WrongPart = "parts" | keyof Identity
 
-/** A text that is not an identity. `part` names what is wrong with it, `reason` says how. */
+/** A string that is not an identity. `part` names the wrong part, `reason` says why. */
 export class IdentityInvalid extends Schema.TaggedError<IdentityInvalid>()("IdentityInvalid", {
   text: Schema.String,
   part: Schema.Literals(["parts", "domain", "namespace", "group", "name"]),
@@ -52,9 +52,9 @@ export class IdentityInvalid extends Schema.TaggedError<IdentityInvalid>()("Iden
 
 const partPattern = /^[A-Za-z0-9_-]+$/
 
-/** Why `part` cannot stand in an identity (or as a namespace), or `undefined` if it can. */
+/** Why `part` is not valid in an identity (or as a namespace), or `undefined` if it is. */
 export const partProblem = (part: string): string | undefined =>
-  // a caller without types may give anything
+  // a caller without types may pass anything
   typeof part !== "string"
     ? "is not a text"
     : part.length === 0
@@ -70,7 +70,7 @@ const domainProblem = (domain: string): string | undefined =>
 
 const partNames = ["namespace", "group", "name"] as const
 
-/** The first part that is wrong, and how. */
+/** The first wrong part, and the reason. */
 const problemOf = (parts: Record<keyof Identity, string>): Pick<IdentityInvalid, "part" | "reason"> | undefined => {
   const wrongDomain = domainProblem(parts.domain)
   if (wrongDomain !== undefined) return { part: "domain", reason: wrongDomain }
@@ -82,7 +82,7 @@ const problemOf = (parts: Record<keyof Identity, string>): Pick<IdentityInvalid,
 }
 
 /**
- * Takes a text apart. Fails with {@link IdentityInvalid}, which names the part that is wrong.
+ * Parses an identity. Fails with {@link IdentityInvalid}, which names the wrong part.
  *
  * ```ts
  * const reply = Result.getOrThrow(Identity.parse("schemas.chatlab.standardized_patient.patient-reply"))
@@ -96,7 +96,7 @@ export const parse = (text: string): Result.Result<Identity, IdentityInvalid> =>
     return Result.fail(new IdentityInvalid({ text, part: "parts", reason: `has ${parts.length} parts, not 4` }))
   }
   const problem = problemOf({ domain, namespace, group, name })
-  // what has no problem is of one of the domains
+  // without a problem the domain is one of `domains`
   return problem === undefined
     ? Result.succeed({ domain: domain as Domain, namespace, group, name })
     : Result.fail(new IdentityInvalid({ text, ...problem }))
@@ -107,8 +107,8 @@ export const format = (identity: Identity): string =>
   `${identity.domain}.${identity.namespace}.${identity.group}.${identity.name}`
 
 /**
- * Checks an identity that was put together part by part: a dot inside a part is that part's mistake. Succeeds with it,
- * or fails naming the part that is wrong.
+ * Checks an identity that was built from parts: a dot inside a part is an error of that part. Returns the identity, or
+ * the error that names the wrong part.
  */
 export const validate = (identity: Identity): Result.Result<Identity, IdentityInvalid> => {
   const problem = problemOf(identity)

@@ -1,17 +1,19 @@
 /**
- * The port for reading: what people, gauges and the doctor ask of a store. Memory, PGlite and Postgres implement it, and the
- * contract suite is run against all of them.
+ * The port for reading: the queries of people, gauges and the doctor. Memory, PGlite and Postgres implement it, and the
+ * contract suite runs against all of them.
  *
  * Laws every store keeps:
  *
- * - **Reads only.** No question changes a row or takes a lock that a worker could wait for.
- * - **Of one moment.** What one question answers was true at one moment. Two questions are two moments.
- * - **Tells what there is.** Rows that were edited manually are told as far as they can be told; they fail no question.
- * - **Each by itself.** A question fails with `ChunkStoreError` when the database does, or when the role may not read what it is
- *   about. That keeps nobody from the other questions.
- * - **Cheap where it is asked often.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`, `nextDue`
- *   and all {@link Vitals} read heads of indexes and small tables; what they count ends at a limit. `call` and `stuck` read
- *   what they show. `status`, `due` and `callsThatMade` read whole tables: for people, not for a scrape.
+ * - **Reads only.** No query changes a row or takes a lock that a worker could wait for.
+ * - **One snapshot per query.** The result of one query was true at one moment. Two queries are two moments.
+ * - **Tolerates manual edits.** Rows that were edited manually are returned as far as they can be read; they do not
+ *   fail a query.
+ * - **Independent.** A query fails with `ChunkStoreError` when the database fails, or when the role may not read its
+ *   tables. The other queries still work.
+ * - **Cheap where queries are frequent.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`,
+ *   `nextDue` and all {@link Vitals} read heads of indexes and small tables, and their counts end at a limit. `call`
+ *   and `stuck` read the rows they return. `status`, `due` and `callsThatMade` read whole tables: for people, not for a
+ *   scrape.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -25,7 +27,7 @@ import type { Kind, Served } from "./Kind.ts"
 
 export { CallView, ChunkState, ChunkView, KindStatus } from "./CallView.ts"
 
-/** A chunk that does not go on at once. */
+/** A chunk that is not processed immediately. */
 export const StuckChunk = Schema.Struct({
   /**
    * `scheduled`: it failed, and waits for another attempt. `expired`: its worker went away and no other has taken it up.
@@ -41,54 +43,54 @@ export const StuckChunk = Schema.Struct({
   crashes: Schema.Int,
   orderingKey: Schema.NullOr(Schema.String),
   parkedFor: Schema.NullOr(ParkReason),
-  /** When it may be claimed next, in seconds from now; of those that failed. */
+  /** Seconds until it may be claimed next, if it failed. */
   next: Schema.NullOr(Schema.Finite),
-  /** How long it has been due, in seconds; of the others. */
+  /** How long it has been due, in seconds, if it has not failed. */
   due: Schema.NullOr(Schema.Finite),
-  /** Who holds it, or held it. */
+  /** The worker that holds it, or held it last. */
   worker: Schema.NullOr(Schema.String),
-  /** The call whose chunk must make way first. */
+  /** The call whose chunk blocks it. */
   behind: Schema.NullOr(Schema.String),
-  /** What it failed with last. */
+  /** Its last error. */
   error: Schema.NullOr(Schema.String)
 })
-/** A chunk that does not go on at once. */
+/** A chunk that is not processed immediately. */
 export interface StuckChunk extends Schema.Schema.Type<typeof StuckChunk> {}
 
-/** Which stuck chunks. */
+/** Selects stuck chunks. */
 export interface StuckRequest {
-  /** At most so many of each sort. */
+  /** The most chunks of each `why`. */
   readonly limit: number
   readonly namespace?: string | undefined
 }
 
-/** A worker that has not said that it leaves. */
+/** A worker that has not left. */
 export interface WorkerView {
   /** Host, process and a random part, with slashes between. */
   readonly id: string
-  /** Whether it gave a sign of life in the last half minute. */
+  /** Whether it sent a heartbeat in the last half minute. */
   readonly alive: boolean
-  /** Seconds since its last sign of life. */
+  /** Seconds since its last heartbeat. */
   readonly seen: number
   /** The kinds it has handlers for, and up to which version of each schema. */
   readonly serves: ReadonlyArray<Served>
 }
 
-/** Chunks by where they stand, each counted up to `Metrics.mostCounted`. */
+/** Chunks per state, each counted up to `Metrics.mostCounted`. */
 export interface QueueGauges {
   readonly ready: number
   readonly scheduled: number
   readonly waiting: number
   readonly parked: number
   readonly dead: number
-  /** How long, in seconds, the oldest chunk that could be claimed has waited. Undefined when nothing could be. */
+  /** How long, in seconds, the oldest claimable chunk has waited. Undefined when there is none. */
   readonly oldest: number | undefined
 }
 
 /** How far behind a durable subscription is. */
 export interface SubscriptionGauges {
   readonly name: string
-  /** Failures in a row of the entry it stands before. */
+  /** Consecutive failures of the entry that is next. */
   readonly attempts: number
   /** Entries it has not read, counted up to `Metrics.mostCounted`. */
   readonly unread: number
@@ -99,9 +101,9 @@ export interface SubscriptionGauges {
 /** Chunks that failed and wait for another attempt. */
 export interface Scheduled {
   readonly count: number
-  /** How long ago, in seconds, the oldest of them failed first. */
+  /** How long ago, in seconds, the first failure of the oldest of them was. */
   readonly seconds: number | undefined
-  /** The call that failed last, and with what. */
+  /** The call that failed last, and its error. */
   readonly callId: string | undefined
   readonly message: string | undefined
 }
@@ -115,55 +117,55 @@ export interface ParkedKind extends Kind {
 /** Chunks behind a dead letter of their ordering key. */
 export interface HeldUp {
   readonly count: number
-  /** One of the calls whose dead letter holds them up. */
+  /** A call whose dead letter blocks them. */
   readonly callId: string | undefined
 }
 
-/** Chunks that wait although nothing stands before them. */
+/** Waiting chunks that have nothing before them. */
 export interface Stranded {
   readonly count: number
   /** The call of the oldest of them. */
   readonly callId: string | undefined
-  /** Whether all ordering keys were looked at. */
+  /** Whether all ordering keys were checked. */
   readonly complete: boolean
 }
 
-/** How the numbers of the event log stand to the cluster the store is on: they come along when tables are moved. */
+/**
+ * Whether the transaction ids in the event log belong to the store's cluster: they keep their values when tables are
+ * moved.
+ */
 export type LogStanding =
   | { readonly _tag: "Ours" }
-  /** They are another cluster's; the next look of a subscription rebases them. */
+  /** They belong to another cluster; the next `take` of a subscription rebases them. */
   | {
     readonly _tag: "Foreign"
-    /** Some are above what this cluster has come to. */
+    /** Some are above this cluster's current transaction id. */
     readonly above: boolean
   }
-  /** A person has to do something first, and subscriptions read nothing until then. */
+  /** A person has to act first; subscriptions read nothing until then. */
   | {
     readonly _tag: "Refused"
     readonly reason: string
-    /** Logical replication still brings them here. */
+    /** Logical replication still delivers rows here. */
     readonly incoming: boolean
   }
 
-/**
- * What a doctor examines of the work. Index heads only: what is looked for is looked for among the first thousand, and counts
- * end there.
- */
+/** The checks of the doctor. They read index heads only: each examines the first thousand rows, and counts end there. */
 export interface Vitals {
-  /** How long, in whole seconds, the oldest chunk that could be claimed has waited. Undefined when nothing could be. */
+  /** How long, in whole seconds, the oldest claimable chunk has waited. Undefined when there is none. */
   readonly oldestDue: Effect.Effect<number | undefined, ChunkStoreError>
   readonly scheduled: Effect.Effect<Scheduled, ChunkStoreError>
-  /** How many leases ended more than five minutes ago and were taken over by nobody. */
+  /** How many leases ended more than five minutes ago without another worker claiming the chunk. */
   readonly staleLeases: Effect.Effect<number, ChunkStoreError>
   /** Kinds of which chunks are parked; once for each reason. */
   readonly parkedKinds: Effect.Effect<ReadonlyArray<ParkedKind>, ChunkStoreError>
   /** Kinds of which chunks could be claimed, and that no living worker serves. */
   readonly unservedKinds: Effect.Effect<ReadonlyArray<Kind>, ChunkStoreError>
-  /** Dead letters that wait for a person. */
+  /** The number of dead letters that wait for a person. */
   readonly deadLetters: Effect.Effect<number, ChunkStoreError>
-  /** None where dead letters do not hold up their key (`SLUICE_DEAD_BLOCKS_KEY`). */
+  /** 0 where dead letters do not block their key (`SLUICE_DEAD_BLOCKS_KEY`). */
   readonly heldUp: Effect.Effect<HeldUp, ChunkStoreError>
-  /** Looks at so many ordering keys at most; at all without. */
+  /** Checks at most `mostKeys` ordering keys; all without it. */
   readonly stranded: (mostKeys?: number) => Effect.Effect<Stranded, ChunkStoreError>
   readonly eventLog: Effect.Effect<LogStanding, ChunkStoreError>
 }
@@ -176,9 +178,9 @@ export interface Vitals {
  * ```
  */
 export class Inspector extends Context.Service<Inspector, {
-  /** A call, and what became of each of its chunks, in the order of its outputs. */
+  /** A call with the state of each of its chunks, in the order of its outputs. */
   readonly call: (callId: string) => Effect.Effect<Option.Option<CallView>, ChunkStoreError>
-  /** The ids of the calls of which a handler made one of these rows. */
+  /** The ids of the calls from which a handler created one of these rows. */
   readonly callsThatMade: (
     objects: ReadonlyArray<DomainObject>
   ) => Effect.Effect<ReadonlyArray<string>, ChunkStoreError>
@@ -186,15 +188,18 @@ export class Inspector extends Context.Service<Inspector, {
   readonly status: Effect.Effect<ReadonlyArray<KindStatus>, ChunkStoreError>
   /** How many chunks were persisted in the last minute, counted up to 100,000. */
   readonly persistedLately: Effect.Effect<number, ChunkStoreError>
-  /** About how many chunks a drain until empty has before it, of a namespace or of all. Those that workers hold count. */
+  /**
+   * The approximate number of chunks that a drain until empty will process, for a namespace or for all. Chunks held by
+   * workers count.
+   */
   readonly due: (namespace?: string) => Effect.Effect<number, ChunkStoreError>
-  /** When the next outstanding chunk may be claimed, if any is outstanding: now, at the end of a lease, or later. */
+  /** When the next outstanding chunk may be claimed, if there is one: now, at the end of a lease, or later. */
   readonly nextDue: Effect.Effect<Option.Option<DateTime.Utc>, ChunkStoreError>
-  /** The first chunks of each sort that do not go on at once. */
+  /** The first stuck chunks of each `why`. */
   readonly stuck: (request: StuckRequest) => Effect.Effect<ReadonlyArray<StuckChunk>, ChunkStoreError>
-  /** The workers seen in the last minutes, the latest first; of those named, where some are. */
+  /** The workers seen in the last minutes, the latest first; only those with these ids, if given. */
   readonly workers: (ids?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<WorkerView>, ChunkStoreError>
-  /** Whether anything of a kind is outstanding or dead, or some worker serves it. `*` stands for any. */
+  /** Whether a chunk of a kind is outstanding or dead, or a worker serves the kind. `*` stands for any. */
   readonly isKnown: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
   readonly queueGauges: Effect.Effect<QueueGauges, ChunkStoreError>
   /** Of the hundred subscriptions with the oldest unread entry. */

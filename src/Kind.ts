@@ -1,6 +1,6 @@
 /**
- * A kind of chunk: the namespace it was recorded in and the identity of its schema. A handler serves a kind, a worker says
- * which kinds it serves, and a person pauses a kind.
+ * Kinds of chunks: the namespace a chunk was recorded in and the identity of its schema. A handler serves a kind, a
+ * worker reports the kinds it serves, and a person pauses a kind.
  */
 
 /** A kind of chunk. */
@@ -27,7 +27,7 @@ export interface Left extends Kind {
 /** The namespace whose handlers serve every other namespace that has none of its own. */
 export const core = "core"
 
-/** In a pattern, every namespace or every schema. */
+/** Stands for every namespace or every schema in a pattern. */
 export const wildcard = "*"
 
 /** The kind of a chunk. */
@@ -36,7 +36,7 @@ export const of = (chunk: { readonly namespace: string; readonly key: { readonly
   schemaIdentity: chunk.key.schemaIdentity
 })
 
-/** `namespace/identity`. No namespace holds a slash, so no two kinds have the same text. */
+/** `namespace/identity`. A namespace cannot contain a slash, so two kinds never have the same text. */
 export const format = ({ namespace, schemaIdentity }: Kind): string => `${namespace}/${schemaIdentity}`
 
 /** Whether two kinds are the same. */

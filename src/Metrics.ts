@@ -1,7 +1,7 @@
 /**
- * What Sluice counts and times, by Effect's `Metric`, named as OpenTelemetry and Prometheus name things. Labels are few:
- * namespace, schema, handler, outcome; never an id, and never a name of which those who record could make up more and more:
- * what no handler of this process serves is counted under `other`. Whoever exports an application's metrics exports these.
+ * Sluice's metrics, built on Effect's `Metric` and named by the conventions of OpenTelemetry and Prometheus. Labels are
+ * few: namespace, schema, handler, outcome; never an id, and never an unbounded set of names from callers: kinds that
+ * no handler of this process serves count under `other`. The application's metrics exporter includes these.
  */
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
@@ -10,10 +10,10 @@ import { metricLabel, type OutcomeName, outcomeNames } from "./internal/outcomeW
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const lag = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400]
 
-/** What stands for all names that have no label of their own. */
+/** The label value for all names without a label of their own. */
 export const other = "other"
 
-/** Calls given to the recorder, counted in the process that records, by the first 100 namespaces it records for. */
+/** Calls given to the recorder, counted in the recording process, labelled by the first 100 namespaces it records for. */
 export const calls = Metric.counter("sluice_calls_total", {
   description: "Calls given to the recorder, by outcome",
   incremental: true
@@ -26,21 +26,21 @@ export const claimed = Metric.counter("sluice_chunks_claimed_total", {
 })
 
 /**
- * What became of claimed chunks, each counted once: see {@link values}. Namespace and schema are those of the handler that
- * serves the chunk, so what is served for all namespaces is counted under `core`; both are `other` without a handler.
+ * Outcomes of claimed chunks, each counted once: see {@link values}. Namespace and schema are those of the handler that
+ * serves the chunk, so a handler that serves all namespaces counts under `core`; both are `other` without a handler.
  */
 export const chunks = Metric.counter("sluice_chunks_total", {
   description: "Ends of claimed chunks, by outcome",
   incremental: true
 })
 
-/** Attempts that a handler failed: the chunk was charged for each, and was then retried, or is dead. */
+/** Attempts at which a handler failed: each was charged to its chunk, which was then retried or buried. */
 export const attemptsFailed = Metric.counter("sluice_attempts_failed_total", {
   description: "Attempts that failed, and were charged",
   incremental: true
 })
 
-/** Dead letters that people moved back, counted in the process in which they did: see `DeadLetters.redrive`. */
+/** Dead letters redriven, counted in the process that redrove them: see `DeadLetters.redrive`. */
 export const redriven = Metric.counter("sluice_chunks_redriven_total", {
   description: "Dead letters moved back to the queue",
   incremental: true
@@ -60,34 +60,34 @@ export const batchSeconds = Metric.histogram("sluice_batch_seconds", {
 
 /**
  * A handler's run over its share of a batch, from its start to the last chunk's end: `persist` for all chunks of the
- * share concurrently, or one `persistMany`. Without the transaction's begin, ledger and commit: those are in
- * {@link batchSeconds}. Outcome `succeeded`, or `failed` when any chunk of the share did.
+ * share concurrently, or one `persistMany`. Excludes the transaction's begin, ledger and commit, which are in
+ * {@link batchSeconds}. Outcome `succeeded`, or `failed` when any chunk of the share failed.
  */
 export const handlerSeconds = Metric.histogram("sluice_handler_seconds", {
   description: "Duration of a handler's run over its share of a batch",
   boundaries: seconds
 })
 
-/** From recorded to persisted. */
+/** The time from recording to persisting a chunk. */
 export const lagSeconds = Metric.histogram("sluice_record_to_persist_seconds", {
   description: "Time from recording a chunk to its commit",
   boundaries: lag
 })
 
-/** The most that is counted of a state for {@link queueChunks}. */
+/** The highest count of a state for {@link queueChunks}. */
 export const mostCounted = 10_000
 
-/** Outstanding chunks by where they stand; exact below {@link mostCounted}, and at least so many there. */
+/** Outstanding chunks by state; exact below {@link mostCounted}, a lower bound at that value. */
 export const queueChunks = Metric.gauge("sluice_queue_chunks", {
   description: `Outstanding chunks, by state; ${mostCounted} stands for so many or more`
 })
 
-/** How long the oldest chunk that is due has waited, whether it is new or to be tried again. */
+/** How long the oldest due chunk has waited, new or scheduled for a retry. */
 export const oldestDueSeconds = Metric.gauge("sluice_oldest_due_age_seconds", {
   description: "How long the oldest due chunk has waited"
 })
 
-/** Entries a durable subscription has not handled; exact below {@link mostCounted}, and at least so many there. */
+/** Entries that a durable subscription has not handled; exact below {@link mostCounted}, a lower bound at that value. */
 export const subscriptionUnread = Metric.gauge("sluice_subscription_unread_entries", {
   description: `Entries a subscription has not handled; ${mostCounted} stands for so many or more`
 })
@@ -97,12 +97,12 @@ export const subscriptionAgeSeconds = Metric.gauge("sluice_subscription_oldest_u
   description: "How long ago the oldest entry a subscription has not handled was persisted"
 })
 
-/** How often in a row the entry that a durable subscription stands before has failed. */
+/** Consecutive failures of the next entry of a durable subscription. */
 export const subscriptionAttempts = Metric.gauge("sluice_subscription_failed_attempts", {
   description: "Failures in a row of the entry a subscription stands before"
 })
 
-/** The labels of each metric by its name, for whoever checks a dashboard. */
+/** The labels of each metric by its name, to check a dashboard against. */
 export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
   [calls.id]: ["namespace", "outcome"],
   [claimed.id]: [],
@@ -123,10 +123,10 @@ export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
 /** The names of all metrics. */
 export const names: ReadonlyArray<string> = Object.keys(labels)
 
-/** What a label `outcome` or `state` may say, by the metric's name. */
+/** The values of the labels `outcome` and `state`, by the metric's name. */
 export const values: Readonly<Record<string, ReadonlyArray<string>>> = {
   [calls.id]: ["recorded", "unchanged", "conflict", "refused"],
-  // released: given back at no cost; lost: the lease was
+  // released: given back at no cost; lost: the lease ran out
   [chunks.id]: outcomeNames.map(metricLabel),
   [handlerSeconds.id]: ["succeeded", "failed"],
   [queueChunks.id]: ["ready", "scheduled", "waiting", "parked", "dead"]
@@ -134,7 +134,7 @@ export const values: Readonly<Record<string, ReadonlyArray<string>>> = {
 
 const labelled = new WeakMap<Metric.Counter<number>, Map<string, Metric.Counter<number>>>()
 
-/** @internal Adds to a counter, for labels: at once, because it is done for every batch and every call. */
+/** @internal Adds to a labelled counter. Not an effect, because it runs for every batch and every call. */
 export const count = (
   counter: Metric.Counter<number>,
   labels: Readonly<Record<string, string>>,
@@ -149,7 +149,10 @@ export const count = (
   one.updateUnsafe(by, context)
 }
 
-/** Who records decides on namespaces, and a process that only records knows of no handlers: the first so many are counted. */
+/**
+ * Callers choose namespaces, and a process that only records has no handlers: only the first 100 namespaces get a
+ * label.
+ */
 const mostNamespaces = 100
 const namespaces = new Set<string>()
 
@@ -159,14 +162,14 @@ export const countCall = (namespace: string, outcome: string, context: Context.C
   count(calls, { namespace: namespaces.has(namespace) ? namespace : other, outcome }, 1, context)
 }
 
-// of chunks that no handler serves; that a handler was run for; that a handler serves and was not run for
+// outcomes of chunks without a handler; of chunks whose handler ran; of chunks with a handler that did not run
 const withoutHandler: ReadonlyArray<OutcomeName> = ["parked", "dead", "released", "lost"]
 const byHandler: ReadonlyArray<OutcomeName> = ["persisted", "nothingToCreate", "retried", "dead"]
 const besideHandler: ReadonlyArray<OutcomeName> = ["alreadyPersisted", ...withoutHandler]
 
 /**
- * @internal Begins all series of these handlers at 0: the first of a kind to fail is then an increase, which alert rules
- * see, and not a series that was never there before.
+ * @internal Starts all series of these handlers at 0: then the first failure of a kind is an increase that alert rules
+ * see, and not a new series.
  */
 export const begin = (
   handlers: ReadonlyArray<{ readonly namespace: string; readonly schema: string; readonly handler: string }>,

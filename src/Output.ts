@@ -1,6 +1,6 @@
 /**
- * An output is a kind of structured answer: an identity, a version and a schema, and how answers recorded at older
- * versions are brought up to the newest (upcasts). The recorded answer itself is never changed.
+ * Declares outputs. An output is a kind of structured answer: an identity, a version, a schema, and the upcasts that
+ * convert answers recorded at older versions to the newest. The recorded answer itself never changes.
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
@@ -9,19 +9,19 @@ import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
 import type { RecordedOutput } from "./ServiceCall.ts"
 
-/** Marks a value as an output, whichever copy of the package made it. */
+/** Marks a value as an output, even one from another copy of the package. */
 export const TypeId = "~effect-sluice/Output"
 
 /** The literal type of an output's identity: four parts, the first of them `schemas`. */
 export type SchemaIdentity = `schemas.${string}.${string}.${string}`
 
 /** The last part of an identity: how handlers are keyed in their group. */
-// of an identity that is only known to be text, the name is only known to be text
+// an identity typed as `string` has a name typed as `string`
 export type NameOf<Id extends string> = string extends Id ? string
   : Id extends `schemas.${string}.${string}.${infer Name}` ? Name
   : never
 
-/** Brings the JSON of one version to the JSON of the next. */
+/** Converts the JSON of one version to the JSON of the next. */
 export type Upcast = (data: Schema.Json) => Effect.Effect<Schema.Json, Schema.SchemaError>
 
 /**
@@ -53,12 +53,12 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
   encode(value: S["Type"], options?: { readonly part?: string }): Effect.Effect<RecordedOutput, Schema.SchemaError>
 }
 
-/** Whether a value is an output: what {@link make} made, or a class made of it. */
+/** Whether a value is an output: a result of {@link make}, or a class that extends one. */
 export const isOutput = (value: unknown): value is Any => Predicate.hasProperty(value, TypeId)
 
-/** Any output, its types forgotten. */
+/** Any output, without its types. */
 export type Any = Output<string, Schema.Codec<unknown, unknown>>
-/** The value a handler of this output is given. */
+/** The decoded value that a handler of this output gets. */
 export type Value<O> = O extends { readonly schema: infer S extends Schema.Top } ? S["Type"] : never
 
 /**
@@ -89,11 +89,12 @@ export class VersionInvalid extends Schema.TaggedError<VersionInvalid>()("Versio
   }
 }
 
-/** The largest that the tables hold. */
+/** The largest version that the tables hold. */
 const mostVersion = 2_147_483_647
 
 /**
- * An upcast from one version to the next: decodes the old JSON by its own schema and gives the JSON of the next version.
+ * An upcast from one version to the next: decodes the old JSON by its own schema and returns the JSON of the next
+ * version.
  *
  * ```ts
  * upcasts: { 1: Output.upcast(Schema.Struct({ text: Schema.String }), ({ text }) => ({ messages: [text] })) }
@@ -108,9 +109,9 @@ export const upcast = <S extends Schema.Codec<unknown, unknown>>(
 }
 
 /**
- * Declares an output. `version` starts at 1; raise it when the schema changes in a way that recorded answers would not
- * decode, and say in `upcasts` how the JSON of each older version becomes that of the next. Throws `IdentityInvalid` for
- * an identity that is not `schemas.namespace.group.name`, and {@link VersionInvalid}.
+ * Declares an output. `version` starts at 1; raise it when recorded answers would no longer decode, and define in
+ * `upcasts` how the JSON of each older version becomes that of the next. Throws `IdentityInvalid` for an identity that
+ * is not `schemas.namespace.group.name`, and {@link VersionInvalid}.
  */
 export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any, any>>(
   identity: Id,
@@ -142,7 +143,7 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
     }
     return yield* decodeLatest(current)
   })
-  // what needs no upcast and no waiting comes back as an `Exit`, which costs no step of a fiber
+  // without an upcast and with a synchronous schema this is an `Exit`, which costs no fiber step
   const decode = (data: Schema.Json, recorded: number) =>
     recorded === version ? decodeLatest(data) : decodeOlder(data, recorded)
   const encode = (value: S["Type"], encodeOptions?: { readonly part?: string }) =>
@@ -152,7 +153,7 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
       data: data as Schema.Json,
       ...(encodeOptions?.part === undefined ? {} : { part: encodeOptions.part })
     }))
-  // A function carries the members so that the value can be the base of a class, whose name then is the output's.
+  // The members are on a function, so the value can be the base of a class; the class name is then the output's.
   function Base() {}
   return Object.assign(Base, {
     [TypeId]: TypeId,
@@ -162,6 +163,6 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
     schema: options.schema,
     decode,
     encode
-    // the constructor's type is a fiction that lets `class X extends Output.make(...) {}` type-check
+    // the constructor's type only exists to let `class X extends Output.make(...) {}` type-check
   }) as unknown as Output<Id, S>
 }

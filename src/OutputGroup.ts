@@ -1,6 +1,6 @@
 /**
- * An output group is a namespace's outputs, and the place where their handlers are written: `toLayer` does not compile
- * until every output has its handler.
+ * Groups the outputs of a namespace and builds the layer of their handlers: `toLayer` does not compile until every
+ * output has its handler.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -14,10 +14,10 @@ import * as Identity from "./Identity.ts"
 import { quote } from "./internal/quote.ts"
 import * as Output from "./Output.ts"
 
-/** Marks a value as a group of outputs, whichever copy of the package made it. */
+/** Marks a value as a group of outputs, even one from another copy of the package. */
 export const TypeId = "~effect-sluice/OutputGroup"
 
-/** Two outputs of one group have the same short name, so their handlers could not be told apart. */
+/** Two outputs of one group have the same short name, so their handlers would have the same key. */
 export class DuplicateOutput extends Schema.TaggedError<DuplicateOutput>()("DuplicateOutput", {
   namespace: Schema.String,
   shortName: Schema.String,
@@ -29,7 +29,7 @@ export class DuplicateOutput extends Schema.TaggedError<DuplicateOutput>()("Dupl
   }
 }
 
-/** A group's namespace is not one. */
+/** The namespace of a group is not valid. */
 export class NamespaceInvalid extends Schema.TaggedError<NamespaceInvalid>()("NamespaceInvalid", {
   namespace: Schema.String,
   reason: Schema.String
@@ -39,26 +39,26 @@ export class NamespaceInvalid extends Schema.TaggedError<NamespaceInvalid>()("Na
   }
 }
 
-/** The handlers a group asks for, keyed by the short names of its outputs. */
+/** The handlers that a group requires, keyed by the short names of its outputs. */
 export type HandlersFrom<O extends Output.Any> = {
   readonly [Current in O as Current["shortName"]]: Handler.Definition<Output.Value<Current>, any>
 }
 
-/** The phantom services of a group's handlers: what its layer gives and a registry requires. */
+/** The phantom services of a group's handlers: its layer provides them and a registry requires them. */
 export type ToHandlers<Namespace extends string, O extends Output.Any> = O extends Output.Any ?
   Handler.HandlerOf<`${Namespace}/${O["identity"]}`> :
   never
 
 /**
- * Handlers for outputs the group does not have, and options no handler has, are refused by the compiler, not only on fresh
- * object literals.
+ * The compiler refuses handlers for outputs that the group does not have, and options that do not exist, not only on
+ * fresh object literals.
  */
 export type NoExtra<O extends Output.Any, H> = {
   readonly [K in keyof H]: K extends O["shortName"] ? Handler.NoExtra<H[K]>
     : `there is no output named '${K & string}' in this group`
 }
 
-/** The services all handlers of a record ask for. */
+/** The services that all handlers of a record require. */
 export type HandlersServices<H> = { [K in keyof H]: Handler.ServicesOf<H[K]> }[keyof H]
 
 /**
@@ -91,15 +91,15 @@ export interface OutputGroup<Namespace extends string, O extends Output.Any> ext
   omit<const Names extends ReadonlyArray<O["shortName"]>>(
     ...names: Names
   ): OutputGroup<Namespace, Exclude<O, { readonly shortName: Names[number] }>>
-  /** Types a record of handlers: each must be there, none may be too many. */
+  /** Checks the types of a record of handlers: each output has one, and there are no others. */
   of<const H extends HandlersFrom<O>>(handlers: H & NoExtra<O, H>): Pick<H, O["shortName"]>
-  /** The layer of the group's handlers. What the handlers need, the layer needs. */
+  /** The layer of the group's handlers. It requires the services that the handlers require. */
   toLayer<const H extends HandlersFrom<O>, EX = never, RX = never>(
     build: (H & NoExtra<O, H>) | Effect.Effect<H & NoExtra<O, H>, EX, RX>
   ): Layer.Layer<ToHandlers<Namespace, O>, EX, Exclude<RX, Scope> | Exclude<HandlersServices<H>, Scope>>
 }
 
-/** Any group, its types forgotten. */
+/** Any group, without its types. */
 export interface Any {
   readonly [TypeId]: typeof TypeId
   readonly namespace: string
@@ -130,7 +130,7 @@ const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O
   return identities
 }
 
-// which layer of handlers a handler is from
+// numbers the layers of handlers
 let layers = 0
 
 const fromOutputs = <Namespace extends string, O extends Output.Any>(
@@ -143,7 +143,7 @@ const fromOutputs = <Namespace extends string, O extends Output.Any>(
   outputs,
   add: (...more) => fromOutputs(namespace, byIdentity(namespace, [...outputs.values(), ...more])),
   merge: <const Groups extends ReadonlyArray<Any>>(...groups: Groups) => {
-    // a group's outputs are what its type says
+    // the type of a group lists its outputs
     const others = groups.flatMap((group) => [...group.outputs.values()]) as Array<OutputsOf<Groups[number]>>
     return fromOutputs(
       namespace,
@@ -169,7 +169,7 @@ const fromOutputs = <Namespace extends string, O extends Output.Any>(
       const handlers = new Map<string, unknown>()
       for (const [identity, output] of outputs) {
         const definition = definitions[output.shortName]
-        // the compiler refuses this; a caller without types gets a clear word instead of a broken registry
+        // the compiler refuses this; a caller without types gets a clear error instead of a broken registry
         if (definition === undefined) {
           return yield* Effect.die(new Error(`no handler for ${output.shortName} in group ${namespace}`))
         }
@@ -179,7 +179,7 @@ const fromOutputs = <Namespace extends string, O extends Output.Any>(
         )
       }
       return Context.makeUnsafe(handlers)
-      // the phantom types of the handlers stand for the keys just set: only `toLayer`'s own type can say that
+      // the phantom types stand for the keys just set: only `toLayer`'s own type can express that
     })) as Layer.Layer<any, any, any>
   }
 })

@@ -1,6 +1,6 @@
 /**
- * What nobody may drain now, by a person's word. Workers hear of it at once, or, where no hint reaches them, see it at
- * their next beat; what they have claimed they finish.
+ * Pauses the drain of kinds of chunks, on a person's request. Workers get a hint immediately, or read the pause at
+ * their next beat; they finish the chunks that they have claimed.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -28,7 +28,7 @@ export interface Pause extends Schema.Schema.Type<typeof Pause> {}
 export class Pauses extends Context.Service<Pauses, {
   /** Pauses a kind; pausing it again changes the reason. */
   readonly pause: (kind: Kind, reason: string) => Effect.Effect<void, ChunkStoreError>
-  /** Ends a pause. False when there was none of exactly this kind. */
+  /** Ends a pause. False when exactly this kind was not paused. */
   readonly resume: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
   readonly list: Effect.Effect<ReadonlyArray<Pause>, ChunkStoreError>
 }>()("effect-sluice/Pauses") {}

@@ -1,6 +1,6 @@
 /**
- * The ways in which `Drain.persistNow` does not persist. In none of them is the chunk lost: the drain goes on with it, or
- * a dead letter waits for a person.
+ * The errors of `Drain.persistNow`. None of them loses the chunk: the drain continues with it, or a dead letter waits
+ * for a person.
  */
 import * as Schema from "effect/Schema"
 import { ChunkState } from "./CallView.ts"
@@ -23,7 +23,7 @@ export class CallNotFound extends Schema.TaggedError<CallNotFound>()("CallNotFou
   }
 }
 
-/** A handler failed; the chunk was charged an attempt and will be tried again by the drain. */
+/** A handler failed; the chunk was charged an attempt and the drain will retry it. */
 export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerFailed", {
   ...chunkFields,
   handler: Schema.String,
@@ -37,7 +37,7 @@ export class HandlerFailed extends Schema.TaggedError<HandlerFailed>()("HandlerF
   }
 }
 
-/** A chunk failed as often as it may, and is a dead letter. Mend the cause, then redrive it. */
+/** A chunk has used all its attempts and is a dead letter. Fix the cause, then redrive it. */
 export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("RetriesExhausted", {
   ...chunkFields,
   attempts: Schema.Int,
@@ -49,7 +49,7 @@ export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("Re
   }
 }
 
-/** A chunk is a dead letter for another reason than exhausted retries: `reason` says which, `detail` what happened. */
+/** A chunk is a dead letter, but not because of exhausted retries: `reason` is the cause, `detail` the message. */
 export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
   ...chunkFields,
   reason: Schema.String,
@@ -68,7 +68,7 @@ export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ..
   }
 }
 
-/** Why `persistNow` did not persist. Whatever it says, the chunk is not lost: the drain goes on with it. */
+/** Why `persistNow` did not persist. The chunk is never lost: the drain continues with it. */
 export type PersistNowError =
   | CallNotFound
   | HandlerNotFound

@@ -1,6 +1,4 @@
-/**
- * What is forgotten with age. The ledger is not: whether a chunk was persisted can be answered for ever.
- */
+/** Deletes old data. The ledger is kept: whether a chunk was persisted can be answered permanently. */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,46 +7,47 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { ChunkStoreError } from "./ChunkStore.ts"
 
-/** How old things may get; what is absent is kept. */
+/** The maximum ages; data without one is kept. */
 export interface RetentionPolicy {
   /**
-   * Payloads (input, outputs, details) of calls recorded longer ago, once all their chunks are persisted or
-   * discarded. The call itself stays: recording it again is still a no-op.
+   * Payloads (input, outputs, details) of calls recorded longer ago than this, once all their chunks are persisted or
+   * discarded. The call itself stays: recording it again still changes nothing.
    */
   readonly payloads?: Duration.Input | undefined
-  /** Dead letters discarded longer ago. Others are never forgotten by themselves: redrive or discard them first. */
+  /** Dead letters discarded longer ago than this. Others are never deleted automatically: redrive or discard them first. */
   readonly discarded?: Duration.Input | undefined
-  /** Remembered failures longer ago, of chunks that are neither outstanding nor dead. */
+  /** Recorded failures older than this, of chunks that are neither outstanding nor dead. */
   readonly failures?: Duration.Input | undefined
 }
 
-/** How much was forgotten. */
+/** How many rows were pruned. */
 export const Pruned = Schema.Struct({
   payloads: Schema.Int,
   discarded: Schema.Int,
   failures: Schema.Int
 })
-/** How much was forgotten. */
+/** How many rows were pruned. */
 export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
 
 /**
- * Forgets what is old, in small commits that hold no long locks. Safe to run at any time and by several processes at once;
- * {@link layer} runs it by itself.
+ * Deletes old data, in small commits that hold no long locks. Safe to run at any time and by several processes
+ * concurrently; {@link layer} runs it periodically.
  */
 export class Retention extends Context.Service<Retention, {
   readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
-  /** How much `prune` would forget now. */
+  /** How many rows `prune` would delete now. */
   readonly preview: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
 }>()("effect-sluice/Retention") {}
 
 /** How {@link layer} prunes. */
 export interface Options extends RetentionPolicy {
-  /** How long it waits between two looks; the first is at the start. Default 1 hour. */
+  /** The time between two prunes; the first is at the start. Default 1 hour. */
   readonly interval?: Duration.Input | undefined
 }
 
 /**
- * Prunes for as long as the layer lives. A look that fails is logged as a warning, and the next one is made in time.
+ * Prunes for as long as the layer lives. A failed prune is logged as a warning, and the next one follows after the
+ * interval.
  *
  * ```ts
  * Retention.layer({ payloads: "90 days", failures: "30 days" }).pipe(Layer.provide(PgStore.layer))

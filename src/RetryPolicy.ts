@@ -1,6 +1,6 @@
 /**
- * When a failed chunk is tried again: a `Schedule`, replayed over the attempt count the database remembers, so that the
- * delays go on where they were after a restart, on any worker.
+ * Computes when a failed chunk is retried: a `Schedule`, replayed over the attempt count in the database, so the delays
+ * continue after a restart, on any worker.
  */
 import * as Clock from "effect/Clock"
 import type * as Cron from "effect/Cron"
@@ -10,23 +10,24 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 
 /**
- * The policy of handlers that bring none: 2 s, 6 s, 18 s, … at most 15 minutes, each ×0.8 to ×1.2. Ten attempts take
- * about an hour, so that an outage of that length exhausts nobody.
+ * The policy of handlers without one: 2 s, 6 s, 18 s, … at most 15 minutes, each ×0.8 to ×1.2. Ten attempts take about
+ * an hour, so an outage of that length exhausts no chunk.
  */
 export const standard: Schedule.Schedule<unknown, unknown> = Schedule.min([
   Schedule.exponential("2 seconds", 3),
   Schedule.spaced("15 minutes")
 ]).pipe(Schedule.jittered)
 
-/** Longer than anybody waits, and a time that every database can tell. */
+/** The upper limit of a delay: every database can add it to a time. */
 const longest = Duration.days(365)
 
-/** A schedule of retries. One by `cron` may not parse; then it breaks. */
+/** A schedule of retries. A `cron` schedule fails when its expression does not parse. */
 export type RetrySchedule = Schedule.Schedule<unknown, unknown, Cron.CronParseError>
 
 /**
- * The delay after the `attempts`-th failure (from 1), which happened now. A schedule that ends keeps its last delay: how often a chunk is
- * tried is `maxAttempts`' business alone. One that breaks gives way to the {@link standard}: it must not stop the drain.
+ * The delay after the `attempts`-th failure (from 1), which happened now. A schedule that ends keeps its last delay:
+ * only `maxAttempts` limits the number of attempts. If the schedule fails, the {@link standard} one is used: it must
+ * not stop the drain.
  */
 export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Effect<Duration.Duration> => {
   const otherwise = (problem: unknown) =>
@@ -42,8 +43,8 @@ export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Ef
 }
 
 /**
- * Most schedules look only at the time that has passed since the first failure, but those by the calendar look at the clock:
- * the latest failure is now, and the earlier ones were as long ago as the schedule itself says.
+ * Replays a schedule. Most schedules depend only on the time since the first failure, but calendar schedules depend on
+ * the clock: the latest failure is now, and the earlier ones were as long ago as the schedule's own delays.
  */
 const replay = Effect.fnUntraced(function*<E>(schedule: Schedule.Schedule<unknown, unknown, E>, attempts: number) {
   const now = yield* Clock.currentTimeMillis
@@ -51,7 +52,7 @@ const replay = Effect.fnUntraced(function*<E>(schedule: Schedule.Schedule<unknow
   return (yield* walk(schedule, attempts, now - elapsed, now)).delay
 })
 
-/** Steps through a schedule from `start`; the last step is at `end`, if that is known. */
+/** Steps through a schedule from `start`; the last step is at `end`, if given. Times are in milliseconds. */
 const walk = Effect.fnUntraced(function*<E>(
   schedule: Schedule.Schedule<unknown, unknown, E>,
   attempts: number,

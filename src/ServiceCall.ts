@@ -1,6 +1,6 @@
 /**
- * A service call is one run of an LLM service, finished: who asked, what came back, and the outputs (its chunks) that
- * are to reach the application's tables.
+ * The types of recorded calls. A service call is one finished run of an LLM service: the request, the answer, and the
+ * outputs (its chunks) that are persisted in the application's tables.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -10,11 +10,11 @@ import { escape, word } from "./internal/escape.ts"
 /** The most characters a call id may have. */
 export const maxCallIdLength = 64
 
-/** How urgent a call may be: 0 is normal; each step counts as much as having waited one minute longer. */
+/** The highest priority of a call. 0 is normal; each step counts as much as one minute of waiting. */
 export const maxPriority = 1000
 
 /**
- * One output as recorded: which schema, at which version, and the JSON the LLM gave. `part` tells outputs of one
+ * One output as recorded: its schema, its version, and the JSON that the LLM returned. `part` tells outputs of one
  * schema in one call apart and is `""` when there is only one.
  */
 export const RecordedOutput = Schema.Struct({
@@ -27,8 +27,8 @@ export const RecordedOutput = Schema.Struct({
 export interface RecordedOutput extends Schema.Schema.Type<typeof RecordedOutput> {}
 
 /**
- * The W3C trace context of the request that made the call; persist spans link to it. `traceId` is 32 hex digits, `spanId` 16,
- * neither of them zeros only.
+ * The W3C trace context of the request that made the call; persist spans link to it. `traceId` is 32 hex digits,
+ * `spanId` 16, neither of them zeros only.
  */
 export const TraceContext = Schema.Struct({
   traceId: Schema.String,
@@ -38,36 +38,42 @@ export const TraceContext = Schema.Struct({
 /** The trace of the request that made a call. */
 export interface TraceContext extends Schema.Schema.Type<typeof TraceContext> {}
 
-/** In place of what cannot be read as a trace. */
+/** Replaces a trace that cannot be decoded. */
 const noTrace: TraceContext = { traceId: "", spanId: "", sampled: false }
 
 const callFields = {
-  /** 1 to 64 characters, the application's own and the same at every redelivery. It is the key of everything. */
+  /**
+   * 1 to 64 characters, chosen by the application and the same at every redelivery. It identifies the call in every
+   * table.
+   */
   callId: Schema.String,
-  /** Which handlers serve the outputs, before those of `core`. */
+  /** The namespace whose handlers serve the outputs, before those of `core`. */
   namespace: Schema.String,
   /** The identity of the service that was run, `services.…`. */
   service: Schema.String,
-  /** Ties calls of one conversation together; the call id when absent. Never a key. */
+  /** Groups the calls of one conversation; the call id when absent. Never a key. */
   correlationId: Schema.optionalKey(Schema.String),
-  /** What handlers need to know besides the output, e.g. which simulation it belongs to. */
+  /** Data for handlers besides the output, e.g. which simulation it belongs to. */
   context: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
-  /** What the service was asked. */
+  /** The request to the service. */
   input: Schema.optionalKey(Schema.Json),
   /**
-   * Chunks of one namespace that share it are persisted one after another, in order of recording. The same key in another
-   * namespace is another key. Of calls that are recorded by transactions that overlap, the one whose commit comes first may
-   * go first.
+   * Chunks of one namespace that share it are persisted one after another, in order of recording. The same key in
+   * another namespace is a different key. Of calls recorded by overlapping transactions, the one that commits first may
+   * be first.
    */
   orderingKey: Schema.optionalKey(Schema.String),
   /** 0 (the default) to 1000; ignored for calls with an ordering key. */
   priority: Schema.optionalKey(Schema.Int),
-  /** Not to be persisted before this time (by the database's clock). */
+  /** The earliest time at which it is persisted (by the database's clock). */
   notBefore: Schema.optionalKey(Schema.DateTimeUtcFromString),
   startedAt: Schema.optionalKey(Schema.DateTimeUtcFromString),
   /** Provider, model, usage and the like, kept as given. */
   details: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
-  /** One that is none is left out where the call is recorded, and the log says so: no answer is lost for it. */
+  /**
+   * An invalid trace is dropped when the call is recorded, with a warning in the log: a bad trace must not lose an
+   * answer.
+   */
   trace: Schema.optionalKey(TraceContext.pipe(Schema.catchDecoding(() => Effect.succeed(Option.some(noTrace)))))
 }
 
@@ -95,23 +101,23 @@ export const ServiceCall = Schema.Struct({
 /** A finished service call. */
 export interface ServiceCall extends Schema.Schema.Type<typeof ServiceCall> {}
 
-/** Where a call stands. Persistence is the chunks' state, not the call's. */
+/** The status of a call. Whether its outputs are persisted is the chunks' state, not the call's. */
 export const CallStatus = Schema.Literals(["running", "succeeded", "failed"])
-/** Where a call stands. */
+/** The status of a call. */
 export type CallStatus = typeof CallStatus.Type
 
-/** What names one chunk for ever: the ledger's key. */
+/** The permanent key of a chunk, also in the ledger. */
 export const ChunkKey = Schema.Struct({
   callId: Schema.String,
   schemaIdentity: Schema.String,
   part: Schema.String
 })
-/** What names one chunk for ever: the ledger's key. */
+/** The permanent key of a chunk, also in the ledger. */
 export interface ChunkKey extends Schema.Schema.Type<typeof ChunkKey> {}
 
 /**
- * A chunk's key as one line of text, for messages, logs and maps. No two keys print the same. An id or a part that could be
- * taken for something else stands in quotation marks; the command takes it as it is printed.
+ * A chunk's key as one line of text, for messages, logs and maps. Two keys never print the same. An id or a part that
+ * could be misread is quoted; the command accepts it as printed.
  */
 export const printKey = ({ callId, part, schemaIdentity }: ChunkKey): string =>
   `${word(callId)} ${escape(schemaIdentity)}${part === "" ? "" : `#${word(part)}`}`

@@ -1,6 +1,6 @@
 /**
- * Everything that can be set, with its default: one service, which every layer of Sluice reads, so that no two of them can
- * disagree. It is provided once, below everything else.
+ * The settings and their defaults, as one service that every layer of Sluice reads, so two layers cannot disagree.
+ * Provide it once, below everything else.
  */
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
@@ -24,71 +24,78 @@ export interface Values {
   readonly batchBytes: number
   /** `SLUICE_IN_FLIGHT`, 2: how many batches one worker has under way. */
   readonly inFlight: number
-  /** `SLUICE_MAX_ATTEMPTS`, 10: failed attempts before a chunk is buried, where its handler does not say. */
+  /** `SLUICE_MAX_ATTEMPTS`, 10: failed attempts before a chunk is buried, unless its handler sets its own. */
   readonly maxAttempts: number
-  /** `SLUICE_MAX_CRASHES`, 3: workers a chunk may take down alone before it is buried. */
+  /** `SLUICE_MAX_CRASHES`, 3: how many workers may crash while they run a chunk alone, before it is buried. */
   readonly maxCrashes: number
-  /** `SLUICE_LEASE`, 1 minute: how long a worker may go without a sign before its chunks are another's. */
+  /** `SLUICE_LEASE`, 1 minute: how long a worker may go without a renewal before other workers may claim its chunks. */
   readonly lease: Duration.Duration
-  /** `SLUICE_HANDLER_TIMEOUT`, 30 seconds: how long one handler run may take, where the handler does not say. */
+  /** `SLUICE_HANDLER_TIMEOUT`, 30 seconds: how long one handler run may take, unless the handler sets its own timeout. */
   readonly handlerTimeout: Duration.Duration
-  /** `SLUICE_POLL_INTERVAL`, 5 seconds: how often an idle worker looks without having been woken. */
+  /** `SLUICE_POLL_INTERVAL`, 5 seconds: how often an idle worker looks for work without a hint. */
   readonly pollInterval: Duration.Duration
   /**
-   * `SLUICE_BEAT_INTERVAL`, 10 seconds: how often a worker says it is alive and looks after parked chunks. Not longer,
-   * because after 30 seconds without a beat it counts as gone; 0 is at every cycle, and not by itself.
+   * `SLUICE_BEAT_INTERVAL`, 10 seconds: how often a worker sends a heartbeat and unparks chunks. 10 seconds is the
+   * maximum, because after 30 seconds without a heartbeat a worker counts as gone. 0: a heartbeat at every cycle, and
+   * none in between.
    */
   readonly beatInterval: Duration.Duration
-  /** `SLUICE_GRACE_PERIOD`, 30 seconds: how long running handlers may finish at shutdown. */
+  /** `SLUICE_GRACE_PERIOD`, 30 seconds: how long running handlers may take to finish at shutdown. */
   readonly gracePeriod: Duration.Duration
   /**
    * `SLUICE_MAX_RESULT_BYTES`, 12 MiB: the most JSON one call may hold, its outputs, context, input, details and trace
-   * together. Above 12 MiB every client must be told to take longer messages as well: `maxMessageSize` 4 MiB above it.
+   * together. Above 12 MiB, every client must also accept longer messages: `maxMessageSize` 4 MiB above it.
    */
   readonly maxResultBytes: number
   /**
-   * `SLUICE_STATEMENT_TIMEOUT`, 30 seconds: how long a statement of Sluice's own may take; then it fails, and its connection
-   * is given up. Statements of handlers are limited by the handler timeout.
+   * `SLUICE_STATEMENT_TIMEOUT`, 30 seconds: how long a statement of Sluice itself may take before it fails and its
+   * connection is closed. Statements of handlers are limited by the handler timeout.
    */
   readonly statementTimeout: Duration.Duration
   /** `SLUICE_MAX_OUTPUTS`, 10,000: the most outputs one call may have. */
   readonly maxOutputs: number
   /** `SLUICE_SCHEMA`, `sluice`: the Postgres schema of Sluice's tables. */
   readonly schema: string
-  /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk holds up the later ones of its ordering key. */
+  /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk blocks the later ones of its ordering key. */
   readonly deadBlocksKey: boolean
-  /** `SLUICE_NOTIFY`, true: whether this process gives hints to others by NOTIFY, which works through any pooler. */
+  /**
+   * `SLUICE_NOTIFY`, true: whether this process sends hints to other processes by NOTIFY, which works through any
+   * pooler.
+   */
   readonly notify: boolean
   /**
-   * `SLUICE_LISTEN`, true: whether this process hears the hints of others by LISTEN, over one connection more. Who hears none
-   * finds work by looking, every poll interval. Behind a pooler in transaction mode, where nothing can be heard, it is off by
-   * itself unless `listenUrl` is set.
+   * `SLUICE_LISTEN`, true: whether this process receives hints from other processes by LISTEN, over one extra
+   * connection. Without hints a worker finds work by polling, every poll interval. Behind a pooler in transaction mode,
+   * where LISTEN does not work, it is off automatically unless `listenUrl` is set.
    */
   readonly listen: boolean
-  /** `SLUICE_LISTEN_URL`, none: where to hear hints, when the client's address leads to a pooler: the server's own. */
+  /** `SLUICE_LISTEN_URL`, none: the server's own address for LISTEN, when the client's address is a pooler's. */
   readonly listenUrl: Redacted.Redacted | undefined
   /**
-   * `SLUICE_TRUSTED`, none: what others made of Sluice's tables, or put on them, and is meant: `role clinic_dba`,
-   * `trigger persisted_chunk.audit`, with commas between. Anything else of the kind stops the start; its error says what to
-   * write here.
+   * `SLUICE_TRUSTED`, none: intended changes to Sluice's tables from outside Sluice: `role clinic_dba`,
+   * `trigger persisted_chunk.audit`, separated by commas. Any other such change stops the start, with an error that
+   * says what to write here.
    */
   readonly trusted: ReadonlyArray<string>
-  /** `SLUICE_MIGRATION_WAIT`, 10 minutes: how long a migration waits for others' transactions before it gives up. */
+  /**
+   * `SLUICE_MIGRATION_WAIT`, 10 minutes: how long a migration waits for transactions of other sessions before it gives
+   * up.
+   */
   readonly migrationWait: Duration.Duration
 }
 
-/** Settings as code gives them: any of them, durations as Effect reads them (`"30 seconds"`, `Duration.seconds(30)`, 30_000). */
+/** Settings given in code: any of them, durations as Effect reads them (`"30 seconds"`, `Duration.seconds(30)`, 30_000). */
 export type Options = {
   readonly [Field in keyof Values]?: Values[Field] extends Duration.Duration ? Duration.Input : Values[Field]
 }
 
 /**
- * The settings of an application. Each is read from `Config` (the environment, unless the application provides another
- * `ConfigProvider`); what {@link layer} is given wins; what nobody says has its default.
+ * The settings of an application. A value given to {@link layer} wins; otherwise it is read from `Config` (the
+ * environment, unless the application provides another `ConfigProvider`); otherwise it has its default.
  */
 export class Settings extends Context.Service<Settings, Values>()("effect-sluice/Settings") {}
 
-/** A setting has a value that it cannot have: a `ConfigError` that names the variable and gives a right value. */
+/** A setting has an invalid value: a `ConfigError` that names the variable and gives a valid example. */
 export class SettingInvalid extends Config.ConfigError {
   /** The variable, e.g. `SLUICE_BATCH_SIZE`. */
   readonly setting: string
@@ -109,7 +116,7 @@ export class SettingInvalid extends Config.ConfigError {
   }
 }
 
-/** How a setting is read from a text and from code, what else it must be, and a right one for the error that says so. */
+/** How a setting is read from a string and from code, how it is validated, and an example for the error. */
 interface Kind<A, Input = A> {
   readonly parse: (text: string) => A | undefined
   readonly accept: (input: Input) => A | undefined
@@ -132,15 +139,15 @@ const number: Kind<number> = {
 const units = { ms: "millis", s: "seconds", m: "minutes", min: "minutes", h: "hours", d: "days" } as const
 const isUnit = (text: string): text is keyof typeof units => Object.hasOwn(units, text)
 
-/** @internal `30 seconds`, as Effect writes a duration, or `30s`, as people do. */
+/** @internal Reads `30 seconds`, as Effect writes a duration, or the short form `30s`. */
 export const parseDuration = (text: string): Duration.Duration | undefined => {
   const [, amount, unit = ""] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/.exec(text) ?? []
-  // what is no duration's text is no duration
+  // a string that is not a duration gives none
   const input = isUnit(unit) ? `${Number(amount)} ${units[unit]}` as const : text as Duration.Input
   return Option.getOrUndefined(Duration.fromInput(input))
 }
 
-// between them what a database can add to a time
+// the range of durations that a database can add to a time
 const shortest = Duration.millis(1)
 const longest = Duration.days(365)
 
@@ -199,7 +206,7 @@ const address: Kind<Redacted.Redacted | undefined> = {
   parse: (text) => Redacted.make(text, { label: "address" }),
   accept: same,
   what: "an address",
-  // it may hold a password: it is not repeated
+  // it may hold a password, so the error does not repeat it
   problem: (value) =>
     value === undefined || /^postgres(ql)?:\/\//.test(Redacted.value(value))
       ? undefined
@@ -245,7 +252,7 @@ const kinds: {
   migrationWait: span
 }
 
-/** What each setting is when nothing is said. */
+/** The default of each setting. */
 export const defaults: Values = {
   batchSize: 100,
   batchBytes: 16 * 1024 * 1024,
@@ -285,7 +292,7 @@ const invalidIn = <Field extends keyof Values>(field: Field, value: Values[Field
 }
 
 const configOf = <Field extends keyof Values>(field: Field): Config.Config<Values[Field]> =>
-  // every provider gives texts: those that have numbers print them
+  // every provider returns strings: those that have numbers print them
   Config.option(Config.String(nameOf(field))).pipe(Config.mapEffect((text) => {
     if (Option.isNone(text)) return Effect.succeed(defaults[field])
     const value = kinds[field].parse(text.value)
@@ -294,7 +301,7 @@ const configOf = <Field extends keyof Values>(field: Field): Config.Config<Value
     return error === undefined ? Effect.succeed(value) : Effect.fail(error)
   }))
 
-/** The settings as `Config` has them; what it does not have is as in {@link defaults}. */
+/** The settings as `Config` has them; missing ones are as in {@link defaults}. */
 export const config: Config.Config<Values> = Config.all({
   batchSize: configOf("batchSize"),
   batchBytes: configOf("batchBytes"),
@@ -318,7 +325,7 @@ export const config: Config.Config<Values> = Config.all({
   migrationWait: configOf("migrationWait")
 })
 
-/** The values, with those that code gives in their place. */
+/** The values, overridden by the options given in code. */
 const withOptions = (values: Values, options: Options): Result.Result<Values, SettingInvalid> => {
   const merged: { -readonly [Field in keyof Values]: Values[Field] } = { ...values }
   const put = <Field extends keyof Values>(field: Field): SettingInvalid | undefined => {
@@ -337,7 +344,7 @@ const withOptions = (values: Values, options: Options): Result.Result<Values, Se
 }
 
 /**
- * The settings: from `Config`, and from code, which wins. Fails with {@link SettingInvalid}.
+ * The settings from `Config`, overridden by the options given in code. Fails with {@link SettingInvalid}.
  *
  * ```ts
  * program.pipe(Layer.provide(Settings.layer({ batchSize: 500, lease: "30 seconds" })))

@@ -1,5 +1,5 @@
 /**
- * How the claim of a chunk ends, other than by persisting it.
+ * The ways in which the claim of a chunk ends, other than by persisting it.
  *
  * ```ts
  * yield* store.settle(token, [Settlement.Release({ chunk })])
@@ -11,12 +11,13 @@ import type { DeathReason, ParkReason } from "./CallView.ts"
 import type { ClaimedChunk } from "./Chunk.ts"
 
 /**
- * What kind of failure it was. `failed`: the handler failed with an error; `defect`: it threw; `timeout`: it ran for too long;
- * `spoiled`: it left its transaction unable to commit. Otherwise no handler ran, and it is why the chunk was buried.
+ * The kind of a failure. `failed`: the handler failed with an error; `defect`: it threw; `timeout`: it ran for too
+ * long; `spoiled`: it left its transaction unable to commit. The other kinds mean that no handler ran, and are the
+ * reason why the chunk was buried.
  */
 export type FailureKind = "failed" | "defect" | "timeout" | "spoiled" | DeathReason
 
-/** What went wrong with a chunk, for its history. */
+/** A failure of a chunk, for its history. */
 export interface Failure {
   /** `namespace/short-name`, or `""` when no handler ran. */
   readonly handler: string
@@ -26,22 +27,22 @@ export interface Failure {
 
 /** How a claimed chunk ends, other than persisted. */
 export type Settlement = Data.TaggedEnum<{
-  /** Charged one attempt, tried again after `delay`. */
+  /** Charged one attempt, and retried after `delay`. */
   Retry: { readonly chunk: ClaimedChunk; readonly delay: Duration.Duration; readonly failure: Failure }
-  /** Out of the hot queue until it is unparked; costs nothing. */
+  /** Kept out of the active queue until it is unparked; costs no attempt. */
   Park: { readonly chunk: ClaimedChunk; readonly reason: ParkReason }
-  /** To the dead letters; `charge` when a handler ran and failed. */
+  /** Becomes a dead letter; `charge` is true when a handler ran and failed. */
   Bury: {
     readonly chunk: ClaimedChunk
     readonly reason: DeathReason
     readonly charge: boolean
     readonly failure: Failure
   }
-  /** In the ledger already: only the queue row goes. */
+  /** Already in the ledger: only the queue row is deleted. */
   Already: { readonly chunk: ClaimedChunk }
   /**
-   * Given back at once, at no cost. It also says that the worker lives: where its lease ran out and another worker has the
-   * chunk by now, the crash that was counted is taken back. Not when its handler `hung`, which is as bad as a crash.
+   * Given back immediately, at no cost. It also shows that the worker lives: if its lease ran out and another worker
+   * has the chunk by now, the counted crash is taken back. Except when its handler `hung`, which counts like a crash.
    */
   Release: { readonly chunk: ClaimedChunk; readonly hung?: boolean }
 }>
@@ -51,13 +52,13 @@ export const Settlement = Data.taggedEnum<Settlement>()
 /** A settlement that took effect, because the claim still held the chunk. */
 export interface Settled {
   readonly settlement: Settlement
-  /** Whether the chunks behind it of its ordering key may run now. */
+  /** Whether the chunks behind it in its ordering key may run now. */
   readonly freesKey: boolean
 }
 
 /**
- * Whether a settlement frees its ordering key: the chunk is persisted, or it is dead and the dead do not block their key
- * (`SLUICE_DEAD_BLOCKS_KEY`). The one place that says so: stores answer with it.
+ * Whether a settlement frees its ordering key: the chunk is persisted, or it is dead and dead chunks do not block their
+ * key (`SLUICE_DEAD_BLOCKS_KEY`). Stores return the result of this function, so the rule is defined once.
  */
 export const freesKey = (settlement: Settlement, deadBlocksKey: boolean): boolean =>
   settlement._tag === "Already" || (settlement._tag === "Bury" && !deadBlocksKey)

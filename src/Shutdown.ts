@@ -1,6 +1,7 @@
 /**
- * How a program of workers ends that is told to stop: the first SIGINT or SIGTERM lets it end by itself, a second one ends it
- * at once, and so does the end of its patience. What is not committed then is given up, and nothing is lost by that.
+ * Ends a program of workers on a signal: the first SIGINT or SIGTERM starts a graceful shutdown; a second one, or the
+ * end of the time limit, ends the process immediately. Work that is not committed by then is abandoned, and nothing is
+ * lost: it is claimed again.
  *
  * ```ts
  * const program = Layer.mergeAll(DrainWorker.layer(), Shutdown.layer).pipe(...)
@@ -16,24 +17,24 @@ import * as Layer from "effect/Layer"
 import type * as Runtime from "effect/Runtime"
 import * as Settings from "./Settings.ts"
 
-/** The signals that tell a program to end. */
+/** The signals that end a program. */
 export type Signal = "SIGINT" | "SIGTERM"
 
 /** The exit status of a program that a signal has ended. */
 export const statuses: { readonly [signal in Signal]: number } = { SIGINT: 130, SIGTERM: 143 }
 
-/** @internal What was heard, and how long to wait. */
+/** @internal The signal received, and the time limit. */
 export interface Listening {
-  /** The signal that told the program to end, if one did. */
+  /** The signal that ended the program, if there was one. */
   readonly received: () => Signal | undefined
-  /** Running handlers have so long to finish after the first signal. Without, there is no limit. */
+  /** Sets how long running handlers may take to finish after the first signal. Without it there is no limit. */
   readonly limit: (gracePeriod: Duration.Duration) => void
 }
 
-/** After the grace period: to give back what is held, and to close connections. */
+/** The time after the grace period to give back claimed chunks and close connections. */
 const farewell = Duration.seconds(10)
 
-/** @internal Listens from now on. The first signal is left to whoever runs the program, as `NodeRuntime.runMain`. */
+/** @internal Listens from now on. The first signal is left to the program's runner, like `NodeRuntime.runMain`. */
 export const listen = (): Listening => {
   let received: Signal | undefined
   let patience: Duration.Duration | undefined
@@ -54,14 +55,14 @@ export const listen = (): Listening => {
 }
 
 /**
- * Ends the process at the second signal, and at the latest `gracePeriod` and ten seconds after the first: a database that
- * does not answer, or a handler that cannot be interrupted, does not keep the program. It listens from the moment it is
- * built to the end of the process.
+ * Ends the process at the second signal, and at the latest `gracePeriod` and ten seconds after the first: a database
+ * that does not answer, or a handler that cannot be interrupted, must not keep the program alive. It listens from when
+ * it is built to the end of the process.
  */
 export const layer: Layer.Layer<never, never, Settings.Settings> = Layer.effectDiscard(
   Effect.map(Settings.Settings, ({ gracePeriod }) => listen().limit(gracePeriod))
 )
 
-/** For `NodeRuntime.runMain`: a program that runs until it is told to stop ends well by that, with status 0. */
+/** For `NodeRuntime.runMain`: exits with status 0 when the program succeeds or is stopped by an interruption, else 1. */
 export const teardown: Runtime.Teardown = (exit, onExit) =>
   onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)

@@ -1,30 +1,29 @@
 /**
- * Durable subscriptions to what was created: for work that must happen, such as attaching media or telling a billing
- * system, where `DomainEvents` is only a quick hint.
+ * Durable subscriptions to created domain objects: for work that must happen, such as attaching media or notifying a
+ * billing system, where `DomainEvents` is only a quick hint.
  *
- * What a subscription keeps:
+ * What a subscription guarantees:
  *
- * - **At least once.** Every domain object's event reaches the handler, over crashes and redeployments: what was
- *   committed before a crash is read from the ledger after it. An event comes again when a process dies between handling
- *   it and moving on, so a handler does its work by the event's key, and only if it is not done yet.
- * - **In order.** Events come one after another, in the order in which their commits became visible. None is skipped
- *   because a transaction with a lower number committed later.
- *   In Postgres what is younger than the oldest transaction still writing, in any database of the server, is not
- *   read yet: one left open for an hour delays events by an hour.
- * - **In another cluster as well.** After a restore into another cluster, a switch to a logical replica, pg_upgrade, a failover
- *   or a recovery to a point in time none is skipped: what came along is read in its order, before what is new. Where the
- *   new cluster's transaction ids are lower the log is rebased, by the first start or look of a program that owns Sluice's
- *   tables. Without that right, and where it cannot be told what this cluster persisted before, nothing is read, the log
- *   says why, and `sluice subscriptions rebase` is a person's to run. What was told after the copy was made comes again,
- *   and so may a few of those persisted around the move.
- * - **One at a time.** Of all processes that run a subscription one reads, under a lease; when it dies, another goes on.
- *   A reader that froze beyond its lease may still be within one handler run when the next begins.
- * - **Its own troubles only.** An event whose handler fails is tried again, by the subscription's own schedule and for
- *   ever, and holds up what stands behind it in this subscription, nothing else. `sluice subscriptions` shows it, and can
- *   pass over it.
- * - **Few repetitions.** When `handleMany` fails with a batch of n entries, halves of it are tried at once until the entry that
- *   fails stands alone, and only that one waits for the schedule: an entry before it is handed over at most 2 + log₂ n
- *   times for it. A batch under which a process died is halved as well, at the next reader.
+ * - **At least once.** Every domain object's event reaches the handler, across crashes and redeployments: events
+ *   committed before a crash are read from the ledger after it. An event is delivered again when a process dies between
+ *   handling it and advancing, so a handler must be idempotent by the event's key.
+ * - **In order.** Events are delivered one after another, in the order in which their commits became visible. None is
+ *   skipped because a transaction with a lower number committed later.
+ *   In Postgres, events younger than the oldest transaction that is still writing, in any database of the server, are
+ *   not read yet: a transaction left open for an hour delays events by an hour.
+ * - **In another cluster too.** After a restore into another cluster, a switch to a logical replica, pg_upgrade, a
+ *   failover or a recovery to a point in time, none is skipped: moved entries are read in their order, before new ones.
+ *   Where the new cluster's transaction ids are lower, the log is rebased at the first start or `take` of a program
+ *   that owns Sluice's tables. Without that right, and where it is unknown what this cluster persisted before, nothing
+ *   is read, the log says why, and a person must run `sluice subscriptions rebase`. Events delivered after the copy was
+ *   made are delivered again, and so may be a few of those persisted around the move.
+ * - **One reader at a time.** Of all processes that run a subscription one reads, under a lease; when it dies, another
+ *   continues. A reader that froze beyond its lease may still be inside one handler run when the next reader begins.
+ * - **Failures stay local.** An event whose handler fails is retried on the subscription's own schedule, without limit,
+ *   and blocks the later events of this subscription only. `sluice subscriptions` shows it, and can skip it.
+ * - **Few repetitions.** When `handleMany` fails with a batch of n entries, halves of it are retried immediately until
+ *   the failing entry is alone, and only that one waits for the schedule: an entry before it is delivered at most 2 +
+ *   log₂ n times because of it. A batch under which a process died is also halved, by the next reader.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -48,7 +47,7 @@ import * as RetryPolicy from "./RetryPolicy.ts"
 import * as Settings from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
 
-/** A subscription cannot be made like this. */
+/** The name or an option of a subscription is invalid. */
 export class SubscriptionInvalid extends Schema.TaggedError<SubscriptionInvalid>()("SubscriptionInvalid", {
   name: Schema.String,
   reason: Schema.String
@@ -65,25 +64,25 @@ export type Handler<E = unknown, R = never> =
 
 /** How a subscription is run. */
 export interface Options {
-  /** Where it begins when it is new: with all there ever was (the default), or with what is created from now on. */
+  /** Where a new subscription begins: at the beginning of the log (the default), or with objects created from now on. */
   readonly from?: From
-  /** Only the events it holds for are handled. Default: all. */
+  /** Only events for which it is true are handled. Default: all. */
   readonly filter?: (event: DomainObjectCreated) => boolean
   /**
-   * How many lines of the ledger are read at once, one for each persisted chunk: also the most whose events may come
-   * again after a crash. Fewer where they take more than `SLUICE_BATCH_BYTES`. Default `SLUICE_BATCH_SIZE`.
+   * How many ledger rows are read at once, one for each persisted chunk: also the most whose events may be delivered
+   * again after a crash. Fewer where they exceed `SLUICE_BATCH_BYTES`. Default `SLUICE_BATCH_SIZE`.
    */
   readonly batchSize?: number
-  /** When a failed event is tried again. Default {@link RetryPolicy.standard}: from 2 seconds to 15 minutes. */
+  /** When a failed event is retried. Default {@link RetryPolicy.standard}: from 2 seconds to 15 minutes. */
   readonly retry?: RetryPolicy.RetrySchedule
-  /** How long after its reader's last sign the subscription is another's. Default `SLUICE_LEASE`. */
+  /** How long after the reader's last renewal another reader may take the subscription. Default `SLUICE_LEASE`. */
   readonly lease?: Duration.Input
-  /** How often it looks without having been woken. Default `SLUICE_POLL_INTERVAL`. */
+  /** How often it polls without a hint. Default `SLUICE_POLL_INTERVAL`. */
   readonly pollInterval?: Duration.Input
 }
 
 /**
- * A subscription that is run for as long as the layer lives. When it closes, the running handler may finish within
+ * A subscription that runs for as long as the layer lives. When the layer closes, the running handler may finish within
  * `SLUICE_GRACE_PERIOD`; the rest is left for the next reader.
  *
  * ```ts
@@ -102,7 +101,7 @@ export const layer = <E, R>(
   Exclude<R, Scope> | EventLog | WakeUp | Settings.Settings
 > => Layer.effectDiscard(make(name, handler, options))
 
-/** The same, run for as long as the scope is open. When this effect is done, the subscription has its place. */
+/** The same, running for as long as the scope is open. When this effect succeeds, the subscription has its place. */
 export const make: <E, R>(
   name: string,
   handler: Handler<E, R>,
@@ -130,8 +129,8 @@ export const make: <E, R>(
   yield* Effect.forkScoped(Stream.runForEach(hints, () => heard.open))
 
   /**
-   * Hands over what was taken. Tells how many of the entries are behind it, and how many of the next the handler is given
-   * together, among which is the one that fails, if one does.
+   * Passes the taken entries to the handler. `moved` reports how many entries are handled, `handing` how many of the
+   * next ones the handler gets together: if it fails, one of those is the cause.
    */
   const handle = Effect.fnUntraced(function*(
     { entries, unreadable }: Taken,
@@ -143,7 +142,7 @@ export const make: <E, R>(
       handing(entries.length)
       const wanted = entries.map((entry) => entry.events.filter(filter))
       const first = wanted.findIndex((events) => events.length > 0)
-      // what holds nothing for the handler is no suspect
+      // an entry without events for the handler is not a suspect
       if (first > 0) moved(first)
       if (first >= 0) {
         handing(wanted.findLastIndex((events) => events.length > 0) + 1 - first)
@@ -158,14 +157,14 @@ export const make: <E, R>(
     }
   }, Effect.withSpan("Subscription.handle", { attributes: { "sluice.subscription": name } }))
 
-  /** Handles what was taken and moves on. Gives back how long to wait, after a failure. */
+  /** Handles the taken entries and advances. Returns how long to wait after a failure, else undefined. */
   const work = Effect.fnUntraced(function*(taken: Taken, restore: <A, E, R>(e: Effect.Effect<A, E, R>) => typeof e) {
-    // entries that are behind it, and how many of the next the handler was last given together
+    // the number of handled entries, and of those that the handler last got together
     let done = 0
     let handed = 1
     const advance = (suspects: number) =>
       log.advance(name, taken.token, { place: taken.entries[done - 1]?.place ?? taken.place, suspects }, lease)
-    // ends, and the handler with it, when the lease is lost: another reader is at it
+    // ends when the lease is lost, and interrupts the handler: another reader has taken over
     const keepAlive = Effect.suspend(() => advance(taken.entries.length - done)).pipe(
       Effect.catchTag("ChunkStoreError", (error) => Effect.logWarning(`${name}: lease not renewed: ${error.message}`)),
       Effect.delay(Duration.times(lease, 1 / 3)),
@@ -185,7 +184,7 @@ export const make: <E, R>(
       yield* Effect.logWarning(`subscription ${name} is another reader's: this one's lease ran out`)
       return Duration.zero
     }
-    // a handler that interrupts itself has failed; an interruption from outside is seen here again
+    // a handler that interrupts itself has failed; only an interruption from outside shows here again
     const interrupted = Exit.isFailure(yield* Effect.exit(restore(Effect.yieldNow)))
     const release = Exit.isFailure(exit) && !interrupted
       ? yield* failed(exit.cause, { suspects: handed, attempts: done === 0 ? taken.attempts + 1 : 1, taken })
@@ -201,7 +200,10 @@ export const make: <E, R>(
     return release.failure?.delay
   })
 
-  /** How it is given back after a failure. The halves of a batch are tried at once; who fails alone has to wait. */
+  /**
+   * How the subscription is given back after a failure. The halves of a batch are retried immediately; an entry that
+   * fails alone has to wait.
+   */
   const failed = Effect.fnUntraced(function*(cause: Cause.Cause<unknown>, { attempts, suspects, taken }: {
     readonly attempts: number
     readonly suspects: number
@@ -222,7 +224,7 @@ export const make: <E, R>(
     }
   })
 
-  // what keeps it from looking is told once, not at each look
+  // a failure to take entries is logged once, not at each poll
   let trouble = ""
   const couldNotLook = (cause: Cause.Cause<unknown>) => {
     const isKnown = trouble === describeCause(cause)
@@ -231,7 +233,7 @@ export const make: <E, R>(
     return isKnown ? Effect.logDebug(text) : Effect.logWarning(text)
   }
 
-  /** One look: what is there is taken and handled. Gives back what to wait for. */
+  /** Takes entries once and handles them. Returns what to wait for. */
   const look = Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
     const taken = yield* restore(log.take(name, { limit, maxBytes: settings.batchBytes, lease, reader }))
     trouble = ""
@@ -245,12 +247,12 @@ export const make: <E, R>(
     )
   )
 
-  // What a hint told of may not be readable yet, because an older transaction is still running: so it is looked for
-  // again and again, at growing gaps.
+  // The entries behind a hint may not be readable yet, because an older transaction is still running: so it polls again
+  // at growing intervals.
   let gap = firstGap
   const loop = Effect.gen(function*() {
     while (!stopped) {
-      // closed before looking: a hint that comes meanwhile is not lost
+      // closed before the poll: a hint that arrives during it is not lost
       yield* heard.close
       const found = yield* look
       if (found._tag === "More") {
@@ -258,7 +260,7 @@ export const make: <E, R>(
         continue
       }
       if (found._tag === "Failed") {
-        // the next half, at once
+        // the next half, immediately
         if (Duration.isZero(found.delay)) continue
         yield* Effect.raceFirst(Effect.sleep(found.delay), stopping.await)
         continue
@@ -270,7 +272,7 @@ export const make: <E, R>(
   })
 
   const fiber = yield* Effect.forkScoped(loop)
-  // runs before the loop is interrupted, because it was added after it
+  // added after the loop, so it runs before the loop is interrupted
   yield* Effect.addFinalizer(() =>
     Effect.gen(function*() {
       stopped = true
@@ -282,5 +284,5 @@ export const make: <E, R>(
 
 const firstGap = Duration.millis(50)
 
-// for moving on when the database is away for a moment; when this is not enough the events come again
+// for advancing during a short outage; when this is not enough, the events are delivered again
 const patience = Schedule.exponential("100 millis").pipe(Schedule.upTo({ times: 5 }))

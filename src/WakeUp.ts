@@ -1,6 +1,6 @@
 /**
- * Hints that there may be something to do, within a process and between processes. A hint may be lost, doubled or late:
- * whoever waits for one also looks by itself now and then.
+ * Hints that there may be work, within a process and between processes. A hint may be lost, doubled or late, so every
+ * listener also polls.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -9,12 +9,12 @@ import * as PubSub from "effect/PubSub"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 
-/** What the hint is about: chunks to drain, domain objects created, or a pause that began or ended. */
+/** The subject of a hint: chunks to drain, domain objects created, or a pause that began or ended. */
 export type Topic = "chunks" | "events" | "pauses"
 
 /** @internal The in-process half, on which stores build. */
 export const makeLocal = Effect.gen(function*() {
-  // one slot: a hint not yet heard says all that a second one would
+  // one slot: a second hint adds nothing to one that was not received yet
   const bus = {
     chunks: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown),
     events: yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown),
@@ -28,14 +28,15 @@ export const makeLocal = Effect.gen(function*() {
 })
 
 /**
- * Gives and hears hints. Every store brings one and gives the hints itself, after the commit: `chunks` when calls were
- * recorded or dead letters moved, `events` when domain objects were created, `pauses` when one began or ended. That of `PgStore` reaches other processes
- * by NOTIFY, seldom: never one for each row, and never on the way of the transaction that caused it.
+ * Sends and receives hints. Every store provides one and sends the hints itself, after the commit: `chunks` when calls
+ * were recorded or dead letters moved, `events` when domain objects were created, `pauses` when one began or ended.
+ * That of `PgStore` reaches other processes by NOTIFY, at a low rate: never one per row, and never within the
+ * transaction that caused it.
  */
 export class WakeUp extends Context.Service<WakeUp, {
-  /** Gives a hint. Costs the caller nothing. */
+  /** Sends a hint. Does not block the caller. */
   readonly hint: (topic: Topic) => Effect.Effect<void>
-  /** Hears the hints of one topic from now on, those given in quick succession as one. */
+  /** Receives the hints of one topic from now on; hints in quick succession count as one. */
   readonly hear: (topic: Topic) => Effect.Effect<Stream.Stream<void>, never, Scope>
 }>()("effect-sluice/WakeUp") {}
 

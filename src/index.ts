@@ -1,6 +1,6 @@
 /**
- * Sluice: structured LLM answers into your own tables, exactly once. Each module is also an entry of its own,
- * `effect-sluice/Drain`; stores are in `effect-sluice/store/*`.
+ * Sluice writes structured LLM answers into your own tables, exactly once. Each module is also its own entry point,
+ * like `effect-sluice/Drain`; stores are in `effect-sluice/store/*`.
  */
 export * as CallLines from "./CallLines.ts"
 export * as CallRecorder from "./CallRecorder.ts"

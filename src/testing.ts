@@ -1,6 +1,6 @@
 /**
- * For applications that test their handlers: sample calls and inputs, a drain in memory, and a rehearsal that lets
- * workers die at every boundary and compares the tables with those of a clean run.
+ * Test helpers for applications' handlers: sample calls and inputs, a drain in memory, and a rehearsal that simulates a
+ * worker crash at every boundary and compares the tables with those of a clean run.
  */
 export { layerMemory, type Memory } from "./testing/memory.ts"
 export { exactlyOnce, NotExactlyOnce, type Rehearsal, RehearsalFailed } from "./testing/Rehearsal.ts"

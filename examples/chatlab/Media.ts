@@ -1,7 +1,7 @@
 /**
- * The images that patients' replies ask for, attached by a durable subscription: each reply's message is handed over
- * at least once, also when the program died right after the message was committed. A message may be handed over again,
- * so an image is attached only where there is none.
+ * Attaches the images that patients' replies ask for, by a durable subscription. Each message is delivered at least once,
+ * even if the program dies right after the message was committed. A message may be delivered again, so an image is attached
+ * only to a message without one.
  */
 import { DomainEvents, Subscription } from "effect-sluice"
 import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
@@ -15,9 +15,9 @@ import type { TableError } from "./tables.ts"
 
 /** The table `chatlab.media`. */
 export class Media extends Context.Service<Media, {
-  /** Attaches an image to those of these messages that asked for one and have none. */
+  /** Attaches an image to each of these messages that asks for one and has none. */
   readonly attach: (messageIds: ReadonlyArray<string>) => Effect.Effect<void, TableError>
-  /** How many images are attached, and how many more are asked for. */
+  /** How many images are attached, and how many are still missing. */
   readonly count: Effect.Effect<{ readonly attached: number; readonly missing: number }, TableError>
 }>()("chatlab/Media") {
   static readonly layerPg = Layer.effect(
@@ -65,7 +65,7 @@ export class Media extends Context.Service<Media, {
 export const MediaSubscriber = Layer.unwrap(Effect.map(Media, (media) =>
   Subscription.layer(
     "chatlab.media",
-    // the replies of many calls at once: one statement for them all
+    // takes the replies of many calls together, and sends one statement for all
     { handleMany: (events) => media.attach(events.map(({ object }) => object.id)) },
     { filter: DomainEvents.from(PatientReply) }
   )))

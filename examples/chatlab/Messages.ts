@@ -10,7 +10,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlResolver from "effect/sql/SqlResolver"
 import type { TableError } from "./tables.ts"
 
-/** A message to be written. Its simulation is to be there. */
+/** A message to write. Its simulation must exist. */
 export const NewMessage = Schema.Struct({
   simulationId: Schema.String,
   role: Schema.String,
@@ -18,7 +18,7 @@ export const NewMessage = Schema.Struct({
   imageRequested: Schema.Boolean,
   callId: Schema.String
 })
-/** A message to be written. */
+/** A message to write. */
 export interface NewMessage extends Schema.Schema.Type<typeof NewMessage> {}
 
 /** A row of `chatlab.message`. */
@@ -31,7 +31,7 @@ export const memoryTable = table<Message>("chatlab.message")
 
 /** The table `chatlab.message`. */
 export class Messages extends Context.Service<Messages, {
-  /** Adds a message at the end of its simulation. Those asked for at once are one statement, in the order asked. */
+  /** Adds a message at the end of its simulation. Concurrent requests become one statement, in the order of the requests. */
   readonly insert: (message: NewMessage) => Effect.Effect<Message, TableError>
   /** All messages, those of a simulation in their order. */
   readonly list: Effect.Effect<ReadonlyArray<Message>, TableError>
@@ -45,8 +45,8 @@ export class Messages extends Context.Service<Messages, {
       const insert = SqlResolver.request(SqlResolver.ordered({
         Request: NewMessage,
         Result: Message,
-        // Numbers from the highest of each simulation on. That cannot race: the simulation's row is locked by `touch`,
-        // and if somebody forgot to, the unique constraint refuses and the chunk is tried again.
+        // Continues from the highest number of each simulation. That cannot race: `touch` locks the simulation's row.
+        // Without that lock the unique constraint refuses the row, and the chunk is retried.
         execute: (asked) =>
           sql`with numbered as (
               select asked.*, coalesce(

@@ -1,5 +1,5 @@
 /**
- * What is known of a simulation, under keys that are unique within it.
+ * The findings about a simulation, under keys that are unique within it.
  */
 import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
@@ -10,14 +10,14 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as SqlResolver from "effect/sql/SqlResolver"
 import type { TableError } from "./tables.ts"
 
-/** A finding to be written. Its simulation is to be there. */
+/** A finding to write. Its simulation must exist. */
 export const NewMetadata = Schema.Struct({
   simulationId: Schema.String,
   key: Schema.String,
   value: Schema.String,
   callId: Schema.String
 })
-/** A finding to be written. */
+/** A finding to write. */
 export interface NewMetadata extends Schema.Schema.Type<typeof NewMetadata> {}
 
 /** A row of `chatlab.simulation_metadata`. */
@@ -29,8 +29,8 @@ const nameOf = ({ key, simulationId }: { readonly simulationId: string; readonly
   JSON.stringify([simulationId, key])
 
 /**
- * Gives a finding a key that is free in its simulation: its own, else `key-2`, `key-3`, … An answer that names a key
- * twice, or two answers that name the same one, thus lose nothing; overwriting would silently drop a paid finding.
+ * Gives a finding a key that is free in its simulation: its own, or else `key-2`, `key-3`, … An answer that names a key
+ * twice, or two answers with the same key, lose nothing: overwriting would silently drop a paid finding.
  */
 const withFreeKey = <Asked extends NewMetadata>(asked: Asked, isTaken: (name: string) => boolean): Asked => {
   let named = asked
@@ -40,9 +40,9 @@ const withFreeKey = <Asked extends NewMetadata>(asked: Asked, isTaken: (name: st
 
 /** The table `chatlab.simulation_metadata`. */
 export class Metadata extends Context.Service<Metadata, {
-  /** Writes a finding under its key, or under the next free one like it. Those asked for at once are one insert. */
+  /** Writes a finding under its key, or under the next free variant. Concurrent requests become one insert. */
   readonly insert: (metadata: NewMetadata) => Effect.Effect<MetadataRow, TableError>
-  /** All findings, those of a simulation in the order written. */
+  /** All findings, those of a simulation in the order in which they were written. */
   readonly list: Effect.Effect<ReadonlyArray<MetadataRow>, TableError>
 }>()("chatlab/Metadata") {
   static readonly layerPg = Layer.effect(
@@ -53,7 +53,7 @@ export class Metadata extends Context.Service<Metadata, {
       const insert = SqlResolver.request(SqlResolver.ordered({
         Request: NewMetadata,
         Result: MetadataRow,
-        // two statements, which the lock that `touch` took on the simulation's row makes one step
+        // two statements, atomic because `touch` has locked the simulation's row
         execute: Effect.fnUntraced(function*(asked) {
           const taken = yield* sql<{ simulationId: string; key: string }>`
             select simulation_id as "simulationId", key from chatlab.simulation_metadata

@@ -1,5 +1,5 @@
 /**
- * The simulations: one row for each, made when the first call of it is persisted.
+ * The simulations: one row for each, made when its first call is persisted.
  */
 import { MemoryDatabase, table } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
@@ -13,8 +13,8 @@ import type { TableError } from "./tables.ts"
 /** The table `chatlab.simulation`. */
 export class Simulations extends Context.Service<Simulations, {
   /**
-   * Makes the simulation unless it is there, and locks its row until the transaction ends, so that nobody else numbers
-   * its messages or names its metadata meanwhile. Those asked for at once are one statement.
+   * Makes the simulation if it does not exist, and locks its row until the transaction ends: no other transaction numbers
+   * its messages or names its metadata meanwhile. Concurrent requests become one statement.
    */
   readonly touch: (id: string) => Effect.Effect<void, TableError>
   readonly count: Effect.Effect<number, TableError>
@@ -25,7 +25,7 @@ export class Simulations extends Context.Service<Simulations, {
       const sql = yield* SqlClient.SqlClient
       const touch = SqlResolver.request(SqlResolver.void({
         Request: Schema.String,
-        // always in the same order, so that two workers cannot wait for each other
+        // locks in a fixed order: two workers cannot deadlock
         execute: (ids) =>
           sql`insert into chatlab.simulation (id)
             select distinct id from unnest(${ids}::text[]) as asked (id) order by id

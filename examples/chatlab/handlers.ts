@@ -1,8 +1,8 @@
 /**
- * The handlers of the chat laboratory: what becomes of each kind of answer.
+ * The handlers of the chat laboratory: they turn each kind of answer into rows.
  *
- * There is no transaction here and no "was it persisted already": all a handler writes commits together with Sluice's
- * ledger, once for each chunk, or not at all.
+ * A handler has no transaction code and does not check whether a chunk is persisted already: its writes commit together with
+ * Sluice's ledger, once for each chunk, or not at all.
  */
 import { DomainObject, Handler } from "effect-sluice"
 import * as Effect from "effect/Effect"
@@ -15,16 +15,16 @@ import { Simulations } from "./Simulations.ts"
 export const MessageType = "chatlab.Message"
 export const MetadataType = "chatlab.SimulationMetadata"
 
-/** The key of a finding that brings none. */
+/** The key of a finding that has none. */
 export const defaultKey = "result"
 
-/** Where the rows of a call belong. */
+/** The call and the simulation that rows belong to. */
 interface Source {
   readonly simulationId: string
   readonly callId: string
 }
 
-/** What a table is asked for at once becomes one statement; the order asked in is kept. */
+/** Concurrent requests to a table become one statement, in the order of the requests. */
 const atOnce = { concurrency: "unbounded" } as const
 
 /** The layer of the handlers, over the tables' repositories. */
@@ -33,7 +33,7 @@ export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
   const messages = yield* Messages
   const metadata = yield* Metadata
 
-  /** The simulation a call belongs to, made if need be, and locked. */
+  /** The simulation of a call: makes it if it does not exist, and locks it. */
   const open = Effect.fnUntraced(function*(call: Handler.HandlerCall) {
     const simulationId = yield* call.context("simulationId")
     yield* simulations.touch(simulationId)
@@ -55,7 +55,7 @@ export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
       ), atOnce)
 
   return Chatlab.of({
-    // written for one chunk, run for a hundred together: they send requests only, and their inserts become one
+    // written for one chunk, run for a hundred together: it sends requests only, and their inserts become one statement
     "patient-initial": {
       isolation: "together",
       persist: Effect.fn("PatientInitial.persist")(function*({ output, call }) {
@@ -73,8 +73,8 @@ export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
       })
     },
 
-    // Of one simulation there may be many replies in a batch. A handler for one chunk would be run for them one after
-    // another, to keep their order; asked for together they are one statement as well.
+    // A batch may hold many replies of one simulation. A handler for one chunk would run for them in sequence, to keep their
+    // order. This handler takes them together, and their inserts become one statement as well.
     "patient-reply": {
       persistMany: Effect.fn("PatientReply.persistMany")(function*(replies) {
         const sources = yield* Effect.forEach(replies, ({ call }) => open(call), atOnce)
@@ -86,7 +86,7 @@ export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
   })
 }))
 
-/** The messages of an answer. An image that was asked for goes with the last of them. */
+/** The messages of an answer. A requested image belongs to the last of them. */
 const linesOf = (source: Source, items: ReadonlyArray<OutputItem>, imageRequested = false): ReadonlyArray<NewMessage> =>
   items.map((item, n) => ({
     ...source,

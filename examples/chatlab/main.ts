@@ -1,11 +1,11 @@
 /**
- * The demo: records calls, drains them into the chat laboratory's tables, and shows what became of them.
+ * The demo: records calls, drains them into the chat laboratory's tables, and prints what became of them.
  *
  *     npm run demo
  *     npm run demo -- --input calls.jsonl --json --store postgres --url postgres://… --workers 8
  *
- * Without `--input` it takes its own sample calls and keeps its data in `.sluice/demo`: run again, it persists nothing
- * twice and says so. Delete the folder to start over. The status is 1 when a line was refused, 2 when a flag is wrong.
+ * Without `--input` it takes its own sample calls and keeps its data in `.sluice/demo`. A second run persists nothing twice
+ * and says so. Delete the folder to start over. The exit status is 1 if a line was refused, 2 if a flag is wrong.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -30,10 +30,10 @@ import { ChatlabHandlers } from "./handlers.ts"
 import { MediaSubscriber } from "./Media.ts"
 import { Chatlab } from "./outputs.ts"
 
-// short, so that a run after one that was killed need not wait long for the dead one's chunks
+// short: a run after a killed one then gets its chunks soon
 const lease = Duration.seconds(10)
 
-/** The application: everything between the handlers and the place of the data. */
+/** The application: the handlers, the services and the place of the data. */
 const application = (place: places.Place) =>
   Layer.mergeAll(CallRecorder.layer, HandlerRegistry.layer(Chatlab), MediaSubscriber).pipe(
     Layer.provide(ChatlabHandlers),
@@ -42,7 +42,7 @@ const application = (place: places.Place) =>
     Layer.provideMerge(Settings.layer({ lease }))
   )
 
-/** Records what is to be recorded, drains it, and says what became of it. */
+/** Records the calls, drains them, and prints what became of them. */
 const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
   const created = yield* watch.created
 
@@ -50,7 +50,7 @@ const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
   const recording = yield* CallLines.record(
     Option.isSome(input) ? CallLines.fromFile(input.value) : CallLines.fromLines(sampleLines),
     {
-      // the samples' refused line is part of the show
+      // a refused line of the samples is expected
       refused: ({ line, reason }) => Option.isSome(input) ? Console.error(`line ${line}: ${reason}`) : Effect.void,
       progress: ({ calls }) => recorded.at(calls.size)
     }
@@ -64,18 +64,18 @@ const run = Effect.fnUntraced(function*({ input, json, workers }: Flags) {
 
   const counts = yield* census(recording)
   yield* Console.log(json ? JSON.stringify(counts) : yield* report({ recording, persisted, created, counts }))
-  // not by failing: everything else was done. Setting it lets what was printed be flushed.
+  // not an error: the rest is done. `process.exit` would cut off output that is not flushed yet.
   if (Option.isSome(input) && counts.refused > 0) process.exitCode = 1
 }, Effect.scoped)
 
-/** Of the samples, what is parked and dead is part of the show: the report tells of it, and the log need not before it. */
+/** The samples include a parked and a dead chunk on purpose. The report names them, so the log need not. */
 const quietly = <A, E, R>(show: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(
     References.MinimumLogLevel,
     (level) => Effect.provideService(show, References.MinimumLogLevel, level === "Info" ? "Error" : level)
   )
 
-/** What a person is told when the database, the file or a setting is at fault. */
+/** One sentence about an error of the database, the file or a setting. */
 const explain = (error: Error): string => {
   const cause = "reason" in error && typeof error.reason === "object" ? error.reason : error
   const detail = cause !== null && "cause" in cause && cause.cause instanceof Error ? `: ${cause.cause.message}` : ""
@@ -101,7 +101,7 @@ demo.pipe(
   Command.run({ version: "0.1.0" }),
   Effect.provide(mistakes.layer),
   Effect.provide(NodeServices.layer),
-  // stdout is the answer's
+  // stdout holds only the answer
   Effect.provideService(Logger.LogToStderr, true),
   NodeRuntime.runMain({ teardown: mistakes.teardown })
 )

@@ -1,5 +1,5 @@
 /**
- * What the simulated patient's LLM answers: the three kinds of output of the chat laboratory.
+ * The answers of the simulated patient's LLM: the three kinds of output of the chat laboratory.
  */
 import { Output, OutputGroup } from "effect-sluice"
 import * as Effect from "effect/Effect"
@@ -8,14 +8,14 @@ import * as Schema from "effect/Schema"
 /** A piece of text in an item. */
 const OutputText = Schema.Struct({ type: Schema.Literal("output_text"), text: Schema.String })
 
-/** Anything else an LLM may put into an item, of which only the kind is known. */
+/** Any other content of an item. Only its type is known. */
 const OtherContent = Schema.Struct({
   type: Schema.String.check(
     Schema.makeFilter((type) => type !== "output_text" || "expected the text of an output_text")
   )
 })
 
-/** One item of an answer: who says it, its content, and what is to be known of it. */
+/** One item of an answer: its role, its content and its metadata. */
 export const OutputItem = Schema.Struct({
   role: Schema.String,
   content: Schema.Array(Schema.Union([OutputText, OtherContent])),
@@ -26,16 +26,16 @@ export const OutputItem = Schema.Struct({
 /** One item of an answer. */
 export interface OutputItem extends Schema.Schema.Type<typeof OutputItem> {}
 
-/** The text of an item: its texts as one. */
+/** The text of an item: all its pieces, joined. */
 export const textOf = (item: OutputItem): string =>
   item.content.map((content) => "text" in content ? content.text : "").join("")
 
-/** What the LLM noticed about the simulated condition. Recorded, but of no use to the tables. */
+/** What the LLM noticed about the simulated condition. Recorded, but not written to the tables. */
 const Conditions = Schema.Array(Schema.Struct({ key: Schema.String, value: Schema.Json })).pipe(
   Schema.withDecodingDefaultTypeKey(Effect.succeed([]))
 )
 
-/** The first answer of a simulation: what the patient says, and who the patient is. */
+/** The first answer of a simulation: the patient's words, and facts about the patient. */
 export class PatientInitial extends Output.make("schemas.chatlab.standardized_patient.patient-initial", {
   version: 1,
   schema: Schema.Struct({
@@ -45,7 +45,7 @@ export class PatientInitial extends Output.make("schemas.chatlab.standardized_pa
   })
 }) {}
 
-/** A later answer, which may come with the wish for an image. */
+/** A later answer, which may ask for an image. */
 export class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
   version: 1,
   schema: Schema.Struct({
@@ -55,7 +55,7 @@ export class PatientReply extends Output.make("schemas.chatlab.standardized_pati
   })
 }) {}
 
-/** The written note at the end: findings only, nothing said. */
+/** The written note at the end: findings only, no messages. */
 export class PatientResults extends Output.make("schemas.chatlab.standardized_patient.patient-results", {
   version: 1,
   schema: Schema.Struct({ metadata: Schema.Array(OutputItem) })

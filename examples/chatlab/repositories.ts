@@ -13,7 +13,7 @@ export const layerPg = Layer.mergeAll(Simulations.layerPg, Messages.layerPg, Met
   Layer.provide(tables.layer)
 )
 
-/** In memory: they take part in the transactions of a store over the same `MemoryDatabase`. */
+/** In memory. They take part in the transactions of a store over the same `MemoryDatabase`. */
 export const layerMemory = Layer.mergeAll(
   Simulations.layerMemory,
   Messages.layerMemory,

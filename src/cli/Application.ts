@@ -1,5 +1,5 @@
 /**
- * The drain of a command: a store, and the handlers that are found.
+ * Builds what `sluice drain` runs on: a store, and the handler modules it finds.
  */
 import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
@@ -21,7 +21,7 @@ import * as loading from "./loading.ts"
 import * as options from "./options.ts"
 import { say } from "./Terminal.ts"
 
-/** Where the handlers are. */
+/** The flag `--handlers`: where to look for handler modules. */
 export const handlersFlag = Flag.String("handlers").pipe(
   Flag.withMetavar("GLOB"),
   Flag.withDescription(
@@ -30,14 +30,14 @@ export const handlersFlag = Flag.String("handlers").pipe(
   Flag.atLeast(0)
 )
 
-/** The modules that were asked for: those below a folder, a file, or those that a glob finds. What is there is no pattern. */
+/** The modules of one place: a file, those below a folder, or those that match a glob. A path that exists is not a glob. */
 const modulesOf = Effect.fnUntraced(function*(place: string) {
   const there = statSync(place, { throwIfNoEntry: false })
   if (there?.isFile() === true) return [path.resolve(place)]
   return yield* HandlerDiscovery.find(there?.isDirectory() === true ? { folders: [place] } : { globs: [place] })
 })
 
-/** No folder `persist` anywhere may be meant; a place that was asked for and holds nothing is not. */
+/** All modules to load. Without `--handlers` there may be none; a named place without modules is an error. */
 const modules = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
   const places = yield* options.textsOf(flags, "SLUICE_HANDLERS")
   if (places.length === 0) return yield* HandlerDiscovery.find({})
@@ -53,13 +53,13 @@ const modules = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
   return [...files]
 })
 
-/** How long a module may take to load. */
+/** The time limit for loading one module. */
 const loadTimeout = Effect.gen(function*() {
   const text = yield* options.textOf(Option.none(), "SLUICE_LOAD_TIMEOUT")
   return Option.isNone(text) ? Duration.seconds(10) : yield* durationFlag.read("SLUICE_LOAD_TIMEOUT", text.value)
 })
 
-/** The registry of the handlers that are found; says which module brought which. */
+/** The registry of the handlers that were found. Logs which module provides which handlers. */
 const registry = (files: ReadonlyArray<string>) =>
   Layer.unwrap(Effect.gen(function*() {
     const timeout = yield* loadTimeout
@@ -71,7 +71,7 @@ const registry = (files: ReadonlyArray<string>) =>
     if (found.length === 0) yield* say("handlers: none found; everything will be parked")
     return HandlerRegistry.layer().pipe(
       Layer.provide(plugins),
-      // sources and what was built of them are both found, where nobody says which
+      // without --handlers, both the sources and their compiled output may be found
       Layer.catchTag("DuplicateHandler", (error) =>
         Layer.effect(
           HandlerRegistry.HandlerRegistry,
@@ -83,8 +83,8 @@ const registry = (files: ReadonlyArray<string>) =>
   }))
 
 /**
- * Everything a drain needs on a store; modules are given the `SqlClient`. They are looked for before the store is opened:
- * where a folder is misspelt, no database is made.
+ * Everything a drain needs on a store. Handler modules get the `SqlClient`. They are found before the store is opened: a
+ * misspelt folder must not create a database.
  */
 export const layer = <E>(
   stores: Layer.Layer<Stores | SqlClient.SqlClient, E, Settings.Settings>,

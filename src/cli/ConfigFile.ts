@@ -1,5 +1,5 @@
 /**
- * `sluice.config.{ts,mts,js,mjs}` in the working directory: settings by their names, below those of the environment.
+ * Reads `sluice.config.{ts,mts,js,mjs}` in the working directory. It holds settings by name; the environment overrides it.
  *
  * ```ts
  * export default defineConfig({ DATABASE_URL: "postgres://…", SLUICE_BATCH_SIZE: 500 })
@@ -20,15 +20,15 @@ import { Failed } from "./Failed.ts"
 import * as loading from "./loading.ts"
 import * as options from "./options.ts"
 
-/** The files, of which the first that is there is read. */
+/** The names of the file, in order: the first one that exists is read. */
 export const names = ["sluice.config.ts", "sluice.config.mts", "sluice.config.js", "sluice.config.mjs"]
 
 const known = new Set<string>([...Settings.names, ...Object.values(options.names)])
 
-/** How long the file may take to load. */
+/** The time limit for loading the file. */
 const limit = Duration.seconds(10)
 
-/** What a value is that cannot be a setting, and what to write instead. Never the value: it may hold a password. */
+/** The type of a value that cannot be a setting, and what to write instead. Never the value: it may hold a password. */
 const describeType = (value: unknown): string => {
   if (value === undefined || value === null) return `${String(value)}: leave it out, or write a value`
   if (typeof value === "bigint" || typeof value === "symbol") return `a ${typeof value}`
@@ -44,7 +44,7 @@ const describeType = (value: unknown): string => {
 const isPlainObject = (value: unknown): value is Readonly<Record<string, unknown>> => {
   if (typeof value !== "object" || value === null) return false
   const prototype: unknown = Object.getPrototypeOf(value)
-  // a namespace of a module has none
+  // a module namespace has no prototype
   return prototype === Object.prototype || prototype === null
 }
 
@@ -57,7 +57,7 @@ const listProblem = (list: ReadonlyArray<unknown>): string | undefined =>
 
 const expected = "write a text, a number, true or false"
 
-/** What keeps a value from being a setting. */
+/** Why a value cannot be a setting, or undefined if it can. */
 const problemOf = (name: string, value: unknown): string | undefined => {
   if (name === options.names.handlers && Array.isArray(value)) return listProblem(value)
   if (typeof value === "string") return value === "" ? "is an empty text: leave it out, or write a value" : undefined
@@ -69,13 +69,13 @@ const problemOf = (name: string, value: unknown): string | undefined => {
   return options.isText(name) ? `is a ${typeof value}: write a text` : undefined
 }
 
-/** The settings that a module exports, or what is wrong with them. */
+/** The settings that a module exports, or an error that says what is wrong with them. */
 const check = (file: string, settings: unknown) => {
   if (!isPlainObject(settings)) {
     const found = settings === undefined ? "nothing" : describeType(settings)
     return new Failed({ reason: `${file} must export default an object of settings; it exports ${found}` })
   }
-  // OTEL_… are the exporter's, and many
+  // the exporter reads many OTEL_… variables: they are not checked here
   const unknown = Reflect.ownKeys(settings).map(String).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
   if (unknown.length > 0) {
     const wrong = unknown.map((name) => mayHoldPassword(name) ? "…" : escape(name)).join(", ")
@@ -117,12 +117,12 @@ const read = Effect.gen(function*() {
   return yield* Effect.suspend(() =>
     check(path.basename(file), Predicate.hasProperty(loaded, "default") ? loaded.default : undefined)
   ).pipe(
-    // a getter, a proxy
+    // a getter or a proxy may throw
     Effect.catchDefect(() => new Failed({ reason: `${path.basename(file)}: its settings cannot be read: one throws` }))
   )
 })
 
-/** The environment, and below it the file. Read when a command runs: help and completions need none. */
+/** The environment first, then the file. Read when a command runs: help and completions do not need it. */
 export const layer = ConfigProvider.layer(
   Effect.map(read, (settings) => ConfigProvider.orElse(ConfigProvider.fromEnv(), ConfigProvider.fromUnknown(settings)))
 )

@@ -1,5 +1,5 @@
 /**
- * Which database a command works on.
+ * Opens the database a command works on: a Postgres server, or the embedded one.
  */
 import { PgClient, type PgConnection } from "@effect/sql-pg"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ import { say } from "./Terminal.ts"
 /** The folder of the embedded database. */
 const embeddedFolder = ".sluice"
 
-/** What a command wants of its database. */
+/** How a command opens its database. */
 export interface Wants {
   /** To make the embedded one when it is not there. Nothing that is asked in the wrong folder must leave one behind. */
   readonly create?: boolean
@@ -69,23 +69,23 @@ const embeddedDatabase = Effect.fnUntraced(function*({ create = false, embedded 
 const fewConnections = 4
 
 /**
- * A connection that nothing passes through is found after half a minute, also where a firewall forgets it; and none lives for
- * longer than half an hour, so that they follow an address to another server.
+ * A dead connection is detected after half a minute, even if a firewall dropped it silently. A connection lives for half an
+ * hour at most: new ones follow an address that moved to another server.
  */
 const lifetimes = { keepAlive: "30 seconds", connectionTTL: "30 minutes" } as const
 
 const addressOf = (url: Option.Option<string>) => options.textOf(url, "DATABASE_URL")
 
-/** Whether it is the embedded database. */
+/** Whether the command works on the embedded database. */
 export const isEmbedded = (url: Option.Option<string>) => Effect.map(addressOf(url), Option.isNone)
 
-/** Whether it is one that is not there yet. */
+/** Whether the command works on an embedded database that does not exist yet. */
 export const isAbsent = (url: Option.Option<string>) =>
   Effect.map(isEmbedded(url), (embedded) => embedded && !existsSync(embeddedFolder))
 
 /**
- * What is between this process and the server, asked by two connections that are closed again. Where a second cannot be made,
- * that is unknown.
+ * Detects a pooler between this process and the server with two connections, and closes them. The answer is "unknown" if
+ * the server refuses one of them or does not answer in time.
  */
 const lookBetween = (config: PgConnection.Config, schema: string) =>
   PgServer.lookBetween(config, (role) => rememberRole({ role, schema })).pipe(
@@ -93,7 +93,7 @@ const lookBetween = (config: PgConnection.Config, schema: string) =>
     Effect.scoped,
     within("10 seconds"),
     Effect.map(Option.getOrElse(() => "unknown" as const)),
-    // the command says so when it asks for something
+    // the command reports the error with its first query
     Effect.catchTag("SqlError", () => Effect.succeed("unknown" as const))
   )
 
@@ -119,21 +119,24 @@ const place = Effect.fnUntraced(function*(url: Option.Option<string>, wants: Wan
     ...server,
     maxConnections: connections,
     applicationName: "sluice",
-    // who hears nothing may be behind a pooler that was not found, where nothing that is prepared lasts
+    // with SLUICE_LISTEN=false there may be an undetected pooler, behind which prepared statements do not last
     prepare: between === "nothing" && listen
   })
 })
 
-/** The clients of the database. */
+/** The SQL client of the database. */
 export const layer = (url: Option.Option<string>, wants: Wants = {}) => Layer.unwrap(place(url, wants))
 
 /** The store on it, its tables brought up to date: for commands that put something in. */
 export const stores = (url: Option.Option<string>, wants: Wants) =>
   PgStore.layer.pipe(Layer.provideMerge(layer(url, wants)))
 
-/** The store on it as it is, without a connection to hear hints on: for commands that look, or change something, but not the tables. */
+/**
+ * The store without migrations and without a connection for hints: for commands that read, or that change rows but not the
+ * tables.
+ */
 export const storesAsTheyAre = (url: Option.Option<string>) => PgStore.layerAsItIs.pipe(Layer.provideMerge(layer(url)))
 
-/** The same on a database of which nothing is known, and whose tables may be others': for the doctor. */
+/** The store on an unchecked database, whose tables may belong to another program: for the doctor. */
 export const storesToExamine = (url: Option.Option<string>) =>
   PgStore.layerUnchecked.pipe(Layer.provideMerge(layer(url)))

@@ -1,5 +1,5 @@
 /**
- * The sentence a command ends with when something is wrong.
+ * The error a command fails with, and the sentence that explains any other error.
  */
 import * as CliError from "effect/cli/CliError"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ import { ChunkStoreError } from "../ChunkStore.ts"
 import { escapeProse } from "../internal/escape.ts"
 import * as rights from "../store/Rights.ts"
 
-/** A command failed; the message is all that a person is told. It may quote what others wrote, and is one line. */
+/** A command failed. The command prints only the message: one line, escaped, because it may quote text from outside. */
 export class Failed extends Schema.TaggedError<Failed>()("Failed", { reason: Schema.String }) {
   override get message() {
     return escapeProse(this.reason.trim().replaceAll(/\s*\n\s*/g, " "))
@@ -20,11 +20,11 @@ export class Failed extends Schema.TaggedError<Failed>()("Failed", { reason: Sch
   }
 }
 
-/** What a command prints with `--json` when it failed. */
+/** What a failed command prints with `--json`. */
 export const Failure = Schema.Struct({ error: Schema.String })
 
 const innermost = (error: unknown, depth = 0): string => {
-  // what it says of trying again is the drain's: a command says it once and ends
+  // without the note about retries: only a drain retries, a command ends
   if (error instanceof ChunkStoreError) {
     return error.code === undefined || error.reason.includes(error.code)
       ? error.reason
@@ -39,20 +39,20 @@ const innermost = (error: unknown, depth = 0): string => {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** As whom this process's command works, once that is known. */
+/** The role this process connects as, and the schema, once they are known. */
 let connectedAs: { readonly role: string; readonly schema: string } | undefined
 
-/** Remembers under which role the command works on its database, so that an error can say who lacks a right. */
+/** Remembers the role that the command connects as: an error can then name the role that lacks a right. */
 export const rememberRole = (as: { readonly role: string; readonly schema: string }): Effect.Effect<void> =>
   Effect.sync(() => {
     connectedAs = as
   })
 
 const isUnreachable = /\b(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
-/** What to do when no server answers. */
+/** The advice when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
 
-/** One sentence about an error, and what to do. */
+/** Turns an error into one sentence that says what to do. */
 export const explain = (error: unknown): Failed => {
   if (error instanceof Failed) return error
   const inner = innermost(error)
@@ -77,6 +77,6 @@ export const explain = (error: unknown): Failed => {
   return new Failed({ reason: message.includes(inner) ? message : `${message}: ${inner}` })
 }
 
-/** Ends a command: its errors become one sentence. */
+/** Turns every error of a command into {@link Failed}. */
 export const told = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, Failed, R> =>
   Effect.mapError(effect, explain)

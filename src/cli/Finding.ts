@@ -1,14 +1,14 @@
 /**
- * What a doctor finds, how bad it is, and from when on it is worth a word.
+ * The doctor's findings: what was checked, how bad it is, and the limits above which it is reported.
  */
 import * as Schema from "effect/Schema"
 import type * as Settings from "../Settings.ts"
 import type { PgServer } from "../store/PgServer.ts"
 
-/** How bad it is. */
+/** How bad a finding is: `broken` stops work, `attention` needs a person to look. */
 export const Severity = Schema.Literals(["ok", "attention", "broken"])
 
-/** One thing that was looked at. */
+/** The result of one check. */
 export const Finding = Schema.Struct({
   check: Schema.String,
   severity: Severity,
@@ -16,18 +16,18 @@ export const Finding = Schema.Struct({
   /** What to do; empty when all is well. */
   advice: Schema.String
 })
-/** One thing that was looked at. */
+/** The result of one check. */
 export type Finding = typeof Finding.Type
-/** All is well. */
+/** A check that found nothing wrong. */
 export const ok = (check: string, found: string): Finding => ({ check, severity: "ok", found, advice: "" })
-/** Somebody should look. */
+/** A check whose result a person should look at. */
 export const attention = (check: string, found: string, advice: string): Finding => ({
   check,
   severity: "attention",
   found,
   advice
 })
-/** Nothing goes on with this. */
+/** A check that found something that stops work. */
 export const broken = (check: string, found: string, advice: string): Finding => ({
   check,
   severity: "broken",
@@ -35,10 +35,10 @@ export const broken = (check: string, found: string, advice: string): Finding =>
   advice
 })
 
-/** From when on something is worth a word. */
+/** The limits above which the doctor reports something, by default. */
 export const usualLimits = {
   clockMillis: 5000,
-  /** How long a due chunk may have waited. */
+  /** How long a due chunk may have waited, in seconds. */
   ageSeconds: 300,
   snapshotSeconds: 300,
   /** How many transactions may have begun since a replica's snapshot. */
@@ -50,13 +50,13 @@ export const usualLimits = {
   /** Entries a subscription may be behind. */
   unread: 5000
 }
-/** From when on something is worth a word. */
+/** The limits above which the doctor reports something. */
 export type Limits = typeof usualLimits
 
-/** Where a doctor looks. */
+/** What the doctor examines: a server, seen by one role, with the settings and the limits. */
 export interface Patient {
   readonly server: PgServer["Service"]
-  /** As whom the doctor looks. */
+  /** The role that the doctor connects as. */
   readonly role: string
   readonly settings: Settings.Values
   readonly limits: Limits

@@ -1,6 +1,6 @@
 /**
- * How help and mistakes are shown: help in 80 columns on stdout; a mistake as its own sentence on stderr, because help
- * in its place would push it out of sight, and into the file that stdout goes to.
+ * Prints help and usage errors. Help goes to stdout in 80 columns. A usage error is one sentence on stderr without the help,
+ * which would push it out of sight, or into the file that stdout is redirected to.
  */
 import * as Cause from "effect/Cause"
 import * as CliError from "effect/cli/CliError"
@@ -16,7 +16,7 @@ import * as wantsJson from "./wantsJson.ts"
 
 const columns = 80
 
-/** Words into lines of this width. */
+/** Breaks a text into lines of at most this width. */
 const fill = (text: string, width: number): ReadonlyArray<string> => {
   const lines: Array<string> = []
   let current = ""
@@ -29,7 +29,7 @@ const fill = (text: string, width: number): ReadonlyArray<string> => {
   return [...lines, current]
 }
 
-/** Cuts a line that is too long between words; what goes on stands below its text, or below its flag if that is long. */
+/** Breaks a long line between words. The rest is indented below its description, or by 10 columns if the flag is long. */
 const wrap = (line: string): string => {
   if (CliOutput.displayWidth(line) <= columns) return line
   const lead = /^ *(?:\S.*?\S {2,})?/.exec(line)?.[0] ?? ""
@@ -40,11 +40,11 @@ const wrap = (line: string): string => {
   return indent === width ? lead + lines.join("\n").slice(indent) : [lead.trimEnd(), ...lines].join("\n")
 }
 
-/** The examples stand apart from what is above them, as all other sections do. */
+/** Puts an empty line before the examples, like before every other section. */
 const apart = (line: string, index: number, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
   /^\S*EXAMPLES/.test(line) && lines[index - 1] !== "" ? ["", line] : [line]
 
-// the flags that every command of this kind has are named once, by `sluice --help`
+// only `sluice --help` lists the flags that every Effect command has
 const byDefault = CliOutput.defaultFormatter({ globalFlags: "summary" })
 
 const formatter: CliOutput.Formatter = {
@@ -52,7 +52,7 @@ const formatter: CliOutput.Formatter = {
   formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).flatMap(apart).join("\n")
 }
 
-/** Of a flag or subcommand that is none, which there are. */
+/** For an unknown flag or subcommand: the known ones. */
 const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): string => {
   const wrong = errors.map(({ _tag }) => _tag)
   const names = wrong.includes("UnrecognizedOption")
@@ -63,22 +63,22 @@ const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): 
   return names.length === 0 ? "" : `\n\n${wrap(`  There are  ${names.join(", ")}`)}`
 }
 
-/** What was typed, as an error quotes it: an address may hold a password, and is easily given without its flag. */
+/** A typed text as an error may quote it. An address may hold a password, and is easily typed without its flag. */
 const typed = (text: string): string => mayHoldPassword(text) ? "…" : escape(text)
 
 const typedFields = new Set(["option", "value", "subcommand", "arguments"])
 
-/** An error whose message quotes only what may be shown. */
+/** The same error, with a message that quotes no secret. */
 const shown = <E extends CliError.NonShowHelpErrors>(error: E): E => {
   const fields = Object.entries(error).filter(([name]) => typedFields.has(name)).map(([name, value]) => [
     name,
     { value: typeof value === "string" ? typed(value) : Array.isArray(value) ? value.map(String).map(typed) : value }
   ])
-  // the message is made of the fields when it is asked for
+  // the message is a getter that reads these fields
   return Object.create(error, Object.fromEntries(fields))
 }
 
-/** Both, for the whole command. */
+/** The formatter of help and the presenter of errors, for the whole command. */
 export const layer = Layer.merge(
   CliOutput.layer(formatter),
   Layer.succeed(CliOutput.Presenter, {
@@ -93,7 +93,7 @@ export const layer = Layer.merge(
   })
 )
 
-/** What a mistake says. */
+/** The sentence of an error. */
 const sentenceOf = (error: unknown): string => {
   if (CliError.isCliError(error) && error._tag === "ShowHelp") {
     return error.errors.map((one) => shown(one).message).join("; ")
@@ -101,7 +101,7 @@ const sentenceOf = (error: unknown): string => {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** With JSON wanted the answer is JSON also when it is an error: programs read standard output, whatever went wrong. */
+/** Prints an error as JSON if JSON is wanted: programs read standard output, also after an error. */
 export const asJson = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (Cause.hasInterrupts(cause)) return Effect.void

@@ -1,6 +1,6 @@
 /**
- * What a drain shows of itself on a port: `/metrics` for Prometheus, `/health` (no worker of this process has fallen silent),
- * `/ready` (the database answers, the tables are current, the workers of this process beat, and nothing is refused to them).
+ * The HTTP endpoints of a drain: `/metrics` for Prometheus, `/health` (no worker of this process has fallen silent) and
+ * `/ready` (the database answers, the tables are current, this process's workers beat, the database refuses them nothing).
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Duration from "effect/Duration"
@@ -22,7 +22,7 @@ const metrics = HttpRouter.add(
   "GET",
   "/metrics",
   Effect.gen(function*() {
-    // while the database is away the counters are shown all the same
+    // does not fail without the database: the counters are served anyway
     yield* Gauges.sample
     return HttpServerResponse.text(yield* PrometheusMetrics.format(), {
       contentType: "text/plain; version=0.0.4; charset=utf-8"
@@ -30,13 +30,13 @@ const metrics = HttpRouter.add(
   })
 )
 
-/** What an orchestrator is told: that all is well, or in one line why not. */
+/** The answer to a probe: status 200, or status 503 with the problem in one line. */
 const answerOf = (well: string, problem: string | undefined) =>
   problem === undefined
     ? HttpServerResponse.text(`${well}\n`)
     : HttpServerResponse.text(`${escapeProse(problem)}\n`, { status: 503 })
 
-/** Why the process must be started again: a worker came to a stop by itself. Asks no database. */
+/** Why the process must be restarted: a worker stopped without being told to. Does not ask the database. */
 const silenceOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
   const silent = (yield* Effect.forEach(drains, (drain) => drain.health)).flatMap(({ silent }) => silent ?? [])
   return silent.length === 0
@@ -47,13 +47,13 @@ const silenceOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
 const health = (drains: ReadonlyArray<OneDrain>) =>
   HttpRouter.add("GET", "/health", Effect.map(silenceOf(drains), (problem) => answerOf("ok", problem)))
 
-/** What the database refuses to a worker and will go on to refuse, until somebody does something or it succeeds after all. */
+/** A lasting refusal of the database: an operation of a worker that fails until it succeeds again. */
 const troubleOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
   for (const drain of drains) {
     const { trouble } = yield* drain.health
-    // what passes is found by asking; and a worker that has nothing to do would not notice that it has passed
+    // the queries of `/ready` detect transient trouble; an idle worker would not notice that it has passed
     if (trouble === undefined || trouble.transient) continue
-    // of a missing right Sluice's own sentence says what to grant; else the log says what the database said
+    // for a missing right, Sluice's own message says what to grant; any other message stays in the log
     return trouble.code === "42501"
       ? trouble.message
       : `the database refuses ${trouble.operation} (${
@@ -63,7 +63,7 @@ const troubleOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
   return undefined
 })
 
-/** What keeps it from being ready. Whatever the database says is not repeated: the log and the doctor do. */
+/** Why the process is not ready. Does not quote the database: the log and the doctor do. */
 const problemOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
   if ((yield* PgServer.PgServer.use((server) => server.missingMigrations)) > 0) return "migrations are missing"
   const trouble = yield* troubleOf(drains)
@@ -79,7 +79,7 @@ const problemOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
         : `the database refuses (${code ?? "for no reason it gives"}): see \`sluice doctor\``
     )))
 
-/** Shorter than probes usually wait. */
+/** Shorter than the usual timeout of a probe. */
 const patience = Duration.seconds(2)
 
 const ready = (drains: ReadonlyArray<OneDrain>) =>
@@ -92,13 +92,13 @@ const ready = (drains: ReadonlyArray<OneDrain>) =>
     )
   )
 
-/** Where it listens: on all addresses of this machine, unless one is named. */
+/** Where the server listens: on all addresses of this machine, unless `host` is given. */
 export interface Place {
   readonly port: number
   readonly host: string | undefined
 }
 
-/** The server, for as long as the layer lives; healthy and ready when these drains are. */
+/** Serves the endpoints as long as the layer lives. `/health` and `/ready` report on these drains. */
 export const layer = ({ host, port }: Place, drains: ReadonlyArray<OneDrain>) =>
   HttpRouter.serve(Layer.mergeAll(metrics, health(drains), ready(drains)), {
     disableLogger: true,

@@ -1,5 +1,5 @@
 /**
- * Traces, metrics and the log by OTLP, when OpenTelemetry's own variables say where to.
+ * Sends traces, metrics and the log by OTLP if OpenTelemetry's own variables name an address.
  */
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
@@ -17,7 +17,7 @@ import * as Option from "effect/Option"
 import * as Gauges from "../store/Gauges.ts"
 import { Failed } from "./Failed.ts"
 
-// the value may hold a password or a token: it is not repeated
+// the value may hold a password or a token: the message does not quote it
 const wrong = (name: string, what: string) => new Failed({ reason: `${name} ${what}` })
 
 const textOf = (name: string) =>
@@ -46,7 +46,7 @@ const endpoint = Effect.fnUntraced(function*(name: string) {
 const ofAll = endpoint("OTEL_EXPORTER_OTLP_ENDPOINT")
 const ofMetrics = endpoint("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 
-/** Whether anything is to be sent anywhere. All addresses are looked at: a wrong one stops the start. */
+/** Whether any address is set. Checks all of them: a wrong one is an error at the start. */
 const isOn = Effect.gen(function*() {
   const given = [
     yield* ofAll,
@@ -65,7 +65,7 @@ const protocol = Effect.gen(function*() {
   return yield* wrong(name, "is neither http/json nor http/protobuf: sluice speaks no other")
 })
 
-// who says where to wants all three sent there; each can still be turned off by its own variable
+// with an address all three signals are sent; the user's own variables can turn each off
 const standards = ConfigProvider.layerAdd(ConfigProvider.fromEnvRecord({
   OTEL_SERVICE_NAME: "sluice",
   OTEL_TRACES_EXPORTER: "otlp",
@@ -73,17 +73,17 @@ const standards = ConfigProvider.layerAdd(ConfigProvider.fromEnvRecord({
   OTEL_LOGS_EXPORTER: "otlp"
 }))
 
-/** Why a request came to nothing. */
+/** Why a request failed. */
 const reasonOf = (cause: Cause.Cause<unknown>): string => {
   if (Cause.hasInterruptsOnly(cause)) return noAnswer
   let found: unknown = Cause.squash(cause)
   while (found instanceof Error && found.cause instanceof Error) found = found.cause
   if (!(found instanceof Error)) return String(found)
-  // of several addresses of one name none answered
+  // an error about several addresses of one host has no message of its own
   return found.message || ("code" in found ? String(found.code) : found.name)
 }
 
-/** A collector answers within this time, or does not. */
+/** The timeout of a request to the collector. */
 const patience = "10 seconds"
 const noAnswer = "it does not answer in time"
 const silent = (request: HttpClientRequest.HttpClientRequest) =>
@@ -91,7 +91,7 @@ const silent = (request: HttpClientRequest.HttpClientRequest) =>
     reason: new HttpClientError.TransportError({ request, cause: new Error(noAnswer) })
   })
 
-/** Tells once of a collector that takes nothing, and once when it does again. The exporter itself is silent. */
+/** Logs once when a collector fails, and once when it works again. The exporter itself logs nothing. */
 const telling = Layer.effect(
   HttpClient.HttpClient,
   Effect.map(HttpClient.HttpClient, (client) => {
@@ -110,7 +110,7 @@ const telling = Layer.effect(
       client,
       (sending, request) =>
         Effect.onExit(Effect.timeoutOrElse(sending, { duration: patience, orElse: () => silent(request) }), (exit) => {
-          // a query may hold a token
+          // the query may hold a token
           const address = request.url.split(/[?#]/, 1)[0] ?? ""
           if (Exit.isFailure(exit)) return tell(address, reasonOf(exit.cause))
           return tell(address, exit.value.status < 400 ? undefined : `it answers ${exit.value.status}`)
@@ -119,14 +119,14 @@ const telling = Layer.effect(
   })
 ).pipe(Layer.provide(FetchHttpClient.layer))
 
-/** What the exporter says of a variable that it reads itself. */
+/** The exporter's error about a variable that it reads, as a {@link Failed}. */
 const ofExporter = (message: string): Failed => {
   const [, expected = "it cannot be read", name = "a variable OTEL_…"] =
     /(Expected [^\n]*)\s+at \["(OTEL_\w+)"\]/.exec(message) ?? []
   return wrong(name, `is wrong: ${expected}`)
 }
 
-/** The exporters, for every command: what one that soon ends has counted is sent before it does. */
+/** The exporters, for every command. A short command sends its telemetry before it ends. */
 export const layer = (version: string) =>
   Layer.unwrap(Effect.gen(function*() {
     if (!(yield* isOn)) return Layer.empty
@@ -141,7 +141,7 @@ export const layer = (version: string) =>
     )
   }))
 
-/** The gauges, as long as somebody is sent them; `/metrics` asks for itself. */
+/** Samples the gauges if metrics are sent by OTLP. `/metrics` samples them itself. */
 export const gauges = Layer.unwrap(
   Effect.map(Effect.all([ofAll, ofMetrics]), (given) => given.includes(true) ? Gauges.layer() : Layer.empty)
 )

@@ -1,6 +1,5 @@
 /**
- * Standard error, where a person may be looking: a bar that is drawn over itself, and lines that go above it. Where nobody
- * looks there is no bar, and every line is a line.
+ * Writes to standard error: log lines, and on a terminal a progress bar below them that is redrawn in place.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -9,14 +8,14 @@ import * as Logger from "effect/Logger"
 import { Console as NodeConsole } from "node:console"
 import { escapeProse } from "../internal/escape.ts"
 
-/** Whether a person looks. */
+/** Whether stderr is a terminal. */
 export const isWatched = (): boolean => process.stderr.isTTY === true
 
 const width = 79
-// one terminal for the process, and so one bar
+// the process has one terminal, and so one bar
 let drawn = false
 
-/** Draws the bar anew. */
+/** Draws the bar over the previous one. `done` is the fraction from 0 to 1. */
 export const bar = (done: number, text: string): Effect.Effect<void> =>
   Effect.sync(() => {
     drawn = true
@@ -29,24 +28,24 @@ const wipe = () => {
   drawn = false
 }
 
-/** The bar is done with. */
+/** Removes the bar. */
 export const clear: Effect.Effect<void> = Effect.sync(wipe)
 
-/** Writes one line at once, whatever stands in it: for ends of the process that leave no time. */
+/** Writes one escaped line synchronously: for when the process is about to end. */
 export const write = (text: string): void => {
   wipe()
   process.stderr.write(`${escapeProse(text)}\n`)
 }
 
-/** A line for a person; the bar comes again below it. */
+/** Writes one escaped line for a person. */
 export const say = (text: string): Effect.Effect<void> => Effect.sync(() => write(text))
 
-/** The log, a line each. */
+/** The logger: one line for each message. */
 export const logger: Layer.Layer<never> = Logger.layer([Logger.map(Logger.formatLogFmt, write)])
 
 /**
- * The log, and the console of the command. What handlers and their packages print goes to stderr: stdout is the answer's,
- * and with `--json` one document.
+ * The logger and the console of the command. What handlers and their packages print goes to stderr: stdout holds only the
+ * command's answer, with `--json` one document.
  */
 export const layer: Layer.Layer<never> = Layer.merge(
   logger,

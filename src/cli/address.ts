@@ -1,10 +1,10 @@
 /**
- * The address of a database as people write it. It may hold a password, also where none was meant to be: one that is not
- * quite right is refused without a word of it. What is shown is what was understood.
+ * Checks the address of a database. A wrong address may hold a password in any part: an error quotes nothing of it. Only the
+ * host, the port and the database of a valid address are printed.
  */
 import * as Result from "effect/Result"
 
-/** What of an address may be shown, and what is wrong with one, in words that repeat nothing of it. */
+/** The printable part of a valid address, or what is wrong with it, without a quote from it. */
 export type Understood = Result.Result<string, string>
 
 const write = "write postgres://user@host:5432/database"
@@ -18,11 +18,11 @@ const decoded = (text: string): string | undefined => {
   }
 }
 
-// in brackets, or a name; the socket's folder, where it begins with a slash
+// an IPv6 address (in brackets or not), a name, or the folder of a socket, which begins with a slash
 const isHost = (host: string): boolean => /^(\[[0-9a-f:.]+\]|[\w.-]+|[0-9a-f:.]+|\/[\w./ -]+)$/i.test(host)
 
 const modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-/** Parameters that the client refuses by their values. */
+/** Parameters whose wrong values the client refuses. */
 const parameters: ReadonlyMap<string, (value: string) => string | undefined> = new Map([
   ["port", (value) => /^\d{1,5}$/.test(value) && Number(value) <= 65_535 ? undefined : "is not a port"],
   ["connect_timeout", (value) => /^\d+$/.test(value) ? undefined : "is not a number of seconds"],
@@ -33,7 +33,7 @@ const severalHosts =
   "names several hosts, of which one connection cannot find the primary: name the one that leads to it, " +
   "a pooler's or the cluster's own"
 
-// a password may hold a comma; what stands behind the last @ is hosts
+// a password may hold a comma: only the part after the last @ names hosts
 const namesSeveralHosts = (address: string): boolean => {
   const [, authority = "", , query = ""] = /^\w+:\/\/([^/?#]*)([^?]*)\??(.*)$/.exec(address) ?? []
   return authority.slice(authority.lastIndexOf("@") + 1).includes(",") || /(^|&)host=[^&]*(,|%2C)/i.test(query)
@@ -41,7 +41,7 @@ const namesSeveralHosts = (address: string): boolean => {
 
 const parse = (text: string): URL | undefined => URL.canParse(text) ? new URL(text) : undefined
 
-/** Understands an address. */
+/** Checks an address. */
 export const understand = (text: string): Understood => {
   if (/^postgres(ql)?:/i.test(text) && namesSeveralHosts(text)) return Result.fail(severalHosts)
   const url = parse(text)
@@ -50,7 +50,7 @@ export const understand = (text: string): Understood => {
   }
   const { hash, password, pathname, search, searchParams, username } = url
   const rest = pathname.slice(1)
-  // what was meant as a password ends the host where it holds one of these
+  // an unencoded / @ # or ? in the password ends the host early: the rest lands in these parts
   if (/[@/]/.test(rest) || search.includes("@") || hash !== "") {
     return Result.fail(`cannot be understood: ${encode}`)
   }
@@ -73,5 +73,5 @@ export const understand = (text: string): Understood => {
   )
 }
 
-/** Whether a text that somebody typed somewhere looks like an address or like something that holds a password. */
+/** Whether a typed text looks like an address, or may hold a password. */
 export const mayHoldPassword = (text: string): boolean => /:.*@|:\/\/|^postgres(ql)?:|pass(word|wd)?=/is.test(text)

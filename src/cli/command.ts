@@ -1,5 +1,5 @@
 /**
- * The commands there are.
+ * The command `sluice`, with all its subcommands.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -26,7 +26,7 @@ import { version } from "./version.ts"
 
 export { version } from "./version.ts"
 
-/** All of them. */
+/** The command `sluice`. */
 export const sluice = Command.make("sluice").pipe(
   Command.withDescription(
     "Structured LLM answers into your own tables, exactly once. Works on --url, DATABASE_URL, or an embedded database " +
@@ -55,7 +55,7 @@ export const sluice = Command.make("sluice").pipe(
     mend,
     doctor
   ]),
-  // of the handlers only: help and completions read no file and send nothing
+  // built only when a subcommand runs: help and completions read no file and send no telemetry
   Command.provide(
     Telemetry.layer(version).pipe(
       Layer.provideMerge(Layer.unwrap(told(Effect.as(Settings.config, Settings.layer())))),

@@ -1,5 +1,5 @@
 /**
- * Spans of time as people write them on a command line: `5s`, `2h`, `90d`, or in words, `"5 seconds"`.
+ * Parses durations from the command line: `5s`, `2h`, `90d`, or in words, `"5 seconds"`.
  */
 import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
@@ -9,7 +9,7 @@ import { quote } from "../internal/quote.ts"
 import { parseDuration } from "../Settings.ts"
 import { Failed } from "./Failed.ts"
 
-/** Reads one: of some length, and with an end. */
+/** Parses a duration above zero that is finite. */
 export const parse = (text: string): Option.Option<Duration.Duration> =>
   Option.filter(
     Option.fromUndefinedOr(parseDuration(text)),
@@ -18,14 +18,14 @@ export const parse = (text: string): Option.Option<Duration.Duration> =>
 
 const notADuration = (text: string): string => `${quote(text)} is no span of time: write 5s, 2h or 90d`
 
-/** Reads one, or says where it was said and how it is written. */
+/** Parses a duration, or fails with the flag or variable it came from and the expected format. */
 export const read = (where: string, text: string): Effect.Effect<Duration.Duration, Failed> =>
   Option.match(parse(text), {
     onNone: () => new Failed({ reason: `${where}: ${notADuration(text)}` }),
     onSome: Effect.succeed
   })
 
-/** A flag for one. */
+/** A flag whose value is a duration. */
 export const flag = (name: string, description: string) =>
   Flag.String(name).pipe(
     Flag.withMetavar("SPAN"),

@@ -1,6 +1,5 @@
 /**
- * What a doctor looks at, what it finds, and what it advises. Only catalogs and indexed reads: a busy database does not
- * notice.
+ * The doctor's checks of the server and the tables. They read only catalogs and indexes: cheap enough for a busy database.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -52,7 +51,7 @@ const clockIs = Effect.fnUntraced(function*(millis: number, { clockMillis }: Lim
     )
 })
 
-/** Whether the tables are there, and are Sluice's own: those of others are not looked into. */
+/** Whether the tables exist, and whether foreign objects replace them or act on them: then no other check reads them. */
 const tablesAre = ({ strangers, tables }: Around, { schema }: Settings.Values) => {
   const findings = [
     tables
@@ -90,7 +89,7 @@ const sequencesAre = ({ server }: Patient) =>
       ? ok("sequences", "none is behind the tables")
       : broken("sequences", `${behind}: what is recorded fails`, "run `sluice migrate`, which puts it right"))
 
-/** A worker that may claim and not settle does its work again and again. */
+/** A worker that may claim but not settle repeats its work forever. */
 const rightsAre = ({ server }: Patient) =>
   Effect.map(server.rolesThatLack, (lacking) =>
     lacking.length === 0
@@ -189,7 +188,7 @@ const heldByReplica = Effect.fnUntraced(function*({ limits, server }: Patient) {
   ]
 })
 
-/** What holds back vacuum: every place is looked at, and it is said which cannot be seen. */
+/** What holds back vacuum: sessions, prepared transactions and replicas. Reports it if the role cannot see all sessions. */
 const snapshots = Effect.fnUntraced(function*(patient: Patient, seesAll: boolean) {
   const looks = [heldBySession, heldByPrepared, heldByReplica].map((held) => look(patient, "snapshots", held(patient)))
   const held = (yield* Effect.all(looks)).flat()
@@ -205,7 +204,7 @@ const snapshots = Effect.fnUntraced(function*(patient: Patient, seesAll: boolean
   return held.length === 0 ? [ok("snapshots", "none is held for long")] : held
 })
 
-/** Looks at everything, as far as it can. `alone`: the database has one session only, so there is no pooler. */
+/** Runs all checks, as far as they can run. `alone`: the database has only one session, so there is no pooler. */
 export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits }: {
   readonly alone: boolean
   readonly limits?: Limits

@@ -1,5 +1,5 @@
 /**
- * What a doctor finds of the work itself: whether it goes on, and what holds it up.
+ * The doctor's checks of the work itself: whether it makes progress, and what holds it up.
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ import { attention, type Finding, ok, type Patient } from "./Finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
 
-/** As the doctor's questions count. */
+/** The queries of the doctor count up to 1000. */
 const count = (n: number) => n >= 1000 ? "1000 or more" : String(n)
 
 const named = (kinds: ReadonlyArray<Kind.Kind>) => kinds.map(Kind.format).join(", ")
@@ -49,7 +49,7 @@ const scheduled = (found: Scheduled, limit: number): Finding => {
     : attention("scheduled", told, "see `sluice stuck`; mend the handler or what it needs, they are tried again")
 }
 
-/** So many ordering keys are looked at, each by its index. */
+/** How many ordering keys are checked, each by an index lookup. */
 const mostKeys = 10_000
 
 const waiting = ({ callId, complete, count }: Stranded): Finding => {
@@ -84,7 +84,7 @@ const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): 
   )
 }
 
-/** Whether what subscriptions read goes by this cluster's numbers. */
+/** Whether the transaction ids in the event log belong to this cluster. */
 const eventLog = (standing: LogStanding): Finding => {
   switch (standing._tag) {
     case "Ours":
@@ -154,14 +154,14 @@ const heldUpAre = (found: HeldUp): Finding =>
       "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
     )
 
-/** Asks what the work comes to, and finds what is wrong with it. What this role may not see keeps no other look from it. */
+/** Runs the checks of the work. A check that this role may not run does not stop the others. */
 export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
   const { limits } = patient
   const { vitals, workers: seen } = yield* Inspector
   const pauses = yield* Effect.exit(Pauses.use((pauses) => pauses.list))
   const alive = yield* Effect.exit(Effect.map(seen(), (all) => all.filter((worker) => worker.alive).length))
   const oldest = yield* Effect.exit(vitals.oldestDue)
-  // where this role may not ask, the look that it is for says so
+  // if this role lacks a right, the check that needs it reports that
   const isPaused = (kind: Kind.Kind) => Exit.isSuccess(pauses) && pauses.value.some((pause) => Kind.covers(pause, kind))
   const isDue = Exit.isSuccess(oldest) && oldest.value !== undefined
   const isAnyAlive = Exit.isSuccess(alive) && alive.value > 0
@@ -172,7 +172,7 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
     look(patient, "scheduled", Effect.map(vitals.scheduled, (failing) => scheduled(failing, limits.ageSeconds))),
     look(patient, "leases", Effect.map(vitals.staleLeases, leases)),
     look(patient, "handlers", Effect.map(vitals.parkedKinds, (kinds) => parkedAre(unpaused(kinds)))),
-    // without any worker that is what is to be said, and no more
+    // without any live worker, the check "workers" says enough
     look(
       patient,
       "namespaces",

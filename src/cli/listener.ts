@@ -1,23 +1,23 @@
 /**
- * The HTTP server on the metrics port. Whoever reaches the port may open connections and say little; a probe is answered
- * all the same, with few files left to the process, and the end of the process does not wait for anybody.
+ * The HTTP server on the metrics port, protected against clients that open many connections or send slowly: it still answers
+ * probes, uses few file descriptors, and does not delay the end of the process.
  */
 import { createServer, type Server } from "node:http"
 import type { Socket } from "node:net"
 
-/** Connections at once. A probe and a scrape need two; the process has files to open besides. */
+/** The most open connections. A probe and a scrape need two; the process needs file descriptors for other things. */
 const mostConnections = 32
 
 const seconds = 1000
-/** A request's head is there at once, or not meant. */
+/** How long a client may take to send the head of a request: a real one sends it immediately. */
 const headTimeout = 5 * seconds
 const requestTimeout = 10 * seconds
-/** Of a connection on which nothing is read or written, as by somebody who does not read the answer. */
+/** For a connection without traffic, for example of a client that does not read the answer. */
 const idleTimeout = 10 * seconds
-/** What is answered while the server closes has this long. */
+/** How long requests under way may take once the server closes. */
 const closing = 0.5 * seconds
 
-/** Of more connections than there may be, ends the oldest on which no request is under way, else the oldest. */
+/** Above the limit, ends the oldest connection without a request under way, or else the oldest of all. */
 const limitConnections = (server: Server): void => {
   const connections = new Set<Socket>()
   const busy = new Set<Socket>()
@@ -36,7 +36,7 @@ const limitConnections = (server: Server): void => {
   })
 }
 
-/** The server, not yet listening. */
+/** Makes the server. It does not listen yet. */
 export const make = (): Server => {
   const server = createServer({
     headersTimeout: headTimeout,

@@ -1,6 +1,6 @@
 /**
- * Watches what a file of the user's does to the process while it is loaded: it may never end, keep the only thread busy,
- * listen for signals that are the command's, or end the process. Whatever it does, it is named.
+ * Watches the process while a user's file is loaded. The file may hang, loop on the only thread, listen for signals that the
+ * command handles, or end the process. In each case the command names the file.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,12 +15,12 @@ import * as wantsJson from "./wantsJson.ts"
 
 let file: string | undefined
 
-/** The file that is loaded now. */
+/** The file that is being loaded now. */
 export const current = (): string | undefined => file
 
 /**
- * A thread of its own, because a file that loops keeps this one from everything, also from looking at the clock. It can
- * end the process only as one that has no say.
+ * Runs in its own thread: a file that loops blocks the main thread, and its timers with it. From another thread, only
+ * SIGKILL ends a blocked process.
  */
 const guard = `
 const { parentPort } = require("node:worker_threads")
@@ -47,13 +47,13 @@ const set = (alarm: Alarm | null): void => {
   if (worker === undefined) {
     worker = new Worker(guard, { eval: true })
     worker.unref()
-    // without it a file that loops is not named; nothing else is lost
+    // without the thread, a file that loops is not named; everything else works
     worker.on("error", () => {})
   }
   worker.postMessage(alarm, [])
 }
 
-/** All is loaded. */
+/** Ends the watching thread once everything is loaded. */
 export const done: Effect.Effect<void> = Effect.promise(async () => {
   await worker?.terminate()
   worker = undefined
@@ -63,7 +63,7 @@ const signals = ["SIGINT", "SIGTERM"] as const
 type Listeners = ReadonlyMap<typeof signals[number], ReadonlyArray<NodeJS.SignalsListener>>
 const listeners = (): Listeners => new Map(signals.map((signal) => [signal, process.listeners(signal)]))
 
-/** Signals are the command's: it lets what runs come to its end. Gives back whether somebody else listened as well. */
+/** Restores the signal listeners: the command itself ends what runs. Returns whether the file had changed them. */
 const restore = (before: Listeners): boolean => {
   let changed = false
   for (const signal of signals) {
@@ -78,10 +78,10 @@ const restore = (before: Listeners): boolean => {
   return changed
 }
 
-/** The thread speaks when the time limit of the loading itself had no effect, and neither had giving up what hangs. */
+/** How long after the time limit the thread acts: only if neither the timeout nor its interruption took effect. */
 const later = Duration.sum(longestInterrupt, Duration.seconds(2))
 
-/** Loads a file, which may take so long. */
+/** Loads a file under watch. `limit` is the time limit of `load`; the thread acts some seconds after it. */
 export const watched = (limit: Duration.Duration) => <A, E, R>(name: string, load: Effect.Effect<A, E, R>) =>
   Effect.acquireUseRelease(
     Effect.sync(() => {

@@ -1,12 +1,12 @@
 /**
- * One look of the doctor's, that does not keep it from the others.
+ * Runs one check of the doctor. If the server refuses the check, the others still run.
  */
 import * as Effect from "effect/Effect"
 import { ChunkStoreError } from "../ChunkStore.ts"
 import * as rights from "../store/Rights.ts"
 import { attention, type Finding, type Patient } from "./Finding.ts"
 
-/** What the server refused a look with. Without a code it did not answer: then nothing else can be looked at. */
+/** The finding for a check that the server refused. Without an error code the server did not answer: no check can run. */
 const refusal = (
   { code, reason }: ChunkStoreError,
   check: string,
@@ -21,7 +21,7 @@ const refusal = (
   )
 }
 
-/** A look, and what it finds: where the server refuses it, that, with the role and the grant it lacks. */
+/** Runs a check and returns its findings. If the server refuses it, the finding names the role and the missing grant. */
 export const look = <E, R>(
   patient: Patient,
   check: string,

@@ -1,5 +1,5 @@
 /**
- * The command `sluice` as a process.
+ * Runs the command `sluice` as a process.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -11,7 +11,7 @@ import * as processEnd from "./processEnd.ts"
 import * as stopping from "./stopping.ts"
 import * as Terminal from "./Terminal.ts"
 
-/** Runs it, and ends the process. */
+/** Runs the command, and ends the process. */
 export const run = (): void => {
   stopping.listen()
   processEnd.watch()

@@ -1,6 +1,6 @@
 /**
- * What can be said by a flag, in the environment or in `sluice.config.ts`, in this order. Settings can; what a command is
- * to act on cannot: nobody should redrive or pause by a variable that was left somewhere.
+ * Reads options from a flag, the environment or `sluice.config.ts`, in this order. Only settings have all three sources.
+ * What a command acts on comes from the command line only: a forgotten variable must not redrive or pause anything.
  */
 import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
@@ -13,7 +13,7 @@ import { unescape } from "../internal/escape.ts"
 import { Failed } from "./Failed.ts"
 import * as wantsJson from "./wantsJson.ts"
 
-/** The names in the environment and the file, besides the library's own settings. */
+/** The command's names in the environment and the file, besides the library's own settings. */
 export const names = {
   url: "DATABASE_URL",
   json: "SLUICE_JSON",
@@ -32,11 +32,11 @@ export const names = {
 
 const numbersAndSwitches = new Set<string>([names.json, names.workers, names.untilEmpty, names.metricsPort])
 
-/** Whether it is a text: a number or a switch in its place is another thing than was meant. */
+/** Whether a name's value must be a text: a number or a boolean in the file is a mistake. */
 export const isText = (name: string): boolean =>
   !numbersAndSwitches.has(name) && Object.values<string>(names).includes(name)
 
-/** A name in the environment, of a flag. */
+/** The name of a flag in the environment. */
 export type Name = typeof names[keyof typeof names]
 
 const read = <A>(name: Name, config: (name: string) => Config.Config<A>): Effect.Effect<Option.Option<A>, Failed> =>
@@ -44,13 +44,13 @@ const read = <A>(name: Name, config: (name: string) => Config.Config<A>): Effect
     Effect.mapError((error) => new Failed({ reason: `${name} is wrong: ${error.message}` }))
   )
 
-/** Where something was said: by the flag, or, if not, under its name in the environment or the file. */
+/** Names the source of a value for an error: the flag if it was given, or else the name in the environment or the file. */
 export const sayOf = (flag: Option.Option<unknown>, name: Name): string =>
   Option.isSome(flag) ? `--${name.replace(/^SLUICE_|^DATABASE_/, "").replaceAll("_", "-").toLowerCase()}` : name
 
 /**
- * What the flag says, else the environment, else the file. An empty variable is one that is not set. An empty flag is a
- * mistake, as of a script whose own variable is not set: what it would have restricted or named is unknown.
+ * The value of the flag, or else of the environment, or else of the file. An empty variable counts as not set. An empty flag
+ * is an error: a script probably passed its own unset variable, and the intended value is unknown.
  */
 export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<Option.Option<string>, Failed> => {
   if (Option.isNone(flag)) return read(name, Config.String)
@@ -59,7 +59,7 @@ export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<O
     : Effect.succeed(flag)
 }
 
-/** The same of texts, of which there may be several: the flag again, or a list in the file. */
+/** Like {@link textOf}, for several texts: a repeated flag, or a list in the file. */
 export const textsOf = Effect.fnUntraced(function*(flags: ReadonlyArray<string>, name: Name) {
   if (flags.length > 0) {
     return yield* Effect.forEach(
@@ -77,20 +77,20 @@ export const textsOf = Effect.fnUntraced(function*(flags: ReadonlyArray<string>,
   return nodes.flatMap((node) => node?.value === undefined ? [] : [node.value])
 })
 
-/** The same of what is on or off. */
+/** Like {@link textOf}, for a switch. */
 export const switchOf = (flag: Option.Option<boolean>, name: Name): Effect.Effect<boolean, Failed> =>
   Option.isSome(flag)
     ? remembered(name, flag.value)
     : Effect.flatMap(read(name, Config.Boolean), (found) => remembered(name, Option.getOrElse(found, () => false)))
 
-/** Whether JSON is wanted is asked outside the command as well. */
+/** Remembers whether JSON is wanted: error handling outside the command reads it as well. */
 const remembered = (name: Name, value: boolean): Effect.Effect<boolean> =>
   Effect.sync(() => {
     if (name === names.json) wantsJson.settle(value)
     return value
   })
 
-/** The same of a whole number. */
+/** Like {@link textOf}, for a whole number in a range. */
 export const numberOf = (
   flag: Option.Option<number>,
   name: Name,
@@ -131,18 +131,18 @@ export const limit = (standard: number) =>
     Flag.withDefault(standard)
   )
 
-/** A flag that is on or off, and nowhere else than on the command line. */
+/** A switch that only the command line can set. */
 export const on = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
 
-/** A text that may be given. */
+/** An optional text that only the command line can set. */
 export const text = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withDescription(description), Flag.optional)
 
-/** The name of something recorded, as it was typed or copied from the screen, where `\\uXXXX` is a character. */
+/** A flag for a recorded name, typed or copied from printed output, in which `\\uXXXX` stands for a character. */
 export const recordedName = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withDescription(description), Flag.map(unescape), Flag.optional)
 
-/** The same as an argument. */
+/** Like {@link recordedName}, as an argument. */
 export const recordedArgument = (name: string, description: string) =>
   Argument.String(name).pipe(Argument.withDescription(description), Argument.map(unescape))

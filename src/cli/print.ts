@@ -1,6 +1,6 @@
 /**
- * How things are printed: tables that hold in 80 columns for people, one JSON value for programs. All that a command answers
- * goes through here. What others wrote (ids, reasons, messages) cannot steer the terminal, and cannot begin a line.
+ * Prints every answer of a command: tables that fit in 80 columns for people, one JSON value for programs. Text from outside
+ * (ids, reasons, messages) cannot control the terminal, and cannot start a new line.
  */
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Console from "effect/Console"
@@ -10,27 +10,27 @@ import type { ParkReason } from "../ChunkStore.ts"
 import { escape, escapeProse, escapeUnsafe } from "../internal/escape.ts"
 import type { Pause } from "../Pauses.ts"
 
-/** Prints a value by its schema as one line of JSON, in which nothing is invisible. */
+/** Encodes a value by its schema and prints it as one line of JSON, with invisible characters escaped. */
 export const json = <S extends Schema.Codec<unknown, unknown>>(schema: S, value: S["Type"]) =>
   Effect.flatMap(
     Effect.orDie(Schema.encodeEffect(Schema.toCodecJson(schema))(value)),
     (encoded) => Console.log(jsonText(encoded))
   )
 
-/** A value as one line of JSON, in which nothing is invisible. */
+/** A value as one line of JSON, with invisible characters escaped. */
 export const jsonText = (value: unknown): string => escapeUnsafe(JSON.stringify(value))
 
-/** A text as a line of a screen shows it. */
+/** A text, escaped for one line of a terminal. */
 export const visible = escapeProse
 
-/** Prints lines: each is one line, whatever stands in it. */
+/** Prints texts, each escaped to one line. */
 export const lines = (texts: ReadonlyArray<string>) =>
   texts.length === 0 ? Effect.void : Console.log(texts.map(escapeProse).join("\n"))
 
-/** Prints one line, whatever stands in it. */
+/** Prints a text, escaped to one line. */
 export const line = (text: string) => lines([text])
 
-/** Prints a text of our own, in which a line end is one: a table, a script. */
+/** Prints Sluice's own text, for example a table or a script. Its line ends stay. */
 export const text = (own: string) => lines(own.split("\n"))
 
 const widthOf = (text: string): number => /^[\x20-\x7e]*$/.test(text) ? text.length : CliOutput.displayWidth(text)
@@ -38,7 +38,7 @@ const pad = (text: string, width: number): string => text + " ".repeat(Math.max(
 
 const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" })
 
-/** The beginning of a text, so many columns wide. */
+/** The beginning of a text, at most `width` columns wide. */
 const cut = (text: string, width: number): string => {
   let found = ""
   let columns = 0
@@ -50,7 +50,7 @@ const cut = (text: string, width: number): string => {
   return found
 }
 
-/** Prose on one line, cut to a width. What it is indented by stays. */
+/** A text on one line, cut to a width. Its indentation stays. */
 export const clip = (text: string, width: number): string => {
   const indent = /^ */.exec(text)?.[0] ?? ""
   const line = indent + escapeProse(text.slice(indent.length).replaceAll(/\s+/gu, " "))
@@ -77,15 +77,15 @@ export const marked = (text: string, indent = "  "): ReadonlyArray<string> => {
 /** A kind, by its namespace and the name of its schema. */
 export const kind = (namespace: string, name: string): string => `${escape(namespace)}/${escape(name)}`
 
-/** How many more there are than are shown, and how to see them; nothing, when there are none. */
+/** A line that says how many more there are and how to see them; no line if all are shown. */
 export const more = (all: number, shown: number, what: string, how: string): ReadonlyArray<string> =>
   all > shown ? [`… and ${all - shown} more ${what}: ${how}`] : []
 
-/** Of an error with its trace, what it says; of what does not decode, where as well. */
+/** The first line of an error message without its trace; for a decoding error also the path. */
 export const first = (message: string): string =>
   /^.*(\n +at \[["\d].*)?/.exec(message.trimStart())?.[0].replace(/\n +/, " ") ?? ""
 
-/** A pause, in a line. */
+/** A pause, as one line. */
 export const pause = ({ namespace, reason, schemaIdentity }: Pause): string =>
   `paused: ${kind(namespace, schemaIdentity)}${reason === "" ? "" : `: ${reason}`}`
 
@@ -105,7 +105,7 @@ export const parked = (reason: ParkReason | null): string => {
 const isFigure = (cell: string | number | undefined): boolean =>
   typeof cell === "number" || /^\d+(\.\d)?[kMG]?$/.test(cell ?? "")
 
-/** A table: numbers to the right, texts to the left, columns as wide as they must be. */
+/** A table: numbers aligned right, texts left, columns as narrow as possible. */
 export const table = (head: ReadonlyArray<string>, cells: ReadonlyArray<ReadonlyArray<string | number>>): string => {
   const rows = cells.map((row) => row.map((cell) => typeof cell === "string" ? escapeProse(cell) : cell))
   const widths = head.map((title, column) =>
@@ -120,14 +120,14 @@ export const table = (head: ReadonlyArray<string>, cells: ReadonlyArray<Readonly
   return [line(head, true), ...rows.map((row) => line(row))].join("\n")
 }
 
-/** How long ago, in one unit. */
+/** A duration in milliseconds, rounded to one unit. */
 export const ago = (millis: number): string => {
   const units = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1000]] as const
   const [unit, size] = units.find(([, size]) => Math.abs(millis) >= size) ?? ["ms", 1] as const
   return `${Math.round(millis / size)} ${unit}`
 }
 
-/** A figure in four columns at most, for tables that are too wide otherwise. */
+/** A number in at most four columns, rounded down, for tables that are too wide otherwise. */
 export const figure = (exact: number): string => {
   const steps = [["G", 1e9], ["M", 1e6], ["k", 1e3]] as const
   const found = steps.find(([, size]) => exact >= size)
@@ -136,10 +136,10 @@ export const figure = (exact: number): string => {
   return exact / size < 10 ? `${Math.floor(exact / size * 10) / 10}${unit}` : `${Math.floor(exact / size)}${unit}`
 }
 
-// an identity has four; what was edited manually may have any number
+// an identity has four segments; one that was edited manually may have any number
 const mostSegments = 8
 
-/** The ends of an identity at its dots, the shortest first. */
+/** The suffixes of an identity, split at its dots, the shortest first. */
 const endsOf = (identity: string): ReadonlyArray<string> => {
   const segments = identity.split(".")
   return segments.length > mostSegments
@@ -147,7 +147,7 @@ const endsOf = (identity: string): ReadonlyArray<string> => {
     : segments.map((_, index) => segments.slice(-index - 1).join("."))
 }
 
-/** Of identities the shortest ends that tell them apart. */
+/** The shortest suffix of each identity that no other identity has. */
 export const shortNames = (identities: Iterable<string>): (identity: string) => string => {
   const all = [...new Set(identities)].map((identity) => ({ identity, ends: endsOf(identity) }))
   const counts = new Map<string, number>()

@@ -1,5 +1,5 @@
 /**
- * The drains of one process: once, until nothing is left, or for as long as it runs.
+ * Runs the drains of one process: once, until nothing is left, or until the process is told to stop.
  */
 import * as Context from "effect/Context"
 import type * as Cron from "effect/Cron"
@@ -19,10 +19,10 @@ import * as print from "./print.ts"
 import { untilStopped } from "./stopping.ts"
 import * as Terminal from "./Terminal.ts"
 
-/** A drain, whose layer lives as long as the command. */
+/** A drain whose layer lives as long as the command. */
 export type OneDrain = Drain.Drain["Service"]
 
-/** So many drains, each a worker of its own. */
+/** Makes `count` drains, each a separate worker. */
 export const make = (count: number, namespace: Option.Option<string>) => {
   const layer = Option.isSome(namespace) ? Drain.layerWith({ namespace: namespace.value }) : Drain.layer
   return Effect.forEach(
@@ -31,17 +31,17 @@ export const make = (count: number, namespace: Option.Option<string>) => {
   )
 }
 
-/** How many connections they use: for each its batches, its claim and its beat, and two to ask how they do. */
+/** How many connections the drains use: for each its batches, its claim and its beat, plus two for status queries. */
 export const connections = (count: number, { inFlight }: Settings.Values): number => count * (inFlight + 2) + 2
 
-/** Tells how it goes, and how long it may take: a bar where a person looks, else a line now and then. */
+/** Reports progress and the time left: a bar on a terminal, or else a line every 1000 chunks. */
 const progress = (before: number) => {
   const started = performance.now()
   let told = 0
   return (done: number) =>
     Effect.suspend(() => {
       const rate = done / Math.max(0.001, (performance.now() - started) / 1000)
-      // more may have been recorded meanwhile
+      // more chunks may have been recorded meanwhile
       const total = Math.max(before, done)
       const left = print.ago(Math.ceil((total - done) / rate) * 1000)
       const text = `${done} of ${total} chunks, ${Math.round(rate)}/s, ${left} left`
@@ -53,13 +53,14 @@ const progress = (before: number) => {
 }
 
 /**
- * Drains to the end, one batch each, or until the time is over, when what runs is given back. Told to stop, they claim no
- * more, what runs may finish within the grace period, and `partly` is told what it came to.
+ * Drains until nothing is due, for one batch per drain (`once`), or until the time is over, when running chunks are given
+ * back. When told to stop, the drains claim no more, let running chunks finish within the grace period, and call `partly`
+ * with the report so far.
  */
 export const toTheEnd = Effect.fnUntraced(
   function*(drains: ReadonlyArray<OneDrain>, { left, namespace, once, partly }: {
     readonly once: boolean
-    /** How much time there is left, where it is limited. */
+    /** How much time is left; undefined if there is no limit. */
     readonly left: (() => Duration.Duration) | undefined
     readonly namespace: Option.Option<string>
     readonly partly: (report: Drain.Report) => Effect.Effect<void>
@@ -83,7 +84,7 @@ export const toTheEnd = Effect.fnUntraced(
       }
     })
     const all = Effect.forEach(drains, loop, { concurrency: "unbounded", discard: true })
-    // Of several the last ones may each have passed over what another was just looking at: one alone passes over nothing.
+    // Several drains may each skip chunks that another has locked at that moment. A single drain at the end skips none.
     const [first] = drains
     const running = yield* Effect.forkScoped(
       first === undefined || once || drains.length === 1 ? all : Effect.andThen(all, loop(first))
@@ -101,7 +102,7 @@ export const toTheEnd = Effect.fnUntraced(
   Effect.scoped
 )
 
-/** Drains until it is told to stop; then `wholly` is told what it came to. */
+/** Drains until it is told to stop, and then calls `wholly` with the report. */
 export const forever = Effect.fnUntraced(function*(
   drains: ReadonlyArray<OneDrain>,
   options: DrainWorker.Options<Cron.CronParseError>,
@@ -116,7 +117,7 @@ export const forever = Effect.fnUntraced(function*(
       )
       return { scope, report: Context.get(worker, DrainWorker.DrainWorker).report }
     }))
-  // all at once: one after the other each would take its own grace period
+  // concurrently: in sequence, each would take its own grace period
   const stop = Effect.forEach(workers, ({ scope }) => Scope.close(scope, Exit.void), {
     concurrency: "unbounded",
     discard: true

@@ -1,6 +1,6 @@
 /**
- * Ends of the process that the command did not choose: a handler's code calls `process.exit`, an error that nobody caught,
- * an answer that cannot be written. Each is told of in a sentence, and none looks like a success.
+ * Handles an unexpected end of the process: a handler calls `process.exit`, an error is uncaught, or the answer cannot be
+ * written. Each is reported in one sentence, and none exits like a success.
  */
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
@@ -14,14 +14,14 @@ import * as wantsJson from "./wantsJson.ts"
 
 let isExpected = false
 
-/** The command has ended: so may the process. */
+/** Marks the end of the process as expected: the command has ended. */
 export const expect = (): void => {
   isExpected = true
 }
 
 const ours = new URL(".", import.meta.url).href
 
-/** Where in a stack the code of others is, as a file and a line. */
+/** The first place in a stack outside the command, as a file and a line; code outside `node_modules` is preferred. */
 const placeIn = (stack: string): string | undefined => {
   const places = [...stack.matchAll(/(file:\/\/[^\s)]+?):(\d+):\d+/g)].filter(([place]) => !place.startsWith(ours))
   const [, file, line] = places.find(([place]) => !place.includes("/node_modules/")) ?? places[0] ?? []
@@ -31,7 +31,7 @@ const placeIn = (stack: string): string | undefined => {
 const tell = (sentence: string, details: ReadonlyArray<string> = []): void => {
   Terminal.write(sentence)
   for (const detail of details) Terminal.write(`    ${detail}`)
-  // synchronous: there may be no other turn
+  // synchronous: the process may end with this turn
   if (wantsJson.isWanted()) {
     process.stdout.write(`${print.jsonText({ error: sentence } satisfies typeof Failure.Type)}\n`)
   }
@@ -39,7 +39,7 @@ const tell = (sentence: string, details: ReadonlyArray<string> = []): void => {
 
 let calledFrom: string | undefined
 
-/** What is known of an end that nobody chose. */
+/** Describes an unexpected end of the process. */
 const sentenceOf = (): string => {
   const file = loading.current()
   const by = calledFrom === undefined ? "" : `: process.exit was called at ${calledFrom}`
@@ -82,7 +82,7 @@ const watchOutput = (): void => {
   let isTold = false
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     const isClosed = error.code === "EPIPE"
-    // whoever read has read enough: `sluice status --watch | head`
+    // the reader has read enough: `sluice status --watch | head`
     if (isClosed && stopping.isEndless()) {
       isExpected = true
       process.exit(0)
@@ -96,14 +96,14 @@ const watchOutput = (): void => {
       isExpected = true
       process.exit(1)
     }
-    // what is under way comes to its end
+    // the work under way still finishes
     process.exitCode = Math.max(1, Number(process.exitCode ?? 0))
   })
-  // nobody reads the log any more: the work goes on
+  // without a reader of the log, the work goes on
   process.stderr.on("error", () => {})
 }
 
-/** Watches, from now on. */
+/** Starts to watch for an unexpected end. */
 export const watch = (): void => {
   watchExit()
   watchErrors()

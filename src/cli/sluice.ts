@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /**
- * Starts the command, or says what it needs: its packages are peers, and a stack trace about a module that was not found
- * helps nobody. Imports nothing itself, so that there is somebody to say so.
+ * Starts the command, or says which peer packages or Node version it needs. Imports nothing statically: with a missing
+ * package this file must still load, to print that instead of a stack trace.
  */
-// Heard from the first statement on: the rest takes a while to load, and the first process of a container, which has no
-// other answer to a signal, would be deaf for so long. Nothing is under way yet.
+// Listens before the rest loads, which takes a while: the first process of a container ignores a signal that it does not
+// listen for. Nothing is under way yet, so the process can exit immediately.
 const early = { SIGINT: () => process.exit(130), SIGTERM: () => process.exit(143) }
 process.on("SIGINT", early.SIGINT).on("SIGTERM", early.SIGTERM)
 
@@ -35,7 +35,7 @@ if (major < 22 || (major === 22 && minor < 19)) {
   process.exitCode = 1
 } else {
   const { run } = await import("./main.ts")
-  // listens itself from here on
+  // the command has its own listeners now
   run()
   process.off("SIGINT", early.SIGINT).off("SIGTERM", early.SIGTERM)
 }

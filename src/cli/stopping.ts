@@ -1,6 +1,6 @@
 /**
- * How a command ends that is told to stop. One that runs until then has ended well. One that would have ended by itself
- * has not: it says how far it came, and its status is that of the signal.
+ * How a command ends that is told to stop. A command that runs until then ends with status 0. Any other command was cut
+ * short: it reports how far it came, and exits with the status of the signal.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -13,12 +13,12 @@ let listening: Shutdown.Listening | undefined
 let endless = false
 let limited = false
 
-/** How long a command may take to end, unless it said how long. */
+/** How long a command may take to end if it set no limit. */
 const soon = Duration.seconds(5)
 
 /**
- * Listens for the signals: a second one does not wait for the grace period. What cannot be interrupted, such as a database
- * that does not answer, does not keep the command from ending.
+ * Listens for the signals. A second signal skips the grace period. Work that cannot be interrupted, such as a query that the
+ * database does not answer, does not keep the command from ending.
  */
 export const listen = (): void => {
   listening = Shutdown.listen()
@@ -33,30 +33,30 @@ export const listen = (): void => {
   }
 }
 
-/** The signal that told it to stop. */
+/** The signal that told the command to stop, or undefined. */
 export const received = (): Shutdown.Signal | undefined => listening?.received()
 
-/** How long what runs may take to finish once it is told to stop. */
+/** Sets how long running work may take to finish after the command is told to stop. */
 export const limit = (gracePeriod: Duration.Duration): void => {
   if (received() !== undefined) return
   limited = true
   listening?.limit(gracePeriod)
 }
 
-/** Runs until it is told to stop: then that is how it ends well. */
+/** Runs an effect that only a signal ends: the command then exits with status 0. */
 export const untilStopped = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     endless = true
     return effect
   })
 
-/** Whether it runs until it is told to stop. */
+/** Whether the command runs until it is told to stop. */
 export const isEndless = (): boolean => endless
 
 /** The status a command ends with. */
 export const statusOf = (exit: Exit.Exit<unknown, unknown>): number => {
   const isStopped = Exit.isFailure(exit) && (
-    // what was interrupted may have failed of that as well
+    // interrupted work may have failed because of the interruption
     received() === undefined ? Cause.hasInterruptsOnly(exit.cause) : Cause.hasInterrupts(exit.cause)
   )
   if (Exit.isFailure(exit) && !isStopped) {

@@ -1,12 +1,12 @@
 /**
- * Whether the answer is to be JSON. Decided in one place, because a command that fails is asked as well, also one whose
- * flags were not understood, and a process that ends before its time.
+ * Whether the answer is JSON. Decided in one place, because errors need it as well: those of a command, of flags that do not
+ * parse, and of a process that ends too early.
  */
 
 const yes = ["true", "yes", "on", "1", "y"]
 const no = ["false", "no", "off", "0", "n"]
 
-/** What the command line says, by the rules by which flags are parsed: the last one counts, and none stands after `--`. */
+/** What the command line says, by the rules of the flag parser: the last flag counts, and `--` ends the flags. */
 const inArguments = (all: ReadonlyArray<string>): boolean | undefined => {
   const end = all.indexOf("--")
   const args = end === -1 ? all : all.slice(0, end)
@@ -21,11 +21,11 @@ const inArguments = (all: ReadonlyArray<string>): boolean | undefined => {
 
 let settled: boolean | undefined
 
-/** A command has read its flag and its settings: that counts from now on. None has, when it is undefined. */
+/** Sets what a command has read from its flag and settings: this value counts from now on. `undefined` clears it. */
 export const settle = (wanted: boolean | undefined): void => {
   settled = wanted
 }
 
-/** What the command has read; before it has, what the command line says, and then the environment. */
+/** The value that the command has read; before that, the command line's, and then the environment's. */
 export const isWanted = (): boolean =>
   settled ?? inArguments(process.argv.slice(2)) ?? yes.includes(process.env["SLUICE_JSON"] ?? "")

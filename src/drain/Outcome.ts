@@ -1,16 +1,14 @@
-/**
- * What becomes of a claimed chunk.
- */
+/** The outcomes of claimed chunks, and their names. */
 import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import type { ClaimedChunk, Persisted, Settlement } from "../ChunkStore.ts"
 import type { OutcomeName } from "../internal/outcomeWords.ts"
 
-/** What became of one claimed chunk. A chunk without an outcome is given back when its claim ends. */
+/** The outcome of one claimed chunk. A chunk without an outcome is given back when its claim ends. */
 export type Outcome = Data.TaggedEnum<{
-  /** Its handler's writes and its line in the ledger are committed. */
+  /** Its handler's writes and its ledger row are committed. */
   Persisted: { readonly persisted: Persisted }
-  /** It was settled another way; because of `cause`, where a handler failed. */
+  /** It was settled in another way; `cause` is set where a handler failed. */
   Settled: { readonly settlement: Settlement; readonly cause: Cause.Cause<unknown> | undefined }
   /** Its lease ran out, and another worker has it. */
   Lost: {}

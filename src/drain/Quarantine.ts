@@ -1,21 +1,22 @@
 /**
- * Batches share the process. A chunk that was held when a process died is a suspect, and is run while nothing else runs: if the
- * process dies again, the chunk is the cause. While a suspect waits for the running batches, no other batch begins.
+ * Runs a suspect chunk while no other batch runs in the process. A chunk that was held when a process died is a
+ * suspect: if the process dies again while the chunk runs alone, the chunk is the cause. While a suspect waits for the
+ * running batches, no other batch begins.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 
-/** More batches than ever run at once. */
+/** More batches than can run at the same time. */
 const mostBatches = 1024
 
-/** Lets batches run side by side, or one of them alone. */
+/** Runs batches concurrently, or one of them alone. */
 export interface Quarantine {
   readonly shared: <A, E, R>(run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   readonly alone: <A, E, R>(run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
-/** Whether a fiber belongs to a batch that runs already: it need not wait. A handler may persist another call inline. */
+/** Whether a fiber belongs to a batch that already runs, and need not wait: a handler may persist another call inline. */
 export const IsInside = Context.Reference("effect-sluice/Quarantine/IsInside", { defaultValue: () => false })
 
 const inside = <A, E, R>(

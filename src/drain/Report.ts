@@ -1,35 +1,33 @@
-/**
- * What a drain did, in numbers of chunks: a count for each outcome.
- */
+/** The report of a drain: the number of chunks for each outcome. */
 import * as Schema from "effect/Schema"
 import type { ClaimedChunk } from "../ChunkStore.ts"
 import { outcomeNames } from "../internal/outcomeWords.ts"
 import { nameOf, type Outcomes } from "./Outcome.ts"
 
-/** What a cycle, or several, came to. All are numbers of chunks. */
+/** The result of one or more cycles. Every field is a number of chunks. */
 export const Report = Schema.Struct({
   claimed: Schema.Int,
   /** Committed, with at least one domain object. */
   persisted: Schema.Int,
   /** Committed, and the handler made no domain object. */
   nothingToCreate: Schema.Int,
-  /** Found in the ledger: nothing was done again. */
+  /** Already in the ledger: not persisted again. */
   alreadyPersisted: Schema.Int,
-  /** A handler failed: the chunk was charged an attempt and will be tried again. */
+  /** A handler failed: the chunk was charged an attempt and will be retried. */
   retried: Schema.Int,
-  /** No handler, or paused: waits, at no cost. */
+  /** Parked because there is no handler or the kind is paused; no attempt is charged. */
   parked: Schema.Int,
-  /** Went to the dead letters. */
+  /** Became dead letters. */
   dead: Schema.Int,
   /** Given back at no cost: behind an older chunk of its ordering key, or at a shutdown. */
   released: Schema.Int,
-  /** Another worker's by now: the lease ran out. */
+  /** The lease ran out, and another worker has them. */
   lost: Schema.Int
 })
-/** What a cycle, or several, came to. */
+/** The result of one or more cycles. */
 export interface Report extends Schema.Schema.Type<typeof Report> {}
 
-/** The report of nothing done. */
+/** The empty report. */
 export const emptyReport: Report = {
   claimed: 0,
   persisted: 0,
@@ -42,7 +40,7 @@ export const emptyReport: Report = {
   lost: 0
 }
 
-/** Two reports as one. */
+/** The sum of two reports. */
 export const addReports = (a: Report, b: Report): Report => {
   const sum = { ...a, claimed: a.claimed + b.claimed }
   for (const name of outcomeNames) sum[name] += b[name]

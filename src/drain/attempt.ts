@@ -1,6 +1,4 @@
-/**
- * One batch, tried again after errors that pass. Waits are between transactions, never inside one.
- */
+/** Tries one batch, and retries it after transient errors. Waits are between transactions, never inside one. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -20,14 +18,14 @@ import { persistBatch } from "./transaction.ts"
 
 const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
 
-/** How often a batch is tried again after errors that pass. */
+/** The most retries of a batch after transient errors. */
 const mostTries = 6
-/** How often after a conflict, for a chunk that failed before and for less than a batch: others wait for them. */
+/** The most retries after conflicts for a chunk that failed before or a part of a batch: other chunks wait for them. */
 const moreConflicts = 2
 
 /**
- * Tries a batch, and tries it again after an error that passes. Fails when the database is away. When the database fails the
- * batch but answers everybody else, the batch itself is the cause, and the result is that error.
+ * Tries a batch, and retries it after a transient error. Fails when the database is unreachable. When the database
+ * fails this batch but answers the probe, the batch itself is the cause, and the result is that error.
  */
 export const attempt = Effect.fnUntraced(function*(
   { engine, held }: { readonly engine: Engine; readonly held: Held },
@@ -74,13 +72,13 @@ const isPassing = (error: BatchError): boolean =>
   error._tag === "BatchSuffered" || (error._tag === "ChunksLocked" && error.locked.length === 0) ||
   ((error._tag === "TransactionSpoiled" || error._tag === "ChunkStoreError") && error.transient === true)
 
-/** Whether the database may be away. Otherwise the batch has done something to its own connection. */
+/** Whether the database may be unreachable. Otherwise the batch has damaged its own connection. */
 const mayBeOutage = (error: BatchError): boolean =>
   error._tag === "ChunkStoreError" || (error._tag === "BatchSuffered" && !error.survived)
 
 const isConflict = (error: BatchError): boolean => error._tag !== "BatchSuffered" || error.survived
 
-/** Runs a batch in its span, and measures by handler how long it took. */
+/** Runs a batch in its span, and records its duration by handler. */
 const timed = <A, E, R>(members: ReadonlyArray<Prepared>, effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const clock = yield* Clock.Clock

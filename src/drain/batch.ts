@@ -1,6 +1,6 @@
 /**
- * A batch: chunks of one handler in one transaction. What its runs are given, what they come to, and one run under its time
- * limit. The three ways to run a batch are in `runInTurn.ts`, `runTogether.ts` and `runMany.ts`.
+ * The types and helpers of a batch (chunks of one handler in one transaction), and `carryOut`, which executes one run
+ * under its time limit. The three ways to run a batch are in `runInTurn.ts`, `runTogether.ts` and `runMany.ts`.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -18,20 +18,20 @@ import type { Prepared } from "./prepare.ts"
 import type { Pulse } from "./pulse.ts"
 import type * as Supervisor from "./supervisor.ts"
 
-/** What a committed batch came to. */
+/** The result of a committed batch. */
 export interface Committed {
   readonly persisted: ReadonlyArray<Persisted>
-  /** Failed before anything was sent to the database, so that the others could commit without them. */
+  /** Failed before they sent anything to the database, so the others could commit without them. */
   readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
-  /** Not run, in the order of the batch: behind one that failed, or left for the next transaction. */
+  /** Not run, in the order of the batch: behind a failed chunk, or left for the next transaction. */
   readonly notRun: ReadonlyArray<Prepared>
 }
 
-/** What the runs of a batch are given. */
+/** The context of the runs of a batch. */
 export interface Setting {
-  /** The claim that the chunks are of: told of runs that hang. */
+  /** The claim of the chunks; it records runs that hang. */
   readonly held: Held
-  /** Told of each run that ended well. */
+  /** Records each run that succeeded. */
   readonly pulse: Pulse
   readonly rule: Rule
   /** How long one run may take. */
@@ -47,17 +47,17 @@ export interface BatchRun extends Setting {
   readonly supervisor: Supervisor.Supervisor
 }
 
-/** Chunks that failed, and why. */
+/** Failed chunks with their causes. */
 export type Failures = Map<Prepared, Cause.Cause<unknown>>
 
-/** A way to run a batch. It fails when all of the batch is to be rolled back. */
+/** A way to run a batch. It fails when the whole batch must be rolled back. */
 export type Runs = (run: BatchRun) => Effect.Effect<Committed, BatchFailed | BatchSuffered | NotShared>
 
-/** How long one run of a handler may take. */
+/** The time limit of one run of a handler. */
 export const timeoutOf = ({ options: { timeout } }: Handler, byDefault: Duration.Duration): Duration.Duration =>
   timeout === undefined ? byDefault : Duration.fromInputUnsafe(timeout)
 
-/** The line of the ledger for a chunk. */
+/** The ledger row for a chunk. */
 export const toPersisted = ({ chunk, handler }: Prepared, objects: ReadonlyArray<DomainObject>): Persisted => ({
   chunk,
   handler: handler.name,
@@ -65,11 +65,11 @@ export const toPersisted = ({ chunk, handler }: Prepared, objects: ReadonlyArray
   objects
 })
 
-/** Notes that the run of some chunks hangs: they are given back when it ends. */
+/** Records that the run of some chunks hangs: they are given back when it ends. */
 export const hang = ({ held }: Setting, members: ReadonlyArray<Prepared>, ended: Effect.Effect<unknown>) =>
   held.hang(members.map(({ chunk }) => chunk), ended)
 
-/** A cause that can be read. Some errors throw when one looks at them: a getter, a revoked proxy. */
+/** A cause that can be read. Some errors throw when they are read: a getter, a revoked proxy. */
 export const readable = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
   try {
     Cause.pretty(cause)
@@ -98,9 +98,9 @@ const passingError = (
 }
 
 /**
- * Whether the transaction can still commit after a run failed. Fails when the database failed the run with an error that
- * passes. Such an error must have broken the transaction: otherwise it came from another database, or from the handler itself,
- * and says nothing about this one.
+ * Whether the transaction can still commit after a run failed. Fails with `BatchSuffered` when a transient error of the
+ * database broke the transaction. If the transaction is sound, such an error came from another database or from the
+ * handler itself, and does not concern this database.
  */
 export const soundAfter = Effect.fnUntraced(function*(
   { isTransient, transaction }: BatchRun,
@@ -116,13 +116,13 @@ export const soundAfter = Effect.fnUntraced(function*(
   return isSound
 })
 
-/** What a run came to: its objects, or why it failed. */
+/** The result of a run: its objects, or why it failed. */
 type Result<A> = { readonly _tag: "Done"; readonly value: A } | {
   readonly _tag: "Failed"
   readonly cause: Cause.Cause<unknown>
   /** Whether it had sent anything to the database, or may have. */
   readonly sent: boolean
-  /** Whether it was given up, and the transaction may have been with it. */
+  /** Whether it was abandoned because it could not be interrupted, possibly together with the transaction. */
   readonly hangs: boolean
 }
 
@@ -136,7 +136,7 @@ export const runOf = (handler: Handler, one: Prepared): Effect.Effect<ReadonlyAr
   })
 }
 
-/** Carries out one run under its time limit, and watches what it sends. */
+/** Executes one run under its time limit, and watches the statements it sends. */
 export const carryOut = Effect.fnUntraced(function*<A>(
   run: BatchRun,
   members: ReadonlyArray<Prepared>,
@@ -144,7 +144,7 @@ export const carryOut = Effect.fnUntraced(function*<A>(
 ) {
   const { rule, supervisor, timeout, transaction } = run
   const watch = transaction.watch(rule)
-  // what goes on in a run that was given up no longer reaches the transaction
+  // code of an abandoned run must no longer reach the transaction
   const cutOff = Effect.suspend(() => {
     watch.end()
     return transaction.abandon

@@ -1,8 +1,8 @@
 /**
- * A claim, in a scope: when the scope closes, whatever has no outcome is given back.
+ * Makes a claim in a scope: when the scope closes, chunks without an outcome are given back.
  *
- * A claim comes in two halves. Making it takes due chunks from the store and holds them by a lease. Running it carries them to
- * their ends: see `run.ts`. A worker makes the next claim while it runs this one.
+ * A claim has two halves. Making it takes due chunks from the store and holds them by a lease. Running it works on them
+ * until each has an outcome: see `run.ts`. A worker makes the next claim while it runs this one.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -24,13 +24,13 @@ export interface Claimed {
   readonly chunks: ReadonlyArray<ClaimedChunk>
   /** Whether the store saw that nothing else was due. */
   readonly last: boolean
-  /** What became of them so far. */
+  /** The outcomes so far. */
   readonly outcomes: Outcomes
-  /** Carries them to their ends. Fails when the database does; nobody is charged for that. */
+  /** Works on them until each has an outcome. Fails when the database fails; then no chunk is charged. */
   readonly run: Effect.Effect<Report, ChunkStoreError>
 }
 
-/** Claims chunks, until the scope closes. */
+/** Claims chunks and holds them until the scope closes. */
 export const claimScoped = Effect.fnUntraced(function*(
   engine: Engine,
   request: ClaimRequest & { readonly token: string }
@@ -40,7 +40,7 @@ export const claimScoped = Effect.fnUntraced(function*(
   const clock = yield* Clock.Clock
   const began = clock.monotonicTimeNanosUnsafe()
   const held = yield* Effect.uninterruptibleMask((restore) =>
-    // when no answer arrives, because of an error or an interruption, the claim may have been made all the same
+    // the claim may have been made even if no answer arrives, because of an error or an interruption
     Effect.onError(restore(store.claim(request)), () => engine.releases.giveUp(request.token)).pipe(
       Effect.map((claim) => Held.make(claim, engine.releases, engine.pulse)),
       Effect.tap((held) => Effect.addFinalizer(() => finish(engine, held, began)))
@@ -59,7 +59,7 @@ export const claimScoped = Effect.fnUntraced(function*(
   }
 })
 
-/** Gives back what has no outcome, and says what became of the claim, also of one that was interrupted. */
+/** Gives back chunks without an outcome, then measures and logs the claim, even when it was interrupted. */
 const finish = (engine: Engine, held: Held.Held, began: bigint) =>
   Effect.suspend(() =>
     held.claim.chunks.length === 0 ? Effect.void : held.release.pipe(
@@ -68,7 +68,7 @@ const finish = (engine: Engine, held: Held.Held, began: bigint) =>
     )
   )
 
-/** Runs a claim while its lease is renewed; a suspect has the process to itself meanwhile. */
+/** Runs a claim while its lease is renewed; a suspect chunk runs alone in the process. */
 const carry = Effect.fnUntraced(function*(engine: Engine, held: Held.Held) {
   const { chunks, token } = held.claim
   const [first] = chunks

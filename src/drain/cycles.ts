@@ -1,6 +1,4 @@
-/**
- * Cycles: a claim and its run, once, until nothing is due, or until a time is over.
- */
+/** Runs cycles: a claim and its run, once, until nothing is due, or until a time is over. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,10 +8,10 @@ import type { ChunkStoreError } from "../ChunkStore.ts"
 import type { Claimed } from "./claim.ts"
 import { addReports, emptyReport, reportOf } from "./Report.ts"
 
-/** A claim, for as long as a scope is open. */
+/** Makes a claim that is held for as long as a scope is open. */
 type Claim = Effect.Effect<Claimed, ChunkStoreError, Scope>
 
-/** Claims once, and runs what was claimed. */
+/** Makes one claim and runs it. */
 export const cycle = (claim: Claim) =>
   Effect.gen(function*() {
     const claimed = yield* claim
@@ -33,7 +31,7 @@ export const untilEmpty = (claim: Claim) =>
     }
   }).pipe(Effect.withSpan("Drain.untilEmpty"))
 
-/** Cycles until nothing is due or the time is over. Then what runs is interrupted and given back. */
+/** Cycles until nothing is due or the time is over. Then it interrupts running handlers and gives their chunks back. */
 export const within = (claim: Claim) =>
   Effect.fn("Drain.within")(function*(duration: Duration.Input) {
     const clock = yield* Clock.Clock
@@ -50,8 +48,8 @@ export const within = (claim: Claim) =>
   })
 
 /**
- * One cycle with a deadline. Says what it came to, also when it was interrupted, and whether it was the last: the time is over,
- * or nothing was due.
+ * One cycle with a deadline. Returns its report, even when it was interrupted, and whether it was the last: the time is
+ * over, or nothing was due.
  */
 export const cycleWithin = Effect.fnUntraced(function*(claim: Claim, limit: Duration.Duration) {
   let claimed: Claimed | undefined

@@ -1,6 +1,4 @@
-/**
- * What all claims of one drain share.
- */
+/** The services and state that all claims of one drain share. */
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Kind } from "../Kind.ts"
 import type * as Settings from "../Settings.ts"
@@ -10,16 +8,16 @@ import type { Pulse } from "./pulse.ts"
 import type { Releases } from "./releases.ts"
 import type { Unfit } from "./unfit.ts"
 
-/** What all claims of one drain share. */
+/** The services and state that all claims of one drain share. */
 export interface Engine {
   readonly registry: HandlerRegistry["Service"]
   readonly settings: Settings.Values
   readonly isolations: Isolations
   readonly unfit: Unfit
   readonly releases: Releases
-  /** Told of every step, so that a drain that hangs is noticed. */
+  /** Records every step, to detect a drain that hangs. */
   readonly pulse: Pulse
   readonly log: ClaimLog
-  /** Kinds that are paused, where the claim does not say. */
+  /** The paused kinds, for claims that do not include them. */
   readonly paused: () => ReadonlyArray<Kind>
 }

@@ -1,6 +1,4 @@
-/**
- * How a batch fails, and what a failure costs a chunk.
- */
+/** The errors of a batch, and how a failure is charged to a chunk. */
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -24,7 +22,7 @@ import type { Prepared } from "./prepare.ts"
 /** A handler ran longer than its timeout. */
 export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
   readonly after: Duration.Duration
-  /** Whether it went on although it was interrupted. Its transaction was rolled back without it. */
+  /** Whether it continued although it was interrupted. Its transaction was rolled back in the meantime. */
   readonly hangs: boolean
 }> {
   override get message() {
@@ -33,25 +31,28 @@ export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
   }
 }
 
-/** Handlers failed after something had been sent to the database: the transaction was rolled back. */
+/** Handlers failed after a statement had been sent to the database: the transaction was rolled back. */
 export class BatchFailed extends Data.TaggedError("BatchFailed")<{
   readonly failed: ReadonlyMap<Prepared, Cause.Cause<unknown>>
-  /** Of those, the ones that failed by themselves, in a sound transaction. The others may have failed because of another. */
+  /**
+   * The failed ones whose transaction was still sound: they are the cause of their own failure. The others may have
+   * failed because of another run.
+   */
   readonly certain: ReadonlySet<Prepared>
-  /** Failed before anything was sent: alone they would have failed the same way. */
+  /** Failed before they sent anything: alone they would have failed the same way. */
   readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
   /** Not run, in the order of the batch. */
   readonly notRun: ReadonlyArray<Prepared>
-  /** Whether nobody before the failed one had sent anything: alone it would have failed the same way. */
+  /** Whether no run before the failed one had sent anything: alone it would have failed the same way. */
   readonly asIfAlone: boolean
 }> {}
 
-/** The database failed a handler with an error that passes: nobody is charged, and the batch is tried again. */
+/** The database failed a handler with a transient error: no chunk is charged, and the batch is retried. */
 export class BatchSuffered extends Data.TaggedError("BatchSuffered")<{
   readonly error: ChunkStoreError
-  /** Whether the connection survived: it was a conflict and not an outage. */
+  /** Whether the connection survived: then it was a conflict, not an outage. */
   readonly survived: boolean
-  /** The chunk in whose run it happened, where that is known. */
+  /** The chunk in whose run it happened, if known. */
   readonly one: Prepared | undefined
 }> {}
 
@@ -72,14 +73,14 @@ export type BatchError =
   | ChunksLocked
   | TransactionSpoiled
 
-/** A failure that is to be charged. */
+/** A failure to be charged to a chunk. */
 export interface Charge {
   readonly one: Prepared
   readonly cause: Cause.Cause<unknown>
   readonly kind: FailureKind
 }
 
-/** The kind of failure that a handler's cause is. */
+/** The failure kind of a handler's cause. */
 export const failureKind = (cause: Cause.Cause<unknown>): FailureKind =>
   Cause.hasDies(cause)
     ? "defect"
@@ -87,7 +88,7 @@ export const failureKind = (cause: Cause.Cause<unknown>): FailureKind =>
     ? "timeout"
     : "failed"
 
-/** Whether the handler's own `permanent` says so. One that throws says nothing, and must not stop the drain. */
+/** Whether the handler's own `permanent` returns true. If it throws, it counts as false: it must not stop the drain. */
 const saysPermanent = ({ handler }: Prepared, error: unknown): boolean => {
   try {
     return handler.options.permanent?.(error) === true
@@ -103,7 +104,7 @@ const isPermanent = (one: Prepared, cause: Cause.Cause<unknown>): boolean =>
       saysPermanent(one, reason.error))
   )
 
-/** What a charged chunk comes to: it is tried again after its backoff, or it is dead. */
+/** The settlement of a charged chunk: it is retried after its backoff, or it is dead. */
 export const toSettlement = Effect.fnUntraced(function*(
   { cause, kind, one }: Charge,
   settings: Settings.Values

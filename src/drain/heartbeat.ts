@@ -1,7 +1,7 @@
 /**
- * A worker's heartbeat. It begins with the first cycle and lasts as long as the drain's layer, whether a handler takes an hour
- * or a schedule sleeps for a day. A drain that is only asked to `persistNow` has none: other workers leave chunks to a worker
- * that beats, and this one never claims them.
+ * Sends a worker's heartbeat. It begins with the first cycle and lasts as long as the drain's layer, even while a
+ * handler takes an hour or a schedule sleeps for a day. A drain that is only used for `persistNow` sends none: other
+ * workers leave chunks to a worker that sends heartbeats, and this one never claims them.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,21 +14,21 @@ import type { Served } from "../Kind.ts"
 import { WakeUp } from "../WakeUp.ts"
 import type { Pulse } from "./pulse.ts"
 
-/** Whose beat it is. */
+/** The options of a heartbeat. */
 export interface Options {
   readonly worker: string
   /** Exactly what it will claim: other workers leave that to it. */
   readonly serves: () => ReadonlyArray<Served>
   /** Zero: it beats at every cycle, and not by itself. */
   readonly interval: Duration.Duration
-  /** Told of each beat. */
+  /** Records each beat. */
   readonly pulse: Pulse
 }
 
-/** How long a closing layer waits for a beat under way. */
+/** How long a closing layer waits for a running beat. */
 const patience = Duration.seconds(1)
 
-/** The heartbeat of a worker. `start` belongs before each claim; `last` is the answer to the latest beat. */
+/** The heartbeat of a worker. Run `start` before each claim; `last` returns the result of the latest beat. */
 export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worker }: Options) {
   const store = yield* ChunkStore
   const wakeUp = yield* WakeUp
@@ -38,9 +38,9 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
     pulse.beat(undefined)
     last = told
     if (told.unparked === 0) return Effect.void
-    // only after `last` is set: a claim before that would park the chunks again, as still paused
+    // only after `last` is set: an earlier claim would park the chunks again because the kind still counts as paused
     const hint = wakeUp.hint("chunks")
-    // there are more, and a million parked chunks would take a quarter of an hour at the usual interval
+    // more are parked: at the usual interval a million chunks would take a quarter of an hour
     return told.unparked < mostUnparked ? hint : Effect.andThen(hint, asked.open)
   })
   const byCycle = { start: beat, last: () => last }
@@ -50,7 +50,7 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
   const pauses = yield* wakeUp.hear("pauses")
   yield* Effect.forkScoped(Stream.runForEach(pauses, () => asked.open))
 
-  // the drain's cycles log an outage; an error that does not pass is logged here, once
+  // the drain's cycles log an outage; other errors are logged here, once
   let told = false
   const complain = (error: ChunkStoreError) => {
     if (error.transient || told) return Effect.logDebug("the heartbeat was not written", error)
@@ -79,7 +79,7 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
     (fiber) => Effect.timeoutOption(Fiber.interrupt(fiber), patience)
   )
 
-  // the first claim waits for the first beat: by then this worker knows what is paused, and others know what it serves
+  // the first claim waits for the first beat: then this worker knows the paused kinds, and others know its kinds
   const one = yield* Semaphore.make(1)
   let isBeating = false
   const start = Effect.suspend(() =>

@@ -1,7 +1,7 @@
 /**
- * The chunks of one claim, and what became of each. A chunk that has no outcome is held: its lease is renewed while the claim
- * runs, and it is given back when the claim's scope closes. All steps of a claim share this one record, so that a claim that
- * is interrupted gives back exactly the chunks whose end was not committed.
+ * Records the chunks of one claim and their outcomes. A chunk without an outcome is held: its lease is renewed while
+ * the claim runs, and it is given back when the claim's scope closes. All steps of a claim share this record, so an
+ * interrupted claim gives back exactly the chunks whose outcome was not committed.
  */
 import * as Effect from "effect/Effect"
 import type { Claim, ClaimedChunk } from "../ChunkStore.ts"
@@ -12,22 +12,22 @@ import type { Releases } from "./releases.ts"
 /** The chunks of one claim. */
 export interface Held {
   readonly claim: Claim
-  /** What became of them so far. */
+  /** The outcomes so far. */
   readonly outcomes: Outcomes
   /** The chunks without an outcome. */
   readonly chunks: () => ReadonlyArray<ClaimedChunk>
-  /** Notes an outcome, once it is committed. */
+  /** Records an outcome, once it is committed. */
   readonly end: (chunk: ClaimedChunk, outcome: Outcome) => void
   /**
-   * The handler's run of these chunks goes on although it was interrupted. They are given back when it has ended, and not
-   * before; when their lease is over first, it counts as a crash.
+   * Records that the handler's run of these chunks continues although it was interrupted. They are given back when it
+   * has ended; if their lease runs out first, that counts as a crash.
    */
   readonly hang: (chunks: ReadonlyArray<ClaimedChunk>, ended: Effect.Effect<unknown>) => Effect.Effect<void>
-  /** Gives the chunks without an outcome back, but for those whose handler hangs. */
+  /** Gives back the chunks without an outcome, except those whose handler hangs. */
   readonly release: Effect.Effect<void>
 }
 
-/** The chunks of a claim just made. */
+/** The record of a new claim. */
 export const make = (claim: Claim, releases: Releases, pulse: Pulse): Held => {
   const outcomes = new Map<ClaimedChunk, Outcome>()
   const hanging = new Set<ClaimedChunk>()

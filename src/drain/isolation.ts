@@ -1,6 +1,6 @@
 /**
- * How the runs of each handler share transactions: as its options say, or, when a run sends a statement that does not fit, more
- * strictly from then on. What was learnt holds as long as the process, and is logged once.
+ * Decides how the runs of each handler share transactions: as its options say, or more strictly after a run has sent a
+ * statement that does not fit. The stricter mode lasts until the process ends, and is logged once.
  */
 import * as Effect from "effect/Effect"
 import type { Rule } from "../ChunkStore.ts"
@@ -11,13 +11,13 @@ import type { NotShared } from "./failure.ts"
 export interface Isolations {
   /** How a handler's runs share a transaction. */
   readonly of: (handler: Handler) => Isolation
-  /** What a run may send, where the batch has so many members. */
+  /** What a run may send in a batch with this many members. */
   readonly ruleOf: (handler: Handler, members: number) => Rule
-  /** Takes note of a run that cannot share its transaction. */
+  /** Records a run that cannot share its transaction. */
   readonly learn: (error: NotShared) => Effect.Effect<void>
 }
 
-/** The isolations of a drain that has learnt nothing yet. */
+/** The initial isolations of a drain. */
 export const make = (): Isolations => {
   const learnt = new Map<Handler, Isolation>()
   const of = (handler: Handler): Isolation => learnt.get(handler) ?? handler.options.isolation ?? "batch"
@@ -26,7 +26,7 @@ export const make = (): Isolations => {
     ruleOf: (handler, members) => {
       // one run takes the whole batch
       if (handler.run._tag === "Many") return "alone"
-      // the option is a promise: what a run leaves in the transaction does not harm the others
+      // the option is a promise: a run's leftovers in the transaction do not harm the others
       if (handler.options.isolation === "batch" && !learnt.has(handler)) return "alone"
       switch (of(handler)) {
         case "transaction":

@@ -1,6 +1,4 @@
-/**
- * The lease of a claim, renewed every third of its length while the claim runs.
- */
+/** Renews the lease of a claim every third of its length while the claim runs. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,14 +9,14 @@ import { ChunkStore, type ClaimedChunk } from "../ChunkStore.ts"
 export interface Lease {
   /** Renews it until it is interrupted. */
   readonly keep: Effect.Effect<never>
-  /** Asks for a renewal now, if one is due: after a transaction that took long, whose rows could not be renewed. */
+  /** Requests a renewal now, if one is due: after a long transaction, whose rows could not be renewed. */
   readonly refresh: Effect.Effect<void>
 }
 
 /**
- * The lease of the chunks that are `held` under a token. A renewal that fails is only logged: the next may succeed, and a commit
- * without the lease fails. A chunk counts as lost when two renewals in a row did not find it: the first may have come between
- * the commit of its batch and the note of its outcome.
+ * The lease of the chunks that are `held` under a token. A failed renewal is only logged: the next may succeed, and a
+ * commit without the lease fails. A chunk counts as lost when two renewals in a row did not find it: the first may have
+ * run between the commit of its batch and the recording of its outcome.
  */
 export const make = Effect.fnUntraced(function*(
   token: string,

@@ -1,8 +1,6 @@
-/**
- * What tells the ordering keys of a claim apart.
- */
+/** Makes the ordering keys of a claim unique across namespaces. */
 import type { ClaimedChunk } from "../ChunkStore.ts"
 
-/** The ordering key of a chunk, with the namespace within which it counts. */
+/** The ordering key of a chunk, combined with the namespace it is scoped to. */
 export const orderingKeyOf = ({ namespace, orderingKey }: ClaimedChunk): string | undefined =>
   orderingKey === undefined ? undefined : JSON.stringify([namespace, orderingKey])

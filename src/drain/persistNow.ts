@@ -1,5 +1,6 @@
 /**
- * The inline path: persists the chunks of one call now, and answers with their domain objects, or says why there are none.
+ * The inline path: persists the chunks of one call now, and returns their domain objects, or fails with the reason why
+ * there are none.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -19,7 +20,7 @@ import type { Claimed } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import type { Outcome, Outcomes } from "./Outcome.ts"
 
-/** Persists the chunks of a call. Where another worker holds one, it waits for it, for up to the handler timeout. */
+/** Persists the chunks of a call. When another worker holds one, it waits for it, for up to the handler timeout. */
 export const persistNow = (
   { registry, settings }: Engine,
   inspector: Inspector["Service"],
@@ -45,7 +46,7 @@ export const persistNow = (
     return objects.flat()
   })
 
-/** Claims and runs what is due of a call, in several claims if one does not take all of it. */
+/** Claims and runs the due chunks of a call, in several claims if one does not take all of them. */
 const runAll = Effect.fnUntraced(function*(claim: Effect.Effect<Claimed, ChunkStoreError, Scope>) {
   const chunks: Array<ClaimedChunk> = []
   const outcomes = new Map<ClaimedChunk, Outcome>()
@@ -58,7 +59,10 @@ const runAll = Effect.fnUntraced(function*(claim: Effect.Effect<Claimed, ChunkSt
   }
 })
 
-/** The domain objects of a call, in the order of its outputs, when all of it was just persisted. Asks no database. */
+/**
+ * The domain objects of a call, in the order of its outputs, when all of it was just persisted. Does not query the
+ * database.
+ */
 const allOf = (
   claimed: ReadonlyArray<ClaimedChunk>,
   outcomes: Outcomes

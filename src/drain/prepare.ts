@@ -1,6 +1,6 @@
 /**
- * The first steps of a claim: `prepare` finds the handler of each chunk and decodes its output, and `rounds` says in which
- * order the handlers are run.
+ * The first steps of a claim: `prepare` finds the handler of each chunk and decodes its output, and `rounds` decides
+ * the order in which the handlers run.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -17,19 +17,19 @@ import { UnknownVersion } from "../Output.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
 import { orderingKeyOf } from "./orderingKey.ts"
 
-/** A chunk with its handler, whose output decodes. */
+/** A chunk with its handler; its output decodes. */
 export interface Prepared {
   readonly _tag: "Prepared"
   readonly chunk: ClaimedChunk
   readonly handler: Handler
-  /** What the handler is run with. Made anew for each run, so that no run sees what an earlier one changed in it. */
+  /** The handler's input. Made anew for each run, so a run does not see changes by an earlier one. */
   readonly input: Effect.Effect<HandlerInput<unknown>>
 }
 
 const missing = (chunk: ClaimedChunk, key: string, reason: string) =>
   new ContextMissing({ callId: chunk.key.callId, key, reason })
 
-/** What a handler is told of the call of its chunk. */
+/** The call of a chunk, as its handler gets it. */
 class Call implements HandlerCall {
   readonly callId: string
   readonly namespace: string
@@ -52,7 +52,7 @@ class Call implements HandlerCall {
     this.key = chunk.key
     this.#chunk = chunk
   }
-  /** This run's own copy: the next run must not see what a handler changed in it. */
+  /** A copy for this run: the next run must not see the changes that a handler makes to it. */
   #contextOf(key: string): Schema.Json | undefined {
     const context = this.#context ??= this.#chunk.call.context
     return Object.hasOwn(context, key) ? context[key] : undefined
@@ -85,12 +85,12 @@ class Call implements HandlerCall {
   }
 }
 
-/** What a handler is told of the call of its chunk. */
+/** The call of a chunk, as its handler gets it. */
 export const callOf = (chunk: ClaimedChunk): HandlerCall => new Call(chunk)
 
 /**
- * Hands out the decoded output to the first run and then forgets it; decodes again for the runs that follow a failure. Hundreds
- * of outputs would otherwise stay in memory until the batch commits, and nobody reads them again.
+ * Returns the decoded output to the first run and then drops it; decodes again for the runs that follow a failure.
+ * Otherwise hundreds of outputs would stay in memory until the batch commits, without being read again.
  */
 class GivenOnce implements Prepared {
   readonly _tag = "Prepared"
@@ -101,7 +101,7 @@ class GivenOnce implements Prepared {
     this.chunk = chunk
     this.handler = handler
     this.#decoded = decoded
-    // errors that hold chunks are compared: by content, that would walk payloads of any depth
+    // errors that hold chunks are compared: a comparison by content would walk payloads of any depth
     Equal.byReferenceUnsafe(this)
   }
   get input(): Effect.Effect<HandlerInput<unknown>> {
@@ -109,7 +109,7 @@ class GivenOnce implements Prepared {
     this.#decoded = undefined
     const toInput = (output: unknown) => ({ output, call: callOf(this.chunk) })
     if (first !== undefined) return Effect.succeed(toInput(first.value))
-    // it did decode before
+    // it has decoded before
     const again = Effect.suspend(() => {
       const { payload } = this.chunk
       return decode(this.handler, "data" in payload ? payload.data : null, this.chunk.schemaVersion)
@@ -118,15 +118,15 @@ class GivenOnce implements Prepared {
   }
 }
 
-/** Whether a chunk was prepared, or is to be settled instead. */
+/** Whether a chunk was prepared, and not settled. */
 export const isPrepared = (result: Prepared | Settlement): result is Prepared => result._tag === "Prepared"
 
 const bury = (chunk: ClaimedChunk, reason: DeathReason, message: string, handler = ""): Settlement =>
   Settlement.Bury({ chunk, reason, charge: false, failure: { handler, kind: reason, message } })
 
 /**
- * Finds a chunk's handler and decodes its output, or says how the chunk is settled instead: parked or buried. Nearly all
- * schemas decode synchronously; then this is no effect, and costs no fiber step.
+ * Finds a chunk's handler and decodes its output, or returns how the chunk is settled instead: parked or buried. Nearly
+ * all schemas decode synchronously; then the result is not an effect, and costs no fiber step.
  */
 export const prepare = (
   registry: HandlerRegistry["Service"],
@@ -151,7 +151,7 @@ export const prepare = (
     : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit))
 }
 
-// an effect that has ended already is an `Exit` of its own types
+// an `Exit` is an effect that has already ended, with the same types
 const isExit = <A, E>(effect: Effect.Effect<A, E>): effect is Effect.Effect<A, E> & Exit.Exit<A, E> =>
   Exit.isExit(effect)
 
@@ -179,8 +179,9 @@ const toPrepared = (
 }
 
 /**
- * The order of work. Each round is one handler's share, as large as the ordering keys allow. A chunk comes after all older
- * ones of its ordering key, in the same round or an earlier one. A chunk that failed before has a round of its own.
+ * Divides the chunks into rounds. Each round is one handler's share, as large as the ordering keys allow. A chunk comes
+ * after all older ones of its ordering key, in the same round or an earlier one. A chunk that failed before has its own
+ * round.
  */
 export const rounds = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
   const plan: Array<ReadonlyArray<Prepared>> = []
@@ -194,8 +195,8 @@ export const rounds = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Readonl
 }
 
 /**
- * The claim's order, by rank, but of each key the oldest first: a retry is ranked by when it came due, behind chunks of
- * its key that were recorded after it.
+ * Keeps the claim's order, but sorts the chunks of each ordering key oldest first: a retry is ranked by its due time,
+ * behind chunks of its key that were recorded after it.
  */
 const oldestFirst = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Prepared> => {
   if (prepared.every((one) => one.chunk.orderingKey === undefined)) return prepared
@@ -207,7 +208,7 @@ const oldestFirst = (prepared: ReadonlyArray<Prepared>): ReadonlyArray<Prepared>
 
 const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepared>, ReadonlyArray<Prepared>] => {
   const shares = new Map<Handler, Array<Prepared>>()
-  // the handler that a key's chunks are taken for, until one of another handler, or one that failed before, comes
+  // the handler for which a key's chunks are taken; ended by a chunk of another handler, or one that failed before
   const runs = new Map<string, Handler | "ended">()
   for (const one of rest) {
     const key = orderingKeyOf(one.chunk)
@@ -225,7 +226,7 @@ const nextRound = (rest: ReadonlyArray<Prepared>): readonly [ReadonlyArray<Prepa
   }
   let largest: ReadonlyArray<Prepared> = []
   for (const share of shares.values()) if (share.length > largest.length) largest = share
-  // only chunks that failed before are left at the front: the oldest of them goes alone
+  // only chunks that failed before are left: the oldest of them runs alone
   if (largest.length === 0) return [rest.slice(0, 1), rest.slice(1)]
   if (largest.length === rest.length) return [largest, []]
   const taken = new Set(largest)

@@ -1,6 +1,6 @@
 /**
- * The drain's health. A drain is silent when it has made no progress for a long time: an orchestrator should restart the
- * process. A database that is away is no reason for that: then cycles and beats still end, with an error.
+ * Tracks the drain's health. A drain is silent when it has made no progress for a long time: an orchestrator should
+ * restart the process. An unreachable database does not make it silent: cycles and beats still end, with an error.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -11,37 +11,34 @@ import { ChunkStoreError } from "../ChunkStore.ts"
 
 /** Whether a drain makes progress, and its last error. */
 export interface Health {
-  /** Why it counts as silent; `undefined` when it does not. */
+  /** Why it counts as silent, else `undefined`. */
   readonly silent: string | undefined
-  /**
-   * The database's last error at a claim, at a claim's run, or at a beat, for as long as none of that kind has succeeded
-   * since.
-   */
+  /** The database's last error in a claim, a claim's run, or a beat; cleared when the same step succeeds. */
   readonly trouble: ChunkStoreError | undefined
 }
 
 /** The pulse of a drain. */
 export interface Pulse {
-  /** Something was done. */
+  /** Records progress. */
   readonly progress: () => void
-  /** Runs a part of a cycle. While it runs, progress is expected. `proves`: whether its success ends an earlier trouble. */
+  /** Runs a part of a cycle, during which progress is expected. `proves`: whether its success clears an earlier error. */
   readonly watch: <A, E, R>(
     kind: "claim" | "run",
     part: Effect.Effect<A, E, R>,
     proves?: (result: A) => boolean
   ) => Effect.Effect<A, E, R>
-  /** A beat ended, well or not. */
+  /** Records the end of a beat, with its error if it failed. */
   readonly beat: (error: ChunkStoreError | undefined) => void
   readonly health: Effect.Effect<Health>
 }
 
-/** After how many leases without progress it counts as silent. */
+/** After this many leases without progress it counts as silent. */
 const leases = 3
 
-/** The pulse of a drain. `longestRun` is how long a run of its slowest handler may take. */
+/** The pulse of a drain. `longestRun` is the longest time that a run of its slowest handler may take. */
 export const make = Effect.fnUntraced(function*(options: {
   readonly lease: Duration.Duration
-  /** Zero: it beats at its cycles only, and these may be far apart. */
+  /** Zero: it beats only at its cycles, and these may be far apart. */
   readonly beatInterval: Duration.Duration
   readonly longestRun: Duration.Duration
 }): Effect.fn.Return<Pulse> {

@@ -2,19 +2,20 @@
  * Runs a claim: prepares its chunks, and works through them round by round and batch by batch, until each chunk has an
  * outcome.
  *
- * A round is one handler's share of the claim. It begins as one batch, and a batch is one transaction (`transaction.ts`). When
- * the batch commits, that is the end of it. When it fails, all of it is rolled back, and `split` says what follows: who is
- * charged an attempt, who is given back, and in which smaller batches the others are tried next. Those come to the front of
- * the list of batches, so that the order of the chunks stays.
+ * A round is one handler's share of the claim. It begins as one batch, and a batch is one transaction
+ * (`transaction.ts`). When the batch commits, the round is done. When it fails, all of it is rolled back, and `split`
+ * decides what follows: which chunks are charged an attempt, which are given back, and in which smaller batches the
+ * others are tried next. Those come to the front of the list of batches, which keeps the order of the chunks.
  *
  * For example, five chunks `a b c d e` run one after another, and the third, `c`, fails.
  *
- * - If `c` had sent something to the database, the transaction is rolled back, and nobody is charged yet: `c` may have failed
- *   because of what `a` or `b` did. The next batches are `a b`, then `d e`, then `c` alone. The first two commit. If `c` fails
- *   alone, it is charged one attempt: it is tried again after its backoff, or is dead after its last attempt.
- * - If `c` had sent nothing, there is nothing of it to roll back. The batch goes on, commits `a b d e`, and `c` is charged.
+ * - If `c` had sent something to the database, the transaction is rolled back, and no chunk is charged yet: `c` may
+ *   have failed because of `a` or `b`. The next batches are `a b`, then `d e`, then `c` alone. The first two commit. If
+ *   `c` fails alone, it is charged one attempt: it is retried after its backoff, or is dead after its last attempt.
+ * - If `c` had sent nothing, there is nothing to roll back. The batch continues, commits `a b d e`, and `c` is charged.
  *
- * If all have one ordering key, `d` and `e` must wait for `c`: they are given back, at no cost, once it has failed alone.
+ * If all have the same ordering key, `d` and `e` must wait for `c`: they are given back at no cost once it has failed
+ * alone.
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
@@ -28,7 +29,7 @@ import { isPrepared, prepare, type Prepared, rounds } from "./prepare.ts"
 import * as Settling from "./settling.ts"
 import { type Batch, batchOf, split } from "./split.ts"
 
-/** One claim that is run, and what its steps share. */
+/** A running claim, and what its steps share. */
 interface Running {
   readonly engine: Engine
   readonly held: Held
@@ -36,7 +37,7 @@ interface Running {
   readonly settling: Settling.Settling
 }
 
-/** Runs a claim. Fails only when the database does, and then the chunks without an outcome are still held. */
+/** Runs a claim. Fails only when the database fails; then the chunks without an outcome are still held. */
 export const run = Effect.fnUntraced(function*(engine: Engine, held: Held, lease: Lease) {
   const settling = yield* Settling.make(engine, held)
   const running: Running = { engine, held, lease, settling }
@@ -49,7 +50,7 @@ export const run = Effect.fnUntraced(function*(engine: Engine, held: Held, lease
   }
 })
 
-/** Finds the handler of each chunk and decodes it. Settles the chunks for which no handler can be run. */
+/** Finds the handler of each chunk and decodes it. Settles the chunks for which no handler can run. */
 const prepareAll = Effect.fnUntraced(function*({ engine, held, settling }: Running) {
   const ready: Array<Prepared> = []
   const aside: Array<Settlement> = []
@@ -62,12 +63,12 @@ const prepareAll = Effect.fnUntraced(function*({ engine, held, settling }: Runni
   }
   const isBury = Settlement.$is("Bury")
   yield* settling.settle(aside.filter((one) => !isBury(one)))
-  // a dead letter must not be made of what another has persisted meanwhile
+  // a chunk that another worker has persisted meanwhile must not become a dead letter
   yield* settling.settle(yield* settling.withoutPersisted(aside.filter(isBury)))
   return ready
 })
 
-/** Takes one batch as far as it goes now. Answers with the batches to try next, in this order. */
+/** Tries one batch. Returns the batches to try next, in this order. */
 const step = Effect.fnUntraced(function*(running: Running, batch: Batch) {
   const { engine, settling } = running
   const members = yield* settling.withoutBlocked(batch.members)
@@ -83,12 +84,12 @@ const step = Effect.fnUntraced(function*(running: Running, batch: Batch) {
   return [batchOf(result.success.notRun, batch.isPart)]
 })
 
-/** The transaction was rolled back: charges, gives back, and tries the others in the batches that `split` makes. */
+/** After a rollback: charges chunks, gives chunks back, and returns the batches that `split` makes of the others. */
 const afterFailure = Effect.fnUntraced(
   function*({ engine, lease, settling }: Running, batch: Batch, error: BatchError) {
     yield* lease.refresh
     if (error._tag === "NotShared") yield* engine.isolations.learn(error)
-    // Whatever the batch ran into, a chunk that is in the ledger is persisted. Without it the others may not fail.
+    // Whatever the error, a chunk in the ledger is persisted, and the others may succeed without it.
     const rest = yield* settling.withoutPersisted(batch.members)
     if (rest.length < batch.members.length) return [batchOf(rest, batch.isPart)]
     const plan = split(batch, error)

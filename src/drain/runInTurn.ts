@@ -1,6 +1,6 @@
 /**
- * The usual way to run a batch: one chunk after another. The tables, the ledger and what each run sees are those of runs that
- * had a transaction each. The first run that fails after it has sent something ends the batch.
+ * The default way to run a batch: one chunk after another. The tables, the ledger and what each run reads are the same
+ * as if each run had its own transaction. The first run that fails after it has sent something ends the batch.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -27,7 +27,7 @@ export const runInTurn: Runs = Effect.fnUntraced(function*(run: BatchRun) {
       notRun.push(one)
       continue
     }
-    // locks are held until the commit, and the server may have a limit of its own
+    // locks are held until the commit, and the server may have its own time limit
     if (persisted.length > 0 && isLong()) {
       notRun.push(...batch.slice(index))
       break
@@ -49,7 +49,7 @@ export const runInTurn: Runs = Effect.fnUntraced(function*(run: BatchRun) {
         asIfAlone: persisted.length === 0
       })
     }
-    // nothing was sent, so there is nothing to roll back: the batch goes on without it
+    // nothing was sent, so there is nothing to roll back: the batch continues without it
     left.set(one, cause)
     if (orderingKey !== undefined) blocked.add(orderingKey)
   }

@@ -1,6 +1,6 @@
 /**
- * The way to run a batch whose handler has a `persistMany`: one run for the whole batch. It fails as a whole, and does not say
- * at which chunk.
+ * Runs a batch whose handler has a `persistMany`: one run for the whole batch. It fails as a whole, without naming the
+ * chunk that failed.
  */
 import * as Effect from "effect/Effect"
 import type { DomainObject } from "../DomainObject.ts"
@@ -8,7 +8,7 @@ import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.
 import { type BatchRun, carryOut, type Runs, soundAfter, toPersisted } from "./batch.ts"
 import { BatchFailed } from "./failure.ts"
 
-/** Runs a batch as one. */
+/** Runs a batch as one run. */
 export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   const { batch, handler } = run
   const persistMany = handler.run._tag === "Many" ? handler.run.persistMany : () => Effect.succeed([])

@@ -1,6 +1,6 @@
 /**
- * The way to run a batch whose handler says `isolation: "together"`: all chunks at once, so that the requests they make are
- * merged into one statement. For handlers that send nothing but requests, or one plain statement.
+ * Runs a batch whose handler says `isolation: "together"`: all chunks concurrently, so their requests are merged into
+ * one statement. For handlers that send only requests, or one plain statement.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -22,26 +22,29 @@ import { BatchFailed, HandlerTimeout, NotShared } from "./failure.ts"
 import { orderingKeyOf } from "./orderingKey.ts"
 import type { Prepared } from "./prepare.ts"
 
-/** The chunks of an ordering key follow each other; those without one stand alone. */
+/** The chunks of an ordering key, in order; a chunk without one is its own chain. */
 export const chains = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
   const byKey = Map.groupBy(batch, (one) => orderingKeyOf(one.chunk) ?? one)
   return [...byKey.values()]
 }
 
-/** What became of the runs so far. */
+/** The state of the runs so far. */
 interface Progress {
   readonly persisted: Array<Persisted>
-  /** Failed while nobody had sent anything. A merged statement is of several runs: after one was sent nobody can leave. */
+  /**
+   * Failed before any run had sent anything. A merged statement contains requests of several runs: once it was sent, no
+   * run can be left out.
+   */
   readonly left: Failures
   readonly failed: Failures
-  /** Of the failed, those that failed by themselves: the transaction was still sound. */
+  /** The failed ones whose transaction was still sound: they are the cause of their own failure. */
   readonly certain: Set<Prepared>
   readonly started: Map<Prepared, Watch>
   readonly over: Set<Prepared>
   refused: NotShared | undefined
 }
 
-/** Runs the chunks of a batch at once, and those of one ordering key one after another. */
+/** Runs the chunks of a batch concurrently, and those of one ordering key one after another. */
 export const runTogether: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   const { batch, supervisor, transaction } = run
   const progress: Progress = {
@@ -76,7 +79,7 @@ const runChain = Effect.fnUntraced(function*(run: BatchRun, progress: Progress, 
   for (const one of chain) if (!(yield* runOne(run, progress, one))) return
 })
 
-/** Runs one chunk. Answers whether it was persisted. */
+/** Runs one chunk. Returns whether it was persisted. */
 const runOne = Effect.fnUntraced(function*(run: BatchRun, progress: Progress, one: Prepared) {
   const { handler, pulse, rule, transaction } = run
   const watch = transaction.watch(rule)
@@ -100,12 +103,12 @@ const runOne = Effect.fnUntraced(function*(run: BatchRun, progress: Progress, on
   }
   const isSound = yield* soundAfter(run, cause, undefined)
   progress.failed.set(one, cause)
-  // in an aborted transaction everybody fails
+  // in an aborted transaction every run fails
   if (isSound) progress.certain.add(one)
   return false
 })
 
-/** Those whose run had not ended are late. Together they are suspects, no more. */
+/** Marks the chunks whose run had not ended as timed out. They are suspects, not certain causes. */
 const outOfTime = ({ timeout }: BatchRun, { failed, over, started }: Progress, hangs: boolean) => {
   const error = Cause.fail(new HandlerTimeout({ after: timeout, hangs }))
   for (const one of started.keys()) if (!over.has(one)) failed.set(one, error)

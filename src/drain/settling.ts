@@ -1,6 +1,4 @@
-/**
- * The ways in which chunks of a claim get their outcome: persisted, charged, parked, buried, or given back.
- */
+/** Gives the chunks of a claim their outcome: persisted, charged, parked, buried, or given back. */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import {
@@ -22,7 +20,7 @@ import { orderingKeyOf } from "./orderingKey.ts"
 import { Outcome } from "./Outcome.ts"
 import type { Prepared } from "./prepare.ts"
 
-/** The ways in which chunks of one claim get their outcome. */
+/** The operations that give the chunks of one claim their outcome. */
 export type Settling = Effect.Success<ReturnType<typeof make>>
 
 /** For one claim. */
@@ -31,7 +29,7 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   const events = yield* DomainEvents
   const { token } = held.claim
   const blocked = makeBlocked()
-  // committed together at the end of a round
+  // charges that are committed together at the end of a round
   const due: Array<Charge> = []
 
   const settle = Effect.fnUntraced(function*(
@@ -47,7 +45,7 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
     }
   })
 
-  /** Settles the chunks that are in the ledger: whatever their handlers ran into was no failure. Answers with the others. */
+  /** Settles the chunks that are in the ledger: their handlers' errors do not count as failures. Returns the others. */
   const withoutPersisted = Effect.fnUntraced(function*<A extends WithChunk>(list: ReadonlyArray<A>) {
     if (list.length === 0) return list
     const entries = yield* store.ledger(list.map((one) => one.chunk.key))
@@ -60,7 +58,7 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   const release = (members: ReadonlyArray<WithChunk>) =>
     settle(members.map(({ chunk }) => Settlement.Release({ chunk })))
 
-  /** Charges what is due, in one commit. */
+  /** Charges all pending failures, in one commit. */
   const chargeDue = Effect.suspend(() => chargeAll(due.splice(0)))
   const chargeAll = Effect.fnUntraced(function*(charges: ReadonlyArray<Charge>) {
     const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))
@@ -68,7 +66,7 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
     yield* settle(yield* Effect.forEach(rest, (charge) => settlementOf(engine, charge)), causes)
   })
 
-  /** Charges a chunk; at once if it blocks its ordering key, so that nothing behind it is tried in vain. */
+  /** Charges a chunk; immediately if it blocks its ordering key, so no later chunk of the key is tried in vain. */
   const charge = (charge: Charge) =>
     Effect.suspend(() => {
       due.push(charge)
@@ -81,7 +79,7 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
     charge,
     chargeDue,
     release,
-    /** Gives chunks back as soon as nobody outside the drain has them locked. */
+    /** Gives chunks back once no transaction outside the drain locks them. */
     releaseLater: (members: ReadonlyArray<WithChunk>) =>
       Effect.suspend(() => {
         const chunks = members.map(({ chunk }) => chunk)
@@ -91,13 +89,16 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
         }
         return chunks.length === 0 ? Effect.void : engine.releases.later(token, chunks)
       }),
-    /** Gives back the chunks that are behind one of their ordering key that was not persisted. Answers with the others. */
+    /** Gives back the chunks that are behind an unpersisted one of their ordering key. Returns the others. */
     withoutBlocked: (members: ReadonlyArray<Prepared>) =>
       Effect.as(release(members.filter(blocked.has)), members.filter((one) => !blocked.has(one))),
-    /** Notes and announces what a batch has committed, and charges those that failed before they had written anything. */
+    /**
+     * Records and announces the result of a committed batch, and charges the chunks that failed before they had written
+     * anything.
+     */
     commit: Effect.fnUntraced(function*({ left, persisted }: Committed) {
       for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
-      // the claim may be part of a transaction of the caller's: then nothing is certain before its commit
+      // the claim may be part of the caller's transaction: then nothing is certain before its commit
       yield* store.afterCommit(events.publish(eventsOf(persisted)))
       for (const [one, cause] of left) yield* charge({ one, cause, kind: failureKind(cause) })
     })
@@ -125,7 +126,7 @@ interface WithChunk {
   readonly chunk: ClaimedChunk
 }
 
-/** Of each ordering key, the oldest chunk that was not persisted: nothing behind it may run now. */
+/** The oldest unpersisted chunk of each ordering key: no later one may run now. */
 const makeBlocked = () => {
   const oldest = new Map<string, bigint>()
   return {
@@ -145,8 +146,9 @@ const makeBlocked = () => {
 }
 
 /**
- * Settles; when the database refuses several, settles each alone. One that is refused alone is settled without its message,
- * which may hold what the database cannot store: it must not be tried for ever, or keep the others from their end.
+ * Settles chunks; when the database refuses several, settles each alone. If it refuses a single one, that is settled
+ * without its message, which may contain characters that the database cannot store: it must not be retried without end,
+ * or keep the others from being settled.
  */
 const settleOrPart = (
   store: ChunkStore["Service"],
@@ -167,7 +169,7 @@ const settleOrPart = (
     return Effect.map(store.settle(token, [plain]), (settled) => settled.map((one) => ({ ...one, settlement: only })))
   })
 
-/** The events of what was persisted, in the order of recording. */
+/** The events of the persisted chunks, in the order of recording. */
 export const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
   [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) => {
     if (objects.length === 0) return []

@@ -1,9 +1,9 @@
 /**
- * What follows from a batch that failed and was rolled back: which chunks are charged an attempt, which are given back, and in
- * which batches the others are tried next. A pure function from a batch and its error to a plan.
+ * Plans what follows from a batch that failed and was rolled back: which chunks are charged an attempt, which are given
+ * back, and in which batches the others are tried next. A pure function from a batch and its error to a plan.
  *
- * A chunk is charged only when no other chunk can be the cause: it failed alone, or it had sent nothing to the database, or
- * nobody before it had. Otherwise it is tried again, apart from those that may have harmed it.
+ * A chunk is charged only when no other chunk can be the cause: it failed alone, or it had sent nothing to the
+ * database, or no run before it had. Otherwise it is retried, apart from those that may have harmed it.
  */
 import * as Cause from "effect/Cause"
 import type { ClaimedChunk, FailureKind } from "../ChunkStore.ts"
@@ -14,21 +14,21 @@ import type { Prepared } from "./prepare.ts"
 /** Chunks of one handler that are tried in one transaction. */
 export interface Batch {
   readonly members: ReadonlyArray<Prepared>
-  /** Part of a batch that the database has failed repeatedly: it is not tried as often. */
+  /** Part of a batch that the database has failed repeatedly: it is retried less often. */
   readonly isPart: boolean
-  /** How often the database has failed it while it answered everybody else. */
+  /** How often the database has failed it while it answered the probe. */
   readonly blamed: number
 }
 
 /** A batch that has not failed yet. */
 export const batchOf = (members: ReadonlyArray<Prepared>, isPart = false): Batch => ({ members, isPart, blamed: 0 })
 
-/** What follows from a failure. */
+/** The plan after a failure. */
 export interface Plan {
   readonly charge: ReadonlyArray<Charge>
   /** To be given back at no cost. */
   readonly giveBack: ReadonlyArray<Prepared>
-  /** To be given back as soon as somebody outside the drain no longer has them locked. */
+  /** To be given back once a transaction outside the drain no longer locks them. */
   readonly giveBackLater: ReadonlyArray<Prepared>
   /** The batches to try next, in this order. */
   readonly next: ReadonlyArray<Batch>
@@ -60,11 +60,13 @@ const withoutAny = (members: ReadonlyArray<Prepared>, others: ReadonlyArray<Prep
 }
 
 /**
- * After runs of handlers failed. First those that did not fail, together; then those that failed by themselves, each alone;
- * then the other suspects, in halves if there are several; then the chunks behind them of their ordering keys.
+ * The plan after runs of handlers failed. First the chunks that did not fail, together; then those that are the cause
+ * of their own failure, each alone; then the other suspects, in halves if there are several; then the chunks behind
+ * them in their ordering keys.
  *
- * Of runs one after another, one has failed: those before it are one batch and those that were not run are another. The first
- * has run once in vain and the second not at all, so no chunk is run in vain twice because of one failure.
+ * Of runs one after another, only one has failed: those before it are one batch and those that were not run are
+ * another. The first has run once in vain and the second not at all, so no chunk runs in vain twice because of one
+ * failure.
  */
 const afterFailure = (members: ReadonlyArray<Prepared>, error: BatchFailed): Plan => {
   const { asIfAlone, certain, failed, left, notRun } = error
@@ -95,7 +97,7 @@ const afterFailure = (members: ReadonlyArray<Prepared>, error: BatchFailed): Pla
 
 const again = (batch: Batch): Plan => ({ ...nothing, next: [{ ...batch, blamed: batch.blamed + 1 }] })
 
-/** One of the chunks is the cause, and it is not known which: halves are tried, until one is alone. */
+/** One of the chunks is the cause, and it is unknown which: halves are tried, until one is alone. */
 const apart = (
   members: ReadonlyArray<Prepared>,
   isPart: boolean,
@@ -108,7 +110,7 @@ const apart = (
     : { ...nothing, next: halves(members, isPart) }
 }
 
-/** The same, where it is known in whose run it happened. That chunk is charged only when it is alone: it may be chance. */
+/** The same, when the run in which it happened is known. That chunk is charged only when it is alone: it may be chance. */
 const around = (members: ReadonlyArray<Prepared>, one: Prepared, cause: Cause.Cause<unknown>): Plan => {
   if (members.length === 1) return { ...nothing, charge: [chargeFor(one, cause)] }
   const at = members.indexOf(one)
@@ -123,12 +125,12 @@ const asParts = (members: ReadonlyArray<Prepared>): ReadonlyArray<Batch> =>
   members.length === 0 ? [] : [batchOf(members, true)]
 
 /**
- * How often the database may fail a batch, a chunk alone, and a chunk alone in whose run it happened, before the chunks count as
- * the cause.
+ * How often the database may fail a batch, a chunk alone, and a chunk alone in whose run it happened, before the chunks
+ * count as the cause.
  */
 const mostBlame = { batch: 1, alone: 4, known: 3 }
 
-/** What to do after a batch failed with an error that is not worth another try as it is. */
+/** The plan after a batch failed and `attempt` stopped retrying it. */
 export const split = (batch: Batch, error: BatchError): Plan => {
   const { blamed, isPart, members } = batch
   if (members.length === 0) return nothing
@@ -140,7 +142,7 @@ export const split = (batch: Batch, error: BatchError): Plan => {
       return error.one === undefined
         ? apart(members, true, Cause.fail(error.error))
         : around(members, error.one, Cause.fail(error.error))
-    // the handler's runs share transactions differently from now on: see `isolation.ts`
+    // the handler's runs share transactions in another way from now on: see `isolation.ts`
     case "NotShared":
       return { ...nothing, next: [batchOf(members, isPart)] }
     // all are given back, and claimed again in order
@@ -159,13 +161,13 @@ export const split = (batch: Batch, error: BatchError): Plan => {
         next: batches(withoutAny(members, [...giveBack, ...giveBackLater]))
       }
     }
-    // Two queue rows of one chunk, edited manually; or a handler that persists another chunk of its batch. Apart, each
-    // meets only its own line of the ledger.
+    // Either two queue rows of one chunk, edited manually, or a handler that persists another chunk of its batch.
+    // Apart, each meets only its own ledger row.
     case "AlreadyPersisted":
       return apart(members, isPart, Cause.fail(error), "spoiled")
     case "TransactionSpoiled":
       return apart(members, isPart || error.transient === true, Cause.fail(error), "spoiled")
-    // the database answers everybody else: `attempt` has looked
+    // `attempt` has probed the database: it answers
     case "ChunkStoreError":
       return blamed < (members.length === 1 ? mostBlame.alone : mostBlame.batch)
         ? again(batch)

@@ -1,6 +1,6 @@
 /**
- * Runs handlers under a time limit, one run at a time. Only time in which the process itself was running counts: a process that
- * was frozen says nothing about its handlers. A run that does not end when it is interrupted is left behind.
+ * Runs handlers under a time limit, one run at a time. Only time in which the process itself was running counts: a
+ * frozen process says nothing about its handlers. A run that does not end when it is interrupted is abandoned.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -11,22 +11,23 @@ import type { Scope } from "effect/Scope"
 
 /** How many milliseconds a run may take to end after it was interrupted. */
 const patience = 1000
-/** The longest time between two looks at the clock, in milliseconds. */
+/** The longest time between two checks of the clock, in milliseconds. */
 const longestTick = 1000
-/** A sleep that takes more than so many times its length means that the process was frozen. */
+/** A sleep that takes more than this many times its length means that the process was frozen. */
 const late = 1.25
 
 /** How a run ended. */
 export type Ended<A, E> =
   | { readonly _tag: "Ended"; readonly exit: Exit.Exit<A, E> }
   | { readonly _tag: "TimedOut" }
-  /** It could not be interrupted, and goes on. `ended` is when it is over after all, which may be never. */
+  /** It could not be interrupted, and continues. `ended` completes when it ends, which may be never. */
   | { readonly _tag: "Hangs"; readonly ended: Effect.Effect<unknown> }
 
-/** Runs effects under a limit. */
+/** Runs effects under a time limit. */
 export interface Supervisor {
   /**
-   * Runs an effect, one at a time. Interrupted itself, it interrupts the run, and tells `onHang` when that goes on.
+   * Runs an effect, one at a time. When it is interrupted, it interrupts the run, and calls `onHang` if the run
+   * continues.
    */
   readonly run: <A, E, R>(
     effect: Effect.Effect<A, E, R>,
@@ -43,7 +44,7 @@ interface Current {
   readonly giveUp: () => void
 }
 
-/** Makes one, for as long as the scope is open. */
+/** Makes a supervisor, for as long as the scope is open. */
 export const make = Effect.fnUntraced(function*(limit: Duration.Duration): Effect.fn.Return<Supervisor, never, Scope> {
   const clock = yield* Clock.Clock
   const millis = Duration.toMillis(limit)
@@ -55,7 +56,7 @@ export const make = Effect.fnUntraced(function*(limit: Duration.Duration): Effec
     const now = clock.monotonicTimeNanosUnsafe()
     current.left -= Math.min(Number(now - current.since) / 1e6, slept * late)
     current.since = now
-    // timers round
+    // timers round their delays
     if (current.left > 0.5) return
     if (current.isLate) {
       current.giveUp()

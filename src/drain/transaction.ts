@@ -1,5 +1,6 @@
 /**
- * One batch in one transaction: the runs of its handler, then ledger rows and settlement. All of it commits, or nothing.
+ * Runs one batch in one transaction: the runs of its handler, then ledger rows and settlement. Either all of it
+ * commits, or nothing.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -14,15 +15,15 @@ import { chains, runTogether } from "./runTogether.ts"
 import * as Supervisor from "./supervisor.ts"
 
 /**
- * Runs a batch in a transaction and commits it. Everything is rolled back when it fails: with `BatchFailed` because of
- * handlers, with `BatchSuffered` when the database failed a handler, with `NotShared` when runs cannot share a transaction, or
- * with the store's errors.
+ * Runs a batch in a transaction and commits it. On failure everything is rolled back: with `BatchFailed` when handlers
+ * failed, with `BatchSuffered` when the database failed a handler, with `NotShared` when runs cannot share a
+ * transaction, or with the store's errors.
  */
 export const persistBatch = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>, setting: Setting) {
   const store = yield* ChunkStore
   const { handler } = batch[0]!
   const isTogether = setting.rule === "together"
-  // together, each has its time from the start, but for those that wait for an older one of their key
+  // runs that go together share one limit, but chunks of one key run one after another: the longest chain counts
   const turns = isTogether ? Math.max(...chains(batch).map(({ length }) => length)) : 1
   const supervisor = yield* Supervisor.make(Duration.times(setting.timeout, turns))
   const runs = handler.run._tag === "Many" ? runMany : isTogether ? runTogether : runInTurn

@@ -1,9 +1,9 @@
 /**
- * Cuts bytes into lines, at `\n`, `\r\n` or `\r`. What it keeps of a line has an end: of one that is longer nothing is kept
- * but its length.
+ * Cuts bytes into lines, at `\n`, `\r\n` or `\r`. Memory is bounded: of a line that is too long only its length is
+ * kept.
  */
 
-/** A line: its bytes, or nothing where it is too long, and its length. */
+/** A line: its bytes (undefined when it is too long), and its length. */
 export interface Line {
   readonly content: Buffer | undefined
   readonly length: number
@@ -17,10 +17,10 @@ export class LineCutter {
   readonly #most: number
   #parts: Array<Buffer> = []
   #length = 0
-  /** The last byte was a carriage return: a line feed after it ends no other line. */
+  /** The last byte was a carriage return: a line feed after it does not end another line. */
   #returned = false
 
-  /** `most`: the most bytes of a line that are kept. */
+  /** `most`: the most bytes that are kept of a line. */
   constructor(most: number) {
     this.#most = most
   }
@@ -47,7 +47,7 @@ export class LineCutter {
     return lines
   }
 
-  /** The line that has no end, if there is one. */
+  /** The last line, if it has no line end. */
   rest(): Array<Line> {
     return this.#length === 0 ? [] : [this.#line()]
   }
@@ -56,7 +56,7 @@ export class LineCutter {
     if (part.length === 0) return
     this.#length += part.length
     if (this.#length > this.#most) this.#parts = []
-    // a copy: a small part of a chunk would keep all of it
+    // a copy: a slice would keep the whole chunk in memory
     else this.#parts.push(Buffer.from(part))
   }
 

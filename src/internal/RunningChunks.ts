@@ -1,6 +1,6 @@
 /**
- * Which chunks a fiber is persisting. Code that a handler shares with others, such as `ChunkLedger.once`, sees by it that
- * it is called from within the chunk's own transaction.
+ * The chunks that a fiber is persisting. Shared code such as `ChunkLedger.once` uses it to detect that it is called
+ * within the chunk's own transaction.
  */
 import * as Context from "effect/Context"
 import type { ChunkKey } from "../ServiceCall.ts"

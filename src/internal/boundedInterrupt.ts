@@ -1,6 +1,6 @@
 /**
- * Effects whose interruption takes a bounded time: a module or a layer that cannot be interrupted must not block the start or
- * the end of a program for ever.
+ * Bounds the interruption time of effects: a module or a layer that cannot be interrupted must not block the start or
+ * the end of a program.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,7 +9,10 @@ import * as Fiber from "effect/Fiber"
 /** How long an interruption waits for an effect that does not end. */
 export const longestInterrupt = Duration.seconds(5)
 
-/** The effect, left to run in the background when it is interrupted and does not end within {@link longestInterrupt}. */
+/**
+ * The effect; when it is interrupted and does not end within {@link longestInterrupt}, it is left running in the
+ * background.
+ */
 export const boundedInterrupt = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(

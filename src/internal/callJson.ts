@@ -1,29 +1,30 @@
 /**
- * A call as text: what a store writes of it, and how many bytes a claim hands out for each of its chunks.
+ * Converts a call to JSON text, as a store writes it, and computes how many bytes a claim returns for each of its
+ * chunks.
  */
 import type { RecordedOutput, ServiceCall } from "../ServiceCall.ts"
 
 /** A call's JSON, part by part. */
 export interface CallJson {
   readonly context: string
-  /** Empty when there is none; so are details and trace. */
+  /** Empty when the call has none; the same for details and trace. */
   readonly input: string
   readonly details: string
   readonly trace: string
   readonly outputs: ReadonlyArray<string>
-  /** Bytes of what all chunks are handed of their call: context and input. */
+  /** Bytes of the context and input, which every chunk of the call gets. */
   readonly shared: number
-  /** For each output: it, and what is shared. */
+  /** The bytes of each output, including `shared`. */
   readonly bytes: ReadonlyArray<number>
 }
 
 /** The usual reason why a chunk has no data. */
 export const outputGone = "the recorded output is no longer there"
 
-/** The text of an absent value is empty, which no JSON is. */
+/** JSON text; empty for an absent value, because JSON text is never empty. */
 export const textOf = (value: unknown): string => value === undefined ? "" : JSON.stringify(value)
 
-/** An output as it is stored: the part of the only one of its kind is left out, as it may be where a call is recorded. */
+/** An output as it is stored: an empty `part` is left out, so both forms of an output are stored the same way. */
 export const plainOutput = (output: RecordedOutput): RecordedOutput => {
   if (output.part !== "") return output
   const { part: _, ...rest } = output

@@ -1,6 +1,6 @@
 /**
- * Whether a call can be stored, asked before anything is written. What is known before its service has run is asked by the
- * same function then and when it is recorded: what can be refused for free is never refused after the answer was paid for.
+ * Checks whether a call can be stored, before anything is written. The same function checks a call's fields before its
+ * service runs and when it is recorded: a problem known beforehand is never reported after the answer was paid for.
  */
 import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
@@ -39,7 +39,7 @@ const texts = ["callId", "namespace", "service"] as const
 const optionalTexts = ["correlationId", "orderingKey"] as const
 const times = ["notBefore", "startedAt", "finishedAt"] as const
 
-// what both JavaScript's and Postgres' dates can say, in four digits
+// the range that both JavaScript and Postgres can represent, with four-digit years
 const earliest = Date.parse("0001-01-01T00:00:00Z")
 const latest = Date.parse("9999-12-31T23:59:59.999Z")
 
@@ -50,7 +50,7 @@ const timeProblem = (path: string, value: unknown): Problem | undefined => {
   return at >= earliest && at <= latest ? undefined : { path, reason: "is not between the years 1 and 9999" }
 }
 
-/** A caller without types may give anything: then the answer is a refusal as well, not a crash. */
+/** Checks the types: a caller without types may pass anything, and gets a refusal instead of a crash. */
 const shapeProblem = (call: unknown): Problem | undefined => {
   if (!Predicate.isObject(call)) return { path: "call", reason: "is not an object" }
   const at = (path: string): unknown => Predicate.hasProperty(call, path) ? call[path] : undefined
@@ -67,7 +67,7 @@ const shapeProblem = (call: unknown): Problem | undefined => {
     const problem = timeProblem(path, at(path))
     if (problem !== undefined) return problem
   }
-  // what it is does not matter here; one that throws does
+  // only checks that reading it does not throw: an invalid trace is dropped, not refused
   at("trace")
   return undefined
 }
@@ -97,10 +97,10 @@ const namespaceProblem = (namespace: string): Problem | undefined => {
   return reason === undefined ? undefined : { path: "namespace", reason }
 }
 
-/** Both ends of a path, when it is long: a cycle's would be a page. */
+/** Shortens a long path to its two ends: a cycle's would fill a page. */
 const short = (path: string): string => path.length <= 200 ? path : `${path.slice(0, 120)} … ${path.slice(-60)}`
 
-/** A value that throws when it is looked at (a getter, a revoked proxy) cannot be stored either. */
+/** Turns an exception while reading the call (a getter, a revoked proxy) into a problem. */
 const looking = (look: () => Problem | undefined): Problem | undefined => {
   try {
     const problem = look()
@@ -110,7 +110,7 @@ const looking = (look: () => Problem | undefined): Problem | undefined => {
   }
 }
 
-/** The id of what is to be refused; a caller without types may have given something without one. */
+/** The id of a call to be refused; empty when the caller passed none. */
 export const callIdOf = (call: unknown): string => {
   try {
     return Predicate.hasProperty(call, "callId") && typeof call.callId === "string" ? call.callId : ""
@@ -119,16 +119,16 @@ export const callIdOf = (call: unknown): string => {
   }
 }
 
-/** The settings that say how much a call may hold. */
+/** The settings that limit the size of a call. */
 export interface Limits {
   readonly maxResultBytes: number
   readonly maxOutputs: number
 }
 
-/** What is kept of `maxResultBytes` for the answer while a service has yet to run: 1 MiB, or a quarter of a small limit. */
+/** The part of `maxResultBytes` reserved for the answer before a service has run: 1 MiB, or a quarter of a small limit. */
 export const roomForAnswer = (maxResultBytes: number): number => Math.min(1024 * 1024, Math.ceil(maxResultBytes / 4))
 
-/** What keeps a call from being begun: all that would keep it from being recorded, whatever its service answers. */
+/** The reason why a call cannot be begun: every problem that would refuse its recording, whatever its service answers. */
 export const specProblem = (call: CallSpec, limits: Limits): Problem | undefined =>
   looking(() => {
     const weight = { bytes: 0 }
@@ -136,10 +136,10 @@ export const specProblem = (call: CallSpec, limits: Limits): Problem | undefined
     return fieldsProblem(call, weight) ?? sizeProblem(call, undefined, weight, limits.maxResultBytes, room)
   })
 
-// what was checked to be JSON stays what it is; a proxy can be read, and not be cloned
+// via JSON text, because a proxy can be read but not cloned
 const copyOf = <A>(json: A): A => JSON.parse(textOf(json))
 
-/** A call as it was checked, whatever becomes of the caller's own objects: a service may add to its input while it runs. */
+/** A copy of a call as it was checked: a service may change its input while it runs. */
 export const asAsked = (call: CallSpec): CallSpec => {
   const { context, details, input } = call
   return {
@@ -150,7 +150,7 @@ export const asAsked = (call: CallSpec): CallSpec => {
   }
 }
 
-/** What keeps a finished call from being recorded. */
+/** The reason why a finished call cannot be recorded. */
 export const callProblem = (call: ServiceCall, limits: Limits): Problem | undefined =>
   looking(() => {
     const weight = { bytes: 0 }
@@ -174,12 +174,12 @@ const fieldsProblem = (call: CallSpec, weight: Weight): Problem | undefined =>
 
 const outputFields: ReadonlySet<string> = new Set(["schema", "version", "part", "data"])
 
-/** An output is recorded as it was given, with whatever else the caller wrote into it. */
+/** Checks the extra fields of an output: it is recorded with everything that the caller wrote into it. */
 const restProblem = (output: object, path: string, weight: Weight): Problem | undefined => {
   if (hasOwnWay(output)) return { path, reason: ownWay }
   for (const key of Object.keys(output)) {
     if (outputFields.has(key)) continue
-    // only a caller without types gives more
+    // only a caller without types passes more
     const value: unknown = Reflect.get(output, key)
     if (value === undefined) continue
     const problem = jsonProblem({ [key]: value }, path, weight)
@@ -188,7 +188,7 @@ const restProblem = (output: object, path: string, weight: Weight): Problem | un
   return undefined
 }
 
-// names, version and punctuation of an output's JSON
+// field names, version and punctuation of an output's JSON
 const bytesAroundData = 64
 
 const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Problem | undefined => {
@@ -220,8 +220,8 @@ const outputsProblem = (outputs: ServiceCall["outputs"], weight: Weight): Proble
 }
 
 /**
- * Every chunk of a call is handed out with what the call's chunks share, and the whole call is one message when it is
- * recorded: what it holds together has a limit. `weight` is at least as much: nearly all calls are far below the limit and
+ * Limits the size of the whole call: every chunk is claimed with the data shared by the call's chunks, and the call is
+ * one message when it is recorded. `weight` is an upper bound of the size: nearly all calls are far below the limit and
  * need not be measured.
  */
 const sizeProblem = (

@@ -16,7 +16,7 @@ const longestFields = 500
 /** The most errors of a chain that are told. */
 const deepest = 10
 
-// what a Postgres server says of itself, not of what was asked
+// fields that a Postgres server adds about itself, not about the statement
 const ofTheServer = new Set(["severity", "severityUnlocalized", "file", "line", "routine"])
 const told = new Set(["name", "message", "stack", "cause", "errors", "_tag"])
 
@@ -25,7 +25,7 @@ const isSimple = (value: unknown): boolean =>
     ? value !== undefined && typeof value !== "function" && typeof value !== "symbol"
     : Array.isArray(value) || [Object.prototype, null].includes(Object.getPrototypeOf(value))
 
-/** The fields of an error that its message does not say. */
+/** The fields of an error that its message does not contain. */
 const fieldsOf = (error: object, message: string): string => {
   const hidden = "routine" in error && "severity" in error ? ofTheServer : undefined
   const fields = Object.entries(error).filter(([name, value]) =>
@@ -114,7 +114,7 @@ const stackOf = (reason: Cause.Die): ReadonlyArray<string> =>
     (error.stack ?? "").split("\n").filter((line) => stackLine.test(line))
   )
 
-/** A cause for a chunk's history: each error in words, a defect with its stack. */
+/** A cause for a chunk's history: each error as text, a defect with its stack. */
 export const describeCause = (cause: Cause.Cause<unknown>): string => {
   const lines = cause.reasons.flatMap((reason) => {
     switch (reason._tag) {
@@ -130,13 +130,13 @@ export const describeCause = (cause: Cause.Cause<unknown>): string => {
 }
 
 /**
- * A cause for the log: as {@link describeCause}, each line escaped and indented. An error quotes what others wrote, and what
- * the program's logger does with it is not known.
+ * A cause for the log: like {@link describeCause}, each line escaped and indented. An error may quote text from
+ * outside, and the program's logger may print it as it is.
  */
 export const causeForLog = (cause: Cause.Cause<unknown>): string =>
   describeCause(cause).split("\n").map((line) => `\n    ${escapeProse(line.trim())}`).join("")
 
-/** What {@link describeCause} has written, without the stack of a defect. */
+/** The text of {@link describeCause} without the stack of a defect. */
 export const withoutStack = (text: string): string =>
   text.split("\n").filter((line) => !stackLine.test(line)).join("\n")
 

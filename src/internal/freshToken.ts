@@ -1,6 +1,4 @@
-/**
- * Fencing tokens: a fresh one for each claim, run and subscription taken.
- */
+/** Makes fencing tokens: a new one for each claim, each run of a call, and each subscription taken. */
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 

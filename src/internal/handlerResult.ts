@@ -1,13 +1,13 @@
 /**
- * What handlers return. The compiler checks that they return domain objects. A handler written without types, or with a cast,
- * may return anything: that must not stop the drain, and must not put anything unreadable into the ledger.
+ * Checks what handlers return. The compiler checks that they return domain objects. A handler written without types, or
+ * with a cast, may return anything: that must not stop the drain, and must not put anything unreadable into the ledger.
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type { DomainObject } from "../DomainObject.ts"
 import { objectsProblem } from "./objectLimits.ts"
 
-/** The defect of a handler that breaks its contract: `the handler`, and what it did. */
+/** The defect of a handler that breaks its contract. `what` completes the sentence "the handler …". */
 export const handlerDefect = (what: string): Error => new Error(`the handler ${what}`)
 
 /** Runs the effect that a handler returns. One without types may return a promise, or nothing. */
@@ -25,7 +25,7 @@ const isName = (text: unknown): text is string =>
 const namesNoRow =
   "gave back something that names no row: give back DomainObject.make(type, id), a list of them, or none"
 
-/** The row that an object names. Nothing else of the object is kept. */
+/** The row that an object names, or undefined. Other fields of the object are dropped. */
 const rowOf = (object: unknown): DomainObject | undefined => {
   const type = Predicate.hasProperty(object, "type") ? object.type : undefined
   const id = Predicate.hasProperty(object, "id") ? object.id : undefined
@@ -33,8 +33,8 @@ const rowOf = (object: unknown): DomainObject | undefined => {
 }
 
 /**
- * The domain objects that a handler returned: none, one or many; or the defect, when it returned something else. Not an effect,
- * so that it costs no fiber step for each chunk.
+ * The domain objects that a handler returned: none, one or many; or the defect when it returned something else. Not an
+ * effect, because it runs for each chunk and a fiber step would cost time.
  */
 export const objectsOf = (created: unknown): ReadonlyArray<DomainObject> | Error => {
   const rows: Array<DomainObject> = []

@@ -1,19 +1,19 @@
 /**
- * What keeps a value from being stored as JSON. Postgres can hold neither `\u0000` nor a lone surrogate in its texts, and
+ * Finds the reason why a value cannot be stored as JSON. Postgres cannot hold `\u0000` or a lone surrogate in text, and
  * JSON cannot hold `undefined`, functions, bigints, cycles or numbers that are not finite.
  */
 import { quote } from "./quote.ts"
 
-/** Where in a call the trouble is, and what it is. */
+/** The path of the invalid value in a call, and the reason. */
 export interface Problem {
   readonly path: string
   readonly reason: string
 }
 
-/** How deep JSON may be nested: far beyond any answer, and within what every JSON parser takes. */
+/** The deepest nesting allowed: far beyond any answer, and within the limits of every JSON parser. */
 export const maxDepth = 512
 
-/** What keeps a text from being stored. */
+/** The reason why a text cannot be stored, or undefined. */
 export const textProblem = (text: string): string | undefined =>
   text.includes("\u0000")
     ? "holds \\u0000, which Postgres cannot store"
@@ -21,7 +21,7 @@ export const textProblem = (text: string): string | undefined =>
     ? undefined
     : "holds a lone surrogate, which is not text"
 
-/** A step of a path, as a program would write it. */
+/** A step of a path, in JavaScript notation. */
 export const printStep = (key: string | number): string =>
   typeof key === "number" ? `[${key}]` : /^\w+$/.test(key) ? `.${key}` : `[${quote(key)}]`
 
@@ -30,30 +30,30 @@ const isPlain = (value: object): value is Readonly<Record<string, unknown>> => {
   return prototype === Object.prototype || prototype === null
 }
 
-/** What is wrong with a value that has a `toJSON`. */
+/** The reason for refusing a value that has a `toJSON`. */
 export const ownWay = "has a toJSON, which may say anything"
-/** Whether a value says itself what JSON it is. */
+/** Whether a value has its own `toJSON`. */
 export const hasOwnWay = (value: object): boolean => "toJSON" in value && typeof value.toJSON === "function"
 
-/** What keeps a value from being stored as JSON, and the way to it, innermost step first. */
+/** The reason why a value cannot be stored as JSON, and its path, innermost step first. */
 interface Flaw {
   readonly steps: Array<string | number>
   readonly reason: string
-  /** Whether it is the key that is wrong, and not what stands there. */
+  /** Whether the key is wrong, not its value. */
   readonly ofKey?: boolean
 }
 
-/** At most how many bytes of JSON were looked at. */
+/** An upper bound of the bytes of JSON checked so far. */
 export interface Weight {
   bytes: number
 }
 
 const flaw = (reason: string): Flaw => ({ steps: [], reason })
 
-// Runs for every value of every call that is recorded: the way to a flaw is put together on the way out, when there is one.
+// Runs for every value of every recorded call, so the path is only built when there is a flaw.
 const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined => {
   if (typeof value === "string") {
-    // escaped, a character is six bytes at most
+    // an escaped character has at most six bytes
     weight.bytes += 3 + 6 * value.length
     const reason = textProblem(value)
     return reason === undefined ? undefined : flaw(reason)
@@ -62,11 +62,11 @@ const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined
   if (value === null || typeof value === "boolean") return undefined
   if (typeof value === "number") return Number.isFinite(value) ? undefined : flaw(`is ${value}, which is not JSON`)
   if (typeof value !== "object") return flaw(`is of type ${typeof value}, which is not JSON`)
-  // a cycle ends here as well
+  // also ends a cycle
   if (depth >= maxDepth) return flaw(`is nested more than ${maxDepth} deep, or holds itself`)
   if (Array.isArray(value)) {
     if (hasOwnWay(value)) return flaw(ownWay)
-    // by index, so that holes are seen
+    // by index: a hole is then read as undefined, which is refused
     for (let index = 0; index < value.length; index++) {
       const found = flawOf(value[index], weight, depth + 1)
       if (found === undefined) continue
@@ -89,7 +89,7 @@ const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined
   return undefined
 }
 
-/** The first thing in a value that keeps it from being stored as JSON. Adds to `weight` what it holds at most. */
+/** The first reason why a value cannot be stored as JSON, or undefined. Adds an upper bound of its size to `weight`. */
 export const jsonProblem = (value: unknown, path: string, weight: Weight = { bytes: 0 }): Problem | undefined => {
   const found = flawOf(value, weight, 0)
   if (found === undefined) return undefined

@@ -1,13 +1,11 @@
-/**
- * How long a worker counts as alive. The store decides by it, and the setting of the beat's interval must fit it.
- */
+/** How long a worker counts as alive. The store uses it, and it limits the setting of the beat interval. */
 import * as Duration from "effect/Duration"
 
-/** A worker counts as alive for so long after its last beat. */
+/** A worker counts as alive for this time after its last beat. */
 export const aliveFor = Duration.seconds(30)
 
-/** Two beats may be missed before the third is due. */
+/** The longest beat interval: a worker may miss two beats before it counts as gone. */
 export const longestBeatInterval = Duration.times(aliveFor, 1 / 3)
 
-/** A worker that is silent for so long is forgotten. */
+/** A worker that sends no beat for this time is forgotten. */
 export const rememberedFor = Duration.minutes(5)

@@ -1,5 +1,5 @@
 /**
- * The words for what becomes of a claimed chunk. One table, so that the drain's report, the metrics and the log say the same;
+ * The names of the outcomes of a claimed chunk, in one table for the drain's report, the metrics and the log;
  * ARCHITECTURE.md shows it beside the states in which a chunk is left.
  *
  * The name of an outcome is the field of the report (`nothingToCreate`) and, in snake case, the label of the metric
@@ -12,7 +12,7 @@ interface LogLine {
   readonly message: string
 }
 
-/** The outcomes there are, and what is logged of each. What went well is not logged. */
+/** The outcomes, and the log line of each. Successful outcomes are not logged. */
 export const outcomeWords = {
   persisted: { log: undefined },
   nothingToCreate: { log: undefined },

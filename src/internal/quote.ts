@@ -1,6 +1,4 @@
-/**
- * Texts of others in messages: quoted, and no longer than a person reads.
- */
+/** Quotes text from outside in messages, shortened to a readable length. */
 import { format } from "effect/Formatter"
 import { escape, quoted } from "./escape.ts"
 
@@ -11,13 +9,13 @@ const longest = 120
 const ends = (text: string, most: number): string =>
   `${text.slice(0, Math.ceil(most / 2))} … ${text.slice(-Math.floor(most / 4))}`.toWellFormed()
 
-/** A text whose middle is left out when it is long; then says how long it was. */
+/** Shortens a long text: leaves out its middle and appends its length. */
 export const shorten = (text: string, most = longest): string =>
   text.length <= most ? text : `${ends(text, most)} (${text.length} characters)`
 
 /**
- * Somebody else's value as a message quotes it: a text in quotation marks, with nothing in it that steers a terminal;
- * shortened when it is long.
+ * A value from outside, as a message quotes it: a string in quotation marks, without characters that control a
+ * terminal; shortened when it is long.
  */
 export const quote = (value: unknown): string =>
   typeof value !== "string"

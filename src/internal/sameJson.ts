@@ -1,13 +1,13 @@
 /**
- * Whether two JSON values are the same content, as a redelivered call is: whatever the order of keys, the form of numbers
- * and the escapes of texts. Both stores ask here, so that a call that is `unchanged` on one is no conflict on the other.
+ * Compares two JSON values by content, to recognise a redelivered call: ignores the order of keys, the form of numbers
+ * and the escapes of strings. Both stores use it, so a call that is `unchanged` in one is not a conflict in the other.
  */
 
-/** What is nested deeper was not recorded by Sluice. */
+/** Sluice records nothing that is nested deeper. */
 const deepest = 4096
 
 const isSame = (a: unknown, b: unknown, depth: number): boolean => {
-  // 0 and -0 are one number in JSON's eyes, and in `===`
+  // 0 and -0 are the same number in JSON and for `===`
   if (a === b) return true
   if (typeof a !== "object" || typeof b !== "object" || a === null || b === null || depth > deepest) return false
   if (Array.isArray(a)) {
@@ -19,5 +19,8 @@ const isSame = (a: unknown, b: unknown, depth: number): boolean => {
     keys.every((key) => Object.hasOwn(b, key) && isSame(Reflect.get(a, key), Reflect.get(b, key), depth + 1))
 }
 
-/** Whether two parsed JSON values are the same. Of values that were not recorded by Sluice a number may be infinite. */
+/**
+ * Whether two parsed JSON values have the same content. In values that were not recorded by Sluice a number may be
+ * infinite.
+ */
 export const sameJson = (a: unknown, b: unknown): boolean => isSame(a, b, 0)

@@ -1,7 +1,7 @@
 /**
- * The gauges of the queue, `sluice_queue_chunks` by state and `sluice_oldest_due_age_seconds`, and of durable subscriptions,
- * by name: how many entries each has not handled, how old the oldest of them is, how often it has failed. Every process shows
- * the same, because they are asked of the store; one that asks is enough.
+ * Publishes the gauges of the queue, `sluice_queue_chunks` by state and `sluice_oldest_due_age_seconds`, and of durable
+ * subscriptions, by name: how many entries are unread, how old the oldest of them is, how often it has failed. The values
+ * come from the store, so every process shows the same ones; one process that publishes them is enough.
  *
  * ```ts
  * const telemetry = Layer.mergeAll(Otlp.layerJson({ baseUrl }), Gauges.layer())
@@ -16,13 +16,13 @@ import { Inspector } from "../Inspector.ts"
 import * as Metrics from "../Metrics.ts"
 import { within } from "./within.ts"
 
-/** What a scrape waits for at most. */
+/** The longest time a scrape waits for the store. */
 const patience = Duration.seconds(1)
 
 const states = ["ready", "scheduled", "waiting", "parked", "dead"] as const
 const gaugeOf = (state: typeof states[number]) => Metric.withAttributes(Metrics.queueChunks, { state })
 
-/** Of a subscription. */
+/** The gauges of a subscription. */
 const lagOf = (subscription: string) => ({
   unread: Metric.withAttributes(Metrics.subscriptionUnread, { subscription }),
   age: Metric.withAttributes(Metrics.subscriptionAgeSeconds, { subscription }),
@@ -30,15 +30,15 @@ const lagOf = (subscription: string) => ({
 })
 
 /**
- * Asks the database and sets the gauges. When it does not answer within a second they are taken away: what is not known
- * is not shown, and never what was known an hour ago.
+ * Reads the store and sets the gauges. When the store does not answer within a second, the gauges are removed: a stale value
+ * is never shown.
  */
 export const sample: Effect.Effect<void, never, Inspector> = Effect.gen(function*() {
   const inspector = yield* Inspector
   const found = Option.getOrUndefined(
     yield* within(patience)(Effect.all([
       inspector.queueGauges,
-      // who may look at the queue need not be one who may look at subscriptions
+      // a role may have rights on the queue but not on subscriptions
       Effect.orElseSucceed(inspector.subscriptionGauges, () => [])
     ]))
   )
@@ -54,11 +54,11 @@ export const sample: Effect.Effect<void, never, Inspector> = Effect.gen(function
     yield* Metric.update(lag.attempts, attempts)
   }
 }).pipe(
-  // no tables, no rights, no server: the log and the doctor say which
+  // missing tables, missing rights, no server: the log and the doctor name the cause
   Effect.catch(() => forget)
 )
 
-/** Takes away the gauges of all subscriptions but these. */
+/** Removes the gauges of all other subscriptions. */
 const forgetSubscriptions = Effect.fnUntraced(function*(kept: ReadonlySet<string>) {
   for (const { attributes, id } of yield* Metric.snapshot) {
     const name = attributes?.["subscription"]
@@ -76,6 +76,6 @@ const forget = Effect.andThen(
   forgetSubscriptions(new Set())
 )
 
-/** Asks every so often, for exporters that push what they find. What was found last is what a program sends at its end. */
+/** Samples at an interval, for exporters that push. A program that ends sends the last sample. */
 export const layer = (every: Duration.Input = "10 seconds"): Layer.Layer<never, never, Inspector> =>
   Layer.effectDiscard(Effect.forkScoped(Effect.forever(Effect.andThen(sample, Effect.sleep(every)))))

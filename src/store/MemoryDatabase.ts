@@ -2,8 +2,8 @@
  * A database in memory, for unit tests and for applications that keep their test tables beside Sluice's: tables of
  * immutable rows under text keys, and transactions that commit as a whole or leave no trace. Nothing outlives the layer.
  *
- * Transactions run side by side and see what others have committed (as in Postgres' read committed). Of two that touch
- * one key the first to commit wins; the other fails with {@link TransactionConflict}, and the drain tries it again.
+ * Transactions run concurrently and see what others have committed (like read committed in Postgres). Of two that touch
+ * one key the first to commit wins; the other fails with {@link TransactionConflict}, and the drain retries it.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -11,19 +11,19 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 
-/** Another transaction committed a key that this one had read or written. Nothing was changed; try again. */
+/** Another transaction committed a key that this one had read or written. Nothing was changed; retry. */
 export class TransactionConflict extends Schema.TaggedError<TransactionConflict>()("TransactionConflict", {
   table: Schema.String,
   key: Schema.String
 }) {
-  /** Nobody is to blame: as a database's serialization failure. */
+  /** Like a database's serialization failure, this is not the handler's fault. */
   readonly isRetryable = true
   override get message() {
     return `another transaction changed ${JSON.stringify(this.key)} of ${this.table} meanwhile; try again`
   }
 }
 
-/** Names a table and the type of its rows. Two handles of one name are one table. */
+/** Names a table and the type of its rows. Two handles with the same name refer to the same table. */
 export interface Table<Row> {
   readonly name: string
   readonly _Row?: (_: never) => Row
@@ -38,12 +38,12 @@ export interface Table<Row> {
  */
 export const table = <Row>(name: string): Table<Row> => ({ name })
 
-/** What can be done inside a transaction, at once and without effects. Rows are never changed, only replaced. */
+/** The operations of a transaction. They are synchronous. Rows are never changed, only replaced. */
 export interface Access {
   readonly get: <Row>(table: Table<Row>, key: string) => Row | undefined
   readonly set: <Row>(table: Table<Row>, key: string, row: Row) => void
   readonly delete: (table: Table<unknown>, key: string) => void
-  /** All rows, in the order in which their keys first came. Not watched for conflicts. */
+  /** All rows, in the order in which their keys were first inserted. Not checked for conflicts. */
   readonly values: <Row>(table: Table<Row>) => ReadonlyArray<Row>
 }
 
@@ -90,7 +90,7 @@ class Transaction implements Access {
     this.watch(table.name, key)
     const pending = this.pending(table.name, key)
     if (pending === gone) return undefined
-    // a table holds what its handle's type says: only `set` writes it
+    // only `set` writes the table, so a row has the type of its handle
     return (pending ?? this.tables.get(table.name)?.get(key)?.row) as Row | undefined
   }
 
@@ -119,7 +119,7 @@ class Transaction implements Access {
     return [...rows.values()] as ReadonlyArray<Row>
   }
 
-  /** Makes the writes everybody's, or the parent's. Gives back the conflict that prevents it, if there is one. */
+  /** Publishes the writes, or passes them to the parent. Returns the conflict that prevents this, if any. */
   commit(): TransactionConflict | undefined {
     if (this.parent !== undefined) {
       for (const [name, keys] of this.seen) for (const [key, version] of keys) this.parent.adopt(name, key, version)
@@ -154,15 +154,15 @@ class Transaction implements Access {
   }
 }
 
-// never 0, which stands for "not there"
+// never 0: that version means "absent"
 let nextVersion = 1
 
-/** @internal Told of each use of the database by a fiber; may refuse it, by a defect. */
+/** @internal Called on each use of the database by a fiber; may refuse the use with a defect. */
 export const Observer = Context.Reference<(() => void) | undefined>("effect-sluice/MemoryDatabase/Observer", {
   defaultValue: () => undefined
 })
 
-/** The transaction a fiber is in. */
+/** The fiber's current transaction. */
 const Current = Context.Reference<Transaction | undefined>("effect-sluice/MemoryDatabase/Current", {
   defaultValue: () => undefined
 })
@@ -178,13 +178,13 @@ const Current = Context.Reference<Transaction | undefined>("effect-sluice/Memory
 export class MemoryDatabase extends Context.Service<MemoryDatabase, {
   /** Reads and writes in one step: in the surrounding transaction, or in one of its own. */
   readonly use: <A>(step: (access: Access) => A) => Effect.Effect<A>
-  /** Runs an effect in a transaction. Within another one it is a part of it that can fail by itself. */
+  /** Runs an effect in a transaction. Nested in another one it is a savepoint: it can fail alone. */
   readonly transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | TransactionConflict, R>
-  /** Runs an effect after the surrounding transaction's commit, or at once when there is none. */
+  /** Runs an effect after the surrounding transaction commits, or immediately when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /** Whether there is a surrounding transaction. */
   readonly inTransaction: Effect.Effect<boolean>
-  /** The next number of a sequence, from 1. Not given back by a rollback. */
+  /** The next number of a sequence, from 1. A rollback does not return it. */
   readonly next: (sequence: string) => Effect.Effect<number>
 }>()("effect-sluice/MemoryDatabase") {}
 
@@ -200,7 +200,7 @@ export const layer: Layer.Layer<MemoryDatabase> = Layer.sync(MemoryDatabase, () 
           if (current !== undefined) return step(current)
           const own = new Transaction(tables, undefined)
           const result = step(own)
-          // nothing can come between: the step has no effects
+          // no conflict is possible: the step is synchronous
           own.commit()
           return result
         })

@@ -1,6 +1,6 @@
 /**
- * The store in memory: for unit tests of an application, and for programs whose chunks need not outlive the process. It
- * keeps all laws of the port; time is `Clock`'s, so that `TestClock` drives leases and retries.
+ * The store in memory, for unit tests of an application and for programs whose chunks need not outlive the process. It
+ * obeys all laws of the port. Time comes from `Clock`, so `TestClock` drives leases and retries.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -53,7 +53,7 @@ import { named, Verb } from "./verbs.ts"
 const isConflict = (error: unknown): error is MemoryDatabase.TransactionConflict =>
   error instanceof MemoryDatabase.TransactionConflict
 
-/** As a database's serialization failure: nobody is charged, the same is tried again. */
+/** A conflict is like a serialization failure: no chunk is charged, and the same work is retried. */
 const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | MemoryDatabase.TransactionConflict, R>) =>
   Effect.catchIf(
     effect,
@@ -67,7 +67,7 @@ const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | MemoryDatabase.Trans
     R
   >
 
-/** Handlers wrap errors in their own. */
+/** Searches the causes too: handlers wrap errors in their own. */
 const isTransient = (error: unknown, depth = 0): boolean => {
   if (depth > 5 || !Predicate.isObject(error)) return false
   if (error instanceof ChunkStoreError) return error.transient
@@ -76,7 +76,7 @@ const isTransient = (error: unknown, depth = 0): boolean => {
     (Predicate.hasProperty(error, "reason") && isTransient(error.reason, depth + 1))
 }
 
-// what is large is copied at each look: a call's chunks share it, and what one does to it is not to reach the others
+// the chunks of a call share large values, so each read copies them: a handler's change must not reach other chunks
 const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   seq: BigInt(row.seq),
   key: row.key,
@@ -119,8 +119,8 @@ const toCall = (row: CallRow): ServiceCall => ({
 })
 
 /**
- * Wakes what stood behind these, once they are gone for everybody: a claim that looks before the commit still sees them,
- * and puts aside what is behind them.
+ * Wakes the chunks that waited behind these, after the commit that removes these. A claim that runs before the commit still
+ * sees them and sets their followers to waiting.
  */
 const wakeAfterCommit =
   (db: MemoryDatabase.MemoryDatabase["Service"], use: Use) => (gone: waiting.Gone): Effect.Effect<void> =>
@@ -135,7 +135,7 @@ const makeStore = (
   newToken: Effect.Effect<string>,
   wakeUp: WakeUp["Service"]
 ): ChunkStore["Service"] => {
-  // one at a time may persist a chunk outside the drain: the second waits, as at a unique key
+  // one caller at a time persists a chunk outside the drain; the second waits, like at a unique key
   const gates = new Map<string, Semaphore.Semaphore>()
   const transaction: Transaction = {
     watch: () => new Run(),
@@ -143,7 +143,7 @@ const makeStore = (
     abandon: Effect.void,
     longest: Duration.infinity
   }
-  /** After the caller's commit, so that whoever is woken finds something. */
+  /** Sent after the caller's commit, when a woken worker can see the change. */
   const hintIf = (condition: boolean, topic: Topic) => condition ? db.afterCommit(wakeUp.hint(topic)) : Effect.void
   const wake = wakeAfterCommit(db, use)
 
@@ -187,7 +187,7 @@ const makeStore = (
         claim(access, request, token, now, settings.deadBlocksKey)
           .map((row) => toChunk(row, access.get(calls, row.key.callId)))
       )
-      // whoever persists inline may have no beats to learn them by
+      // a caller that persists inline may not beat, and would not learn of pauses otherwise
       const paused = request.callId === undefined ? undefined : yield* use(kindsPaused)
       return { token, chunks, paused }
     }),
@@ -206,7 +206,7 @@ const makeStore = (
       })
     }),
 
-    // a transaction in memory holds no locks: nobody waits for an idle one
+    // a transaction in memory holds no locks, so an idle one delays no other
     persist: <E, R>(token: string, work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>) =>
       work(transaction).pipe(
         Effect.flatMap((persisted) =>
@@ -229,7 +229,7 @@ const makeStore = (
 
     settle: (token, settlements) =>
       Effect.flatMap(db.next("failure"), (first) =>
-        // ids need only grow: a settlement uses as many as it has failures
+        // ids only have to grow: a settlement uses as many as it has failures
         use((access, now) => {
           let id = first * 1_000_000
           return settle(access, token, settlements, now, () => id++)
@@ -309,7 +309,7 @@ const make = Effect.gen(function*() {
   )
 })
 
-/** The store over a database that is provided, so that an application's own tables can share its transactions. */
+/** The store over a provided database, which lets an application's own tables share its transactions. */
 export const layerStorage: Layer.Layer<Stores, never, MemoryDatabase.MemoryDatabase | Settings.Settings> = Layer
   .effectContext(make)
 

@@ -1,6 +1,6 @@
 /**
- * Brings Sluice's tables up to date. The migrations are the numbered files in `sql/`, plain SQL that `psql -f` takes as well; the
- * code holds their text, so that a bundled program has them too. Which were applied stands in a table of Sluice's own.
+ * Brings Sluice's tables up to date. The migrations are the numbered files in `sql/`, plain SQL that also works with `psql
+ * -f`. The code contains their text, so a bundled program has them too. A table of Sluice's own lists the applied ones.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -23,10 +23,10 @@ export { DatabaseUnfit } from "./DatabaseUnfit.ts"
 export { MigrationFailed } from "./pg/migrating.ts"
 export { isConcurrent, list, type Migration } from "./pg/statements.ts"
 
-/** What keeps tables from being brought up to date, or looked at. */
+/** Why tables could not be brought up to date or examined. */
 export type MigrationError = MigrationFailed | DatabaseUnfit | SqlError
 
-/** Where it stands which were applied. */
+/** Creates the table that lists applied migrations. */
 const bookkeeping = (schema: string): string =>
   `create table if not exists "${schema}".migration (
   migration_id integer primary key,
@@ -39,7 +39,7 @@ const note = (schema: string, { id, name }: Migration): string =>
 
 const isSchema = (statement: string): boolean => statement.startsWith("create schema")
 
-/** @internal Those of the migrations that were not applied. Asks for nothing that changes the database. */
+/** @internal The given migrations that are not applied yet. Does not change the database. */
 export const missingOf = Effect.fnUntraced(function*(session: Session, schema: string, all: ReadonlyArray<Migration>) {
   const [found] = yield* session.run<{ there: boolean }>(
     `select exists (
@@ -54,7 +54,7 @@ export const missingOf = Effect.fnUntraced(function*(session: Session, schema: s
   return all.filter(({ id }) => !done.has(id))
 })
 
-/** Those that were not applied yet. */
+/** The migrations that are not applied yet. */
 export const missing: Effect.Effect<
   ReadonlyArray<Migration>,
   SqlError,
@@ -65,7 +65,10 @@ export const missing: Effect.Effect<
   return yield* Effect.flatMap(reserve(sql), (session) => missingOf(session, schema, list(schema)))
 }).pipe(Effect.scoped)
 
-/** Fails with {@link DatabaseUnfit} on a database that cannot hold the tables, or whose tables others made. Changes nothing. */
+/**
+ * Fails with {@link DatabaseUnfit} on a database that cannot hold the tables, or whose tables Sluice did not create. Changes
+ * nothing.
+ */
 export const check: Effect.Effect<void, DatabaseUnfit | SqlError, SqlClient.SqlClient | Settings.Settings> = Effect.gen(
   function*() {
     const session = yield* reserve(yield* SqlClient.SqlClient)
@@ -74,8 +77,9 @@ export const check: Effect.Effect<void, DatabaseUnfit | SqlError, SqlClient.SqlC
 ).pipe(Effect.scoped)
 
 /**
- * What {@link run} would do for these, as statements for somebody else to run, each by itself and in this order: with the note
- * that they were applied, so that no program does it again. Those that are concurrent can stand in no transaction.
+ * What {@link run} would do for these migrations, as statements to run manually, one at a time and in this order. They
+ * include the notes that mark the migrations as applied, so no program applies them again. Concurrent statements cannot run
+ * in a transaction.
  */
 export const plan = (schema: string, migrations: ReadonlyArray<Migration>): ReadonlyArray<string> =>
   migrations.length === 0 ? [] : [
@@ -87,7 +91,7 @@ export const plan = (schema: string, migrations: ReadonlyArray<Migration>): Read
     ])
   ]
 
-/** How long a second session is waited for, where the pool or a pooler is short of them. */
+/** How long to wait for a second session when the pool or a pooler has none free. */
 const patience = Duration.seconds(10)
 
 const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>) =>
@@ -99,7 +103,7 @@ const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>) =>
     )
   )
 
-/** Sessions to migrate by: one that keeps others from it, and one for the statements. */
+/** The two sessions of a migration: one holds the lock against other migrators, one runs the statements. */
 const sessions = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   const client = clientOf(sql)
   const session = (what: string) => client === undefined ? reserve(sql) : open(client.config, `effect-sluice ${what}`)
@@ -108,7 +112,7 @@ const sessions = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   return { guarding, working }
 })
 
-/** Applies what is missing once nobody else does, and then mends sequences. */
+/** Applies the missing migrations. No other process may migrate meanwhile. */
 const apply = Effect.fnUntraced(function*(site: Site, settings: Settings.Values, all: ReadonlyArray<Migration>) {
   const { schema } = settings
   const { session } = site
@@ -117,7 +121,7 @@ const apply = Effect.fnUntraced(function*(site: Site, settings: Settings.Values,
     [schema]
   )
   if (found?.there !== true) yield* runStatement(site, schema, "", `create schema if not exists "${schema}"`)
-  // somebody else may have made it meanwhile
+  // another process may have created the schema in the meantime
   yield* checkTables(session, yield* factsOf(session), settings)
   yield* runStatement(site, schema, "", bookkeeping(schema))
   const missing = yield* missingOf(session, schema, all)
@@ -145,7 +149,7 @@ const mendSequences = Effect.fnUntraced(function*(session: Session, schema: stri
   yield* Effect.logWarning(`put right: ${sequences.describe(behind)}`)
 })
 
-/** @internal {@link run}, of these migrations. */
+/** @internal {@link run}, with these migrations. */
 export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>) {
   const sql = yield* SqlClient.SqlClient
   const settings = yield* Settings.Settings
@@ -171,7 +175,7 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
   }
   const wait = Duration.toMillis(migrationWait)
   return yield* Effect.scoped(Effect.gen(function*() {
-    // the embedded server is one session: there is nobody else
+    // the embedded server has a single session: no other process can migrate
     if (looked.facts.alone) {
       return yield* apply({ session: yield* reserve(sql), sql: undefined, wait, guarded: Effect.void }, settings, all)
     }
@@ -188,14 +192,14 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
 })
 
 /**
- * Applies what is missing, and gives back what was applied. Recording and workers go on meanwhile and do not wait for it; it waits
- * for them, and says in the log for whom, at most as long as `SLUICE_MIGRATION_WAIT`. Of several processes one does it, and the
- * others wait and find nothing to do. When nothing is missing it only reads: a program may start without the right to change
- * tables. Sequences that stand behind the numbers in the tables are put right.
+ * Applies the missing migrations and returns them. Recording and workers continue and do not wait for it; it waits for their
+ * transactions, at most `SLUICE_MIGRATION_WAIT`, and logs which ones. Of several processes one migrates; the others wait and
+ * then have nothing to do. When no migration is missing it only reads, so a program may start without the right to change
+ * tables. It also corrects sequences that are behind the numbers in the tables.
  *
- * It works through a pooler in transaction mode, and opens two connections beside the client's pool when something is missing.
- * Fails with {@link DatabaseUnfit} before it has changed anything, with {@link MigrationFailed} where a statement fails: what came
- * before is committed, and the next run goes on.
+ * It works through a pooler in transaction mode. When migrations are missing it opens two connections outside the client's
+ * pool. Fails with {@link DatabaseUnfit} before it has changed anything, and with {@link MigrationFailed} when a statement
+ * fails: earlier statements stay committed, and the next run continues from there.
  */
 export const run: Effect.Effect<
   ReadonlyArray<readonly [id: number, name: string]>,
@@ -203,7 +207,7 @@ export const run: Effect.Effect<
   SqlClient.SqlClient | Settings.Settings
 > = Effect.flatMap(Settings.Settings, ({ schema }) => runAll(list(schema)))
 
-/** {@link run}, as a layer that other layers wait for. */
+/** {@link run} as a layer that other layers can depend on. */
 export const layer: Layer.Layer<never, MigrationError, SqlClient.SqlClient | Settings.Settings> = Layer.effectDiscard(
   run
 )

@@ -1,6 +1,6 @@
 /**
- * What the doctor examines of a Postgres server and of the schema Sluice's tables stand in. Reads catalogs and heads of indexes
- * only, so that it is cheap on a busy server.
+ * What the doctor examines of a Postgres server and of the schema with Sluice's tables. Reads only catalogs and the heads of
+ * indexes, so it is cheap on a busy server.
  */
 import type { PgConnection } from "@effect/sql-pg"
 import * as Context from "effect/Context"
@@ -27,70 +27,70 @@ import { named } from "./verbs.ts"
 
 export type { HoldingSession, PreparedTransaction, Replica, Vacuum } from "./pg/catalog.ts"
 
-/** Something that is wrong, and what to do about it. */
+/** A defect, and what to do about it. */
 export interface Problem {
   readonly found: string
   readonly advice: string
 }
 
-/** What the server says of itself, and of Sluice's schema in it. */
+/** What the server reports about itself and about Sluice's schema. */
 export interface ServerFacts extends Facts {
   readonly encodingProblem: Problem | undefined
-  /** Where the search path is wrong nothing else is asked: functions of others would answer. */
+  /** When the search path is wrong, nothing else is queried: foreign functions could answer. */
   readonly pathProblem: Problem | undefined
   readonly around: {
     /** The server's time, in milliseconds. */
     readonly clockMillis: number
-    /** Whether the role is shown other roles' sessions. */
+    /** Whether this role sees other roles' sessions. */
     readonly seesAll: boolean
-    /** Whether Sluice's tables are there. */
+    /** Whether Sluice's tables exist. */
     readonly tables: boolean
-    /** What others made in their place, or acts on them. */
+    /** Foreign objects in place of Sluice's tables, or acting on them. */
     readonly strangers: Problem | undefined
   } | undefined
 }
 
-/** A role that drains and lacks rights, and the statements that give them. */
+/** A role that drains but lacks rights, and the statements that grant them. */
 export interface Lacking extends Drainer {
   readonly grants: ReadonlyArray<string>
 }
 
-/** How the indexes are that the migrations make. */
+/** The state of the indexes that the migrations create. */
 export interface Indexes {
-  /** How many are there. */
+  /** How many exist. */
   readonly count: number
-  /** Each with the statement that makes it again. */
+  /** Each with the statement that recreates it. */
   readonly missing: ReadonlyArray<{ readonly name: string; readonly statement: string }>
   readonly invalid: ReadonlyArray<string>
 }
 
-/** The server. Each question fails by itself, with what the server refused it with. */
+/** The server. Each query fails independently, with the server's error. */
 export class PgServer extends Context.Service<PgServer, {
-  /** The schema of the tables, as it is written in SQL. */
+  /** The schema of the tables, quoted for SQL. */
   readonly schema: string
   readonly facts: Effect.Effect<ServerFacts, ChunkStoreError>
-  /** Whether a pooler in transaction mode is in between; `false` when that cannot be found out. */
+  /** Whether a pooler in transaction mode is in between; `false` when this cannot be determined. */
   readonly isPooled: Effect.Effect<boolean>
-  /** How many migrations were not applied. */
+  /** How many migrations are not applied yet. */
   readonly missingMigrations: Effect.Effect<number, ChunkStoreError>
-  /** Sequences that stand behind the tables, in words; undefined when none does. */
+  /** A description of the sequences that are behind the tables; undefined when none is. */
   readonly sequencesBehind: Effect.Effect<string | undefined, ChunkStoreError>
   readonly rolesThatLack: Effect.Effect<ReadonlyArray<Lacking>, ChunkStoreError>
   readonly indexes: Effect.Effect<Indexes, ChunkStoreError>
   readonly vacuum: Effect.Effect<catalog.Vacuum | undefined, ChunkStoreError>
-  /** The oldest session that keeps vacuum from cleaning. Without `seesAll` those of other roles are not seen. */
+  /** The oldest session that keeps vacuum from cleaning. Without `seesAll` it omits those of other roles. */
   readonly oldestSession: Effect.Effect<catalog.HoldingSession | undefined, ChunkStoreError>
   readonly oldestPrepared: Effect.Effect<catalog.PreparedTransaction | undefined, ChunkStoreError>
   readonly oldestReplica: Effect.Effect<catalog.Replica | undefined, ChunkStoreError>
 }>()("effect-sluice/PgServer") {}
 
-/** The server behind a client. */
+/** The service for the server that a client connects to. */
 export const layer: Layer.Layer<PgServer, never, SqlClient.SqlClient | Settings.Settings> = Layer.effect(
   PgServer,
   Effect.suspend(() => make)
 )
 
-/** The indexes there must be, by name, and how each is made: the migrations say so. */
+/** The indexes that must exist, by name, each with its statement, taken from the migrations. */
 const expectedIndexes = (schema: string): ReadonlyMap<string, string> => {
   const all = list(schema)
   const keys = all.flatMap(({ statements }) => statements).flatMap(
@@ -180,8 +180,8 @@ const make = Effect.gen(function*() {
 })
 
 /**
- * As whom the server takes a client, and whether a pooler in transaction mode is between: asked by two connections of its own.
- * The second is told by a failure that the first does not meet; `role` is told of as soon as it is known.
+ * Determines the role a client connects as, and whether a pooler in transaction mode is in between. Opens two connections of
+ * its own. Calls `onRole` as soon as the first one has answered, so the role is known even if the second one fails.
  */
 export const lookBetween = (
   config: PgConnection.Config,

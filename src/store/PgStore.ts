@@ -48,7 +48,7 @@ import type { Purpose } from "./Rights.ts"
 import type { Stores } from "./Stores.ts"
 import { named } from "./verbs.ts"
 
-/** The engine's verbs: each stands in a file by its name. */
+/** The engine's verbs. Each is in a file of its name. */
 const chunkStore = (engine: Engine): ChunkStore["Service"] =>
   ChunkStore.of({
     record: record(engine),
@@ -70,7 +70,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     ledger: ledger(engine)
   })
 
-/** A store. `look`: looks at the database first, and says what it learned. */
+/** Makes a store. `look` examines the database first and returns what it learned. */
 const makeOn = Effect.fnUntraced(function*<E>(
   look: (sql: SqlClient.SqlClient, settings: Settings.Values) => Effect.Effect<Ground, E>
 ) {
@@ -81,7 +81,9 @@ const makeOn = Effect.fnUntraced(function*<E>(
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
   const contact = contacts.make(settings.lease)
   const store = contacts.watch(chunkStore(makeEngine(t, settings, contact, wakeUp)), contact)
-  /** A service whose errors name the verb, and say of a missing right who lacks it and what to grant for this purpose. */
+  /**
+   * A service whose errors name the verb and, for a missing right, the role that lacks it and the grant for this purpose.
+   */
   const port = <S extends object>(name: string, purpose: Purpose, verbs: S): S =>
     role === undefined ? named(name, verbs) : explaining(settings.schema, role, purpose)(named(name, verbs))
   return Context.make(ChunkStore, port("ChunkStore", "worker", store)).pipe(
@@ -99,18 +101,18 @@ const deaf = Layer.effect(
   Effect.map(Settings.Settings, (settings) => ({ ...settings, listen: false }))
 )
 
-/** @internal The store on whatever database it is given, for whoever finds out what is wrong with it. Hears no hints. */
+/** @internal The store without checks of the database, for diagnosing one. Does not listen for hints. */
 export const layerUnchecked: Layer.Layer<Stores, never, SqlClient.SqlClient | Settings.Settings> = Layer.effectContext(
   makeOn(() => Effect.succeed({ pooled: true }))
 ).pipe(Layer.provide(deaf))
 
-/** @internal The store on tables that are Sluice's own, whatever else is wrong, for commands that record nothing. Hears no hints. */
+/** @internal The store with checks of the tables only, for commands that record nothing. Does not listen for hints. */
 export const layerAsItIs = Layer.effectContext(makeOn(glance)).pipe(Layer.provide(deaf))
 
 /**
- * The store, on a database that has Sluice's tables already (`Migrations`). Fails with `DatabaseUnfit` where it must not start: a
- * database that is not UTF8, a search path that names `pg_catalog` behind another schema, tables that others made, a pooler in
- * transaction mode under a client that prepares statements.
+ * The store, on a database that already has Sluice's tables (`Migrations`). Fails with `DatabaseUnfit` where it must not
+ * start: the database is not UTF8, the search path names `pg_catalog` after another schema, Sluice did not create the
+ * tables, or a pooler in transaction mode is in front of a client that prepares statements.
  */
 export const layerStorage: Layer.Layer<
   Stores,
@@ -118,7 +120,7 @@ export const layerStorage: Layer.Layer<
   SqlClient.SqlClient | Settings.Settings
 > = Layer.effectContext(makeOn(preflight))
 
-/** The store; brings Sluice's tables up to date first. Safe when many processes start at once. */
+/** The store; brings Sluice's tables up to date first. Safe when many processes start concurrently. */
 export const layer: Layer.Layer<Stores, Migrations.MigrationError, SqlClient.SqlClient | Settings.Settings> =
   layerStorage.pipe(
     Layer.provide(Layer.effectDiscard(rebase.atStart)),

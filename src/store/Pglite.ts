@@ -1,7 +1,7 @@
 /**
- * The embedded database: Postgres compiled to WebAssembly, in this process, in memory or in a folder. It is served to
- * `@effect/sql-pg` on a socket of its own, so that everything else is the same as on a real server. For development, tests
- * and small single-process programs: it is one backend, and one process at a time may open a folder.
+ * The embedded database: Postgres compiled to WebAssembly, in this process, in memory or in a folder. `@effect/sql-pg`
+ * connects to it through a private socket, so everything else works like on a real server. For development, tests and small
+ * single-process programs: it has one backend, and only one process at a time may open a folder.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as Clock from "effect/Clock"
@@ -21,8 +21,8 @@ export { EmbeddedFailed, FolderInUse } from "./pglite/errors.ts"
 /** Where the embedded database lives. */
 export interface Options {
   /**
-   * A folder, made when it is not there; it and the data in it are closed to other users (0700). One that is there and holds
-   * other things keeps its rights, and only the data in it is closed. In memory when absent.
+   * A folder, created if absent. It and the data in it are closed to other users (0700). An existing folder that contains
+   * other files keeps its permissions, and only the data in it is closed. Without this option the database is in memory.
    */
   readonly dataDir?: string | undefined
 }
@@ -34,7 +34,7 @@ const attempt = <A>(reason: string, run: () => Promise<A>) =>
   })
 
 const start = Effect.fnUntraced(function*(options: Options) {
-  // loaded here, so that programs on a server do not need the packages
+  // loaded here, because programs on a server do not need these packages
   const { PGlite } = yield* attempt("is @electric-sql/pglite installed?", () => import("@electric-sql/pglite"))
   const { PGLiteSocketServer } = yield* attempt(
     "is @electric-sql/pglite-socket installed?",
@@ -67,7 +67,7 @@ const start = Effect.fnUntraced(function*(options: Options) {
     }),
     (server) => Effect.promise(() => server.stop())
   )
-  // one connection: waiting for a transaction then happens in the pool, where it can be interrupted
+  // one connection: a transaction then waits in the pool, where it can be interrupted
   return PgClient.layer({ path: socket, username: "postgres", database: "postgres", maxConnections: 1 })
 })
 

@@ -1,33 +1,33 @@
 /**
- * Which rights on Sluice's tables a role needs, by what it is there for; and what to say to one that lacks them.
+ * Which rights on Sluice's tables a role needs for its purpose, and what to advise when it lacks them.
  */
 import { shown } from "./pg/tables.ts"
 
-/** What a role does: records calls, drains them, is told of events, or looks after it all. */
+/** What a role does: records calls, drains them, subscribes to events, or operates the system. */
 export type Purpose = "recorder" | "worker" | "subscriber" | "operator"
 
-/** What each is there for, in the order in which they are listed to people. */
+/** All purposes, in display order. */
 export const purposes: ReadonlyArray<Purpose> = ["recorder", "worker", "subscriber", "operator"]
 
-/** Rights by object. With columns in brackets a right is for these alone. */
+/** Rights by object. A right followed by columns in parentheses applies to these columns only. */
 type Rights = Readonly<Record<string, ReadonlyArray<string>>>
 
 interface Needs {
   readonly tables: Rights
   readonly sequences: Rights
-  /** Roles of Postgres' own. */
+  /** Predefined Postgres roles. */
   readonly roles: ReadonlyArray<string>
 }
 
 const all = ["select", "insert", "update", "delete"]
 
-/** A test records, drains, listens and looks after it with exactly these. */
+/** A test records, drains, subscribes and operates with exactly these rights. */
 const needs: Readonly<Record<Purpose, Needs>> = {
   recorder: {
     tables: {
       migration: ["select"],
       service_call: ["select", "insert", "update"],
-      // the numbers are for the look at the start whether the sequence is behind them
+      // the columns are read at start, to check whether the sequence is behind
       chunk_queue: ["select (seq, call_id)", "insert"],
       dead_letter: ["select (seq)"]
     },
@@ -40,7 +40,7 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       service_call: ["select"],
       chunk_queue: ["select", "update", "delete"],
       persisted_chunk: ["select", "insert", "update"],
-      // a chunk that is persisted by hand is no dead letter any more
+      // a chunk that is persisted manually leaves the dead letters
       dead_letter: all,
       chunk_failure: ["select", "insert"],
       worker: all,
@@ -52,11 +52,11 @@ const needs: Readonly<Record<Purpose, Needs>> = {
   subscriber: {
     tables: {
       migration: ["select"],
-      // not what was answered
+      // without the result columns
       service_call: ["select (call_id, service, correlation_id, context)"],
       persisted_chunk: ["select"],
       subscription: all,
-      // to see whose numbers it holds; after a move to another cluster the owner of the tables rebases it
+      // to see which cluster's numbers it contains; after a move to another cluster the owner of the tables rebases it
       subscription_log: ["select"],
       subscription_skip: ["select", "insert"]
     },
@@ -82,12 +82,12 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       chunk_failure_id_seq: ["usage", "select", "update"],
       subscription_skip_id_seq: ["usage", "select", "update"]
     },
-    // without it the doctor sees no other role's sessions
+    // without it the doctor does not see other roles' sessions
     roles: ["pg_read_all_stats"]
   }
 }
 
-/** Each right that a worker needs on an object; none of them is for some columns only. */
+/** Each right that a worker needs on an object; none is limited to columns. */
 export const workerRights = (): ReadonlyArray<{ readonly object: string; readonly right: string }> =>
   [...Object.entries(needs.worker.tables), ...Object.entries(needs.worker.sequences)].flatMap(([object, rights]) =>
     rights.map((right) => ({ object, right }))
@@ -95,7 +95,7 @@ export const workerRights = (): ReadonlyArray<{ readonly object: string; readonl
 
 const quoted = (role: string): string => `"${role.replaceAll("\"", "\"\"")}"`
 
-/** Of the same right on all columns and on some, the first says it all. */
+/** Joins rights. A right on the whole table makes the same right on columns redundant. */
 const together = (rights: ReadonlyArray<string>): string =>
   [...new Set(rights)].filter((right) => !right.includes(" (") || !rights.includes(right.split(" (")[0] ?? "")).join(
     ", "
@@ -104,7 +104,7 @@ const together = (rights: ReadonlyArray<string>): string =>
 const merged = (each: ReadonlyArray<Rights>): ReadonlyArray<readonly [object: string, rights: string]> =>
   [...new Set(each.flatMap(Object.keys))].map((object) => [object, together(each.flatMap((one) => one[object] ?? []))])
 
-/** The statements that give a role what it needs. They take nothing away, and can be run again. */
+/** The statements that grant a role what it needs. They revoke nothing and can be run again. */
 export const grants = (schema: string, role: string, purposes: ReadonlyArray<Purpose>): ReadonlyArray<string> => {
   const wanted = purposes.map((purpose) => needs[purpose])
   const to = quoted(role)
@@ -120,14 +120,14 @@ export const grants = (schema: string, role: string, purposes: ReadonlyArray<Pur
   ]
 }
 
-/** Who lacks a right, where, and what for. */
+/** A role that may lack rights, its schema and its purpose. */
 export interface Lacking {
   readonly schema: string
   readonly role: string
   readonly purpose: Purpose
 }
 
-/** The statement that gives a role what a worker needs on an object; the empty text is the schema. */
+/** The statement that grants a role what a worker needs on an object; the empty text means the schema. */
 export const workerGrant = (schema: string, role: string, object: string): string => {
   const { sequences, tables } = needs.worker
   const rights = tables[object] ?? sequences[object]
@@ -137,8 +137,8 @@ export const workerGrant = (schema: string, role: string, object: string): strin
 }
 
 /**
- * What to grant to whom, of an object that the server says a role may not use; nothing of an object that is not Sluice's. Of one
- * that this purpose does not need it says what an operator needs.
+ * Explains which grant is missing, from the server's "permission denied" message. Undefined for an object that is not
+ * Sluice's. For an object that the purpose does not need, it names the grant for an operator.
  */
 export const explain = (text: string, { purpose, role, schema }: Lacking): string | undefined => {
   const [, kind = "", object = ""] = /permission denied for (\w+) "?([^"\s]+)"?/.exec(text) ?? []

@@ -1,5 +1,5 @@
 /**
- * What every store's layer provides.
+ * The services that every store's layer provides.
  */
 import type { ChunkStore } from "../ChunkStore.ts"
 import type { DeadLetters } from "../DeadLetters.ts"
@@ -9,5 +9,5 @@ import type { Pauses } from "../Pauses.ts"
 import type { Retention } from "../Retention.ts"
 import type { WakeUp } from "../WakeUp.ts"
 
-/** The services of a store: the port of the drain, and those that people and subscribers ask. */
+/** The services of a store: the port of the drain, and those for operators and subscribers. */
 export type Stores = ChunkStore | Inspector | DeadLetters | Pauses | Retention | EventLog | WakeUp

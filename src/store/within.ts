@@ -1,5 +1,5 @@
 /**
- * A time limit that holds whatever is waited for.
+ * A time limit that holds even when the effect cannot be interrupted in time.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -7,8 +7,8 @@ import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
 
 /**
- * The effect's answer, or none after so long. Unlike a plain timeout it does not wait for what it gave up: a statement
- * is cancelled by asking a server that may be the very one that does not answer.
+ * The effect's result, or none after the limit. Unlike a plain timeout it does not wait for the interrupted effect:
+ * cancelling a statement needs a request to the server, which may be the server that does not answer.
  */
 export const within = (limit: Duration.Input) =>
 <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<

@@ -1,8 +1,8 @@
 /**
- * Rehearses what production will do to an application's handlers: workers that die at every boundary, answers that are
- * lost, calls that come twice, batches of every size, mates that leave settings behind. Whatever happened, the
- * application's tables must be those of one clean run. A handler that writes outside the transaction it is run in, that
- * cannot run twice, or whose runs cannot share a transaction as it says they can, is found out.
+ * Rehearses production failures of an application's handlers: workers that die at every boundary, answers that are
+ * lost, calls that are delivered twice, batches of every size, batch-mates that leave settings behind. After each of
+ * them the application's tables must equal those of one clean run. This finds a handler that writes outside its
+ * transaction, that cannot run twice, or whose runs cannot share a transaction as its options promise.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -19,31 +19,31 @@ import * as WakeUp from "../WakeUp.ts"
 import { differences, snapshot } from "./difference.ts"
 import { registryWithMates, withMates } from "./mates.ts"
 
-/** What is rehearsed. */
+/** The application, the calls and the tables of a rehearsal. */
 export interface Rehearsal<A, E, R, E2> {
   /**
-   * The application, built anew for every scene: its settings, a store, the registry with its handlers, and whatever `tables` reads. On
-   * a real database it must bring empty tables each time.
+   * The application, built anew for every scene: its settings, a store, the registry with its handlers, and the
+   * services that `tables` needs. On a real database it must provide empty tables each time.
    */
   readonly application: Layer.Layer<ChunkStore | Inspector | HandlerRegistry | Settings.Settings | R, E>
-  /** What is recorded and drained. */
+  /** The calls to record and drain. */
   readonly calls: ReadonlyArray<ServiceCall>
   /**
-   * What is in the application's tables, in a fixed order. Leave out what may differ: ids of a sequence, times. Compared by
-   * structure, whatever it is made of: a `Map`, a `Set`, a `Date`, bytes, a bigint; a field that is `undefined` is not one
-   * that is missing.
+   * Reads the content of the application's tables, in a fixed order. Leave out values that may differ: ids of a
+   * sequence, times. Compared by structure, including `Map`, `Set`, `Date`, bytes and bigint; a field that is
+   * `undefined` differs from a missing one.
    */
   readonly tables: Effect.Effect<A, E2, R>
 }
 
-/** The most differences an error tells of. */
+/** The most differences that an error lists. */
 const mostLines = 10
 
 /** The tables after a scene are not those of a clean run. */
 export class NotExactlyOnce extends Schema.TaggedError<NotExactlyOnce>()("NotExactlyOnce", {
-  /** What happened in the scene. */
+  /** The event of the scene, in words. */
   scene: Schema.String,
-  /** What the reason often is. */
+  /** A frequent cause. */
   hint: Schema.String,
   expected: Schema.Unknown,
   found: Schema.Unknown
@@ -59,7 +59,7 @@ export class NotExactlyOnce extends Schema.TaggedError<NotExactlyOnce>()("NotExa
   }
 }
 
-/** The calls cannot be persisted even when nothing happens: mend that first. */
+/** The clean run did not persist all calls: fix that first. */
 export class RehearsalFailed extends Schema.TaggedError<RehearsalFailed>()("RehearsalFailed", {
   reason: Schema.String
 }) {
@@ -72,7 +72,7 @@ const outside = "Does a handler write outside its transaction?"
 const apart =
   "Does what a run reads depend on the runs before it in the same transaction? See the handler's option isolation"
 
-/** Where a worker dies, in its n-th transaction. */
+/** Where a worker dies in its n-th transaction. */
 const boundaries = {
   "its worker died before the handlers ran": "before",
   "its worker died after the handlers ran, before the commit": "within",
@@ -82,7 +82,7 @@ type Boundary = typeof boundaries[keyof typeof boundaries]
 
 const died = new ChunkStoreError({ operation: "rehearsal", transient: false, reason: "the worker died" })
 
-/** A store whose user dies once, at a boundary of its `nth` transaction. */
+/** A store whose caller dies once, at a boundary of its `nth` transaction. */
 const deadly = (store: ChunkStore["Service"], boundary: Boundary, nth: number, count: { transactions: number }) =>
   ({
     ...store,
@@ -105,13 +105,13 @@ const record = (calls: ReadonlyArray<ServiceCall>) =>
     (recorder) => Effect.flatMap(recorder.recordMany(calls), Effect.forEach(Effect.fromResult))
   )
 
-// nobody pauses a rehearsal: its drains need hear nothing
+// a rehearsal has no pauses, so its drains need no hints
 const services = Layer.merge(Drain.layer, CallRecorder.layer).pipe(
   Layer.provide([DomainEvents.layer, WakeUp.layerLocal])
 )
 
 /**
- * Plays every scene and succeeds with their number, or fails with the first whose tables differ.
+ * Plays every scene and returns their number, or fails with the first whose tables differ.
  *
  * ```ts
  * it.effect("the handlers of the chat laboratory", () => exactlyOnce({
@@ -124,12 +124,12 @@ const services = Layer.merge(Drain.layer, CallRecorder.layer).pipe(
 export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R, E2>(
   { application, calls, tables }: Rehearsal<A, E, R, E2>
 ) {
-  /** One scene, on an application of its own. */
+  /** One scene, on its own application. */
   const scene = <B, F, S>(play: Effect.Effect<B, F, S>) =>
     Effect.provide(play, Layer.fresh(application), { local: true })
   const inApplication = <B, F, S>(play: Effect.Effect<B, F, S>) => Effect.provide(play, services, { local: true })
   const drain = Effect.flatMap(Drain.Drain, (it) => it.untilEmpty)
-  // a list that lives outside the application goes on changing
+  // a copy, because a list outside the application changes in later scenes
   const seen = Effect.map(tables, snapshot)
 
   const clean = yield* scene(Effect.gen(function*() {
@@ -165,7 +165,7 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
           inApplication,
           Effect.provide(dying, { local: true })
         )
-        // another worker takes up what was left
+        // another worker claims the rest
         yield* inApplication(drain)
         return yield* seen
       })).pipe(Effect.flatMap(compare(`${name} (transaction ${nth})`)))

@@ -1,14 +1,13 @@
 /**
- * What sets two pictures of an application's tables apart, in words: a line for each place, with its path. Compared by
- * structure: a `Map`, a `Set`, a `Date`, bytes, a bigint are what is in them, and a field that is `undefined` is not one
- * that is missing.
+ * Lists the differences between two snapshots of an application's tables: a line per place, with its path. Compares by
+ * structure, including `Map`, `Set`, `Date`, bytes and bigint; a field that is `undefined` differs from a missing one.
  */
 import * as Equal from "effect/Equal"
 import { format } from "effect/Formatter"
 import { printStep } from "../internal/jsonProblem.ts"
 import { shorten } from "../internal/quote.ts"
 
-// whoever nests deeper is told of the whole below
+// deeper values are reported as a whole
 const deepest = 20
 
 const isPlain = (value: unknown): value is Readonly<Record<PropertyKey, unknown>> => {
@@ -17,8 +16,8 @@ const isPlain = (value: unknown): value is Readonly<Record<PropertyKey, unknown>
 }
 
 /**
- * A copy that later changes do not reach, so that a list that handlers go on adding to is not compared with itself. What
- * is no container is taken as it is.
+ * A deep copy that later changes do not affect: handlers may go on adding to a list. Values that are not containers are
+ * kept as they are.
  */
 export const snapshot = <A>(value: A): A => copy(value, new Map()) as A
 
@@ -56,7 +55,7 @@ const copy = (value: unknown, seen: Map<unknown, unknown>): unknown => {
 
 const print = (value: unknown): string => shorten(format(value), 200)
 
-/** A line for each place in which what was found is not what was expected; none when they are the same. */
+/** A line for each place where the found value differs from the expected one; empty when they are equal. */
 export const differences = (expected: unknown, found: unknown): ReadonlyArray<string> => compare(expected, found, [])
 
 type Steps = ReadonlyArray<string>
@@ -84,7 +83,7 @@ const inside = (expected: unknown, found: unknown, steps: Steps): ReadonlyArray<
   return []
 }
 
-/** Something with fields. Bytes, and what compares itself, are told as a whole. */
+/** Whether a value has fields. Bytes, and objects with their own equality, are reported as a whole. */
 const isRow = (value: unknown): value is object =>
   typeof value === "object" && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value) &&
   !Equal.isEqual(value)
@@ -94,7 +93,7 @@ const hasEqual = (values: Iterable<unknown>, wanted: unknown): boolean => {
   return false
 }
 
-/** What both begin and end with is the same: between them a row may have come or gone. */
+/** Skips the common start and end of two lists: a row may have been added or removed between them. */
 const inLists = (expected: ReadonlyArray<unknown>, found: ReadonlyArray<unknown>, steps: Steps) => {
   const shorter = Math.min(expected.length, found.length)
   let start = 0

@@ -1,6 +1,6 @@
 /**
- * Mates for a rehearsal: chunks that share the batches of an application's handlers and do what handlers of others may do
- * in their transactions. They write nothing.
+ * Mates for a rehearsal: chunks that share the batches of an application's handlers and use the transaction as other
+ * handlers may. They write no rows.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -13,12 +13,12 @@ import { MemoryDatabase } from "../store/MemoryDatabase.ts"
 
 const prefix = "mate-"
 
-/** A mate for each call, recorded beside it. Its payload is the call's, so that it decodes. */
+/** Two mates for each call, recorded beside it. Their payload is the call's, which the handler's output decodes. */
 export const withMates = (calls: ReadonlyArray<ServiceCall>): ReadonlyArray<ServiceCall> =>
   calls.flatMap((call, index) => {
     const mate = (n: number): ServiceCall => ({
       ...call,
-      // short enough for an id, and in nobody's way
+      // short enough for an id, and distinct from the calls' ids
       callId: `${prefix}${index}-${n}`,
       correlationId: `${prefix}${index}-${n}`
     })
@@ -27,7 +27,7 @@ export const withMates = (calls: ReadonlyArray<ServiceCall>): ReadonlyArray<Serv
 
 const isMate = ({ call }: HandlerInput<unknown>): boolean => call.callId.startsWith(prefix)
 
-/** What a mate does: tries something in a savepoint that fails, and leaves settings behind. */
+/** The effect of a mate: it rolls back a savepoint, and leaves settings behind. */
 const meddle = (services: Context.Context<never>): Effect.Effect<void> => {
   const sql = Context.getOption(services, SqlClient.SqlClient)
   const db = Context.getOption(services, MemoryDatabase)

@@ -1,6 +1,4 @@
-/**
- * Everything between recorded calls and handlers, in memory.
- */
+/** A complete drain in memory, for tests. */
 import type * as Config from "effect/Config"
 import * as Layer from "effect/Layer"
 import * as CallRecorder from "../CallRecorder.ts"
@@ -25,7 +23,7 @@ export type Memory =
 
 /**
  * A drain over a store in memory, for a registry whose handlers may keep their rows in the same `MemoryDatabase`. Time
- * is `Clock`'s, so that `TestClock` drives leases and retries. Settings may be given.
+ * comes from `Clock`, so `TestClock` controls leases and retries. `settings` override the defaults.
  *
  * ```ts
  * const application = layerMemory(HandlerRegistry.layer(Chatlab).pipe(Layer.provide(ChatlabHandlers), Layer.provide(repositories)))

@@ -1,6 +1,4 @@
-/**
- * Recorded calls and handlers' inputs for tests, of which only what matters need be said.
- */
+/** Makes recorded calls and handlers' inputs for tests, with defaults for everything that does not matter to the test. */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
@@ -9,12 +7,12 @@ import type { HandlerInput } from "../Handler.ts"
 import type * as Output from "../Output.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 
-/** What a sample may say of its call; the rest has defaults. */
+/** The fields of a sample's call; the others have defaults. */
 export type SampleOptions = Partial<Omit<ServiceCall, "outputs">> & { readonly part?: string }
 
 /**
- * A finished call with one output. The namespace is the output's own, the call id `sample` when none is given. Fails as
- * `Output.encode` does for what the schema does not allow.
+ * A finished call with one output. The namespace is the output's own, the call id `sample` when none is given. Fails
+ * like `Output.encode` when the value does not fit the schema.
  *
  * ```ts
  * const call = yield* sampleCall(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } })
@@ -37,7 +35,7 @@ export const sampleCall = <Id extends Output.SchemaIdentity, S extends Schema.Co
   })
 
 /**
- * What a handler is given: to call one directly, without a drain.
+ * An input for a handler, to call it directly without a drain.
  *
  * ```ts
  * const created = yield* persist(sampleInput(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } }))

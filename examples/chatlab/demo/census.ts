@@ -1,5 +1,5 @@
 /**
- * What is in the tables once the drains are done: the answer of `--json`.
+ * Counts what is in the tables after the drains: the output of `--json`.
  */
 import { Inspector } from "effect-sluice"
 import type { Recording } from "effect-sluice/CallLines"
@@ -13,8 +13,8 @@ import { Simulations } from "../Simulations.ts"
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex")
 
 /**
- * A digest of which messages there are in which order: over the lines `simulation:h1,h2,…`, sorted by simulation, where
- * each h is the beginning of the digest of a message's text.
+ * A digest of all messages and their order. It covers the lines `simulation:h1,h2,…`, sorted by simulation, where each h is
+ * the beginning of the digest of a message's text.
  */
 export const messageOrder = (messages: ReadonlyArray<Message>): string => {
   const bySimulation = new Map<string, Array<string>>()
@@ -28,7 +28,7 @@ export const messageOrder = (messages: ReadonlyArray<Message>): string => {
   return sha256(lines.join("\n"))
 }
 
-/** The numbers of everything there is. `calls` and `refused` are those of this run. */
+/** Counts everything in the tables. `calls` and `refused` are those of this run. */
 export const census = Effect.fnUntraced(function*({ calls, refused }: Recording) {
   const messages = yield* (yield* Messages).list
   const metadata = yield* (yield* Metadata).list
@@ -49,10 +49,10 @@ export const census = Effect.fnUntraced(function*({ calls, refused }: Recording)
     left: sum(leftOf)
   }
 })
-/** The numbers of everything there is. */
+/** The counts of everything in the tables. */
 export type Census = Effect.Success<ReturnType<typeof census>>
 
-/** How many chunks of a kind are still to be persisted. */
+/** How many chunks of a kind are not persisted yet. */
 export const leftOf = (kind: KindStatus): number => kind.ready + kind.inFlight + kind.scheduled + kind.waiting
 
 /** The last part of a kind's schema identity. */

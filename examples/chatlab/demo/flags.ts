@@ -1,5 +1,5 @@
 /**
- * The demo's flags, and where they say that the data is.
+ * The demo's flags, and the place of the data that they name.
  */
 import type * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -42,10 +42,10 @@ export const flags = {
 /** The flags as given. */
 export type Flags = Command.Command.Config.Infer<typeof flags>
 
-/** Where the samples are kept when nothing is said. */
+/** The default folder of the samples' data. */
 export const sampleFolder = ".sluice/demo"
 
-/** Where the flags say that the data is. */
+/** The place of the data that the flags name. */
 export const placeOf = Effect.fnUntraced(
   function*({ data, input, store, url }: Flags): Effect.fn.Return<Place, WrongFlags> {
     const kept = Option.getOrUndefined(data)

@@ -1,5 +1,5 @@
 /**
- * The second phase of the demo: so many drains persist what was recorded.
+ * The second phase of the demo: several drains persist the recorded calls.
  */
 import { Drain, Inspector } from "effect-sluice"
 import * as DateTime from "effect/DateTime"
@@ -9,9 +9,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 
 /**
- * Drains by so many drains at once, each as if it were a process of its own, until nothing is due within `patience`.
- * That is time enough for the lease of a run that was killed to end, and for a failed chunk's first retries. Tells
- * after every cycle how many chunks have been persisted so far, and gives back how many were in the end.
+ * Runs several drains concurrently, each like a separate process, until nothing is due within `patience`. That is long
+ * enough for the lease of a killed run to end, and for the first retries of a failed chunk. Reports after every cycle how
+ * many chunks are persisted so far, and returns the total.
  */
 export const drain = Effect.fnUntraced(function*(options: {
   readonly workers: number
@@ -31,7 +31,7 @@ export const drain = Effect.fnUntraced(function*(options: {
       yield* options.progress(persisted)
     }
   }).pipe(
-    // fresh, or all of them would share one
+    // without `fresh`, all would share one drain
     Effect.provide(Layer.fresh(Drain.layer))
   )
   while (true) {

@@ -1,6 +1,6 @@
 /**
- * What the demo says when it cannot do what it was asked, and how it ends then: a sentence on stderr, because stdout is the
- * answer's; status 1 when it could not be done or lines were refused, 2 when the flags were wrong.
+ * The demo's errors: one sentence on stderr, because stdout holds only the answer. The exit status is 1 if the demo failed
+ * or lines were refused, 2 if the flags are wrong.
  */
 import * as Cause from "effect/Cause"
 import * as CliError from "effect/cli/CliError"
@@ -11,14 +11,14 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 
-/** The demo cannot go on; what to do about it stands in its message. */
+/** The demo cannot continue. The message says what to do. */
 export class DemoFailed extends Schema.TaggedError<DemoFailed>()("DemoFailed", { reason: Schema.String }) {
   override get [CliError.userMessage]() {
     return this.reason
   }
 }
 
-/** Flags that do not go together. */
+/** Flags that cannot be combined. */
 export class WrongFlags extends Schema.TaggedError<WrongFlags>()("WrongFlags", { reason: Schema.String }) {
   override get [CliError.userMessage]() {
     return this.reason
@@ -27,7 +27,7 @@ export class WrongFlags extends Schema.TaggedError<WrongFlags>()("WrongFlags", {
 
 const formatter = CliOutput.defaultFormatter()
 
-/** Mistakes without the help, which would push them out of sight. */
+/** Prints usage errors without the help, which would push them out of sight. */
 export const layer = Layer.succeed(CliOutput.Presenter, {
   present: (event) =>
     event._tag === "InvalidInvocation"
@@ -38,7 +38,7 @@ export const layer = Layer.succeed(CliOutput.Presenter, {
 const isWrongFlags = (error: unknown): boolean =>
   error instanceof WrongFlags || (CliError.isCliError(error) && error._tag === "ShowHelp" && error.errors.length > 0)
 
-/** The status of the end. */
+/** Sets the exit status. */
 export const teardown: Runtime.Teardown = (exit, onExit) =>
   Runtime.defaultTeardown(
     exit,

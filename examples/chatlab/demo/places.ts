@@ -13,7 +13,7 @@ import * as Redacted from "effect/Redacted"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as repositories from "../repositories.ts"
 
-/** A place for the data; without a folder or a database it is a fresh one that goes when the demo ends. */
+/** A place for the data. Without a folder or a database name it is a fresh one, deleted when the demo ends. */
 export type Place =
   | { readonly _tag: "Memory" }
   | { readonly _tag: "Embedded"; readonly folder: string | undefined }
@@ -29,7 +29,7 @@ const client = (url: string, database?: string) =>
     applicationName: "sluice-demo"
   })
 
-/** A database of the server, made when it is not there; one that was given no name is dropped at the end. */
+/** A database of the server, made if it does not exist. Without a name it is a fresh one, dropped at the end. */
 const database = Effect.fnUntraced(function*(url: string, name: string | undefined) {
   const sql = Context.get(yield* Layer.build(client(url)), SqlClient.SqlClient)
   if (name !== undefined) {

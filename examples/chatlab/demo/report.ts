@@ -1,5 +1,5 @@
 /**
- * What became of the calls, for people, in 80 columns.
+ * Prints what became of the calls, for people, in 80 columns.
  */
 import { Inspector } from "effect-sluice"
 import type { Recording } from "effect-sluice/CallLines"
@@ -9,10 +9,10 @@ import { Messages } from "../Messages.ts"
 import { Metadata } from "../Metadata.ts"
 import { type Census, leftOf, shortName } from "./census.ts"
 
-/** The most simulations and refused lines that are shown one by one. */
+/** The most simulations and refused lines that are shown individually. */
 const shown = 3
 
-/** A text on one line of at most so many characters. */
+/** A text on one line, cut to `width` characters. */
 const clip = (text: string, width: number): string => {
   const characters = [...text.slice(0, 4 * width).replaceAll(/[\s\p{Cc}]+/gu, " ")]
   return characters.length <= width ? characters.join("") : `${characters.slice(0, width - 1).join("")}…`
@@ -76,7 +76,7 @@ const rows = Effect.gen(function*() {
   }).concat(more(simulations.length - shown, "simulation"))
 })
 
-/** Some lines about so many chunks; none about none. */
+/** Some lines about `count` chunks; no lines if it is 0. */
 const when = (count: number, first: string, ...rest: ReadonlyArray<string>): ReadonlyArray<string> =>
   count > 0 ? [first.replace("#", plural(count, "chunk")), ...rest] : []
 

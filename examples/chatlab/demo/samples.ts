@@ -1,6 +1,6 @@
 /**
- * The example's own calls: two consultations, an answer nobody has a handler for, one that does not decode,
- * and a line that is no call.
+ * The example's own calls: two consultations, an answer without a handler, one that does not decode, and a line that is not
+ * a call.
  */
 import type { ServiceCall } from "effect-sluice"
 
@@ -61,15 +61,15 @@ const calls = [
     // two findings without a key: both are kept, as result and result-2
     metadata: [found("Effusion of the right knee"), found("Possible tear of the medial meniscus")]
   }),
-  // no handler for this kind yet: it waits, visibly, until a program is deployed that has one
+  // no handler for this kind yet: the chunk is parked until a program with one is deployed
   call(7, "cough-2", "How was the conversation?", "hotwash-initial", {
     feedback: [found("Asked about fever early", "strength")]
   }),
-  // a reply that says nothing is none: it does not decode, and no number of retries would help
+  // an empty reply does not decode: retries would not help
   call(8, "rash-3", "Does it itch?", "patient-reply", { image_requested: false, messages: [] })
 ]
 
-/** The samples as the lines of a file of recorded calls; the last is cut off in the middle. */
+/** The samples as lines of a file of recorded calls. The last line is cut off in the middle. */
 export const sampleLines: ReadonlyArray<string> = [
   ...calls.map((one) => JSON.stringify(one)),
   JSON.stringify(calls[0]).slice(0, 120)

@@ -1,5 +1,5 @@
 /**
- * What the demo watches while it runs: how far it is, what is created, and whether the images have come.
+ * Watches the demo while it runs: its progress, the created objects, and the attached images.
  */
 import { DomainEvents } from "effect-sluice"
 import * as Console from "effect/Console"
@@ -8,7 +8,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { Media } from "../Media.ts"
 
-/** Tells people, not programs, of every thousand and of the last. */
+/** Reports every thousand and the last one, on stderr. */
 export const progress = (what: string) => {
   let told = 0
   return {
@@ -34,7 +34,7 @@ export const created = Effect.gen(function*() {
   return counts
 })
 
-/** Images are attached a moment after the messages: gives the subscriber that moment. */
+/** Waits a moment for the subscriber: it attaches images shortly after the messages are committed. */
 export const imagesAttached = Effect.gen(function*() {
   const media = yield* Media
   yield* Effect.repeat(media.count, {

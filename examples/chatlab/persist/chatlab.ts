@@ -1,5 +1,5 @@
 /**
- * The chat laboratory's handlers, where `sluice drain` finds them. The command brings the `SqlClient`.
+ * The chat laboratory's handlers, in a folder where `sluice drain` finds them. The command provides the `SqlClient`.
  */
 import { HandlerPlugin } from "effect-sluice"
 import * as Layer from "effect/Layer"

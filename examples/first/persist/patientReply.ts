@@ -2,13 +2,13 @@ import { Effect, Schema } from "effect"
 import { DomainObject, HandlerPlugin, Output } from "effect-sluice"
 import { SqlClient } from "effect/sql"
 
-// What the LLM answers: a name that is written down, a version, a schema.
+// What the LLM answers: a stable name, a version, a schema.
 class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
   version: 1,
   schema: Schema.Struct({ text: Schema.String })
 }) {}
 
-// How an answer becomes rows. Called for one answer, and runs in the transaction of its batch.
+// Turns an answer into rows. Called for one answer, it runs in the transaction of its batch.
 export const patientReply = HandlerPlugin.layer(
   "chatlab",
   PatientReply,

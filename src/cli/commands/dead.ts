@@ -1,5 +1,5 @@
 /**
- * `sluice dead`: dead letters, to be looked at, redriven or discarded.
+ * `sluice dead`: lists, shows, redrives or discards dead letters.
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -69,7 +69,7 @@ const isEverything = (given: Given): boolean =>
     !(name in filters) || name === "discarded" || (Option.isOption(value) && Option.isNone(value))
   )
 
-/** Kinds that a person is shown. */
+/** The most kinds in the printed table. */
 const mostKinds = 50
 
 const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<string> => [
@@ -84,7 +84,7 @@ const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<strin
   ...print.more(counts.length, mostKinds, "kinds", "--json has all")
 ]
 
-/** Dead letters of one call that a person is shown. */
+/** The most dead letters of one call that are printed as text. */
 const mostLetters = 20
 
 /** The most characters of a payload that a person is shown. */

@@ -1,6 +1,6 @@
 /**
- * `sluice doctor`: what is wrong, and what to do about it. Its exit status is 0 when all is well, 1 when something wants
- * attention, 2 when something is broken.
+ * `sluice doctor`: reports what is wrong and what to do about it. Its exit status is 0 if nothing is wrong, 1 if something
+ * needs attention, 2 if something is broken.
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -26,7 +26,7 @@ const worst = (findings: ReadonlyArray<Finding>): typeof Severity.Type =>
     ? "attention"
     : "ok"
 
-/** How old the oldest due chunk may be. */
+/** How long the oldest due chunk may have waited, in seconds. */
 const ageOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
   const text = yield* options.textOf(flag, "SLUICE_MAX_AGE")
   return Option.isNone(text)
@@ -34,7 +34,7 @@ const ageOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
     : Duration.toSeconds(yield* durationFlag.read(options.sayOf(flag, "SLUICE_MAX_AGE"), text.value))
 })
 
-/** Looks as far as it gets: what keeps it from looking is the first thing that is wrong. */
+/** Runs the checks. An error that stops them, for example an unreachable server, becomes the only finding. */
 const looked = (url: Option.Option<string>, ageSeconds: number) =>
   Effect.flatMap(
     Database.isEmbedded(url),

@@ -1,5 +1,5 @@
 /**
- * `sluice drain`: persists what is recorded, once, until there is nothing left, or for as long as it runs.
+ * `sluice drain`: persists recorded chunks: one batch, until nothing is due, or until it is told to stop.
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -50,7 +50,7 @@ type Way =
   | { readonly _tag: "UntilEmpty" }
   /** Until nothing is due or the time is over. */
   | { readonly _tag: "Limited"; readonly time: Duration.Duration }
-  /** For as long as it runs; who asks for times wants these times, not the moment in which something is recorded. */
+  /** Until told to stop. With `--cron` it ignores hints: it drains at these times, not when a call is recorded. */
   | { readonly _tag: "Forever"; readonly schedule: Times; readonly hints: boolean }
 
 interface Ways {
@@ -60,7 +60,7 @@ interface Ways {
   readonly limit: Option.Option<string>
 }
 
-/** Those that the environment or the file ask for, when no flag asks for any. */
+/** The ways set in the environment or the file. They count only if no flag sets one. */
 const standing = Effect.gen(function*() {
   const found: Ways = {
     untilEmpty: Option.some(yield* options.switchOf(Option.none(), "SLUICE_UNTIL_EMPTY")),
@@ -103,7 +103,7 @@ const wayOf = Effect.fnUntraced(function*(flags: Ways): Effect.fn.Return<Way, Fa
   return { _tag: toTheEnd ? "UntilEmpty" : "Once" }
 })
 
-/** How much of a time is left from now on. */
+/** Starts a countdown. The result returns the time that is left. */
 const countdown = Effect.fnUntraced(function*(time: Duration.Duration) {
   const clock = yield* Clock.Clock
   const began = clock.monotonicTimeNanosUnsafe()
@@ -111,7 +111,7 @@ const countdown = Effect.fnUntraced(function*(time: Duration.Duration) {
     Duration.millis(Math.max(0, Duration.toMillis(time) - Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6))
 })
 
-/** A layer that is built in the time that is left: a migration of others' may be waited for, and a server that is starting. */
+/** Limits the build of a layer to the time left: it may wait for another process's migration, or for a starting server. */
 const inTime = <A, E, R>(layer: Layer.Layer<A, E, R>, left: (() => Duration.Duration) | undefined) =>
   left === undefined ? layer : Layer.effectContext(
     Effect.suspend(() =>
@@ -172,7 +172,7 @@ export const drain = Command.make(
   },
   (given) =>
     Effect.gen(function*() {
-      // a wrong flag is told of before anything is opened
+      // reports a wrong flag before anything is opened
       const way = yield* wayOf({
         untilEmpty: given.untilEmpty,
         every: given.every,
@@ -197,7 +197,7 @@ export const drain = Command.make(
           ? Server.layer({ port: port.value, host: Option.getOrUndefined(host) }, drains)
           : Layer.empty
         yield* Layer.build(Layer.merge(served, Telemetry.gauges))
-        // who wonders why nothing is drained reads this; a database that is away is no reason not to begin
+        // explains why nothing is drained; without a database the drain starts anyway
         const pauses = yield* Effect.orElseSucceed(Pauses.use((pauses) => pauses.list), () => [])
         for (const pause of pauses) yield* say(print.pause(pause))
         stopping.limit(settings.gracePeriod)

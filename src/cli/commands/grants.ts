@@ -1,5 +1,5 @@
 /**
- * `sluice grants`: the statements that give a role the rights it needs on Sluice's tables, to be run by their owner.
+ * `sluice grants`: prints the statements that grant a role its rights on Sluice's tables. The tables' owner runs them.
  */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -15,19 +15,19 @@ import * as print from "../print.ts"
 /** What `sluice grants --json` prints. */
 export const Grants = Schema.Struct({ role: Schema.String, statements: Schema.Array(Schema.String) })
 
-/** What a program needs that records, drains and listens. */
+/** The purposes of a program that records, drains and reads events. */
 const application: ReadonlyArray<rights.Purpose> = ["recorder", "worker", "subscriber"]
 
-/** A role as Postgres takes its name, also in quotes. */
+/** Checks a role's name: in quotes Postgres takes any text of 1 to 63 bytes. */
 const check = (role: string) => {
-  // these two are no roles, in quotes neither: the first would be everybody
+  // not roles, even in quotes; "public" means every role
   if (role === "public" || role === "none") return Effect.fail(new Failed({ reason: `${role} is not a role` }))
   return role === "" || role.includes("\0") || Buffer.byteLength(role) > 63
     ? Effect.fail(new Failed({ reason: "a role's name has 1 to 63 bytes" }))
     : Effect.succeed(role)
 }
 
-/** The command. It asks no database. */
+/** The command. It does not connect to a database. */
 export const grants = Command.make(
   "grants",
   {

@@ -1,5 +1,5 @@
 /**
- * `sluice handlers`: what resolves to what, and which recorded kinds have no handler.
+ * `sluice handlers`: lists the handlers and what each serves, and the recorded kinds without a handler.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -24,7 +24,7 @@ export const HandlersReport = Schema.Struct({
     version: Schema.Int,
     handlerVersion: Schema.Int
   })),
-  /** Kinds that are recorded: which handler serves each, or null. */
+  /** The recorded kinds, each with the handler that serves it, or null. */
   kinds: Schema.Array(Schema.Struct({
     namespace: Schema.String,
     schemaIdentity: Schema.String,

@@ -25,19 +25,19 @@ export const Made = Schema.Struct({
   migrations: Schema.Array(Schema.String)
 })
 
-/** A first handler, a call for it and a place for settings: they come with the package, and are checked with it. */
+/** The folder of the package with the first handler, its call and the settings file. */
 const first = () => new URL("../../../examples/first/", import.meta.url)
 
 const copy = Effect.fnUntraced(function*(name: string, file: string) {
   yield* Effect.tryPromise(async () => {
     await fs.mkdir(path.dirname(file), { recursive: true })
-    // what somebody else wrote meanwhile is theirs
+    // never overwrites a file that another process wrote meanwhile
     await fs.copyFile(new URL(name, first()), file, fs.constants.COPYFILE_EXCL)
   })
   return file
 })
 
-/** The nearest `package.json`, as Node looks for it. */
+/** The nearest `package.json`, by Node's rule. */
 const packageJson = (folder: string): string | undefined => {
   const file = path.join(folder, "package.json")
   if (existsSync(file)) return file
@@ -45,7 +45,7 @@ const packageJson = (folder: string): string | undefined => {
   return above === folder ? undefined : packageJson(above)
 }
 
-/** Where a project is not one of modules, `.ts` would not be one: `npm init` makes such projects. */
+/** The file ending of a module. Without `"type": "module"`, which `npm init` leaves out, Node loads `.ts` as CommonJS. */
 const ending = Effect.tryPromise(async () => {
   const file = packageJson(path.resolve("."))
   const text = file === undefined ? "" : await fs.readFile(file, "utf8")

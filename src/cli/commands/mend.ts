@@ -1,5 +1,5 @@
 /**
- * `sluice mend`: puts right what needs nobody's decision.
+ * `sluice mend`: repairs what needs no decision.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -15,17 +15,17 @@ import * as print from "../print.ts"
 export const Mended = Schema.Struct({
   mendings: Schema.Array(Schema.Struct({
     name: Schema.String,
-    /** Without `--dry-run` what was mended, with it what there is to mend. */
+    /** How many were mended; with `--dry-run`, how many there are to mend. */
     count: Schema.Int
   }))
 })
 
-/** Something that can be wrong, and that can be put right without asking anybody. */
+/** A repair that needs no decision. */
 interface Mending {
   readonly name: string
   /** How many there are to mend. */
   readonly find: Effect.Effect<number, ChunkStoreError, Inspector | ChunkStore>
-  /** Mends them, and says how many it mended. */
+  /** Mends them, and returns how many it mended. */
   readonly mend: Effect.Effect<number, ChunkStoreError, Inspector | ChunkStore>
   readonly found: (count: number) => string
   readonly mended: (count: number) => string
@@ -41,7 +41,7 @@ const stranded: Mending = {
   mended: (count) => `${chunks(count)} released, with nothing before them`
 }
 
-/** All of them. */
+/** All repairs. */
 const mendings: ReadonlyArray<Mending> = [stranded]
 
 /** The command. */

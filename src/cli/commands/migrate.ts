@@ -1,5 +1,5 @@
 /**
- * `sluice migrate`: brings the tables up to date, or says what it would do.
+ * `sluice migrate`: brings the tables up to date, or prints what it would do.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -19,13 +19,13 @@ export const MigrationStatus = Schema.Struct({
 /** What `sluice migrate --dry-run --json` prints. */
 export const MigrationPlan = Schema.Struct({
   missing: Schema.Array(Schema.Struct({ id: Schema.Int, name: Schema.String })),
-  /** Each to be run by itself, in this order; afterwards nothing is missing. */
+  /** Run each on its own, in this order. After them no migration is missing. */
   statements: Schema.Array(Schema.String)
 })
 
 /**
- * As psql takes it. Each statement is committed by itself, and gives up when it would make others wait; those that make nobody wait
- * may take as long as they do.
+ * The script for psql. Each statement commits on its own. It waits for a lock for a short time only, because other sessions
+ * queue behind it. Concurrent statements block no session, and have no limit.
  */
 const script = (statements: ReadonlyArray<string>): string =>
   statements.length === 0
@@ -51,7 +51,7 @@ const planned = Effect.fnUntraced(function*(missing: ReadonlyArray<Migrations.Mi
     : print.text(script(statements))
 })
 
-/** What is applied, of all; `before` are those that were missing. */
+/** Prints which migrations are applied. `before` were missing before this run; `missing` still are. */
 const listed = Effect.fnUntraced(function*(
   { before, json, missing }: {
     readonly before: ReadonlyArray<Migrations.Migration>
@@ -86,7 +86,7 @@ export const migrate = Command.make(
       const tell = (missing: ReadonlyArray<Migrations.Migration>) =>
         dryRun ? planned(missing, json) : listed({ before: missing, missing, json })
       if (looks && (yield* Database.isAbsent(url))) {
-        // where there is nothing, all is missing; a look does not make it
+        // without a database every migration is missing; `--status` and `--dry-run` do not create one
         return yield* tell(Migrations.list((yield* Settings.Settings).schema))
       }
       yield* Effect.gen(function*() {

@@ -1,5 +1,5 @@
 /**
- * `sluice record`: records the calls of a file, a JSON object a line. Run again, it records only what is missing.
+ * `sluice record`: records the calls of a file with one JSON object per line. A second run records only what is missing.
  */
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Argument from "effect/cli/Argument"
@@ -26,13 +26,13 @@ export const RecordReport = Schema.Struct({
   refused: Schema.Array(Schema.Struct({ line: Schema.Int, reason: Schema.String }))
 })
 
-/** Bytes as they come: standard input, or a pipe, which cannot be read by position as a file is. */
+/** The lines of standard input or a pipe, which cannot be read by position like a file. */
 const fromReadable = (name: string, evaluate: () => Readable) =>
   CallLines.fromBytes(
     NodeStream.fromReadable({ evaluate, onError: (cause) => new Failed({ reason: `${name}: ${String(cause)}` }) })
   )
 
-/** Tells how much is read: a bar where a person looks and the size is known, else a line now and then. */
+/** Reports progress: a bar on a terminal, or else a line every 10,000 calls. */
 const progress = (size: number) => {
   let told = 0
   return ({ bytes, calls }: CallLines.Recording) =>
@@ -47,11 +47,11 @@ const progress = (size: number) => {
 
 interface Opened {
   readonly lines: Stream.Stream<CallLines.CallLine, unknown, FileSystem.FileSystem>
-  /** In bytes, or 0 where it is not known. */
+  /** In bytes; 0 if unknown. */
   readonly size: number
 }
 
-/** The lines of a file, of a pipe, or of standard input. */
+/** Opens a file, a pipe or standard input. */
 const open = (file: string) =>
   Effect.gen(function*() {
     const piped = (name: string, evaluate: () => Readable): Opened => ({ lines: fromReadable(name, evaluate), size: 0 })

@@ -1,5 +1,5 @@
 /**
- * `sluice show`: a call and all that became of it, or the call that made a row of the application.
+ * `sluice show`: prints a call with all its chunks, or the call that created a row of the application.
  */
 import * as Command from "effect/cli/Command"
 import * as DateTime from "effect/DateTime"
@@ -15,7 +15,7 @@ import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 
-/** The rows that `TYPE:ID` may name: a type may hold colons as well. */
+/** The rows that `TYPE:ID` may name: a type may contain colons, too. */
 const objectsOf = (what: string): ReadonlyArray<DomainObject> =>
   [...what.matchAll(/:/g)].slice(0, 8)
     .map(({ index }) => ({ type: what.slice(0, index), id: what.slice(index + 1) }))
@@ -24,7 +24,7 @@ const objectsOf = (what: string): ReadonlyArray<DomainObject> =>
 /** What `sluice show --json` prints. */
 export const Shown = Schema.Struct({ calls: Schema.Array(CallView) })
 
-/** What keeps a chunk from being persisted now. */
+/** Why a chunk is not persisted yet. */
 const holdUp = ({ behind, dueAt, leasedBy, leasedUntil, parkedFor, state }: ChunkView): string | undefined => {
   const time = (at: DateTime.Utc | null) => at === null ? "" : DateTime.formatIso(at)
   switch (state) {
@@ -42,7 +42,7 @@ const holdUp = ({ behind, dueAt, leasedBy, leasedUntil, parkedFor, state }: Chun
   }
 }
 
-/** Which output of a call a chunk is. */
+/** The output of the call that a chunk belongs to. */
 const outputOf = ({ part, schemaIdentity }: ChunkView["key"]): string =>
   `${escape(schemaIdentity)}${part === "" ? "" : `#${word(part)}`}`
 
@@ -54,7 +54,7 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
   const objects = ledger?.objects ?? []
   return [
     `  ${outputOf(chunk.key)}: ${chunk.state}`,
-    // names are whole: they are there to be copied
+    // names are not shortened, so they can be copied
     ...why === undefined ? [] : [`    ${why}`],
     ...attempts + crashes === 0 ? [] : [`    ${attempts} failed attempts, ${crashes} crashes`],
     ...ledger === null
@@ -71,9 +71,9 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
   ]
 }
 
-/** Calls, and chunks of a call, that a person is shown. */
+/** The most calls, and chunks of a call, that are printed as text. */
 const most = 100
-/** Rows of a chunk that a person is shown. */
+/** The most rows of a chunk that are printed as text. */
 const mostObjects = 20
 
 const inWords = (view: CallView): ReadonlyArray<string> => {

@@ -1,5 +1,5 @@
 /**
- * `sluice status`: how many chunks of each kind stand where, and which workers live.
+ * `sluice status`: prints how many chunks of each kind are in each state, and which workers are alive.
  */
 import * as Command from "effect/cli/Command"
 import * as DateTime from "effect/DateTime"
@@ -14,14 +14,14 @@ import * as options from "../options.ts"
 import * as print from "../print.ts"
 import { untilStopped } from "../stopping.ts"
 
-/** A worker that has not said that it leaves. */
+/** A worker that has not signed off. */
 const WorkerStatus = Schema.Struct({
   id: Schema.String,
   host: Schema.String,
   pid: Schema.String,
-  /** Whether it gave a sign of life in the last half minute. */
+  /** Whether its last heartbeat is at most half a minute old. */
   alive: Schema.Boolean,
-  /** Seconds since its last sign of life. */
+  /** Seconds since its last heartbeat. */
   seen: Schema.Finite,
   serves: Schema.Array(Schema.String),
   /** Of what it serves, the newest version of the schema that it reads. */
@@ -32,7 +32,7 @@ type WorkerStatus = typeof WorkerStatus.Type
 /** What `sluice status --json` prints. */
 export const Status = Schema.Struct({
   kinds: Schema.Array(KindStatus),
-  /** Persisted in the last minute, of all kinds; counted up to 100,000. */
+  /** Chunks of all kinds persisted in the last minute, counted up to 100,000. */
   lastMinute: Schema.Int,
   workers: Schema.Array(WorkerStatus),
   pauses: Schema.Array(Pause)
@@ -67,7 +67,7 @@ const look = Effect.gen(function*() {
 const columns = 80
 const head = ["kind", "ready", "due", "fly", "sched", "wait", "park", "dead", "done", "oldest"]
 
-/** In 80 columns: names give way first, then figures are rounded. */
+/** The table of kinds in 80 columns: names are shortened first, then numbers are rounded. */
 export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string => {
   const short = print.shortNames(kinds.map((kind) => kind.schemaIdentity))
   const names = kinds.map((kind) => print.kind(kind.namespace, short(kind.schemaIdentity)))
@@ -118,7 +118,7 @@ const workerLine = (
 const isOutstanding = (kind: KindStatus): boolean =>
   kind.ready + kind.inFlight + kind.scheduled + kind.waiting + kind.parked + kind.dead > 0
 
-/** The first so many kinds: of more than that, those with something outstanding. */
+/** At most `limit` kinds: those with outstanding chunks first, if there are more. */
 const chosen = (kinds: ReadonlyArray<KindStatus>, limit: number): ReadonlyArray<KindStatus> =>
   kinds.length <= limit
     ? kinds

@@ -1,5 +1,5 @@
 /**
- * `sluice stuck`: what does not go on at once, and why.
+ * `sluice stuck`: prints the chunks that make no progress, and why.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import * as print from "../print.ts"
 /** What `sluice stuck --json` prints. */
 export const Stuck = Schema.Struct({
   chunks: Schema.Array(StuckChunk),
-  /** Whether there may be more of some sort than the limit. */
+  /** Whether some sort may have more rows than the limit. */
   more: Schema.Boolean
 })
 
@@ -49,7 +49,7 @@ const inWords = ({ chunks, more }: typeof Stuck.Type, limit: number): ReadonlyAr
     const { callId, error, namespace, part, schemaIdentity, why } = chunk
     const kind = `${print.kind(namespace, short(schemaIdentity))}${part === "" ? "" : ` ${word(part)}`}`
     return [
-      // names are whole: they are there to be copied
+      // names are not shortened, so they can be copied
       `${why}: ${word(callId)} ${kind}`,
       `  ${reasonOf(chunk)}`,
       ...error === null

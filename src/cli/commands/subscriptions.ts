@@ -1,5 +1,6 @@
 /**
- * `sluice subscriptions`: who reads what was created, and how far behind; reset, skip, remove, rebase.
+ * `sluice subscriptions`: prints each durable subscription, its reader and how far behind it is; resets, skips, removes,
+ * rebases.
  */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -16,14 +17,14 @@ import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 
-/** What `sluice subscriptions --json` prints; `reset`, `skip` and `remove` print those there are afterwards. */
+/** What `sluice subscriptions --json` prints; `reset` and `remove` print those that exist afterwards. */
 export const SubscriptionList = Schema.Struct({ subscriptions: Schema.Array(SubscriptionStatus) })
 /** What `sluice subscriptions skip --json` prints. */
 export const SubscriptionSkipped = Schema.Struct({ subscription: Schema.String, skipped: ChunkKey })
 
 const columns = 80
 const name = Argument.String("name").pipe(Argument.withDescription("the subscription's name"))
-/** As the store counts. */
+/** The store counts up to 10,000. */
 const counted = (behind: number): string | number => behind >= 10_000 ? "10000+" : behind
 
 const stateOf = (one: SubscriptionStatus, now: number): string => {
@@ -78,7 +79,7 @@ const parseTo = Effect.fnUntraced(function*(text: string): Effect.fn.Return<From
   if (text === "beginning" || text === "now") return text
   const age = durationFlag.parse(text)
   if (Option.isSome(age)) return DateTime.subtractDuration(yield* DateTime.now, age.value)
-  // a day or a time; a number alone would be read as a year
+  // a date or a time; a number alone would be parsed as a year
   const time = /^\d{4}-\d\d-\d\d/.test(text) ? DateTime.make(text) : Option.none()
   if (Option.isSome(time)) return DateTime.toUtc(time.value)
   return yield* new Failed({
@@ -168,7 +169,7 @@ const remove = Command.make(
   Command.withExamples([{ command: "sluice subscriptions remove billing", description: "When its program is gone" }])
 )
 
-/** What a rebase came to, in words. */
+/** The result of a rebase, in words. */
 export const rebasedInWords = ({ moved, outcome, repeated }: Rebased): string => {
   switch (outcome) {
     case "ours":

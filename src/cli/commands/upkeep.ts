@@ -1,5 +1,5 @@
 /**
- * `sluice prune`, `pause` and `resume`.
+ * `sluice prune`, `sluice pause` and `sluice resume`.
  */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -17,7 +17,7 @@ import * as options from "../options.ts"
 import * as print from "../print.ts"
 import { say } from "../Terminal.ts"
 
-/** Forgets what is old. */
+/** Deletes old payloads, discarded dead letters and failures. */
 export const prune = Command.make(
   "prune",
   {
@@ -56,7 +56,7 @@ const kindFlags = (all: string) => ({
   all: options.on("all", all)
 })
 
-/** The kind that is meant. Everything is a lot to stop, and is only meant when it is said. */
+/** The kind that the flags name. All kinds need an explicit `--all`. */
 const kindFromFlags = Effect.fnUntraced(function*({ all, namespace, schema }: {
   readonly namespace: Option.Option<string>
   readonly schema: Option.Option<string>
@@ -69,7 +69,7 @@ const kindFromFlags = Effect.fnUntraced(function*({ all, namespace, schema }: {
   return { namespace: Option.getOrElse(namespace, any), schemaIdentity: Option.getOrElse(schema, any) }
 })
 
-/** What `sluice pause --json` and `resume --json` print: the pauses there are now. */
+/** What `sluice pause --json` and `resume --json` print: the current pauses. */
 export const PauseList = Schema.Struct({ pauses: Schema.Array(Pause) })
 
 const listed = Effect.fnUntraced(function*(json: boolean) {
@@ -78,7 +78,7 @@ const listed = Effect.fnUntraced(function*(json: boolean) {
   yield* print.lines(pauses.length === 0 ? ["nothing is paused"] : pauses.map(print.pause))
 })
 
-/** A pause is easily misspelt, and holds up nothing then. */
+/** Warns about a pause that matches nothing: it is probably misspelt. */
 const doubt = Effect.fnUntraced(function*(kind: Kind.Kind) {
   if (yield* Inspector.use((inspector) => inspector.isKnown(kind))) return
   yield* say(
@@ -88,7 +88,7 @@ const doubt = Effect.fnUntraced(function*(kind: Kind.Kind) {
   )
 })
 
-/** Stops the drain of a kind, on all workers. */
+/** Stops draining a kind, on all workers. */
 export const pause = Command.make(
   "pause",
   {
@@ -114,7 +114,7 @@ export const pause = Command.make(
   ])
 )
 
-/** Ends every pause there is: whoever wants that need not know which these are. */
+/** Ends every pause. */
 const resumeAll = Effect.gen(function*() {
   const pauses = yield* Pauses
   for (const pause of yield* pauses.list) yield* pauses.resume(pause)

@@ -61,10 +61,13 @@ const write = (outcome: OutcomeName, annotations: Annotations) => {
   return log === undefined ? Effect.void : Effect.annotateLogs(Effect.logWithLevel(log.level)(log.message), annotations)
 }
 
-/** At most so many kinds are logged apart. Anybody who records can make up kinds, so there may be any number of them. */
+/** The most kinds that are logged separately. Callers that record can invent kinds, so their number is unlimited. */
 const mostKinds = 20
 
-/** How many chunks of a kind were parked since it was first logged. A kind is new again when none was parked for this long. */
+/**
+ * Counts the parked chunks of a kind since it was first logged. The count starts again after this time without one, in
+ * milliseconds.
+ */
 const quiet = Duration.toMillis(Duration.minutes(10))
 interface Spell {
   chunks: number
@@ -82,8 +85,8 @@ const kindAnnotations = ({ chunk: { key, namespace }, reason }: Parked): Annotat
 const others: Annotations = { "sluice.kinds": "others: see `sluice status`" }
 
 /**
- * Parked chunks are logged by kind: when the first is parked, and each time their number has doubled. A backlog without a
- * handler is one piece of news, not one for each claim. Answers with the annotations of what is to be logged now.
+ * Logs parked chunks by kind: when the first is parked, and each time their number has doubled. A backlog without a
+ * handler is logged as one event, not once per claim. Returns the annotations to be logged now.
  */
 const makeParking = () => {
   const spells = new Map<string, Spell>()
@@ -116,7 +119,7 @@ const makeParking = () => {
   }
 }
 
-/** Makes what logs the claims of one drain, one by one. */
+/** Makes the log of one drain, which is called once for each claim. */
 export const makeClaimLog = () => {
   const parking = makeParking()
   return Effect.fnUntraced(function*(outcomes: Outcomes) {

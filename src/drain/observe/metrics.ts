@@ -1,6 +1,4 @@
-/**
- * The metrics of a claim: counted once for each claim, by kind and outcome, and not once for each chunk.
- */
+/** Records the metrics of a claim: once per claim, by kind and outcome, not once per chunk. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -30,12 +28,12 @@ interface Counted {
   failed: number
 }
 
-/** Times a handler's run over its share of a batch: once for the share, so that it costs a chunk nothing. */
+/** Times a handler's run over its share of a batch: once per share, so there is no cost per chunk. */
 export const timeRun =
   <A>(handler: string, isGood: (result: A) => boolean) => <E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(Clock.monotonicTimeNanos, (began) =>
       Effect.onExit(run, (exit) => {
-        // a run that was interrupted neither succeeded nor failed
+        // an interrupted run neither succeeded nor failed
         if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return Effect.void
         const outcome = Exit.isSuccess(exit) && isGood(exit.value) ? "succeeded" : "failed"
         return Effect.flatMap(Clock.monotonicTimeNanos, (now) =>
@@ -45,7 +43,10 @@ export const timeRun =
           ))
       }))
 
-/** The labels of a chunk's kind are its handler's. Anybody who records can make up kinds; the handlers are known. */
+/**
+ * The labels of a chunk's kind are those of its handler. Callers that record can invent kinds; the set of handlers is
+ * fixed.
+ */
 const kindLabels = (registry: HandlerRegistry["Service"], { key: { schemaIdentity }, namespace }: ClaimedChunk) => {
   const handler = registry.find(namespace, schemaIdentity)
   return handler === undefined
@@ -78,7 +79,7 @@ export const measureClaim = Effect.fnUntraced(function*(
     const end = outcomes.get(chunk)
     const outcome = metricLabel(nameOf(end))
     const handler = handlerOf(end)
-    // nearly always the same as the one before
+    // nearly always the same as for the previous chunk
     if (
       kind?.labels.handler !== handler || kind.labels.outcome !== outcome ||
       before?.key.schemaIdentity !== chunk.key.schemaIdentity || before.namespace !== chunk.namespace

@@ -1,6 +1,6 @@
 /**
- * The span of a batch. It has an event for each chunk, and, for a `persistMany`, a link to each request that made a call. A
- * handler that is run for one chunk has a span of its own with that link.
+ * Makes the spans of batches and handlers. A batch's span has an event for each chunk, and, for a `persistMany`, a link
+ * to the request of each call. A handler that runs for one chunk has its own span with that link.
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -19,20 +19,20 @@ export const attributesOf = ({ chunk: { attempts, key, namespace }, handler }: P
   "sluice.attempt": attempts + 1
 })
 
-/** The request that made a member's call, if it was recorded within one. */
+/** A link to the request that made the chunk's call, if it was recorded within one. */
 export const linksOf = (one: Prepared): ReadonlyArray<Tracer.SpanLink> => {
   // a trace that was not recorded by Sluice may be invalid
   const trace = traceOf(one.chunk.call.trace)
   return trace === undefined ? [] : [{ span: Tracer.externalSpan(trace), attributes: attributesOf(one) }]
 }
 
-/** A span that leads back to the request that made the call, for calls that were recorded within one. */
+/** Runs a handler in a span linked to the request that made the call, for calls that were recorded within one. */
 export const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   one.chunk.call.trace === undefined
     ? run
     : Effect.withSpan(run, "Handler.persist", { attributes: attributesOf(one), links: linksOf(one) })
 
-/** Runs a batch in its span. Where no tracer is installed nobody reads it, and its members are not gone through. */
+/** Runs a batch in its span. Without a tracer no event is added for its members. */
 export const inBatchSpan = (batch: ReadonlyArray<Prepared>) => <A, E, R>(run: Effect.Effect<A, E, R>) =>
   Effect.contextWith((context: Context.Context<R>) => {
     const handler = batch[0]?.handler

@@ -1,5 +1,5 @@
 /**
- * A worker's sign of life and its upkeep, in memory: the same as `store/pg/beat.ts`.
+ * The verb `beat` in memory: it equals `store/pg/beat.ts`.
  */
 import * as Duration from "effect/Duration"
 import { aliveFor, type Beat, rememberedFor } from "../../ChunkStore.ts"

@@ -1,6 +1,6 @@
 /**
- * The claim in memory: the same steps, by the same names, as the statement in `store/pg/claimAny.ts`. Nothing is locked in
- * memory, so all that is due is looked at in one step.
+ * The claim in memory. It has the same steps, with the same names, as the statement in `store/pg/claimAny.ts`. Memory has no
+ * locks, so one step examines all due chunks.
  */
 import * as Duration from "effect/Duration"
 import type { ClaimRequest } from "../../ChunkStore.ts"
@@ -27,32 +27,32 @@ const isAsked = (row: QueueRow, request: ClaimRequest): boolean =>
   (request.callId === undefined || row.key.callId === request.callId) &&
   (isOwn(row, request.own ?? []) || !isExcepted(row, request.except ?? []))
 
-/** A chunk held when a worker died; it is claimed alone. */
+/** A chunk that was held when a worker died; it is claimed alone. */
 const isSuspect = (row: QueueRow): boolean => row.leaseToken !== undefined || row.crashes > 0
 
 interface Placed {
   readonly row: QueueRow
-  /** Part of an unbroken run from the oldest one outstanding of its key. */
+  /** Part of an unbroken run that starts at the oldest outstanding chunk of its key. */
   readonly inOrder: boolean
-  /** A suspect that could go alone. */
+  /** A suspect that can be claimed alone. */
   readonly lone: boolean
-  /** Held up by something that is not itself about to be claimed. */
+  /** Blocked by a chunk or dead letter that is not about to be claimed. */
   readonly stuck: boolean
-  /** Its place among all that is free: never before an older one of its key. */
+  /** Its place among all free chunks: never before an older chunk of its key. */
   readonly turn: number
 }
 
 const byTurn = (a: Placed, b: Placed): number => a.turn - b.turn || bySeq(a.row, b.row)
 
-/** Outstanding chunks by ordering key, each key's oldest first. One without a key is alone. */
+/** Outstanding chunks by ordering key, each key's oldest first. A chunk without a key is in a line of its own. */
 const lines = (all: ReadonlyArray<QueueRow>): Iterable<ReadonlyArray<QueueRow>> =>
   Map.groupBy([...all].sort(bySeq), (row) => keyOf(row) ?? row.seq).values()
 
-/** The oldest letter of each ordering key. */
+/** The oldest dead letter of each ordering key. */
 const oldest = (letters: ReadonlyArray<DeadRow>): ReadonlyMap<string | undefined, number> =>
   new Map([...letters].sort((a, b) => b.seq - a.seq).map((letter) => [keyOf(letter), letter.seq]))
 
-/** Chunks that are due, each with where it stands among all that is outstanding, and the letters that block. */
+/** The due chunks, each with its place among all outstanding chunks and blocking dead letters. */
 const place = (
   due: ReadonlyArray<QueueRow>,
   all: ReadonlyArray<QueueRow>,
@@ -64,7 +64,7 @@ const place = (
   for (const line of lines(all)) {
     const key = keyOf(line[0]!)
     const letter = key === undefined ? undefined : firstLetters.get(key)
-    // of those before it: whether all are looked at, and none of them is a suspect; and the latest rank
+    // about the earlier chunks of this key: whether all are due and none is a suspect, and their latest rank
     let isNext = true
     let unbroken = true
     let turn = Number.NEGATIVE_INFINITY
@@ -83,7 +83,7 @@ const place = (
   return placed
 }
 
-/** The first whose turn it is, bounded in rows and bytes, but always one: a suspect alone, the others together. */
+/** The first chunks by turn, limited in rows and bytes, but at least one: a suspect alone, or others together. */
 const cut = (placed: ReadonlyArray<Placed>, request: ClaimRequest): ReadonlyArray<Placed> => {
   const free = placed.filter((one) => one.lone || one.inOrder).sort(byTurn)
   const [first] = free
@@ -91,7 +91,7 @@ const cut = (placed: ReadonlyArray<Placed>, request: ClaimRequest): ReadonlyArra
   const taken: Array<Placed> = []
   let total = 0
   for (const one of free.filter(({ inOrder }) => inOrder).slice(0, request.limit)) {
-    // what the chunks of a call share is handed out, and counted, once
+    // what the chunks of a call share is sent, and counted, once
     const isAgain = taken.at(-1)?.row.key.callId === one.row.key.callId
     total += one.row.bytes - (isAgain ? one.row.sharedBytes : 0)
     if (total > request.maxBytes && taken.length > 0) break
@@ -100,7 +100,7 @@ const cut = (placed: ReadonlyArray<Placed>, request: ClaimRequest): ReadonlyArra
   return taken
 }
 
-/** One claim: takes chunks, and puts aside those that are found behind an older one of their key. */
+/** One claim: leases chunks, and sets those behind an older chunk of their key to waiting. */
 export const claim = (
   access: Access,
   request: ClaimRequest,
@@ -119,7 +119,7 @@ export const claim = (
     leaseUntil: now + Duration.toMillis(request.lease),
     leaseAlone: false,
     leasedBy: request.worker,
-    // a lease that ran out: its worker is taken to have died, unless it is heard of again (see takeBackCrashes)
+    // an expired lease counts as a crash until its worker reports again (see takeBackCrash)
     crashes: row.crashes + (row.leaseToken === undefined ? 0 : 1),
     loneCrashes: row.loneCrashes + (row.leaseToken !== undefined && row.leaseAlone ? 1 : 0),
     lostLeases: row.leaseToken === undefined

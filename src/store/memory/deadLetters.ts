@@ -1,5 +1,5 @@
 /**
- * Dead letters, in memory: the same as `store/pg/deadLetters.ts`.
+ * Dead letters in memory: equal to `store/pg/deadLetters.ts`.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -53,10 +53,10 @@ const toLetter = (row: DeadRow): DeadLetter => ({
   discarded: row.discarded === undefined ? null : { at: utc(row.discarded.at), reason: row.discarded.reason }
 })
 
-/** Says whether it no longer holds up its ordering key. */
+/** Returns whether the chunk no longer blocks its ordering key. */
 const redrive = (access: Access, row: DeadRow, now: number): boolean => {
   access.delete(dead, chunkKey(row.key))
-  // what was persisted meanwhile only leaves the dead letters
+  // a chunk that was persisted in the meantime only leaves the dead letters
   if (access.get(ledger, chunkKey(row.key)) !== undefined) return true
   const { bytes, key, namespace, orderingKey, position, priority, recordedAt, schemaVersion, seq } = row
   access.set(
@@ -86,7 +86,10 @@ const discard = (reason: string) => (access: Access, row: DeadRow, now: number):
   return true
 }
 
-/** The service in memory. `wake` is told of what no longer holds up its key, `moved` is run when chunks have become claimable. */
+/**
+ * The service in memory. It calls `wake` with letters that no longer block their key, and runs `moved` when chunks have
+ * become claimable.
+ */
 export const make = (
   use: Use,
   wake: (gone: Gone) => Effect.Effect<void>,

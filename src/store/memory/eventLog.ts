@@ -1,6 +1,6 @@
 /**
- * The ledger as a log, in memory. Lines stand in the table in the order in which they were committed, so a place is a
- * number of lines. There is one cluster only, so there is nothing to rebase.
+ * The ledger as a log, in memory. The table's lines are in commit order, so a place is a number of lines. There is only one
+ * cluster and nothing to rebase.
  */
 import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -42,11 +42,11 @@ const toEntry = (access: Access, row: LedgerRow, lines: number): LogEntry => {
   }
 }
 
-/** About what the entry would take as text. */
+/** The approximate size of the entry as text, in bytes. */
 const bytesOf = (access: Access, row: LedgerRow): number =>
   JSON.stringify(row.objects).length + JSON.stringify(access.get(calls, row.key.callId)?.context ?? {}).length
 
-/** The entries of a take: as many as may be, the first whatever its size. */
+/** The entries of a take: as many as `maxBytes` allows, but always the first. */
 const within = (access: Access, lines: ReadonlyArray<LedgerRow>, maxBytes: number): ReadonlyArray<LedgerRow> => {
   let bytes = 0
   const fitting = lines.findIndex((line, index) => {
@@ -96,7 +96,7 @@ const startOf = (lines: ReadonlyArray<LedgerRow>, to: From | DateTime.Utc): numb
 
 /** The service in memory. */
 export const make = (use: Use, newToken: Effect.Effect<string>): EventLog["Service"] => {
-  /** Changes a subscription, if it is there and `may` says so. */
+  /** Changes a subscription if it exists and `may` allows it. */
   const change = (
     name: string,
     may: (row: SubscriptionRow) => boolean,

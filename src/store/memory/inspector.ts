@@ -1,5 +1,5 @@
 /**
- * The port for reading, in memory. Nothing is bounded here but what gauges and people are told: all rows are in this process.
+ * The port for reading, in memory. Only gauges and displayed lists are limited: all rows are in this process.
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -38,7 +38,7 @@ const minute = 60_000
 
 const isFree = (row: QueueRow, now: number): boolean => row.leaseUntil === undefined || row.leaseUntil < now
 
-/** What could be claimed now, but for what stands before it. */
+/** Chunks that are due and free, whether or not an older chunk blocks them. */
 const claimable = (access: Access, now: number): ReadonlyArray<QueueRow> =>
   access.values(queue).filter((row) =>
     (row.state === "ready" && isFree(row, now)) || (row.state === "scheduled" && row.dueAt <= now)
@@ -57,7 +57,7 @@ const byText = (of: (row: QueueRow) => ReadonlyArray<string>) => (a: QueueRow, b
   JSON.stringify(of(a)) < JSON.stringify(of(b)) ? -1 : 1
 const bySeq = (a: QueueRow, b: QueueRow): number => a.seq - b.seq
 
-/** Each sort of what is stuck: which chunks are of it, and in which order they are told. */
+/** Each sort of stuck chunks: which chunks belong to it, and in which order they are listed. */
 const sorts = (now: number): ReadonlyArray<{
   readonly why: StuckChunk["why"]
   readonly is: (row: QueueRow) => boolean
@@ -90,7 +90,7 @@ const sorts = (now: number): ReadonlyArray<{
   ]
 }
 
-/** The last worker seen first. */
+/** The most recently seen worker first. */
 const workersOf = (access: Access, now: number): ReadonlyArray<WorkerView> =>
   [...access.values(workers)].sort((a, b) => b.beatAt - a.beatAt || (a.id < b.id ? -1 : 1)).map((row) => ({
     id: row.id,

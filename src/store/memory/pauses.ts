@@ -1,5 +1,5 @@
 /**
- * Pauses, in memory: the same as `store/pg/pauses.ts`.
+ * Pauses in memory: equal to `store/pg/pauses.ts`.
  */
 import * as Effect from "effect/Effect"
 import { type Pause, Pauses } from "../../Pauses.ts"
@@ -8,7 +8,7 @@ import { kindKey, pauses, type Use } from "./rows.ts"
 
 const byKind = (a: Pause, b: Pause): number => (kindKey(a) < kindKey(b) ? -1 : 1)
 
-/** The service in memory. `hint` tells the workers, once it is committed. */
+/** The service in memory. `hint` notifies the workers after the commit. */
 export const make = (use: Use, hint: Effect.Effect<void>): Pauses["Service"] =>
   Pauses.of({
     pause: ({ namespace, schemaIdentity }, reason) =>

@@ -1,5 +1,5 @@
 /**
- * What people ask, in memory: the same as `store/pg/call.ts` and `store/pg/status.ts`.
+ * The reading of calls and counts, in memory: equal to `store/pg/call.ts` and `store/pg/status.ts`.
  */
 import * as DateTime from "effect/DateTime"
 import type { CallView, ChunkView, KindStatus, LedgerEntry } from "../../CallView.ts"
@@ -20,11 +20,11 @@ import {
   type QueueRow
 } from "./rows.ts"
 
-/** A time as the port gives it. */
+/** A time in the port's form. */
 export const utc = (millis: number): DateTime.Utc => DateTime.makeUnsafe(millis)
 const utcOrNull = (millis: number | undefined): DateTime.Utc | null => millis === undefined ? null : utc(millis)
 
-/** A line of the ledger, as the port gives it. */
+/** A line of the ledger in the port's form. */
 export const toEntry = ({ persistedAt, ...row }: LedgerRow): LedgerEntry => ({ ...row, persistedAt: utc(persistedAt) })
 
 const isInFlight = (row: QueueRow, now: number): boolean => row.leaseUntil !== undefined && row.leaseUntil > now
@@ -38,7 +38,7 @@ const toFailure = ({ at, attempt, handler, kind, message }: FailureRow) => ({
   message
 })
 
-/** What is remembered of a chunk's failures, the oldest first. */
+/** The recorded failures of a chunk, the oldest first. */
 export const failuresOf = (access: Access, key: ChunkKey) =>
   access.values(failures).filter((row) => chunkKey(row.key) === chunkKey(key)).sort(byId).map(toFailure)
 
@@ -52,7 +52,7 @@ const outstandingView = (row: QueueRow, now: number): Partial<ChunkView> & Pick<
   parkedFor: row.parkedFor ?? null
 })
 
-/** Of some chunks, the call of the oldest chunk before each of its ordering key. */
+/** Returns a function that gives the call of the oldest chunk before a given one of the same ordering key. */
 export const makeBehind = (access: Access, deadBlocksKey: boolean) => {
   const first = new Map<string, QueueRow | DeadRow>()
   for (const one of [...access.values(queue), ...deadBlocksKey ? access.values(dead).filter(isOpen) : []]) {
@@ -80,7 +80,7 @@ const ledgerView = (row: LedgerRow): Partial<ChunkView> & Pick<ChunkView, "state
   state: row.objects.length === 0 ? "nothing-to-create" : "persisted"
 })
 
-/** A call and what became of each of its chunks, in the order of its outputs. */
+/** A call and the state of each of its chunks, in the order of its outputs. */
 export const call = (
   access: Access,
   callId: string,
@@ -92,7 +92,7 @@ export const call = (
   const outstanding = access.values(queue).filter((one) => one.key.callId === callId)
   const buried = access.values(dead).filter((one) => one.key.callId === callId)
   const persisted = access.values(ledger).filter((one) => one.key.callId === callId)
-  // a chunk redriven after it was persisted is in both: what it is doing now comes first
+  // a chunk redriven after it was persisted is in both: its current state comes first
   const current = new Set([...outstanding, ...buried].map((one) => chunkKey(one.key)))
   const behind = makeBehind(access, deadBlocksKey)
   const places = new Map(row.outputs?.map((output, index) => [`${output.schema}#${output.part ?? ""}`, index]))
@@ -203,7 +203,7 @@ export const status = (access: Access, now: number): ReadonlyArray<KindStatus> =
     .sort((a, b) => (name(a) < name(b) ? -1 : 1))
 }
 
-/** When something may be claimed next. */
+/** When the next chunk becomes claimable. */
 export const nextDue = (access: Access, now: number): number | undefined => {
   const times = access.values(queue).flatMap((row) =>
     row.state === "ready" ? [row.leaseUntil ?? now] : row.state === "scheduled" ? [row.dueAt] : []

@@ -1,5 +1,5 @@
 /**
- * Phase 1 in memory: the same as `store/pg/record.ts` and `store/pg/begin.ts`.
+ * Phase 1 in memory: equal to `store/pg/record.ts` and `store/pg/begin.ts`.
  */
 import * as DateTime from "effect/DateTime"
 import type { RecordOutcome } from "../../ChunkStore.ts"
@@ -39,12 +39,12 @@ const isSameQuestion = (row: CallRow, call: CallSpec): boolean =>
 
 const isSameInput = (row: CallRow, call: CallSpec): boolean => sameJson(row.input, call.input ?? null)
 
-/** Times, details and trace may differ; input and result that were pruned can no longer be compared: they are the same. */
+/** Times, details and trace may differ. Pruned input and results cannot be compared and count as the same. */
 const isSame = (row: CallRow, call: ServiceCall): boolean =>
   isSameQuestion(row, call) &&
   (row.outputs === undefined || (isSameInput(row, call) && sameJson(row.outputs, copy(call.outputs.map(plainOutput)))))
 
-/** Records a call, unless it is there. `seqs` gives each of its chunks its place in the order of recording. */
+/** Records a call unless it exists. `seqs` gives each of its chunks its place in the order of recording. */
 export const record = (access: Access, call: ServiceCall, now: number, seqs: ReadonlyArray<number>): RecordOutcome => {
   const before = access.get(calls, call.callId)
   if (before?.status === "succeeded") return isSame(before, call) ? "unchanged" : "conflict"
@@ -83,8 +83,8 @@ export const record = (access: Access, call: ServiceCall, now: number, seqs: Rea
 }
 
 /**
- * Takes the call for this run: when it is new, has failed, or its run died. What has no answer yet may be asked in other
- * words. Otherwise gives back the row as it was, unless it is another call's.
+ * Takes the call for this run if it is new, has failed, or its run died. A call without an answer may
+ * be begun again with other content. Otherwise returns the row as it was, unless it belongs to another call.
  */
 export const begin = (
   access: Access,
@@ -111,7 +111,7 @@ export const begin = (
   return { takenOver: before !== undefined }
 }
 
-/** Changes a running call, if the run is still this token's. */
+/** Changes a running call if this token still holds the run. */
 export const changeRun = (
   access: Access,
   callId: string,

@@ -1,12 +1,12 @@
 /**
- * Forgetting, in memory: the same as `store/pg/retention.ts`.
+ * Retention in memory: equal to `store/pg/retention.ts`.
  */
 import * as Duration from "effect/Duration"
 import { ageOf, type Pruned, Retention, type RetentionPolicy } from "../../Retention.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { calls, chunkKey, dead, failures, queue, type Use } from "./rows.ts"
 
-/** Forgets what is old, or only counts it. */
+/** Deletes old rows, or only counts them. */
 const forget = (access: Access, policy: RetentionPolicy, now: number, doIt: boolean): Pruned => {
   const isOld = (input: Duration.Input | undefined, at: number | undefined): boolean => {
     const age = ageOf(input)

@@ -1,5 +1,5 @@
 /**
- * The tables of the store in memory: the same as those of `sql/`, as rows that are replaced, never changed. Times are
+ * The tables of the store in memory: equal to those of `sql/`, with rows that are replaced, never changed. Times are
  * milliseconds by `Clock`.
  */
 import type * as Effect from "effect/Effect"
@@ -41,12 +41,12 @@ export interface QueueRow {
   readonly schemaVersion: number
   readonly position: number
   readonly bytes: number
-  /** Of these, what the chunks of the call share: it counts once in a claim. */
+  /** The part of `bytes` that the chunks of a call share: a claim counts it once. */
   readonly sharedBytes: number
   readonly orderingKey: string | undefined
   readonly priority: number
   readonly dueAt: number
-  /** What ready chunks are claimed by: the due time less a minute for each step of priority. */
+  /** The order in which ready chunks are claimed: the due time less a minute for each step of priority. */
   readonly rank: number
   readonly state: "ready" | "scheduled" | "waiting" | "parked"
   readonly parkedFor: ParkReason | undefined
@@ -57,12 +57,12 @@ export interface QueueRow {
   readonly leaseUntil: number | undefined
   readonly leaseAlone: boolean
   readonly leasedBy: string | undefined
-  /** Tokens of leases that were counted as crashes, and whether each one's worker had nothing else under way. */
+  /** Tokens of leases that were counted as crashes, each with whether its worker held nothing else. */
   readonly lostLeases?: ReadonlyMap<string, boolean> | undefined
   readonly recordedAt: number
 }
 
-/** A chunk that no worker has held since it came into the queue, and that nothing counts against. */
+/** A chunk that no worker has held since it entered the queue, with no attempts or crashes. */
 export const untouched = (
   row: Omit<
     QueueRow,
@@ -88,10 +88,10 @@ export const untouched = (
   leasedBy: undefined
 })
 
-/** A minute of head start for each step of priority. */
+/** Each step of priority is a head start of a minute. */
 export const rankOf = (dueAt: number, priority: number): number => dueAt - priority * 60_000
 
-/** A line of the ledger. Lines stand in the table in the order in which they were committed. */
+/** A line of the ledger. The table's lines are in commit order. */
 export interface LedgerRow {
   readonly key: ChunkKey
   readonly namespace: string
@@ -122,7 +122,7 @@ export interface DeadRow {
   readonly discarded: { readonly at: number; readonly reason: string } | undefined
 }
 
-/** What went wrong with a chunk once. */
+/** One failure of a chunk. */
 export interface FailureRow {
   readonly id: number
   readonly key: ChunkKey
@@ -141,7 +141,7 @@ export interface WorkerRow {
   readonly beatAt: number
 }
 
-/** What nobody may drain now. */
+/** A paused kind. */
 export interface PauseRow extends Kind {
   readonly reason: string
   readonly pausedAt: number
@@ -150,7 +150,7 @@ export interface PauseRow extends Kind {
 /** A durable subscriber. */
 export interface SubscriptionRow {
   readonly name: string
-  /** How many lines of the ledger it has behind it. */
+  /** How many lines of the ledger it has passed. */
   readonly place: number
   readonly token: string | undefined
   readonly leaseUntil: number | undefined
@@ -184,15 +184,15 @@ export const subscriptions = MemoryDatabase.table<SubscriptionRow>("sluice.subsc
 export const chunkKey = (key: ChunkKey): string => JSON.stringify([key.callId, key.schemaIdentity, key.part])
 /** The key of an outstanding chunk. */
 export const seqKey = (seq: number | bigint): string => String(seq)
-/** An ordering key within its namespace, as one text; undefined for a chunk without one. */
+/** An ordering key with its namespace, as one text; undefined for a chunk without a key. */
 export const keyOf = (
   { namespace, orderingKey }: { readonly namespace: string; readonly orderingKey: string | null | undefined }
 ): string | undefined => typeof orderingKey === "string" ? JSON.stringify([namespace, orderingKey]) : undefined
 /** The key of a pause. */
 export const kindKey = (kind: Kind): string => JSON.stringify([kind.namespace, kind.schemaIdentity])
 
-/** A copy nobody else holds. What was checked to be JSON stays what it is; a proxy can be read, and not be cloned. */
+/** A private copy of a JSON value. It goes through JSON text because a proxy cannot be cloned structurally. */
 export const copy = <A>(value: A): A => value === undefined ? value : JSON.parse(JSON.stringify(value))
 
-/** Reads and writes in one step, with the time it is taken at: milliseconds by `Clock`. */
+/** Reads and writes in one step, at the given time: milliseconds by `Clock`. */
 export type Use = <A>(step: (access: MemoryDatabase.Access, now: number) => A) => Effect.Effect<A>

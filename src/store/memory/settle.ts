@@ -1,5 +1,5 @@
 /**
- * The ends of a claim in memory: the same as `store/pg/persist.ts` and `store/pg/settle.ts`.
+ * The ends of a claim in memory: equal to `store/pg/persist.ts` and `store/pg/settle.ts`.
  */
 import * as Duration from "effect/Duration"
 import { AlreadyPersisted, type Failure, LeaseLost, type Persisted, type Settlement } from "../../ChunkStore.ts"
@@ -11,7 +11,7 @@ const heldBy = (access: Access, token: string, seq: bigint): QueueRow | undefine
   return row?.leaseToken === token ? row : undefined
 }
 
-/** Writes the ledger and empties the queue; or says why not, and then all is to be rolled back. */
+/** Writes the ledger and deletes the queue rows; or returns why not, and then the caller must roll back. */
 export const settlePersisted = (
   access: Access,
   token: string,
@@ -40,7 +40,7 @@ export const settlePersisted = (
 
 const free = { leaseToken: undefined, leaseUntil: undefined, leaseAlone: false, leasedBy: undefined }
 
-/** A token that lost a chunk speaks again: the crash that was counted for it is taken back. */
+/** A token that lost a chunk reports again, so its worker has not died: takes back the crash that was counted for it. */
 const takeBackCrash = (access: Access, token: string, row: QueueRow | undefined): void => {
   const alone = row?.lostLeases?.get(token)
   if (row === undefined || alone === undefined) return
@@ -52,7 +52,7 @@ const takeBackCrash = (access: Access, token: string, row: QueueRow | undefined)
   })
 }
 
-/** Gives back whatever a token holds. */
+/** Releases everything that a token holds. */
 export const giveUp = (access: Access, token: string): void => {
   for (const row of access.values(queue)) {
     if (row.leaseToken === token) access.set(queue, seqKey(row.seq), { ...row, ...free })
@@ -60,7 +60,7 @@ export const giveUp = (access: Access, token: string): void => {
   }
 }
 
-/** Settles what this token still holds, and gives back those settlements. `nextId` numbers the failures. */
+/** Settles what this token still holds, and returns those settlements. `nextId` numbers the failures. */
 export const settle = (
   access: Access,
   token: string,
@@ -79,7 +79,7 @@ export const settle = (
       if (speaks) takeBackCrash(access, token, access.get(queue, seqKey(settlement.chunk.seq)))
       return false
     }
-    // a worker that was frozen beyond its lease may think that its handler took too long: nobody is charged for that
+    // a worker that was frozen beyond its lease may report a timeout of its handler: no attempt is charged for that
     const charges = settlement._tag === "Retry" || (settlement._tag === "Bury" && settlement.charge)
     if (charges && (row.leaseUntil === undefined || row.leaseUntil <= now)) return false
     const key = seqKey(row.seq)

@@ -1,5 +1,5 @@
 /**
- * Chunks that wait behind an older one of their ordering key, in memory: the same as `store/pg/waiting.ts`.
+ * Chunks that wait behind an older chunk of their ordering key, in memory: equal to `store/pg/waiting.ts`.
  */
 import type { Access } from "../MemoryDatabase.ts"
 import { dead, keyOf, queue, type QueueRow, seqKey } from "./rows.ts"
@@ -9,10 +9,12 @@ const wake = (access: Access, rows: ReadonlyArray<QueueRow>): number => {
   return rows.length
 }
 
-/** Chunks or letters that have left their ordering keys, as far as it matters here. */
+/** Namespaces and ordering keys of chunks or letters that no longer block their keys. */
 export type Gone = ReadonlyArray<Parameters<typeof keyOf>[0]>
 
-/** Makes the next chunks of these ordering keys claimable. A step of its own, after what stood before them is committed. */
+/**
+ * Makes the next chunks of these ordering keys claimable. Runs separately, after the removal of their predecessors commits.
+ */
 export const wakeFollowers = (access: Access, gone: Gone): number => {
   const keys = new Set(gone.map(keyOf))
   keys.delete(undefined)
@@ -20,7 +22,7 @@ export const wakeFollowers = (access: Access, gone: Gone): number => {
   return wake(access, access.values(queue).filter((row) => row.state === "waiting" && keys.has(keyOf(row))))
 }
 
-/** The chunks that wait behind nothing. */
+/** The waiting chunks that nothing blocks. */
 export const stranded = (access: Access, deadBlocksKey: boolean): ReadonlyArray<QueueRow> => {
   const first = new Map<string | undefined, number>()
   const letters = deadBlocksKey ? access.values(dead).filter((letter) => letter.discarded === undefined) : []
@@ -33,5 +35,5 @@ export const stranded = (access: Access, deadBlocksKey: boolean): ReadonlyArray<
   )
 }
 
-/** Releases the chunks that wait behind nothing, and says how many. */
+/** Releases the waiting chunks that nothing blocks, and returns how many. */
 export const release = (access: Access, deadBlocksKey: boolean): number => wake(access, stranded(access, deadBlocksKey))

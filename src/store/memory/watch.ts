@@ -1,6 +1,6 @@
 /**
- * What the runs of handlers do with a database in memory. A transaction there has nothing but rows: no run can leave
- * anything else in it, and each may go beside others.
+ * Observes the use of a database in memory by handlers' runs. A transaction there contains only rows: a run cannot leave
+ * anything else in it, so any run may share a transaction with others.
  */
 import * as Effect from "effect/Effect"
 import type { Watch } from "../../ChunkStore.ts"

@@ -1,5 +1,5 @@
 /**
- * The verb `abandon`: a call's service has failed, or is run no more.
+ * The verb `abandon`: a call's service has failed, or no longer runs.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../../ChunkStore.ts"
@@ -12,7 +12,7 @@ const fail = ({ call, sql }: Tables, callId: string, token: string, error: strin
   sql`update ${call} set status = 'failed', error = ${error}, run_token = null, run_until = null, finished_at = pg_catalog.now()
     where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`
 
-/** Gives the call back as if the run had not begun: it can be taken up at once. */
+/** Releases the call as if the run had not begun: another run can take it immediately. */
 const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
   sql`update ${call} set run_until = pg_catalog.now() - interval '1 second'
     where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`

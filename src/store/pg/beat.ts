@@ -1,5 +1,6 @@
 /**
- * The verb `beat`: a worker's sign of life and its upkeep, in one statement; and some of what waits behind nothing is released.
+ * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
+ * blocks.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,7 +12,7 @@ import type { Engine } from "./engine.ts"
 import type { Tables } from "./tables.ts"
 import { makeReleasing } from "./waiting.ts"
 
-/** What the statement answers. */
+/** The statement's answer. */
 interface BeatRow {
   /** The server's time, in milliseconds. */
   readonly now: number
@@ -22,7 +23,7 @@ interface BeatRow {
 
 /** How long after its last beat a worker counts as alive. */
 export const alive = `interval '${Duration.toSeconds(aliveFor)} seconds'`
-/** How long it is remembered. */
+/** How long a worker is remembered after its last beat. */
 const remembered = `interval '${Duration.toSeconds(rememberedFor)} seconds'`
 
 /**

@@ -1,5 +1,5 @@
 /**
- * The verb `begin`: a call whose service is about to run, and until when that is to be believed.
+ * The verb `begin`: registers a call whose service is about to run, with a lease for the run.
  */
 import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
@@ -35,8 +35,8 @@ interface RunRow {
 const asGiven = (t: Tables, spec: CallSpec) => specRows(t, [given({ ...spec, outputs: [] })])
 
 /**
- * Takes the call for this run: when it is new, has failed, or its run died. What has no answer yet may be asked in other
- * words. Answers nothing otherwise.
+ * Takes the call for this run if it is new, has failed, or its run died. A call without an answer may be begun again with
+ * other content. Returns no row otherwise.
  */
 const taken = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duration) =>
   t.sql<{ taken_over: boolean }>`
@@ -54,14 +54,14 @@ const taken = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duratio
     -- xmax is 0 for a row this statement inserted
     returning xmax::pg_catalog.text <> '0' as taken_over`
 
-/** The call as it stands. */
+/** Reads the call's current row. */
 const find = ({ call, sql }: Tables, callId: string) =>
   sql<RunRow>`
     select status, run_until, call_id, namespace, service, correlation_id, context, input,
       pg_catalog.array_to_json(outputs) as outputs, ordering_key, finished_at
     from ${call} where call_id = ${callId}`
 
-/** Whether it is the call that was to be begun, and not another with its id. An input that was pruned counts as the same. */
+/** Whether the row is the call to be begun, and not another one with its id. A pruned input counts as the same. */
 const isSame = (row: RunRow, spec: CallSpec): boolean => {
   const isPruned = row.status === "succeeded" && row.outputs === null
   return row.namespace === spec.namespace && row.service === spec.service &&
@@ -69,14 +69,14 @@ const isSame = (row: RunRow, spec: CallSpec): boolean => {
     (isPruned || sameJson(row.input, spec.input ?? null))
 }
 
-/** A call that has succeeded, as it was recorded. */
+/** A call that has succeeded, in its recorded form. */
 const toCall = (row: RunRow): ServiceCall => ({
   callId: row.call_id,
   namespace: row.namespace,
   service: row.service,
   correlationId: row.correlation_id,
   context: jsonObject(row.context),
-  // what stands in these columns was recorded as such; both are null once pruned
+  // the columns contain JSON that was checked when recorded; both are null once pruned
   ...(row.input === null ? {} : { input: row.input as NonNullable<ServiceCall["input"]> }),
   outputs: (row.outputs ?? []) as ServiceCall["outputs"],
   ...(row.ordering_key === null ? {} : { orderingKey: row.ordering_key }),

@@ -1,5 +1,5 @@
 /**
- * A call, and what became of each of its chunks.
+ * Reads a call and the state of each of its chunks.
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
@@ -11,17 +11,17 @@ import type { Tables } from "./tables.ts"
 
 const decode = decoder(CallView)
 
-/** A chunk of a call as the statement below gives it, before what became of it is put to it. */
+/** A chunk of a call as the statement below returns it, before its parts are joined. */
 interface ChunkPart {
   readonly key: ChunkKey
-  /** Its place among the call's outputs; of what is in the ledger it is looked for there. */
+  /** Its place among the call's outputs; null for a ledger line, whose place is looked up. */
   readonly position: number | null
 }
 
 /**
- * A call and what became of each of its chunks, in rows: one of the call, one for each output, chunk, failure and ledger line.
- * One statement, so that all of it is of one moment; and no row holds more than was recorded as one, so that the client takes
- * it, however much all of it is. What is longer than `longest` was not recorded by Sluice and is left out.
+ * A call and the state of each of its chunks, as rows: one for the call, and one for each output, chunk, failure and ledger
+ * line. It is one statement, so all rows are from one snapshot. No row is larger than a value that was recorded, so the
+ * client accepts each, whatever their total. Values longer than `longest` were not recorded by Sluice and are left out.
  */
 const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: number) => {
   const { call, dead, failure, ledger, queue, sql } = t
@@ -53,7 +53,7 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
         (select ordering_key from ${call} c where c.call_id = l.call_id),
         case when objects = '[]' then 'nothing-to-create' else 'persisted' end, null, null, null, null, null, null
       from ${ledger} l where call_id = ${callId}
-        -- a chunk redriven after it was persisted is in both: what it is doing now comes first
+        -- a chunk redriven after it was persisted is in both: its current state comes first
         and not exists (select from ${queue} q where q.call_id = l.call_id
           and q.schema_identity = l.schema_identity and q.part = l.part)
         and not exists (select from ${dead} d where d.call_id = l.call_id
@@ -90,7 +90,7 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
     union all ${ledgerParts(t)}`
 }
 
-/** An output's place among the call's, by its schema and part; rows can have been edited manually. */
+/** Places of a call's outputs by schema and part; rows can have been edited manually. */
 const placesOf = (outputs: ReadonlyArray<unknown>): ReadonlyMap<string, number> => {
   const textAt = (output: unknown, name: string) => {
     const value: unknown = Predicate.hasProperty(output, name) ? output[name] : undefined
@@ -99,7 +99,7 @@ const placesOf = (outputs: ReadonlyArray<unknown>): ReadonlyMap<string, number> 
   return new Map(outputs.map((output, index) => [`${textAt(output, "schema")}#${textAt(output, "part")}`, index]))
 }
 
-/** The call put together, in the port's JSON. */
+/** Joins the parts of a call, in the port's JSON. */
 const viewOf = (parts: ReadonlyArray<Part<string>>) => {
   const [head] = partsOf(parts, "call").get(0) ?? []
   if (head === undefined) return undefined
@@ -124,10 +124,10 @@ const viewOf = (parts: ReadonlyArray<Part<string>>) => {
   }
 }
 
-/** The call with its chunks in the order of its outputs. Of a chunk that was redriven it tells what it is doing now. */
+/** The call with its chunks in the order of its outputs. A redriven chunk is shown in its current state. */
 export const call = (t: Tables, callId: string, deadBlocksKey: boolean, longest: number) =>
   Effect.flatMap(callParts(t, callId, deadBlocksKey, longest), (parts) => {
     const view = viewOf(parts)
-    // what Sluice itself put together decodes; if not, that is a bug
+    // Sluice built this JSON: if it does not decode, that is a bug
     return view === undefined ? Effect.succeedNone : Effect.asSome(Effect.orDie(decode(view)))
   })

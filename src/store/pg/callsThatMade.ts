@@ -1,11 +1,11 @@
 /**
- * Which calls made a row of the application. The ledger keeps no index for this: it is read from end to end.
+ * Finds the calls that created a row of the application. The ledger has no index for this, so the query reads all of it.
  */
 import * as Effect from "effect/Effect"
 import type { DomainObject } from "../../DomainObject.ts"
 import type { Tables } from "./tables.ts"
 
-/** The ids of the calls, each once. */
+/** The ids of the calls, without duplicates. */
 export const callsThatMade = ({ ledger, sql }: Tables, objects: ReadonlyArray<DomainObject>) => {
   const isOne = sql.or(
     objects.map(({ id, type }) => sql`objects @> ${JSON.stringify([{ type, id }])}::pg_catalog.jsonb`)

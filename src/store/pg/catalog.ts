@@ -1,18 +1,21 @@
 /**
- * What a doctor asks of the server: its catalogs, and nothing of Sluice's tables.
+ * The doctor's queries of the server's catalogs. They do not read Sluice's tables.
  */
 import type { Session } from "./session.ts"
 import type { Tables } from "./tables.ts"
 
-/** What the catalogs say. */
+/** Basic facts from the catalogs. */
 export interface Vitals {
   readonly clockMillis: number
   readonly tables: boolean
-  /** Whether this role is shown other roles' sessions. */
+  /** Whether this role sees other roles' sessions. */
   readonly seesAll: boolean
 }
 
-/** The server's clock, and whether Sluice's tables are there. Asks by the catalog: a schema may be closed to this role. */
+/**
+ * The server's clock, and whether Sluice's tables exist. Queries the catalog, because this role may lack rights on the
+ * schema.
+ */
 export const vitals = (session: Session, schema: string) =>
   session.run<Vitals>(
     `select (extract(epoch from pg_catalog.clock_timestamp()) * 1000.0)::pg_catalog.float8 as "clockMillis",
@@ -24,7 +27,7 @@ export const vitals = (session: Session, schema: string) =>
     [schema]
   )
 
-/** Indexes that are there and can be used, by name. */
+/** The indexes of the schema by name, and whether each is valid. */
 export const indexes = ({ sql }: Tables, schema: string) =>
   sql<{ name: string; valid: boolean }>`
     select c.relname as name, i.indisvalid as valid
@@ -41,7 +44,7 @@ export interface Vacuum {
   readonly indexes: number
 }
 
-/** How much of the queue is dead, and when it was last cleaned; how large its indexes are beside it. */
+/** The share of dead rows in the queue, when it was last vacuumed, and the sizes of table and indexes. */
 export const vacuum = ({ sql }: Tables, schema: string) =>
   sql<Vacuum>`
     select n_live_tup::int as live, n_dead_tup::int as dead,
@@ -49,7 +52,7 @@ export const vacuum = ({ sql }: Tables, schema: string) =>
       pg_catalog.pg_relation_size(relid)::pg_catalog.float8 as heap, pg_catalog.pg_indexes_size(relid)::pg_catalog.float8 as indexes
     from pg_catalog.pg_stat_user_tables where schemaname = ${schema} and relname = 'chunk_queue'`
 
-/** A session that holds a snapshot, or has written and is not over. */
+/** A session that holds a snapshot, or whose open transaction has written. */
 export interface HoldingSession {
   readonly pid: number
   readonly seconds: number
@@ -58,8 +61,8 @@ export interface HoldingSession {
 }
 
 /**
- * The oldest transaction that keeps vacuum from cleaning, and whose it is: one that has a snapshot, or, idle between its
- * statements, has written. Of other roles' sessions only who may read all statistics is shown this.
+ * The oldest transaction that keeps vacuum from cleaning, with its session. It has a snapshot, or is idle between statements
+ * after it has written. Other roles' sessions are visible only to roles that may read all statistics.
  */
 export const snapshots = ({ sql }: Tables) =>
   sql<HoldingSession>`
@@ -75,7 +78,7 @@ export interface PreparedTransaction {
   readonly seconds: number
 }
 
-/** The oldest transaction that was prepared for a two-phase commit and is neither committed nor rolled back. */
+/** The oldest prepared transaction that is neither committed nor rolled back. */
 export const prepared = ({ sql }: Tables) =>
   sql<PreparedTransaction>`
     select gid, database::pg_catalog.text, pg_catalog.round(extract(epoch from pg_catalog.now() - prepared))::int as seconds
@@ -90,7 +93,7 @@ export interface Replica {
   readonly age: number
 }
 
-/** The oldest of these. A slot's time is not known, only how many transactions ago. */
+/** The oldest of these. A slot's age in time is unknown; only the number of transactions is known. */
 export const replicas = ({ sql }: Tables) =>
   sql<Replica>`
     select slot, application, active, age from (

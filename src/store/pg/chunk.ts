@@ -1,5 +1,5 @@
 /**
- * A claimed row in the port's words.
+ * Converts a claimed row to the port's form.
  */
 import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
@@ -11,24 +11,24 @@ import { type ChunkKey, TraceContext } from "../../ServiceCall.ts"
 import { at, type ClaimRow } from "./claimParts.ts"
 import { jsonObject } from "./json.ts"
 
-// Postgres knows times that JavaScript does not (`infinity`, the year 290000); a hand can have written one
+// Postgres has times that JavaScript lacks (`infinity`, the year 290000); a row edited manually can contain one
 const isTime = (time: unknown): time is Date => time instanceof Date && !Number.isNaN(time.getTime())
 
-/** A time as Postgres gave it; what JavaScript cannot tell is the beginning of all time. */
+/** A time from Postgres; one that JavaScript cannot represent becomes the epoch. */
 export const toUtc = (time: unknown): DateTime.Utc => DateTime.fromDateUnsafe(isTime(time) ? time : new Date(0))
 
 const isTrace = Schema.is(TraceContext)
 
-// the column's type is json: whatever stands in it parses
+// the column's type is json, so its text parses
 const parse = (text: string | null): Schema.Json => text === null ? null : JSON.parse(text)
 
-/** An output as it was read: its JSON, or how many bytes of JSON would have to be handed out with it, when they are too many. */
+/** An output as read: its JSON, or its size in bytes when it is too large to send. */
 export interface Output {
   readonly text: string | null
   readonly bytes: number | null
 }
 
-/** The output's data, or why it cannot be handed out. */
+/** The output's data, or why it cannot be sent. */
 const payloadOf = (text: string | null, bytes: number): Payload => {
   if (text === null) {
     return {
@@ -41,12 +41,12 @@ const payloadOf = (text: string | null, bytes: number): Payload => {
   const output: unknown = parse(text)
   if (!Predicate.hasProperty(output, "data")) return { withheld: outputGone }
   const data = output.data as Schema.Json
-  // the recorder lets nothing through that is not text; a hand can have written it, and only as an escape
+  // the recorder rejects invalid text; a row edited manually can contain it, and only as an escape
   const problem = text.includes("\\u") ? jsonProblem(data, "data") : undefined
   return problem === undefined ? { data } : { withheld: `${problem.path} ${problem.reason}` }
 }
 
-/** What is the same in nearly all rows of a claim is kept once. */
+/** Reuses the earlier string when equal: most rows of a claim share these values. */
 const same = (text: string, before: string | undefined): string => text === before ? before : text
 
 // Classes and not literals: a getter in a literal is a new shape of object for each row, and cost 2 KB of each.
@@ -55,7 +55,7 @@ class ClaimedCall {
   readonly correlationId: string
   readonly trace: TraceContext | undefined
   readonly outputs: number
-  /** Bytes of context and input, when these are more than may be handed out: then no chunk of the call can be. */
+  /** Bytes of context and input when these exceed the limit: then no chunk of the call can be sent. */
   readonly withheld: number
   readonly #context: string | null
   readonly #input: string | null
@@ -73,7 +73,7 @@ class ClaimedCall {
     this.#input = row[at.input]
     this.#finishedAt = isTime(finishedAt) ? finishedAt.getTime() : recordedAt
   }
-  // anew at each look: chunks of one call share it, and what one does to it is not to reach the others
+  // parsed at each access: chunks of one call share it, and a handler's change must not reach the others
   get context(): { readonly [key: string]: Schema.Json } {
     return this.#context === null ? {} : jsonObject(parse(this.#context))
   }
@@ -86,9 +86,9 @@ class ClaimedCall {
 }
 
 /**
- * A claimed row in the port's words. A batch lives long enough to be moved by every garbage collection, and that is a fifth
- * of a drain's CPU: it holds as few objects as can be. What is large is parsed when it is asked for and not kept; what is
- * the same in all rows is taken from the one `before`.
+ * A claimed row in the port's form. A batch lives long enough for every garbage collection to move it, which is a fifth of a
+ * drain's CPU, so it holds as few objects as possible. Large values are parsed on access and not kept. Values equal to those
+ * of the row `before` are shared with it.
  */
 export class PgChunk implements ClaimedChunk {
   readonly seq: bigint
@@ -123,7 +123,7 @@ export class PgChunk implements ClaimedChunk {
     this.crashes = row[at.crashes] ?? 0
     this.loneCrashes = row[at.loneCrashes] ?? 0
     this.#recordedAt = isTime(recordedAt) ? recordedAt.getTime() : 0
-    // the row after one of the same call brings nothing of the call
+    // a row that follows one of the same call has no columns of the call
     this.call = before?.key.callId === this.key.callId
       ? before.call
       : new ClaimedCall(row, this.#recordedAt, before?.call)

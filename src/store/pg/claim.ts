@@ -1,5 +1,5 @@
 /**
- * The verb `claim`: which of the two statements, from where, and what the rows are in the port's words.
+ * The verb `claim`: chooses one of the two statements and a range to scan, and converts the rows to the port's form.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -17,7 +17,7 @@ import * as LowWater from "./lowWater.ts"
 import { outputsOf } from "./outputs.ts"
 import type { Tables } from "./tables.ts"
 
-/** The most chunks that are looked at in one statement where those before them were all held up. */
+/** The most chunks that one statement examines after earlier ones were all blocked. */
 const widest = 1000
 
 const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
@@ -25,18 +25,18 @@ const inOrder = (rows: ReadonlyArray<ClaimRow>): ReadonlyArray<ClaimRow> =>
     ? rows
     : [...rows].sort((a, b) => a[at.place] - b[at.place])
 
-/** What {@link claimPlain} leaves alone. */
+/** A chunk that {@link claimPlain} does not take. */
 const isSpecial = ({ attempts, crashes, orderingKey }: ClaimedChunk): boolean =>
   orderingKey !== undefined || crashes > 0 || attempts > 0
 
 const placeOf = (time: string | null, seq: string | null): LowWater.Place | undefined =>
   time === null || seq === null ? undefined : { time, seq: BigInt(seq) }
 
-/** What a claim's statement says of its scan. */
+/** Reads what a claim's statement reports about its scan. */
 const saidBy = (rows: ReadonlyArray<ClaimRow>) => {
   const text = rows.find((row) => row[at.said] !== null)?.[at.said] ??
     "[0, 0, null, null, true, null, null, null, null, null]"
-  // the statement makes no other JSON
+  // the statement produces only this JSON
   const said = JSON.parse(text) as Said
   return {
     aside: said[0] > 0,
@@ -57,13 +57,13 @@ class Nothing {
   }
 }
 
-/** A part of what can be claimed, to be looked at from its beginning to its end. */
+/** A range of claimable chunks, to be scanned from its beginning to its end. */
 interface Pass {
   readonly ready: Range
   readonly scheduled: Range
 }
 
-/** From the mark to the end, and then what stands before the mark. Who is hasty leaves that out at a mark kept at the end. */
+/** First from the mark to the end, then up to the mark. At a mark kept at the end, a hasty claim skips the second pass. */
 const passesFrom = (mark: LowWater.Mark | undefined): ReadonlyArray<Pass> => {
   if (mark === undefined) return [{ ready: {}, scheduled: {} }]
   const first: Pass = { ready: { after: mark.place }, scheduled: {} }
@@ -73,29 +73,29 @@ const passesFrom = (mark: LowWater.Mark | undefined): ReadonlyArray<Pass> => {
 const goOn = (range: Range, after: LowWater.Place | undefined): Range =>
   range === "none" || after === undefined ? "none" : { ...range, after }
 
-/** How a store claims, and what it remembers from one claim to the next. */
+/** A store's claim, with the state that it keeps between claims. */
 export interface Claiming {
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, SqlError>
-  /** The next claim looks from the beginning. */
+  /** Makes the next claim scan from the beginning. */
   readonly lookAgain: () => void
-  /** The next claim looks behind what was the end as well. */
+  /** Makes the next claim also scan behind what was the end. */
   readonly behindEnd: () => void
 }
 
-/** The store's claim, and what makes it look from the beginning again. */
+/** The store's claim, and the functions that make it scan from the beginning again. */
 export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Contact.Contact): Claiming => {
   const lowWater = LowWater.make()
   const longest = longestOf(settings)
-  // what the last claim found: a queue that holds ordering keys or retries is likely to hold more of them
+  // the last claim's finding: a queue with ordering keys or retries is likely to hold more of them
   let mixed = false
 
   /**
-   * Looks at a part of the queue until something is claimed or all of it was seen. Each statement goes on behind what the
-   * one before it looked at, so that what is locked or held up keeps nobody from what comes after it, and there is an end.
+   * Scans a range of the queue until something is claimed or all of it was examined. Each statement continues after the rows
+   * that the previous one examined. Locked or blocked chunks therefore do not hide later ones, and the scan ends.
    */
   const look = Effect.fnUntraced(function*(request: ClaimRequest, token: string, pass: Pass) {
     const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
-    // a claim for one call is by that call's own index, and finds what waits as well
+    // a claim for one call uses that call's index, and also finds waiting chunks
     const whole = request.callId === undefined
     let { ready, scheduled } = pass
     let window = request.limit
@@ -114,7 +114,7 @@ export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Cont
       }
       const rows = yield* plain ? claimPlain(t, request, options) : claimAny(t, request, options)
       const said = saidBy(rows)
-      // within a transaction time stands still
+      // the server's time does not advance within a transaction
       if (!nested) contact.heard(said.serverTime, asked)
       if (plain && said.aside) {
         mixed = true
@@ -147,15 +147,15 @@ export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Cont
       const from = index === 0 ? mark : undefined
       if (whole) lowWater.move(namespace, { mark: from, reached, rows: chunks.length, began, now })
       if (chunks.length === 0) continue
-      // of what has keys, or was looked for from somewhere, more may be due
+      // a mixed claim, or one that did not start at the beginning, may have left due chunks
       return { token, chunks, paused, last: plain && reached.ended && (from === undefined || from.ended) }
     }
     return { token, chunks: [] }
   })
 
   /**
-   * Within a caller's transaction what was only looked at would stay locked until its end, and whoever wakes it would wait:
-   * the worker, too, whom the caller waits for. So a claim that took nothing there is rolled back.
+   * Within a caller's transaction, rows that were only examined would stay locked until its end, and block statements that
+   * wake them, including those of a worker that the caller waits for. So a claim there that took nothing is rolled back.
    */
   const claim = Effect.fnUntraced(function*(request: ClaimRequest): Effect.fn.Return<Claim, SqlError> {
     const nested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))

@@ -1,5 +1,5 @@
 /**
- * The claim that knows of ordering keys, retries and chunks whose worker died.
+ * The claim that handles ordering keys, retries and chunks whose worker died.
  */
 import type { ClaimRequest } from "../../ChunkStore.ts"
 import {
@@ -17,17 +17,17 @@ import type { Tables } from "./tables.ts"
 import { inFuture } from "./time.ts"
 
 /**
- * The chunks that are looked at. Two index scans find them: `ready` by rank (unleased, or leased too long), `scheduled` by
- * due time; both skip what others have locked. The rest works on those few rows, and says of each:
+ * The chunks to examine. Two index scans find them: `ready` by rank (unleased, or with an expired lease), `scheduled` by due
+ * time. Both skip locked rows. The rest works on those few rows and computes for each:
  *
- * - `in_order`: it is part of an unbroken run from the oldest one outstanding of its key;
- * - `lone`: it was held when a worker died, and could go alone;
- * - `turn`: its place among all that is free. No chunk's turn comes before that of an older one of its key, so that a claim
- *   that takes the first so many never takes one without those before it.
+ * - `in_order`: it is part of an unbroken run that starts at the oldest outstanding chunk of its key;
+ * - `lone`: it was held when a worker died, and can be claimed alone;
+ * - `turn`: its place among all free chunks. No chunk's turn precedes that of an older chunk of its key, so a claim that
+ *   takes the first chunks by turn never takes one without its predecessors.
  */
 const looked = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
   const { dead, queue, sql } = t
-  // a claim for one call also looks at what waits behind older chunks: the run may have come free
+  // a claim for one call also examines waiting chunks: the older chunks of their keys may be gone
   const readyStates = request.callId === undefined ? sql`state = 'ready'` : sql`state in ('ready', 'waiting')`
   const columns = sql.literal(
     "seq, rank, due_at, state, call_id, namespace, ordering_key, bytes, shared_bytes, lease_token is not null or crashes > 0 as suspect"
@@ -70,13 +70,16 @@ const looked = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
 }
 
 /**
- * Takes chunks whose key is held up elsewhere out of the hot index: `demoted`. Those that are out of it already do not count.
- * It holds the lock of what holds them up (`gate`, `dead_gate`) while doing so: whoever settles that one waits for this
- * statement and then sees them waiting, so that none is forgotten. So the gate must be something before the chunk itself: a
- * younger dead letter of the key blocks nobody, and whoever discards the older one does not wait for its lock. What holds
- * them up and cannot be locked is being settled at this moment; then nothing is demoted, and the scan goes on behind it.
+ * Moves chunks whose key is blocked by another chunk or letter out of the hot index: `demoted`. Waiting chunks are out of it
+ * already and do not count.
  *
- * Not within a caller's transaction: its locks would last until that one's end, and whoever holds the gate would wait for it.
+ * The statement holds a lock on the blocking row (`gate`, `dead_gate`) meanwhile. A settlement of that row waits for this
+ * statement, then sees the waiting chunks, and wakes them. The gate must therefore precede the chunk itself: a younger dead
+ * letter of the key blocks nothing, and discarding the older one does not wait for its lock. A blocking row that cannot be
+ * locked is being settled right now; then nothing is demoted, and the scan continues behind it.
+ *
+ * Not done within a caller's transaction: the locks would last until its end, and the settlement of the gate would wait for
+ * it.
  */
 const putAside = ({ dead, queue, sql }: Tables) =>
   sql`stuck as materialized (
@@ -108,12 +111,12 @@ const putAside = ({ dead, queue, sql }: Tables) =>
     )`
 
 /**
- * Claims whatever is due of what it looks at: `cut` is the first suspect alone, if its turn comes first; otherwise as many of
- * those in order as may be taken. When it takes nothing it says where to look next.
+ * Claims due chunks among those it examines. `cut` is the first suspect alone, if its turn comes first; otherwise as many
+ * chunks in order as the limits allow. A claim that takes nothing reports where to continue.
  */
 export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions) => {
   const { pause, queue, sql } = t
-  /** Where a list goes on: its last row, if there may be more. */
+  /** Where a list continues: after its last row, if there may be more. */
   const next = (list: "ready" | "scheduled", column: "rank" | "due_at") => {
     const isFull = `(select pg_catalog.count(*) from ${list}) =`
     const last = (value: string) =>
@@ -141,7 +144,7 @@ export const claimAny = (t: Tables, request: ClaimRequest, options: ClaimOptions
         lease_until = ${inFuture(t, request.lease)},
         lease_alone = false,
         leased_by = ${request.worker},
-        -- a lease that ran out: its worker is taken to have died, unless it is heard of again (see crashesTakenBack)
+        -- an expired lease counts as a crash until its worker reports again (see takeBackCrashes)
         crashes = least(q.crashes, 2147483646) + (q.lease_token is not null)::int,
         lone_crashes = least(q.lone_crashes, 2147483646) + (q.lease_token is not null and q.lease_alone)::int,
         lost_leases = case when q.lease_token is null then q.lost_leases

@@ -1,6 +1,6 @@
 /**
- * What the claim's two statements share: how rows are asked for and answered. Either statement is one commit that does not wait
- * for the disk: losing a claim in a crash loses nothing.
+ * The parts that the claim's two statements share: conditions on rows, and the form of the answer. Either statement is one
+ * commit that does not wait for the disk: losing a claim in a crash does no harm.
  */
 import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
@@ -12,9 +12,9 @@ import type { Place } from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
 
 /**
- * A row of a claim's answer, by place and not by name: an object of twenty names for each row was a sixth of what a drain
- * allocates. What nearly always has one value is null then, which costs neither end anything. When nothing was claimed
- * there is one row, with a null `seq`.
+ * A row of a claim's answer, by position and not by name: an object with twenty names for each row was a sixth of a drain's
+ * allocations. Columns that nearly always have one value are null in that case, which is free for both server and client.
+ * When nothing was claimed there is one row, with a null `seq`.
  */
 export type ClaimRow = readonly [
   /** On the first row: {@link Said}, as JSON text. */
@@ -30,13 +30,13 @@ export type ClaimRow = readonly [
   attempts: number,
   recordedAt: Date,
   /**
-   * Bytes of what is handed out in this row, when these are more than may be: then `output` is null. Below 0: those of
-   * `context` and `input` alone, which are null as well. 0 when there is no output.
+   * Bytes of this row's JSON when they exceed the limit; then `output` is null. Below 0: bytes of `context` and `input`
+   * alone, which are null as well. 0 when there is no output.
    */
   withheld: number | null,
   /** JSON text; null as well when it has a `position`. */
   output: string | null,
-  /** Null when it is empty. What follows of the call, up to `outputs`, is null in the row after one of the same call. */
+  /** Null when empty. From here up to `outputs`, columns are null in a row that follows one of the same call. */
   context: string | null,
   input: string | null,
   service: string | null,
@@ -45,39 +45,42 @@ export type ClaimRow = readonly [
   trace: unknown,
   /** How many outputs the call has. */
   outputs: number | null,
-  /** Its place among them when it is one of several of its call that are read together, by `outputs.ts`. */
+  /** Its place among them, if `outputs.ts` reads it together with other outputs of its call. */
   position: number | null,
-  // a plain claim has none of these
+  // a plain claim leaves these out
   orderingKey?: string | null,
   crashes?: number,
   loneCrashes?: number
 ]
 
-/** What a claim's statement says of its scan. Times are texts of ISO 8601, whatever the session's date style. */
+/** What a claim's statement reports about its scan. Times are ISO 8601 text, whatever the session's date style. */
 export type Said = readonly [
   /**
-   * Of `claimPlain`, 1 when something special was due and nothing was claimed; of `claimAny`, how many chunks were
-   * found to be behind an older one of their key, and put aside.
+   * Of `claimPlain`, 1 when a special chunk was due and nothing was claimed. Of `claimAny`, how many chunks were behind an
+   * older one of their key and set to waiting.
    */
   aside: number,
   /** The server's time, in milliseconds. */
   now: number,
-  /** Where the next claim may begin: all that is ready and free up to there was taken. */
+  /** Where the next claim may begin: all ready and free chunks up to there were taken. */
   markTime: string | null,
   markSeq: string | null,
-  /** Whether all that is ready and free was taken. Then the mark is a second before the last that was found. */
+  /** Whether all ready and free chunks were taken. Then the mark is a second before the last one found. */
   ended: boolean,
-  /** Where the scan of what is ready goes on, unless it came to the end. */
+  /** Where the scan of ready chunks continues, unless it reached the end. */
   readyTime: string | null,
   readySeq: string | null,
-  /** The same of what is scheduled. */
+  /** The same for scheduled chunks. */
   scheduledTime: string | null,
   scheduledSeq: string | null,
-  /** Of a claim for one call, the kinds that nobody may drain now: whoever persists inline may have no beats to learn them by. */
+  /**
+   * Of a claim for one call, the paused kinds: a caller that persists inline may not beat, and would not learn of them
+   * otherwise.
+   */
   paused: ReadonlyArray<Kind.Kind> | null
 ]
 
-/** Where what stands in such a row. Not taken apart by a pattern: that makes an object for each place of each row. */
+/** Positions in such a row. Not destructured: that allocates an object for each element of each row. */
 export const at = {
   said: 0,
   place: 1,
@@ -104,24 +107,24 @@ export const at = {
   loneCrashes: 22
 } as const
 
-/** The part of a list that is looked at: what comes after a place, what comes up to one, both, all of it, or none. */
+/** The range of a list to scan: after a place, up to a place, both, all of it, or none. */
 export type Range = "none" | { readonly after?: Place | undefined; readonly upTo?: Place | undefined }
 
-/** How a store claims. */
+/** The parameters of one claim statement. */
 export interface ClaimOptions {
   readonly token: string
   readonly deadBlocksKey: boolean
-  /** What to look at of the ready, in the order of rank. */
+  /** The range of ready chunks to scan, in the order of rank. */
   readonly ready: Range
-  /** What to look at of the scheduled, in the order of their times. */
+  /** The range of scheduled chunks to scan, in the order of their times. */
   readonly scheduled: Range
-  /** The most chunks of each list that are looked at: as many as may be claimed, or more where nothing was found so far. */
+  /** The most chunks of each list to examine: as many as may be claimed, or more after scans that found nothing. */
   readonly window: number
-  /** Leases that ended later than this are not judged yet, in seconds of the server's clock: see `contact`. */
+  /** Leases that ended after this time do not count as expired yet, in seconds of the server's clock: see `contact`. */
   readonly judged: number
-  /** The most bytes of JSON handed out for one chunk: what is longer the client would not take. */
+  /** The most bytes of JSON sent for one chunk: the client refuses longer ones. */
   readonly longest: number
-  /** Whether the claim is part of a transaction of the caller's, whose commit must last. */
+  /** Whether the claim is part of a caller's transaction, whose commit must be durable. */
   readonly nested: boolean
 }
 
@@ -166,7 +169,7 @@ export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] 
   ])
 }
 
-/** The rows of a range, in the order of a column and `seq`. */
+/** The condition for rows of a range, in the order of a column and `seq`. */
 export const inRange = ({ sql }: Tables, column: "rank" | "due_at", range: Range) => {
   if (range === "none") return sql`false`
   const to = ({ seq, time }: Place) => sql`(${time}::pg_catalog.timestamptz, ${seq})`
@@ -178,14 +181,14 @@ export const inRange = ({ sql }: Tables, column: "rank" | "due_at", range: Range
   ])
 }
 
-/** Rows that no worker holds, or none that is heard of any more. */
+/** The condition for rows without a lease, or with an expired one. */
 export const isFree = ({ sql }: Tables, { judged }: ClaimOptions) =>
   sql`(lease_until is null
         or lease_until < least(pg_catalog.now(), pg_catalog.to_timestamp(${judged}::pg_catalog.float8)))`
 
 /**
- * The one row of a {@link Said}. `mark` is a row of the rank and seq of the last that was found, `ended` a truth; `next` are the
- * four after it.
+ * The one row of a {@link Said}. `mark` selects rank and seq of the last row found, `ended` is a boolean, and `next` are the
+ * four columns after it.
  */
 export const saidOf = (
   { sql }: Tables,
@@ -207,24 +210,24 @@ export const saidOf = (
     )`
 
 /**
- * Whether a row comes after another of its call, in the order of a claim. What the chunks of a call share is handed out, and
- * counted, once where they come one after another, as they do unless one failed.
+ * Whether a row follows one of the same call, in the order of a claim. What the chunks of a call share is sent, and counted,
+ * once if they are adjacent, as they are unless one failed.
  */
 export const isAgain = (order: "rank" | "turn", of = ""): string =>
   `coalesce(${of}call_id = pg_catalog.lag(${of}call_id) over (order by ${of}${order}, ${of}seq), false) as again`
 export const bytesOnce = "bytes - case when again then shared_bytes else 0 end"
 
 /**
- * What is handed out of the rows in `held`, with their calls; `said` is there even when nothing was claimed. For this
- * statement's own commit only, none waits for the disk.
+ * The columns to send of the rows in `held`, with their calls; `said` is present even when nothing was claimed. Turns off
+ * waiting for the disk for this statement's own commit.
  *
- * Queue rows are found by an array of their numbers and not by a join: a join is planned by a guess of how many there will
- * be, and on a plan kept for all calls that guess was a tenth of the queue, which it read from end to end. Nor is a call
- * looked for by a plan that was made for a small table and reads a large one: `offset 0` keeps the planner from joining, so
- * that each is one descent of the key's index.
+ * Queue rows are found by an array of their numbers, not by a join. The planner estimates a join's row count, and in a plan
+ * kept for all calls that estimate was a tenth of the queue, which it read completely. For calls, `offset 0` keeps the
+ * planner from joining: a plan made for a small table would otherwise read a large one completely. With it, each call is one
+ * descent of the key's index.
  *
- * To take one output out of a call's `outputs` the server unpacks all of them. Of a call of which several chunks are handed
- * out it does so for the first four at most; the others (`mates`) are read together afterwards.
+ * To extract one output of a call's `outputs` the server unpacks all of them. For a call with several claimed chunks it does
+ * this for the first four at most; the others (`mates`) are read together afterwards.
  */
 export const answer = ({ call, sql }: Tables, { longest, nested }: ClaimOptions, more: Fragment) =>
   sql`

@@ -1,6 +1,6 @@
 /**
- * How Sluice's own statements reach the database: each with a time limit, at the isolation they are written for, and
- * away from a server that only reads.
+ * Sends Sluice's own statements to the database: each with a time limit, at the isolation level they are written for, and
+ * not to a read-only server.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,13 +15,13 @@ import { unwatched } from "./watch.ts"
 
 /** Sluice's way to a database. */
 export interface Client {
-  /** Names the verb in what the database fails with, and limits how long a statement, or several, may take. */
+  /** Names the verb in database errors, and limits how long one or more statements may take. */
   readonly statement: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>
   ) => Effect.Effect<A, Exclude<E, SqlError> | ChunkStoreError, R>
   /**
    * Runs an effect in a transaction of Sluice's own, or in a savepoint of the surrounding one. Errors of begin and commit
-   * come as they are.
+   * are not mapped.
    */
   readonly transaction: <A, E, R>(
     work: (place: Place) => Effect.Effect<A, E, R>
@@ -29,28 +29,28 @@ export interface Client {
 }
 
 /**
- * A client with one connection to a server on this machine, as the embedded one, waits for it as long as it takes: whoever has
- * it is in the same process, and there is no network to swallow anything.
+ * Whether the client has one connection to a server on this machine, like the embedded database. It then waits for the
+ * connection without a limit: its holder is in the same process, and no network can lose an answer.
  */
 const isSingle = (sql: SqlClient.SqlClient): boolean =>
   "config" in sql && typeof sql.config === "object" && sql.config !== null && "maxConnections" in sql.config &&
   sql.config.maxConnections === 1 && "path" in sql.config && typeof sql.config.path === "string"
 
-/** How many connections are looked at when one leads to a server that only reads. */
+/** How many connections are examined when one leads to a read-only server. */
 const mostLookedAt = 32
 
 /** The client of a store. */
 export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Client => {
   const limit = isSingle(sql) ? Duration.infinity : statementTimeout
-  // What a database's or role's defaults demand is found out by the first statement that fails because of them: one
-  // statement needs no transaction of its own as long as it runs at read committed, for reading and writing.
+  // Statements run without an explicit transaction while the defaults of database and role allow it (read committed, read
+  // write). The first statement that fails because of these defaults reveals them.
   let begin: Begin = "begin isolation level read committed"
   let isExplicit = false
 
   const transaction: Client["transaction"] = (work) =>
     Effect.suspend(() => transactionError(inTransaction(sql, { begin, limit }, work)))
 
-  /** Looks at the pool's connections, and closes those that lead to a server that only reads. */
+  /** Examines the pool's connections, and closes those that lead to a read-only server. */
   const leaveReader = Effect.gen(function*() {
     for (let looked = 0; looked < mostLookedAt; looked++) {
       const isReader = yield* inTransaction(
@@ -72,8 +72,8 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
   }).pipe(Effect.ignoreCause)
 
   /**
-   * Whether the error passes when the statement is sent again in a transaction that says what it needs. Asked of what was sent
-   * without one: several side by side may find it out, and each is sent again.
+   * Whether the error disappears when the statement is sent again in an explicit transaction. Called for statements sent
+   * without one: several concurrent ones may fail for this reason, and each is sent again.
    */
   const becomesExplicit = (error: SqlError): boolean => {
     const code = codeOf(error)

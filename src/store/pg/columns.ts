@@ -1,5 +1,5 @@
 /**
- * Many rows as the parameters of one statement.
+ * Sends many rows as the parameters of one statement.
  */
 import type { Fragment } from "effect/sql/Statement"
 import type { Tables } from "./tables.ts"
@@ -11,13 +11,13 @@ export interface Column {
   readonly values: ReadonlyArray<string | number | bigint>
 }
 
-/** Arrays side by side as the columns of a table. Of `unnest` with its schema's name the server takes one array only. */
+/** Arrays as the columns of a table. A schema-qualified `unnest` accepts only one array in the server's grammar. */
 export const unnested = ({ sql }: Tables, arrays: ReadonlyArray<Fragment>): Fragment =>
   sql`rows from (${sql.join(", ", false)(arrays.map((array) => sql`pg_catalog.unnest(${array})`))})`
 
 /**
- * Rows from columns, numbered from 1 as `n`, in the order given. What is the same in all of them, as nearly everything is
- * in one handler's batch, is sent once: each array costs both ends as much as a tenth of the whole.
+ * Rows from columns, numbered from 1 as `n`, in the given order. A column with one value, like most columns of one handler's
+ * batch, is sent once: each array costs server and client a tenth of the whole.
  */
 export const rowsOf = (t: Tables, columns: ReadonlyArray<Column>) => {
   const { sql } = t

@@ -1,5 +1,5 @@
 /**
- * Calls that were not recorded because they are there: whether they are the same.
+ * Compares calls that already exist with the given ones of the same id.
  */
 import * as Effect from "effect/Effect"
 import type { CallJson } from "../../internal/callJson.ts"
@@ -8,12 +8,12 @@ import { rowsOf } from "./columns.ts"
 import { type Given, specColumns } from "./given.ts"
 import type { Tables } from "./tables.ts"
 
-/** A call that is there, beside one that was given with its id. What is the same to the letter is not read: it is null. */
+/** An existing call beside a given one with its id. A column that is equal as text is not read: it is null. */
 interface Compared {
   readonly call_id: string
-  /** Namespace, service and ordering key are the same, and the rest is not too long to be compared. */
+  /** Namespace, service and ordering key are equal, and the rest is short enough to compare. */
   readonly same: boolean
-  /** Input and outputs were pruned, and can no longer be compared: they count as the same. */
+  /** Input and outputs were pruned and cannot be compared: they count as the same. */
   readonly pruned: boolean
   readonly context: string | null
   readonly input: string | null
@@ -21,9 +21,9 @@ interface Compared {
 }
 
 /**
- * Looks at calls that were not recorded because they are there. A redelivered call is nearly always the same to the letter,
- * and the server sees that; the rest is compared where it was put together, by {@link sameJson}, because Postgres' own
- * comparison does not take every text that `json` takes.
+ * Reads the calls that already exist, for comparison. A redelivered call is nearly always equal as text, which the server
+ * compares. The rest is compared here, by {@link sameJson}, because Postgres' own comparison does not accept every text that
+ * `json` accepts.
  */
 const beside = (t: Tables, calls: ReadonlyArray<Given>, longest: number) => {
   const { call, sql } = t
@@ -53,7 +53,7 @@ const beside = (t: Tables, calls: ReadonlyArray<Given>, longest: number) => {
 
 const outputsText = (text: CallJson): string => `[${text.outputs.join()}]`
 
-/** JSON text; the empty text is an input that was not given, and that is the same as null. */
+/** JSON text; the empty text is an absent input, which is the same as null. */
 const parse = (text: string): unknown => text === "" ? null : JSON.parse(text)
 
 const isSame = ({ text }: Given, found: Compared): boolean => {
@@ -63,8 +63,8 @@ const isSame = ({ text }: Given, found: Compared): boolean => {
 }
 
 /**
- * Of calls that were not recorded because they are there: whether they are the same. Times, details, trace, correlation
- * id and priority may differ; input and result that were pruned can no longer be compared and count as the same.
+ * Whether existing calls are the same as the given ones. Times, details, trace, correlation id and priority may differ.
+ * Pruned input and results cannot be compared and count as the same.
  */
 export const compare = (t: Tables, calls: ReadonlyArray<Given>, longest: number) =>
   Effect.map(beside(t, calls, longest), (rows) => {

@@ -1,7 +1,7 @@
 /**
- * The connections that Sluice's transactions run on. They are taken from the application's own client, so that handlers
- * that hold that client run in the transaction; what is added is a time limit for each statement of Sluice's own, and a
- * look at what handlers send.
+ * The connections of Sluice's transactions. They are taken from the application's own client, so handlers that use that
+ * client run in the transaction. Added are a time limit for each of Sluice's own statements, and checks of the statements
+ * that handlers send.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -15,11 +15,11 @@ import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { CurrentRun, type Left, Run } from "./watch.ts"
 
-/** Fails what the database does not answer in time, and interrupts it: the client closes such a connection. */
+/** Fails when the database does not answer in time, and interrupts the effect: the client then closes the connection. */
 export const within =
   (limit: Duration.Duration, what: string) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
-    // interruptible inside, so that the limit holds while whoever waits cannot be interrupted
+    // interruptible inside, so the limit holds while the waiting fiber is uninterruptible
     Effect.timeoutOrElse(Effect.interruptible(effect), {
       duration: limit,
       orElse: () => {
@@ -38,17 +38,17 @@ const isOver = () => {
   return new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "query" }) })
 }
 
-/** A connection that a transaction has to itself. */
+/** A connection that belongs to one transaction. */
 export class Lease {
   readonly left: Left = { transaction: false, session: false }
-  /** Set when nothing good can come of the connection any more. */
+  /** Set when the connection must not be reused. */
   isUseless = false
   readonly #connection: Connection
   readonly #scope: Scope.Closeable
   readonly #limit: Duration.Duration
   #inFlight = 0
   #closed = false
-  /** What the transaction is run on. */
+  /** The connection that the transaction runs on. */
   readonly connection: Connection
 
   constructor(connection: Connection, scope: Scope.Closeable, limit: Duration.Duration) {
@@ -67,7 +67,7 @@ export class Lease {
     }
   }
 
-  /** Lets a handler's statement through, or Sluice's own. */
+  /** Checks a handler's statement and sends it if allowed; always sends Sluice's own. */
   #admit<A>(sql: string, send: (isOwn: boolean) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     return Effect.withFiber((fiber) => {
       if (this.#closed) return Effect.fail(isOver())
@@ -86,20 +86,20 @@ export class Lease {
           this.#inFlight--
         })
       )
-      // The connection is given back here and not when the transaction's effect ends: what waits for the commit may need
-      // one, and there may be no other.
+      // The connection is released here and not when the transaction's effect ends: what waits for the commit may need a
+      // connection, and the pool may have no other.
       return isOwn && (sql === "COMMIT" || sql === "ROLLBACK") ? Effect.ensuring(counted, this.close) : counted
     })
   }
 
-  /** Ends a statement that cannot be interrupted, and the connection with it. */
+  /** Ends a statement that cannot be interrupted, by closing its connection. */
   readonly abandon: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#inFlight === 0 || this.#closed) return Effect.void
     this.#closed = true
     return Scope.close(this.#scope, Exit.void)
   })
 
-  /** Gives the connection back as it was. */
+  /** Resets the connection and returns it to the pool. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#closed) return Effect.void
     this.#closed = true
@@ -111,14 +111,14 @@ export class Lease {
     return within(this.#limit, sql)(this.#connection.executeUnprepared(sql, [], undefined))
   }
 
-  /** The server closes the connection, and the pool forgets it. */
+  /** Makes the server close the connection, so the pool drops it. */
   readonly #terminate = Effect.ignore(
     Effect.suspend(() => this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
   )
 
   /**
-   * What `discard all` does, but for the statements that the client has prepared and keeps account of. Whoever takes the
-   * connection next finds it as it was when it was made.
+   * The same as `discard all`, but keeps the statements that the client has prepared and tracks. The next user of the
+   * connection finds it in its initial state.
    */
   readonly #reset = Effect.gen({ self: this }, function*() {
     for (
@@ -140,13 +140,13 @@ export class Lease {
     for (const { sql } of prepared) if (typeof sql === "string") yield* this.#own(sql)
   }).pipe(Effect.catch(() => this.#terminate))
 
-  /** Watches a run of a handler in the transaction. */
+  /** Watches a handler's run in the transaction. */
   watch(rule: Run["rule"], outer: Run | undefined): Run {
     return new Run(rule, this.left, outer)
   }
 }
 
-/** The lease of the transaction that surrounds a fiber, if the transaction is Sluice's. */
+/** The lease of the transaction that surrounds a fiber, if the transaction is Sluice's own. */
 const CurrentLease = Context.Reference<Lease | undefined>("effect-sluice/store/pg/CurrentLease", {
   defaultValue: () => undefined
 })
@@ -163,11 +163,11 @@ export interface Place {
 export type Begin = "begin isolation level read committed" | "begin isolation level read committed read write"
 
 /**
- * Runs an effect in a transaction of a client's, at the isolation that Sluice's statements are written for, whatever the
- * database's default is. Within a transaction it is a savepoint of that one.
+ * Runs an effect in a transaction of a client, at the isolation level that Sluice's statements are written for, regardless
+ * of the database's default. Within a transaction it is a savepoint of that one.
  *
- * The client is handed the connection as that of a transaction one level further out than any: it then begins, commits and
- * rolls back as for one of its own, and savepoints of handlers nest in it.
+ * The client gets the connection as that of a transaction one level outside the outermost. It then begins, commits and rolls
+ * back like for its own transaction, and savepoints of handlers nest in it.
  */
 export const inTransaction = <A, E, R>(
   sql: SqlClient.SqlClient,
@@ -187,7 +187,7 @@ export const inTransaction = <A, E, R>(
     )
     const lease = new Lease(connection, scope, options.limit)
     const inner = Effect.suspend(() => work({ lease, isNested: false })).pipe(
-      // it is of this transaction only, and not of another client's that a handler begins
+      // only for this transaction, not for another client's that a handler begins
       Effect.provideService(SqlClient.BeginTransaction, undefined),
       Effect.provideService(CurrentLease, lease)
     )

@@ -1,10 +1,10 @@
 /**
- * What a store knows of the server's clock, and since when: whether it may judge that a lease ran out.
+ * Tracks what a store knows of the server's clock, and since when, to decide whether a lease has really expired.
  *
- * A lease is the worker's promise to say a word in time. While the database is away nobody can, and when its clock jumps
- * the time never was; so the workers of leases that ended meanwhile have not died. They say so as soon as they can: they
- * renew, or give back. Until then, for as long as one lease, such leases are left alone. Only who was there all the
- * time may take an end without a word for a death at once.
+ * A lease is the worker's promise to report in time. While the database is down no worker can report, and when its clock
+ * jumps the time never passed; so the workers of leases that ended meanwhile have not died. They report as soon as they can:
+ * they renew or release. Until then, for the length of one lease, such leases are left alone. Only a process with
+ * uninterrupted contact may take an expired lease for a crash immediately.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -12,32 +12,32 @@ import * as Effect from "effect/Effect"
 import { type ChunkStore, ChunkStoreError } from "../../ChunkStore.ts"
 import { eachVerb } from "../verbs.ts"
 
-/** The time of this process, by a clock that is never set. In milliseconds, as all times here. */
+/** This process's time, by a monotonic clock. All times here are in milliseconds. */
 export const here = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
-/** Whether an error says that the database is away, and not that others were in the way. */
+/** Whether an error means that the database is down, and not a conflict with other transactions. */
 const isOutage = ({ code = "", transient }: ChunkStoreError): boolean => transient && !/^(40|55)/.test(code)
 
-/** By how much a server's clock may be the faster one, and what the two are compared too coarsely by. */
+/** Tolerance for a server's clock that runs faster than this one, and for imprecise comparison of the two. */
 const slack = (elapsed: number) => 1000 + elapsed / 1000
 
 /** Contact with one server. */
 export interface Contact {
   /** The server did not answer. */
   readonly lost: () => void
-  /** The server answered with its time, to what was asked at `asked`. */
+  /** The server answered a request that was sent at `asked`, with its time. */
   readonly heard: (server: number, asked: number) => void
-  /** Leases that ended before this time of the server's are over; no other is. */
+  /** Leases that ended before this time of the server's clock have expired; later ones have not. */
   readonly judged: (now: number) => number
 }
 
-/** A contact that has not been made yet. `lease` is how long workers get to say that they live. */
+/** A contact that has not been made yet. `lease` is how long workers have to report. */
 export const make = (lease: Duration.Duration): Contact => {
   let last: { readonly server: number; readonly here: number } | undefined
   let away = false
   let grace: { readonly judged: number; readonly until: number } | undefined
   const known = (now: number): number => {
-    // who comes in the middle of an outage knows nothing of the time before
+    // a process that starts during an outage does not know when the outage began
     if (last === undefined) return away ? 0 : Infinity
     const elapsed = now - last.here
     return away ? last.server : last.server + elapsed + slack(elapsed)
@@ -56,10 +56,10 @@ export const make = (lease: Duration.Duration): Contact => {
   }
 }
 
-/** What workers ask again and again. */
+/** The verbs that workers call repeatedly. */
 const workersVerbs: ReadonlySet<string> = new Set(["claim", "giveUp", "renew", "settle", "beat"])
 
-/** The store, with a note taken of each outage that its workers' verbs meet. */
+/** The store; notes each outage that its workers' verbs meet. */
 export const watch = (store: ChunkStore["Service"], contact: Contact): ChunkStore["Service"] =>
   eachVerb(store, (effect, verb) =>
     workersVerbs.has(verb)

@@ -1,5 +1,5 @@
 /**
- * Figures that a command shows.
+ * Counts that commands show.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
@@ -7,14 +7,16 @@ import type { Kind } from "../../Kind.ts"
 import { core } from "./claimParts.ts"
 import type { Tables } from "./tables.ts"
 
-/** The figure of a statement that counts. */
+/** The count that a statement returns. */
 export const count = (rows: Effect.Effect<ReadonlyArray<{ readonly count: number }>, SqlError>) =>
   Effect.map(rows, ([row]) => row?.count ?? 0)
 
-/** More than anybody reads to the last digit. */
+/** The limit of the count: higher counts do not have to be exact. */
 const mostLately = 100_000
 
-/** How many chunks were persisted in the last minute, counted up to {@link mostLately}: the end of an index, read backwards. */
+/**
+ * How many chunks were persisted in the last minute, counted up to {@link mostLately}: reads the end of an index backwards.
+ */
 export const persistedLately = ({ ledger, sql }: Tables) =>
   count(sql<{ count: number }>`
     select pg_catalog.count(*)::int as count from (
@@ -22,8 +24,8 @@ export const persistedLately = ({ ledger, sql }: Tables) =>
     where persisted_at > pg_catalog.now() - interval '1 minute'`)
 
 /**
- * About how many chunks a drain until empty has before it: those in others' hands are counted, retries that are due are not.
- * Not for a doctor: it reads them.
+ * The approximate number of chunks that a drain until empty will process. It includes chunks that other workers hold, and
+ * excludes due retries. Not for the doctor, because it reads them all.
  */
 export const due = ({ queue, sql }: Tables, namespace: string | undefined) =>
   count(sql<{ count: number }>`
@@ -32,7 +34,7 @@ export const due = ({ queue, sql }: Tables, namespace: string | undefined) =>
     namespace === undefined ? sql`` : sql`and namespace = ${namespace}`
   }`)
 
-/** Whether anything of a kind (`*` is any) is outstanding or dead, or some worker serves it. */
+/** Whether chunks or dead letters of a kind exist (`*` is any), or a worker serves it. */
 export const isKnown = ({ dead, queue, sql, worker }: Tables, { namespace, schemaIdentity: identity }: Kind) =>
   Effect.map(
     sql<{ known: boolean }>`

@@ -1,5 +1,5 @@
 /**
- * Dead letters: looked at, and moved back to the queue or put away, in portions that are each a commit of their own.
+ * Lists dead letters, and moves them back to the queue or discards them, in portions with one commit each.
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -20,7 +20,7 @@ const decodeDetail = decoder(DeadLetterDetail)
 /** How many are moved in one commit. */
 const portionSize = 1000
 
-/** What a filter stands for, on the table as `d`. */
+/** The condition of a filter, on the table as `d`. */
 const matching = ({ sql }: Tables, filter: DeadLetterFilter) => {
   const exact = Object.entries({
     call_id: filter.callId,
@@ -34,7 +34,7 @@ const matching = ({ sql }: Tables, filter: DeadLetterFilter) => {
     ...exact.flatMap(([column, value]) =>
       value === undefined
         ? []
-        // no text in the table has a NUL, and none can be asked for
+        // the table's texts contain no NUL, and the server does not accept one as a parameter
         : [value.includes("\0") ? sql`false` : sql`d.${sql.literal(column)} = ${value}`]
     ),
     ...(filter.olderThan === undefined ? [] : [sql`d.died_at < ${ago({ sql }, filter.olderThan)}`]),
@@ -54,17 +54,17 @@ const letter = `
       pg_catalog.json_build_object('at', ${iso("d.discarded_at")}, 'reason', coalesce(d.discard_reason, '')) end
   )`
 
-/** What a portion came to. */
+/** The result of a portion. */
 interface Portion {
   readonly moved: number
-  /** Ordering keys that something no longer holds up. */
+  /** Ordering keys that the moved letters no longer block. */
   readonly freed: ReadonlyArray<OrderingKey> | null
 }
 
 /**
- * The oldest matching ones, locked in that order. Waits for whoever holds one of them: a claim that puts a chunk behind
- * it aside (`dead_gate` there) commits first, and what it put aside is then seen by `wakeFollowers`. No claim
- * waits for this lock, so there is no circle. What died since `until` is left alone, so that there is an end.
+ * The oldest matching letters, locked in that order. Waits for transactions that hold one of them: a claim that sets a chunk
+ * behind it to waiting (`dead_gate` there) commits first, and `wakeFollowers` then sees that chunk. No claim waits for this
+ * lock, so no deadlock is possible. Letters that died after `until` are left alone, so the work ends.
  */
 const picked = (t: Tables, filter: DeadLetterFilter, until: string) =>
   t.sql`picked as materialized (
@@ -80,7 +80,7 @@ const freed = (sql: Tables["sql"]) =>
     `pg_catalog.json_agg(distinct pg_catalog.jsonb_build_object('namespace', namespace, 'orderingKey', ordering_key))`
   )
 
-/** What was persisted meanwhile only leaves the dead letters; the rest is queued where it stood. */
+/** Chunks that were persisted in the meantime only leave the dead letters; the others are queued at their old place. */
 const redrivePortion = (t: Tables, filter: DeadLetterFilter, until: string) => {
   const { dead, ledger, queue, sql } = t
   return sql<Portion>`
@@ -113,7 +113,7 @@ const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reas
     from picked`
 }
 
-/** The service on Postgres. `moved` is run when chunks have become claimable. */
+/** The service on Postgres. Runs `moved` when chunks have become claimable. */
 export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Service"] => {
   const { call, client, dead, failure, sql } = t
 
@@ -129,7 +129,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
         unwatched(Effect.gen(function*() {
           if (isNested) yield* checkReadCommitted(t)
           const [done] = yield* portion(start!.now)
-          // a statement of its own: see `wakeFollowers`
+          // must be a separate statement: see `wakeFollowers`
           if (done!.freed !== null) yield* wakeFollowers(t, keysOf(done!.freed), done!.moved)
           if (done!.moved > 0) yield* sql.afterCommit(moved)
           return done!.moved
@@ -166,14 +166,14 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
             (select c.outputs[d.position + 1] from ${call} c where c.call_id = d.call_id) as output
           from ${dead} d where ${ofKey}`
         if (found === undefined) return Option.none()
-        // a row each: of a letter that was redriven often there can be more than one message may hold
+        // one row each: a letter that was redriven often can have more failures than fit into one message
         const failures = yield* sql<{ failure: unknown }>`
           select ${sql.literal(failureRecord("f"))} as failure from ${failure} f where ${ofKey} order by id`
         return Option.some(
           yield* decodeDetail({
             letter: found.letter,
             failures: failures.map((row) => row.failure),
-            // not taken apart by the server, which does so only with what is text
+            // the server does not parse this value: it only does so for text
             data: found.output?.data ?? null
           })
         )

@@ -1,5 +1,5 @@
 /**
- * What the verbs of the engine share.
+ * The state that the engine's verbs share.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
@@ -10,15 +10,15 @@ import type { Contact } from "./contact.ts"
 import type { Tables } from "./tables.ts"
 import { type Gone, keysOf, wakeFollowers } from "./waiting.ts"
 
-/** The database, and what a store remembers and tells between two verbs. */
+/** The database, and what a store keeps between two verbs. */
 export interface Engine {
   readonly t: Tables
   readonly settings: Settings.Values
   readonly contact: Contact
   readonly claiming: Claiming
-  /** After the caller's commit, so that whoever is woken finds something. */
+  /** Sends a hint after the caller's commit, when a woken worker can see the change. */
   readonly hint: (topic: Topic) => Effect.Effect<void>
-  /** Wakes what stood behind these. In the transaction, if there is one, that their disappearance is part of. */
+  /** Wakes the chunks that waited behind these. Runs in the transaction that removes these, if there is one. */
   readonly wake: (gone: Gone) => Effect.Effect<void, SqlError>
 }
 

@@ -1,5 +1,5 @@
 /**
- * What Postgres says, in the port's words.
+ * Converts Postgres errors to the port's errors.
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
@@ -7,7 +7,7 @@ import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { ChunkStoreError, TransactionSpoiled } from "../../ChunkStore.ts"
 import { Verb } from "../verbs.ts"
 
-/** The server's own words and SQLSTATE are in the cause; `SqlError`'s message is general. */
+/** The server's message and SQLSTATE are in the cause; `SqlError`'s own message is general. */
 const serverError = (error: SqlError): { readonly code: string | undefined; readonly text: string } => {
   const cause: unknown = error.reason.cause
   const code = Predicate.hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : undefined
@@ -17,16 +17,16 @@ const serverError = (error: SqlError): { readonly code: string | undefined; read
   return { code, text }
 }
 
-/** The SQLSTATE of an error, where there is one. */
+/** The SQLSTATE of an error, if it has one. */
 export const codeOf = (error: SqlError): string | undefined => serverError(error).code
 
-/** The function of the server that raised an error. Unlike the message it is in no language. */
+/** The server's function that raised an error. Unlike the message it does not depend on the language. */
 const routineOf = ({ reason: { cause } }: SqlError): string | undefined =>
   Predicate.hasProperty(cause, "routine") && typeof cause.routine === "string" ? cause.routine : undefined
 
 /**
- * A server that only reads: a standby, or a primary that was made read-only for a failover. On a standby `begin … read
- * write` fails in the check of that setting.
+ * Whether the server is read-only: a standby, or a primary that was made read-only for a failover. On a standby `begin …
+ * read write` fails in the check of that setting.
  */
 export const isReadOnly = (error: SqlError): boolean => {
   const code = codeOf(error)
@@ -34,8 +34,8 @@ export const isReadOnly = (error: SqlError): boolean => {
 }
 
 /**
- * A statement that the session no longer knows, or knows in an older form: the table has changed (0A000), or a pooler has
- * given the session to another client meanwhile (26000, 42P05, 08P01). The client prepares it anew.
+ * Whether the session has lost a prepared statement or has an outdated one: the table has changed (0A000), or a pooler has
+ * given the session to another client meanwhile (26000, 42P05, 08P01). The client prepares it again.
  */
 const isStalePlan = (error: SqlError): boolean => {
   const code = codeOf(error)
@@ -43,19 +43,19 @@ const isStalePlan = (error: SqlError): boolean => {
     (code === "0A000" && routineOf(error) === "RevalidateCachedQuery")
 }
 
-// The client's classification, and what it leaves out: a server that stops (57P0x), is starting, is out of connections or
-// other resources (53xxx), or has ended a session for being idle in its transaction (25P03) or too long in it (25P04).
+// The client's classification and the cases it omits: a server that stops (57P0x), is starting, is out of connections or
+// other resources (53xxx), or has ended a session that was idle in its transaction (25P03) or too long in it (25P04).
 const isPassing = (error: SqlError): boolean =>
   error.isRetryable || isReadOnly(error) || isStalePlan(error) ||
   /^(57P0[1235]|53|25P0[34])/.test(serverError(error).code ?? "")
 
-/** Whether somebody else held a lock for too long. */
+/** Whether another transaction held a lock for too long. */
 export const isLockTimeout = (error: SqlError): boolean => codeOf(error) === "55P03"
 
-/** A statement that ran into a time limit: its own or one for waiting at a lock. */
+/** Whether a statement exceeded a time limit: its own, or the one for waiting at a lock. */
 const isTimeLimit = (code: string | undefined): boolean => code === "57014" || code === "55P03"
 
-/** The first error of the database's that is somewhere in an error. Handlers wrap errors in their own. */
+/** The first database error inside an error. Handlers wrap errors in their own. */
 const withinError = (error: unknown, depth = 0): SqlError | ChunkStoreError | undefined => {
   if (depth > 5 || !Predicate.isObject(error)) return undefined
   if (error instanceof ChunkStoreError || isSqlError(error)) return error
@@ -63,23 +63,23 @@ const withinError = (error: unknown, depth = 0): SqlError | ChunkStoreError | un
     (Predicate.hasProperty(error, "reason") ? withinError(error.reason, depth + 1) : undefined)
 }
 
-/** Whether somewhere in an error there is a passing error of the database's. */
+/** Whether an error contains a transient database error. */
 export const isTransient = (error: unknown): boolean => {
   const found = withinError(error)
   return found instanceof ChunkStoreError ? found.transient : found !== undefined && isPassing(found)
 }
 
-/** The same for what a handler failed with: a time limit that its statements ran into is its own failure. */
+/** The same for a handler's error: a time limit that its statements exceeded is the handler's own failure. */
 export const isTransientOfHandler = (error: unknown): boolean => {
   const found = withinError(error)
   if (found === undefined || isTimeLimit(found instanceof ChunkStoreError ? found.code : codeOf(found))) return false
   return isTransient(found)
 }
 
-/** What the server said, in its own words. */
+/** The server's own message. */
 export const wordsOf = (error: SqlError): string => serverError(error).text
 
-/** A database error, as the port tells it of a verb. */
+/** A database error of a verb, in the port's form. */
 export const storeError = (operation: string) => (error: SqlError): ChunkStoreError => {
   const { code, text } = serverError(error)
   return new ChunkStoreError({
@@ -91,20 +91,20 @@ export const storeError = (operation: string) => (error: SqlError): ChunkStoreEr
   })
 }
 
-/** Fails with an error that names the verb that is under way. */
+/** Fails with an error that names the verb in progress. */
 const failBy = <E>(of: (verb: string) => (error: SqlError) => E) => (error: SqlError): Effect.Effect<never, E> =>
   Effect.flatMap(Verb, (verb) => Effect.fail(of(verb)(error)))
 
-/** Fails as the port tells of a database error. */
+/** Fails with a database error in the port's form. */
 export const failStore = failBy(storeError)
 
-/** Names the verb in whatever the database fails with. */
+/** Adds the verb's name to database errors. */
 export const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
   Effect.catchIf(effect, isSqlError, failStore) as Effect.Effect<A, Exclude<E, SqlError> | ChunkStoreError, R>
 
 /**
- * The errors of a transaction. When its connection is lost the rollback fails as well, and the client makes defects of
- * both errors: it is an outage all the same.
+ * The errors of a transaction. When its connection is lost the rollback fails too, and the client turns both errors into
+ * defects. It is still an outage.
  */
 export const transactionError = <A, E, R>(
   transaction: Effect.Effect<A, E, R>
@@ -119,8 +119,8 @@ export const transactionError = <A, E, R>(
   })
 
 /**
- * What looks wrong with the database or with Sluice's tables, and with no transaction in particular: no rights, no such
- * table, a disk that fails. A handler can bring it about as well, for one by its role: the drain finds out.
+ * Whether an error points to the database or Sluice's tables and not to one transaction: missing rights, a missing table, a
+ * failing disk. A handler can also cause it, for example by changing the role: the drain finds out.
  */
 const isSystemic = (code: string): boolean => /^(28|3F|42|58)/.test(code)
 
@@ -132,15 +132,15 @@ const spoiled = (error: SqlError, transient: boolean): TransactionSpoiled => {
 const isAborted = (error: SqlError): boolean => serverError(error).text.includes("rolled back an aborted transaction")
 
 /**
- * A conflict or a time limit at a transaction's end may pass, and may be what its handlers left there: a trigger that
- * always says so, a limit of a millisecond.
+ * Whether an error at a transaction's end may be transient. A conflict or a time limit there may also be caused by the
+ * handlers: a trigger that always raises it, or a limit of a millisecond.
  */
 const mayPass = (code: string | undefined): boolean =>
   code !== undefined && (code.startsWith("40") || isTimeLimit(code))
 
 /**
  * An error of the store's own statements at the end of a handlers' transaction. 25P02 means that a handler swallowed a
- * database error; others come from what the handlers set, or from triggers on Sluice's tables.
+ * database error. Other errors come from settings that the handlers changed, or from triggers on Sluice's tables.
  */
 export const failSettle = failBy((verb) => (error): ChunkStoreError | TransactionSpoiled => {
   const code = codeOf(error)
@@ -150,8 +150,8 @@ export const failSettle = failBy((verb) => (error): ChunkStoreError | Transactio
 })
 
 /**
- * An error of a handlers' COMMIT: one that turned into a rollback because a handler swallowed an error, or whatever the
- * application's deferred constraints and triggers say, by any SQLSTATE: only those do anything there.
+ * An error of a handlers' COMMIT. Either it became a rollback because a handler swallowed an error, or a deferred constraint
+ * or trigger of the application failed, with any SQLSTATE: nothing else runs there.
  */
 export const failCommit = failBy((verb) => (error): ChunkStoreError | TransactionSpoiled => {
   const code = codeOf(error)

@@ -1,7 +1,7 @@
 /**
- * The ledger as a log. Lines are read in the order of (xact, seq), and only those of transactions older than every one
- * still running: a transaction with a lower number that commits later can then not leave a line behind a reader's back.
- * How the numbers stand to this cluster's transactions is in `rebase`.
+ * The ledger as a log. Lines are read in the order of (xact, seq), and only those of transactions older than every running
+ * one: a transaction with a lower number that commits later can then not add a line before a reader's place. `rebase`
+ * explains how the numbers relate to this cluster's transactions.
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -31,14 +31,14 @@ import { inFuture } from "./time.ts"
 /** How many entries `list` counts at most. */
 const mostBehind = 10_000
 
-/** How old the log's witness may be before whoever reads renews it. The younger it is, the less comes again after a move. */
+/** The age after which a reader renews the log's witness. The younger it is, the fewer lines are repeated after a move. */
 const witnessAge = "1 minute"
 
-/** A subscription that may be taken, with a line after its place; without one there is nothing to read. */
+/** A subscription that can be taken, with a line after its place; without a line there is nothing to read. */
 interface TakenRow {
-  /** The log can be read by this cluster's numbers. */
+  /** Whether the log's numbers belong to this cluster. */
   readonly ours: boolean
-  /** The log's witness is old. */
+  /** Whether the log's witness is old. */
   readonly stale: boolean
   readonly attempts: number
   readonly suspects: number
@@ -235,7 +235,7 @@ const placeOf = ({ ledger, log, sql }: Tables, to: From | DateTime.Utc) => {
   if (to === "beginning") return sql`select '0'::pg_catalog.xid8 as xact, 0::bigint as seq`
   const now = sql`(select ${sql.literal(horizon("l.base"))} from ${log} l)`
   if (to === "now") return sql`select ${now} as xact, 0::bigint as seq`
-  // A line that is not visible yet can be older than that time's first: so no later than where `now` is.
+  // A line that is not visible yet can be older than the first line after that time, so the place is at most that of `now`.
   return sql`
     select xact, seq from (
       (
@@ -250,7 +250,7 @@ const placeOf = ({ ledger, log, sql }: Tables, to: From | DateTime.Utc) => {
 /** The service on Postgres. */
 export const make = (t: Tables): EventLog["Service"] => {
   const { client, ledger, log, skip, sql, subscription } = t
-  // A place of another cluster must not be written here, so the log has to be this cluster's as well.
+  // The log must belong to this cluster too: a place of another cluster must not be written here.
   const held = (name: string, token: string) =>
     sql`name = ${name} and lease_token = ${token}::pg_catalog.uuid
       and exists (select from ${log} l where ${sql.literal(isWitnessed("l"))})`
@@ -266,7 +266,7 @@ export const make = (t: Tables): EventLog["Service"] => {
     open: Effect.fnUntraced(function*(name, from) {
       const there = yield* sql`select 1 from ${subscription} where name = ${name}`
       if (there.length > 0) return
-      // "now" is a number of this cluster's
+      // "now" is one of this cluster's numbers
       if (from === "now") yield* settle(t)
       yield* sql`
         insert into ${subscription} (name, xact, seq)
@@ -328,7 +328,7 @@ export const make = (t: Tables): EventLog["Service"] => {
     list: list(t).pipe(readRows(SubscriptionStatus), client.statement),
 
     reset: Effect.fnUntraced(function*(name, to) {
-      // by this cluster's numbers
+      // the place must be one of this cluster's numbers
       yield* settle(t)
       const rows = yield* sql`
         update ${subscription} s set ${anew}, xact = place.xact, seq = place.seq

@@ -1,13 +1,12 @@
 /**
- * What is to be done about errors of the database that somebody has to do something about: a right that is missing, a sequence that
- * is behind.
+ * Adds advice to database errors that an operator must resolve: a missing right, or a sequence that is behind.
  */
 import * as Effect from "effect/Effect"
 import { ChunkStoreError } from "../../ChunkStore.ts"
 import { explain, type Purpose } from "../Rights.ts"
 import { eachVerb } from "../verbs.ts"
 
-/** What is done with which verb of the port. */
+/** The purpose that a verb of the port serves. */
 const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
   ["record", "begin", "renewRun", "abandon"].includes(operation)
     ? "recorder"
@@ -15,7 +14,7 @@ const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
     ? "operator"
     : otherwise
 
-/** A service whose errors say which role lacks which right and what to grant, and why a new number is taken already. */
+/** A service whose errors say which role lacks which right and what to grant, and why a new number already exists. */
 export const explaining = (schema: string, role: string, otherwise: Purpose) => {
   const adviceOn = ({ code, operation, reason }: ChunkStoreError): string | undefined => {
     if (code === "42501") return explain(reason, { schema, role, purpose: purposeOf(operation, otherwise) })
@@ -28,7 +27,7 @@ export const explaining = (schema: string, role: string, otherwise: Purpose) => 
       const advice = error instanceof ChunkStoreError ? adviceOn(error) : undefined
       if (!(error instanceof ChunkStoreError) || advice === undefined) return error
       const { cause, code = "", operation, reason, transient } = error
-      // a ChunkStoreError was there before
+      // it replaces a ChunkStoreError, so the error's type is unchanged
       return new ChunkStoreError({ operation, transient, code, cause, reason: `${reason}: ${advice}` }) as
         & E
         & ChunkStoreError

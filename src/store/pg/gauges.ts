@@ -1,17 +1,20 @@
 /**
- * What gauges ask of a database: heads of partial indexes, so that a scrape costs a busy one next to nothing.
+ * The queries of the gauges. They read only the heads of partial indexes, so a scrape is cheap on a busy database.
  */
 import * as Effect from "effect/Effect"
 import type { QueueGauges, SubscriptionGauges } from "../../Inspector.ts"
 import { mostCounted } from "../../Metrics.ts"
 import type { Tables } from "./tables.ts"
 
-/** So many of the first by rank are looked at for the oldest: a higher priority is a head start, it does not hide them. */
+/**
+ * How many of the first chunks by rank are searched for the oldest one: priority is only a head start, it does not hide
+ * them.
+ */
 const head = 1000
 
 /**
- * In seconds: of the first by rank that nobody holds, and of those that wait for another attempt, whose time has come.
- * What is not due yet is younger than nothing.
+ * The age in seconds of the oldest due chunk: among the first free ones by rank, and among due retries. Chunks that are not
+ * due yet do not count.
  */
 const age = ({ queue, sql }: Tables) =>
   sql`greatest(
@@ -26,14 +29,14 @@ const age = ({ queue, sql }: Tables) =>
       )
     )::pg_catalog.float8`
 
-/** How long the oldest chunk that could be claimed has waited, in whole seconds. */
+/** How long the oldest claimable chunk has waited, in whole seconds. */
 export const oldestDue = (t: Tables) =>
   Effect.map(
     t.sql<{ seconds: number | null }>`select pg_catalog.round(${age(t)})::pg_catalog.float8 as seconds`,
     ([row]) => row?.seconds ?? undefined
   )
 
-/** All of the queue. The order by an index's columns is there so that it is this index that is read. */
+/** The gauges of the whole queue. `order by` names an index's columns to make the server use that index. */
 export const queueGauges = (t: Tables) => {
   const { dead, queue, sql } = t
   const count = (state: string, order: string) =>
@@ -56,15 +59,15 @@ export const queueGauges = (t: Tables) => {
         ) counted
       ) as dead,
       ${age(t)} as oldest`,
-    // one row, whatever there is
+    // the statement always returns one row
     ([row]) => ({ ...row!, oldest: row!.oldest ?? undefined })
   )
 }
 
-/** So many subscriptions have gauges of their own: those with the oldest unread entry. */
+/** How many subscriptions have gauges: those with the oldest unread entries. */
 const mostSubscriptions = 100
 
-/** The age is one descent of an index for each subscription, and only those that are shown are counted. */
+/** The gauges of subscriptions. The age is one descent of an index each, and only the listed ones are counted. */
 export const subscriptionGauges = ({ ledger, sql, subscription }: Tables) =>
   sql<SubscriptionGauges>`
     select s.name, s.attempts, coalesce(greatest(0, extract(epoch from pg_catalog.now() - s.persisted_at)), 0)::pg_catalog.float8 as age,

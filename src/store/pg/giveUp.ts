@@ -1,5 +1,5 @@
 /**
- * The verb `giveUp`: for whoever did not hear the answer to its claim.
+ * The verb `giveUp`: releases the chunks of a claim whose answer was lost.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../../ChunkStore.ts"
@@ -8,8 +8,8 @@ import type { Tables } from "./tables.ts"
 import { takeBackCrashes } from "./takeBackCrashes.ts"
 
 /**
- * Gives back whatever a token holds, also what was put aside after its lease had ended. By no index: it is hardly ever asked,
- * and one more index is paid for at every claim.
+ * Releases everything that a token holds, including chunks set to waiting after their lease had ended. Uses no index: it is
+ * rarely called, and each index makes every claim slower.
  */
 const givenUp = ({ queue, sql }: Tables, token: string) =>
   sql`update ${queue} set lease_token = null, lease_until = null, lease_alone = false, leased_by = null

@@ -1,5 +1,5 @@
 /**
- * Calls as the statements of phase 1 take them.
+ * Converts calls to the parameters of phase 1's statements.
  */
 import * as DateTime from "effect/DateTime"
 import { type CallJson, callJson } from "../../internal/callJson.ts"
@@ -13,21 +13,21 @@ export interface Given {
   readonly text: CallJson
 }
 
-/** A call as the statements below take it. */
+/** Serializes a call for the statements. */
 export const given = (call: ServiceCall): Given => ({ call, text: callJson(call) })
 
 /** A call of an ordering key has no priority: the key's order counts. */
 export const priorityOf = (call: CallSpec): number => call.orderingKey === undefined ? call.priority ?? 0 : 0
 
-/** Nothing, where the empty text stands for it. */
+/** Null for the empty text. */
 export const orNull = (text: string): string | null => text === "" ? null : text
 
 /** A time as text, the empty text when there is none. */
 export const timeOf = (time: DateTime.Utc | undefined): string => time === undefined ? "" : DateTime.formatIso(time)
 
 /**
- * What is known of calls before their services have run. In an array of texts an absent value is the empty text: none of these
- * columns can hold it, and an array of nothing but nulls has no type.
+ * What is known of calls before their services have run. In an array of texts the empty text means an absent value: none of
+ * these columns can contain it, and an array of only nulls has no type.
  */
 export const specColumns = (calls: ReadonlyArray<Given>): ReadonlyArray<Column> => [
   { name: "call_id", type: "text", values: calls.map(({ call }) => call.callId) },
@@ -39,5 +39,5 @@ export const specColumns = (calls: ReadonlyArray<Given>): ReadonlyArray<Column> 
   { name: "ordering_key", type: "text", values: calls.map(({ call }) => call.orderingKey ?? "") }
 ]
 
-/** The same as rows of texts. */
+/** The same columns as rows of texts. */
 export const specRows = (t: Tables, calls: ReadonlyArray<Given>) => rowsOf(t, specColumns(calls))

@@ -1,5 +1,5 @@
 /**
- * The transaction that handlers run in: how it begins, what the drain is shown of it, and what it is put back to before its
+ * The transaction that handlers run in: its begin, what the drain sees of it, and the settings that are restored before its
  * settlement.
  */
 import type * as Cause from "effect/Cause"
@@ -11,12 +11,12 @@ import { asStoreError } from "./errors.ts"
 import type { Tables } from "./tables.ts"
 import { type Run, unwatched } from "./watch.ts"
 
-// for a machine that is busy
+// tolerance for a busy machine
 const slack = 5000
 
 const longestMillis = 2_147_483_647
 
-/** What a transaction found when it began, and what it is put back to before its settlement. */
+/** The settings at the transaction's begin, which are restored before its settlement. */
 export interface Began {
   readonly role: string
   readonly session_authorization: string
@@ -24,18 +24,19 @@ export interface Began {
   readonly idle: string
   readonly lock: string
   readonly mark: string | null
-  /** How long the server lets the transaction take, as `500ms`, or `0`; null before Postgres 17. */
+  /** The server's limit for the transaction, like `500ms`, or `0`; null before Postgres 17. */
   readonly transaction_timeout: string | null
   readonly isolation: string
 }
 
 /**
- * The begin of a handlers' transaction, in one statement:
+ * Begins a handlers' transaction, in one statement:
  *
- * - A worker that is frozen or cut off in the middle of its handlers holds their locks until the server notices, which by
- *   itself it may never do; others would wait for them until their own time is over, and be charged for it.
- * - The transaction gets a mark. A handler that ends it, by ways that its statements do not show, takes the mark away.
- * - What handlers may change and the settlement relies on is read.
+ * - It sets a limit for idle time. A worker that is frozen or cut off while its handlers run holds their locks until the
+ *   server notices, which may never happen without a limit. Other workers would wait for the locks until their own time
+ *   limit, and be charged for it.
+ * - It sets a mark. A handler that ends the transaction in a way that its statements do not show removes the mark.
+ * - It reads the settings that handlers may change and the settlement relies on.
  */
 export const beginHandling = ({ sql }: Tables, mark: string, idle: Duration.Duration | undefined) => {
   const limit = idle === undefined
@@ -43,7 +44,7 @@ export const beginHandling = ({ sql }: Tables, mark: string, idle: Duration.Dura
     : sql`pg_catalog.set_config('idle_in_transaction_session_timeout', ${
       String(Math.min(Math.ceil(Duration.toMillis(idle)) + slack, longestMillis))
     }, true)`
-  // a subquery with an offset is not merged: the settings are read before they are set
+  // a subquery with an offset is not merged, so the settings are read before they are set
   return sql<Began>`
     select before.*, ${limit} as limited, pg_catalog.set_config('sluice.transaction', ${mark}, true) as marked
     from (
@@ -60,29 +61,29 @@ export const beginHandling = ({ sql }: Tables, mark: string, idle: Duration.Dura
 }
 
 /**
- * Puts back what handlers may have changed and Sluice's own statements rely on. In a transaction of Sluice's own it is put
- * back for the session, because what a handler set for the session would be back after the commit. The role goes after the
- * user, which resets it.
+ * Restores the settings that handlers may have changed and Sluice's own statements rely on. In Sluice's own transaction it
+ * restores them for the session, because a session setting of a handler would return after the commit. The role follows the
+ * user, because setting the user resets the role.
  */
 export const putBack = ({ sql }: Tables, began: Began, isNested: boolean) =>
   sql`select pg_catalog.set_config('session_authorization', ${began.session_authorization}, ${isNested}),
     pg_catalog.set_config('role', ${began.role}, ${isNested}),
     pg_catalog.set_config('search_path', ${began.search_path}, ${isNested})`
 
-/** Puts back what Sluice itself set, in a transaction that goes on: the caller's. */
+/** Restores the settings that Sluice itself set, in a caller's transaction, which continues. */
 export const putOwnBack = ({ sql }: Tables, began: Began) =>
   sql`select pg_catalog.set_config('idle_in_transaction_session_timeout', ${began.idle}, true),
     pg_catalog.set_config('lock_timeout', ${began.lock}, true),
     pg_catalog.set_config('sluice.transaction', ${began.mark ?? ""}, true)`
 
-/** Milliseconds that a time setting of the server stands for, as it shows them; none when there is no limit. */
+/** The milliseconds of a time setting in the server's notation; undefined without a limit. */
 const millisOf = (setting: string | null): number | undefined => {
   const [, amount = "0", unit = "ms"] = /^(\d+)(us|ms|s|min|h|d)?$/.exec(setting ?? "") ?? []
   const factor = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 }[unit] ?? 1
   return amount === "0" ? undefined : Number(amount) * factor
 }
 
-/** A run in a transaction of the caller's, whose statements are not seen. */
+/** A run in a caller's transaction, where statements are not observed. */
 class Unseen implements Watch {
   readonly sent = true
   readonly refusal = undefined
@@ -92,10 +93,10 @@ class Unseen implements Watch {
   end(): void {}
 }
 
-/** So that a batch of slow handlers holds its locks for no longer than that and its last run. */
+/** Limits how long a batch of slow handlers holds its locks: this time, plus that of the last run. */
 const longestOpen = Duration.seconds(1)
 
-/** A transaction as the drain sees it. */
+/** The transaction in the drain's form. */
 export const transactionOf = (
   { sql }: Tables,
   lease: Lease | undefined,
@@ -104,7 +105,7 @@ export const transactionOf = (
 ): Transaction => {
   const limit = millisOf(began.transaction_timeout)
   return {
-    // in a transaction of the caller's nothing is seen of what is sent: then it is taken to have been
+    // statements in a caller's transaction are not observed: a run there counts as having sent some
     watch: (rule) => lease?.watch(rule, outer) ?? new Unseen(),
     isSound: unwatched(sql`select 1`).pipe(
       asStoreError,
@@ -116,7 +117,7 @@ export const transactionOf = (
   }
 }
 
-/** Keeps what the handlers failed with apart from what the database fails the transaction with. */
+/** Distinguishes the handlers' failure from the database's failure of the transaction. */
 export class RolledBack<E> {
   readonly _tag = "RolledBack"
   readonly cause: Cause.Cause<E>

@@ -1,5 +1,5 @@
 /**
- * The port for reading: each question is one statement, in a file by its name.
+ * The port for reading. Each query is one statement, in a file of its name.
  */
 import * as Effect from "effect/Effect"
 import { Inspector } from "../../Inspector.ts"

@@ -1,22 +1,24 @@
 /**
- * Answers that leave the database as JSON of the port's own form, so that the port's schemas read them on every store
- * alike.
+ * Builds JSON of the port's form in the database, which the port's schemas decode the same way on every store.
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 
-/** A time column as ISO text. A hand can have written times that no ISO text tells, as `infinity`: the last there is. */
+/**
+ * A time column as ISO text. A row edited manually can contain a time without one, like `infinity`: it becomes the latest
+ * time.
+ */
 export const iso = (column: string): string =>
   `case when ${column} is not null then pg_catalog.to_char(
     least(greatest(${column}, '0001-01-01Z'), '9999-12-31T23:59:59.999Z') at time zone 'UTC',
     'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
   ) end`
 
-/** A time as text that comes back as the same time, to the microsecond, whatever the session's date style. */
+/** A time as text that converts back to the same time, to the microsecond, whatever the session's date style. */
 export const exactTime = (time: string): string => `(pg_catalog.to_json(${time}) #>> '{}'::pg_catalog.text[])`
 
-/** The rows a line of the ledger names, as far as it names any: a hand can have written others. */
+/** The objects of a ledger line. A row edited manually can contain other values, which are left out. */
 export const objects = (column: string): string =>
   `coalesce((
     select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('type', o ->> 'type'::pg_catalog.text, 'id', o ->> 'id'::pg_catalog.text))
@@ -31,26 +33,26 @@ export const failureRecord = (row: string): string => `
     'message', ${row}.message
   )`
 
-/** A column that should hold an object, and into which a hand can have written anything. */
+/** The value of a column that should contain an object; a row edited manually can contain any JSON. */
 export const jsonObject = (value: unknown): { readonly [key: string]: Schema.Json } =>
-  // what stands in a jsonb column is JSON
+  // a jsonb column contains JSON
   Predicate.isObject(value) ? value as { readonly [key: string]: Schema.Json } : {}
 
 /**
- * Decodes what the database put together. A hand can have written numbers into a payload that are none to JavaScript
- * (`1e400`); they are shown as null.
+ * Decodes JSON that the database built. A payload edited manually can contain numbers that JavaScript lacks (`1e400`); they
+ * become null.
  */
 export const decoder = <A, I>(schema: Schema.Codec<A, I>) => {
   const decode = Schema.decodeUnknownEffect(schema)
   return (json: unknown) => Effect.catch(decode(json), () => decode(JSON.parse(JSON.stringify(json))))
 }
 
-/** Reads the column `row` of each row. What Sluice itself put together decodes; if not, that is a bug. */
+/** Decodes the column `row` of each row. Sluice built this JSON: if it does not decode, that is a bug. */
 export const readRows = <A, I>(schema: Schema.Codec<A, I>) => {
   const decode = decoder(Schema.Array(schema))
   return <E, R>(rows: Effect.Effect<ReadonlyArray<{ readonly row: unknown }>, E, R>) =>
     Effect.flatMap(rows, (found) => Effect.orDie(decode(found.map(({ row }) => row))))
 }
 
-/** Postgres text holds no NUL. */
+/** Replaces NUL, which Postgres text cannot contain. */
 export const storableText = (text: string): string => text.replaceAll("\0", "\\0").toWellFormed()

@@ -1,5 +1,5 @@
 /**
- * Which roles drain, and lack a right that this takes: seen before a settlement fails of it.
+ * Finds roles that drain but lack a right they need, before a settlement fails for it.
  */
 import type { SqlClient } from "effect/sql/SqlClient"
 import { workerRights } from "../Rights.ts"
@@ -7,16 +7,16 @@ import { workerRights } from "../Rights.ts"
 /** A role that drains and lacks rights. */
 export interface Drainer {
   readonly role: string
-  /** On what it lacks one; the empty text is the schema. */
+  /** The objects on which it lacks a right; the empty text means the schema. */
   readonly objects: ReadonlyArray<string>
 }
 
-/** More than anybody reads. */
+/** The most roles to report. */
 const most = 10
 
 /**
- * Roles that can log in and have, by themselves or by a role they inherit, a right that only who drains needs, but not all of
- * them. Nobody knows as whom workers connect while none is there. A role that may read or write everything is no drainer.
+ * Roles that can log in and have, directly or inherited, a right that only draining needs, but not all such rights. While no
+ * worker runs, the roles of workers are unknown. A role that may read or write all data does not count as one that drains.
  */
 export const drainersThatLack = (sql: SqlClient, schema: string) => {
   const needs = workerRights()
@@ -38,7 +38,7 @@ export const drainersThatLack = (sql: SqlClient, schema: string) => {
         and not pg_catalog.pg_has_role(r.oid, 'pg_write_all_data', 'usage')
         and exists (
           select from needed n
-          -- not by "and": the server may try the second first, and no table has the rights of a sequence
+          -- not with "and": the server may evaluate the second condition first, and a table has no rights of a sequence
           where case
             when (n.object, n.privilege) in (
               ('chunk_queue'::pg_catalog.text, 'delete'::pg_catalog.text), ('persisted_chunk'::pg_catalog.text, 'insert'::pg_catalog.text),

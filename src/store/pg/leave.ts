@@ -1,5 +1,5 @@
 /**
- * The verb `leave`: a worker says that it stops.
+ * The verb `leave`: removes a worker that stops.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../../ChunkStore.ts"

@@ -1,5 +1,5 @@
 /**
- * The verb `ledger`: lines of the ledger, put together from rows that each fit into a message.
+ * The verb `ledger`: reads lines of the ledger as rows that each fit into a message, and joins them.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -13,23 +13,23 @@ import type { Tables } from "./tables.ts"
 
 const decode = Schema.decodeUnknownEffect(LedgerEntry)
 
-/** A row of an answer that is put together where it is read. */
+/** A row of an answer that the reader joins. */
 export interface Part<Kind extends string> {
   readonly kind: Kind
-  /** What it is of: the number of the chunk, of the key that was asked for, or of the output. */
+  /** The number of what it belongs to: a chunk, a requested key, or an output. */
   readonly n: number
   /** Its place among others of its kind and number. */
   readonly place: number
   readonly value: unknown
 }
 
-/** About how many bytes of a ledger line's objects are read as one row. */
+/** The approximate size in bytes of a ledger line's objects that are read as one row. */
 const portion = 1024 * 1024
 
 /**
- * The ledger lines of the keys in `k`, numbered `n`. A line is a row without its objects and, for these, rows of about a
- * megabyte: a line written before there was a limit can hold more than one message may. What names no row is left out: rows
- * can have been edited manually.
+ * The ledger lines of the keys in `k`, numbered `n`. A line is one row without its objects, and rows of about a megabyte
+ * with them: a line written before there was a limit can exceed the size of a message. Objects without type and id are left
+ * out: rows can have been edited manually.
  */
 export const ledgerParts = ({ ledger, sql }: Tables) =>
   sql`
@@ -51,7 +51,7 @@ export const ledgerParts = ({ ledger, sql }: Tables) =>
     ) o
     group by k.n, o.portion`
 
-/** The parts of one kind, by their number, each in the order of their places. */
+/** The parts of one kind, by number, each list in the order of their places. */
 export const partsOf = <Kind extends string>(
   parts: ReadonlyArray<Part<Kind>>,
   kind: Kind
@@ -65,7 +65,7 @@ export const partsOf = <Kind extends string>(
   return found
 }
 
-/** Ledger lines put together, by their number. */
+/** The joined ledger lines, by number. */
 export const linesOf = (parts: ReadonlyArray<Part<string>>): ReadonlyMap<number, object> => {
   const objects = partsOf(parts, "objects")
   return new Map(
@@ -89,7 +89,7 @@ export const linesAt = (t: Tables, keys: ReadonlyArray<ChunkKey>) =>
     } k(call_id, schema_identity, part)
       )
       ${ledgerParts(t)}`,
-    // what Sluice itself put together decodes; if not, that is a bug
+    // Sluice built this JSON: if it does not decode, that is a bug
     (parts) => Effect.orDie(Effect.forEach(linesOf(parts).values(), (line) => decode(line)))
   )
 

@@ -1,14 +1,14 @@
 /**
- * Splits SQL text into tokens, as far as it takes to know which statements and which function calls are in it.
+ * Splits SQL text into tokens, precisely enough to find its statements and function calls.
  */
 
-/** A token: a word in lower case, a quoted identifier with its quotes taken off, or a symbol. */
+/** A token: a word in lower case, a quoted identifier without its quotes, or a symbol. */
 export interface Token {
   readonly kind: "word" | "quoted" | "symbol" | "literal"
   readonly text: string
 }
 
-/** The tokens of each statement in a text, or `undefined` where the text cannot be read without knowing the session. */
+/** The tokens of each statement in a text, or `undefined` when the text is ambiguous without the session's settings. */
 export type Statements = ReadonlyArray<ReadonlyArray<Token>> | undefined
 
 const space = /\s+/y
@@ -21,7 +21,7 @@ const plainString = /'(?:[^']|'')*'/y
 const escapeString = /[eE]'(?:[^'\\]|\\[^]|'')*'/y
 const dollarTag = /\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$/uy
 
-/** Where the comment that begins at `from` ends: such comments nest. */
+/** The end of the comment that begins at `from`: such comments nest. */
 const endOfComment = (sql: string, from: number): number => {
   let depth = 0
   for (let at = from; at < sql.length; at++) {
@@ -38,8 +38,8 @@ const endOfComment = (sql: string, from: number): number => {
 }
 
 /**
- * Reads SQL text. Gives `undefined` for what cannot be read for certain: an unfinished quote, and a plain string with a
- * backslash before a quote, whose end depends on `standard_conforming_strings`.
+ * Tokenizes SQL text. Returns `undefined` for ambiguous text: an unfinished quote, or a plain string with a backslash before
+ * a quote, whose end depends on `standard_conforming_strings`.
  */
 export const tokenize = (sql: string): Statements => {
   const statements: Array<ReadonlyArray<Token>> = []

@@ -1,6 +1,5 @@
 /**
- * Hears hints on a connection of its own, so that no pool is a connection short; for as long as the scope is open, whatever happens
- * to the connection.
+ * Listens for hints on a separate connection, which takes none from the pool. It reconnects until the scope closes.
  */
 import { PgConnection } from "@effect/sql-pg"
 import * as Deferred from "effect/Deferred"
@@ -20,16 +19,16 @@ import { within } from "../within.ts"
 import { storeError } from "./errors.ts"
 import { clientOf, isSingle } from "./session.ts"
 
-/** When to listen again after the connection was lost. */
+/** The delays before listening again after the connection was lost. */
 const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("30 seconds")]).pipe(
   Schedule.jittered
 )
-/** How long an answer is waited for, after which the connection counts as silent. */
+/** How long to wait for an answer before the connection counts as silent. */
 const patience = Duration.seconds(5)
-/** How long a closing layer waits for the listener to hang up. */
+/** How long a closing layer waits for the listener to disconnect. */
 const goodbye = Duration.seconds(1)
 
-/** Nothing comes over a connection that is open. */
+/** The connection is open but delivers nothing. */
 class Silent {
   readonly reason: string
   constructor(reason: string) {
@@ -38,8 +37,8 @@ class Silent {
 }
 
 /**
- * Where to listen: the address that was given for it, or the client's own. A single connection is one to the embedded database:
- * a server of one process has nobody to hear, and takes no second client.
+ * Where to listen: the configured address, or the client's own. Undefined for a client with a single connection, which is
+ * one to the embedded database: no other process can send hints, and it accepts no second client.
  */
 export const placeOf = (
   sql: SqlClient,
@@ -50,29 +49,29 @@ export const placeOf = (
   const keepAlive = client?.config.keepAlive ?? "30 seconds"
   if (listenUrl !== undefined) {
     const given = client?.config.ssl
-    // what the address says of TLS is meant
+    // TLS settings in the address take precedence
     const ssl = given === undefined || Redacted.value(listenUrl).includes("sslmode=") ? {} : { ssl: given }
     return { url: listenUrl, keepAlive, ...ssl }
   }
   return client === undefined || pooled || isSingle(client) ? undefined : { ...client.config, keepAlive }
 }
 
-/** What is heard, and how it is known that it would be. */
+/** What to listen for, and how to verify that hints arrive. */
 export interface Listener {
   readonly channel: string
   readonly place: PgConnection.Config
-  /** How often the connection is asked for a sign of life. */
+  /** The interval of checks that the connection is alive. */
   readonly every: Duration.Duration
-  /** Sends this payload the way hints are sent. */
+  /** Sends this payload in the same way as hints. */
   readonly send: (payload: string) => Effect.Effect<unknown, unknown>
-  /** A payload that nobody else sends. */
+  /** A payload that no other process sends. */
   readonly proof: string
-  /** From now on all that is sent is heard; whatever was sent before may not have been. */
+  /** Runs when listening begins: later hints arrive; earlier ones may have been missed. */
   readonly onBegin: Effect.Effect<void>
   readonly onHeard: (payload: string) => Effect.Effect<void>
 }
 
-/** Listens until the connection fails, or is silent. */
+/** Listens until the connection fails or is silent. */
 const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Listener, isBack: Effect.Effect<void>) =>
   Effect.acquireUseRelease(
     Effect.all({ connection: Scope.make(), listening: Scope.make() }),
@@ -97,7 +96,7 @@ const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Li
           }
         })
         const beat = Effect.gen(function*() {
-          // LISTEN succeeds through a pooler in transaction mode, and then nothing comes
+          // LISTEN succeeds through a pooler in transaction mode, but then nothing arrives
           const isSent = yield* Effect.isSuccess(send(proof))
           if (isSent && Option.isNone(yield* Effect.timeoutOption(Deferred.await(proven), patience))) {
             return yield* Effect.fail(
@@ -119,11 +118,11 @@ const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Li
         })
         return yield* Effect.raceFirst(hear, beat)
       }),
-    // in this order: on a connection that is closed nothing is waited for
+    // in this order: on a closed connection no statement waits for an answer
     ({ connection, listening }, exit) => Effect.andThen(Scope.close(connection, exit), Scope.close(listening, exit))
   )
 
-/** Listens for as long as the scope is open. Says once when nothing is heard any more, and once when it is again. */
+/** Listens until the scope closes. Logs once when hints stop arriving, and once when they arrive again. */
 export const hear = Effect.fnUntraced(function*(listener: Listener) {
   let failures = 0
   const isBack = Effect.suspend(() => {
@@ -134,7 +133,7 @@ export const hear = Effect.fnUntraced(function*(listener: Listener) {
   const listen = Effect.catch(listenOnce(listener, isBack), (error) =>
     Effect.gen(function*() {
       failures++
-      // told of once, not at every try
+      // logged once, not at every attempt
       if (failures === 1) {
         const reason = isSqlError(error) ? storeError("listen")(error).message : error.reason
         yield* Effect.logWarning(`hints of other processes are not heard now; looking without them: ${reason}`)

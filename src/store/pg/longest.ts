@@ -1,11 +1,11 @@
 /**
- * How much JSON one row of an answer may hold. A row is one message to the client, which refuses longer ones, and its
- * connection with them: what a statement hands out is bounded before it is sent.
+ * Limits how much JSON one row of an answer may contain. A row is one message to the client, which refuses longer ones and
+ * closes the connection. So the server limits each value before it sends it.
  */
 import type * as Settings from "../../Settings.ts"
 
-/** What the client takes as one message, 16 MiB, less what stands around a value in it. */
+/** The client's limit for a message, 16 MiB, less the overhead around a value. */
 const mostOfClient = 15 * 1024 * 1024
 
-/** The most bytes of JSON that are handed out in one row. Who lets calls hold more has told the client to take more. */
+/** The most bytes of JSON sent in one row. A program that allows larger calls has raised the client's limit. */
 export const longestOf = (settings: Settings.Values): number => Math.max(settings.maxResultBytes, mostOfClient)

@@ -1,46 +1,45 @@
 /**
- * Where claims found live rows last. What was claimed and deleted leaves entries in the index until vacuum takes them
- * away, and while somebody holds a snapshot vacuum cannot: a claim that begins at the beginning walks over all of them
+ * Remembers where claims last found live rows. Claimed and deleted rows leave entries in the index until vacuum removes
+ * them, and while a session holds a snapshot vacuum cannot. A claim that begins at the beginning then visits all of them
  * (150,000 drained beside a held snapshot: claims went from 3 to 13 ms; with the mark they stayed at 1.6).
  *
- * The mark is a hint, never the truth: rows become due behind it, by late commits, priority, expired leases and releases.
- * So it is forgotten when a claim comes to the end, when this process gives something back, and on a timer; and no claim
- * says that there is nothing before it has looked from the beginning. One that may be `hasty` does, where looking from the
- * beginning takes long: for these the mark is kept at the end as well, a second behind what was claimed last, so that looking
- * never takes more than a twentieth of the time. (A record at a time beside a snapshot held over 150,000 dead entries: each
- * was walked for twice, 13 ms a time.)
+ * The mark is only a hint: rows become due behind it, by late commits, priority, expired leases and releases. So it is
+ * dropped when a claim reaches the end, when this process releases something, and on a timer. No claim reports an empty
+ * queue before it has scanned from the beginning, except a `hasty` one while a scan from the beginning takes long. For hasty
+ * claims the mark is also kept at the end, a second behind the last claimed row, which limits such scans to a twentieth of
+ * the time. (A record at a time beside a snapshot held over 150,000 dead entries: each was visited twice, 13 ms a time.)
  */
-/** A place in an order by time, and by number among those of one time. */
+/** A place in an order by time, then by number. */
 export interface Place {
-  /** As the server printed it in ISO 8601. */
+  /** The server's ISO 8601 text. */
   readonly time: string
   readonly seq: bigint
 }
 
-/** How far a scan came. */
+/** How far a scan got. */
 export interface Reached {
-  /** All that is free up to here was taken; a second before the last row if that was the end. None if no row was found. */
+  /** All free rows up to here were taken; at the end, a second before the last row. Undefined if no row was found. */
   readonly place: Place | undefined
-  /** Whether there was no more. */
+  /** Whether the scan reached the end. */
   readonly ended: boolean
 }
 
 /** Where a claim may begin: after the place. */
 export interface Mark extends Reached {
   readonly place: Place
-  /** When to look from the beginning again. */
+  /** When to scan from the beginning again. */
   readonly until: number
-  /** Whether looking from the beginning takes long. */
+  /** Whether a scan from the beginning takes long. */
   readonly costly: boolean
 }
 
-/** What lies behind the mark is found within a second, or longer where looking from the beginning takes long itself. */
+/** Rows behind the mark are found within a second, or later if a scan from the beginning itself takes long. */
 const shortest = 1000
-/** So that looking from the beginning never takes more than a twentieth of the time … */
+/** Limits scans from the beginning to a twentieth of the time … */
 const share = 20
-/** … but for looks longer than half a second: what took so long may have been a frozen process or a locked table. */
+/** … except for scans longer than half a second, which may be due to a frozen process or a locked table. */
 const longest = 10_000
-/** Milliseconds, and milliseconds for each row, above which looking takes long: more than the rows themselves can have taken. */
+/** Milliseconds, and milliseconds for each row, above which a scan is slow: more than the rows themselves can have taken. */
 const long = 5
 const longForRow = 0.1
 
@@ -48,20 +47,20 @@ const longForRow = 0.1
 export const make = () => {
   const marks = new Map<string | undefined, Mark>()
   return {
-    /** Forgets all marks. */
+    /** Drops all marks. */
     reset: (): void => marks.clear(),
-    /** Forgets those at the end: something became due behind them. */
+    /** Drops the marks at the end: a row became due behind them. */
     resetEnds: (): void => {
       for (const [namespace, { ended }] of marks) if (ended) marks.delete(namespace)
     },
-    /** Where to begin. Times are milliseconds of a clock that is never set. */
+    /** Where to begin. Times are milliseconds of a monotonic clock. */
     from: (namespace: string | undefined, now: number, hasty: boolean): Mark | undefined => {
       const found = marks.get(namespace)
       if (found !== undefined && found.until > now) return found.ended && !hasty ? undefined : found
       marks.delete(namespace)
       return undefined
     },
-    /** A scan that began at `mark` took from `began` to `now`, gave `rows`, and came to `reached`. */
+    /** Records a scan that began at `mark`, took from `began` to `now`, returned `rows`, and reached `reached`. */
     move: (
       namespace: string | undefined,
       { began, mark, now, reached, rows }: {
@@ -74,8 +73,9 @@ export const make = () => {
     ): void => {
       const took = now - began
       const isEnd = reached.ended
-      // A scan that began at a mark says nothing about the beginning: what that takes is known from the last look. So the mark
-      // outlives that a drain catches up with its recorder, again and again, where each look walks over millions of dead entries.
+      // A scan that began at a mark does not measure the beginning, so the last scan from the beginning counts. The mark is
+      // kept even when a drain catches up with its recorder repeatedly, where each scan would visit millions of dead
+      // entries.
       const costly = mark?.costly === true || took >= long + rows * longForRow
       if (isEnd && mark?.ended !== true && !costly) {
         marks.delete(namespace)

@@ -1,10 +1,10 @@
 /**
- * Runs the statements of migrations beside recorders and workers, which must not wait for them.
+ * Runs the statements of migrations without blocking recorders and workers.
  *
- * A statement that waits for a lock makes everybody wait who comes after it, recording as well. So each is a transaction of its
- * own, and gives up after a quarter of a second, to try again later: it is committed or it is as if it had not begun, and an
- * interrupted migration is run again from its first statement. `create index concurrently` locks nobody out, and may wait as
- * long as it wants to.
+ * A statement that waits for a lock makes all later requests for that lock wait, those of recording too. So each statement
+ * runs in its own transaction and gives up after a quarter of a second, to be retried later. It either commits or leaves no
+ * trace, and an interrupted migration runs again from its first statement. `create index concurrently` blocks no writer, and
+ * may wait without a limit.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -14,9 +14,9 @@ import { codeOf, wordsOf } from "./errors.ts"
 import type { Session } from "./session.ts"
 import { indexMadeBy, isConcurrent } from "./statements.ts"
 
-/** A migration could not be applied. What came before the statement is committed; run again, it goes on there. */
+/** A migration could not be applied. Earlier statements stay committed; the next run continues from there. */
 export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", {
-  /** Which, as `0001_tables`; empty where it is none in particular. */
+  /** The migration's name, like `0001_tables`; empty if none in particular. */
   migration: Schema.String,
   reason: Schema.String
 }) {
@@ -25,32 +25,32 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
   }
 }
 
-/** How long a statement may wait for a lock, in milliseconds, and whoever comes behind it. */
+/** How long a statement, and the requests behind it, may wait for a lock, in milliseconds. */
 const lockTimeout = 250
-/** Every so many tries one waits for longer, where an autovacuum may be in the way: see {@link once}. */
+/** Every such attempt waits longer, if an autovacuum may hold the lock: see {@link once}. */
 const triesToMakeWay = 4
-/** The pause before it is tried again, in milliseconds: so long nobody waits. */
+/** The pause before the next attempt, in milliseconds: meanwhile no other session waits. */
 const [shortestPause, longestPause] = [500, 5000]
-/** When it is said for the first time what is waited for, and how long after that again. */
+/** After how many milliseconds of waiting the first log message appears, and the interval of later ones. */
 const [firstWord, nextWord] = [5000, 30_000]
-/** How often it is looked what a statement waits for that may wait. */
+/** How often to check what a statement that may wait is waiting for, in milliseconds. */
 const lookEvery = 1000
 
-/** Where statements are run, and by what it is seen what they wait for. */
+/** Where statements run, and how to find out what they wait for. */
 export interface Site {
   readonly session: Session
-  /** The pool, for looking: the session is busy then. Absent where nobody else can hold a lock. */
+  /** The pool, for queries while the session is busy. Absent if no other session can hold a lock. */
   readonly sql: SqlClient | undefined
-  /** How long to wait for others, in milliseconds. */
+  /** How long to wait for other sessions, in milliseconds. */
   readonly wait: number
-  /** Fails when others are no longer kept from migrating: the connection that does is lost. */
+  /** Fails when the connection with the guard's lock is lost, and other processes could migrate. */
   readonly guarded: Effect.Effect<unknown, SqlError>
 }
 
-/** Who keeps a statement waiting. */
+/** A session that blocks a statement. */
 interface Blocker {
   readonly pid: number
-  /** What the server calls such a session; nothing where this role may not see it. */
+  /** The server's type of the session; null if this role may not see it. */
   readonly type: string | null
   readonly role: string | null
   readonly application: string | null
@@ -59,7 +59,7 @@ interface Blocker {
   readonly query: string | null
 }
 
-/** Of a statement that waits now. The server keeps the beginning of its text. */
+/** The blockers of a statement that waits now. It is found by the beginning of its text, which the server shows. */
 const blockersOf = (sql: SqlClient, statement: string) =>
   sql<Blocker>`
     select distinct blocking.pid, b.backend_type as type, b.usename::pg_catalog.text as role, b.application_name as application, b.state,
@@ -84,7 +84,7 @@ const named = (blockers: ReadonlyArray<Blocker>): string =>
 
 const first = (statement: string): string => statement.split("\n", 1)[0]?.slice(0, 80) ?? ""
 
-/** Says what is waited for: after some seconds, and then now and then. */
+/** Logs what is being waited for: after some seconds, and then at intervals. */
 const makeTeller = () => {
   let due = firstWord
   return (waited: number, text: () => string) => {
@@ -99,8 +99,8 @@ const failed = (migration: string, reason: string) => Effect.fail(new MigrationF
 const passes = (error: SqlError): boolean => ["55P03", "40P01"].includes(codeOf(error) ?? "")
 
 /**
- * One try, in a transaction of its own. Only Postgres' own functions are meant, whoever made others. An autovacuum makes way to who
- * has waited for as long as the server waits before it looks for deadlocks, a second as a rule, and to nobody before.
+ * One attempt, in its own transaction. The search path excludes functions that others created. An autovacuum gives way only
+ * to a session that has waited for the server's deadlock timeout, usually a second.
  */
 const once = (session: Session, statement: string, untilItMakesWay: boolean) =>
   session.run("begin isolation level read committed read write").pipe(
@@ -118,7 +118,7 @@ const once = (session: Session, statement: string, untilItMakesWay: boolean) =>
 
 const mayBeAutovacuum = ({ type }: Blocker): boolean => type === null || type === "autovacuum worker"
 
-/** A statement that may make others wait: tried for a moment at a time. */
+/** Runs a statement that may block other sessions: each attempt waits only briefly. */
 const runBriefly = Effect.fnUntraced(function*({ session, sql, wait }: Site, migration: string, statement: string) {
   const tell = makeTeller()
   let pause = shortestPause
@@ -133,7 +133,7 @@ const runBriefly = Effect.fnUntraced(function*({ session, sql, wait }: Site, mig
   )
   for (let tries = 1;; tries++) {
     const untilItMakesWay = tries % triesToMakeWay === 0 && blockers.some(mayBeAutovacuum)
-    // what is looked for after the statement's end would not be found
+    // a query after the statement's end would find no blockers
     const looking = yield* Effect.forkChild(look)
     const passing = yield* once(session, statement, untilItMakesWay).pipe(
       Effect.as(undefined),
@@ -152,7 +152,7 @@ const runBriefly = Effect.fnUntraced(function*({ session, sql, wait }: Site, mig
   }
 })
 
-/** A statement that makes nobody wait, and is given up only when it has waited for the same others for long. */
+/** Runs a statement that blocks no other session. It is cancelled only when it has waited for the same sessions for long. */
 const runPatiently = Effect.fnUntraced(function*({ session, sql, wait }: Site, migration: string, statement: string) {
   if (sql === undefined) return yield* Effect.asVoid(session.run(statement))
   const tell = makeTeller()
@@ -172,7 +172,10 @@ const runPatiently = Effect.fnUntraced(function*({ session, sql, wait }: Site, m
   return yield* Effect.raceFirst(Effect.asVoid(session.run(statement)), watch)
 })
 
-/** How an index of this name stands, and who may be at work on its table: a vacuum of the server's own makes way by itself. */
+/**
+ * The state of an index, and the sessions that may be working on its table, without the server's own vacuum, which gives
+ * way.
+ */
 const indexState = (session: Session, schema: string, index: string) =>
   Effect.map(
     session.run<{ valid: boolean; workers: ReadonlyArray<number> }>(
@@ -191,8 +194,8 @@ const indexState = (session: Session, schema: string, index: string) =>
   )
 
 /**
- * Makes an index beside writers. What is left of one whose making was interrupted is there and of no use, and
- * `if not exists` would leave it so: it is dropped and made again, unless the server is still at it.
+ * Creates an index beside writers. An interrupted creation leaves an invalid index, which `if not exists` would keep. So it
+ * is dropped and created again, unless the server is still working on it.
  */
 const makeIndex = Effect.fnUntraced(function*(
   site: Site,
@@ -207,7 +210,7 @@ const makeIndex = Effect.fnUntraced(function*(
   let waited = 0
   while (true) {
     let state = yield* indexState(site.session, schema, index)
-    // Locks are read as they are now, and the index as it was when the statement began: who was at work may have ended between.
+    // Locks are read live, but the index as of the statement's start: a session may have finished in between, so read again.
     if (state?.valid === false && state.workers.length === 0) state = yield* indexState(site.session, schema, index)
     if (state?.valid === true) return
     const workers = state?.workers ?? []
@@ -223,7 +226,7 @@ const makeIndex = Effect.fnUntraced(function*(
     if (state !== undefined) {
       yield* runPatiently(site, migration, `drop index concurrently if exists "${schema}"."${index}"`)
     }
-    // a deadlock with somebody else's change leaves it half made
+    // a deadlock with another session's change leaves an invalid index
     const isDone = yield* runPatiently(site, migration, statement).pipe(
       Effect.as(true),
       Effect.catchIf(
@@ -248,7 +251,7 @@ export const runStatement = (site: Site, schema: string, migration: string, stat
   return site.guarded.pipe(
     Effect.andThen(running),
     Effect.catchTag("SqlError", (error): Effect.Effect<never, SqlError | MigrationFailed> =>
-      // without a code it is not the server that says so: the connection is lost
+      // an error without a code is not from the server: the connection is lost
       codeOf(error) === undefined ? Effect.fail(error) : failed(migration, reasonOf(error, statement)))
   )
 }
@@ -266,25 +269,25 @@ const reasonOf = (error: SqlError, statement: string): string => {
   return `"${first(statement)}": ${wordsOf(error)} (${code})${advice[code] ?? ""}`
 }
 
-/** Any number that is Sluice's; with the schema's it names the lock of whoever migrates. */
+/** An arbitrary number of Sluice's; with the schema's hash it names the migration lock. */
 const lockClass = 0x51ce
 
-/** Asks whether the guard is still there, without a snapshot: see {@link guard}. */
+/** Checks that the guard's connection is alive, without a snapshot: see {@link guard}. */
 export const isGuarding = (session: Session) => session.run("set local statement_timeout = 0")
 
 /**
- * Waits until no other process migrates this schema, and keeps others from it until the scope closes: by a lock that lasts as
- * long as a transaction that does nothing else, so that a pooler in transaction mode keeps it too.
+ * Waits until no other process migrates this schema, and blocks others from migrating until the scope closes. The lock lasts
+ * as long as a transaction that does nothing else, so it also works through a pooler in transaction mode.
  *
- * `create index concurrently` waits for every transaction that has a snapshot. So the lock is asked for and not waited for, in a
- * transaction that is read committed; and its last statement is one that has none, for what a query leaves open until the next one
- * holds its snapshot.
+ * `create index concurrently` waits for every transaction with a snapshot. So the lock is requested without waiting, in a
+ * read committed transaction. A query's snapshot stays open until the next statement, so the last statement here is one that
+ * needs no snapshot.
  */
 export const guard = Effect.fnUntraced(function*(session: Session, schema: string, wait: number) {
   const tell = makeTeller()
   const begin = Effect.gen(function*() {
     yield* session.run("begin isolation level read committed")
-    // it is idle while the other's statements run; one whose process has gone without a word ends by itself
+    // the transaction is idle while statements run; if this process disappears, the server ends it after this time
     yield* session.run(
       `select pg_catalog.set_config(name, case name when 'transaction_timeout' then '0' else '2min' end, true)
       from pg_catalog.pg_settings where name in ('idle_in_transaction_session_timeout', 'transaction_timeout')`
@@ -317,7 +320,7 @@ export const guard = Effect.fnUntraced(function*(session: Session, schema: strin
   yield* Effect.forkScoped(Effect.ignore(Effect.forever(Effect.delay(isGuarding(session), "20 seconds"))))
 })
 
-/** Frees a session of its own from limits that would end a statement which takes long. Not to be used through a pooler. */
+/** Removes time limits from a session, for statements that take long. Not to be used through a pooler. */
 export const free = (session: Session) =>
   session.run(
     `select pg_catalog.set_config(

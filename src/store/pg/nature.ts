@@ -1,7 +1,7 @@
 /**
- * What a statement does besides reading and writing rows: whether the transaction, the session, or the statements of
- * others on the same connection are different after it. Judged by the text alone. What is not known to be harmless is
- * taken not to be.
+ * Determines what a statement does besides reading and writing rows: whether it changes the transaction, the session, or the
+ * result of other runs' statements on the same connection. Judged by the text alone. A statement not known to be harmless
+ * counts as harmful.
  */
 import { type Token, tokenize } from "./lexer.ts"
 
@@ -13,15 +13,15 @@ export interface Nature {
   readonly transaction: boolean
   /** It may leave something in the session, beyond the transaction. */
   readonly session: boolean
-  /** What it reads or locks must not change until the next statement of the same handler run. */
+  /** The rows it reads or locks must not change until the next statement of the same handler run. */
   readonly order: boolean
-  /** It is one of a savepoint that the client makes for a nested transaction. */
+  /** It is a savepoint statement of the client for a nested transaction. */
   readonly savepoint: boolean
 }
 
 const plain: Nature = { control: false, transaction: false, session: false, order: false, savepoint: false }
 
-/** Functions of Postgres that leave nothing behind but rows, and sequences, which no rollback takes back. */
+/** Postgres functions that change only rows, or sequences, which a rollback does not undo anyway. */
 const harmless = new Set(
   `abs acos age array_agg array_append array_cat array_dims array_fill array_length array_lower array_ndims
   array_position array_positions array_prepend array_remove array_replace array_sample array_shuffle array_to_json
@@ -57,7 +57,7 @@ const harmless = new Set(
   websearch_to_tsquery width_bucket word_similarity`.split(/\s+/)
 )
 
-/** Functions whose answer or effect another run's statement in between would change. */
+/** Functions whose result or effect another run's statement in between would change. */
 const ordered = new Set([
   "lastval",
   "currval",
@@ -68,7 +68,7 @@ const ordered = new Set([
   "pg_try_advisory_xact_lock_shared"
 ])
 
-/** Words that a parenthesis may follow without being a call. */
+/** Keywords that a parenthesis may follow without making a call. */
 const keywords = new Set(
   `all and any array as asc between by case check collate conflict cross cube delete desc distinct do else end escape
   except exclude exists fetch filter first following for from full group grouping groups having ilike in inner insert
@@ -78,7 +78,7 @@ const keywords = new Set(
   window with within without`.split(/\s+/)
 )
 
-/** Types that are written with a parenthesis, as `varying(10)`. */
+/** Types that are written with a parenthesis, like `varying(10)`. */
 const types = new Set([
   "varying",
   "varchar",
@@ -97,7 +97,7 @@ const is = (token: Token | undefined, ...texts: ReadonlyArray<string>): boolean 
 
 const isName = (token: Token | undefined): boolean => token?.kind === "word" || token?.kind === "quoted"
 
-/** The place of the parenthesis that closes the one at `open`. */
+/** The position of the parenthesis that closes the one at `open`. */
 const closing = (tokens: ReadonlyArray<Token>, open: number): number => {
   let depth = 0
   for (let at = open; at < tokens.length; at++) {
@@ -114,7 +114,7 @@ const startOfName = (tokens: ReadonlyArray<Token>, at: number): number => {
   return start
 }
 
-/** The functions that a statement calls, qualified if not by `pg_catalog`. */
+/** The functions that a statement calls, with their schema unless it is `pg_catalog`. */
 const callsOf = (tokens: ReadonlyArray<Token>): ReadonlyArray<string> => {
   const calls: Array<string> = []
   for (let open = 1; open < tokens.length; open++) {
@@ -142,7 +142,7 @@ const locksRows = (tokens: ReadonlyArray<Token>): boolean =>
   has(tokens, "for", "update") || has(tokens, "for", "no", "key", "update") || has(tokens, "for", "share") ||
   has(tokens, "for", "key", "share")
 
-/** Whether every call of `set_config` says, in the text, that it is for the transaction only. */
+/** Whether every call of `set_config` states, in the text, that it is for the transaction only. */
 const isLocalConfig = (tokens: ReadonlyArray<Token>): boolean =>
   tokens.every(({ text }, at) => text !== "set_config" || is(tokens[closing(tokens, at + 1) - 1], "true"))
 
@@ -213,7 +213,7 @@ const ofStatement = (tokens: ReadonlyArray<Token>): Nature => {
     case "unlisten":
     case "discard":
     case "load":
-    // code that the text does not show
+    // they run code that the text does not show
     // falls through
     case "do":
     case "call":
@@ -239,11 +239,11 @@ const judge = (sql: string): Nature => {
   return statements.length === 0 ? plain : statements.map(ofStatement).reduce(either)
 }
 
-/** A program has few statements, each sent again and again; one that writes values into them has many. */
+/** A program has few distinct statements, unless it writes values into their text. */
 const mostKnown = 1000
 const known = new Map<string, Nature>()
 
-/** What a statement does besides reading and writing rows. Remembered by its text. */
+/** What a statement does besides reading and writing rows. Cached by its text. */
 export const natureOf = (sql: string): Nature => {
   const found = known.get(sql)
   if (found !== undefined) return found

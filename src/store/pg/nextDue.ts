@@ -1,5 +1,5 @@
 /**
- * When a worker has something to do again.
+ * Finds when a worker has work again.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -7,8 +7,8 @@ import { toUtc } from "./chunk.ts"
 import type { Tables } from "./tables.ts"
 
 /**
- * When something may be claimed next. Leases are looked for among the first thousand only: the rest ends no earlier than
- * a worker would poll.
+ * When the next chunk becomes claimable. Only the first thousand leases are examined: the others end no earlier than a
+ * worker would poll.
  */
 export const nextDue = ({ queue, sql }: Tables) =>
   Effect.map(

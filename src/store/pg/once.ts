@@ -1,5 +1,5 @@
 /**
- * The verb `once`: one chunk persisted outside the drain.
+ * The verb `once`: persists one chunk outside the drain.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,8 +15,8 @@ import type { Tables } from "./tables.ts"
 import { CurrentRun, unwatched } from "./watch.ts"
 
 /**
- * The first step of `once`: locks the chunk where it stands, so that no claim takes it meanwhile. In the order in which a
- * settlement goes, queue before ledger, so that the two cannot wait for each other.
+ * The first step of `once`: locks the chunk in queue and dead letters, so no claim takes it. It locks in the same order as a
+ * settlement, queue before ledger, so the two cannot deadlock.
  */
 const lockChunk = ({ dead, queue, sql }: Tables, key: ChunkKey) =>
   sql`
@@ -43,8 +43,8 @@ const reserve = (
     on conflict do nothing returning 1 as reserved`
 
 /**
- * Completes what `reserve` began, in the same transaction: the chunk leaves the queue, whoever holds it, and the dead
- * letters.
+ * Completes what `reserve` began, in the same transaction: removes the chunk from the queue, whichever worker holds it, and
+ * from the dead letters.
  */
 const complete = ({ dead, ledger, queue, sql }: Tables, key: ChunkKey, objects: string) =>
   sql<{ namespace: string; orderingKey: string | null }>`

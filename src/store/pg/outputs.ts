@@ -1,6 +1,6 @@
 /**
- * The outputs of calls of which more than a few chunks were claimed: read together, because the server unpacks all outputs of
- * a call to take one out, and once for each chunk would be the square of what the call holds.
+ * Reads the outputs of calls with more than a few claimed chunks together. The server unpacks all outputs of a call to
+ * extract one, so reading them one by one would take time quadratic in the size of the call.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
@@ -9,7 +9,7 @@ import { at, type ClaimRow } from "./claimParts.ts"
 import { unnested } from "./columns.ts"
 import type { Tables } from "./tables.ts"
 
-/** A call, and the places of the outputs that are wanted of it. */
+/** A call, and the places of its wanted outputs. */
 interface Wanted {
   readonly callId: string
   readonly positions: Array<number>
@@ -42,7 +42,7 @@ interface Row {
   readonly bytes: number | null
 }
 
-/** Only the part of a call's outputs that the wanted ones are in is copied. */
+/** Copies only the range of a call's outputs that contains the wanted ones. */
 const read = (t: Tables, wanted: ReadonlyArray<Wanted>, longest: number) =>
   t.sql<Row>`
     select w.call_id, o.position, case when o.bytes <= ${longest} then o.output end as output,
@@ -68,7 +68,7 @@ const read = (t: Tables, wanted: ReadonlyArray<Wanted>, longest: number) =>
 
 const none: Output = { text: null, bytes: null }
 
-/** Reads what a claim's rows leave out. Gives back what each row's is, where the row does not say it itself. */
+/** Reads the outputs that a claim's rows leave out. Returns a function that gives a row's output, if the row lacks it. */
 export const outputsOf = Effect.fnUntraced(function*(
   t: Tables,
   rows: ReadonlyArray<ClaimRow>,

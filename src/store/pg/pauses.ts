@@ -1,12 +1,12 @@
 /**
- * Pauses: a row for each kind nobody may drain now.
+ * Pauses: one row for each paused kind.
  */
 import * as Effect from "effect/Effect"
 import { Pause, Pauses } from "../../Pauses.ts"
 import { iso, readRows, storableText } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
-/** The service on Postgres. `hint` tells the workers, once it is committed. */
+/** The service on Postgres. `hint` notifies the workers after the commit. */
 export const make = ({ client, pause, sql }: Tables, hint: Effect.Effect<void>): Pauses["Service"] =>
   Pauses.of({
     pause: ({ namespace, schemaIdentity }, reason) =>

@@ -1,5 +1,5 @@
 /**
- * The verb `persist`: the handlers' transaction, with ledger and queue settled at its end.
+ * The verb `persist`: runs the handlers' transaction and settles ledger and queue at its end.
  */
 import type * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
@@ -25,26 +25,26 @@ import type { Tables } from "./tables.ts"
 import { CurrentRun, unwatched } from "./watch.ts"
 
 /**
- * How long the settlement waits for a lock. Nobody but `once` holds a row that a claim holds, and its effect takes as long
- * as the application likes: the batch goes on without that chunk.
+ * How long the settlement waits for a lock. Only `once` locks a row that a claim holds, and its effect takes as long as the
+ * application likes. The batch continues without that chunk.
  */
 const longestWait = "2s"
 
-/** What the statement found. Fewer `held` than given: the lease is lost. */
+/** The statement's answer. If `held` is less than given, the lease is lost. */
 interface Settled {
   readonly held: number
-  /** Whether the transaction is the one that was begun. If not, nothing was done. */
+  /** Whether the transaction is the one that was begun. If not, the statement did nothing. */
   readonly marked: boolean
 }
 
 /**
- * Deletes the queue rows that this token still holds, and writes the ledger. Does nothing in a transaction without the
- * mark of {@link beginHandling}.
+ * Deletes the queue rows that this token still holds, and writes the ledger. Does nothing in a transaction without the mark
+ * of {@link beginHandling}.
  *
  * - It has no joins: by the statistics a token belongs to one row, and a join planned for one row took 87 of 91 ms for 500.
  * - The limit for waiting at locks is set before the first row is deleted, because the deletion depends on it.
- * - Whoever comes second waits at the ledger's key for the first one's commit, and then fails: see {@link isInLedger}. It
- *   would be rolled back anyway, and `on conflict do nothing`, which writes each row in two steps, took a quarter of this
+ * - A second writer waits at the ledger's key for the first one's commit, and then fails: see {@link isInLedger}. It would
+ *   be rolled back anyway, and `on conflict do nothing`, which writes each row in two steps, took a quarter of this
  *   statement's time (8.6 against 6.6 us a row).
  */
 const statement = (t: Tables, token: string, mark: string, persisted: ReadonlyArray<Persisted>) => {
@@ -80,11 +80,11 @@ const statement = (t: Tables, token: string, mark: string, persisted: ReadonlyAr
     select pg_catalog.count(*)::int as held, exists (select from mark) as marked from gone`
 }
 
-/** Whether the ledger had one of the rows already. */
+/** Whether the ledger already contained one of the rows. */
 const isInLedger = ({ reason }: SqlError): boolean =>
   reason._tag === "UniqueViolation" && reason.constraint === "persisted_chunk_pkey"
 
-/** After such a failure, how many are held still, and how many are not in the ledger. */
+/** After such a failure: how many are still held, and how many are not in the ledger. */
 const standing = (t: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
   t.sql<{ held: number; kept: number }>`
     select pg_catalog.count(*) filter (where exists (
@@ -104,8 +104,8 @@ const standing = (t: Tables, token: string, persisted: ReadonlyArray<Persisted>)
   } g(seq, call_id, schema_identity, part)`
 
 /**
- * Which of these rows nobody has locked. After a settlement that had to wait: the others are held by somebody else, as
- * by `once`.
+ * Which of these rows are not locked, after a settlement that had to wait: another transaction, for example of `once`, holds
+ * the others.
  */
 const unlocked = ({ queue, sql }: Tables, token: string, persisted: ReadonlyArray<Persisted>) =>
   sql<{ seq: bigint }>`
@@ -113,7 +113,7 @@ const unlocked = ({ queue, sql }: Tables, token: string, persisted: ReadonlyArra
     where seq = any(${persisted.map(({ chunk }) => chunk.seq)}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
     for update skip locked`
 
-/** The ledger had some of these before: which error that is, is asked after the rollback. */
+/** The ledger already contained some of these. Which error that means is determined after the rollback. */
 class InLedger {
   readonly _tag = "InLedger"
   readonly persisted: ReadonlyArray<Persisted>
@@ -122,7 +122,7 @@ class InLedger {
   }
 }
 
-/** A lock was not to be had in time: whose it is, is asked after the rollback. */
+/** A lock was not available in time. Which chunks are locked is determined after the rollback. */
 class Waited {
   readonly _tag = "Waited"
   readonly persisted: ReadonlyArray<Persisted>
@@ -135,7 +135,7 @@ class Waited {
 export const persist = ({ hint, t, wake }: Engine) => {
   const { client } = t
 
-  /** Ledger and queue, at the end of a handlers' transaction. */
+  /** Settles ledger and queue, at the end of a handlers' transaction. */
   const settleWithin = Effect.fnUntraced(function*(token: string, mark: string, persisted: ReadonlyArray<Persisted>) {
     if (persisted.length === 0) return
     const [settled] = yield* statement(t, token, mark, persisted).pipe(
@@ -163,9 +163,9 @@ export const persist = ({ hint, t, wake }: Engine) => {
     idle?: Duration.Duration
   ) =>
     Effect.suspend(() => {
-      // before the handlers have run an error says nothing about them
+      // an error before the handlers have run is not theirs
       let ran = false
-      // what they failed with counts, also when the rollback fails: a connection that is gone has rolled back
+      // the handlers' failure counts even when the rollback fails: a lost connection has rolled back
       let failed: Cause.Cause<E> | undefined
       return client.transaction(({ isNested, lease }) =>
         Effect.gen(function*() {
@@ -199,7 +199,7 @@ export const persist = ({ hint, t, wake }: Engine) => {
       )
     })
 
-  // a worker that was frozen finds both: its lease lost, and its work done by another
+  // after a freeze both may be true: the lease is lost, and another worker has persisted the chunks; then the lease counts
   const sayWhich = (token: string, persisted: ReadonlyArray<Persisted>) =>
     Effect.flatMap(
       client.statement(standing(t, token, persisted)),
@@ -211,7 +211,7 @@ export const persist = ({ hint, t, wake }: Engine) => {
         )
     )
 
-  /** The chunks that somebody else holds locked. */
+  /** Fails with the chunks that another transaction holds locked. */
   const sayLocked = (token: string, persisted: ReadonlyArray<Persisted>) =>
     Effect.flatMap(client.statement(unlocked(t, token, persisted)), (rows) => {
       const unlocked = new Set(rows.map((row) => row.seq))

@@ -1,6 +1,6 @@
 /**
- * Whether a pooler in transaction mode (PgBouncer, as it is mostly run) is between a client and its server: then nothing that
- * is prepared lasts, and nothing can be heard.
+ * Detects a pooler in transaction mode (usually PgBouncer) between a client and its server. Behind one, prepared statements
+ * do not last, and notifications do not arrive.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -12,10 +12,11 @@ const pidOf = (session: Session) =>
   Effect.map(session.run<{ pid: number }>("select pg_catalog.pg_backend_pid() as pid"), ([row]) => row?.pid)
 
 /**
- * Asks two sessions which server process answers. Without such a pooler each has its own. With one, a session's next statement may
- * be answered by another process, or both sessions by the same one: when the pooler hands out first what came back last, the second
- * session is given the first one's process; when it hands out what has been idle longest, the first session changes. The second
- * session stays in a transaction while the first asks once more, so that a pooler cannot give both the same process unnoticed.
+ * Asks two sessions for the process id of their server process. Without such a pooler each has its own. With one, another
+ * process may answer a session's next statement, or the same process may answer both sessions. If the pooler reuses the most
+ * recently returned process, the second session gets the first one's. If it reuses the longest idle one, the first session's
+ * process changes. The second session stays in a transaction while the first asks once more, so a pooler cannot hide by
+ * giving both the same process.
  */
 export const isPooledBetween = Effect.fnUntraced(function*(first: Session, second: Session) {
   const pids = [yield* pidOf(first), yield* pidOf(first), yield* pidOf(first)]
@@ -31,11 +32,11 @@ export const isPooledBetween = Effect.fnUntraced(function*(first: Session, secon
   )
 })
 
-/** How long a second connection is waited for. */
+/** How long to wait for a second connection. */
 const patience = "5 seconds"
 
 /**
- * Whether the client is behind such a pooler. `false` when that cannot be found out, for want of a second connection: it is a
+ * Whether the client is behind such a pooler. `false` when no second connection is available to determine it: the check is a
  * precaution, and must not keep a program from starting.
  */
 export const isPooled = (sql: SqlClient) =>

@@ -1,6 +1,6 @@
 /**
- * What is looked at before anything is written: whether this database can keep what Sluice promises, and whether its tables are
- * Sluice's own.
+ * The checks before anything is written: whether this database can guarantee what Sluice promises, and whether its tables
+ * are Sluice's own.
  */
 import * as Effect from "effect/Effect"
 import type { SqlClient } from "effect/sql/SqlClient"
@@ -15,22 +15,22 @@ import { clientOf, reserve, type Session } from "./session.ts"
 import { list, madeBy } from "./statements.ts"
 import * as strangers from "./strangers.ts"
 
-/** What a server says of itself and of this session. */
+/** What a server reports about itself and this session. */
 export interface Facts {
   readonly version: number
   readonly encoding: string
   readonly standby: boolean
-  /** This session's transactions may write nothing: on a standby, or because `default_transaction_read_only` is on. */
+  /** Whether this session's transactions are read-only: on a standby, or because `default_transaction_read_only` is on. */
   readonly readOnly: boolean
-  /** The whole server is this one session: the embedded database. */
+  /** Whether the server has only this session, like the embedded database. */
   readonly alone: boolean
-  /** Under which role this session works. */
+  /** The role of this session. */
   readonly role: string
-  /** In which schemas names are looked up, in this order. */
+  /** The schemas in which names are looked up, in this order. */
   readonly path: ReadonlyArray<string>
 }
 
-/** Asks for them, by no operator: the search path says whose operators are meant, and is not known yet. */
+/** Reads the facts without operators: the search path determines which operators apply, and is not checked yet. */
 export const factsOf = (session: Session): Effect.Effect<Facts, SqlError> =>
   Effect.flatMap(
     session.run<
@@ -56,7 +56,7 @@ export const factsOf = (session: Session): Effect.Effect<Facts, SqlError> =>
     }
   )
 
-/** What is wrong with a server's encoding, if anything is. */
+/** The problem with a server's encoding, if any. */
 export const encodingProblem = ({ encoding }: Facts) =>
   encoding === "UTF8" ? undefined : {
     found:
@@ -65,9 +65,9 @@ export const encodingProblem = ({ encoding }: Facts) =>
   }
 
 /**
- * What is wrong with the search path, if anything is. Sluice's statements name the schema of each function, and each operator meets
- * the exact types of one of Postgres' own. Of two operators with the same types the server takes that of the schema that comes first:
- * `pg_catalog`, unless the path names it behind another. Temporary schemas are never searched for operators.
+ * The problem with the search path, if any. Sluice's statements name the schema of each function, and each operator is used
+ * with the exact types of one of Postgres' own. Of two operators with the same types the server takes the one from the first
+ * schema: `pg_catalog`, unless the path names it after another. Temporary schemas are never searched for operators.
  */
 export const pathProblem = ({ path }: Facts) => {
   const before = path.slice(0, path.indexOf("pg_catalog")).filter((schema) => !schema.startsWith("pg_temp"))
@@ -81,7 +81,7 @@ export const pathProblem = ({ path }: Facts) => {
 
 const unfit = (problem: DatabaseUnfit["problem"], reason: string) => Effect.fail(new DatabaseUnfit({ problem, reason }))
 
-/** Refuses a server that cannot hold the tables, and tables that others made. */
+/** Refuses a server that cannot hold the tables, and tables that Sluice did not create. */
 export const checkTables = Effect.fnUntraced(function*(
   session: Session,
   facts: Facts,
@@ -102,7 +102,7 @@ export const checkTables = Effect.fnUntraced(function*(
   }
 })
 
-/** Says of a right that is missing which role lacks it, and what to grant. */
+/** For a missing right, adds which role lacks it and what to grant. */
 export const namingRights = (schema: string, { role }: Facts) => <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
   Effect.mapError(effect, (error) => {
     if (!isSqlError(error) || codeOf(error) !== "42501") return error
@@ -113,13 +113,13 @@ export const namingRights = (schema: string, { role }: Facts) => <A, E, R>(effec
 
 /** What a store learns at its start. */
 export interface Ground {
-  /** Absent where nothing was looked at. */
+  /** Absent if the database was not examined. */
   readonly role?: string
-  /** A pooler in transaction mode is in between: nothing can be heard through it. */
+  /** Whether a pooler in transaction mode is in between: no notification arrives through it. */
   readonly pooled: boolean
 }
 
-/** Looks at the tables only, for commands that look or mend, and record nothing. Nothing is heard then. */
+/** Checks the tables only, for commands that read or repair but record nothing. The store then does not listen for hints. */
 export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values) {
   const session = yield* reserve(sql)
   const facts = yield* factsOf(session)
@@ -129,8 +129,8 @@ export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Sett
 }, Effect.scoped)
 
 /**
- * Looks before a store starts. Fails with {@link DatabaseUnfit} where it must not; a server that only reads is none of these:
- * its address may lead to the primary again at any time.
+ * The checks before a store starts. Fails with {@link DatabaseUnfit} where it must not. A read-only server is not a reason
+ * to fail: its address may lead to the primary again at any time.
  */
 export const preflight = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values) {
   const facts = yield* Effect.scoped(Effect.gen(function*() {

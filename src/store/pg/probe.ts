@@ -1,5 +1,5 @@
 /**
- * The verb `probe`: whether the database would take the end of a claim now.
+ * The verb `probe`: checks whether the database would accept the end of a claim now.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../../ChunkStore.ts"
@@ -8,8 +8,8 @@ import { asStoreError } from "./errors.ts"
 import type { Tables } from "./tables.ts"
 
 /**
- * Does to each table what the ends of claims do, to no row: the server looks at the rights all the same. In a transaction
- * of its own, with a commit.
+ * Does to each table what the ends of claims do, but to no row: the server still checks the rights. Runs in its own
+ * transaction, with a commit.
  */
 const statement = ({ dead, failure, ledger, queue, sql }: Tables) =>
   sql`

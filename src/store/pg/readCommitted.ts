@@ -1,5 +1,5 @@
 /**
- * The isolation of a transaction that surrounds Sluice's.
+ * Checks the isolation level of a transaction that surrounds Sluice's.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
@@ -8,8 +8,8 @@ import { Verb } from "../verbs.ts"
 import type { Tables } from "./tables.ts"
 
 /**
- * Who wakes a chunk's followers must see what was committed until that moment. A transaction of the caller's at another
- * level sees what was there when it began.
+ * Requires read committed. The statement that wakes a chunk's followers must see everything committed until then. A caller's
+ * transaction at another level sees the state at its own begin.
  */
 export const mustBeReadCommitted = (isolation: string): Effect.Effect<void, ChunkStoreError> =>
   isolation === "read committed" ? Effect.void : Effect.flatMap(Verb, (operation) =>
@@ -22,7 +22,7 @@ export const mustBeReadCommitted = (isolation: string): Effect.Effect<void, Chun
       })
     ))
 
-/** The same, asked of the server. */
+/** The same check, with the level read from the server. */
 export const checkReadCommitted = ({ sql }: Tables): Effect.Effect<void, ChunkStoreError | SqlError> =>
   Effect.flatMap(
     sql<{ isolation: string }>`select pg_catalog.current_setting('transaction_isolation') as isolation`,

@@ -1,21 +1,22 @@
 /**
- * The event log in another cluster. A line's number is the log's base plus the id of the transaction that wrote it, and a
- * subscription's place is such a number. Both mean something only beside the ids of the cluster they were taken in:
+ * Moves the event log to another cluster's numbers. A line's number is the log's base plus the id of the transaction that
+ * wrote it, and a subscription's place is such a number. Both have a meaning only relative to the ids of the cluster they
+ * were taken in:
  *
- * - In a cluster whose ids are lower, what came along is not readable for months, and what is new stands before the places
- *   of subscriptions and is never read.
- * - In a cluster whose ids are higher nothing has to change: all that came along is older than all that is new.
+ * - In a cluster with lower ids, imported lines are not readable for months, and new lines precede the places of
+ *   subscriptions and are never read.
+ * - In a cluster with higher ids nothing has to change: all imported lines precede all new ones.
  *
- * Whether the tables came here is seen by their rows' `xmin`, the transaction of this cluster that wrote a row. It is not
- * part of a dump or of logical replication, and it is part of everything that copies files or WAL, where the ids go on as well
- * (pg_upgrade, a promoted standby, recovery to a point in time, a storage snapshot).
+ * Rows' `xmin`, the transaction of this cluster that wrote a row, reveals whether the tables were imported. A dump or
+ * logical replication does not include it. Everything that copies files or WAL includes it, and there the ids continue as
+ * well (pg_upgrade, a promoted standby, recovery to a point in time, a storage snapshot).
  *
- * The rebase puts lines that this cluster wrote already behind all that came along, and raises the base so that what it
- * writes from then on stands there too. Its proof: under a lock on the ledger all lines are committed. A line of this
- * cluster has `xmin` ≥ its own id, for that is the transaction that wrote it or one of its savepoints, and its id is not
- * below the one that brought the tables here. All lines for which both hold are moved, so every line of this cluster
- * is. No subscription has read here before, so no place is behind a moved line. Lines that came along keep their
- * numbers, and places too. A line that came along and looks like one of this cluster's is moved as well: it may come again.
+ * The rebase moves lines that this cluster has already written behind all imported ones, and raises the base, which places
+ * later lines there too. Proof: under a lock on the ledger all lines are committed. A line of this cluster has `xmin` ≥ its
+ * own id, because `xmin` is the transaction that wrote it or one of its savepoints, and its id is not below the one that
+ * imported the tables. All lines for which both hold are moved, so every line of this cluster is. No subscription has read
+ * here before, so no place is behind a moved line. Imported lines keep their numbers, and places do too. An imported line
+ * that looks like one of this cluster's is moved as well: it may be delivered again.
  */
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -28,7 +29,7 @@ import { Verb } from "../verbs.ts"
 import { asStoreError, codeOf } from "./errors.ts"
 import { shown, type Tables, tables } from "./tables.ts"
 
-/** The id the next transaction gets, as 64 bits. A transaction of the caller's counts as past. */
+/** The id of the next transaction, as 64 bits. A caller's transaction counts as past. */
 const nextId = `greatest(
   pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint,
   coalesce(pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text::bigint + 1, 0)
@@ -38,37 +39,37 @@ const nextId = `greatest(
 const writerOf = (row: string, next = nextId): string =>
   `(${next} - ((${next} - ${row}.xmin::pg_catalog.text::bigint) & 4294967295))`
 
-/** A line's or a place's number is above what this cluster's transactions had come to when the row was written. */
+/** Whether a line's or place's number exceeds the numbers that this cluster had reached when the row was written. */
 export const isAhead = (row: string, base: string): string =>
   `(${row}.xact::pg_catalog.text::bigint - ${base} > ${writerOf(row)})`
 
-/** The log's row was written by this cluster. */
+/** Whether this cluster wrote the log's row. */
 export const isWitnessed = (row: string): string => `(${row}.witness::pg_catalog.xid = ${row}.xmin)`
 
-/** How long a rebase waits for a lock. What is behind it in the line waits as long: drains do, recorders do not. */
+/** How long a rebase waits for a lock. Requests behind it wait as long: those of drains, but not of recorders. */
 const lockTimeout = "3s"
 
-/** How the numbers stand to this cluster. */
+/** How the numbers relate to this cluster. */
 export interface Standing {
-  /** The base that new lines get, by the column's default; null when the default is not one of Sluice's. */
+  /** The base for new lines, from the column's default; null if the default is not one of Sluice's. */
   readonly base: string | null
-  /** The base by which subscriptions read; null when the row is missing. */
+  /** The base for reading subscriptions; null if the row is missing. */
   readonly readBase: string | null
   readonly witnessed: boolean
-  /** Nobody has looked yet, since the migration: then what came along has no known time of arrival. */
+  /** Whether no check has run since the migration: then the time of an import is unknown. */
   readonly unexamined: boolean
-  /** The transaction that wrote the log's row here: nothing that this cluster persisted is older, if it came along. */
+  /** The transaction that wrote the log's row here. If tables were imported, no line persisted by this cluster is older. */
   readonly arrived: string
   readonly next: string
-  /** The greatest number is above what this cluster had come to when it was written. */
+  /** Whether the greatest line number exceeds those that this cluster had reached when the line was written. */
   readonly linesAhead: boolean
-  /** Subscriptions whose place is. */
+  /** How many subscriptions have such a place. */
   readonly placesAhead: number
-  /** The logical replication that still brings Sluice's tables here. */
+  /** The enabled logical replication subscriptions that still copy Sluice's tables here. */
   readonly incoming: string | null
 }
 
-/** Asks how the numbers stand. Index heads and catalogs only, and the subscriptions. */
+/** Reads how the numbers relate to this cluster. Reads only heads of indexes, catalogs and the subscriptions. */
 export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
   sql<Standing>`
     with base as (
@@ -111,13 +112,13 @@ export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
 export const isOurs = (found: Standing): boolean =>
   found.witnessed && found.base === found.readBase && !isAboveUs(found)
 
-/** Whether numbers are above what this cluster had come to. */
+/** Whether numbers exceed those that this cluster had reached. */
 export const isAboveUs = (found: Standing): boolean => found.linesAhead || found.placesAhead > 0
 
 /**
- * Why a rebase is a person's to begin. Where the log's row is this cluster's, or was never looked at, and numbers are above
- * it all the same, rows were put in by hand or the ids were reset; then nobody can tell what this cluster persisted
- * before, and all of that has to come again.
+ * Why a rebase must be started manually, if so. Numbers are too high although this cluster wrote the log's row, or no check
+ * has run. Then rows were inserted manually or the ids were reset. Lines that this cluster persisted before cannot be told
+ * apart, and all of them have to be delivered again.
  */
 export const refusal = (found: Standing): string | undefined => {
   if (found.incoming !== null) {
@@ -130,7 +131,7 @@ export const refusal = (found: Standing): string | undefined => {
   return undefined
 }
 
-/** How the numbers stand, for a doctor. What was never looked at, and could be ours, is adopted without a word. */
+/** The state of the numbers, for the doctor. An unexamined log that could be this cluster's is adopted without a message. */
 export const logStanding = (t: Tables) =>
   Effect.map(standing(t), ([found]): LogStanding => {
     if (found === undefined || isOurs(found) || (found.unexamined && !isAboveUs(found))) return { _tag: "Ours" }
@@ -152,7 +153,7 @@ const failed = (
     ...(more.code === undefined ? {} : { code: more.code })
   })
 
-/** What a person can do about an error of the statements. */
+/** Adds advice to an error of the statements. */
 const explained = (verb: string, error: SqlError, schema: string): SqlError | ChunkStoreError => {
   const code = codeOf(error)
   const name = shown(schema.slice(1, -1))
@@ -174,17 +175,17 @@ const explained = (verb: string, error: SqlError, schema: string): SqlError | Ch
   return error
 }
 
-/** Which lines look like this cluster's: from `floor` on, by the base they were written with. */
+/** The condition for lines that look like this cluster's: from `floor` on, by the base they were written with. */
 const looksLikeOurs = ({ sql }: Tables, base: string, floor: string, next: string) =>
   sql`e.xact >= (${base}::bigint + ${floor}::bigint)::pg_catalog.text::pg_catalog.xid8 and e.xact < (${base}::bigint + ${next}::bigint)::pg_catalog.text::pg_catalog.xid8
     and e.xact::pg_catalog.text::bigint - ${base}::bigint <= ${sql.literal(writerOf("e", "b.next"))}`
 
-/** The greatest number that came along, of a line or a place; -1 when nothing did. */
+/** The greatest imported number of a line or a place; -1 if there is none. */
 const greatestForeign = (t: Tables, base: string, floor: string, next: string) => {
   const { ledger, sql, subscription } = t
   const low = sql`(${base}::bigint + ${floor}::bigint)::pg_catalog.text::pg_catalog.xid8`
   const high = sql`(${base}::bigint + ${next}::bigint)::pg_catalog.text::pg_catalog.xid8`
-  // the ends of an index, and between them the lines this cluster may have written: few, when the rebase comes soon
+  // the ends of an index, and the lines between that this cluster may have written: few, if the rebase is soon
   return sql<{ greatest: string }>`
     with b as (select ${next}::bigint as next)
     select greatest(
@@ -199,7 +200,7 @@ const greatestForeign = (t: Tables, base: string, floor: string, next: string) =
     )::pg_catalog.text as greatest`
 }
 
-/** The lines that look like this cluster's, put behind the new base. */
+/** Moves the lines that look like this cluster's behind the new base. */
 const moveOurs = (
   t: Tables,
   from: { readonly base: string; readonly floor: string; readonly next: string },
@@ -219,18 +220,18 @@ const moveOurs = (
     from sure`
 
 /**
- * Makes the log this cluster's. `byHand`: also where that means that lines come again, see {@link refusal}. Locks the
- * ledger only when the base has to be raised, and then for as long as it takes to move what this cluster persisted.
+ * Makes the log this cluster's. With `byHand` it also does so if lines are then delivered again, see {@link refusal}. Locks
+ * the ledger only if the base has to be raised, while it moves the lines that this cluster persisted.
  */
 export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, ChunkStoreError> => {
   const { client, ledger, log, schema, sql, subscription } = t
   const witness = (base: string) =>
     sql`update ${log} set base = ${base}::bigint, witness = default, witnessed_at = default, rebased_at = pg_catalog.now()`
 
-  // Whoever reads may hold places of the other cluster: its lease is lost.
+  // A reader may hold places of the other cluster, so its lease is ended.
   const dismiss = sql`update ${subscription} set lease_token = null, lease_until = null, leased_by = null`
 
-  /** Whether what came along has no number that this cluster gives as well. */
+  /** Whether all imported numbers are below those that this cluster assigns. */
   const fits = Effect.fnUntraced(function*(found: Standing) {
     if (isAboveUs(found) || found.base === null || found.base !== (found.readBase ?? "0")) return false
     if (found.unexamined) return true
@@ -240,9 +241,9 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Chunk
 
   const work = Effect.gen(function*() {
     const verb = yield* Verb
-    // What is committed while it waits for a lock must be seen: at read committed, as the client's transactions are.
+    // Relies on read committed, like all transactions of the client: commits during the wait for a lock must be visible.
     yield* sql`select pg_catalog.set_config('lock_timeout', ${lockTimeout}, true)`
-    // One at a time. A row that was left out of a restore is made anew, and counts as not looked at.
+    // One rebase at a time. A row missing after a restore is created again, and counts as unexamined.
     yield* sql`insert into ${log} (witness) values ('0') on conflict do nothing`
     yield* sql`select 1 from ${log} for update`
     const [before] = yield* standing(t)
@@ -254,7 +255,7 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Chunk
       yield* witness(before.base ?? "0")
       return { outcome: "adopted", moved: 0, repeated: 0 } as const
     }
-    // From here on nobody persists and nobody reads, and all lines there are, are committed.
+    // From here on no other transaction persists or reads, and all existing lines are committed.
     yield* sql`lock table ${ledger} in access exclusive mode`
     yield* sql`lock table ${subscription} in share row exclusive mode`
     const [found] = yield* standing(t)
@@ -285,11 +286,11 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Chunk
   )
 }
 
-/** Rebases what can be rebased by itself, and tells of it. */
+/** Rebases the log if that needs no manual decision, and logs it. */
 const settleFrom = Effect.fnUntraced(function*(t: Tables, found: Standing | undefined) {
   if (found === undefined || isOurs(found)) return
   const { moved, outcome, repeated } = yield* rebase(t, false)
-  // A database that was never looked at is adopted as well, and that is no news.
+  // An unexamined log is adopted too, which needs no message.
   if (outcome === "ours" || (outcome === "adopted" && found.unexamined)) return
   yield* Effect.logWarning(
     outcome === "adopted"
@@ -299,7 +300,7 @@ const settleFrom = Effect.fnUntraced(function*(t: Tables, found: Standing | unde
   )
 })
 
-/** Looks whether the log is this cluster's, and makes it so where that can be done by itself. */
+/** Checks whether the log is this cluster's, and rebases it if that needs no manual decision. */
 export const settle = (t: Tables): Effect.Effect<void, ChunkStoreError> =>
   Effect.flatMap(
     t.client.statement(standing(t)),
@@ -307,14 +308,14 @@ export const settle = (t: Tables): Effect.Effect<void, ChunkStoreError> =>
   )
 
 /**
- * {@link settle} before a program persists anything, so that there is little to move. Recording and draining do not need it:
- * where it does not succeed the program starts all the same, and whoever reads tries again.
+ * Runs {@link settle} before a program persists anything, when few lines have to move. Recording and draining do not need
+ * it: if it fails, the program starts anyway, and readers try again.
  */
 export const atStart: Effect.Effect<void, never, SqlClient.SqlClient | Settings.Settings> = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const { schema } = yield* Settings.Settings
   const t = tables(sql, schema)
-  // a role that only records has no right to look, and need not
+  // a role that only records lacks the rights for the check and does not need it
   const [found] = yield* Effect.catch(
     t.client.statement(standing(t)),
     (error) => Effect.as(Effect.logDebug(error), [])

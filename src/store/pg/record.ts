@@ -1,5 +1,6 @@
 /**
- * The verb `record`: which statement records what, in one commit, and that one call which the database refuses harms no other.
+ * The verb `record`: groups calls into statements, in one commit. A call that the database refuses does not affect the
+ * others.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -13,7 +14,7 @@ import { longestOf } from "./longest.ts"
 import { recordMany, recordOne } from "./recordStatements.ts"
 import { isRefusal, refused } from "./refusal.ts"
 
-/** The most bytes and calls of one statement: what a server takes at once has an end, and so has a string in Node. */
+/** The most bytes and calls of one statement: the server's messages and Node's strings are limited. */
 const mostBytes = 16 * 1024 * 1024
 const mostCalls = 1000
 
@@ -56,7 +57,7 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
       (rows): Outcomes => new Map(rows.map(({ callId, same }) => [callId, same ? "unchanged" : "conflict"]))
     )
 
-  /** Calls of different ids, all or none. */
+  /** Records calls of different ids, all or none. */
   const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>) {
     const outcomes = new Map<string, RecordOutcome>()
     const [first] = calls
@@ -65,7 +66,7 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
     } else {
       const portions = inPortions(calls)
       const writing = Effect.forEach(portions, (portion) => recordMany(t, portion))
-      // one statement is one commit by itself
+      // a single statement is a commit of its own
       const written = yield* portions.length > 1 ? client.transaction(() => writing) : writing
       for (const row of written.flat()) outcomes.set(row.call_id, "recorded")
     }
@@ -77,15 +78,15 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
   })
 
   /**
-   * Calls of different ids, one commit for all that the database does not refuse. Who is refused is found by halves, each
-   * in a savepoint: for one of n calls that is 2 log n statements, and an n of them is never more than 2 n.
+   * Records calls of different ids, in one commit for all that the database does not refuse. It finds refused calls by
+   * bisection, with savepoints: 2 log n statements for one of n calls, and never more than 2 n.
    */
   const recordApart = (
     calls: ReadonlyArray<Given>
   ): Effect.Effect<Outcomes, SqlError | ChunkStoreError> =>
     Effect.flatMap(isNested, (nested) =>
       Effect.catchIf(
-        // a statement that fails leaves the caller's transaction unusable, unless it was in a savepoint
+        // without a savepoint, a failed statement makes the caller's transaction unusable
         nested ? client.transaction(() => recordDistinct(calls)) : recordDistinct(calls),
         isRefusal,
         (error): Effect.Effect<Outcomes, SqlError | ChunkStoreError> =>
@@ -100,8 +101,8 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
       ))
 
   /**
-   * A savepoint for each call would cost who records one by one in transactions of its own two more round trips: there, a
-   * refusal fails the transaction, as that of any other statement does.
+   * Records one call. In a caller's transaction it uses no savepoint, which would cost two more round trips for each call: a
+   * refusal there fails the transaction, like that of any other statement.
    */
   const recordAlone = Effect.fnUntraced(function*(call: Given) {
     const nested = yield* isNested
@@ -110,8 +111,8 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
 
   return Effect.fnUntraced(
     function*(calls: ReadonlyArray<ServiceCall>) {
-      // one statement cannot meet the same new row twice: of calls with one id the first is recorded, and the others
-      // are compared with it
+      // one statement cannot insert the same row twice: of calls with the same id the first is recorded, and the others are
+      // compared with it
       const first = new Map<string, Given>()
       for (const call of calls) if (!first.has(call.callId)) first.set(call.callId, given(call))
       const distinct = [...first.values()]

@@ -1,11 +1,11 @@
 /**
- * Calls and a queue row for each of their outputs, or neither.
+ * The statements that record calls together with a queue row for each of their outputs.
  */
 import { rowsOf } from "./columns.ts"
 import { type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
 import type { Tables } from "./tables.ts"
 
-// what becomes of a call that is there: it is completed if it was begun, and otherwise left as it is
+// what happens to an existing call: it is completed if it was begun, and unchanged otherwise
 const completed = `
   on conflict (call_id) do update set
     namespace = excluded.namespace, service = excluded.service, correlation_id = excluded.correlation_id,
@@ -17,11 +17,11 @@ const completed = `
   where c.status <> 'succeeded'`
 
 /**
- * Records one call with one output. A call that is there and has not succeeded (it was begun) is completed; one that has
- * succeeded is left as it is, and so is its chunk. Answers with a row when it was recorded.
+ * Records one call with one output. An existing call that has not succeeded (it was begun) is completed; one that has
+ * succeeded is unchanged, and so is its chunk. Returns a row if it was recorded.
  *
- * The same as {@link recordMany}, without arrays and joins and put together once: most calls come like this, one by one,
- * and whoever made them waits for it.
+ * It does the same as {@link recordMany}, without arrays and joins, and its text is built once: most calls come one by one,
+ * and their callers wait for it.
  */
 export const recordOne = ({ schema, sql }: Tables) => {
   const statement = `
@@ -70,11 +70,10 @@ export const recordOne = ({ schema, sql }: Tables) => {
 }
 
 /**
- * Records calls of different ids, as {@link recordOne} does each. Answers with the ids that were recorded.
+ * Records calls of different ids, each like {@link recordOne}. Returns the ids that were recorded.
  *
- * JSON is handed over as it is: the server only looks whether it is JSON. Calls are written in the order of their ids, so
- * that two that write the same ones cannot wait for each other; chunks get their `seq` in the order given, which is the
- * order of recording.
+ * JSON is passed as text: the server only validates it. Calls are written in the order of their ids, so two statements with
+ * the same calls cannot deadlock. Chunks get their `seq` in the given order, which is the order of recording.
  */
 export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
   const { call, queue, sql } = t

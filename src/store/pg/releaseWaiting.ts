@@ -1,14 +1,14 @@
 /**
- * The verb `releaseWaiting`: all that waits behind nothing is released.
+ * The verb `releaseWaiting`: releases all waiting chunks that nothing blocks.
  */
 import * as Effect from "effect/Effect"
 import type { Engine } from "./engine.ts"
 import { type OrderingKey, release } from "./waiting.ts"
 
-/** How many ordering keys are looked at in one commit. */
+/** How many ordering keys are examined in one commit. */
 const portion = 1000
 
-/** The verb. In portions that are each a commit of their own. */
+/** The verb. Works in portions with one commit each. */
 export const releaseWaiting = ({ claiming, hint, settings: { deadBlocksKey }, t }: Engine) =>
   Effect.gen(function*() {
     let after: OrderingKey | undefined

@@ -1,5 +1,5 @@
 /**
- * The verb `renew`: a worker says that it lives.
+ * The verb `renew`: extends a worker's leases.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,8 +9,8 @@ import type { Tables } from "./tables.ts"
 import { inFuture } from "./time.ts"
 
 /**
- * Extends the lease of what this token still holds, and answers with those. A row that is locked is being settled at this
- * moment, by the very claim that is renewed: it counts as held, and nobody waits for it.
+ * Extends the lease of the rows that this token still holds, and returns them. A locked row is being settled by the very
+ * claim that is renewed: it counts as held, and the statement does not wait for it.
  */
 const renewed = (
   { queue, sql }: Tables,

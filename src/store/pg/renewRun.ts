@@ -1,5 +1,5 @@
 /**
- * The verb `renewRun`: a call's service still runs.
+ * The verb `renewRun`: extends the run of a call whose service still runs.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../../ChunkStore.ts"

@@ -1,7 +1,6 @@
 /**
- * Forgets what is old, in portions that are each a commit of their own and wait for nobody: what is locked is left for
- * the next time. Each portion is read on from where the last one ended, so that what may not be forgotten yet is passed
- * over once, not once a portion.
+ * Deletes old data in portions with one commit each. Locked rows are not waited for: they are left for the next time. Each
+ * portion continues where the previous one ended, so rows that must be kept are read once and not once a portion.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,10 +9,10 @@ import { exactTime } from "./json.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
 
-/** How many rows are looked at in one commit. */
+/** How many rows are examined in one commit. */
 const portionSize = 1000
 
-/** What a portion came to. The next one begins after `(at, id)`. */
+/** The result of a portion. The next one begins after `(at, id)`. */
 interface Portion {
   readonly looked: number
   readonly forgotten: number
@@ -22,14 +21,14 @@ interface Portion {
 }
 
 /**
- * Calls `c` whose chunks are all persisted or discarded. The index `service_call_age` holds those with a result: what is
- * pruned already is not in it, and a call that failed may be run again and stays whole.
+ * The condition for calls `c` whose chunks are all persisted or discarded. The index `service_call_age` contains only calls
+ * with a result. Pruned calls are not in it, and neither are failed ones, which may run again and are kept.
  */
 const isDone = ({ dead, queue, sql }: Tables) =>
   sql`not exists (select from ${queue} q where q.call_id = c.call_id)
     and not exists (select from ${dead} d where d.call_id = c.call_id and d.discarded_at is null)`
 
-/** Failures `f` of chunks that are neither outstanding nor on record as dead. */
+/** The condition for failures `f` of chunks that are neither outstanding nor dead letters. */
 const isOver = ({ dead, queue, sql }: Tables) =>
   sql`not exists (
       select from ${queue} q
@@ -99,7 +98,7 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
 export const make = (t: Tables): Retention["Service"] => {
   const { call, client, dead, failure, sql } = t
 
-  /** Runs portions until one finds little. */
+  /** Runs portions until one is not full. */
   const inPortions = Effect.fnUntraced(function*(
     input: Duration.Input | undefined,
     firstId: string,
@@ -122,7 +121,7 @@ export const make = (t: Tables): Retention["Service"] => {
     }
   })
 
-  /** How many rows of a table there are to forget. */
+  /** How many rows of a table would be deleted. */
   const count = (input: Duration.Input | undefined, rows: (cutoff: ReturnType<typeof ago>) => typeof t.call) => {
     const age = ageOf(input)
     return age === undefined

@@ -1,12 +1,12 @@
 /**
- * Sequences that stand behind the numbers that are in the tables already, as they do after logical replication or a partial
- * restore, which copy rows and no sequences. Then what is recorded meets a number that is taken, and fails.
+ * Finds and corrects sequences that are behind the numbers in the tables. This happens after logical replication or a
+ * partial restore, which copy rows but not sequences. New rows then get existing numbers, and recording fails.
  */
 import * as Effect from "effect/Effect"
 import { reserve, type Session } from "./session.ts"
 import type { Tables } from "./tables.ts"
 
-/** A sequence and the highest number that it must have given out. */
+/** A sequence, and the highest number in its tables. */
 export interface Behind {
   readonly sequence: string
   /** The last number it gave out; 0 when it has given out none. */
@@ -14,17 +14,17 @@ export interface Behind {
   readonly highest: string
 }
 
-/** Where numbers of a sequence stand. */
+/** Where a sequence's numbers are stored. */
 interface Source {
   readonly sequence: string
   readonly table: string
-  /** The column of the numbers, and what else is read to find the highest. */
+  /** The column of the numbers, and further columns to order by when finding the highest. */
   readonly columns: readonly [numbers: string, ...others: ReadonlyArray<string>]
 }
 
 /**
- * Every column that is numbered, with its sequence; a test looks for others. The ledger has no index on its numbers alone:
- * those of its latest lines are the highest there are, or nearly so, and none of them has to be unique.
+ * Every numbered column with its sequence; a test finds missing ones. The ledger has no index on its numbers alone: its
+ * latest lines have the highest ones, or nearly so, and these numbers do not have to be unique.
  */
 export const sources: ReadonlyArray<Source> = [
   { sequence: "chunk_seq", table: "chunk_queue", columns: ["seq"] },
@@ -34,7 +34,7 @@ export const sources: ReadonlyArray<Source> = [
   { sequence: "subscription_skip_id_seq", table: "subscription_skip", columns: ["id"] }
 ]
 
-/** The highest number, by an index. */
+/** The highest number, found by an index. */
 const highestOf = (schema: string, { columns: [numbers, ...order], table }: Source): string => {
   const from = `"${schema}".${table}`
   return order.length === 0
@@ -46,7 +46,7 @@ const highestOf = (schema: string, { columns: [numbers, ...order], table }: Sour
       ) latest)`
 }
 
-/** Those that this role may read. Nobody is kept from starting because it may not look. */
+/** The sources that this role may read. A role without the rights can still start. */
 const readable = Effect.fnUntraced(function*(session: Session, schema: string) {
   const rows = yield* session.run<{ sequence: string; column: string }>(
     `select s.relname as sequence, pg_catalog.format('%s.%s', t.relname, a.attname) as column
@@ -56,7 +56,7 @@ const readable = Effect.fnUntraced(function*(session: Session, schema: string) {
     join pg_catalog.pg_attribute a on a.attrelid = t.oid
     where n.nspname = $1 and s.relname = any($2::pg_catalog.text[]) and t.relname = any($3::pg_catalog.text[]) and a.attnum > 0
       and pg_catalog.has_schema_privilege(n.oid, 'usage')
-      -- it fails for what is no sequence, and conditions are tried in any order
+      -- the function fails for other relations, and conditions are evaluated in any order
       and case when s.relkind = 'S' then pg_catalog.has_sequence_privilege(s.oid, 'usage, select') end
       and pg_catalog.has_column_privilege(t.oid, a.attnum, 'select')`,
     [schema, sources.map(({ sequence }) => sequence), sources.map(({ table }) => table)]
@@ -67,7 +67,7 @@ const readable = Effect.fnUntraced(function*(session: Session, schema: string) {
   )
 })
 
-/** Those that are behind: heads of indexes, and nothing else, are read. */
+/** The sequences that are behind. Reads only heads of indexes. */
 export const behind = Effect.fnUntraced(function*(session: Session, schema: string) {
   const found = yield* readable(session, schema)
   if (found.length === 0) return []
@@ -84,15 +84,15 @@ export const behind = Effect.fnUntraced(function*(session: Session, schema: stri
   )
 })
 
-/** How far beyond the highest number a sequence is put. */
+/** How far beyond the highest number a sequence is set. */
 const leap = 1_000_000
 
 /**
- * Puts the sequences that are behind beyond the highest number, and says which those were. Needs UPDATE on them.
+ * Sets the sequences that are behind beyond the highest number, and returns them. Needs UPDATE on them.
  *
- * No sequence is moved back, though others draw from it meanwhile: it is behind only as long as its last number is below the
- * highest, and is put a leap beyond that; to be moved back, a million numbers would have to be drawn between the look and the
- * leap, which are one statement. A lock would be certain as well, and would make recording wait.
+ * No sequence is set back, although other sessions draw from it meanwhile. A sequence is behind only while its last number
+ * is below the highest, and it is set a leap beyond that. To set it back, a million numbers would have to be drawn between
+ * check and leap, which are one statement. A lock would exclude even that, but would block recording.
  */
 export const mend = Effect.fnUntraced(function*(session: Session, schema: string) {
   const found = yield* behind(session, schema)
@@ -107,10 +107,10 @@ export const mend = Effect.fnUntraced(function*(session: Session, schema: string
   return found
 })
 
-/** {@link mend} by a session of the pool, for `sluice mend`. */
+/** {@link mend} in a session of the pool, for `sluice mend`. */
 export const mendWith = ({ sql }: Tables, schema: string) =>
   Effect.scoped(Effect.flatMap(reserve(sql), (session) => mend(session, schema)))
 
-/** What was found, in words. */
+/** Describes the findings. */
 export const describe = (found: ReadonlyArray<Behind>): string =>
   found.map(({ highest, last, sequence }) => `sequence ${sequence} stands at ${last}, behind ${highest}`).join("; ")

@@ -1,6 +1,6 @@
 /**
- * Single sessions of a server, for what has to know which session it runs in. Nothing is prepared in them, so that they work
- * through a pooler in transaction mode as well.
+ * Single sessions of a server, for code that depends on which session it runs in. They prepare no statements, so they also
+ * work through a pooler in transaction mode.
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import * as Effect from "effect/Effect"
@@ -8,7 +8,7 @@ import type { Scope } from "effect/Scope"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 
-/** A session: runs one statement after the other. */
+/** A session: runs one statement after another. */
 export interface Session {
   readonly run: <Row extends object = object>(
     text: string,
@@ -16,16 +16,16 @@ export interface Session {
   ) => Effect.Effect<ReadonlyArray<Row>, SqlError>
 }
 
-/** The client as `@effect/sql-pg` made it, which knows how to connect. Other clients have none. */
+/** The client of `@effect/sql-pg`, which contains its configuration; undefined for other clients. */
 export const clientOf = (sql: SqlClient): PgClient.PgClient | undefined =>
-  // that is what the type id says
+  // the type id guarantees the type
   PgClient.TypeId in sql ? sql as PgClient.PgClient : undefined
 
-/** Whether the client has one connection and no more, as that to the embedded database. */
+/** Whether the client has only one connection, like that to the embedded database. */
 export const isSingle = ({ config }: PgClient.PgClient): boolean =>
   "maxConnections" in config && config.maxConnections === 1
 
-/** A session by a connection of its own, outside any pool, until the scope closes. */
+/** A session on a separate connection, outside any pool, until the scope closes. */
 export const open = (
   config: PgConnection.Config,
   applicationName: string
@@ -34,7 +34,7 @@ export const open = (
     run: <Row extends object>(text: string, params?: ReadonlyArray<unknown>) =>
       Effect.map(
         connection.query(text, params, false),
-        // a statement's columns are what it selects
+        // a row has the columns that its statement selects
         (result) => result.rows as ReadonlyArray<Row>
       )
   }))

@@ -1,5 +1,5 @@
 /**
- * The verb `settle`: ends of a claim other than persisted, in one fenced statement.
+ * The verb `settle`: ends a claim's chunks in ways other than persisted, in one fenced statement.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -24,14 +24,14 @@ const toLine = (settlement: Settlement) => {
   }
 }
 
-// Postgres text holds no NUL; an error message of the application may.
+// Postgres text cannot contain NUL; an error message of the application can.
 const toJson = (settlements: ReadonlyArray<Settlement>): string =>
   JSON.stringify(
     Object.fromEntries(settlements.map((settlement) => [String(settlement.chunk.seq), toLine(settlement)])),
     (_, value: unknown) => typeof value === "string" ? value.replaceAll("\u0000", "\\0").toWellFormed() : value
   )
 
-/** Settles what this token still holds, and answers with the `seq` of those. */
+/** Settles what this token still holds, and returns the `seq` of each. */
 const statement = (
   { dead, failure, queue, sql }: Tables,
   token: string,
@@ -45,16 +45,16 @@ const statement = (
       where seq = any(${settlements.map((one) => one.chunk.seq)}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
       for update
     ), held as materialized (
-      -- looked up by seq in one JSON object, not joined: see persist
+      -- found by seq in one JSON object, not joined: see persist
       select q.*, l.action, l.delay, l.charge, l.reason, l.handler, l.kind, l.message,
-        -- a hand can have written as many as there are numbers
+        -- a row edited manually can contain the largest integer
         least(q.attempts, 2147483646) + l.charge::int as tried
       from locked q cross join given g
       cross join lateral pg_catalog.jsonb_to_record(g.lines -> q.seq::pg_catalog.text) as l(
         action pg_catalog.text, delay double precision, charge boolean, reason pg_catalog.text, handler pg_catalog.text,
         kind pg_catalog.text, message pg_catalog.text
       )
-      -- a worker that was frozen beyond its lease may think that its handler took too long: nobody is charged for that
+      -- a worker that was frozen beyond its lease may report a timeout of its handler: no attempt is charged for that
       where not l.charge or q.lease_until > pg_catalog.now()
     ), kept as (
       update ${queue} q set
@@ -98,7 +98,7 @@ export const settle = ({ claiming, settings, t, wake }: Engine): ChunkStore["Ser
     const rows = yield* gone.some((chunk) => chunk.orderingKey !== undefined)
       ? t.client.transaction(() => unwatched(Effect.tap(settled, wake(gone))))
       : settled
-    // what is given back stands where it stood, behind what was claimed since
+    // a released chunk keeps its place, which is behind the last claim's mark
     if (settlements.some((settlement) => settlement._tag === "Release")) claiming.lookAgain()
     const seqs = new Set(rows.map((row) => row.seq))
     const lost = settlements.filter((one) => one._tag === "Release" && one.hung !== true && !seqs.has(one.chunk.seq))

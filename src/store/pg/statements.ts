@@ -1,5 +1,5 @@
 /**
- * The migrations, statement by statement, and what they make.
+ * Splits the migrations into statements, and lists what they create.
  */
 import { migrationFiles } from "./migrationFiles.ts"
 
@@ -10,46 +10,46 @@ export interface Migration {
   readonly statements: ReadonlyArray<string>
 }
 
-/** A statement ends with a semicolon at the end of a line, but for those within the `$$` of a function's body. */
+/** A statement ends with a semicolon at the end of a line, except within the `$$` of a function's body. */
 const statementsOf = (text: string): ReadonlyArray<string> =>
   (text.replaceAll(/^\s*--.*$/gm, "").match(/(?:\$\$[^]*?\$\$|[^])*?(?:;\s*$|$(?![^]))/gm) ?? [])
     .map((statement) => statement.trim().replace(/;$/, ""))
     .filter((statement) => statement !== "")
 
-/** The files are written for the schema `sluice`. Another name is quoted: it may be a word of SQL. */
+/** The files are written for the schema `sluice`. Another name is quoted, because it may be an SQL keyword. */
 const inSchema = (text: string, schema: string): string =>
   schema === "sluice"
     ? text
     : text.replaceAll(/\bsluice\./g, `"${schema}".`).replaceAll("exists sluice;", `exists "${schema}";`)
 
-/** Migrations from files by their names, in the order of their numbers. */
+/** Migrations from files by name, in the order of their numbers. */
 export const fromFiles = (files: Readonly<Record<string, string>>, schema: string): ReadonlyArray<Migration> =>
   Object.entries(files).map(([file, text]): Migration => {
     const [, id = "0", name = file] = /^(\d+)_(.+)\.sql$/.exec(file) ?? []
     return { id: Number(id), name, statements: statementsOf(inSchema(text, schema)) }
   }).sort((a, b) => a.id - b.id)
 
-/** All migrations there are, in order, for a Postgres schema. */
+/** All migrations in order, for a Postgres schema. */
 export const list = (schema: string): ReadonlyArray<Migration> => fromFiles(migrationFiles, schema)
 
-/** A migration as it is named in messages: `0001_tables`. */
+/** A migration's name in messages: `0001_tables`. */
 export const nameOf = ({ id, name }: Migration): string => `${String(id).padStart(4, "0")}_${name}`
 
-/** Whether a statement works beside writers and cannot stand in a transaction: `create index concurrently`. */
+/** Whether a statement does not block writers and cannot run in a transaction: `create index concurrently`. */
 export const isConcurrent = (statement: string): boolean => /\bconcurrently\b/i.test(statement)
 
-/** The name of the index that a statement makes. */
+/** The name of the index that a statement creates. */
 export const indexMadeBy = (statement: string): string | undefined =>
   /^create (?:unique )?index (?:concurrently )?(?:if not exists )?"?(\w+)"? on /i.exec(statement)?.[1]
 
-/** What stands in the schema once all migrations are applied, by name. */
+/** The names of the objects in the schema after all migrations. */
 export interface Made {
   readonly tables: ReadonlySet<string>
   readonly sequences: ReadonlySet<string>
   readonly functions: ReadonlySet<string>
   /** As `table.trigger`. */
   readonly triggers: ReadonlySet<string>
-  /** Of each index the statement that makes it. */
+  /** The statement that creates each index. */
   readonly indexes: ReadonlyMap<string, string>
 }
 
@@ -68,7 +68,7 @@ const droppedTrigger = /^drop trigger (?:if exists )?"?(\w+)"? on \S+\."?(\w+)/i
 const droppedIndex = /^drop index (?:concurrently )?(?:if exists )?\S+\."?(\w+)/i
 const renamedIndex = /^alter index (?:if exists )?\S+\."?(\w+)"? rename to "?(\w+)/i
 
-/** What these migrations make, as their statements say. */
+/** What these migrations create, according to their statements. */
 export const madeBy = (migrations: ReadonlyArray<Migration>): Made => {
   const made = {
     tables: new Set(["migration"]),

@@ -1,11 +1,11 @@
 /**
- * Counts by kind. Reads the whole queue, and counts the ledger: for people.
+ * Counts chunks by kind. Reads the whole queue and counts the ledger, so it is for operators, not for scrapes.
  */
 import { KindStatus } from "../../CallView.ts"
 import { iso, readRows } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
-/** How many chunks of each kind stand where. */
+/** The number of chunks of each kind in each state. */
 export const status = ({ dead, ledger, queue, sql }: Tables) =>
   readRows(KindStatus)(sql<{ row: unknown }>`
     with counted as (

@@ -1,23 +1,24 @@
 /**
- * What stands in place of Sluice's tables, or acts on them, and was made by others. `create … if not exists` takes what it finds:
- * whoever makes the schema first, or puts a trigger on a table, reads what is recorded and acts with the worker's rights.
+ * Finds objects of other owners in place of Sluice's tables, or acting on them. `create … if not exists` accepts an existing
+ * object. Another role that creates the schema first, or adds a trigger to a table, could read the recorded data and act
+ * with the worker's rights.
  */
 import type { Session } from "./session.ts"
 import type { Made } from "./statements.ts"
 
-/** Something that others made. */
+/** An object that Sluice did not create. */
 export interface Stranger {
-  /** As `SLUICE_TRUSTED` takes it: `role clinic_dba`, `trigger persisted_chunk.audit`. */
+  /** Its notation in `SLUICE_TRUSTED`: `role clinic_dba`, `trigger persisted_chunk.audit`. */
   readonly entry: string
-  /** In words, with its owner. */
+  /** A description with its owner. */
   readonly found: string
 }
 
 /**
- * Whose objects are taken for Sluice's own: this session's roles; the roles they are members of, as an application's login is of
- * its owner; the members of those, who can do all of it anyway; superusers; and the owner of the database. Membership is looked up
- * and not asked by `pg_has_role`, which says of a superuser that it is a member of every role. A membership that is for
- * administration only, as the maker of a role has it from Postgres 16 on, is none.
+ * The roles whose objects count as Sluice's own: this session's roles; the roles they are members of, like an application's
+ * login is a member of its owner; the members of those, which have all their rights anyway; superusers; and the owner of the
+ * database. Membership is read from the catalog and not from `pg_has_role`, which reports a superuser as a member of every
+ * role. A membership for administration only, which the creator of a role gets from Postgres 16 on, does not count.
  */
 const trusted = `
   with recursive membership as materialized (
@@ -36,7 +37,7 @@ const trusted = `
     union select datdba from pg_catalog.pg_database where datname = pg_catalog.current_database()
   )`
 
-/** Finds what others made, in the order of how bad it is. Reads catalogs only, and runs nothing that it finds. */
+/** Finds foreign objects, the most dangerous first. Reads only catalogs, and runs nothing that it finds. */
 export const find = (session: Session, schema: string, made: Made) =>
   session.run<Stranger>(
     `${trusted}, own as materialized (
@@ -88,13 +89,13 @@ export const find = (session: Session, schema: string, made: Made) =>
     [schema, [...made.tables, ...made.sequences], [...made.functions], [...made.tables], [...made.triggers]]
   )
 
-/** Those that nobody said are meant. */
+/** The foreign objects that the settings do not declare as trusted. */
 export const unmeant = (found: ReadonlyArray<Stranger>, meant: ReadonlyArray<string>): ReadonlyArray<Stranger> =>
   found.filter(({ entry }) => !meant.includes(entry))
 
 const mostNamed = 5
 
-/** In one sentence what was found, and how to say that it is meant. */
+/** Describes the findings in one sentence, and how to declare them as trusted. */
 export const describe = (found: ReadonlyArray<Stranger>): { readonly found: string; readonly advice: string } => {
   const rest = found.length - mostNamed
   const entries = [...new Set(found.map(({ entry }) => entry))].join(", ")

@@ -1,13 +1,14 @@
 /**
- * What does not go on by itself at once, and why: the first of each sort, by their indexes. For people, not for a scrape.
+ * Lists chunks that do not progress immediately, and why: the first of each sort, found by indexes. For operators, not for
+ * scrapes.
  */
 import type { Fragment } from "effect/sql/Statement"
 import type { StuckChunk, StuckRequest } from "../../Inspector.ts"
 import type { Tables } from "./tables.ts"
 
 /**
- * `held`: in a worker's hands, and due for more than five minutes: it takes long, or was taken up late. `expired`: its
- * worker went away and no other has taken it up. Both are looked for among the first thousand by rank.
+ * `held`: a worker holds it, and it has been due for more than five minutes: it takes long, or was claimed late. `expired`:
+ * its lease has ended and no worker has claimed it again. Both are searched among the first thousand chunks by rank.
  */
 export const stuck = (t: Tables, { limit, namespace }: StuckRequest, deadBlocksKey: boolean) => {
   const { dead, failure, queue, sql } = t

@@ -5,12 +5,12 @@ import * as Duration from "effect/Duration"
 import type * as SqlClient from "effect/sql/SqlClient"
 import { type Client, make as makeClient } from "./client.ts"
 
-/** What every statement is made from. */
+/** The client and table names that statements are built from. */
 export interface Tables {
   readonly sql: SqlClient.SqlClient
   /** How the statements reach the database. */
   readonly client: Client
-  /** The quoted name of the Postgres schema, for statements that are put together as text. */
+  /** The quoted name of the Postgres schema, for statements that are built as text. */
   readonly schema: string
   readonly call: ReturnType<SqlClient.SqlClient["literal"]>
   readonly queue: ReturnType<SqlClient.SqlClient["literal"]>
@@ -24,12 +24,12 @@ export interface Tables {
   readonly skip: ReturnType<SqlClient.SqlClient["literal"]>
 }
 
-/** A schema's name as people are shown it in SQL: in quotes if it is not the usual one, for it may be a word of SQL. */
+/** A schema's name for display in SQL: quoted unless it is the default one, because it may be an SQL keyword. */
 export const shown = (schema: string): string => schema === "sluice" ? schema : `"${schema}"`
 
 /**
- * `schema` is checked to be a plain lower-case identifier where settings are read, so it can stand in SQL as it is; in
- * quotes, because it may be a word of SQL as well.
+ * The names in a schema. The settings verify that `schema` is a plain lower-case identifier, so it needs no escaping. It is
+ * quoted because it may be an SQL keyword.
  */
 export const tables = (
   sql: SqlClient.SqlClient,

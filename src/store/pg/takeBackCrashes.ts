@@ -1,11 +1,11 @@
 /**
- * Crashes that were none.
+ * Takes back crashes that were counted although the worker had not died.
  */
 import type { Tables } from "./tables.ts"
 
 /**
- * A token that lost its chunks speaks again: its worker was cut off or frozen, and has not died. Takes back the crashes that
- * were counted for it, of these chunks or of all. Whoever holds a chunk now is not waited for: it may take long.
+ * A token that lost its chunks reports again: its worker was cut off or frozen, and has not died. Takes back the crashes
+ * that were counted for it, of these chunks or of all. Skips locked rows, because their transactions may take long.
  */
 export const takeBackCrashes = ({ queue, sql }: Tables, token: string, seqs: ReadonlyArray<bigint> | undefined) =>
   sql`

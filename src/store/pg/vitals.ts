@@ -1,5 +1,5 @@
 /**
- * What a doctor asks of the work: indexed reads only, so that it is cheap on a busy database.
+ * The doctor's queries of Sluice's tables: indexed reads only, so they are cheap on a busy database.
  */
 import * as Effect from "effect/Effect"
 import type { HeldUp, ParkedKind, Scheduled } from "../../Inspector.ts"
@@ -9,14 +9,14 @@ import { core } from "./claimParts.ts"
 import { count } from "./counts.ts"
 import type { Tables } from "./tables.ts"
 
-/** Leases that ended long ago and nobody took up. What ran out is first in line: the rest of the queue is not read. */
+/** Leases that ended long ago and were not claimed again. They are first by rank, so the rest of the queue is not read. */
 export const staleLeases = ({ queue, sql }: Tables) =>
   count(sql<{ count: number }>`
     select pg_catalog.count(*)::int as count from (
       select lease_until from ${queue} where state = 'ready' order by rank, seq limit 1000) first
     where lease_until < pg_catalog.now() - interval '5 minutes'`)
 
-/** What fails again and again: the first to come again, when they began to fail, and the latest error. */
+/** Chunks that fail repeatedly: the next ones to be retried, when they began to fail, and the latest error. */
 export const scheduled = ({ failure, queue, sql }: Tables) =>
   Effect.map(
     sql<{ count: number; seconds: number | null; callId: string | null; message: string | null }>`
@@ -47,7 +47,7 @@ export const scheduled = ({ failure, queue, sql }: Tables) =>
     })
   )
 
-/** Chunks behind a dead letter of their ordering key, counted up to a thousand, and one of the calls that hold them up. */
+/** Chunks behind a dead letter of their ordering key, counted up to a thousand, and one of the blocking calls. */
 export const heldUp = ({ dead, queue, sql }: Tables) =>
   Effect.map(
     sql<{ count: number; callId: string | null }>`
@@ -64,8 +64,8 @@ export const heldUp = ({ dead, queue, sql }: Tables) =>
   )
 
 /**
- * Kinds that no living worker serves and none has parked, of a namespace nobody drains: among the first thousand chunks that
- * are ready, and the first thousand whose retry or first time is due.
+ * Kinds that no living worker serves. No worker has parked them either, because none drains their namespace. They are
+ * searched among the first thousand ready chunks and the first thousand due scheduled ones.
  */
 export const unservedKinds = ({ queue, sql, worker }: Tables) =>
   sql<Kind>`
@@ -104,7 +104,7 @@ export const parkedKinds = ({ queue, sql }: Tables) =>
         order by namespace, schema_identity, parked_for limit 1) n
     ) select namespace, schema_identity as "schemaIdentity", parked_for as reason from walk limit 100`
 
-/** Letters that wait for a person; counted up to a thousand. */
+/** Dead letters that are not discarded, counted up to a thousand. */
 export const deadLetters = ({ dead, sql }: Tables) =>
   count(sql<{ count: number }>`
     select pg_catalog.count(*)::int as count from (

@@ -1,22 +1,22 @@
 /**
- * Chunks that wait behind an older one of their ordering key: how they are woken, and how those are found and released
- * that wait behind nothing.
+ * Chunks that wait behind an older chunk of their ordering key: wakes them, and finds and releases those that nothing
+ * blocks.
  */
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
 import type { Stranded } from "../../Inspector.ts"
 import type { Tables } from "./tables.ts"
 
-/** An ordering key. It counts within its namespace. */
+/** An ordering key with its namespace, in which it is unique. */
 export interface OrderingKey {
   readonly namespace: string
   readonly orderingKey: string
 }
 
-/** Chunks that have left their ordering keys, as far as it matters here. */
+/** Namespaces and ordering keys of chunks that no longer block their keys. */
 export type Gone = ReadonlyArray<{ readonly namespace: string; readonly orderingKey: string | null | undefined }>
 
-/** The keys of these chunks, each once, always in the same order, so that two that wake them cannot wait for each other. */
+/** The distinct keys of these chunks, always in the same order, so two transactions that wake them cannot deadlock. */
 export const keysOf = (chunks: Gone): ReadonlyArray<OrderingKey> => {
   const keys = new Map<string, OrderingKey>()
   for (const { namespace, orderingKey } of chunks) {
@@ -26,16 +26,16 @@ export const keysOf = (chunks: Gone): ReadonlyArray<OrderingKey> => {
 }
 
 /**
- * Makes the next chunks of these ordering keys claimable, twice as many as are gone: about what the next claim takes, and
- * so that a long key is soon in full swing. All that wait would be put aside again by the next claim, but for the few it
- * takes: waking 100 of each of 100 keys cost three times as many updates as there were chunks.
+ * Makes the next chunks of these ordering keys claimable, twice as many as are gone: about as many as the next claim takes,
+ * and enough for a long key to reach full speed soon. Waking all would be wasted, because the next claim sets all but the
+ * few it takes to waiting again: waking 100 of each of 100 keys cost three times as many updates as there were chunks.
  *
- * Shaped so that nothing but the index of what waits can give the order, and that the followers are found once: when the
- * server last looked nothing may have waited, and a join made for that looked for all followers of all keys anew for each
- * chunk that waited (10,000 of 100 keys: 2.8 s; so, 8 ms).
+ * The statement's form lets only the index of waiting chunks provide the order, and finds the followers once. When
+ * statistics were last collected, perhaps nothing waited. A join planned for that searched all followers of all keys again
+ * for each waiting chunk (10,000 of 100 keys: 2.8 s; in this form 8 ms).
  *
- * Always a statement of its own, after the one that removed what stood before them: only then does it see what other
- * claims put aside meanwhile (see `claim`).
+ * It must be a separate statement, after the one that removed their predecessors: only then does it see chunks that other
+ * claims have set to waiting meanwhile (see `claim`).
  */
 export const wakeFollowers = ({ queue, sql }: Tables, keys: ReadonlyArray<OrderingKey>, gone: number) =>
   sql<{ woken: number }>`
@@ -58,19 +58,19 @@ export const wakeFollowers = ({ queue, sql }: Tables, keys: ReadonlyArray<Orderi
     )
     select pg_catalog.count(*)::int as woken from woken`
 
-/** How a walk over what waits came out. */
+/** The result of a walk over waiting chunks. */
 export interface Walk {
-  /** Keys that were looked at. Fewer than asked for: there are no more. */
+  /** How many keys were examined. Fewer than requested means that there are no more. */
   readonly looked: number
-  /** The last of them: where the next walk goes on. */
+  /** The last of them, where the next walk continues. */
   readonly last: OrderingKey | null
 }
 
 /**
- * Of so many ordering keys, in the order of the index of what waits and each by one descent into it, the first chunk that
- * waits, and whether nothing stands before it: no outstanding chunk, and no dead letter where these block. The rest of
- * such a key is woken when its first is settled. A chunk that waits without a key, which only an edit by hand makes, waits
- * behind nothing as well.
+ * For a number of ordering keys, in the order of the index of waiting chunks and with one descent each: the first waiting
+ * chunk, and whether nothing precedes it: no outstanding chunk, and no dead letter if these block. The rest of such a key is
+ * woken when its first chunk is settled. A waiting chunk without a key, which only a manual edit creates, is blocked by
+ * nothing as well.
  */
 const walkOver = (
   { dead, queue, sql }: Tables,
@@ -116,14 +116,14 @@ const walked = ({ sql }: Tables) =>
     ) as last`
 
 /**
- * Releases the chunks that wait behind nothing: after the first of a key a claim and the settlements wake the others. How
- * a chunk comes to wait behind nothing is always a mistake, or a setting that was switched: the statement that wakes
- * followers has seen an old snapshot (isolation of a caller's), `SLUICE_DEAD_BLOCKS_KEY` became false, rows were edited.
+ * Releases the waiting chunks that nothing blocks. After the first chunk of a key, claims and settlements wake the others.
+ * Such chunks exist only after a fault or a changed setting: the statement that wakes followers has used an old snapshot (a
+ * caller's isolation level), `SLUICE_DEAD_BLOCKS_KEY` became false, or rows were edited manually.
  *
- * This cannot lose a wake-up itself. That a chunk is `ready` is always safe: a claim looks at what stands before it under
- * locks, and puts it aside again. Only `waiting` needs a reason, and this statement puts nothing there. What it does not
- * see yet, because the transaction that removes the last predecessor has not committed, that transaction wakes itself;
- * and where that one fails to, or the row is locked at this moment, the next walk finds it.
+ * This cannot lose a wake-up itself. `ready` is always safe: a claim checks a chunk's predecessors under locks, and sets the
+ * chunk to waiting again. Only `waiting` needs a reason, and this statement sets no chunk to waiting. If the transaction
+ * that removes the last predecessor has not committed yet, that transaction wakes the chunk. If it fails to, or the row is
+ * locked now, the next walk finds it.
  */
 export const release = (
   t: Tables,
@@ -138,10 +138,10 @@ export const release = (
     )
     select ${walked(t)}, (select pg_catalog.count(*)::int from released) as released`
 
-/** More keys than there are. */
+/** More keys than can exist. */
 const allKeys = 2147483647
 
-/** What waits behind nothing among the first so many keys, or all: how many, and one of them. Changes nothing. */
+/** Waiting chunks that nothing blocks, among the first keys or all: how many, and one of them. Changes nothing. */
 export const stranded = (t: Tables, mostKeys: number | undefined, deadBlocksKey: boolean) => {
   const keys = mostKeys ?? allKeys
   return Effect.map(
@@ -157,10 +157,10 @@ export const stranded = (t: Tables, mostKeys: number | undefined, deadBlocksKey:
   )
 }
 
-/** How many keys a beat looks at: some milliseconds of the server's time, and nothing where nothing waits. */
+/** How many keys a beat examines: some milliseconds of the server's time, and none if no chunk waits. */
 const portion = 250
 
-/** Releases what waits behind nothing, a portion of the keys each time it is run, on from where it was. */
+/** Releases waiting chunks that nothing blocks, a portion of the keys at each run, continuing from the previous one. */
 export const makeReleasing = (t: Tables, deadBlocksKey: boolean) => {
   let after: OrderingKey | undefined
   return Effect.suspend(() => release(t, { keys: portion, after, deadBlocksKey })).pipe(

@@ -1,6 +1,6 @@
 /**
- * Hints between processes, by NOTIFY. Sent by a fiber of its own, outside every transaction and, when much is recorded, at
- * most twenty times a second: a commit with a NOTIFY in it takes a lock that all such commits of a server share.
+ * Sends hints between processes by NOTIFY. A separate fiber sends them outside every transaction and, under load, at most
+ * twenty times a second: a commit with a NOTIFY takes a lock that all such commits of a server share.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,22 +14,21 @@ import { hear, placeOf } from "./listening.ts"
 import { clientOf, isSingle } from "./session.ts"
 
 /**
- * How long after one NOTIFY the next is sent at the earliest, in milliseconds. Workers that have much to do look by
- * themselves and need few hints; a worker that has little waits for each. So the gap grows while several hints come in
- * it, and shrinks when none does.
+ * The least time between two NOTIFYs, in milliseconds. Busy workers poll anyway and need few hints; an idle worker waits for
+ * each. So the gap grows while several hints arrive within it, and shrinks when none does.
  */
 const shortestGap = 2
 const longestGap = 50
 /** How long a closing layer waits for its last NOTIFY. */
 const patience = Duration.seconds(1)
-/** How long a NOTIFY may take: a connection that is silent must not hold up all that come after it. */
+/** How long a NOTIFY may take: a silent connection must not delay all later ones. */
 const longest = Duration.seconds(5)
-/** How often the listener's connection is asked for a sign of life when workers beat at every cycle only. */
+/** The interval of checks of the listener's connection if workers beat only at every cycle. */
 const usualBeat = Duration.seconds(10)
 
 const topics: ReadonlyArray<Topic> = ["chunks", "events", "pauses"]
 
-/** Gives a topic's hint to other processes, soon. */
+/** Sends a topic's hint to other processes soon. */
 const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, me: string) {
   const pending = new Set<Topic>()
   let gap = shortestGap
@@ -43,7 +42,7 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
     const payloads = sending.map((topic) => `${topic} ${me}`)
     return sql`select pg_catalog.pg_notify(${channel}, payload) from pg_catalog.unnest(${payloads}::pg_catalog.text[]) payload`
       .pipe(
-        // it took too long: again, by another connection
+        // it timed out: send again, on another connection
         Effect.onInterrupt(() =>
           Effect.suspend(() => {
             sending.forEach((topic) => pending.add(topic))
@@ -51,11 +50,11 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
           })
         ),
         Effect.asVoid,
-        // lost, as hints may be
+        // the hint is lost, which hints may be
         Effect.catchCause((cause) => Effect.logDebug("no hint was sent to other processes", cause))
       )
   })
-  // before the fiber, so that it runs after it: a program that records and ends still tells the others
+  // added before the fiber starts, so it runs after the fiber ends: a program that records and ends still sends its hints
   yield* Effect.addFinalizer(() => within(patience)(sendPending))
   yield* Effect.gen(function*() {
     yield* asked.await
@@ -76,13 +75,13 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
 })
 
 /**
- * Hints within the process, and between processes where the settings and the client allow. `pooled`: the client is behind a
- * pooler in transaction mode, through which hints can be given and not heard.
+ * Hints within the process, and between processes if settings and client allow. `pooled`: the client is behind a pooler in
+ * transaction mode, through which hints can be sent but not received.
  */
 export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values, pooled: boolean) {
   const local = yield* makeLocal
   const channel = `${settings.schema}_wake_up`
-  // one's own hints come back; they were heard already
+  // a process also receives its own hints, and skips them
   const me = (yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)
 
   const place = settings.listen ? placeOf(sql, settings, pooled) : undefined
@@ -93,7 +92,7 @@ export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settin
       every: Duration.isZero(settings.beatInterval) ? usualBeat : settings.beatInterval,
       send: (payload) => within(longest)(sql`select pg_catalog.pg_notify(${channel}, ${payload})`),
       proof: `proof ${me}`,
-      // whatever was said while nobody listened
+      // hints may have been missed while the connection was down
       onBegin: Effect.forEach(topics, local.hint, { discard: true }),
       onHeard: (payload) => {
         const [topic, sender] = payload.split(" ")

@@ -1,6 +1,6 @@
 /**
- * What the runs of handlers send, as their connection sees it. Runs that share a transaction must leave nothing in it but
- * rows; a run that does is stopped before the statement is sent, and goes in a transaction of its own next time.
+ * Observes the statements of handlers' runs at their connection. Runs that share a transaction may leave only rows in it. A
+ * run that would leave more is stopped before the statement is sent, and runs in its own transaction next time.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -10,12 +10,12 @@ import type { Refusal, Rule, Watch } from "../../ChunkStore.ts"
 import { shorten } from "../../internal/quote.ts"
 import { natureOf } from "./nature.ts"
 
-/** The longest text of a statement in a message. */
+/** The longest statement text in a message. */
 const longestStatement = 200
 
 const shown = (sql: string): string => shorten(sql.replaceAll(/\s+/g, " ").trim(), longestStatement)
 
-/** A statement that a handler's run may not send. A defect, because no code of the handler is meant to recover from it. */
+/** A statement that a handler's run may not send. A defect, because handlers should not recover from it. */
 class StatementRefused extends Error {
   override readonly name = "StatementRefused"
 }
@@ -32,7 +32,7 @@ export interface Left {
 export class Run implements Watch {
   readonly rule: Rule
   readonly #left: Left
-  /** The run that this one is part of: a handler may persist another call inline. */
+  /** The surrounding run, if any: a handler may persist another call inline. */
   readonly #outer: Run | undefined
   #sent = false
   #ended = false
@@ -53,7 +53,7 @@ export class Run implements Watch {
     return this.#refusal
   }
 
-  /** Sluice itself sends something on behalf of the run. */
+  /** Notes that Sluice itself sends a statement on behalf of the run. */
   markSent(): void {
     this.#sent = true
     this.#outer?.markSent()
@@ -76,7 +76,7 @@ export class Run implements Watch {
     return new StatementRefused(`${what}: ${statement}`)
   }
 
-  /** What forbids the run to send a statement, if anything does. Otherwise notes what the statement leaves. */
+  /** The reason why the run may not send a statement, if any. Otherwise notes what the statement leaves. */
   admit(sql: string, fiber: Fiber.Fiber<unknown, unknown>): StatementRefused | undefined {
     if (this.#ended) {
       return new StatementRefused(`the handler's run is over, and its transaction with it: ${shown(sql)}`)
@@ -112,9 +112,9 @@ export class Run implements Watch {
 }
 
 /**
- * The fiber that a fiber descends from. Requests that a resolver merges are run by a fiber that has no parent, so that
- * their statement is told from one that the run sends by itself. The property is the runtime's own: without it each
- * fiber is its own root.
+ * The id of a fiber's oldest ancestor. A resolver's merged requests run in a fiber without a parent, which distinguishes
+ * their statements from those that the run sends directly. `_parent` is internal to the runtime: without it each fiber is
+ * its own root.
  */
 const rootOf = (fiber: Fiber.Fiber<unknown, unknown>): number => {
   let root: object & { readonly id: number } = fiber
@@ -130,7 +130,7 @@ export const CurrentRun = Context.Reference<Run | undefined>("effect-sluice/stor
   defaultValue: () => undefined
 })
 
-/** Runs statements of Sluice's own, which no rule concerns, also within a handler's run. */
+/** Runs Sluice's own statements, which no rule applies to, even within a handler's run. */
 export const unwatched = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
     const run = fiber.getRef(CurrentRun)

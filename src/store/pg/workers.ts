@@ -1,5 +1,5 @@
 /**
- * Workers that have not said that they leave.
+ * Reads the workers that have not left.
  */
 import type { WorkerView } from "../../Inspector.ts"
 import { alive } from "./beat.ts"

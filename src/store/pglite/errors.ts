@@ -1,5 +1,5 @@
 /**
- * Why an embedded database does not start.
+ * The errors of an embedded database that does not start.
  */
 import * as Schema from "effect/Schema"
 

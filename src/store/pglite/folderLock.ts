@@ -1,11 +1,12 @@
 /**
- * One opener at a time. PGlite itself opens a folder twice without a word, and two writers destroy it.
+ * Allows one opener of a folder at a time. PGlite itself opens a folder twice without an error, and two writers destroy it.
  *
- * The lock is a directory `sluice.lock` beside the data that holds one file, whose name says who has the folder. It is made
- * elsewhere and renamed into place, which fails where one stands that is not empty: of several at once one comes first.
- * What a dead process has left is emptied by its file's own name, so that whoever is slow removes nothing of its successor.
+ * The lock is a directory `sluice.lock` beside the data. It contains one file, whose name identifies the holder. It is
+ * created under another name and renamed into place. The rename fails if a directory that is not empty is there, so only one
+ * of several processes succeeds. To clear a dead process's lock, its file is removed by name: a slow process then cannot
+ * remove the lock of a successor.
  *
- * It tells the processes of one machine (or one container) apart, not those of several that share a disk.
+ * It distinguishes the processes of one machine (or one container), not those of several that share a disk.
  */
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
@@ -13,37 +14,37 @@ import * as path from "node:path"
 import { describe } from "../../internal/describe.ts"
 import { EmbeddedFailed, FolderInUse } from "./errors.ts"
 
-/** Who has the folder, and the file that says so. */
+/** The process that holds the folder, and its file. */
 interface Holder {
   readonly file: string
   readonly pid: number
-  /** When that process was started; `""` where the system does not tell. */
+  /** When that process was started; `""` if the system does not report it. */
   readonly started: string
 }
 
-// the files of what this process has open, for systems that do not tell when a process was started
+// the files of locks that this process holds, for systems that do not report when a process was started
 const open = new Set<string>()
 
 const codeOf = (error: unknown): string =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : ""
 
-/** An answer for errors of these codes. */
+/** Returns `answer` for errors with these codes, and rethrows others. */
 const unless = <A>(codes: ReadonlyArray<string>, answer: A) => (error: unknown): A => {
   if (codes.includes(codeOf(error))) return answer
   throw error
 }
 
 /**
- * When a process was started, by the kernel's clock. A process's number alone says little: after a restart of its
- * container a program has the number it had before, and any other may get that of one that died.
+ * When a process was started, by the kernel's clock. A process id alone is ambiguous: after a restart of its container a
+ * program gets the same id again, and another program can get the id of a dead one.
  */
 const startOf = async (pid: number): Promise<string> => {
   try {
     const stat = await fs.readFile(`/proc/${pid}/stat`, "utf8")
     const boot = await fs.readFile("/proc/sys/kernel/random/boot_id", "utf8")
-    // the 3rd field and on; the 2nd is the program's name in brackets and may hold anything
+    // the fields from the 3rd on; the 2nd is the program's name in parentheses and may contain anything
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
-    // a dead process is listed until its parent has asked for it, which some never do
+    // a dead process is listed until its parent has collected it, which some parents never do
     return fields[0] === "Z" ? "ended" : `${fields[19]}-${boot.trim()}`
   } catch {
     return ""
@@ -56,7 +57,7 @@ const holderOf = async (lock: string): Promise<Holder | undefined> => {
     if (codeOf(error) === "ENOTDIR") return undefined
     throw error
   })
-  // a plain file with the process's number in it, as it was once
+  // the former format: a plain file that contains the process id
   if (entries === undefined) {
     const text = await fs.readFile(lock, "utf8").catch(unless(["ENOENT", "EISDIR"], ""))
     return { file: lock, pid: Number(text), started: "" }
@@ -73,7 +74,7 @@ const isRunning = (pid: number): boolean => {
     process.kill(pid, 0)
     return true
   } catch (error) {
-    // a process of another user is there, though it may not be signalled
+    // EPERM: the process exists but belongs to another user
     return codeOf(error) === "EPERM"
   }
 }
@@ -85,26 +86,26 @@ const isHolding = async ({ file, pid, started }: Holder): Promise<boolean> => {
   return pid !== process.pid || open.has(path.basename(file))
 }
 
-// each time around somebody else has taken the folder, or given it back
+// in each attempt, another process has taken or released the folder
 const tries = 1000
 
-/** Takes the folder, and gives back the file that says so. Throws `FolderInUse` when somebody else has it. */
+/** Takes the folder, and returns the lock's file. Throws `FolderInUse` when another holder has it. */
 const take = async (folder: string): Promise<string> => {
   await fs.mkdir(folder, { recursive: true, mode: 0o700 })
   const lock = path.join(folder, "sluice.lock")
   const making = await fs.mkdtemp(`${lock}-`)
   try {
-    // no two locks have one name, not even of one process
+    // unique for each lock, even within one process
     const name = [process.pid, await startOf(process.pid), making.slice(lock.length + 1)].join(".")
     await fs.writeFile(path.join(making, name), "")
     for (let attempt = 1;; attempt++) {
       const holder = await holderOf(lock)
       if (holder !== undefined) {
         if (await isHolding(holder)) throw new FolderInUse({ folder, pid: holder.pid })
-        // of a plain file a directory may have taken the place
+        // a directory may have replaced the plain file
         await fs.unlink(holder.file).catch(unless(["ENOENT", "EISDIR", "EPERM"], undefined))
       }
-      // an empty directory is in the way on Windows only
+      // only on Windows does an empty directory prevent the rename
       await fs.rmdir(lock).catch(() => undefined)
       try {
         await fs.rename(making, lock)
@@ -115,7 +116,7 @@ const take = async (folder: string): Promise<string> => {
       }
     }
   } finally {
-    // gone when it was renamed
+    // absent after a successful rename
     await fs.rm(making, { recursive: true, force: true })
   }
 }
@@ -126,7 +127,7 @@ const giveBack = async (file: string): Promise<void> => {
   await fs.rmdir(path.dirname(file)).catch(() => undefined)
 }
 
-/** Has a folder, made when it is not there, until the scope closes. Fails at once when somebody else has it. */
+/** Locks a folder, created if absent, until the scope closes. Fails immediately when another holder has it. */
 export const lockFolder = (folder: string) =>
   Effect.acquireRelease(
     Effect.tryPromise({

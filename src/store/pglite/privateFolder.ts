@@ -1,8 +1,8 @@
 /**
- * The folder of an embedded database is its owner's alone, as Postgres itself demands of one. PGlite makes its files readable
- * and writable for everybody, whatever the umask: what keeps others out is the folder they are in.
+ * Makes the folder of an embedded database private to its owner, like Postgres requires. PGlite makes its files readable and
+ * writable for all users, whatever the umask, so only the folder protects them.
  *
- * Windows keeps rights in another way, by the folder above: there nothing is changed.
+ * Windows manages permissions differently, through the parent folder: nothing is changed there.
  */
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
@@ -15,10 +15,10 @@ const ofOwner = 0o700
 const ofOthers = 0o077
 const writableByGroup = 0o020
 const writableByAll = 0o002
-/** In a folder such as `/tmp` nobody may rename what is another's. */
+/** In a sticky folder like `/tmp` a user cannot rename another user's files. */
 const sticky = 0o1000
 
-/** This process, by its user and group. */
+/** The user and group of this process. */
 interface Me {
   readonly uid: number
   readonly gid: number
@@ -29,16 +29,16 @@ const me = (): Me | undefined =>
     ? undefined
     : { uid: process.geteuid(), gid: process.getegid() }
 
-/** The folder cannot be kept from others. */
+/** The error for a folder that cannot be made private. */
 const refuse = (reason: string) => new EmbeddedFailed({ reason })
 
-/** What of a folder of ours is known to us; a folder that holds anything else is used by others as well. */
+/** Whether Sluice created this entry; a folder with other entries is also used by others. */
 const isOurs = (entry: string): boolean => entry === "data" || entry.startsWith("sluice.lock")
 
-/** Whether a folder that is there with other rights may be closed to others. */
+/** Whether an existing folder with other permissions may be made private. */
 type MayClose = (folder: string) => Promise<boolean>
 
-/** Closes a folder to others. Gives back what others can do all the same. */
+/** Makes a folder private. Returns what other users can still do. */
 const close = async (folder: string, { uid }: Me, mayClose: MayClose): Promise<string | undefined> => {
   const link = await fs.lstat(folder)
   if (link.isSymbolicLink() && link.uid !== uid && link.uid !== 0) {
@@ -62,7 +62,7 @@ const close = async (folder: string, { uid }: Me, mayClose: MayClose): Promise<s
     : `the file system of ${quote(folder)} keeps no rights: others may read and change all of it`
 }
 
-/** What others can do by the folders above. */
+/** What other users can do through the parent folders. */
 const above = async (folder: string, { gid, uid }: Me): Promise<string | undefined> => {
   const parent = path.dirname(folder)
   if (parent === folder) return undefined
@@ -70,7 +70,7 @@ const above = async (folder: string, { gid, uid }: Me): Promise<string | undefin
   const isOpen = (mode & sticky) === 0 &&
     ((mode & writableByAll) !== 0 || ((mode & writableByGroup) !== 0 && group !== gid && group !== 0))
   if (isOpen) return `others may write in ${quote(parent)}, and could put another database in place of the one in it`
-  // root works in others' folders, and means to
+  // root is expected to work in other users' folders
   if (owner !== uid && owner !== 0 && uid !== 0) {
     return `${
       quote(parent)
@@ -79,7 +79,7 @@ const above = async (folder: string, { gid, uid }: Me): Promise<string | undefin
   return await above(parent, { gid, uid })
 }
 
-/** Makes a folder where there is none. The umask may have taken rights from its owner as well. */
+/** Creates a folder if absent. The umask may have removed the owner's permissions as well. */
 const make = async (folder: string): Promise<void> => {
   const made = await fs.mkdir(folder, { recursive: true, mode: ofOwner })
   if (made !== undefined) await fs.chmod(folder, ofOwner)
@@ -103,8 +103,8 @@ const prepare = async (folder: string): Promise<ReadonlyArray<string>> => {
 }
 
 /**
- * Makes the folder of a database, and the one for its data in it, or closes them to others where they are there. Fails when
- * another user has them; tells the log what it cannot mend.
+ * Creates a database's folder and the one for its data in it, or makes existing ones private. Fails when another user owns
+ * them; logs what it cannot repair.
  */
 export const makePrivate = Effect.fnUntraced(function*(folder: string) {
   const problems = yield* Effect.tryPromise({
