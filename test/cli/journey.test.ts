@@ -210,7 +210,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     const lines = [results("call-fails"), results("call-dies"), parked].join("\n")
     await place.inside("record", place.file("more.jsonl", lines))
     const { stdout } = await place.sluice("drain", "--until-empty")
-    expect(stdout).toMatch(/^[34] claimed: [12] failed, 1 parked, 1 dead\n$/)
+    expect(stdout).toMatch(/^[34] claimed: [12] retried, 1 parked, 1 dead\n$/)
 
     const stuck = await place.inside("stuck")
     narrow(stuck.stdout)
@@ -271,7 +271,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     expect(paused.stderr).not.toContain("outstanding")
     await place.inside("record", place.file("paused.jsonl", results("call-paused")))
     expect(await place.asked(Report, "drain")).toMatchObject({ claimed: 1, parked: 1 })
-    expect((await place.inside("show", "call-paused")).stdout).toMatch(/: parked\n {4}paused; see `sluice status`$/m)
+    expect((await place.inside("show", "call-paused")).stdout).toMatch(/: parked\n {4}paused: see `sluice status`$/m)
     expect((await place.sluice("drain")).stderr).toContain("paused: chatlab/*: a move\n")
     expect(await place.asked(PauseList, "resume", "--namespace", "chatlab")).toEqual({ pauses: [] })
     expect((await place.inside("resume", "--namespace", "chatlab")).status).toBe(1)
