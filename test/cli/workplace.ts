@@ -134,7 +134,7 @@ class Note extends Output.make("schemas.clinic.ward.note", { version: 1, schema:
 
 const trouble = {
   good: () => Effect.void,
-  broken: (callId) => callId === "call-2" ? new Handler.HandlerRejected({ reason: "bed 2 is being moved" }) : Effect.void,
+  broken: (callId) => callId === "call-2" ? new Handler.HandlerRejected({ reason: "bed 2 was moved" }) : Effect.void,
   waiting: () => Effect.repeat(Effect.delay(Effect.sync(() => existsSync("go")), 20), { until: (go) => go }),
   endless: () => Effect.never
 }["${how}"] as (callId: string) => Effect.Effect<unknown, Handler.HandlerRejected>

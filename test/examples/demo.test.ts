@@ -169,7 +169,7 @@ describe("odd files", () => {
   }, 60_000)
 
   it(
-    "an unknown kind is parked; what does not decode, or has no simulation, is dead; others are not held up",
+    "an unknown kind and a newer version are parked; what does not decode, or has no simulation, is dead; others are not held up",
     async () => {
       const own = (name: string) => ({ context: { simulationId: name }, orderingKey: name })
       const odd = lines(
@@ -191,8 +191,8 @@ describe("odd files", () => {
         calls: 8,
         messages: 1,
         ledger: 1,
-        parked: 2,
-        dead: 4,
+        parked: 3,
+        dead: 3,
         left: 1,
         by_schema: { "patient-reply": 1 },
         refused: 0
