@@ -39,7 +39,7 @@ describe("what a handler failed with", { timeout: 240_000 }, () => {
   })
 
   it("is in the log, without what was recorded", () => {
-    const line = drained.stderr.split("\n").find((line) => line.includes("will be tried again"))
+    const line = drained.stderr.split("\n").find((line) => line.includes("will be retried"))
     expect(line).toContain("sluice.error=NotSaved")
     expect(line).toContain("sluice.sqlstate=22007")
     expect(line).toMatch(/invalid input syntax for type timestamp with time zone: .*…/)

@@ -91,7 +91,7 @@ describe("a collector", { timeout: 240_000 }, () => {
         OTEL_EXPORTER_OTLP_METRICS_TIMEOUT: "500",
         OTEL_METRIC_EXPORT_TIMEOUT: "500"
       })
-      const { status, stderr } = await place.sluice("record", place.file("calls.jsonl", ""))
+      const { status, stderr } = await place.sluice("record", "--embedded", place.file("calls.jsonl", ""))
       expect({ status, told: told(stderr) }).toEqual({
         status: 0,
         told: [
