@@ -118,7 +118,7 @@ export interface RunResult {
  * Records calls.
  *
  * ```ts
- * const recorder = yield* CallRecorder
+ * const recorder = yield* CallRecorder.CallRecorder
  * yield* recorder.record({ callId, namespace: "chatlab", service, outputs: [yield* PatientReply.encode(answer)] })
  * ```
  */

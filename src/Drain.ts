@@ -48,7 +48,7 @@ export interface ClaimOptions {
  * Drains recorded outputs into domain tables.
  *
  * ```ts
- * const drain = yield* Drain
+ * const drain = yield* Drain.Drain
  * const report = yield* drain.untilEmpty
  * ```
  */
