@@ -11,18 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { Scheduler } from "effect/Scheduler"
-
-/** Dice of the world's own: the plan's are not to fall otherwise because a fiber took one turn more. */
-const dice = (seed: number) => {
-  let state = seed
-  // mulberry32
-  return (below: number): number => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return (((mixed ^ (mixed >>> 14)) >>> 0) * below) / 2 ** 32 | 0
-  }
-}
+import { dice } from "../support/dice.ts"
 
 interface Sleeper {
   readonly until: number
@@ -37,6 +26,7 @@ const longestTurn = 400
 
 /** Runs a program to its end, in a world of its own. */
 export const runInWorld = <A>(seed: number, program: Effect.Effect<A>): A => {
+  // dice of the world's own: those of the plan must not fall otherwise because a fiber took one turn more
   const roll = dice(seed)
   let now = 0
   const ready: Array<() => void> = []
