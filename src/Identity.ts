@@ -35,9 +35,6 @@ export interface Identity {
   readonly name: string
 }
 
-/** Which part of an identity is wrong; `"parts"` means their number. */
-export type WrongPart = "parts" | keyof Identity
-
 /** A string that is not an identity. `part` names the wrong part, `reason` says why. */
 export class IdentityInvalid extends Schema.TaggedError<IdentityInvalid>()("IdentityInvalid", {
   text: Schema.String,

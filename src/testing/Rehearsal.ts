@@ -189,6 +189,3 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
   })).pipe(Effect.flatMap(compare("the batches had mates that use savepoints and settings", apart)))
   return scenes + 3
 })
-
-/** The errors of a rehearsal, besides the application's own. */
-export type RehearsalError = NotExactlyOnce | RehearsalFailed | ChunkStoreError
