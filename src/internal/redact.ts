@@ -2,8 +2,6 @@
  * Messages for the log without what was recorded. An error may quote an answer, a patient's words or a statement's
  * parameters: whole, cut off or within a sentence.
  */
-import * as Predicate from "effect/Predicate"
-
 /** The most characters of a message that are looked at. */
 const longest = 300
 /** From so many characters on a recorded text is looked for whole. */
@@ -15,16 +13,20 @@ const mostRecorded = 1024 * 1024
 
 const oneLine = (text: string): string => text.replaceAll(/\s+/gu, " ").trim()
 
-/** The texts and the longer numbers in a JSON value. */
-const textsIn = (value: unknown, found: Set<string>): void => {
-  if (typeof value === "string" || typeof value === "number") {
-    const text = oneLine(String(value))
-    if (text.length >= shortest) found.add(text)
-  } else if (Array.isArray(value)) {
-    for (const one of value) textsIn(one, found)
-  } else if (Predicate.isObject(value)) {
-    for (const one of Object.values(value)) textsIn(one, found)
+/** The texts and the longer numbers in JSON values. A list and no recursion: rows edited manually may be nested deeply. */
+const textsIn = (values: ReadonlyArray<unknown>): ReadonlySet<string> => {
+  const found = new Set<string>()
+  const rest = [...values]
+  while (rest.length > 0) {
+    const value = rest.pop()
+    if (typeof value === "string" || typeof value === "number") {
+      const text = oneLine(String(value))
+      if (text.length >= shortest) found.add(text)
+    } else if (typeof value === "object" && value !== null) {
+      for (const one of Object.values(value)) rest.push(one)
+    }
   }
+  return found
 }
 
 const isWordAt = (text: string, at: number): boolean => /[\p{L}\p{N}_]/u.test(text[at] ?? "")
@@ -40,8 +42,7 @@ const quotesValues = (sqlstate: string | undefined): boolean => sqlstate?.starts
  * A message without what it quotes of recorded values, on one line, at most 300 characters long. What is left out is `…`.
  */
 export const redact = (message: string, recorded: ReadonlyArray<unknown>, sqlstate?: string): string => {
-  const texts = new Set<string>()
-  for (const value of recorded) textsIn(value, texts)
+  const texts = textsIn(recorded)
   const line = oneLine(message).slice(0, longest).toWellFormed()
   const text = quotesValues(sqlstate) ? line.replaceAll(/"[^"]*"?/g, "\"…\"") : line
   const size = [...texts].reduce((sum, one) => sum + one.length, 0)

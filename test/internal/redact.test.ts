@@ -37,6 +37,11 @@ describe("a message for the log", () => {
   for (const [name, message, left, sqlstate] of table) {
     it(name, () => expect(redact(message, [answer], sqlstate)).toBe(left))
   }
+  it("is searched for what is recorded at any depth", () => {
+    let deep: unknown = "a secret answer"
+    for (let level = 0; level < 100_000; level++) deep = [deep]
+    expect(redact("no bed for a secret answer", [deep])).toBe("no bed for …")
+  })
   it("is not searched for a huge call, and not logged either", () => {
     expect(redact("the ward is closed", ["x".repeat(2_000_000)])).toMatch(/^not logged: /)
   })
