@@ -176,8 +176,9 @@ describe("migrations", () => {
       Effect.gen(function*() {
         for (const name of ["x; drop table y", "pg_foo", "information_schema"]) {
           const env = ConfigProvider.layer(ConfigProvider.fromEnv({ env: { SLUICE_SCHEMA: name } }))
-          const error = yield* Effect.flip(Effect.provide(Migrations.run, env))
-          expect(error).toMatchObject({ _tag: "SettingInvalid", setting: "SLUICE_SCHEMA" })
+          const settings = Layer.fresh(Settings.layer()).pipe(Layer.provide(env))
+          const error = yield* Effect.flip(Effect.provide(Migrations.run, settings))
+          expect(error).toMatchObject({ _tag: "ConfigError", setting: "SLUICE_SCHEMA" })
         }
         expect(yield* tables).toEqual([])
       })
