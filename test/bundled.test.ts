@@ -37,7 +37,7 @@ describe("the code", () => {
 
 // records one call and drains it on the database whose address it is given, whether the tables are there or not
 const program = `
-import { CallRecorder, DomainEvents, DomainObject, Drain, HandlerPlugin, HandlerRegistry, Output } from "effect-sluice"
+import { CallRecorder, DomainEvents, DomainObject, Drain, HandlerPlugin, HandlerRegistry, Output, Settings } from "effect-sluice"
 import * as Migrations from "effect-sluice/store/Migrations"
 import * as PgStore from "effect-sluice/store/PgStore"
 import { PgClient } from "@effect/sql-pg"
@@ -49,13 +49,14 @@ const application = Layer.mergeAll(CallRecorder.layer, Drain.layer).pipe(
   Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(handler))),
   Layer.provide(DomainEvents.layer),
   Layer.provide(PgStore.layer),
+  Layer.provideMerge(Settings.layer()),
   Layer.provideMerge(PgClient.layer({ url: Redacted.make(process.env.DATABASE_URL!) }))
 )
 const main = Effect.gen(function*() {
-  const recorder = yield* CallRecorder
+  const recorder = yield* CallRecorder.CallRecorder
   const outputs = [yield* Note.encode({ text: "slept well" })]
   yield* recorder.record({ callId: "call-1", namespace: "clinic", service: "services.clinic.ward.take-notes", outputs })
-  const { persisted } = yield* (yield* Drain).untilEmpty
+  const { persisted } = yield* (yield* Drain.Drain).untilEmpty
   return { persisted, missing: (yield* Migrations.missing).length }
 })
 Effect.runPromise(main.pipe(Effect.provide(application))).then(
