@@ -30,8 +30,7 @@ const run = (file: string, ...args: ReadonlyArray<string>) =>
 /** The folder of a package, or the end of the test, which then is skipped. */
 const needed = async (context: TestContext, name: string, spec: string): Promise<string> => {
   const found = await onDemand(name, spec)
-  if ("problem" in found) context.skip(found.problem)
-  return "folder" in found ? found.folder : ""
+  return "problem" in found ? context.skip(found.problem) : found.folder
 }
 
 beforeAll(async () => {
@@ -108,15 +107,16 @@ describe("a CommonJS module", () => {
   it("requires the package on Node", async () => {
     await write(
       "common.cjs",
-      `const { CallRecorder, Output } = require("effect-sluice")
+      `const { CallRecorder, Settings } = require("effect-sluice")
 const MemoryStore = require("effect-sluice/store/MemoryStore")
-const { Effect } = require("effect")
+const { Effect, Layer } = require("effect")
 const recorded = Effect.gen(function*() {
-  const recorder = yield* CallRecorder
+  const recorder = yield* CallRecorder.CallRecorder
   const outputs = [{ schema: "schemas.clinic.ward.note", version: 1, data: { text: "slept well" } }]
   return yield* recorder.record({ callId: "call-1", namespace: "clinic", service: "services.clinic.ward.take-notes", outputs })
 })
-Effect.runPromise(recorded.pipe(Effect.provide(CallRecorder.layer), Effect.provide(MemoryStore.layer))).then(console.log)
+const application = CallRecorder.layer.pipe(Layer.provide(MemoryStore.layer), Layer.provide(Settings.layer()))
+Effect.runPromise(recorded.pipe(Effect.provide(application))).then(console.log)
 `
     )
     expect(await run(process.execPath, "common.cjs")).toEqual({ stdout: "recorded\n", stderr: "" })
