@@ -25,7 +25,7 @@ import { examine } from "../../src/cli/examine.ts"
 import { type Finding, usualLimits } from "../../src/cli/Finding.ts"
 import { grants } from "../../src/store/Rights.ts"
 import { startPooler } from "../support/pooler.ts"
-import { asRole, client, freshDatabase, layer, layerAlone, runAt } from "../support/Postgres.ts"
+import { asRole, client, freshDatabase, layer, layerAlone, runAt, serverAlone } from "../support/Postgres.ts"
 
 const note = "schemas.clinic.ward.note"
 const call = (callId: string) => ({
@@ -482,7 +482,8 @@ describe("the doctor", () => {
     }).pipe(
       Effect.provide(PgStore.layer.pipe(
         Layer.provide(Settings.layer({ listen: false })),
-        Layer.provideMerge(layer(18, { maxConnections: 1 }))
+        // a server of its own: a transaction under way in another test's database would keep entries from being read
+        Layer.provideMerge(Layer.unwrap(Effect.map(serverAlone(18), (url) => client(url, { maxConnections: 1 }))))
       ))
     ))
 })

@@ -24,9 +24,10 @@ import { call, record, settle } from "../contract/operators/dialogues.ts"
 import * as Postgres from "../support/Postgres.ts"
 
 class Url extends Context.Service<Url, string>()("test/Url") {}
+// a server of its own: a transaction under way in another test's database would keep the end of the log from being read
 const ground = PgStore.layer.pipe(
   Layer.provideMerge(Layer.unwrap(Effect.map(Url, (url) => Postgres.client(url)))),
-  Layer.provideMerge(Layer.effect(Url, Postgres.freshDatabase()))
+  Layer.provideMerge(Layer.effect(Url, Postgres.serverAlone(18)))
 )
 
 /** Runs `sluice subscriptions` with these arguments. */

@@ -183,7 +183,7 @@ const comesBack = Effect.gen(function*() {
 
 /** The server is read-only for a while, or the database moves to another cluster, or neither. */
 const befalls = Effect.fnUntraced(function*(weather: Weather) {
-  const drawn = yield* Random.nextIntBetween(0, 4, { halfOpen: true })
+  const drawn = yield* Random.nextIntBetween(0, 3, { halfOpen: true })
   // what is not renewed meanwhile looks like a death
   const comesReadOnly = drawn === 0 && weather.blows > 0
   if (comesReadOnly) weather.blows--

@@ -64,7 +64,9 @@ describe.each([["Postgres 18", on18], ["Postgres 15", on15]])("what an operator 
       ]
     ) {
       const { stderr, stdout } = await run(...line.split(" "), "--url", url)
-      expect(`${line}: ${stdout}${stderr}`).not.toMatch(/hostile|permission denied|42\d{3}/)
+      // a port may have the digits of an error's code
+      const answer = `${line}: ${stdout}${stderr}`.replaceAll(/127\.0\.0\.1:\d+/g, "the server")
+      expect(answer).not.toMatch(/hostile|permission denied|42\d{3}/)
     }
   })
 
