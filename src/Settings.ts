@@ -347,7 +347,7 @@ const withOptions = (values: Values, options: Options): Result.Result<Values, Se
  * The settings from `Config`, overridden by the options given in code. Fails with {@link SettingInvalid}.
  *
  * ```ts
- * program.pipe(Layer.provide(Settings.layer({ batchSize: 500, lease: "30 seconds" })))
+ * Drain.layer.pipe(Layer.provide(Settings.layer({ batchSize: 500, lease: "30 seconds" })))
  * ```
  */
 export const layer = (options: Options = {}): Layer.Layer<Settings, Config.ConfigError> =>
