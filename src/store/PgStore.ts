@@ -26,6 +26,7 @@ import { type Engine, make as makeEngine } from "./pg/engine.ts"
 import { isTransientOfHandler } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
+import { find } from "./pg/find.ts"
 import { giveUp } from "./pg/giveUp.ts"
 import * as inspector from "./pg/inspector.ts"
 import { leave } from "./pg/leave.ts"
@@ -55,6 +56,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     begin: begin(engine),
     renewRun: renewRun(engine),
     abandon: abandon(engine),
+    find: find(engine),
     claim: claim(engine),
     giveUp: giveUp(engine),
     renew: renew(engine),
