@@ -142,6 +142,7 @@ export type Recorded = "recorded" | "unchanged"
 
 /** The outcome of {@link CallRecorder} `run`. */
 export interface RunResult {
+  /** The call as recorded. If its service was not run again: without input and outputs once these are pruned. */
   readonly call: ServiceCall
   /** False when the call had succeeded before and its service was not run again. */
   readonly ran: boolean
@@ -157,7 +158,13 @@ export type Service<E, R> =
  *
  * ```ts
  * const recorder = yield* CallRecorder.CallRecorder
- * yield* recorder.record({ callId, namespace: "chatlab", service, outputs: [yield* PatientReply.encode(answer)] })
+ * yield* recorder.record({
+ *   callId,
+ *   namespace: "chatlab",
+ *   service: "services.chatlab.standardized_patient.generate-reply",
+ *   context: { simulationId: simulation.id },
+ *   outputs: [yield* PatientReply.encode(answer)]
+ * })
  * ```
  */
 export class CallRecorder extends Context.Service<CallRecorder, {
@@ -198,6 +205,7 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   readonly find: (callId: string) => Effect.Effect<Option.Option<FoundCall>, ChunkStoreError>
 }>()("effect-sluice/CallRecorder") {}
 
+/** The recorder, over any store. */
 export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Settings> = Layer.effect(
   CallRecorder,
   Effect.gen(function*() {
