@@ -121,6 +121,7 @@ export const call = (
     finishedAt: utcOrNull(row.finishedAt),
     context: copy(row.context),
     trace: row.trace === undefined ? null : { traceId: row.trace.traceId, spanId: row.trace.spanId },
+    erasure: row.erasure ?? null,
     outputs: row.outputs === undefined ? null : copy(row.outputs),
     chunks: chunks.sort((a, b) => a.place - b.place).map(({ one, view }): ChunkView => {
       const entry = access.get(ledger, chunkKey(one.key))

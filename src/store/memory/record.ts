@@ -30,7 +30,8 @@ const toRow = (call: CallSpec, now: number): CallRow => ({
   runUntil: undefined,
   startedAt: millis(call.startedAt),
   finishedAt: undefined,
-  recordedAt: now
+  recordedAt: now,
+  erasure: undefined
 })
 
 const isSameQuestion = (row: CallRow, call: CallSpec): boolean =>
@@ -47,6 +48,7 @@ const isSame = (row: CallRow, call: ServiceCall): boolean =>
 /** Records a call unless it exists. `seqs` gives each of its chunks its place in the order of recording. */
 export const record = (access: Access, call: ServiceCall, now: number, seqs: ReadonlyArray<number>): RecordOutcome => {
   const before = access.get(calls, call.callId)
+  if (before?.erasure !== undefined) return "erased"
   if (before?.status === "succeeded") return isSame(before, call) ? "unchanged" : "conflict"
   const row: CallRow = {
     ...toRow(call, now),
@@ -92,8 +94,9 @@ export const begin = (
   now: number,
   token: string,
   until: number
-): { readonly takenOver: boolean } | CallRow | "conflict" => {
+): { readonly takenOver: boolean } | CallRow | "conflict" | "erased" => {
   const before = access.get(calls, call.callId)
+  if (before?.erasure !== undefined) return "erased"
   const free = before === undefined || before.status === "failed" ||
     (before.status === "running" && (before.runUntil ?? 0) < now)
   if (!free) {

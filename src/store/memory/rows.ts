@@ -31,6 +31,8 @@ export interface CallRow {
   readonly startedAt: number | undefined
   readonly finishedAt: number | undefined
   readonly recordedAt: number
+  /** The id of the erasure that took its content. */
+  readonly erasure: number | undefined
 }
 
 /** An outstanding chunk. */
@@ -163,6 +165,21 @@ export interface SubscriptionRow {
   readonly skipped: number
 }
 
+/** An erasure on record. */
+export interface ErasureRow {
+  readonly id: number
+  readonly begunAt: number
+  readonly finishedAt: number
+  readonly by: string
+  readonly because: string
+  readonly subject: "call" | "correlation" | "context"
+  readonly contextKey: string | undefined
+  readonly calls: number
+  readonly chunks: number
+  readonly deadLetters: number
+  readonly failures: number
+}
+
 /** Calls, by call id. */
 export const calls = MemoryDatabase.table<CallRow>("sluice.service_call")
 /** Outstanding chunks, by {@link seqKey}. */
@@ -179,6 +196,9 @@ export const workers = MemoryDatabase.table<WorkerRow>("sluice.worker")
 export const pauses = MemoryDatabase.table<PauseRow>("sluice.pause")
 /** Durable subscribers, by name. */
 export const subscriptions = MemoryDatabase.table<SubscriptionRow>("sluice.subscription")
+
+/** Erasures, by their id. */
+export const erasures = MemoryDatabase.table<ErasureRow>("sluice.erasure")
 
 /** The key of a chunk in ledger and dead letters. */
 export const chunkKey = (key: ChunkKey): string => JSON.stringify([key.callId, key.schemaIdentity, key.part])

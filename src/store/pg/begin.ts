@@ -30,6 +30,7 @@ interface RunRow {
   readonly outputs: unknown
   readonly ordering_key: string | null
   readonly finished_at: Date | null
+  readonly erased: boolean
 }
 
 const asGiven = (t: Tables, spec: CallSpec) => specRows(t, [given({ ...spec, outputs: [] })])
@@ -50,7 +51,7 @@ const taken = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duratio
       run_until = excluded.run_until, started_at = pg_catalog.now(), error = null, namespace = excluded.namespace,
       service = excluded.service, correlation_id = excluded.correlation_id, context = excluded.context,
       input = excluded.input, ordering_key = excluded.ordering_key
-    where c.status = 'failed' or (c.status = 'running' and c.run_until < pg_catalog.now())
+    where c.erasure is null and (c.status = 'failed' or (c.status = 'running' and c.run_until < pg_catalog.now()))
     -- xmax is 0 for a row this statement inserted
     returning xmax::pg_catalog.text <> '0' as taken_over`
 
@@ -58,7 +59,8 @@ const taken = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duratio
 const find = ({ call, sql }: Tables, callId: string) =>
   sql<RunRow>`
     select status, run_until, call_id, namespace, service, correlation_id, context, input,
-      pg_catalog.array_to_json(outputs) as outputs, ordering_key, finished_at
+      pg_catalog.array_to_json(outputs) as outputs, ordering_key, finished_at,
+      erasure is not null as erased
     from ${call} where call_id = ${callId}`
 
 /** Whether the row is the call to be begun, and not another one with its id. A pruned input counts as the same. */
@@ -94,6 +96,7 @@ export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
       const [begun] = yield* taken(t, call, token, lease)
       if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
       const [row] = yield* find(t, call.callId)
+      if (row?.erased === true) return { _tag: "Erased" } as const
       if (row !== undefined && !isSame(row, call)) return { _tag: "Conflict" } as const
       if (row?.status === "succeeded") return { _tag: "Succeeded", call: toCall(row) } as const
       const until = row?.run_until ?? undefined

@@ -69,6 +69,7 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
         then c.context else '{}' end,
       'trace', case when c.trace ->> 'traceId'::pg_catalog.text is not null and c.trace ->> 'spanId'::pg_catalog.text is not null then
         pg_catalog.json_build_object('traceId', c.trace ->> 'traceId'::pg_catalog.text, 'spanId', c.trace ->> 'spanId'::pg_catalog.text) end,
+      'erasure', c.erasure,
       'outputs', pg_catalog.cardinality(c.outputs)
     ) as value
     from ${call} c where c.call_id = ${callId}
