@@ -64,9 +64,9 @@ export interface ErasureRecord extends Schema.Schema.Type<typeof ErasureRecord> 
 /**
  * Erases recorded calls. Laws:
  *
- * - **Gone**: outputs, input, details, context, trace, correlation id, ordering key and error of the call; its outstanding
- *   chunks, dead letters and failures; errors remembered with what a subscription skipped.
- * - **Kept**: the call's id, namespace, service, status, times and facts; its lines of the ledger with the ids of the
+ * - **Gone**: outputs, input, details, context, trace, correlation id, ordering key and error of the call; the texts and
+ *   errors of its attempts; its outstanding chunks, dead letters and failures; errors remembered with what a subscription skipped.
+ * - **Kept**: the call's id, namespace, service, status, times and facts, those of its attempts as well; its lines of the ledger with the ids of the
  *   application's rows; counts.
  * - **Fenced**: a worker that holds one of the chunks finds it gone when it wants to commit, and its writes are rolled back.
  *   What a worker committed before is in the ledger, and its rows are among `objects`.

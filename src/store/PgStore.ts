@@ -28,6 +28,7 @@ import * as erasure from "./pg/erasure.ts"
 import { isTransientOfHandler } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
+import { find } from "./pg/find.ts"
 import { giveUp } from "./pg/giveUp.ts"
 import * as inspector from "./pg/inspector.ts"
 import { leave } from "./pg/leave.ts"
@@ -57,6 +58,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     begin: begin(engine),
     renewRun: renewRun(engine),
     abandon: abandon(engine),
+    find: find(engine),
     claim: claim(engine),
     giveUp: giveUp(engine),
     renew: renew(engine),

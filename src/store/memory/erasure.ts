@@ -82,6 +82,7 @@ const forget = (access: Access, found: Found, erasure: ErasureRow): void => {
       details: undefined,
       error: undefined,
       trace: undefined,
+      attempts: row.attempts.map((attempt) => ({ ...attempt, text: null, error: null })),
       context: {},
       correlationId: row.callId,
       orderingKey: undefined,

@@ -6,8 +6,9 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { Fragment } from "effect/sql/Statement"
 import { type Erased, Erasure, type ErasureReason, ErasureRecord, type Subject } from "../../Erasure.ts"
+import { storableText } from "../../internal/storableText.ts"
 import { asStoreError } from "./errors.ts"
-import { iso, objects, readRows, storableText } from "./json.ts"
+import { iso, objects, readRows } from "./json.ts"
 import { checkReadCommitted } from "./readCommitted.ts"
 import type { Tables } from "./tables.ts"
 import { keysOf, type OrderingKey, wakeFollowers } from "./waiting.ts"
@@ -79,7 +80,7 @@ interface Swept {
  * chunk meanwhile, from the queue to the dead letters or back, this statement misses it: it sees the tables as they were
  * at its begin. So it is repeated until it sees nothing: nobody adds chunks to a call that is locked.
  */
-const sweep = ({ dead, failure, queue, skip, sql }: Tables, ids: ReadonlyArray<string>) => {
+const sweep = ({ attempt, dead, failure, queue, skip, sql }: Tables, ids: ReadonlyArray<string>) => {
   const ofThem = sql`call_id = any(${ids}::pg_catalog.text[])`
   return sql<Swept>`
     with held as materialized (
@@ -94,6 +95,8 @@ const sweep = ({ dead, failure, queue, skip, sql }: Tables, ids: ReadonlyArray<s
       returning d.namespace, d.ordering_key
     ), forgotten as (
       delete from ${failure} where ${ofThem} returning 1
+    ), answers as (
+      update ${attempt} set text = null, error = null where ${ofThem} and (text is not null or error is not null)
     ), skipped as (
       update ${skip} set last_error = null where ${ofThem} and last_error is not null
     ), freed as (

@@ -119,15 +119,22 @@ onEveryStore((test) => {
     Effect.gen(function*() {
       const recorder = yield* CallRecorder.CallRecorder
       const store = yield* ChunkStore.ChunkStore
-      const spec = ({ outputs: _, ...rest }: ServiceCall.ServiceCall) => rest
+      const spec = (one: ServiceCall.ServiceCall) => {
+        const { outputs: _, ...rest } = one
+        return rest
+      }
       yield* record(millers("done"))
-      yield* Effect.flip(recorder.run(spec(millers("failed")), Effect.fail("the model knows no Miller")))
+      const facts = { requestModel: "gpt-4o-mini", inputTokens: 7 }
+      yield* Effect.flip(recorder.run(spec(millers("failed")), (run) =>
+        Effect.andThen(run.answered({ text: "Miller hurts", facts }), Effect.fail("the model knows no Miller"))))
       for (const callId of ["done", "failed"]) {
         expect(yield* erase(Call({ callId }))).toMatchObject({ calls: 1 })
         expect(yield* recorder.record(millers(callId))).toBe("erased")
         expect(yield* recorder.record(call(callId, { namespace: "triage" }))).toBe("erased")
         const many = yield* recorder.recordMany([millers(callId), millers(callId), call(`new-${callId}`)])
-        expect(many.map((one) => one._tag === "Success" ? one.success : one.failure._tag)).toEqual(
+        expect(many.map((one) =>
+          one._tag === "Success" ? one.success : one.failure._tag
+        )).toEqual(
           ["erased", "erased", "recorded"]
         )
         let paid = 0
@@ -141,7 +148,15 @@ onEveryStore((test) => {
         expect(paid).toBe(0)
         expect((yield* viewOf(callId)).outputs).toBe(null)
       }
-      expect(yield* viewOf("failed")).toMatchObject({ status: "failed", error: null })
+      // what was paid for is still told
+      const failed = yield* viewOf("failed")
+      expect(failed).toMatchObject({
+        status: "invalid",
+        error: null,
+        facts: { inputTokens: 7 },
+        attempts: [{ text: null, error: null, length: 12, facts }]
+      })
+      expect(JSON.stringify([failed, yield* recorder.find("failed")])).not.toContain("Miller")
       expect((yield* claim).chunks.map(({ key }) => key.callId).sort()).toEqual(["new-done", "new-failed"])
       expect(yield* store.begin(spec(millers("done")), Duration.minutes(1))).toEqual({ _tag: "Erased" })
     }).pipe(Effect.provide(CallRecorder.layer)))
