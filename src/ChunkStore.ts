@@ -137,7 +137,7 @@ export interface RefusedByStore {
 }
 
 /** The outcome of one call given to `record`. */
-export type RecordOutcome = "recorded" | "unchanged" | "conflict" | RefusedByStore
+export type RecordOutcome = "recorded" | "unchanged" | "conflict" | "erased" | RefusedByStore
 
 /** What a run adds to its call at its end, in the commit that records the end. */
 interface Added {
@@ -165,6 +165,8 @@ export type Begun =
   | { readonly _tag: "Succeeded"; readonly call: ServiceCall }
   /** The id belongs to another call, which is running or has succeeded. */
   | { readonly _tag: "Conflict" }
+  /** Its content was erased: it is not run again, whatever it is. */
+  | { readonly _tag: "Erased" }
   /** Not begun, because the caller is in a transaction: its rollback would also undo the run and its answer. */
   | { readonly _tag: "InTransaction" }
   | RefusedByStore
@@ -278,7 +280,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /**
    * Records finished calls and their chunks in one commit, in the caller's transaction when there is one. The calls
    * were validated. A call that is already recorded with the same content is `unchanged`; with other content it is a
-   * `conflict` and the recorded call stays. A call that was begun but has not succeeded is completed. A call that the
+   * `conflict` and the recorded call stays; a call whose content was erased is `erased`, whatever the content. A call that was begun but has not succeeded is completed. A call that the
    * database refuses does not affect the others: they are recorded. (Exception: if `record` has a single call and runs
    * in a caller's transaction, its refusal is a {@link ChunkStoreError} of that transaction.)
    *
@@ -291,7 +293,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly record: (calls: ReadonlyArray<Recording>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
-   * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere or has succeeded.
+   * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere, has succeeded
+   * or was erased.
    * A call that failed or is invalid, or whose run died, may be begun with other content: it has no answer yet. What its
    * earlier runs left, attempts and usage, stays.
    */

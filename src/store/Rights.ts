@@ -85,12 +85,14 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       pause: all,
       subscription: all,
       subscription_log: all,
-      subscription_skip: all
+      subscription_skip: all,
+      erasure: all
     },
     sequences: {
       chunk_seq: ["usage", "select", "update"],
       chunk_failure_id_seq: ["usage", "select", "update"],
-      subscription_skip_id_seq: ["usage", "select", "update"]
+      subscription_skip_id_seq: ["usage", "select", "update"],
+      erasure_id_seq: ["usage", "select", "update"]
     },
     // without it the doctor does not see other roles' sessions
     roles: ["pg_read_all_stats"]
