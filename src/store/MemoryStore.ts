@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
@@ -17,7 +18,6 @@ import { Inspector } from "../Inspector.ts"
 import { outputGone } from "../internal/callJson.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
-import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { freesKey } from "../Settlement.ts"
 import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
@@ -106,18 +106,6 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
   }
 })
 
-const toCall = (row: CallRow): ServiceCall => ({
-  callId: row.callId,
-  namespace: row.namespace,
-  service: row.service,
-  correlationId: row.correlationId,
-  context: copy(row.context),
-  ...(row.input === null ? {} : { input: copy(row.input) }),
-  outputs: copy(row.outputs ?? []),
-  ...(row.orderingKey === undefined ? {} : { orderingKey: row.orderingKey }),
-  ...(row.finishedAt === undefined ? {} : { finishedAt: read.utc(row.finishedAt) })
-})
-
 /**
  * Wakes the chunks that waited behind these, after the commit that removes these. A claim that runs before the commit still
  * sees them and sets their followers to waiting.
@@ -150,8 +138,9 @@ const makeStore = (
   return ChunkStore.of({
     record: Effect.fnUntraced(function*(list) {
       const seqs = yield* Effect.forEach(list, (call) => Effect.forEach(call.outputs, () => db.next("chunk")))
+      const ids = yield* Effect.forEach(list, () => db.next("usage"))
       const outcomes = yield* use((access, now) =>
-        list.map((call, index) => recording.record(access, call, now, seqs[index] ?? []))
+        list.map((call, index) => recording.record(access, call, now, { seqs: seqs[index] ?? [], id: ids[index] ?? 0 }))
       )
       yield* hintIf(outcomes.includes("recorded"), "chunks")
       return outcomes
@@ -166,20 +155,19 @@ const makeStore = (
       if (begun === "conflict") return { _tag: "Conflict" } as const
       if ("takenOver" in begun) return { _tag: "Begun", token, takenOver: begun.takenOver } as const
       return begun.status === "succeeded"
-        ? { _tag: "Succeeded", call: toCall(begun) } as const
+        ? { _tag: "Succeeded", call: recording.toCall(begun) } as const
         : { _tag: "Running", until: read.utc(begun.runUntil ?? begun.recordedAt) } as const
     }),
     renewRun: (callId, token, lease) =>
       use((access, now) =>
         recording.changeRun(access, callId, token, () => ({ runUntil: now + Duration.toMillis(lease) }))
       ),
-    abandon: (callId, token, error) =>
-      Effect.asVoid(use((access, now) =>
-        recording.changeRun(access, callId, token, () =>
-          error === undefined
-            ? { runUntil: now - 1000 }
-            : { status: "failed", error, runToken: undefined, runUntil: undefined, finishedAt: now })
-      )),
+    abandon: (callId, token, end) =>
+      Effect.flatMap(
+        db.next("usage"),
+        (id) => use((access, now) => recording.abandon(access, callId, token, end, now, id))
+      ),
+    find: (callId) => db.use((access) => Option.fromUndefinedOr(recording.find(access, callId))),
 
     claim: Effect.fnUntraced(function*(request) {
       const token = request.token ?? (yield* newToken)

@@ -18,7 +18,7 @@ import { WakeUp } from "../WakeUp.ts"
 import * as Migrations from "./Migrations.ts"
 import { abandon } from "./pg/abandon.ts"
 import { beat } from "./pg/beat.ts"
-import { begin } from "./pg/begin.ts"
+import { begin, found } from "./pg/begin.ts"
 import { claim } from "./pg/claim.ts"
 import * as contacts from "./pg/contact.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
@@ -55,6 +55,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     begin: begin(engine),
     renewRun: renewRun(engine),
     abandon: abandon(engine),
+    find: found(engine),
     claim: claim(engine),
     giveUp: giveUp(engine),
     renew: renew(engine),

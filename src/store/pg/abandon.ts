@@ -3,8 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../../ChunkStore.ts"
+import { storableText } from "../../internal/storableText.ts"
 import type { Engine } from "./engine.ts"
-import { storableText } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
 /** Ends the run as failed. */
@@ -18,8 +18,8 @@ const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
     where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`
 
 /** The verb. */
-export const abandon = ({ t }: Engine): ChunkStore["Service"]["abandon"] => (callId, token, error) =>
-  (error === undefined ? giveBack(t, callId, token) : fail(t, callId, token, storableText(error))).pipe(
+export const abandon = ({ t }: Engine): ChunkStore["Service"]["abandon"] => (callId, token, end) =>
+  (end === undefined ? giveBack(t, callId, token) : fail(t, callId, token, storableText(end.error))).pipe(
     Effect.asVoid,
     t.client.statement
   )

@@ -105,3 +105,10 @@ export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
     Effect.catchIf(isRefusal, (error) => Effect.succeed(refused(error))),
     t.client.statement
   )
+
+/** The verb `find`. */
+export const found = ({ t }: Engine): ChunkStore["Service"]["find"] => (callId) =>
+  Effect.map(find(t, callId), ([row]) =>
+    row === undefined
+      ? Option.none()
+      : Option.some({ call: toCall(row), status: row.status, error: undefined, attempts: [] })).pipe(t.client.statement)
