@@ -26,7 +26,9 @@ const Completion = Schema.Struct({
   usage: Schema.Struct({
     prompt_tokens: Schema.Int,
     completion_tokens: Schema.Int,
-    prompt_tokens_details: Schema.optional(Schema.NullOr(Schema.Struct({ cached_tokens: Schema.optional(Schema.Int) }))),
+    prompt_tokens_details: Schema.optional(
+      Schema.NullOr(Schema.Struct({ cached_tokens: Schema.optional(Schema.Int) }))
+    ),
     completion_tokens_details: Schema.optional(
       Schema.NullOr(Schema.Struct({ reasoning_tokens: Schema.optional(Schema.Int) }))
     )
@@ -39,7 +41,8 @@ const finishReasons: { readonly [reason: string]: Response.FinishReason } = {
   content_filter: "content-filter"
 }
 
-const fail = (reason: AiError.AiErrorReason) => AiError.make({ module: "OpenAiCompatible", method: "generateText", reason })
+const fail = (reason: AiError.AiErrorReason) =>
+  AiError.make({ module: "OpenAiCompatible", method: "generateText", reason })
 const noTools = fail(new AiError.InvalidRequestError({ description: "this provider knows no tools and no streams" }))
 
 /** The request's body for a prompt and the form of its answer. */

@@ -82,7 +82,7 @@ export const listen = Effect.fnUntraced(function*(run: Run) {
     provider: Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName)),
     requestModel: Option.getOrUndefined(yield* Effect.serviceOption(Model.ModelName))
   })
-  yield* run.facts(request)
+  if (Object.keys(request).length > 0) yield* run.facts(request)
   let last: Answer | undefined
   const answerOf = (parts: ReadonlyArray<Part>, { attributes, status }: Tracer.Span): Answer => {
     const text = textOf(parts)

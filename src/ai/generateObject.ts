@@ -50,12 +50,16 @@ export const generateObject = Effect.fn("Answer.generateObject")(function*<O ext
   const recorder = yield* CallRecorder
   const { check } = options
   const ask = Effect.fnUntraced(function*(run: Run) {
-    const value = yield* asking(run, options, (prompt) =>
-      LanguageModel.generateObject({ prompt, schema: output.schema, objectName: output.shortName }).pipe(
-        // the schema's type, which is that of the output's values
-        Effect.map((response) => response.value as Output.Value<O>),
-        Effect.tap((value) => check === undefined ? Effect.void : check(value))
-      ))
+    const value = yield* asking(
+      run,
+      options,
+      (prompt) =>
+        LanguageModel.generateObject({ prompt, schema: output.schema, objectName: output.shortName }).pipe(
+          // the schema's type, which is that of the output's values
+          Effect.map((response) => response.value as Output.Value<O>),
+          Effect.tap((value) => check === undefined ? Effect.void : check(value))
+        )
+    )
     return [yield* output.encode(value)]
   })
   const { call, ran } = yield* recorder.run(yield* specWithInput(options), ask)

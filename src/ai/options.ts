@@ -2,8 +2,8 @@
  * What every function of `effect-sluice/ai` is told of the call it records: its id or the key the id is derived from, and
  * whether the prompt is recorded.
  */
-import * as Effect from "effect/Effect"
 import * as Prompt from "effect/ai/Prompt"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { CallSpec } from "../ServiceCall.ts"
 

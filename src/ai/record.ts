@@ -32,30 +32,29 @@ export type Recorded<A> =
  * const reply = yield* Answer.valueOf(PatientReply, call)
  * ```
  */
-export const record =
-  <A, E2, R2>(
-    options: RecordOptions & {
-      readonly outputs: (response: A) => Effect.Effect<ReadonlyArray<RecordedOutput>, E2, R2>
-    }
-  ) =>
-  <E, R>(ask: Effect.Effect<A, E, R>) =>
-    Effect.gen(function*() {
-      const recorder = yield* CallRecorder
-      let response: { readonly came: A } | undefined
-      const { call, ran } = yield* recorder.run(
-        yield* specOf(options),
-        Effect.fnUntraced(function*(run) {
-          const listener = yield* listen(run)
-          const came = yield* Effect.tapError(
-            listener.whileAsking(ask),
-            (error) => tellUnfit(run, error, listener)
-          )
-          response = { came }
-          return yield* options.outputs(came)
-        })
-      )
-      const recorded: Recorded<A> = ran && response !== undefined
-        ? { ran: true, call, response: response.came }
-        : { ran: false, call }
-      return recorded
-    }).pipe(Effect.withSpan("Answer.record"))
+export const record = <A, E2, R2>(
+  options: RecordOptions & {
+    readonly outputs: (response: A) => Effect.Effect<ReadonlyArray<RecordedOutput>, E2, R2>
+  }
+) =>
+<E, R>(ask: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const recorder = yield* CallRecorder
+    let response: { readonly came: A } | undefined
+    const { call, ran } = yield* recorder.run(
+      yield* specOf(options),
+      Effect.fnUntraced(function*(run) {
+        const listener = yield* listen(run)
+        const came = yield* Effect.tapError(
+          listener.whileAsking(ask),
+          (error) => tellUnfit(run, error, listener)
+        )
+        response = { came }
+        return yield* options.outputs(came)
+      })
+    )
+    const recorded: Recorded<A> = ran && response !== undefined
+      ? { ran: true, call, response: response.came }
+      : { ran: false, call }
+    return recorded
+  }).pipe(Effect.withSpan("Answer.record"))

@@ -14,7 +14,9 @@ export class AnswerForgotten extends Schema.TaggedError<AnswerForgotten>()("Answ
   schemaIdentity: Schema.String
 }) {
   override get message() {
-    return `call ${quote(this.callId)} has succeeded before, and its record has no ${this.schemaIdentity}: it was pruned, ` +
+    return `call ${
+      quote(this.callId)
+    } has succeeded before, and its record has no ${this.schemaIdentity}: it was pruned, ` +
       `or is another call's. Give a new call an id of its own`
   }
 }

@@ -12,7 +12,13 @@ import * as Queue from "effect/Queue"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { Run } from "../CallAttempt.ts"
-import { type CallConflict, CallRecorder, type CallRefused, type CallRunning, type RunInTransaction } from "../CallRecorder.ts"
+import {
+  type CallConflict,
+  CallRecorder,
+  type CallRefused,
+  type CallRunning,
+  type RunInTransaction
+} from "../CallRecorder.ts"
 import type { ChunkStoreError } from "../ChunkStore.ts"
 import type * as Output from "../Output.ts"
 import { listen } from "./answers.ts"

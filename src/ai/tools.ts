@@ -23,9 +23,11 @@ export const toolkitOf = (outputs: ReadonlyArray<Answerable>): Toolkit.Toolkit<R
   const names = outputs.map(({ shortName }) => shortName)
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) throw new Error(`two outputs are named ${twice}: a model could not tell their tools apart`)
-  return Toolkit.make(...outputs.map(({ schema, shortName }) =>
-    Tool.make(shortName, { description: SchemaAST.resolveDescription(schema.ast), parameters: schema })
-  ))
+  return Toolkit.make(
+    ...outputs.map(({ schema, shortName }) =>
+      Tool.make(shortName, { description: SchemaAST.resolveDescription(schema.ast), parameters: schema })
+    )
+  )
 }
 
 /** A tool call, as an output to be recorded. */

@@ -91,15 +91,16 @@ export const mockModel = (...script: ReadonlyArray<Scripted>) => {
               { type: "tool-call", ...call }
             ])
             const half = Math.ceil(pieces.length / 2)
-            return Stream.fromIterable<Response.StreamPartEncoded>([about(asked.length), ...pieces.slice(0, half)]).pipe(
-              Stream.concat(Stream.fromEffectDrain(hold)),
-              Stream.concat(
-                fail === undefined
-                  ? Stream.fromIterable([...pieces.slice(half), finish("tool-calls")])
-                  : Stream.fail(failing("streamText", fail))
-              ),
-              Stream.rechunk(1)
-            )
+            return Stream.fromIterable<Response.StreamPartEncoded>([about(asked.length), ...pieces.slice(0, half)])
+              .pipe(
+                Stream.concat(Stream.fromEffectDrain(hold)),
+                Stream.concat(
+                  fail === undefined
+                    ? Stream.fromIterable([...pieces.slice(half), finish("tool-calls")])
+                    : Stream.fail(failing("streamText", fail))
+                ),
+                Stream.rechunk(1)
+              )
           })
       })
     )
