@@ -74,6 +74,9 @@ class Call implements HandlerCall {
         Effect.mapError((error) => missing(chunk, key, `does not decode: ${error.message}`))
       )
   }
+  get facts() {
+    return this.#chunk.call.facts
+  }
   get finishedAt() {
     return this.#chunk.call.finishedAt
   }

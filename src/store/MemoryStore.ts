@@ -100,6 +100,9 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
     get input() {
       return copy(call?.input ?? null)
     },
+    get facts() {
+      return copy(call?.facts ?? {})
+    },
     finishedAt: read.utc(call?.finishedAt ?? row.recordedAt),
     trace: call?.trace,
     outputs: call?.outputs?.length ?? 0

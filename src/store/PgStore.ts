@@ -18,7 +18,7 @@ import { WakeUp } from "../WakeUp.ts"
 import * as Migrations from "./Migrations.ts"
 import { abandon } from "./pg/abandon.ts"
 import { beat } from "./pg/beat.ts"
-import { begin, found } from "./pg/begin.ts"
+import { begin } from "./pg/begin.ts"
 import { claim } from "./pg/claim.ts"
 import * as contacts from "./pg/contact.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
@@ -26,6 +26,7 @@ import { type Engine, make as makeEngine } from "./pg/engine.ts"
 import { isTransientOfHandler } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
+import { find } from "./pg/find.ts"
 import { giveUp } from "./pg/giveUp.ts"
 import * as inspector from "./pg/inspector.ts"
 import { leave } from "./pg/leave.ts"
@@ -55,7 +56,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     begin: begin(engine),
     renewRun: renewRun(engine),
     abandon: abandon(engine),
-    find: found(engine),
+    find: find(engine),
     claim: claim(engine),
     giveUp: giveUp(engine),
     renew: renew(engine),

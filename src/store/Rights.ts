@@ -27,6 +27,8 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       service_call: ["select", "insert", "update"],
+      call_attempt: ["select", "insert"],
+      usage_entry: ["insert"],
       // the columns are read at start, to check whether the sequence is behind
       chunk_queue: ["select (seq, call_id)", "insert"],
       dead_letter: ["select (seq)"]
@@ -38,6 +40,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       service_call: ["select"],
+      // folded into usage_total at each beat
+      usage_entry: all,
+      usage_total: all,
       chunk_queue: ["select", "update", "delete"],
       persisted_chunk: ["select", "insert", "update"],
       // a chunk that is persisted manually leaves the dead letters
@@ -67,6 +72,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       service_call: all,
+      call_attempt: all,
+      usage_entry: all,
+      usage_total: all,
       chunk_queue: all,
       persisted_chunk: all,
       dead_letter: all,

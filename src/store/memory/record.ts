@@ -188,6 +188,10 @@ export const toCall = (row: CallRow): ServiceCall => ({
   ...(row.details === undefined ? {} : { details: copy(row.details) }),
   outputs: copy(row.outputs ?? []),
   ...(row.orderingKey === undefined ? {} : { orderingKey: row.orderingKey }),
+  ...(row.priority === 0 ? {} : { priority: row.priority }),
+  ...(row.trace === undefined ? {} : { trace: row.trace }),
+  ...(row.notBefore === undefined ? {} : { notBefore: DateTime.makeUnsafe(row.notBefore) }),
+  ...(row.startedAt === undefined ? {} : { startedAt: DateTime.makeUnsafe(row.startedAt) }),
   ...(row.finishedAt === undefined ? {} : { finishedAt: DateTime.makeUnsafe(row.finishedAt) })
 })
 

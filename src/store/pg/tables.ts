@@ -13,6 +13,9 @@ export interface Tables {
   /** The quoted name of the Postgres schema, for statements that are built as text. */
   readonly schema: string
   readonly call: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly attempt: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly usageEntry: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly usageTotal: ReturnType<SqlClient.SqlClient["literal"]>
   readonly queue: ReturnType<SqlClient.SqlClient["literal"]>
   readonly ledger: ReturnType<SqlClient.SqlClient["literal"]>
   readonly dead: ReturnType<SqlClient.SqlClient["literal"]>
@@ -41,6 +44,9 @@ export const tables = (
   client: makeClient(sql, statementTimeout),
   schema: `"${schema}"`,
   call: sql.literal(`"${schema}".service_call`),
+  attempt: sql.literal(`"${schema}".call_attempt`),
+  usageEntry: sql.literal(`"${schema}".usage_entry`),
+  usageTotal: sql.literal(`"${schema}".usage_total`),
   queue: sql.literal(`"${schema}".chunk_queue`),
   ledger: sql.literal(`"${schema}".persisted_chunk`),
   dead: sql.literal(`"${schema}".dead_letter`),

@@ -14,7 +14,7 @@ import { onEveryStore, Time } from "./ground.ts"
 
 const month = Duration.days(30)
 const all: RetentionPolicy = { payloads: month, discarded: month, failures: month }
-const none = { payloads: 0, discarded: 0, failures: 0 }
+const none = { payloads: 0, discarded: 0, failures: 0, answers: 0 }
 
 /** Prunes, having asked before and after what there is to prune. */
 const prune = Effect.fnUntraced(function*(policy: RetentionPolicy) {
