@@ -56,7 +56,8 @@ export interface CallShape<O extends Output.Any, Service extends string, F exten
  *   outputs: [[PatientReply, answer]]
  * }))
  * // in a handler
- * const { simulationId } = yield* ChatlabCall.context(call)
+ * const persist = ({ call }: Handler.HandlerInput<unknown>) =>
+ *   Effect.flatMap(ChatlabCall.context(call), ({ simulationId }) => Effect.log(simulationId))
  * ```
  */
 export const make = <

@@ -1,6 +1,7 @@
 /** The types for a chunk that a drain works on: the claimed chunk, and the ledger row that its handler's result becomes. */
 import type * as DateTime from "effect/DateTime"
 import type * as Schema from "effect/Schema"
+import type { CallFacts } from "./CallFacts.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { ChunkKey, TraceContext } from "./ServiceCall.ts"
 
@@ -38,6 +39,8 @@ export interface ClaimedChunk {
     readonly correlationId: string
     readonly context: { readonly [key: string]: Schema.Json }
     readonly input: Schema.Json
+    /** What the call says of itself; `{}` when it says nothing. */
+    readonly facts: CallFacts
     readonly finishedAt: DateTime.Utc
     readonly trace: TraceContext | undefined
     /** How many outputs the call has. */

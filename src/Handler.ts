@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import type { CallFacts } from "./CallFacts.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { partProblem } from "./Identity.ts"
 import { word } from "./internal/escape.ts"
@@ -70,6 +71,8 @@ export interface HandlerCall {
   readonly orderingKey: string | undefined
   /** When the service finished; when the call was recorded, if it does not say. */
   readonly finishedAt: DateTime.Utc
+  /** What the call says of itself: model, usage, cost, prompt. `{}` when it says nothing. */
+  readonly facts: CallFacts
   /** 1 on the first attempt; counts failures of this chunk only, not crashes or failures of other chunks of the batch. */
   readonly attempt: number
   /** The same at every run for this chunk: pass it to services outside the database. */

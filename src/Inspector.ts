@@ -12,11 +12,12 @@
  *   tables. The other queries still work.
  * - **Cheap where queries are frequent.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`,
  *   `nextDue` and all {@link Vitals} read heads of indexes and small tables, and their counts end at a limit. `call`
- *   and `stuck` read the rows they return. `status`, `due` and `callsThatMade` read whole tables: for people, not for a
+ *   and `stuck` read the rows they return, `usage` sums by day that are kept. `status`, `due` and `callsThatMade` read whole tables: for people, not for a
  *   scrape.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -24,6 +25,7 @@ import { type CallView, type KindStatus, ParkReason } from "./CallView.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { Kind, Served } from "./Kind.ts"
+import type { UsageBy, UsageRow } from "./Usage.ts"
 
 export { CallView, ChunkState, ChunkView, KindStatus } from "./CallView.ts"
 
@@ -63,6 +65,14 @@ export interface StuckRequest {
   readonly limit: number
   /** Only chunks of this namespace. */
   readonly namespace?: string | undefined
+}
+
+/** Which usage to sum, and by what. */
+export interface UsageRequest {
+  /** What each row is for. */
+  readonly by: UsageBy
+  /** From the day (UTC) on that was so long ago; all without. */
+  readonly since?: Duration.Input | undefined
 }
 
 /** A worker that has not left. */
@@ -214,6 +224,11 @@ export class Inspector extends Context.Service<Inspector, {
   readonly workers: (ids?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<WorkerView>, ChunkStoreError>
   /** Whether a chunk of a kind is outstanding or dead, or a worker serves the kind. `*` stands for any. */
   readonly isKnown: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
+  /**
+   * What calls used, summed by model, namespace, schema or day: by day in the order of days, else those with the most tokens
+   * first. Calls without facts and attempts do not count.
+   */
+  readonly usage: (request: UsageRequest) => Effect.Effect<ReadonlyArray<UsageRow>, ChunkStoreError>
   /** The queue in numbers, for gauges. */
   readonly queueGauges: Effect.Effect<QueueGauges, ChunkStoreError>
   /** Of the hundred subscriptions with the oldest unread entry. */

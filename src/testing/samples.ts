@@ -69,6 +69,7 @@ export const sampleInput = <Id extends Output.SchemaIdentity, S extends Schema.C
         correlationId: fields.correlationId ?? callId,
         context: fields.context ?? {},
         input: fields.input ?? null,
+        facts: fields.facts ?? {},
         finishedAt,
         trace: fields.trace,
         outputs: 1

@@ -231,7 +231,7 @@ export const recording = topic("recording", (test) => {
       if (second._tag !== "Begun") throw new Error("not begun")
       expect(second.takenOver).toBe(true)
       expect(yield* store.renewRun("a", first.token, lease)).toBe(false)
-      yield* store.abandon("a", first.token, "too late")
+      yield* store.abandon("a", first.token, { status: "failed", error: "too late" })
       expect(Option.getOrThrow(yield* inspect.call("a"))).toMatchObject({ status: "running", error: null })
 
       expect(yield* record(call("a"))).toEqual(["recorded"])
@@ -243,7 +243,7 @@ export const recording = topic("recording", (test) => {
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const begin = Effect.map(store.begin(spec, lease), (begun) => begun._tag === "Begun" ? begun.token : "")
-      yield* store.abandon("a", yield* begin, "the model was down")
+      yield* store.abandon("a", yield* begin, { status: "failed", error: "the model was down" })
       expect(Option.getOrThrow(yield* inspect.call("a"))).toMatchObject({
         status: "failed",
         error: "the model was down"
@@ -281,7 +281,10 @@ export const recording = topic("recording", (test) => {
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
         const begun = yield* store.begin(asked, lease)
-        yield* store.abandon("a", begun._tag === "Begun" ? begun.token : "", "the model was down")
+        yield* store.abandon("a", begun._tag === "Begun" ? begun.token : "", {
+          status: "failed",
+          error: "the model was down"
+        })
         expect(yield* store.begin({ ...asked, ...other }, lease)).toMatchObject({ _tag: "Begun", takenOver: true })
         // the one that runs now is the other
         expect(yield* store.begin({ ...asked, ...other }, lease)).toMatchObject({ _tag: "Running" })

@@ -72,7 +72,8 @@ const timeColumns = {
   chunk_failure: ["at"],
   persisted_chunk: ["persisted_at"],
   subscription: ["lease_until", "due_at"],
-  worker: ["beat_at"]
+  worker: ["beat_at"],
+  call_attempt: ["answered_at"]
 }
 
 /** A database's clock cannot be set; what it is compared with can. */
@@ -95,6 +96,9 @@ const passInTables = (sql: SqlClient.SqlClient, schema: string): Time["Service"]
 const left = [
   "rows",
   "service_call",
+  "call_attempt",
+  "usage_entry",
+  "usage_total",
   "chunk_queue",
   "persisted_chunk",
   "dead_letter",
@@ -102,7 +106,8 @@ const left = [
   "worker",
   "pause",
   "subscription",
-  "subscription_skip"
+  "subscription_skip",
+  "erasure"
 ]
 
 const rowsInTables = (schema: string) =>
