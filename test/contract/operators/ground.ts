@@ -201,3 +201,6 @@ export const onDatabases = (databases: Databases, scenes: ReadonlyArray<Scene>):
     play(scenes, name, () => Layer.provide(onPostgres(true), database), true)
   }
 }
+
+/** The topics that take half of the time: on the slowest store they have a file of their own, which runs beside the rest. */
+export const isLong = ({ topic }: Scene): boolean => ["recording", "facts", "claiming", "persisting"].includes(topic)
