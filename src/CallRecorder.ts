@@ -74,6 +74,17 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
 }
 
 /**
+ * The call's content was erased (`Erasure`), before it was run or while it ran. Nothing was recorded: an erased call stays
+ * erased. Its service was not run, unless the erasure came in between.
+ */
+export class CallErased extends Schema.TaggedError<CallErased>()("CallErased", { callId: Schema.String }) {
+  override get message() {
+    return `call ${quote(this.callId)} was erased, and is not recorded or run again. ` +
+      `If it is another call, give it an id of its own`
+  }
+}
+
+/**
  * `run` was called inside a transaction. The service was not run: a rollback would lose a paid answer, and until the
  * commit no other process would see that the call is running.
  */
@@ -137,11 +148,15 @@ const addedBy = ({ facts, outputs }: ServiceCall): Pick<Recording, "usage"> =>
 const wordsOf = ({ dropped }: Said): ReadonlyArray<string> =>
   dropped.length === 0 ? [] : [`without facts that cannot be stored: ${dropped.join(", ")}`]
 
-/** The outcome of recording a call. `"unchanged"`: the same call was already recorded. */
-export type Recorded = "recorded" | "unchanged"
+/**
+ * The outcome of recording a call. `"unchanged"`: the same call was already recorded. `"erased"`: a call with this id was
+ * erased (`Erasure`), and is not recorded anew.
+ */
+export type Recorded = "recorded" | "unchanged" | "erased"
 
 /** The outcome of {@link CallRecorder} `run`. */
 export interface RunResult {
+  /** The call as recorded. If its service was not run again: without input and outputs once these are pruned. */
   readonly call: ServiceCall
   /** False when the call had succeeded before and its service was not run again. */
   readonly ran: boolean
@@ -157,13 +172,20 @@ export type Service<E, R> =
  *
  * ```ts
  * const recorder = yield* CallRecorder.CallRecorder
- * yield* recorder.record({ callId, namespace: "chatlab", service, outputs: [yield* PatientReply.encode(answer)] })
+ * yield* recorder.record({
+ *   callId,
+ *   namespace: "chatlab",
+ *   service: "services.chatlab.standardized_patient.generate-reply",
+ *   context: { simulationId: simulation.id },
+ *   outputs: [yield* PatientReply.encode(answer)]
+ * })
  * ```
  */
 export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Records a finished call. Recording the same call again changes nothing and returns `"unchanged"`; other content
-   * under the same id fails with {@link CallConflict}. Times, priority, correlation id, details and trace do not count
+   * under the same id fails with {@link CallConflict}. A call that was erased is not recorded anew and returns `"erased"`,
+   * whatever its content. Times, priority, correlation id, details and trace do not count
    * as content: the first recorded values stay.
    */
   readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | ChunkStoreError>
@@ -178,7 +200,8 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Runs a service and records the outcome: `running`, then `succeeded` with its outputs, or `failed` with its error
    * (this effect fails with the same error). A call that has succeeded is not run again; a call that failed, or whose
-   * run died, is. While it runs, no other process runs it. Fails with `CallConflict` when another call with this id is
+   * run died, is. While it runs, no other process runs it. A call that was erased is not run: it fails with
+   * {@link CallErased}, also when it is erased while it runs. Fails with `CallConflict` when another call with this id is
    * running or has succeeded.
    *
    * Everything that `record` would refuse about the call itself fails with `CallRefused` before the service runs; then
@@ -193,11 +216,16 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   readonly run: <E, R>(
     call: CallSpec,
     service: Service<E, R>
-  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | RunInTransaction | ChunkStoreError, R>
+  ) => Effect.Effect<
+    RunResult,
+    E | CallRefused | CallConflict | CallErased | CallRunning | RunInTransaction | ChunkStoreError,
+    R
+  >
   /** A call as it is recorded, with its status and all its attempts. */
   readonly find: (callId: string) => Effect.Effect<Option.Option<FoundCall>, ChunkStoreError>
 }>()("effect-sluice/CallRecorder") {}
 
+/** The recorder, over any store. */
 export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Settings> = Layer.effect(
   CallRecorder,
   Effect.gen(function*() {
@@ -282,6 +310,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })
         if (begun._tag === "Succeeded") return { call: begun.call, ran: false }
         if (begun._tag === "Conflict") return yield* new CallConflict({ callId: call.callId })
+        if (begun._tag === "Erased") return yield* new CallErased({ callId: call.callId })
         if (begun._tag === "Refused") return yield* refusedByStore(call, begun)
         if (begun._tag === "InTransaction") return yield* new RunInTransaction({ callId: call.callId })
         const startedAt = yield* DateTime.now
@@ -315,7 +344,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
           outputs: exit.value
         }
         yield* tellOfMended([{ call, mended: wordsOf(said) }])
-        yield* recordRun(finished, said).pipe(
+        const recorded = yield* recordRun(finished, said).pipe(
           Effect.retry({
             while: (error) => error._tag === "ChunkStoreError" && error.transient,
             schedule: Schedule.upTo(patience, { duration: settings.lease })
@@ -329,6 +358,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
               : Effect.void
           )
         )
+        if (recorded === "erased") return yield* new CallErased({ callId: call.callId })
         return { call: finished, ran: true }
       }))
     })

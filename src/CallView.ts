@@ -104,6 +104,11 @@ export const CallView = Schema.Struct({
   context: Schema.Record(Schema.String, Schema.Json),
   /** The trace of the request that made the call. */
   trace: Schema.NullOr(Schema.Struct({ traceId: Schema.String, spanId: Schema.String })),
+  /**
+   * The id of the erasure that took its content, if it was erased: `Erasure.list` tells of it. Then its chunks are those
+   * that were persisted before.
+   */
+  erasure: Schema.NullOr(Schema.Int),
   /** What the call says of itself; `{}` when it says nothing. Facts outlive pruned payloads. */
   facts: CallFacts,
   /** Each answer that its runs were given, the oldest first. */

@@ -130,13 +130,14 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
  * constraint or a trigger outside Sluice refuses it. Nothing of the call was written.
  */
 export interface RefusedByStore {
+  /** Tells a refusal from the other outcomes. */
   readonly _tag: "Refused"
   /** The database's message. */
   readonly reason: string
 }
 
 /** The outcome of one call given to `record`. */
-export type RecordOutcome = "recorded" | "unchanged" | "conflict" | RefusedByStore
+export type RecordOutcome = "recorded" | "unchanged" | "conflict" | "erased" | RefusedByStore
 
 /** What a run adds to its call at its end, in the commit that records the end. */
 interface Added {
@@ -164,13 +165,17 @@ export type Begun =
   | { readonly _tag: "Succeeded"; readonly call: ServiceCall }
   /** The id belongs to another call, which is running or has succeeded. */
   | { readonly _tag: "Conflict" }
+  /** Its content was erased: it is not run again, whatever it is. */
+  | { readonly _tag: "Erased" }
   /** Not begun, because the caller is in a transaction: its rollback would also undo the run and its answer. */
   | { readonly _tag: "InTransaction" }
   | RefusedByStore
 
 /** A claim: chunks held under one token until `until`, unless renewed. */
 export interface Claim {
+  /** The token under which the chunks are held. Renewing, persisting and settling need it. */
   readonly token: string
+  /** The chunks that are held. */
   readonly chunks: ReadonlyArray<ClaimedChunk>
   /** True when the store saw that nothing else was due: the next claim can wait for a hint or a poll. */
   readonly last?: boolean | undefined
@@ -188,6 +193,7 @@ export interface ClaimRequest {
   readonly limit: number
   /** The most bytes of recorded JSON to claim; at least one chunk is always claimed. */
   readonly maxBytes: number
+  /** How long the chunks are held without a renewal. */
   readonly lease: Duration.Duration
   /** Only chunks of this namespace. */
   readonly namespace?: string | undefined
@@ -217,6 +223,7 @@ export interface Refusal {
    * would see, such as a setting. `together`: it breaks the promise of a handler whose runs go together.
    */
   readonly reason: "control" | "shared" | "together"
+  /** The statement's text. */
   readonly statement: string
 }
 
@@ -234,6 +241,7 @@ export interface Watch {
 
 /** The transaction that handlers run in. */
 export interface Transaction {
+  /** Begins to watch the statements of one run. */
   readonly watch: (rule: Rule) => Watch
   /** Whether it can still commit. Fails when its connection is gone. */
   readonly isSound: Effect.Effect<boolean, ChunkStoreError>
@@ -272,7 +280,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /**
    * Records finished calls and their chunks in one commit, in the caller's transaction when there is one. The calls
    * were validated. A call that is already recorded with the same content is `unchanged`; with other content it is a
-   * `conflict` and the recorded call stays. A call that was begun but has not succeeded is completed. A call that the
+   * `conflict` and the recorded call stays; a call whose content was erased is `erased`, whatever the content. A call that was begun but has not succeeded is completed. A call that the
    * database refuses does not affect the others: they are recorded. (Exception: if `record` has a single call and runs
    * in a caller's transaction, its refusal is a {@link ChunkStoreError} of that transaction.)
    *
@@ -285,7 +293,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly record: (calls: ReadonlyArray<Recording>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
-   * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere or has succeeded.
+   * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere, has succeeded
+   * or was erased.
    * A call that failed or is invalid, or whose run died, may be begun with other content: it has no answer yet. What its
    * earlier runs left, attempts and usage, stays.
    */

@@ -125,7 +125,7 @@ export const names: ReadonlyArray<string> = Object.keys(labels)
 
 /** The values of the labels `outcome` and `state`, by the metric's name. */
 export const values: Readonly<Record<string, ReadonlyArray<string>>> = {
-  [calls.id]: ["recorded", "unchanged", "conflict", "refused"],
+  [calls.id]: ["recorded", "unchanged", "erased", "conflict", "refused"],
   // released: given back at no cost; lost: the lease ran out
   [chunks.id]: outcomeNames.map(metricLabel),
   [handlerSeconds.id]: ["succeeded", "failed"],

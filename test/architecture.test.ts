@@ -155,7 +155,9 @@ const longFunctions: Readonly<Record<string, string>> = {
 const longestFunction = 80
 
 /** Files longer than {@link longestFile}, and why. */
-const longFiles: Readonly<Record<string, string>> = {}
+const longFiles: Readonly<Record<string, string>> = {
+  "store/pg/migrationFiles": "made from sql/*.sql"
+}
 const longestFile = 400
 
 /** The functions of a file that are too long, by the names they are defined under. */

@@ -14,6 +14,7 @@ import * as Stream from "effect/Stream"
 import type { Run } from "../CallAttempt.ts"
 import {
   type CallConflict,
+  type CallErased,
   CallRecorder,
   type CallRefused,
   type CallRunning,
@@ -40,6 +41,7 @@ export type StreamError =
   | AnswerForgotten
   | CallRefused
   | CallConflict
+  | CallErased
   | CallRunning
   | RunInTransaction
   | ChunkStoreError

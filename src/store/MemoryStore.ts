@@ -13,6 +13,7 @@ import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import { ChunkStore, ChunkStoreError, type ClaimedChunk, type Persisted, type Transaction } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
+import { Erasure } from "../Erasure.ts"
 import { EventLog } from "../EventLog.ts"
 import { Inspector } from "../Inspector.ts"
 import { outputGone } from "../internal/callJson.ts"
@@ -24,6 +25,7 @@ import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
 import { beat, kindsPaused } from "./memory/beat.ts"
 import { claim } from "./memory/claim.ts"
 import * as deadLetters from "./memory/deadLetters.ts"
+import * as erasure from "./memory/erasure.ts"
 import * as eventLog from "./memory/eventLog.ts"
 import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
@@ -156,6 +158,7 @@ const makeStore = (
         recording.begin(access, call, now, token, now + Duration.toMillis(lease))
       )
       if (begun === "conflict") return { _tag: "Conflict" } as const
+      if (begun === "erased") return { _tag: "Erased" } as const
       if ("takenOver" in begun) return { _tag: "Begun", token, takenOver: begun.takenOver } as const
       return begun.status === "succeeded"
         ? { _tag: "Succeeded", call: recording.toCall(begun) } as const
@@ -294,6 +297,10 @@ const make = Effect.gen(function*() {
     Context.add(DeadLetters, deadLetters.make(use, wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
+    Context.add(
+      Erasure,
+      erasure.make(use, db.next("erasure"), wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))
+    ),
     Context.add(EventLog, eventLog.make(use, newToken)),
     Context.add(Inspector, inspector.make(use, settings.deadBlocksKey)),
     Context.add(WakeUp, wakeUp)

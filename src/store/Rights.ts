@@ -40,6 +40,8 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       service_call: ["select"],
+      // persisting one call inline reads what became of it
+      call_attempt: ["select"],
       // folded into usage_total at each beat
       usage_entry: all,
       usage_total: all,
@@ -83,12 +85,14 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       pause: all,
       subscription: all,
       subscription_log: all,
-      subscription_skip: all
+      subscription_skip: all,
+      erasure: all
     },
     sequences: {
       chunk_seq: ["usage", "select", "update"],
       chunk_failure_id_seq: ["usage", "select", "update"],
-      subscription_skip_id_seq: ["usage", "select", "update"]
+      subscription_skip_id_seq: ["usage", "select", "update"],
+      erasure_id_seq: ["usage", "select", "update"]
     },
     // without it the doctor does not see other roles' sessions
     roles: ["pg_read_all_stats"]

@@ -41,6 +41,7 @@ const commands = [
     "pause",
     "resume",
     "prune",
+    "erase",
     "mend",
     "doctor"
   ]

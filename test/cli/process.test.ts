@@ -73,7 +73,10 @@ describe("settings", { timeout: 120_000 }, () => {
     const place = await workplace()
     const wrong = [
       ["export default { SLUICE_BATCH_SIZE: -1 }", "SLUICE_BATCH_SIZE is wrong: -1 is not a whole number"],
-      ["export default { SLUICE_BATCHSIZE: 1 }", "sluice.config.ts: there is no setting SLUICE_BATCHSIZE; there are"],
+      [
+        "export default { SLUICE_BATCHSIZE: 1 }",
+        "sluice.config.ts: there is no setting SLUICE_BATCHSIZE (did you mean SLUICE_BATCH_SIZE?); there are"
+      ],
       ["export const settings = {}", "sluice.config.ts must export default an object of settings"],
       [
         "throw new Error('no settings today')",

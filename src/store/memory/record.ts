@@ -38,7 +38,8 @@ const toRow = (call: CallSpec, now: number, before: CallRow | undefined): CallRo
   runUntil: undefined,
   startedAt: millis(call.startedAt),
   finishedAt: undefined,
-  recordedAt: now
+  recordedAt: now,
+  erasure: undefined
 })
 
 const isSameQuestion = (row: CallRow, call: CallSpec): boolean =>
@@ -72,6 +73,7 @@ interface Numbers {
 /** Records a call unless it exists. */
 export const record = (access: Access, call: Recording, now: number, { id, seqs }: Numbers): RecordOutcome => {
   const before = access.get(calls, call.callId)
+  if (before?.erasure !== undefined) return "erased"
   if (before?.status === "succeeded") return isSame(before, call) ? "unchanged" : "conflict"
   const row: CallRow = {
     ...toRow(call, now, before),
@@ -119,8 +121,9 @@ export const begin = (
   now: number,
   token: string,
   until: number
-): { readonly takenOver: boolean } | CallRow | "conflict" => {
+): { readonly takenOver: boolean } | CallRow | "conflict" | "erased" => {
   const before = access.get(calls, call.callId)
+  if (before?.erasure !== undefined) return "erased"
   const free = before === undefined || before.status === "failed" || before.status === "invalid" ||
     (before.status === "running" && (before.runUntil ?? 0) < now)
   if (!free) {

@@ -37,6 +37,8 @@ export interface CallRow {
   readonly startedAt: number | undefined
   readonly finishedAt: number | undefined
   readonly recordedAt: number
+  /** The id of the erasure that took its content. */
+  readonly erasure: number | undefined
 }
 
 /** An outstanding chunk. */
@@ -169,6 +171,21 @@ export interface SubscriptionRow {
   readonly skipped: number
 }
 
+/** An erasure on record. */
+export interface ErasureRow {
+  readonly id: number
+  readonly begunAt: number
+  readonly finishedAt: number
+  readonly by: string
+  readonly because: string
+  readonly subject: "call" | "correlation" | "context"
+  readonly contextKey: string | undefined
+  readonly calls: number
+  readonly chunks: number
+  readonly deadLetters: number
+  readonly failures: number
+}
+
 /** What a call added to the usage. Memory sums it up when it is read. */
 export interface UsageEntryRow extends UsageEntry {
   readonly namespace: string
@@ -193,6 +210,9 @@ export const workers = MemoryDatabase.table<WorkerRow>("sluice.worker")
 export const pauses = MemoryDatabase.table<PauseRow>("sluice.pause")
 /** Durable subscribers, by name. */
 export const subscriptions = MemoryDatabase.table<SubscriptionRow>("sluice.subscription")
+
+/** Erasures, by their id. */
+export const erasures = MemoryDatabase.table<ErasureRow>("sluice.erasure")
 
 /** The key of a chunk in ledger and dead letters. */
 export const chunkKey = (key: ChunkKey): string => JSON.stringify([key.callId, key.schemaIdentity, key.part])

@@ -44,7 +44,8 @@ const taken = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duratio
       service = excluded.service, correlation_id = excluded.correlation_id, context = excluded.context,
       input = excluded.input, facts = excluded.facts, details = excluded.details, trace = excluded.trace,
       priority = excluded.priority, not_before = excluded.not_before, ordering_key = excluded.ordering_key
-    where c.status in ('failed', 'invalid') or (c.status = 'running' and c.run_until < pg_catalog.now())
+    where c.erasure is null
+      and (c.status in ('failed', 'invalid') or (c.status = 'running' and c.run_until < pg_catalog.now()))
     -- xmax is 0 for a row this statement inserted
     returning xmax::pg_catalog.text <> '0' as taken_over`
 
@@ -67,6 +68,7 @@ export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
       const [begun] = yield* taken(t, call, token, lease)
       if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
       const [row] = yield* callRow(t, call.callId)
+      if (row?.erased === true) return { _tag: "Erased" } as const
       if (row !== undefined && !isSame(row, call)) return { _tag: "Conflict" } as const
       if (row?.status === "succeeded") return { _tag: "Succeeded", call: toCall(row) } as const
       const until = row?.run_until ?? undefined

@@ -70,6 +70,7 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
         then c.context else '{}' end,
       'trace', case when c.trace ->> 'traceId'::pg_catalog.text is not null and c.trace ->> 'spanId'::pg_catalog.text is not null then
         pg_catalog.json_build_object('traceId', c.trace ->> 'traceId'::pg_catalog.text, 'spanId', c.trace ->> 'spanId'::pg_catalog.text) end,
+      'erasure', c.erasure,
       'facts', case when pg_catalog.octet_length(c.facts::pg_catalog.text) <= ${longest} then c.facts end,
       'outputs', pg_catalog.cardinality(c.outputs)
     ) as value

@@ -33,6 +33,7 @@ export interface CallRow {
   readonly not_before: Date | null
   readonly started_at: Date | null
   readonly finished_at: Date | null
+  readonly erased: boolean
 }
 
 /** A row of `call_attempt`. */
@@ -49,7 +50,8 @@ interface AttemptRow {
 export const callRow = ({ call, sql }: Tables, callId: string) =>
   sql<CallRow>`
     select status, error, run_until, call_id, namespace, service, correlation_id, context, input, facts, details, trace,
-      pg_catalog.array_to_json(outputs) as outputs, ordering_key, priority, not_before, started_at, finished_at
+      pg_catalog.array_to_json(outputs) as outputs, ordering_key, priority, not_before, started_at, finished_at,
+      erasure is not null as erased
     from ${call} where call_id = ${callId}`
 
 const attemptRows = ({ attempt, sql }: Tables, callId: string) =>

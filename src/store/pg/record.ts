@@ -54,7 +54,7 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
   const sameOrNot = (calls: ReadonlyArray<Given>) =>
     Effect.map(
       compare(t, calls, longestOf(settings)),
-      (rows): Outcomes => new Map(rows.map(({ callId, same }) => [callId, same ? "unchanged" : "conflict"]))
+      (rows): Outcomes => new Map(rows.map(({ callId, outcome }) => [callId, outcome]))
     )
 
   /** Records calls of different ids, all or none. */

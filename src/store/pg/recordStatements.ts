@@ -15,15 +15,15 @@ const completed = `
     ordering_key = excluded.ordering_key, priority = excluded.priority, not_before = excluded.not_before,
     run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
     recorded_at = pg_catalog.now()
-  where c.status <> 'succeeded'`
+  where c.status <> 'succeeded' and c.erasure is null`
 
 /** Whether a call says something of itself: facts, attempts, usage. */
 export const saysMore = ({ call: { attempts = [], usage = [] }, text }: Given): boolean =>
   text.facts !== "" || attempts.length > 0 || usage.length > 0
 
 /**
- * Records one call with one output that says nothing of itself. An existing call that has not succeeded (it was begun) is completed; one that has
- * succeeded is unchanged, and so is its chunk. Returns a row if it was recorded.
+ * Records one call with one output that says nothing of itself. An existing call that has not succeeded (it was begun) is
+ * completed; one that has succeeded, or was erased, is unchanged, and so is its chunk. Returns a row if it was recorded.
  *
  * It does the same as {@link recordMany}, without arrays and joins, and its text is built once: most calls come one by one,
  * and their callers wait for it.

@@ -25,6 +25,7 @@ export interface Tables {
   readonly subscription: ReturnType<SqlClient.SqlClient["literal"]>
   readonly log: ReturnType<SqlClient.SqlClient["literal"]>
   readonly skip: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly erasure: ReturnType<SqlClient.SqlClient["literal"]>
 }
 
 /** A schema's name for display in SQL: quoted unless it is the default one, because it may be an SQL keyword. */
@@ -55,5 +56,6 @@ export const tables = (
   pause: sql.literal(`"${schema}".pause`),
   subscription: sql.literal(`"${schema}".subscription`),
   log: sql.literal(`"${schema}".subscription_log`),
-  skip: sql.literal(`"${schema}".subscription_skip`)
+  skip: sql.literal(`"${schema}".subscription_skip`),
+  erasure: sql.literal(`"${schema}".erasure`)
 })

@@ -134,7 +134,8 @@ const left = [
   "worker",
   "pause",
   "subscription",
-  "subscription_skip"
+  "subscription_skip",
+  "erasure"
 ]
 
 const rowsInTables = (schema: string) =>
