@@ -20,7 +20,9 @@ import path from "node:path"
 import { pathToFileURL } from "node:url"
 import * as HandlerPlugin from "./HandlerPlugin.ts"
 import { boundedInterrupt } from "./internal/boundedInterrupt.ts"
+import { describe } from "./internal/describe.ts"
 import { escape, escapeProse } from "./internal/escape.ts"
+import { fileProblem } from "./internal/fileProblem.ts"
 import { describeLoadError, sentence } from "./internal/loadError.ts"
 
 /** The default glob for modules, under each folder. */
@@ -108,7 +110,11 @@ export const find = Effect.fn("HandlerDiscovery.find")(function*({ folders = [".
         return files
       },
       catch: (cause) =>
-        new HandlerModuleInvalid({ file: folder, reason: `cannot be searched: ${String(cause)}`, cause })
+        new HandlerModuleInvalid({
+          file: folder,
+          reason: `cannot be searched: ${fileProblem(cause, folder) ?? describe(cause)}`,
+          cause
+        })
     })
     for (const file of found.sort()) {
       if (!/\.(d|test|spec)\.[cm]?[jt]s$/.test(file)) files.add(file)

@@ -26,7 +26,6 @@ const unfitOf = (error: unknown): Unfit | undefined => {
     case "ToolParameterValidationError":
       return { reason: `${reason.toolName}: ${reason.description}`, text: "" }
     case "ToolNotFoundError":
-    case "InvalidOutputError":
       return { reason: reason.message, text: "" }
     default:
       return undefined
@@ -77,8 +76,10 @@ export const tellUnfit = Effect.fnUntraced(function*(run: Run, error: unknown, l
   const unfit = unfitOf(error)
   if (unfit === undefined) return undefined
   const answer = listener.last()
-  // refused by the provider's own layer: the error has all that is left of the answer
-  if (answer === undefined) yield* run.answered(unfit.text === "" ? {} : { text: unfit.text })
+  // refused by the provider's own layer: the error and the request have all that is left of the answer
+  if (answer === undefined) {
+    yield* run.answered({ ...(unfit.text === "" ? {} : { text: unfit.text }), facts: listener.asked() })
+  }
   yield* run.refused(unfit.reason)
   return { reason: unfit.reason, text: answer?.text ?? unfit.text } satisfies Unfit
 })

@@ -9,7 +9,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import { existsSync } from "node:fs"
+import { existsSync, statSync } from "node:fs"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
 import { escape } from "../internal/escape.ts"
@@ -118,6 +118,9 @@ const load = (file: string) =>
 const read = Effect.gen(function*() {
   const file = names.map((name) => path.resolve(name)).find((name) => existsSync(name))
   if (file === undefined) return {}
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) {
+    return yield* new Failed({ reason: `${path.basename(file)} is a folder, not a file` })
+  }
   const loaded = yield* loading.watched(limit)(file, load(file))
   return yield* Effect.suspend(() =>
     check(path.basename(file), Predicate.hasProperty(loaded, "default") ? loaded.default : undefined)

@@ -197,6 +197,13 @@ const wires: { readonly [path: string]: typeof completion } = {
   "/v1/messages": message
 }
 
+/** An error's body, with what each of the formats asks for. */
+const refusal = {
+  type: "error",
+  request_id: "req_1",
+  error: { type: "rate_limit_error", message: "Too many requests", code: null, param: null }
+}
+
 /** A server under way. */
 export interface FakeServer {
   readonly url: string
@@ -217,7 +224,7 @@ export const startFakeServer = async (...answers: ReadonlyArray<Answer>): Promis
       if (wire === undefined || "status" in answer) {
         reply.statusCode = "status" in answer ? answer.status : 404
         reply.setHeader("content-type", "application/json").end(
-          JSON.stringify({ error: { message: "no", type: "error" } })
+          JSON.stringify(refusal)
         )
         return
       }
