@@ -66,7 +66,9 @@ export interface Run {
   /** Adds facts to the call; a later value of a field replaces an earlier one. */
   readonly facts: (facts: CallFacts) => Effect.Effect<void>
   /** An answer has arrived and is paid for: a new attempt, with its raw text and its own facts. */
-  readonly answered: (answer: { readonly text?: string; readonly facts?: CallFacts }) => Effect.Effect<void>
+  readonly answered: (
+    answer: { readonly text?: string | undefined; readonly facts?: CallFacts | undefined }
+  ) => Effect.Effect<void>
   /** The last answer does not fit, with the reason: its attempt becomes `invalid`. Another ask may follow. */
   readonly refused: (reason: string) => Effect.Effect<void>
 }
