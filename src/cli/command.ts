@@ -11,6 +11,7 @@ import { drain } from "./commands/drain.ts"
 import { grants } from "./commands/grants.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
+import { invalid } from "./commands/invalid.ts"
 import { mend } from "./commands/mend.ts"
 import { migrate } from "./commands/migrate.ts"
 import { record } from "./commands/record.ts"
@@ -19,6 +20,7 @@ import { status } from "./commands/status.ts"
 import { stuck } from "./commands/stuck.ts"
 import { subscriptions } from "./commands/subscriptions.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
+import { usage } from "./commands/usage.ts"
 import * as ConfigFile from "./ConfigFile.ts"
 import { told } from "./Failed.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -45,6 +47,8 @@ export const sluice = Command.make("sluice").pipe(
     status,
     stuck,
     show,
+    usage,
+    invalid,
     handlers,
     dead,
     pause,
