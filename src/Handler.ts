@@ -205,8 +205,9 @@ export interface Handler {
     | { readonly _tag: "Many"; readonly persistMany: PersistMany<unknown> }
 }
 
-const keyOf = (namespace: string, schemaIdentity: string): string =>
-  `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}/`
+const ofGroups = "effect-sluice/HandlerOf/"
+
+const keyOf = (namespace: string, schemaIdentity: string): string => `${ofGroups}${namespace}/${schemaIdentity}/`
 
 /**
  * @internal The key of a handler in a context. Each layer of handlers has a number: two layers for one output stay
@@ -214,6 +215,13 @@ const keyOf = (namespace: string, schemaIdentity: string): string =>
  */
 export const contextKey = (namespace: string, schemaIdentity: string, layer: number): string =>
   keyOf(namespace, schemaIdentity) + layer
+
+/** @internal The handlers of all groups whose layers were provided, by their namespaces and schema identities. */
+export const allFromContext = (context: Context.Context<never>): ReadonlyArray<Handler> =>
+  [...context.mapUnsafe]
+    .filter(([key]) => key.startsWith(ofGroups))
+    // only a group's layer writes under the prefix
+    .map(([, handler]) => handler as Handler)
 
 /** @internal The handlers for an output in a context: one, unless several layers of them were provided. */
 export const fromContext = (

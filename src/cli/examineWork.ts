@@ -120,7 +120,16 @@ const leases = (stale: number): Finding =>
     ? ok("leases", "none ran out long ago")
     : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker takes them up: start one")
 
-const parkedAre = (kinds: ReadonlyArray<ParkedKind>): Finding => {
+/** For kinds that nobody serves: the served kinds with similar names, as a question. */
+const similarTo = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kind>): string => {
+  const pairs = kinds.flatMap((kind) => {
+    const similar = Kind.similar(kind, served)
+    return similar === undefined ? [] : [`${Kind.format(kind)} or ${Kind.format(similar)}, which a worker serves`]
+  })
+  return pairs.length === 0 ? "" : `. Is one of these names misspelt: ${pairs.join("; ")}?`
+}
+
+const parkedAre = (kinds: ReadonlyArray<ParkedKind>, served: ReadonlyArray<Kind.Kind>): Finding => {
   const without = kinds.filter(({ reason }) => reason === "no-handler")
   const newer = kinds.filter(({ reason }) => reason === "newer-version")
   return without.length + newer.length === 0
@@ -131,14 +140,18 @@ const parkedAre = (kinds: ReadonlyArray<ParkedKind>): Finding => {
         ...without.length === 0 ? [] : [`none for ${named(without)}`],
         ...newer.length === 0 ? [] : [`none that reads the recorded version of ${named(newer)}`]
       ].join("; "),
-      "deploy a worker that has it; what is parked goes on by itself"
+      `deploy a worker that has it; what is parked goes on by itself${similarTo(without, served)}`
     )
 }
 
-const leftAre = (kinds: ReadonlyArray<Kind.Kind>): Finding =>
+const leftAre = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kind>): Finding =>
   kinds.length === 0
     ? ok("namespaces", "all that is due is drained by some worker")
-    : attention("namespaces", `no worker takes ${named(kinds)}`, "start one without --namespace, or for this one")
+    : attention(
+      "namespaces",
+      `no worker takes ${named(kinds)}`,
+      `start one without --namespace, or for this one${similarTo(kinds, served)}`
+    )
 
 const deadAre = (letters: number): Finding =>
   letters === 0
@@ -159,7 +172,9 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
   const { limits } = patient
   const { vitals, workers: seen } = yield* Inspector
   const pauses = yield* Effect.exit(Pauses.use((pauses) => pauses.list))
-  const alive = yield* Effect.exit(Effect.map(seen(), (all) => all.filter((worker) => worker.alive).length))
+  const living = yield* Effect.exit(Effect.map(seen(), (all) => all.filter((worker) => worker.alive)))
+  const alive = Exit.map(living, (workers) => workers.length)
+  const served = Exit.isSuccess(living) ? living.value.flatMap(({ serves }) => serves) : []
   const oldest = yield* Effect.exit(vitals.oldestDue)
   // if this role lacks a right, the check that needs it reports that
   const isPaused = (kind: Kind.Kind) => Exit.isSuccess(pauses) && pauses.value.some((pause) => Kind.covers(pause, kind))
@@ -171,12 +186,12 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
     look(patient, "age", Effect.map(oldest, (seconds) => age(seconds, limits.ageSeconds))),
     look(patient, "scheduled", Effect.map(vitals.scheduled, (failing) => scheduled(failing, limits.ageSeconds))),
     look(patient, "leases", Effect.map(vitals.staleLeases, leases)),
-    look(patient, "handlers", Effect.map(vitals.parkedKinds, (kinds) => parkedAre(unpaused(kinds)))),
+    look(patient, "handlers", Effect.map(vitals.parkedKinds, (kinds) => parkedAre(unpaused(kinds), served))),
     // without any live worker, the check "workers" says enough
     look(
       patient,
       "namespaces",
-      Effect.map(isAnyAlive ? vitals.unservedKinds : Effect.succeed([]), (kinds) => leftAre(unpaused(kinds)))
+      Effect.map(isAnyAlive ? vitals.unservedKinds : Effect.succeed([]), (kinds) => leftAre(unpaused(kinds), served))
     ),
     look(patient, "pauses", Effect.map(pauses, pausesAre)),
     look(patient, "dead letters", Effect.map(vitals.deadLetters, deadAre)),
