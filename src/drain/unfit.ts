@@ -1,6 +1,7 @@
 /**
- * Handlers that cannot be run in this process because a service they ask for was not provided. That is the program's fault and no
- * chunk's: nobody is charged, the chunks are parked for a program that can, and this one no longer says that it serves them.
+ * Handlers that cannot run in this process because a service that they need was not provided. The program is at fault,
+ * not a chunk: no chunk is charged an attempt. The chunks are parked until a program that has the service takes them up,
+ * and this worker no longer reports that it serves them.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
