@@ -27,7 +27,7 @@ import { say } from "./Terminal.ts"
 export const handlersFlag = Flag.String("handlers").pipe(
   Flag.withMetavar("GLOB"),
   Flag.withDescription(
-    `a folder or a glob of handler modules; ${HandlerDiscovery.defaultGlob} without. May be given again (SLUICE_HANDLERS)`
+    `a folder or a glob of handler modules; default ${HandlerDiscovery.defaultGlob}. Can be repeated (SLUICE_HANDLERS)`
   ),
   Flag.atLeast(0)
 )

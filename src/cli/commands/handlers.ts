@@ -137,6 +137,9 @@ export const handlers = Command.make(
       yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))
     }).pipe(Effect.provide(Application.layer(Database.storesAsTheyAre(url), globs)), told)
 ).pipe(
-  Command.withDescription("Which handlers there are, and which recorded kinds have none"),
-  Command.withExamples([{ command: "sluice handlers --handlers \"src/**/persist/*.ts\"", description: "Of a glob" }])
+  Command.withDescription("List the handlers, and the recorded kinds without one"),
+  Command.withExamples([{
+    command: "sluice handlers --handlers \"src/**/persist/*.ts\"",
+    description: "Load the modules that match a glob"
+  }])
 )

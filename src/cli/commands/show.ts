@@ -98,7 +98,7 @@ export const show = Command.make(
   "show",
   {
     ...options.common,
-    what: options.recordedArgument("what", "a call's id, or TYPE:ID of a row of the application")
+    what: options.recordedArgument("what", "a call's id, or TYPE:ID of a row of your application")
   },
   ({ url, what, ...given }) =>
     Effect.gen(function*() {
@@ -117,9 +117,9 @@ export const show = Command.make(
       ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("A call and all that became of it, or the call that made a row"),
+  Command.withDescription("Show a call with its chunks, or the call that created a row"),
   Command.withExamples([
     { command: "sluice show call-17", description: "By the call's id" },
-    { command: "sluice show chatlab.Message:42", description: "By a row of the application" }
+    { command: "sluice show chatlab.Message:42", description: "By a row of your application" }
   ])
 )

@@ -66,7 +66,7 @@ export const stuck = Command.make(
   "stuck",
   {
     ...options.common,
-    namespace: options.recordedName("namespace", "only of this namespace"),
+    namespace: options.recordedName("namespace", "only this namespace"),
     limit: options.limit(10)
   },
   ({ limit, namespace, url, ...given }) =>
@@ -80,12 +80,12 @@ export const stuck = Command.make(
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "What does not go on at once, and why: scheduled (failed, to be retried), expired (its worker went away), held (held by a " +
+    "List chunks that make no progress, and why: scheduled (failed, to be retried), expired (its worker is gone), held (by a " +
       "worker for long), parked (no handler, none for its version, or paused), waiting (behind another of its ordering key)"
   ),
-  Command.withShortDescription("What does not go on at once, and why"),
+  Command.withShortDescription("List chunks that make no progress, and why"),
   Command.withExamples([
-    { command: "sluice stuck", description: "The first of each sort" },
-    { command: "sluice stuck --namespace chatlab --limit 100", description: "More of one namespace" }
+    { command: "sluice stuck", description: "The first ten for each reason" },
+    { command: "sluice stuck --namespace chatlab --limit 100", description: "The first hundred, of one namespace" }
   ])
 )

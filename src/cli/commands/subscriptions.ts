@@ -106,13 +106,15 @@ const reset = Command.make(
       yield* listed(given.json)
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Let it go on from another place: what was read comes again, what is between is left out"),
+  Command.withDescription(
+    "Move a subscription to another place: back, entries are read again; forward, entries are skipped"
+  ),
   Command.withExamples([
     {
       command: "sluice subscriptions reset billing --to 2h",
-      description: "All that was persisted in two hours, again"
+      description: "Read the last two hours again"
     },
-    { command: "sluice subscriptions reset billing --to now", description: "Only what comes" }
+    { command: "sluice subscriptions reset billing --to now", description: "Read only what comes from now on" }
   ])
 )
 
@@ -121,8 +123,8 @@ const skip = Command.make(
   {
     ...options.common,
     name,
-    because: Flag.String("because").pipe(Flag.withDescription("why; it is logged, and kept")),
-    call: options.text("call", "only if the entry is this call's; then it need not have failed")
+    because: Flag.String("because").pipe(Flag.withDescription("the reason; it is logged and stored")),
+    call: options.text("call", "skip only if the next entry is this call's; then it need not have failed")
   },
   ({ because, call, name, url, ...given }) =>
     Effect.gen(function*() {
@@ -146,11 +148,11 @@ const skip = Command.make(
       yield* print.line(print.clip(`passed over ${printKey(next.key)}`, columns))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Pass over the entry it fails with: all that one chunk created, once and for good"),
+  Command.withDescription("Skip the entry that fails, for good: all objects that one chunk created"),
   Command.withExamples([
     {
       command: "sluice subscriptions skip billing --because \"the account is closed\"",
-      description: "What it fails with"
+      description: "Skip the failing entry"
     }
   ])
 )
@@ -165,8 +167,13 @@ const remove = Command.make(
       yield* listed(given.json)
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Forget it and its place; a program that still runs it does not make it again"),
-  Command.withExamples([{ command: "sluice subscriptions remove billing", description: "When its program is gone" }])
+  Command.withDescription(
+    "Delete a subscription with its place; a program that still runs it does not create it again"
+  ),
+  Command.withExamples([{
+    command: "sluice subscriptions remove billing",
+    description: "Delete it when its program is gone"
+  }])
 )
 
 /** The result of a rebase, in words. */
@@ -192,11 +199,11 @@ const rebase = Command.make(
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "After a move to another cluster, make what came along readable in its order, before what is new. Needs the owner of " +
-      "Sluice's tables; changes nothing where nothing is to be done"
+    "After a move to another cluster, make the moved events readable, in order and before new ones. Needs the owner of " +
+      "Sluice's tables; does nothing if it is not needed"
   ),
   Command.withShortDescription("After a move to another cluster, make the events readable"),
-  Command.withExamples([{ command: "sluice subscriptions rebase", description: "When the doctor says so" }])
+  Command.withExamples([{ command: "sluice subscriptions rebase", description: "Run it when the doctor says so" }])
 )
 
 /** The command. */
@@ -206,14 +213,14 @@ export const subscriptions = Command.make(
   ({ url, ...given }) => listed(given.json).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "Durable subscriptions: how many entries each has not read, how old the oldest of them is, who reads, and what fails"
+    "List the durable subscriptions: how many entries each has not read, the age of the oldest, its reader, and what fails"
   ),
-  Command.withShortDescription("Who reads what was created, how far behind, and what fails"),
+  Command.withShortDescription("List the subscriptions, how far behind each is, and errors"),
   Command.withExamples([
-    { command: "sluice subscriptions", description: "All of them" },
+    { command: "sluice subscriptions", description: "List them" },
     {
       command: "sluice subscriptions skip billing --because \"the account is closed\"",
-      description: "Pass over an entry"
+      description: "Skip a failing entry"
     }
   ]),
   Command.withSubcommands([reset, skip, remove, rebase])
