@@ -5,7 +5,8 @@
  *
  * ```ts
  * // src/chatlab/persist/replies.ts
- * export const replies = HandlerPlugin.layer("chatlab", PatientReply, ({ output, call }) => ...)
+ * export const replies = HandlerPlugin.layer("chatlab", PatientReply, ({ output }) =>
+ *   Effect.map(messages.insert(output.text), (row) => DomainObject.make("chatlab.Message", row.id)))
  * ```
  */
 import * as Cause from "effect/Cause"
@@ -61,6 +62,7 @@ const standardTimeout = Duration.seconds(10)
 
 /** A module with its handlers. */
 export interface Found {
+  /** The absolute path of the module. */
   readonly file: string
   /** `namespace/short-name` of each. */
   readonly handlers: ReadonlyArray<string>

@@ -7,7 +7,9 @@ import { nearest } from "./internal/nearest.ts"
 
 /** A kind of chunk. */
 export interface Kind {
+  /** The namespace; `*` for any, where a kind is a pattern. */
   readonly namespace: string
+  /** The schema's identity; `*` for any, where a kind is a pattern. */
   readonly schemaIdentity: string
 }
 

@@ -357,7 +357,7 @@ export const unknown: Effect.Effect<ReadonlyArray<string>> = unknownVariables(na
  * for each variable `SLUICE_…` that is not a setting, for example a misspelt one.
  *
  * ```ts
- * program.pipe(Layer.provide(Settings.layer({ batchSize: 500, lease: "30 seconds" })))
+ * Drain.layer.pipe(Layer.provide(Settings.layer({ batchSize: 500, lease: "30 seconds" })))
  * ```
  */
 export const layer = (options: Options = {}): Layer.Layer<Settings, Config.ConfigError> =>

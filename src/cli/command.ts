@@ -8,6 +8,7 @@ import * as Settings from "../Settings.ts"
 import { dead } from "./commands/dead.ts"
 import { doctor } from "./commands/doctor.ts"
 import { drain } from "./commands/drain.ts"
+import { erase } from "./commands/erase.ts"
 import { grants } from "./commands/grants.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
@@ -57,6 +58,7 @@ export const sluice = Command.make("sluice").pipe(
     pause,
     resume,
     prune,
+    erase,
     subscriptions,
     grants,
     mend,

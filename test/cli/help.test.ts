@@ -42,6 +42,7 @@ const commands = [
     "pause",
     "resume",
     "prune",
+    "erase",
     "mend",
     "doctor"
   ]

@@ -31,6 +31,7 @@ import {
   type Use,
   workers
 } from "./rows.ts"
+import { usage } from "./usage.ts"
 import { stranded } from "./waiting.ts"
 
 const most = 1000
@@ -211,6 +212,7 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
           )
         )
       ),
+    usage: (request) => use((access, now) => usage(access, request, now)),
     queueGauges: use(queueGauges),
     subscriptionGauges: use(subscriptionGauges),
     vitals: {

@@ -1,6 +1,6 @@
 /**
  * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
- * blocks.
+ * blocks, and folds what calls used into sums.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,6 +11,7 @@ import * as Contact from "./contact.ts"
 import type { Engine } from "./engine.ts"
 import { servesOf } from "./serves.ts"
 import type { Tables } from "./tables.ts"
+import { rollUp } from "./usage.ts"
 import { makeReleasing } from "./waiting.ts"
 
 /** The statement's answer. */
@@ -109,6 +110,8 @@ export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkSto
       claiming.lookAgain()
       yield* hint("chunks")
     }
+    // a role without the rights to it leaves it to others
+    yield* Effect.ignoreCause(rollUp(t), { log: "Debug" })
     return { unparked: row?.unparked ?? 0, elsewhere: row?.elsewhere ?? [], paused: row?.paused ?? [] }
   }, t.client.statement)
 }

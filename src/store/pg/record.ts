@@ -5,21 +5,21 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
-import type { ChunkStore, ChunkStoreError, RecordOutcome } from "../../ChunkStore.ts"
-import type { ServiceCall } from "../../ServiceCall.ts"
+import type { ChunkStore, ChunkStoreError, Recording, RecordOutcome } from "../../ChunkStore.ts"
 import { compare } from "./compare.ts"
 import type { Engine } from "./engine.ts"
 import { type Given, given } from "./given.ts"
 import { longestOf } from "./longest.ts"
-import { recordMany, recordOne } from "./recordStatements.ts"
+import { recordMany, recordOne, saysMore } from "./recordStatements.ts"
 import { isRefusal, refused } from "./refusal.ts"
 
 /** The most bytes and calls of one statement: the server's messages and Node's strings are limited. */
 const mostBytes = 16 * 1024 * 1024
 const mostCalls = 1000
 
-const lengthOf = ({ text: { context, details, input, outputs, trace } }: Given): number =>
-  [context, details, input, trace, ...outputs].reduce((sum, text) => sum + text.length, 0)
+const lengthOf = ({ call: { attempts = [] }, text: { context, details, input, outputs, trace } }: Given): number =>
+  [context, details, input, trace, ...outputs, ...attempts.map((attempt) => attempt.text ?? "")]
+    .reduce((sum, text) => sum + text.length, 0)
 
 const inPortions = (calls: ReadonlyArray<Given>): ReadonlyArray<ReadonlyArray<Given>> => {
   const portions: Array<Array<Given>> = []
@@ -54,14 +54,14 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
   const sameOrNot = (calls: ReadonlyArray<Given>) =>
     Effect.map(
       compare(t, calls, longestOf(settings)),
-      (rows): Outcomes => new Map(rows.map(({ callId, same }) => [callId, same ? "unchanged" : "conflict"]))
+      (rows): Outcomes => new Map(rows.map(({ callId, outcome }) => [callId, outcome]))
     )
 
   /** Records calls of different ids, all or none. */
   const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>) {
     const outcomes = new Map<string, RecordOutcome>()
     const [first] = calls
-    if (first !== undefined && calls.length === 1 && first.call.outputs.length === 1) {
+    if (first !== undefined && calls.length === 1 && first.call.outputs.length === 1 && !saysMore(first)) {
       for (const row of yield* recordSingle(first)) outcomes.set(row.call_id, "recorded")
     } else {
       const portions = inPortions(calls)
@@ -110,7 +110,7 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
   })
 
   return Effect.fnUntraced(
-    function*(calls: ReadonlyArray<ServiceCall>) {
+    function*(calls: ReadonlyArray<Recording>) {
       // one statement cannot insert the same row twice: of calls with the same id the first is recorded, and the others are
       // compared with it
       const first = new Map<string, Given>()
