@@ -288,16 +288,16 @@ const definitionProblem = (definition: AnyDefinition): string | undefined => {
     return `maxAttempts ${quote(maxAttempts)} is not a whole number above 0`
   }
   if (retry !== undefined && !Schedule.isSchedule(retry)) {
-    return `retry ${quote(retry)} is no Schedule: write for example Schedule.spaced("1 minute")`
+    return `retry ${quote(retry)} is not a Schedule: write for example Schedule.spaced("1 minute")`
   }
-  if (permanent !== undefined && typeof permanent !== "function") return "permanent is no function"
+  if (permanent !== undefined && typeof permanent !== "function") return "permanent is not a function"
   if (isolation !== undefined && !isolations.includes(isolation)) {
     return `isolation ${quote(isolation)} is not one of ${isolations.join(", ")}`
   }
   const limit = timeout === undefined ? undefined : Option.getOrUndefined(Duration.fromInput(timeout))
   return timeout === undefined || (limit !== undefined && Duration.isPositive(limit))
     ? undefined
-    : `timeout ${quote(timeout)} is no time to run in: write for example "30 seconds"`
+    : `timeout ${quote(timeout)} is not a duration above 0: write for example "30 seconds"`
 }
 
 const namespaceProblem = (namespace: string): string | undefined => {
@@ -316,7 +316,11 @@ export const build = (
 ): Handler => {
   // the compiler refuses most of this; the rest must fail at the start, not in the drain
   if (!isOutput(output)) {
-    throw new Error(`a handler of namespace ${quote(namespace)} is for no output: give the class that Output.make made`)
+    throw new Error(
+      `a handler of namespace ${
+        quote(namespace)
+      } is for something that is not an output: give the class that Output.make made`
+    )
   }
   const name = `${namespace}/${output.shortName}`
   const problem = namespaceProblem(namespace) ?? definitionProblem(definition)

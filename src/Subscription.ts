@@ -114,9 +114,13 @@ export const make: <E, R>(
   const log = yield* EventLog
   const settings = yield* Settings.Settings
   const invalid = (reason: string) => new SubscriptionInvalid({ name, reason })
-  if (!/^[^\p{Cc}]{1,200}$/u.test(name)) return yield* invalid("a name is 1 to 200 characters, none of them a control")
+  if (!/^[^\p{Cc}]{1,200}$/u.test(name)) {
+    return yield* invalid("a name has 1 to 200 characters, and no control characters")
+  }
   const limit = options.batchSize ?? settings.batchSize
-  if (!Number.isInteger(limit) || limit < 1) return yield* invalid(`${limit} is no batch size`)
+  if (!Number.isInteger(limit) || limit < 1) {
+    return yield* invalid(`${limit} is not a batch size: it is a whole number above 0`)
+  }
   const lease = Duration.fromInputUnsafe(options.lease ?? settings.lease)
   const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? settings.pollInterval)
   const reader = `${hostname()}/${process.pid}`

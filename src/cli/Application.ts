@@ -73,7 +73,7 @@ const registry = (files: ReadonlyArray<string>) =>
     for (const { file, handlers } of found) {
       yield* say(`handlers: ${escape(path.relative(".", file))}: ${handlers.join(", ")}`)
     }
-    if (found.length === 0) yield* say("handlers: none found; everything will be parked")
+    if (found.length === 0) yield* say("handlers: none found; all chunks will be parked")
     return HandlerRegistry.layer().pipe(
       Layer.provide(plugins),
       // without --handlers, both the sources and their compiled output may be found

@@ -47,7 +47,7 @@ const clockIs = Effect.fnUntraced(function*(millis: number, { clockMillis }: Lim
     : attention(
       "clock",
       `${print.ago(difference)} from this machine's`,
-      "harmless to Sluice, not to people: set the clocks"
+      "this does not affect Sluice, but confuses people: synchronize the clocks"
     )
 })
 
@@ -61,7 +61,7 @@ const tablesAre = ({ strangers, tables }: Around, { schema }: Settings.Values) =
   if (strangers !== undefined) {
     return { findings: [...findings, broken("owners", strangers.found, strangers.advice)], usable: false }
   }
-  return { findings: tables ? [...findings, ok("owners", "nobody else's")] : findings, usable: tables }
+  return { findings: tables ? [...findings, ok("owners", "no foreign owners")] : findings, usable: tables }
 }
 
 const pooler = ({ server, settings }: Patient) =>
@@ -182,7 +182,7 @@ const heldByReplica = Effect.fnUntraced(function*({ limits, server }: Patient) {
       )
       : attention(
         "snapshots",
-        `replication slot ${slot}, which nobody reads, holds one from ${ago}`,
+        `replication slot ${slot}, which has no reader, holds one from ${ago}`,
         `${harm}: let its standby come back, or drop it, select pg_drop_replication_slot('${slot}')`
       )
   ]

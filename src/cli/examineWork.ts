@@ -46,7 +46,11 @@ const scheduled = (found: Scheduled, limit: number): Finding => {
   const told = `${count(found.count)}, since ${since}, latest error of ${latest}`
   return (found.seconds ?? 0) < limit
     ? ok("scheduled", told)
-    : attention("scheduled", told, "see `sluice stuck`; mend the handler or what it needs, they are tried again")
+    : attention(
+      "scheduled",
+      told,
+      "see `sluice stuck`; fix the handler or what it needs; they are retried by themselves"
+    )
 }
 
 /** How many ordering keys are checked, each by an index lookup. */
@@ -57,7 +61,7 @@ const waiting = ({ callId, complete, count }: Stranded): Finding => {
     return attention(
       "waiting",
       `${count} wait, though nothing stands before them, as call ${word(callId ?? "")}`,
-      "`sluice mend` releases them; workers do as well, some of them at each beat"
+      "`sluice mend` releases them; workers release some at each heartbeat"
     )
   }
   return ok(
@@ -79,7 +83,7 @@ const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): 
       ...behind.map((one) => `${one.name} is ${one.behind >= 10_000 ? "10000 or more" : one.behind} entries behind`)
     ].join("; "),
     failing.length > 0
-      ? "see `sluice subscriptions`; mend the subscriber, it goes on by itself"
+      ? "see `sluice subscriptions`; fix the subscriber, then it continues by itself"
       : "is its program running? see `sluice subscriptions`"
   )
 }
@@ -118,7 +122,7 @@ const pausesAre = (pauses: ReadonlyArray<Pause>): Finding =>
 const leases = (stale: number): Finding =>
   stale === 0
     ? ok("leases", "none ran out long ago")
-    : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker takes them up: start one")
+    : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker claims them: start one")
 
 /** For kinds that nobody serves: the served kinds with similar names, as a question. */
 const similarTo = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kind>): string => {
@@ -133,7 +137,7 @@ const parkedAre = (kinds: ReadonlyArray<ParkedKind>, served: ReadonlyArray<Kind.
   const without = kinds.filter(({ reason }) => reason === "no-handler")
   const newer = kinds.filter(({ reason }) => reason === "newer-version")
   return without.length + newer.length === 0
-    ? ok("handlers", "nothing is parked for want of one")
+    ? ok("handlers", "nothing is parked because it has none")
     : attention(
       "handlers",
       [
@@ -146,7 +150,7 @@ const parkedAre = (kinds: ReadonlyArray<ParkedKind>, served: ReadonlyArray<Kind.
 
 const leftAre = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kind>): Finding =>
   kinds.length === 0
-    ? ok("namespaces", "all that is due is drained by some worker")
+    ? ok("namespaces", "some worker drains each namespace with due chunks")
     : attention(
       "namespaces",
       `no worker takes ${named(kinds)}`,
@@ -156,7 +160,7 @@ const leftAre = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kin
 const deadAre = (letters: number): Finding =>
   letters === 0
     ? ok("dead letters", "none")
-    : attention("dead letters", count(letters), "see `sluice dead list`; mend, then `sluice dead redrive`")
+    : attention("dead letters", count(letters), "see `sluice dead list`; fix the cause, then `sluice dead redrive`")
 
 const heldUpAre = (found: HeldUp): Finding =>
   found.count === 0

@@ -43,7 +43,7 @@ const looked = (url: Option.Option<string>, ageSeconds: number) =>
     Effect.provide(Database.storesToExamine(url)),
     Effect.catch((error) => {
       const [found = "", ...isAway] = explain(error).reason.split(`: ${whenUnreachable}`)
-      const advice = isAway.length > 0 ? whenUnreachable : "mend that first: nothing else can be looked at"
+      const advice = isAway.length > 0 ? whenUnreachable : "fix that first: nothing else can be checked"
       return Effect.succeed([broken("server", found, advice)])
     })
   )

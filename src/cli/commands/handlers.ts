@@ -58,7 +58,7 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
         handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`
       }`
     ]),
-    ...core.length === 0 ? [] : ["", "served by core, for want of a handler of their namespace:"],
+    ...core.length === 0 ? [] : ["", "served by core, because their namespace has no handler:"],
     ...core.slice(0, limit).flatMap(({ handler, namespace, schemaIdentity }) => [
       `  ${print.kind(namespace, schemaIdentity)}`,
       `    by ${escape(handler ?? "")}`

@@ -109,7 +109,7 @@ export const show = Command.make(
       const ids = Option.isSome(call) ? [what] : yield* inspector.callsThatMade(objectsOf(what))
       const calls = (yield* Effect.forEach(ids, (id) => Effect.map(inspector.call(id), Option.toArray))).flat()
       if (calls.length === 0) {
-        return yield* new Failed({ reason: `there is no call ${word(what)}, and no row of that name was made by one` })
+        return yield* new Failed({ reason: `there is no call ${word(what)}, and no call created a row of that name` })
       }
       if (json) return yield* print.json(Shown, { calls })
       yield* print.lines([

@@ -32,10 +32,10 @@ const stateOf = (one: SubscriptionStatus, now: number): string => {
   if (one.attempts > 0) {
     const next = one.dueAt.epochMilliseconds - now
     const times = one.attempts === 1 ? "once" : `${one.attempts} times`
-    return `failed ${times}; ${next > 0 ? `next in ${print.ago(next)}` : "due, and nobody reads"}`
+    return `failed ${times}; ${next > 0 ? `next in ${print.ago(next)}` : "due, and it has no reader"}`
   }
   if (one.suspects > 0) return `failed; looking for it in ${one.suspects}`
-  return one.behind === 0 ? "has read all" : "nobody reads"
+  return one.behind === 0 ? "has read everything" : "has no reader"
 }
 
 const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatus>) {
@@ -56,7 +56,7 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
       yield* print.line(print.fit(`  latest error: ${print.first(one.lastError)}`))
     }
     if (one.skipped > 0) {
-      yield* print.line(`  passed over ${one.skipped === 1 ? "one entry" : `${one.skipped} entries`}`)
+      yield* print.line(`  skipped ${one.skipped === 1 ? "one entry" : `${one.skipped} entries`}`)
     }
   }
 })
@@ -83,7 +83,7 @@ const parseTo = Effect.fnUntraced(function*(text: string): Effect.fn.Return<From
   const time = /^\d{4}-\d\d-\d\d/.test(text) ? DateTime.make(text) : Option.none()
   if (Option.isSome(time)) return DateTime.toUtc(time.value)
   return yield* new Failed({
-    reason: `--to: ${JSON.stringify(text)} is no place: write beginning, now, how long ago (2h), or a time ` +
+    reason: `--to: ${JSON.stringify(text)} is not a place: write beginning, now, how long ago (2h), or a time ` +
       "(2026-11-29T08:00:00Z)"
   })
 })
@@ -130,22 +130,22 @@ const skip = Command.make(
     Effect.gen(function*() {
       const { attempts, next } = yield* statusOf(name)
       if (next === null) {
-        return yield* new Failed({ reason: `${name} has read all there is: there is nothing to pass over` })
+        return yield* new Failed({ reason: `${name} has read everything: there is nothing to skip` })
       }
       const { callId } = next.key
       if (Option.isSome(call) ? call.value !== callId : attempts === 0) {
         return yield* new Failed({
           reason: Option.isSome(call)
-            ? `${name} stands before call ${callId}, not ${call.value}`
-            : `${name} stands before call ${callId} and has not failed with it; to pass over it all the same say --call ${callId}`
+            ? `the next entry of ${name} is call ${callId}, not ${call.value}`
+            : `${name} has not failed with its next entry, call ${callId}; to skip it anyway, add --call ${callId}`
         })
       }
       const passed = yield* EventLog.use((log) => log.skip(name, next.key, because))
-      if (!passed) return yield* new Failed({ reason: `${name} does not stand before call ${callId} any more` })
-      yield* Effect.logWarning(`subscription ${name} passes over ${printKey(next.key)}: ${because}`)
+      if (!passed) return yield* new Failed({ reason: `call ${callId} is no longer the next entry of ${name}` })
+      yield* Effect.logWarning(`subscription ${name} skips ${printKey(next.key)}: ${because}`)
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       if (json) return yield* print.json(SubscriptionSkipped, { subscription: name, skipped: next.key })
-      yield* print.line(print.clip(`passed over ${printKey(next.key)}`, columns))
+      yield* print.line(print.clip(`skipped ${printKey(next.key)}`, columns))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription("Skip the entry that fails, for good: all objects that one chunk created"),
@@ -180,11 +180,11 @@ const remove = Command.make(
 export const rebasedInWords = ({ moved, outcome, repeated }: Rebased): string => {
   switch (outcome) {
     case "ours":
-      return "the event log is this cluster's: nothing was to be done"
+      return "the event log belongs to this cluster: nothing to do"
     case "adopted":
-      return "the event log's numbers go on in this cluster: nothing was moved"
+      return "the event log continues in this cluster: nothing was moved"
     case "raised":
-      return `${moved} lines persisted in this cluster stand behind those that came along; ${repeated} of them may come again`
+      return `${moved} entries persisted in this cluster now come after the moved ones; ${repeated} of them may be delivered again`
   }
 }
 

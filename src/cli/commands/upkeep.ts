@@ -36,7 +36,7 @@ export const prune = Command.make(
         failures: Option.getOrUndefined(failures)
       }
       if (Object.values(policy).every((age) => age === undefined)) {
-        return yield* new Failed({ reason: "say what: --payloads, --discarded or --failures, with an age" })
+        return yield* new Failed({ reason: "say what to delete: --payloads, --discarded or --failures, with an age" })
       }
       const pruned = yield* Retention.use((retention) => dryRun ? retention.preview(policy) : retention.prune(policy))
       if (json) return yield* print.json(Pruned, pruned)

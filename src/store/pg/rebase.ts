@@ -126,7 +126,7 @@ export const refusal = (found: Standing): string | undefined => {
   }
   if (isAboveUs(found) && (found.witnessed || found.unexamined)) {
     return "numbers of another cluster stand in tables of this one, and what this cluster persisted before they came cannot " +
-      "be told from the rest: `sluice subscriptions rebase` puts it behind them, and it comes again"
+      "be distinguished from the rest: `sluice subscriptions rebase` puts it behind them, and it is delivered again"
   }
   return undefined
 }
