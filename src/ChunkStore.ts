@@ -121,7 +121,7 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
 }) {
   override get message() {
     return `the transaction could not commit: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}. ` +
-      `A handler must let database errors pass`
+      `A handler must not swallow database errors`
   }
 }
 

@@ -148,7 +148,7 @@ export const tail = (options: Options = {}): Stream.Stream<
     })
     const away = Effect.fnUntraced(function*(error: ChunkStoreError) {
       if (!error.transient) return yield* error
-      if (!isAway) yield* Effect.logWarning(`live events could not be read; going on: ${error.message}`)
+      if (!isAway) yield* Effect.logWarning(`live events could not be read; reading continues: ${error.message}`)
       isAway = true
       return undefined
     })

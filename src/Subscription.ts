@@ -185,7 +185,7 @@ export const make: <E, R>(
     })
     const exit = yield* Effect.exit(restore(Effect.raceFirst(handling, keepAlive)))
     if (Exit.isSuccess(exit) && exit.value === "lost") {
-      yield* Effect.logWarning(`subscription ${name} is another reader's: this one's lease ran out`)
+      yield* Effect.logWarning(`subscription ${name} has another reader now: this reader's lease ran out`)
       return Duration.zero
     }
     // a handler that interrupts itself has failed; only an interruption from outside shows here again

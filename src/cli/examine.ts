@@ -71,10 +71,10 @@ const pooler = ({ server, settings }: Patient) =>
     return settings.listen && settings.listenUrl === undefined
       ? attention(
         "pooler",
-        `${found}: hints of other processes cannot be heard through it`,
+        `${found}: hints from other processes do not arrive through it`,
         "set SLUICE_LISTEN_URL to the server's own address, or SLUICE_LISTEN=false; and prepare: false in your programs' clients"
       )
-      : ok("pooler", `${found}; hints are ${settings.listen ? "heard at SLUICE_LISTEN_URL" : "not to be heard"}`)
+      : ok("pooler", `${found}; hints ${settings.listen ? "are received at SLUICE_LISTEN_URL" : "are turned off"}`)
   })
 
 const migrations = ({ server }: Patient) =>
@@ -87,7 +87,7 @@ const sequencesAre = ({ server }: Patient) =>
   Effect.map(server.sequencesBehind, (behind) =>
     behind === undefined
       ? ok("sequences", "none is behind the tables")
-      : broken("sequences", `${behind}: what is recorded fails`, "run `sluice migrate`, which puts it right"))
+      : broken("sequences", `${behind}: what is recorded fails`, "run `sluice migrate`, which corrects it"))
 
 /** A worker that may claim but not settle repeats its work forever. */
 const rightsAre = ({ server }: Patient) =>

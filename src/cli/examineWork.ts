@@ -60,13 +60,13 @@ const waiting = ({ callId, complete, count }: Stranded): Finding => {
   if (count > 0) {
     return attention(
       "waiting",
-      `${count} wait, though nothing stands before them, as call ${word(callId ?? "")}`,
+      `${count} wait although nothing is before them, for example call ${word(callId ?? "")}`,
       "`sluice mend` releases them; workers release some at each heartbeat"
     )
   }
   return ok(
     "waiting",
-    `all that wait stand behind something${complete ? "" : `, of the first ${mostKeys} ordering keys`}`
+    `each waiting chunk has an older one before it${complete ? "" : `, of the first ${mostKeys} ordering keys`}`
   )
 }
 
@@ -92,12 +92,12 @@ const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): 
 const eventLog = (standing: LogStanding): Finding => {
   switch (standing._tag) {
     case "Ours":
-      return ok("event log", "its numbers are this cluster's")
+      return ok("event log", "its transaction ids are this cluster's")
     case "Foreign":
       return attention(
         "event log",
-        `it came from another cluster${standing.above ? ", and its numbers are above this one's" : ""}`,
-        "the next look of a subscription rebases it, as the owner of the tables; or run `sluice subscriptions rebase`"
+        `it came from another cluster${standing.above ? ", and its transaction ids are above this one's" : ""}`,
+        "the next read by a subscription rebases it, if its role owns the tables; or run `sluice subscriptions rebase`"
       )
     case "Refused":
       return attention(
@@ -144,7 +144,7 @@ const parkedAre = (kinds: ReadonlyArray<ParkedKind>, served: ReadonlyArray<Kind.
         ...without.length === 0 ? [] : [`none for ${named(without)}`],
         ...newer.length === 0 ? [] : [`none that reads the recorded version of ${named(newer)}`]
       ].join("; "),
-      `deploy a worker that has it; what is parked goes on by itself${similarTo(without, served)}`
+      `deploy a worker that has it; parked chunks continue by themselves${similarTo(without, served)}`
     )
 }
 
@@ -164,11 +164,13 @@ const deadAre = (letters: number): Finding =>
 
 const heldUpAre = (found: HeldUp): Finding =>
   found.count === 0
-    ? ok("held up", "nothing stands behind a dead letter")
+    ? ok("held up", "no chunk waits behind a dead letter")
     : attention(
       "held up",
-      `${count(found.count)} behind a dead letter of their ordering key, as call ${word(found.callId ?? "")}`,
-      "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
+      `${count(found.count)} behind a dead letter of their ordering key, for example of call ${
+        word(found.callId ?? "")
+      }`,
+      "redrive or discard the dead letter, see `sluice dead show`: they continue by themselves"
     )
 
 /** Runs the checks of the work. A check that this role may not run does not stop the others. */

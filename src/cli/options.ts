@@ -44,7 +44,7 @@ export const sayOf = (flag: Option.Option<unknown>, name: Name): string =>
 export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<Option.Option<string>, Failed> => {
   if (Option.isNone(flag)) return read(name, Config.String)
   return flag.value === ""
-    ? new Failed({ reason: `${sayOf(flag, name)} is empty: leave it out, or say what it is` })
+    ? new Failed({ reason: `${sayOf(flag, name)} is empty: leave it out, or give a value` })
     : Effect.succeed(flag)
 }
 

@@ -42,8 +42,8 @@ export const make = (registry: HandlerRegistry["Service"]): Unfit => {
         unfit.add(handler)
         return Effect.as(
           Effect.logError(
-            `handler ${handler.name} cannot be run here: it asks for the service ${service}, which was not provided to its ` +
-              "layer. Its chunks are parked, at no cost, for a program that has it: provide it, and start again"
+            `handler ${handler.name} cannot run here: it needs the service ${service}, which was not provided to its ` +
+              "layer. Its chunks are parked, without a charged attempt, until a program that has the service runs: provide it, and restart"
           ),
           true
         )

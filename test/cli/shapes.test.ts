@@ -428,10 +428,10 @@ describe("the JSON", () => {
           "namespaces: some worker drains each namespace with due chunks",
           "pauses: triage/* (the ward is closed) since a time",
           "dead letters: 1",
-          "held up: 1 behind a dead letter of their ordering key, as call dead",
-          "waiting: all that wait stand behind something",
+          "held up: 1 behind a dead letter of their ordering key, for example of call dead",
+          "waiting: each waiting chunk has an older one before it",
           "subscriptions: there are none",
-          "event log: its numbers are this cluster's",
+          "event log: its transaction ids are this cluster's",
         ],
         "severity": "attention",
       }

@@ -28,7 +28,7 @@ interface Given {
 const inContext = (condition: string): Effect.Effect<Subject, Failed> => {
   const [, key, value] = /^context\.([^=]+)=([^]+)$/.exec(condition) ?? []
   return key === undefined || value === undefined
-    ? new Failed({ reason: `--where: ${word(condition)} is no condition: write context.patientId=4711` })
+    ? new Failed({ reason: `--where: ${word(condition)} is not a condition: write context.patientId=4711` })
     : Effect.succeed(Subject.Context({ key, value }))
 }
 
@@ -43,7 +43,7 @@ const subjectOf = ({ call, correlation, where }: Given): Effect.Effect<Subject, 
   ]
   return subjects.length === 1 && subjects[0] !== undefined
     ? subjects[0]
-    : new Failed({ reason: "say whose, by one of --call, --correlation and --where" })
+    : new Failed({ reason: "say whose data, by one of --call, --correlation and --where" })
 }
 
 /** Who is at work here, if nobody says who asked for it. */
@@ -86,7 +86,7 @@ const recordInWords = (one: ErasureRecord): ReadonlyArray<string> => [
 const list = Effect.fnUntraced(function*(json: boolean) {
   const erasures = yield* Erasure.use((erasure) => erasure.list({ limit: json ? 10_000 : most }))
   if (json) return yield* print.json(Erasures, { erasures })
-  yield* print.lines(erasures.length === 0 ? ["nothing was ever erased"] : erasures.flatMap(recordInWords))
+  yield* print.lines(erasures.length === 0 ? ["there were no erasures"] : erasures.flatMap(recordInWords))
 })
 
 /** The command. */
@@ -109,7 +109,7 @@ export const erase = Command.make(
       const subject = yield* subjectOf(given)
       const because = Option.filter(given.because, (text) => text.trim() !== "")
       if (Option.isNone(because) && !given.dryRun) {
-        return yield* new Failed({ reason: "say why, for the record: --because" })
+        return yield* new Failed({ reason: "give the reason, which is stored: --because" })
       }
       const by = Option.orElse(Option.filter(given.by, (text) => text !== ""), constant(yield* whoever))
       const reason = { because: Option.getOrElse(because, () => ""), by: Option.getOrElse(by, () => "") }

@@ -86,7 +86,7 @@ const readersOf = (version: number, workers: ReadonlyArray<Reader>): ReadonlyArr
   // as a claim counts them: a worker that names no version reads all
   const readers = workers.filter((worker) => worker.version === null || worker.version >= version)
   return readers.length === 0
-    ? ["    no worker that is alive reads it: deploy the program that does; it goes on by itself"]
+    ? ["    no worker that is alive reads it: deploy the program that does; it continues by itself"]
     : readers.map(({ id }) => `    worker ${escape(id)} reads it`)
 }
 

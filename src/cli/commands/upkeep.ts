@@ -40,7 +40,7 @@ export const prune = Command.make(
       }
       const pruned = yield* Retention.use((retention) => dryRun ? retention.preview(policy) : retention.prune(policy))
       if (json) return yield* print.json(Pruned, pruned)
-      const verb = dryRun ? "would be forgotten" : "forgotten"
+      const verb = dryRun ? "would be deleted" : "deleted"
       yield* print.line(
         `${pruned.payloads} payloads, ${pruned.discarded} dead letters, ${pruned.failures} failures ${verb}`
       )
