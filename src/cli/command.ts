@@ -43,9 +43,9 @@ export const sluice = Command.make("sluice").pipe(
       "in ./.sluice. Settings: flags, then the environment, then sluice.config.ts"
   ),
   Command.withExamples([
-    { command: "sluice init", description: "Begin here, on an embedded database" },
-    { command: "sluice drain --every 5s", description: "Persist what is recorded, until told to stop" },
-    { command: "sluice doctor", description: "What is wrong, and what to do about it" }
+    { command: "sluice init", description: "Start here, on an embedded database" },
+    { command: "sluice drain --every 5s", description: "Persist what is recorded, until stopped" },
+    { command: "sluice doctor", description: "Report what is wrong, and what to do about it" }
   ]),
   Command.withSubcommands([
     init,

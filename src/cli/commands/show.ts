@@ -123,7 +123,7 @@ export const show = Command.make(
   "show",
   {
     ...options.common,
-    what: options.recordedArgument("what", "a call's id, or TYPE:ID of a row of the application")
+    what: options.recordedArgument("what", "a call's id, or TYPE:ID of a row of your application")
   },
   ({ url, what, ...given }) =>
     Effect.gen(function*() {
@@ -133,7 +133,7 @@ export const show = Command.make(
       const ids = Option.isSome(call) ? [what] : yield* inspector.callsThatMade(objectsOf(what))
       const calls = (yield* Effect.forEach(ids, (id) => Effect.map(inspector.call(id), Option.toArray))).flat()
       if (calls.length === 0) {
-        return yield* new Failed({ reason: `there is no call ${word(what)}, and no row of that name was made by one` })
+        return yield* new Failed({ reason: `there is no call ${word(what)}, and no call created a row of that name` })
       }
       if (json) return yield* print.json(Shown, { calls })
       yield* print.lines([
@@ -142,9 +142,9 @@ export const show = Command.make(
       ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("A call and all that became of it, or the call that made a row"),
+  Command.withDescription("Show a call with its chunks, or the call that created a row"),
   Command.withExamples([
     { command: "sluice show call-17", description: "By the call's id" },
-    { command: "sluice show chatlab.Message:42", description: "By a row of the application" }
+    { command: "sluice show chatlab.Message:42", description: "By a row of your application" }
   ])
 )
