@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { FoundCall, Run } from "./CallAttempt.ts"
+import type { CallFacts } from "./CallFacts.ts"
 import {
   ChunkStore,
   type ChunkStoreError,
@@ -24,11 +25,13 @@ import {
 import * as storable from "./internal/callProblem.ts"
 import { describeCause } from "./internal/describe.ts"
 import { escape } from "./internal/escape.ts"
+import * as genAi from "./internal/genAi.ts"
 import type { Problem } from "./internal/jsonProblem.ts"
 import { quote } from "./internal/quote.ts"
 import type { Said } from "./internal/runNotes.ts"
 import * as runNotes from "./internal/runNotes.ts"
 import { soundCall } from "./internal/soundCall.ts"
+import { soundFacts } from "./internal/soundFacts.ts"
 import { aTrace, traceOf, withSoundTrace } from "./internal/trace.ts"
 import { usageOf } from "./internal/usageOf.ts"
 import * as Metrics from "./Metrics.ts"
@@ -148,6 +151,17 @@ const addedBy = ({ facts, outputs }: ServiceCall): Pick<Recording, "usage"> =>
 const wordsOf = ({ dropped }: Said): ReadonlyArray<string> =>
   dropped.length === 0 ? [] : [`without facts that cannot be stored: ${dropped.join(", ")}`]
 
+/** Says on the recorder's span what the call says of itself. */
+const annotated = (call: CallSpec, facts: CallFacts) =>
+  Effect.annotateCurrentSpan(genAi.attributesOf(facts, call.correlationId))
+
+/** The same of a run that has ended, and counts its answers. */
+const tellOfRun = Effect.fnUntraced(function*(call: CallSpec, said: Said) {
+  if (said.isSilent && call.facts === undefined) return
+  yield* annotated(call, said.facts)
+  genAi.count(said.facts, said.attempts, yield* Effect.context<never>())
+})
+
 /**
  * The outcome of recording a call. `"unchanged"`: the same call was already recorded. `"erased"`: a call with this id was
  * erased (`Erasure`), and is not recorded anew.
@@ -156,6 +170,7 @@ export type Recorded = "recorded" | "unchanged" | "erased"
 
 /** The outcome of {@link CallRecorder} `run`. */
 export interface RunResult {
+  /** The call as recorded. If its service was not run again: without input and outputs once these are pruned. */
   readonly call: ServiceCall
   /** False when the call had succeeded before and its service was not run again. */
   readonly ran: boolean
@@ -171,7 +186,13 @@ export type Service<E, R> =
  *
  * ```ts
  * const recorder = yield* CallRecorder.CallRecorder
- * yield* recorder.record({ callId, namespace: "chatlab", service, outputs: [yield* PatientReply.encode(answer)] })
+ * yield* recorder.record({
+ *   callId,
+ *   namespace: "chatlab",
+ *   service: "services.chatlab.standardized_patient.generate-reply",
+ *   context: { simulationId: simulation.id },
+ *   outputs: [yield* PatientReply.encode(answer)]
+ * })
  * ```
  */
 export class CallRecorder extends Context.Service<CallRecorder, {
@@ -218,6 +239,7 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   readonly find: (callId: string) => Effect.Effect<Option.Option<FoundCall>, ChunkStoreError>
 }>()("effect-sluice/CallRecorder") {}
 
+/** The recorder, over any store. */
 export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Settings> = Layer.effect(
   CallRecorder,
   Effect.gen(function*() {
@@ -261,6 +283,10 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
           onFailure: (error) => error._tag === "CallConflict" ? "conflict" : "refused"
         })
         Metrics.countCall(problem === undefined ? call.namespace : "", outcome, context)
+        // the attempts of a run are counted at its end, whatever it comes to
+        if (outcome === "recorded" && added === addedBy && call.facts !== undefined) {
+          genAi.count(call.facts, [], context)
+        }
         return result
       })
     })
@@ -268,6 +294,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
 
     const record = Effect.fn("CallRecorder.record")(function*(call: ServiceCall) {
       const [result] = yield* recordAll([call])
+      if (call.facts !== undefined) yield* annotated(call, soundFacts(call.facts).facts)
       return yield* Effect.fromResult(result!)
     })
 
@@ -318,6 +345,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
           const isInterrupted = Cause.hasInterruptsOnly(exit.cause)
           const error = describeCause(exit.cause)
           const said = isInterrupted ? notes.interrupted() : notes.failed(error)
+          yield* tellOfRun(call, said)
           // if the database is unreachable the run ends with its lease; the caller needs the service's error
           yield* isInterrupted && said.isSilent
             ? Effect.ignoreCause(store.abandon(call.callId, begun.token, undefined), { log: "Warn" })
@@ -328,6 +356,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         // lease was lost, unless another process recorded its answer first. If the database is unreachable, recording
         // is retried for the length of the lease, in which no other process takes over the run.
         const said = notes.succeeded()
+        yield* tellOfRun(call, said)
         const finished: ServiceCall = {
           startedAt,
           ...call,

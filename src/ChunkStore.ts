@@ -130,6 +130,7 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
  * constraint or a trigger outside Sluice refuses it. Nothing of the call was written.
  */
 export interface RefusedByStore {
+  /** Tells a refusal from the other outcomes. */
   readonly _tag: "Refused"
   /** The database's message. */
   readonly reason: string
@@ -172,7 +173,9 @@ export type Begun =
 
 /** A claim: chunks held under one token until `until`, unless renewed. */
 export interface Claim {
+  /** The token under which the chunks are held. Renewing, persisting and settling need it. */
   readonly token: string
+  /** The chunks that are held. */
   readonly chunks: ReadonlyArray<ClaimedChunk>
   /** True when the store saw that nothing else was due: the next claim can wait for a hint or a poll. */
   readonly last?: boolean | undefined
@@ -190,6 +193,7 @@ export interface ClaimRequest {
   readonly limit: number
   /** The most bytes of recorded JSON to claim; at least one chunk is always claimed. */
   readonly maxBytes: number
+  /** How long the chunks are held without a renewal. */
   readonly lease: Duration.Duration
   /** Only chunks of this namespace. */
   readonly namespace?: string | undefined
@@ -219,6 +223,7 @@ export interface Refusal {
    * would see, such as a setting. `together`: it breaks the promise of a handler whose runs go together.
    */
   readonly reason: "control" | "shared" | "together"
+  /** The statement's text. */
   readonly statement: string
 }
 
@@ -236,6 +241,7 @@ export interface Watch {
 
 /** The transaction that handlers run in. */
 export interface Transaction {
+  /** Begins to watch the statements of one run. */
   readonly watch: (rule: Rule) => Watch
   /** Whether it can still commit. Fails when its connection is gone. */
   readonly isSound: Effect.Effect<boolean, ChunkStoreError>

@@ -34,6 +34,7 @@ import * as Settings from "./Settings.ts"
 import type { WakeUp } from "./WakeUp.ts"
 
 export type { Claimed } from "./drain/claim.ts"
+export type { Outcome, Outcomes } from "./drain/Outcome.ts"
 export type { Health } from "./drain/pulse.ts"
 export { addReports, emptyReport, Report } from "./drain/Report.ts"
 export * from "./PersistNowError.ts"
@@ -80,6 +81,7 @@ export class Drain extends Context.Service<Drain, {
   readonly worker: string
 }>()("effect-sluice/Drain") {}
 
+/** A drain of all namespaces, over any store. */
 export const layer: Layer.Layer<
   Drain,
   never,

@@ -32,7 +32,7 @@ export type Upcast = (data: Schema.Json) => Effect.Effect<Schema.Json, Schema.Sc
  * ```ts
  * export class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
  *   version: 1,
- *   schema: Schema.Struct({ messages: Schema.NonEmptyArray(OutputItem), image_requested: Schema.Boolean })
+ *   schema: Schema.Struct({ messages: Schema.NonEmptyArray(Schema.String), image_requested: Schema.Boolean })
  * }) {}
  * ```
  */
@@ -45,6 +45,7 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
   readonly shortName: NameOf<Id>
   /** The version new answers are recorded at; from 1. */
   readonly version: number
+  /** The schema that answers of this version are encoded and decoded by. */
   readonly schema: S
   /** Decodes JSON recorded at `version`, through the upcasts. Fails with `UnknownVersion` or `SchemaError`. */
   readonly decode: (
@@ -133,7 +134,11 @@ const mostVersion = 2_147_483_647
  * version.
  *
  * ```ts
- * upcasts: { 1: Output.upcast(Schema.Struct({ text: Schema.String }), ({ text }) => ({ messages: [text] })) }
+ * class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
+ *   version: 2,
+ *   schema: Schema.Struct({ messages: Schema.Array(Schema.String) }),
+ *   upcasts: { 1: Output.upcast(Schema.Struct({ text: Schema.String }), ({ text }) => ({ messages: [text] })) }
+ * }) {}
  * ```
  */
 export const upcast = <S extends Schema.Codec<unknown, unknown>>(

@@ -37,7 +37,7 @@ export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
  * concurrently; {@link layer} runs it periodically.
  */
 export class Retention extends Context.Service<Retention, {
-  /** Rolls up usage as well. */
+  /** Deletes what is older than the policy says, in portions, and rolls usage up. Returns what it deleted. */
   readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
   /** How many rows `prune` would delete now. */
   readonly preview: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>

@@ -93,9 +93,12 @@ export interface CallSpec extends Schema.Schema.Type<typeof CallSpec> {}
  *
  * ```ts
  * const call: ServiceCall.ServiceCall = {
- *   callId: "018f…", namespace: "chatlab", service: "services.chatlab.standardized_patient.generate-reply",
- *   context: { simulationId: "7" }, orderingKey: "7",
- *   outputs: [{ schema: PatientReply.identity, version: 1, data: { messages: [...], image_requested: false } }]
+ *   callId: "018f…",
+ *   namespace: "chatlab",
+ *   service: "services.chatlab.standardized_patient.generate-reply",
+ *   context: { simulationId: "7" },
+ *   orderingKey: "7",
+ *   outputs: [{ schema: PatientReply.identity, version: 1, data: { text: "It hurts on the inside." } }]
  * }
  * ```
  */

@@ -40,6 +40,8 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       service_call: ["select"],
+      // persisting one call inline reads what became of it
+      call_attempt: ["select"],
       // folded into usage_total at each beat
       usage_entry: all,
       usage_total: all,

@@ -6,6 +6,7 @@ import * as Predicate from "effect/Predicate"
 import { CallView } from "../../CallView.ts"
 import { soundFacts } from "../../internal/soundFacts.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
+import { callBefore } from "./behind.ts"
 import { decoder, failureRecord, iso } from "./json.ts"
 import { ledgerParts, linesOf, type Part, partsOf } from "./ledger.ts"
 import type { Tables } from "./tables.ts"
@@ -33,16 +34,7 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
         case when state in ('ready', 'scheduled') then due_at end as due_at,
         case when lease_until > pg_catalog.now() then lease_until end as leased_until,
         case when lease_until > pg_catalog.now() then leased_by end as leased_by, parked_for, null::pg_catalog.json as death,
-        (
-          select call_id from (
-            select call_id, seq from ${queue} o
-            where o.ordering_key = q.ordering_key and o.namespace = q.namespace and o.seq < q.seq
-            union all
-            select call_id, seq from ${dead} d
-            where d.ordering_key = q.ordering_key and d.namespace = q.namespace and d.seq < q.seq
-              and d.discarded_at is null and ${deadBlocksKey}
-          ) older order by seq limit 1
-        ) as behind
+        ${callBefore(t, "q", deadBlocksKey)} as behind
       from ${queue} q where call_id = ${callId}
       union all
       select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
