@@ -54,6 +54,11 @@ export interface Values {
   readonly statementTimeout: Duration.Duration
   /** `SLUICE_MAX_OUTPUTS`, 10,000: the most outputs one call may have. */
   readonly maxOutputs: number
+  /**
+   * `SLUICE_GROUP_COMMIT`, true: whether calls that this process records concurrently, one by one and outside of
+   * transactions, share statements and commits. One at a time is not affected.
+   */
+  readonly groupCommit: boolean
   /** `SLUICE_SCHEMA`, `sluice`: the Postgres schema of Sluice's tables. */
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk blocks the later ones of its ordering key. */
@@ -243,6 +248,7 @@ const kinds: {
   maxResultBytes: number,
   statementTimeout: span,
   maxOutputs: number,
+  groupCommit: choice,
   schema: identifier,
   deadBlocksKey: choice,
   notify: choice,
@@ -267,6 +273,7 @@ export const defaults: Values = {
   maxResultBytes: 12 * 1024 * 1024,
   statementTimeout: Duration.seconds(30),
   maxOutputs: 10_000,
+  groupCommit: true,
   schema: "sluice",
   deadBlocksKey: true,
   notify: true,
@@ -316,6 +323,7 @@ export const config: Config.Config<Values> = Config.all({
   maxResultBytes: configOf("maxResultBytes"),
   statementTimeout: configOf("statementTimeout"),
   maxOutputs: configOf("maxOutputs"),
+  groupCommit: configOf("groupCommit"),
   schema: configOf("schema"),
   deadBlocksKey: configOf("deadBlocksKey"),
   notify: configOf("notify"),

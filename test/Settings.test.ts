@@ -79,6 +79,7 @@ const variables: ReadonlyArray<
     "information_schema"
   ]],
   ["SLUICE_DEAD_BLOCKS_KEY", "deadBlocksKey", true, "false", false, ["perhaps"]],
+  ["SLUICE_GROUP_COMMIT", "groupCommit", true, "off", false, ["2", "maybe"]],
   ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN", "listen", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN_URL", "listenUrl", undefined, "postgres://ward@direct:5432/clinic", expect.anything(), [

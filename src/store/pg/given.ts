@@ -16,6 +16,10 @@ export interface Given {
 /** Serializes a call for the statements. */
 export const given = (call: ServiceCall): Given => ({ call, text: callJson(call) })
 
+/** How long its JSON is, in characters. */
+export const lengthOf = ({ text: { context, details, input, outputs, trace } }: Given): number =>
+  [context, details, input, trace, ...outputs].reduce((sum, text) => sum + text.length, 0)
+
 /** A call of an ordering key has no priority: the key's order counts. */
 export const priorityOf = (call: CallSpec): number => call.orderingKey === undefined ? call.priority ?? 0 : 0
 

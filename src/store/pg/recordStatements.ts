@@ -1,6 +1,7 @@
 /**
  * The statements that record calls together with a queue row for each of their outputs.
  */
+import * as Duration from "effect/Duration"
 import { rowsOf } from "./columns.ts"
 import { type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
 import type { Tables } from "./tables.ts"
@@ -74,8 +75,11 @@ export const recordOne = ({ schema, sql }: Tables) => {
  *
  * JSON is passed as text: the server only validates it. Calls are written in the order of their ids, so two statements with
  * the same calls cannot deadlock. Chunks get their `seq` in the given order, which is the order of recording.
+ *
+ * With `lockTimeout` it fails when another transaction holds a lock for longer. The limit is set in the statement itself,
+ * before its first row is written, and ends with it.
  */
-export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
+export const recordMany = (t: Tables, calls: ReadonlyArray<Given>, lockTimeout?: Duration.Duration) => {
   const { call, queue, sql } = t
   const rows = rowsOf(t, [
     ...specColumns(calls),
@@ -86,6 +90,10 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     { name: "started_at", type: "text", values: calls.map(({ call }) => timeOf(call.startedAt)) },
     { name: "finished_at", type: "text", values: calls.map(({ call }) => timeOf(call.finishedAt)) }
   ])
+  const given = lockTimeout === undefined ? rows : sql`
+    select g.* from (
+      select pg_catalog.set_config('lock_timeout', ${String(Duration.toMillis(lockTimeout))}, true)
+    ) limited cross join (${rows}) g`
   const chunks = calls.flatMap(({ call, text }, index) =>
     call.outputs.map((output, position) => ({
       ...output,
@@ -108,7 +116,7 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
   ])
   return sql<{ call_id: string }>`
     with given as materialized (
-      ${rows}
+      ${given}
     ), chunk as materialized (
       ${chunkRows}
     ), recorded as (
