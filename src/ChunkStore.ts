@@ -260,6 +260,22 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly record: (calls: ReadonlyArray<ServiceCall>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
+   * Records one call like `record`, with its chunks held by a claim from the start: no other claim takes them, and no
+   * worker is woken. Returns the `seq` of each chunk in the order of the outputs; undefined when a call of this id is
+   * recorded already, whatever its content. A call that the database refuses is a {@link ChunkStoreError}.
+   */
+  readonly recordHeld: (
+    call: ServiceCall,
+    hold: { readonly token: string; readonly worker: string; readonly lease: Duration.Duration }
+  ) => Effect.Effect<ReadonlyArray<bigint> | undefined, ChunkStoreError>
+  /**
+   * Whether a call is new: nothing of it is recorded, and no transaction of the caller's surrounds. And the paused kinds,
+   * for a caller that would run its handlers before it records it.
+   */
+  readonly isNew: (
+    callId: string
+  ) => Effect.Effect<{ readonly isNew: boolean; readonly paused: ReadonlyArray<Kind> }, ChunkStoreError>
+  /**
    * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere or has succeeded.
    * A call that failed, or whose run died, may be begun with other content: it has no answer yet.
    */

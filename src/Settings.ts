@@ -59,6 +59,11 @@ export interface Values {
    * transactions, share statements and commits. One at a time is not affected.
    */
   readonly groupCommit: boolean
+  /**
+   * `SLUICE_RECORD_WITHIN`, 100 milliseconds: how long `Drain.recordNow` leaves an answer unrecorded while its handlers
+   * run. A process that dies within this time loses the answer. 0: it is recorded before its handlers run.
+   */
+  readonly recordWithin: Duration.Duration
   /** `SLUICE_SCHEMA`, `sluice`: the Postgres schema of Sluice's tables. */
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk blocks the later ones of its ordering key. */
@@ -249,6 +254,7 @@ const kinds: {
   statementTimeout: span,
   maxOutputs: number,
   groupCommit: choice,
+  recordWithin: spanOrNone,
   schema: identifier,
   deadBlocksKey: choice,
   notify: choice,
@@ -274,6 +280,7 @@ export const defaults: Values = {
   statementTimeout: Duration.seconds(30),
   maxOutputs: 10_000,
   groupCommit: true,
+  recordWithin: Duration.millis(100),
   schema: "sluice",
   deadBlocksKey: true,
   notify: true,
@@ -324,6 +331,7 @@ export const config: Config.Config<Values> = Config.all({
   statementTimeout: configOf("statementTimeout"),
   maxOutputs: configOf("maxOutputs"),
   groupCommit: configOf("groupCommit"),
+  recordWithin: configOf("recordWithin"),
   schema: configOf("schema"),
   deadBlocksKey: configOf("deadBlocksKey"),
   notify: configOf("notify"),

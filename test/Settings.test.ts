@@ -42,6 +42,7 @@ const variables: ReadonlyArray<
     ["SLUICE_HANDLER_TIMEOUT", "handlerTimeout", Duration.seconds(30), ["0 seconds"]],
     ["SLUICE_POLL_INTERVAL", "pollInterval", Duration.seconds(5), ["0 seconds"]],
     ["SLUICE_STATEMENT_TIMEOUT", "statementTimeout", Duration.seconds(30), ["0 seconds"]],
+    ["SLUICE_RECORD_WITHIN", "recordWithin", Duration.millis(100), []],
     // to wait for nobody is sensible
     ["SLUICE_GRACE_PERIOD", "gracePeriod", Duration.seconds(30), []]
   ] as const).map(([name, field, standard, none]) =>

@@ -5,6 +5,14 @@ import * as Duration from "effect/Duration"
 import { rowsOf } from "./columns.ts"
 import { type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
 import type { Tables } from "./tables.ts"
+import { inFuture } from "./time.ts"
+
+/** A claim that holds recorded chunks from the start. */
+export interface Hold {
+  readonly token: string
+  readonly worker: string
+  readonly lease: Duration.Duration
+}
 
 // what happens to an existing call: it is completed if it was begun, and unchanged otherwise
 const completed = `
@@ -77,9 +85,13 @@ export const recordOne = ({ schema, sql }: Tables) => {
  * the same calls cannot deadlock. Chunks get their `seq` in the given order, which is the order of recording.
  *
  * With `lockTimeout` it fails when another transaction holds a lock for longer. The limit is set in the statement itself,
- * before its first row is written, and ends with it.
+ * before its first row is written, and ends with it. With `hold` the chunks are claimed, and their `seq`s are returned.
  */
-export const recordMany = (t: Tables, calls: ReadonlyArray<Given>, lockTimeout?: Duration.Duration) => {
+export const recordMany = (
+  t: Tables,
+  calls: ReadonlyArray<Given>,
+  { hold, lockTimeout }: { readonly lockTimeout?: Duration.Duration | undefined; readonly hold?: Hold } = {}
+) => {
   const { call, queue, sql } = t
   const rows = rowsOf(t, [
     ...specColumns(calls),
@@ -114,7 +126,7 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>, lockTimeout?:
     { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
     { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
   ])
-  return sql<{ call_id: string }>`
+  return sql<{ call_id: string; seqs: ReadonlyArray<bigint> }>`
     with given as materialized (
       ${given}
     ), chunk as materialized (
@@ -136,16 +148,22 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>, lockTimeout?:
     ), queued as (
       insert into ${queue} (
         state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
-        part, ordering_key
+        part, ordering_key${hold === undefined ? sql`` : sql`, lease_token, lease_until, leased_by`}
       )
       select case when due.at > pg_catalog.now() then 'scheduled' else 'ready' end,
         g.priority, due.at, due.at - pg_catalog.make_interval(mins => g.priority),
-        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
+        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')${
+    hold === undefined ? sql`` : sql`, ${hold.token}::pg_catalog.uuid, ${inFuture(t, hold.lease)}, ${hold.worker}`
+  }
       from chunk o
       join given g on g.n = o.call
       join recorded using (call_id)
       cross join lateral (select greatest(pg_catalog.now(), nullif(g.not_before, '')::pg_catalog.timestamptz) as at) due
       order by o.n
+      returning seq
     )
-    select call_id from recorded`
+    select call_id${
+    hold === undefined ? sql`` : sql`, (select pg_catalog.array_agg(seq order by seq) from queued) as seqs`
+  }
+    from recorded`
 }
