@@ -205,8 +205,7 @@ layer(
 })
 
 layer(
-  Layer.unwrap(
-    Effect.sync(() => application({ recordWithin: "20 millis" }, Pglite.layer()),
+  application({ recordWithin: "20 millis" }, Pglite.layer()),
   { excludeTestServices: true, timeout: 60_000 }
 )("recordNow by a client of one connection", (it) => {
   it.effect("records the call in the handlers' transaction, however long that takes", () =>
