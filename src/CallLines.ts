@@ -17,8 +17,11 @@ import { ServiceCall } from "./ServiceCall.ts"
 
 /** A line of the file: its number (from 1), its length in bytes, and its call, or the reason why it has none. */
 export interface CallLine {
+  /** The number of the line, from 1. */
   readonly number: number
+  /** Its length in bytes. */
   readonly bytes: number
+  /** The call, or why the line has none. */
   readonly call: Result.Result<ServiceCall, string>
 }
 
@@ -80,7 +83,9 @@ export const fromBytes = <E, R>(bytes: Stream.Stream<Uint8Array, E, R>): Stream.
 
 /** A line that was not recorded, and why. */
 export interface Refusal {
+  /** The number of the line, from 1. */
   readonly line: number
+  /** Why its call was not recorded. */
   readonly reason: string
 }
 
@@ -94,6 +99,7 @@ export interface Recording {
   readonly recorded: number
   /** How many lines held a call that was recorded before with the same content. */
   readonly unchanged: number
+  /** The lines that were not recorded. */
   readonly refused: ReadonlyArray<Refusal>
 }
 

@@ -13,16 +13,32 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { ChunkStore, type ChunkStoreError, type RecordOutcome, type RefusedByStore } from "./ChunkStore.ts"
+import type { FoundCall, Run } from "./CallAttempt.ts"
+import type { CallFacts } from "./CallFacts.ts"
+import {
+  ChunkStore,
+  type ChunkStoreError,
+  type Recording,
+  type RecordOutcome,
+  type RefusedByStore
+} from "./ChunkStore.ts"
 import * as storable from "./internal/callProblem.ts"
 import { describeCause } from "./internal/describe.ts"
 import { escape } from "./internal/escape.ts"
+import * as genAi from "./internal/genAi.ts"
 import type { Problem } from "./internal/jsonProblem.ts"
 import { quote } from "./internal/quote.ts"
+import type { Said } from "./internal/runNotes.ts"
+import * as runNotes from "./internal/runNotes.ts"
+import { soundCall } from "./internal/soundCall.ts"
+import { soundFacts } from "./internal/soundFacts.ts"
 import { aTrace, traceOf, withSoundTrace } from "./internal/trace.ts"
+import { usageOf } from "./internal/usageOf.ts"
 import * as Metrics from "./Metrics.ts"
 import type { CallSpec, RecordedOutput, ServiceCall, TraceContext } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
+
+export type { FoundCall, Run } from "./CallAttempt.ts"
 
 /**
  * A call cannot be stored. Nothing was written; `path` names the invalid part of the call, `reason` says why it is
@@ -57,6 +73,17 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
   override get message() {
     return `call ${quote(this.callId)} is being run elsewhere; if that run dies, ` +
       `it can be taken up after ${DateTime.formatIso(this.until)}`
+  }
+}
+
+/**
+ * The call's content was erased (`Erasure`), before it was run or while it ran. Nothing was recorded: an erased call stays
+ * erased. Its service was not run, unless the erasure came in between.
+ */
+export class CallErased extends Schema.TaggedError<CallErased>()("CallErased", { callId: Schema.String }) {
+  override get message() {
+    return `call ${quote(this.callId)} was erased, and is not recorded or run again. ` +
+      `If it is another call, give it an id of its own`
   }
 }
 
@@ -98,34 +125,81 @@ const tellOfTraces = (calls: ReadonlyArray<{ readonly call: CallSpec; readonly i
     )
 }
 
+/** Logs once per batch that calls were mended to be recorded: what is said of an answer must not lose it. */
+const tellOfMended = (calls: ReadonlyArray<{ readonly call: CallSpec; readonly mended: ReadonlyArray<string> }>) => {
+  const mended = calls.filter((one) => one.mended.length > 0)
+  return mended[0] === undefined
+    ? Effect.void
+    : Effect.logWarning(`calls are recorded ${mended[0].mended.join(", and ")}`).pipe(
+      Effect.annotateLogs({
+        "sluice.call_id": escape(storable.callIdOf(mended[0].call)),
+        "sluice.calls": mended.length
+      })
+    )
+}
+
 const refuse = (call: CallSpec, problem: Problem): CallRefused =>
   new CallRefused({ callId: storable.callIdOf(call), ...problem })
 
 const refusedByStore = (call: CallSpec, { reason }: RefusedByStore): CallRefused =>
   refuse(call, { path: "call", reason: `is refused by the database: ${reason}` })
 
-/** The outcome of recording a call. `"unchanged"`: the same call was already recorded. */
-export type Recorded = "recorded" | "unchanged"
+/** What recording a finished call adds: its facts count in the usage. */
+const addedBy = ({ facts, outputs }: ServiceCall): Pick<Recording, "usage"> =>
+  facts === undefined ? {} : { usage: usageOf({ status: "succeeded", facts, attempts: [], outputs }) }
+
+const wordsOf = ({ dropped }: Said): ReadonlyArray<string> =>
+  dropped.length === 0 ? [] : [`without facts that cannot be stored: ${dropped.join(", ")}`]
+
+/** Says on the recorder's span what the call says of itself. */
+const annotated = (call: CallSpec, facts: CallFacts) =>
+  Effect.annotateCurrentSpan(genAi.attributesOf(facts, call.correlationId))
+
+/** The same of a run that has ended, and counts its answers. */
+const tellOfRun = Effect.fnUntraced(function*(call: CallSpec, said: Said) {
+  if (said.isSilent && call.facts === undefined) return
+  yield* annotated(call, said.facts)
+  genAi.count(said.facts, said.attempts, yield* Effect.context<never>())
+})
+
+/**
+ * The outcome of recording a call. `"unchanged"`: the same call was already recorded. `"erased"`: a call with this id was
+ * erased (`Erasure`), and is not recorded anew.
+ */
+export type Recorded = "recorded" | "unchanged" | "erased"
 
 /** The outcome of {@link CallRecorder} `run`. */
 export interface RunResult {
+  /** The call as recorded. If its service was not run again: without input and outputs once these are pruned. */
   readonly call: ServiceCall
   /** False when the call had succeeded before and its service was not run again. */
   readonly ran: boolean
 }
+
+/** A service that is run: an effect, or a function that is told what to say of the run. */
+export type Service<E, R> =
+  | Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
+  | ((run: Run) => Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>)
 
 /**
  * Records calls.
  *
  * ```ts
  * const recorder = yield* CallRecorder.CallRecorder
- * yield* recorder.record({ callId, namespace: "chatlab", service, outputs: [yield* PatientReply.encode(answer)] })
+ * yield* recorder.record({
+ *   callId,
+ *   namespace: "chatlab",
+ *   service: "services.chatlab.standardized_patient.generate-reply",
+ *   context: { simulationId: simulation.id },
+ *   outputs: [yield* PatientReply.encode(answer)]
+ * })
  * ```
  */
 export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Records a finished call. Recording the same call again changes nothing and returns `"unchanged"`; other content
-   * under the same id fails with {@link CallConflict}. Times, priority, correlation id, details and trace do not count
+   * under the same id fails with {@link CallConflict}. A call that was erased is not recorded anew and returns `"erased"`,
+   * whatever its content. Times, priority, correlation id, details and trace do not count
    * as content: the first recorded values stay.
    */
   readonly record: (call: ServiceCall) => Effect.Effect<Recorded, CallRefused | CallConflict | ChunkStoreError>
@@ -140,7 +214,8 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Runs a service and records the outcome: `running`, then `succeeded` with its outputs, or `failed` with its error
    * (this effect fails with the same error). A call that has succeeded is not run again; a call that failed, or whose
-   * run died, is. While it runs, no other process runs it. Fails with `CallConflict` when another call with this id is
+   * run died, is. While it runs, no other process runs it. A call that was erased is not run: it fails with
+   * {@link CallErased}, also when it is erased while it runs. Fails with `CallConflict` when another call with this id is
    * running or has succeeded.
    *
    * Everything that `record` would refuse about the call itself fails with `CallRefused` before the service runs; then
@@ -154,20 +229,23 @@ export class CallRecorder extends Context.Service<CallRecorder, {
    */
   readonly run: <E, R>(
     call: CallSpec,
-    service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
-  ) => Effect.Effect<RunResult, E | CallRefused | CallConflict | CallRunning | RunInTransaction | ChunkStoreError, R>
+    service: Service<E, R>
+  ) => Effect.Effect<
+    RunResult,
+    E | CallRefused | CallConflict | CallErased | CallRunning | RunInTransaction | ChunkStoreError,
+    R
+  >
+  /** A call as it is recorded, with its status and all its attempts. */
+  readonly find: (callId: string) => Effect.Effect<Option.Option<FoundCall>, ChunkStoreError>
 }>()("effect-sluice/CallRecorder") {}
 
+/** The recorder, over any store. */
 export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Settings> = Layer.effect(
   CallRecorder,
   Effect.gen(function*() {
     const store = yield* ChunkStore
     const settings = yield* Settings.Settings
 
-    const refusal = (call: ServiceCall): CallRefused | undefined => {
-      const problem = storable.callProblem(call, settings)
-      return problem === undefined ? undefined : refuse(call, problem)
-    }
     const verdict = (
       call: ServiceCall,
       outcome: RecordOutcome
@@ -178,47 +256,80 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         ? Result.fail(new CallConflict({ callId: call.callId }))
         : Result.succeed(outcome)
 
-    const recordAll = Effect.fnUntraced(function*(calls: ReadonlyArray<ServiceCall>) {
+    const recordAll = Effect.fnUntraced(function*(
+      calls: ReadonlyArray<ServiceCall>,
+      added: (call: ServiceCall) => Pick<Recording, "attempts" | "usage"> = addedBy
+    ) {
       const trace = yield* requestTrace
-      const refusals = calls.map(refusal)
-      const sound = calls.filter((_, index) => refusals[index] === undefined).map(withSoundTrace)
-      const good = sound.map(({ call }) => trace === undefined || call.trace !== undefined ? call : { ...call, trace })
+      const checked = calls.map((call) => soundCall(call, (one) => storable.callProblem(one, settings)))
+      const sound = checked.filter(({ problem }) => problem === undefined).map(({ call, mended }) => ({
+        ...withSoundTrace(call),
+        mended
+      }))
+      const good = sound.map(({ call }): Recording => {
+        const traced = trace === undefined || call.trace !== undefined ? call : { ...call, trace }
+        return { ...traced, ...added(call) }
+      })
       yield* tellOfTraces(sound)
+      yield* tellOfMended(sound)
       const outcomes = (yield* store.record(good)).values()
       const context = yield* Effect.context<never>()
-      return calls.map((call, index) => {
-        const refused = refusals[index]
-        const result = refused === undefined
+      return checked.map(({ call, problem }) => {
+        const result = problem === undefined
           ? verdict(call, outcomes.next().value ?? "conflict")
-          : Result.fail(refused)
+          : Result.fail(refuse(call, problem))
         const outcome = Result.match(result, {
           onSuccess: (recorded) => recorded,
           onFailure: (error) => error._tag === "CallConflict" ? "conflict" : "refused"
         })
-        Metrics.countCall(refused === undefined ? call.namespace : "", outcome, context)
+        Metrics.countCall(problem === undefined ? call.namespace : "", outcome, context)
+        // the attempts of a run are counted at its end, whatever it comes to
+        if (outcome === "recorded" && added === addedBy && call.facts !== undefined) {
+          genAi.count(call.facts, [], context)
+        }
         return result
       })
     })
-    const recordMany = Effect.fn("CallRecorder.recordMany")(recordAll)
+    const recordMany = Effect.fn("CallRecorder.recordMany")((calls: ReadonlyArray<ServiceCall>) => recordAll(calls))
 
     const record = Effect.fn("CallRecorder.record")(function*(call: ServiceCall) {
       const [result] = yield* recordAll([call])
+      if (call.facts !== undefined) yield* annotated(call, soundFacts(call.facts).facts)
       return yield* Effect.fromResult(result!)
     })
 
-    const run = Effect.fn("CallRecorder.run")(function*<E, R>(
-      asked: CallSpec,
-      service: Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
-    ) {
-      const problem = storable.specProblem(asked, settings)
-      if (problem !== undefined) return yield* refuse(asked, problem)
-      const { call, isDropped } = withSoundTrace(storable.asAsked(asked))
+    /** Records the answer of a run, with what the run said. */
+    const recordRun = Effect.fn("CallRecorder.record")(function*(call: ServiceCall, { attempts, facts }: Said) {
+      const usage = usageOf({ status: "succeeded", facts, attempts, outputs: call.outputs })
+      const [result] = yield* recordAll([call], () => ({ attempts, usage }))
+      return yield* Effect.fromResult(result!)
+    })
+
+    /** Records that a run has ended without outputs. The caller needs the run's error more than one of this. */
+    const abandon = (spec: CallSpec, token: string, error: string, said: Said) => {
+      const status = said.attempts.at(-1)?.outcome === "invalid" ? "invalid" : "failed"
+      const usage = usageOf({ status, facts: said.facts, attempts: said.attempts, outputs: [] })
+      return Effect.ignoreCause(
+        Effect.andThen(
+          tellOfMended([{ call: spec, mended: wordsOf(said) }]),
+          store.abandon(spec.callId, token, { status, error, facts: said.facts, attempts: said.attempts, usage })
+        ),
+        { log: "Warn" }
+      )
+    }
+
+    const run = Effect.fn("CallRecorder.run")(function*<E, R>(asked: CallSpec, service: Service<E, R>) {
+      const checked = soundCall(asked, (one) => storable.specProblem(one, settings))
+      if (checked.problem !== undefined) return yield* refuse(asked, checked.problem)
+      const { call, isDropped } = withSoundTrace(storable.asAsked(checked.call))
       yield* tellOfTraces([{ call, isDropped }])
+      yield* tellOfMended([checked])
       return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
         const begun = yield* restore(store.begin(call, settings.lease))
         if (begun._tag === "Running") return yield* new CallRunning({ callId: call.callId, until: begun.until })
         if (begun._tag === "Succeeded") return { call: begun.call, ran: false }
         if (begun._tag === "Conflict") return yield* new CallConflict({ callId: call.callId })
+        if (begun._tag === "Erased") return yield* new CallErased({ callId: call.callId })
         if (begun._tag === "Refused") return yield* refusedByStore(call, begun)
         if (begun._tag === "InTransaction") return yield* new RunInTransaction({ callId: call.callId })
         const startedAt = yield* DateTime.now
@@ -227,37 +338,52 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
           Effect.repeat(Schedule.spaced(Duration.times(settings.lease, 1 / 3))),
           Effect.delay(Duration.times(settings.lease, 1 / 3))
         )
-        const exit = yield* Effect.exit(restore(Effect.raceFirst(service, Effect.andThen(renewal, Effect.never))))
+        const notes = runNotes.make(call.facts)
+        const running = Effect.isEffect(service) ? service : Effect.suspend(() => service(notes.run))
+        const exit = yield* Effect.exit(restore(Effect.raceFirst(running, Effect.andThen(renewal, Effect.never))))
         if (Exit.isFailure(exit)) {
-          const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : describeCause(exit.cause)
+          const isInterrupted = Cause.hasInterruptsOnly(exit.cause)
+          const error = describeCause(exit.cause)
+          const said = isInterrupted ? notes.interrupted() : notes.failed(error)
+          yield* tellOfRun(call, said)
           // if the database is unreachable the run ends with its lease; the caller needs the service's error
-          yield* Effect.ignoreCause(store.abandon(call.callId, begun.token, error), { log: "Warn" })
+          yield* isInterrupted && said.isSilent
+            ? Effect.ignoreCause(store.abandon(call.callId, begun.token, undefined), { log: "Warn" })
+            : abandon(call, begun.token, error, said)
           return yield* Effect.failCause(exit.cause)
         }
         // From here the answer is paid for. It is recorded even when this fiber is interrupted, and even when the run's
         // lease was lost, unless another process recorded its answer first. If the database is unreachable, recording
         // is retried for the length of the lease, in which no other process takes over the run.
+        const said = notes.succeeded()
+        yield* tellOfRun(call, said)
         const finished: ServiceCall = {
           startedAt,
           ...call,
+          ...(said.isSilent ? {} : { facts: said.facts }),
           finishedAt: yield* DateTime.now,
           outputs: exit.value
         }
-        yield* record(finished).pipe(
+        yield* tellOfMended([{ call, mended: wordsOf(said) }])
+        const recorded = yield* recordRun(finished, said).pipe(
           Effect.retry({
             while: (error) => error._tag === "ChunkStoreError" && error.transient,
             schedule: Schedule.upTo(patience, { duration: settings.lease })
           }),
           Effect.tapError((error) =>
             error._tag === "CallRefused"
-              ? Effect.ignoreCause(store.abandon(call.callId, begun.token, error.message), { log: "Warn" })
+              ? Effect.flatMap(
+                notes.unstorable(error.message, exit.value),
+                (kept) => abandon(call, begun.token, error.message, kept)
+              )
               : Effect.void
           )
         )
+        if (recorded === "erased") return yield* new CallErased({ callId: call.callId })
         return { call: finished, ran: true }
       }))
     })
 
-    return CallRecorder.of({ record, recordMany, run })
+    return CallRecorder.of({ record, recordMany, run, find: (callId) => store.find(callId) })
   })
 )

@@ -31,6 +31,7 @@ export type CallOf<O extends Output.Any, Service extends string, F extends Field
 
 /** The calls of a group. */
 export interface CallShape<O extends Output.Any, Service extends string, F extends Fields> {
+  /** The services that make such calls. */
   readonly services: ReadonlyArray<Service>
   /** A call to be recorded, its context and outputs encoded. Fails as their schemas do. */
   readonly make: (call: CallOf<O, Service, F>) => Effect.Effect<ServiceCall, Schema.SchemaError>
@@ -49,8 +50,10 @@ export interface CallShape<O extends Output.Any, Service extends string, F exten
  *
  * // phase 1
  * yield* recorder.record(yield* ChatlabCall.make({
- *   callId, service: "services.chatlab.standardized_patient.generate-reply", context: { simulationId },
- *   outputs: [[PatientReply, { text }]]
+ *   callId,
+ *   service: "services.chatlab.standardized_patient.generate-reply",
+ *   context: { simulationId: simulation.id },
+ *   outputs: [[PatientReply, answer]]
  * }))
  * // in a handler
  * const { simulationId } = yield* ChatlabCall.context(call)

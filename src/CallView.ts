@@ -3,6 +3,8 @@
  * the command prints them with `--json`.
  */
 import * as Schema from "effect/Schema"
+import { CallAttempt } from "./CallAttempt.ts"
+import { CallFacts } from "./CallFacts.ts"
 import { CallStatus, ChunkKey } from "./ServiceCall.ts"
 
 /** Why a chunk was buried. */
@@ -102,6 +104,15 @@ export const CallView = Schema.Struct({
   context: Schema.Record(Schema.String, Schema.Json),
   /** The trace of the request that made the call. */
   trace: Schema.NullOr(Schema.Struct({ traceId: Schema.String, spanId: Schema.String })),
+  /**
+   * The id of the erasure that took its content, if it was erased: `Erasure.list` tells of it. Then its chunks are those
+   * that were persisted before.
+   */
+  erasure: Schema.NullOr(Schema.Int),
+  /** What the call says of itself; `{}` when it says nothing. Facts outlive pruned payloads. */
+  facts: CallFacts,
+  /** Each answer that its runs were given, the oldest first. */
+  attempts: Schema.Array(CallAttempt),
   /** Null once pruned. */
   outputs: Schema.NullOr(Schema.Array(Schema.Json)),
   chunks: Schema.Array(ChunkView)

@@ -1,6 +1,7 @@
 /** The types for a chunk that a drain works on: the claimed chunk, and the ledger row that its handler's result becomes. */
 import type * as DateTime from "effect/DateTime"
 import type * as Schema from "effect/Schema"
+import type { CallFacts } from "./CallFacts.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { ChunkKey, TraceContext } from "./ServiceCall.ts"
 
@@ -14,9 +15,13 @@ export type Payload = { readonly data: Schema.Json } | { readonly withheld: stri
 export interface ClaimedChunk {
   /** Its place in the order of recording. */
   readonly seq: bigint
+  /** The call, schema and part that the chunk is of. */
   readonly key: ChunkKey
+  /** The namespace of its call. */
   readonly namespace: string
+  /** The version of the schema that it was recorded at. */
   readonly schemaVersion: number
+  /** The ordering key of its call, if it has one. */
   readonly orderingKey: string | undefined
   /** Failed attempts so far. */
   readonly attempts: number
@@ -24,13 +29,18 @@ export interface ClaimedChunk {
   readonly crashes: number
   /** How many of those workers held nothing else. */
   readonly loneCrashes: number
+  /** When its call was recorded, by the database's clock. */
   readonly recordedAt: DateTime.Utc
+  /** The recorded answer, or why the store withholds it. */
   readonly payload: Payload
+  /** What the handler is told of the call. */
   readonly call: {
     readonly service: string
     readonly correlationId: string
     readonly context: { readonly [key: string]: Schema.Json }
     readonly input: Schema.Json
+    /** What the call says of itself; `{}` when it says nothing. */
+    readonly facts: CallFacts
     readonly finishedAt: DateTime.Utc
     readonly trace: TraceContext | undefined
     /** How many outputs the call has. */
@@ -40,9 +50,12 @@ export interface ClaimedChunk {
 
 /** One ledger row to be written: the objects made from a chunk. */
 export interface Persisted {
+  /** The chunk that the row is for. */
   readonly chunk: ClaimedChunk
   /** `namespace/short-name`. */
   readonly handler: string
+  /** The version of the handler, from its options. */
   readonly handlerVersion: number
+  /** The rows that the handler created. */
   readonly objects: ReadonlyArray<DomainObject>
 }

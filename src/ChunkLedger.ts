@@ -11,12 +11,15 @@ import { type ChunkKey, printKey } from "./ServiceCall.ts"
 
 /** The result of `once`: the domain objects, and whether this call created them or the ledger already had them. */
 export interface Once {
+  /** The rows that are in the ledger for this chunk, whoever created them. */
   readonly objects: ReadonlyArray<DomainObject>
+  /** Whether this call created them. False: the ledger had the chunk before. */
   readonly created: boolean
 }
 
 /** What `once` writes to the ledger and the event about the code that persists the chunk. */
 export interface Options {
+  /** The namespace that the ledger row is written for. */
   readonly namespace: string
   /** Written to the ledger as the handler. Default `"once"`. */
   readonly handler?: string
@@ -31,7 +34,7 @@ export interface Options {
  * const { objects, created } = yield* ledger.once(
  *   { callId, schemaIdentity: PatientReply.identity, part: "" },
  *   { namespace: "chatlab" },
- *   Effect.map(messages.insert(message), (row) => [DomainObject.make("chatlab.Message", row.id)])
+ *   Effect.map(messages.insert(answer.text), (row) => [DomainObject.make("chatlab.Message", row.id)])
  * )
  * ```
  */
@@ -53,6 +56,7 @@ export class ChunkLedger extends Context.Service<ChunkLedger, {
   readonly find: (keys: ReadonlyArray<ChunkKey>) => Effect.Effect<ReadonlyArray<LedgerEntry>, ChunkStoreError>
 }>()("effect-sluice/ChunkLedger") {}
 
+/** The ledger, over any store. */
 export const layer: Layer.Layer<ChunkLedger, never, ChunkStore | DomainEvents> = Layer.effect(
   ChunkLedger,
   Effect.gen(function*() {

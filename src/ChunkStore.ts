@@ -22,102 +22,36 @@ import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
+import type * as Option from "effect/Option"
+import type { CallAttempt, FoundCall } from "./CallAttempt.ts"
+import type { CallFacts } from "./CallFacts.ts"
 import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import { escapeProse } from "./internal/escape.ts"
+import type {
+  AlreadyPersisted,
+  ChunksLocked,
+  ChunkStoreError,
+  LeaseLost,
+  TransactionSpoiled
+} from "./internal/storeErrors.ts"
 import type { Kind, Left, Served } from "./Kind.ts"
 import type { CallSpec, ChunkKey, ServiceCall } from "./ServiceCall.ts"
 import type { Settled, Settlement } from "./Settlement.ts"
+import type { UsageEntry } from "./Usage.ts"
 
 export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
+export {
+  AlreadyPersisted,
+  ChunksLocked,
+  ChunkStoreError,
+  LeaseLost,
+  TransactionSpoiled
+} from "./internal/storeErrors.ts"
+
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
-
-// ------------------------------------------------------------------------------------------------------- errors
-
-/**
- * A database operation failed. When `transient` (connection lost, deadlock, shutdown, too many connections), no chunk
- * was charged and the same operation may succeed later: the drain and its worker retry automatically, other callers
- * decide themselves. Otherwise a person must look at `cause`.
- */
-export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>()("ChunkStoreError", {
-  /**
-   * The operation that failed: for `ChunkStore` its name alone, like `claim`; for other services with their name, like
-   * `eventLog.take`.
-   */
-  operation: Schema.String,
-  transient: Schema.Boolean,
-  /** SQLSTATE where there is one. */
-  code: Schema.optionalKey(Schema.String),
-  reason: Schema.String,
-  cause: Schema.optionalKey(Schema.Defect())
-}) {
-  override get message() {
-    return `${this.operation}: ${escapeProse(this.reason)}${this.code === undefined ? "" : ` (${this.code})`}` +
-      (this.transient ? "; it may succeed when tried again" : "")
-  }
-}
-
-/**
- * This claim no longer holds some of the chunks: its lease ran out and another worker has claimed them. Nothing was
- * changed.
- */
-export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
-  claimed: Schema.Int,
-  held: Schema.Int
-}) {
-  override get message() {
-    return `${this.claimed - this.held} of ${this.claimed} chunks are no longer this claim's: its lease ran out. ` +
-      `Nothing was changed; raise SLUICE_LEASE if handlers are this slow`
-  }
-}
-
-/**
- * Some of the chunks were already in the ledger. Nothing was changed; settle those as `Already` and continue with the
- * others.
- */
-export class AlreadyPersisted extends Schema.TaggedError<AlreadyPersisted>()("AlreadyPersisted", {
-  claimed: Schema.Int,
-  /** How many of the claimed chunks were not in the ledger. */
-  kept: Schema.Int
-}) {
-  override get message() {
-    return `${this.claimed - this.kept} of ${this.claimed} chunks were persisted before. Nothing was changed`
-  }
-}
-
-/**
- * A transaction outside the drain has locked some of the chunks, for example `once` while its effect runs. Everything
- * was rolled back. The other chunks need not wait for the locked ones.
- */
-export class ChunksLocked extends Schema.TaggedError<ChunksLocked>()("ChunksLocked", {
-  /** The `seq` of each locked chunk. Empty when the other transaction has released its locks by now. */
-  locked: Schema.Array(Schema.BigInt)
-}) {
-  override get message() {
-    return `${this.locked.length} chunks are locked by another transaction. Nothing was changed`
-  }
-}
-
-/**
- * The handlers left their transaction unable to commit: a handler swallowed a database error, or a deferred constraint
- * does not hold. Everything was rolled back. One of the chunks is the cause; running them in smaller batches finds
- * which.
- */
-export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()("TransactionSpoiled", {
-  code: Schema.optionalKey(Schema.String),
-  /** A conflict or a time limit: it may pass, so the same batch is retried before it is split. */
-  transient: Schema.optionalKey(Schema.Boolean),
-  reason: Schema.String
-}) {
-  override get message() {
-    return `the transaction could not commit: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}. ` +
-      `A handler must let database errors pass`
-  }
-}
 
 // ------------------------------------------------------------------------------------------------------- words
 
@@ -126,13 +60,32 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
  * constraint or a trigger outside Sluice refuses it. Nothing of the call was written.
  */
 export interface RefusedByStore {
+  /** Tells a refusal from the other outcomes. */
   readonly _tag: "Refused"
   /** The database's message. */
   readonly reason: string
 }
 
 /** The outcome of one call given to `record`. */
-export type RecordOutcome = "recorded" | "unchanged" | "conflict" | RefusedByStore
+export type RecordOutcome = "recorded" | "unchanged" | "conflict" | "erased" | RefusedByStore
+
+/** What a run adds to its call at its end, in the commit that records the end. */
+interface Added {
+  /** The answers that the run was given: rows beside those of earlier runs. */
+  readonly attempts?: ReadonlyArray<CallAttempt> | undefined
+  /** What is added to the usage. The recorder derives it; stores only sum it up. */
+  readonly usage?: ReadonlyArray<UsageEntry> | undefined
+}
+
+/** A finished call to be recorded. */
+export interface Recording extends ServiceCall, Added {}
+
+/** How a run ended that has no outputs. */
+export interface RunEnd extends Added {
+  readonly status: "failed" | "invalid"
+  readonly error: string
+  readonly facts?: CallFacts | undefined
+}
 
 /** The result of `begin`. */
 export type Begun =
@@ -142,13 +95,17 @@ export type Begun =
   | { readonly _tag: "Succeeded"; readonly call: ServiceCall }
   /** The id belongs to another call, which is running or has succeeded. */
   | { readonly _tag: "Conflict" }
+  /** Its content was erased: it is not run again, whatever it is. */
+  | { readonly _tag: "Erased" }
   /** Not begun, because the caller is in a transaction: its rollback would also undo the run and its answer. */
   | { readonly _tag: "InTransaction" }
   | RefusedByStore
 
 /** A claim: chunks held under one token until `until`, unless renewed. */
 export interface Claim {
+  /** The token under which the chunks are held. Renewing, persisting and settling need it. */
   readonly token: string
+  /** The chunks that are held. */
   readonly chunks: ReadonlyArray<ClaimedChunk>
   /** True when the store saw that nothing else was due: the next claim can wait for a hint or a poll. */
   readonly last?: boolean | undefined
@@ -166,6 +123,7 @@ export interface ClaimRequest {
   readonly limit: number
   /** The most bytes of recorded JSON to claim; at least one chunk is always claimed. */
   readonly maxBytes: number
+  /** How long the chunks are held without a renewal. */
   readonly lease: Duration.Duration
   /** Only chunks of this namespace. */
   readonly namespace?: string | undefined
@@ -195,6 +153,7 @@ export interface Refusal {
    * would see, such as a setting. `together`: it breaks the promise of a handler whose runs go together.
    */
   readonly reason: "control" | "shared" | "together"
+  /** The statement's text. */
   readonly statement: string
 }
 
@@ -212,6 +171,7 @@ export interface Watch {
 
 /** The transaction that handlers run in. */
 export interface Transaction {
+  /** Begins to watch the statements of one run. */
   readonly watch: (rule: Rule) => Watch
   /** Whether it can still commit. Fails when its connection is gone. */
   readonly isSound: Effect.Effect<boolean, ChunkStoreError>
@@ -250,22 +210,25 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /**
    * Records finished calls and their chunks in one commit, in the caller's transaction when there is one. The calls
    * were validated. A call that is already recorded with the same content is `unchanged`; with other content it is a
-   * `conflict` and the recorded call stays. A call that was begun but has not succeeded is completed. A call that the
+   * `conflict` and the recorded call stays; a call whose content was erased is `erased`, whatever the content. A call that was begun but has not succeeded is completed. A call that the
    * database refuses does not affect the others: they are recorded. (Exception: if `record` has a single call and runs
    * in a caller's transaction, its refusal is a {@link ChunkStoreError} of that transaction.)
    *
    * The content is namespace, service, context, input, ordering key and outputs; an input of null equals an absent one,
-   * and so does a part of `""`. Times, priority, correlation id, details and trace do not count; nor do input and
+   * and so does a part of `""`. Times, priority, correlation id, facts, details and trace do not count; nor do input and
    * outputs once pruned.
+   *
+   * Attempts and usage are added when the call is `recorded`, never for one that was. Usage is added as rows of its own: two
+   * recordings never wait for each other because of it.
    */
-  readonly record: (calls: ReadonlyArray<ServiceCall>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
+  readonly record: (calls: ReadonlyArray<Recording>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
    * Records one call like `record`, with its chunks held by a claim from the start: no other claim takes them, and no
    * worker is woken. Returns the `seq` of each chunk in the order of the outputs; undefined when a call of this id is
    * recorded already, whatever its content. A call that the database refuses is a {@link ChunkStoreError}.
    */
   readonly recordHeld: (
-    call: ServiceCall,
+    call: Recording,
     hold: { readonly token: string; readonly worker: string; readonly lease: Duration.Duration }
   ) => Effect.Effect<ReadonlyArray<bigint> | undefined, ChunkStoreError>
   /**
@@ -276,8 +239,10 @@ export class ChunkStore extends Context.Service<ChunkStore, {
     callId: string
   ) => Effect.Effect<{ readonly isNew: boolean; readonly paused: ReadonlyArray<Kind> }, ChunkStoreError>
   /**
-   * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere or has succeeded.
-   * A call that failed, or whose run died, may be begun with other content: it has no answer yet.
+   * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere, has succeeded
+   * or was erased.
+   * A call that failed or is invalid, or whose run died, may be begun with other content: it has no answer yet. What its
+   * earlier runs left, attempts and usage, stays.
    */
   readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, ChunkStoreError>
   /** Extends a running call's lease. False when this token no longer holds it. */
@@ -286,8 +251,13 @@ export class ChunkStore extends Context.Service<ChunkStore, {
     token: string,
     lease: Duration.Duration
   ) => Effect.Effect<boolean, ChunkStoreError>
-  /** Ends a running call as failed; with `error` undefined the call is as if it had not begun. Fenced by the token. */
-  readonly abandon: (callId: string, token: string, error: string | undefined) => Effect.Effect<void, ChunkStoreError>
+  /**
+   * Ends a running call as failed or invalid, with the run's facts, attempts and usage; with `end` undefined the call is as if
+   * it had not begun. Fenced by the token.
+   */
+  readonly abandon: (callId: string, token: string, end: RunEnd | undefined) => Effect.Effect<void, ChunkStoreError>
+  /** A call as it is recorded, with its status and its attempts. */
+  readonly find: (callId: string) => Effect.Effect<Option.Option<FoundCall>, ChunkStoreError>
 
   // --- phase 2
   /**

@@ -50,11 +50,17 @@ export interface DeadLetterCount extends Schema.Schema.Type<typeof DeadLetterCou
 
 /** Selects dead letters; an absent field does not restrict. Discarded ones are excluded unless `discarded` is true. */
 export interface DeadLetterFilter {
+  /** Only those of this call. */
   readonly callId?: string | undefined
+  /** Only those of this namespace. */
   readonly namespace?: string | undefined
+  /** Only those of this schema. */
   readonly schemaIdentity?: string | undefined
+  /** Only those of this part; `""` for outputs without one. */
   readonly part?: string | undefined
+  /** Only those of this handler, `namespace/short-name`; `""` for those that no handler ran for. */
   readonly handler?: string | undefined
+  /** Only those that were buried for this reason. */
   readonly reason?: DeathReason | undefined
   /** Died longer ago than this. */
   readonly olderThan?: Duration.Duration | undefined
@@ -68,6 +74,7 @@ export interface DeadLetterFilter {
 
 /** A page of dead letters, the latest first. */
 export interface DeadLetterPage {
+  /** The most dead letters. */
   readonly limit: number
   /** How many of the latest to skip. */
   readonly offset?: number | undefined
@@ -77,18 +84,20 @@ export interface DeadLetterPage {
  * Lists, redrives and discards dead letters.
  *
  * ```ts
- * const letters = yield* DeadLetters
+ * const letters = yield* DeadLetters.DeadLetters
  * const affected = yield* letters.count({ reason: "exhausted" }) // what a redrive would move
  * yield* letters.redrive({ reason: "exhausted" })
  * ```
  */
 export class DeadLetters extends Context.Service<DeadLetters, {
+  /** The dead letters that match, the latest first. */
   readonly list: (
     filter: DeadLetterFilter,
     page: DeadLetterPage
   ) => Effect.Effect<ReadonlyArray<DeadLetter>, ChunkStoreError>
   /** Counts by kind and reason: also the preview of what `redrive` or `discard` would change. */
   readonly count: (filter: DeadLetterFilter) => Effect.Effect<ReadonlyArray<DeadLetterCount>, ChunkStoreError>
+  /** One dead letter with all its failures and its recorded answer. None when there is no such letter. */
   readonly inspect: (key: ChunkKey) => Effect.Effect<Option.Option<DeadLetterDetail>, ChunkStoreError>
   /**
    * Moves them back to the queue, at their old place in the order, due immediately, with attempts and crashes reset to

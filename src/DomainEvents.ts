@@ -20,7 +20,7 @@ export const capacity = 4096
  * Publishes created domain objects within the process.
  *
  * ```ts
- * const events = yield* DomainEvents
+ * const events = yield* DomainEvents.DomainEvents
  * yield* events.stream.pipe(
  *   Stream.filter(DomainEvents.from(PatientReply)),
  *   Stream.runForEach((event) => attachMedia(event.object.id)),
@@ -29,6 +29,7 @@ export const capacity = 4096
  * ```
  */
 export class DomainEvents extends Context.Service<DomainEvents, {
+  /** Tells all who listen in this process. The drain does so after each commit. */
   readonly publish: (events: ReadonlyArray<DomainObjectCreated>) => Effect.Effect<void>
   /** Everything created from the moment the stream is run. */
   readonly stream: Stream.Stream<DomainObjectCreated>
@@ -40,6 +41,7 @@ export class DomainEvents extends Context.Service<DomainEvents, {
 export const from = (output: Output.Any) => (event: DomainObjectCreated): boolean =>
   event.key.schemaIdentity === output.identity
 
+/** Events of this process. It publishes nothing beyond the process: see `LiveEvents` and `Subscription` for that. */
 export const layer: Layer.Layer<DomainEvents> = Layer.effect(
   DomainEvents,
   Effect.gen(function*() {

@@ -18,7 +18,7 @@ export interface DomainObject extends Schema.Schema.Type<typeof DomainObject> {}
  * Names a row. Numbers and bigints are printed as text. An empty name is refused when a handler returns it.
  *
  * ```ts
- * DomainObject.make("chatlab.Message", row.id)
+ * Effect.map(messages.insert(answer.text), (row) => DomainObject.make("chatlab.Message", row.id))
  * ```
  */
 export const make = (type: string, id: string | number | bigint): DomainObject => ({ type, id: String(id) })

@@ -9,7 +9,13 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
 import { hostname } from "node:os"
-import { type CallConflict, CallRecorder, type CallRefused, layer as layerCallRecorder } from "./CallRecorder.ts"
+import {
+  type CallConflict,
+  CallErased,
+  CallRecorder,
+  type CallRefused,
+  layer as layerCallRecorder
+} from "./CallRecorder.ts"
 import { ChunkStore, type ChunkStoreError } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
@@ -37,6 +43,7 @@ import * as Settings from "./Settings.ts"
 import type { WakeUp } from "./WakeUp.ts"
 
 export type { Claimed } from "./drain/claim.ts"
+export type { Outcome, Outcomes } from "./drain/Outcome.ts"
 export type { Health } from "./drain/pulse.ts"
 export { addReports, emptyReport, Report } from "./drain/Report.ts"
 export * from "./PersistNowError.ts"
@@ -93,13 +100,14 @@ export class Drain extends Context.Service<Drain, {
    */
   readonly recordNow: (
     call: ServiceCall
-  ) => Effect.Effect<ReadonlyArray<DomainObject>, CallRefused | CallConflict | PersistNowError>
+  ) => Effect.Effect<ReadonlyArray<DomainObject>, CallRefused | CallConflict | CallErased | PersistNowError>
   /** Whether this drain makes progress, and the database's last error. Does not query the database. */
   readonly health: Effect.Effect<Pulse.Health>
   /** The name under which this drain claims, for display: host, process and a random part. */
   readonly worker: string
 }>()("effect-sluice/Drain") {}
 
+/** A drain of all namespaces, over any store. */
 export const layer: Layer.Layer<
   Drain,
   never,
@@ -182,7 +190,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     }),
     recordNow: Effect.fn("Drain.recordNow")(function*(call: ServiceCall) {
       const note: Note = { ran: undefined }
-      yield* Effect.provideService(recorder.record(call), CurrentNote, note)
+      const recorded = yield* Effect.provideService(recorder.record(call), CurrentNote, note)
+      if (recorded === "erased") return yield* new CallErased({ callId: call.callId })
       return yield* persisting(call.callId, note.ran)
     }),
     health: pulse.health,

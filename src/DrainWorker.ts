@@ -44,6 +44,9 @@ export interface Options<E = never> {
  * ```ts
  * DrainWorker.layer({ schedule: Schedule.spaced("1 second").pipe(Schedule.jittered) }).pipe(
  *   Layer.provide(Drain.layer),
+ *   Layer.provide([registry, DomainEvents.layer]),
+ *   Layer.provide(stores),
+ *   Layer.provide(Settings.layer()),
  *   Layer.launch,
  *   NodeRuntime.runMain
  * )

@@ -25,13 +25,17 @@ import { ChunkKey, printKey } from "./ServiceCall.ts"
 
 /** A place in the log: opaque, ordered by the store alone. */
 export interface Place {
+  /** The id of the transaction that wrote the entry, a decimal number. */
   readonly xact: string
+  /** The number of the entry among those of its transaction, a decimal number. */
   readonly seq: string
 }
 
 /** One ledger row as an entry: everything that one chunk created, possibly nothing. */
 export interface LogEntry {
+  /** Where the entry stands. */
   readonly place: Place
+  /** An event for each row that the chunk's handler created. */
   readonly events: ReadonlyArray<DomainObjectCreated>
 }
 
@@ -70,6 +74,7 @@ export interface Take {
   readonly limit: number
   /** The most bytes of all entries; one that is larger is taken alone. */
   readonly maxBytes: number
+  /** How long it is held without a renewal. */
   readonly lease: Duration.Duration
   /** The name of the reader, for display. */
   readonly reader: string
@@ -77,6 +82,7 @@ export interface Take {
 
 /** A subscription taken: entries after its place, in order. */
 export interface Taken {
+  /** The token under which it is held. Advancing and releasing need it. */
   readonly token: string
   /** Its place when it was taken. */
   readonly place: Place
@@ -95,6 +101,7 @@ export interface Taken {
 
 /** The progress of a subscription. */
 export interface Progress {
+  /** The place of the last entry that is done. */
   readonly place: Place
   /** How many entries after this place are suspects, or taken and not settled. */
   readonly suspects: number
@@ -156,6 +163,7 @@ export interface Read {
 
 /** Entries after a place, in order. */
 export interface Page {
+  /** The entries that were read. Empty at the end of the log, and when the first is too large. */
   readonly entries: ReadonlyArray<LogEntry>
   /** The next entry, when it comes first and is too large to be read: see {@link EntryTooLarge}. */
   readonly unreadable: { readonly place: Place; readonly key: ChunkKey; readonly bytes: number } | undefined
@@ -183,6 +191,7 @@ export class EventLog extends Context.Service<EventLog, {
   readonly now: Effect.Effect<Place, ChunkStoreError>
   /** Reads entries after a place. Takes and changes nothing: any number of readers may do so at once. */
   readonly read: (after: Place, options: Read) => Effect.Effect<Page, ChunkStoreError>
+  /** All subscriptions, by name. */
   readonly list: Effect.Effect<ReadonlyArray<SubscriptionStatus>, ChunkStoreError>
   /**
    * Resets the place, to {@link From} or before everything persisted since a time, and clears failures. The current

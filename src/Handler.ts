@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import type { CallFacts } from "./CallFacts.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { partProblem } from "./Identity.ts"
 import { word } from "./internal/escape.ts"
@@ -41,7 +42,9 @@ export class ContextMissing extends Schema.TaggedError<ContextMissing>()("Contex
  * A handler fails with this when a retry cannot help: the chunk becomes a dead letter immediately.
  *
  * ```ts
- * if (simulation.closed) return yield* new HandlerRejected({ reason: `simulation ${id} is closed` })
+ * if (simulation.closed) {
+ *   return yield* new Handler.HandlerRejected({ reason: `simulation ${simulation.id} is closed` })
+ * }
  * ```
  */
 export class HandlerRejected
@@ -54,18 +57,27 @@ export class HandlerRejected
 
 /** The call that the handler's output belongs to. */
 export interface HandlerCall {
+  /** The id of the call. */
   readonly callId: string
+  /** The namespace that the call was recorded in. For a handler of `core` it is not the handler's own. */
   readonly namespace: string
+  /** The identity of the service that was called. */
   readonly service: string
+  /** The correlation id that was recorded with the call; the call id when none was. */
   readonly correlationId: string
   /** Tells outputs of one kind in one call apart; `""` when there is only one. */
   readonly part: string
+  /** The ordering key of the call, if it has one. */
   readonly orderingKey: string | undefined
+  /** When the service finished; when the call was recorded, if it does not say. */
   readonly finishedAt: DateTime.Utc
+  /** What the call says of itself: model, usage, cost, prompt. `{}` when it says nothing. */
+  readonly facts: CallFacts
   /** 1 on the first attempt; counts failures of this chunk only, not crashes or failures of other chunks of the batch. */
   readonly attempt: number
   /** The same at every run for this chunk: pass it to services outside the database. */
   readonly idempotencyKey: string
+  /** The key of the chunk in the ledger. */
   readonly key: ChunkKey
   /** A string of the call's context. Fails with {@link ContextMissing} when absent or not a string. */
   readonly context: (key: string) => Effect.Effect<string, ContextMissing>
@@ -74,12 +86,15 @@ export interface HandlerCall {
    * decode.
    */
   readonly contextAs: <A, I>(key: string, schema: Schema.Codec<A, I>) => Effect.Effect<A, ContextMissing>
+  /** The input that was recorded with the call; null when there is none. */
   readonly input: Schema.Json
 }
 
 /** The input of a handler: the decoded output, and its call. */
 export interface HandlerInput<out A> {
+  /** The answer, decoded by the output's schema, upcast from older versions. */
   readonly output: A
+  /** The call that it belongs to. */
   readonly call: HandlerCall
 }
 
@@ -143,6 +158,7 @@ export type Definition<A, R = never> =
 
 /** The compiler error for an option or handler that does not exist. */
 export interface Mistake<out Message extends string> {
+  /** What is wrong, in words. */
   readonly mistake: Message
 }
 
@@ -153,7 +169,8 @@ export type ErrorsOf<D> = D extends
   : never
 
 /** Requires `permanent` to accept every error of the handler. */
-type PermanentFor<D> = D extends { permanent(error: infer Taken): boolean } ? [ErrorsOf<D>] extends [Taken] ? unknown
+export type PermanentFor<D> = D extends { permanent(error: infer Taken): boolean } ?
+  [ErrorsOf<D>] extends [Taken] ? unknown
   : { readonly permanent: Mistake<"permanent must take every error that the handler can fail with"> }
   : unknown
 
@@ -187,19 +204,25 @@ export type ServicesOf<D> = D extends (...args: ReadonlyArray<never>) => Effect.
  * output of its groups, so a missing layer does not compile.
  */
 export interface HandlerOf<out Tag extends string> {
+  /** Tells it from other phantom types. */
   readonly _: "effect-sluice/HandlerOf"
+  /** `namespace/schema-identity`. */
   readonly handler: Tag
 }
 
 /** A built handler, without its types: the registry holds it and the drain runs it. */
 export interface Handler {
+  /** The namespace that it serves; `core` serves all. */
   readonly namespace: string
+  /** The output that it persists. */
   readonly output: AnyOutput
   /** `namespace/short-name`, for display in ledger, logs and metrics. */
   readonly name: string
+  /** Its options; those it leaves out come from `Settings`. */
   readonly options: Options
   /** The services its layer was built with; services of the running fiber override them. */
   readonly services: Context.Context<never>
+  /** How it is run: for one chunk, or for many at once. */
   readonly run:
     | { readonly _tag: "One"; readonly persist: Persist<unknown> }
     | { readonly _tag: "Many"; readonly persistMany: PersistMany<unknown> }

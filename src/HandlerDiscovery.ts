@@ -5,7 +5,8 @@
  *
  * ```ts
  * // src/chatlab/persist/replies.ts
- * export const replies = HandlerPlugin.layer("chatlab", PatientReply, ({ output, call }) => ...)
+ * export const replies = HandlerPlugin.layer("chatlab", PatientReply, ({ output }) =>
+ *   Effect.map(messages.insert(output.text), (row) => DomainObject.make("chatlab.Message", row.id)))
  * ```
  */
 import * as Cause from "effect/Cause"
@@ -19,7 +20,9 @@ import path from "node:path"
 import { pathToFileURL } from "node:url"
 import * as HandlerPlugin from "./HandlerPlugin.ts"
 import { boundedInterrupt } from "./internal/boundedInterrupt.ts"
+import { describe } from "./internal/describe.ts"
 import { escape, escapeProse } from "./internal/escape.ts"
+import { fileProblem } from "./internal/fileProblem.ts"
 import { describeLoadError, sentence } from "./internal/loadError.ts"
 
 /** The default glob for modules, under each folder. */
@@ -59,6 +62,7 @@ const standardTimeout = Duration.seconds(10)
 
 /** A module with its handlers. */
 export interface Found {
+  /** The absolute path of the module. */
   readonly file: string
   /** `namespace/short-name` of each. */
   readonly handlers: ReadonlyArray<string>
@@ -106,7 +110,11 @@ export const find = Effect.fn("HandlerDiscovery.find")(function*({ folders = [".
         return files
       },
       catch: (cause) =>
-        new HandlerModuleInvalid({ file: folder, reason: `cannot be searched: ${String(cause)}`, cause })
+        new HandlerModuleInvalid({
+          file: folder,
+          reason: `cannot be searched: ${fileProblem(cause, folder) ?? describe(cause)}`,
+          cause
+        })
     })
     for (const file of found.sort()) {
       if (!/\.(d|test|spec)\.[cm]?[jt]s$/.test(file)) files.add(file)

@@ -59,8 +59,10 @@ export type DefinitionOf<D> = D extends Effect.Effect<infer A, any, any> ? A : D
  * A layer that adds a handler. Provide any number of them to the registry:
  *
  * ```ts
- * const Hotwash = HandlerPlugin.layer("chatlab", HotwashInitial, ({ output, call }) => ...)
- * HandlerRegistry.layer(Chatlab).pipe(Layer.provide([Hotwash, Results]), Layer.provide(ChatlabHandlers))
+ * const Hotwash = HandlerPlugin.layer("chatlab", HotwashInitial, ({ output }) =>
+ *   Effect.map(messages.insert(output.text), (row) => DomainObject.make("chatlab.Message", row.id)))
+ *
+ * HandlerRegistry.layer(Chatlab).pipe(Layer.provide([Hotwash, ChatlabHandlers]))
  * ```
  */
 export const layer = <

@@ -29,9 +29,13 @@ export const maxPartLength = 128
 
 /** A parsed identity. Every part is non-empty, at most 128 characters of `A-Z a-z 0-9 _ -`, without a dot. */
 export interface Identity {
+  /** What kind of part it names. */
   readonly domain: Domain
+  /** The application, or the tenant. */
   readonly namespace: string
+  /** A group of services within the namespace. */
   readonly group: string
+  /** The name within the group. */
   readonly name: string
 }
 

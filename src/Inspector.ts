@@ -12,11 +12,12 @@
  *   tables. The other queries still work.
  * - **Cheap where queries are frequent.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`,
  *   `nextDue` and all {@link Vitals} read heads of indexes and small tables, and their counts end at a limit. `call`
- *   and `stuck` read the rows they return. `status`, `due` and `callsThatMade` read whole tables: for people, not for a
+ *   and `stuck` read the rows they return, `usage` sums by day that are kept. `status`, `due` and `callsThatMade` read whole tables: for people, not for a
  *   scrape.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -24,6 +25,7 @@ import { type CallView, type KindStatus, ParkReason } from "./CallView.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { Kind, Served } from "./Kind.ts"
+import type { UsageBy, UsageRow } from "./Usage.ts"
 
 export { CallView, ChunkState, ChunkView, KindStatus } from "./CallView.ts"
 
@@ -61,7 +63,15 @@ export interface StuckChunk extends Schema.Schema.Type<typeof StuckChunk> {}
 export interface StuckRequest {
   /** The most chunks of each `why`. */
   readonly limit: number
+  /** Only chunks of this namespace. */
   readonly namespace?: string | undefined
+}
+
+/** Which usage to sum, and by what. */
+export interface UsageRequest {
+  readonly by: UsageBy
+  /** From the day (UTC) on that was so long ago; all without. */
+  readonly since?: Duration.Input | undefined
 }
 
 /** A worker that has not left. */
@@ -78,10 +88,15 @@ export interface WorkerView {
 
 /** Chunks per state, each counted up to `Metrics.mostCounted`. */
 export interface QueueGauges {
+  /** Chunks that can be claimed now. */
   readonly ready: number
+  /** Chunks that wait for their next attempt, or for their time. */
   readonly scheduled: number
+  /** Chunks behind others of their ordering key. */
   readonly waiting: number
+  /** Chunks without a handler, or paused. */
   readonly parked: number
+  /** Dead letters that wait for a person. */
   readonly dead: number
   /** How long, in seconds, the oldest claimable chunk has waited. Undefined when there is none. */
   readonly oldest: number | undefined
@@ -89,6 +104,7 @@ export interface QueueGauges {
 
 /** How far behind a durable subscription is. */
 export interface SubscriptionGauges {
+  /** The name of the subscription. */
   readonly name: string
   /** Consecutive failures of the entry that is next. */
   readonly attempts: number
@@ -100,11 +116,13 @@ export interface SubscriptionGauges {
 
 /** Chunks that failed and wait for another attempt. */
 export interface Scheduled {
+  /** How many there are. */
   readonly count: number
   /** How long ago, in seconds, the first failure of the oldest of them was. */
   readonly seconds: number | undefined
   /** The call that failed last, and its error. */
   readonly callId: string | undefined
+  /** The error of that call's last failure. */
   readonly message: string | undefined
 }
 
@@ -116,6 +134,7 @@ export interface ParkedKind extends Kind {
 
 /** Chunks behind a dead letter of their ordering key. */
 export interface HeldUp {
+  /** How many there are. */
   readonly count: number
   /** A call whose dead letter blocks them. */
   readonly callId: string | undefined
@@ -123,6 +142,7 @@ export interface HeldUp {
 
 /** Waiting chunks that have nothing before them. */
 export interface Stranded {
+  /** How many were found. */
   readonly count: number
   /** The call of the oldest of them. */
   readonly callId: string | undefined
@@ -154,6 +174,7 @@ export type LogStanding =
 export interface Vitals {
   /** How long, in whole seconds, the oldest claimable chunk has waited. Undefined when there is none. */
   readonly oldestDue: Effect.Effect<number | undefined, ChunkStoreError>
+  /** Chunks that failed and will be tried again. */
   readonly scheduled: Effect.Effect<Scheduled, ChunkStoreError>
   /** How many leases ended more than five minutes ago without another worker claiming the chunk. */
   readonly staleLeases: Effect.Effect<number, ChunkStoreError>
@@ -167,6 +188,7 @@ export interface Vitals {
   readonly heldUp: Effect.Effect<HeldUp, ChunkStoreError>
   /** Checks at most `mostKeys` ordering keys; all without it. */
   readonly stranded: (mostKeys?: number) => Effect.Effect<Stranded, ChunkStoreError>
+  /** Whether subscriptions can read the event log. */
   readonly eventLog: Effect.Effect<LogStanding, ChunkStoreError>
 }
 
@@ -174,7 +196,7 @@ export interface Vitals {
  * The port. See the module's laws.
  *
  * ```ts
- * const view = yield* Inspector.use((inspector) => inspector.call("call-17"))
+ * const view = yield* Inspector.Inspector.use((inspector) => inspector.call("call-17"))
  * ```
  */
 export class Inspector extends Context.Service<Inspector, {
@@ -201,8 +223,15 @@ export class Inspector extends Context.Service<Inspector, {
   readonly workers: (ids?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<WorkerView>, ChunkStoreError>
   /** Whether a chunk of a kind is outstanding or dead, or a worker serves the kind. `*` stands for any. */
   readonly isKnown: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
+  /**
+   * What calls used, summed by model, namespace, schema or day: by day in the order of days, else those with the most tokens
+   * first. Calls without facts and attempts do not count.
+   */
+  readonly usage: (request: UsageRequest) => Effect.Effect<ReadonlyArray<UsageRow>, ChunkStoreError>
+  /** The queue in numbers, for gauges. */
   readonly queueGauges: Effect.Effect<QueueGauges, ChunkStoreError>
   /** Of the hundred subscriptions with the oldest unread entry. */
   readonly subscriptionGauges: Effect.Effect<ReadonlyArray<SubscriptionGauges>, ChunkStoreError>
+  /** What the doctor examines. */
   readonly vitals: Vitals
 }>()("effect-sluice/Inspector") {}

@@ -5,7 +5,9 @@
 
 /** A kind of chunk. */
 export interface Kind {
+  /** The namespace; `*` for any, where a kind is a pattern. */
   readonly namespace: string
+  /** The schema's identity; `*` for any, where a kind is a pattern. */
   readonly schemaIdentity: string
 }
 

@@ -45,6 +45,7 @@ import { WakeUp } from "./WakeUp.ts"
 export interface LiveEvent {
   /** Give it as `after` to go on behind this event. Letters, digits and `-` only. */
   readonly id: string
+  /** What was created. */
   readonly event: DomainObjectCreated
 }
 

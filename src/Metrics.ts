@@ -102,6 +102,22 @@ export const subscriptionAttempts = Metric.gauge("sluice_subscription_failed_att
   description: "Failures in a row of the entry a subscription stands before"
 })
 
+/**
+ * Tokens of recorded calls and attempts that say how many, as OpenTelemetry's conventions for generative AI name and bound it.
+ * Labels: `gen_ai.provider.name`, `gen_ai.request.model` and `gen_ai.token.type`, `input` or `output`; the first 50 models of a
+ * process have labels of their own. It is not one of {@link names}, which are Sluice's own.
+ */
+export const tokenUsage = Metric.histogram("gen_ai.client.token.usage", {
+  description: "Tokens used by an operation of a model",
+  boundaries: Array.from({ length: 14 }, (_, power) => 4 ** power)
+})
+
+/** Seconds that answers took, of calls and attempts that say so; named and labelled like {@link tokenUsage}. */
+export const operationDuration = Metric.histogram("gen_ai.client.operation.duration", {
+  description: "Duration of an operation of a model, in seconds",
+  boundaries: Array.from({ length: 14 }, (_, power) => 0.01 * 2 ** power)
+})
+
 /** The labels of each metric by its name, to check a dashboard against. */
 export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
   [calls.id]: ["namespace", "outcome"],
@@ -125,7 +141,7 @@ export const names: ReadonlyArray<string> = Object.keys(labels)
 
 /** The values of the labels `outcome` and `state`, by the metric's name. */
 export const values: Readonly<Record<string, ReadonlyArray<string>>> = {
-  [calls.id]: ["recorded", "unchanged", "conflict", "refused"],
+  [calls.id]: ["recorded", "unchanged", "erased", "conflict", "refused"],
   // released: given back at no cost; lost: the lease ran out
   [chunks.id]: outcomeNames.map(metricLabel),
   [handlerSeconds.id]: ["succeeded", "failed"],

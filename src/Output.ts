@@ -7,6 +7,8 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
+import { partsOf, storable } from "./internal/elements.ts"
+import { jsonProblem } from "./internal/jsonProblem.ts"
 import type { RecordedOutput } from "./ServiceCall.ts"
 
 /** Marks a value as an output, even one from another copy of the package. */
@@ -30,7 +32,7 @@ export type Upcast = (data: Schema.Json) => Effect.Effect<Schema.Json, Schema.Sc
  * ```ts
  * export class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
  *   version: 1,
- *   schema: Schema.Struct({ messages: Schema.NonEmptyArray(OutputItem), image_requested: Schema.Boolean })
+ *   schema: Schema.Struct({ messages: Schema.NonEmptyArray(Schema.String), image_requested: Schema.Boolean })
  * }) {}
  * ```
  */
@@ -43,6 +45,7 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
   readonly shortName: NameOf<Id>
   /** The version new answers are recorded at; from 1. */
   readonly version: number
+  /** The schema that answers of this version are encoded and decoded by. */
   readonly schema: S
   /** Decodes JSON recorded at `version`, through the upcasts. Fails with `UnknownVersion` or `SchemaError`. */
   readonly decode: (
@@ -51,6 +54,40 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
   ) => Effect.Effect<S["Type"], UnknownVersion | Schema.SchemaError>
   /** Encodes a value as an output to be recorded. */
   encode(value: S["Type"], options?: { readonly part?: string }): Effect.Effect<RecordedOutput, Schema.SchemaError>
+  /**
+   * The outputs of an answer that is a list, one for each element, so that an element that is bad dies alone. Takes the
+   * elements as the model returned them, and checks nothing: an element that does not fit the schema is recorded as well.
+   * The drain finds it *undecodable*, a dead letter of its own, and persists its siblings.
+   *
+   * ```ts
+   * const { findings } = JSON.parse(answer)
+   * yield* recorder.record({ ...call, outputs: Finding.each(findings, { part: "code" }) })
+   * ```
+   *
+   * Each element has a part that is the same whenever the same answer is recorded: its index, `"0"` and on, or what
+   * `part` says, see {@link EachOptions}. Chunks keep the order of the elements. With an `orderingKey` in the call, they
+   * are persisted in that order, and a dead one holds up those behind it until it is redriven or discarded
+   * (`SLUICE_DEAD_BLOCKS_KEY`); without, each goes its own way.
+   *
+   * What can come out of `JSON.parse` and cannot be stored is replaced: NUL and lone surrogates by U+FFFD, a number
+   * beyond all doubles and what is nested more than 512 deep by a text. A call may have `SLUICE_MAX_OUTPUTS` outputs,
+   * and no fewer than one: `record` refuses an empty list.
+   */
+  each(elements: ReadonlyArray<Schema.Json>, options?: EachOptions<S["Encoded"]>): ReadonlyArray<RecordedOutput>
+}
+
+/** How {@link Output} `each` names the parts. */
+export interface EachOptions<Encoded> {
+  /**
+   * The name of a property that tells the elements apart, or a function of the element as the model returned it. Where
+   * that is neither a number nor a text of 1 to 116 characters, because the element is bad, the part is `#` and the
+   * index: `"#3"`. Of elements with the same key, the second is `key#2`, the third `key#3`: none is lost. Without
+   * `part`, an element's part is its index.
+   */
+  readonly part?:
+    | (Encoded extends object ? keyof Encoded & string : never)
+    | ((element: Schema.Json, index: number) => string | number | undefined)
+    | undefined
 }
 
 /** Whether a value is an output: a result of {@link make}, or a class that extends one. */
@@ -97,7 +134,11 @@ const mostVersion = 2_147_483_647
  * version.
  *
  * ```ts
- * upcasts: { 1: Output.upcast(Schema.Struct({ text: Schema.String }), ({ text }) => ({ messages: [text] })) }
+ * class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", {
+ *   version: 2,
+ *   schema: Schema.Struct({ messages: Schema.Array(Schema.String) }),
+ *   upcasts: { 1: Output.upcast(Schema.Struct({ text: Schema.String }), ({ text }) => ({ messages: [text] })) }
+ * }) {}
  * ```
  */
 export const upcast = <S extends Schema.Codec<unknown, unknown>>(
@@ -153,6 +194,15 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
       data: data as Schema.Json,
       ...(encodeOptions?.part === undefined ? {} : { part: encodeOptions.part })
     }))
+  const each = (elements: ReadonlyArray<Schema.Json>, eachOptions?: EachOptions<S["Encoded"]>) => {
+    const parts = partsOf(elements, eachOptions?.part)
+    return elements.map((element, index): RecordedOutput => ({
+      schema: identity,
+      version,
+      part: parts[index]!,
+      data: jsonProblem(element, "") === undefined ? element : storable(element)
+    }))
+  }
   // The members are on a function, so the value can be the base of a class; the class name is then the output's.
   function Base() {}
   return Object.assign(Base, {
@@ -162,7 +212,8 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
     version,
     schema: options.schema,
     decode,
-    encode
+    encode,
+    each
     // the constructor's type only exists to let `class X extends Output.make(...) {}` type-check
   }) as unknown as Output<Id, S>
 }

@@ -70,14 +70,16 @@ export type HandlersServices<H> = { [K in keyof H]: Handler.ServicesOf<H[K]> }[k
  * export const ChatlabHandlers = Chatlab.toLayer(Effect.gen(function*() {
  *   const messages = yield* Messages
  *   return Chatlab.of({
- *     "patient-initial": ({ output, call }) => ...,
- *     "patient-reply": ({ output, call }) => ...
+ *     "patient-initial": ({ output }) => Effect.asVoid(messages.insert(output.text)),
+ *     "patient-reply": ({ output }) =>
+ *       Effect.map(messages.insert(output.text), (row) => DomainObject.make("chatlab.Message", row.id))
  *   })
  * }))
  * ```
  */
 export interface OutputGroup<Namespace extends string, O extends Output.Any> extends Pipeable {
   readonly [TypeId]: typeof TypeId
+  /** The namespace that its handlers serve. */
   readonly namespace: Namespace
   /** By schema identity. */
   readonly outputs: ReadonlyMap<string, O>
@@ -102,7 +104,9 @@ export interface OutputGroup<Namespace extends string, O extends Output.Any> ext
 /** Any group, without its types. */
 export interface Any {
   readonly [TypeId]: typeof TypeId
+  /** The namespace that its handlers serve. */
   readonly namespace: string
+  /** By schema identity. */
   readonly outputs: ReadonlyMap<string, Output.Any>
 }
 

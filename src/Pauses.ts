@@ -30,5 +30,6 @@ export class Pauses extends Context.Service<Pauses, {
   readonly pause: (kind: Kind, reason: string) => Effect.Effect<void, ChunkStoreError>
   /** Ends a pause. False when exactly this kind was not paused. */
   readonly resume: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
+  /** The pauses in force, by namespace and schema. */
   readonly list: Effect.Effect<ReadonlyArray<Pause>, ChunkStoreError>
 }>()("effect-sluice/Pauses") {}

@@ -11,7 +11,8 @@ import type { ChunkStoreError } from "./ChunkStore.ts"
 export interface RetentionPolicy {
   /**
    * Payloads (input, outputs, details) of calls recorded longer ago than this, once all their chunks are persisted or
-   * discarded. The call itself stays: recording it again still changes nothing.
+   * discarded. The call itself stays with its facts: recording it again still changes nothing. The texts of attempts go at the
+   * same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay.
    */
   readonly payloads?: Duration.Input | undefined
   /** Dead letters discarded longer ago than this. Others are never deleted automatically: redrive or discard them first. */
@@ -24,7 +25,9 @@ export interface RetentionPolicy {
 export const Pruned = Schema.Struct({
   payloads: Schema.Int,
   discarded: Schema.Int,
-  failures: Schema.Int
+  failures: Schema.Int,
+  /** Texts of attempts. */
+  answers: Schema.Int
 })
 /** How many rows were pruned. */
 export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
@@ -34,9 +37,15 @@ export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
  * concurrently; {@link layer} runs it periodically.
  */
 export class Retention extends Context.Service<Retention, {
+  /** Deletes what is older than the policy says, in portions, and rolls usage up. Returns what it deleted. */
   readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
   /** How many rows `prune` would delete now. */
   readonly preview: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
+  /**
+   * Folds what calls used into sums by day, each entry once, up to 100,000 at a time; every worker's beat does the same. Returns
+   * how many it folded. What `Inspector.usage` says is the same before and after.
+   */
+  readonly rollUp: Effect.Effect<number, ChunkStoreError>
 }>()("effect-sluice/Retention") {}
 
 /** How {@link layer} prunes. */

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { CallFacts } from "./CallFacts.ts"
 import { escape, word } from "./internal/escape.ts"
 
 /** The most characters a call id may have. */
@@ -68,7 +69,12 @@ const callFields = {
   /** The earliest time at which it is persisted (by the database's clock). */
   notBefore: Schema.optionalKey(Schema.DateTimeUtcFromString),
   startedAt: Schema.optionalKey(Schema.DateTimeUtcFromString),
-  /** Provider, model, usage and the like, kept as given. */
+  /** Provider, model, usage, cost. An unusable fact is dropped when the call is recorded, with a warning in the log. */
+  facts: Schema.optionalKey(CallFacts.pipe(Schema.catchDecoding(() => Effect.succeed(Option.some({}))))),
+  /**
+   * Anything else to be kept with the call. What is no JSON in them is recorded as `JSON.stringify` writes it, with a warning in
+   * the log: details must not lose an answer.
+   */
   details: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   /**
    * An invalid trace is dropped when the call is recorded, with a warning in the log: a bad trace must not lose an
@@ -87,9 +93,12 @@ export interface CallSpec extends Schema.Schema.Type<typeof CallSpec> {}
  *
  * ```ts
  * const call: ServiceCall.ServiceCall = {
- *   callId: "018f…", namespace: "chatlab", service: "services.chatlab.standardized_patient.generate-reply",
- *   context: { simulationId: "7" }, orderingKey: "7",
- *   outputs: [{ schema: PatientReply.identity, version: 1, data: { messages: [...], image_requested: false } }]
+ *   callId: "018f…",
+ *   namespace: "chatlab",
+ *   service: "services.chatlab.standardized_patient.generate-reply",
+ *   context: { simulationId: "7" },
+ *   orderingKey: "7",
+ *   outputs: [{ schema: PatientReply.identity, version: 1, data: { text: "It hurts on the inside." } }]
  * }
  * ```
  */
@@ -101,8 +110,11 @@ export const ServiceCall = Schema.Struct({
 /** A finished service call. */
 export interface ServiceCall extends Schema.Schema.Type<typeof ServiceCall> {}
 
-/** The status of a call. Whether its outputs are persisted is the chunks' state, not the call's. */
-export const CallStatus = Schema.Literals(["running", "succeeded", "failed"])
+/**
+ * The status of a call. Whether its outputs are persisted is the chunks' state, not the call's. `failed`: its service gave no
+ * answer. `invalid`: there is an answer, and it does not fit.
+ */
+export const CallStatus = Schema.Literals(["running", "succeeded", "failed", "invalid"])
 /** The status of a call. */
 export type CallStatus = typeof CallStatus.Type
 

@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { longestBeatInterval } from "./internal/liveness.ts"
 import { quote } from "./internal/quote.ts"
+import { unknownVariables } from "./internal/unknownVariables.ts"
 
 /** All settings, each checked. Durations are `Duration`s; sizes are bytes. */
 export interface Values {
@@ -360,11 +361,25 @@ const withOptions = (values: Values, options: Options): Result.Result<Values, Se
 }
 
 /**
- * The settings from `Config`, overridden by the options given in code. Fails with {@link SettingInvalid}.
+ * The variables named `SLUICE_…` that are no setting of the library or the command, each as a line of text, with the
+ * setting that was probably meant.
+ *
+ * @internal
+ */
+export const unknown: Effect.Effect<ReadonlyArray<string>> = unknownVariables(names)
+
+/**
+ * The settings from `Config`, overridden by the options given in code. Fails with {@link SettingInvalid}. Logs a warning
+ * for each variable `SLUICE_…` that is not a setting, for example a misspelt one.
  *
  * ```ts
- * program.pipe(Layer.provide(Settings.layer({ batchSize: 500, lease: "30 seconds" })))
+ * Drain.layer.pipe(Layer.provide(Settings.layer({ batchSize: 500, lease: "30 seconds" })))
  * ```
  */
 export const layer = (options: Options = {}): Layer.Layer<Settings, Config.ConfigError> =>
-  Layer.effect(Settings, Effect.flatMap(config, (values) => Effect.fromResult(withOptions(values, options))))
+  Layer.effect(
+    Settings,
+    Effect.flatMap(config, (values) => Effect.fromResult(withOptions(values, options))).pipe(
+      Effect.tap(() => Effect.flatMap(unknown, Effect.forEach((line) => Effect.logWarning(line))))
+    )
+  )

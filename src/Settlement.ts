@@ -2,7 +2,7 @@
  * The ways in which the claim of a chunk ends, other than by persisting it.
  *
  * ```ts
- * yield* store.settle(token, [Settlement.Release({ chunk })])
+ * yield* store.settle(token, [ChunkStore.Settlement.Release({ chunk })])
  * ```
  */
 import * as Data from "effect/Data"
@@ -21,7 +21,9 @@ export type FailureKind = "failed" | "defect" | "timeout" | "spoiled" | DeathRea
 export interface Failure {
   /** `namespace/short-name`, or `""` when no handler ran. */
   readonly handler: string
+  /** How it failed. */
   readonly kind: FailureKind
+  /** The error's message. What was recorded is left out of it. */
   readonly message: string
 }
 
@@ -51,6 +53,7 @@ export const Settlement = Data.taggedEnum<Settlement>()
 
 /** A settlement that took effect, because the claim still held the chunk. */
 export interface Settled {
+  /** The settlement as it was given. */
   readonly settlement: Settlement
   /** Whether the chunks behind it in its ordering key may run now. */
   readonly freesKey: boolean

@@ -4,7 +4,12 @@
  * lost: it is claimed again.
  *
  * ```ts
- * const program = Layer.mergeAll(DrainWorker.layer(), Shutdown.layer).pipe(...)
+ * const program = Layer.mergeAll(DrainWorker.layer(), Shutdown.layer).pipe(
+ *   Layer.provide(Drain.layer),
+ *   Layer.provide([registry, DomainEvents.layer]),
+ *   Layer.provide(stores),
+ *   Layer.provide(Settings.layer())
+ * )
  *
  * NodeRuntime.runMain(Layer.launch(program), { teardown: Shutdown.teardown })
  * ```

@@ -86,7 +86,7 @@ export interface Options {
  * `SLUICE_GRACE_PERIOD`; the rest is left for the next reader.
  *
  * ```ts
- * Subscription.layer("chatlab.media", (event) => media.attach(event.object.id), {
+ * Subscription.layer("chatlab.media", (event) => attachMedia(event.object.id), {
  *   filter: DomainEvents.from(PatientReply)
  * })
  * ```

@@ -12,13 +12,14 @@ import type * as Duration from "effect/Duration"
 import type * as Settings from "./Settings.ts"
 
 /** The variable of a setting: `batchSize` is `SLUICE_BATCH_SIZE`. */
-type Variable<Name extends string> = `SLUICE_${Uppercase<Snake<Name>>}`
-type Snake<Name extends string> = Name extends `${infer First}${infer Rest}`
+export type Variable<Name extends string> = `SLUICE_${Uppercase<Snake<Name>>}`
+/** `batchSize` is `batch_Size`. */
+export type Snake<Name extends string> = Name extends `${infer First}${infer Rest}`
   ? First extends Lowercase<First> ? `${First}${Snake<Rest>}` : `_${First}${Snake<Rest>}`
   : ""
 
 /** A duration is written as a string, `"30 seconds"` or `"30s"`. */
-type Written<A> = A extends Duration.Duration ? string : A
+export type Written<A> = A extends Duration.Duration ? string : A
 
 /** The settings of the library, by their names in the environment. */
 export type LibrarySettings = {

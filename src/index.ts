@@ -2,6 +2,8 @@
  * Sluice writes structured LLM answers into your own tables, exactly once. Each module is also its own entry point,
  * like `effect-sluice/Drain`; stores are in `effect-sluice/store/*`.
  */
+export * as CallAttempt from "./CallAttempt.ts"
+export * as CallFacts from "./CallFacts.ts"
 export * as CallLines from "./CallLines.ts"
 export * as CallRecorder from "./CallRecorder.ts"
 export * as CallShape from "./CallShape.ts"
@@ -13,6 +15,7 @@ export * as DomainEvents from "./DomainEvents.ts"
 export * as DomainObject from "./DomainObject.ts"
 export * as Drain from "./Drain.ts"
 export * as DrainWorker from "./DrainWorker.ts"
+export * as Erasure from "./Erasure.ts"
 export * as EventLog from "./EventLog.ts"
 export * as Handler from "./Handler.ts"
 export * as HandlerDiscovery from "./HandlerDiscovery.ts"
@@ -32,4 +35,5 @@ export * as ServiceCall from "./ServiceCall.ts"
 export * as Settings from "./Settings.ts"
 export * as Shutdown from "./Shutdown.ts"
 export * as Subscription from "./Subscription.ts"
+export * as Usage from "./Usage.ts"
 export * as WakeUp from "./WakeUp.ts"

@@ -256,7 +256,7 @@ describe("a call that is run", () => {
       const exit = yield* Effect.exit(run(spec, Effect.succeed([{ schema: reply, version: 1, data: "\u0000" }])))
       expect(Exit.isFailure(exit)).toBe(true)
       expect(Option.getOrThrow(yield* statusOf)).toMatchObject({
-        status: "failed",
+        status: "invalid",
         error: expect.stringContaining("u0000")
       })
     }))

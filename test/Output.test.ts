@@ -96,4 +96,45 @@ describe("an output", () => {
       const untyped = { messages: "It hurts." } as unknown as typeof Reply.schema.Type
       expect(String(yield* Effect.flip(Reply.encode(untyped)))).toContain("messages")
     }))
+
+  it("of an answer that is a list is one for each element, whatever the element is", () => {
+    const elements: ReadonlyArray<Schema.Json> = [{ messages: ["a"] }, { messages: 7 }, null, "b"]
+    const outputs = Reply.each(elements)
+    expect(outputs.map(({ data }) => data)).toEqual(elements)
+    expect(outputs.map(({ part }) => part)).toEqual(["0", "1", "2", "3"])
+    expect(outputs[1]).toEqual({ schema: Reply.identity, version: 3, part: "1", data: { messages: 7 } })
+    expect(Reply.each([])).toEqual([])
+  })
+
+  it("of an element has its key as its part; duplicates and bad keys are told apart, and none is lost", () => {
+    class Finding extends Output.make("schemas.clinic.ward.finding", {
+      schema: Schema.Struct({ code: Schema.String, text: Schema.String })
+    }) {}
+    const of = (...codes: ReadonlyArray<unknown>): ReadonlyArray<Schema.Json> =>
+      codes.map((code) => JSON.parse(JSON.stringify({ code, text: "pain" })))
+    const parts = (elements: ReadonlyArray<Schema.Json>, part: Output.EachOptions<{ code: string }>["part"] = "code") =>
+      Finding.each(elements, { part }).map((output) => output.part)
+    expect(parts(of("M25", "S83", 7))).toEqual(["M25", "S83", "7"])
+    expect(parts(of("M25", "M25", "M25#2", "M25"))).toEqual(["M25", "M25#2", "M25#2#2", "M25#3"])
+    expect(parts(of("M25#2", "M25", "M25"))).toEqual(["M25#2", "M25", "M25#3"])
+    expect(parts(of("", "x".repeat(117), "a\u0000", "\ud800", null, undefined))).toEqual(
+      ["#0", "#1", "#2", "#3", "#4", "#5"]
+    )
+    expect(parts([null, "M25", ["M25"], 7])).toEqual(["#0", "#1", "#2", "#3"])
+    // what a function throws at, or has no word for, is a bad element
+    const upper = (element: Schema.Json) => (element as { code: string }).code.toUpperCase()
+    expect(parts(of("m25", 7, "s83"), upper)).toEqual(["M25", "#1", "S83"])
+    expect(parts(of("a", "b"), (_, index) => index === 0 ? undefined : Number.NaN)).toEqual(["#0", "#1"])
+    const long = parts(of(...Array.from({ length: 3 }, () => "x".repeat(116))))
+    expect(Math.max(...long.map((part) => part!.length))).toBeLessThanOrEqual(128)
+  })
+
+  it("of an element that cannot be stored as it is holds it as far as it can", () => {
+    const deep: Schema.Json = JSON.parse(`${"[".repeat(100_000)}${"]".repeat(100_000)}`)
+    const strange = JSON.parse(`{"a\\u0000": ["b\\u0000\\ud800"], "n": 1e400, "__proto__": 1}`)
+    const [odd, nested, good] = Reply.each([strange, deep, { messages: ["a"] }])
+    expect(JSON.stringify(odd?.data)).toBe(`{"a\ufffd":["b\ufffd\ufffd"],"n":"Infinity","__proto__":1}`)
+    expect(JSON.stringify(nested?.data)).toContain("nested more than 512 deep")
+    expect(good?.data).toEqual({ messages: ["a"] })
+  })
 })

@@ -8,6 +8,7 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import { inspect } from "node:util"
 import { describe, expect } from "vitest"
 
@@ -199,4 +200,67 @@ describe("settings", () => {
         expect(yield* Effect.flip(Effect.scoped(Layer.build(drain)))).toMatchObject({ _tag: "ConfigError", setting })
       }
     }))
+
+  describe("of a name that is none", () => {
+    /** What is logged while the settings are loaded. */
+    const logged = (provider: Layer.Layer<never>) =>
+      Effect.gen(function*() {
+        const lines: Array<string> = []
+        const logger = Logger.layer([Logger.make(({ logLevel, message }) => {
+          lines.push(`${logLevel}: ${[message].flat().join(" ")}`)
+        })])
+        yield* Effect.scoped(Layer.build(Layer.fresh(Settings.layer()).pipe(Layer.provide([provider, logger]))))
+        return lines
+      })
+
+    it.effect("are told once, with the name that was probably meant", () =>
+      Effect.gen(function*() {
+        expect(
+          yield* logged(
+            environment({ SLUICE_BATCHSIZE: "7", SLUICE_LAESE: "30s", SLUICE_BATCH_SIZE_: "7", PATH: "/bin" })
+          )
+        ).toEqual([
+          "Warn: SLUICE_BATCHSIZE is not a setting and has no effect; did you mean SLUICE_BATCH_SIZE?",
+          "Warn: SLUICE_BATCH_SIZE_ is not a setting and has no effect; did you mean SLUICE_BATCH_SIZE?",
+          "Warn: SLUICE_LAESE is not a setting and has no effect; did you mean SLUICE_LEASE?"
+        ])
+      }))
+
+    it.effect("are told in one line when nothing is close, and their values are not", () =>
+      Effect.gen(function*() {
+        const lines = yield* logged(environment({ SLUICE_COFFEE: "secret", SLUICE_TEA: "secret" }))
+        expect(lines).toEqual(["Warn: not settings, and without effect: SLUICE_COFFEE, SLUICE_TEA"])
+      }))
+
+    it.effect("are told of any provider", () =>
+      Effect.gen(function*() {
+        const provider = ConfigProvider.layer(
+          ConfigProvider.fromUnknown({ SLUICE_NOTIFYY: false, SLUICE_LEASE: "30s" })
+        )
+        expect(yield* logged(provider)).toEqual([
+          "Warn: SLUICE_NOTIFYY is not a setting and has no effect; did you mean SLUICE_NOTIFY?"
+        ])
+      }))
+
+    it.effect("are not told when they are right, the command's, those of Kubernetes, of our tests, or empty", () =>
+      Effect.gen(function*() {
+        const all = Object.fromEntries(variables.map(([name, , , right]) => [name, right]))
+        expect(
+          yield* logged(environment({
+            ...all,
+            SLUICE_JSON: "true",
+            SLUICE_FOR: "8s",
+            SLUICE_HANDLERS: "persist",
+            // of services named sluice and sluice-db
+            SLUICE_SERVICE_HOST: "10.0.0.1",
+            SLUICE_SERVICE_PORT_METRICS: "9090",
+            SLUICE_PORT: "tcp://10.0.0.1:9090",
+            SLUICE_PORT_9090_TCP_ADDR: "10.0.0.1",
+            SLUICE_DB_SERVICE_HOST: "10.0.0.2",
+            SLUICE_TEST_SEED: "1",
+            SLUICE_LAESE: ""
+          }))
+        ).toEqual([])
+      }))
+  })
 })

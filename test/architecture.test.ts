@@ -155,8 +155,13 @@ const longFunctions: Readonly<Record<string, string>> = {
 const longestFunction = 80
 
 /** Files longer than {@link longestFile}, and why. */
-const longFiles: Readonly<Record<string, string>> = {}
+const longFiles: Readonly<Record<string, string>> = {
+  "store/pg/migrationFiles": "made from sql/*.sql"
+}
 const longestFile = 400
+
+/** A topic of the contract is a list of scenes, written as a function for its types. */
+const isTopic = (name: string): boolean => /^testing\/contract\/(\w+) \1$/.test(name)
 
 /** The functions of a file that are too long, by the names they are defined under. */
 const longFunctionsOf = (file: string): ReadonlyArray<string> => {
@@ -177,7 +182,9 @@ const longFunctionsOf = (file: string): ReadonlyArray<string> => {
 
 describe("sizes", () => {
   it(`no function is longer than ${longestFunction} lines, but for those with a reason`, () => {
-    expect(sources.flatMap(longFunctionsOf).sort()).toEqual(Object.keys(longFunctions).sort())
+    expect(sources.flatMap(longFunctionsOf).filter((name) => !isTopic(name)).sort()).toEqual(
+      Object.keys(longFunctions).sort()
+    )
   })
 
   it(`no file is longer than ${longestFile} lines, but for those with a reason`, () => {

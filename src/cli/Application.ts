@@ -12,7 +12,9 @@ import path from "node:path"
 import * as DomainEvents from "../DomainEvents.ts"
 import * as HandlerDiscovery from "../HandlerDiscovery.ts"
 import * as HandlerRegistry from "../HandlerRegistry.ts"
+import { describe } from "../internal/describe.ts"
 import { escape } from "../internal/escape.ts"
+import { fileProblem } from "../internal/fileProblem.ts"
 import type * as Settings from "../Settings.ts"
 import type { Stores } from "../store/Stores.ts"
 import * as durationFlag from "./durationFlag.ts"
@@ -32,7 +34,10 @@ export const handlersFlag = Flag.String("handlers").pipe(
 
 /** The modules of one place: a file, those below a folder, or those that match a glob. A path that exists is not a glob. */
 const modulesOf = Effect.fnUntraced(function*(place: string) {
-  const there = statSync(place, { throwIfNoEntry: false })
+  const there = yield* Effect.try({
+    try: () => statSync(place, { throwIfNoEntry: false }),
+    catch: (cause) => new Failed({ reason: fileProblem(cause, place) ?? `${place}: ${describe(cause)}` })
+  })
   if (there?.isFile() === true) return [path.resolve(place)]
   return yield* HandlerDiscovery.find(there?.isDirectory() === true ? { folders: [place] } : { globs: [place] })
 })

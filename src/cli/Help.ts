@@ -16,19 +16,6 @@ import * as wantsJson from "./wantsJson.ts"
 
 const columns = 80
 
-/** Breaks a text into lines of at most this width. */
-const fill = (text: string, width: number): ReadonlyArray<string> => {
-  const lines: Array<string> = []
-  let current = ""
-  for (const word of text.split(" ")) {
-    if (current !== "" && CliOutput.displayWidth(`${current} ${word}`) > width) {
-      lines.push(current)
-      current = word
-    } else current = current === "" ? word : `${current} ${word}`
-  }
-  return [...lines, current]
-}
-
 /** Breaks a long line between words. The rest is indented below its description, or by 10 columns if the flag is long. */
 const wrap = (line: string): string => {
   if (CliOutput.displayWidth(line) <= columns) return line
@@ -36,7 +23,7 @@ const wrap = (line: string): string => {
   const text = line.slice(lead.length)
   const width = CliOutput.displayWidth(lead)
   const indent = width > columns / 2 ? 10 : width
-  const lines = fill(text, columns - indent).map((one) => " ".repeat(indent) + one)
+  const lines = print.fill(text, columns - indent).map((one) => " ".repeat(indent) + one)
   return indent === width ? lead + lines.join("\n").slice(indent) : [lead.trimEnd(), ...lines].join("\n")
 }
 

@@ -8,6 +8,7 @@ import * as Settings from "../Settings.ts"
 import { dead } from "./commands/dead.ts"
 import { doctor } from "./commands/doctor.ts"
 import { drain } from "./commands/drain.ts"
+import { erase } from "./commands/erase.ts"
 import { grants } from "./commands/grants.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
@@ -22,9 +23,16 @@ import { pause, prune, resume } from "./commands/upkeep.ts"
 import * as ConfigFile from "./ConfigFile.ts"
 import { told } from "./Failed.ts"
 import * as Telemetry from "./Telemetry.ts"
+import { say } from "./Terminal.ts"
 import { version } from "./version.ts"
 
 export { version } from "./version.ts"
+
+/** The settings. What has no effect is said in plain lines: a command has a reader, not a log. */
+const settings = Layer.effect(
+  Settings.Settings,
+  Effect.tap(told(Settings.config), () => Effect.flatMap(Settings.unknown, Effect.forEach(say)))
+)
 
 /** The command `sluice`. */
 export const sluice = Command.make("sluice").pipe(
@@ -50,6 +58,7 @@ export const sluice = Command.make("sluice").pipe(
     pause,
     resume,
     prune,
+    erase,
     subscriptions,
     grants,
     mend,
@@ -58,7 +67,7 @@ export const sluice = Command.make("sluice").pipe(
   // built only when a subcommand runs: help and completions read no file and send no telemetry
   Command.provide(
     Telemetry.layer(version).pipe(
-      Layer.provideMerge(Layer.unwrap(told(Effect.as(Settings.config, Settings.layer())))),
+      Layer.provideMerge(settings),
       Layer.provideMerge(ConfigFile.layer)
     )
   )

@@ -10,25 +10,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { CommandSettings } from "../config.ts"
 import { unescape } from "../internal/escape.ts"
+import { commandVariables } from "../internal/unknownVariables.ts"
 import { Failed } from "./Failed.ts"
 import * as wantsJson from "./wantsJson.ts"
 
 /** The command's names in the environment and the file, besides the library's own settings. */
-export const names = {
-  url: "DATABASE_URL",
-  json: "SLUICE_JSON",
-  handlers: "SLUICE_HANDLERS",
-  namespace: "SLUICE_NAMESPACE",
-  workers: "SLUICE_WORKERS",
-  untilEmpty: "SLUICE_UNTIL_EMPTY",
-  every: "SLUICE_EVERY",
-  cron: "SLUICE_CRON",
-  limit: "SLUICE_FOR",
-  metricsPort: "SLUICE_METRICS_PORT",
-  metricsHost: "SLUICE_METRICS_HOST",
-  maxAge: "SLUICE_MAX_AGE",
-  loadTimeout: "SLUICE_LOAD_TIMEOUT"
-} as const satisfies Readonly<Record<string, keyof CommandSettings>>
+export const names = { url: "DATABASE_URL", ...commandVariables } as const satisfies Readonly<
+  Record<string, keyof CommandSettings>
+>
 
 const numbersAndSwitches = new Set<string>([names.json, names.workers, names.untilEmpty, names.metricsPort])
 

@@ -57,11 +57,29 @@ export const clip = (text: string, width: number): string => {
   return widthOf(line) > width ? `${cut(line, width - 1)}…` : line
 }
 
-/** The columns there are for a line: those of the terminal, without an end where nobody looks but a program. */
-const columns = (): number => process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY
+/** The columns and rows of the terminal that shows the answer; infinite if a program reads it, or the size is unknown. */
+export const screen = (): { readonly columns: number; readonly rows: number } => {
+  const { columns, isTTY, rows } = process.stdout
+  // a terminal that a program made may say that it has no columns
+  const known = (size: number) => isTTY && size > 0 ? size : Number.POSITIVE_INFINITY
+  return { columns: known(columns), rows: known(rows) }
+}
 
 /** Prose on one line, as wide as the terminal; in a pipe or a file all of it. */
-export const fit = (text: string): string => clip(text, columns())
+export const fit = (text: string): string => clip(text, screen().columns)
+
+/** Breaks a text between words into lines of at most this width. */
+export const fill = (text: string, width: number): ReadonlyArray<string> => {
+  const lines: Array<string> = []
+  let current = ""
+  for (const word of text.split(" ")) {
+    if (current !== "" && widthOf(`${current} ${word}`) > width) {
+      lines.push(current)
+      current = word
+    } else current = current === "" ? word : `${current} ${word}`
+  }
+  return [...lines, current]
+}
 
 const mostLines = 100
 
@@ -120,10 +138,13 @@ export const table = (head: ReadonlyArray<string>, cells: ReadonlyArray<Readonly
   return [line(head, true), ...rows.map((row) => line(row))].join("\n")
 }
 
-/** A duration in milliseconds, rounded to one unit. */
-export const ago = (millis: number): string => {
+/**
+ * An age in milliseconds, rounded to one unit. Never negative: two machines' clocks differ, and a server's may be set back.
+ */
+export const ago = (difference: number): string => {
+  const millis = Math.max(0, difference)
   const units = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1000]] as const
-  const [unit, size] = units.find(([, size]) => Math.abs(millis) >= size) ?? ["ms", 1] as const
+  const [unit, size] = units.find(([, size]) => millis >= size) ?? ["ms", 1] as const
   return `${Math.round(millis / size)} ${unit}`
 }
 

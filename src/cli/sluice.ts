@@ -1,14 +1,16 @@
 #!/usr/bin/env node
 /**
- * Starts the command, or says which peer packages or Node version it needs. Imports nothing statically: with a missing
- * package this file must still load, to print that instead of a stack trace.
+ * Starts the command, or says which peer packages or Node version it needs. With a missing package this file must
+ * still load, to print that instead of a stack trace: statically it imports only a file that imports nothing.
  */
+import * as packages from "./packages.ts"
+
 // Listens before the rest loads, which takes a while: the first process of a container ignores a signal that it does not
 // listen for. Nothing is under way yet, so the process can exit immediately.
 const early = { SIGINT: () => process.exit(130), SIGTERM: () => process.exit(143) }
 process.on("SIGINT", early.SIGINT).on("SIGTERM", early.SIGTERM)
 
-const needed = ["effect", "@effect/platform-node", "@effect/sql-pg"]
+const needed = packages.required.map(packages.nameOf)
 
 const isThere = (name: string): boolean => {
   try {
@@ -28,8 +30,7 @@ if (major < 22 || (major === 22 && minor < 19)) {
 } else if (missing.length > 0) {
   process.stderr.write(
     `sluice needs ${missing.join(" and ")} beside it. Install what the command uses:\n\n` +
-      "  npm install effect-sluice effect@~4.1.0 @effect/platform-node@~4.1.0 @effect/sql-pg \\\n" +
-      "    @electric-sql/pglite@0.5.14 @electric-sql/pglite-socket@0.2.17\n\n" +
+      `  npm install effect-sluice ${packages.required.join(" ")} \\\n    ${packages.embedded.join(" ")}\n\n` +
       "The last two are the embedded database: not needed with a Postgres server.\n"
   )
   process.exitCode = 1

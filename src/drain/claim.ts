@@ -21,6 +21,7 @@ import { run } from "./run.ts"
 
 /** Chunks that are held for as long as a scope is open. */
 export interface Claimed {
+  /** The chunks of the claim. */
   readonly chunks: ReadonlyArray<ClaimedChunk>
   /** Whether the store saw that nothing else was due. */
   readonly last: boolean

@@ -6,6 +6,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
+import * as Hash from "effect/Hash"
 import * as Schema from "effect/Schema"
 import { type ClaimedChunk, type DeathReason, Settlement } from "../ChunkStore.ts"
 import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } from "../Handler.ts"
@@ -74,6 +75,9 @@ class Call implements HandlerCall {
         Effect.mapError((error) => missing(chunk, key, `does not decode: ${error.message}`))
       )
   }
+  get facts() {
+    return this.#chunk.call.facts
+  }
   get finishedAt() {
     return this.#chunk.call.finishedAt
   }
@@ -92,7 +96,7 @@ export const callOf = (chunk: ClaimedChunk): HandlerCall => new Call(chunk)
  * Returns the decoded output to the first run and then drops it; decodes again for the runs that follow a failure.
  * Otherwise hundreds of outputs would stay in memory until the batch commits, without being read again.
  */
-class GivenOnce implements Prepared {
+class GivenOnce implements Prepared, Equal.Equal {
   readonly _tag = "Prepared"
   readonly chunk: ClaimedChunk
   readonly handler: Handler
@@ -101,8 +105,14 @@ class GivenOnce implements Prepared {
     this.chunk = chunk
     this.handler = handler
     this.#decoded = decoded
-    // errors that hold chunks are compared: a comparison by content would walk payloads of any depth
-    Equal.byReferenceUnsafe(this)
+  }
+  // Errors that hold chunks are compared: a comparison by content would walk payloads of any depth. Methods, because
+  // `Equal.byReferenceUnsafe` puts each chunk into a weak set, which costs more than the rest of its preparation.
+  [Equal.symbol](that: unknown): boolean {
+    return this === that
+  }
+  [Hash.symbol](): number {
+    return Hash.hash(this.chunk.seq)
   }
   get input(): Effect.Effect<HandlerInput<unknown>> {
     const first = this.#decoded

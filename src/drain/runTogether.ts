@@ -18,7 +18,7 @@ import {
   soundAfter,
   toPersisted
 } from "./batch.ts"
-import { BatchFailed, HandlerTimeout, NotShared } from "./failure.ts"
+import { BatchFailed, type BatchSuffered, HandlerTimeout, NotShared } from "./failure.ts"
 import { orderingKeyOf } from "./orderingKey.ts"
 import type { Prepared } from "./prepare.ts"
 
@@ -26,6 +26,13 @@ import type { Prepared } from "./prepare.ts"
 export const chains = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
   const byKey = Map.groupBy(batch, (one) => orderingKeyOf(one.chunk) ?? one)
   return [...byKey.values()]
+}
+
+/** A run that has begun. */
+interface Started {
+  readonly one: Prepared
+  readonly watch: Watch
+  isOver: boolean
 }
 
 /** The state of the runs so far. */
@@ -39,8 +46,7 @@ interface Progress {
   readonly failed: Failures
   /** The failed ones whose transaction was still sound: they are the cause of their own failure. */
   readonly certain: Set<Prepared>
-  readonly started: Map<Prepared, Watch>
-  readonly over: Set<Prepared>
+  readonly started: Array<Started>
   refused: NotShared | undefined
 }
 
@@ -52,8 +58,7 @@ export const runTogether: Runs = Effect.fnUntraced(function*(run: BatchRun) {
     left: new Map(),
     failed: new Map(),
     certain: new Set(),
-    started: new Map(),
-    over: new Set(),
+    started: [],
     refused: undefined
   }
   const all = Effect.forEach(chains(batch), (chain) => runChain(run, progress, chain), {
@@ -61,7 +66,7 @@ export const runTogether: Runs = Effect.fnUntraced(function*(run: BatchRun) {
     discard: true
   })
   const cutOff = Effect.suspend(() => {
-    for (const watch of progress.started.values()) watch.end()
+    for (const { watch } of progress.started) watch.end()
     return transaction.abandon
   })
   const ended = yield* supervisor.run(all, (ended) => Effect.andThen(cutOff, hang(run, batch, ended)))
@@ -75,50 +80,63 @@ export const runTogether: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   return yield* committedOf(run, progress)
 })
 
-const runChain = Effect.fnUntraced(function*(run: BatchRun, progress: Progress, chain: ReadonlyArray<Prepared>) {
-  for (const one of chain) if (!(yield* runOne(run, progress, one))) return
-})
+const runChain = (
+  run: BatchRun,
+  progress: Progress,
+  chain: ReadonlyArray<Prepared>
+): Effect.Effect<unknown, BatchSuffered> =>
+  chain.length === 1 ? runOne(run, progress, chain[0]!) : Effect.gen(function*() {
+    for (const one of chain) if (!(yield* runOne(run, progress, one))) return
+  })
 
-/** Runs one chunk. Returns whether it was persisted. */
-const runOne = Effect.fnUntraced(function*(run: BatchRun, progress: Progress, one: Prepared) {
-  const { handler, pulse, rule, transaction } = run
-  const watch = transaction.watch(rule)
-  progress.started.set(one, watch)
-  const work = Effect.provideService(runOf(handler, one), RunningChunks, [one.chunk.key])
-  const exit = yield* Effect.exit(watch.of(work))
-  progress.over.add(one)
-  if (watch.refusal !== undefined) {
-    progress.refused ??= new NotShared({ one, refusal: watch.refusal })
-    return false
-  }
-  if (Exit.isSuccess(exit)) {
+/** Runs one chunk. Returns whether it was persisted. Not a generator, whose steps would cost each chunk a tenth more. */
+const runOne = (run: BatchRun, progress: Progress, one: Prepared): Effect.Effect<boolean, BatchSuffered> => {
+  const watch = run.transaction.watch(run.rule)
+  const started = { one, watch, isOver: false }
+  progress.started.push(started)
+  const work = Effect.provideService(runOf(run.handler, one), RunningChunks, [one.chunk.key])
+  return Effect.flatMap(Effect.exit(watch.of(work)), (exit) => {
+    started.isOver = true
+    if (watch.refusal !== undefined) {
+      progress.refused ??= new NotShared({ one, refusal: watch.refusal })
+      return notPersisted
+    }
+    if (Exit.isFailure(exit)) return failedOne(run, progress, one, readable(exit.cause))
     progress.persisted.push(toPersisted(one, exit.value))
-    pulse.progress()
-    return true
-  }
-  const cause = readable(exit.cause)
-  if (!progress.started.values().some((watch) => watch.sent)) {
-    progress.left.set(one, cause)
+    run.pulse.progress()
+    return isPersisted
+  })
+}
+
+const isPersisted = Effect.succeed(true)
+const notPersisted = Effect.succeed(false)
+
+const failedOne = Effect.fnUntraced(
+  function*(run: BatchRun, progress: Progress, one: Prepared, cause: Cause.Cause<unknown>) {
+    if (!progress.started.some(({ watch }) => watch.sent)) {
+      progress.left.set(one, cause)
+      return false
+    }
+    const isSound = yield* soundAfter(run, cause, undefined)
+    progress.failed.set(one, cause)
+    // in an aborted transaction every run fails
+    if (isSound) progress.certain.add(one)
     return false
   }
-  const isSound = yield* soundAfter(run, cause, undefined)
-  progress.failed.set(one, cause)
-  // in an aborted transaction every run fails
-  if (isSound) progress.certain.add(one)
-  return false
-})
+)
 
 /** Marks the chunks whose run had not ended as timed out. They are suspects, not certain causes. */
-const outOfTime = ({ timeout }: BatchRun, { failed, over, started }: Progress, hangs: boolean) => {
+const outOfTime = ({ timeout }: BatchRun, { failed, started }: Progress, hangs: boolean) => {
   const error = Cause.fail(new HandlerTimeout({ after: timeout, hangs }))
-  for (const one of started.keys()) if (!over.has(one)) failed.set(one, error)
+  for (const { isOver, one } of started) if (!isOver) failed.set(one, error)
 }
 
 const committedOf = (
   { batch }: BatchRun,
   { certain, failed, left, persisted, started }: Progress
 ): Effect.Effect<Committed, BatchFailed> => {
-  const notRun = batch.filter((one) => !started.has(one))
+  const begun = new Set(started.map(({ one }) => one))
+  const notRun = started.length === batch.length ? [] : batch.filter((one) => !begun.has(one))
   return failed.size > 0
     ? Effect.fail(new BatchFailed({ failed, certain, left, notRun, asIfAlone: false }))
     : Effect.succeed({ persisted, left, notRun })

@@ -20,6 +20,7 @@ import {
   type ClaimedChunk,
   LeaseLost,
   type Persisted,
+  type Recording,
   TransactionSpoiled
 } from "../ChunkStore.ts"
 import { callJson } from "../internal/callJson.ts"
@@ -61,7 +62,7 @@ class UnrecordedChunk implements ClaimedChunk {
 }
 
 const chunksOf = (call: ServiceCall, now: DateTime.Utc): ReadonlyArray<UnrecordedChunk> => {
-  const { context, input, outputs } = callJson(call)
+  const { context, facts, input, outputs } = callJson(call)
   const shared: ClaimedChunk["call"] = {
     service: call.service,
     correlationId: call.correlationId ?? call.callId,
@@ -70,6 +71,9 @@ const chunksOf = (call: ServiceCall, now: DateTime.Utc): ReadonlyArray<Unrecorde
     },
     get input() {
       return input === "" ? null : JSON.parse(input)
+    },
+    get facts() {
+      return facts === "" ? {} : JSON.parse(facts)
     },
     finishedAt: call.finishedAt ?? now,
     trace: call.trace,
@@ -85,7 +89,7 @@ const longestAside = Duration.millis(250)
 
 /** What a claim of an unrecorded call is made of. */
 export interface Options {
-  readonly call: ServiceCall
+  readonly call: Recording
   readonly token: string
   readonly worker: string
   readonly lease: Duration.Duration

@@ -2,13 +2,15 @@
  * Converts a call to JSON text, as a store writes it, and computes how many bytes a claim returns for each of its
  * chunks.
  */
+import type { CallFacts } from "../CallFacts.ts"
 import type { RecordedOutput, ServiceCall } from "../ServiceCall.ts"
 
 /** A call's JSON, part by part. */
 export interface CallJson {
   readonly context: string
-  /** Empty when the call has none; the same for details and trace. */
+  /** Empty when the call has none; the same for facts, details and trace. */
   readonly input: string
+  readonly facts: string
   readonly details: string
   readonly trace: string
   readonly outputs: ReadonlyArray<string>
@@ -23,6 +25,10 @@ export const outputGone = "the recorded output is no longer there"
 
 /** JSON text; empty for an absent value, because JSON text is never empty. */
 export const textOf = (value: unknown): string => value === undefined ? "" : JSON.stringify(value)
+
+/** Facts as JSON text; empty without any. */
+export const factsText = (facts: CallFacts | undefined): string =>
+  facts === undefined || Object.keys(facts).length === 0 ? "" : JSON.stringify(facts)
 
 /** An output as it is stored: an empty `part` is left out, so both forms of an output are stored the same way. */
 export const plainOutput = (output: RecordedOutput): RecordedOutput => {
@@ -40,6 +46,7 @@ export const callJson = (call: ServiceCall): CallJson => {
   return {
     context,
     input,
+    facts: factsText(call.facts),
     details: textOf(call.details),
     trace: textOf(call.trace),
     outputs,

@@ -6,6 +6,7 @@ import { execFile } from "node:child_process"
 import { existsSync, promises as fs } from "node:fs"
 import path from "node:path"
 import { fileURLToPath } from "node:url"
+import { fileProblem } from "./fileProblem.ts"
 
 const textOf = (error: unknown, field: "code" | "message" | "stack"): string =>
   Predicate.hasProperty(error, field) && typeof error[field] === "string" ? error[field] : ""
@@ -98,6 +99,8 @@ const adviceOf = (error: unknown): string => {
 
 /** Says it, in one line. */
 export const describeLoadError = async (file: string, error: unknown): Promise<string> => {
+  const ofFile = fileProblem(error, file)
+  if (ofFile !== undefined) return ofFile
   const stack = textOf(error, "stack")
   const isSyntax = error instanceof SyntaxError
   const place = excerptOf(stack) ?? (isSyntax ? await search(file) : frameOf(stack))

@@ -4,7 +4,7 @@
  * come from the store, so every process shows the same ones; one process that publishes them is enough.
  *
  * ```ts
- * const telemetry = Layer.mergeAll(Otlp.layerJson({ baseUrl }), Gauges.layer())
+ * const telemetry = Layer.mergeAll(Otlp.layerJson({ baseUrl: "http://localhost:4318" }), Gauges.layer())
  * ```
  */
 import * as Duration from "effect/Duration"

@@ -25,7 +25,9 @@ export class TransactionConflict extends Schema.TaggedError<TransactionConflict>
 
 /** Names a table and the type of its rows. Two handles with the same name refer to the same table. */
 export interface Table<Row> {
+  /** The table's name, unique in its database. */
   readonly name: string
+  /** Carries the type of its rows. Never set. */
   readonly _Row?: (_: never) => Row
 }
 
@@ -40,8 +42,11 @@ export const table = <Row>(name: string): Table<Row> => ({ name })
 
 /** The operations of a transaction. They are synchronous. Rows are never changed, only replaced. */
 export interface Access {
+  /** The row of a key. */
   readonly get: <Row>(table: Table<Row>, key: string) => Row | undefined
+  /** Inserts a row, or replaces it. */
   readonly set: <Row>(table: Table<Row>, key: string, row: Row) => void
+  /** Deletes a row; does nothing when there is none. */
   readonly delete: (table: Table<unknown>, key: string) => void
   /** All rows, in the order in which their keys were first inserted. Not checked for conflicts. */
   readonly values: <Row>(table: Table<Row>) => ReadonlyArray<Row>
@@ -171,8 +176,9 @@ const Current = Context.Reference<Transaction | undefined>("effect-sluice/Memory
  * The database.
  *
  * ```ts
- * const db = yield* MemoryDatabase
- * yield* db.use((access) => access.set(messages, row.id, row))
+ * const messages = MemoryDatabase.table<Message>("chatlab.message")
+ * const db = yield* MemoryDatabase.MemoryDatabase
+ * yield* db.use((access) => access.set(messages, "1", { id: "1", text: "It hurts." }))
  * ```
  */
 export class MemoryDatabase extends Context.Service<MemoryDatabase, {
@@ -188,6 +194,7 @@ export class MemoryDatabase extends Context.Service<MemoryDatabase, {
   readonly next: (sequence: string) => Effect.Effect<number>
 }>()("effect-sluice/MemoryDatabase") {}
 
+/** An empty database. */
 export const layer: Layer.Layer<MemoryDatabase> = Layer.sync(MemoryDatabase, () => {
   const tables: Tables = new Map()
   const sequences = new Map<string, number>()

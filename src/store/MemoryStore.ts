@@ -7,23 +7,25 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import { ChunkStore, ChunkStoreError, type ClaimedChunk, type Persisted, type Transaction } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
+import { Erasure } from "../Erasure.ts"
 import { EventLog } from "../EventLog.ts"
 import { Inspector } from "../Inspector.ts"
 import { outputGone } from "../internal/callJson.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
-import type { ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { freesKey } from "../Settlement.ts"
 import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
 import { beat, kindsPaused } from "./memory/beat.ts"
 import { claim } from "./memory/claim.ts"
 import * as deadLetters from "./memory/deadLetters.ts"
+import * as erasure from "./memory/erasure.ts"
 import * as eventLog from "./memory/eventLog.ts"
 import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
@@ -100,22 +102,13 @@ const toChunk = (row: QueueRow, call: CallRow | undefined): ClaimedChunk => ({
     get input() {
       return copy(call?.input ?? null)
     },
+    get facts() {
+      return copy(call?.facts ?? {})
+    },
     finishedAt: read.utc(call?.finishedAt ?? row.recordedAt),
     trace: call?.trace,
     outputs: call?.outputs?.length ?? 0
   }
-})
-
-const toCall = (row: CallRow): ServiceCall => ({
-  callId: row.callId,
-  namespace: row.namespace,
-  service: row.service,
-  correlationId: row.correlationId,
-  context: copy(row.context),
-  ...(row.input === null ? {} : { input: copy(row.input) }),
-  outputs: copy(row.outputs ?? []),
-  ...(row.orderingKey === undefined ? {} : { orderingKey: row.orderingKey }),
-  ...(row.finishedAt === undefined ? {} : { finishedAt: read.utc(row.finishedAt) })
 })
 
 /**
@@ -150,8 +143,9 @@ const makeStore = (
   return ChunkStore.of({
     record: Effect.fnUntraced(function*(list) {
       const seqs = yield* Effect.forEach(list, (call) => Effect.forEach(call.outputs, () => db.next("chunk")))
+      const ids = yield* Effect.forEach(list, () => db.next("usage"))
       const outcomes = yield* use((access, now) =>
-        list.map((call, index) => recording.record(access, call, now, seqs[index] ?? []))
+        list.map((call, index) => recording.record(access, call, now, { seqs: seqs[index] ?? [], id: ids[index] ?? 0 }))
       )
       yield* hintIf(outcomes.includes("recorded"), "chunks")
       return outcomes
@@ -159,8 +153,9 @@ const makeStore = (
 
     recordHeld: Effect.fnUntraced(function*(call, { lease, token, worker }) {
       const seqs = yield* Effect.forEach(call.outputs, () => db.next("chunk"))
+      const id = yield* db.next("usage")
       return yield* use((access, now) => {
-        if (recording.record(access, call, now, seqs) !== "recorded") return undefined
+        if (recording.record(access, call, now, { seqs, id }) !== "recorded") return undefined
         const leased = { leaseToken: token, leaseUntil: now + Duration.toMillis(lease), leasedBy: worker }
         return seqs.map((seq) => {
           const row = access.get(queue, seqKey(seq))
@@ -184,22 +179,22 @@ const makeStore = (
         recording.begin(access, call, now, token, now + Duration.toMillis(lease))
       )
       if (begun === "conflict") return { _tag: "Conflict" } as const
+      if (begun === "erased") return { _tag: "Erased" } as const
       if ("takenOver" in begun) return { _tag: "Begun", token, takenOver: begun.takenOver } as const
       return begun.status === "succeeded"
-        ? { _tag: "Succeeded", call: toCall(begun) } as const
+        ? { _tag: "Succeeded", call: recording.toCall(begun) } as const
         : { _tag: "Running", until: read.utc(begun.runUntil ?? begun.recordedAt) } as const
     }),
     renewRun: (callId, token, lease) =>
       use((access, now) =>
         recording.changeRun(access, callId, token, () => ({ runUntil: now + Duration.toMillis(lease) }))
       ),
-    abandon: (callId, token, error) =>
-      Effect.asVoid(use((access, now) =>
-        recording.changeRun(access, callId, token, () =>
-          error === undefined
-            ? { runUntil: now - 1000 }
-            : { status: "failed", error, runToken: undefined, runUntil: undefined, finishedAt: now })
-      )),
+    abandon: (callId, token, end) =>
+      Effect.flatMap(
+        db.next("usage"),
+        (id) => use((access, now) => recording.abandon(access, callId, token, end, now, id))
+      ),
+    find: (callId) => db.use((access) => Option.fromUndefinedOr(recording.find(access, callId))),
 
     claim: Effect.fnUntraced(function*(request) {
       const token = request.token ?? (yield* newToken)
@@ -323,6 +318,10 @@ const make = Effect.gen(function*() {
     Context.add(DeadLetters, deadLetters.make(use, wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
+    Context.add(
+      Erasure,
+      erasure.make(use, db.next("erasure"), wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))
+    ),
     Context.add(EventLog, eventLog.make(use, newToken)),
     Context.add(Inspector, inspector.make(use, settings.deadBlocksKey)),
     Context.add(WakeUp, wakeUp)

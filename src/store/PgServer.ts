@@ -13,6 +13,8 @@ import type { ChunkStoreError } from "../ChunkStore.ts"
 import * as Settings from "../Settings.ts"
 import * as Migrations from "./Migrations.ts"
 import * as catalog from "./pg/catalog.ts"
+import { limitOf } from "./pg/client.ts"
+import { within } from "./pg/connection.ts"
 import { asStoreError } from "./pg/errors.ts"
 import { type Drainer, drainersThatLack } from "./pg/lacking.ts"
 import { isPooled, isPooledBetween } from "./pg/pooler.ts"
@@ -23,7 +25,7 @@ import { list, madeBy } from "./pg/statements.ts"
 import * as strangers from "./pg/strangers.ts"
 import { shown, tables } from "./pg/tables.ts"
 import * as rights from "./Rights.ts"
-import { named } from "./verbs.ts"
+import { named, Verb } from "./verbs.ts"
 
 export type { HoldingSession, PreparedTransaction, Replica, Vacuum } from "./pg/catalog.ts"
 
@@ -144,8 +146,11 @@ const make = Effect.gen(function*() {
   const settings = yield* Settings.Settings
   const { schema } = settings
   const t = tables(sql, schema, settings.statementTimeout)
+  const limit = limitOf(sql, settings.statementTimeout)
   const inSession = <A, E>(work: (session: Session) => Effect.Effect<A, E>) =>
-    Effect.scoped(Effect.flatMap(reserve(sql), work)).pipe(asStoreError)
+    Effect.flatMap(Verb, (verb) => within(limit, verb)(Effect.scoped(Effect.flatMap(reserve(sql), work)))).pipe(
+      asStoreError
+    )
   const first = <A>(rows: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
     t.client.statement(Effect.map(rows, ([row]): A | undefined => row))
   return PgServer.of(named("server", {

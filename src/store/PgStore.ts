@@ -9,6 +9,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { ChunkStore } from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
+import { Erasure } from "../Erasure.ts"
 import { EventLog } from "../EventLog.ts"
 import { Inspector } from "../Inspector.ts"
 import { Pauses } from "../Pauses.ts"
@@ -23,9 +24,11 @@ import { claim } from "./pg/claim.ts"
 import * as contacts from "./pg/contact.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
 import { type Engine, make as makeEngine } from "./pg/engine.ts"
+import * as erasure from "./pg/erasure.ts"
 import { isTransientOfHandler } from "./pg/errors.ts"
 import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
+import { find } from "./pg/find.ts"
 import { giveUp } from "./pg/giveUp.ts"
 import * as inspector from "./pg/inspector.ts"
 import { isNew } from "./pg/isNew.ts"
@@ -59,6 +62,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     begin: begin(engine),
     renewRun: renewRun(engine),
     abandon: abandon(engine),
+    find: find(engine),
     claim: claim(engine),
     giveUp: giveUp(engine),
     renew: renew(engine),
@@ -95,6 +99,7 @@ const makeOn = Effect.fnUntraced(function*<E>(
     Context.add(DeadLetters, port("deadLetters", "operator", deadLetters.make(t, wakeUp.hint("chunks")))),
     Context.add(Pauses, port("pauses", "operator", pauses.make(t, sql.afterCommit(wakeUp.hint("pauses"))))),
     Context.add(Retention, port("retention", "operator", retention.make(t))),
+    Context.add(Erasure, port("erasure", "operator", erasure.make(t, wakeUp.hint("chunks")))),
     Context.add(EventLog, port("eventLog", "subscriber", eventLog.make(t))),
     Context.add(WakeUp, wakeUp)
   )

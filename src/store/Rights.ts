@@ -27,6 +27,8 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       service_call: ["select", "insert", "update"],
+      call_attempt: ["select", "insert"],
+      usage_entry: ["insert"],
       // the columns are read at start, to check whether the sequence is behind
       chunk_queue: ["select (seq, call_id)", "insert"],
       dead_letter: ["select (seq)"]
@@ -38,6 +40,11 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       service_call: ["select"],
+      // persisting one call inline reads what became of it
+      call_attempt: ["select"],
+      // folded into usage_total at each beat
+      usage_entry: all,
+      usage_total: all,
       chunk_queue: ["select", "update", "delete"],
       persisted_chunk: ["select", "insert", "update"],
       // a chunk that is persisted manually leaves the dead letters
@@ -67,6 +74,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       service_call: all,
+      call_attempt: all,
+      usage_entry: all,
+      usage_total: all,
       chunk_queue: all,
       persisted_chunk: all,
       dead_letter: all,
@@ -75,12 +85,14 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       pause: all,
       subscription: all,
       subscription_log: all,
-      subscription_skip: all
+      subscription_skip: all,
+      erasure: all
     },
     sequences: {
       chunk_seq: ["usage", "select", "update"],
       chunk_failure_id_seq: ["usage", "select", "update"],
-      subscription_skip_id_seq: ["usage", "select", "update"]
+      subscription_skip_id_seq: ["usage", "select", "update"],
+      erasure_id_seq: ["usage", "select", "update"]
     },
     // without it the doctor does not see other roles' sessions
     roles: ["pg_read_all_stats"]

@@ -114,10 +114,12 @@ const services = Layer.merge(Drain.layer, CallRecorder.layer).pipe(
  * Plays every scene and returns their number, or fails with the first whose tables differ.
  *
  * ```ts
- * it.effect("the handlers of the chat laboratory", () => exactlyOnce({
- *   application: layerMemory(registry),
- *   calls: [yield* sampleCall(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } })],
- *   tables: Effect.flatMap(Messages, (messages) => messages.list)
+ * it.effect("the handlers of the chat laboratory", () => Effect.gen(function*() {
+ *   yield* exactlyOnce({
+ *     application: layerMemory(registry).pipe(Layer.provideMerge(repositories)),
+ *     calls: [yield* sampleCall(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } })],
+ *     tables: Effect.flatMap(Messages, (messages) => messages.list)
+ *   })
  * }))
  * ```
  */

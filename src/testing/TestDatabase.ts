@@ -38,7 +38,8 @@ export type TestDatabaseError = Migrations.MigrationError | Pglite.FolderInUse |
  *     const { empty } = yield* TestDatabase.TestDatabase
  *     yield* exactlyOnce({
  *       application: registry.pipe(Layer.provideMerge(PgStore.layer), Layer.provideMerge(empty)),
- *       calls, tables
+ *       calls,
+ *       tables: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`select * from note order by id`)
  *     })
  *   }))
  * })

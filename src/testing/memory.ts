@@ -26,7 +26,9 @@ export type Memory =
  * comes from `Clock`, so `TestClock` controls leases and retries. `settings` override the defaults.
  *
  * ```ts
- * const application = layerMemory(HandlerRegistry.layer(Chatlab).pipe(Layer.provide(ChatlabHandlers), Layer.provide(repositories)))
+ * const application = layerMemory(
+ *   HandlerRegistry.layer(Chatlab).pipe(Layer.provide(ChatlabHandlers), Layer.provide(repositories))
+ * )
  * ```
  */
 export const layerMemory = <E, R>(

@@ -38,6 +38,8 @@ export const sampleCall = <Id extends Output.SchemaIdentity, S extends Schema.Co
  * An input for a handler, to call it directly without a drain.
  *
  * ```ts
+ * const persist = ({ output }: Handler.HandlerInput<{ readonly text: string }>) => messages.insert(output.text)
+ *
  * const created = yield* persist(sampleInput(PatientReply, { text: "It hurts." }, { context: { simulationId: "knee" } }))
  * ```
  */
@@ -67,6 +69,7 @@ export const sampleInput = <Id extends Output.SchemaIdentity, S extends Schema.C
         correlationId: fields.correlationId ?? callId,
         context: fields.context ?? {},
         input: fields.input ?? null,
+        facts: fields.facts ?? {},
         finishedAt,
         trace: fields.trace,
         outputs: 1

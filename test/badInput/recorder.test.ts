@@ -124,6 +124,45 @@ for (const [name, store] of stores) {
       }
     })
 
+    describe("recorded with other details, or without, which the log says once", () => {
+      const cyclic: Record<string, unknown> = {}
+      cyclic["itself"] = cyclic
+      const withoutThem = [/without details/, undefined] as const
+      const asJson = (details: unknown) => [/details as JSON.stringify writes them/, details] as const
+      const odd: ReadonlyArray<readonly [name: string, details: unknown, said: RegExp, kept: unknown]> = [
+        ["a list", [1], ...asJson({ value: [1] })],
+        ["a text", "usage", ...asJson({ value: "usage" })],
+        [
+          "a date, and what is not there",
+          { at: new Date(0), x: undefined },
+          ...asJson({ at: "1970-01-01T00:00:00.000Z" })
+        ],
+        ["NUL and half an emoji", { "a\u0000": "\ud83d" }, ...asJson({ "a\\0": "\ufffd" })],
+        ["a bigint", { tokens: 1n }, ...withoutThem],
+        ["a cycle", cyclic, ...withoutThem],
+        ["too much", { x: "x".repeat(maxResultBytes) }, ...withoutThem]
+      ]
+      for (const [index, [name, details, said, kept]] of odd.entries()) {
+        it.effect(name, () =>
+          Effect.gen(function*() {
+            const lines: Array<string> = []
+            const heard = Logger.layer([Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))])
+            const { find, recordMany, run } = yield* CallRecorder.CallRecorder
+            const detailed = ["1", "2"].map((which) => ({ ...call(`detailed-${index}-${which}`), details }))
+            const results = yield* Effect.provide(recordMany(detailed as ReadonlyArray<ServiceCall.ServiceCall>), heard)
+            expect(results.map((result) => Result.isSuccess(result) ? result.success : result.failure.message))
+              .toEqual(["recorded", "recorded"])
+            expect(Option.getOrThrow(yield* find(`detailed-${index}-1`)).call.details).toEqual(kept)
+            expect(lines).toEqual([expect.stringMatching(said)])
+            expect(lines[0]).toMatch(new RegExp(`level=WARN .* sluice.call_id=detailed-${index}-1 sluice.calls=2$`))
+            // a run of the same is asked, and records the same
+            const { outputs, ...spec } = { ...call(`detailed-${index}-run`), details }
+            yield* run(spec as ServiceCall.CallSpec, Effect.succeed(outputs))
+            expect(Option.getOrThrow(yield* find(`detailed-${index}-run`)).call.details).toEqual(kept)
+          }))
+      }
+    })
+
     describe("a call that is run", () => {
       const ofTheAnswer = "a value that throws when it is read"
       const ofTheCall = refused.filter(([name, , path]) => !path.startsWith("outputs") && name !== ofTheAnswer)
@@ -151,9 +190,7 @@ for (const [name, store] of stores) {
             { input: text(most) },
             { input: { images: [text(most / 2), text(most / 2)] } },
             { context: { x: text(most) } },
-            { details: { x: text(most) } },
             { context: { x: text(most / 2) }, input: text(most / 2) },
-            { context: { x: text(most / 3) }, input: text(most / 3), details: { x: text(most / 3) } },
             // three bytes for a character, six for one that is escaped
             { input: "€".repeat(most / 3) },
             { input: "\u0001".repeat(most / 6) }

@@ -151,6 +151,8 @@ describe("what others wrote", { timeout: 240_000 }, () => {
       ["pause", "--namespace", textOf(1), "--because", textOf(1)],
       ["resume", "--namespace", textOf(2)],
       ["prune", "--failures", "900d"],
+      ["erase", "--correlation", "nobody's", "--because", textOf(0)],
+      ["erase", "--list"],
       ["migrate", "--status"]
     ]
     let all = ""

@@ -32,7 +32,9 @@ const commands = (calls: string): ReadonlyArray<ReadonlyArray<string>> => [
   ["dead", "discard", "--all", "--because", "a test"],
   ["pause", "--namespace", "clinic"],
   ["resume", "--namespace", "clinic"],
-  ["prune", "--payloads", "1d", "--failures", "1d", "--discarded", "1d"]
+  ["prune", "--payloads", "1d", "--failures", "1d", "--discarded", "1d"],
+  ["erase", "--call", "dies", "--because", "a test"],
+  ["erase", "--list"]
 ]
 
 const calls = Effect.acquireRelease(

@@ -4,6 +4,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { it } from "@effect/vitest"
 import * as Command from "effect/cli/Command"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -12,7 +13,7 @@ import { readFileSync } from "node:fs"
 import path from "node:path"
 import { describe, expect } from "vitest"
 import { sluice, version } from "../../src/cli/command.ts"
-import { kindTable } from "../../src/cli/commands/status.ts"
+import { kindTable, picture } from "../../src/cli/commands/status.ts"
 import * as durationFlag from "../../src/cli/durationFlag.ts"
 import * as Help from "../../src/cli/Help.ts"
 import * as print from "../../src/cli/print.ts"
@@ -41,6 +42,7 @@ const commands = [
     "pause",
     "resume",
     "prune",
+    "erase",
     "mend",
     "doctor"
   ]
@@ -190,5 +192,62 @@ describe("what is printed", () => {
     expect(widest(large)).toBeLessThanOrEqual(80)
     expect(large).toContain(" 12M")
     expect(large).toContain("chatlab/patient-initial")
+  })
+
+  it("on a narrow terminal, columns without chunks are left out and no line is too long", () => {
+    const calm = chatlab.map((identity) => ({ ...kind(identity, 0), ready: 12_345, persisted: 12_345_678 }))
+    const table = kindTable(calm, 0, 50)
+    expect(widest(table)).toBeLessThanOrEqual(50)
+    expect(table.split("\n")[0]).toMatch(/^kind +ready +done +oldest$/)
+    expect(table).toMatch(/ 12k +12M$/m)
+    expect(widest(kindTable(calm, 0, 10))).toBe(10)
+  })
+})
+
+describe("status --watch", () => {
+  const counts = { ready: 3, due: 3, inFlight: 0, scheduled: 0, waiting: 0, parked: 0, dead: 0, newestVersion: 1 }
+  const found = (persisted: number) => ({
+    kinds: [{
+      namespace: "clinic",
+      schemaIdentity: "schemas.clinic.ward.note",
+      ...counts,
+      persisted,
+      // recorded by a machine whose clock is ahead
+      oldest: DateTime.makeUnsafe("2026-11-29T10:00:03Z")
+    }],
+    lastMinute: 20,
+    workers: [],
+    pauses: []
+  })
+  const at = (time: string, persisted: number) => ({
+    found: found(persisted),
+    now: DateTime.makeUnsafe(time).epochMilliseconds
+  })
+  const layout = { database: "127.0.0.1:5432/clinic", height: 100, limit: 50, previous: undefined, width: 80 }
+  const first = at("2026-11-29T10:00:00Z", 100)
+
+  it("shows the time, the database, the rate since the last picture, and what the columns count", () => {
+    expect(picture(first, layout)[0]).toBe("2026-11-29 10:00:00 UTC  127.0.0.1:5432/clinic")
+    const [head, , ...lines] = picture(at("2026-11-29T10:00:02Z", 125), { ...layout, previous: first })
+    expect(head).toBe("2026-11-29 10:00:02 UTC  127.0.0.1:5432/clinic  12.5 persisted per second")
+    const text = lines.join(" ")
+    for (const column of ["ready", "due", "fly", "sched", "wait", "park", "dead", "done", "oldest"]) {
+      expect(text).toMatch(new RegExp(`${column}: \\w`))
+    }
+  })
+
+  it("shows no negative rate and no negative age", () => {
+    const picked = picture(at("2026-11-29T10:00:02Z", 90), { ...layout, previous: first }).join("\n")
+    expect(picked).toContain("  0 persisted per second")
+    expect(picked).toContain("  0 ms")
+    // where the clock was set back there is no time to divide by
+    expect(picture(at("2026-11-29T09:00:00Z", 100), { ...layout, previous: first })[0]).not.toContain("per second")
+  })
+
+  it("is never wider or higher than the terminal", () => {
+    const lines = picture(at("2026-11-29T10:00:02Z", 125), { ...layout, previous: first, width: 30 })
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(30)
+    expect(lines.slice(0, 3)).toEqual(["2026-11-29 10:00:02 UTC", "127.0.0.1:5432/clinic", "12.5 persisted per second"])
+    expect(picture(first, { ...layout, height: 4 })).toHaveLength(4)
   })
 })

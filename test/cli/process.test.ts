@@ -33,8 +33,11 @@ describe("a first working place", { timeout: 120_000 }, () => {
   it("without the packages beside it says what to install", async () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-alone-"))
     const launcher = path.join(await installed(), "node_modules/effect-sluice/dist/cli/sluice.js")
-    fs.copyFileSync(launcher, path.join(folder, "sluice.mjs"))
-    const { status, stderr, stdout } = spawnSync(process.execPath, ["sluice.mjs", "--help"], {
+    for (const file of ["sluice.js", "packages.js"]) {
+      fs.copyFileSync(path.join(path.dirname(launcher), file), path.join(folder, file))
+    }
+    fs.writeFileSync(path.join(folder, "package.json"), JSON.stringify({ type: "module" }))
+    const { status, stderr, stdout } = spawnSync(process.execPath, ["sluice.js", "--help"], {
       cwd: folder,
       encoding: "utf8"
     })
@@ -73,7 +76,10 @@ describe("settings", { timeout: 120_000 }, () => {
     const place = await workplace()
     const wrong = [
       ["export default { SLUICE_BATCH_SIZE: -1 }", "SLUICE_BATCH_SIZE is wrong: -1 is not a whole number"],
-      ["export default { SLUICE_BATCHSIZE: 1 }", "sluice.config.ts: there is no setting SLUICE_BATCHSIZE; there are"],
+      [
+        "export default { SLUICE_BATCHSIZE: 1 }",
+        "sluice.config.ts: there is no setting SLUICE_BATCHSIZE (did you mean SLUICE_BATCH_SIZE?); there are"
+      ],
       ["export const settings = {}", "sluice.config.ts must export default an object of settings"],
       [
         "throw new Error('no settings today')",
@@ -199,6 +205,8 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
     await place.inside("migrate")
     const watching = place.start("status", "--watch")
     await until(() => watching.output.stdout.split("nothing is recorded").length > 2)
+    // the second picture has a rate: of what was persisted since the first
+    expect(watching.output.stdout).toMatch(/^\d{4}-\d\d-\d\d \S+ UTC\s+127\S+\/\S+\s+0 persisted per second$/m)
     watching.child.kill("SIGINT")
     expect((await watching.ended).status).toBe(0)
     const command = [...place.command, "status", "--watch", "--json"].map((word) => `'${word}'`).join(" ")

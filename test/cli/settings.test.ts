@@ -9,7 +9,7 @@ import * as fs from "node:fs"
 import * as os from "node:os"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
-import { afterEach, describe, expect, it } from "vitest"
+import { afterEach, describe, expect, it, vi } from "vitest"
 import { HandlersReport } from "../../src/cli/commands/handlers.ts"
 import * as ConfigFile from "../../src/cli/ConfigFile.ts"
 import { run } from "./inProcess.ts"
@@ -104,6 +104,23 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
     expect((await place.sluice("migrate")).status).toBe(0)
     const { handlers } = await place.asked(HandlersReport, "handlers")
     expect(handlers.map(({ name }) => name)).toEqual(["clinic/note", "clinic/reply"])
+  })
+})
+
+describe("a variable that is no setting", () => {
+  afterEach(() => vi.unstubAllEnvs())
+
+  it("is told at the start of a command, with the name that was probably meant", async () => {
+    vi.stubEnv("SLUICE_BATCHSIZE", "7")
+    vi.stubEnv("SLUICE_HANDLER", "persist")
+    vi.stubEnv("SLUICE_COFFEE", "black")
+    const { stderr, stdout } = await run("status", "--json", "--url", "postgres://nobody@127.0.0.1:1/none")
+    expect(stderr.match(/^.*SLUICE_.*$/gm)).toEqual([
+      "SLUICE_BATCHSIZE is not a setting and has no effect; did you mean SLUICE_BATCH_SIZE?",
+      "SLUICE_HANDLER is not a setting and has no effect; did you mean SLUICE_HANDLERS?",
+      "not settings, and without effect: SLUICE_COFFEE"
+    ])
+    expect(stdout).not.toContain("SLUICE_")
   })
 })
 

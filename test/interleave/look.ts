@@ -14,7 +14,7 @@ const wrongs: Readonly<Record<string, string>> = {
       where d.namespace = w.namespace and d.ordering_key = w.ordering_key and d.seq < w.seq and d.discarded_at is null
     )`,
   "lost": `
-    select call_id from sluice.service_call c where status = 'succeeded'
+    select call_id from sluice.service_call c where status = 'succeeded' and erasure is null
       and not exists (select from sluice.chunk_queue q where q.call_id = c.call_id)
       and not exists (select from sluice.dead_letter d where d.call_id = c.call_id)
       and not exists (select from sluice.persisted_chunk p where p.call_id = c.call_id)`,
@@ -32,6 +32,12 @@ const wrongs: Readonly<Record<string, string>> = {
     select call_id from sluice.service_call c where outputs is null and status = 'succeeded' and (
       exists (select from sluice.chunk_queue q where q.call_id = c.call_id)
       or exists (select from sluice.dead_letter d where d.call_id = c.call_id and d.discarded_at is null)
+    )`,
+  "erased, and not gone": `
+    select call_id from sluice.service_call c where erasure is not null and (
+      outputs is not null or exists (select from sluice.chunk_queue q where q.call_id = c.call_id)
+      or exists (select from sluice.dead_letter d where d.call_id = c.call_id)
+      or exists (select from sluice.chunk_failure f where f.call_id = c.call_id)
     )`,
   "held, and not claimable": `
     select call_id from sluice.chunk_queue where lease_token is not null and state not in ('ready', 'waiting')`,

@@ -51,7 +51,8 @@ const isDead = (state: State): boolean => state === "dead" || state === "discard
 const columns = "seq, call_id, namespace, schema_identity, schema_version, ordering_key"
 
 const callRow = (id: string, namespace: string) =>
-  `('${id}', '${namespace}', 'services.chatlab.standardized_patient.generate-reply', '${id}', 'succeeded', array['{"data":1}'::json])`
+  `('${id}', '${namespace}', 'services.chatlab.standardized_patient.generate-reply', '${id}', 'succeeded', array['{"data":1}'::json],
+    '{"patientId":"Miller"}')`
 
 /** A row of the queue, or of the dead letters. */
 const chunkRow = (id: string, seq: number, state: State): string => {
@@ -79,8 +80,8 @@ export const makePlace = async (db: Client, place: string): Promise<Held | undef
   await db.query(`
     delete from sluice.chunk_queue; delete from sluice.service_call; delete from sluice.persisted_chunk;
     delete from sluice.dead_letter; delete from sluice.chunk_failure; delete from sluice.pause; delete from sluice.worker;
-    delete from sluice.subscription; delete from note;
-    insert into sluice.service_call (call_id, namespace, service, correlation_id, status, outputs)
+    delete from sluice.subscription; delete from sluice.erasure; delete from note;
+    insert into sluice.service_call (call_id, namespace, service, correlation_id, status, outputs, context)
       values ${
     [...ids.map((id) => callRow(id, "chatlab")), callRow("other", "triage"), callRow("free", "chatlab")].join()
   };

@@ -3,7 +3,7 @@
  * through a proxy.
  */
 import { PgClient } from "@effect/sql-pg"
-import { ChunkStore, DeadLetters, EventLog, Pauses, Retention, Settings } from "effect-sluice"
+import { ChunkStore, DeadLetters, Erasure, EventLog, Pauses, Retention, Settings } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -17,6 +17,7 @@ import { startProxy, type Verdict } from "../faults/proxy.ts"
 export type Env =
   | ChunkStore.ChunkStore
   | DeadLetters.DeadLetters
+  | Erasure.Erasure
   | EventLog.EventLog
   | Pauses.Pauses
   | Retention.Retention

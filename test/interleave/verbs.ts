@@ -2,7 +2,7 @@
  * The verbs of the ports, as programs that sessions run beside each other. What claims does with its claim what a drain does,
  * also when the store fails.
  */
-import { ChunkStore, DeadLetters, EventLog, Pauses, Retention } from "effect-sluice"
+import { ChunkStore, DeadLetters, Erasure, EventLog, Pauses, Retention } from "effect-sluice"
 import type { Claim, ClaimedChunk, ClaimRequest, Settlement } from "effect-sluice/ChunkStore"
 import * as DomainObject from "effect-sluice/DomainObject"
 import * as Duration from "effect/Duration"
@@ -209,6 +209,19 @@ export const verbs: Readonly<Record<string, Verb>> = {
   "prune": {
     program: () =>
       Retention.Retention.use((retention) => retention.prune({ payloads: Duration.zero, failures: Duration.zero }))
+  },
+  "erase a": {
+    program: () =>
+      Erasure.Erasure.use((erasure) =>
+        erasure.erase(Erasure.Subject.Call({ callId: "a" }), { because: "no", by: "w" })
+      ),
+    joins: true
+  },
+  "erase all": {
+    program: () =>
+      Erasure.Erasure.use((erasure) =>
+        erasure.erase(Erasure.Subject.Context({ key: "patientId", value: "Miller" }), { because: "no", by: "w" })
+      )
   },
   "subscribe": { program: () => subscribe },
   // time passes for whoever is not in the middle of something

@@ -32,7 +32,7 @@ export const HandlersReport = Schema.Struct({
     handler: Schema.NullOr(Schema.String),
     /** The newest version at which an outstanding one is recorded. */
     newestVersion: Schema.NullOr(Schema.Int),
-    /** The living workers that serve it, and up to which version. */
+    /** The living workers that serve it, and up to which version; null if a worker names none, and reads all. */
     workers: Schema.Array(Schema.Struct({ id: Schema.String, version: Schema.NullOr(Schema.Int) }))
   }))
 })
@@ -80,7 +80,8 @@ type Reader = typeof HandlersReport.Type["kinds"][number]["workers"][number]
 
 /** Which workers read a version. */
 const readersOf = (version: number, workers: ReadonlyArray<Reader>): ReadonlyArray<string> => {
-  const readers = workers.filter((worker) => (worker.version ?? 0) >= version)
+  // as a claim counts them: a worker that names no version reads all
+  const readers = workers.filter((worker) => worker.version === null || worker.version >= version)
   return readers.length === 0
     ? ["    no worker that is alive reads it: deploy the program that does; it goes on by itself"]
     : readers.map(({ id }) => `    worker ${escape(id)} reads it`)
@@ -92,7 +93,9 @@ const workersFor = (kind: Kind.Kind, living: ReadonlyArray<WorkerView>): Readonl
     const served = [kind.namespace, Kind.core].map((namespace) =>
       serves.find((one) => Kind.equals(one, { ...kind, namespace }))
     ).find((found) => found !== undefined)
-    return served === undefined ? [] : [{ id, version: served.version ?? null }]
+    if (served === undefined) return []
+    // a row that was edited manually may hold any number
+    return [{ id, version: Number.isSafeInteger(served.version) ? served.version ?? null : null }]
   })
 
 /** The command. */

@@ -10,10 +10,12 @@ import { existsSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import path from "node:path"
 import * as HandlerDiscovery from "../../HandlerDiscovery.ts"
+import { describe } from "../../internal/describe.ts"
+import { fileProblem } from "../../internal/fileProblem.ts"
 import * as Migrations from "../../store/Migrations.ts"
 import * as ConfigFile from "../ConfigFile.ts"
 import * as Database from "../Database.ts"
-import { told } from "../Failed.ts"
+import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 
@@ -28,8 +30,15 @@ export const Made = Schema.Struct({
 /** The folder of the package with the first handler, its call and the settings file. */
 const first = () => new URL("../../../examples/first/", import.meta.url)
 
+/** Works with a file; the error names it. */
+const withFile = <A>(file: string, work: () => Promise<A>) =>
+  Effect.tryPromise({
+    try: work,
+    catch: (cause) => new Failed({ reason: fileProblem(cause, file) ?? `${file}: ${describe(cause)}` })
+  })
+
 const copy = Effect.fnUntraced(function*(name: string, file: string) {
-  yield* Effect.tryPromise(async () => {
+  yield* withFile(file, async () => {
     await fs.mkdir(path.dirname(file), { recursive: true })
     // never overwrites a file that another process wrote meanwhile
     await fs.copyFile(new URL(name, first()), file, fs.constants.COPYFILE_EXCL)
@@ -46,16 +55,16 @@ const packageJson = (folder: string): string | undefined => {
 }
 
 /** The file ending of a module. Without `"type": "module"`, which `npm init` leaves out, Node loads `.ts` as CommonJS. */
-const ending = Effect.tryPromise(async () => {
+const ending = Effect.gen(function*() {
   const file = packageJson(path.resolve("."))
-  const text = file === undefined ? "" : await fs.readFile(file, "utf8")
+  const text = file === undefined ? "" : yield* withFile(file, () => fs.readFile(file, "utf8"))
   return /"type"\s*:\s*"module"/.test(text) ? "ts" : "mts"
 })
 
 const ignored = ".sluice"
 
 /** Tells git to leave the embedded database alone, which holds answers; once. Gives back what was written. */
-const gitignore = Effect.tryPromise(async () => {
+const gitignore = withFile(".gitignore", async () => {
   const file = ".gitignore"
   const text = existsSync(file) ? await fs.readFile(file, "utf8") : ""
   if (text.split(/\r?\n/).some((line) => /^(\*\*)?\/?\.sluice(\/\**)?\s*$/.test(line))) return []

@@ -86,6 +86,7 @@ const inWords = (view: CallView): ReadonlyArray<string> => {
     ...correlationId === callId ? [] : [`  correlation ${word(correlationId)}`],
     ...key === undefined ? [] : [`  ordering key ${word(key)}`],
     ...Object.keys(context).length === 0 ? [] : [print.fit(`  context ${print.jsonText(context)}`)],
+    ...view.erasure === null ? [] : [`  erased, by erasure ${view.erasure}: see \`sluice erase --list\``],
     ...trace === null ? [] : [`  trace ${escape(trace.traceId)}, span ${escape(trace.spanId)}`],
     ...error === null ? [] : [print.fit(`  error: ${print.first(error)}`)],
     ...chunks.slice(0, most).flatMap(chunkInWords),

@@ -4,6 +4,7 @@
 import * as Command from "effect/cli/Command"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { Inspector, KindStatus, type WorkerView } from "../../Inspector.ts"
 import * as Kind from "../../Kind.ts"
@@ -64,39 +65,54 @@ const look = Effect.gen(function*() {
   }
 })
 
-const columns = 80
-const head = ["kind", "ready", "due", "fly", "sched", "wait", "park", "dead", "done", "oldest"]
+/** The width of an answer, unless the terminal is narrower. */
+const usualWidth = 80
 
-/** The table of kinds in 80 columns: names are shortened first, then numbers are rounded. */
-export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number): string => {
+const widthOf = (): number => Math.min(usualWidth, print.screen().columns)
+
+/** The columns of the table: what each counts, and its value for a kind. */
+const columns = [
+  ["ready", "can be claimed", (kind) => kind.ready],
+  ["due", "ready, or scheduled and its time has come", (kind) => kind.due],
+  ["fly", "in flight, held by a worker", (kind) => kind.inFlight],
+  ["sched", "failed, and scheduled for another attempt", (kind) => kind.scheduled],
+  ["wait", "waiting behind another chunk of its ordering key", (kind) => kind.waiting],
+  ["park", "parked: no handler, none for its version, or paused", (kind) => kind.parked],
+  ["dead", "see `sluice dead`", (kind) => kind.dead],
+  ["done", "persisted", (kind) => kind.persisted]
+] as const satisfies ReadonlyArray<readonly [string, string, (kind: KindStatus) => number]>
+
+const legend = `${columns.map(([title, meaning]) => `${title}: ${meaning}`).join("; ")}; ` +
+  "oldest: the age of the oldest chunk that is neither persisted nor dead"
+
+/**
+ * The table of kinds. To fit the width, names are shortened first, then numbers are rounded; on a narrow terminal columns
+ * without any chunk are left out, and at last lines are cut.
+ */
+export const kindTable = (kinds: ReadonlyArray<KindStatus>, now: number, width = usualWidth): string => {
   const short = print.shortNames(kinds.map((kind) => kind.schemaIdentity))
   const names = kinds.map((kind) => print.kind(kind.namespace, short(kind.schemaIdentity)))
   const longest = names.reduce((most, name) => Math.max(most, name.length), 0)
-  const drawn = (width: number, figure: (figure: number) => string | number) =>
-    print.table(
-      head,
-      kinds.map((kind, row) => [
-        print.clip(names[row] ?? "", width),
-        ...[
-          kind.ready,
-          kind.due,
-          kind.inFlight,
-          kind.scheduled,
-          kind.waiting,
-          kind.parked,
-          kind.dead,
-          kind.persisted
-        ].map(figure),
-        kind.oldest === null ? "" : print.ago(now - kind.oldest.epochMilliseconds)
-      ])
-    )
-  const excess = (table: string) => table.split("\n").reduce((most, line) => Math.max(most, line.length - columns), 0)
-  const least = 16
-  const whole = drawn(longest, (figure) => figure)
-  const clipped = drawn(Math.max(least, longest - excess(whole)), (figure) => figure)
-  if (excess(clipped) === 0) return clipped
-  const rounded = drawn(longest, print.figure)
-  return drawn(Math.max(least, longest - excess(rounded)), print.figure)
+  const excess = (table: string) => table.split("\n").reduce((most, line) => Math.max(most, line.length - width), 0)
+  const drawn = (shown: ReadonlyArray<typeof columns[number]>, figure: (figure: number) => string | number) => {
+    const at = (nameWidth: number) =>
+      print.table(
+        ["kind", ...shown.map(([title]) => title), "oldest"],
+        kinds.map((kind, row) => [
+          print.clip(names[row] ?? "", nameWidth),
+          ...shown.map(([, , count]) => figure(count(kind))),
+          kind.oldest === null ? "" : print.ago(now - kind.oldest.epochMilliseconds)
+        ])
+      )
+    const least = 16
+    return at(Math.max(least, longest - excess(at(longest))))
+  }
+  const exact = drawn(columns, (figure) => figure)
+  if (excess(exact) === 0) return exact
+  const rounded = drawn(columns, print.figure)
+  if (width >= usualWidth || excess(rounded) === 0) return rounded
+  return drawn(columns.filter(([, , count]) => kinds.some((kind) => count(kind) > 0)), print.figure)
+    .split("\n").map((line) => print.clip(line, width)).join("\n")
 }
 
 const workerLine = (
@@ -124,9 +140,18 @@ const chosen = (kinds: ReadonlyArray<KindStatus>, limit: number): ReadonlyArray<
     ? kinds
     : [...kinds.filter(isOutstanding), ...kinds.filter((kind) => !isOutstanding(kind))].slice(0, limit)
 
+/** How an answer is printed. */
+interface Layout {
+  /** The most kinds, pauses and workers. */
+  readonly limit: number
+  readonly width: number
+  /** The current time, in milliseconds. */
+  readonly now: number
+}
+
 const inWords = (
   { kinds, lastMinute, pauses, workers }: typeof Status.Type,
-  { limit, now }: { readonly limit: number; readonly now: number }
+  { limit, now, width }: Layout
 ): ReadonlyArray<string> => {
   const shown = chosen(kinds, limit)
   const seen = workers.slice(0, limit)
@@ -136,44 +161,105 @@ const inWords = (
   ])
   const how = "see --limit, or --json"
   return [
-    ...kinds.length === 0 ? ["nothing is recorded"] : kindTable(shown, now).split("\n"),
+    ...kinds.length === 0 ? ["nothing is recorded"] : kindTable(shown, now, width).split("\n"),
     ...print.more(kinds.length, limit, "kinds", how),
     `${lastMinute} persisted in the last minute`,
-    ...pauses.slice(0, limit).map((pause) => print.clip(print.pause(pause), columns)),
+    ...pauses.slice(0, limit).map((pause) => print.clip(print.pause(pause), width)),
     ...print.more(pauses.length, limit, "pauses", how),
-    ...seen.map((worker) => print.clip(workerLine(worker, short), columns)),
+    ...seen.map((worker) => print.clip(workerLine(worker, short), width)),
     ...print.more(workers.length, limit, "workers", how),
     ...workers.some(({ alive }) => alive) ? [] : ["no worker is running"]
   ]
 }
+
+/** One refresh of `--watch`. */
+export interface Picture {
+  readonly found: typeof Status.Type
+  readonly now: number
+}
+
+const persistedIn = ({ kinds }: typeof Status.Type): number => kinds.reduce((sum, kind) => sum + kind.persisted, 0)
+
+/** How many chunks were persisted per second between two pictures, or undefined for the first one. */
+const rateOf = (current: Picture, previous: Picture | undefined): string | undefined => {
+  if (previous === undefined || current.now <= previous.now) return undefined
+  const rate = (persistedIn(current.found) - persistedIn(previous.found)) / ((current.now - previous.now) / 1000)
+  // the counts go down only if the tables were changed manually
+  const shown = Math.max(0, rate)
+  return `${shown < 100 ? Math.round(shown * 10) / 10 : Math.round(shown)} persisted per second`
+}
+
+/**
+ * The lines of one refresh of `--watch`: the time, the database, the rate since the previous picture, the answer of `sluice
+ * status`, and a legend of its columns. At most `height` lines.
+ */
+export const picture = (
+  current: Picture,
+  { database, height, previous, ...layout }: Omit<Layout, "now"> & {
+    readonly database: string
+    readonly height: number
+    readonly previous: Picture | undefined
+  }
+): ReadonlyArray<string> => {
+  const time = DateTime.formatIso(DateTime.makeUnsafe(current.now)).slice(0, 19).replace("T", " ")
+  const parts = [`${time} UTC`, database, ...Option.toArray(Option.fromUndefinedOr(rateOf(current, previous)))]
+  const head = parts.join("  ")
+  const lines = [
+    ...head.length <= layout.width ? [head] : parts.map((part) => print.clip(part, layout.width)),
+    "",
+    ...inWords(current.found, { ...layout, now: current.now }).flatMap((line) =>
+      line.length <= layout.width ? [line] : print.fill(line, layout.width)
+    ),
+    ...current.found.kinds.length === 0 ? [] : ["", ...print.fill(legend, layout.width)]
+  ]
+  return lines.slice(0, height)
+}
+
+/** Prints a picture again and again, over the previous one on a terminal. */
+const watching = Effect.fnUntraced(function*(
+  { database, json, limit }: { readonly database: string; readonly json: boolean; readonly limit: number }
+) {
+  let previous: Picture | undefined
+  while (true) {
+    const current: Picture = { found: yield* look, now: (yield* DateTime.now).epochMilliseconds }
+    if (process.stdout.isTTY) process.stdout.write("\u001b[2J\u001b[H")
+    // the last line of a terminal is left to the cursor
+    const height = Math.max(1, print.screen().rows - 1)
+    yield* json
+      ? print.json(Status, current.found)
+      : print.lines(picture(current, { database, height, limit, previous, width: widthOf() }))
+    previous = current
+    yield* Effect.sleep("2 seconds")
+  }
+})
+
+const printed = Effect.fnUntraced(function*(json: boolean, limit: number) {
+  const found = yield* look
+  const now = (yield* DateTime.now).epochMilliseconds
+  yield* json ? print.json(Status, found) : print.lines(inWords(found, { limit, now, width: widthOf() }))
+})
 
 /** The command. */
 export const status = Command.make(
   "status",
   {
     ...options.common,
-    watch: options.on("watch", "again every 2 seconds, until told to stop"),
+    watch: options.on("watch", "look again every 2 seconds, until stopped"),
     limit: options.limit(50)
   },
   ({ limit, url, watch, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const once = Effect.gen(function*() {
-        const found = yield* look
-        if (watch && process.stdout.isTTY) process.stdout.write("\u001b[2J\u001b[H")
-        const now = (yield* DateTime.now).epochMilliseconds
-        yield* json ? print.json(Status, found) : print.lines(inWords(found, { limit, now }))
-      })
-      const looking = watch ? untilStopped(Effect.forever(Effect.andThen(once, Effect.sleep("2 seconds")))) : once
+      const looking = watch
+        ? untilStopped(watching({ database: yield* Database.nameOf(url), json, limit }))
+        : printed(json, limit)
       yield* Effect.provide(looking, Database.storesAsTheyAre(url))
     }).pipe(told)
 ).pipe(
   Command.withDescription(
-    "How many chunks stand where, and which workers live. ready: can be claimed; due: the ready, and the scheduled " +
-      "whose time has come; fly: held by a worker; sched: failed, and scheduled for another attempt; wait: behind another " +
-      "of their ordering key; park: no handler, none for its version, or paused; dead: see `sluice dead`; done: persisted; oldest: recorded, and not done"
+    `Count the chunks in each state; list the workers. ${legend}`
   ),
-  Command.withShortDescription("How many chunks stand where, and which workers live"),
+  Command.withShortDescription("Count the chunks in each state; list the workers"),
   Command.withExamples([
     { command: "sluice status", description: "Look once" },
     { command: "sluice status --watch", description: "Keep looking" }

@@ -31,6 +31,7 @@ import {
   type Use,
   workers
 } from "./rows.ts"
+import { usage } from "./usage.ts"
 import { stranded } from "./waiting.ts"
 
 const most = 1000
@@ -95,7 +96,7 @@ const workersOf = (access: Access, now: number): ReadonlyArray<WorkerView> =>
   [...access.values(workers)].sort((a, b) => b.beatAt - a.beatAt || (a.id < b.id ? -1 : 1)).map((row) => ({
     id: row.id,
     alive: row.beatAt > now - alive,
-    seen: Math.round((now - row.beatAt) / 1000),
+    seen: Math.max(0, Math.round((now - row.beatAt) / 1000)),
     serves: row.serves
   }))
 
@@ -134,7 +135,7 @@ const scheduled = (access: Access, now: number): Scheduled => {
   const latest = failing.flatMap((row) => failuresOf(access, row.key).slice(-1)).sort((a, b) => b.id - a.id)[0]
   return {
     count: Math.min(most, failing.length),
-    seconds: since === undefined ? undefined : Math.round((now - since) / 1000),
+    seconds: since === undefined ? undefined : Math.max(0, Math.round((now - since) / 1000)),
     callId: latest?.key.callId,
     message: latest?.message
   }
@@ -191,7 +192,7 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
             orderingKey: row.orderingKey ?? null,
             parkedFor: row.parkedFor ?? null,
             next: why === "scheduled" ? (row.dueAt - now) / 1000 : null,
-            due: why === "scheduled" ? null : (now - row.dueAt) / 1000,
+            due: why === "scheduled" ? null : Math.max(0, now - row.dueAt) / 1000,
             worker: row.leasedBy ?? null,
             behind: behind(row),
             error: failuresOf(access, row.key).at(-1)?.message ?? null
@@ -211,6 +212,7 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
           )
         )
       ),
+    usage: (request) => use((access, now) => usage(access, request, now)),
     queueGauges: use(queueGauges),
     subscriptionGauges: use(subscriptionGauges),
     vitals: {

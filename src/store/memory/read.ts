@@ -121,6 +121,9 @@ export const call = (
     finishedAt: utcOrNull(row.finishedAt),
     context: copy(row.context),
     trace: row.trace === undefined ? null : { traceId: row.trace.traceId, spanId: row.trace.spanId },
+    erasure: row.erasure ?? null,
+    facts: copy(row.facts),
+    attempts: row.attempts.map((attempt) => ({ ...attempt, facts: copy(attempt.facts) })),
     outputs: row.outputs === undefined ? null : copy(row.outputs),
     chunks: chunks.sort((a, b) => a.place - b.place).map(({ one, view }): ChunkView => {
       const entry = access.get(ledger, chunkKey(one.key))

@@ -2,16 +2,22 @@
  * Phase 1 in memory: equal to `store/pg/record.ts` and `store/pg/begin.ts`.
  */
 import * as DateTime from "effect/DateTime"
-import type { RecordOutcome } from "../../ChunkStore.ts"
+import type { FoundCall } from "../../CallAttempt.ts"
+import type { Recording, RecordOutcome, RunEnd } from "../../ChunkStore.ts"
 import { callJson, plainOutput } from "../../internal/callJson.ts"
 import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
+import type { UsageEntry } from "../../Usage.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { type CallRow, calls, copy, queue, rankOf, seqKey, untouched } from "./rows.ts"
+import { type CallRow, calls, copy, queue, rankOf, seqKey, untouched, usage } from "./rows.ts"
+
+/** Attempts hold no object that anybody could change, but for their facts. */
+const copyAttempts = (attempts: Recording["attempts"] = []) =>
+  attempts.map((attempt) => ({ ...attempt, facts: copy(attempt.facts) }))
 
 const millis = (time: DateTime.Utc | undefined): number | undefined => time && DateTime.toEpochMillis(time)
 
-const toRow = (call: CallSpec, now: number): CallRow => ({
+const toRow = (call: CallSpec, now: number, before: CallRow | undefined): CallRow => ({
   callId: call.callId,
   namespace: call.namespace,
   service: call.service,
@@ -20,7 +26,9 @@ const toRow = (call: CallSpec, now: number): CallRow => ({
   context: copy(call.context ?? {}),
   input: copy(call.input ?? null),
   details: copy(call.details),
+  facts: copy(call.facts ?? {}),
   trace: call.trace,
+  attempts: before?.attempts ?? [],
   outputs: undefined,
   error: undefined,
   orderingKey: call.orderingKey,
@@ -30,7 +38,8 @@ const toRow = (call: CallSpec, now: number): CallRow => ({
   runUntil: undefined,
   startedAt: millis(call.startedAt),
   finishedAt: undefined,
-  recordedAt: now
+  recordedAt: now,
+  erasure: undefined
 })
 
 const isSameQuestion = (row: CallRow, call: CallSpec): boolean =>
@@ -44,17 +53,37 @@ const isSame = (row: CallRow, call: ServiceCall): boolean =>
   isSameQuestion(row, call) &&
   (row.outputs === undefined || (isSameInput(row, call) && sameJson(row.outputs, copy(call.outputs.map(plainOutput)))))
 
-/** Records a call unless it exists. `seqs` gives each of its chunks its place in the order of recording. */
-export const record = (access: Access, call: ServiceCall, now: number, seqs: ReadonlyArray<number>): RecordOutcome => {
+const add = (
+  access: Access,
+  { finishedAt, namespace, recordedAt }: CallRow,
+  entries: ReadonlyArray<UsageEntry> = [],
+  id: number
+): void => {
+  for (const [n, entry] of entries.entries()) {
+    access.set(usage, `${id}/${n}`, { ...entry, namespace, at: finishedAt ?? recordedAt })
+  }
+}
+
+/** The numbers of a recording: `seqs` give each of its chunks its place in the order of recording, `id` is that of its usage. */
+interface Numbers {
+  readonly seqs: ReadonlyArray<number>
+  readonly id: number
+}
+
+/** Records a call unless it exists. */
+export const record = (access: Access, call: Recording, now: number, { id, seqs }: Numbers): RecordOutcome => {
   const before = access.get(calls, call.callId)
+  if (before?.erasure !== undefined) return "erased"
   if (before?.status === "succeeded") return isSame(before, call) ? "unchanged" : "conflict"
   const row: CallRow = {
-    ...toRow(call, now),
+    ...toRow(call, now, before),
+    attempts: [...before?.attempts ?? [], ...copyAttempts(call.attempts)],
     status: "succeeded",
     outputs: copy(call.outputs.map(plainOutput)),
     finishedAt: millis(call.finishedAt) ?? now
   }
   access.set(calls, call.callId, row)
+  add(access, row, call.usage, id)
   const dueAt = Math.max(now, row.notBefore ?? now)
   const { bytes, shared } = callJson(call)
   for (const [position, output] of call.outputs.entries()) {
@@ -92,16 +121,17 @@ export const begin = (
   now: number,
   token: string,
   until: number
-): { readonly takenOver: boolean } | CallRow | "conflict" => {
+): { readonly takenOver: boolean } | CallRow | "conflict" | "erased" => {
   const before = access.get(calls, call.callId)
-  const free = before === undefined || before.status === "failed" ||
+  if (before?.erasure !== undefined) return "erased"
+  const free = before === undefined || before.status === "failed" || before.status === "invalid" ||
     (before.status === "running" && (before.runUntil ?? 0) < now)
   if (!free) {
     const pruned = before.status === "succeeded" && before.outputs === undefined
     return isSameQuestion(before, call) && (pruned || isSameInput(before, call)) ? before : "conflict"
   }
   access.set(calls, call.callId, {
-    ...toRow(call, before?.recordedAt ?? now),
+    ...toRow(call, before?.recordedAt ?? now, before),
     status: "running",
     error: undefined,
     runToken: token,
@@ -122,4 +152,55 @@ export const changeRun = (
   if (row === undefined || row.status !== "running" || row.runToken !== token) return false
   access.set(calls, callId, { ...row, ...change(row) })
   return true
+}
+
+/** Ends a run without outputs. */
+export const abandon = (
+  access: Access,
+  callId: string,
+  token: string,
+  end: RunEnd | undefined,
+  now: number,
+  id: number
+): void => {
+  const isHeld = changeRun(access, callId, token, (row) =>
+    end === undefined
+      ? { runUntil: now - 1000 }
+      : {
+        status: end.status,
+        error: end.error,
+        facts: copy(end.facts ?? {}),
+        attempts: [...row.attempts, ...copyAttempts(end.attempts)],
+        runToken: undefined,
+        runUntil: undefined,
+        finishedAt: now
+      })
+  const row = access.get(calls, callId)
+  if (isHeld && row !== undefined) add(access, row, end?.usage, id)
+}
+
+/** A call in its recorded form. */
+export const toCall = (row: CallRow): ServiceCall => ({
+  callId: row.callId,
+  namespace: row.namespace,
+  service: row.service,
+  correlationId: row.correlationId,
+  context: copy(row.context),
+  ...(row.input === null ? {} : { input: copy(row.input) }),
+  ...(Object.keys(row.facts).length === 0 ? {} : { facts: copy(row.facts) }),
+  ...(row.details === undefined ? {} : { details: copy(row.details) }),
+  outputs: copy(row.outputs ?? []),
+  ...(row.orderingKey === undefined ? {} : { orderingKey: row.orderingKey }),
+  ...(row.priority === 0 ? {} : { priority: row.priority }),
+  ...(row.trace === undefined ? {} : { trace: row.trace }),
+  ...(row.notBefore === undefined ? {} : { notBefore: DateTime.makeUnsafe(row.notBefore) }),
+  ...(row.startedAt === undefined ? {} : { startedAt: DateTime.makeUnsafe(row.startedAt) }),
+  ...(row.finishedAt === undefined ? {} : { finishedAt: DateTime.makeUnsafe(row.finishedAt) })
+})
+
+/** A call with its status and attempts. */
+export const find = (access: Access, callId: string): FoundCall | undefined => {
+  const row = access.get(calls, callId)
+  if (row === undefined) return undefined
+  return { call: toCall(row), status: row.status, error: row.error, attempts: copyAttempts(row.attempts) }
 }

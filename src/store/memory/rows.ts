@@ -4,9 +4,12 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
+import type { CallAttempt } from "../../CallAttempt.ts"
+import type { CallFacts } from "../../CallFacts.ts"
 import type { DeathReason, ParkReason } from "../../ChunkStore.ts"
 import type { Kind, Served } from "../../Kind.ts"
 import type { CallStatus, ChunkKey, RecordedOutput, TraceContext } from "../../ServiceCall.ts"
+import type { UsageEntry } from "../../Usage.ts"
 import * as MemoryDatabase from "../MemoryDatabase.ts"
 
 /** A call and its result. */
@@ -19,7 +22,10 @@ export interface CallRow {
   readonly context: { readonly [key: string]: Schema.Json }
   readonly input: Schema.Json
   readonly details: { readonly [key: string]: Schema.Json } | undefined
+  readonly facts: CallFacts
   readonly trace: TraceContext | undefined
+  /** Those of all its runs. */
+  readonly attempts: ReadonlyArray<CallAttempt>
   /** Undefined while running, after a failure, and once pruned. */
   readonly outputs: ReadonlyArray<RecordedOutput> | undefined
   readonly error: string | undefined
@@ -31,6 +37,8 @@ export interface CallRow {
   readonly startedAt: number | undefined
   readonly finishedAt: number | undefined
   readonly recordedAt: number
+  /** The id of the erasure that took its content. */
+  readonly erasure: number | undefined
 }
 
 /** An outstanding chunk. */
@@ -163,8 +171,31 @@ export interface SubscriptionRow {
   readonly skipped: number
 }
 
+/** An erasure on record. */
+export interface ErasureRow {
+  readonly id: number
+  readonly begunAt: number
+  readonly finishedAt: number
+  readonly by: string
+  readonly because: string
+  readonly subject: "call" | "correlation" | "context"
+  readonly contextKey: string | undefined
+  readonly calls: number
+  readonly chunks: number
+  readonly deadLetters: number
+  readonly failures: number
+}
+
+/** What a call added to the usage. Memory sums it up when it is read. */
+export interface UsageEntryRow extends UsageEntry {
+  readonly namespace: string
+  readonly at: number
+}
+
 /** Calls, by call id. */
 export const calls = MemoryDatabase.table<CallRow>("sluice.service_call")
+/** Usage, by numbers. */
+export const usage = MemoryDatabase.table<UsageEntryRow>("sluice.usage_entry")
 /** Outstanding chunks, by {@link seqKey}. */
 export const queue = MemoryDatabase.table<QueueRow>("sluice.chunk_queue")
 /** The ledger, by {@link chunkKey}. */
@@ -179,6 +210,9 @@ export const workers = MemoryDatabase.table<WorkerRow>("sluice.worker")
 export const pauses = MemoryDatabase.table<PauseRow>("sluice.pause")
 /** Durable subscribers, by name. */
 export const subscriptions = MemoryDatabase.table<SubscriptionRow>("sluice.subscription")
+
+/** Erasures, by their id. */
+export const erasures = MemoryDatabase.table<ErasureRow>("sluice.erasure")
 
 /** The key of a chunk in ledger and dead letters. */
 export const chunkKey = (key: ChunkKey): string => JSON.stringify([key.callId, key.schemaIdentity, key.part])

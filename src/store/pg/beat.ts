@@ -1,6 +1,6 @@
 /**
  * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
- * blocks.
+ * blocks, and folds what calls used into sums.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,7 +9,9 @@ import type { Kind, Left, Served } from "../../Kind.ts"
 import { core, newest, servedRows } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import type { Engine } from "./engine.ts"
+import { servesOf } from "./serves.ts"
 import type { Tables } from "./tables.ts"
+import { rollUp } from "./usage.ts"
 import { makeReleasing } from "./waiting.ts"
 
 /** The statement's answer. */
@@ -85,13 +87,13 @@ const statement = (t: Tables, id: string, serves: ReadonlyArray<Served>) => {
     select (extract(epoch from pg_catalog.now()) * 1000.0)::pg_catalog.float8 as now, (select pg_catalog.count(*)::int from unparked) as unparked,
       (
         select pg_catalog.json_agg(distinct pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-          'namespace', o.namespace, 'schemaIdentity', o."schemaIdentity", 'above', s.version
+          'namespace', o.namespace, 'schemaIdentity', o.schema_identity, 'above', s.version
         )))
-        from ${worker} w cross join lateral pg_catalog.jsonb_to_recordset(w.serves)
-          as o(namespace pg_catalog.text, "schemaIdentity" pg_catalog.text, version bigint)
-        left join serves s on s.namespace = o.namespace and s.schema_identity = o."schemaIdentity"
+        from ${worker} w cross join lateral ${servesOf(t, "w.serves")} o
+        left join serves s on s.namespace = o.namespace and s.schema_identity = o.schema_identity
         where w.id <> ${id} and w.beat_at > pg_catalog.now() - ${sql.literal(alive)}
-          and (s.version is null or coalesce(o.version, ${newest}) > s.version)
+          -- both numeric: an operator of others could fit other types better
+          and (s.version is null or coalesce(o.version, ${newest}) > s.version::pg_catalog.numeric)
       ) as elsewhere,
       (select pg_catalog.json_agg(pg_catalog.json_build_object('namespace', namespace, 'schemaIdentity', schema_identity)) from ${pause})
         as paused`
@@ -108,6 +110,8 @@ export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkSto
       claiming.lookAgain()
       yield* hint("chunks")
     }
+    // a role without the rights to it leaves it to others
+    yield* Effect.ignoreCause(rollUp(t), { log: "Debug" })
     return { unparked: row?.unparked ?? 0, elsewhere: row?.elsewhere ?? [], paused: row?.paused ?? [] }
   }, t.client.statement)
 }

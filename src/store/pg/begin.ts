@@ -8,31 +8,20 @@ import * as Option from "effect/Option"
 import type { ChunkStore } from "../../ChunkStore.ts"
 import { freshToken } from "../../internal/freshToken.ts"
 import { sameJson } from "../../internal/sameJson.ts"
-import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
+import type { CallSpec } from "../../ServiceCall.ts"
 import { toUtc } from "./chunk.ts"
+import { rowsOf } from "./columns.ts"
 import type { Engine } from "./engine.ts"
-import { given, specRows } from "./given.ts"
-import { jsonObject } from "./json.ts"
+import { type CallRow, callRow, toCall } from "./find.ts"
+import { besideColumns, given, specColumns } from "./given.ts"
 import { isRefusal, refused } from "./refusal.ts"
 import type { Tables } from "./tables.ts"
 import { inFuture } from "./time.ts"
 
-/** A call's row as `begin` needs it. */
-interface RunRow {
-  readonly status: "running" | "succeeded" | "failed"
-  readonly run_until: Date | null
-  readonly call_id: string
-  readonly namespace: string
-  readonly service: string
-  readonly correlation_id: string
-  readonly context: unknown
-  readonly input: unknown
-  readonly outputs: unknown
-  readonly ordering_key: string | null
-  readonly finished_at: Date | null
+const asGiven = (t: Tables, spec: CallSpec) => {
+  const one = [given({ ...spec, outputs: [] })]
+  return rowsOf(t, [...specColumns(one), ...besideColumns(one)])
 }
-
-const asGiven = (t: Tables, spec: CallSpec) => specRows(t, [given({ ...spec, outputs: [] })])
 
 /**
  * Takes the call for this run if it is new, has failed, or its run died. A call without an answer may be begun again with
@@ -41,47 +30,32 @@ const asGiven = (t: Tables, spec: CallSpec) => specRows(t, [given({ ...spec, out
 const taken = (t: Tables, spec: CallSpec, token: string, lease: Duration.Duration) =>
   t.sql<{ taken_over: boolean }>`
     insert into ${t.call} as c (
-      call_id, namespace, service, correlation_id, status, context, input, ordering_key, run_token, run_until, started_at
+      call_id, namespace, service, correlation_id, status, context, input, facts, details, trace, priority, not_before,
+      ordering_key, run_token, run_until, started_at
     )
     select call_id, namespace, service, correlation_id, 'running', context::pg_catalog.json, nullif(input, '')::pg_catalog.json,
-      nullif(ordering_key, ''), ${token}::pg_catalog.uuid, ${inFuture(t, lease)}, pg_catalog.now()
+      nullif(facts, '')::pg_catalog.json, nullif(details, '')::pg_catalog.json, nullif(trace, '')::pg_catalog.json, priority,
+      nullif(not_before, '')::pg_catalog.timestamptz, nullif(ordering_key, ''), ${token}::pg_catalog.uuid, ${
+    inFuture(t, lease)
+  }, pg_catalog.now()
     from (${asGiven(t, spec)}) g
     on conflict (call_id) do update set status = 'running', run_token = excluded.run_token,
       run_until = excluded.run_until, started_at = pg_catalog.now(), error = null, namespace = excluded.namespace,
       service = excluded.service, correlation_id = excluded.correlation_id, context = excluded.context,
-      input = excluded.input, ordering_key = excluded.ordering_key
-    where c.status = 'failed' or (c.status = 'running' and c.run_until < pg_catalog.now())
+      input = excluded.input, facts = excluded.facts, details = excluded.details, trace = excluded.trace,
+      priority = excluded.priority, not_before = excluded.not_before, ordering_key = excluded.ordering_key
+    where c.erasure is null
+      and (c.status in ('failed', 'invalid') or (c.status = 'running' and c.run_until < pg_catalog.now()))
     -- xmax is 0 for a row this statement inserted
     returning xmax::pg_catalog.text <> '0' as taken_over`
 
-/** Reads the call's current row. */
-const find = ({ call, sql }: Tables, callId: string) =>
-  sql<RunRow>`
-    select status, run_until, call_id, namespace, service, correlation_id, context, input,
-      pg_catalog.array_to_json(outputs) as outputs, ordering_key, finished_at
-    from ${call} where call_id = ${callId}`
-
 /** Whether the row is the call to be begun, and not another one with its id. A pruned input counts as the same. */
-const isSame = (row: RunRow, spec: CallSpec): boolean => {
+const isSame = (row: CallRow, spec: CallSpec): boolean => {
   const isPruned = row.status === "succeeded" && row.outputs === null
   return row.namespace === spec.namespace && row.service === spec.service &&
     row.ordering_key === (spec.orderingKey ?? null) && sameJson(row.context, spec.context ?? {}) &&
     (isPruned || sameJson(row.input, spec.input ?? null))
 }
-
-/** A call that has succeeded, in its recorded form. */
-const toCall = (row: RunRow): ServiceCall => ({
-  callId: row.call_id,
-  namespace: row.namespace,
-  service: row.service,
-  correlationId: row.correlation_id,
-  context: jsonObject(row.context),
-  // the columns contain JSON that was checked when recorded; both are null once pruned
-  ...(row.input === null ? {} : { input: row.input as NonNullable<ServiceCall["input"]> }),
-  outputs: (row.outputs ?? []) as ServiceCall["outputs"],
-  ...(row.ordering_key === null ? {} : { orderingKey: row.ordering_key }),
-  ...(row.finished_at === null ? {} : { finishedAt: toUtc(row.finished_at) })
-})
 
 /** The verb. */
 export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
@@ -93,7 +67,8 @@ export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
       const token = yield* freshToken
       const [begun] = yield* taken(t, call, token, lease)
       if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
-      const [row] = yield* find(t, call.callId)
+      const [row] = yield* callRow(t, call.callId)
+      if (row?.erased === true) return { _tag: "Erased" } as const
       if (row !== undefined && !isSame(row, call)) return { _tag: "Conflict" } as const
       if (row?.status === "succeeded") return { _tag: "Succeeded", call: toCall(row) } as const
       const until = row?.run_until ?? undefined

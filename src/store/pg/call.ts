@@ -4,7 +4,9 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import { CallView } from "../../CallView.ts"
+import { soundFacts } from "../../internal/soundFacts.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
+import { callBefore } from "./behind.ts"
 import { decoder, failureRecord, iso } from "./json.ts"
 import { ledgerParts, linesOf, type Part, partsOf } from "./ledger.ts"
 import type { Tables } from "./tables.ts"
@@ -19,29 +21,20 @@ interface ChunkPart {
 }
 
 /**
- * A call and the state of each of its chunks, as rows: one for the call, and one for each output, chunk, failure and ledger
+ * A call and the state of each of its chunks, as rows: one for the call, and one for each output, attempt, chunk, failure and ledger
  * line. It is one statement, so all rows are from one snapshot. No row is larger than a value that was recorded, so the
  * client accepts each, whatever their total. Values longer than `longest` were not recorded by Sluice and are left out.
  */
 const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: number) => {
-  const { call, dead, failure, ledger, queue, sql } = t
-  return sql<Part<"call" | "output" | "chunk" | "failure" | "ledger" | "objects">>`
+  const { attempt, call, dead, failure, ledger, queue, sql } = t
+  return sql<Part<"call" | "attempt" | "output" | "chunk" | "failure" | "ledger" | "objects">>`
     with chunk as (
       select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
         case when lease_until > pg_catalog.now() then 'in-flight' else state end as state,
         case when state in ('ready', 'scheduled') then due_at end as due_at,
         case when lease_until > pg_catalog.now() then lease_until end as leased_until,
         case when lease_until > pg_catalog.now() then leased_by end as leased_by, parked_for, null::pg_catalog.json as death,
-        (
-          select call_id from (
-            select call_id, seq from ${queue} o
-            where o.ordering_key = q.ordering_key and o.namespace = q.namespace and o.seq < q.seq
-            union all
-            select call_id, seq from ${dead} d
-            where d.ordering_key = q.ordering_key and d.namespace = q.namespace and d.seq < q.seq
-              and d.discarded_at is null and ${deadBlocksKey}
-          ) older order by seq limit 1
-        ) as behind
+        ${callBefore(t, "q", deadBlocksKey)} as behind
       from ${queue} q where call_id = ${callId}
       union all
       select call_id, schema_identity, part, namespace, schema_version, attempts, crashes, seq, position, ordering_key,
@@ -69,12 +62,22 @@ const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: n
         then c.context else '{}' end,
       'trace', case when c.trace ->> 'traceId'::pg_catalog.text is not null and c.trace ->> 'spanId'::pg_catalog.text is not null then
         pg_catalog.json_build_object('traceId', c.trace ->> 'traceId'::pg_catalog.text, 'spanId', c.trace ->> 'spanId'::pg_catalog.text) end,
+      'erasure', c.erasure,
+      'facts', case when pg_catalog.octet_length(c.facts::pg_catalog.text) <= ${longest} then c.facts end,
       'outputs', pg_catalog.cardinality(c.outputs)
     ) as value
     from ${call} c where c.call_id = ${callId}
     union all
     select 'output', 0, o.place, case when pg_catalog.octet_length(o.value::pg_catalog.text) <= ${longest} then o.value else 'null' end
     from ${call} c cross join lateral pg_catalog.unnest(c.outputs) with ordinality o(value, place) where c.call_id = ${callId}
+    union all
+    select 'attempt', 0, pg_catalog.row_number() over (order by a.answered_at, a.place, a.id)::pg_catalog.float8,
+      pg_catalog.json_build_object(
+        'outcome', a.outcome, 'text', case when pg_catalog.octet_length(a.text) <= ${longest} then a.text end,
+        'length', a.length, 'facts', case when pg_catalog.octet_length(a.facts::pg_catalog.text) <= ${longest} then a.facts end,
+        'error', a.error, 'at', ${sql.literal(iso("a.answered_at"))}
+      )
+    from ${attempt} a where a.call_id = ${callId}
     union all
     select 'chunk', k.n, 0, pg_catalog.json_build_object(
       'key', pg_catalog.json_build_object('callId', k.call_id, 'schemaIdentity', k.schema_identity, 'part', k.part),
@@ -103,7 +106,8 @@ const placesOf = (outputs: ReadonlyArray<unknown>): ReadonlyMap<string, number> 
 const viewOf = (parts: ReadonlyArray<Part<string>>) => {
   const [head] = partsOf(parts, "call").get(0) ?? []
   if (head === undefined) return undefined
-  const { outputs: count, ...view } = head as { readonly outputs: number | null }
+  const { facts, outputs: count, ...view } = head as { readonly outputs: number | null; readonly facts: unknown }
+  const attempts = (partsOf(parts, "attempt").get(0) ?? []) as ReadonlyArray<{ readonly facts: unknown }>
   const outputs = partsOf(parts, "output").get(0) ?? []
   const places = placesOf(outputs)
   const failures = partsOf(parts, "failure")
@@ -119,6 +123,8 @@ const viewOf = (parts: ReadonlyArray<Part<string>>) => {
   })
   return {
     ...view,
+    facts: soundFacts(facts).facts,
+    attempts: attempts.map((attempt) => ({ ...attempt, facts: soundFacts(attempt.facts).facts })),
     outputs: count === null ? null : outputs,
     chunks: chunks.sort((a, b) => a.place - b.place || a.n - b.n).map(({ chunk }) => chunk)
   }

@@ -4,9 +4,11 @@
 import * as DateTime from "effect/DateTime"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import type { CallFacts } from "../../CallFacts.ts"
 import type { ClaimedChunk, Payload } from "../../ChunkStore.ts"
 import { outputGone } from "../../internal/callJson.ts"
 import { jsonProblem } from "../../internal/jsonProblem.ts"
+import { soundFacts } from "../../internal/soundFacts.ts"
 import { type ChunkKey, TraceContext } from "../../ServiceCall.ts"
 import { at, type ClaimRow } from "./claimParts.ts"
 import { jsonObject } from "./json.ts"
@@ -59,6 +61,7 @@ class ClaimedCall {
   readonly withheld: number
   readonly #context: string | null
   readonly #input: string | null
+  readonly #facts: string | null
   readonly #finishedAt: number
   constructor(row: ClaimRow, recordedAt: number, before: ClaimedCall | undefined) {
     const callId = row[at.callId]
@@ -71,6 +74,7 @@ class ClaimedCall {
     this.withheld = Math.max(0, -(row[at.withheld] ?? 0))
     this.#context = row[at.context]
     this.#input = row[at.input]
+    this.#facts = row[at.facts]
     this.#finishedAt = isTime(finishedAt) ? finishedAt.getTime() : recordedAt
   }
   // parsed at each access: chunks of one call share it, and a handler's change must not reach the others
@@ -79,6 +83,9 @@ class ClaimedCall {
   }
   get input() {
     return parse(this.#input)
+  }
+  get facts(): CallFacts {
+    return this.#facts === null ? {} : soundFacts(parse(this.#facts)).facts
   }
   get finishedAt() {
     return DateTime.makeUnsafe(this.#finishedAt)

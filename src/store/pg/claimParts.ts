@@ -43,6 +43,8 @@ export type ClaimRow = readonly [
   correlationId: string | null,
   finishedAt: Date | null,
   trace: unknown,
+  /** JSON text; null without any. */
+  facts: string | null,
   /** How many outputs the call has. */
   outputs: number | null,
   /** Its place among them, if `outputs.ts` reads it together with other outputs of its call. */
@@ -100,11 +102,12 @@ export const at = {
   correlationId: 15,
   finishedAt: 16,
   trace: 17,
-  outputs: 18,
-  position: 19,
-  orderingKey: 20,
-  crashes: 21,
-  loneCrashes: 22
+  facts: 18,
+  outputs: 19,
+  position: 20,
+  orderingKey: 21,
+  crashes: 22,
+  loneCrashes: 23
 } as const
 
 /** The range of a list to scan: after a place, up to a place, both, all of it, or none. */
@@ -238,7 +241,7 @@ export const answer = ({ call, sql }: Tables, { longest, nested }: ClaimOptions,
       case when coalesce(c.shared, 0) + c.own <= ${longest} then c.output end,
       case when c.shared <= ${longest} then nullif(c.context, '{}') end,
       case when c.shared <= ${longest} then c.input end,
-      c.service, c.correlation_id, c.finished_at, c.trace, c.outputs, case when h.mates then h.position end ${more}
+      c.service, c.correlation_id, c.finished_at, c.trace, c.facts, c.outputs, case when h.mates then h.position end ${more}
     from (
       select text ${nested ? sql`` : sql`, pg_catalog.set_config('synchronous_commit', 'off', true) as nosync`}
       from said
@@ -257,7 +260,8 @@ export const answer = ({ call, sql }: Tables, { longest, nested }: ClaimOptions,
       from (
         select case when not h.mates then outputs[h.position + 1]::pg_catalog.text end as output,
           case when not h.again then context::pg_catalog.text end as context, case when not h.again then input::pg_catalog.text end as input,
-          service, correlation_id, finished_at, trace, case when not h.again then pg_catalog.cardinality(outputs) end as outputs
+          service, correlation_id, finished_at, trace, case when not h.again then facts::pg_catalog.text end as facts,
+          case when not h.again then pg_catalog.cardinality(outputs) end as outputs
         from ${call} where call_id = h.call_id and not (h.again and h.mates) offset 0
       ) t offset 0
     ) c on true`

@@ -39,9 +39,13 @@ const isSingle = (sql: SqlClient.SqlClient): boolean =>
 /** How many connections are examined when one leads to a read-only server. */
 const mostLookedAt = 32
 
+/** How long a statement of Sluice's own may take on a client. */
+export const limitOf = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Duration.Duration =>
+  isSingle(sql) ? Duration.infinity : statementTimeout
+
 /** The client of a store. */
 export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Client => {
-  const limit = isSingle(sql) ? Duration.infinity : statementTimeout
+  const limit = limitOf(sql, statementTimeout)
   // Statements run without an explicit transaction while the defaults of database and role allow it (read committed, read
   // write). The first statement that fails because of these defaults reveals them.
   let begin: Begin = "begin isolation level read committed"

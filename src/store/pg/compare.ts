@@ -13,6 +13,7 @@ interface Compared {
   readonly call_id: string
   /** Namespace, service and ordering key are equal, and the rest is short enough to compare. */
   readonly same: boolean
+  readonly erased: boolean
   /** Input and outputs were pruned and cannot be compared: they count as the same. */
   readonly pruned: boolean
   readonly context: string | null
@@ -32,7 +33,7 @@ const beside = (t: Tables, calls: ReadonlyArray<Given>, longest: number) => {
     { name: "outputs", type: "text", values: calls.map(({ text }) => outputsText(text)) }
   ])
   return sql<Compared>`
-    select c.call_id, c.outputs is null as pruned,
+    select c.call_id, c.erased, c.outputs is null as pruned,
       c.fits and c.namespace = g.namespace and c.service = g.service
         and c.ordering_key is not distinct from nullif(g.ordering_key, '') as same,
       case when c.fits then nullif(c.context, g.context) end as context,
@@ -40,11 +41,11 @@ const beside = (t: Tables, calls: ReadonlyArray<Given>, longest: number) => {
       case when c.fits then nullif(c.outputs, g.outputs) end as outputs
     from (${rows}) g
     join lateral (
-      select call_id, namespace, service, ordering_key, context, input, outputs,
+      select call_id, erased, namespace, service, ordering_key, context, input, outputs,
         pg_catalog.octet_length(context) + pg_catalog.octet_length(input)
           + coalesce(pg_catalog.octet_length(outputs), 0) <= ${longest} as fits
       from (
-        select call_id, namespace, service, ordering_key, context::pg_catalog.text, coalesce(input::pg_catalog.text, '') as input,
+        select call_id, erasure is not null as erased, namespace, service, ordering_key, context::pg_catalog.text, coalesce(input::pg_catalog.text, '') as input,
           pg_catalog.array_to_json(outputs)::pg_catalog.text as outputs
         from ${call} where call_id = g.call_id
       ) texts
@@ -63,11 +64,14 @@ const isSame = ({ text }: Given, found: Compared): boolean => {
 }
 
 /**
- * Whether existing calls are the same as the given ones. Times, details, trace, correlation id and priority may differ.
+ * Whether existing calls are the same as the given ones, or were erased, whatever they were. Times, details, trace, correlation id and priority may differ.
  * Pruned input and results cannot be compared and count as the same.
  */
 export const compare = (t: Tables, calls: ReadonlyArray<Given>, longest: number) =>
   Effect.map(beside(t, calls, longest), (rows) => {
     const given = new Map(calls.map((one) => [one.call.callId, one]))
-    return rows.map((found) => ({ callId: found.call_id, same: isSame(given.get(found.call_id)!, found) }))
+    return rows.map((found) => ({
+      callId: found.call_id,
+      outcome: found.erased ? "erased" : isSame(given.get(found.call_id)!, found) ? "unchanged" : "conflict"
+    } as const))
   })

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Kind } from "../../Kind.ts"
 import { core } from "./claimParts.ts"
+import { servesOf } from "./serves.ts"
 import type { Tables } from "./tables.ts"
 
 /** The count that a statement returns. */
@@ -35,8 +36,9 @@ export const due = ({ queue, sql }: Tables, namespace: string | undefined) =>
   }`)
 
 /** Whether chunks or dead letters of a kind exist (`*` is any), or a worker serves it. */
-export const isKnown = ({ dead, queue, sql, worker }: Tables, { namespace, schemaIdentity: identity }: Kind) =>
-  Effect.map(
+export const isKnown = (t: Tables, { namespace, schemaIdentity: identity }: Kind) => {
+  const { dead, queue, sql, worker } = t
+  return Effect.map(
     sql<{ known: boolean }>`
     select exists (
       select from ${queue}
@@ -45,12 +47,10 @@ export const isKnown = ({ dead, queue, sql, worker }: Tables, { namespace, schem
       select from ${dead}
       where ${namespace}::pg_catalog.text in ('*', namespace) and ${identity}::pg_catalog.text in ('*', schema_identity)
     ) or exists (
-      select from ${worker} cross join lateral pg_catalog.jsonb_array_elements(serves) s
-      where ${identity}::pg_catalog.text in ('*', s ->> 'schemaIdentity'::pg_catalog.text) and (
-        ${namespace}::pg_catalog.text in ('*', s ->> 'namespace'::pg_catalog.text) or s ->> 'namespace'::pg_catalog.text = ${
-      sql.literal(core)
-    }
-      )
+      select from ${worker} cross join lateral ${servesOf(t, "serves")} s
+      where ${identity}::pg_catalog.text in ('*', s.schema_identity)
+        and (${namespace}::pg_catalog.text in ('*', s.namespace) or s.namespace = ${sql.literal(core)})
     ) as known`,
     ([row]) => row?.known === true
   )
+}

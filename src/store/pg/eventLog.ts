@@ -22,8 +22,9 @@ import {
   type Taken
 } from "../../EventLog.ts"
 import { freshToken } from "../../internal/freshToken.ts"
+import { storableText } from "../../internal/storableText.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
-import { iso, jsonObject, objects, readRows, storableText } from "./json.ts"
+import { iso, jsonObject, objects, readRows } from "./json.ts"
 import { isAhead, isWitnessed, rebase, settle } from "./rebase.ts"
 import type { Tables } from "./tables.ts"
 import { inFuture } from "./time.ts"

@@ -21,7 +21,7 @@ const age = ({ queue, sql }: Tables) =>
       (
         select extract(epoch from pg_catalog.now() - pg_catalog.min(due_at)) from (
           select due_at, lease_until from ${queue} where state = 'ready' order by rank, seq limit ${head}
-        ) first where lease_until is null or lease_until < pg_catalog.now()
+        ) first where due_at <= pg_catalog.now() and (lease_until is null or lease_until < pg_catalog.now())
       ),
       (
         select extract(epoch from pg_catalog.now() - due_at) from ${queue}

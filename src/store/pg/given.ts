@@ -2,23 +2,26 @@
  * Converts calls to the parameters of phase 1's statements.
  */
 import * as DateTime from "effect/DateTime"
+import type { Recording } from "../../ChunkStore.ts"
 import { type CallJson, callJson } from "../../internal/callJson.ts"
-import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
-import { type Column, rowsOf } from "./columns.ts"
-import type { Tables } from "./tables.ts"
+import type { CallSpec } from "../../ServiceCall.ts"
+import type { Column } from "./columns.ts"
 
 /** A call with its JSON as text. */
 export interface Given {
-  readonly call: ServiceCall
+  readonly call: Recording
   readonly text: CallJson
 }
 
 /** Serializes a call for the statements. */
-export const given = (call: ServiceCall): Given => ({ call, text: callJson(call) })
+export const given = (call: Recording): Given => ({ call, text: callJson(call) })
 
-/** How long its JSON is, in characters. */
-export const lengthOf = ({ text: { context, details, input, outputs, trace } }: Given): number =>
-  [context, details, input, trace, ...outputs].reduce((sum, text) => sum + text.length, 0)
+/** How long its texts are, in characters. */
+export const lengthOf = (
+  { call: { attempts = [] }, text: { context, details, input, outputs, trace } }: Given
+): number =>
+  [context, details, input, trace, ...outputs, ...attempts.map((attempt) => attempt.text ?? "")]
+    .reduce((sum, text) => sum + text.length, 0)
 
 /** A call of an ordering key has no priority: the key's order counts. */
 export const priorityOf = (call: CallSpec): number => call.orderingKey === undefined ? call.priority ?? 0 : 0
@@ -43,5 +46,11 @@ export const specColumns = (calls: ReadonlyArray<Given>): ReadonlyArray<Column> 
   { name: "ordering_key", type: "text", values: calls.map(({ call }) => call.orderingKey ?? "") }
 ]
 
-/** The same columns as rows of texts. */
-export const specRows = (t: Tables, calls: ReadonlyArray<Given>) => rowsOf(t, specColumns(calls))
+/** What of it is recorded beside: none of it is the call's content. */
+export const besideColumns = (calls: ReadonlyArray<Given>): ReadonlyArray<Column> => [
+  { name: "facts", type: "text", values: calls.map(({ text }) => text.facts) },
+  { name: "details", type: "text", values: calls.map(({ text }) => text.details) },
+  { name: "trace", type: "text", values: calls.map(({ text }) => text.trace) },
+  { name: "priority", type: "int", values: calls.map(({ call }) => priorityOf(call)) },
+  { name: "not_before", type: "text", values: calls.map(({ call }) => timeOf(call.notBefore)) }
+]

@@ -14,6 +14,7 @@ import { logStanding } from "./rebase.ts"
 import { status } from "./status.ts"
 import { stuck } from "./stuck.ts"
 import type { Tables } from "./tables.ts"
+import { usage } from "./usage.ts"
 import { deadLetters, heldUp, parkedKinds, scheduled, staleLeases, unservedKinds } from "./vitals.ts"
 import { stranded } from "./waiting.ts"
 import { workers } from "./workers.ts"
@@ -32,6 +33,7 @@ export const make = (t: Tables, settings: Settings.Values): Inspector["Service"]
     stuck: (request) => statement(stuck(t, request, deadBlocksKey)),
     workers: (ids) => statement(workers(t, ids)),
     isKnown: (kind) => statement(isKnown(t, kind)),
+    usage: (request) => statement(usage(t, request)),
     queueGauges: statement(queueGauges(t)),
     subscriptionGauges: statement(subscriptionGauges(t)),
     vitals: {

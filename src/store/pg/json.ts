@@ -53,6 +53,3 @@ export const readRows = <A, I>(schema: Schema.Codec<A, I>) => {
   return <E, R>(rows: Effect.Effect<ReadonlyArray<{ readonly row: unknown }>, E, R>) =>
     Effect.flatMap(rows, (found) => Effect.orDie(decode(found.map(({ row }) => row))))
 }
-
-/** Replaces NUL, which Postgres text cannot contain. */
-export const storableText = (text: string): string => text.replaceAll("\0", "\\0").toWellFormed()

@@ -309,5 +309,124 @@ create index concurrently if not exists chunk_queue_parked_version
   on sluice.chunk_queue (namespace, schema_identity, parked_for, schema_version) where state = 'parked';
 -- What it replaces.
 drop index concurrently if exists sluice.chunk_queue_parked;
+`,
+  "0006_call_facts.sql":
+    `-- What calls say of themselves: facts beside the call, the answers that its runs were given, and what was used, rolled up by
+-- day.
+--
+-- Locks: service_call for a moment, to note a column and to change a constraint; what is there is not looked at, for it satisfies
+-- the narrower one. The index is built concurrently. The other tables are new.
+--
+-- While programs of the version before this one are still running: they record and drain as before, without facts. A call that
+-- is \`invalid\` they take for one that runs elsewhere, until a program of this version runs it again; their \`sluice show\` cannot
+-- read it.
+
+-- What the call says of itself (CallFacts); stays when payloads are pruned.
+alter table sluice.service_call add column if not exists facts json;
+
+-- invalid: there is an answer, and it does not fit.
+alter table sluice.service_call
+  drop constraint if exists service_call_status_check,
+  add constraint service_call_status_check check (status in ('running', 'succeeded', 'failed', 'invalid')) not valid;
+
+-- For listing what is invalid, the latest first.
+create index concurrently if not exists service_call_invalid on sluice.service_call (finished_at, call_id)
+  where status = 'invalid';
+
+-- Each answer that a run was given and that was paid for. No number from a sequence as key: after a move of the tables one that
+-- is behind would fail the recording of an answer.
+create table if not exists sluice.call_attempt (
+  id          uuid not null default gen_random_uuid() primary key,
+  call_id     text collate "C" not null,
+  -- its place among the attempts of its run, from 0
+  place       integer not null,
+  outcome     text not null check (outcome in ('succeeded', 'invalid', 'failed')),
+  -- as it came; null when there is none, and once pruned
+  text        text,
+  -- how many characters came
+  length      integer not null default 0,
+  facts       json,
+  error       text,
+  answered_at timestamptz not null default now()
+);
+
+create index if not exists call_attempt_call on sluice.call_attempt (call_id, answered_at, place);
+-- For pruning texts by age.
+create index if not exists call_attempt_age on sluice.call_attempt (answered_at, id) where text is not null;
+
+-- What calls used, one row or a few for each: only ever inserted, so that no recording waits for another. Folded into
+-- usage_total, and deleted, in one statement: each counts once.
+create table if not exists sluice.usage_entry (
+  id                  uuid not null default gen_random_uuid() primary key,
+  -- the day on which the call finished, in UTC
+  day                 date not null,
+  namespace           text collate "C" not null,
+  -- the schemas of its outputs
+  schemas             text collate "C" not null,
+  provider            text collate "C" not null,
+  model               text collate "C" not null,
+  currency            text collate "C" not null,
+  calls               integer not null,
+  failed              integer not null,
+  invalid             integer not null,
+  attempts            bigint not null,
+  input_tokens        bigint not null,
+  output_tokens       bigint not null,
+  cached_input_tokens bigint not null,
+  reasoning_tokens    bigint not null,
+  micros              bigint not null
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+
+-- Sums by day. Numeric: a sum of bigints may not fit into one. The key is a digest, for the texts together may be too long for
+-- an index.
+create table if not exists sluice.usage_total (
+  key                 uuid not null primary key,
+  day                 date not null,
+  namespace           text collate "C" not null,
+  schemas             text collate "C" not null,
+  provider            text collate "C" not null,
+  model               text collate "C" not null,
+  currency            text collate "C" not null,
+  calls               numeric not null,
+  failed              numeric not null,
+  invalid             numeric not null,
+  attempts            numeric not null,
+  input_tokens        numeric not null,
+  output_tokens       numeric not null,
+  cached_input_tokens numeric not null,
+  reasoning_tokens    numeric not null,
+  micros              numeric not null
+);
+
+create index if not exists usage_total_day on sluice.usage_total (day);
+`,
+  "0007_erasure.sql":
+    `-- Erasure: what is recorded of a subject is forgotten, and what was forgotten, by whom and why, is on record.
+--
+-- Locks: the calls for a moment, to add a column; nothing is rewritten.
+--
+-- Programs of the version before this one know nothing of erased calls: they would record and run again those that had not
+-- succeeded. Upgrade all that record before the first erasure.
+
+-- Which erasure took the call's content. The call stays, so that it is not recorded anew when it is delivered again.
+alter table sluice.service_call add column if not exists erasure bigint;
+
+-- One row for each erasure that found something. It tells how the subject was named and not its name, which is what was to be
+-- forgotten. finished_at: null while it is under way, and for ever when it was cut off: what it left the next one finds.
+create table if not exists sluice.erasure (
+  id           bigint generated always as identity primary key,
+  begun_at     timestamptz not null default now(),
+  finished_at  timestamptz,
+  erased_by    text not null,
+  because      text not null,
+  -- call, correlation, or context
+  subject      text not null check (subject in ('call', 'correlation', 'context')),
+  context_key  text,
+  calls        bigint not null,
+  -- chunks that were outstanding, and will never be persisted
+  chunks       bigint not null,
+  dead_letters bigint not null,
+  failures     bigint not null
+);
 `
 }

@@ -2,8 +2,9 @@
  * Pauses: one row for each paused kind.
  */
 import * as Effect from "effect/Effect"
+import { storableText } from "../../internal/storableText.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
-import { iso, readRows, storableText } from "./json.ts"
+import { iso, readRows } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
 /** The service on Postgres. `hint` notifies the workers after the commit. */

@@ -12,7 +12,7 @@ import type { Engine } from "./engine.ts"
 import { type Given, given, lengthOf } from "./given.ts"
 import { groupCommit, type Write } from "./groupCommit.ts"
 import { longestOf } from "./longest.ts"
-import { recordMany, recordOne } from "./recordStatements.ts"
+import { recordMany, recordOne, saysMore } from "./recordStatements.ts"
 import { isRefusal, refused } from "./refusal.ts"
 
 /** The most bytes and calls of one statement: the server's messages and Node's strings are limited. */
@@ -52,14 +52,14 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
   const sameOrNot = (calls: ReadonlyArray<Given>) =>
     Effect.map(
       compare(t, calls, longestOf(settings)),
-      (rows): Outcomes => new Map(rows.map(({ callId, same }) => [callId, same ? "unchanged" : "conflict"]))
+      (rows): Outcomes => new Map(rows.map(({ callId, outcome }) => [callId, outcome]))
     )
 
   /** Records calls of different ids, all or none. */
   const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>, lockTimeout?: Duration.Duration) {
     const outcomes = new Map<string, RecordOutcome>()
     const [first] = calls
-    if (first !== undefined && calls.length === 1 && first.call.outputs.length === 1) {
+    if (first !== undefined && calls.length === 1 && first.call.outputs.length === 1 && !saysMore(first)) {
       for (const row of yield* recordSingle(first)) outcomes.set(row.call_id, "recorded")
     } else {
       const portions = inPortions(calls)

@@ -2,8 +2,9 @@
  * The statements that record calls together with a queue row for each of their outputs.
  */
 import * as Duration from "effect/Duration"
+import { addedOf, attemptsText, usageText } from "./added.ts"
 import { rowsOf } from "./columns.ts"
-import { type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
+import { besideColumns, type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
 import type { Tables } from "./tables.ts"
 import { inFuture } from "./time.ts"
 
@@ -18,16 +19,20 @@ export interface Hold {
 const completed = `
   on conflict (call_id) do update set
     namespace = excluded.namespace, service = excluded.service, correlation_id = excluded.correlation_id,
-    status = 'succeeded', context = excluded.context, input = excluded.input, details = excluded.details,
-    trace = excluded.trace, outputs = excluded.outputs, error = null,
+    status = 'succeeded', context = excluded.context, input = excluded.input, facts = excluded.facts,
+    details = excluded.details, trace = excluded.trace, outputs = excluded.outputs, error = null,
     ordering_key = excluded.ordering_key, priority = excluded.priority, not_before = excluded.not_before,
     run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
     recorded_at = pg_catalog.now()
-  where c.status <> 'succeeded'`
+  where c.status <> 'succeeded' and c.erasure is null`
+
+/** Whether a call says something of itself: facts, attempts, usage. */
+export const saysMore = ({ call: { attempts = [], usage = [] }, text }: Given): boolean =>
+  text.facts !== "" || attempts.length > 0 || usage.length > 0
 
 /**
- * Records one call with one output. An existing call that has not succeeded (it was begun) is completed; one that has
- * succeeded is unchanged, and so is its chunk. Returns a row if it was recorded.
+ * Records one call with one output that says nothing of itself. An existing call that has not succeeded (it was begun) is
+ * completed; one that has succeeded, or was erased, is unchanged, and so is its chunk. Returns a row if it was recorded.
  *
  * It does the same as {@link recordMany}, without arrays and joins, and its text is built once: most calls come one by one,
  * and their callers wait for it.
@@ -93,14 +98,18 @@ export const recordMany = (
   { hold, lockTimeout }: { readonly lockTimeout?: Duration.Duration | undefined; readonly hold?: Hold } = {}
 ) => {
   const { call, queue, sql } = t
+  const more = calls.some(saysMore)
   const rows = rowsOf(t, [
     ...specColumns(calls),
-    { name: "details", type: "text", values: calls.map(({ text }) => text.details) },
-    { name: "trace", type: "text", values: calls.map(({ text }) => text.trace) },
-    { name: "priority", type: "int", values: calls.map(({ call }) => priorityOf(call)) },
-    { name: "not_before", type: "text", values: calls.map(({ call }) => timeOf(call.notBefore)) },
+    ...besideColumns(calls),
     { name: "started_at", type: "text", values: calls.map(({ call }) => timeOf(call.startedAt)) },
-    { name: "finished_at", type: "text", values: calls.map(({ call }) => timeOf(call.finishedAt)) }
+    { name: "finished_at", type: "text", values: calls.map(({ call }) => timeOf(call.finishedAt)) },
+    ...more
+      ? [
+        { name: "attempts", type: "text", values: calls.map(({ call }) => attemptsText(call)) } as const,
+        { name: "usage", type: "text", values: calls.map(({ call }) => usageText(call)) } as const
+      ]
+      : []
   ])
   const given = lockTimeout === undefined ? rows : sql`
     select g.* from (
@@ -133,18 +142,18 @@ export const recordMany = (
       ${chunkRows}
     ), recorded as (
       insert into ${call} as c (
-        call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key, priority,
-        not_before, started_at, finished_at
+        call_id, namespace, service, correlation_id, status, context, input, facts, details, trace, outputs, ordering_key,
+        priority, not_before, started_at, finished_at
       )
       select call_id, namespace, service, correlation_id, 'succeeded', context::pg_catalog.json, nullif(input, '')::pg_catalog.json,
-        nullif(details, '')::pg_catalog.json, nullif(trace, '')::pg_catalog.json, coalesce(o.outputs, '{}'), nullif(ordering_key, ''), priority,
+        nullif(facts, '')::pg_catalog.json, nullif(details, '')::pg_catalog.json, nullif(trace, '')::pg_catalog.json, coalesce(o.outputs, '{}'), nullif(ordering_key, ''), priority,
         nullif(not_before, '')::pg_catalog.timestamptz, nullif(started_at, '')::pg_catalog.timestamptz,
         coalesce(nullif(finished_at, '')::pg_catalog.timestamptz, pg_catalog.now())
       from given
       left join (select call, pg_catalog.array_agg(output::pg_catalog.json order by n) as outputs from chunk group by call) o on o.call = given.n
       order by call_id collate "C"
       ${sql.literal(completed)}
-      returning call_id
+      returning call_id, namespace, finished_at
     ), queued as (
       insert into ${queue} (
         state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
@@ -161,7 +170,13 @@ export const recordMany = (
       cross join lateral (select greatest(pg_catalog.now(), nullif(g.not_before, '')::pg_catalog.timestamptz) as at) due
       order by o.n
       returning seq
-    )
+    )${
+    more ?
+      sql`, ended as (
+      select r.call_id, r.namespace, r.finished_at, g.attempts, g.usage from recorded r join given g using (call_id)
+    ), ${addedOf(t, "ended")}` :
+      sql``
+  }
     select call_id${
     hold === undefined ? sql`` : sql`, (select pg_catalog.array_agg(seq order by seq) from queued) as seqs`
   }

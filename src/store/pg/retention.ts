@@ -8,9 +8,13 @@ import { ageOf, Retention } from "../../Retention.ts"
 import { exactTime } from "./json.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
+import { rollUp } from "./usage.ts"
 
 /** How many rows are examined in one commit. */
 const portionSize = 1000
+
+/** Before every id of an attempt. */
+const nil = "00000000-0000-0000-0000-000000000000"
 
 /** The result of a portion. The next one begins after `(at, id)`. */
 interface Portion {
@@ -82,6 +86,27 @@ const failures = (t: Tables, cutoff: string, at: string, id: string) => {
   } as at, id::pg_catalog.text from old order by at desc, id desc limit 1) last on true`
 }
 
+/** Texts of attempts whose call is done: it has no chunk that is outstanding or dead. */
+const answers = (t: Tables, cutoff: string, at: string, id: string) => {
+  const { attempt, sql } = t
+  return sql<Portion>`
+    with old as materialized (
+      select answered_at, id from ${attempt}
+      where text is not null and answered_at < ${cutoff}::pg_catalog.timestamptz
+        and (answered_at, id) > (${at}::pg_catalog.timestamptz, ${id}::pg_catalog.uuid)
+      order by answered_at, id limit ${portionSize}
+    ), picked as materialized (
+      select c.id from ${attempt} c where c.id in (select id from old) and ${isDone(t)} for update skip locked
+    ), forgotten as (
+      update ${attempt} c set text = null from picked p where c.id = p.id returning 1
+    )
+    select (select pg_catalog.count(*)::int from old) as looked, (select pg_catalog.count(*)::int from forgotten) as forgotten, last.*
+    from (select 1) one
+    left join (select ${
+    sql.literal(exactTime("answered_at"))
+  } as at, id::pg_catalog.text from old order by answered_at desc, id desc limit 1) last on true`
+}
+
 const discarded = ({ dead, sql }: Tables, cutoff: string) =>
   sql<Portion>`
     with picked as materialized (
@@ -96,7 +121,8 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
 
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
-  const { call, client, dead, failure, sql } = t
+  const { attempt, call, client, dead, failure, sql } = t
+  const rollingUp = client.statement(rollUp(t))
 
   /** Runs portions until one is not full. */
   const inPortions = Effect.fnUntraced(function*(
@@ -137,15 +163,19 @@ export const make = (t: Tables): Retention["Service"] => {
       Effect.all({
         payloads: inPortions(policy.payloads, "", (cutoff, at, id) => payloads(t, cutoff, at, id)),
         discarded: inPortions(policy.discarded, "", (cutoff) => discarded(t, cutoff)),
-        failures: inPortions(policy.failures, "0", (cutoff, at, id) => failures(t, cutoff, at, id))
-      }),
+        failures: inPortions(policy.failures, "0", (cutoff, at, id) => failures(t, cutoff, at, id)),
+        answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id))
+      }).pipe(Effect.tap(rollingUp)),
     preview: (policy) =>
       Effect.all({
         payloads: count(policy.payloads, (cutoff) =>
           sql`${call} c where outputs is not null and recorded_at < ${cutoff} and ${isDone(t)}`),
         discarded: count(policy.discarded, (cutoff) =>
           sql`${dead} where discarded_at < ${cutoff}`),
-        failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`)
-      }).pipe(client.statement)
+        failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`),
+        answers: count(policy.payloads, (cutoff) =>
+          sql`${attempt} c where text is not null and answered_at < ${cutoff} and ${isDone(t)}`)
+      }).pipe(client.statement),
+    rollUp: rollingUp
   })
 }

@@ -5,8 +5,11 @@ import { migrationFiles } from "./migrationFiles.ts"
 
 /** A migration: its number, its name, and its statements for the configured schema. */
 export interface Migration {
+  /** Its number. Migrations run in this order, each once. */
   readonly id: number
+  /** What it is called in the table of migrations that have run. */
   readonly name: string
+  /** Its SQL statements, in order. */
   readonly statements: ReadonlyArray<string>
 }
 

@@ -4,6 +4,7 @@
  */
 import type { Fragment } from "effect/sql/Statement"
 import type { StuckChunk, StuckRequest } from "../../Inspector.ts"
+import { callBefore } from "./behind.ts"
 import type { Tables } from "./tables.ts"
 
 /**
@@ -11,7 +12,7 @@ import type { Tables } from "./tables.ts"
  * its lease has ended and no worker has claimed it again. Both are searched among the first thousand chunks by rank.
  */
 export const stuck = (t: Tables, { limit, namespace }: StuckRequest, deadBlocksKey: boolean) => {
-  const { dead, failure, queue, sql } = t
+  const { failure, queue, sql } = t
   const only = namespace === undefined ? sql`true` : sql`namespace = ${namespace}`
   const sort = (why: StuckChunk["why"], from: Fragment, condition: string, order: string) =>
     sql`select ${sql.literal(`'${why}'`)} as why, sorted.* from (
@@ -35,17 +36,9 @@ export const stuck = (t: Tables, { limit, namespace }: StuckRequest, deadBlocksK
     select why, call_id as "callId", namespace, schema_identity as "schemaIdentity", part, attempts, crashes,
       ordering_key as "orderingKey", parked_for as "parkedFor",
       case when why = 'scheduled' then extract(epoch from due_at - pg_catalog.now())::pg_catalog.float8 end as next,
-      case when why <> 'scheduled' then extract(epoch from pg_catalog.now() - due_at)::pg_catalog.float8 end as due, leased_by as worker,
-      (
-        select o.call_id from (
-          select call_id, seq from ${queue} q
-          where q.ordering_key = found.ordering_key and q.namespace = found.namespace and q.seq < found.seq
-          union all
-          select call_id, seq from ${dead} d
-          where d.ordering_key = found.ordering_key and d.namespace = found.namespace and d.seq < found.seq
-            and d.discarded_at is null and ${deadBlocksKey}
-        ) o order by o.seq limit 1
-      ) as behind,
+      case when why <> 'scheduled' then greatest(0, extract(epoch from pg_catalog.now() - due_at))::pg_catalog.float8 end as due,
+      leased_by as worker,
+      ${callBefore(t, "found", deadBlocksKey)} as behind,
       (
         select f.message from ${failure} f
         where f.call_id = found.call_id and f.schema_identity = found.schema_identity and f.part = found.part

@@ -13,6 +13,9 @@ export interface Tables {
   /** The quoted name of the Postgres schema, for statements that are built as text. */
   readonly schema: string
   readonly call: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly attempt: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly usageEntry: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly usageTotal: ReturnType<SqlClient.SqlClient["literal"]>
   readonly queue: ReturnType<SqlClient.SqlClient["literal"]>
   readonly ledger: ReturnType<SqlClient.SqlClient["literal"]>
   readonly dead: ReturnType<SqlClient.SqlClient["literal"]>
@@ -22,6 +25,7 @@ export interface Tables {
   readonly subscription: ReturnType<SqlClient.SqlClient["literal"]>
   readonly log: ReturnType<SqlClient.SqlClient["literal"]>
   readonly skip: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly erasure: ReturnType<SqlClient.SqlClient["literal"]>
 }
 
 /** A schema's name for display in SQL: quoted unless it is the default one, because it may be an SQL keyword. */
@@ -41,6 +45,9 @@ export const tables = (
   client: makeClient(sql, statementTimeout),
   schema: `"${schema}"`,
   call: sql.literal(`"${schema}".service_call`),
+  attempt: sql.literal(`"${schema}".call_attempt`),
+  usageEntry: sql.literal(`"${schema}".usage_entry`),
+  usageTotal: sql.literal(`"${schema}".usage_total`),
   queue: sql.literal(`"${schema}".chunk_queue`),
   ledger: sql.literal(`"${schema}".persisted_chunk`),
   dead: sql.literal(`"${schema}".dead_letter`),
@@ -49,5 +56,6 @@ export const tables = (
   pause: sql.literal(`"${schema}".pause`),
   subscription: sql.literal(`"${schema}".subscription`),
   log: sql.literal(`"${schema}".subscription_log`),
-  skip: sql.literal(`"${schema}".subscription_skip`)
+  skip: sql.literal(`"${schema}".subscription_skip`),
+  erasure: sql.literal(`"${schema}".erasure`)
 })

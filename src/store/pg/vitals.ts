@@ -7,6 +7,7 @@ import type { Kind } from "../../Kind.ts"
 import { alive } from "./beat.ts"
 import { core } from "./claimParts.ts"
 import { count } from "./counts.ts"
+import { servesOf } from "./serves.ts"
 import type { Tables } from "./tables.ts"
 
 /** Leases that ended long ago and were not claimed again. They are first by rank, so the rest of the queue is not read. */
@@ -34,7 +35,7 @@ export const scheduled = ({ failure, queue, sql }: Tables) =>
     )
     select (select pg_catalog.count(*)::int from failing) as count,
       (
-        select pg_catalog.round(extract(epoch from pg_catalog.now() - pg_catalog.min(f.at)))::pg_catalog.float8
+        select greatest(0, pg_catalog.round(extract(epoch from pg_catalog.now() - pg_catalog.min(f.at))))::pg_catalog.float8
         from (select * from failing order by seq limit 1) oldest
         join ${failure} f using (call_id, schema_identity, part)
       ) as seconds,
@@ -67,11 +68,11 @@ export const heldUp = ({ dead, queue, sql }: Tables) =>
  * Kinds that no living worker serves. No worker has parked them either, because none drains their namespace. They are
  * searched among the first thousand ready chunks and the first thousand due scheduled ones.
  */
-export const unservedKinds = ({ queue, sql, worker }: Tables) =>
-  sql<Kind>`
+export const unservedKinds = (t: Tables) => {
+  const { queue, sql, worker } = t
+  return sql<Kind>`
     with served as materialized (
-      select s ->> 'namespace'::pg_catalog.text as namespace, s ->> 'schemaIdentity'::pg_catalog.text as schema_identity
-      from ${worker} cross join lateral pg_catalog.jsonb_array_elements(serves) s
+      select s.namespace, s.schema_identity from ${worker} cross join lateral ${servesOf(t, "serves")} s
       where beat_at > pg_catalog.now() - ${sql.literal(alive)}
     )
     select distinct namespace, schema_identity as "schemaIdentity" from (
@@ -89,6 +90,7 @@ export const unservedKinds = ({ queue, sql, worker }: Tables) =>
   })
     )
     order by namespace, "schemaIdentity" limit 100`
+}
 
 /** Kinds that are parked, and why: a walk over the distinct kinds and reasons, not over the parked. */
 export const parkedKinds = ({ queue, sql }: Tables) =>

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { describe } from "../../internal/describe.ts"
+import { fileProblem } from "../../internal/fileProblem.ts"
 import { EmbeddedFailed, FolderInUse } from "./errors.ts"
 
 /** The process that holds the folder, and its file. */
@@ -135,7 +136,10 @@ export const lockFolder = (folder: string) =>
       catch: (cause) =>
         cause instanceof FolderInUse
           ? cause
-          : new EmbeddedFailed({ reason: `cannot lock ${folder}: ${describe(cause)}`, cause })
+          : new EmbeddedFailed({
+            reason: `cannot lock ${folder}: ${fileProblem(cause, folder) ?? describe(cause)}`,
+            cause
+          })
     }),
     (file) => Effect.promise(() => giveBack(file))
   )

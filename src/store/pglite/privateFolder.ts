@@ -5,9 +5,11 @@
  * Windows manages permissions differently, through the parent folder: nothing is changed there.
  */
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { describe } from "../../internal/describe.ts"
+import { fileProblem } from "../../internal/fileProblem.ts"
 import { quote } from "../../internal/quote.ts"
 import { EmbeddedFailed } from "./errors.ts"
 
@@ -112,7 +114,14 @@ export const makePrivate = Effect.fnUntraced(function*(folder: string) {
     catch: (cause) =>
       cause instanceof EmbeddedFailed
         ? cause
-        : new EmbeddedFailed({ reason: `no folder ${quote(folder)}: ${describe(cause)}`, cause })
+        : new EmbeddedFailed({
+          reason: `no folder ${quote(folder)}: ${
+            Predicate.hasProperty(cause, "code") && cause.code === "EEXIST"
+              ? "it is a file"
+              : fileProblem(cause, folder) ?? describe(cause)
+          }`,
+          cause
+        })
   })
   for (const problem of problems) yield* Effect.logWarning(`the embedded database is not safe from others: ${problem}`)
 })

@@ -1,0 +1,71 @@
+/**
+ * An attempt is one answer that a running service was given and that is paid for, whether it was of use or not. A call's
+ * attempts are kept over all its runs.
+ */
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { CallFacts } from "./CallFacts.ts"
+import type { CallStatus, ServiceCall } from "./ServiceCall.ts"
+
+/** The most characters kept of an answer's text. What is longer is cut, and `CallAttempt.length` says how long it was. */
+export const maxTextLength = 1024 * 1024
+
+/**
+ * What became of an attempt. `succeeded`: the service went on with the answer. `invalid`: the answer did not fit. `failed`: no
+ * text had come, or the run was interrupted.
+ */
+export const AttemptOutcome = Schema.Literals(["succeeded", "invalid", "failed"])
+/** What became of an attempt. */
+export type AttemptOutcome = typeof AttemptOutcome.Type
+
+/** One attempt. */
+export const CallAttempt = Schema.Struct({
+  outcome: AttemptOutcome,
+  /**
+   * The answer as it came; NUL and lone surrogates, which Postgres cannot store, are replaced. Null when none was given, and once
+   * pruned with the payloads.
+   */
+  text: Schema.NullOr(Schema.String),
+  /** How many characters the answer had. `text` is shorter if it was cut at {@link maxTextLength} or the run's limit. */
+  length: Schema.Int,
+  facts: CallFacts,
+  /** Why it is invalid, or what the run failed with. */
+  error: Schema.NullOr(Schema.String),
+  /** When the answer had arrived. */
+  at: Schema.DateTimeUtcFromString
+})
+/** One attempt. */
+export interface CallAttempt extends Schema.Schema.Type<typeof CallAttempt> {}
+
+/** A call as it is recorded, whatever its status. */
+export interface FoundCall {
+  /** Without outputs unless it has succeeded; without input, outputs and details once these are pruned. */
+  readonly call: ServiceCall
+  readonly status: CallStatus
+  /** The error of a call that failed or is invalid. */
+  readonly error: string | undefined
+  /** The attempts of all its runs, the oldest first. Those of a run are there once it has ended. */
+  readonly attempts: ReadonlyArray<CallAttempt>
+}
+
+/**
+ * What a running service says of itself. All of it is recorded when the run ends, whatever it comes to; a process that dies
+ * before loses it.
+ *
+ * ```ts
+ * recorder.run(call, Effect.fnUntraced(function*(run) {
+ *   yield* run.facts({ provider: "openai", requestModel: "gpt-5-mini" })
+ *   const { text, usage } = yield* ask(prompt)
+ *   yield* run.answered({ text, facts: { inputTokens: usage.input, outputTokens: usage.output } })
+ *   return [yield* decodeAndEncode(text)] // if this fails, the text is kept, and the call is `invalid`
+ * }))
+ * ```
+ */
+export interface Run {
+  /** Adds facts to the call; a later value of a field replaces an earlier one. */
+  readonly facts: (facts: CallFacts) => Effect.Effect<void>
+  /** An answer has arrived and is paid for: a new attempt, with its raw text and its own facts. */
+  readonly answered: (answer: { readonly text?: string; readonly facts?: CallFacts }) => Effect.Effect<void>
+  /** The last answer does not fit, with the reason: its attempt becomes `invalid`. Another ask may follow. */
+  readonly refused: (reason: string) => Effect.Effect<void>
+}

@@ -1,0 +1,60 @@
+/**
+ * What calls used, rolled up: calls, tokens and cost by day, namespace, service, schema and model. Only what says something of
+ * itself counts: recording a call without facts and attempts writes no usage.
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * What one call adds to the usage, by model: a call whose attempts asked two models has two entries, of which one counts the
+ * call.
+ */
+export interface UsageEntry {
+  /** The schemas of the call's outputs, see `schemasOf`; empty for a run that failed. */
+  readonly schemas: string
+  /** Empty when unknown. */
+  readonly provider: string
+  /** The model that answered, else the one that was asked; empty when unknown. */
+  readonly model: string
+  /** How a run ended, or that a finished call was recorded: all 0 in the further entries of a call. */
+  readonly calls: number
+  readonly failed: number
+  readonly invalid: number
+  readonly attempts: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly cachedInputTokens: number
+  readonly reasoningTokens: number
+  /** Empty when the cost is unknown. */
+  readonly currency: string
+  readonly micros: number
+}
+
+/** What usage can be summed by. */
+export const UsageBy = Schema.Literals(["model", "namespace", "schema", "day"])
+/** What usage can be summed by. */
+export type UsageBy = typeof UsageBy.Type
+
+/** Usage of one model, namespace, schema or day. */
+export const UsageRow = Schema.Struct({
+  /**
+   * The model with its provider, as `openai/gpt-5-mini`; the namespace; the schemas of the outputs; or the day (UTC) on which the
+   * calls finished. Empty when unknown.
+   */
+  key: Schema.String,
+  /** Runs that have ended, and finished calls that were recorded. A call that was run twice counts twice. */
+  calls: Schema.Finite,
+  /** Of these, runs that failed without an answer. */
+  failed: Schema.Finite,
+  /** Of these, runs whose answer did not fit. */
+  invalid: Schema.Finite,
+  /** Answers that were paid for. */
+  attempts: Schema.Finite,
+  inputTokens: Schema.Finite,
+  outputTokens: Schema.Finite,
+  cachedInputTokens: Schema.Finite,
+  reasoningTokens: Schema.Finite,
+  /** In millionths of a unit of each currency. */
+  costs: Schema.Array(Schema.Struct({ currency: Schema.String, micros: Schema.Finite }))
+})
+/** Usage of one model, namespace, schema or day. */
+export interface UsageRow extends Schema.Schema.Type<typeof UsageRow> {}

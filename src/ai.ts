@@ -1,0 +1,17 @@
+/**
+ * Asks language models for outputs, and records what it came to. Works with any `LanguageModel` of `effect/ai`.
+ *
+ * ```ts
+ * import * as Answer from "effect-sluice/ai"
+ * ```
+ *
+ * Each function runs a call as `CallRecorder.run` does: a call that has succeeded is answered from its record, and a call
+ * that did not is kept with every answer that was paid for.
+ */
+export { correction } from "./ai/asking.ts"
+export { generateObject, type ObjectOptions } from "./ai/generateObject.ts"
+export { type Called, generateToolCalls, type ToolCallOptions } from "./ai/generateToolCalls.ts"
+export { type AskOptions, callIdOf, type CallOptions, type RecordOptions } from "./ai/options.ts"
+export { record, type Recorded } from "./ai/record.ts"
+export { type Answer, type Answerable, AnswerForgotten, valueOf } from "./ai/recorded.ts"
+export { type Streamed, type StreamError, streamObject } from "./ai/streamObject.ts"

@@ -1,0 +1,67 @@
+/**
+ * One object from a model, recorded as one output.
+ */
+import * as LanguageModel from "effect/ai/LanguageModel"
+import * as Effect from "effect/Effect"
+import type { Run } from "../CallAttempt.ts"
+import { CallRecorder } from "../CallRecorder.ts"
+import type { HandlerRejected } from "../Handler.ts"
+import type * as Output from "../Output.ts"
+import { asking } from "./asking.ts"
+import { type AskOptions, specWithInput } from "./options.ts"
+import { type Answer, type Answerable, valueOf } from "./recorded.ts"
+
+/** How an object is asked for. */
+export interface ObjectOptions<A, R = never> extends AskOptions {
+  /**
+   * How often at most it is asked again when an answer does not fit: with the answer and the reason appended to the prompt.
+   * Each ask is paid for and is an attempt of the call. Default: 0.
+   */
+  readonly repair?: number | undefined
+  /**
+   * Checks an answer that fits its schema, before it is recorded. To refuse it, fail with a `HandlerRejected`: it is
+   * repaired with its reason, like an answer that does not fit. A handler's own checks belong here as well where they can
+   * be made in the request: what the handler rejects later is paid for and cannot be repaired.
+   */
+  readonly check?: ((value: A) => Effect.Effect<unknown, HandlerRejected, R>) | undefined
+}
+
+/**
+ * Asks the model of the context for an object of the output's schema, and records the call with this one output. A call that
+ * has succeeded is answered from its record: no model is asked. Provider, model, usage, finish reason, response id and
+ * duration are recorded as facts, of each attempt.
+ *
+ * Fails like `LanguageModel.generateObject` and `CallRecorder.run`; the call is then recorded as `invalid` with the answer
+ * that did not fit, or as `failed` if there was none. An answer that the check refused for the last time fails with its
+ * `HandlerRejected`.
+ *
+ * ```ts
+ * const { value } = yield* Answer.generateObject(PatientReply, {
+ *   call: { key: requestId, namespace: "chatlab", service: "services.chatlab.standardized_patient.generate-reply" },
+ *   prompt: "Where does it hurt?",
+ *   repair: 1
+ * })
+ * ```
+ */
+export const generateObject = Effect.fn("Answer.generateObject")(function*<O extends Answerable, R = never>(
+  output: O,
+  options: ObjectOptions<Output.Value<O>, R>
+) {
+  const recorder = yield* CallRecorder
+  const { check } = options
+  const ask = Effect.fnUntraced(function*(run: Run) {
+    const value = yield* asking(
+      run,
+      options,
+      (prompt) =>
+        LanguageModel.generateObject({ prompt, schema: output.schema, objectName: output.shortName }).pipe(
+          // the schema's type, which is that of the output's values
+          Effect.map((response) => response.value as Output.Value<O>),
+          Effect.tap((value) => check === undefined ? Effect.void : check(value))
+        )
+    )
+    return [yield* output.encode(value)]
+  })
+  const { call, ran } = yield* recorder.run(yield* specWithInput(options), ask)
+  return { value: yield* valueOf(output, call), call, ran } satisfies Answer<Output.Value<O>>
+})

@@ -1,0 +1,70 @@
+/**
+ * What every function of `effect-sluice/ai` is told of the call it records: its id or the key the id is derived from, and
+ * whether the prompt is recorded.
+ */
+import * as Prompt from "effect/ai/Prompt"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { CallSpec } from "../ServiceCall.ts"
+
+/**
+ * The call to record: the fields of a `CallSpec`, with its id given as `callId`, or derived from `key`. The same request
+ * must have the same id or key whenever it is delivered again: then it is answered from the record.
+ */
+export type CallOptions =
+  & Omit<CallSpec, "callId" | "input">
+  & (
+    | { readonly callId: string; readonly key?: never }
+    /** Any text that names the request among those to the same service: see {@link callIdOf}. */
+    | { readonly key: string; readonly callId?: never }
+  )
+
+/** Which call an answer is recorded as. */
+export interface RecordOptions {
+  readonly call: CallOptions
+}
+
+/** What is asked, and which call the answer is recorded as. */
+export interface AskOptions extends RecordOptions {
+  readonly prompt: Prompt.RawInput
+  /**
+   * What is recorded of the prompt as the call's `input`. Default: nothing. `"prompt"`: all of it. A function: what it
+   * returns, which is the place to redact. The input is content: the same call id with another input is a
+   * `CallConflict`. Handlers are handed it, too.
+   */
+  readonly input?: "prompt" | ((prompt: Prompt.PromptEncoded) => Schema.Json) | undefined
+}
+
+/**
+ * The call id that is derived from a key: 64 hexadecimal digits, the SHA-256 of namespace, service and key. To look such a
+ * call up, for example with `sluice show`.
+ */
+export const callIdOf = (
+  { key, namespace, service }: { readonly namespace: string; readonly service: string; readonly key: string }
+): Effect.Effect<string> =>
+  Effect.map(
+    Effect.promise(() =>
+      crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify([namespace, service, key])))
+    ),
+    (digest) => Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("")
+  )
+
+const encodePrompt = Schema.encodeEffect(Prompt.Prompt)
+
+/** The call without its input. */
+export const specOf = ({ call: { callId, key, ...call } }: RecordOptions): Effect.Effect<CallSpec> =>
+  Effect.map(
+    callId === undefined ? callIdOf({ ...call, key }) : Effect.succeed(callId),
+    (callId) => ({ ...call, callId })
+  )
+
+/** The call with what is to be recorded of the prompt. */
+export const specWithInput = Effect.fnUntraced(function*(options: AskOptions) {
+  const spec = yield* specOf(options)
+  if (options.input === undefined) return spec
+  // a prompt that cannot be encoded is a defect of the program that wrote it: nobody was asked yet
+  const prompt = yield* Effect.orDie(encodePrompt(Prompt.make(options.prompt)))
+  // an encoded prompt is JSON; its type has optional fields
+  const input = (options.input === "prompt" ? prompt : options.input(prompt)) as Schema.Json
+  return { ...spec, input } satisfies CallSpec
+})

@@ -1,0 +1,235 @@
+/**
+ * What people, gauges and the doctor ask, on every store: the answers are the same.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as EventLog from "../../EventLog.ts"
+import * as Inspector from "../../Inspector.ts"
+import { call, claim, claimWith, giveBack, record, reply, results, settle } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import { topic } from "./scenes.ts"
+import { Edits, Time } from "./services.ts"
+
+const replies = { namespace: "chatlab", schemaIdentity: reply }
+const knee = { orderingKey: "knee" }
+const pass = (span: Duration.Input) => Time.use((time) => time.pass(Duration.fromInputUnsafe(span)))
+const use = <A, E>(question: (inspector: Inspector.Inspector["Service"]) => Effect.Effect<A, E>) =>
+  Inspector.Inspector.use(question)
+const stuck = (limit = 10, namespace?: string) => use((inspector) => inspector.stuck({ limit, namespace }))
+
+export const inspector = topic("inspector", (test) => {
+  test("the calls that made a row, and none for a row that no call made", () =>
+    Effect.gen(function*() {
+      yield* record(call("a"), call("b"), call("c"))
+      yield* settle("persisted")
+      const made = (...ids: ReadonlyArray<string>) =>
+        use((inspector) => inspector.callsThatMade(ids.map((id) => DomainObject.make("chatlab.Message", id))))
+      expect(yield* made("message of b")).toEqual(["b"])
+      expect([...yield* made("message of c", "message of a", "message of nobody")].sort()).toEqual(["a", "c"])
+      expect(yield* made("message of nobody")).toEqual([])
+      expect(yield* made()).toEqual([])
+      expect(yield* use((inspector) => inspector.callsThatMade([DomainObject.make("clinic.Note", "message of b")])))
+        .toEqual([])
+    }))
+
+  test("what is stuck, the first of each sort, with the reason", () =>
+    Effect.gen(function*() {
+      expect(yield* stuck()).toEqual([])
+      yield* record(call("parked-2", { namespace: "triage" }), call("parked-1"))
+      yield* settle("parked")
+      yield* record(call("failed-1"), call("failed-2", {}, { part: "left" }))
+      yield* settle(({ key: { callId } }) => ({ retry: callId === "failed-1" ? "2 hours" : "1 hour" }))
+      yield* record(call("dead", knee))
+      yield* settle({ dead: "rejected" })
+      yield* record(call("behind", knee))
+      // behind a dead letter: the claim puts it aside
+      expect((yield* claim).chunks).toEqual([])
+      yield* record(call("taken"))
+      yield* claimWith({ worker: "ward-1", lease: Duration.minutes(1) })
+      const found = yield* stuck()
+      expect(found.map(({ callId, why }) => [why, callId])).toEqual([
+        ["scheduled", "failed-2"],
+        ["scheduled", "failed-1"],
+        ["parked", "parked-1"],
+        ["parked", "parked-2"],
+        ["waiting", "behind"]
+      ])
+      const [failed, , parked, , waiting] = found
+      expect(failed).toMatchObject({
+        part: "left",
+        attempts: 1,
+        due: null,
+        error: "the ward is closed",
+        worker: null,
+        namespace: "chatlab",
+        schemaIdentity: reply
+      })
+      expect(Math.abs((failed?.next ?? 0) - 3600)).toBeLessThan(60)
+      expect(parked).toMatchObject({ parkedFor: "no-handler", next: null, behind: null, error: null })
+      expect(waiting).toMatchObject({ orderingKey: "knee", behind: "dead" })
+      expect((yield* stuck(1)).map(({ callId }) => callId)).toEqual(["failed-2", "parked-1", "behind"])
+      expect((yield* stuck(10, "triage")).map(({ callId }) => callId)).toEqual(["parked-2"])
+
+      // its worker goes away
+      yield* pass("61 seconds")
+      expect((yield* stuck()).some(({ why }) => why === "expired")).toBe(false)
+      yield* pass("10 seconds")
+      const [expired] = (yield* stuck()).filter(({ why }) => why === "expired")
+      expect(expired).toMatchObject({ callId: "taken", worker: "ward-1" })
+      expect(expired?.due).toBeGreaterThan(70)
+    }))
+
+  test("a chunk that a worker holds is stuck once it has been due for more than five minutes", () =>
+    Effect.gen(function*() {
+      yield* record(call("slow"))
+      const { token, chunks } = yield* claimWith({ worker: "ward-1", lease: Duration.hours(1) })
+      yield* pass("4 minutes")
+      expect(yield* stuck()).toEqual([])
+      yield* pass("2 minutes")
+      expect(yield* stuck()).toMatchObject([{ why: "held", callId: "slow", worker: "ward-1", next: null }])
+      yield* giveBack({ token, chunks })
+      expect(yield* stuck()).toEqual([])
+    }))
+
+  test("workers, the last seen first, what they serve, and which of them live", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const workers = (ids?: ReadonlyArray<string>) => use((inspector) => inspector.workers(ids))
+      expect(yield* workers()).toEqual([])
+      const core = { namespace: "core", schemaIdentity: results }
+      yield* store.beat("ward/1/a", [replies, core])
+      yield* store.beat("ward/2/b", [])
+      expect((yield* workers()).find(({ id }) => id === "ward/1/a")).toMatchObject({
+        alive: true,
+        serves: [replies, core]
+      })
+      expect(yield* workers(["ward/2/b", "nobody"])).toMatchObject([{ id: "ward/2/b", alive: true, serves: [] }])
+      expect(yield* workers([])).toEqual([])
+      yield* store.leave("ward/2/b")
+      expect((yield* workers()).map(({ id }) => id)).toEqual(["ward/1/a"])
+    }))
+
+  test("how many are due, of a namespace and of all, and how many were persisted in the last minute", () =>
+    Effect.gen(function*() {
+      const due = (namespace?: string) => use((inspector) => inspector.due(namespace))
+      yield* record(call("a"), call("b", { namespace: "triage" }), call("c"))
+      expect([yield* due(), yield* due("triage"), yield* due("dental")]).toEqual([3, 1, 0])
+      yield* settle(({ key: { callId } }) => callId === "a" ? "persisted" : callId === "b" ? "nothing" : "parked")
+      expect(yield* due()).toBe(0)
+      expect(yield* use((inspector) => inspector.persistedLately)).toBe(2)
+      yield* pass("61 seconds")
+      expect(yield* use((inspector) => inspector.persistedLately)).toBe(0)
+    }))
+
+  test("whether anything of a kind is outstanding, dead or served", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const known = (namespace: string, schemaIdentity: string) =>
+        use((inspector) => inspector.isKnown({ namespace, schemaIdentity }))
+      expect(yield* known("*", "*")).toBe(false)
+      yield* record(call("a"))
+      yield* settle({ dead: "rejected" })
+      yield* record(call("b", { namespace: "triage" }))
+      expect(yield* Effect.all([known("chatlab", reply), known("triage", "*"), known("*", reply), known("*", "*")]))
+        .toEqual([true, true, true, true])
+      expect(yield* Effect.all([known("chatlab", results), known("dental", "*"), known("*", results)]))
+        .toEqual([false, false, false])
+      // a handler of core serves every namespace
+      yield* store.beat("w", [{ namespace: "core", schemaIdentity: results }])
+      expect(yield* Effect.all([known("dental", results), known("dental", "*"), known("dental", reply)]))
+        .toEqual([true, true, false])
+    }))
+
+  test("the queue in figures, and how long the oldest due chunk has waited", () =>
+    Effect.gen(function*() {
+      const gauges = use((inspector) => inspector.queueGauges)
+      const oldest = use(({ vitals }) => vitals.oldestDue)
+      expect(yield* gauges).toEqual({ ready: 0, scheduled: 0, waiting: 0, parked: 0, dead: 0, oldest: undefined })
+      expect(yield* oldest).toBeUndefined()
+      yield* record(call("parked"), call("dead"), call("failed"))
+      yield* settle(({ key: { callId } }) =>
+        callId === "parked" ? "parked" : callId === "dead" ? { dead: "rejected" } : { retry: "1 minute" }
+      )
+      // what is not due yet has not waited
+      expect(yield* oldest).toBeUndefined()
+      yield* record(call("a"), call("b"))
+      yield* pass("90 seconds")
+      expect(yield* gauges).toMatchObject({ ready: 2, scheduled: 1, waiting: 0, parked: 1, dead: 1 })
+      expect(Math.abs(((yield* oldest) ?? 0) - 90)).toBeLessThan(30)
+      // what a worker holds could not be claimed
+      yield* claim
+      expect(yield* oldest).toBeUndefined()
+    }))
+
+  test("how far behind each subscription is", () =>
+    Effect.gen(function*() {
+      const log = yield* EventLog.EventLog
+      const gauges = use((inspector) => inspector.subscriptionGauges)
+      yield* log.open("billing", "beginning")
+      expect(yield* gauges).toEqual([{ name: "billing", attempts: 0, unread: 0, age: 0 }])
+      yield* record(call("a"), call("b"))
+      yield* settle("persisted")
+      yield* pass("1 minute")
+      const [billing] = yield* gauges
+      expect(billing).toMatchObject({ name: "billing", unread: 2 })
+      expect(Math.abs((billing?.age ?? 0) - 60)).toBeLessThan(30)
+      expect(yield* use(({ vitals }) => vitals.eventLog)).toEqual({ _tag: "Ours" })
+    }))
+
+  test("for the doctor: what fails, what is parked, what nobody serves, what is dead", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const { vitals } = yield* Inspector.Inspector
+      expect(yield* vitals.scheduled).toEqual({
+        count: 0,
+        seconds: undefined,
+        callId: undefined,
+        message: undefined
+      })
+      yield* record(call("parked", { namespace: "triage" }), call("dead"), call("failed"))
+      yield* settle(({ key: { callId } }) =>
+        callId === "parked" ? "parked" : callId === "dead" ? { dead: "rejected" } : { retry: "1 hour" }
+      )
+      yield* pass("1 minute")
+      expect(yield* vitals.scheduled).toMatchObject({ count: 1, callId: "failed", message: "the ward is closed" })
+      expect(Math.abs(((yield* vitals.scheduled).seconds ?? 0) - 60)).toBeLessThan(30)
+      expect(yield* vitals.parkedKinds).toEqual([{ namespace: "triage", schemaIdentity: reply, reason: "no-handler" }])
+      expect(yield* vitals.deadLetters).toBe(1)
+      yield* record(call("ready"), call("other", {}, { schema: results }))
+      expect(yield* vitals.unservedKinds).toEqual([replies, { namespace: "chatlab", schemaIdentity: results }])
+      yield* store.beat("w", [replies, { namespace: "core", schemaIdentity: results }])
+      expect(yield* vitals.unservedKinds).toEqual([])
+      const held = yield* claimWith({ lease: Duration.minutes(1) })
+      expect(held.chunks).toHaveLength(2)
+      yield* pass("5 minutes")
+      expect(yield* vitals.staleLeases).toBe(0)
+      yield* pass("90 seconds")
+      expect(yield* vitals.staleLeases).toBe(2)
+    }))
+
+  const wait = (blocks: boolean) =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const { vitals } = yield* Inspector.Inspector
+      expect(yield* vitals.stranded()).toEqual({ count: 0, callId: undefined, complete: true })
+      yield* record(call("first", knee), call("second", knee), call("third", { orderingKey: "wrist" }))
+      yield* settle(({ key: { callId } }) => callId === "first" ? { dead: "rejected" } : "released")
+      expect(yield* vitals.heldUp).toEqual(blocks ? { count: 1, callId: "first" } : { count: 0, callId: undefined })
+      for (const id of ["second", "third"]) yield* Edits.use((edits) => edits.putAside(id))
+      // the second waits for a dead letter, or for nothing
+      const stranded = blocks ? 1 : 2
+      expect(yield* vitals.stranded()).toEqual({
+        count: stranded,
+        callId: blocks ? "third" : "second",
+        complete: true
+      })
+      expect(yield* store.releaseWaiting).toBe(stranded)
+      expect(yield* vitals.stranded()).toMatchObject({ count: 0 })
+      expect(yield* store.releaseWaiting).toBe(0)
+    })
+  test("for the doctor: what stands behind a dead letter, and what waits behind nothing; all of that is released", () =>
+    wait(true))
+  test("the same where dead letters do not hold up their key", () => wait(false), { deadBlocksKey: false })
+})
