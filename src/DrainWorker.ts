@@ -29,12 +29,12 @@ export interface Options<E = never> {
    * While it finds work it does not wait. The default is `SLUICE_POLL_INTERVAL`, jittered. The worker stops when the
    * schedule ends.
    */
-  readonly schedule?: Schedule.Schedule<unknown, void, E>
+  readonly schedule?: Schedule.Schedule<unknown, void, E> | undefined
   /**
    * Whether it also looks as soon as it gets a hint that something was recorded, by this or another process. The
    * default is true without a `schedule` and false with one: a worker scheduled for the night should not run by day.
    */
-  readonly hints?: boolean
+  readonly hints?: boolean | undefined
 }
 
 /**

@@ -125,16 +125,16 @@ export type Isolation = "batch" | "transaction" | "together"
 /** The options of a handler. Every default is in `Settings`. */
 export interface Options {
   /** Written to the ledger, to tell later which code created which rows. Default 1. */
-  readonly version?: number
+  readonly version?: number | undefined
   /** Failed attempts before the chunk is buried as exhausted. */
-  readonly maxAttempts?: number
+  readonly maxAttempts?: number | undefined
   /** How long one run may take before it counts as failed. */
-  readonly timeout?: Duration.Input
+  readonly timeout?: Duration.Input | undefined
   /**
    * The delays between attempts, replayed over the persisted attempt count. When the schedule ends, retries continue. A
    * `cron` schedule gives the next time, counted from the failure.
    */
-  readonly retry?: RetrySchedule
+  readonly retry?: RetrySchedule | undefined
   /**
    * Errors for which a retry cannot help, besides `HandlerRejected` and `ContextMissing`. Its parameter may be declared
    * as the errors that the handler fails with; the compiler checks that it accepts all of them.
@@ -147,7 +147,7 @@ export interface Options {
    * explicit `"batch"` such statements are sent in the batch's transaction, and their effects are visible to the runs
    * that follow.
    */
-  readonly isolation?: Isolation
+  readonly isolation?: Isolation | undefined
 }
 
 /** A handler as the user writes it: a function, or a record with options and `persist` or `persistMany`. */

@@ -87,7 +87,9 @@ export interface Values {
 
 /** Settings given in code: any of them, durations as Effect reads them (`"30 seconds"`, `Duration.seconds(30)`, 30_000). */
 export type Options = {
-  readonly [Field in keyof Values]?: Values[Field] extends Duration.Duration ? Duration.Input : Values[Field]
+  readonly [Field in keyof Values]?:
+    | (Values[Field] extends Duration.Duration ? Duration.Input : Values[Field])
+    | undefined
 }
 
 /**

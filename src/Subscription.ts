@@ -65,20 +65,20 @@ export type Handler<E = unknown, R = never> =
 /** How a subscription is run. */
 export interface Options {
   /** Where a new subscription begins: at the beginning of the log (the default), or with objects created from now on. */
-  readonly from?: From
+  readonly from?: From | undefined
   /** Only events for which it is true are handled. Default: all. */
-  readonly filter?: (event: DomainObjectCreated) => boolean
+  readonly filter?: ((event: DomainObjectCreated) => boolean) | undefined
   /**
    * How many ledger rows are read at once, one for each persisted chunk: also the most whose events may be delivered
    * again after a crash. Fewer where they exceed `SLUICE_BATCH_BYTES`. Default `SLUICE_BATCH_SIZE`.
    */
-  readonly batchSize?: number
+  readonly batchSize?: number | undefined
   /** When a failed event is retried. Default {@link RetryPolicy.standard}: from 2 seconds to 15 minutes. */
-  readonly retry?: RetryPolicy.RetrySchedule
+  readonly retry?: RetryPolicy.RetrySchedule | undefined
   /** How long after the reader's last renewal another reader may take the subscription. Default `SLUICE_LEASE`. */
-  readonly lease?: Duration.Input
+  readonly lease?: Duration.Input | undefined
   /** How often it polls without a hint. Default `SLUICE_POLL_INTERVAL`. */
-  readonly pollInterval?: Duration.Input
+  readonly pollInterval?: Duration.Input | undefined
 }
 
 /**

@@ -12,6 +12,7 @@ import { erase } from "./commands/erase.ts"
 import { grants } from "./commands/grants.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
+import { invalid } from "./commands/invalid.ts"
 import { mend } from "./commands/mend.ts"
 import { migrate } from "./commands/migrate.ts"
 import { record } from "./commands/record.ts"
@@ -20,6 +21,7 @@ import { status } from "./commands/status.ts"
 import { stuck } from "./commands/stuck.ts"
 import { subscriptions } from "./commands/subscriptions.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
+import { usage } from "./commands/usage.ts"
 import * as ConfigFile from "./ConfigFile.ts"
 import { told } from "./Failed.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -53,6 +55,8 @@ export const sluice = Command.make("sluice").pipe(
     status,
     stuck,
     show,
+    usage,
+    invalid,
     handlers,
     dead,
     pause,

@@ -6,6 +6,8 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type { CallAttempt } from "../../CallAttempt.ts"
+import type { CallFacts } from "../../CallFacts.ts"
 import type { FailureRecord } from "../../CallView.ts"
 import type { DomainObject } from "../../DomainObject.ts"
 import { CallView, type ChunkView, Inspector } from "../../Inspector.ts"
@@ -71,6 +73,26 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
   ]
 }
 
+const factsInWords = (facts: CallFacts): ReadonlyArray<string> => {
+  const { cost, inputTokens, outputTokens, promptName, promptVersion, provider, requestModel, responseModel } = facts
+  const model = [provider, responseModel ?? requestModel].filter((name) => name !== undefined).join("/")
+  const words = [
+    model === "" ? "" : `model ${escape(model)}`,
+    promptName === undefined ? "" : `prompt ${word(promptName)} ${escape(promptVersion ?? "")}`.trimEnd(),
+    inputTokens === undefined ? "" : `${inputTokens} tokens in`,
+    outputTokens === undefined ? "" : `${outputTokens} out`,
+    cost === undefined ? "" : `${cost.micros / 1e6} ${cost.currency}`
+  ].filter((text) => text !== "")
+  return words.length === 0 ? [] : [print.fit(`  ${words.join(", ")}`)]
+}
+
+const attemptInWords = ({ at, error, length, outcome, text }: CallAttempt, index: number): ReadonlyArray<string> => [
+  `  answer ${index + 1}: ${outcome}, ${DateTime.formatIso(at)}${
+    text === null && length > 0 ? ", its text was pruned" : text === null ? ", no text" : `, ${length} characters`
+  }`,
+  ...error === null ? [] : [print.fit(`    ${print.first(error)}`)]
+]
+
 /** The most calls, and chunks of a call, that are printed as text. */
 const most = 100
 /** The most rows of a chunk that are printed as text. */
@@ -88,6 +110,8 @@ const inWords = (view: CallView): ReadonlyArray<string> => {
     ...Object.keys(context).length === 0 ? [] : [print.fit(`  context ${print.jsonText(context)}`)],
     ...view.erasure === null ? [] : [`  erased, by erasure ${view.erasure}: see \`sluice erase --list\``],
     ...trace === null ? [] : [`  trace ${escape(trace.traceId)}, span ${escape(trace.spanId)}`],
+    ...factsInWords(view.facts),
+    ...view.attempts.slice(0, most).flatMap(attemptInWords),
     ...error === null ? [] : [print.fit(`  error: ${print.first(error)}`)],
     ...chunks.slice(0, most).flatMap(chunkInWords),
     ...print.more(chunks.length, most, "outputs", "--json has all").map((text) => `  ${text}`)
