@@ -76,7 +76,7 @@ const fail = (name: string) =>
   })
 
 layer(ground, { excludeTestServices: true, timeout: 60_000 })("sluice subscriptions", (it) => {
-  it.effect("lists none, and then how far behind each is, who reads, and what fails", () =>
+  it.effect("lists no subscription, and then for each its unread entries, its reader and its error", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       expect((yield* run()).stdout).toBe("there are no subscriptions")
