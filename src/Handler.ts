@@ -228,8 +228,9 @@ export interface Handler {
     | { readonly _tag: "Many"; readonly persistMany: PersistMany<unknown> }
 }
 
-const keyOf = (namespace: string, schemaIdentity: string): string =>
-  `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}/`
+const ofGroups = "effect-sluice/HandlerOf/"
+
+const keyOf = (namespace: string, schemaIdentity: string): string => `${ofGroups}${namespace}/${schemaIdentity}/`
 
 /**
  * @internal The key of a handler in a context. Each layer of handlers has a number: two layers for one output stay
@@ -237,6 +238,13 @@ const keyOf = (namespace: string, schemaIdentity: string): string =>
  */
 export const contextKey = (namespace: string, schemaIdentity: string, layer: number): string =>
   keyOf(namespace, schemaIdentity) + layer
+
+/** @internal The handlers of all groups whose layers were provided, by their namespaces and schema identities. */
+export const allFromContext = (context: Context.Context<never>): ReadonlyArray<Handler> =>
+  [...context.mapUnsafe]
+    .filter(([key]) => key.startsWith(ofGroups))
+    // only a group's layer writes under the prefix
+    .map(([, handler]) => handler as Handler)
 
 /** @internal The handlers for an output in a context: one, unless several layers of them were provided. */
 export const fromContext = (
@@ -280,16 +288,16 @@ const definitionProblem = (definition: AnyDefinition): string | undefined => {
     return `maxAttempts ${quote(maxAttempts)} is not a whole number above 0`
   }
   if (retry !== undefined && !Schedule.isSchedule(retry)) {
-    return `retry ${quote(retry)} is no Schedule: write for example Schedule.spaced("1 minute")`
+    return `retry ${quote(retry)} is not a Schedule: write for example Schedule.spaced("1 minute")`
   }
-  if (permanent !== undefined && typeof permanent !== "function") return "permanent is no function"
+  if (permanent !== undefined && typeof permanent !== "function") return "permanent is not a function"
   if (isolation !== undefined && !isolations.includes(isolation)) {
     return `isolation ${quote(isolation)} is not one of ${isolations.join(", ")}`
   }
   const limit = timeout === undefined ? undefined : Option.getOrUndefined(Duration.fromInput(timeout))
   return timeout === undefined || (limit !== undefined && Duration.isPositive(limit))
     ? undefined
-    : `timeout ${quote(timeout)} is no time to run in: write for example "30 seconds"`
+    : `timeout ${quote(timeout)} is not a duration above 0: write for example "30 seconds"`
 }
 
 const namespaceProblem = (namespace: string): string | undefined => {
@@ -308,7 +316,11 @@ export const build = (
 ): Handler => {
   // the compiler refuses most of this; the rest must fail at the start, not in the drain
   if (!isOutput(output)) {
-    throw new Error(`a handler of namespace ${quote(namespace)} is for no output: give the class that Output.make made`)
+    throw new Error(
+      `a handler of namespace ${
+        quote(namespace)
+      } is for something that is not an output: give the class that Output.make made`
+    )
   }
   const name = `${namespace}/${output.shortName}`
   const problem = namespaceProblem(namespace) ?? definitionProblem(definition)

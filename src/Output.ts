@@ -113,7 +113,7 @@ export class UnknownVersion extends Schema.TaggedError<UnknownVersion>()("Unknow
   override get message() {
     return this.version > this.known
       ? `${this.schemaIdentity} was recorded at version ${this.version}, this program knows up to ${this.known}: ` +
-        `deploy the newer program, what is parked goes on by itself`
+        `deploy the newer program, parked chunks continue by themselves`
       : `${this.schemaIdentity} was recorded at version ${this.version}, and there is no upcast from it ` +
         `to ${this.known}: add one, then redrive`
   }

@@ -114,9 +114,13 @@ export const make: <E, R>(
   const log = yield* EventLog
   const settings = yield* Settings.Settings
   const invalid = (reason: string) => new SubscriptionInvalid({ name, reason })
-  if (!/^[^\p{Cc}]{1,200}$/u.test(name)) return yield* invalid("a name is 1 to 200 characters, none of them a control")
+  if (!/^[^\p{Cc}]{1,200}$/u.test(name)) {
+    return yield* invalid("a name has 1 to 200 characters, and no control characters")
+  }
   const limit = options.batchSize ?? settings.batchSize
-  if (!Number.isInteger(limit) || limit < 1) return yield* invalid(`${limit} is no batch size`)
+  if (!Number.isInteger(limit) || limit < 1) {
+    return yield* invalid(`${limit} is not a batch size: it is a whole number above 0`)
+  }
   const lease = Duration.fromInputUnsafe(options.lease ?? settings.lease)
   const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? settings.pollInterval)
   const reader = `${hostname()}/${process.pid}`
@@ -181,7 +185,7 @@ export const make: <E, R>(
     })
     const exit = yield* Effect.exit(restore(Effect.raceFirst(handling, keepAlive)))
     if (Exit.isSuccess(exit) && exit.value === "lost") {
-      yield* Effect.logWarning(`subscription ${name} is another reader's: this one's lease ran out`)
+      yield* Effect.logWarning(`subscription ${name} has another reader now: this reader's lease ran out`)
       return Duration.zero
     }
     // a handler that interrupts itself has failed; only an interruption from outside shows here again
