@@ -40,8 +40,6 @@ export { type Failure, type FailureKind, type Settled, Settlement } from "./Sett
 
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 
-// ------------------------------------------------------------------------------------------------------- errors
-
 /**
  * A database operation failed. When `transient` (connection lost, deadlock, shutdown, too many connections), no chunk
  * was charged and the same operation may succeed later: the drain and its worker retry automatically, other callers
@@ -124,8 +122,6 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
       `A handler must not swallow database errors`
   }
 }
-
-// ------------------------------------------------------------------------------------------------------- words
 
 /**
  * The database refuses this one call although the database itself works: its encoding lacks a character, or a
@@ -276,8 +272,6 @@ export interface Beat {
   /** Kinds nobody may drain now. `schemaIdentity` `"*"` means the whole namespace, `namespace` `"*"` everything. */
   readonly paused: ReadonlyArray<Kind>
 }
-
-// ------------------------------------------------------------------------------------------------------- the port
 
 /** The port. See the module's laws. */
 export class ChunkStore extends Context.Service<ChunkStore, {
