@@ -53,7 +53,6 @@ export {
 
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 
-// ------------------------------------------------------------------------------------------------------- words
 
 /**
  * The database refuses this one call although the database itself works: its encoding lacks a character, or a
@@ -204,8 +203,6 @@ export interface Beat {
   /** Kinds nobody may drain now. `schemaIdentity` `"*"` means the whole namespace, `namespace` `"*"` everything. */
   readonly paused: ReadonlyArray<Kind>
 }
-
-// ------------------------------------------------------------------------------------------------------- the port
 
 /** The port. See the module's laws. */
 export class ChunkStore extends Context.Service<ChunkStore, {
