@@ -74,7 +74,9 @@ export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
   held: Schema.Int
 }) {
   override get message() {
-    return `${this.claimed - this.held} of ${this.claimed} chunks are no longer this claim's: its lease ran out. ` +
+    return `${
+      this.claimed - this.held
+    } of ${this.claimed} chunks no longer belong to this claim: its lease ran out.  ` +
       `Nothing was changed; raise SLUICE_LEASE if handlers are this slow`
   }
 }
@@ -119,7 +121,7 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
 }) {
   override get message() {
     return `the transaction could not commit: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}. ` +
-      `A handler must let database errors pass`
+      `A handler must not swallow database errors`
   }
 }
 
@@ -140,7 +142,7 @@ export interface RefusedByStore {
 export type RecordOutcome = "recorded" | "unchanged" | "conflict" | "erased" | RefusedByStore
 
 /** What a run adds to its call at its end, in the commit that records the end. */
-interface Added {
+export interface Added {
   /** The answers that the run was given: rows beside those of earlier runs. */
   readonly attempts?: ReadonlyArray<CallAttempt> | undefined
   /** What is added to the usage. The recorder derives it; stores only sum it up. */
@@ -152,8 +154,11 @@ export interface Recording extends ServiceCall, Added {}
 
 /** How a run ended that has no outputs. */
 export interface RunEnd extends Added {
+  /** `invalid`: an answer had come and did not fit. `failed`: none had. */
   readonly status: "failed" | "invalid"
+  /** What the run failed with. */
   readonly error: string
+  /** The facts that are known of the call. */
   readonly facts?: CallFacts | undefined
 }
 

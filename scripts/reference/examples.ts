@@ -42,6 +42,8 @@ const imports = (): ReadonlyMap<string, string> => {
     for (const name of names) if (!found.has(name)) found.set(name, `import { ${name} } from "${from}"`)
   }
   add("effect-sluice", exportedBy(barrel))
+  // as its own head says
+  found.set("Answer", "import * as Answer from \"effect-sluice/ai\"")
   for (const { file, name } of entries()) {
     const last = path.basename(name)
     if (!/^[A-Z]/.test(last)) add(`effect-sluice/${name}`, exportedBy(file))

@@ -93,7 +93,7 @@ const calledOf = Effect.fnUntraced(function*(outputs: ReadonlyArray<Answerable>,
  *
  * ```ts
  * const { value } = yield* Answer.generateToolCalls([OrderTest, Referral], { call, prompt: "Examine the patient." })
- * for (const { output, part, value } of value) …
+ * for (const { output, part } of value) yield* Effect.log(`${output.shortName} is part ${part}`)
  * ```
  */
 export const generateToolCalls = Effect.fn("Answer.generateToolCalls")(

@@ -23,9 +23,10 @@ export type Recorded<A> =
  * not in the chat's history either.
  *
  * ```ts
- * const { call } = yield* chat.generateObject({ prompt, schema: Schema.Struct({ reply: …, mood: … }) }).pipe(
+ * const schema = Schema.Struct({ reply: PatientReply.schema, mood: Mood.schema })
+ * const { call } = yield* chat.generateObject({ prompt, schema }).pipe(
  *   Answer.record({
- *     call: { callId, namespace: "chatlab", service, correlationId: conversationId },
+ *     call: { callId, namespace, service, correlationId: conversationId },
  *     outputs: ({ value }) => Effect.all([PatientReply.encode(value.reply), Mood.encode(value.mood)])
  *   })
  * )

@@ -27,7 +27,7 @@ import { say } from "./Terminal.ts"
 export const handlersFlag = Flag.String("handlers").pipe(
   Flag.withMetavar("GLOB"),
   Flag.withDescription(
-    `a folder or a glob of handler modules; ${HandlerDiscovery.defaultGlob} without. May be given again (SLUICE_HANDLERS)`
+    `a folder or a glob of handler modules; default ${HandlerDiscovery.defaultGlob}. Can be repeated (SLUICE_HANDLERS)`
   ),
   Flag.atLeast(0)
 )
@@ -73,7 +73,7 @@ const registry = (files: ReadonlyArray<string>) =>
     for (const { file, handlers } of found) {
       yield* say(`handlers: ${escape(path.relative(".", file))}: ${handlers.join(", ")}`)
     }
-    if (found.length === 0) yield* say("handlers: none found; everything will be parked")
+    if (found.length === 0) yield* say("handlers: none found; all chunks will be parked")
     return HandlerRegistry.layer().pipe(
       Layer.provide(plugins),
       // without --handlers, both the sources and their compiled output may be found
