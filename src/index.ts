@@ -82,6 +82,8 @@ export * as Output from "./Output.ts"
 export * as OutputGroup from "./OutputGroup.ts"
 /** Pauses the drain of kinds of chunks, on a person's request. */
 export * as Pauses from "./Pauses.ts"
+/** What people and logs are shown of recorded JSON. */
+export * as Redaction from "./Redaction.ts"
 /** Deletes old data. */
 export * as Retention from "./Retention.ts"
 /**
