@@ -113,6 +113,6 @@ const decode = Command.make(
 
 /** The command. */
 export const invalid = Command.make("invalid").pipe(
-  Command.withDescription("Answers that did not fit their schema: look at them, decode them again"),
+  Command.withDescription("List, show or decode answers that did not fit"),
   Command.withSubcommands([list, show, decode])
 )
