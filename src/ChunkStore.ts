@@ -125,8 +125,6 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
   }
 }
 
-// ------------------------------------------------------------------------------------------------------- words
-
 /**
  * The database refuses this one call although the database itself works: its encoding lacks a character, or a
  * constraint or a trigger outside Sluice refuses it. Nothing of the call was written.
@@ -291,9 +289,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    *
    * The content is namespace, service, context, input, ordering key and outputs; an input of null equals an absent one,
    * and so does a part of `""`. Times, priority, correlation id, facts, details and trace do not count; nor do input and
-   * outputs once pruned.
-   *
-   * Attempts and usage are added when the call is `recorded`, never for one that was. Usage is added as rows of its own: two
+   * outputs once pruned. Attempts and usage are added when the call is `recorded`, never for one that was. Usage is added as rows of its own: two
    * recordings never wait for each other because of it.
    */
   readonly record: (calls: ReadonlyArray<Recording>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>

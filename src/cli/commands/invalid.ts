@@ -114,5 +114,9 @@ const decode = Command.make(
 /** The command. */
 export const invalid = Command.make("invalid").pipe(
   Command.withDescription("List, show or decode answers that did not fit"),
+  Command.withExamples([
+    { command: "sluice invalid list", description: "The latest" },
+    { command: "sluice invalid decode call-17", description: "With the present schema, without asking the model again" }
+  ]),
   Command.withSubcommands([list, show, decode])
 )
