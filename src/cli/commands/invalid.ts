@@ -113,6 +113,10 @@ const decode = Command.make(
 
 /** The command. */
 export const invalid = Command.make("invalid").pipe(
-  Command.withDescription("Answers that did not fit their schema: look at them, decode them again"),
+  Command.withDescription("List, show or decode answers that did not fit"),
+  Command.withExamples([
+    { command: "sluice invalid list", description: "The latest" },
+    { command: "sluice invalid decode call-17", description: "With the present schema, without asking the model again" }
+  ]),
   Command.withSubcommands([list, show, decode])
 )
