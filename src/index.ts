@@ -67,6 +67,8 @@ export * as Inspector from "./Inspector.ts"
 export * as InvalidAnswers from "./InvalidAnswers.ts"
 /** Kinds of chunks: the namespace a chunk was recorded in and the identity of its schema. */
 export * as Kind from "./Kind.ts"
+/** Makes calls of files in other formats, such as the results of a provider's batch. */
+export * as LineMapper from "./LineMapper.ts"
 /** What is created, live and over processes: a stream that follows the ledger, whichever worker persisted it. */
 export * as LiveEvents from "./LiveEvents.ts"
 /** Sluice's metrics, built on Effect's `Metric` and named by the conventions of OpenTelemetry and Prometheus. */

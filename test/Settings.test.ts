@@ -43,6 +43,7 @@ const variables: ReadonlyArray<
     ["SLUICE_HANDLER_TIMEOUT", "handlerTimeout", Duration.seconds(30), ["0 seconds"]],
     ["SLUICE_POLL_INTERVAL", "pollInterval", Duration.seconds(5), ["0 seconds"]],
     ["SLUICE_STATEMENT_TIMEOUT", "statementTimeout", Duration.seconds(30), ["0 seconds"]],
+    ["SLUICE_RECORD_WITHIN", "recordWithin", Duration.millis(100), []],
     // to wait for nobody is sensible
     ["SLUICE_GRACE_PERIOD", "gracePeriod", Duration.seconds(30), []]
   ] as const).map(([name, field, standard, none]) =>
@@ -80,6 +81,7 @@ const variables: ReadonlyArray<
     "information_schema"
   ]],
   ["SLUICE_DEAD_BLOCKS_KEY", "deadBlocksKey", true, "false", false, ["perhaps"]],
+  ["SLUICE_GROUP_COMMIT", "groupCommit", true, "off", false, ["2", "maybe"]],
   ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN", "listen", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN_URL", "listenUrl", undefined, "postgres://ward@direct:5432/clinic", expect.anything(), [
