@@ -39,9 +39,9 @@ const printable = (text: string): string => text.replaceAll(/[\s\p{Cc}]+/gu, " "
 export interface JsonLine {
   /** The number of the line, from 1. */
   readonly number: number
-  /** Its length in bytes. */
+  /** The length of the line. */
   readonly bytes: number
-  /** The JSON, or why the line has none. */
+  /** What the line holds, or why it is no JSON. */
   readonly json: Result.Result<Schema.Json, string>
 }
 

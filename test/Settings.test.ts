@@ -201,7 +201,7 @@ describe("settings", () => {
       }
     }))
 
-  describe("of a name that is none", () => {
+  describe("with an unknown name", () => {
     /** What is logged while the settings are loaded. */
     const logged = (provider: Layer.Layer<never>) =>
       Effect.gen(function*() {
@@ -213,7 +213,7 @@ describe("settings", () => {
         return lines
       })
 
-    it.effect("are told once, with the name that was probably meant", () =>
+    it.effect("are logged once, with the setting that was probably meant", () =>
       Effect.gen(function*() {
         expect(
           yield* logged(
@@ -226,13 +226,13 @@ describe("settings", () => {
         ])
       }))
 
-    it.effect("are told in one line when nothing is close, and their values are not", () =>
+    it.effect("are logged in one line when no setting is close, without their values", () =>
       Effect.gen(function*() {
         const lines = yield* logged(environment({ SLUICE_COFFEE: "secret", SLUICE_TEA: "secret" }))
         expect(lines).toEqual(["Warn: not settings, and without effect: SLUICE_COFFEE, SLUICE_TEA"])
       }))
 
-    it.effect("are told of any provider", () =>
+    it.effect("are logged whatever the provider is", () =>
       Effect.gen(function*() {
         const provider = ConfigProvider.layer(
           ConfigProvider.fromUnknown({ SLUICE_NOTIFYY: false, SLUICE_LEASE: "30s" })
@@ -242,7 +242,7 @@ describe("settings", () => {
         ])
       }))
 
-    it.effect("are not told when they are right, the command's, those of Kubernetes, of our tests, or empty", () =>
+    it.effect("are not logged if they are settings, the command's, set by Kubernetes or by the tests, or empty", () =>
       Effect.gen(function*() {
         const all = Object.fromEntries(variables.map(([name, , , right]) => [name, right]))
         expect(

@@ -82,8 +82,4 @@ export declare const ask: (prompt: string) => Effect.Effect<{
   readonly usage: { readonly input: number; readonly output: number }
 }>
 export declare const decodeAndEncode: (text: string) => Effect.Effect<ServiceCall.RecordedOutput, Schema.SchemaError>
-/** Reads a line of a provider's batch. */
-export declare const decodeResult: (json: Schema.Json) => {
-  readonly response: { readonly status_code: number; readonly text: string }
-}
 export declare const request: { readonly headers: { readonly "last-event-id": string } }
