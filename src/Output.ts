@@ -72,8 +72,8 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
    * are persisted in that order, and a dead one holds up those behind it until it is redriven or discarded
    * (`SLUICE_DEAD_BLOCKS_KEY`); without, each goes its own way.
    *
-   * What can come out of `JSON.parse` and cannot be stored is replaced: NUL and lone surrogates by U+FFFD, a number
-   * beyond all doubles and what is nested more than 512 deep by a text. A call may have `SLUICE_MAX_OUTPUTS` outputs,
+   * What can come out of `JSON.parse` and cannot be stored is replaced: NUL by `\0`, lone surrogates by U+FFFD, a
+   * number beyond all doubles and what is nested more than 512 deep by a text. A call may have `SLUICE_MAX_OUTPUTS` outputs,
    * and no fewer than one: `record` refuses an empty list.
    */
   each(elements: ReadonlyArray<Schema.Json>, options?: EachOptions<S["Encoded"]>): ReadonlyArray<RecordedOutput>

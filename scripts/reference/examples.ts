@@ -51,6 +51,7 @@ const imports = (): ReadonlyMap<string, string> => {
   }
   add("./prelude.ts", exportedBy(prelude))
   add("effect", exportedBy(path.join(root, "node_modules/effect/dist/index.d.ts")))
+  add("effect/ai", ["Chat"])
   add("effect/sql", ["SqlClient"])
   add("effect/testing", ["TestClock"])
   add("effect/observability", ["Otlp"])

@@ -92,8 +92,11 @@ const calledOf = Effect.fnUntraced(function*(outputs: ReadonlyArray<Answerable>,
  * Throws when two outputs have the same short name.
  *
  * ```ts
- * const { value } = yield* Answer.generateToolCalls([OrderTest, Referral], { call, prompt: "Examine the patient." })
- * for (const { output, part } of value) yield* Effect.log(`${output.shortName} is part ${part}`)
+ * const { value } = yield* Answer.generateToolCalls([PatientReply, Feedback], {
+ *   call: { callId, namespace: "chatlab", service: "services.chatlab.standardized_patient.generate-reply" },
+ *   prompt: "Answer the student, and judge the question."
+ * })
+ * const texts = value.map(({ output, part, value }) => `${output.shortName} ${part}: ${value.text}`)
  * ```
  */
 export const generateToolCalls = Effect.fn("Answer.generateToolCalls")(

@@ -23,10 +23,15 @@ export type Recorded<A> =
  * not in the chat's history either.
  *
  * ```ts
- * const schema = Schema.Struct({ reply: PatientReply.schema, mood: Mood.schema })
- * const { call } = yield* Answer.record(chat.generateObject({ prompt, schema }), {
- *   call: { callId, namespace, service, correlationId: conversationId },
- *   outputs: ({ value }) => Effect.all([PatientReply.encode(value.reply), Mood.encode(value.mood)])
+ * const service = "services.chatlab.standardized_patient.generate-reply"
+ * const chat = yield* Chat.fromPrompt([{ role: "system", content: "You are a patient with a sore knee." }])
+ * const turn = chat.generateObject({
+ *   prompt: "Where does it hurt?",
+ *   schema: Schema.Struct({ reply: PatientReply.schema, feedback: Feedback.schema })
+ * })
+ * const { call } = yield* Answer.record(turn, {
+ *   call: { callId, namespace: "chatlab", service },
+ *   outputs: ({ value }) => Effect.all([PatientReply.encode(value.reply), Feedback.encode(value.feedback)])
  * })
  * const reply = yield* Answer.valueOf(PatientReply, call)
  * ```

@@ -59,7 +59,7 @@ const modules = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
 })
 
 /** The time limit for loading one module. */
-const loadTimeout = Effect.gen(function*() {
+export const loadTimeout = Effect.gen(function*() {
   const text = yield* options.textOf(Option.none(), "SLUICE_LOAD_TIMEOUT")
   return Option.isNone(text) ? Duration.seconds(10) : yield* durationFlag.read("SLUICE_LOAD_TIMEOUT", text.value)
 })
