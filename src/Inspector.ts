@@ -85,7 +85,9 @@ export interface InvalidCall extends Schema.Schema.Type<typeof InvalidCall> {}
 
 /** Selects invalid calls. */
 export interface InvalidRequest {
+  /** The most calls. */
   readonly limit: number
+  /** Only calls of this namespace. */
   readonly namespace?: string | undefined
 }
 

@@ -55,6 +55,16 @@ export interface Values {
   readonly statementTimeout: Duration.Duration
   /** `SLUICE_MAX_OUTPUTS`, 10,000: the most outputs one call may have. */
   readonly maxOutputs: number
+  /**
+   * `SLUICE_GROUP_COMMIT`, true: whether calls that this process records concurrently, one by one and outside of
+   * transactions, share statements and commits. One at a time is not affected.
+   */
+  readonly groupCommit: boolean
+  /**
+   * `SLUICE_RECORD_WITHIN`, 100 milliseconds: how long `Drain.recordNow` leaves an answer unrecorded while its handlers
+   * run. A process that dies within this time loses the answer. 0: it is recorded before its handlers run.
+   */
+  readonly recordWithin: Duration.Duration
   /** `SLUICE_SCHEMA`, `sluice`: the Postgres schema of Sluice's tables. */
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk blocks the later ones of its ordering key. */
@@ -246,6 +256,8 @@ const kinds: {
   maxResultBytes: number,
   statementTimeout: span,
   maxOutputs: number,
+  groupCommit: choice,
+  recordWithin: spanOrNone,
   schema: identifier,
   deadBlocksKey: choice,
   notify: choice,
@@ -270,6 +282,8 @@ export const defaults: Values = {
   maxResultBytes: 12 * 1024 * 1024,
   statementTimeout: Duration.seconds(30),
   maxOutputs: 10_000,
+  groupCommit: true,
+  recordWithin: Duration.millis(100),
   schema: "sluice",
   deadBlocksKey: true,
   notify: true,
@@ -319,6 +333,8 @@ export const config: Config.Config<Values> = Config.all({
   maxResultBytes: configOf("maxResultBytes"),
   statementTimeout: configOf("statementTimeout"),
   maxOutputs: configOf("maxOutputs"),
+  groupCommit: configOf("groupCommit"),
+  recordWithin: configOf("recordWithin"),
   schema: configOf("schema"),
   deadBlocksKey: configOf("deadBlocksKey"),
   notify: configOf("notify"),

@@ -158,6 +158,12 @@ export const undocumented = (modules: ReadonlyArray<Module>): ReadonlyArray<stri
     return [...heads, ...names, ...members]
   })
 
+/** The names of the barrel that have no doc comment: an editor shows it where the name is used. */
+export const undocumentedInBarrel = (program: ts.Program): ReadonlyArray<string> =>
+  program.getSourceFile(barrel)?.statements
+    .filter((statement) => commentOf(statement) === "")
+    .map((statement) => `${place(statement)} has no doc comment: ${statement.getText()}`) ?? []
+
 /** The types of the package that a declaration's text names. */
 const typesNamed = (checker: ts.TypeChecker, declaration: ts.Declaration): ReadonlySet<ts.Symbol> => {
   const found = new Set<ts.Symbol>()

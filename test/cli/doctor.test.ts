@@ -267,7 +267,7 @@ describe("the doctor", () => {
       })
     })))
 
-  it.live("takes for the oldest the one that has waited longest, not the most urgent", () =>
+  it.live("measures the age of the chunk that has waited longest, not of the most urgent one", () =>
     run(Effect.gen(function*() {
       yield* record("a", "b")
       yield* (yield* sql)`update sluice.chunk_queue set
@@ -292,7 +292,7 @@ describe("the doctor", () => {
       expect(yield* finding("held up")).toMatchObject({ severity: "ok" })
     })))
 
-  it.live("says when something waits and nothing stands before it, and mending releases it", () =>
+  it.live("reports chunks that wait although nothing is before them, and `sluice mend` releases them", () =>
     run(Effect.gen(function*() {
       const db = yield* sql
       yield* recordAll(["first", "second"].map((id) => ({ ...call(id), orderingKey: "bed-1" })))
@@ -354,7 +354,7 @@ describe("the doctor", () => {
       expect(yield* finding("namespaces")).toMatchObject({ severity: "ok" })
     })))
 
-  it.live("says when leases ran out and nobody takes the chunks up", () =>
+  it.live("reports expired leases whose chunks no worker claims", () =>
     run(Effect.gen(function*() {
       yield* record("a", "b")
       yield* claim
@@ -366,7 +366,7 @@ describe("the doctor", () => {
       })
     })))
 
-  it.live("tells kinds without a handler from paused ones", () =>
+  it.live("distinguishes kinds without a handler from paused ones", () =>
     run(Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record("a", "b")

@@ -169,7 +169,7 @@ describe("a standby", () => {
     120_000
   )
 
-  it.live("a database whose transactions are read-only by default is told apart", () =>
+  it.live("distinguishes a database whose transactions are read-only by default", () =>
     Effect.gen(function*() {
       const url = yield* ward(yield* server({}))
       yield* runAt(url, "alter database ward set default_transaction_read_only = on")

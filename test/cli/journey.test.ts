@@ -261,7 +261,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     expect((await place.inside("dead", "list")).stdout).toBe("no dead letters\n")
   })
 
-  it("pause and resume: one must say what, and is told of what nobody knows", async () => {
+  it("pause and resume need a namespace, schema or --all, and warn about an unknown kind", async () => {
     expect((await place.inside("pause")).stderr).toContain("say which: --namespace, --schema, or --all")
     const misspelt = await place.inside("pause", "--namespace", "chatlap")
     expect(misspelt.stderr).toContain("nothing of chatlap/* is outstanding")
@@ -288,7 +288,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     expect(await place.asked(Pruned, "prune", "--payloads", "90 days", "--dry-run")).toMatchObject({ payloads: 0 })
   })
 
-  it("there is nothing to mend that needs nobody's decision", async () => {
+  it("mend finds nothing to repair", async () => {
     expect(await place.asked(Mended, "mend")).toEqual({ mendings: [{ name: "waiting", count: 0 }] })
     expect((await place.inside("mend", "--dry-run")).stdout).toBe("nothing to repair\n")
   })

@@ -85,7 +85,7 @@ describe("an answer that cannot be written", { timeout: 240_000 }, () => {
     }
   )
 
-  it("because nobody reads any more as well", async () => {
+  it("also when standard output is closed", async () => {
     const place = await workplace(await newDatabase())
     await place.sluice("migrate")
     const running = place.start("status", "--json")

@@ -95,7 +95,7 @@ describe("a module", { timeout: 240_000 }, () => {
     expect(await running.ended).toMatchObject({ status: 0, stdout: "stopped; 1 claimed: 1 persisted\n" })
   })
 
-  it("whose handler ends the process later is named, and does not look like a worker that was told to stop", async () => {
+  it("whose handler ends the process later is named, and does not look like a worker that was stopped by a signal", async () => {
     const place = await workplace(url, variables)
     place.file("persist/notes.ts", noteHandler("good").replace("yield* trouble(", "process.exit(0); yield* trouble("))
     await place.sluice(

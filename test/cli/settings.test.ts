@@ -88,7 +88,7 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
     expect(fs.existsSync(path.join(place.folder, ".sluice"))).toBe(false)
   })
 
-  it("is not what a list of handlers is, nor what defineConfig gives", async () => {
+  it("accepts a list of handlers, and the result of defineConfig", async () => {
     const place = await workplace(undefined)
     place.file("one/notes.ts", noteHandler("good"))
     place.file("two/[more]/replies.ts", noteHandler("good").replace("ward.note", "ward.reply"))
@@ -107,10 +107,10 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
   })
 })
 
-describe("a variable that is no setting", () => {
+describe("a variable that is not a setting", () => {
   afterEach(() => vi.unstubAllEnvs())
 
-  it("is told at the start of a command, with the name that was probably meant", async () => {
+  it("is reported at the start of a command, with the setting that was probably meant", async () => {
     vi.stubEnv("SLUICE_BATCHSIZE", "7")
     vi.stubEnv("SLUICE_HANDLER", "persist")
     vi.stubEnv("SLUICE_COFFEE", "black")

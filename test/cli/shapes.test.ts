@@ -207,6 +207,7 @@ describe("the JSON", () => {
       {
         "calls": [
           {
+            "attempts": [],
             "callId": "done",
             "chunks": [
               {
@@ -252,7 +253,9 @@ describe("the JSON", () => {
               "simulationId": "knee",
             },
             "correlationId": "done",
+            "erasure": null,
             "error": null,
+            "facts": {},
             "finishedAt": "a time",
             "namespace": "chatlab",
             "outputs": [
@@ -276,6 +279,7 @@ describe("the JSON", () => {
       {
         "calls": [
           {
+            "attempts": [],
             "callId": "behind",
             "chunks": [
               {
@@ -304,7 +308,9 @@ describe("the JSON", () => {
               "simulationId": "knee",
             },
             "correlationId": "behind",
+            "erasure": null,
             "error": null,
+            "facts": {},
             "finishedAt": "a time",
             "namespace": "chatlab",
             "outputs": [
@@ -328,6 +334,7 @@ describe("the JSON", () => {
       {
         "calls": [
           {
+            "attempts": [],
             "callId": "failed",
             "chunks": [
               {
@@ -364,7 +371,9 @@ describe("the JSON", () => {
               "simulationId": "knee",
             },
             "correlationId": "failed",
+            "erasure": null,
             "error": null,
+            "facts": {},
             "finishedAt": "a time",
             "namespace": "chatlab",
             "outputs": [

@@ -110,34 +110,38 @@ describe.each([15, 18] as const)("erasing, on Postgres %i", (version) => {
     60_000
   )
 
-  it.live("takes a chunk out of a worker's hands: its writes are rolled back", () =>
-    on(Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const store = yield* ChunkStore.ChunkStore
-      yield* sql`create table note (call_id text)`
-      yield* record(millers("a"), call("b"))
-      const { chunks, token } = yield* claim
-      const began = yield* Latch.make(false)
-      const goOn = yield* Latch.make(false)
-      const lines = chunks.map((chunk) => ({ chunk, handler: "h", handlerVersion: 1, objects: [] }))
-      const persisting = yield* Effect.forkScoped(Effect.flip(store.persist(token, () =>
-        Effect.gen(function*() {
-          yield* sql`insert into note values ('a'), ('b')`
-          yield* began.open
-          yield* goOn.await
-          return lines
-        }))))
-      yield* began.await
-      // it does not wait for the handler
-      expect(yield* erase).toMatchObject({ calls: 1, chunks: 1, objects: [] })
-      yield* goOn.open
-      expect(yield* Fiber.join(persisting)).toMatchObject({ _tag: "LeaseLost", claimed: 2, held: 1 })
-      expect(yield* sql`select * from note`).toEqual([])
-      // the other of its batch goes on
-      yield* store.settle(token, chunks.map((chunk) => ChunkStore.Settlement.Release({ chunk })))
-      expect(yield* settle("persisted")).toEqual(["b"])
-      expect(yield* left).toEqual([])
-    })), 60_000)
+  it.live(
+    "takes a chunk from the worker that holds it: the worker's writes are rolled back",
+    () =>
+      on(Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const store = yield* ChunkStore.ChunkStore
+        yield* sql`create table note (call_id text)`
+        yield* record(millers("a"), call("b"))
+        const { chunks, token } = yield* claim
+        const began = yield* Latch.make(false)
+        const goOn = yield* Latch.make(false)
+        const lines = chunks.map((chunk) => ({ chunk, handler: "h", handlerVersion: 1, objects: [] }))
+        const persisting = yield* Effect.forkScoped(Effect.flip(store.persist(token, () =>
+          Effect.gen(function*() {
+            yield* sql`insert into note values ('a'), ('b')`
+            yield* began.open
+            yield* goOn.await
+            return lines
+          }))))
+        yield* began.await
+        // it does not wait for the handler
+        expect(yield* erase).toMatchObject({ calls: 1, chunks: 1, objects: [] })
+        yield* goOn.open
+        expect(yield* Fiber.join(persisting)).toMatchObject({ _tag: "LeaseLost", claimed: 2, held: 1 })
+        expect(yield* sql`select * from note`).toEqual([])
+        // the other of its batch goes on
+        yield* store.settle(token, chunks.map((chunk) => ChunkStore.Settlement.Release({ chunk })))
+        expect(yield* settle("persisted")).toEqual(["b"])
+        expect(yield* left).toEqual([])
+      })),
+    60_000
+  )
 
   it.live(
     "comes after a worker that is about to commit: the ledger has it, and its rows are told of",
@@ -183,7 +187,7 @@ describe.each([15, 18] as const)("erasing, on Postgres %i", (version) => {
       expect(yield* left).toEqual([])
     })), 60_000)
 
-  it.live("goes on where it was cut off, when it is done again", () =>
+  it.live("continues after an interruption when it is run again", () =>
     on(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const ids = Array.from({ length: 1200 }, (_, n) => `call-${String(n).padStart(4, "0")}`)
