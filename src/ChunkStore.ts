@@ -70,7 +70,7 @@ export interface RefusedByStore {
 export type RecordOutcome = "recorded" | "unchanged" | "conflict" | "erased" | RefusedByStore
 
 /** What a run adds to its call at its end, in the commit that records the end. */
-interface Added {
+export interface Added {
   /** The answers that the run was given: rows beside those of earlier runs. */
   readonly attempts?: ReadonlyArray<CallAttempt> | undefined
   /** What is added to the usage. The recorder derives it; stores only sum it up. */
@@ -82,8 +82,11 @@ export interface Recording extends ServiceCall, Added {}
 
 /** How a run ended that has no outputs. */
 export interface RunEnd extends Added {
+  /** `invalid`: an answer had come and did not fit. `failed`: none had. */
   readonly status: "failed" | "invalid"
+  /** What the run failed with. */
   readonly error: string
+  /** The facts that are known of the call. */
   readonly facts?: CallFacts | undefined
 }
 

@@ -116,7 +116,7 @@ export const layer: Layer.Layer<
 
 /** A drain that claims only chunks of `namespace`, when given. */
 export const layerWith = (
-  { namespace }: { readonly namespace?: string }
+  { namespace }: { readonly namespace?: string | undefined }
 ): Layer.Layer<Drain, never, ChunkStore | Inspector | HandlerRegistry | DomainEvents | WakeUp | Settings.Settings> =>
   Layer.effect(Drain, make(namespace))
 

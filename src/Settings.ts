@@ -97,7 +97,9 @@ export interface Values {
 
 /** Settings given in code: any of them, durations as Effect reads them (`"30 seconds"`, `Duration.seconds(30)`, 30_000). */
 export type Options = {
-  readonly [Field in keyof Values]?: Values[Field] extends Duration.Duration ? Duration.Input : Values[Field]
+  readonly [Field in keyof Values]?:
+    | (Values[Field] extends Duration.Duration ? Duration.Input : Values[Field])
+    | undefined
 }
 
 /**
@@ -184,7 +186,7 @@ const beat: Kind<Duration.Duration, Duration.Input> = {
       ? undefined
       : `${Duration.format(value)} is longer than ${
         Duration.toSeconds(longestBeatInterval)
-      } seconds: others would take the worker for gone`),
+      } seconds: other workers would count it as gone`),
   example: "\"5 seconds\" or \"5s\""
 }
 
@@ -206,9 +208,9 @@ const identifier: Kind<string> = {
   what: "a name",
   problem: (value) =>
     !/^[a-z_][a-z0-9_]{0,47}$/.test(value)
-      ? `${quote(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
+      ? `${quote(value)} is not 1 to 48 characters of a-z 0-9 _, of which the first is not a digit`
       : /^pg_|^information_schema$/.test(value)
-      ? `${quote(value)} is a name that Postgres keeps for itself`
+      ? `${quote(value)} is a name that Postgres reserves`
       : undefined,
   example: "sluice"
 }

@@ -355,8 +355,8 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         yield* other(WakeUp.WakeUp.use(({ hint }) => hint("events")))
         expect(yield* Queue.take(heard)).toBe("events")
         expect(logged).toEqual([
-          expect.stringMatching(/^hints of other processes are not heard now.*silent for 5s/),
-          "hints of other processes are heard again"
+          expect.stringMatching(/^hints from other processes do not arrive.*silent for 5s/),
+          "hints from other processes arrive again"
         ])
       }).pipe(Effect.scoped),
     60_000

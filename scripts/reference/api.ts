@@ -170,6 +170,7 @@ const typesNamed = (checker: ts.TypeChecker, declaration: ts.Declaration): Reado
     if (symbol !== undefined && isOwn === true) found.add(symbol)
   }
   const visit = (node: ts.Node): void => {
+    if (ts.isExpressionWithTypeArguments(node) && ts.isInterfaceDeclaration(node.parent.parent)) add(node.expression)
     if (ts.isTypeReferenceNode(node)) add(ts.isQualifiedName(node.typeName) ? node.typeName.right : node.typeName)
     // what a function does is its own affair
     if (!ts.isBlock(node)) ts.forEachChild(node, visit)

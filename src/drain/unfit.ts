@@ -1,6 +1,7 @@
 /**
- * Handlers that cannot be run in this process because a service they ask for was not provided. That is the program's fault and no
- * chunk's: nobody is charged, the chunks are parked for a program that can, and this one no longer says that it serves them.
+ * Handlers that cannot run in this process because a service that they need was not provided. The program is at fault,
+ * not a chunk: no chunk is charged an attempt. The chunks are parked until a program that has the service takes them up,
+ * and this worker no longer reports that it serves them.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -41,8 +42,8 @@ export const make = (registry: HandlerRegistry["Service"]): Unfit => {
         unfit.add(handler)
         return Effect.as(
           Effect.logError(
-            `handler ${handler.name} cannot be run here: it asks for the service ${service}, which was not provided to its ` +
-              "layer. Its chunks are parked, at no cost, for a program that has it: provide it, and start again"
+            `handler ${handler.name} cannot run here: it needs the service ${service}, which was not provided to its ` +
+              "layer. Its chunks are parked, without a charged attempt, until a program that has the service runs: provide it, and restart"
           ),
           true
         )

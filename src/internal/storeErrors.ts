@@ -36,7 +36,7 @@ export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
   held: Schema.Int
 }) {
   override get message() {
-    return `${this.claimed - this.held} of ${this.claimed} chunks are no longer this claim's: its lease ran out. ` +
+    return `${this.claimed - this.held} of ${this.claimed} chunks no longer belong to this claim: its lease ran out. ` +
       `Nothing was changed; raise SLUICE_LEASE if handlers are this slow`
   }
 }
@@ -81,6 +81,6 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
 }) {
   override get message() {
     return `the transaction could not commit: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}. ` +
-      `A handler must let database errors pass`
+      `A handler must not swallow database errors`
   }
 }

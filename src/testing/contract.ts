@@ -15,7 +15,10 @@
 import { beat } from "./contract/beat.ts"
 import { claiming } from "./contract/claiming.ts"
 import { deadLetters } from "./contract/deadLetters.ts"
+import { elements } from "./contract/elements.ts"
+import { erasure } from "./contract/erasure.ts"
 import { eventLog } from "./contract/eventLog.ts"
+import { callFacts } from "./contract/facts.ts"
 import { inspector } from "./contract/inspector.ts"
 import { liveEvents } from "./contract/liveEvents.ts"
 import { ordering } from "./contract/ordering.ts"
@@ -36,16 +39,19 @@ export { Edits, type Given, Rows, Time } from "./contract/services.ts"
  */
 export const contract: ReadonlyArray<Scene> = [
   ...recording,
+  ...callFacts,
   ...claiming,
   ...persisting,
   ...ordering,
   ...beat,
   ...versions,
+  ...elements,
   ...views,
   ...inspector,
   ...deadLetters,
   ...pauses,
   ...retention,
+  ...erasure,
   ...eventLog,
   ...liveEvents
 ]

@@ -103,7 +103,7 @@ describe("what holds back vacuum", () => {
         expect(yield* found(url, "snapshots")).toMatchObject([{ severity: "ok" }])
         yield* Effect.promise(() => standby.crash())
         const [left] = yield* until(found(url, "snapshots"), ([finding]) => finding?.severity === "attention")
-        expect(left?.found).toMatch(/^replication slot ward_standby, which nobody reads, holds one/)
+        expect(left?.found).toMatch(/^replication slot ward_standby, which has no reader, holds one/)
         yield* runAt(url, /select pg_drop_replication_slot.*$/.exec(left?.advice ?? "")?.[0] ?? "")
         expect(yield* found(url, "snapshots")).toMatchObject([{ severity: "ok" }])
       }).pipe(Effect.scoped),

@@ -224,7 +224,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     })
 
     const shown = await place.inside("show", "call-parked")
-    expect(shown.stdout).toMatch(/patient-x-ray: parked\n {4}no worker that looked had a handler for it$/m)
+    expect(shown.stdout).toMatch(/patient-x-ray: parked\n {4}no worker so far had a handler for it$/m)
     expect(shown.stdout).toContain("  trace 0af7651916cd43dd8448eb211c80319c, span b7ad6b7169203331\n")
 
     expect(await place.asked(DeadList, "dead", "list")).toMatchObject({
@@ -290,7 +290,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
 
   it("there is nothing to mend that needs nobody's decision", async () => {
     expect(await place.asked(Mended, "mend")).toEqual({ mendings: [{ name: "waiting", count: 0 }] })
-    expect((await place.inside("mend", "--dry-run")).stdout).toBe("nothing to mend\n")
+    expect((await place.inside("mend", "--dry-run")).stdout).toBe("nothing to repair\n")
   })
 
   it("the doctor finds what is left of all this, and no more", async () => {

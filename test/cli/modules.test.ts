@@ -34,13 +34,13 @@ describe("a module", { timeout: 240_000 }, () => {
     [
       "that throws in a timer, with what it was given",
       "setTimeout(() => { throw new Error('no \\u001b[2J bed\\nFORGED') }, 100); await new Promise(() => {})",
-      /an error that nobody caught at persist\/seed\.ts:1: no \\u001b\[2J bed$/,
+      /an uncaught error at persist\/seed\.ts:1: no \\u001b\[2J bed$/,
       1
     ],
     [
       "whose promise is rejected",
       "Promise.reject(new Error('no bed')); await new Promise(() => {})",
-      /an error that nobody caught at persist\/seed\.ts:1: no bed$/,
+      /an uncaught error at persist\/seed\.ts:1: no bed$/,
       1
     ],
     ["that waits", "await new Promise(() => {})", /persist\/seed\.ts: is not loaded within 2s/, 1],

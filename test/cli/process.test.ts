@@ -123,7 +123,7 @@ describe("a mistake", { timeout: 120_000 }, () => {
     expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
     expect((await place.inside("doctor", "--json")).status).toBe(2)
     expect((await place.inside("doctor")).stdout).toMatch(
-      /^X {3}server: .* is open in process .*\n {4}→ mend that first/
+      /^X {3}server: .* is open in process .*\n {4}→ fix that first/
     )
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({ status: 0, stdout: "stopped; nothing was due\n" })

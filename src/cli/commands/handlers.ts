@@ -30,6 +30,8 @@ export const HandlersReport = Schema.Struct({
     schemaIdentity: Schema.String,
     outstanding: Schema.Int,
     handler: Schema.NullOr(Schema.String),
+    /** If there is no handler: the kind of one whose names are close, as `namespace/schema-identity`. One may be misspelt. */
+    similar: Schema.NullOr(Schema.String),
     /** The newest version at which an outstanding one is recorded. */
     newestVersion: Schema.NullOr(Schema.Int),
     /** The living workers that serve it, and up to which version; null if a worker names none, and reads all. */
@@ -56,7 +58,7 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
         handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`
       }`
     ]),
-    ...core.length === 0 ? [] : ["", "served by core, for want of a handler of their namespace:"],
+    ...core.length === 0 ? [] : ["", "served by core, because their namespace has no handler:"],
     ...core.slice(0, limit).flatMap(({ handler, namespace, schemaIdentity }) => [
       `  ${print.kind(namespace, schemaIdentity)}`,
       `    by ${escape(handler ?? "")}`
@@ -69,9 +71,10 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
     ]),
     ...left(newer),
     ...without.length === 0 ? [] : ["", "recorded, and without a handler:"],
-    ...without.slice(0, limit).map(({ namespace, outstanding, schemaIdentity }) =>
-      `  ${print.kind(namespace, schemaIdentity)}: ${outstanding} outstanding`
-    ),
+    ...without.slice(0, limit).flatMap(({ namespace, outstanding, schemaIdentity, similar }) => [
+      `  ${print.kind(namespace, schemaIdentity)}: ${outstanding} outstanding`,
+      ...similar === null ? [] : [`    there is a handler for ${escape(similar)}: is one of the two names misspelt?`]
+    ]),
     ...left(without)
   ]
 }
@@ -83,7 +86,7 @@ const readersOf = (version: number, workers: ReadonlyArray<Reader>): ReadonlyArr
   // as a claim counts them: a worker that names no version reads all
   const readers = workers.filter((worker) => worker.version === null || worker.version >= version)
   return readers.length === 0
-    ? ["    no worker that is alive reads it: deploy the program that does; it goes on by itself"]
+    ? ["    no worker that is alive reads it: deploy the program that does; it continues by itself"]
     : readers.map(({ id }) => `    worker ${escape(id)} reads it`)
 }
 
@@ -105,7 +108,7 @@ export const handlers = Command.make(
   ({ handlers: globs, limit, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const { find, list } = yield* HandlerRegistry
+      const { find, list, serves } = yield* HandlerRegistry
       const inspector = yield* Inspector
       const recorded = yield* inspector.status
       const living = (yield* inspector.workers()).filter(({ alive }) => alive)
@@ -117,18 +120,26 @@ export const handlers = Command.make(
           version: handler.output.version,
           handlerVersion: handler.options.version ?? 1
         })),
-        kinds: recorded.map((kind) => ({
-          namespace: kind.namespace,
-          schemaIdentity: kind.schemaIdentity,
-          outstanding: kind.ready + kind.inFlight + kind.scheduled + kind.waiting + kind.parked,
-          handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null,
-          newestVersion: kind.newestVersion,
-          workers: workersFor(kind, living)
-        }))
+        kinds: recorded.map((kind) => {
+          const handler = find(kind.namespace, kind.schemaIdentity)
+          const similar = handler === undefined ? Kind.similar(kind, serves) : undefined
+          return {
+            namespace: kind.namespace,
+            schemaIdentity: kind.schemaIdentity,
+            outstanding: kind.ready + kind.inFlight + kind.scheduled + kind.waiting + kind.parked,
+            handler: handler?.name ?? null,
+            similar: similar === undefined ? null : Kind.format(similar),
+            newestVersion: kind.newestVersion,
+            workers: workersFor(kind, living)
+          }
+        })
       }
       yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))
     }).pipe(Effect.provide(Application.layer(Database.storesAsTheyAre(url), globs)), told)
 ).pipe(
-  Command.withDescription("Which handlers there are, and which recorded kinds have none"),
-  Command.withExamples([{ command: "sluice handlers --handlers \"src/**/persist/*.ts\"", description: "Of a glob" }])
+  Command.withDescription("List the handlers, and the recorded kinds without one"),
+  Command.withExamples([{
+    command: "sluice handlers --handlers \"src/**/persist/*.ts\"",
+    description: "Load the modules that match a glob"
+  }])
 )

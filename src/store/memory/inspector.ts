@@ -17,7 +17,7 @@ import { mostCounted } from "../../Metrics.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { alive } from "./beat.ts"
-import { call, makeBehind, nextDue, status } from "./read.ts"
+import { call, invalid, makeBehind, nextDue, status } from "./read.ts"
 import {
   chunkKey,
   dead,
@@ -212,6 +212,7 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
           )
         )
       ),
+    invalid: (request) => use((access) => invalid(access, request)),
     usage: (request) => use((access, now) => usage(access, request, now)),
     queueGauges: use(queueGauges),
     subscriptionGauges: use(subscriptionGauges),

@@ -18,11 +18,11 @@ export class Mismatch extends Error {
   }
 }
 
-/** Stands for any string that matches. */
-class Matching {
-  readonly pattern: RegExp
-  constructor(pattern: RegExp) {
-    this.pattern = pattern
+/** Stands for every value of which this holds. */
+class Some {
+  readonly includes: (value: unknown) => boolean
+  constructor(includes: (value: unknown) => boolean) {
+    this.includes = includes
   }
 }
 
@@ -41,7 +41,7 @@ const haveOneShape = (a: object, b: object): boolean =>
 
 /** Equal in structure. A field that is undefined equals one that is missing. */
 const isEqual = (actual: unknown, expected: unknown): boolean => {
-  if (expected instanceof Matching) return typeof actual === "string" && expected.pattern.test(actual)
+  if (expected instanceof Some) return expected.includes(actual)
   if (Object.is(actual, expected)) return true
   if (!isObject(actual) || !isObject(expected) || !haveOneShape(actual, expected)) return false
   const arePlain = isPlain(actual) && isPlain(expected)
@@ -89,8 +89,12 @@ const of = (actual: unknown) => ({
   toBeLessThan: (limit: number) => check(Number(actual) < limit, actual, "is not less than", limit),
   not: {
     toBe: (other: unknown) => check(!Object.is(actual, other), actual, "is", other),
+    toContain: (other: unknown) => check(!includes(actual, other), actual, "contains", other),
     toHaveProperty: (name: string) => check(isObject(actual) && !(name in actual), actual, "has the property", name)
   }
 })
 
-export const expect = Object.assign(of, { stringMatching: (pattern: RegExp) => new Matching(pattern) })
+export const expect = Object.assign(of, {
+  stringMatching: (pattern: RegExp) => new Some((value) => typeof value === "string" && pattern.test(value)),
+  aNumber: new Some((value) => typeof value === "number")
+})

@@ -205,6 +205,9 @@ export const onDatabases = (databases: Databases, scenes: ReadonlyArray<Scene>):
   }
 }
 
+/** The topics that take half of the time: on the slowest store they have a file of their own, which runs beside the rest. */
+export const isLong = ({ topic }: Scene): boolean => ["recording", "facts", "claiming", "persisting"].includes(topic)
+
 /** Plays scenes on every store that are not part of the exported contract (yet). */
 export const onEveryStore = (scenes: (test: Test) => void): void => {
   for (const store of ["memory", "PGlite", "Postgres 18", "Postgres 15"] as const) onStore(store, topic("more", scenes))
