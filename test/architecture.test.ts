@@ -142,6 +142,7 @@ const linesOf = (text: string): number => text.trimEnd().split("\n").length
 
 /** Functions longer than {@link longestFunction}, and why. */
 const longFunctions: Readonly<Record<string, string>> = {
+  "drain/unrecorded make": "an unrecorded call's store, verb by verb over the state they share",
   "store/MemoryStore makeStore": "the port in memory, verb by verb",
   "store/memory/inspector make": "the port for reading in memory, verb by verb",
   "store/pg/claim makeClaiming": "one claim's steps over the marks they share",
