@@ -142,12 +142,12 @@ const linesOf = (text: string): number => text.trimEnd().split("\n").length
 
 /** Functions longer than {@link longestFunction}, and why. */
 const longFunctions: Readonly<Record<string, string>> = {
+  "drain/unrecorded make": "an unrecorded call's store, verb by verb over the state they share",
   "store/MemoryStore makeStore": "the port in memory, verb by verb",
   "store/memory/inspector make": "the port for reading in memory, verb by verb",
   "store/pg/claim makeClaiming": "one claim's steps over the marks they share",
   "store/pg/persist persist": "one transaction from its begin to its commit, and what a failure of either means",
   "store/pg/eventLog make": "the event log on Postgres, verb by verb",
-  "drain/unrecorded make": "a store that stands for the real one, verb by verb",
   "store/pg/erasure make": "erasure on Postgres, verb by verb",
   "store/pg/groupCommit groupCommit": "one round of recordings, from those that wait to an outcome for each",
   "store/pg/recordStatements recordMany": "one statement, its columns and their values",
