@@ -4,6 +4,7 @@
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import type { PlatformError } from "effect/PlatformError"
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -45,6 +46,14 @@ const isOneValue = (text: string): boolean => {
   return /^\{\s*("[^"]*"\s*:\s*)?[[{]?\s*$/.test(first) && others.length > 0 && !isJson(first)
 }
 
+const isObject = (line: string): boolean => line.trimStart().startsWith("{") && isJson(line)
+
+const linesOf = (fs: FileSystem.FileSystem, file: string, size: number): Opened => ({
+  lines: CallLines.jsonFromBytes(fs.stream(file)),
+  size,
+  unit: "line"
+})
+
 const jsonAdvice = (file: string) => `jq -c '.[]' ${file} | sluice record -`
 
 /** The elements of a JSON list as lines; a file of one object is a list of one. */
@@ -57,13 +66,18 @@ const elementsOf = Effect.fnUntraced(function*(fs: FileSystem.FileSystem, file: 
     })
   }
   const text = yield* fs.readFileString(file)
-  const json = yield* Effect.try({
-    try: (): Schema.Json => JSON.parse(text.replace(/^\ufeff/, "")),
-    catch: (error) =>
-      new Failed({
-        reason: `${file} is neither a call a line nor one JSON list: ${error instanceof Error ? error.message : error}`
-      })
-  })
+  const parsed = Result.try((): Schema.Json => JSON.parse(text.replace(/^\ufeff/, "")))
+  if (Result.isFailure(parsed)) {
+    // a file of lines whose first one is broken: the others are recorded, and that one is reported
+    if (text.split("\n").some(isObject)) return linesOf(fs, file, size)
+    const { failure } = parsed
+    return yield* new Failed({
+      reason: `${file} is neither a call a line nor one JSON list: ${
+        failure instanceof Error ? failure.message : failure
+      }`
+    })
+  }
+  const json = parsed.success
   const elements: ReadonlyArray<Schema.Json> = Array.isArray(json) ? json : [json]
   const lines = elements.map((element, index): CallLines.JsonLine => ({
     number: index + 1,
@@ -74,7 +88,11 @@ const elementsOf = Effect.fnUntraced(function*(fs: FileSystem.FileSystem, file: 
 })
 
 /** Opens a file, a pipe or standard input. */
-export const open = Effect.fnUntraced(function*(file: string) {
+export const open = Effect.fnUntraced(function*(file: string): Effect.fn.Return<
+  Opened,
+  Failed | PlatformError,
+  FileSystem.FileSystem
+> {
   if (file === "-") return piped("standard input", () => process.stdin)
   const fs = yield* FileSystem.FileSystem
   const { size, type } = yield* fs.stat(file)
@@ -89,5 +107,5 @@ export const open = Effect.fnUntraced(function*(file: string) {
   const head = yield* Stream.runCollect(fs.stream(file, { bytesToRead: beginning }))
   const text = Buffer.concat([...head]).toString("utf8")
   if (isOneValue(text)) return yield* elementsOf(fs, file, Number(size))
-  return { lines: CallLines.jsonFromBytes(fs.stream(file)), size: Number(size), unit: "line" } satisfies Opened
+  return linesOf(fs, file, Number(size))
 })
