@@ -1,9 +1,11 @@
 /**
- * Handlers that cannot be run in this process because a service they ask for was not provided. That is the program's fault and no
- * chunk's: nobody is charged, the chunks are parked for a program that can, and this one no longer says that it serves them.
+ * Handlers that cannot be run in this process because a service they ask for was not provided, or because the table of their
+ * declaration does not fit. That is the program's fault and no chunk's: nobody is charged, the chunks are parked for a program
+ * that can, and this one no longer says that it serves them.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { TableUnfit } from "../Declaration.ts"
 import type { Handler } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 
@@ -27,6 +29,25 @@ const missingOf = (cause: Cause.Cause<unknown>): string | undefined => {
   return undefined
 }
 
+/** The table that does not fit its declaration. */
+export const tableUnfit = (cause: Cause.Cause<unknown>): TableUnfit | undefined => {
+  const reason = cause.reasons.find((reason) => reason._tag === "Fail" && reason.error instanceof TableUnfit)
+  return reason?._tag === "Fail" && reason.error instanceof TableUnfit ? reason.error : undefined
+}
+
+/** Why a handler cannot be run here, and what to do; undefined when the failure is a chunk's. */
+const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
+  const service = missingOf(cause)
+  if (service !== undefined) {
+    return `it asks for the service ${service}, which was not provided to its layer. ` +
+      "Its chunks are parked, at no cost, for a program that has it: provide it, and start again"
+  }
+  const unfit = tableUnfit(cause)
+  return unfit === undefined
+    ? undefined
+    : `${unfit.message}. Its chunks are parked, at no cost: mend the table or the declaration, and start again`
+}
+
 /** Of the handlers of a registry. */
 export const make = (registry: HandlerRegistry["Service"]): Unfit => {
   const proven = new WeakSet<Handler>()
@@ -36,16 +57,10 @@ export const make = (registry: HandlerRegistry["Service"]): Unfit => {
     learn: (handler, cause) =>
       Effect.suspend(() => {
         if (unfit.has(handler)) return Effect.succeed(true)
-        const service = proven.has(handler) ? undefined : missingOf(cause)
-        if (service === undefined) return Effect.succeed(false)
+        const reason = proven.has(handler) ? undefined : reasonOf(cause)
+        if (reason === undefined) return Effect.succeed(false)
         unfit.add(handler)
-        return Effect.as(
-          Effect.logError(
-            `handler ${handler.name} cannot be run here: it asks for the service ${service}, which was not provided to its ` +
-              "layer. Its chunks are parked, at no cost, for a program that has it: provide it, and start again"
-          ),
-          true
-        )
+        return Effect.as(Effect.logError(`handler ${handler.name} cannot be run here: ${reason}`), true)
       }),
     registry: {
       ...registry,
