@@ -106,8 +106,11 @@ const measure = async (
   return figures
 }
 
-/** `persistNow` in the process that recorded, beside two commits of one row each. */
-const inline = async (server: string, samples: number): Promise<Record<"persistNow" | "twoCommits", Figures>> => {
+/** `persistNow` and `recordNow` in the process that has the answer, beside two commits of one row each. */
+const inline = async (
+  server: string,
+  samples: number
+): Promise<Record<"persistNow" | "recordThenNow" | "recordNow" | "twoCommits", Figures>> => {
   const url = await createDatabase(server, "bench")
   const sql = admin(url)
   await sql.query(domainTables)
@@ -117,6 +120,8 @@ const inline = async (server: string, samples: number): Promise<Record<"persistN
     const recorder = yield* CallRecorder.CallRecorder
     const drain = yield* Drain.Drain
     const now: Array<number> = []
+    const both: Array<number> = []
+    const one: Array<number> = []
     const two: Array<number> = []
     const timed = Effect.fnUntraced(function*(times: Array<number>, work: Effect.Effect<unknown, unknown>) {
       const began = performance.now()
@@ -124,15 +129,20 @@ const inline = async (server: string, samples: number): Promise<Record<"persistN
       times.push(performance.now() - began)
     })
     for (const call of calls(0, samples + 100)) {
-      yield* recorder.record(toCall(call))
-      yield* timed(now, drain.persistNow(call.callId))
+      yield* timed(both, Effect.andThen(recorder.record(toCall(call)), timed(now, drain.persistNow(call.callId))))
+      yield* timed(one, drain.recordNow(toCall({ ...call, callId: `${call.callId}-1` })))
       yield* timed(two, Effect.andThen(bare(sql, call), bare(sql, { ...call, callId: `${call.callId}-2` })))
     }
     const figures = (times: ReadonlyArray<number>) => ({
       p50: percentile(times.slice(100), 50),
       p99: percentile(times.slice(100), 99)
     })
-    return { persistNow: figures(now), twoCommits: figures(two) }
+    return {
+      persistNow: figures(now),
+      recordThenNow: figures(both),
+      recordNow: figures(one),
+      twoCommits: figures(two)
+    }
   })
   const layers = Layer.merge(
     CallRecorder.layer,
@@ -188,6 +198,8 @@ export const latency = async (options: BenchOptions): Promise<Result> => {
     )
     const both = inTurn.get("inline") ?? []
     const now = medians(both.map((run) => run.persistNow)) as { p50: number; p99: number }
+    const then = medians(both.map((run) => run.recordThenNow)) as { p50: number; p99: number }
+    const once = medians(both.map((run) => run.recordNow)) as { p50: number; p99: number }
     const two = medians(both.map((run) => run.twoCommits)) as { p50: number; p99: number }
     return {
       bench: "latency",
@@ -210,7 +222,9 @@ export const latency = async (options: BenchOptions): Promise<Result> => {
           }),
           ...(both.length === 0 ? [] : [
             { case: "two commits of one row each, in one process", ...two, ofFloor50: 1, ofFloor99: two.p99 / two.p50 },
-            { case: "persistNow", ...now, ofFloor50: now.p50 / two.p50, ofFloor99: now.p99 / two.p50 }
+            { case: "persistNow", ...now, ofFloor50: now.p50 / two.p50, ofFloor99: now.p99 / two.p50 },
+            { case: "record, then persistNow", ...then, ofFloor50: then.p50 / two.p50, ofFloor99: then.p99 / two.p50 },
+            { case: "recordNow", ...once, ofFloor50: once.p50 / two.p50, ofFloor99: once.p99 / two.p50 }
           ])
         ]
       }]

@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { createDatabase, dropDatabase } from "./harness/database.ts"
 import { machine, progress, type Result } from "./harness/output.ts"
-import { inTurns, median, ofRounds } from "./harness/rounds.ts"
+import { inTurns, median, ofRounds, percentile } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
 import { client, PatientReply, toCall } from "./systems/sluice.ts"
@@ -97,9 +97,10 @@ const applicationRow = (sql: SqlClient.SqlClient, call: Call) =>
 const measure = (server: string, one: Case, way: Way, total: number) =>
   Effect.gen(function*() {
     const url = yield* Effect.promise(() => createDatabase(server, "bench"))
-    const rate = yield* Effect.gen(function*() {
+    const measured = yield* Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const recorder = yield* CallRecorder.CallRecorder
+      const millis: Array<number> = []
       yield* sql`create table bench_turn (call_id text primary key)`
       const record = (some: ReadonlyArray<Call>) => {
         const [first] = some
@@ -109,7 +110,11 @@ const measure = (server: string, one: Case, way: Way, total: number) =>
           : some.length === 1
           ? recorder.record(toCall(first))
           : recorder.recordMany(some.map(toCall))
-        return one.inTransaction ? sql.withTransaction(Effect.andThen(applicationRow(sql, first), write)) : write
+        const work = one.inTransaction ? sql.withTransaction(Effect.andThen(applicationRow(sql, first), write)) : write
+        return Effect.suspend(() => {
+          const at = performance.now()
+          return Effect.map(work, () => void millis.push(performance.now() - at))
+        })
       }
       const run = (from: number, count: number) => {
         const portions = Array.from(
@@ -119,9 +124,10 @@ const measure = (server: string, one: Case, way: Way, total: number) =>
         return Effect.forEach(portions, record, { concurrency: one.inFlight, discard: true })
       }
       yield* run(0, Math.min(2000, total))
+      millis.length = 0
       const began = performance.now()
       yield* run(1_000_000, total)
-      return total / ((performance.now() - began) / 1000)
+      return { rate: total / ((performance.now() - began) / 1000), p50: percentile(millis, 50) }
     }).pipe(
       Effect.provide(
         CallRecorder.layer.pipe(
@@ -133,7 +139,7 @@ const measure = (server: string, one: Case, way: Way, total: number) =>
       )
     )
     yield* Effect.promise(() => dropDatabase(server, "bench"))
-    return rate
+    return measured
   }).pipe(Effect.runPromise)
 
 /** The bench. */
@@ -145,12 +151,19 @@ export const record = async (options: BenchOptions): Promise<Result> => {
   const server = await startServer(options.postgres)
   try {
     const runs = await inTurns(subjects, options.rounds, async ({ one, way }, round) => {
-      const rate = await measure(server.url(), one, way, records * one.calls)
-      progress(`round ${round}: ${one.name}, ${way}: ${Math.round(rate)} a second`)
-      return rate
+      const measured = await measure(server.url(), one, way, records * one.calls)
+      progress(
+        `round ${round}: ${one.name}, ${way}: ${Math.round(measured.rate)} a second, p50 ${measured.p50.toFixed(2)} ms`
+      )
+      return measured
     })
-    const rateOf = (name: string, way: Way) =>
-      median([...runs].flatMap(([subject, rates]) => subject.one.name === name && subject.way === way ? rates : []))
+    const figureOf = (name: string, way: Way, figure: "rate" | "p50") =>
+      median(
+        [...runs].flatMap(([subject, measured]) =>
+          subject.one.name === name && subject.way === way ? measured.map((run) => run[figure]) : []
+        )
+      )
+    const rateOf = (name: string, way: Way) => figureOf(name, way, "rate")
     return {
       bench: "record",
       ground: [machine(), server.description],
@@ -162,7 +175,9 @@ export const record = async (options: BenchOptions): Promise<Result> => {
           { field: "idempotent", heading: "that may come twice/s" },
           { field: "perSecond", heading: "CallRecorder/s" },
           { field: "ofBare", heading: "of bare", digits: 2 },
-          { field: "ofIdempotent", heading: "of those that may", digits: 2 }
+          { field: "ofIdempotent", heading: "of those that may", digits: 2 },
+          { field: "bareP50", heading: "bare p50 ms", digits: 2 },
+          { field: "p50", heading: "CallRecorder p50 ms", digits: 2 }
         ],
         rows: chosen.map(({ name }) => ({
           case: name,
@@ -170,7 +185,9 @@ export const record = async (options: BenchOptions): Promise<Result> => {
           idempotent: rateOf(name, "idempotent"),
           perSecond: rateOf(name, "sluice"),
           ofBare: rateOf(name, "sluice") / rateOf(name, "bare"),
-          ofIdempotent: rateOf(name, "sluice") / rateOf(name, "idempotent")
+          ofIdempotent: rateOf(name, "sluice") / rateOf(name, "idempotent"),
+          bareP50: figureOf(name, "bare", "p50"),
+          p50: figureOf(name, "sluice", "p50")
         }))
       }]
     }

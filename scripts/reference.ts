@@ -5,7 +5,16 @@
 import { readFileSync, writeFileSync } from "node:fs"
 import path from "node:path"
 import ts from "ts6"
-import { barrel, compilerOptions, entries, modulesOf, root, undocumented, unexported } from "./reference/api.ts"
+import {
+  barrel,
+  compilerOptions,
+  entries,
+  modulesOf,
+  root,
+  undocumented,
+  undocumentedInBarrel,
+  unexported
+} from "./reference/api.ts"
 import { examples, problemsIn } from "./reference/examples.ts"
 import { page } from "./reference/page.ts"
 
@@ -41,7 +50,12 @@ const isStale = (): boolean => {
   }
 }
 
-const problems = [...undocumented(modules), ...unexported(program, modules), ...problemsIn(program, list)]
+const problems = [
+  ...undocumented(modules),
+  ...undocumentedInBarrel(program),
+  ...unexported(program, modules),
+  ...problemsIn(program, list)
+]
 if (!process.argv.includes("--check")) writeFileSync(file, text)
 else if (isStale()) problems.push("docs/reference.md is not up to date; run `npm run reference`")
 if (problems.length > 0) {

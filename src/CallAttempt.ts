@@ -41,6 +41,7 @@ export interface CallAttempt extends Schema.Schema.Type<typeof CallAttempt> {}
 export interface FoundCall {
   /** Without outputs unless it has succeeded; without input, outputs and details once these are pruned. */
   readonly call: ServiceCall
+  /** Whether it runs, has succeeded, or how it ended otherwise. */
   readonly status: CallStatus
   /** The error of a call that failed or is invalid. */
   readonly error: string | undefined
@@ -65,7 +66,9 @@ export interface Run {
   /** Adds facts to the call; a later value of a field replaces an earlier one. */
   readonly facts: (facts: CallFacts) => Effect.Effect<void>
   /** An answer has arrived and is paid for: a new attempt, with its raw text and its own facts. */
-  readonly answered: (answer: { readonly text?: string; readonly facts?: CallFacts }) => Effect.Effect<void>
+  readonly answered: (
+    answer: { readonly text?: string | undefined; readonly facts?: CallFacts | undefined }
+  ) => Effect.Effect<void>
   /** The last answer does not fit, with the reason: its attempt becomes `invalid`. Another ask may follow. */
   readonly refused: (reason: string) => Effect.Effect<void>
 }

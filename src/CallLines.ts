@@ -35,38 +35,56 @@ const messageOf = (error: unknown): string =>
 // an error quotes the line, which is text from outside: control characters and line ends become blanks
 const printable = (text: string): string => text.replaceAll(/[\s\p{Cc}]+/gu, " ")
 
-const parse = (text: string): Result.Result<ServiceCall, string> =>
-  Result.try({ try: (): unknown => JSON.parse(text), catch: (error) => `not JSON: ${messageOf(error)}` }).pipe(
-    Result.flatMap((json) => Result.mapError(decodeCall(json), (error) => `not a call: ${error.message}`)),
-    Result.mapError(printable)
+/** A line of any JSON: its number (from 1), its length in bytes, and its JSON, or the reason why it has none. */
+export interface JsonLine {
+  readonly number: number
+  readonly bytes: number
+  readonly json: Result.Result<Schema.Json, string>
+}
+
+const parse = (text: string): Result.Result<Schema.Json, string> =>
+  Result.try({
+    // what JSON.parse returns is JSON
+    try: (): Schema.Json => JSON.parse(text),
+    catch: (error) => printable(`not JSON: ${messageOf(error)}`)
+  })
+
+/** The call that the JSON of a line is, or the reason why it is none. */
+export const toCall = ({ bytes, json, number }: JsonLine): CallLine => ({
+  number,
+  bytes,
+  call: Result.flatMap(
+    json,
+    (one) => Result.mapError(decodeCall(one), (error) => printable(`not a call: ${error.message}`))
   )
+})
 
 /** The longest line that is parsed, in bytes. Every call that can be recorded fits on a shorter one. */
 const longestLine = 64 * 1024 * 1024
 
 /** Reads one line. A blank line gives an empty list. */
-const read = ({ content, length }: Line, number: number): ReadonlyArray<CallLine> => {
+const read = ({ content, length }: Line, number: number): ReadonlyArray<JsonLine> => {
   if (content === undefined) {
     const reason = `is ${length} bytes long, more than ${longestLine}: the most that a line may be`
-    return [{ number, bytes: length, call: Result.fail(reason) }]
+    return [{ number, bytes: length, json: Result.fail(reason) }]
   }
   const text = Result.try({ try: () => utf8.decode(content), catch: () => "not UTF-8" })
   if (Result.isSuccess(text) && text.success.trim() === "") return []
-  return [{ number, bytes: length, call: Result.flatMap(text, parse) }]
+  return [{ number, bytes: length, json: Result.flatMap(text, parse) }]
 }
 
 /** The calls of lines held in memory. */
 export const fromLines = (lines: ReadonlyArray<string>): Stream.Stream<CallLine> =>
   Stream.fromIterable(lines.flatMap((line, index) => {
     const content = Buffer.from(line)
-    return read({ content, length: content.length }, index + 1)
+    return read({ content, length: content.length }, index + 1).map(toCall)
   }))
 
 /** The calls of a file, read as a stream, so the size of the file does not matter. Skips blank lines. */
 export const fromFile = (path: string) =>
   Stream.unwrap(Effect.map(FileSystem.FileSystem, (fs) => fromBytes(fs.stream(path))))
 
-const numbered = (state: { number: number }, lines: ReadonlyArray<Line>): ReadonlyArray<CallLine> =>
+const numbered = (state: { number: number }, lines: ReadonlyArray<Line>): ReadonlyArray<JsonLine> =>
   lines.flatMap((line) => {
     state.number++
     return read(line, state.number)
@@ -74,6 +92,10 @@ const numbered = (state: { number: number }, lines: ReadonlyArray<Line>): Readon
 
 /** The calls of a stream of bytes, such as standard input. A byte that is not UTF-8 spoils only its own line. */
 export const fromBytes = <E, R>(bytes: Stream.Stream<Uint8Array, E, R>): Stream.Stream<CallLine, E, R> =>
+  Stream.map(jsonFromBytes(bytes), toCall)
+
+/** The same, of any JSON. */
+export const jsonFromBytes = <E, R>(bytes: Stream.Stream<Uint8Array, E, R>): Stream.Stream<JsonLine, E, R> =>
   Stream.mapAccumArray(
     bytes,
     () => ({ cutter: new LineCutter(longestLine), number: 0 }),

@@ -72,7 +72,7 @@ export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning"
 }) {
   override get message() {
     return `call ${quote(this.callId)} is being run elsewhere; if that run dies, ` +
-      `it can be taken up after ${DateTime.formatIso(this.until)}`
+      `it can be taken over after ${DateTime.formatIso(this.until)}`
   }
 }
 

@@ -17,7 +17,7 @@ export type Fields = { readonly [key: string]: Schema.Codec<any, any> }
 
 /** One output of a call: its class, its value, and which of several of its kind it is. */
 export type Given<O extends Output.Any> = O extends Output.Any
-  ? readonly [output: O, value: Output.Value<O>, options?: { readonly part?: string }]
+  ? readonly [output: O, value: Output.Value<O>, options?: { readonly part?: string | undefined }]
   : never
 
 /** A call to be recorded, without what the shape knows. */
@@ -56,7 +56,8 @@ export interface CallShape<O extends Output.Any, Service extends string, F exten
  *   outputs: [[PatientReply, answer]]
  * }))
  * // in a handler
- * const { simulationId } = yield* ChatlabCall.context(call)
+ * const persist = ({ call }: Handler.HandlerInput<unknown>) =>
+ *   Effect.flatMap(ChatlabCall.context(call), ({ simulationId }) => Effect.log(simulationId))
  * ```
  */
 export const make = <

@@ -13,7 +13,7 @@ export const DeathReason = Schema.Literals(["exhausted", "rejected", "undecodabl
 export type DeathReason = typeof DeathReason.Type
 
 /**
- * Why a chunk is parked: no worker that looked had a handler for it, its handler reads no version as new as the recorded one,
+ * Why a chunk is parked: no worker so far had a handler for it, its handler reads no version as new as the recorded one,
  * or its kind is paused.
  */
 export const ParkReason = Schema.Literals(["no-handler", "newer-version", "paused"])

@@ -22,9 +22,9 @@ export interface Options {
   /** The namespace that the ledger row is written for. */
   readonly namespace: string
   /** Written to the ledger as the handler. Default `"once"`. */
-  readonly handler?: string
+  readonly handler?: string | undefined
   /** For the event. Default: the call id. */
-  readonly correlationId?: string
+  readonly correlationId?: string | undefined
 }
 
 /**

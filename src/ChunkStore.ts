@@ -23,14 +23,19 @@ import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import type { CallAttempt, FoundCall } from "./CallAttempt.ts"
 import type { CallFacts } from "./CallFacts.ts"
 import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { Insert } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import { escapeProse } from "./internal/escape.ts"
+import type {
+  AlreadyPersisted,
+  ChunksLocked,
+  ChunkStoreError,
+  LeaseLost,
+  TransactionSpoiled
+} from "./internal/storeErrors.ts"
 import type { Kind, Left, Served } from "./Kind.ts"
 import type { CallSpec, ChunkKey, ServiceCall } from "./ServiceCall.ts"
 import type { Settled, Settlement } from "./Settlement.ts"
@@ -39,92 +44,15 @@ import type { UsageEntry } from "./Usage.ts"
 export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
+export {
+  AlreadyPersisted,
+  ChunksLocked,
+  ChunkStoreError,
+  LeaseLost,
+  TransactionSpoiled
+} from "./internal/storeErrors.ts"
+
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
-
-// ------------------------------------------------------------------------------------------------------- errors
-
-/**
- * A database operation failed. When `transient` (connection lost, deadlock, shutdown, too many connections), no chunk
- * was charged and the same operation may succeed later: the drain and its worker retry automatically, other callers
- * decide themselves. Otherwise a person must look at `cause`.
- */
-export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>()("ChunkStoreError", {
-  /**
-   * The operation that failed: for `ChunkStore` its name alone, like `claim`; for other services with their name, like
-   * `eventLog.take`.
-   */
-  operation: Schema.String,
-  transient: Schema.Boolean,
-  /** SQLSTATE where there is one. */
-  code: Schema.optionalKey(Schema.String),
-  reason: Schema.String,
-  cause: Schema.optionalKey(Schema.Defect())
-}) {
-  override get message() {
-    return `${this.operation}: ${escapeProse(this.reason)}${this.code === undefined ? "" : ` (${this.code})`}` +
-      (this.transient ? "; it may succeed when tried again" : "")
-  }
-}
-
-/**
- * This claim no longer holds some of the chunks: its lease ran out and another worker has claimed them. Nothing was
- * changed.
- */
-export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
-  claimed: Schema.Int,
-  held: Schema.Int
-}) {
-  override get message() {
-    return `${this.claimed - this.held} of ${this.claimed} chunks are no longer this claim's: its lease ran out. ` +
-      `Nothing was changed; raise SLUICE_LEASE if handlers are this slow`
-  }
-}
-
-/**
- * Some of the chunks were already in the ledger. Nothing was changed; settle those as `Already` and continue with the
- * others.
- */
-export class AlreadyPersisted extends Schema.TaggedError<AlreadyPersisted>()("AlreadyPersisted", {
-  claimed: Schema.Int,
-  /** How many of the claimed chunks were not in the ledger. */
-  kept: Schema.Int
-}) {
-  override get message() {
-    return `${this.claimed - this.kept} of ${this.claimed} chunks were persisted before. Nothing was changed`
-  }
-}
-
-/**
- * A transaction outside the drain has locked some of the chunks, for example `once` while its effect runs. Everything
- * was rolled back. The other chunks need not wait for the locked ones.
- */
-export class ChunksLocked extends Schema.TaggedError<ChunksLocked>()("ChunksLocked", {
-  /** The `seq` of each locked chunk. Empty when the other transaction has released its locks by now. */
-  locked: Schema.Array(Schema.BigInt)
-}) {
-  override get message() {
-    return `${this.locked.length} chunks are locked by another transaction. Nothing was changed`
-  }
-}
-
-/**
- * The handlers left their transaction unable to commit: a handler swallowed a database error, or a deferred constraint
- * does not hold. Everything was rolled back. One of the chunks is the cause; running them in smaller batches finds
- * which.
- */
-export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()("TransactionSpoiled", {
-  code: Schema.optionalKey(Schema.String),
-  /** A conflict or a time limit: it may pass, so the same batch is retried before it is split. */
-  transient: Schema.optionalKey(Schema.Boolean),
-  reason: Schema.String
-}) {
-  override get message() {
-    return `the transaction could not commit: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}. ` +
-      `A handler must let database errors pass`
-  }
-}
-
-// ------------------------------------------------------------------------------------------------------- words
 
 /**
  * The database refuses this one call although the database itself works: its encoding lacks a character, or a
@@ -141,7 +69,7 @@ export interface RefusedByStore {
 export type RecordOutcome = "recorded" | "unchanged" | "conflict" | "erased" | RefusedByStore
 
 /** What a run adds to its call at its end, in the commit that records the end. */
-interface Added {
+export interface Added {
   /** The answers that the run was given: rows beside those of earlier runs. */
   readonly attempts?: ReadonlyArray<CallAttempt> | undefined
   /** What is added to the usage. The recorder derives it; stores only sum it up. */
@@ -153,8 +81,11 @@ export interface Recording extends ServiceCall, Added {}
 
 /** How a run ended that has no outputs. */
 export interface RunEnd extends Added {
+  /** `invalid`: an answer had come and did not fit. `failed`: none had. */
   readonly status: "failed" | "invalid"
+  /** What the run failed with. */
   readonly error: string
+  /** The facts that are known of the call. */
   readonly facts?: CallFacts | undefined
 }
 
@@ -275,8 +206,6 @@ export interface Beat {
   readonly paused: ReadonlyArray<Kind>
 }
 
-// ------------------------------------------------------------------------------------------------------- the port
-
 /** The port. See the module's laws. */
 export class ChunkStore extends Context.Service<ChunkStore, {
   // --- phase 1
@@ -295,6 +224,22 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * recordings never wait for each other because of it.
    */
   readonly record: (calls: ReadonlyArray<Recording>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
+  /**
+   * Records one call like `record`, with its chunks held by a claim from the start: no other claim takes them, and no
+   * worker is woken. Returns the `seq` of each chunk in the order of the outputs; undefined when a call of this id is
+   * recorded already, whatever its content. A call that the database refuses is a {@link ChunkStoreError}.
+   */
+  readonly recordHeld: (
+    call: Recording,
+    hold: { readonly token: string; readonly worker: string; readonly lease: Duration.Duration }
+  ) => Effect.Effect<ReadonlyArray<bigint> | undefined, ChunkStoreError>
+  /**
+   * Whether a call is new: nothing of it is recorded, and no transaction of the caller's surrounds. And the paused kinds,
+   * for a caller that would run its handlers before it records it.
+   */
+  readonly isNew: (
+    callId: string
+  ) => Effect.Effect<{ readonly isNew: boolean; readonly paused: ReadonlyArray<Kind> }, ChunkStoreError>
   /**
    * Marks a call as running for the length of the lease, in its own commit, unless it runs elsewhere, has succeeded
    * or was erased.

@@ -63,9 +63,9 @@ export interface DeadLetterFilter {
   /** Only those that were buried for this reason. */
   readonly reason?: DeathReason | undefined
   /** Died longer ago than this. */
-  readonly olderThan?: Duration.Duration | undefined
+  readonly olderThan?: Duration.Input | undefined
   /** Died more recently than this. */
-  readonly newerThan?: Duration.Duration | undefined
+  readonly newerThan?: Duration.Input | undefined
   /** Text that the error message contains, matched literally. */
   readonly text?: string | undefined
   /** Selects only discarded dead letters. */

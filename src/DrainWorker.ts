@@ -29,12 +29,12 @@ export interface Options<E = never> {
    * While it finds work it does not wait. The default is `SLUICE_POLL_INTERVAL`, jittered. The worker stops when the
    * schedule ends.
    */
-  readonly schedule?: Schedule.Schedule<unknown, void, E>
+  readonly schedule?: Schedule.Schedule<unknown, void, E> | undefined
   /**
    * Whether it also looks as soon as it gets a hint that something was recorded, by this or another process. The
    * default is true without a `schedule` and false with one: a worker scheduled for the night should not run by day.
    */
-  readonly hints?: boolean
+  readonly hints?: boolean | undefined
 }
 
 /**
@@ -197,14 +197,14 @@ const makeOutageLog = (drain: Drain["Service"]) => {
     log: (cause: Cause.Cause<ChunkStoreError>) => {
       const error = Cause.squash(cause)
       if (!(error instanceof ChunkStoreError)) {
-        return Effect.logError(`a drain cycle failed; going on:${causeForLog(cause)}`)
+        return Effect.logError(`a drain cycle failed; the worker continues:${causeForLog(cause)}`)
       }
       const known = isKnown(error)
       trouble = error
       if (known) return Effect.logDebug(`a drain cycle failed again:${causeForLog(cause)}`)
       return error.transient
         ? Effect.logWarning(`the database does not answer; trying again until it does: ${error.message}`)
-        : Effect.logError(`a drain cycle failed; going on: ${error.message}`)
+        : Effect.logError(`a drain cycle failed; the worker continues: ${error.message}`)
     },
     over: Effect.flatMap(drain.health, ({ trouble: left }) => {
       if (trouble === undefined || left !== undefined) return Effect.void

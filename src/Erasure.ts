@@ -22,6 +22,7 @@ export const Subject = Data.taggedEnum<Subject>()
 
 /** Who erases, and why. Both stay on record: name no subject in them. */
 export interface ErasureReason {
+  /** The reason. */
   readonly because: string
   /** Who asked for it, or did it. */
   readonly by: string

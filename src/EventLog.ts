@@ -64,7 +64,7 @@ export class EntryTooLarge extends Schema.TaggedError<EntryTooLarge>()("EntryToo
     return `what was created of ${
       printKey(this.key)
     } takes ${this.bytes} bytes with its call's context, and an entry of ` +
-      `more than ${mostEntryBytes} cannot be read: \`sluice subscriptions skip\` passes over it`
+      `more than ${mostEntryBytes} cannot be read: \`sluice subscriptions skip\` skips it`
   }
 }
 

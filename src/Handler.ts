@@ -80,7 +80,7 @@ export interface HandlerCall {
   readonly idempotencyKey: string
   /** The key of the chunk in the ledger. */
   readonly key: ChunkKey
-  /** A string of the call's context. Fails with {@link ContextMissing} when absent or not a string. */
+  /** A string of the call's context, as recorded: see `ServiceCall`. Fails with {@link ContextMissing} when absent or not a string. */
   readonly context: (key: string) => Effect.Effect<string, ContextMissing>
   /**
    * A value of the call's context, decoded by a schema of your own. Fails with `ContextMissing` when it does not
@@ -126,16 +126,16 @@ export type Isolation = "batch" | "transaction" | "together"
 /** The options of a handler. Every default is in `Settings`. */
 export interface Options {
   /** Written to the ledger, to tell later which code created which rows. Default 1. */
-  readonly version?: number
+  readonly version?: number | undefined
   /** Failed attempts before the chunk is buried as exhausted. */
-  readonly maxAttempts?: number
+  readonly maxAttempts?: number | undefined
   /** How long one run may take before it counts as failed. */
-  readonly timeout?: Duration.Input
+  readonly timeout?: Duration.Input | undefined
   /**
    * The delays between attempts, replayed over the persisted attempt count. When the schedule ends, retries continue. A
    * `cron` schedule gives the next time, counted from the failure.
    */
-  readonly retry?: RetrySchedule
+  readonly retry?: RetrySchedule | undefined
   /**
    * Errors for which a retry cannot help, besides `HandlerRejected` and `ContextMissing`. Its parameter may be declared
    * as the errors that the handler fails with; the compiler checks that it accepts all of them.
@@ -148,7 +148,7 @@ export interface Options {
    * explicit `"batch"` such statements are sent in the batch's transaction, and their effects are visible to the runs
    * that follow.
    */
-  readonly isolation?: Isolation
+  readonly isolation?: Isolation | undefined
 }
 
 /** A handler as the user writes it: a function, or a record with options and `persist` or `persistMany`. */
@@ -231,8 +231,9 @@ export interface Handler {
     | { readonly _tag: "Many"; readonly persistMany: PersistMany<unknown> }
 }
 
-const keyOf = (namespace: string, schemaIdentity: string): string =>
-  `effect-sluice/HandlerOf/${namespace}/${schemaIdentity}/`
+const ofGroups = "effect-sluice/HandlerOf/"
+
+const keyOf = (namespace: string, schemaIdentity: string): string => `${ofGroups}${namespace}/${schemaIdentity}/`
 
 /**
  * @internal The key of a handler in a context. Each layer of handlers has a number: two layers for one output stay
@@ -240,6 +241,13 @@ const keyOf = (namespace: string, schemaIdentity: string): string =>
  */
 export const contextKey = (namespace: string, schemaIdentity: string, layer: number): string =>
   keyOf(namespace, schemaIdentity) + layer
+
+/** @internal The handlers of all groups whose layers were provided, by their namespaces and schema identities. */
+export const allFromContext = (context: Context.Context<never>): ReadonlyArray<Handler> =>
+  [...context.mapUnsafe]
+    .filter(([key]) => key.startsWith(ofGroups))
+    // only a group's layer writes under the prefix
+    .map(([, handler]) => handler as Handler)
 
 /** @internal The handlers for an output in a context: one, unless several layers of them were provided. */
 export const fromContext = (
@@ -283,16 +291,16 @@ const definitionProblem = (definition: AnyDefinition): string | undefined => {
     return `maxAttempts ${quote(maxAttempts)} is not a whole number above 0`
   }
   if (retry !== undefined && !Schedule.isSchedule(retry)) {
-    return `retry ${quote(retry)} is no Schedule: write for example Schedule.spaced("1 minute")`
+    return `retry ${quote(retry)} is not a Schedule: write for example Schedule.spaced("1 minute")`
   }
-  if (permanent !== undefined && typeof permanent !== "function") return "permanent is no function"
+  if (permanent !== undefined && typeof permanent !== "function") return "permanent is not a function"
   if (isolation !== undefined && !isolations.includes(isolation)) {
     return `isolation ${quote(isolation)} is not one of ${isolations.join(", ")}`
   }
   const limit = timeout === undefined ? undefined : Option.getOrUndefined(Duration.fromInput(timeout))
   return timeout === undefined || (limit !== undefined && Duration.isPositive(limit))
     ? undefined
-    : `timeout ${quote(timeout)} is no time to run in: write for example "30 seconds"`
+    : `timeout ${quote(timeout)} is not a duration above 0: write for example "30 seconds"`
 }
 
 const namespaceProblem = (namespace: string): string | undefined => {
@@ -311,7 +319,11 @@ export const build = (
 ): Handler => {
   // the compiler refuses most of this; the rest must fail at the start, not in the drain
   if (!isOutput(output)) {
-    throw new Error(`a handler of namespace ${quote(namespace)} is for no output: give the class that Output.make made`)
+    throw new Error(
+      `a handler of namespace ${
+        quote(namespace)
+      } is for something that is not an output: give the class that Output.make made`
+    )
   }
   const name = `${namespace}/${output.shortName}`
   const problem = namespaceProblem(namespace) ?? definitionProblem(definition)

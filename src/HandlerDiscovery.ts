@@ -68,7 +68,7 @@ export interface Found {
   readonly handlers: ReadonlyArray<string>
 }
 
-/** Whether a broken link matches the pattern of modules: then loading it reports the error. */
+/** Whether the name of an entry matches the pattern of modules. */
 const isMeant = async ({ name, parentPath }: Dirent, pattern: string): Promise<boolean> => {
   for await (const found of fs.glob(pattern, { cwd: parentPath })) if (found === name) return true
   return false
@@ -89,8 +89,10 @@ const search = async (folder: string, glob: string): Promise<ReadonlyArray<strin
     if (entry.isDirectory()) continue
     const target = entry.isSymbolicLink() ? await fs.stat(file).catch(() => undefined) : entry
     const inFolder = glob.slice(slash + 1)
+    // a broken link: loading it reports the error
     if (target === undefined) files.push(...await isMeant(entry, inFolder) ? [file] : [])
-    else if (!target.isDirectory()) files.push(file)
+    // a file that has the name of a folder of modules is none of them
+    else if (!target.isDirectory()) files.push(...patterns.length === 1 || await isMeant(entry, inFolder) ? [file] : [])
     else if (patterns.length > 1) files.push(...await search(file, inFolder))
   }
   return files

@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import type * as Handler from "./Handler.ts"
+import * as Handler from "./Handler.ts"
 import * as HandlerPlugin from "./HandlerPlugin.ts"
 import * as Kind from "./Kind.ts"
 import type * as Output from "./Output.ts"
@@ -60,7 +60,8 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
 
 /**
  * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
- * missing one does not compile. Fails with {@link DuplicateHandler}.
+ * missing one does not compile. Fails with {@link DuplicateHandler}. Logs a warning if the layer of another group's handlers
+ * is provided to it: forgetting the group is not a type error.
  */
 export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
   ...groups: Groups
@@ -70,9 +71,27 @@ export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
     Effect.gen(function*() {
       const context = yield* Effect.context<never>()
       const sources = groups.flatMap((group) => HandlerPlugin.fromGroup(group, context))
-      return yield* fromSources([...sources, ...HandlerPlugin.fromContext(context)])
+      const registry = yield* fromSources([...sources, ...HandlerPlugin.fromContext(context)])
+      yield* warnOfUnregistered(registry.list, Handler.allFromContext(context))
+      return registry
     })
   )
+
+/**
+ * Logs the handlers whose layer was provided to the registry and whose group was not given to it: their chunks would be
+ * parked, and nothing else would say why. A warning and not an error, because two registries may share one layer of handlers.
+ */
+const warnOfUnregistered = (registered: ReadonlyArray<Handler.Handler>, provided: ReadonlyArray<Handler.Handler>) => {
+  const kinds = new Set(registered.map((handler) => Kind.format(servedBy(handler, handler.namespace))))
+  const unregistered = provided.filter((handler) => !kinds.has(Kind.format(servedBy(handler, handler.namespace))))
+  return unregistered.length === 0
+    ? Effect.void
+    : Effect.logWarning(
+      `handlers are provided that the registry does not use: ${
+        [...new Set(unregistered.map(({ name }) => name))].join(", ")
+      }. Give their groups to HandlerRegistry.layer, or do not provide their layers`
+    )
+}
 
 /** The phantom services of a group's handlers. */
 export type HandlersOf<G> = G extends OutputGroup.OutputGroup<infer Namespace, infer O extends Output.Any> ?

@@ -57,7 +57,7 @@ const partPattern = /^[A-Za-z0-9_-]+$/
 export const partProblem = (part: string): string | undefined =>
   // a caller without types may pass anything
   typeof part !== "string"
-    ? "is not a text"
+    ? "is not a string"
     : part.length === 0
     ? "is empty"
     : part.length > maxPartLength

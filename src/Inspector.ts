@@ -23,6 +23,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { type CallView, type KindStatus, ParkReason } from "./CallView.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
+import type { Declaration, TableUnfit } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { Kind, Served } from "./Kind.ts"
 import type { UsageBy, UsageRow } from "./Usage.ts"
@@ -67,8 +68,33 @@ export interface StuckRequest {
   readonly namespace?: string | undefined
 }
 
+/** A call whose answer did not fit. */
+export const InvalidCall = Schema.Struct({
+  callId: Schema.String,
+  namespace: Schema.String,
+  service: Schema.String,
+  /** Why the answer did not fit. */
+  error: Schema.String,
+  finishedAt: Schema.DateTimeUtcFromString,
+  /** How many answers all of its runs were given. */
+  attempts: Schema.Int,
+  /** Whether the text of one is kept, to be decoded again. */
+  kept: Schema.Boolean
+})
+/** A call whose answer did not fit. */
+export interface InvalidCall extends Schema.Schema.Type<typeof InvalidCall> {}
+
+/** Selects invalid calls. */
+export interface InvalidRequest {
+  /** The most calls. */
+  readonly limit: number
+  /** Only calls of this namespace. */
+  readonly namespace?: string | undefined
+}
+
 /** Which usage to sum, and by what. */
 export interface UsageRequest {
+  /** What each row is for. */
   readonly by: UsageBy
   /** From the day (UTC) on that was so long ago; all without. */
   readonly since?: Duration.Input | undefined
@@ -223,6 +249,13 @@ export class Inspector extends Context.Service<Inspector, {
   readonly workers: (ids?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<WorkerView>, ChunkStoreError>
   /** Whether a chunk of a kind is outstanding or dead, or a worker serves the kind. `*` stands for any. */
   readonly isKnown: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
+  /**
+   * What a declaration becomes for the table as it is, in the store's own words: on Postgres the statement that writes the
+   * rows. Writes nothing. Fails with `TableUnfit` where the table does not fit, or this role may not write it.
+   */
+  readonly declaration: (declaration: Declaration) => Effect.Effect<string, TableUnfit | ChunkStoreError>
+  /** Calls whose answer did not fit, the latest first. */
+  readonly invalid: (request: InvalidRequest) => Effect.Effect<ReadonlyArray<InvalidCall>, ChunkStoreError>
   /**
    * What calls used, summed by model, namespace, schema or day: by day in the order of days, else those with the most tokens
    * first. Calls without facts and attempts do not count.

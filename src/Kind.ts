@@ -3,6 +3,8 @@
  * worker reports the kinds it serves, and a person pauses a kind.
  */
 
+import { nearest } from "./internal/nearest.ts"
+
 /** A kind of chunk. */
 export interface Kind {
   /** The namespace; `*` for any, where a kind is a pattern. */
@@ -54,3 +56,16 @@ export const covers = (pattern: Kind, kind: Kind): boolean =>
 export const serves = (handler: Kind, kind: Kind): boolean =>
   handler.schemaIdentity === kind.schemaIdentity &&
   (handler.namespace === kind.namespace || handler.namespace === core)
+
+/**
+ * @internal The served kind whose namespace and identity are close to those of a kind that nobody serves: one of the two is
+ * probably misspelt. Undefined if none is close.
+ */
+export const similar = (kind: Kind, served: Iterable<Kind>): Kind | undefined => {
+  // a namespace and an identity are compared part by part; a handler of core serves every namespace
+  const textOf = ({ namespace, schemaIdentity }: Kind) =>
+    `${namespace === core ? kind.namespace : namespace}.${schemaIdentity}`
+  const candidates = new Map([...served].map((one) => [textOf(one), one]))
+  const found = nearest(textOf(kind), candidates.keys())
+  return found === undefined ? undefined : candidates.get(found)
+}

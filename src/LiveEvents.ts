@@ -20,7 +20,7 @@
  * - **Trouble passes.** While the database is away the stream waits and goes on where it stood; the log says so once. What
  *   will not pass by itself ends it with the error.
  * - **One gap.** An entry of more than `EventLog.mostEntryBytes`, which only a row edited manually can have, cannot be read; it
- *   is passed over with a warning.
+ *   is skipped with a warning.
  *
  * Between hints of other processes (`WakeUp`) it looks by itself. A look is one read of an index and writes nothing, but each
  * stream looks for itself: an instance with many clients shares one (`Stream.share`), and replays to a client that reconnects
@@ -52,7 +52,7 @@ export interface LiveEvent {
 /** What was given as an event's id is none. */
 export class EventIdInvalid extends Schema.TaggedError<EventIdInvalid>()("EventIdInvalid", { id: Schema.String }) {
   override get message() {
-    return `${quote(this.id)} is no id of an event: leave it out to begin now`
+    return `${quote(this.id)} is not the id of an event: leave it out to begin now`
   }
 }
 
@@ -148,7 +148,7 @@ export const tail = (options: Options = {}): Stream.Stream<
     })
     const away = Effect.fnUntraced(function*(error: ChunkStoreError) {
       if (!error.transient) return yield* error
-      if (!isAway) yield* Effect.logWarning(`live events could not be read; going on: ${error.message}`)
+      if (!isAway) yield* Effect.logWarning(`live events could not be read; reading continues: ${error.message}`)
       isAway = true
       return undefined
     })
@@ -167,7 +167,7 @@ export const tail = (options: Options = {}): Stream.Stream<
       if (page.unreadable !== undefined) {
         const { bytes, key } = page.unreadable
         yield* Effect.logWarning(
-          `live events pass over ${printKey(key)}: its entry of ${bytes} bytes is too large to be read`
+          `live events skip ${printKey(key)}: its entry of ${bytes} bytes is too large to be read`
         )
       }
       const [events, next] = eventsOf(page, cursor)

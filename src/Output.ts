@@ -53,14 +53,17 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
     version: number
   ) => Effect.Effect<S["Type"], UnknownVersion | Schema.SchemaError>
   /** Encodes a value as an output to be recorded. */
-  encode(value: S["Type"], options?: { readonly part?: string }): Effect.Effect<RecordedOutput, Schema.SchemaError>
+  encode(
+    value: S["Type"],
+    options?: { readonly part?: string | undefined }
+  ): Effect.Effect<RecordedOutput, Schema.SchemaError>
   /**
    * The outputs of an answer that is a list, one for each element, so that an element that is bad dies alone. Takes the
    * elements as the model returned them, and checks nothing: an element that does not fit the schema is recorded as well.
    * The drain finds it *undecodable*, a dead letter of its own, and persists its siblings.
    *
    * ```ts
-   * const { findings } = JSON.parse(answer)
+   * const { findings } = JSON.parse(text)
    * yield* recorder.record({ ...call, outputs: Finding.each(findings, { part: "code" }) })
    * ```
    *
@@ -69,8 +72,8 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
    * are persisted in that order, and a dead one holds up those behind it until it is redriven or discarded
    * (`SLUICE_DEAD_BLOCKS_KEY`); without, each goes its own way.
    *
-   * What can come out of `JSON.parse` and cannot be stored is replaced: NUL and lone surrogates by U+FFFD, a number
-   * beyond all doubles and what is nested more than 512 deep by a text. A call may have `SLUICE_MAX_OUTPUTS` outputs,
+   * What can come out of `JSON.parse` and cannot be stored is replaced: NUL by `\0`, lone surrogates by U+FFFD, a
+   * number beyond all doubles and what is nested more than 512 deep by a text. A call may have `SLUICE_MAX_OUTPUTS` outputs,
    * and no fewer than one: `record` refuses an empty list.
    */
   each(elements: ReadonlyArray<Schema.Json>, options?: EachOptions<S["Encoded"]>): ReadonlyArray<RecordedOutput>
@@ -110,7 +113,7 @@ export class UnknownVersion extends Schema.TaggedError<UnknownVersion>()("Unknow
   override get message() {
     return this.version > this.known
       ? `${this.schemaIdentity} was recorded at version ${this.version}, this program knows up to ${this.known}: ` +
-        `deploy the newer program, what is parked goes on by itself`
+        `deploy the newer program, parked chunks continue by themselves`
       : `${this.schemaIdentity} was recorded at version ${this.version}, and there is no upcast from it ` +
         `to ${this.known}: add one, then redrive`
   }
@@ -158,8 +161,8 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
   identity: Id,
   options: {
     readonly schema: S
-    readonly version?: number
-    readonly upcasts?: { readonly [version: number]: Upcast }
+    readonly version?: number | undefined
+    readonly upcasts?: { readonly [version: number]: Upcast } | undefined
   }
 ): Output<Id, S> => {
   const parsed = Result.getOrThrow(Identity.parse(identity))
@@ -187,7 +190,7 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
   // without an upcast and with a synchronous schema this is an `Exit`, which costs no fiber step
   const decode = (data: Schema.Json, recorded: number) =>
     recorded === version ? decodeLatest(data) : decodeOlder(data, recorded)
-  const encode = (value: S["Type"], encodeOptions?: { readonly part?: string }) =>
+  const encode = (value: S["Type"], encodeOptions?: { readonly part?: string | undefined }) =>
     Effect.map(encodeLatest(value), (data): RecordedOutput => ({
       schema: identity,
       version,

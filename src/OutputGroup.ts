@@ -122,7 +122,7 @@ const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O
   for (const output of outputs) {
     // the compiler refuses this
     if (!Output.isOutput(output)) {
-      throw new Error(`group ${namespace} is given what is no output: give the classes that Output.make made`)
+      throw new Error(`group ${namespace} has a value that is not an output: give the classes that Output.make made`)
     }
     const other = names.get(output.shortName)
     if (other !== undefined && other !== output.identity) {

@@ -45,7 +45,7 @@ export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("Re
 }) {
   override get message() {
     return `${this.schemaIdentity} of call ${word(this.callId)} failed ${this.attempts} times and is a dead letter: ` +
-      `${this.reason}. Mend the cause, then redrive it`
+      `${this.reason}. Fix the cause, then redrive it`
   }
 }
 
@@ -57,7 +57,7 @@ export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
 }) {
   override get message() {
     return `${this.schemaIdentity} of call ${word(this.callId)} is a dead letter (${this.reason}): ${this.detail}. ` +
-      `Mend the cause, then redrive it`
+      `Fix the cause, then redrive it`
   }
 }
 

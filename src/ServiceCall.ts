@@ -54,7 +54,10 @@ const callFields = {
   service: Schema.String,
   /** Groups the calls of one conversation; the call id when absent. Never a key. */
   correlationId: Schema.optionalKey(Schema.String),
-  /** Data for handlers besides the output, e.g. which simulation it belongs to. */
+  /**
+   * What handlers must know besides the output, such as which simulation it belongs to: JSON by keys, recorded with the call. It
+   * has nothing to do with Effect's `Context` of services, which a handler's layer is built from.
+   */
   context: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   /** The request to the service. */
   input: Schema.optionalKey(Schema.Json),

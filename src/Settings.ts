@@ -55,6 +55,16 @@ export interface Values {
   readonly statementTimeout: Duration.Duration
   /** `SLUICE_MAX_OUTPUTS`, 10,000: the most outputs one call may have. */
   readonly maxOutputs: number
+  /**
+   * `SLUICE_GROUP_COMMIT`, true: whether calls that this process records concurrently, one by one and outside of
+   * transactions, share statements and commits. One at a time is not affected.
+   */
+  readonly groupCommit: boolean
+  /**
+   * `SLUICE_RECORD_WITHIN`, 100 milliseconds: how long `Drain.recordNow` leaves an answer unrecorded while its handlers
+   * run. A process that dies within this time loses the answer. 0: it is recorded before its handlers run.
+   */
+  readonly recordWithin: Duration.Duration
   /** `SLUICE_SCHEMA`, `sluice`: the Postgres schema of Sluice's tables. */
   readonly schema: string
   /** `SLUICE_DEAD_BLOCKS_KEY`, true: whether a dead chunk blocks the later ones of its ordering key. */
@@ -87,7 +97,9 @@ export interface Values {
 
 /** Settings given in code: any of them, durations as Effect reads them (`"30 seconds"`, `Duration.seconds(30)`, 30_000). */
 export type Options = {
-  readonly [Field in keyof Values]?: Values[Field] extends Duration.Duration ? Duration.Input : Values[Field]
+  readonly [Field in keyof Values]?:
+    | (Values[Field] extends Duration.Duration ? Duration.Input : Values[Field])
+    | undefined
 }
 
 /**
@@ -174,7 +186,7 @@ const beat: Kind<Duration.Duration, Duration.Input> = {
       ? undefined
       : `${Duration.format(value)} is longer than ${
         Duration.toSeconds(longestBeatInterval)
-      } seconds: others would take the worker for gone`),
+      } seconds: other workers would count it as gone`),
   example: "\"5 seconds\" or \"5s\""
 }
 
@@ -196,9 +208,9 @@ const identifier: Kind<string> = {
   what: "a name",
   problem: (value) =>
     !/^[a-z_][a-z0-9_]{0,47}$/.test(value)
-      ? `${quote(value)} is not 1 to 48 of a-z 0-9 _, the first of them no digit`
+      ? `${quote(value)} is not 1 to 48 characters of a-z 0-9 _, of which the first is not a digit`
       : /^pg_|^information_schema$/.test(value)
-      ? `${quote(value)} is a name that Postgres keeps for itself`
+      ? `${quote(value)} is a name that Postgres reserves`
       : undefined,
   example: "sluice"
 }
@@ -244,6 +256,8 @@ const kinds: {
   maxResultBytes: number,
   statementTimeout: span,
   maxOutputs: number,
+  groupCommit: choice,
+  recordWithin: spanOrNone,
   schema: identifier,
   deadBlocksKey: choice,
   notify: choice,
@@ -268,6 +282,8 @@ export const defaults: Values = {
   maxResultBytes: 12 * 1024 * 1024,
   statementTimeout: Duration.seconds(30),
   maxOutputs: 10_000,
+  groupCommit: true,
+  recordWithin: Duration.millis(100),
   schema: "sluice",
   deadBlocksKey: true,
   notify: true,
@@ -317,6 +333,8 @@ export const config: Config.Config<Values> = Config.all({
   maxResultBytes: configOf("maxResultBytes"),
   statementTimeout: configOf("statementTimeout"),
   maxOutputs: configOf("maxOutputs"),
+  groupCommit: configOf("groupCommit"),
+  recordWithin: configOf("recordWithin"),
   schema: configOf("schema"),
   deadBlocksKey: configOf("deadBlocksKey"),
   notify: configOf("notify"),

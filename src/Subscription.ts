@@ -65,20 +65,20 @@ export type Handler<E = unknown, R = never> =
 /** How a subscription is run. */
 export interface Options {
   /** Where a new subscription begins: at the beginning of the log (the default), or with objects created from now on. */
-  readonly from?: From
+  readonly from?: From | undefined
   /** Only events for which it is true are handled. Default: all. */
-  readonly filter?: (event: DomainObjectCreated) => boolean
+  readonly filter?: ((event: DomainObjectCreated) => boolean) | undefined
   /**
    * How many ledger rows are read at once, one for each persisted chunk: also the most whose events may be delivered
    * again after a crash. Fewer where they exceed `SLUICE_BATCH_BYTES`. Default `SLUICE_BATCH_SIZE`.
    */
-  readonly batchSize?: number
+  readonly batchSize?: number | undefined
   /** When a failed event is retried. Default {@link RetryPolicy.standard}: from 2 seconds to 15 minutes. */
-  readonly retry?: RetryPolicy.RetrySchedule
+  readonly retry?: RetryPolicy.RetrySchedule | undefined
   /** How long after the reader's last renewal another reader may take the subscription. Default `SLUICE_LEASE`. */
-  readonly lease?: Duration.Input
+  readonly lease?: Duration.Input | undefined
   /** How often it polls without a hint. Default `SLUICE_POLL_INTERVAL`. */
-  readonly pollInterval?: Duration.Input
+  readonly pollInterval?: Duration.Input | undefined
 }
 
 /**
@@ -114,9 +114,13 @@ export const make: <E, R>(
   const log = yield* EventLog
   const settings = yield* Settings.Settings
   const invalid = (reason: string) => new SubscriptionInvalid({ name, reason })
-  if (!/^[^\p{Cc}]{1,200}$/u.test(name)) return yield* invalid("a name is 1 to 200 characters, none of them a control")
+  if (!/^[^\p{Cc}]{1,200}$/u.test(name)) {
+    return yield* invalid("a name has 1 to 200 characters, and no control characters")
+  }
   const limit = options.batchSize ?? settings.batchSize
-  if (!Number.isInteger(limit) || limit < 1) return yield* invalid(`${limit} is no batch size`)
+  if (!Number.isInteger(limit) || limit < 1) {
+    return yield* invalid(`${limit} is not a batch size: it is a whole number above 0`)
+  }
   const lease = Duration.fromInputUnsafe(options.lease ?? settings.lease)
   const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? settings.pollInterval)
   const reader = `${hostname()}/${process.pid}`
@@ -181,7 +185,7 @@ export const make: <E, R>(
     })
     const exit = yield* Effect.exit(restore(Effect.raceFirst(handling, keepAlive)))
     if (Exit.isSuccess(exit) && exit.value === "lost") {
-      yield* Effect.logWarning(`subscription ${name} is another reader's: this one's lease ran out`)
+      yield* Effect.logWarning(`subscription ${name} has another reader now: this reader's lease ran out`)
       return Duration.zero
     }
     // a handler that interrupts itself has failed; only an interruption from outside shows here again

@@ -3,13 +3,12 @@
  * in the batch's transaction and with one statement for the batch. The layer of the handlers needs no client.
  *
  * ```ts
- * const ChatlabHandlers = Chatlab.toLayer({
- *   "patient-reply": TableHandler.make(PatientReply, {
- *     table: "chatlab.message",
- *     object: "chatlab.Message",
- *     columns: ({ call, output }) => ({ simulation: call.context("simulationId"), content: output.text })
- *   })
+ * const patientReply = TableHandler.make(PatientReply, {
+ *   table: "chatlab.message",
+ *   object: "chatlab.Message",
+ *   columns: ({ call, output }) => ({ simulation: call.context("simulationId"), content: output.text })
  * })
+ * // in the group's layer: Chatlab.toLayer({ "patient-reply": patientReply })
  * ```
  */
 import * as Effect from "effect/Effect"
@@ -31,8 +30,8 @@ export interface Field<out A> {
   readonly _A?: A
 }
 
-// what has no fields of its own in JSON
-type Leaf = string | number | bigint | boolean | symbol | null | undefined | Date | ReadonlyArray<unknown>
+/** What has no fields of its own. */
+export type Leaf = string | number | bigint | boolean | symbol | null | undefined | Date | ReadonlyArray<unknown>
 
 /** The names of the fields of a value; of a union, those of any member. */
 export type FieldNames<A> = A extends Leaf ? never : keyof A & string
@@ -48,9 +47,13 @@ export type Fields<A> = Field<A> & { readonly [K in FieldNames<A>]-?: Fields<Fie
 
 /** What a column can take of the call. */
 export interface CallFields {
+  /** The id of the call. */
   readonly callId: Field<string>
+  /** The namespace that the call was recorded in. */
   readonly namespace: Field<string>
+  /** The identity of the service that was called. */
   readonly service: Field<string>
+  /** The correlation id that was recorded with the call; the call id when none was. */
   readonly correlationId: Field<string>
   /** Tells outputs of one kind in one call apart; `""` when there is only one. */
   readonly part: Field<string>
@@ -222,17 +225,23 @@ const noDrain = "a declared handler is carried out by the store of a drain: run 
  * contradicts itself; what does not fit the table is found in the database, before an attempt is charged.
  *
  * ```ts
- * "order": TableHandler.make(Order, {
- *   table: "ward.lab_order",
- *   object: "ward.LabOrder",
+ * class LabOrder extends Output.make("schemas.clinic.ward.lab-order", {
+ *   schema: Schema.Struct({ patient: Schema.String, items: Schema.Array(Schema.Struct({ name: Schema.String })) })
+ * }) {}
+ *
+ * // a row for each item
+ * const items = TableHandler.make(LabOrder, {
+ *   table: "ward.lab_item",
+ *   object: "ward.LabItem",
  *   each: ({ output }) => output.items,
  *   columns: ({ call, item, place }) => ({ call_id: call.callId, place, name: item.name, urgent: false })
- * }),
- * "card": TableHandler.make(Card, {
- *   table: "ward.card",
- *   object: "ward.Card",
- *   id: "patient",
- *   columns: ({ output }) => ({ patient: output.patient, note: output.note }),
+ * })
+ *
+ * // one row for each patient, overwritten by later orders
+ * const latest = TableHandler.make(LabOrder, {
+ *   table: "ward.latest_order",
+ *   object: "ward.LatestOrder",
+ *   columns: ({ call, output }) => ({ patient: output.patient, call_id: call.callId }),
  *   key: ["patient"]
  * })
  * ```

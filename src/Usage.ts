@@ -17,15 +17,23 @@ export interface UsageEntry {
   readonly model: string
   /** How a run ended, or that a finished call was recorded: all 0 in the further entries of a call. */
   readonly calls: number
+  /** Whether the run failed without an answer: 1 or 0. */
   readonly failed: number
+  /** Whether the run's answer did not fit: 1 or 0. */
   readonly invalid: number
+  /** Answers of this model that were paid for. */
   readonly attempts: number
+  /** Input tokens, cached ones included. */
   readonly inputTokens: number
+  /** Output tokens, reasoning included. */
   readonly outputTokens: number
+  /** Of the input tokens, those that came from the provider's cache. */
   readonly cachedInputTokens: number
+  /** Of the output tokens, those for reasoning. */
   readonly reasoningTokens: number
   /** Empty when the cost is unknown. */
   readonly currency: string
+  /** The cost, in millionths of a unit of the currency. */
   readonly micros: number
 }
 

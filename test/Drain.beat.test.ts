@@ -292,7 +292,7 @@ describe("a handler of core beside one of the namespace's own, in another worker
       expect(ran).toEqual(["core"])
     }).pipe(Effect.scoped, Effect.provide(application())))
 
-  it.effect("keeps nobody from it that looks at another namespace only", () =>
+  it.effect("does not keep a worker of another namespace from it", () =>
     Effect.gen(function*() {
       ran.length = 0
       const own = yield* drainOf("clinic")

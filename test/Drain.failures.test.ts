@@ -197,7 +197,7 @@ describe("attempts", () => {
       expect(failure?.message).toContain("clinic.ts")
     }).pipe(Effect.provide(application())))
 
-  it.effect("one that hangs is timed out, and holds up nobody for longer than that", () =>
+  it.effect("a run that hangs is timed out, and delays no other chunk beyond its timeout", () =>
     Effect.gen(function*() {
       yield* record(note("a", { trouble: "hangs", times: 1 }), note("b"))
       const fiber = yield* Effect.forkChild(untilEmpty)
@@ -211,7 +211,7 @@ describe("attempts", () => {
       expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
     }).pipe(Effect.provide(application({ handlerTimeout: Duration.seconds(20) }))))
 
-  it.effect("one that hangs beside a long line of an ordering key costs everybody its own time, once", () =>
+  it.effect("a run that hangs beside many chunks of an ordering key delays the batch by its timeout, once", () =>
     Effect.gen(function*() {
       const line = Array.from({ length: 60 }, (_, n) => `knee-${n}`)
       yield* record(
@@ -316,7 +316,7 @@ describe("one that takes its workers down", () => {
       }).pipe(Effect.provide(application({ maxCrashes }))))
   }
 
-  it.effect("ten workers' deaths with a batch in their hands bury nobody, and cost nobody an attempt", () =>
+  it.effect("the deaths of ten workers while they hold a batch bury no chunk and cost no attempt", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const ids = Array.from({ length: 5 }, (_, n) => `call-${n}`)

@@ -26,7 +26,7 @@ describe("leases", () => {
       persist: (input: Input) => Effect.delay(noteHandler().persist(input), Duration.minutes(minutes))
     })
 
-  it.effect("a long handler's lease is renewed: nobody else takes its chunk", () =>
+  it.effect("a long handler's lease is renewed: no other worker takes its chunk", () =>
     Effect.gen(function*() {
       yield* record(note("a"))
       const first = yield* Effect.forkChild(cycle)

@@ -206,7 +206,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
       expect(seen.transactions).toBe(1 + 3 * 8 + 3 * 8)
     }))
 
-  it.effect("a deadlock is nobody's fault", () =>
+  it.effect("a deadlock charges no chunk", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql`create table bed (id int primary key, call_id text)`
@@ -244,7 +244,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
       expect(yield* sql`select distinct call_id from bed`).toEqual([{ call_id: "deadlock" }])
     }))
 
-  it.effect("a handler that hangs in a statement is timed out, leaves nothing, and holds up nobody", () =>
+  it.effect("a handler that hangs in a statement is timed out, leaves no rows, and holds up no other chunk", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const sleeping = HandlerPlugin.layer("asleep", Note, {

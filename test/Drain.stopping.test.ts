@@ -9,7 +9,7 @@ import { expect } from "vitest"
 import { application, note, record } from "./support/clinic.ts"
 import { chunkOf, cycle, drainWith } from "./support/drain.ts"
 
-it.effect("whoever stops waits for what it gives back, and nobody takes it for dead", () =>
+it.effect("a worker that stops waits until its chunks are given back, and does not count as crashed", () =>
   Effect.gen(function*() {
     yield* record(note("a", { trouble: "hangs" }))
     const slow = drainWith((store) => ({

@@ -78,7 +78,7 @@ describe("a cycle", () => {
       expect((yield* chunkOf("a")).ledger?.objects).toEqual([{ type: "own", id: "1" }])
     }).pipe(Effect.provide(application())))
 
-  it.effect("charges nobody who failed while another persisted it", () =>
+  it.effect("does not charge a chunk that failed while another process persisted it", () =>
     Effect.gen(function*() {
       yield* record(note("a", { trouble: "fails", early: true }), note("b"))
       const outside = yield* Effect.context<ChunkLedger.ChunkLedger>()
@@ -346,7 +346,7 @@ describe("old and new workers side by side", () => {
       expect((yield* chunkOf("a")).failures).toEqual([])
     }).pipe(Effect.scoped, Effect.provide(application({}, HandlerRegistry.layer()))))
 
-  it.effect("what is parked is seen by whoever asks, and keeps its place in the order of its key", () =>
+  it.effect("a parked chunk is shown as parked, and keeps its place in its ordering key", () =>
     Effect.gen(function*() {
       const knee = { orderingKey: "knee" }
       yield* record(

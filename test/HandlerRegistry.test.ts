@@ -6,6 +6,7 @@ import { HandlerPlugin, HandlerRegistry, Output, OutputGroup } from "effect-slui
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import { describe, expect } from "vitest"
 
@@ -104,6 +105,39 @@ describe("a registry", () => {
       expect(() => open.serves.push(nothing)).toThrow("not extensible")
       expect(registry.list.length).toBe(4)
     }).pipe(Effect.provide(registry)))
+})
+
+describe("handlers that are provided to a registry without their group", () => {
+  /** What is logged while a layer is built. */
+  const logged = <E>(layer: Layer.Layer<HandlerRegistry.HandlerRegistry, E>) =>
+    Effect.gen(function*() {
+      const lines: Array<string> = []
+      const logger = Logger.layer([Logger.make(({ logLevel, message }) => {
+        lines.push(`${logLevel}: ${[message].flat().join(" ")}`)
+      })])
+      yield* Effect.scoped(Layer.build(Layer.provide(layer, logger)))
+      return lines
+    })
+
+  it.effect("are named in the log", () =>
+    Effect.gen(function*() {
+      expect(yield* logged(HandlerRegistry.layer(Chatlab).pipe(Layer.provide(handlers)))).toEqual([
+        "Warn: handlers are provided that the registry does not use: core/reply, core/feedback. " +
+        "Give their groups to HandlerRegistry.layer, or do not provide their layers"
+      ])
+      const part = HandlerRegistry.layer(Chatlab.omit("results")).pipe(Layer.provide(more))
+      expect(yield* logged(part)).toEqual([expect.stringContaining("does not use: chatlab/results.")])
+    }))
+
+  it.effect("are none where all are used, be it as a plug-in", () =>
+    Effect.gen(function*() {
+      expect(yield* logged(registry)).toEqual([])
+      const asPlugin = HandlerRegistry.layer().pipe(
+        Layer.provide(HandlerPlugin.group(Chatlab)),
+        Layer.provide(more)
+      )
+      expect(yield* logged(asPlugin)).toEqual([])
+    }))
 })
 
 describe("two handlers for one output of one namespace", () => {

@@ -65,7 +65,7 @@ describe("an identity", () => {
     [{ name: "patient-reply.v2" }, "name", "may hold only"],
     [{ group: "a.b", name: "x y" }, "group", "may hold only"],
     [{ name: `${longest}x` }, "name", "129 characters"],
-    [{ namespace: undefined }, "namespace", "is not a text"]
+    [{ namespace: undefined }, "namespace", "is not a string"]
   ] as const
   for (const [fields, part, reason] of byHand) {
     it.effect(`put together by hand with ${JSON.stringify(fields).slice(0, 40)}: its ${part}`, () =>

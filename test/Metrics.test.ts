@@ -139,7 +139,7 @@ describe("what others record", () => {
   }
   const alone = scraped(Effect.andThen(record(note("a")), untilEmpty).pipe(Effect.provide(application())))
 
-  it.effect("of kinds that nobody serves, makes neither series nor lines without end", () =>
+  it.effect("of kinds without a handler adds neither series nor log lines without end", () =>
     Effect.gen(function*() {
       const lines: Array<unknown> = []
       const keep = Logger.layer([Logger.map(Logger.formatStructured, (line) => void lines.push(line))])
@@ -236,7 +236,7 @@ describe("traces", () => {
     )
   })
 
-  it.effect("without a request no link is made up, and the chunk is found in its batch's span all the same", () => {
+  it.effect("a call without a trace has no link, and its chunk is still named in its batch's span", () => {
     const spans: Array<Tracer.Span> = []
     return Effect.gen(function*() {
       yield* record(note("a"))

@@ -133,7 +133,7 @@ describe("an output", () => {
     const deep: Schema.Json = JSON.parse(`${"[".repeat(100_000)}${"]".repeat(100_000)}`)
     const strange = JSON.parse(`{"a\\u0000": ["b\\u0000\\ud800"], "n": 1e400, "__proto__": 1}`)
     const [odd, nested, good] = Reply.each([strange, deep, { messages: ["a"] }])
-    expect(JSON.stringify(odd?.data)).toBe(`{"a\ufffd":["b\ufffd\ufffd"],"n":"Infinity","__proto__":1}`)
+    expect(JSON.stringify(odd?.data)).toBe(`{"a\\\\0":["b\\\\0\ufffd"],"n":"Infinity","__proto__":1}`)
     expect(JSON.stringify(nested?.data)).toContain("nested more than 512 deep")
     expect(good?.data).toEqual({ messages: ["a"] })
   })

@@ -43,6 +43,7 @@ const variables: ReadonlyArray<
     ["SLUICE_HANDLER_TIMEOUT", "handlerTimeout", Duration.seconds(30), ["0 seconds"]],
     ["SLUICE_POLL_INTERVAL", "pollInterval", Duration.seconds(5), ["0 seconds"]],
     ["SLUICE_STATEMENT_TIMEOUT", "statementTimeout", Duration.seconds(30), ["0 seconds"]],
+    ["SLUICE_RECORD_WITHIN", "recordWithin", Duration.millis(100), []],
     // to wait for nobody is sensible
     ["SLUICE_GRACE_PERIOD", "gracePeriod", Duration.seconds(30), []]
   ] as const).map(([name, field, standard, none]) =>
@@ -80,6 +81,7 @@ const variables: ReadonlyArray<
     "information_schema"
   ]],
   ["SLUICE_DEAD_BLOCKS_KEY", "deadBlocksKey", true, "false", false, ["perhaps"]],
+  ["SLUICE_GROUP_COMMIT", "groupCommit", true, "off", false, ["2", "maybe"]],
   ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN", "listen", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN_URL", "listenUrl", undefined, "postgres://ward@direct:5432/clinic", expect.anything(), [
@@ -199,7 +201,7 @@ describe("settings", () => {
       }
     }))
 
-  describe("of a name that is none", () => {
+  describe("with an unknown name", () => {
     /** What is logged while the settings are loaded. */
     const logged = (provider: Layer.Layer<never>) =>
       Effect.gen(function*() {
@@ -211,7 +213,7 @@ describe("settings", () => {
         return lines
       })
 
-    it.effect("are told once, with the name that was probably meant", () =>
+    it.effect("are logged once, with the setting that was probably meant", () =>
       Effect.gen(function*() {
         expect(
           yield* logged(
@@ -224,13 +226,13 @@ describe("settings", () => {
         ])
       }))
 
-    it.effect("are told in one line when nothing is close, and their values are not", () =>
+    it.effect("are logged in one line when no setting is close, without their values", () =>
       Effect.gen(function*() {
         const lines = yield* logged(environment({ SLUICE_COFFEE: "secret", SLUICE_TEA: "secret" }))
         expect(lines).toEqual(["Warn: not settings, and without effect: SLUICE_COFFEE, SLUICE_TEA"])
       }))
 
-    it.effect("are told of any provider", () =>
+    it.effect("are logged whatever the provider is", () =>
       Effect.gen(function*() {
         const provider = ConfigProvider.layer(
           ConfigProvider.fromUnknown({ SLUICE_NOTIFYY: false, SLUICE_LEASE: "30s" })
@@ -240,7 +242,7 @@ describe("settings", () => {
         ])
       }))
 
-    it.effect("are not told when they are right, the command's, those of Kubernetes, of our tests, or empty", () =>
+    it.effect("are not logged if they are settings, the command's, set by Kubernetes or by the tests, or empty", () =>
       Effect.gen(function*() {
         const all = Object.fromEntries(variables.map(([name, , , right]) => [name, right]))
         expect(

@@ -221,7 +221,7 @@ describe("a subscription", () => {
         expect(error._tag).toBe("SubscriptionInvalid")
       }
       const error = yield* Effect.flip(Subscription.make("media", () => Effect.void, { batchSize: 0 }))
-      expect(error.message).toContain("0 is no batch size")
+      expect(error.message).toContain("0 is not a batch size")
       yield* Subscription.make("'; drop table sluice.subscription; -- ‮🩺", () => Effect.void)
       expect(yield* EventLog.EventLog.use((log) => log.list)).toHaveLength(1)
     }).pipe(Effect.provide(memory())))

@@ -2,7 +2,7 @@
  * Declared handlers: the same rows on every store, and what becomes of answers and tables that do not fit.
  */
 import { describe, expect, it, layer } from "@effect/vitest"
-import { ChunkStore, DomainEvents, Drain, Output, TableHandler } from "effect-sluice"
+import { ChunkStore, DomainEvents, Drain, Inspector, Output, TableHandler } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
@@ -286,14 +286,15 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
 
   it.live.each([
     ["the table", "alter table finding rename to findings", "there is no such table"],
-    ["a column", "alter table finding drop ward", "it has no column \\\"ward\\\""],
-    ["the column of the id", "alter table finding rename id to number", "it has no column \\\"id\\\""],
+    ["a column", "alter table finding drop ward", "it has no column \"ward\""],
+    ["a type", "alter table finding alter one type date using null", "invalid input syntax for type date"],
+    ["the column of the id", "alter table finding rename id to number", "it has no column \"id\""],
     [
       "a column that can be written",
       "alter table finding drop one, add one int generated always as (2) stored",
       "generated"
     ]
-  ])("nobody is charged when %s is missing", ([_, statement = ""]) =>
+  ])("nobody is charged when %s is missing", ([, statement = "", words = ""]) =>
     runOn(
       [statement],
       Effect.gen(function*() {
@@ -301,6 +302,10 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
         yield* record("c-1", yield* Card.encode({ patient: "p1", ward: "w1", note: "one" }))
         expect(yield* untilEmpty).toMatchObject({ claimed: 4, persisted: 1, parked: 3 })
         expect(yield* chunkOf("a")).toMatchObject({ state: "parked", attempts: 0 })
+        const checked = yield* Effect.flip(
+          Inspector.Inspector.use((inspector) => inspector.declaration(declared.findings.declaration))
+        )
+        expect(checked.message).toContain(words)
       })
     ))
 })

@@ -257,7 +257,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
     30_000
   )
 
-  it.effect("what nobody understands on the channel is passed over", () =>
+  it.effect("an unknown message on the channel is ignored", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { heard } = yield* startHearing
@@ -315,18 +315,22 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
     30_000
   )
 
-  it.effect("one that does not listen is heard, and one that does not send hears", () =>
-    Effect.gen(function*() {
-      const { heard } = yield* startHearing
-      const deaf = yield* start({ listen: false })
-      yield* deaf(WakeUp.WakeUp.use(({ hint }) => hint("events")))
-      expect(yield* Queue.take(heard)).toBe("events")
-      const mute = yield* start({ notify: false })
-      const hears = yield* mute(hearing)
-      yield* Queue.takeN(hears, 2)
-      yield* deaf(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
-      expect(yield* Queue.take(hears)).toBe("chunks")
-    }).pipe(Effect.scoped), 30_000)
+  it.effect(
+    "a process that does not listen can send hints, and one that does not send can receive them",
+    () =>
+      Effect.gen(function*() {
+        const { heard } = yield* startHearing
+        const deaf = yield* start({ listen: false })
+        yield* deaf(WakeUp.WakeUp.use(({ hint }) => hint("events")))
+        expect(yield* Queue.take(heard)).toBe("events")
+        const mute = yield* start({ notify: false })
+        const hears = yield* mute(hearing)
+        yield* Queue.takeN(hears, 2)
+        yield* deaf(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
+        expect(yield* Queue.take(hears)).toBe("chunks")
+      }).pipe(Effect.scoped),
+    30_000
+  )
 
   it.effect(
     "a listener whose connection has become silent finds that out, says so once, and listens anew",
@@ -355,8 +359,8 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         yield* other(WakeUp.WakeUp.use(({ hint }) => hint("events")))
         expect(yield* Queue.take(heard)).toBe("events")
         expect(logged).toEqual([
-          expect.stringMatching(/^hints of other processes are not heard now.*silent for 5s/),
-          "hints of other processes are heard again"
+          expect.stringMatching(/^hints from other processes do not arrive.*silent for 5s/),
+          "hints from other processes arrive again"
         ])
       }).pipe(Effect.scoped),
     60_000

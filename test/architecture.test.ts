@@ -160,6 +160,9 @@ const longFiles: Readonly<Record<string, string>> = {
 }
 const longestFile = 400
 
+/** A topic of the contract is a list of scenes, written as a function for its types. */
+const isTopic = (name: string): boolean => /^testing\/contract\/\w+ \w+$/.test(name)
+
 /** The functions of a file that are too long, by the names they are defined under. */
 const longFunctionsOf = (file: string): ReadonlyArray<string> => {
   const source = ts.createSourceFile(file, textOf(file), ts.ScriptTarget.Latest, true)
@@ -179,7 +182,9 @@ const longFunctionsOf = (file: string): ReadonlyArray<string> => {
 
 describe("sizes", () => {
   it(`no function is longer than ${longestFunction} lines, but for those with a reason`, () => {
-    expect(sources.flatMap(longFunctionsOf).sort()).toEqual(Object.keys(longFunctions).sort())
+    expect(sources.flatMap(longFunctionsOf).filter((name) => !isTopic(name)).sort()).toEqual(
+      Object.keys(longFunctions).sort()
+    )
   })
 
   it(`no file is longer than ${longestFile} lines, but for those with a reason`, () => {

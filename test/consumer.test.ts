@@ -74,6 +74,22 @@ describe("the packed package", () => {
     expect(stdout).toBe(readmeBlock(readme, "text", "recorded and"))
   }, 120_000)
 
+  it("brings the contract, which finds by itself what a store of others does not keep", async () => {
+    await write("store.ts", await readFile(path.join(root, "test/support/foreignStore.ts"), "utf8"))
+    const played = async (...args: ReadonlyArray<string>) =>
+      // the drains of some scenes log before
+      JSON.parse((await run(process.execPath, "store.ts", ...args)).stdout.trim().split("\n").at(-1) ?? "")
+    const { failures, scenes } = await played()
+    expect(failures).toEqual([])
+    expect(scenes).toBeGreaterThan(100)
+    const wrong = await played("wrong")
+    expect(wrong.scenes).toBe(scenes)
+    expect(wrong.failures.length).toBeLessThan(scenes / 4)
+    expect(wrong.failures).toContainEqual(
+      expect.stringMatching(/^recording: .+: \["recorded"\] does not equal \["unchanged"\]$/)
+    )
+  }, 120_000)
+
   it("brings the pages and examples that README leads to", async () => {
     const led = [...readme.matchAll(/\]\(([^):]+)\)/g)].map(([, file]) => file ?? "")
     expect(led.length).toBeGreaterThan(2)
@@ -92,6 +108,7 @@ describe("the packed package", () => {
         "store/pglite/folderLock",
         "store/within",
         "testing/difference",
+        "testing/contract/expect",
         "index"
       ]
     ) {

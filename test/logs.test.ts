@@ -126,7 +126,7 @@ describe("the log", () => {
         yield* TestClock.adjust("1 minute")
         reason = "permission denied for table chunk_queue"
         yield* TestClock.adjust("1 minute")
-        expect(lines.map(({ level, message }) => [level, String(message).replace(/^.*going on: /, "")])).toEqual([
+        expect(lines.map(({ level, message }) => [level, String(message).replace(/^.*continues: /, "")])).toEqual([
           ["ERROR", expect.stringContaining("is not currently accepting connections")],
           ["ERROR", expect.stringContaining("permission denied")]
         ])

@@ -158,6 +158,12 @@ export const undocumented = (modules: ReadonlyArray<Module>): ReadonlyArray<stri
     return [...heads, ...names, ...members]
   })
 
+/** The names of the barrel that have no doc comment: an editor shows it where the name is used. */
+export const undocumentedInBarrel = (program: ts.Program): ReadonlyArray<string> =>
+  program.getSourceFile(barrel)?.statements
+    .filter((statement) => commentOf(statement) === "")
+    .map((statement) => `${place(statement)} has no doc comment: ${statement.getText()}`) ?? []
+
 /** The types of the package that a declaration's text names. */
 const typesNamed = (checker: ts.TypeChecker, declaration: ts.Declaration): ReadonlySet<ts.Symbol> => {
   const found = new Set<ts.Symbol>()
@@ -170,6 +176,7 @@ const typesNamed = (checker: ts.TypeChecker, declaration: ts.Declaration): Reado
     if (symbol !== undefined && isOwn === true) found.add(symbol)
   }
   const visit = (node: ts.Node): void => {
+    if (ts.isExpressionWithTypeArguments(node) && ts.isInterfaceDeclaration(node.parent.parent)) add(node.expression)
     if (ts.isTypeReferenceNode(node)) add(ts.isQualifiedName(node.typeName) ? node.typeName.right : node.typeName)
     // what a function does is its own affair
     if (!ts.isBlock(node)) ts.forEachChild(node, visit)

@@ -42,6 +42,8 @@ const imports = (): ReadonlyMap<string, string> => {
     for (const name of names) if (!found.has(name)) found.set(name, `import { ${name} } from "${from}"`)
   }
   add("effect-sluice", exportedBy(barrel))
+  // as its own head says
+  found.set("Answer", "import * as Answer from \"effect-sluice/ai\"")
   for (const { file, name } of entries()) {
     const last = path.basename(name)
     if (!/^[A-Z]/.test(last)) add(`effect-sluice/${name}`, exportedBy(file))
@@ -49,6 +51,7 @@ const imports = (): ReadonlyMap<string, string> => {
   }
   add("./prelude.ts", exportedBy(prelude))
   add("effect", exportedBy(path.join(root, "node_modules/effect/dist/index.d.ts")))
+  add("effect/ai", ["Chat"])
   add("effect/sql", ["SqlClient"])
   add("effect/testing", ["TestClock"])
   add("effect/observability", ["Otlp"])

@@ -161,7 +161,7 @@ export const page = (program: ts.Program, modules: ReadonlyArray<Module>): strin
 # Reference
 
 Every module is a subpath of the package, as in \`effect-sluice/Drain\`. Those that stand in no folder are also names of
-\`effect-sluice\` itself, except \`config\` and \`testing\`.
+\`effect-sluice\` itself, except \`ai\`, \`config\` and \`testing\`.
 
 | module | |
 | --- | --- |

@@ -5,7 +5,6 @@
 import {
   type ChunkLedger,
   type ChunkStore,
-  type Handler,
   type HandlerRegistry,
   Output,
   OutputGroup,
@@ -14,19 +13,26 @@ import {
 } from "effect-sluice"
 import type { CallRecorder } from "effect-sluice/CallRecorder"
 import type { Stores } from "effect-sluice/store/Stores"
+import type * as Chat from "effect/ai/Chat"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { SqlClient } from "effect/sql/SqlClient"
 
-const text = Schema.Struct({ text: Schema.String })
+const Text = Schema.Struct({ text: Schema.String })
 export class PatientInitial extends Output.make("schemas.chatlab.standardized_patient.patient-initial", {
-  schema: text
+  schema: Text
 }) {}
-export class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", { schema: text }) {}
-export class HotwashInitial extends Output.make("schemas.chatlab.hotwash.hotwash-initial", { schema: text }) {}
-export class Feedback extends Output.make("schemas.core.feedback.feedback", { schema: text }) {}
+export class PatientReply extends Output.make("schemas.chatlab.standardized_patient.patient-reply", { schema: Text }) {}
+export class HotwashInitial extends Output.make("schemas.chatlab.hotwash.hotwash-initial", { schema: Text }) {}
+export class Feedback extends Output.make("schemas.core.feedback.feedback", { schema: Text }) {}
+export class Mood extends Output.make("schemas.chatlab.standardized_patient.mood", { schema: Text }) {}
+export class OrderTest extends Output.make("schemas.chatlab.standardized_patient.order-test", { schema: Text }) {}
+export class Referral extends Output.make("schemas.chatlab.standardized_patient.referral", { schema: Text }) {}
+export class Finding extends Output.make("schemas.chatlab.standardized_patient.finding", {
+  schema: Schema.Struct({ code: Schema.String, text: Schema.String })
+}) {}
 
 const nothing = () => Effect.void
 export const Chatlab = OutputGroup.make("chatlab", PatientInitial, PatientReply)
@@ -58,9 +64,22 @@ export declare const registry: Layer.Layer<HandlerRegistry.HandlerRegistry>
 export declare const stores: Layer.Layer<Stores>
 export declare const callId: string
 export declare const answer: { readonly text: string }
-export declare const call: Handler.HandlerCall
+export declare const text: string
+export declare const call: ServiceCall.ServiceCall
 export declare const calls: ReadonlyArray<ServiceCall.ServiceCall>
 export declare const chunk: ChunkStore.ClaimedChunk
 export declare const token: string
 export declare const simulation: { readonly id: string; readonly closed: boolean }
+// what it asks a model
+export declare const requestId: string
+export declare const conversationId: string
+export declare const namespace: string
+export declare const service: string
+export declare const prompt: string
+export declare const chat: Chat.Chat
+export declare const ask: (prompt: string) => Effect.Effect<{
+  readonly text: string
+  readonly usage: { readonly input: number; readonly output: number }
+}>
+export declare const decodeAndEncode: (text: string) => Effect.Effect<ServiceCall.RecordedOutput, Schema.SchemaError>
 export declare const request: { readonly headers: { readonly "last-event-id": string } }

@@ -9,7 +9,7 @@ import type { HandlerRejected } from "../Handler.ts"
 import type * as Output from "../Output.ts"
 import { asking } from "./asking.ts"
 import { type AskOptions, specWithInput } from "./options.ts"
-import { type Answer, type Answerable, valueOf } from "./recorded.ts"
+import { type Answerable, type Answered, valueOf } from "./recorded.ts"
 
 /** How an object is asked for. */
 export interface ObjectOptions<A, R = never> extends AskOptions {
@@ -37,7 +37,7 @@ export interface ObjectOptions<A, R = never> extends AskOptions {
  *
  * ```ts
  * const { value } = yield* Answer.generateObject(PatientReply, {
- *   call: { key: requestId, namespace: "chatlab", service: "services.chatlab.standardized_patient.generate-reply" },
+ *   call: { key: "visit-7, turn 3", namespace: "chatlab", service: "services.chatlab.standardized_patient.generate-reply" },
  *   prompt: "Where does it hurt?",
  *   repair: 1
  * })
@@ -63,5 +63,5 @@ export const generateObject = Effect.fn("Answer.generateObject")(function*<O ext
     return [yield* output.encode(value)]
   })
   const { call, ran } = yield* recorder.run(yield* specWithInput(options), ask)
-  return { value: yield* valueOf(output, call), call, ran } satisfies Answer<Output.Value<O>>
+  return { value: yield* valueOf(output, call), call, ran } satisfies Answered<Output.Value<O>>
 })

@@ -11,7 +11,7 @@ import type * as Output from "../Output.ts"
 import type { RecordedOutput, ServiceCall } from "../ServiceCall.ts"
 import { asking } from "./asking.ts"
 import { type AskOptions, specWithInput } from "./options.ts"
-import type { Answer, Answerable } from "./recorded.ts"
+import type { Answerable, Answered } from "./recorded.ts"
 import { outputOf, toolkitOf } from "./tools.ts"
 
 /** How tool calls are asked for. */
@@ -92,8 +92,11 @@ const calledOf = Effect.fnUntraced(function*(outputs: ReadonlyArray<Answerable>,
  * Throws when two outputs have the same short name.
  *
  * ```ts
- * const { value } = yield* Answer.generateToolCalls([OrderTest, Referral], { call, prompt: "Examine the patient." })
- * for (const { output, part, value } of value) …
+ * const { value } = yield* Answer.generateToolCalls([PatientReply, Feedback], {
+ *   call: { callId, namespace: "chatlab", service: "services.chatlab.standardized_patient.generate-reply" },
+ *   prompt: "Answer the student, and judge the question."
+ * })
+ * const texts = value.map(({ output, part, value }) => `${output.shortName} ${part}: ${value.text}`)
  * ```
  */
 export const generateToolCalls = Effect.fn("Answer.generateToolCalls")(
@@ -110,6 +113,6 @@ export const generateToolCalls = Effect.fn("Answer.generateToolCalls")(
     )
     // each value was decoded by the output it stands with
     const value = (yield* calledOf(outputs, call)) as ReadonlyArray<unknown> as ReadonlyArray<Called<Outputs[number]>>
-    return { value, call, ran } satisfies Answer<unknown>
+    return { value, call, ran } satisfies Answered<unknown>
   }
 )

@@ -21,11 +21,13 @@ export type CallOptions =
 
 /** Which call an answer is recorded as. */
 export interface RecordOptions {
+  /** The call, with its id or its key. */
   readonly call: CallOptions
 }
 
 /** What is asked, and which call the answer is recorded as. */
 export interface AskOptions extends RecordOptions {
+  /** What is asked, as for `LanguageModel`: a text, messages, or a `Prompt`. */
   readonly prompt: Prompt.RawInput
   /**
    * What is recorded of the prompt as the call's `input`. Default: nothing. `"prompt"`: all of it. A function: what it

@@ -23,38 +23,38 @@ export type Recorded<A> =
  * not in the chat's history either.
  *
  * ```ts
- * const { call } = yield* chat.generateObject({ prompt, schema: Schema.Struct({ reply: …, mood: … }) }).pipe(
- *   Answer.record({
- *     call: { callId, namespace: "chatlab", service, correlationId: conversationId },
- *     outputs: ({ value }) => Effect.all([PatientReply.encode(value.reply), Mood.encode(value.mood)])
- *   })
- * )
+ * const service = "services.chatlab.standardized_patient.generate-reply"
+ * const chat = yield* Chat.fromPrompt([{ role: "system", content: "You are a patient with a sore knee." }])
+ * const turn = chat.generateObject({
+ *   prompt: "Where does it hurt?",
+ *   schema: Schema.Struct({ reply: PatientReply.schema, feedback: Feedback.schema })
+ * })
+ * const { call } = yield* Answer.record(turn, {
+ *   call: { callId, namespace: "chatlab", service },
+ *   outputs: ({ value }) => Effect.all([PatientReply.encode(value.reply), Feedback.encode(value.feedback)])
+ * })
  * const reply = yield* Answer.valueOf(PatientReply, call)
  * ```
  */
-export const record = <A, E2, R2>(
+export const record = Effect.fn("Answer.record")(function*<A, E, R, E2, R2>(
+  ask: Effect.Effect<A, E, R>,
   options: RecordOptions & {
     readonly outputs: (response: A) => Effect.Effect<ReadonlyArray<RecordedOutput>, E2, R2>
   }
-) =>
-<E, R>(ask: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
-    const recorder = yield* CallRecorder
-    let response: { readonly came: A } | undefined
-    const { call, ran } = yield* recorder.run(
-      yield* specOf(options),
-      Effect.fnUntraced(function*(run) {
-        const listener = yield* listen(run)
-        const came = yield* Effect.tapError(
-          listener.whileAsking(ask),
-          (error) => tellUnfit(run, error, listener)
-        )
-        response = { came }
-        return yield* options.outputs(came)
-      })
-    )
-    const recorded: Recorded<A> = ran && response !== undefined
-      ? { ran: true, call, response: response.came }
-      : { ran: false, call }
-    return recorded
-  }).pipe(Effect.withSpan("Answer.record"))
+) {
+  const recorder = yield* CallRecorder
+  let response: { readonly came: A } | undefined
+  const { call, ran } = yield* recorder.run(
+    yield* specOf(options),
+    Effect.fnUntraced(function*(run) {
+      const listener = yield* listen(run)
+      const came = yield* Effect.tapError(listener.whileAsking(ask), (error) => tellUnfit(run, error, listener))
+      response = { came }
+      return yield* options.outputs(came)
+    })
+  )
+  const recorded: Recorded<A> = ran && response !== undefined
+    ? { ran: true, call, response: response.came }
+    : { ran: false, call }
+  return recorded
+})

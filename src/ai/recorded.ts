@@ -22,8 +22,10 @@ export class AnswerForgotten extends Schema.TaggedError<AnswerForgotten>()("Answ
 }
 
 /** An answer, and the call it is recorded as. */
-export interface Answer<A> {
+export interface Answered<A> {
+  /** The value, as it is decoded from the record. */
   readonly value: A
+  /** The recorded call. */
   readonly call: ServiceCall
   /** False when the call had succeeded before, and no model was asked. */
   readonly ran: boolean

@@ -25,13 +25,13 @@ import type * as Output from "../Output.ts"
 import { listen } from "./answers.ts"
 import { tellUnfit } from "./asking.ts"
 import { type AskOptions, specWithInput } from "./options.ts"
-import { type Answer, type Answerable, type AnswerForgotten, valueOf } from "./recorded.ts"
+import { type Answerable, type Answered, type AnswerForgotten, valueOf } from "./recorded.ts"
 import { outputOf, toolkitOf } from "./tools.ts"
 
 /** What a streamed answer gives: pieces of its JSON as they are written, and at the end the answer, which is recorded. */
 export type Streamed<A> =
   | { readonly _tag: "Delta"; readonly json: string }
-  | ({ readonly _tag: "Recorded" } & Answer<A>)
+  | ({ readonly _tag: "Recorded" } & Answered<A>)
 
 /** What a streamed answer fails with. */
 export type StreamError =
@@ -100,7 +100,10 @@ const streamed = Effect.fnUntraced(function*(
  * let the answer be finished and recorded without a reader, run the stream in a fiber that outlives the reader.
  *
  * ```ts
- * Answer.streamObject(PatientReply, { call: { key: requestId, namespace, service }, prompt }).pipe(
+ * Answer.streamObject(PatientReply, {
+ *   call: { callId, namespace: "chatlab", service: "services.chatlab.standardized_patient.generate-reply" },
+ *   prompt: "Where does it hurt?"
+ * }).pipe(
  *   Stream.map((piece) => piece._tag === "Delta" ? piece.json : "")
  * )
  * ```

@@ -27,7 +27,7 @@ import { say } from "./Terminal.ts"
 export const handlersFlag = Flag.String("handlers").pipe(
   Flag.withMetavar("GLOB"),
   Flag.withDescription(
-    `a folder or a glob of handler modules; ${HandlerDiscovery.defaultGlob} without. May be given again (SLUICE_HANDLERS)`
+    `a folder or a glob of handler modules; default ${HandlerDiscovery.defaultGlob}. Can be repeated (SLUICE_HANDLERS)`
   ),
   Flag.atLeast(0)
 )
@@ -59,7 +59,7 @@ const modules = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
 })
 
 /** The time limit for loading one module. */
-const loadTimeout = Effect.gen(function*() {
+export const loadTimeout = Effect.gen(function*() {
   const text = yield* options.textOf(Option.none(), "SLUICE_LOAD_TIMEOUT")
   return Option.isNone(text) ? Duration.seconds(10) : yield* durationFlag.read("SLUICE_LOAD_TIMEOUT", text.value)
 })
@@ -73,7 +73,7 @@ const registry = (files: ReadonlyArray<string>) =>
     for (const { file, handlers } of found) {
       yield* say(`handlers: ${escape(path.relative(".", file))}: ${handlers.join(", ")}`)
     }
-    if (found.length === 0) yield* say("handlers: none found; everything will be parked")
+    if (found.length === 0) yield* say("handlers: none found; all chunks will be parked")
     return HandlerRegistry.layer().pipe(
       Layer.provide(plugins),
       // without --handlers, both the sources and their compiled output may be found

@@ -35,8 +35,8 @@ const describeType = (value: unknown): string => {
   if (typeof value === "bigint" || typeof value === "symbol") return `a ${typeof value}`
   if (typeof value === "function") return "a function: write its result"
   if (Predicate.isPromiseLike(value)) return "a promise: await it"
-  if (value instanceof URL) return "a URL object: write its text"
-  if (Duration.isDuration(value)) return "a Duration: write a text, as \"30 seconds\""
+  if (value instanceof URL) return "a URL object: write it as a string"
+  if (Duration.isDuration(value)) return "a Duration: write a string, as \"30 seconds\""
   if (Array.isArray(value)) return "a list"
   const { constructor } = Object(value)
   return typeof constructor === "function" && constructor !== Object ? `an object (${constructor.name})` : "an object"
@@ -54,20 +54,20 @@ const isText = (value: unknown): boolean => typeof value === "string" && value !
 const listProblem = (list: ReadonlyArray<unknown>): string | undefined =>
   list.length > 0 && Array.from(list).every(isText)
     ? undefined
-    : "is a list of other things than texts: write folders or globs"
+    : "is a list that does not hold only strings: write folders or globs"
 
-const expected = "write a text, a number, true or false"
+const expected = "write a string, a number, true or false"
 
 /** Why a value cannot be a setting, or undefined if it can. */
 const problemOf = (name: string, value: unknown): string | undefined => {
   if (name === options.names.handlers && Array.isArray(value)) return listProblem(value)
-  if (typeof value === "string") return value === "" ? "is an empty text: leave it out, or write a value" : undefined
+  if (typeof value === "string") return value === "" ? "is an empty string: leave it out, or write a value" : undefined
   if (typeof value === "number" && !Number.isFinite(value)) return `is ${value}: ${expected}`
   if (typeof value !== "number" && typeof value !== "boolean") {
     const type = describeType(value)
-    return `is ${type}${type.includes(":") ? "" : `: ${options.isText(name) ? "write a text" : expected}`}`
+    return `is ${type}${type.includes(":") ? "" : `: ${options.isText(name) ? "write a string" : expected}`}`
   }
-  return options.isText(name) ? `is a ${typeof value}: write a text` : undefined
+  return options.isText(name) ? `is a ${typeof value}: write a string` : undefined
 }
 
 /** The settings that a module exports, or an error that says what is wrong with them. */

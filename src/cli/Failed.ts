@@ -75,7 +75,7 @@ export const explain = (error: unknown): Failed => {
   }
   if (/prepared statement ".*" (does not exist|already exists)/.test(inner)) {
     return new Failed({
-      reason: "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, and nothing is prepared any more"
+      reason: "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared"
     })
   }
   if (isUnreachable.test(inner) && (error instanceof ChunkStoreError || isSqlError(error))) {

@@ -12,6 +12,7 @@ import { erase } from "./commands/erase.ts"
 import { grants } from "./commands/grants.ts"
 import { handlers } from "./commands/handlers.ts"
 import { init } from "./commands/init.ts"
+import { invalid } from "./commands/invalid.ts"
 import { mend } from "./commands/mend.ts"
 import { migrate } from "./commands/migrate.ts"
 import { record } from "./commands/record.ts"
@@ -20,6 +21,7 @@ import { status } from "./commands/status.ts"
 import { stuck } from "./commands/stuck.ts"
 import { subscriptions } from "./commands/subscriptions.ts"
 import { pause, prune, resume } from "./commands/upkeep.ts"
+import { usage } from "./commands/usage.ts"
 import * as ConfigFile from "./ConfigFile.ts"
 import { told } from "./Failed.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -41,9 +43,9 @@ export const sluice = Command.make("sluice").pipe(
       "in ./.sluice. Settings: flags, then the environment, then sluice.config.ts"
   ),
   Command.withExamples([
-    { command: "sluice init", description: "Begin here, on an embedded database" },
-    { command: "sluice drain --every 5s", description: "Persist what is recorded, until told to stop" },
-    { command: "sluice doctor", description: "What is wrong, and what to do about it" }
+    { command: "sluice init", description: "Start here, on an embedded database" },
+    { command: "sluice drain --every 5s", description: "Persist what is recorded, until stopped" },
+    { command: "sluice doctor", description: "Report what is wrong, and what to do about it" }
   ]),
   Command.withSubcommands([
     init,
@@ -53,6 +55,8 @@ export const sluice = Command.make("sluice").pipe(
     status,
     stuck,
     show,
+    usage,
+    invalid,
     handlers,
     dead,
     pause,

@@ -16,7 +16,7 @@ export const parse = (text: string): Option.Option<Duration.Duration> =>
     (span) => Duration.isGreaterThan(span, Duration.zero) && Duration.isFinite(span)
   )
 
-const notADuration = (text: string): string => `${quote(text)} is no span of time: write 5s, 2h or 90d`
+const notADuration = (text: string): string => `${quote(text)} is not a duration: write 5s, 2h or 90d`
 
 /** Parses a duration, or fails with the flag or variable it came from and the expected format. */
 export const read = (where: string, text: string): Effect.Effect<Duration.Duration, Failed> =>

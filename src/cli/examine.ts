@@ -47,7 +47,7 @@ const clockIs = Effect.fnUntraced(function*(millis: number, { clockMillis }: Lim
     : attention(
       "clock",
       `${print.ago(difference)} from this machine's`,
-      "harmless to Sluice, not to people: set the clocks"
+      "this does not affect Sluice, but confuses people: synchronize the clocks"
     )
 })
 
@@ -61,7 +61,7 @@ const tablesAre = ({ strangers, tables }: Around, { schema }: Settings.Values) =
   if (strangers !== undefined) {
     return { findings: [...findings, broken("owners", strangers.found, strangers.advice)], usable: false }
   }
-  return { findings: tables ? [...findings, ok("owners", "nobody else's")] : findings, usable: tables }
+  return { findings: tables ? [...findings, ok("owners", "no foreign owners")] : findings, usable: tables }
 }
 
 const pooler = ({ server, settings }: Patient) =>
@@ -71,10 +71,10 @@ const pooler = ({ server, settings }: Patient) =>
     return settings.listen && settings.listenUrl === undefined
       ? attention(
         "pooler",
-        `${found}: hints of other processes cannot be heard through it`,
+        `${found}: hints from other processes do not arrive through it`,
         "set SLUICE_LISTEN_URL to the server's own address, or SLUICE_LISTEN=false; and prepare: false in your programs' clients"
       )
-      : ok("pooler", `${found}; hints are ${settings.listen ? "heard at SLUICE_LISTEN_URL" : "not to be heard"}`)
+      : ok("pooler", `${found}; hints ${settings.listen ? "are received at SLUICE_LISTEN_URL" : "are turned off"}`)
   })
 
 const migrations = ({ server }: Patient) =>
@@ -87,7 +87,7 @@ const sequencesAre = ({ server }: Patient) =>
   Effect.map(server.sequencesBehind, (behind) =>
     behind === undefined
       ? ok("sequences", "none is behind the tables")
-      : broken("sequences", `${behind}: what is recorded fails`, "run `sluice migrate`, which puts it right"))
+      : broken("sequences", `${behind}: what is recorded fails`, "run `sluice migrate`, which corrects it"))
 
 /** A worker that may claim but not settle repeats its work forever. */
 const rightsAre = ({ server }: Patient) =>
@@ -182,7 +182,7 @@ const heldByReplica = Effect.fnUntraced(function*({ limits, server }: Patient) {
       )
       : attention(
         "snapshots",
-        `replication slot ${slot}, which nobody reads, holds one from ${ago}`,
+        `replication slot ${slot}, which has no reader, holds one from ${ago}`,
         `${harm}: let its standby come back, or drop it, select pg_drop_replication_slot('${slot}')`
       )
   ]

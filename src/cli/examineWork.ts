@@ -46,7 +46,11 @@ const scheduled = (found: Scheduled, limit: number): Finding => {
   const told = `${count(found.count)}, since ${since}, latest error of ${latest}`
   return (found.seconds ?? 0) < limit
     ? ok("scheduled", told)
-    : attention("scheduled", told, "see `sluice stuck`; mend the handler or what it needs, they are tried again")
+    : attention(
+      "scheduled",
+      told,
+      "see `sluice stuck`; fix the handler or what it needs; they are retried by themselves"
+    )
 }
 
 /** How many ordering keys are checked, each by an index lookup. */
@@ -56,13 +60,13 @@ const waiting = ({ callId, complete, count }: Stranded): Finding => {
   if (count > 0) {
     return attention(
       "waiting",
-      `${count} wait, though nothing stands before them, as call ${word(callId ?? "")}`,
-      "`sluice mend` releases them; workers do as well, some of them at each beat"
+      `${count} wait although nothing is before them, for example call ${word(callId ?? "")}`,
+      "`sluice mend` releases them; workers release some at each heartbeat"
     )
   }
   return ok(
     "waiting",
-    `all that wait stand behind something${complete ? "" : `, of the first ${mostKeys} ordering keys`}`
+    `each waiting chunk has an older one before it${complete ? "" : `, of the first ${mostKeys} ordering keys`}`
   )
 }
 
@@ -79,7 +83,7 @@ const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): 
       ...behind.map((one) => `${one.name} is ${one.behind >= 10_000 ? "10000 or more" : one.behind} entries behind`)
     ].join("; "),
     failing.length > 0
-      ? "see `sluice subscriptions`; mend the subscriber, it goes on by itself"
+      ? "see `sluice subscriptions`; fix the subscriber, then it continues by itself"
       : "is its program running? see `sluice subscriptions`"
   )
 }
@@ -88,12 +92,12 @@ const subscriptions = (all: ReadonlyArray<SubscriptionStatus>, unread: number): 
 const eventLog = (standing: LogStanding): Finding => {
   switch (standing._tag) {
     case "Ours":
-      return ok("event log", "its numbers are this cluster's")
+      return ok("event log", "its transaction ids are this cluster's")
     case "Foreign":
       return attention(
         "event log",
-        `it came from another cluster${standing.above ? ", and its numbers are above this one's" : ""}`,
-        "the next look of a subscription rebases it, as the owner of the tables; or run `sluice subscriptions rebase`"
+        `it came from another cluster${standing.above ? ", and its transaction ids are above this one's" : ""}`,
+        "the next read by a subscription rebases it, if its role owns the tables; or run `sluice subscriptions rebase`"
       )
     case "Refused":
       return attention(
@@ -118,40 +122,55 @@ const pausesAre = (pauses: ReadonlyArray<Pause>): Finding =>
 const leases = (stale: number): Finding =>
   stale === 0
     ? ok("leases", "none ran out long ago")
-    : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker takes them up: start one")
+    : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker claims them: start one")
 
-const parkedAre = (kinds: ReadonlyArray<ParkedKind>): Finding => {
+/** For kinds that nobody serves: the served kinds with similar names, as a question. */
+const similarTo = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kind>): string => {
+  const pairs = kinds.flatMap((kind) => {
+    const similar = Kind.similar(kind, served)
+    return similar === undefined ? [] : [`${Kind.format(kind)} or ${Kind.format(similar)}, which a worker serves`]
+  })
+  return pairs.length === 0 ? "" : `. Is one of these names misspelt: ${pairs.join("; ")}?`
+}
+
+const parkedAre = (kinds: ReadonlyArray<ParkedKind>, served: ReadonlyArray<Kind.Kind>): Finding => {
   const without = kinds.filter(({ reason }) => reason === "no-handler")
   const newer = kinds.filter(({ reason }) => reason === "newer-version")
   return without.length + newer.length === 0
-    ? ok("handlers", "nothing is parked for want of one")
+    ? ok("handlers", "nothing is parked because it has none")
     : attention(
       "handlers",
       [
         ...without.length === 0 ? [] : [`none for ${named(without)}`],
         ...newer.length === 0 ? [] : [`none that reads the recorded version of ${named(newer)}`]
       ].join("; "),
-      "deploy a worker that has it; what is parked goes on by itself"
+      `deploy a worker that has it; parked chunks continue by themselves${similarTo(without, served)}`
     )
 }
 
-const leftAre = (kinds: ReadonlyArray<Kind.Kind>): Finding =>
+const leftAre = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kind>): Finding =>
   kinds.length === 0
-    ? ok("namespaces", "all that is due is drained by some worker")
-    : attention("namespaces", `no worker takes ${named(kinds)}`, "start one without --namespace, or for this one")
+    ? ok("namespaces", "some worker drains each namespace with due chunks")
+    : attention(
+      "namespaces",
+      `no worker takes ${named(kinds)}`,
+      `start one without --namespace, or for this one${similarTo(kinds, served)}`
+    )
 
 const deadAre = (letters: number): Finding =>
   letters === 0
     ? ok("dead letters", "none")
-    : attention("dead letters", count(letters), "see `sluice dead list`; mend, then `sluice dead redrive`")
+    : attention("dead letters", count(letters), "see `sluice dead list`; fix the cause, then `sluice dead redrive`")
 
 const heldUpAre = (found: HeldUp): Finding =>
   found.count === 0
-    ? ok("held up", "nothing stands behind a dead letter")
+    ? ok("held up", "no chunk waits behind a dead letter")
     : attention(
       "held up",
-      `${count(found.count)} behind a dead letter of their ordering key, as call ${word(found.callId ?? "")}`,
-      "redrive or discard the dead letter, see `sluice dead show`: they go on by themselves"
+      `${count(found.count)} behind a dead letter of their ordering key, for example of call ${
+        word(found.callId ?? "")
+      }`,
+      "redrive or discard the dead letter, see `sluice dead show`: they continue by themselves"
     )
 
 /** Runs the checks of the work. A check that this role may not run does not stop the others. */
@@ -159,7 +178,9 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
   const { limits } = patient
   const { vitals, workers: seen } = yield* Inspector
   const pauses = yield* Effect.exit(Pauses.use((pauses) => pauses.list))
-  const alive = yield* Effect.exit(Effect.map(seen(), (all) => all.filter((worker) => worker.alive).length))
+  const living = yield* Effect.exit(Effect.map(seen(), (all) => all.filter((worker) => worker.alive)))
+  const alive = Exit.map(living, (workers) => workers.length)
+  const served = Exit.isSuccess(living) ? living.value.flatMap(({ serves }) => serves) : []
   const oldest = yield* Effect.exit(vitals.oldestDue)
   // if this role lacks a right, the check that needs it reports that
   const isPaused = (kind: Kind.Kind) => Exit.isSuccess(pauses) && pauses.value.some((pause) => Kind.covers(pause, kind))
@@ -171,12 +192,12 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
     look(patient, "age", Effect.map(oldest, (seconds) => age(seconds, limits.ageSeconds))),
     look(patient, "scheduled", Effect.map(vitals.scheduled, (failing) => scheduled(failing, limits.ageSeconds))),
     look(patient, "leases", Effect.map(vitals.staleLeases, leases)),
-    look(patient, "handlers", Effect.map(vitals.parkedKinds, (kinds) => parkedAre(unpaused(kinds)))),
+    look(patient, "handlers", Effect.map(vitals.parkedKinds, (kinds) => parkedAre(unpaused(kinds), served))),
     // without any live worker, the check "workers" says enough
     look(
       patient,
       "namespaces",
-      Effect.map(isAnyAlive ? vitals.unservedKinds : Effect.succeed([]), (kinds) => leftAre(unpaused(kinds)))
+      Effect.map(isAnyAlive ? vitals.unservedKinds : Effect.succeed([]), (kinds) => leftAre(unpaused(kinds), served))
     ),
     look(patient, "pauses", Effect.map(pauses, pausesAre)),
     look(patient, "dead letters", Effect.map(vitals.deadLetters, deadAre)),

@@ -44,7 +44,7 @@ export const sayOf = (flag: Option.Option<unknown>, name: Name): string =>
 export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<Option.Option<string>, Failed> => {
   if (Option.isNone(flag)) return read(name, Config.String)
   return flag.value === ""
-    ? new Failed({ reason: `${sayOf(flag, name)} is empty: leave it out, or say what it is` })
+    ? new Failed({ reason: `${sayOf(flag, name)} is empty: leave it out, or give a value` })
     : Effect.succeed(flag)
 }
 
@@ -100,7 +100,9 @@ export const numberOf = (
 export const common = {
   url: Flag.String("url").pipe(
     Flag.withMetavar("URL"),
-    Flag.withDescription("the Postgres server's address; DATABASE_URL, or the embedded database in ./.sluice, without"),
+    Flag.withDescription(
+      "the Postgres server's address; default: DATABASE_URL, or else the embedded database in ./.sluice"
+    ),
     Flag.optional
   ),
   json: Flag.Boolean("json").pipe(Flag.withDescription("print JSON for programs (SLUICE_JSON)"), Flag.optional)
@@ -108,14 +110,14 @@ export const common = {
 
 /** For commands that may make a database: which otherwise is a mistake in the folder or the environment. */
 export const embedded = Flag.Boolean("embedded").pipe(
-  Flag.withDescription("work on the embedded database in ./.sluice, and make it when it is not there"),
+  Flag.withDescription("use the embedded database in ./.sluice, and create it if absent"),
   Flag.withDefault(false)
 )
 
 /** At most how many are listed. */
 export const limit = (standard: number) =>
   Flag.Int("limit").pipe(
-    Flag.withDescription(`at most so many; ${standard} without`),
+    Flag.withDescription(`the most rows to list; default ${standard}`),
     Flag.filter((count) => count > 0, (count) => `--limit: ${count} is not a whole number above 0`),
     Flag.withDefault(standard)
   )

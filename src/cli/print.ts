@@ -113,9 +113,9 @@ export const parked = (reason: ParkReason | null): string => {
     case "paused":
       return "paused: see `sluice status`"
     case "newer-version":
-      return "recorded at a newer version than any worker that looked reads: see `sluice handlers`"
+      return "recorded at a newer version than any worker so far reads: see `sluice handlers`"
     default:
-      return "no worker that looked had a handler for it"
+      return "no worker so far had a handler for it"
   }
 }
 

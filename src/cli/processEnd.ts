@@ -72,7 +72,7 @@ const watchErrors = (): void => {
     const place = placeIn(stack ?? "") ?? loading.current()
     const where = place === undefined ? "" : ` at ${place}`
     const lines = (stack ?? "").split("\n").map((line) => line.trim()).filter((line) => line.startsWith("at "))
-    tell(`an error that nobody caught${where}: ${print.first(message)}`, lines)
+    tell(`an uncaught error${where}: ${print.first(message)}`, lines)
     isExpected = true
     process.exit(1)
   })
@@ -90,7 +90,7 @@ const watchOutput = (): void => {
     if (isTold) return
     isTold = true
     Terminal.write(
-      `the answer could not be written: ${isClosed ? "nobody reads standard output any more" : error.message}`
+      `the answer could not be written: ${isClosed ? "standard output was closed" : error.message}`
     )
     if (stopping.isEndless()) {
       isExpected = true

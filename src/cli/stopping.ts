@@ -26,7 +26,7 @@ export const listen = (): void => {
     process.on(signal, () => {
       setTimeout(() => {
         if (limited) return
-        Terminal.write("told to stop, and something does not end: it is given up")
+        Terminal.write("stopped, although something did not end within the grace period")
         process.exit(endless ? 0 : Shutdown.statuses[signal])
       }, Duration.toMillis(soon)).unref()
     })

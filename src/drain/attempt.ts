@@ -1,4 +1,7 @@
-/** Tries one batch, and retries it after transient errors. Waits are between transactions, never inside one. */
+/**
+ * Tries one batch, and retries it after transient errors of the database, which say nothing about its chunks. Whatever
+ * else fails the batch is returned as a `BatchError`. Waits are between transactions, never inside one.
+ */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"

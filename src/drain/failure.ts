@@ -39,7 +39,10 @@ export class BatchFailed extends Data.TaggedError("BatchFailed")<{
    * failed because of another run.
    */
   readonly certain: ReadonlySet<Prepared>
-  /** Failed before they sent anything: alone they would have failed the same way. */
+  /**
+   * The chunks that failed before they had sent anything to the database, so the batch went on without them. Alone they
+   * would have failed the same way.
+   */
   readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
   /** Not run, in the order of the batch. */
   readonly notRun: ReadonlyArray<Prepared>

@@ -48,7 +48,7 @@ export const make = Effect.fnUntraced(function*(
         const lost = missing.filter((chunk) => missed.has(chunk))
         missed = new Set(missing)
         return lost.length === 0 ? Effect.void : tell(
-          `${lost.length} of ${asked.length} chunks are no longer this claim's: its lease ran out. Nothing of them will be ` +
+          `${lost.length} of ${asked.length} chunks no longer belong to this claim: its lease ran out. Nothing of them will be ` +
             `changed; raise SLUICE_LEASE if this process often stands still for so long`
         )
       }

@@ -20,16 +20,26 @@ import type { Claimed } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import type { Outcome, Outcomes } from "./Outcome.ts"
 
-/** Persists the chunks of a call. When another worker holds one, it waits for it, for up to the handler timeout. */
-export const persistNow = (
+/** What has run: the chunks of a call that were claimed, with their outcomes. */
+export interface Ran {
+  readonly chunks: ReadonlyArray<ClaimedChunk>
+  readonly outcomes: Outcomes
+}
+
+/**
+ * Persists the chunks of a call, and returns their objects. When another worker holds one, it waits for it, for up to the
+ * handler timeout. `first`: what has run already.
+ */
+export const objectsNow = (
   { registry, settings }: Engine,
   inspector: Inspector["Service"],
   claim: (callId: string) => Effect.Effect<Claimed, ChunkStoreError, Scope>
 ) =>
-  Effect.fn("Drain.persistNow")(function*(callId: string) {
-    yield* Effect.annotateCurrentSpan("sluice.call_id", callId)
+  Effect.fnUntraced(function*(callId: string, first?: Ran) {
+    let ran = first !== undefined && first.chunks.length > 0 ? first : undefined
     const attempt = Effect.gen(function*() {
-      const { chunks, outcomes } = yield* runAll(claim(callId))
+      const { chunks, outcomes } = ran ?? (yield* runAll(claim(callId)))
+      ran = undefined
       const done = allOf(chunks, outcomes)
       if (done !== undefined) return done
       const view = yield* Effect.flatMap(

@@ -7,15 +7,25 @@
  * decides what follows: which chunks are charged an attempt, which are given back, and in which smaller batches the
  * others are tried next. Those come to the front of the list of batches, which keeps the order of the chunks.
  *
- * For example, five chunks `a b c d e` run one after another, and the third, `c`, fails.
+ * The way of a batch through the files: `step` (below) calls `attempt.ts`, which retries it while the database has
+ * transient errors; that calls `transaction.ts`, which opens the transaction; that calls `runInTurn.ts`, which runs the
+ * handler for one chunk after another. A failed batch comes back as a `BatchError` (`failure.ts`) to `afterFailure`
+ * (below), which asks `split.ts` for the plan and has `settling.ts` carry it out.
+ *
+ * For example, five chunks `a b c d e` run one after another, and the handler fails for the third, `c`. `d` and `e` have
+ * not run.
  *
  * - If `c` had sent something to the database, the transaction is rolled back, and no chunk is charged yet: `c` may
  *   have failed because of `a` or `b`. The next batches are `a b`, then `d e`, then `c` alone. The first two commit. If
  *   `c` fails alone, it is charged one attempt: it is retried after its backoff, or is dead after its last attempt.
- * - If `c` had sent nothing, there is nothing to roll back. The batch continues, commits `a b d e`, and `c` is charged.
+ * - If `c` had sent nothing, there is nothing to roll back, and neither `a` nor `b` can be the cause. The batch continues
+ *   without `c`, commits `a b d e`, and `c` is charged.
+ * - If `d` and `e` have the ordering key of `c`, they wait for it: they are not run, and are given back at no cost once
+ *   `c` is charged.
  *
- * If all have the same ordering key, `d` and `e` must wait for `c`: they are given back at no cost once it has failed
- * alone.
+ * Two kinds of handlers differ. With `isolation: "transaction"` each chunk is a batch of its own, so only `c` fails. A
+ * `persistMany` handler, which gets all five at once, does not say which one failed: `split` tries halves of halves until
+ * the failing chunk is alone.
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"

@@ -105,7 +105,7 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   }
 })
 
-/** What a failure comes to. Nobody is charged when the handler cannot be run here at all. */
+/** How a failure is settled. No attempt is charged if the handler cannot run in this process at all. */
 const settlementOf = Effect.fnUntraced(function*(
   { settings, unfit }: Engine,
   charge: Charge
@@ -115,7 +115,7 @@ const settlementOf = Effect.fnUntraced(function*(
   return yield* toSettlement(charge, settings)
 })
 
-/** What is in the ledger is persisted and blocks nobody, also when its queue row was gone already. */
+/** Whether the later chunks of the ordering key may go. A chunk in the ledger is persisted, even if its queue row is gone. */
 const makesWay = (settlement: Settlement, settled: Settled | undefined): boolean =>
   settlement._tag === "Already" || settled?.freesKey === true
 

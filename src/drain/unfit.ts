@@ -1,7 +1,7 @@
 /**
- * Handlers that cannot be run in this process because a service they ask for was not provided, or because the table of their
- * declaration does not fit. That is the program's fault and no chunk's: nobody is charged, the chunks are parked for a program
- * that can, and this one no longer says that it serves them.
+ * Handlers that cannot run in this process because a service that they need was not provided, or because the table of
+ * their declaration does not fit. The program is at fault, not a chunk: no chunk is charged an attempt. The chunks are parked
+ * until a program that can run them takes them up, and this worker no longer reports that it serves them.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -39,13 +39,13 @@ export const tableUnfit = (cause: Cause.Cause<unknown>): TableUnfit | undefined 
 const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
   const service = missingOf(cause)
   if (service !== undefined) {
-    return `it asks for the service ${service}, which was not provided to its layer. ` +
-      "Its chunks are parked, at no cost, for a program that has it: provide it, and start again"
+    return `it needs the service ${service}, which was not provided to its layer. Its chunks are parked, without a ` +
+      "charged attempt, until a program that has the service runs: provide it, and restart"
   }
   const unfit = tableUnfit(cause)
   return unfit === undefined
     ? undefined
-    : `${unfit.message}. Its chunks are parked, at no cost: mend the table or the declaration, and start again`
+    : `${unfit.message}. Its chunks are parked, without a charged attempt: mend the table or the declaration, and restart`
 }
 
 /** Of the handlers of a registry. */
@@ -60,7 +60,7 @@ export const make = (registry: HandlerRegistry["Service"]): Unfit => {
         const reason = proven.has(handler) ? undefined : reasonOf(cause)
         if (reason === undefined) return Effect.succeed(false)
         unfit.add(handler)
-        return Effect.as(Effect.logError(`handler ${handler.name} cannot be run here: ${reason}`), true)
+        return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${reason}`), true)
       }),
     registry: {
       ...registry,

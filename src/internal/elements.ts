@@ -5,6 +5,7 @@
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import { maxDepth, textProblem } from "./jsonProblem.ts"
+import { storableText } from "./storableText.ts"
 
 /** What a part may be made of: a property's name, or a function of the element as the model returned it. */
 export type PartOf = string | ((element: Schema.Json, index: number) => string | number | undefined)
@@ -48,12 +49,9 @@ export const partsOf = (elements: ReadonlyArray<Schema.Json>, part: PartOf | und
   })
 }
 
-const storableText = (text: string): string =>
-  textProblem(text) === undefined ? text : text.replaceAll("\u0000", "\ufffd").toWellFormed()
-
 /**
- * The JSON with everything replaced that cannot be stored but can come out of `JSON.parse`: NUL and lone surrogates by
- * U+FFFD, a number beyond all doubles by its text, what is nested too deeply by a text that says so.
+ * The JSON with everything replaced that cannot be stored but can come out of `JSON.parse`: NUL by `\0`, lone
+ * surrogates by U+FFFD, a number beyond all doubles by its text, what is nested too deeply by a text that says so.
  */
 export const storable = (value: Schema.Json, depth = 0): Schema.Json => {
   if (typeof value === "string") return storableText(value)

@@ -16,7 +16,7 @@ export const runHandler = <E>(handle: () => Effect.Effect<unknown, E>): Effect.E
     const effect: unknown = handle()
     return Effect.isEffect(effect)
       ? effect as Effect.Effect<unknown, E>
-      : Effect.die(handlerDefect("is no Effect: it must give one back, not a promise or a value"))
+      : Effect.die(handlerDefect("did not return an Effect: return one, not a promise or a value"))
   })
 
 const isName = (text: unknown): text is string =>

@@ -153,6 +153,27 @@ const makeStore = (
       return outcomes
     }),
 
+    recordHeld: Effect.fnUntraced(function*(call, { lease, token, worker }) {
+      const seqs = yield* Effect.forEach(call.outputs, () => db.next("chunk"))
+      const id = yield* db.next("usage")
+      return yield* use((access, now) => {
+        if (recording.record(access, call, now, { seqs, id }) !== "recorded") return undefined
+        const leased = { leaseToken: token, leaseUntil: now + Duration.toMillis(lease), leasedBy: worker }
+        return seqs.map((seq) => {
+          const row = access.get(queue, seqKey(seq))
+          if (row !== undefined) access.set(queue, seqKey(seq), { ...row, ...leased })
+          return BigInt(seq)
+        })
+      })
+    }),
+    isNew: Effect.fnUntraced(function*(callId) {
+      const nested = yield* db.inTransaction
+      return yield* db.use((access) => ({
+        isNew: !nested && access.get(calls, callId) === undefined,
+        paused: kindsPaused(access)
+      }))
+    }),
+
     begin: Effect.fnUntraced(function*(call, lease) {
       if (yield* db.inTransaction) return { _tag: "InTransaction" } as const
       const token = yield* newToken

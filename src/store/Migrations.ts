@@ -146,7 +146,7 @@ const mendSequences = Effect.fnUntraced(function*(session: Session, schema: stri
       })
       : error
   ))
-  yield* Effect.logWarning(`put right: ${sequences.describe(behind)}`)
+  yield* Effect.logWarning(`corrected: ${sequences.describe(behind)}`)
 })
 
 /** @internal {@link run}, with these migrations. */

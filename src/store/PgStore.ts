@@ -31,6 +31,7 @@ import { explaining } from "./pg/explaining.ts"
 import { find } from "./pg/find.ts"
 import { giveUp } from "./pg/giveUp.ts"
 import * as inspector from "./pg/inspector.ts"
+import { isNew } from "./pg/isNew.ts"
 import { leave } from "./pg/leave.ts"
 import { ledger } from "./pg/ledger.ts"
 import { once } from "./pg/once.ts"
@@ -40,6 +41,7 @@ import { glance, type Ground, preflight } from "./pg/preflight.ts"
 import { probe } from "./pg/probe.ts"
 import * as rebase from "./pg/rebase.ts"
 import { record } from "./pg/record.ts"
+import { recordHeld } from "./pg/recordHeld.ts"
 import { releaseWaiting } from "./pg/releaseWaiting.ts"
 import { renew } from "./pg/renew.ts"
 import { renewRun } from "./pg/renewRun.ts"
@@ -55,6 +57,8 @@ import { named } from "./verbs.ts"
 const chunkStore = (engine: Engine): ChunkStore["Service"] =>
   ChunkStore.of({
     record: record(engine),
+    recordHeld: recordHeld(engine),
+    isNew: isNew(engine),
     begin: begin(engine),
     renewRun: renewRun(engine),
     abandon: abandon(engine),

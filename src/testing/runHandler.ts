@@ -26,7 +26,7 @@ export const runHandler = <Namespace extends string, O extends Output.Any, const
   group: OutputGroup.OutputGroup<Namespace, O>,
   output: Chosen,
   value: Output.Value<NoInfer<Chosen>>,
-  options: SampleOptions & { readonly attempt?: number } = {}
+  options: SampleOptions & { readonly attempt?: number | undefined } = {}
 ): Effect.Effect<ReadonlyArray<DomainObject>, unknown, HandlerOf<`${Namespace}/${Chosen["identity"]}`>> =>
   Effect.gen(function*() {
     const context = yield* Effect.context<never>()

@@ -8,7 +8,7 @@ import type * as Output from "../Output.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 
 /** The fields of a sample's call; the others have defaults. */
-export type SampleOptions = Partial<Omit<ServiceCall, "outputs">> & { readonly part?: string }
+export type SampleOptions = Partial<Omit<ServiceCall, "outputs">> & { readonly part?: string | undefined }
 
 /**
  * A finished call with one output. The namespace is the output's own, the call id `sample` when none is given. Fails
@@ -46,7 +46,7 @@ export const sampleCall = <Id extends Output.SchemaIdentity, S extends Schema.Co
 export const sampleInput = <Id extends Output.SchemaIdentity, S extends Schema.Codec<any, any>>(
   output: Output.Output<Id, S>,
   value: S["Type"],
-  { part = "", ...fields }: SampleOptions & { readonly attempt?: number } = {}
+  { part = "", ...fields }: SampleOptions & { readonly attempt?: number | undefined } = {}
 ): HandlerInput<S["Type"]> => {
   const [, namespace = "sample", group = "sample"] = output.identity.split(".")
   const callId = fields.callId ?? "sample"

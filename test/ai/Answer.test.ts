@@ -343,16 +343,14 @@ for (const [name, store] of Object.entries(stores)) {
         const model = mockModel({ text: JSON.stringify(answer) }, { text: JSON.stringify(answer) })
         const chat = yield* Chat.fromPrompt([{ role: "system", content: "You are a patient with a sore knee." }])
         const call = fresh()
-        const turn = chat.generateObject({
+        const asking = chat.generateObject({
           prompt,
           schema: Schema.Struct({ reply: PatientReply.schema, order: OrderTest.schema })
-        }).pipe(
-          Answer.record({
-            call,
-            outputs: ({ value }) => Effect.all([PatientReply.encode(value.reply), OrderTest.encode(value.order)])
-          }),
-          Effect.provide(model.layer)
-        )
+        })
+        const turn = Answer.record(asking, {
+          call,
+          outputs: ({ value }) => Effect.all([PatientReply.encode(value.reply), OrderTest.encode(value.order)])
+        }).pipe(Effect.provide(model.layer))
         const first = yield* turn
         expect(first.ran && first.response.value.order.test).toBe("mri")
         expect(yield* Answer.valueOf(PatientReply, first.call)).toEqual(ouch)
@@ -374,8 +372,7 @@ for (const [name, store] of Object.entries(stores)) {
         const call = fresh()
         const chat = yield* Chat.empty
         const turn = chat.generateObject({ prompt, schema: PatientReply.schema })
-        const error = yield* Effect.all([turn, turn]).pipe(
-          Answer.record({ call, outputs: () => Effect.succeed([]) }),
+        const error = yield* Answer.record(Effect.all([turn, turn]), { call, outputs: () => Effect.succeed([]) }).pipe(
           Effect.provide(model.layer),
           Effect.flip
         )

@@ -68,8 +68,8 @@ const table: ReadonlyArray<readonly [name: string, definition: unknown, end: str
     "defect",
     /names rows by 4000\d+ bytes of JSON, more than 3145728/
   ],
-  ["is an async function", () => Promise.resolve([]), "defect", /is no Effect/],
-  ["gives back nothing at all", () => undefined, "defect", /is no Effect/],
+  ["is an async function", () => Promise.resolve([]), "defect", /did not return an Effect/],
+  ["gives back nothing at all", () => undefined, "defect", /did not return an Effect/],
   [
     "throws before there is an effect",
     () => {
@@ -132,7 +132,7 @@ const table: ReadonlyArray<readonly [name: string, definition: unknown, end: str
     /2 results for 1/
   ],
   ["gives back garbage for many", { persistMany: () => Effect.succeed([7]) }, "defect", /names no row/],
-  ["is async for many", { persistMany: () => Promise.resolve([]) }, "defect", /is no Effect/],
+  ["is async for many", { persistMany: () => Promise.resolve([]) }, "defect", /did not return an Effect/],
   [
     "throws for many",
     {
@@ -232,7 +232,7 @@ const impossible: ReadonlyArray<readonly [name: string, definition: unknown, mes
   [
     "a timeout that is none",
     { timeout: "soon", persist: fails },
-    "timeout \"soon\" is no time to run in: write for example \"30 seconds\""
+    "timeout \"soon\" is not a duration above 0: write for example \"30 seconds\""
   ],
   ["no time to run in", { timeout: 0, persist: fails }, "timeout 0"],
   [
@@ -243,9 +243,9 @@ const impossible: ReadonlyArray<readonly [name: string, definition: unknown, mes
   ["another that is misspelt", { tiemout: "1 second", persistMany: fails }, "no option \"tiemout\""],
   ["an option from another world", { orderBy: "id", persist: fails }, "no option \"orderBy\""],
   ["two ways to persist", { persist: fails, persistMany: fails }, "both persist and persistMany"],
-  ["a retry in words", { retry: "1 second", persist: fails }, "retry \"1 second\" is no Schedule"],
-  ["a duration as retry", { retry: Duration.seconds(1), persist: fails }, "is no Schedule"],
-  ["a permanent that is a list", { permanent: ["WardClosed"], persist: fails }, "permanent is no function"]
+  ["a retry in words", { retry: "1 second", persist: fails }, "retry \"1 second\" is not a Schedule"],
+  ["a duration as retry", { retry: Duration.seconds(1), persist: fails }, "is not a Schedule"],
+  ["a permanent that is a list", { permanent: ["WardClosed"], persist: fails }, "permanent is not a function"]
 ]
 for (const [name, definition, message] of impossible) {
   plain.effect(`a handler that is ${name} stops the start, by its name`, () =>
@@ -261,11 +261,16 @@ for (const [name, definition, message] of impossible) {
 const misplaced: ReadonlyArray<readonly [name: string, namespace: string, output: unknown, message: RegExp]> = [
   ["a namespace with a dot", "clinic.ward", Note, /clinic\.ward\/note: its namespace may hold only/],
   ["a namespace of nothing", "", Note, /its namespace is empty/],
-  ["a namespace that is missing", undefined as unknown as string, Note, /its namespace is not a text/],
+  ["a namespace that is missing", undefined as unknown as string, Note, /its namespace is not a string/],
   ["a namespace of a page", "x".repeat(10_000), Note, /^.{1,200}its namespace has 10000 characters/],
-  ["no output", "clinic", undefined, /namespace "clinic" is for no output/],
-  ["an output that is a record", "clinic", { identity: Note.identity }, /namespace "clinic" is for no output/],
-  ["a schema in an output's place", "clinic", Note.schema, /namespace "clinic" is for no output/]
+  ["no output", "clinic", undefined, /namespace "clinic" is for something that is not an output/],
+  [
+    "an output that is a record",
+    "clinic",
+    { identity: Note.identity },
+    /namespace "clinic" is for something that is not an output/
+  ],
+  ["a schema in an output's place", "clinic", Note.schema, /namespace "clinic" is for something that is not an output/]
 ]
 for (const [name, namespace, output, message] of misplaced) {
   plain.effect(`a handler for ${name} stops the start`, () =>

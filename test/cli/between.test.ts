@@ -53,7 +53,7 @@ describe("behind a pooler in transaction mode, with default settings", () => {
         expect(pooler.moved()).toBeGreaterThan(0)
         const { stdout: printed } = yield* running("doctor", "--url", through)
         expect(printed).toContain(
-          "!   pooler: one in transaction mode: hints of other processes cannot be heard through it"
+          "!   pooler: one in transaction mode: hints from other processes do not arrive through it"
         )
       }).pipe(Effect.scoped), 120_000)
   }

@@ -267,7 +267,7 @@ describe("the doctor", () => {
       })
     })))
 
-  it.live("takes for the oldest the one that has waited longest, not the most urgent", () =>
+  it.live("measures the age of the chunk that has waited longest, not of the most urgent one", () =>
     run(Effect.gen(function*() {
       yield* record("a", "b")
       yield* (yield* sql)`update sluice.chunk_queue set
@@ -286,13 +286,13 @@ describe("the doctor", () => {
       yield* recordAll(["second", "third"].map((id) => ({ ...call(id), orderingKey: "bed-1" })))
       expect(yield* finding("held up")).toMatchObject({
         severity: "attention",
-        found: "2 behind a dead letter of their ordering key, as call first"
+        found: "2 behind a dead letter of their ordering key, for example of call first"
       })
       yield* DeadLetters.DeadLetters.use((letters) => letters.discard({}, "a test"))
       expect(yield* finding("held up")).toMatchObject({ severity: "ok" })
     })))
 
-  it.live("says when something waits and nothing stands before it, and mending releases it", () =>
+  it.live("reports chunks that wait although nothing is before them, and `sluice mend` releases them", () =>
     run(Effect.gen(function*() {
       const db = yield* sql
       yield* recordAll(["first", "second"].map((id) => ({ ...call(id), orderingKey: "bed-1" })))
@@ -301,7 +301,7 @@ describe("the doctor", () => {
       yield* db`update sluice.chunk_queue set state = 'waiting' where call_id <> 'third'`
       expect(yield* finding("waiting")).toMatchObject({
         severity: "attention",
-        found: "2 wait, though nothing stands before them, as call first",
+        found: "2 wait although nothing is before them, for example call first",
         advice: expect.stringMatching(/`sluice mend`/)
       })
       const { releaseWaiting } = yield* ChunkStore.ChunkStore
@@ -326,7 +326,7 @@ describe("the doctor", () => {
       expect(yield* finding("waiting")).toMatchObject({ severity: "ok" })
       yield* Effect.gen(function*() {
         expect(yield* finding("waiting")).toMatchObject({
-          found: "1 wait, though nothing stands before them, as call second"
+          found: "1 wait although nothing is before them, for example call second"
         })
         expect(yield* ChunkStore.ChunkStore.use((store) => store.releaseWaiting)).toBe(1)
       }).pipe(Effect.provide(
@@ -354,7 +354,7 @@ describe("the doctor", () => {
       expect(yield* finding("namespaces")).toMatchObject({ severity: "ok" })
     })))
 
-  it.live("says when leases ran out and nobody takes the chunks up", () =>
+  it.live("reports expired leases whose chunks no worker claims", () =>
     run(Effect.gen(function*() {
       yield* record("a", "b")
       yield* claim
@@ -366,7 +366,7 @@ describe("the doctor", () => {
       })
     })))
 
-  it.live("tells kinds without a handler from paused ones", () =>
+  it.live("distinguishes kinds without a handler from paused ones", () =>
     run(Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record("a", "b")
@@ -429,7 +429,7 @@ describe("the doctor", () => {
         values ('call-1', ${note}, 'clinic', 1, 'clinic/note', 1, '4000000000')`
       expect(yield* finding("event log")).toMatchObject({
         severity: "attention",
-        found: "it came from another cluster, and its numbers are above this one's"
+        found: "it came from another cluster, and its transaction ids are above this one's"
       })
       yield* log.rebase
       expect(yield* finding("event log")).toMatchObject({ severity: "ok" })

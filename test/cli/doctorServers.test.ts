@@ -103,7 +103,7 @@ describe("what holds back vacuum", () => {
         expect(yield* found(url, "snapshots")).toMatchObject([{ severity: "ok" }])
         yield* Effect.promise(() => standby.crash())
         const [left] = yield* until(found(url, "snapshots"), ([finding]) => finding?.severity === "attention")
-        expect(left?.found).toMatch(/^replication slot ward_standby, which nobody reads, holds one/)
+        expect(left?.found).toMatch(/^replication slot ward_standby, which has no reader, holds one/)
         yield* runAt(url, /select pg_drop_replication_slot.*$/.exec(left?.advice ?? "")?.[0] ?? "")
         expect(yield* found(url, "snapshots")).toMatchObject([{ severity: "ok" }])
       }).pipe(Effect.scoped),
@@ -169,7 +169,7 @@ describe("a standby", () => {
     120_000
   )
 
-  it.live("a database whose transactions are read-only by default is told apart", () =>
+  it.live("distinguishes a database whose transactions are read-only by default", () =>
     Effect.gen(function*() {
       const url = yield* ward(yield* server({}))
       yield* runAt(url, "alter database ward set default_transaction_read_only = on")

@@ -65,7 +65,7 @@ describe("for a limited time", { timeout: 120_000 }, () => {
     expect(await place.asked(Report, "drain", "--for", "1h", "--workers", "2")).toMatchObject({ persisted: 3 })
   })
 
-  it("told to stop before that, it lets what runs finish, claims no more, and says how far it came", async () => {
+  it("stopped by a signal, it lets running handlers finish, claims no more, and reports how far it came", async () => {
     const place = await ward("waiting", { variables: { SLUICE_BATCH_SIZE: "2" } })
     await place.record(5)
     const running = place.start("drain", "--for", "1h")
@@ -78,7 +78,7 @@ describe("for a limited time", { timeout: 120_000 }, () => {
     })
   })
 
-  it("a database that is not to be had in time is told of", async () => {
+  it("reports a database that does not answer in time", async () => {
     const place = await ward("good")
     await place.record(1)
     const { status, stderr } = await place.sluice("drain", "--for", "1ms")

@@ -37,7 +37,7 @@ describe("sluice erase", () => {
   it.live("tells how much it would be, erases, and keeps on record that it did", () =>
     Effect.gen(function*() {
       const sluice = yield* ward()
-      expect((yield* sluice("erase", "--list")).stdout).toBe("nothing was ever erased")
+      expect((yield* sluice("erase", "--list")).stdout).toBe("there were no erasures")
       const much = "3 calls KIND, with 1 outstanding chunk, 1 dead letter and 1 failure\n" +
         "1 row of the application was made of it, and is the application's to erase:\n" +
         "  \"chatlab.Message:message of done\""
@@ -78,16 +78,16 @@ describe("sluice erase", () => {
       const because = ["--because", "asked for"]
       for (
         const [args, reason] of [
-          [[], "say whose, by one of --call, --correlation and --where"],
-          [["--call", "done", ...where], "say whose, by one of"],
+          [[], "say whose data, by one of --call, --correlation and --where"],
+          [["--call", "done", ...where], "say whose data, by one of"],
           [["--where", "patientId=4711"], "write context.patientId=4711"],
           [["--where", "context.patientId="], "write context.patientId=4711"]
         ] as const
       ) {
         expect((yield* sluice("erase", ...args, ...because)).reason).toContain(reason)
       }
-      expect((yield* sluice("erase", ...where)).reason).toContain("say why, for the record: --because")
-      expect((yield* sluice("erase", ...where, "--because", " ")).reason).toContain("say why")
-      expect((yield* sluice("erase", "--list")).stdout).toBe("nothing was ever erased")
+      expect((yield* sluice("erase", ...where)).reason).toContain("give the reason, which is stored: --because")
+      expect((yield* sluice("erase", ...where, "--because", " ")).reason).toContain("give the reason")
+      expect((yield* sluice("erase", "--list")).stdout).toBe("there were no erasures")
     }).pipe(Effect.scoped), 60_000)
 })

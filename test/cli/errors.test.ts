@@ -59,7 +59,7 @@ describe("what a handler failed with", { timeout: 240_000 }, () => {
 
   it("is shown in full while the chunk still retries, and `stuck` says how", async () => {
     const { stdout } = await sluice("stuck")
-    expect(stdout).toMatch(/^ {2}all of it: sluice show call-1$/m)
+    expect(stdout).toMatch(/^ {2}in full: sluice show call-1$/m)
     const shown = await sluice("show", "call-1")
     expect(shown.stdout).toContain(`\n    attempt 1, failed:\n      | ${innermost}`)
     expect(shown.stdout).toMatch(/ to the end\)$/m)

@@ -224,7 +224,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     })
 
     const shown = await place.inside("show", "call-parked")
-    expect(shown.stdout).toMatch(/patient-x-ray: parked\n {4}no worker that looked had a handler for it$/m)
+    expect(shown.stdout).toMatch(/patient-x-ray: parked\n {4}no worker so far had a handler for it$/m)
     expect(shown.stdout).toContain("  trace 0af7651916cd43dd8448eb211c80319c, span b7ad6b7169203331\n")
 
     expect(await place.asked(DeadList, "dead", "list")).toMatchObject({
@@ -261,7 +261,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     expect((await place.inside("dead", "list")).stdout).toBe("no dead letters\n")
   })
 
-  it("pause and resume: one must say what, and is told of what nobody knows", async () => {
+  it("pause and resume need a namespace, schema or --all, and warn about an unknown kind", async () => {
     expect((await place.inside("pause")).stderr).toContain("say which: --namespace, --schema, or --all")
     const misspelt = await place.inside("pause", "--namespace", "chatlap")
     expect(misspelt.stderr).toContain("nothing of chatlap/* is outstanding")
@@ -288,9 +288,9 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     expect(await place.asked(Pruned, "prune", "--payloads", "90 days", "--dry-run")).toMatchObject({ payloads: 0 })
   })
 
-  it("there is nothing to mend that needs nobody's decision", async () => {
+  it("mend finds nothing to repair", async () => {
     expect(await place.asked(Mended, "mend")).toEqual({ mendings: [{ name: "waiting", count: 0 }] })
-    expect((await place.inside("mend", "--dry-run")).stdout).toBe("nothing to mend\n")
+    expect((await place.inside("mend", "--dry-run")).stdout).toBe("nothing to repair\n")
   })
 
   it("the doctor finds what is left of all this, and no more", async () => {

@@ -34,13 +34,13 @@ describe("a module", { timeout: 240_000 }, () => {
     [
       "that throws in a timer, with what it was given",
       "setTimeout(() => { throw new Error('no \\u001b[2J bed\\nFORGED') }, 100); await new Promise(() => {})",
-      /an error that nobody caught at persist\/seed\.ts:1: no \\u001b\[2J bed$/,
+      /an uncaught error at persist\/seed\.ts:1: no \\u001b\[2J bed$/,
       1
     ],
     [
       "whose promise is rejected",
       "Promise.reject(new Error('no bed')); await new Promise(() => {})",
-      /an error that nobody caught at persist\/seed\.ts:1: no bed$/,
+      /an uncaught error at persist\/seed\.ts:1: no bed$/,
       1
     ],
     ["that waits", "await new Promise(() => {})", /persist\/seed\.ts: is not loaded within 2s/, 1],
@@ -95,7 +95,7 @@ describe("a module", { timeout: 240_000 }, () => {
     expect(await running.ended).toMatchObject({ status: 0, stdout: "stopped; 1 claimed: 1 persisted\n" })
   })
 
-  it("whose handler ends the process later is named, and does not look like a worker that was told to stop", async () => {
+  it("whose handler ends the process later is named, and does not look like a worker that was stopped by a signal", async () => {
     const place = await workplace(url, variables)
     place.file("persist/notes.ts", noteHandler("good").replace("yield* trouble(", "process.exit(0); yield* trouble("))
     await place.sluice(

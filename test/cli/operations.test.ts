@@ -81,10 +81,10 @@ describe("docs/operations.md", () => {
       const wide = stdout.split("\n").filter((text) => text.length > 80 && !/^ +(at|data:) /.test(text))
       expect({ line, wide: line.includes("migrate") ? [] : wide }).toEqual({ line, wide: [] })
     })
-    for (const [n, { commands, printed }] of blocks.entries()) {
-      const [said, is] = [printed ?? outputs[n], outputs[n]].map((text) => steady(text ?? ""))
-      expect({ commands, printed: is }).toEqual({ commands, printed: said })
-    }
+    const printed = blocks.map(({ commands }, n) => ({ commands, printed: steady(outputs[n] ?? "") }))
+    expect(printed).toEqual(
+      blocks.map(({ commands, printed }, n) => ({ commands, printed: steady(printed ?? outputs[n] ?? "") }))
+    )
   }, 300_000)
 
   it("says what each of its calls at night prints", () => {

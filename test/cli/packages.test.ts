@@ -13,7 +13,7 @@ it("have the versions of package.json", () => {
   for (const spec of [...packages.embedded, ...packages.required]) {
     const name = packages.nameOf(spec)
     const version = spec.slice(name.length + 1)
-    if (version !== "") expect(spec).toBe(`${name}@${peerDependencies[name]}`)
+    expect(version === "" ? spec : `${name}@${peerDependencies[name]}`).toBe(spec)
   }
   for (const spec of packages.embedded) expect(devDependencies[packages.nameOf(spec)]).toBe(spec.split("@").at(-1))
   expect(packages.required.map(packages.nameOf)).toEqual(["effect", "@effect/platform-node", "@effect/sql-pg"])

@@ -72,7 +72,7 @@ describe("settings", { timeout: 120_000 }, () => {
     expect((await nightly.sluice("drain", "--until-empty")).stderr).toContain("database: 127.0.0.1:1/two")
   })
 
-  it("that are wrong are named, and help needs none of them", async () => {
+  it("that are invalid are named, and help does not read them", async () => {
     const place = await workplace()
     const wrong = [
       ["export default { SLUICE_BATCH_SIZE: -1 }", "SLUICE_BATCH_SIZE is wrong: -1 is not a whole number"],
@@ -113,7 +113,7 @@ describe("a mistake", { timeout: 120_000 }, () => {
     expect(ended.stdout).toMatch(/^X {3}server: .*ECONNREFUSED.*\n {4}→ is the address right, and the server up\?\n$/)
   })
 
-  it("of two who open one embedded database is told to the second", async () => {
+  it("of two processes that open one embedded database, the second one gets an error", async () => {
     const place = await workplace()
     place.file("persist/notes.ts", noteHandler("good"))
     const running = place.start("drain", "--every", "1s", "--embedded")
@@ -123,7 +123,7 @@ describe("a mistake", { timeout: 120_000 }, () => {
     expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
     expect((await place.inside("doctor", "--json")).status).toBe(2)
     expect((await place.inside("doctor")).stdout).toMatch(
-      /^X {3}server: .* is open in process .*\n {4}→ mend that first/
+      /^X {3}server: .* is open in process .*\n {4}→ fix that first/
     )
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({ status: 0, stdout: "stopped; nothing was due\n" })
@@ -200,7 +200,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
     expect((await place.asked(Status, "status")).kinds).toMatchObject([{ persisted: 4, ready: 6, inFlight: 0 }])
   })
 
-  it("status --watch has ended well, whoever ends it", async () => {
+  it("status --watch ends with 0, by a signal or when its output is closed", async () => {
     const place = await workplace(await newDatabase())
     await place.inside("migrate")
     const watching = place.start("status", "--watch")

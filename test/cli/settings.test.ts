@@ -17,22 +17,22 @@ import { newDatabase, noteHandler, workplace } from "./workplace.ts"
 
 /** Values, as they are written in `sluice.config.ts`, and what is said of them. */
 const wrong: ReadonlyArray<readonly [setting: string, value: string, says: string]> = [
-  ["DATABASE_URL", "new URL(\"postgres://postgres@127.0.0.1:1/postgres\")", "is a URL object: write its text"],
-  ["SLUICE_NAMESPACE", "[\"clinic\"]", "is a list: write a text"],
-  ["SLUICE_LEASE", "Duration.seconds(5)", "is a Duration: write a text, as \"30 seconds\""],
-  ["SLUICE_GRACE_PERIOD", "{ seconds: 5 }", "is an object: write a text, a number, true or false"],
-  ["SLUICE_BATCH_SIZE", "10n", "is a bigint: write a text, a number, true or false"],
-  ["SLUICE_IN_FLIGHT", "Number.NaN", "is NaN: write a text, a number, true or false"],
+  ["DATABASE_URL", "new URL(\"postgres://postgres@127.0.0.1:1/postgres\")", "is a URL object: write it as a string"],
+  ["SLUICE_NAMESPACE", "[\"clinic\"]", "is a list: write a string"],
+  ["SLUICE_LEASE", "Duration.seconds(5)", "is a Duration: write a string, as \"30 seconds\""],
+  ["SLUICE_GRACE_PERIOD", "{ seconds: 5 }", "is an object: write a string, a number, true or false"],
+  ["SLUICE_BATCH_SIZE", "10n", "is a bigint: write a string, a number, true or false"],
+  ["SLUICE_IN_FLIGHT", "Number.NaN", "is NaN: write a string, a number, true or false"],
   ["SLUICE_MAX_ATTEMPTS", "Infinity", "is Infinity: write"],
   ["SLUICE_SCHEMA", "null", "is null: leave it out, or write a value"],
   ["SLUICE_POLL_INTERVAL", "process.env.NOT_SET", "is undefined: leave it out, or write a value"],
   ["SLUICE_EVERY", "() => \"5s\"", "is a function: write its result"],
   ["SLUICE_CRON", "Promise.resolve(\"* * * * *\")", "is a promise: await it"],
-  ["SLUICE_NOTIFY", "[false]", "is a list: write a text, a number, true or false"],
-  ["SLUICE_MAX_AGE", "300", "is a number: write a text"],
-  ["SLUICE_HANDLERS", "[\"persist\", 5]", "is a list of other things than texts: write folders or globs"],
-  ["SLUICE_METRICS_HOST", "true", "is a boolean: write a text"],
-  ["SLUICE_LOAD_TIMEOUT", "\"\"", "is an empty text: leave it out, or write a value"],
+  ["SLUICE_NOTIFY", "[false]", "is a list: write a string, a number, true or false"],
+  ["SLUICE_MAX_AGE", "300", "is a number: write a string"],
+  ["SLUICE_HANDLERS", "[\"persist\", 5]", "is a list that does not hold only strings: write folders or globs"],
+  ["SLUICE_METRICS_HOST", "true", "is a boolean: write a string"],
+  ["SLUICE_LOAD_TIMEOUT", "\"\"", "is an empty string: leave it out, or write a value"],
   ["SLUICE_METRICS_PORT", "Symbol(\"9090\")", "is a symbol: write"],
   ["SLUICE_MAX_CRASHES", "new Map([[1, 2]])", "is an object (Map): write"],
   ["SLUICE_JSON", "new Boolean(true)", "is an object (Boolean): write"],
@@ -84,11 +84,11 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
     place.file("sluice.config.ts", `export default { DATABASE_URL: new URL("postgres://postgres@127.0.0.1:1/x") }`)
     const { status, stderr, stdout } = await place.sluice("record", place.file("calls.jsonl", ""))
     expect({ status, stdout }).toEqual({ status: 1, stdout: "" })
-    expect(stderr).toContain("sluice.config.ts: DATABASE_URL is a URL object: write its text")
+    expect(stderr).toContain("sluice.config.ts: DATABASE_URL is a URL object: write it as a string")
     expect(fs.existsSync(path.join(place.folder, ".sluice"))).toBe(false)
   })
 
-  it("is not what a list of handlers is, nor what defineConfig gives", async () => {
+  it("accepts a list of handlers, and the result of defineConfig", async () => {
     const place = await workplace(undefined)
     place.file("one/notes.ts", noteHandler("good"))
     place.file("two/[more]/replies.ts", noteHandler("good").replace("ward.note", "ward.reply"))
@@ -107,10 +107,10 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
   })
 })
 
-describe("a variable that is no setting", () => {
+describe("a variable that is not a setting", () => {
   afterEach(() => vi.unstubAllEnvs())
 
-  it("is told at the start of a command, with the name that was probably meant", async () => {
+  it("is reported at the start of a command, with the setting that was probably meant", async () => {
     vi.stubEnv("SLUICE_BATCHSIZE", "7")
     vi.stubEnv("SLUICE_HANDLER", "persist")
     vi.stubEnv("SLUICE_COFFEE", "black")

@@ -207,6 +207,7 @@ describe("the JSON", () => {
       {
         "calls": [
           {
+            "attempts": [],
             "callId": "done",
             "chunks": [
               {
@@ -252,7 +253,9 @@ describe("the JSON", () => {
               "simulationId": "knee",
             },
             "correlationId": "done",
+            "erasure": null,
             "error": null,
+            "facts": {},
             "finishedAt": "a time",
             "namespace": "chatlab",
             "outputs": [
@@ -276,6 +279,7 @@ describe("the JSON", () => {
       {
         "calls": [
           {
+            "attempts": [],
             "callId": "behind",
             "chunks": [
               {
@@ -304,7 +308,9 @@ describe("the JSON", () => {
               "simulationId": "knee",
             },
             "correlationId": "behind",
+            "erasure": null,
             "error": null,
+            "facts": {},
             "finishedAt": "a time",
             "namespace": "chatlab",
             "outputs": [
@@ -328,6 +334,7 @@ describe("the JSON", () => {
       {
         "calls": [
           {
+            "attempts": [],
             "callId": "failed",
             "chunks": [
               {
@@ -364,7 +371,9 @@ describe("the JSON", () => {
               "simulationId": "knee",
             },
             "correlationId": "failed",
+            "erasure": null,
             "error": null,
+            "facts": {},
             "finishedAt": "a time",
             "namespace": "chatlab",
             "outputs": [
@@ -424,14 +433,14 @@ describe("the JSON", () => {
           "age: the oldest due chunk has waited a span",
           "scheduled: 1, since a span, latest error of call failed: the ward is closed",
           "leases: none ran out long ago",
-          "handlers: nothing is parked for want of one",
-          "namespaces: all that is due is drained by some worker",
+          "handlers: nothing is parked because it has none",
+          "namespaces: some worker drains each namespace with due chunks",
           "pauses: triage/* (the ward is closed) since a time",
           "dead letters: 1",
-          "held up: 1 behind a dead letter of their ordering key, as call dead",
-          "waiting: all that wait stand behind something",
+          "held up: 1 behind a dead letter of their ordering key, for example of call dead",
+          "waiting: each waiting chunk has an older one before it",
           "subscriptions: there are none",
-          "event log: its numbers are this cluster's",
+          "event log: its transaction ids are this cluster's",
         ],
         "severity": "attention",
       }

@@ -141,7 +141,7 @@ describe("a signal", { timeout: 240_000 }, () => {
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({
       status: 143,
-      stderr: expect.stringContaining("told to stop, and something does not end: it is given up")
+      stderr: expect.stringContaining("stopped, although something did not end within the grace period")
     })
   })
 })

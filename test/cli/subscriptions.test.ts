@@ -76,7 +76,7 @@ const fail = (name: string) =>
   })
 
 layer(ground, { excludeTestServices: true, timeout: 60_000 })("sluice subscriptions", (it) => {
-  it.effect("lists none, and then how far behind each is, who reads, and what fails", () =>
+  it.effect("lists no subscription, and then for each its unread entries, its reader and its error", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       expect((yield* run()).stdout).toBe("there are no subscriptions")
@@ -90,7 +90,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("sluice subscripti
       narrow(stdout)
       expect(stdout.replaceAll(/\d+ (ms|s|min)/g, "AGE").replaceAll(/ +/g, " ")).toBe([
         "subscription unread oldest state",
-        "audit 0 has read all",
+        "audit 0 has read everything",
         "billing 3 AGE failed once; next in AGE",
         " before a schemas.chatlab.standardized_patient.patient-reply",
         " latest error: PaymentError: the account is closed",
@@ -108,13 +108,13 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("sluice subscripti
   it.effect("skip passes over what it fails with, says what that is, and keeps why", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      expect((yield* run("skip", "audit", "--because", "x")).stderr).toMatch(/audit has read all there is/)
+      expect((yield* run("skip", "audit", "--because", "x")).stderr).toMatch(/audit has read everything/)
       expect((yield* run("skip", "none", "--because", "x")).stderr).toMatch(
         /no subscription none: `sluice subscriptions`/
       )
       const { logged, stdout } = yield* run("skip", "billing", "--because", "the account is closed")
-      expect(logged).toEqual([expect.stringMatching(/^subscription billing passes over a .*: the account is closed$/)])
-      expect(stdout).toBe("passed over a schemas.chatlab.standardized_patient.patient-reply")
+      expect(logged).toEqual([expect.stringMatching(/^subscription billing skips a .*: the account is closed$/)])
+      expect(stdout).toBe("skipped a schemas.chatlab.standardized_patient.patient-reply")
       expect(yield* sql`select name, call_id, reason, last_error from sluice.subscription_skip`).toEqual([
         {
           name: "billing",
@@ -126,12 +126,14 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("sluice subscripti
       // the next one has not failed
       expect(yield* run("skip", "billing", "--because", "x")).toMatchObject({
         failed: true,
-        stderr: expect.stringMatching(/before call b and has not failed with it.* --call b/)
+        stderr: expect.stringMatching(/has not failed with its next entry, call b.* --call b/)
       })
-      expect((yield* run("skip", "billing", "--because", "x", "--call", "c")).stderr).toMatch(/before call b, not c/)
+      expect((yield* run("skip", "billing", "--because", "x", "--call", "c")).stderr).toMatch(
+        /billing is call b, not c/
+      )
       expect(yield* asked(SubscriptionSkipped, "skip", "billing", "--because", "x", "--call", "b"))
         .toMatchObject({ subscription: "billing", skipped: { callId: "b" } })
-      expect((yield* run()).stdout).toMatch(/billing +1 .* nobody reads\n {2}passed over 2 entries/)
+      expect((yield* run()).stdout).toMatch(/billing +1 .* has no reader\n {2}skipped 2 entries/)
     }))
 
   it.effect("reset lets it go on from the beginning, from now, or from a time", () =>
@@ -153,7 +155,9 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("sluice subscripti
       expect(yield* behind(yesterday)).toBe(2)
       expect(yield* behind(yesterday.slice(0, 10))).toBe(2)
       for (const to of ["yesterday", "2026", "", "1x", "-1h"]) {
-        expect((yield* run("reset", "billing", `--to=${to}`)).stderr, to).toMatch(/is no place: write beginning, now/)
+        expect((yield* run("reset", "billing", `--to=${to}`)).stderr, to).toMatch(
+          /is not a place: write beginning, now/
+        )
       }
       expect((yield* run("reset", "none", "--to", "now")).stderr).toMatch(/no subscription none/)
     }))
@@ -167,11 +171,11 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("sluice subscripti
   it.effect("rebase makes the log readable in another cluster, and does nothing where it is", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      expect((yield* run("rebase")).stdout).toMatch(/this cluster's: nothing was to be done/)
+      expect((yield* run("rebase")).stdout).toMatch(/belongs to this cluster: nothing to do/)
       yield* sql`update sluice.subscription set xact = '9000000000' where name = 'audit'`
       yield* persist("d")
       expect((yield* run("rebase")).stdout)
-        .toBe("4 lines persisted in this cluster stand behind those that came along; 4 of them may come again")
+        .toBe("4 entries persisted in this cluster now come after the moved ones; 4 of them may be delivered again")
       expect(yield* asked(Rebased, "rebase")).toEqual({ outcome: "ours", moved: 0, repeated: 0 })
       expect((yield* take("audit")).entries).toHaveLength(4)
     }))

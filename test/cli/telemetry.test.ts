@@ -49,7 +49,7 @@ describe("a collector", { timeout: 240_000 }, () => {
   const told = (stderr: string) =>
     stderr.split("\n").flatMap((line) => /message="(telemetry is .*?)"/.exec(line)?.[1] ?? [])
 
-  it("that refuses is told of once for each signal, and once when it takes them again", async () => {
+  it("that refuses is logged once for each signal, and once when it accepts them again", async () => {
     let isAway = true
     let requests = 0
     const collector = createServer((request, response) => {
@@ -81,7 +81,7 @@ describe("a collector", { timeout: 240_000 }, () => {
     collector.close()
   })
 
-  it("that is not there, or does not answer, is told of by a command that soon ends, and does not keep it", async () => {
+  it("that is absent, or does not answer, is logged by a short command and does not delay its end", async () => {
     const silent = createSilent(() => {})
     for (
       const [port, says] of [[await freePort(), "ECONNREFUSED"], [await listen(silent), "it does not answer in time"]]

@@ -118,7 +118,7 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
     expect((await running.ended).status).toBe(0)
   })
 
-  it("is not ready when the database is not, and says why; its counters are there all the same", async () => {
+  it("is not ready when the database is not, and says why; its counters are served anyway", async () => {
     const url = await newDatabase()
     const place = await ward("good", { url })
     await place.record(1)
@@ -217,7 +217,7 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
     expect(await running.ended).toMatchObject({ status: 0 })
   })
 
-  it("sends traces, metrics and its log by OTLP when it is told where to", async () => {
+  it("sends traces, metrics and its log by OTLP when an endpoint is set", async () => {
     const received = new Map<string, string>()
     const collector = createServer((request, response) => {
       let body = ""

@@ -162,7 +162,7 @@ describe("of the store's own errors", () => {
     })
   })
 
-  it("what somebody else has locked is given back later, and who is behind it now", () => {
+  it("chunks locked by another session are given back later, and those behind them at once", () => {
     expect(told(batchOf(members), new ChunksLocked({ locked: [1n] }))).toEqual({
       giveBack: "c/knee",
       giveBackLater: "b/knee",

@@ -59,7 +59,7 @@ it.effect("each of several runs has its own time", () =>
     expect(yield* Fiber.join(fiber)).toEqual(["Ended", "Ended", "TimedOut"])
   }))
 
-it.effect("one that goes on after it was interrupted is given up, and told of when it ends", () =>
+it.effect("a run that continues after it was interrupted is abandoned, and its end is reported", () =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(supervised("10 seconds", Effect.uninterruptible(Effect.sleep("1 minute"))))
     yield* TestClock.adjust("10999 millis")

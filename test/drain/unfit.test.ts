@@ -23,8 +23,8 @@ const registry = (when: (text: string) => boolean) =>
     )
   )
 
-describe("a handler that asks for a service nobody provided", () => {
-  it.effect("burns no attempt: its chunks are parked, and it is told once", () => {
+describe("a handler whose service was not provided", () => {
+  it.effect("costs no attempt: its chunks are parked, and the log says so once", () => {
     const lines: Array<string> = []
     return Effect.gen(function*() {
       yield* record(note("a"), note("b"))

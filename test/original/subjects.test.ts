@@ -197,7 +197,7 @@ describe("decorator", () => {
       const output = { decode, encode, identity, schema, shortName, version } as unknown as typeof Note
       const plugin = HandlerRegistry.layer().pipe(Layer.provide(HandlerPlugin.layer("clinic", output, nothing)))
       const exit = yield* Effect.exit(Effect.scoped(Layer.build(plugin)))
-      expect(String(exit)).toContain("is for no output: give the class that Output.make made")
+      expect(String(exit)).toContain("is for something that is not an output: give the class that Output.make made")
       expect(() => OutputGroup.make("clinic", output)).toThrow("give the classes that Output.make made")
       // and a class that derives from it is taken
       class Derived extends Note {}

@@ -114,7 +114,7 @@ describe("connections on which nothing passes any more", () => {
           })
           expect(health.silent).toBe(undefined)
         }).pipe(Effect.provide(worker(through(url, proxy))), Effect.provide(listening(lines)))
-        expect(lines.join("\n")).toMatch(/the database gave no answer within 1s to \w+; its connection is given up/)
+        expect(lines.join("\n")).toMatch(/the database gave no answer within 1s to \w+; its connection is closed/)
       }).pipe(Effect.scoped),
     60_000
   )

@@ -166,7 +166,7 @@ describe("a program that starts behind a pooler", () => {
         const { through, url } = yield* between(3)
         const { layer, lines } = logged()
         const deaf = yield* Effect.provide(build(through, { prepare: false }), layer)
-        expect(lines).toEqual([expect.stringMatching(/hints of other processes are not heard, .* SLUICE_LISTEN_URL/)])
+        expect(lines).toEqual([expect.stringMatching(/no hints from other processes arrive; .* SLUICE_LISTEN_URL/)])
         const hearing = yield* build(through, { prepare: false }, { listenUrl: Redacted.make(url) })
         const heard = yield* Queue.unbounded<string>()
         const hints = yield* Context.get(hearing, WakeUp.WakeUp).hear("pauses")

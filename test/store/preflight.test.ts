@@ -191,7 +191,7 @@ describe("a sequence behind the tables", () => {
         yield* sql`select setval('sluice.chunk_seq', 1, false)`
         const error = yield* Effect.flip(record(call("paid for")))
         expect(error.message).toMatch(
-          /"chunk_queue_pkey": a sequence stands behind the tables, .* `sluice migrate` puts it right/
+          /"chunk_queue_pkey": a sequence is behind the tables, .* `sluice migrate` corrects it/
         )
         yield* Migrations.run
         expect(yield* record(call("paid for"))).toEqual(["recorded"])

@@ -5,7 +5,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { afterAll } from "vitest"
-import { runSuitesOn } from "../contract/operators/ground.ts"
+import { beat } from "../../src/testing/contract/beat.ts"
+import { claiming } from "../../src/testing/contract/claiming.ts"
+import { deadLetters } from "../../src/testing/contract/deadLetters.ts"
+import { eventLog } from "../../src/testing/contract/eventLog.ts"
+import { ordering } from "../../src/testing/contract/ordering.ts"
+import { pauses } from "../../src/testing/contract/pauses.ts"
+import { persisting } from "../../src/testing/contract/persisting.ts"
+import { recording } from "../../src/testing/contract/recording.ts"
+import { retention } from "../../src/testing/contract/retention.ts"
+import { onDatabases } from "../contract/operators/ground.ts"
 import type { Version } from "../support/cluster.ts"
 import { asRole, client, freshDatabase, runAt, serverAlone } from "../support/Postgres.ts"
 
@@ -106,24 +115,26 @@ const [on18, on15, serializable, typed] = await Effect.runPromise(
   ]).pipe(Scope.provide(scope))
 )
 
-runSuitesOn({ "Postgres 18, German": client(on18), "Postgres 15, Chinese": client(on15) })
-await import("../contract/persisting.test.ts")
+onDatabases({ "Postgres 18, German": client(on18), "Postgres 15, Chinese": client(on15) }, persisting)
 
-runSuitesOn({
+onDatabases({
   "Postgres 18, German": client(on18),
   "Postgres 15, Chinese": client(on15),
   "Postgres 18, temporary tables that are named like types": client(typed)
-})
-await import("../contract/operators/deadLetters.test.ts")
-await import("../contract/operators/retention.test.ts")
+}, [
+  ...deadLetters,
+  ...retention
+])
 
-runSuitesOn({ "Postgres 18, German": client(on18) })
-await import("../contract/recording.test.ts")
-await import("../contract/operators/eventLog.test.ts")
+onDatabases({ "Postgres 18, German": client(on18) }, [
+  ...recording,
+  ...eventLog
+])
 
 // transactions of the caller's are refused at this isolation, so these have none
-runSuitesOn({ "Postgres 15, Chinese, serializable": client(serializable) })
-await import("../contract/claiming.test.ts")
-await import("../contract/ordering.test.ts")
-await import("../contract/beat.test.ts")
-await import("../contract/operators/pauses.test.ts")
+onDatabases({ "Postgres 15, Chinese, serializable": client(serializable) }, [
+  ...claiming,
+  ...ordering,
+  ...beat,
+  ...pauses
+])

@@ -16,8 +16,17 @@ import * as sequences from "../../src/store/pg/sequences.ts"
 import { tables } from "../../src/store/pg/tables.ts"
 import * as PgServer from "../../src/store/PgServer.ts"
 import * as PgStore from "../../src/store/PgStore.ts"
+import { beat } from "../../src/testing/contract/beat.ts"
+import { claiming } from "../../src/testing/contract/claiming.ts"
+import { deadLetters } from "../../src/testing/contract/deadLetters.ts"
+import { eventLog } from "../../src/testing/contract/eventLog.ts"
+import { ordering } from "../../src/testing/contract/ordering.ts"
+import { pauses } from "../../src/testing/contract/pauses.ts"
+import { persisting } from "../../src/testing/contract/persisting.ts"
+import { recording } from "../../src/testing/contract/recording.ts"
+import { retention } from "../../src/testing/contract/retention.ts"
 import { run } from "../cli/inProcess.ts"
-import { runSuitesOn } from "../contract/operators/ground.ts"
+import { onDatabases } from "../contract/operators/ground.ts"
 import { client } from "../support/Postgres.ts"
 import { shadowed } from "../support/shadows.ts"
 
@@ -27,19 +36,21 @@ const [on18, on15] = await Effect.runPromise(
   Effect.all([shadowed(18), shadowed(15)], { concurrency: 2 }).pipe(Scope.provide(scope))
 )
 
-runSuitesOn({ "Postgres 18": client(on18), "Postgres 15": client(on15) })
-await import("../contract/claiming.test.ts")
-await import("../contract/persisting.test.ts")
-await import("../contract/beat.test.ts")
+onDatabases({ "Postgres 18": client(on18), "Postgres 15": client(on15) }, [
+  ...claiming,
+  ...persisting,
+  ...beat
+])
 
 // what these say is the same in both
-runSuitesOn({ "Postgres 18": client(on18) })
-await import("../contract/ordering.test.ts")
-await import("../contract/recording.test.ts")
-await import("../contract/operators/deadLetters.test.ts")
-await import("../contract/operators/eventLog.test.ts")
-await import("../contract/operators/pauses.test.ts")
-await import("../contract/operators/retention.test.ts")
+onDatabases({ "Postgres 18": client(on18) }, [
+  ...ordering,
+  ...recording,
+  ...deadLetters,
+  ...eventLog,
+  ...pauses,
+  ...retention
+])
 
 /** Runs this on a database, as the role in whose path the others come first. */
 const at = <A, E>(url: string, work: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) =>

@@ -84,42 +84,45 @@ export const finding = (text: string, more: object = {}) =>
     (value) => Finding.encode(value)
   )
 
+/** The handler of findings. */
+export const findings = TableHandler.make(Finding, {
+  version: 3,
+  maxAttempts: 1,
+  table: "finding",
+  object: "clinic.Finding",
+  columns: ({ call, output }) => ({
+    call_id: call.callId,
+    namespace: call.namespace,
+    service: call.service,
+    correlation: call.correlationId,
+    part: call.part,
+    ordering: call.orderingKey,
+    finished: call.finishedAt,
+    ward: call.context("ward"),
+    hint: call.optionalContext("hint"),
+    text: output.text,
+    level: output.level,
+    count: output.count,
+    big: output.big,
+    amount: output.amount,
+    sure: output.sure,
+    at: output.at,
+    day: output.day,
+    tags: output.tags,
+    places: output.places,
+    whole: output.whole,
+    word: output.whole.deep.word,
+    maybe: output.maybe.word,
+    odd: output["odd'\\key"],
+    kind: "it's \\ fixed",
+    one: 1,
+    nothing: null
+  })
+})
+
 /** The declared handlers. */
 export const handlers = Laboratory.toLayer({
-  finding: TableHandler.make(Finding, {
-    version: 3,
-    maxAttempts: 1,
-    table: "finding",
-    object: "clinic.Finding",
-    columns: ({ call, output }) => ({
-      call_id: call.callId,
-      namespace: call.namespace,
-      service: call.service,
-      correlation: call.correlationId,
-      part: call.part,
-      ordering: call.orderingKey,
-      finished: call.finishedAt,
-      ward: call.context("ward"),
-      hint: call.optionalContext("hint"),
-      text: output.text,
-      level: output.level,
-      count: output.count,
-      big: output.big,
-      amount: output.amount,
-      sure: output.sure,
-      at: output.at,
-      day: output.day,
-      tags: output.tags,
-      places: output.places,
-      whole: output.whole,
-      word: output.whole.deep.word,
-      maybe: output.maybe.word,
-      odd: output["odd'\\key"],
-      kind: "it's \\ fixed",
-      one: 1,
-      nothing: null
-    })
-  }),
+  finding: findings,
   order: TableHandler.make(Order, {
     maxAttempts: 1,
     table: "lab_order",
@@ -203,7 +206,7 @@ export const servers = {
 }
 
 /** The store in memory. */
-export const memory = (_: ReadonlyArray<string> = []): Store => readMemory.pipe(Layer.provideMerge(MemoryStore.layer))
+export const memory = (): Store => readMemory.pipe(Layer.provideMerge(MemoryStore.layer))
 
 /** Recorder and drain of the laboratory, over a store. */
 export const application = (store: Store, settings: Partial<Settings.Values> = {}) =>

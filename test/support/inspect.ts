@@ -1,11 +1,4 @@
 /**
- * What tests ask a store.
+ * What tests ask a store: the questions of the contract, for other tests.
  */
-import { Inspector } from "effect-sluice"
-
-/** A call and what became of its chunks. */
-export const call = (callId: string) => Inspector.Inspector.use((inspector) => inspector.call(callId))
-/** Counts by kind. */
-export const status = Inspector.Inspector.use((inspector) => inspector.status)
-/** When something may be claimed next. */
-export const nextDue = Inspector.Inspector.use((inspector) => inspector.nextDue)
+export * from "../../src/testing/contract/inspect.ts"

@@ -26,18 +26,18 @@ export const DeadShown = Schema.Struct({ letters: Schema.Array(DeadLetterDetail)
 export const DeadMoved = Schema.Struct({ moved: Schema.Int, preview: Schema.Array(DeadLetterCount) })
 
 const filters = {
-  call: options.recordedName("call", "only this call's"),
-  namespace: options.recordedName("namespace", "only of this namespace"),
-  schema: options.recordedName("schema", "only of this schema identity"),
-  handler: options.recordedName("handler", "only of this handler: namespace/name"),
+  call: options.recordedName("call", "only this call"),
+  namespace: options.recordedName("namespace", "only this namespace"),
+  schema: options.recordedName("schema", "only this schema identity"),
+  handler: options.recordedName("handler", "only this handler: namespace/name"),
   reason: Flag.Literals("reason", DeathReason.literals).pipe(
     Flag.withDescription("only with this reason"),
     Flag.optional
   ),
-  text: options.text("text", "only with this in the error"),
-  olderThan: Flag.optional(durationFlag.flag("older-than", "only what died longer ago: 2h")),
-  newerThan: Flag.optional(durationFlag.flag("newer-than", "only what died more recently")),
-  discarded: options.on("discarded", "the discarded ones instead")
+  text: options.text("text", "only if the error contains this"),
+  olderThan: Flag.optional(durationFlag.flag("older-than", "only what died longer ago than this: 2h")),
+  newerThan: Flag.optional(durationFlag.flag("newer-than", "only what died more recently than this")),
+  discarded: options.on("discarded", "the discarded ones instead of the open ones")
 }
 
 interface Given {
@@ -123,8 +123,11 @@ const list = Command.make(
       ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Which there are, counted by kind and reason, the latest first"),
-  Command.withExamples([{ command: "sluice dead list --reason exhausted", description: "Those that failed too often" }])
+  Command.withDescription("List dead letters, the latest first, with counts by kind and reason"),
+  Command.withExamples([{
+    command: "sluice dead list --reason exhausted",
+    description: "List those that failed too often"
+  }])
 )
 
 const show = Command.make(
@@ -157,12 +160,12 @@ const show = Command.make(
       ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("All there is to know of a call's: errors, history, payload"),
-  Command.withExamples([{ command: "sluice dead show call-17", description: "Of one call" }])
+  Command.withDescription("Show a call's dead letters: errors, history, payload"),
+  Command.withExamples([{ command: "sluice dead show call-17", description: "Show those of one call" }])
 )
 
-const dryRun = options.on("dry-run", "only say what it would move")
-const all = options.on("all", "all of them, without a filter")
+const dryRun = options.on("dry-run", "only report what it would move")
+const all = options.on("all", "all of them; needed when there is no filter")
 
 const moved = Effect.fnUntraced(function*(
   given: Given & { readonly json: Option.Option<boolean>; readonly dryRun: boolean; readonly all: boolean },
@@ -191,34 +194,40 @@ const redrive = Command.make(
       told
     )
 ).pipe(
-  Command.withDescription("Move them back to the queue, with no attempts against them"),
+  Command.withDescription("Move dead letters back to the queue, with all their attempts again"),
   Command.withExamples([
-    { command: "sluice dead redrive --call call-17", description: "One call's" },
+    { command: "sluice dead redrive --call call-17", description: "Those of one call" },
     { command: "sluice dead redrive --reason exhausted --dry-run", description: "See what it would move" }
   ])
 )
 
 const discard = Command.make(
   "discard",
-  { ...options.common, ...filters, dryRun, all, because: Flag.String("because").pipe(Flag.withDescription("why")) },
+  {
+    ...options.common,
+    ...filters,
+    dryRun,
+    all,
+    because: Flag.String("because").pipe(Flag.withDescription("the reason, which is stored"))
+  },
   (given) =>
     moved(given, DeadLetters.use((dead) => dead.discard(filterOf(given), given.because)), "discarded").pipe(
       Effect.provide(Database.storesAsTheyAre(given.url)),
       told
     )
 ).pipe(
-  Command.withDescription("Put them away for good; they stay on record"),
+  Command.withDescription("Discard dead letters for good; they stay on record"),
   Command.withExamples([
-    { command: "sluice dead discard --call call-17 --because \"said twice\"", description: "One call's" }
+    { command: "sluice dead discard --call call-17 --because \"said twice\"", description: "Those of one call" }
   ])
 )
 
 /** The command. */
 export const dead = Command.make("dead").pipe(
-  Command.withDescription("Dead letters: look at them, redrive or discard them"),
+  Command.withDescription("List, show, redrive or discard dead letters"),
   Command.withExamples([
-    { command: "sluice dead list", description: "Which there are" },
-    { command: "sluice dead redrive --reason exhausted", description: "Try these again" }
+    { command: "sluice dead list", description: "List them" },
+    { command: "sluice dead redrive --reason exhausted", description: "Try some of them again" }
   ]),
   Command.withSubcommands([list, show, redrive, discard])
 )

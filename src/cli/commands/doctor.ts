@@ -43,7 +43,7 @@ const looked = (url: Option.Option<string>, ageSeconds: number) =>
     Effect.provide(Database.storesToExamine(url)),
     Effect.catch((error) => {
       const [found = "", ...isAway] = explain(error).reason.split(`: ${whenUnreachable}`)
-      const advice = isAway.length > 0 ? whenUnreachable : "mend that first: nothing else can be looked at"
+      const advice = isAway.length > 0 ? whenUnreachable : "fix that first: nothing else can be checked"
       return Effect.succeed([broken("server", found, advice)])
     })
   )
@@ -55,7 +55,7 @@ export const doctor = Command.make(
     ...options.common,
     maxAge: Flag.String("max-age").pipe(
       Flag.withMetavar("SPAN"),
-      Flag.withDescription("how long a due chunk may have waited; 5min without (SLUICE_MAX_AGE)"),
+      Flag.withDescription("how long a due chunk may wait; default 5min (SLUICE_MAX_AGE)"),
       Flag.optional
     )
   },
@@ -73,10 +73,10 @@ export const doctor = Command.make(
       }
     }).pipe(told)
 ).pipe(
-  Command.withDescription("What is wrong, and what to do about it. Exit status 0, 1 (attention) or 2 (broken)"),
-  Command.withShortDescription("What is wrong, and what to do about it"),
+  Command.withDescription("Report what is wrong, and what to do about it. Exit status 0, 1 (attention) or 2 (broken)"),
+  Command.withShortDescription("Report what is wrong, and what to do about it"),
   Command.withExamples([
-    { command: "sluice doctor --url postgres://…", description: "Of a server" },
-    { command: "sluice doctor --max-age 1h", description: "Content with an hour's backlog" }
+    { command: "sluice doctor --url postgres://…", description: "Examine a server" },
+    { command: "sluice doctor --max-age 1h", description: "Accept an hour's backlog" }
   ])
 )

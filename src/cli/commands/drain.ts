@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { Report } from "../../Drain.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
+import { Inspector } from "../../Inspector.ts"
 import { quote } from "../../internal/quote.ts"
 import { Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
@@ -131,42 +132,44 @@ export const drain = Command.make(
     embedded: options.embedded,
     handlers: Application.handlersFlag,
     untilEmpty: Flag.Boolean("until-empty").pipe(
-      Flag.withDescription("go on until nothing is due; without, one batch"),
+      Flag.withDescription("continue until nothing is due; default: one batch"),
       Flag.optional
     ),
     every: Flag.String("every").pipe(
       Flag.withMetavar("SPAN"),
-      Flag.withDescription("run until told to stop, and look this often: 5s"),
+      Flag.withDescription("run until stopped, and look for work this often: 5s"),
       Flag.optional
     ),
     cron: Flag.String("cron").pipe(
       Flag.withMetavar("CRON"),
-      Flag.withDescription("run until told to stop, and look at these times: \"*/5 * * * *\""),
+      Flag.withDescription("run until stopped, and look for work at these times: \"*/5 * * * *\""),
       Flag.optional
     ),
     limit: Flag.String("for").pipe(
       Flag.withMetavar("SPAN"),
-      Flag.withDescription("go on until nothing is due, for so long at most; then give back what runs, and exit 0: 8s"),
+      Flag.withDescription(
+        "continue until nothing is due, for at most this long; then give back unfinished chunks, and exit with 0: 8s"
+      ),
       Flag.optional
     ),
     namespace: Flag.String("namespace").pipe(
       Flag.withMetavar("NAME"),
-      Flag.withDescription("only this namespace's chunks (SLUICE_NAMESPACE)"),
+      Flag.withDescription("claim only this namespace's chunks (SLUICE_NAMESPACE)"),
       Flag.optional
     ),
     metricsPort: Flag.Int("metrics-port").pipe(
       Flag.withMetavar("PORT"),
-      Flag.withDescription("serve /metrics, /health and /ready while it runs (SLUICE_METRICS_PORT)"),
+      Flag.withDescription("serve /metrics, /health and /ready on this port (SLUICE_METRICS_PORT)"),
       Flag.optional
     ),
     metricsHost: Flag.String("metrics-host").pipe(
       Flag.withMetavar("HOST"),
-      Flag.withDescription("listen there on this address only; on all of this machine's without (SLUICE_METRICS_HOST)"),
+      Flag.withDescription("the address to listen on; default: all addresses of this machine (SLUICE_METRICS_HOST)"),
       Flag.optional
     ),
-    check: options.on("check", "load and build the handlers on the database, say what is wrong, and claim nothing"),
+    check: options.on("check", "load and build the handlers, report what is wrong, and claim nothing"),
     workers: Flag.Int("workers").pipe(
-      Flag.withDescription("how many drains at once (SLUICE_WORKERS)"),
+      Flag.withDescription("the number of concurrent drains (SLUICE_WORKERS)"),
       Flag.optional
     )
   },
@@ -209,10 +212,21 @@ export const drain = Command.make(
         yield* report(yield* processDrains.toTheEnd(drains, { once, left, namespace, partly }))
       })
       if (given.check) {
-        const checked = Effect.flatMap(HandlerRegistry, ({ list }) =>
-          json
+        const checked = Effect.gen(function*() {
+          const { list } = yield* HandlerRegistry
+          const inspector = yield* Inspector
+          for (const { declaration, name } of list) {
+            if (declaration === undefined) continue
+            yield* Effect.catchTag(
+              inspector.declaration(declaration),
+              "TableUnfit",
+              (error) => new Failed({ reason: `handler ${name}: ${error.message}` })
+            )
+          }
+          yield* json
             ? print.json(Checked, { handlers: list.map(({ name }) => name) })
-            : print.line(`${list.length} handlers are loaded and built; nothing was claimed`))
+            : print.line(`${list.length} handlers are loaded and built; nothing was claimed`)
+        })
         return yield* Effect.provide(
           checked,
           Application.layer(Database.storesAsTheyAre(given.url), given.handlers)
@@ -238,16 +252,19 @@ export const drain = Command.make(
     }).pipe(told)
 ).pipe(
   Command.withDescription(
-    "Persist what is recorded, by the handlers that are found. --until-empty, --every, --cron and --for may also " +
-      "stand in SLUICE_UNTIL_EMPTY, SLUICE_EVERY, SLUICE_CRON and SLUICE_FOR"
+    "Run the handlers that are found on what is recorded. --until-empty, --every, --cron and --for can also " +
+      "be set by SLUICE_UNTIL_EMPTY, SLUICE_EVERY, SLUICE_CRON and SLUICE_FOR"
   ),
-  Command.withShortDescription("Persist what is recorded, by the handlers that are found"),
+  Command.withShortDescription("Run the handlers that are found on what is recorded"),
   Command.withExamples([
-    { command: "sluice drain --until-empty", description: "Persist all that is due" },
+    { command: "sluice drain --until-empty", description: "Persist everything that is due" },
     { command: "sluice drain --check", description: "Before a deployment: are the handlers complete?" },
-    { command: "sluice drain --every 5s --workers 2", description: "Go on until SIGTERM" },
-    { command: "sluice drain --for 8s", description: "In a function that is killed after 10 seconds" },
-    { command: "sluice drain --every 1s --metrics-port 9090", description: "Watched by Prometheus" },
-    { command: "sluice drain --cron \"*/5 * * * *\" --handlers \"dist/**/persist/*.js\"", description: "At times" }
+    { command: "sluice drain --every 5s --workers 2", description: "Run until SIGTERM" },
+    { command: "sluice drain --for 8s", description: "Run in a function that is killed after 10 seconds" },
+    { command: "sluice drain --every 1s --metrics-port 9090", description: "Run with metrics for Prometheus" },
+    {
+      command: "sluice drain --cron \"*/5 * * * *\" --handlers \"dist/**/persist/*.js\"",
+      description: "Run every five minutes"
+    }
   ])
 )

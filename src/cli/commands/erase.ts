@@ -28,7 +28,7 @@ interface Given {
 const inContext = (condition: string): Effect.Effect<Subject, Failed> => {
   const [, key, value] = /^context\.([^=]+)=([^]+)$/.exec(condition) ?? []
   return key === undefined || value === undefined
-    ? new Failed({ reason: `--where: ${word(condition)} is no condition: write context.patientId=4711` })
+    ? new Failed({ reason: `--where: ${word(condition)} is not a condition: write context.patientId=4711` })
     : Effect.succeed(Subject.Context({ key, value }))
 }
 
@@ -43,7 +43,7 @@ const subjectOf = ({ call, correlation, where }: Given): Effect.Effect<Subject, 
   ]
   return subjects.length === 1 && subjects[0] !== undefined
     ? subjects[0]
-    : new Failed({ reason: "say whose, by one of --call, --correlation and --where" })
+    : new Failed({ reason: "say whose data, by one of --call, --correlation and --where" })
 }
 
 /** Who is at work here, if nobody says who asked for it. */
@@ -86,7 +86,7 @@ const recordInWords = (one: ErasureRecord): ReadonlyArray<string> => [
 const list = Effect.fnUntraced(function*(json: boolean) {
   const erasures = yield* Erasure.use((erasure) => erasure.list({ limit: json ? 10_000 : most }))
   if (json) return yield* print.json(Erasures, { erasures })
-  yield* print.lines(erasures.length === 0 ? ["nothing was ever erased"] : erasures.flatMap(recordInWords))
+  yield* print.lines(erasures.length === 0 ? ["there were no erasures"] : erasures.flatMap(recordInWords))
 })
 
 /** The command. */
@@ -97,10 +97,10 @@ export const erase = Command.make(
     call: options.recordedName("call", "this call's"),
     correlation: options.recordedName("correlation", "those of the calls with this correlation id"),
     where: options.recordedName("where", "those of the calls whose context holds this: context.patientId=4711"),
-    because: options.text("because", "why; it stays on record, so name no subject in it"),
-    by: options.text("by", "who asks for it; $USER without"),
-    dryRun: options.on("dry-run", "only say how much"),
-    list: options.on("list", "which erasures there were")
+    because: options.text("because", "the reason; it stays on record, so do not name the subject in it"),
+    by: options.text("by", "who asks for it; default $USER"),
+    dryRun: options.on("dry-run", "only report how much"),
+    list: options.on("list", "list the erasures so far")
   },
   ({ url, ...given }) =>
     Effect.gen(function*() {
@@ -109,7 +109,7 @@ export const erase = Command.make(
       const subject = yield* subjectOf(given)
       const because = Option.filter(given.because, (text) => text.trim() !== "")
       if (Option.isNone(because) && !given.dryRun) {
-        return yield* new Failed({ reason: "say why, for the record: --because" })
+        return yield* new Failed({ reason: "give the reason, which is stored: --because" })
       }
       const by = Option.orElse(Option.filter(given.by, (text) => text !== ""), constant(yield* whoever))
       const reason = { because: Option.getOrElse(because, () => ""), by: Option.getOrElse(by, () => "") }
@@ -121,15 +121,15 @@ export const erase = Command.make(
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "Forget what is recorded of a subject: payloads, context, outstanding chunks, dead letters, failures. Call ids, facts and " +
+    "Erase what is recorded about a subject: payloads, context, outstanding chunks, dead letters, failures. Call ids, facts and " +
       "the ledger stay; an erased call is never recorded or run again"
   ),
-  Command.withShortDescription("Forget what is recorded of a subject; that it was stays"),
+  Command.withShortDescription("Erase what is recorded about a subject; the ledger stays"),
   Command.withExamples([
-    { command: "sluice erase --where context.patientId=4711 --dry-run", description: "See how much" },
+    { command: "sluice erase --where context.patientId=4711 --dry-run", description: "See how much it would erase" },
     {
       command: "sluice erase --where context.patientId=4711 --because \"asked for in letter 12\"",
-      description: "A person's"
+      description: "Erase a patient's calls"
     },
     { command: "sluice erase --list", description: "What was erased, by whom, and why" }
   ])

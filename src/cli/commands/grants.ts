@@ -32,10 +32,10 @@ export const grants = Command.make(
   "grants",
   {
     json: options.common.json,
-    role: Argument.String("role").pipe(Argument.withDescription("the role, as `create role` made it")),
+    role: Argument.String("role").pipe(Argument.withDescription("the name of the role in Postgres")),
     for: Flag.Literals("for", rights.purposes).pipe(
       Flag.withDescription(
-        "what it is there for; a program that records, drains and listens without. May be given again"
+        "what the role does; default: record, drain and subscribe. Can be repeated"
       ),
       Flag.atLeast(0)
     )
@@ -51,15 +51,15 @@ export const grants = Command.make(
     }).pipe(told)
 ).pipe(
   Command.withDescription(
-    "Print the GRANT statements that a role needs: a recorder's, a worker's, a subscriber's, or an operator's, who uses every command"
+    "Print the GRANT statements that a role needs: a recorder, a worker, a subscriber, or an operator, who uses every command"
   ),
   Command.withShortDescription("Print the rights that a role needs, as SQL"),
   Command.withExamples([
     {
       command: "sluice grants clinic_app | psql -v ON_ERROR_STOP=1",
-      description: "Of a program, run by the tables' owner"
+      description: "Grant a program its rights, as the owner of the tables"
     },
-    { command: "sluice grants clinic_web --for recorder", description: "Of one that only records" },
-    { command: "sluice grants ward_lead --for operator", description: "Of a person" }
+    { command: "sluice grants clinic_web --for recorder", description: "For a program that only records" },
+    { command: "sluice grants ward_lead --for operator", description: "For a person" }
   ])
 )

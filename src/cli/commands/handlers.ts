@@ -4,6 +4,7 @@
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { Handler } from "../../Handler.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
 import { Inspector, type WorkerView } from "../../Inspector.ts"
 import { escape } from "../../internal/escape.ts"
@@ -22,7 +23,11 @@ export const HandlersReport = Schema.Struct({
     namespace: Schema.String,
     schemaIdentity: Schema.String,
     version: Schema.Int,
-    handlerVersion: Schema.Int
+    handlerVersion: Schema.Int,
+    /** Of a declared handler: the statement that it becomes, or why its table does not fit. Null of a program. */
+    declared: Schema.NullOr(
+      Schema.Struct({ statement: Schema.NullOr(Schema.String), problem: Schema.NullOr(Schema.String) })
+    )
   })),
   /** The recorded kinds, each with the handler that serves it, or null. */
   kinds: Schema.Array(Schema.Struct({
@@ -30,6 +35,8 @@ export const HandlersReport = Schema.Struct({
     schemaIdentity: Schema.String,
     outstanding: Schema.Int,
     handler: Schema.NullOr(Schema.String),
+    /** If there is no handler: the kind of one whose names are close, as `namespace/schema-identity`. One may be misspelt. */
+    similar: Schema.NullOr(Schema.String),
     /** The newest version at which an outstanding one is recorded. */
     newestVersion: Schema.NullOr(Schema.Int),
     /** The living workers that serve it, and up to which version; null if a worker names none, and reads all. */
@@ -50,13 +57,16 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
     print.more(all.length, limit, "kinds", "see --limit, or --json").map((text) => `  ${text}`)
   return [
     ...handlers.length === 0 ? ["there are no handlers: nothing can be persisted here"] : [],
-    ...handlers.flatMap(({ handlerVersion, name, schemaIdentity, version }) => [
+    ...handlers.flatMap(({ declared, handlerVersion, name, schemaIdentity, version }) => [
       escape(name),
       `  ${escape(schemaIdentity)}, version ${version}${
         handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`
-      }`
+      }`,
+      ...(declared?.problem ?? declared?.statement ?? "").split("\n").filter((line) => line !== "").map((line) =>
+        `    ${escape(line)}`
+      )
     ]),
-    ...core.length === 0 ? [] : ["", "served by core, for want of a handler of their namespace:"],
+    ...core.length === 0 ? [] : ["", "served by core, because their namespace has no handler:"],
     ...core.slice(0, limit).flatMap(({ handler, namespace, schemaIdentity }) => [
       `  ${print.kind(namespace, schemaIdentity)}`,
       `    by ${escape(handler ?? "")}`
@@ -69,9 +79,10 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
     ]),
     ...left(newer),
     ...without.length === 0 ? [] : ["", "recorded, and without a handler:"],
-    ...without.slice(0, limit).map(({ namespace, outstanding, schemaIdentity }) =>
-      `  ${print.kind(namespace, schemaIdentity)}: ${outstanding} outstanding`
-    ),
+    ...without.slice(0, limit).flatMap(({ namespace, outstanding, schemaIdentity, similar }) => [
+      `  ${print.kind(namespace, schemaIdentity)}: ${outstanding} outstanding`,
+      ...similar === null ? [] : [`    there is a handler for ${escape(similar)}: is one of the two names misspelt?`]
+    ]),
     ...left(without)
   ]
 }
@@ -83,7 +94,7 @@ const readersOf = (version: number, workers: ReadonlyArray<Reader>): ReadonlyArr
   // as a claim counts them: a worker that names no version reads all
   const readers = workers.filter((worker) => worker.version === null || worker.version >= version)
   return readers.length === 0
-    ? ["    no worker that is alive reads it: deploy the program that does; it goes on by itself"]
+    ? ["    no worker that is alive reads it: deploy the program that does; it continues by itself"]
     : readers.map(({ id }) => `    worker ${escape(id)} reads it`)
 }
 
@@ -98,6 +109,13 @@ const workersFor = (kind: Kind.Kind, living: ReadonlyArray<WorkerView>): Readonl
     return [{ id, version: Number.isSafeInteger(served.version) ? served.version ?? null : null }]
   })
 
+/** What a declared handler becomes. */
+const declaredOf = (inspector: Inspector["Service"], { declaration }: Handler) =>
+  declaration === undefined ? Effect.succeed(null) : inspector.declaration(declaration).pipe(
+    Effect.map((statement) => ({ statement, problem: null })),
+    Effect.catchTag("TableUnfit", (error) => Effect.succeed({ statement: null, problem: error.message }))
+  )
+
 /** The command. */
 export const handlers = Command.make(
   "handlers",
@@ -105,30 +123,40 @@ export const handlers = Command.make(
   ({ handlers: globs, limit, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const { find, list } = yield* HandlerRegistry
+      const { find, list, serves } = yield* HandlerRegistry
       const inspector = yield* Inspector
       const recorded = yield* inspector.status
       const living = (yield* inspector.workers()).filter(({ alive }) => alive)
       const report = {
-        handlers: list.map((handler) => ({
-          name: handler.name,
-          namespace: handler.namespace,
-          schemaIdentity: handler.output.identity,
-          version: handler.output.version,
-          handlerVersion: handler.options.version ?? 1
-        })),
-        kinds: recorded.map((kind) => ({
-          namespace: kind.namespace,
-          schemaIdentity: kind.schemaIdentity,
-          outstanding: kind.ready + kind.inFlight + kind.scheduled + kind.waiting + kind.parked,
-          handler: find(kind.namespace, kind.schemaIdentity)?.name ?? null,
-          newestVersion: kind.newestVersion,
-          workers: workersFor(kind, living)
-        }))
+        handlers: yield* Effect.forEach(list, (handler) =>
+          Effect.map(declaredOf(inspector, handler), (declared) => ({
+            name: handler.name,
+            namespace: handler.namespace,
+            schemaIdentity: handler.output.identity,
+            version: handler.output.version,
+            handlerVersion: handler.options.version ?? 1,
+            declared
+          }))),
+        kinds: recorded.map((kind) => {
+          const handler = find(kind.namespace, kind.schemaIdentity)
+          const similar = handler === undefined ? Kind.similar(kind, serves) : undefined
+          return {
+            namespace: kind.namespace,
+            schemaIdentity: kind.schemaIdentity,
+            outstanding: kind.ready + kind.inFlight + kind.scheduled + kind.waiting + kind.parked,
+            handler: handler?.name ?? null,
+            similar: similar === undefined ? null : Kind.format(similar),
+            newestVersion: kind.newestVersion,
+            workers: workersFor(kind, living)
+          }
+        })
       }
       yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))
     }).pipe(Effect.provide(Application.layer(Database.storesAsTheyAre(url), globs)), told)
 ).pipe(
-  Command.withDescription("Which handlers there are, and which recorded kinds have none"),
-  Command.withExamples([{ command: "sluice handlers --handlers \"src/**/persist/*.ts\"", description: "Of a glob" }])
+  Command.withDescription("List the handlers, and the recorded kinds without one"),
+  Command.withExamples([{
+    command: "sluice handlers --handlers \"src/**/persist/*.ts\"",
+    description: "Load the modules that match a glob"
+  }])
 )

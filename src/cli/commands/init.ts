@@ -115,8 +115,8 @@ export const init = Command.make(
     }).pipe(told)
 ).pipe(
   Command.withDescription(
-    "Make a first working place here: the tables, sluice.config.ts, and, where there is no handler, one with a call to try"
+    "Set up this folder: the tables, sluice.config.ts, and, if there is no handler, an example handler and call"
   ),
-  Command.withShortDescription("Make a first working place here: tables, settings, a handler"),
+  Command.withShortDescription("Set up this folder: tables, settings, an example handler"),
   Command.withExamples([{ command: "sluice init", description: "On an embedded database, in ./.sluice" }])
 )

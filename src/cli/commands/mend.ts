@@ -47,7 +47,7 @@ const mendings: ReadonlyArray<Mending> = [stranded]
 /** The command. */
 export const mend = Command.make(
   "mend",
-  { ...options.common, dryRun: options.on("dry-run", "only say what it would mend") },
+  { ...options.common, dryRun: options.on("dry-run", "only report what it would repair") },
   ({ dryRun, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
@@ -59,16 +59,16 @@ export const mend = Command.make(
       const some = done.filter(({ count }) =>
         count > 0
       )
-      if (some.length === 0) yield* print.line("nothing to mend")
+      if (some.length === 0) yield* print.line("nothing to repair")
       for (const { count, mending } of some) {
         yield* print.line(`${mending.name}: ${dryRun ? mending.found(count) : mending.mended(count)}`)
       }
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "Put right what needs nobody's decision. Chunks that wait for an older one of their ordering key, though there is none, " +
-      "are released: as after SLUICE_DEAD_BLOCKS_KEY was set to false"
+    "Repair what needs no decision. Releases chunks that wait for an older one of their ordering key although there is none, " +
+      "for example after SLUICE_DEAD_BLOCKS_KEY was set to false"
   ),
-  Command.withShortDescription("Put right what needs nobody's decision"),
-  Command.withExamples([{ command: "sluice mend --dry-run", description: "See what it would mend" }])
+  Command.withShortDescription("Repair what needs no decision"),
+  Command.withExamples([{ command: "sluice mend --dry-run", description: "See what it would repair" }])
 )

@@ -76,8 +76,8 @@ export const migrate = Command.make(
   {
     ...options.common,
     embedded: options.embedded,
-    status: options.on("status", "only say what is applied"),
-    dryRun: options.on("dry-run", "print the SQL that is missing")
+    status: options.on("status", "only report which migrations are applied"),
+    dryRun: options.on("dry-run", "print the SQL of the missing migrations")
   },
   ({ dryRun, embedded, status, url, ...given }) =>
     Effect.gen(function*() {
@@ -100,7 +100,7 @@ export const migrate = Command.make(
 ).pipe(
   Command.withDescription("Bring Sluice's tables up to date"),
   Command.withExamples([
-    { command: "sluice migrate", description: "Apply what is missing" },
-    { command: "sluice migrate --dry-run > review.sql", description: "See the SQL first; psql -f does the rest" }
+    { command: "sluice migrate", description: "Apply the missing migrations" },
+    { command: "sluice migrate --dry-run > review.sql", description: "See the SQL first; psql -f can run it" }
   ])
 )

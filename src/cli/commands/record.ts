@@ -1,36 +1,37 @@
 /**
- * `sluice record`: records the calls of a file with one JSON object per line. A second run records only what is missing.
+ * `sluice record`: records the calls of a file, one JSON object per line, or lines of which a mapper makes calls. A second
+ * run records only what is missing.
  */
-import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type * as Stream from "effect/Stream"
-import { createReadStream } from "node:fs"
-import type { Readable } from "node:stream"
+import * as Stream from "effect/Stream"
 import * as CallLines from "../../CallLines.ts"
 import * as CallRecorder from "../../CallRecorder.ts"
+import { quote } from "../../internal/quote.ts"
+import * as callFile from "../callFile.ts"
 import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 import * as Terminal from "../Terminal.ts"
+import * as mapping from "../via.ts"
 
 /** What `sluice record --json` prints. */
 export const RecordReport = Schema.Struct({
   recorded: Schema.Int,
   unchanged: Schema.Int,
-  refused: Schema.Array(Schema.Struct({ line: Schema.Int, reason: Schema.String }))
+  /** By line of the file, from 1; by element, where the file is one JSON list. */
+  refused: Schema.Array(Schema.Struct({ line: Schema.Int, reason: Schema.String })),
+  /** With `--via`: how many lines the mapper skipped. */
+  skipped: Schema.optionalKey(Schema.Int),
+  /** With `--requests`: those that no line answers. */
+  missing: Schema.optionalKey(Schema.Array(Schema.Struct({ line: Schema.Int, key: Schema.String })))
 })
-
-/** The lines of standard input or a pipe, which cannot be read by position like a file. */
-const fromReadable = (name: string, evaluate: () => Readable) =>
-  CallLines.fromBytes(
-    NodeStream.fromReadable({ evaluate, onError: (cause) => new Failed({ reason: `${name}: ${String(cause)}` }) })
-  )
 
 /** Reports progress: a bar on a terminal, or else a line every 10,000 calls. */
 const progress = (size: number) => {
@@ -45,21 +46,45 @@ const progress = (size: number) => {
     })
 }
 
-interface Opened {
-  readonly lines: Stream.Stream<CallLines.CallLine, unknown, FileSystem.FileSystem>
-  /** In bytes; 0 if unknown. */
-  readonly size: number
+interface Given {
+  readonly file: string
+  readonly via: Option.Option<string>
+  readonly requests: Option.Option<string>
 }
 
-/** Opens a file, a pipe or standard input. */
-const open = (file: string) =>
-  Effect.gen(function*() {
-    const piped = (name: string, evaluate: () => Readable): Opened => ({ lines: fromReadable(name, evaluate), size: 0 })
-    if (file === "-") return piped("standard input", () => process.stdin)
-    const { size, type } = yield* FileSystem.FileSystem.use((fs) => fs.stat(file))
-    if (type !== "File") return piped(file, () => createReadStream(file))
-    return { lines: CallLines.fromFile(file), size: Number(size) } satisfies Opened
+/** What a mapper leaves to be told. */
+type More = Pick<typeof RecordReport.Type, "skipped" | "missing">
+
+/** The calls of the file, and what there is to tell besides. */
+const source = Effect.fnUntraced(function*({ file, requests, via }: Given) {
+  const opened = yield* callFile.open(file)
+  if (Option.isNone(via)) {
+    if (Option.isSome(requests)) return yield* new Failed({ reason: "--requests goes with --via" })
+    return { ...opened, calls: Stream.map(opened.lines, CallLines.toCall), more: (): More => ({}) }
+  }
+  const mapper = yield* mapping.load(via.value)
+  const asked: mapping.Requests = Option.isNone(requests)
+    ? new Map()
+    : yield* mapping.requestsOf(requests.value, mapper, (yield* callFile.open(requests.value)).lines)
+  let skipped = 0
+  const skip = Effect.sync(() => {
+    skipped++
   })
+  return {
+    ...opened,
+    calls: mapping.calls(mapper, opened.lines, asked, skip),
+    more: (): More => (
+      { skipped, ...Option.isNone(requests) ? {} : { missing: mapping.missing(asked) } }
+    )
+  }
+})
+
+const inWords = ({ recorded, refused, unchanged }: CallLines.Recording, { missing = [], skipped = 0 }: More): string =>
+  [
+    `${recorded} recorded, ${unchanged} known already, ${refused.length} refused`,
+    ...skipped > 0 ? [`${skipped} skipped`] : [],
+    ...missing.length > 0 ? [`${missing.length} missing`] : []
+  ].join(", ")
 
 /** The command. */
 export const record = Command.make(
@@ -67,39 +92,61 @@ export const record = Command.make(
   {
     ...options.common,
     embedded: options.embedded,
-    file: Argument.String("file").pipe(Argument.withDescription("a file of calls, one JSON object a line; - for stdin"))
+    via: Flag.optional(
+      Flag.String("via").pipe(
+        Flag.withMetavar("FILE"),
+        Flag.withDescription("a module that makes calls of the lines of another format: see effect-sluice/LineMapper")
+      )
+    ),
+    requests: Flag.optional(
+      Flag.String("requests").pipe(
+        Flag.withMetavar("FILE"),
+        Flag.withDescription("with --via: what was asked, a request a line; tells which answers are missing")
+      )
+    ),
+    file: Argument.String("file").pipe(
+      Argument.withDescription("a file of calls, one JSON object a line or one JSON list; - for stdin")
+    )
   },
-  ({ embedded, file, url, ...given }) =>
+  ({ embedded, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const { lines, size } = yield* open(file)
-      const printed = ({ recorded, refused, unchanged }: CallLines.Recording, before = "") =>
+      const { calls, more, size, unit } = yield* source(given)
+      const printed = (so: CallLines.Recording, rest: More, before = "") =>
         Effect.andThen(
           Terminal.clear,
           json
-            ? print.json(RecordReport, { recorded, unchanged, refused })
-            : print.line(`${before}${recorded} recorded, ${unchanged} known already, ${refused.length} refused`)
+            ? print.json(RecordReport, { recorded: so.recorded, unchanged: so.unchanged, refused: so.refused, ...rest })
+            : print.line(before + inWords(so, rest))
         )
       let last: CallLines.Recording = { bytes: 0, calls: new Set(), recorded: 0, unchanged: 0, refused: [] }
       const tell = progress(size)
-      const recording = CallLines.record(lines, {
-        refused: ({ line, reason }) => Terminal.say(`line ${line}: ${reason}`),
+      const recording = CallLines.record(calls, {
+        refused: ({ line, reason }) => Terminal.say(`${unit} ${line}: ${reason}`),
         progress: (soFar) => {
           last = soFar
           return tell(soFar)
         }
-      }).pipe(Effect.onInterrupt(() => Effect.suspend(() => printed(last, "stopped before the end; "))))
+      }).pipe(Effect.onInterrupt(() => Effect.suspend(() => printed(last, {}, "stopped before the end; "))))
       const recorded = yield* Effect.provide(
         recording,
         CallRecorder.layer.pipe(Layer.provide(Database.stores(url, { embedded })))
       )
-      if (recorded.refused.length > 0) process.exitCode = 1
-      yield* printed(recorded)
+      const rest = more()
+      for (const { key, line } of rest.missing ?? []) {
+        yield* Terminal.say(`no line answers ${quote(key)}, line ${line} of the requests`)
+      }
+      if (recorded.refused.length + (rest.missing?.length ?? 0) > 0) process.exitCode = 1
+      yield* printed(recorded, rest)
     }).pipe(told)
 ).pipe(
   Command.withDescription("Record the calls of a file; run again, only what is missing"),
   Command.withExamples([
     { command: "sluice record calls.jsonl", description: "Record a file" },
-    { command: "zcat calls.jsonl.gz | sluice record -", description: "Record standard input" }
+    { command: "zcat calls.jsonl.gz | sluice record -", description: "Record standard input" },
+    {
+      command: "sluice record output.jsonl --via openai.ts --requests batch.jsonl",
+      description: "Record the results of a provider's batch"
+    }
   ])
 )

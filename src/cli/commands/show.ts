@@ -6,6 +6,8 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type { CallAttempt } from "../../CallAttempt.ts"
+import type { CallFacts } from "../../CallFacts.ts"
 import type { FailureRecord } from "../../CallView.ts"
 import type { DomainObject } from "../../DomainObject.ts"
 import { CallView, type ChunkView, Inspector } from "../../Inspector.ts"
@@ -71,6 +73,26 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
   ]
 }
 
+const factsInWords = (facts: CallFacts): ReadonlyArray<string> => {
+  const { cost, inputTokens, outputTokens, promptName, promptVersion, provider, requestModel, responseModel } = facts
+  const model = [provider, responseModel ?? requestModel].filter((name) => name !== undefined).join("/")
+  const words = [
+    model === "" ? "" : `model ${escape(model)}`,
+    promptName === undefined ? "" : `prompt ${word(promptName)} ${escape(promptVersion ?? "")}`.trimEnd(),
+    inputTokens === undefined ? "" : `${inputTokens} tokens in`,
+    outputTokens === undefined ? "" : `${outputTokens} out`,
+    cost === undefined ? "" : `${cost.micros / 1e6} ${cost.currency}`
+  ].filter((text) => text !== "")
+  return words.length === 0 ? [] : [print.fit(`  ${words.join(", ")}`)]
+}
+
+const attemptInWords = ({ at, error, length, outcome, text }: CallAttempt, index: number): ReadonlyArray<string> => [
+  `  answer ${index + 1}: ${outcome}, ${DateTime.formatIso(at)}${
+    text === null && length > 0 ? ", its text was pruned" : text === null ? ", no text" : `, ${length} characters`
+  }`,
+  ...error === null ? [] : [print.fit(`    ${print.first(error)}`)]
+]
+
 /** The most calls, and chunks of a call, that are printed as text. */
 const most = 100
 /** The most rows of a chunk that are printed as text. */
@@ -88,6 +110,8 @@ const inWords = (view: CallView): ReadonlyArray<string> => {
     ...Object.keys(context).length === 0 ? [] : [print.fit(`  context ${print.jsonText(context)}`)],
     ...view.erasure === null ? [] : [`  erased, by erasure ${view.erasure}: see \`sluice erase --list\``],
     ...trace === null ? [] : [`  trace ${escape(trace.traceId)}, span ${escape(trace.spanId)}`],
+    ...factsInWords(view.facts),
+    ...view.attempts.slice(0, most).flatMap(attemptInWords),
     ...error === null ? [] : [print.fit(`  error: ${print.first(error)}`)],
     ...chunks.slice(0, most).flatMap(chunkInWords),
     ...print.more(chunks.length, most, "outputs", "--json has all").map((text) => `  ${text}`)
@@ -99,7 +123,7 @@ export const show = Command.make(
   "show",
   {
     ...options.common,
-    what: options.recordedArgument("what", "a call's id, or TYPE:ID of a row of the application")
+    what: options.recordedArgument("what", "a call's id, or TYPE:ID of a row of your application")
   },
   ({ url, what, ...given }) =>
     Effect.gen(function*() {
@@ -109,7 +133,7 @@ export const show = Command.make(
       const ids = Option.isSome(call) ? [what] : yield* inspector.callsThatMade(objectsOf(what))
       const calls = (yield* Effect.forEach(ids, (id) => Effect.map(inspector.call(id), Option.toArray))).flat()
       if (calls.length === 0) {
-        return yield* new Failed({ reason: `there is no call ${word(what)}, and no row of that name was made by one` })
+        return yield* new Failed({ reason: `there is no call ${word(what)}, and no call created a row of that name` })
       }
       if (json) return yield* print.json(Shown, { calls })
       yield* print.lines([
@@ -118,9 +142,9 @@ export const show = Command.make(
       ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("A call and all that became of it, or the call that made a row"),
+  Command.withDescription("Show a call with its chunks, or the call that created a row"),
   Command.withExamples([
     { command: "sluice show call-17", description: "By the call's id" },
-    { command: "sluice show chatlab.Message:42", description: "By a row of the application" }
+    { command: "sluice show chatlab.Message:42", description: "By a row of your application" }
   ])
 )

@@ -26,18 +26,20 @@ const reasonOf = (
 ): string => {
   switch (why) {
     case "scheduled": {
-      const when = (next ?? 0) > 0 ? `next in ${span(next)}` : `due for ${span(next)}, and no worker takes it up`
+      const when = (next ?? 0) > 0 ? `next in ${span(next)}` : `due for ${span(next)}, and no worker claims it`
       return `failed ${attempts === 1 ? "once" : `${attempts} times`}; ${when}`
     }
     case "expired":
-      return `worker ${escape(worker ?? "")} went away under it, ${crashes} did before; due for ${span(due)}`
+      return `worker ${escape(worker ?? "")} went away while it held the chunk, and ${crashes} did before; due for ${
+        span(due)
+      }`
     case "held":
       return `held by worker ${escape(worker ?? "")}; due for ${span(due)}`
     case "parked":
       return print.parked(parkedFor)
     case "waiting":
       return behind === null
-        ? "nothing stands before it: `sluice mend` releases it"
+        ? "there is nothing before it: `sluice mend` releases it"
         : `behind call ${word(behind)}, of ordering key ${word(orderingKey ?? "")}`
   }
 }
@@ -54,10 +56,10 @@ const inWords = ({ chunks, more }: typeof Stuck.Type, limit: number): ReadonlyAr
       `  ${reasonOf(chunk)}`,
       ...error === null
         ? []
-        : [print.fit(`  latest error: ${print.first(error)}`), `  all of it: sluice show ${word(callId)}`]
+        : [print.fit(`  latest error: ${print.first(error)}`), `  in full: sluice show ${word(callId)}`]
     ]
   })
-  const left = `of some sort there are more than ${limit}: see --limit, and \`sluice status\` for the counts`
+  const left = `for some reasons there are more than ${limit}: see --limit, and \`sluice status\` for the counts`
   return more ? [...told, left] : told
 }
 
@@ -66,7 +68,7 @@ export const stuck = Command.make(
   "stuck",
   {
     ...options.common,
-    namespace: options.recordedName("namespace", "only of this namespace"),
+    namespace: options.recordedName("namespace", "only this namespace"),
     limit: options.limit(10)
   },
   ({ limit, namespace, url, ...given }) =>
@@ -80,12 +82,12 @@ export const stuck = Command.make(
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "What does not go on at once, and why: scheduled (failed, to be retried), expired (its worker went away), held (held by a " +
+    "List chunks that make no progress, and why: scheduled (failed, to be retried), expired (its worker is gone), held (by a " +
       "worker for long), parked (no handler, none for its version, or paused), waiting (behind another of its ordering key)"
   ),
-  Command.withShortDescription("What does not go on at once, and why"),
+  Command.withShortDescription("List chunks that make no progress, and why"),
   Command.withExamples([
-    { command: "sluice stuck", description: "The first of each sort" },
-    { command: "sluice stuck --namespace chatlab --limit 100", description: "More of one namespace" }
+    { command: "sluice stuck", description: "The first ten for each reason" },
+    { command: "sluice stuck --namespace chatlab --limit 100", description: "The first hundred, of one namespace" }
   ])
 )

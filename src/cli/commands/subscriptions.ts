@@ -32,10 +32,10 @@ const stateOf = (one: SubscriptionStatus, now: number): string => {
   if (one.attempts > 0) {
     const next = one.dueAt.epochMilliseconds - now
     const times = one.attempts === 1 ? "once" : `${one.attempts} times`
-    return `failed ${times}; ${next > 0 ? `next in ${print.ago(next)}` : "due, and nobody reads"}`
+    return `failed ${times}; ${next > 0 ? `next in ${print.ago(next)}` : "due, and it has no reader"}`
   }
   if (one.suspects > 0) return `failed; looking for it in ${one.suspects}`
-  return one.behind === 0 ? "has read all" : "nobody reads"
+  return one.behind === 0 ? "has read everything" : "has no reader"
 }
 
 const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatus>) {
@@ -56,7 +56,7 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
       yield* print.line(print.fit(`  latest error: ${print.first(one.lastError)}`))
     }
     if (one.skipped > 0) {
-      yield* print.line(`  passed over ${one.skipped === 1 ? "one entry" : `${one.skipped} entries`}`)
+      yield* print.line(`  skipped ${one.skipped === 1 ? "one entry" : `${one.skipped} entries`}`)
     }
   }
 })
@@ -83,7 +83,7 @@ const parseTo = Effect.fnUntraced(function*(text: string): Effect.fn.Return<From
   const time = /^\d{4}-\d\d-\d\d/.test(text) ? DateTime.make(text) : Option.none()
   if (Option.isSome(time)) return DateTime.toUtc(time.value)
   return yield* new Failed({
-    reason: `--to: ${JSON.stringify(text)} is no place: write beginning, now, how long ago (2h), or a time ` +
+    reason: `--to: ${JSON.stringify(text)} is not a place: write beginning, now, how long ago (2h), or a time ` +
       "(2026-11-29T08:00:00Z)"
   })
 })
@@ -106,13 +106,15 @@ const reset = Command.make(
       yield* listed(given.json)
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Let it go on from another place: what was read comes again, what is between is left out"),
+  Command.withDescription(
+    "Move a subscription to another place: back, entries are read again; forward, entries are skipped"
+  ),
   Command.withExamples([
     {
       command: "sluice subscriptions reset billing --to 2h",
-      description: "All that was persisted in two hours, again"
+      description: "Read the last two hours again"
     },
-    { command: "sluice subscriptions reset billing --to now", description: "Only what comes" }
+    { command: "sluice subscriptions reset billing --to now", description: "Read only what comes from now on" }
   ])
 )
 
@@ -121,36 +123,36 @@ const skip = Command.make(
   {
     ...options.common,
     name,
-    because: Flag.String("because").pipe(Flag.withDescription("why; it is logged, and kept")),
-    call: options.text("call", "only if the entry is this call's; then it need not have failed")
+    because: Flag.String("because").pipe(Flag.withDescription("the reason; it is logged and stored")),
+    call: options.text("call", "skip only if the next entry is this call's; then it need not have failed")
   },
   ({ because, call, name, url, ...given }) =>
     Effect.gen(function*() {
       const { attempts, next } = yield* statusOf(name)
       if (next === null) {
-        return yield* new Failed({ reason: `${name} has read all there is: there is nothing to pass over` })
+        return yield* new Failed({ reason: `${name} has read everything: there is nothing to skip` })
       }
       const { callId } = next.key
       if (Option.isSome(call) ? call.value !== callId : attempts === 0) {
         return yield* new Failed({
           reason: Option.isSome(call)
-            ? `${name} stands before call ${callId}, not ${call.value}`
-            : `${name} stands before call ${callId} and has not failed with it; to pass over it all the same say --call ${callId}`
+            ? `the next entry of ${name} is call ${callId}, not ${call.value}`
+            : `${name} has not failed with its next entry, call ${callId}; to skip it anyway, add --call ${callId}`
         })
       }
       const passed = yield* EventLog.use((log) => log.skip(name, next.key, because))
-      if (!passed) return yield* new Failed({ reason: `${name} does not stand before call ${callId} any more` })
-      yield* Effect.logWarning(`subscription ${name} passes over ${printKey(next.key)}: ${because}`)
+      if (!passed) return yield* new Failed({ reason: `call ${callId} is no longer the next entry of ${name}` })
+      yield* Effect.logWarning(`subscription ${name} skips ${printKey(next.key)}: ${because}`)
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       if (json) return yield* print.json(SubscriptionSkipped, { subscription: name, skipped: next.key })
-      yield* print.line(print.clip(`passed over ${printKey(next.key)}`, columns))
+      yield* print.line(print.clip(`skipped ${printKey(next.key)}`, columns))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Pass over the entry it fails with: all that one chunk created, once and for good"),
+  Command.withDescription("Skip the entry that fails, for good: all objects that one chunk created"),
   Command.withExamples([
     {
       command: "sluice subscriptions skip billing --because \"the account is closed\"",
-      description: "What it fails with"
+      description: "Skip the failing entry"
     }
   ])
 )
@@ -165,19 +167,24 @@ const remove = Command.make(
       yield* listed(given.json)
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Forget it and its place; a program that still runs it does not make it again"),
-  Command.withExamples([{ command: "sluice subscriptions remove billing", description: "When its program is gone" }])
+  Command.withDescription(
+    "Delete a subscription with its place; a program that still runs it does not create it again"
+  ),
+  Command.withExamples([{
+    command: "sluice subscriptions remove billing",
+    description: "Delete it when its program is gone"
+  }])
 )
 
 /** The result of a rebase, in words. */
 export const rebasedInWords = ({ moved, outcome, repeated }: Rebased): string => {
   switch (outcome) {
     case "ours":
-      return "the event log is this cluster's: nothing was to be done"
+      return "the event log belongs to this cluster: nothing to do"
     case "adopted":
-      return "the event log's numbers go on in this cluster: nothing was moved"
+      return "the event log continues in this cluster: nothing was moved"
     case "raised":
-      return `${moved} lines persisted in this cluster stand behind those that came along; ${repeated} of them may come again`
+      return `${moved} entries persisted in this cluster now come after the moved ones; ${repeated} of them may be delivered again`
   }
 }
 
@@ -192,11 +199,11 @@ const rebase = Command.make(
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "After a move to another cluster, make what came along readable in its order, before what is new. Needs the owner of " +
-      "Sluice's tables; changes nothing where nothing is to be done"
+    "After a move to another cluster, make the moved events readable, in order and before new ones. Needs the owner of " +
+      "Sluice's tables; does nothing if it is not needed"
   ),
   Command.withShortDescription("After a move to another cluster, make the events readable"),
-  Command.withExamples([{ command: "sluice subscriptions rebase", description: "When the doctor says so" }])
+  Command.withExamples([{ command: "sluice subscriptions rebase", description: "Run it when the doctor says so" }])
 )
 
 /** The command. */
@@ -206,14 +213,14 @@ export const subscriptions = Command.make(
   ({ url, ...given }) => listed(given.json).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "Durable subscriptions: how many entries each has not read, how old the oldest of them is, who reads, and what fails"
+    "List the durable subscriptions: how many entries each has not read, the age of the oldest, its reader, and what fails"
   ),
-  Command.withShortDescription("Who reads what was created, how far behind, and what fails"),
+  Command.withShortDescription("List the subscriptions, how far behind each is, and errors"),
   Command.withExamples([
-    { command: "sluice subscriptions", description: "All of them" },
+    { command: "sluice subscriptions", description: "List them" },
     {
       command: "sluice subscriptions skip billing --because \"the account is closed\"",
-      description: "Pass over an entry"
+      description: "Skip a failing entry"
     }
   ]),
   Command.withSubcommands([reset, skip, remove, rebase])

@@ -25,7 +25,7 @@ export const prune = Command.make(
     payloads: Flag.optional(durationFlag.flag("payloads", "payloads of calls that are done, recorded longer ago: 90d")),
     discarded: Flag.optional(durationFlag.flag("discarded", "dead letters discarded longer ago")),
     failures: Flag.optional(durationFlag.flag("failures", "remembered failures longer ago")),
-    dryRun: options.on("dry-run", "only say how much")
+    dryRun: options.on("dry-run", "only report how much")
   },
   ({ discarded, dryRun, failures, payloads, url, ...given }) =>
     Effect.gen(function*() {
@@ -36,23 +36,26 @@ export const prune = Command.make(
         failures: Option.getOrUndefined(failures)
       }
       if (Object.values(policy).every((age) => age === undefined)) {
-        return yield* new Failed({ reason: "say what: --payloads, --discarded or --failures, with an age" })
+        return yield* new Failed({ reason: "say what to delete: --payloads, --discarded or --failures, with an age" })
       }
       const pruned = yield* Retention.use((retention) => dryRun ? retention.preview(policy) : retention.prune(policy))
       if (json) return yield* print.json(Pruned, pruned)
-      const verb = dryRun ? "would be forgotten" : "forgotten"
+      const verb = dryRun ? "would be deleted" : "deleted"
       yield* print.line(
         `${pruned.payloads} payloads, ${pruned.discarded} dead letters, ${pruned.failures} failures ${verb}`
       )
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Forget what is old; the ledger stays"),
-  Command.withExamples([{ command: "sluice prune --payloads 90d --dry-run", description: "See how much" }])
+  Command.withDescription("Delete old data; the ledger stays"),
+  Command.withExamples([{
+    command: "sluice prune --payloads 90d --dry-run",
+    description: "See how much it would delete"
+  }])
 )
 
 const kindFlags = (all: string) => ({
-  namespace: options.recordedName("namespace", "of this namespace; all without"),
-  schema: options.recordedName("schema", "of this schema identity; all without"),
+  namespace: options.recordedName("namespace", "only this namespace; default: all"),
+  schema: options.recordedName("schema", "only this schema identity; default: all"),
   all: options.on("all", all)
 })
 
@@ -94,7 +97,7 @@ export const pause = Command.make(
   {
     ...options.common,
     ...kindFlags("everything, without a filter"),
-    because: options.text("because", "why, for the others")
+    because: options.text("because", "the reason, shown to others")
   },
   ({ because, url, ...given }) =>
     Effect.gen(function*() {
@@ -107,10 +110,13 @@ export const pause = Command.make(
       )
     }).pipe(told)
 ).pipe(
-  Command.withDescription("Stop draining a namespace or schema, on all workers, at once"),
+  Command.withDescription("Stop draining a namespace or schema, on all workers at once"),
   Command.withExamples([
-    { command: "sluice pause --namespace chatlab --because \"the table is being moved\"", description: "A namespace" },
-    { command: "sluice pause --all", description: "Everything" }
+    {
+      command: "sluice pause --namespace chatlab --because \"the table is being moved\"",
+      description: "Pause a namespace"
+    },
+    { command: "sluice pause --all", description: "Pause everything" }
   ])
 )
 
@@ -139,7 +145,7 @@ export const resume = Command.make(
 ).pipe(
   Command.withDescription("End a pause"),
   Command.withExamples([
-    { command: "sluice resume --namespace chatlab", description: "The same as was paused" },
-    { command: "sluice resume --all", description: "Every pause there is" }
+    { command: "sluice resume --namespace chatlab", description: "Resume what was paused" },
+    { command: "sluice resume --all", description: "End all pauses" }
   ])
 )

@@ -17,7 +17,7 @@ import { mostCounted } from "../../Metrics.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { alive } from "./beat.ts"
-import { call, makeBehind, nextDue, status } from "./read.ts"
+import { call, invalid, makeBehind, nextDue, status } from "./read.ts"
 import {
   chunkKey,
   dead,
@@ -167,6 +167,7 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
         )
         return [...new Set(made.map(({ key }) => key.callId))]
       }),
+    declaration: ({ table }) => Effect.succeed(`rows of the table ${table} of this MemoryDatabase`),
     status: use(status),
     persistedLately: use((access, now) =>
       Math.min(100_000, access.values(ledger).filter((row) => row.persistedAt > now - minute).length)
@@ -212,6 +213,7 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
           )
         )
       ),
+    invalid: (request) => use((access) => invalid(access, request)),
     usage: (request) => use((access, now) => usage(access, request, now)),
     queueGauges: use(queueGauges),
     subscriptionGauges: use(subscriptionGauges),

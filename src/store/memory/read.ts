@@ -3,9 +3,11 @@
  */
 import * as DateTime from "effect/DateTime"
 import type { CallView, ChunkView, KindStatus, LedgerEntry } from "../../CallView.ts"
+import type { InvalidCall, InvalidRequest } from "../../Inspector.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import {
+  type CallRow,
   calls,
   chunkKey,
   copy,
@@ -79,6 +81,23 @@ const deadView = (row: DeadRow): Partial<ChunkView> & Pick<ChunkView, "state"> =
 const ledgerView = (row: LedgerRow): Partial<ChunkView> & Pick<ChunkView, "state"> => ({
   state: row.objects.length === 0 ? "nothing-to-create" : "persisted"
 })
+
+/** Calls whose answer did not fit, the latest first. */
+export const invalid = (access: Access, { limit, namespace }: InvalidRequest): ReadonlyArray<InvalidCall> => {
+  const rows = access.values(calls).filter((row) =>
+    row.status === "invalid" && (namespace === undefined || row.namespace === namespace)
+  )
+  const at = (row: CallRow) => row.finishedAt ?? row.recordedAt
+  return [...rows].sort((a, b) => at(b) - at(a) || (a.callId < b.callId ? 1 : -1)).slice(0, limit).map((row) => ({
+    callId: row.callId,
+    namespace: row.namespace,
+    service: row.service,
+    error: row.error ?? "",
+    finishedAt: utc(at(row)),
+    attempts: row.attempts.length,
+    kept: row.attempts.some(({ text }) => text !== null)
+  }))
+}
 
 /** A call and the state of each of its chunks, in the order of its outputs. */
 export const call = (

@@ -25,7 +25,7 @@ export const within =
       orElse: () => {
         const message = `no answer within ${Duration.format(limit)}`
         return Effect.andThen(
-          Effect.logWarning(`the database gave ${message} to ${what}; its connection is given up`),
+          Effect.logWarning(`the database gave ${message} to ${what}; its connection is closed`),
           Effect.fail(
             new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: what }) })
           )

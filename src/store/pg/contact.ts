@@ -16,7 +16,7 @@ import { eachVerb } from "../verbs.ts"
 export const here = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 /** Whether an error means that the database is down, and not a conflict with other transactions. */
-const isOutage = ({ code = "", transient }: ChunkStoreError): boolean => transient && !/^(40|55)/.test(code)
+export const isOutage = ({ code = "", transient }: ChunkStoreError): boolean => transient && !/^(40|55)/.test(code)
 
 /** Tolerance for a server's clock that runs faster than this one, and for imprecise comparison of the two. */
 const slack = (elapsed: number) => 1000 + elapsed / 1000

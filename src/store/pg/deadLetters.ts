@@ -1,6 +1,7 @@
 /**
  * Lists dead letters, and moves them back to the queue or discards them, in portions with one commit each.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
@@ -38,8 +39,12 @@ const matching = ({ sql }: Tables, filter: DeadLetterFilter) => {
         // the table's texts contain no NUL, and the server does not accept one as a parameter
         : [value.includes("\0") ? sql`false` : sql`d.${sql.literal(column)} = ${value}`]
     ),
-    ...(filter.olderThan === undefined ? [] : [sql`d.died_at < ${ago({ sql }, filter.olderThan)}`]),
-    ...(filter.newerThan === undefined ? [] : [sql`d.died_at > ${ago({ sql }, filter.newerThan)}`]),
+    ...(filter.olderThan === undefined
+      ? []
+      : [sql`d.died_at < ${ago({ sql }, Duration.fromInputUnsafe(filter.olderThan))}`]),
+    ...(filter.newerThan === undefined
+      ? []
+      : [sql`d.died_at > ${ago({ sql }, Duration.fromInputUnsafe(filter.newerThan))}`]),
     ...(filter.text === undefined ? [] : [sql`position(${storableText(filter.text)} in d.message) > 0`]),
     filter.discarded === true ? sql`d.discarded_at is not null` : sql`d.discarded_at is null`
   ])

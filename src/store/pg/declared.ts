@@ -164,23 +164,50 @@ const elements = (each: FieldSource): string =>
       case pg_catalog.jsonb_typeof(${json(each)}) when 'array' then ${json(each)} else '[]'::pg_catalog.jsonb end
     ) with ordinality as i(value, place)`
 
-/** Compiles a declaration. Fails with {@link TableUnfit} where the table does not fit it. */
+/** The statement that writes the rows of a relation `g`, as people read it. */
+export const insertion = ({ columns, elements, id, onConflict, table }: Compiled): string =>
+  [
+    `insert into ${table} (${columns.map(({ name }) => identifier(name)).join(", ")}) overriding system value`,
+    `select ${columns.map(({ value }) => value).join(",\n  ")}`,
+    `from g ${elements}`,
+    ...onConflict === "" ? [] : [onConflict],
+    `returning ${identifier(id)}::pg_catalog.text as id`
+  ].join("\n")
+
+/**
+ * Has the server plan the statement, for no answer: it finds what the catalog's columns do not show, like a key without a
+ * unique index, a constant that is no value of its column's type, or a missing right.
+ */
+const plan = ({ sql }: Tables, compiled: Compiled) =>
+  sql.unsafe(`explain with g as (
+    select null::pg_catalog.text as call_id, null::pg_catalog.text as namespace, null::pg_catalog.text as service,
+      null::pg_catalog.text as correlation_id, null::pg_catalog.text as part, null::pg_catalog.text as ordering_key,
+      null::timestamp with time zone as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data
+    where false
+  ) ${insertion(compiled)}`)
+
+/**
+ * Compiles a declaration. Fails with {@link TableUnfit} where the table does not fit it; then a surrounding transaction may
+ * be beyond use.
+ */
 export const compile = Effect.fnUntraced(function*(
   t: Tables,
   declaration: Declaration
 ): Effect.fn.Return<Compiled, SqlError | TableUnfit> {
   const unfit = (reason: string) => new TableUnfit({ table: declaration.table, reason })
-  const rows = yield* Effect.catchIf(
-    columnsOf(t, declaration.table),
-    // a name that is none, or a schema that this role may not use
-    (error) => /^42/.test(codeOf(error) ?? ""),
-    (error) => Effect.fail(unfit(wordsOf(error)))
-  )
+  /** What the server says of names, rights, types and values (classes 42 and 22) is about the table or the declaration. */
+  const told = <A>(effect: Effect.Effect<A, SqlError>) =>
+    Effect.catchIf(
+      effect,
+      (error) => ["42", "22"].includes(codeOf(error)?.slice(0, 2) ?? ""),
+      (error) => Effect.fail(unfit(wordsOf(error)))
+    )
+  const rows = yield* told(columnsOf(t, declaration.table))
   const found = new Map(rows.map((row) => [row.name, row]))
   const problem = problemOf(declaration, found)
   if (problem !== undefined) return yield* unfit(problem)
   const table = rows[0]?.relation ?? ""
-  return {
+  const compiled: Compiled = {
     table,
     columns: declaration.columns.flatMap(({ name, source }) => {
       const column = found.get(name)
@@ -190,4 +217,6 @@ export const compile = Effect.fnUntraced(function*(
     onConflict: onConflict(declaration, table),
     id: declaration.id
   }
+  yield* told(plan(t, compiled))
+  return compiled
 })

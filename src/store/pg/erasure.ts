@@ -2,11 +2,15 @@
  * Erases calls in portions with one commit each. A walk in the order of the call ids finds them, each call once: no column
  * of a subject is indexed, for it is looked for seldom.
  */
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
+import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
+import { ChunkStoreError } from "../../ChunkStore.ts"
 import { type Erased, Erasure, type ErasureReason, ErasureRecord, type Subject } from "../../Erasure.ts"
 import { storableText } from "../../internal/storableText.ts"
+import { Verb } from "../verbs.ts"
 import { asStoreError } from "./errors.ts"
 import { iso, objects, readRows } from "./json.ts"
 import { checkReadCommitted } from "./readCommitted.ts"
@@ -17,8 +21,8 @@ import { unwatched } from "./watch.ts"
 /** How many calls are looked at in one statement, and so the most that one commit erases. */
 const portionSize = 500
 
-/** A conflict with a worker that settles the same chunks passes. */
-const again = { times: 5, schedule: Schedule.spaced("100 millis") }
+/** How long to wait for transactions that hold a chunk, as `once` does while its effect runs. */
+const patience = { times: 100, schedule: Schedule.spaced("100 millis") }
 
 /** The condition for the subject's calls `c`. Texts of the tables hold no NUL, and the server takes none as a parameter. */
 const isOf = ({ sql }: Tables, subject: Subject): Fragment => {
@@ -65,10 +69,8 @@ const lock = (t: Tables, subject: Subject, ids: ReadonlyArray<string>) =>
     where call_id = any(${ids}::pg_catalog.text[]) and erasure is null and ${isOf(t, subject)}
     order by call_id for update`
 
-/** What one look at the tables found, and deleted. */
+/** How much a sweep deleted. */
 interface Swept {
-  /** Chunks and dead letters that this statement saw. */
-  readonly seen: number
   readonly chunks: number
   readonly letters: number
   readonly failures: number
@@ -76,39 +78,70 @@ interface Swept {
 }
 
 /**
- * Deletes what it sees of the calls' chunks. It waits for workers that settle one of them. Where such a worker moves the
- * chunk meanwhile, from the queue to the dead letters or back, this statement misses it: it sees the tables as they were
- * at its begin. So it is repeated until it sees nothing: nobody adds chunks to a call that is locked.
+ * Deletes the chunks, letters and failures of the calls, but for those that another transaction has locked. It waits for
+ * none: a worker that settles a chunk then wakes those behind it, and would wait for what is deleted here. It is repeated
+ * until {@link isClear}.
  */
-const sweep = ({ attempt, dead, failure, queue, skip, sql }: Tables, ids: ReadonlyArray<string>) => {
-  const ofThem = sql`call_id = any(${ids}::pg_catalog.text[])`
+const sweep = (t: Tables, subject: Subject, ids: ReadonlyArray<string>) => {
+  const { call, dead, failure, queue, sql } = t
+  const ofThem = sql`call_id = any(array(select call_id from own))`
   return sql<Swept>`
-    with held as materialized (
-      select seq from ${queue} where ${ofThem} order by seq for update
+    with own as materialized (
+      -- a call that had failed may be another subject's by now
+      select call_id from ${call} c
+      where call_id = any(${ids}::pg_catalog.text[]) and erasure is null and ${isOf(t, subject)}
+    ), held as materialized (
+      select seq from ${queue} where ${ofThem} order by seq for update skip locked
     ), gone as (
       delete from ${queue} where seq in (select seq from held) returning namespace, ordering_key
     ), buried as materialized (
-      select call_id, schema_identity, part from ${dead} where ${ofThem} order by seq for update
+      select call_id, schema_identity, part from ${dead} where ${ofThem} order by seq for update skip locked
     ), unburied as (
       delete from ${dead} d using buried b
       where d.call_id = b.call_id and d.schema_identity = b.schema_identity and d.part = b.part
       returning d.namespace, d.ordering_key
     ), forgotten as (
       delete from ${failure} where ${ofThem} returning 1
-    ), answers as (
-      update ${attempt} set text = null, error = null where ${ofThem} and (text is not null or error is not null)
-    ), skipped as (
-      update ${skip} set last_error = null where ${ofThem} and last_error is not null
     ), freed as (
       select namespace, ordering_key from gone union all select namespace, ordering_key from unburied
     )
-    select ((select pg_catalog.count(*) from ${queue} where ${ofThem}) + (select pg_catalog.count(*) from ${dead} where ${ofThem}))::int as seen,
-      (select pg_catalog.count(*)::int from gone) as chunks, (select pg_catalog.count(*)::int from unburied) as letters,
+    select (select pg_catalog.count(*)::int from gone) as chunks, (select pg_catalog.count(*)::int from unburied) as letters,
       (select pg_catalog.count(*)::int from forgotten) as failures,
       (
         select pg_catalog.json_agg(distinct pg_catalog.jsonb_build_object('namespace', namespace, 'orderingKey', ordering_key))
         from freed where ordering_key is not null
       ) as freed`
+}
+
+/**
+ * Whether the calls, which are locked, have neither chunks nor letters. A chunk that another transaction moves, from the
+ * queue to the letters or back, is seen at its old place until that commits, and nobody adds chunks to a call that is
+ * locked. So what is clear in one snapshot stays so, and no failure is yet to come.
+ */
+const isClear = ({ dead, queue, sql }: Tables, ids: ReadonlyArray<string>) => {
+  const ofThem = sql`call_id = any(${ids}::pg_catalog.text[])`
+  return Effect.map(
+    sql<{ clear: boolean }>`
+      select not exists (select from ${queue} where ${ofThem}) and not exists (select from ${dead} where ${ofThem}) as clear`,
+    ([row]) => row?.clear === true
+  )
+}
+
+/** Deletes what else the tables hold of these calls, and returns how many failures that were. */
+const forgetRest = ({ attempt, failure, skip, sql }: Tables, ids: ReadonlyArray<string>) => {
+  const ofThem = sql`call_id = any(${ids}::pg_catalog.text[])`
+  return Effect.map(
+    sql<{ failures: number }>`
+      with forgotten as (
+        delete from ${failure} where ${ofThem} returning 1
+      ), answers as (
+        update ${attempt} set text = null, error = null where ${ofThem} and (text is not null or error is not null)
+      ), skipped as (
+        update ${skip} set last_error = null where ${ofThem} and last_error is not null
+      )
+      select pg_catalog.count(*)::int as failures from forgotten`,
+    ([row]) => row?.failures ?? 0
+  )
 }
 
 /** Empties the calls. A run that is under way loses its hold: what it answers is not recorded. */
@@ -119,7 +152,7 @@ const empty = ({ call, sql }: Tables, ids: ReadonlyArray<string>, erasure: strin
       status = case status when 'running' then 'failed' else status end, run_token = null, run_until = null
     where call_id = any(${ids}::pg_catalog.text[])`
 
-/** The application's rows of these calls. Asked last, so that it sees what a worker committed while `sweep` waited. */
+/** The application's rows of these calls. Asked last: no worker holds a chunk of them any more. */
 const objectsOf = ({ ledger, sql }: Tables, ids: ReadonlyArray<string>) =>
   sql<{ objects: Erased["objects"] }>`
     select ${sql.literal(objects("l.objects"))} as objects from ${ledger} l
@@ -130,11 +163,14 @@ const objectsOf = ({ ledger, sql }: Tables, ids: ReadonlyArray<string>) =>
 /** What a preview counts. */
 const count = ({ dead, failure, queue, sql }: Tables, ids: ReadonlyArray<string>) => {
   const ofThem = sql`call_id = any(${ids}::pg_catalog.text[])`
-  return sql<Omit<Swept, "seen" | "freed">>`
+  return sql<Omit<Swept, "freed">>`
     select (select pg_catalog.count(*)::int from ${queue} where ${ofThem}) as chunks,
       (select pg_catalog.count(*)::int from ${dead} where ${ofThem}) as letters,
       (select pg_catalog.count(*)::int from ${failure} where ${ofThem}) as failures`
 }
+
+/** A chunk of one of the calls is in the hands of another transaction. */
+class StillHeld extends Data.TaggedError("StillHeld") {}
 
 const nothing: Erased = { calls: 0, chunks: 0, deadLetters: 0, failures: 0, objects: [] }
 
@@ -174,38 +210,69 @@ export const make = (t: Tables, moved: Effect.Effect<void>): Erasure["Service"] 
       ([row]) => row!.id
     )
 
-  /** Erases those of these calls that are still the subject's. Returns the erasure's id and how much it was. */
-  const erasePortion = (
+  const inTransaction = <A>(effect: Effect.Effect<A, ChunkStoreError | SqlError>) =>
+    client.transaction(({ isNested }) =>
+      unwatched(Effect.andThen(isNested ? checkReadCommitted(t) : Effect.void, effect))
+    ).pipe(asStoreError)
+
+  /** Deletes the chunks of these calls that are free. */
+  const sweepOnce = (id: string | undefined, subject: Subject, reason: ErasureReason, ids: ReadonlyArray<string>) =>
+    inTransaction(Effect.gen(function*() {
+      const [swept] = yield* sweep(t, subject, ids)
+      const { chunks, failures, freed, letters: deadLetters } = swept!
+      const part: Erased = { ...nothing, chunks, deadLetters, failures }
+      const own = chunks + deadLetters + failures === 0 ? id : yield* note(id, subject, reason, part)
+      // must be a separate statement: see `wakeFollowers`
+      if (freed !== null) {
+        yield* Effect.andThen(wakeFollowers(t, keysOf(freed), chunks + deadLetters), sql.afterCommit(moved))
+      }
+      return { id: own, part }
+    }))
+
+  /** Empties the calls that are still the subject's. Returns nothing where a chunk of one is still there. */
+  const finish = (id: string | undefined, subject: Subject, reason: ErasureReason, found: ReadonlyArray<string>) =>
+    inTransaction(Effect.gen(function*() {
+      const ids = (yield* lock(t, subject, found)).map((row) => row.call_id)
+      if (ids.length === 0) return { id, part: nothing }
+      if (!(yield* isClear(t, ids))) return undefined
+      const part: Erased = { ...nothing, calls: ids.length, failures: yield* forgetRest(t, ids) }
+      const own = yield* note(id, subject, reason, part)
+      yield* empty(t, ids, own)
+      return { id: own, part: { ...part, objects: yield* objectsOf(t, ids) } }
+    }))
+
+  /**
+   * Erases these calls, as far as they are still the subject's: their chunks first, in commits of their own, so that whoever
+   * finds them by the subject again goes on where this was cut off. Returns the erasure's id and how much it was.
+   */
+  const erasePortion = Effect.fnUntraced(function*(
     id: string | undefined,
     subject: Subject,
     reason: ErasureReason,
-    found: ReadonlyArray<string>
-  ) =>
-    client.transaction(({ isNested }) =>
-      unwatched(Effect.gen(function*() {
-        if (isNested) yield* checkReadCommitted(t)
-        const ids = (yield* lock(t, subject, found)).map((row) => row.call_id)
-        if (ids.length === 0) return { id, part: nothing }
-        let part: Erased = { ...nothing, calls: ids.length }
-        const freed: Array<OrderingKey> = []
-        while (true) {
-          const [swept] = yield* sweep(t, ids)
-          const { chunks, failures, letters: deadLetters } = swept!
-          part = sum(part, { ...nothing, chunks, deadLetters, failures })
-          freed.push(...swept!.freed ?? [])
-          if (swept!.seen === 0) break
-        }
-        const own = yield* note(id, subject, reason, part)
-        yield* empty(t, ids, own)
-        // must be a separate statement: see `wakeFollowers`
-        if (freed.length > 0) yield* wakeFollowers(t, keysOf(freed), part.chunks + part.deadLetters)
-        if (freed.length > 0) yield* sql.afterCommit(moved)
-        return { id: own, part: { ...part, objects: yield* objectsOf(t, ids) } }
-      }))
-    ).pipe(
-      asStoreError,
-      Effect.retry({ ...again, while: (error) => error._tag === "ChunkStoreError" && error.transient })
+    ids: ReadonlyArray<string>
+  ) {
+    let own = id
+    let total = nothing
+    const step = Effect.gen(function*() {
+      const swept = yield* sweepOnce(own, subject, reason, ids)
+      own = swept.id
+      total = sum(total, swept.part)
+      const done = yield* finish(own, subject, reason, ids)
+      if (done === undefined) return yield* new StillHeld()
+      own = done.id
+      total = sum(total, done.part)
+    })
+    yield* Effect.retry(step, { ...patience, while: (error) => error._tag === "StillHeld" || error.transient }).pipe(
+      Effect.catchTag("StillHeld", () =>
+        Effect.flatMap(Verb, (operation) =>
+          new ChunkStoreError({
+            operation,
+            transient: true,
+            reason: "another transaction holds a chunk of one of the calls, for more than 10 seconds"
+          })))
     )
+    return { id: own, part: total }
+  })
 
   /** Walks over the subject's calls. */
   const walk = Effect.fnUntraced(function*<E, R>(

@@ -19,7 +19,7 @@ export const explaining = (schema: string, role: string, otherwise: Purpose) => 
   const adviceOn = ({ code, operation, reason }: ChunkStoreError): string | undefined => {
     if (code === "42501") return explain(reason, { schema, role, purpose: purposeOf(operation, otherwise) })
     return code === "23505" && /"(chunk_queue|chunk_failure)_pkey"/.test(reason)
-      ? "a sequence stands behind the tables, as after logical replication: `sluice migrate` puts it right"
+      ? "a sequence is behind the tables, as after logical replication: `sluice migrate` corrects it"
       : undefined
   }
   const explained = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -16,6 +16,13 @@ export interface Given {
 /** Serializes a call for the statements. */
 export const given = (call: Recording): Given => ({ call, text: callJson(call) })
 
+/** How long its texts are, in characters. */
+export const lengthOf = (
+  { call: { attempts = [] }, text: { context, details, input, outputs, trace } }: Given
+): number =>
+  [context, details, input, trace, ...outputs, ...attempts.map((attempt) => attempt.text ?? "")]
+    .reduce((sum, text) => sum + text.length, 0)
+
 /** A call of an ordering key has no priority: the key's order counts. */
 export const priorityOf = (call: CallSpec): number => call.orderingKey === undefined ? call.priority ?? 0 : 0
 

@@ -128,7 +128,7 @@ export const hear = Effect.fnUntraced(function*(listener: Listener) {
   const isBack = Effect.suspend(() => {
     const wasAway = failures > 0
     failures = 0
-    return wasAway ? Effect.logInfo("hints of other processes are heard again") : Effect.void
+    return wasAway ? Effect.logInfo("hints from other processes arrive again") : Effect.void
   })
   const listen = Effect.catch(listenOnce(listener, isBack), (error) =>
     Effect.gen(function*() {
@@ -136,7 +136,7 @@ export const hear = Effect.fnUntraced(function*(listener: Listener) {
       // logged once, not at every attempt
       if (failures === 1) {
         const reason = isSqlError(error) ? storeError("listen")(error).message : error.reason
-        yield* Effect.logWarning(`hints of other processes are not heard now; looking without them: ${reason}`)
+        yield* Effect.logWarning(`hints from other processes do not arrive; workers poll meanwhile: ${reason}`)
       }
       yield* Effect.sleep(yield* RetryPolicy.delayAfter(backoff, Math.min(failures, 20)))
     })).pipe(Effect.forever)

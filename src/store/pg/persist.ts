@@ -148,7 +148,7 @@ export const persist = ({ hint, insert, t, wake }: Engine) => {
       )
     )
     if (settled?.marked === false) {
-      return yield* new TransactionSpoiled({ reason: "a handler has ended the transaction that is Sluice's to end" })
+      return yield* new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
     }
     if (settled === undefined || settled.held < persisted.length) {
       return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })

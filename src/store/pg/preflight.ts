@@ -142,7 +142,7 @@ export const preflight = Effect.fnUntraced(function*(sql: SqlClient, settings: S
       return yield* unfit(
         "sequence",
         `in schema ${settings.schema} ${sequences.describe(behind)}: what is recorded would fail. ` +
-          "It was copied without its sequences, as logical replication does: `sluice migrate` puts it right"
+          "It was copied without its sequences, as logical replication does: `sluice migrate` corrects it"
       )
     }
     return facts

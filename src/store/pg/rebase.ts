@@ -126,7 +126,7 @@ export const refusal = (found: Standing): string | undefined => {
   }
   if (isAboveUs(found) && (found.witnessed || found.unexamined)) {
     return "numbers of another cluster stand in tables of this one, and what this cluster persisted before they came cannot " +
-      "be told from the rest: `sluice subscriptions rebase` puts it behind them, and it comes again"
+      "be distinguished from the rest: `sluice subscriptions rebase` puts it behind them, and it is delivered again"
   }
   return undefined
 }
@@ -294,9 +294,9 @@ const settleFrom = Effect.fnUntraced(function*(t: Tables, found: Standing | unde
   if (outcome === "ours" || (outcome === "adopted" && found.unexamined)) return
   yield* Effect.logWarning(
     outcome === "adopted"
-      ? "the event log came from another cluster; its numbers go on here"
-      : `the event log came from another cluster and was rebased: ${moved} lines persisted here stand behind those that ` +
-        `came along, ${repeated} of them may come again`
+      ? "the event log came from another cluster; its transaction ids continue here"
+      : `the event log came from another cluster and was rebased: ${moved} entries persisted here now come after those that ` +
+        `were moved, ${repeated} of them may be delivered again`
   )
 })
 

@@ -2,13 +2,15 @@
  * The verb `record`: groups calls into statements, in one commit. A call that the database refuses does not affect the
  * others.
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
-import type { ChunkStore, ChunkStoreError, Recording, RecordOutcome } from "../../ChunkStore.ts"
+import type { ChunkStore, ChunkStoreError, RecordOutcome } from "../../ChunkStore.ts"
 import { compare } from "./compare.ts"
 import type { Engine } from "./engine.ts"
-import { type Given, given } from "./given.ts"
+import { type Given, given, lengthOf } from "./given.ts"
+import { groupCommit, type Write } from "./groupCommit.ts"
 import { longestOf } from "./longest.ts"
 import { recordMany, recordOne, saysMore } from "./recordStatements.ts"
 import { isRefusal, refused } from "./refusal.ts"
@@ -16,10 +18,6 @@ import { isRefusal, refused } from "./refusal.ts"
 /** The most bytes and calls of one statement: the server's messages and Node's strings are limited. */
 const mostBytes = 16 * 1024 * 1024
 const mostCalls = 1000
-
-const lengthOf = ({ call: { attempts = [] }, text: { context, details, input, outputs, trace } }: Given): number =>
-  [context, details, input, trace, ...outputs, ...attempts.map((attempt) => attempt.text ?? "")]
-    .reduce((sum, text) => sum + text.length, 0)
 
 const inPortions = (calls: ReadonlyArray<Given>): ReadonlyArray<ReadonlyArray<Given>> => {
   const portions: Array<Array<Given>> = []
@@ -58,14 +56,14 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
     )
 
   /** Records calls of different ids, all or none. */
-  const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>) {
+  const recordDistinct = Effect.fnUntraced(function*(calls: ReadonlyArray<Given>, lockTimeout?: Duration.Duration) {
     const outcomes = new Map<string, RecordOutcome>()
     const [first] = calls
     if (first !== undefined && calls.length === 1 && first.call.outputs.length === 1 && !saysMore(first)) {
       for (const row of yield* recordSingle(first)) outcomes.set(row.call_id, "recorded")
     } else {
       const portions = inPortions(calls)
-      const writing = Effect.forEach(portions, (portion) => recordMany(t, portion))
+      const writing = Effect.forEach(portions, (portion) => recordMany(t, portion, { lockTimeout }))
       // a single statement is a commit of its own
       const written = yield* portions.length > 1 ? client.transaction(() => writing) : writing
       for (const row of written.flat()) outcomes.set(row.call_id, "recorded")
@@ -82,19 +80,20 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
    * bisection, with savepoints: 2 log n statements for one of n calls, and never more than 2 n.
    */
   const recordApart = (
-    calls: ReadonlyArray<Given>
+    calls: ReadonlyArray<Given>,
+    lockTimeout?: Duration.Duration
   ): Effect.Effect<Outcomes, SqlError | ChunkStoreError> =>
     Effect.flatMap(isNested, (nested) =>
       Effect.catchIf(
         // without a savepoint, a failed statement makes the caller's transaction unusable
-        nested ? client.transaction(() => recordDistinct(calls)) : recordDistinct(calls),
+        nested ? client.transaction(() => recordDistinct(calls, lockTimeout)) : recordDistinct(calls, lockTimeout),
         isRefusal,
         (error): Effect.Effect<Outcomes, SqlError | ChunkStoreError> =>
           calls.length === 1
             ? Effect.succeed(new Map([[calls[0]!.call.callId, refused(error)]]))
             : client.transaction(() =>
               Effect.map(
-                Effect.forEach(halves(calls), recordApart),
+                Effect.forEach(halves(calls), (half) => recordApart(half, lockTimeout)),
                 (parts) => new Map(parts.flatMap((part) => [...part]))
               )
             )
@@ -109,28 +108,38 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
     return yield* nested ? recordDistinct([call]) : recordApart([call])
   })
 
-  return Effect.fnUntraced(
-    function*(calls: ReadonlyArray<Recording>) {
+  const write: Write = Effect.fnUntraced(
+    function*(calls: ReadonlyArray<Given>, lockTimeout?: Duration.Duration) {
       // one statement cannot insert the same row twice: of calls with the same id the first is recorded, and the others are
       // compared with it
       const first = new Map<string, Given>()
-      for (const call of calls) if (!first.has(call.callId)) first.set(call.callId, given(call))
+      for (const one of calls) if (!first.has(one.call.callId)) first.set(one.call.callId, one)
       const distinct = [...first.values()]
-      const outcomes = distinct.length === 1 ? yield* recordAlone(distinct[0]!) : yield* recordApart(distinct)
+      const outcomes = distinct.length === 1
+        ? yield* recordAlone(distinct[0]!)
+        : yield* recordApart(distinct, lockTimeout)
       if ([...outcomes.values()].includes("recorded")) yield* hint("chunks")
       const later = new Set<string>()
-      return yield* Effect.forEach(calls, (call) => {
-        const { callId } = call
+      return yield* Effect.forEach(calls, (one) => {
+        const { callId } = one.call
         const outcome = outcomes.get(callId) ?? "conflict"
         if (!later.has(callId)) {
           later.add(callId)
           return Effect.succeed(outcome)
         }
-        const one = [given(call)]
-        const again = typeof outcome === "object" ? recordApart(one) : sameOrNot(one)
+        const again = typeof outcome === "object" ? recordApart([one]) : sameOrNot([one])
         return Effect.map(again, (found) => found.get(callId) ?? "conflict")
       })
     },
     client.statement
   )
+  const inGroup = groupCommit(write)
+
+  return Effect.fnUntraced(function*(calls) {
+    const [first] = calls
+    if (first === undefined) return []
+    // within a caller's transaction a call is that transaction's, and cannot be part of a group
+    const isGrouped = settings.groupCommit && calls.length === 1 && !(yield* isNested)
+    return isGrouped ? [yield* inGroup(given(first))] : yield* write(calls.map(given))
+  })
 }

@@ -1,10 +1,19 @@
 /**
  * The statements that record calls together with a queue row for each of their outputs.
  */
+import * as Duration from "effect/Duration"
 import { addedOf, attemptsText, usageText } from "./added.ts"
 import { rowsOf } from "./columns.ts"
 import { besideColumns, type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
 import type { Tables } from "./tables.ts"
+import { inFuture } from "./time.ts"
+
+/** A claim that holds recorded chunks from the start. */
+export interface Hold {
+  readonly token: string
+  readonly worker: string
+  readonly lease: Duration.Duration
+}
 
 // what happens to an existing call: it is completed if it was begun, and unchanged otherwise
 const completed = `
@@ -79,8 +88,15 @@ export const recordOne = ({ schema, sql }: Tables) => {
  *
  * JSON is passed as text: the server only validates it. Calls are written in the order of their ids, so two statements with
  * the same calls cannot deadlock. Chunks get their `seq` in the given order, which is the order of recording.
+ *
+ * With `lockTimeout` it fails when another transaction holds a lock for longer. The limit is set in the statement itself,
+ * before its first row is written, and ends with it. With `hold` the chunks are claimed, and their `seq`s are returned.
  */
-export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
+export const recordMany = (
+  t: Tables,
+  calls: ReadonlyArray<Given>,
+  { hold, lockTimeout }: { readonly lockTimeout?: Duration.Duration | undefined; readonly hold?: Hold } = {}
+) => {
   const { call, queue, sql } = t
   const more = calls.some(saysMore)
   const rows = rowsOf(t, [
@@ -95,6 +111,10 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
       ]
       : []
   ])
+  const given = lockTimeout === undefined ? rows : sql`
+    select g.* from (
+      select pg_catalog.set_config('lock_timeout', ${String(Duration.toMillis(lockTimeout))}, true)
+    ) limited cross join (${rows}) g`
   const chunks = calls.flatMap(({ call, text }, index) =>
     call.outputs.map((output, position) => ({
       ...output,
@@ -115,9 +135,9 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
     { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
   ])
-  return sql<{ call_id: string }>`
+  return sql<{ call_id: string; seqs: ReadonlyArray<bigint> }>`
     with given as materialized (
-      ${rows}
+      ${given}
     ), chunk as materialized (
       ${chunkRows}
     ), recorded as (
@@ -137,16 +157,19 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     ), queued as (
       insert into ${queue} (
         state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
-        part, ordering_key
+        part, ordering_key${hold === undefined ? sql`` : sql`, lease_token, lease_until, leased_by`}
       )
       select case when due.at > pg_catalog.now() then 'scheduled' else 'ready' end,
         g.priority, due.at, due.at - pg_catalog.make_interval(mins => g.priority),
-        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
+        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')${
+    hold === undefined ? sql`` : sql`, ${hold.token}::pg_catalog.uuid, ${inFuture(t, hold.lease)}, ${hold.worker}`
+  }
       from chunk o
       join given g on g.n = o.call
       join recorded using (call_id)
       cross join lateral (select greatest(pg_catalog.now(), nullif(g.not_before, '')::pg_catalog.timestamptz) as at) due
       order by o.n
+      returning seq
     )${
     more ?
       sql`, ended as (
@@ -154,5 +177,8 @@ export const recordMany = (t: Tables, calls: ReadonlyArray<Given>) => {
     ), ${addedOf(t, "ended")}` :
       sql``
   }
-    select call_id from recorded`
+    select call_id${
+    hold === undefined ? sql`` : sql`, (select pg_catalog.array_agg(seq order by seq) from queued) as seqs`
+  }
+    from recorded`
 }

@@ -102,7 +102,7 @@ export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settin
     })
   } else if (settings.listen && pooled) {
     yield* Effect.logInfo(
-      "a pooler in transaction mode is in between: hints of other processes are not heard, and work is found by looking, every " +
+      "a pooler in transaction mode is in between: no hints from other processes arrive; workers look for work every " +
         `${Duration.format(settings.pollInterval)}. SLUICE_LISTEN_URL takes the server's own address`
     )
   }

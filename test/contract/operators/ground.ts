@@ -1,5 +1,5 @@
 /**
- * The three stores the operators' suite is run against: each test on tables of its own, on one database for the file.
+ * The stores that the contract is run against: each scene on tables of its own, on one database for a topic.
  */
 import { layer } from "@effect/vitest"
 import * as Settings from "effect-sluice/Settings"
@@ -7,50 +7,25 @@ import * as MemoryDatabase from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
-import type { Stores } from "effect-sluice/store/Stores"
+import { Edits, type Given, Rows, type Scene, Time } from "effect-sluice/testing/contract"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Scope } from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import { queue, type QueueRow, seqKey } from "../../../src/store/memory/rows.ts"
-import type { Version } from "../../support/cluster.ts"
+import { type Test, topic } from "../../../src/testing/contract/scenes.ts"
 import * as Postgres from "../../support/Postgres.ts"
 
-/** The store's clock, in the test's hands. */
-export class Time extends Context.Service<Time, {
-  /** Everything is so much older now. */
-  readonly pass: (duration: Duration.Input) => Effect.Effect<void>
-}>()("test/Time") {}
+export { Edits, Rows, Time } from "effect-sluice/testing/contract"
 
-/** A table of the application's own, in the same database. */
-export class Rows extends Context.Service<Rows, {
-  readonly add: (text: string) => Effect.Effect<void, unknown>
-  readonly list: Effect.Effect<ReadonlyArray<string>, unknown>
-  /** Does what a handler does that meets an error of the database and goes on as if nothing had happened. */
-  readonly swallowError: Effect.Effect<void, unknown>
-  /** An effect in a transaction of the application's. */
-  readonly transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, unknown, R>
-}>()("test/Rows") {}
+/** A store with empty tables. */
+type Store = Layer.Layer<Given, unknown, Settings.Settings>
 
-/** Rows of the queue, edited by hand. */
-export class Edits extends Context.Service<Edits, {
-  /** Puts a call's chunks aside, whether anything is before them or not. */
-  readonly putAside: (callId: string) => Effect.Effect<void, unknown>
-  /** Lets the leases of a call's chunks end so long after the time of the surrounding transaction. */
-  readonly leaseEndsIn: (callId: string, span: Duration.Input) => Effect.Effect<void, unknown>
-}>()("test/Edits") {}
-
-/** What each test is given. */
-export type Given = Stores | Settings.Settings | Time | Rows | Edits
-
-/** Makes a fresh store. */
-class Ground extends Context.Service<Ground, {
-  readonly fresh: (settings: Partial<Settings.Values>) => Layer.Layer<Given, unknown>
-}>()("test/Ground") {}
+/** The store of a topic. */
+class Ground extends Context.Service<Ground, { readonly store: Store }>()("test/Ground") {}
 
 const rowTable = MemoryDatabase.table<string>("rows")
 const rowsInMemory = Effect.map(MemoryDatabase.MemoryDatabase, (db) =>
@@ -79,17 +54,17 @@ const editsInMemory = Effect.map(MemoryDatabase.MemoryDatabase, (db) => {
   })
 })
 
+/** What the contract asks for beside a store in memory. */
+export const besideMemory = Layer.mergeAll(
+  Layer.effect(Rows, rowsInMemory),
+  Layer.effect(Edits, editsInMemory),
+  Layer.succeed(Time, Time.of({ pass: TestClock.adjust }))
+)
+
 const inMemory = Layer.succeed(
   Ground,
   Ground.of({
-    fresh: (settings) =>
-      MemoryStore.layerStorage.pipe(
-        Layer.provideMerge(Layer.effect(Rows, rowsInMemory)),
-        Layer.provideMerge(Layer.effect(Edits, editsInMemory)),
-        Layer.provideMerge(MemoryDatabase.layer),
-        Layer.merge(Layer.succeed(Time, Time.of({ pass: TestClock.adjust }))),
-        Layer.provideMerge(Settings.layer(settings))
-      ) satisfies Layer.Layer<Given | MemoryDatabase.MemoryDatabase, unknown>
+    store: Layer.merge(MemoryStore.layerStorage, besideMemory).pipe(Layer.provideMerge(MemoryDatabase.layer))
   })
 )
 
@@ -120,7 +95,7 @@ const passInTables = (sql: SqlClient.SqlClient, schema: string): Time["Service"]
       )
   })
 
-/** What a test leaves behind, but for what migrations wrote. */
+/** What a scene leaves behind, but for what migrations wrote. */
 const left = [
   "rows",
   "service_call",
@@ -173,64 +148,67 @@ const editsInTables = (schema: string) =>
   )
 
 let made = 0
-/** `shared`: all tests use the same tables, one after the other. */
+/** `shared`: all scenes use the same tables, one after the other. */
 const onPostgres = (shared: boolean) =>
   Layer.effect(
     Ground,
     Effect.map(SqlClient.SqlClient, (sql) =>
       Ground.of({
-        fresh: (settings) => {
+        store: Layer.unwrap(Effect.map(Settings.Settings, (settings) => {
           const schema = shared ? "ground" : `ground_${++made}`
           return rowsInTables(schema).pipe(
             Layer.merge(editsInTables(schema)),
             Layer.provideMerge(PgStore.layer),
             Layer.merge(Layer.succeed(Time, passInTables(sql, schema))),
-            Layer.provideMerge(Settings.layer({ ...settings, schema })),
+            Layer.provide(Settings.layer({ ...settings, schema })),
             Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
           )
-        }
+        }))
       }))
   )
 
-/** A test of the suite, on a fresh store. */
-export type Test = (
-  name: string,
-  test: () => Effect.Effect<unknown, unknown, Given | Scope>,
-  settings?: Partial<Settings.Values>
-) => void
+/** Plays scenes as tests, a describe block for each topic. */
+const play = (
+  scenes: ReadonlyArray<Scene>,
+  store: string,
+  groundOf: (topic: string) => Layer.Layer<Ground, unknown>,
+  excludeTestServices: boolean
+): void => {
+  for (const [topic, list] of Map.groupBy(scenes, (scene) => scene.topic)) {
+    layer(groundOf(topic), { excludeTestServices, timeout: 60_000 })(`${store}, ${topic}`, (it) => {
+      for (const { name, run } of list) it.effect(name, () => Effect.flatMap(Ground, ({ store }) => run(store)))
+    })
+  }
+}
+
+/** The stores of the contract. */
+export type StoreName = "memory" | "PGlite" | "Postgres 18" | "Postgres 15"
+
+/** Plays scenes on a store. */
+export const onStore = (name: StoreName, scenes: ReadonlyArray<Scene>): void => {
+  if (name === "memory") return play(scenes, name, () => inMemory, false)
+  if (name === "PGlite") return play(scenes, name, () => Layer.provide(onPostgres(false), Pglite.layer()), true)
+  const version = name === "Postgres 18" ? 18 : 15
+  // a subscription reads up to the oldest transaction of the whole server, so its scenes have one of their own
+  const server = (topic: string) =>
+    Layer.unwrap(Effect.sync(() => topic === "eventLog" ? Postgres.layerAlone(version) : Postgres.layer(version)))
+  play(scenes, name, (topic) => Layer.provide(onPostgres(false), server(topic)), true)
+}
 
 /** Databases by name. */
 type Databases = Readonly<Record<string, Layer.Layer<SqlClient.SqlClient, unknown>>>
 
-let elsewhere: Databases | undefined
-
-/** From here on the suites of this file run on these databases, and on no others. */
-export const runSuitesOn = (databases: Databases): void => {
-  elsewhere = databases
+/** Plays scenes on databases, all in the same tables. */
+export const onDatabases = (databases: Databases, scenes: ReadonlyArray<Scene>): void => {
+  for (const [name, database] of Object.entries(databases)) {
+    play(scenes, name, () => Layer.provide(onPostgres(true), database), true)
+  }
 }
 
-/** Runs a suite against every store; `alone` on servers of its own. */
-export const onEveryStore = (suite: (test: Test) => void, alone = false): void => {
-  const server = (version: Version) =>
-    Layer.unwrap(Effect.sync(() => alone ? Postgres.layerAlone(version) : Postgres.layer(version)))
-  const grounds = elsewhere !== undefined ?
-    Object.entries(elsewhere).map(([name, database]) =>
-      [name, Layer.provide(onPostgres(true), database), true] as const
-    ) :
-    [
-      ["memory", inMemory, false],
-      ["PGlite", Layer.provide(onPostgres(false), Pglite.layer()), true],
-      ["Postgres 18", Layer.provide(onPostgres(false), server(18)), true],
-      ["Postgres 15", Layer.provide(onPostgres(false), server(15)), true]
-    ] as const
-  for (const [store, ground, excludeTestServices] of grounds) {
-    layer(ground, { excludeTestServices, timeout: 60_000 })(store, (it) => {
-      suite((name, test, settings = {}) =>
-        it.effect(
-          name,
-          () => Effect.flatMap(Ground, ({ fresh }) => Effect.scoped(test()).pipe(Effect.provide(fresh(settings))))
-        )
-      )
-    })
-  }
+/** The topics that take half of the time: on the slowest store they have a file of their own, which runs beside the rest. */
+export const isLong = ({ topic }: Scene): boolean => ["recording", "facts", "claiming", "persisting"].includes(topic)
+
+/** Plays scenes on every store that are not part of the exported contract (yet). */
+export const onEveryStore = (scenes: (test: Test) => void): void => {
+  for (const store of ["memory", "PGlite", "Postgres 18", "Postgres 15"] as const) onStore(store, topic("more", scenes))
 }

@@ -1,13 +1,16 @@
 /**
  * What people, gauges and the doctor ask, on every store: the answers are the same.
  */
-import { ChunkStore, EventLog, Inspector } from "effect-sluice"
-import * as DomainObject from "effect-sluice/DomainObject"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { expect } from "vitest"
-import { call, claim, claimWith, giveBack, record, reply, results, settle } from "./operators/dialogues.ts"
-import { Edits, onEveryStore, Time } from "./operators/ground.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as EventLog from "../../EventLog.ts"
+import * as Inspector from "../../Inspector.ts"
+import { call, claim, claimWith, giveBack, record, reply, results, settle } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import { topic } from "./scenes.ts"
+import { Edits, Time } from "./services.ts"
 
 const replies = { namespace: "chatlab", schemaIdentity: reply }
 const knee = { orderingKey: "knee" }
@@ -16,7 +19,7 @@ const use = <A, E>(question: (inspector: Inspector.Inspector["Service"]) => Effe
   Inspector.Inspector.use(question)
 const stuck = (limit = 10, namespace?: string) => use((inspector) => inspector.stuck({ limit, namespace }))
 
-onEveryStore((test) => {
+export const inspector = topic("inspector", (test) => {
   test("the calls that made a row, and none for a row that no call made", () =>
     Effect.gen(function*() {
       yield* record(call("a"), call("b"), call("c"))

@@ -1,16 +1,18 @@
 /**
  * Dead letters are found, understood, moved back and put away, on every store.
  */
-import { ChunkStore, DeadLetters } from "effect-sluice"
-import type { DeadLetterFilter } from "effect-sluice/DeadLetters"
-import * as DomainObject from "effect-sluice/DomainObject"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { expect } from "vitest"
-import * as inspect from "../../support/inspect.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DeadLetters from "../../DeadLetters.ts"
+import type { DeadLetterFilter } from "../../DeadLetters.ts"
+import * as DomainObject from "../../DomainObject.ts"
 import { call, claim, type Fate, idsOf, keyOf, record, reply, results, settle, statesOf } from "./dialogues.ts"
-import { onEveryStore, Time } from "./ground.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Time } from "./services.ts"
 
 const sum = (counts: ReadonlyArray<{ readonly count: number }>) => counts.reduce((total, { count }) => total + count, 0)
 const range = (count: number) => Array.from({ length: count }, (_, n) => n)
@@ -31,7 +33,7 @@ const variety = Effect.gen(function*() {
   yield* settle(byCall)
 })
 
-onEveryStore((test) => {
+export const deadLetters = topic("deadLetters", (test) => {
   test("a filter finds what it says, the latest first, page by page; the count agrees", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters

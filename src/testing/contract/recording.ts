@@ -1,20 +1,22 @@
 /**
  * Phase 1, by the port's verbs, on every store.
  */
-import { ChunkStore, Retention } from "effect-sluice"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import { call, claim, idsOf, record, results, settle, statesOf } from "./operators/dialogues.ts"
-import { onEveryStore, Rows, Time } from "./operators/ground.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as Retention from "../../Retention.ts"
+import { call, claim, idsOf, record, results, settle, statesOf } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Rows, Time } from "./services.ts"
 
 const lease = Duration.minutes(1)
 const { outputs: _, ...spec } = call("a")
 
-onEveryStore((test) => {
+export const recording = topic("recording", (test) => {
   test("a call is recorded with its chunks, and reads as it was given", () =>
     Effect.gen(function*() {
       const given = call("a", {

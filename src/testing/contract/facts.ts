@@ -1,20 +1,25 @@
 /**
  * What calls say of themselves: facts, the answers that their runs were given, and what they used, on every store.
  */
-import { CallRecorder, ChunkStore, Inspector, Retention, type Settings } from "effect-sluice"
-import type { CallFacts } from "effect-sluice/CallFacts"
-import type { CallSpec, RecordedOutput, ServiceCall } from "effect-sluice/ServiceCall"
-import type { UsageBy, UsageRow } from "effect-sluice/Usage"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { expect } from "vitest"
-import * as inspect from "../../support/inspect.ts"
+import type { CallFacts } from "../../CallFacts.ts"
+import * as CallRecorder from "../../CallRecorder.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as Inspector from "../../Inspector.ts"
+import * as Retention from "../../Retention.ts"
+import type { CallSpec, RecordedOutput, ServiceCall } from "../../ServiceCall.ts"
+import type * as Settings from "../../Settings.ts"
+import type { UsageBy, UsageRow } from "../../Usage.ts"
 import { call, claim, record, reply, results, settle } from "./dialogues.ts"
-import { onEveryStore, Time } from "./ground.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Time } from "./services.ts"
 
 const facts: CallFacts = {
   provider: "openai",
@@ -77,7 +82,7 @@ const row = (key: string, more: Partial<UsageRow>): UsageRow => ({
   ...more
 })
 
-onEveryStore((test) => {
+export const callFacts = topic("facts", (test) => {
   test("the facts of a call come back to its handler, its reader, and whoever finds it", () =>
     Effect.gen(function*() {
       yield* recorder((one) => one.record(call("a", { facts })))

@@ -2,19 +2,25 @@
  * Programs of several versions side by side, on every store: what one cannot read is parked, left to those that can, and taken up
  * by them; nothing dies and nothing is charged.
  */
-import { ChunkStore, DomainEvents, DomainObject, Drain, HandlerPlugin, HandlerRegistry, Output } from "effect-sluice"
-import type { Served } from "effect-sluice/Kind"
-import * as Settings from "effect-sluice/Settings"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import { call, claimWith, idsOf, record, reply, settle, statesOf } from "./operators/dialogues.ts"
-import { onEveryStore } from "./operators/ground.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DomainEvents from "../../DomainEvents.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as Drain from "../../Drain.ts"
+import * as HandlerPlugin from "../../HandlerPlugin.ts"
+import * as HandlerRegistry from "../../HandlerRegistry.ts"
+import type { Served } from "../../Kind.ts"
+import * as Output from "../../Output.ts"
+import * as Settings from "../../Settings.ts"
+import { call, claimWith, idsOf, record, reply, settle, statesOf } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
 
 const served = (version?: number, namespace = "chatlab"): ReadonlyArray<Served> => [
   { namespace, schemaIdentity: reply, version }
@@ -59,7 +65,7 @@ const program = (output: typeof Old | typeof New, said: Array<string>) =>
     Context.get(Drain.Drain)
   )
 
-onEveryStore((test) => {
+export const versions = topic("versions", (test) => {
   test("what is parked for its version is taken up by a worker that reads it, and by no other", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore

@@ -1,17 +1,22 @@
 /**
  * The ledger followed live, on every store.
  */
-import { ChunkStore, DomainEvents, EventLog, LiveEvents, Output } from "effect-sluice"
-import * as DomainObject from "effect-sluice/DomainObject"
-import * as Settings from "effect-sluice/Settings"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { expect } from "vitest"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DomainEvents from "../../DomainEvents.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as EventLog from "../../EventLog.ts"
+import * as LiveEvents from "../../LiveEvents.ts"
+import * as Output from "../../Output.ts"
+import * as Settings from "../../Settings.ts"
 import { call, claim, record, results, settle } from "./dialogues.ts"
-import { onEveryStore, Rows } from "./ground.ts"
+import { expect } from "./expect.ts"
+import { topic } from "./scenes.ts"
+import { Rows } from "./services.ts"
 
 class Results extends Output.make(results, { schema: Schema.Unknown as Schema.Codec<unknown, unknown> }) {}
 
@@ -33,7 +38,7 @@ const idsOf = (events: ReadonlyArray<LiveEvents.LiveEvent>) => events.map(({ eve
 const first = (count: number, options: LiveEvents.Options) =>
   Effect.map(Stream.runCollect(Stream.take(LiveEvents.tail(options), count)), idsOf)
 
-onEveryStore((test) => {
+export const liveEvents = topic("liveEvents", (test) => {
   test("what is created from now on is told to each that listens, in order, and nothing of before", () =>
     Effect.gen(function*() {
       yield* persist("a")

@@ -1,25 +1,15 @@
 /**
  * The claim, on every store: what is taken, in which order, by whom, and until when.
  */
-import { ChunkStore } from "effect-sluice"
-import type { ClaimedChunk, ClaimRequest, Settlement } from "effect-sluice/ChunkStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import {
-  call,
-  claim,
-  claimWith,
-  giveBack,
-  idsOf,
-  record,
-  reply,
-  results,
-  settle,
-  statesOf
-} from "./operators/dialogues.ts"
-import { Edits, onEveryStore, Rows, Time } from "./operators/ground.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import type { ClaimedChunk, ClaimRequest, Settlement } from "../../ChunkStore.ts"
+import { call, claim, claimWith, giveBack, idsOf, record, reply, results, settle, statesOf } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Edits, Rows, Time } from "./services.ts"
 
 /** Call ids in the order they were claimed in. */
 const takenWith = (request: Partial<ClaimRequest>) =>
@@ -28,7 +18,7 @@ const takenWith = (request: Partial<ClaimRequest>) =>
 const dataOf = (chunk: ClaimedChunk | undefined) =>
   chunk !== undefined && "data" in chunk.payload ? chunk.payload.data : undefined
 
-onEveryStore((test) => {
+export const claiming = topic("claiming", (test) => {
   test("the oldest first, as many as asked for; what is claimed is nobody else's", () =>
     Effect.gen(function*() {
       for (const id of ["a", "b", "c", "d", "e"]) yield* record(call(id))

@@ -1,15 +1,19 @@
 /**
  * What is recorded of a subject is forgotten for good, and what was forgotten is on record, on every store.
  */
-import { CallRecorder, ChunkStore, DeadLetters, Erasure, type ServiceCall } from "effect-sluice"
-import * as DomainObject from "effect-sluice/DomainObject"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { expect } from "vitest"
-import * as inspect from "../../support/inspect.ts"
+import * as CallRecorder from "../../CallRecorder.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DeadLetters from "../../DeadLetters.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as Erasure from "../../Erasure.ts"
+import type * as ServiceCall from "../../ServiceCall.ts"
 import { call, claim, keyOf, persist, record, settle, statesOf } from "./dialogues.ts"
-import { onEveryStore } from "./ground.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
 
 const { Call, Context, Correlation } = Erasure.Subject
 const reason: Erasure.ErasureReason = { because: "asked for in letter 12", by: "records office" }
@@ -40,7 +44,7 @@ const millers = (callId: string, fields: Partial<ServiceCall.ServiceCall> = {}) 
     ...fields
   }, { data: { text: "Miller hurts." } })
 
-onEveryStore((test) => {
+export const erasure = topic("erasure", (test) => {
   test("payloads, chunks, dead letters and failures of a subject are gone; keys, the ledger and others' calls stay", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
@@ -75,7 +79,7 @@ onEveryStore((test) => {
           context: {},
           trace: null,
           outputs: null,
-          erasure: expect.any(Number)
+          erasure: expect.aNumber
         })
         expect(yield* statesOf(callId)).toEqual(callId === "done" ? ["persisted"] : [])
       }

@@ -1,22 +1,23 @@
 /**
  * What people are told of a call, on every store: where each chunk stands, who holds it, and what holds it up.
  */
-import { ChunkStore, DeadLetters } from "effect-sluice"
-import type { ClaimedChunk, Settlement } from "effect-sluice/ChunkStore"
-import * as DomainObject from "effect-sluice/DomainObject"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import { call, claim, keyOf, record, reply, settle } from "./operators/dialogues.ts"
-import { onEveryStore } from "./operators/ground.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import type { ClaimedChunk, Settlement } from "../../ChunkStore.ts"
+import * as DeadLetters from "../../DeadLetters.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import { call, claim, keyOf, record, reply, settle } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
 
 const view = (callId: string) => Effect.map(inspect.call(callId), Option.getOrThrow)
 const chunk = (callId: string) => Effect.map(view(callId), ({ chunks: [first] }) => first)
 const knee = { orderingKey: "knee" }
 
-onEveryStore((test) => {
+export const views = topic("views", (test) => {
   test("a call's context and the trace of its request", () =>
     Effect.gen(function*() {
       const trace = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331", sampled: true }

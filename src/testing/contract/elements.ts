@@ -1,25 +1,23 @@
 /**
  * Answers that are lists, on every store: an element that is bad dies alone, and the others arrive.
  */
-import {
-  CallRecorder,
-  DeadLetters,
-  DomainEvents,
-  DomainObject,
-  Drain,
-  HandlerPlugin,
-  HandlerRegistry,
-  Output
-} from "effect-sluice"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import { call } from "./operators/dialogues.ts"
-import { onEveryStore } from "./operators/ground.ts"
+import * as CallRecorder from "../../CallRecorder.ts"
+import * as DeadLetters from "../../DeadLetters.ts"
+import * as DomainEvents from "../../DomainEvents.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as Drain from "../../Drain.ts"
+import * as HandlerPlugin from "../../HandlerPlugin.ts"
+import * as HandlerRegistry from "../../HandlerRegistry.ts"
+import * as Output from "../../Output.ts"
+import { call } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
 
 class Finding extends Output.make("schemas.chatlab.standardized_patient.finding", {
   schema: Schema.Struct({ code: Schema.String, text: Schema.String })
@@ -55,7 +53,7 @@ const states = Effect.map(
   (view) => Option.getOrThrow(view).chunks.map((chunk) => `${chunk.key.part} ${chunk.state}`)
 )
 
-onEveryStore((test) => {
+export const elements = topic("elements", (test) => {
   test("an element that does not validate is a dead letter of its own, and its siblings arrive", () =>
     Effect.gen(function*() {
       const persisted: Array<string> = []

@@ -2,18 +2,20 @@
  * A worker's sign of life, on every store: what is parked comes back when somebody serves it, and old and new workers
  * leave each other's kinds alone. And the counts that people read.
  */
-import { ChunkStore, Pauses } from "effect-sluice"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import { call, record, reply, results, settle, statesOf } from "./operators/dialogues.ts"
-import { onEveryStore, Time } from "./operators/ground.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as Pauses from "../../Pauses.ts"
+import { call, record, reply, results, settle, statesOf } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Time } from "./services.ts"
 
 const replies = { namespace: "chatlab", schemaIdentity: reply }
 const allResults = { namespace: "core", schemaIdentity: results }
 
-onEveryStore((test) => {
+export const beat = topic("beat", (test) => {
   test("what is parked stays so until a worker serves it, and costs nothing", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore

@@ -1,14 +1,21 @@
 /**
  * Pauses are seen by workers at their next beat, on every store.
  */
-import { ChunkStore, DomainEvents, Drain, HandlerRegistry, Output, OutputGroup, Pauses, Settings } from "effect-sluice"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { expect } from "vitest"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DomainEvents from "../../DomainEvents.ts"
+import * as Drain from "../../Drain.ts"
+import * as HandlerRegistry from "../../HandlerRegistry.ts"
+import * as Output from "../../Output.ts"
+import * as OutputGroup from "../../OutputGroup.ts"
+import * as Pauses from "../../Pauses.ts"
+import * as Settings from "../../Settings.ts"
 import { call, record, reply, results, settle, statesOf } from "./dialogues.ts"
-import { onEveryStore } from "./ground.ts"
+import { expect } from "./expect.ts"
+import { topic } from "./scenes.ts"
 
 class PatientReply extends Output.make(reply, { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
 const Chatlab = OutputGroup.make("chatlab", PatientReply)
@@ -21,7 +28,7 @@ const drain = Drain.layer.pipe(
   Layer.provide(Settings.layer({ beatInterval: Duration.zero }))
 )
 
-onEveryStore((test) => {
+export const pauses = topic("pauses", (test) => {
   test("are set, changed, listed and ended", () =>
     Effect.gen(function*() {
       const pauses = yield* Pauses.Pauses

@@ -1,16 +1,19 @@
 /**
  * The ledger as a log for durable subscribers, on every store.
  */
-import { ChunkStore, EventLog, Retention } from "effect-sluice"
-import * as DomainObject from "effect-sluice/DomainObject"
-import type { Taken } from "effect-sluice/EventLog"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { expect } from "vitest"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as EventLog from "../../EventLog.ts"
+import type { Taken } from "../../EventLog.ts"
+import * as Retention from "../../Retention.ts"
 import { call, claim, keyOf, record, settle } from "./dialogues.ts"
-import { onEveryStore, Time } from "./ground.ts"
+import { expect } from "./expect.ts"
+import { topic } from "./scenes.ts"
+import { Time } from "./services.ts"
 
 const lease = Duration.minutes(1)
 const options = { limit: 100, maxBytes: 1e9, lease, reader: "test" }
@@ -24,7 +27,7 @@ const statusOf = (name: string) =>
 const persist = (...ids: ReadonlyArray<string>) =>
   Effect.forEach(ids, (id) => Effect.andThen(record(call(id)), settle("persisted")), { discard: true })
 
-onEveryStore((test) => {
+export const eventLog = topic("eventLog", (test) => {
   test("a subscriber reads all there ever was, in order, and remembers its place", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
@@ -331,4 +334,4 @@ onEveryStore((test) => {
       expect(error._tag).toBe("LeaseLost")
       expect(yield* log.take("media", options)).toEqual(Option.none())
     }))
-}, true)
+})

@@ -1,13 +1,15 @@
 /**
  * Chunks of one ordering key, on every store: persisted in the order of recording, whatever comes between.
  */
-import { ChunkStore, DeadLetters } from "effect-sluice"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import { call, claim, claimWith, idsOf, keyOf, persist, record, settle, statesOf } from "./operators/dialogues.ts"
-import { Edits, onEveryStore, Time } from "./operators/ground.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DeadLetters from "../../DeadLetters.ts"
+import { call, claim, claimWith, idsOf, keyOf, persist, record, settle, statesOf } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Edits, Time } from "./services.ts"
 
 const knee = (id: string) => call(id, { orderingKey: "knee" })
 const claimed = Effect.map(claim, ({ chunks }) => idsOf(chunks))
@@ -19,7 +21,7 @@ const claimFirst = Effect.gen(function*() {
   return first
 })
 
-onEveryStore((test) => {
+export const ordering = topic("ordering", (test) => {
   test("an unbroken run is claimed together; the rest waits until it is settled", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore

@@ -2,18 +2,20 @@
  * The end of a claim, on every store: handlers' writes, ledger and settlement together or not at all, and only by the
  * one who holds the claim.
  */
-import { ChunkStore, DomainObject } from "effect-sluice"
-import type { Claim, ClaimedChunk, Persisted, Settlement } from "effect-sluice/ChunkStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import { call, claim, idsOf, keyOf, record, settle, statesOf } from "./operators/dialogues.ts"
-import { onEveryStore, Rows, Time } from "./operators/ground.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import type { Claim, ClaimedChunk, Persisted, Settlement } from "../../ChunkStore.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import { call, claim, idsOf, keyOf, record, settle, statesOf } from "./dialogues.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Rows, Time } from "./services.ts"
 
 const line = (chunk: ClaimedChunk, ...ids: ReadonlyArray<string>): Persisted => ({
   chunk,
@@ -29,7 +31,7 @@ const write = (claim: Claim) =>
   )
 const failure = { handler: "h", kind: "failed", message: "no" } as const
 
-onEveryStore((test) => {
+export const persisting = topic("persisting", (test) => {
   test("writes, ledger and settlement are one commit", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore

@@ -1,16 +1,19 @@
 /**
  * What is old is forgotten, what is needed is not, on every store.
  */
-import { ChunkStore, DeadLetters, Retention } from "effect-sluice"
-import * as DomainObject from "effect-sluice/DomainObject"
-import type { RetentionPolicy } from "effect-sluice/Retention"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { expect } from "vitest"
-import * as inspect from "../../support/inspect.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DeadLetters from "../../DeadLetters.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as Retention from "../../Retention.ts"
+import type { RetentionPolicy } from "../../Retention.ts"
 import { call, claim, keyOf, record, settle } from "./dialogues.ts"
-import { onEveryStore, Time } from "./ground.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Time } from "./services.ts"
 
 const month = Duration.days(30)
 const all: RetentionPolicy = { payloads: month, discarded: month, failures: month }
@@ -28,7 +31,7 @@ const prune = Effect.fnUntraced(function*(policy: RetentionPolicy) {
 
 const outputsOf = (callId: string) => Effect.map(inspect.call(callId), (view) => Option.getOrThrow(view).outputs)
 
-onEveryStore((test) => {
+export const retention = topic("retention", (test) => {
   test("payloads go with age; whether they were persisted is answered for ever", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore

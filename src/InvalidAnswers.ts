@@ -1,0 +1,96 @@
+/**
+ * Answers that did not fit are paid for. After a fix of the schema they are decoded again, and recorded like any call, without
+ * asking a model.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { ChunkStore } from "./ChunkStore.ts"
+import type { Handler } from "./Handler.ts"
+import { HandlerRegistry } from "./HandlerRegistry.ts"
+import { callProblem } from "./internal/callProblem.ts"
+import { describeCause } from "./internal/describe.ts"
+import { quote } from "./internal/quote.ts"
+import type { RecordedOutput } from "./ServiceCall.ts"
+import * as Settings from "./Settings.ts"
+
+/** An answer was not decoded. Nothing has changed. */
+export class NotDecoded extends Schema.TaggedError<NotDecoded>()("NotDecoded", {
+  callId: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the answer of call ${quote(this.callId)} is not decoded: ${this.reason}`
+  }
+}
+
+/** The JSON of an answer: all of it, or what stands in a fence of Markdown. */
+const jsonOf = (text: string): Option.Option<Schema.Json> => {
+  const [, fenced] = /^\s*```[a-z]*\s*\n([^]*?)\n\s*```\s*$/.exec(text) ?? []
+  try {
+    return Option.some(JSON.parse(fenced ?? text) as Schema.Json)
+  } catch {
+    return Option.none()
+  }
+}
+
+const attempt = Effect.fnUntraced(function*({ output }: Handler, data: Schema.Json) {
+  const exit = yield* Effect.exit(output.decode(data, output.version))
+  return Exit.isSuccess(exit)
+    ? { outputs: [{ schema: output.identity, version: output.version, data } satisfies RecordedOutput], reason: "" }
+    : {
+      outputs: [],
+      reason: `${output.identity}: ${describeCause(exit.cause)}`
+    }
+})
+
+/**
+ * Decodes the latest text of an invalid call with the schema of a handler of its namespace, and records the call with it. Without
+ * `schema` exactly one of the namespace's handlers must read the text. Nothing is paid and no usage is added: the answer counted
+ * when it came. Gives back what was recorded.
+ *
+ * ```ts
+ * yield* InvalidAnswers.decode("call-17", { schema: PatientReply.identity })
+ * ```
+ */
+export const decode = Effect.fn("InvalidAnswers.decode")(function*(
+  callId: string,
+  options: { readonly schema?: string | undefined } = {}
+) {
+  const store = yield* ChunkStore
+  const registry = yield* HandlerRegistry
+  const settings = yield* Settings.Settings
+  const not = (reason: string) => new NotDecoded({ callId, reason })
+  const found = Option.getOrUndefined(yield* store.find(callId))
+  if (found === undefined) return yield* not("there is no such call")
+  if (found.status !== "invalid") return yield* not(`the call is not invalid but ${found.status}`)
+  const { call } = found
+  const text = found.attempts.findLast((one) => one.text !== null)
+  if (text === undefined || text.text === null) return yield* not("its text is not kept, or was pruned")
+  if (text.length > text.text.length) {
+    return yield* not(`only ${text.text.length} of its ${text.length} characters were kept`)
+  }
+  const data = jsonOf(text.text)
+  if (Option.isNone(data)) return yield* not("its text is no JSON")
+  const handlers = registry.servesIn(call.namespace).flatMap(({ schemaIdentity }) => {
+    const handler = registry.find(call.namespace, schemaIdentity)
+    return handler === undefined || (options.schema ?? schemaIdentity) !== schemaIdentity ? [] : [handler]
+  })
+  if (handlers.length === 0) {
+    return yield* not(`no handler serves ${options.schema ?? "any schema"} in namespace ${quote(call.namespace)}`)
+  }
+  const tried = yield* Effect.forEach(handlers, (handler) => attempt(handler, data.value))
+  const fitting = tried.flatMap(({ outputs }) => outputs)
+  if (fitting.length === 0) return yield* not(`it fits none of them: ${tried.map(({ reason }) => reason).join("; ")}`)
+  if (fitting.length > 1) {
+    return yield* not(`it fits several schemas, say which: ${fitting.map(({ schema }) => schema).join(", ")}`)
+  }
+  const recording = { ...call, outputs: fitting }
+  const problem = callProblem(recording, settings)
+  if (problem !== undefined) return yield* not(`it cannot be recorded: ${problem.path} ${problem.reason}`)
+  const [outcome] = yield* store.record([recording])
+  if (typeof outcome === "object") return yield* not(`the database refuses it: ${outcome.reason}`)
+  if (outcome === "conflict") return yield* not("the call was recorded meanwhile, with another answer")
+  return recording
+})

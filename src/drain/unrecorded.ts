@@ -1,0 +1,200 @@
+/**
+ * A call that is not recorded yet, as a claim: its handlers run in the transaction that records it.
+ *
+ * The drain's engine works on it by a store that stands for the real one. `persist` records the call at the end of the
+ * handlers' transaction, before the ledger rows. Every other verb that changes chunks records it first, in a commit of its own;
+ * so a failure is charged, and a chunk is parked, as always. When the handlers take long, the call is recorded beside their
+ * transaction.
+ */
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import type * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
+import {
+  type ChunkStore,
+  type ChunkStoreError,
+  type ClaimedChunk,
+  LeaseLost,
+  type Persisted,
+  type Recording,
+  TransactionSpoiled
+} from "../ChunkStore.ts"
+import { callJson } from "../internal/callJson.ts"
+import type { Kind } from "../Kind.ts"
+import type { ServiceCall } from "../ServiceCall.ts"
+
+type Store = ChunkStore["Service"]
+
+/** A chunk of a call that is not recorded yet. */
+class UnrecordedChunk implements ClaimedChunk {
+  /** Below all real ones until it is recorded; then its own. */
+  seq: bigint
+  readonly key: ClaimedChunk["key"]
+  readonly namespace: string
+  readonly schemaVersion: number
+  readonly orderingKey = undefined
+  readonly attempts = 0
+  readonly crashes = 0
+  readonly loneCrashes = 0
+  readonly recordedAt: DateTime.Utc
+  readonly call: ClaimedChunk["call"]
+  readonly #output: string
+  constructor(call: ServiceCall, index: number, output: string, shared: ClaimedChunk["call"], now: DateTime.Utc) {
+    const { part = "", schema, version } = call.outputs[index]!
+    this.seq = BigInt(index - call.outputs.length)
+    this.key = { callId: call.callId, schemaIdentity: schema, part }
+    this.namespace = call.namespace
+    this.schemaVersion = version
+    this.recordedAt = now
+    this.call = shared
+    this.#output = output
+  }
+  /** Read from the text that is recorded: a handler is given the same, whenever it runs. */
+  get payload() {
+    // the text of an output that was checked
+    const { data } = JSON.parse(this.#output) as { readonly data: Schema.Json }
+    return { data }
+  }
+}
+
+const chunksOf = (call: ServiceCall, now: DateTime.Utc): ReadonlyArray<UnrecordedChunk> => {
+  const { context, facts, input, outputs } = callJson(call)
+  const shared: ClaimedChunk["call"] = {
+    service: call.service,
+    correlationId: call.correlationId ?? call.callId,
+    get context() {
+      return JSON.parse(context)
+    },
+    get input() {
+      return input === "" ? null : JSON.parse(input)
+    },
+    get facts() {
+      return facts === "" ? {} : JSON.parse(facts)
+    },
+    finishedAt: call.finishedAt ?? now,
+    trace: call.trace,
+    outputs: call.outputs.length
+  }
+  return outputs.map((output, index) => new UnrecordedChunk(call, index, output, shared, now))
+}
+
+const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
+
+/** How long the end of the handlers' transaction waits for a recording beside it that is under way. */
+const longestAside = Duration.millis(250)
+
+/** What a claim of an unrecorded call is made of. */
+export interface Options {
+  readonly call: Recording
+  readonly token: string
+  readonly worker: string
+  readonly lease: Duration.Duration
+  /** How long the call stays unrecorded at most. */
+  readonly within: Duration.Duration
+  readonly paused: ReadonlyArray<Kind>
+}
+
+/** Makes the store by which the engine works on an unrecorded call, for as long as the scope is open. */
+export const make = Effect.fnUntraced(function*(store: Store, options: Options) {
+  const { call, paused, token, within } = options
+  const chunks = chunksOf(call, yield* DateTime.now)
+  const context = yield* Effect.context<never>()
+  const deadline = (yield* Clock.currentTimeMillis) + Duration.toMillis(within)
+  // one at a time decides who has recorded the call: a transaction from its end on, or this
+  const turn = Semaphore.makeUnsafe(1)
+  let state: "unrecorded" | "held" | "others" = "unrecorded"
+  let isAsideUnderWay = false
+  let isCertain = true
+
+  /** Records the call, in the surrounding transaction if there is one. False when a call of its id is recorded already. */
+  const hold = Effect.suspend(() => {
+    isCertain = false
+    return Effect.map(store.recordHeld(call, options), (seqs) => {
+      for (const [index, chunk] of chunks.entries()) chunk.seq = seqs?.[index] ?? chunk.seq
+      return seqs !== undefined
+    })
+  })
+  /** Records the call in a commit of its own. What the database refuses is left to the verb `record`, which says why. */
+  const recordAside = turn.withPermits(1)(Effect.suspend(() => {
+    if (state !== "unrecorded") return Effect.void
+    isAsideUnderWay = true
+    return hold.pipe(
+      Effect.catchIf((error) => !error.transient, () => Effect.succeed(false)),
+      Effect.map((isHeld) => {
+        state = isHeld ? "held" : "others"
+      }),
+      Effect.ensuring(Effect.sync(() => {
+        isAsideUnderWay = false
+      }))
+    )
+  }))
+
+  let timer: Fiber.Fiber<unknown, unknown> | undefined
+  const startTimer = Effect.map(Clock.currentTimeMillis, (now) => {
+    timer = Effect.runForkWith(context)(
+      Effect.delay(Effect.retry(recordAside, { schedule: patience }), Math.max(0, deadline - now))
+    )
+  })
+  /** What is under way may end, unless it waits for the connection of the handlers' own transaction. */
+  const stopTimer = Effect.suspend(() => {
+    if (timer === undefined) return Effect.void
+    const stopped = Fiber.interrupt(timer)
+    return isAsideUnderWay ? Effect.andThen(Effect.timeoutOption(Fiber.await(timer), longestAside), stopped) : stopped
+  })
+  yield* Effect.acquireRelease(startTimer, () => stopTimer)
+
+  const whenHeld = <A>(verb: Effect.Effect<ReadonlyArray<A>, ChunkStoreError>) =>
+    Effect.flatMap(recordAside, () => state === "held" ? verb : Effect.succeed<ReadonlyArray<A>>([]))
+  const lost = new LeaseLost({ claimed: chunks.length, held: 0 })
+
+  const persist: Store["persist"] = (_, work, idle) =>
+    Effect.suspend(() => {
+      let isTurn = false
+      let isRecorded = false
+      /** The end of the handlers' transaction. A client of one connection could not record beside it. */
+      const recordWithin = Effect.fnUntraced(function*(persisted: ReadonlyArray<Persisted>) {
+        if (persisted.length === 0) return persisted
+        yield* stopTimer
+        yield* turn.take(1)
+        isTurn = true
+        if (state === "unrecorded") {
+          isRecorded = yield* Effect.catchIf(
+            hold,
+            (error) => !error.transient,
+            ({ code, reason }) => new TransactionSpoiled({ reason, ...(code === undefined ? {} : { code }) })
+          )
+          if (!isRecorded) state = "others"
+        }
+        return state === "others" ? yield* Effect.fail(lost) : persisted
+      }, Effect.uninterruptible)
+      const ended = Effect.suspend(() => isTurn ? turn.release(1) : Effect.void)
+      return store.persist(token, (transaction) => Effect.flatMap(work(transaction), recordWithin), idle).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            if (isRecorded) state = "held"
+          })
+        ),
+        Effect.onError(() => Effect.andThen(stopTimer, startTimer)),
+        Effect.ensuring(ended)
+      )
+    })
+
+  return {
+    /** Whether this has recorded the call. */
+    isRecorded: () => state === "held",
+    /** Whether the token may hold chunks that this does not know of: an answer of the database was not heard. */
+    mayHold: () => state !== "held" && !isCertain,
+    store: {
+      ...store,
+      claim: () => Effect.succeed({ token, chunks, paused }),
+      giveUp: () => Effect.void,
+      renew: (_, held, lease, alone) => whenHeld(store.renew(token, held, lease, alone)),
+      settle: (_, settlements) => whenHeld(store.settle(token, settlements)),
+      persist
+    } satisfies Store
+  }
+})

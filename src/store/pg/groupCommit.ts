@@ -1,0 +1,158 @@
+/**
+ * Group commit: calls that are recorded one by one at the same time share statements. The first is sent at once; what comes
+ * while it is under way is sent together when it has ended. Nobody waits for a timer.
+ */
+import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import type { ChunkStoreError, RecordOutcome } from "../../ChunkStore.ts"
+import { isOutage } from "./contact.ts"
+import { type Given, lengthOf } from "./given.ts"
+
+/** The most calls and bytes of JSON in one group. */
+const mostCalls = 500
+const mostBytes = 4 * 1024 * 1024
+
+/** How long a group waits for a lock before its calls are sent one by one. */
+const patience = Duration.millis(100)
+
+/** After this time under way, a statement no longer holds up the calls that came after it. */
+const longest = Duration.millis(50)
+
+/** Writes calls in one commit. `lockTimeout`: how long it waits for a lock, if not as long as a statement may take. */
+export type Write = (
+  calls: ReadonlyArray<Given>,
+  lockTimeout?: Duration.Duration
+) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
+
+/** A call that waits for the next group. */
+interface Waiting {
+  readonly given: Given
+  /** Its caller's. */
+  readonly context: Context.Context<never>
+  readonly span: Option.Option<Tracer.AnySpan>
+  /** `alone`: the group has failed for a reason that may be another call's, so this call is sent alone. */
+  readonly verdict: Deferred.Deferred<RecordOutcome | "alone", ChunkStoreError>
+  /** The group that it was sent with. */
+  group: Group | undefined
+}
+
+/** Calls that were sent together. */
+interface Group {
+  readonly fiber: Fiber.Fiber<void>
+  /** How many callers still wait for it. */
+  callers: number
+}
+
+/**
+ * Records one call, in a group with those that others record at the same time. Each gets its own outcome. A call that is
+ * refused, or that waits for a lock, costs the others of its group a second try: each is then sent alone. An outage is the
+ * error of the whole group. For calls outside of a transaction.
+ *
+ * An interrupted caller withdraws its call. If its group is under way already, nobody knows whether it was in time, as with
+ * any interrupted statement; a group whose callers are all gone is interrupted.
+ */
+export const groupCommit = (write: Write) => {
+  let waiting: Array<Waiting> = []
+  /** The latest statement under way, for which the calls that come meanwhile wait. */
+  let current: symbol | undefined
+  let isWatched = false
+
+  const alone = (given: Given) => Effect.map(write([given]), ([outcome]) => outcome ?? "conflict")
+
+  const take = (): ReadonlyArray<Waiting> => {
+    let bytes = 0
+    const end = waiting.findIndex(({ given }, index) => {
+      bytes += lengthOf(given)
+      return index === mostCalls || (index > 0 && bytes > mostBytes)
+    })
+    return waiting.splice(0, end === -1 ? waiting.length : end)
+  }
+
+  const send = (members: ReadonlyArray<Waiting>): Effect.Effect<void> =>
+    Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), patience)), {
+      onSuccess: (outcomes) => {
+        for (const [index, { verdict }] of members.entries()) {
+          Deferred.doneUnsafe(verdict, Exit.succeed(outcomes[index] ?? "conflict"))
+        }
+      },
+      onFailure: (cause) => {
+        const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+        const verdict = error !== undefined && isOutage(error) ? Exit.fail(error) : Exit.succeed("alone" as const)
+        for (const member of members) Deferred.doneUnsafe(member.verdict, verdict)
+      }
+    })
+
+  /** Sends what waits. */
+  const next = (): void => {
+    const members = take()
+    const [first] = members
+    if (first === undefined) {
+      current = undefined
+      return
+    }
+    const flight = Symbol("flight")
+    current = flight
+    // those who have their outcome may record again at once: then they are part of the next group
+    const sent = Effect.ensuring(send(members), Effect.andThen(Effect.yieldNow, ended(flight)))
+    const group: Group = { fiber: Effect.runForkWith(first.context)(sent), callers: members.length }
+    for (const member of members) member.group = group
+  }
+
+  const ended = (flight: symbol) =>
+    Effect.sync(() => {
+      if (current === flight) next()
+    })
+
+  /** Sends what waits for a statement that takes long, for example because it waits for a lock. Ends when nothing waits. */
+  const watch = Effect.gen(function*() {
+    while (waiting.length > 0) {
+      const seen = current
+      yield* Effect.sleep(longest)
+      if (current === seen && waiting.length > 0) next()
+    }
+  }).pipe(Effect.ensuring(Effect.sync(() => {
+    isWatched = false
+  })))
+
+  const withdraw = (one: Waiting) =>
+    Effect.sync(() => {
+      if (one.group === undefined) waiting = waiting.filter((other) => other !== one)
+      else if (--one.group.callers === 0) one.group.fiber.interruptUnsafe()
+    })
+
+  return (given: Given): Effect.Effect<RecordOutcome, ChunkStoreError> =>
+    Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
+      if (current === undefined) {
+        const flight = Symbol("flight")
+        current = flight
+        return yield* Effect.ensuring(restore(alone(given)), ended(flight))
+      }
+      const context = yield* Effect.context<never>()
+      const span = yield* Effect.option(Effect.currentParentSpan)
+      const one: Waiting = { given, context, span, verdict: Deferred.makeUnsafe(), group: undefined }
+      waiting.push(one)
+      if (!isWatched) {
+        isWatched = true
+        Effect.runForkWith(context)(watch)
+      }
+      const verdict = yield* Effect.onInterrupt(restore(Deferred.await(one.verdict)), () => withdraw(one))
+      return verdict === "alone" ? yield* restore(alone(given)) : verdict
+    }))
+}
+
+/** Runs a group's statement in a span of its own, with a link to the request of each call. */
+const inGroupSpan = <A, E, R>(members: ReadonlyArray<Waiting>, sent: Effect.Effect<A, E, R>) =>
+  Effect.withSpan(sent, "ChunkStore.record", {
+    root: true,
+    attributes: { "sluice.calls": members.length },
+    links: members.flatMap(({ given, span }) =>
+      Option.isNone(span) ? [] : [{ span: span.value, attributes: { "sluice.call_id": given.call.callId } }]
+    )
+  })

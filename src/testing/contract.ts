@@ -1,0 +1,57 @@
+/**
+ * The contract of a store, for whoever writes one: every rule that the drain, the recorder and the command rely on, as a list of
+ * scenes. Sluice's own stores are tested by the same list.
+ *
+ * ```ts
+ * import { contract, type Given } from "effect-sluice/testing/contract"
+ *
+ * declare const myStore: Layer.Layer<Given, never, Settings.Settings>
+ *
+ * for (const scene of contract) {
+ *   it.effect(`${scene.topic}: ${scene.name}`, () => scene.run(myStore), 60_000)
+ * }
+ * ```
+ */
+import { beat } from "./contract/beat.ts"
+import { claiming } from "./contract/claiming.ts"
+import { deadLetters } from "./contract/deadLetters.ts"
+import { elements } from "./contract/elements.ts"
+import { erasure } from "./contract/erasure.ts"
+import { eventLog } from "./contract/eventLog.ts"
+import { callFacts } from "./contract/facts.ts"
+import { inspector } from "./contract/inspector.ts"
+import { liveEvents } from "./contract/liveEvents.ts"
+import { ordering } from "./contract/ordering.ts"
+import { pauses } from "./contract/pauses.ts"
+import { persisting } from "./contract/persisting.ts"
+import { recording } from "./contract/recording.ts"
+import { retention } from "./contract/retention.ts"
+import type { Scene } from "./contract/scenes.ts"
+import { versions } from "./contract/versions.ts"
+import { views } from "./contract/views.ts"
+
+export { ContractBroken, type Scene } from "./contract/scenes.ts"
+export { Edits, type Given, Rows, Time } from "./contract/services.ts"
+
+/**
+ * Every scene. They are independent of each other; each takes a fresh store. The scenes of the topic `eventLog` expect
+ * that no transaction of others runs on the same server: subscriptions read up to the oldest one.
+ */
+export const contract: ReadonlyArray<Scene> = [
+  ...recording,
+  ...callFacts,
+  ...claiming,
+  ...persisting,
+  ...ordering,
+  ...beat,
+  ...versions,
+  ...elements,
+  ...views,
+  ...inspector,
+  ...deadLetters,
+  ...pauses,
+  ...retention,
+  ...erasure,
+  ...eventLog,
+  ...liveEvents
+]

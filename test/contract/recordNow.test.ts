@@ -1,0 +1,237 @@
+/**
+ * Recorded and persisted in one commit, on every store: what can be done at once is, and whatever cannot be is recorded all
+ * the same.
+ */
+import {
+  CallRecorder,
+  ChunkStore,
+  DomainEvents,
+  DomainObject,
+  Drain,
+  HandlerPlugin,
+  HandlerRegistry,
+  Output,
+  Pauses,
+  ServiceCall
+} from "effect-sluice"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { expect } from "vitest"
+import * as inspect from "../support/inspect.ts"
+import { onEveryStore, Rows, Time } from "./operators/ground.ts"
+
+class Note extends Output.make("schemas.clinic.ward.note", {
+  schema: Schema.Struct({
+    text: Schema.String,
+    trouble: Schema.optionalKey(Schema.Literals(["early", "late", "waits"]))
+  })
+}) {}
+class Order extends Output.make("schemas.clinic.ward.order", { schema: Schema.Struct({ item: Schema.String }) }) {}
+
+/** The drain, with handlers that count their runs. */
+const ward = Effect.gen(function*() {
+  const rows = yield* Rows
+  const runs: Array<string> = []
+  const begun = yield* Deferred.make<void>()
+  const may = yield* Deferred.make<void>()
+  const notes = HandlerPlugin.layer("clinic", Note, {
+    retry: Schedule.spaced("10 seconds"),
+    persist: Effect.fnUntraced(function*({ call, output: { text, trouble } }) {
+      runs.push(call.callId)
+      if (trouble === "early") return yield* Effect.fail(new Error("the ward is closed"))
+      yield* rows.add(text)
+      if (trouble === "late") return yield* Effect.fail(new Error("the ward is closed"))
+      yield* Deferred.succeed(begun, undefined)
+      if (trouble === "waits") yield* Deferred.await(may)
+      return [DomainObject.make("clinic.Note", text)]
+    })
+  })
+  const orders = HandlerPlugin.layer("clinic", Order, {
+    persist: ({ output: { item } }) => Effect.as(rows.add(item), [DomainObject.make("clinic.Order", item)])
+  })
+  const services = yield* Layer.build(
+    Layer.fresh(Layer.merge(Drain.layer, CallRecorder.layer)).pipe(
+      Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(Layer.merge(notes, orders)), Layer.fresh)),
+      Layer.provideMerge(Layer.fresh(DomainEvents.layer))
+    )
+  )
+  const drain = yield* Effect.provide(Drain.Drain, services)
+  const recorder = yield* Effect.provide(CallRecorder.CallRecorder, services)
+  return { drain, recorder, runs, begun, may, events: yield* Effect.provide(DomainEvents.DomainEvents, services) }
+})
+
+const note = (text: string, trouble?: "early" | "late" | "waits") => ({
+  schema: Note.identity,
+  version: 1,
+  data: { text, ...(trouble === undefined ? {} : { trouble }) }
+})
+const order = (item: string) => ({ schema: Order.identity, version: 1, data: { item } })
+const call = (
+  callId: string,
+  outputs: ReadonlyArray<ServiceCall.RecordedOutput>,
+  fields: Partial<ServiceCall.ServiceCall> = {}
+): ServiceCall.ServiceCall => ({ callId, namespace: "clinic", service: "services.clinic.ward.ask", outputs, ...fields })
+const chunks = (callId: string) => Effect.map(inspect.call(callId), (view) => Option.getOrThrow(view).chunks)
+const states = (callId: string) => Effect.map(chunks(callId), (list) => list.map(({ state }) => state))
+
+onEveryStore((test) => {
+  test("records, persists, and gives back the objects in the order of the outputs", () =>
+    Effect.gen(function*() {
+      const { drain, runs } = yield* ward
+      const one = call("a", [{ ...note("first"), part: "1" }, order("x-ray"), { ...note("second"), part: "2" }])
+      const objects = yield* drain.recordNow(one)
+      expect(objects.map(({ id }) => id)).toEqual(["first", "x-ray", "second"])
+      expect(yield* states("a")).toEqual(["persisted", "persisted", "persisted"])
+      expect((yield* (yield* Rows).list).toSorted()).toEqual(["first", "second", "x-ray"])
+      expect(runs).toEqual(["a", "a"])
+      expect(yield* drain.cycle).toMatchObject({ claimed: 0 })
+    }))
+
+  test("redelivered, runs nothing again; with other content, is a conflict", () =>
+    Effect.gen(function*() {
+      const { drain, recorder, runs } = yield* ward
+      const objects = yield* drain.recordNow(call("a", [note("a")]))
+      expect(yield* drain.recordNow(call("a", [note("a")]))).toEqual(objects)
+      expect(yield* recorder.record(call("a", [note("a")]))).toBe("unchanged")
+      expect(yield* Effect.flip(drain.recordNow(call("a", [note("b")])))).toMatchObject({ _tag: "CallConflict" })
+      // recorded, and not yet persisted
+      yield* recorder.record(call("b", [note("b")]))
+      expect(yield* drain.recordNow(call("b", [note("b")]))).toMatchObject([{ id: "b" }])
+      expect(runs).toEqual(["a", "b"])
+      expect(yield* Effect.flip(drain.recordNow(call("", [note("c")])))).toMatchObject({ _tag: "CallRefused" })
+    }))
+
+  test("when its handler fails, records it and charges one attempt for one run", () =>
+    Effect.gen(function*() {
+      const { drain, runs } = yield* ward
+      for (const trouble of ["early", "late"] as const) {
+        expect(yield* Effect.flip(drain.recordNow(call(trouble, [note(trouble, trouble)])))).toMatchObject({
+          _tag: "HandlerFailed",
+          attempt: 1,
+          reason: expect.stringContaining("the ward is closed")
+        })
+        expect(yield* chunks(trouble)).toMatchObject([{ state: "scheduled", attempts: 1 }])
+      }
+      expect(runs).toEqual(["early", "late"])
+      expect(yield* (yield* Rows).list).toEqual([])
+      // the others of its outputs are persisted
+      const error = yield* Effect.flip(drain.recordNow(call("both", [note("n", "late"), order("x-ray")])))
+      expect(error).toMatchObject({ _tag: "HandlerFailed", schemaIdentity: Note.identity })
+      expect(yield* states("both")).toEqual(["scheduled", "persisted"])
+      expect(runs).toEqual(["early", "late", "both"])
+    }))
+
+  test("parks what is paused or has no handler, and buries what does not decode", () =>
+    Effect.gen(function*() {
+      const { drain, runs } = yield* ward
+      const pauses = yield* Pauses.Pauses
+      yield* pauses.pause({ namespace: "clinic", schemaIdentity: Note.identity }, "the ward is full")
+      expect(yield* Effect.flip(drain.recordNow(call("paused", [note("a")])))).toMatchObject({ _tag: "ChunkBusy" })
+      expect(yield* states("paused")).toEqual(["parked"])
+      yield* pauses.resume({ namespace: "clinic", schemaIdentity: Note.identity })
+      const unknown = { ...note("a"), schema: "schemas.clinic.ward.unknown" }
+      expect(yield* Effect.flip(drain.recordNow(call("none", [unknown])))).toMatchObject({ _tag: "HandlerNotFound" })
+      expect(yield* states("none")).toEqual(["parked"])
+      const odd = { ...note("a"), data: { words: 1 } }
+      expect(yield* Effect.flip(drain.recordNow(call("odd", [odd])))).toMatchObject({ _tag: "ChunkDead" })
+      expect(runs).toEqual([])
+    }))
+
+  test("waits behind what is before it in its ordering key, and until it is due", () =>
+    Effect.gen(function*() {
+      const { drain, recorder, runs } = yield* ward
+      expect(yield* drain.recordNow(call("k1", [note("k1")], { orderingKey: "knee" }))).toHaveLength(1)
+      yield* recorder.record(call("k2", [note("k2", "early")], { orderingKey: "knee" }))
+      yield* drain.cycle
+      const last = yield* Effect.forkChild(drain.recordNow(call("k3", [note("k3")], { orderingKey: "knee" })))
+      yield* Effect.repeat(inspect.call("k3"), { until: Option.isSome })
+      expect(runs).toEqual(["k1", "k2"])
+      yield* Fiber.interrupt(last)
+      expect(yield* (yield* Rows).list).toEqual(["k1"])
+    }))
+
+  test("is rolled back with the caller's transaction, where there is one", () =>
+    Effect.gen(function*() {
+      const { drain } = yield* ward
+      const rows = yield* Rows
+      yield* Effect.flip(rows.transaction(Effect.andThen(drain.recordNow(call("a", [note("a")])), Effect.fail("back"))))
+      expect(yield* inspect.call("a")).toEqual(Option.none())
+      expect(yield* rows.list).toEqual([])
+    }))
+
+  test("is committed with the caller's transaction", () =>
+    Effect.gen(function*() {
+      const { drain } = yield* ward
+      const rows = yield* Rows
+      expect(yield* rows.transaction(drain.recordNow(call("b", [note("b")])))).toMatchObject([{ id: "b" }])
+      expect(yield* states("b")).toEqual(["persisted"])
+    }))
+
+  test("by two at once is persisted once, and both have the objects", () =>
+    Effect.gen(function*() {
+      const { drain } = yield* ward
+      const time = yield* Time
+      const both = yield* Effect.forkChild(
+        Effect.all([1, 2].map(() => drain.recordNow(call("a", [note("a")]))), { concurrency: 2 })
+      )
+      yield* Effect.repeat(time.pass("10 millis"), { until: () => both.pollUnsafe() !== undefined })
+      const [one, two] = yield* Fiber.join(both)
+      expect(one).toEqual(two)
+      expect(yield* (yield* Rows).list).toEqual(["a"])
+    }))
+
+  test("interrupted, is recorded and given back", () =>
+    Effect.gen(function*() {
+      const { begun, drain, may } = yield* ward
+      const cut = yield* Effect.forkChild(drain.recordNow(call("a", [note("a", "waits")])))
+      yield* Deferred.await(begun)
+      yield* Fiber.interrupt(cut)
+      expect(yield* chunks("a")).toMatchObject([{ state: "ready", attempts: 0, crashes: 0 }])
+      expect(yield* (yield* Rows).list).toEqual([])
+      yield* Deferred.succeed(may, undefined)
+      expect(yield* drain.cycle).toMatchObject({ persisted: 1 })
+    }))
+
+  test("tells of its objects after the commit", () =>
+    Effect.gen(function*() {
+      const { drain, events } = yield* ward
+      const stream = yield* events.subscribe
+      yield* drain.recordNow(call("a", [note("a")], { context: { ward: "west" } }))
+      expect(yield* Stream.runCollect(Stream.take(stream, 1)))
+        .toMatchObject([{ object: { id: "a" }, context: { ward: "west" } }])
+    }))
+
+  test("is recorded before its handlers run where nothing may be lost", () =>
+    Effect.gen(function*() {
+      const { drain } = yield* ward
+      const store = yield* ChunkStore.ChunkStore
+      expect(yield* drain.recordNow(call("a", [note("a")]))).toMatchObject([{ id: "a" }])
+      expect(yield* store.isNew("a")).toMatchObject({ isNew: false })
+      expect(yield* states("a")).toEqual(["persisted"])
+    }), { recordWithin: Duration.zero })
+
+  test("recordHeld claims what it records, for its own token", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const hold = { token: "018f3d2a-7c1e-7000-8000-000000000001", worker: "w", lease: Duration.minutes(1) }
+      const one = call("a", [{ ...note("1"), part: "1" }, { ...note("2"), part: "2" }])
+      expect(yield* store.isNew("a")).toEqual({ isNew: true, paused: [] })
+      const seqs = yield* store.recordHeld(one, hold)
+      expect(seqs).toHaveLength(2)
+      expect(seqs![0]! < seqs![1]!).toBe(true)
+      expect(yield* store.recordHeld(one, hold)).toBeUndefined()
+      const claim = { worker: "other", limit: 10, maxBytes: 1e9, lease: Duration.minutes(1) }
+      expect((yield* store.claim(claim)).chunks).toEqual([])
+      yield* store.giveUp(hold.token)
+      expect((yield* store.claim(claim)).chunks.map(({ seq }) => seq)).toEqual(seqs)
+      expect(Exit.isSuccess(yield* Effect.exit(store.giveUp(hold.token)))).toBe(true)
+    }))
+})
