@@ -37,8 +37,11 @@ const printable = (text: string): string => text.replaceAll(/[\s\p{Cc}]+/gu, " "
 
 /** A line of any JSON: its number (from 1), its length in bytes, and its JSON, or the reason why it has none. */
 export interface JsonLine {
+  /** The number of the line, from 1. */
   readonly number: number
+  /** The length of the line. */
   readonly bytes: number
+  /** What the line holds, or why it is no JSON. */
   readonly json: Result.Result<Schema.Json, string>
 }
 

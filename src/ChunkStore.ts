@@ -41,6 +41,7 @@ import type { CallSpec, ChunkKey, ServiceCall } from "./ServiceCall.ts"
 import type { Settled, Settlement } from "./Settlement.ts"
 import type { UsageEntry } from "./Usage.ts"
 
+export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
@@ -51,8 +52,6 @@ export {
   LeaseLost,
   TransactionSpoiled
 } from "./internal/storeErrors.ts"
-
-export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 
 /**
  * The database refuses this one call although the database itself works: its encoding lacks a character, or a
@@ -97,7 +96,6 @@ export type Begun =
   | { readonly _tag: "Succeeded"; readonly call: ServiceCall }
   /** The id belongs to another call, which is running or has succeeded. */
   | { readonly _tag: "Conflict" }
-  /** Its content was erased: it is not run again, whatever it is. */
   | { readonly _tag: "Erased" }
   /** Not begun, because the caller is in a transaction: its rollback would also undo the run and its answer. */
   | { readonly _tag: "InTransaction" }
@@ -212,15 +210,15 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /**
    * Records finished calls and their chunks in one commit, in the caller's transaction when there is one. The calls
    * were validated. A call that is already recorded with the same content is `unchanged`; with other content it is a
-   * `conflict` and the recorded call stays; a call whose content was erased is `erased`, whatever the content. A call that was begun but has not succeeded is completed. A call that the
-   * database refuses does not affect the others: they are recorded. (Exception: if `record` has a single call and runs
-   * in a caller's transaction, its refusal is a {@link ChunkStoreError} of that transaction.)
+   * `conflict` and the recorded call stays; one that was erased is `erased`. A call that was begun but has not succeeded is
+   * completed. A call that the database refuses does not affect the others: they are recorded. (Exception: if `record` has
+   * a single call and runs in a caller's transaction, its refusal is a {@link ChunkStoreError} of that transaction.)
    *
    * The content is namespace, service, context, input, ordering key and outputs; an input of null equals an absent one,
    * and so does a part of `""`. Times, priority, correlation id, facts, details and trace do not count; nor do input and
    * outputs once pruned.
    *
-   * Attempts and usage are added when the call is `recorded`, never for one that was. Usage is added as rows of its own: two
+   * Attempts and usage are added when the call is `recorded`, never for one that was; usage as rows of its own, so that two
    * recordings never wait for each other because of it.
    */
   readonly record: (calls: ReadonlyArray<Recording>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>

@@ -3,10 +3,16 @@
  * default, and `sluice record results.jsonl --via module.ts` records what it makes of each line.
  *
  * ```ts
+ * const Result = Schema.Struct({ status: Schema.Int, answer: Schema.Json })
+ *
  * export default LineMapper.make(({ json, key }) => {
- *   const { response } = decodeResult(json)
- *   if (response.status_code !== 200) return LineMapper.refuse(`the provider says ${response.status_code}`)
- *   return { callId: key, namespace: "chatlab", service, outputs: Finding.each(JSON.parse(textOf(response))) }
+ *   const { answer, status } = Schema.decodeUnknownSync(Result)(json)
+ *   if (status !== 200) return LineMapper.refuse(`the provider says ${status}`)
+ *   const service = "services.chatlab.standardized_patient.generate-reply"
+ *   return {
+ *     callId: key, namespace: "chatlab", service,
+ *     outputs: [{ schema: PatientReply.identity, version: PatientReply.version, data: answer }]
+ *   }
  * })
  * ```
  */
@@ -19,7 +25,9 @@ const TypeId = "~effect-sluice/LineMapper"
 
 /** A line of a file: its JSON, and its number from 1. */
 export interface JsonLine {
+  /** What the line holds. */
   readonly json: Schema.Json
+  /** The number of the line, from 1. */
   readonly number: number
 }
 
@@ -39,6 +47,7 @@ export interface Skip {
 /** A line holds no call that can be recorded. It is reported with its number and the reason, and the command ends with 1. */
 export interface Refuse {
   readonly [TypeId]: "refuse"
+  /** What is told of the line. */
   readonly reason: string
 }
 
@@ -51,7 +60,9 @@ export type Map = (line: ResultLine) => Mapped | Effect.Effect<Mapped, unknown>
 /** A mapper. Made by {@link make}. */
 export interface LineMapper {
   readonly [TypeId]: "mapper"
+  /** Makes a call of a line. */
   readonly map: Map
+  /** What tells which request a line answers; undefined where a line has none. */
   readonly key: (json: Schema.Json) => string | undefined
 }
 

@@ -9,6 +9,7 @@
  * ```
  */
 import type * as Duration from "effect/Duration"
+import type { Redact } from "./Redaction.ts"
 import type * as Settings from "./Settings.ts"
 
 /** The variable of a setting: `batchSize` is `SLUICE_BATCH_SIZE`. */
@@ -60,7 +61,17 @@ export interface CommandSettings {
 export type ExporterSettings = { readonly [Name in `OTEL_${string}`]?: string | number | boolean }
 
 /** The contents of `sluice.config.ts`. */
-export interface SluiceConfig extends LibrarySettings, CommandSettings, ExporterSettings {}
+export interface SluiceConfig extends LibrarySettings, CommandSettings, ExporterSettings {
+  /**
+   * Hides what people must not see of recorded JSON: in `show`, `dead`, `stuck`, as text and as JSON, and in the messages of
+   * the drain's log. See `effect-sluice/Redaction`.
+   *
+   * ```ts
+   * redact: (json) => typeof json === "string" ? json.replaceAll(/\d{4,}/g, "…") : json
+   * ```
+   */
+  readonly redact?: Redact | undefined
+}
 
 /** Types the settings of `sluice.config.ts`; the command also validates them when it reads the file. */
 export const defineConfig = (config: SluiceConfig): SluiceConfig => config

@@ -69,6 +69,7 @@ export * as Inspector from "./Inspector.ts"
 export * as InvalidAnswers from "./InvalidAnswers.ts"
 /** Kinds of chunks: the namespace a chunk was recorded in and the identity of its schema. */
 export * as Kind from "./Kind.ts"
+/** Makes calls of files in other formats, such as the results of a provider's batch. */
 export * as LineMapper from "./LineMapper.ts"
 /** What is created, live and over processes: a stream that follows the ledger, whichever worker persisted it. */
 export * as LiveEvents from "./LiveEvents.ts"
@@ -83,6 +84,8 @@ export * as Output from "./Output.ts"
 export * as OutputGroup from "./OutputGroup.ts"
 /** Pauses the drain of kinds of chunks, on a person's request. */
 export * as Pauses from "./Pauses.ts"
+/** What people and logs are shown of recorded JSON. */
+export * as Redaction from "./Redaction.ts"
 /** Deletes old data. */
 export * as Retention from "./Retention.ts"
 /**

@@ -308,6 +308,29 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
         expect(checked.message).toContain(words)
       })
     ))
+
+  it.live("nobody is charged when a key has no unique index", () =>
+    runOn(
+      ["alter table card drop constraint card_patient_key"],
+      Effect.gen(function*() {
+        yield* record("c-1", yield* Card.encode({ patient: "p1", ward: "w1", note: "one" }))
+        yield* record("f-1", yield* finding("one"))
+        expect(yield* untilEmpty).toMatchObject({ claimed: 2, persisted: 1, parked: 1 })
+        expect(yield* chunkOf("c-1")).toMatchObject({ state: "parked", attempts: 0 })
+      })
+    ))
+
+  it.live("a declaration is told as the statement that it becomes", () =>
+    runOn(
+      [],
+      Effect.gen(function*() {
+        const inspector = yield* Inspector.Inspector
+        const statement = yield* inspector.declaration(declared.findings.declaration)
+        expect(statement).toContain(`insert into finding ("call_id"`)
+        expect(statement).toContain(`(g.data -> 'text') #>> '{}')::character varying`)
+        expect(yield* rowsOf("finding")).toEqual([])
+      })
+    ))
 })
 
 describe("a declaration that contradicts itself is refused where it is made", () => {

@@ -2,7 +2,7 @@
  * What the log is told: a structured line for each end that matters, none for a success, and never what was recorded.
  */
 import { it } from "@effect/vitest"
-import { Drain, DrainWorker, Metrics } from "effect-sluice"
+import { Drain, DrainWorker, Metrics, Redaction } from "effect-sluice"
 import { ChunkStoreError } from "effect-sluice/ChunkStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -42,6 +42,26 @@ describe("the log", () => {
         expect(lines).toEqual([])
       })
     ).pipe(Effect.provide(application())))
+
+  it.effect("is told what the application's redact lets through, and nothing where that fails", () =>
+    Effect.gen(function*() {
+      const messageWith = (redact: Redaction.Redact) =>
+        logged((lines) =>
+          Effect.gen(function*() {
+            yield* record(note("a", { trouble: "fails" }))
+            yield* untilEmpty
+            return lines[0]?.annotations["sluice.message"]
+          })
+        ).pipe(Effect.provide(application()), Effect.provide(Redaction.layer(redact)))
+      expect(yield* messageWith((json) => json)).toContain("at attempt 1")
+      expect(yield* messageWith((json) => typeof json === "string" ? json.replaceAll(/\d/g, "#") : json)).toContain(
+        "at attempt #"
+      )
+      const failing = () => {
+        throw new Error("no")
+      }
+      expect(yield* messageWith(failing)).toBe("(hidden: the redact function failed)")
+    }))
 
   it.effect("has one for each chunk that died or failed, and one for each kind that is parked", () =>
     logged((lines) =>

@@ -8,6 +8,7 @@
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import { existsSync, statSync } from "node:fs"
 import path from "node:path"
@@ -15,6 +16,7 @@ import { pathToFileURL } from "node:url"
 import { escape } from "../internal/escape.ts"
 import { describeLoadError } from "../internal/loadError.ts"
 import { nearest } from "../internal/nearest.ts"
+import * as Redaction from "../Redaction.ts"
 import * as Settings from "../Settings.ts"
 import { mayHoldPassword } from "./address.ts"
 import { Failed } from "./Failed.ts"
@@ -77,7 +79,11 @@ const check = (file: string, settings: unknown) => {
     return new Failed({ reason: `${file} must export default an object of settings; it exports ${found}` })
   }
   // the exporter reads many OTEL_… variables: they are not checked here
-  const unknown = Reflect.ownKeys(settings).map(String).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
+  const { redact, ...others } = settings
+  if (redact !== undefined && typeof redact !== "function") {
+    return new Failed({ reason: `${file}: redact is no function: write (json) => json` })
+  }
+  const unknown = Reflect.ownKeys(others).map(String).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
   if (unknown.length > 0) {
     const wrong = unknown.map((name) => {
       const meant = nearest(name.replace(/^SLUICE_/, ""), [...known].map((one) => one.replace(/^SLUICE_/, "")))
@@ -88,11 +94,13 @@ const check = (file: string, settings: unknown) => {
       reason: `${file}: there is no setting ${wrong}; there are ${[...known].join(", ")} and OTEL_…`
     })
   }
-  const problems = Object.entries(settings).flatMap(([name, value]) => {
+  const problems = Object.entries(others).flatMap(([name, value]) => {
     const problem = problemOf(name, value)
     return problem === undefined ? [] : [`${name} ${problem}`]
   })
-  return problems.length === 0 ? Effect.succeed(settings) : new Failed({ reason: `${file}: ${problems.join("; ")}` })
+  return problems.length === 0
+    ? Effect.succeed({ redact, others })
+    : new Failed({ reason: `${file}: ${problems.join("; ")}` })
 }
 
 const load = (file: string) =>
@@ -117,7 +125,7 @@ const load = (file: string) =>
 
 const read = Effect.gen(function*() {
   const file = names.map((name) => path.resolve(name)).find((name) => existsSync(name))
-  if (file === undefined) return {}
+  if (file === undefined) return { redact: undefined, others: {} }
   if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) {
     return yield* new Failed({ reason: `${path.basename(file)} is a folder, not a file` })
   }
@@ -131,6 +139,9 @@ const read = Effect.gen(function*() {
 })
 
 /** The environment first, then the file. Read when a command runs: help and completions do not need it. */
-export const layer = ConfigProvider.layer(
-  Effect.map(read, (settings) => ConfigProvider.orElse(ConfigProvider.fromEnv(), ConfigProvider.fromUnknown(settings)))
-)
+export const layer = Layer.unwrap(Effect.map(read, ({ others, redact }) =>
+  Layer.merge(
+    ConfigProvider.layer(ConfigProvider.orElse(ConfigProvider.fromEnv(), ConfigProvider.fromUnknown(others))),
+    // the compiler checks its type where the file is written with defineConfig
+    redact === undefined ? Layer.empty : Redaction.layer(redact as Redaction.Redact)
+  )))

@@ -140,7 +140,8 @@ export const handlers = Laboratory.toLayer({
   })
 })
 
-const tables = [
+/** The laboratory's tables. */
+export const tables = [
   "create type level as enum ('low', 'high')",
   `create table finding (
     id bigint generated always as identity primary key, call_id text unique, namespace text, service text, correlation text,

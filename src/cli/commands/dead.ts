@@ -17,6 +17,7 @@ import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as redacting from "../redacting.ts"
 
 /** What `sluice dead list --json` prints. */
 export const DeadList = Schema.Struct({ counts: Schema.Array(DeadLetterCount), letters: Schema.Array(DeadLetter) })
@@ -107,7 +108,7 @@ const list = Command.make(
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const dead = yield* DeadLetters
       const counts = yield* dead.count(filterOf(given))
-      const letters = yield* dead.list(filterOf(given), { limit })
+      const letters = yield* Effect.flatMap(dead.list(filterOf(given), { limit }), redacting.letters)
       if (json) return yield* print.json(DeadList, { counts, letters })
       if (counts.length === 0) return yield* print.line("no dead letters")
       yield* print.lines([
@@ -143,8 +144,8 @@ const show = Command.make(
       ]
       if (letters.length === 0) return yield* new Failed({ reason: `call ${word(call)} has no dead letters` })
       const shown = json ? letters : letters.slice(0, mostLetters)
-      const details = (yield* Effect.forEach(shown, ({ key }) => Effect.map(dead.inspect(key), Option.toArray)))
-        .flat()
+      const found = yield* Effect.forEach(shown, ({ key }) => Effect.map(dead.inspect(key), Option.toArray))
+      const details = yield* redacting.details(found.flat())
       if (json) return yield* print.json(DeadShown, { letters: details })
       yield* print.lines([
         ...details.flatMap(({ data, failures, letter }) => [

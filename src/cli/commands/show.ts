@@ -16,6 +16,7 @@ import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as redacting from "../redacting.ts"
 
 /** The rows that `TYPE:ID` may name: a type may contain colons, too. */
 const objectsOf = (what: string): ReadonlyArray<DomainObject> =>
@@ -131,7 +132,11 @@ export const show = Command.make(
       const inspector = yield* Inspector
       const call = yield* inspector.call(what)
       const ids = Option.isSome(call) ? [what] : yield* inspector.callsThatMade(objectsOf(what))
-      const calls = (yield* Effect.forEach(ids, (id) => Effect.map(inspector.call(id), Option.toArray))).flat()
+      const calls = (yield* Effect.forEach(ids, (id) =>
+        Effect.flatMap(
+          inspector.call(id),
+          (found) => Effect.forEach(Option.toArray(found), redacting.call)
+        ))).flat()
       if (calls.length === 0) {
         return yield* new Failed({ reason: `there is no call ${word(what)}, and no call created a row of that name` })
       }

@@ -11,6 +11,7 @@ import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as redacting from "../redacting.ts"
 
 /** What `sluice stuck --json` prints. */
 export const Stuck = Schema.Struct({
@@ -75,7 +76,7 @@ export const stuck = Command.make(
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const request = { limit, namespace: Option.getOrUndefined(namespace) }
-      const chunks = yield* Inspector.use((inspector) => inspector.stuck(request))
+      const chunks = yield* Effect.flatMap(Inspector.use((inspector) => inspector.stuck(request)), redacting.stuck)
       const counts = Map.groupBy(chunks, ({ why }) => why)
       const found = { chunks, more: [...counts.values()].some((list) => list.length === limit) }
       yield* json ? print.json(Stuck, found) : print.lines(inWords(found, limit))

@@ -12,6 +12,7 @@ import { gistOf } from "../../internal/describe.ts"
 import { escape, escapeProse } from "../../internal/escape.ts"
 import { type OutcomeName, outcomeWords } from "../../internal/outcomeWords.ts"
 import { redact } from "../../internal/redact.ts"
+import { type Redact, redactedText, Redaction } from "../../Redaction.ts"
 import { nameOf, type Outcome, type Outcomes } from "../Outcome.ts"
 
 type Settled = Outcome & { readonly _tag: "Settled" }
@@ -30,13 +31,14 @@ const annotationsOf = ({ chunk, ...settlement }: Settlement): Annotations => ({
 })
 
 /** What an error says, without what was recorded. */
-const errorOf = ({ cause, settlement }: Settled): Annotations => {
+const errorOf = ({ cause, settlement }: Settled, hide: Redact): Annotations => {
   if (!("failure" in settlement)) return {}
   const { chunk: { call, key, orderingKey, payload }, failure } = settlement
   const gist = (cause === undefined ? undefined : gistOf(cause)) ??
     { tag: failure.kind, sqlstate: undefined, message: failure.message }
   const data = "data" in payload ? payload.data : undefined
-  const message = redact(gist.message, [data, call.input, call.context, orderingKey, key.part], gist.sqlstate)
+  const quoteless = redact(gist.message, [data, call.input, call.context, orderingKey, key.part], gist.sqlstate)
+  const message = quoteless === "" ? "" : redactedText(hide, quoteless)
   return {
     "sluice.error": escape(gist.tag),
     ...(gist.sqlstate === undefined ? {} : { "sluice.sqlstate": gist.sqlstate }),
@@ -123,6 +125,7 @@ const makeParking = () => {
 export const makeClaimLog = () => {
   const parking = makeParking()
   return Effect.fnUntraced(function*(outcomes: Outcomes) {
+    const hide = yield* Redaction
     const parked: Array<Parked> = []
     let lost = 0
     for (const outcome of outcomes.values()) {
@@ -132,7 +135,7 @@ export const makeClaimLog = () => {
       if (settlement._tag === "Park") parked.push(settlement)
       else {yield* write(nameOf(outcome), {
           ...annotationsOf(settlement),
-          ...errorOf(outcome),
+          ...errorOf(outcome, hide),
           ...detailsOf(settlement)
         })}
     }

@@ -189,8 +189,8 @@ const record = `
     'deadLetters', e.dead_letters, 'failures', e.failures
   )`
 
-/** The service on Postgres. Runs `moved` when chunks may have become claimable. */
-export const make = (t: Tables, moved: Effect.Effect<void>): Erasure["Service"] => {
+/** Erases the calls of a portion. Runs `moved` when chunks may have become claimable. */
+const makePortion = (t: Tables, moved: Effect.Effect<void>) => {
   const { client, erasure, sql } = t
 
   /** Puts a portion on record: the first one begins the erasure's row, in its own transaction. */
@@ -245,7 +245,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): Erasure["Service"] 
    * Erases these calls, as far as they are still the subject's: their chunks first, in commits of their own, so that whoever
    * finds them by the subject again goes on where this was cut off. Returns the erasure's id and how much it was.
    */
-  const erasePortion = Effect.fnUntraced(function*(
+  return Effect.fnUntraced(function*(
     id: string | undefined,
     subject: Subject,
     reason: ErasureReason,
@@ -273,27 +273,33 @@ export const make = (t: Tables, moved: Effect.Effect<void>): Erasure["Service"] 
     )
     return { id: own, part: total }
   })
+}
 
-  /** Walks over the subject's calls. */
-  const walk = Effect.fnUntraced(function*<E, R>(
-    subject: Subject,
-    step: (ids: ReadonlyArray<string>) => Effect.Effect<Erased, E, R>
-  ) {
-    let after = ""
-    let total = nothing
-    while (true) {
-      const [found] = yield* client.statement(find(t, subject, after))
-      const { ids, last, looked } = found!
-      if (ids !== null) total = sum(total, yield* step(ids))
-      if (looked < portionSize || last === null) return total
-      after = last
-    }
-  })
+/** Walks over the subject's calls. */
+const walk = Effect.fnUntraced(function*<E, R>(
+  t: Tables,
+  subject: Subject,
+  step: (ids: ReadonlyArray<string>) => Effect.Effect<Erased, E, R>
+) {
+  let after = ""
+  let total = nothing
+  while (true) {
+    const [found] = yield* t.client.statement(find(t, subject, after))
+    const { ids, last, looked } = found!
+    if (ids !== null) total = sum(total, yield* step(ids))
+    if (looked < portionSize || last === null) return total
+    after = last
+  }
+})
 
+/** The service on Postgres. Runs `moved` when chunks may have become claimable. */
+export const make = (t: Tables, moved: Effect.Effect<void>): Erasure["Service"] => {
+  const { client, erasure, sql } = t
+  const erasePortion = makePortion(t, moved)
   return Erasure.of({
     erase: Effect.fnUntraced(function*(subject, reason) {
       let id: string | undefined
-      const total = yield* walk(subject, (ids) =>
+      const total = yield* walk(t, subject, (ids) =>
         Effect.map(erasePortion(id, subject, reason, ids), (done) => {
           id = done.id
           return done.part
@@ -306,7 +312,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): Erasure["Service"] 
       return total
     }),
     preview: (subject) =>
-      walk(subject, (ids) =>
+      walk(t, subject, (ids) =>
         client.statement(
           Effect.map(Effect.all([count(t, ids), objectsOf(t, ids)]), ([[counted], objects]): Erased => ({
             calls: ids.length,
