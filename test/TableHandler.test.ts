@@ -91,7 +91,7 @@ const expected = (callId: string, text: string, more: object = {}) => ({
 
 type Application = Layer.Success<ReturnType<typeof declared.application>>
 
-for (const [name, store] of Object.entries({ memory: declared.memory, ...declared.servers })) {
+for (const [name, store] of Object.entries({ memory: () => declared.memory, ...declared.servers })) {
   layer(declared.application(store()), { timeout: 60_000, excludeTestServices: true })(`on ${name}`, (it) => {
     it.effect("the rows of an answer, with everything that a column can take", () =>
       Effect.gen(function*() {

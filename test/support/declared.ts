@@ -35,7 +35,7 @@ export class Finding extends Output.make("schemas.clinic.laboratory.finding", {
     level: Schema.Literals(["low", "high"]),
     count: Schema.Int,
     big: Schema.BigInt,
-    amount: Schema.Number,
+    amount: Schema.Finite,
     sure: Schema.Boolean,
     at: Schema.DateTimeUtcFromString,
     day: Schema.String,
@@ -51,7 +51,7 @@ export class Finding extends Output.make("schemas.clinic.laboratory.finding", {
 /** An order: a row for each of its items. */
 export class Order extends Output.make("schemas.clinic.laboratory.order", {
   schema: Schema.Struct({
-    items: Schema.Array(Schema.Struct({ name: Schema.String, dose: Schema.NullOr(Schema.Number) }))
+    items: Schema.Array(Schema.Struct({ name: Schema.String, dose: Schema.NullOr(Schema.Finite) }))
   })
 }) {}
 
@@ -207,7 +207,7 @@ export const servers = {
 }
 
 /** The store in memory. */
-export const memory = (): Store => readMemory.pipe(Layer.provideMerge(MemoryStore.layer))
+export const memory: Store = readMemory.pipe(Layer.provideMerge(MemoryStore.layer))
 
 /** Recorder and drain of the laboratory, over a store. */
 export const application = (store: Store, settings: Partial<Settings.Values> = {}) =>

@@ -12,10 +12,10 @@ class Finding extends Output.make("schemas.clinic.laboratory.finding", {
     at: Schema.Date,
     maybe: Schema.optionalKey(Schema.NullOr(Schema.Struct({ word: Schema.String }))),
     either: Schema.Union([
-      Schema.Struct({ kind: Schema.Literal("blood"), iron: Schema.Number }),
+      Schema.Struct({ kind: Schema.Literal("blood"), iron: Schema.Finite }),
       Schema.Struct({ kind: Schema.Literal("image"), place: Schema.String })
     ]),
-    items: Schema.Array(Schema.Struct({ name: Schema.String, dose: Schema.NumberFromString }))
+    items: Schema.Array(Schema.Struct({ name: Schema.String, dose: Schema.FiniteFromString }))
   })
 }) {}
 
