@@ -18,6 +18,9 @@ export const callFields = [
   "finishedAt"
 ] as const
 
+/** The name of such a fact. */
+export type CallField = typeof callFields[number]
+
 /** The value of a column that is the same in each row. */
 export type Constant = string | number | boolean | null
 
@@ -26,7 +29,7 @@ export type Source =
   /** A field of the answer's JSON, or of the element that the row is made of. */
   | { readonly _tag: "Field"; readonly of: "output" | "item"; readonly path: ReadonlyArray<string> }
   /** A fact of the call. */
-  | { readonly _tag: "Call"; readonly field: typeof callFields[number] }
+  | { readonly _tag: "Call"; readonly field: CallField }
   /** A value of the call's context. A required one is a text. */
   | { readonly _tag: "Context"; readonly key: string; readonly isRequired: boolean }
   /** The place of the element in its array, from 1. */

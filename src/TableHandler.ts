@@ -261,11 +261,13 @@ export const make = <const Id extends string, S extends Schema.Codec<any, any>, 
     table: _table,
     ...options
   } = declared
-  const givenOf = Effect.fnUntraced(function*(input: HandlerInput<S["Type"]>): Effect.fn.Return<Given, unknown> {
-    const context = yield* contextOf(declaration, input.call)
-    const { data } = yield* output.encode(input.output)
-    return { call: input.call, context, data }
-  })
+  const takesContext = declaration.columns.some(({ source }) => source._tag === "Context")
+  // no generator: it runs for each answer
+  const givenOf = ({ call, output: value }: HandlerInput<S["Type"]>): Effect.Effect<Given, unknown> => {
+    const withContext = (context: Given["context"]) =>
+      Effect.map(output.encode(value), ({ data }): Given => ({ call, context, data }))
+    return takesContext ? Effect.flatMap(contextOf(declaration, call), withContext) : withContext({})
+  }
   return {
     ...options,
     declaration,

@@ -95,7 +95,8 @@ const optional = (value: string, column: ColumnRow): string =>
     ? cast(value, column)
     : `case when (${value}) is null then (${column.byDefault})::${column.type} else ${cast(value, column)} end`
 
-const callColumn = {
+/** The columns of `g` that hold the facts of a call. */
+export const callColumn = {
   callId: "call_id",
   namespace: "namespace",
   service: "service",

@@ -5,9 +5,16 @@ import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { type Declaration, type Given, type Insert, RowsDiffer, type TableUnfit } from "../../Declaration.ts"
+import {
+  type CallField,
+  type Declaration,
+  type Given,
+  type Insert,
+  RowsDiffer,
+  type TableUnfit
+} from "../../Declaration.ts"
 import { rowsOf } from "./columns.ts"
-import { compile, type Compiled, identifier } from "./declared.ts"
+import { callColumn, compile, type Compiled, identifier } from "./declared.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
 
@@ -23,21 +30,36 @@ interface Line {
   readonly turns: number
 }
 
-/** The answers as rows. */
-const given = (t: Tables, answers: ReadonlyArray<Given>) => {
+/** The facts of a call as text, and their columns in `g`. */
+const facts: Readonly<Record<CallField, readonly [column: string, of: (call: Given["call"]) => string]>> = {
+  callId: ["call_id", (call) => call.callId],
+  namespace: ["namespace", (call) => call.namespace],
+  service: ["service", (call) => call.service],
+  correlationId: ["correlation_id", (call) => call.correlationId],
+  part: ["part", (call) => call.part],
+  // a key that is given is not empty
+  orderingKey: ["nullif(ordering_key, '') as ordering_key", (call) => call.orderingKey ?? ""],
+  finishedAt: ["finished_at::timestamp with time zone as finished_at", (call) => DateTime.formatIso(call.finishedAt)]
+}
+
+/** The answers as rows `g`, with what the declaration takes of their calls: the rest would be sent for nothing. */
+const given = (t: Tables, { columns }: Declaration, answers: ReadonlyArray<Given>) => {
   const text = (name: string, of: (one: Given) => string) => ({ name, type: "text" as const, values: answers.map(of) })
-  return rowsOf(t, [
-    text("call_id", ({ call }) => call.callId),
-    text("namespace", ({ call }) => call.namespace),
-    text("service", ({ call }) => call.service),
-    text("correlation_id", ({ call }) => call.correlationId),
-    text("part", ({ call }) => call.part),
-    // an ordering key is not empty
-    text("ordering_key", ({ call }) => call.orderingKey ?? ""),
-    text("finished_at", ({ call }) => DateTime.formatIso(call.finishedAt)),
-    text("context", ({ context }) => JSON.stringify(context)),
+  const taken = [...new Set(columns.flatMap(({ source }) => source._tag === "Call" ? [source.field] : []))]
+  const context = columns.some(({ source }) => source._tag === "Context")
+    ? [text("context", ({ context }) => JSON.stringify(context))]
+    : []
+  const rows = rowsOf(t, [
+    ...taken.map((field) => {
+      const [, of] = facts[field]
+      return text(callColumn[field], ({ call }) => of(call))
+    }),
+    ...context,
     text("data", ({ data }) => JSON.stringify(data))
   ])
+  const json = [...context, { name: "data" }].map(({ name }) => `${name}::pg_catalog.jsonb as ${name}`)
+  const selected = ["n as answer", ...taken.map((field) => facts[field][0]), ...json].join(", ")
+  return t.sql`select ${t.sql.literal(selected)} from (${rows}) l`
 }
 
 /**
@@ -64,10 +86,7 @@ const statement = (
   const text = t.sql.literal
   return t.sql<Line>`
     with g as materialized (
-      select n as answer, call_id, namespace, service, correlation_id, part, nullif(ordering_key, '') as ordering_key,
-        finished_at::timestamp with time zone as finished_at, context::pg_catalog.jsonb as context,
-        data::pg_catalog.jsonb as data
-      from (${given(t, answers)}) l
+      ${given(t, declaration, answers)}
     ), made as (
       select g.answer, ${text(place)} as place, ${
     text(columns.map(({ name, value }) => `${value} as ${alias(name)}`).join(", "))
