@@ -200,7 +200,7 @@ export interface Beat {
    * of `core` is none for a kind that another worker has a handler of its own namespace for.
    */
   readonly elsewhere: ReadonlyArray<Left>
-  /** Kinds nobody may drain now. `schemaIdentity` `"*"` means the whole namespace, `namespace` `"*"` everything. */
+  /** The paused kinds. `schemaIdentity` `"*"` means the whole namespace, `namespace` `"*"` everything. */
   readonly paused: ReadonlyArray<Kind>
 }
 

@@ -58,7 +58,7 @@ export const serves = (handler: Kind, kind: Kind): boolean =>
   (handler.namespace === kind.namespace || handler.namespace === core)
 
 /**
- * @internal The served kind whose namespace and identity are close to those of a kind that nobody serves: one of the two is
+ * @internal The served kind whose namespace and identity are close to those of a kind without a handler: one of the two is
  * probably misspelt. Undefined if none is close.
  */
 export const similar = (kind: Kind, served: Iterable<Kind>): Kind | undefined => {

@@ -67,7 +67,9 @@ export interface SluiceConfig extends LibrarySettings, CommandSettings, Exporter
    * the drain's log. See `effect-sluice/Redaction`.
    *
    * ```ts
-   * redact: (json) => typeof json === "string" ? json.replaceAll(/\d{4,}/g, "…") : json
+   * export default defineConfig({
+   *   redact: (json) => typeof json === "string" ? json.replaceAll(/\d{4,}/g, "…") : json
+   * })
    * ```
    */
   readonly redact?: Redact | undefined

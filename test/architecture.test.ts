@@ -142,11 +142,13 @@ const linesOf = (text: string): number => text.trimEnd().split("\n").length
 
 /** Functions longer than {@link longestFunction}, and why. */
 const longFunctions: Readonly<Record<string, string>> = {
+  "drain/unrecorded make": "an unrecorded call's store, verb by verb over the state they share",
   "store/MemoryStore makeStore": "the port in memory, verb by verb",
   "store/memory/inspector make": "the port for reading in memory, verb by verb",
   "store/pg/claim makeClaiming": "one claim's steps over the marks they share",
   "store/pg/persist persist": "one transaction from its begin to its commit, and what a failure of either means",
   "store/pg/eventLog make": "the event log on Postgres, verb by verb",
+  "store/pg/erasure makePortion": "one portion, from the locks to the counts",
   "store/pg/record record": "one recording, from the calls given to an outcome for each",
   "store/memory/eventLog make": "the event log in memory, verb by verb",
   "CallRecorder layer": "the recorder's service, verb by verb",

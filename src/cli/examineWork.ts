@@ -124,7 +124,7 @@ const leases = (stale: number): Finding =>
     ? ok("leases", "none ran out long ago")
     : attention("leases", `${count(stale)} ran out over 5 minutes ago`, "no worker claims them: start one")
 
-/** For kinds that nobody serves: the served kinds with similar names, as a question. */
+/** A question about kinds that no worker serves, and served kinds with similar names. */
 const similarTo = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kind>): string => {
   const pairs = kinds.flatMap((kind) => {
     const similar = Kind.similar(kind, served)

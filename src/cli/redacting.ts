@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type { CallView, FailureRecord } from "../CallView.ts"
 import type { DeadLetter, DeadLetterDetail } from "../DeadLetters.ts"
-import type { StuckChunk } from "../Inspector.ts"
+import type { InvalidCall, StuckChunk } from "../Inspector.ts"
 import { type Redact, redacted, redactedText, Redaction } from "../Redaction.ts"
 
 const isJsonObject = (json: Schema.Json): json is { readonly [key: string]: Schema.Json } =>
@@ -50,6 +50,10 @@ export const call = (view: CallView): Effect.Effect<CallView> =>
         : { ...chunk.death, message: redactedText(redact, chunk.death.message) }
     }))
   }))
+
+/** What may be seen of calls whose answer did not fit. */
+export const invalidCalls = (all: ReadonlyArray<InvalidCall>): Effect.Effect<ReadonlyArray<InvalidCall>> =>
+  Effect.map(Redaction, (redact) => all.map((call) => ({ ...call, error: redactedText(redact, call.error) })))
 
 const letterOf = (redact: Redact, letter: DeadLetter): DeadLetter => (
   { ...letter, message: redactedText(redact, letter.message) }

@@ -9,9 +9,9 @@ import { sourceOf } from "../internal/loadError.ts"
 const isUnsupported = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX"
 
-/** The JavaScript of TypeScript that cannot be stripped of its types; nothing, where that is not it or this Node cannot do it. */
+/** The JavaScript of TypeScript from which types cannot merely be stripped; undefined if it can, or this Node cannot do it. */
 const transformed = (source: string): string | undefined => {
-  // the word is seen often enough in texts and comments, and stripping is done once more by Node
+  // a cheap test first: these words are also found in strings and comments, and then Node strips a second time
   if (!/\b(enum|namespace|module|constructor|import\s+\w+\s*=)\b/.test(source)) return undefined
   try {
     nodeModule.stripTypeScriptTypes(source)
@@ -27,7 +27,7 @@ const transformed = (source: string): string | undefined => {
   }
 }
 
-/** Node warns that this is experimental, which says nothing to whoever runs the command. */
+/** Suppresses Node's warning that this is experimental: the user of the command cannot act on it. */
 const quietly = <A>(run: () => A): A => {
   const { emitWarning } = process
   process.emitWarning = () => {}
@@ -40,7 +40,7 @@ const quietly = <A>(run: () => A): A => {
 
 let isReady = false
 
-/** Once, before the first file of the application's is loaded. Other runtimes than Node load all of it by themselves. */
+/** Call it before the first file of the application is loaded. Runtimes other than Node load all of this themselves. */
 export const prepare = (): void => {
   if (isReady || process.versions.bun !== undefined || typeof nodeModule.registerHooks !== "function") return
   isReady = true

@@ -1,5 +1,5 @@
 /**
- * Why a module of the application's does not load: in which file, on which line and in which column, and what to do about it.
+ * Describes why a module of the application does not load: the file, line and column, and what to do about it.
  */
 import * as Predicate from "effect/Predicate"
 import { execFile } from "node:child_process"
@@ -11,7 +11,7 @@ import { fileProblem } from "./fileProblem.ts"
 const textOf = (error: unknown, field: "code" | "message" | "stack"): string =>
   Predicate.hasProperty(error, field) && typeof error[field] === "string" ? error[field] : ""
 
-/** Of a message with a trace or an excerpt below, the message. */
+/** The first line of a message: without the trace or excerpt below it. */
 export const sentence = (message: string): string => message.split("\n", 1)[0] ?? message
 
 const short = (file: string): string => {
@@ -97,7 +97,7 @@ const adviceOf = (error: unknown): string => {
   }
 }
 
-/** Says it, in one line. */
+/** The description, in one line. */
 export const describeLoadError = async (file: string, error: unknown): Promise<string> => {
   const ofFile = fileProblem(error, file)
   if (ofFile !== undefined) return ofFile

@@ -25,6 +25,7 @@ import { ordering } from "./contract/ordering.ts"
 import { pauses } from "./contract/pauses.ts"
 import { persisting } from "./contract/persisting.ts"
 import { recording } from "./contract/recording.ts"
+import { recordNow } from "./contract/recordNow.ts"
 import { retention } from "./contract/retention.ts"
 import type { Scene } from "./contract/scenes.ts"
 import { versions } from "./contract/versions.ts"
@@ -40,6 +41,7 @@ export { Edits, type Given, Rows, Time } from "./contract/services.ts"
 export const contract: ReadonlyArray<Scene> = [
   ...recording,
   ...callFacts,
+  ...recordNow,
   ...claiming,
   ...persisting,
   ...ordering,

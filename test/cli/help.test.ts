@@ -38,6 +38,7 @@ const commands = [
     "status",
     "stuck",
     "show",
+    "usage",
     "handlers",
     "pause",
     "resume",
@@ -48,12 +49,13 @@ const commands = [
   ]
     .map((name) => [name]),
   ...["list", "show", "redrive", "discard"].map((name) => ["dead", name]),
+  ...["list", "show", "decode"].map((name) => ["invalid", name]),
   ...["reset", "skip", "remove", "rebase"].map((name) => ["subscriptions", name])
 ]
 const readme = readFileSync(path.resolve(import.meta.dirname, "../../README.md"), "utf8")
 
 describe("help", () => {
-  for (const words of [[], ["dead"], ["subscriptions"], ...commands]) {
+  for (const words of [[], ["dead"], ["invalid"], ["subscriptions"], ...commands]) {
     it.effect(`sluice ${words.join(" ")} fits in 80 columns, and has an example`, () =>
       Effect.gen(function*() {
         const { failed, stdout } = yield* run(...words, "--help")

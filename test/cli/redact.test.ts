@@ -47,9 +47,16 @@ const place = Effect.fnUntraced(function*(redact: string) {
   return (...args: ReadonlyArray<string>) => Effect.promise(() => runIn(folder, ...args))
 })
 
-const shown = [["show", "dies"], ["show", "fails"], ["show", "waits"], ["dead", "show", "dies"], ["dead", "list"], [
-  "stuck"
-]]
+const shown = [
+  ["show", "dies"],
+  ["show", "fails"],
+  ["show", "waits"],
+  ["dead", "show", "dies"],
+  ["dead", "list"],
+  ["stuck"],
+  ["invalid", "list"],
+  ["invalid", "show", "fails"]
+]
 
 describe("redact", () => {
   it.live("hides a name wherever a command shows what is recorded", () =>

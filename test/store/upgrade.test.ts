@@ -140,7 +140,7 @@ describe("from the version before call facts", () => {
             yield* going(() => n > atThatTime + 20)
             expect(migrating.pollUnsafe()).toBeUndefined()
             yield* report.executeValuesUnprepared("rollback", [])
-            expect(yield* Fiber.join(migrating)).toEqual([[6, "call_facts"]])
+            expect((yield* Fiber.join(migrating))[0]).toEqual([6, "call_facts"])
             const migrated = n
             yield* going(() => n > migrated + 20)
             // none of its statements has failed
@@ -182,8 +182,12 @@ describe("from the version before call facts", () => {
             const [check] = yield* sql<{ valid: boolean }>`
               select convalidated as valid from pg_constraint where conname = 'service_call_status_check'`
             expect(check).toEqual({ valid: false })
-          }).pipe(Effect.provide(client(url, { maxConnections: 20 })), Effect.provide(Settings.layer())))),
-      120_000
+          }).pipe(
+            Effect.scoped,
+            Effect.provide(client(url, { maxConnections: 20 })),
+            Effect.provide(Settings.layer())
+          ))),
+      45_000
     )
   }
 })

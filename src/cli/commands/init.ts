@@ -1,6 +1,6 @@
 /**
- * `sluice init`: makes a first working place of a folder: the tables, a place for settings, a handler, a recorded call, and a
- * word to git that the embedded database is nobody's source.
+ * `sluice init`: sets up a folder: the tables, a settings file, an example handler and call, and a `.gitignore` that
+ * excludes the embedded database.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -63,7 +63,7 @@ const ending = Effect.gen(function*() {
 
 const ignored = ".sluice"
 
-/** Tells git to leave the embedded database alone, which holds answers; once. Gives back what was written. */
+/** Adds the embedded database, which holds answers, to `.gitignore`, once. Returns the files that were written. */
 const gitignore = withFile(".gitignore", async () => {
   const file = ".gitignore"
   const text = existsSync(file) ? await fs.readFile(file, "utf8") : ""
@@ -73,7 +73,7 @@ const gitignore = withFile(".gitignore", async () => {
   return [file]
 })
 
-/** Writes what is not there. Who has handlers needs no first one, and no call for it. */
+/** Writes the files that are absent. With a handler already there, the example handler and call are not needed. */
 const files = Effect.gen(function*() {
   const ts = yield* ending
   const made: Array<string> = yield* gitignore

@@ -15,6 +15,7 @@ import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as redacting from "../redacting.ts"
 
 /** What `sluice invalid list --json` prints. */
 export const InvalidList = Schema.Struct({ calls: Schema.Array(InvalidCall) })
@@ -51,7 +52,7 @@ const list = Command.make(
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const request = { limit, namespace: Option.getOrUndefined(namespace) }
-      const calls = yield* Inspector.use((inspector) => inspector.invalid(request))
+      const calls = yield* redacting.invalidCalls(yield* Inspector.use((inspector) => inspector.invalid(request)))
       yield* json ? print.json(InvalidList, { calls }) : print.lines(inWords(calls, limit))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
@@ -68,7 +69,7 @@ const show = Command.make(
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const view = yield* Inspector.use((inspector) => inspector.call(call))
       if (Option.isNone(view)) return yield* new Failed({ reason: `there is no call ${word(call)}` })
-      const { attempts, callId } = view.value
+      const { attempts, callId } = yield* redacting.call(view.value)
       if (json) return yield* print.json(InvalidShown, { callId, attempts })
       if (attempts.length === 0) return yield* print.line(`no answer of call ${word(callId)} is kept`)
       yield* print.lines(attempts.flatMap(({ at, error, length, outcome, text }, index) => [
@@ -113,6 +114,10 @@ const decode = Command.make(
 
 /** The command. */
 export const invalid = Command.make("invalid").pipe(
-  Command.withDescription("Answers that did not fit their schema: look at them, decode them again"),
+  Command.withDescription("List, show or decode answers that did not fit"),
+  Command.withExamples([
+    { command: "sluice invalid list", description: "The latest" },
+    { command: "sluice invalid decode call-17", description: "With the present schema, without asking the model again" }
+  ]),
   Command.withSubcommands([list, show, decode])
 )

@@ -67,7 +67,7 @@ export const usage = Command.make(
     "What calls used: runs, tokens and cost, by model, namespace, schema or day. A call counts if it was recorded with facts, or " +
       "run by a service that says what it was given"
   ),
-  Command.withShortDescription("What calls used: tokens and cost, by model or day"),
+  Command.withShortDescription("Sum tokens and cost by model, namespace, schema or day"),
   Command.withExamples([
     { command: "sluice usage --since 7d", description: "The last week, by model" },
     { command: "sluice usage --by day --json", description: "All days, for programs" }

@@ -18,7 +18,7 @@ const serve = (serves: ReadonlyArray<Kind.Served>, { namespace, schemaIdentity }
   return found !== undefined && Kind.newestRead(found) >= version
 }
 
-/** The kinds that nobody may drain now. */
+/** The paused kinds. */
 export const kindsPaused = (access: Access): ReadonlyArray<Kind.Kind> =>
   access.values(pauses).map(({ namespace, schemaIdentity }) => ({ namespace, schemaIdentity }))
 

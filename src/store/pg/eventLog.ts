@@ -139,7 +139,7 @@ const lines = (t: Tables) => {
     order by w.n`
 }
 
-/** Two readers cannot both lock the row; whoever comes second finds it leased. Writes only when there is something. */
+/** Two readers cannot both lock the row; the second one finds it leased. Writes only when there is something. */
 const take = (t: Tables, name: string, token: string, { lease, limit, maxBytes, reader }: Take) => {
   const { sql, subscription } = t
   return sql<TakenRow>`

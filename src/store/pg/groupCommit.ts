@@ -50,6 +50,16 @@ interface Group {
   callers: number
 }
 
+/** How many of those that wait are the next group. */
+const countOf = (waiting: ReadonlyArray<Waiting>): number => {
+  let bytes = 0
+  const end = waiting.findIndex(({ given }, index) => {
+    bytes += lengthOf(given)
+    return index === mostCalls || (index > 0 && bytes > mostBytes)
+  })
+  return end === -1 ? waiting.length : end
+}
+
 /**
  * Records one call, in a group with those that others record at the same time. Each gets its own outcome. A call that is
  * refused, or that waits for a lock, costs the others of its group a second try: each is then sent alone. An outage is the
@@ -65,15 +75,6 @@ export const groupCommit = (write: Write) => {
   let isWatched = false
 
   const alone = (given: Given) => Effect.map(write([given]), ([outcome]) => outcome ?? "conflict")
-
-  const take = (): ReadonlyArray<Waiting> => {
-    let bytes = 0
-    const end = waiting.findIndex(({ given }, index) => {
-      bytes += lengthOf(given)
-      return index === mostCalls || (index > 0 && bytes > mostBytes)
-    })
-    return waiting.splice(0, end === -1 ? waiting.length : end)
-  }
 
   const send = (members: ReadonlyArray<Waiting>): Effect.Effect<void> =>
     Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), patience)), {
@@ -91,7 +92,7 @@ export const groupCommit = (write: Write) => {
 
   /** Sends what waits. */
   const next = (): void => {
-    const members = take()
+    const members = waiting.splice(0, countOf(waiting))
     const [first] = members
     if (first === undefined) {
       current = undefined

@@ -64,11 +64,13 @@ export const beginHandling = ({ sql }: Tables, mark: string, idle: Duration.Dura
 /**
  * Restores the settings that handlers may have changed and Sluice's own statements rely on. In Sluice's own transaction it
  * restores them for the session, because a session setting of a handler would return after the commit. The role follows the
- * user, because setting the user resets the role.
+ * user, because setting the user resets the role. After a transaction that was rolled back, PGlite shows both as the empty text,
+ * which it does not accept.
  */
 export const putBack = ({ sql }: Tables, began: Began, isNested: boolean) =>
-  sql`select pg_catalog.set_config('session_authorization', ${began.session_authorization}, ${isNested}),
-    pg_catalog.set_config('role', ${began.role}, ${isNested}),
+  sql`select pg_catalog.set_config('session_authorization',
+      coalesce(nullif(${began.session_authorization}, ''), session_user::pg_catalog.text), ${isNested}),
+    pg_catalog.set_config('role', ${began.role || "none"}, ${isNested}),
     pg_catalog.set_config('search_path', ${began.search_path}, ${isNested})`
 
 /** Restores the settings that Sluice itself set, in a caller's transaction, which continues. */

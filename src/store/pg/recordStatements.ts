@@ -83,6 +83,30 @@ export const recordOne = ({ schema, sql }: Tables) => {
   }
 }
 
+/** The outputs of calls as rows: `call` is the place of their call. */
+const chunkRowsOf = (t: Tables, calls: ReadonlyArray<Given>) => {
+  const chunks = calls.flatMap(({ call, text }, index) =>
+    call.outputs.map((output, position) => ({
+      ...output,
+      call: index + 1,
+      position,
+      text: text.outputs[position] ?? "",
+      bytes: text.bytes[position] ?? 0,
+      shared: text.shared
+    }))
+  )
+  return rowsOf(t, [
+    { name: "call", type: "int", values: chunks.map((chunk) => chunk.call) },
+    { name: "position", type: "int", values: chunks.map((chunk) => chunk.position) },
+    { name: "schema", type: "text", values: chunks.map((chunk) => chunk.schema) },
+    { name: "version", type: "int", values: chunks.map((chunk) => chunk.version) },
+    { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
+    { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) },
+    { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
+    { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
+  ])
+}
+
 /**
  * Records calls of different ids, each like {@link recordOne}. Returns the ids that were recorded.
  *
@@ -115,26 +139,7 @@ export const recordMany = (
     select g.* from (
       select pg_catalog.set_config('lock_timeout', ${String(Duration.toMillis(lockTimeout))}, true)
     ) limited cross join (${rows}) g`
-  const chunks = calls.flatMap(({ call, text }, index) =>
-    call.outputs.map((output, position) => ({
-      ...output,
-      call: index + 1,
-      position,
-      text: text.outputs[position] ?? "",
-      bytes: text.bytes[position] ?? 0,
-      shared: text.shared
-    }))
-  )
-  const chunkRows = rowsOf(t, [
-    { name: "call", type: "int", values: chunks.map((chunk) => chunk.call) },
-    { name: "position", type: "int", values: chunks.map((chunk) => chunk.position) },
-    { name: "schema", type: "text", values: chunks.map((chunk) => chunk.schema) },
-    { name: "version", type: "int", values: chunks.map((chunk) => chunk.version) },
-    { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
-    { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) },
-    { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
-    { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
-  ])
+  const chunkRows = chunkRowsOf(t, calls)
   return sql<{ call_id: string; seqs: ReadonlyArray<bigint> }>`
     with given as materialized (
       ${given}

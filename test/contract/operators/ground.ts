@@ -16,10 +16,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
 import { queue, type QueueRow, seqKey } from "../../../src/store/memory/rows.ts"
-import { type Test, topic } from "../../../src/testing/contract/scenes.ts"
 import * as Postgres from "../../support/Postgres.ts"
-
-export { Edits, Rows, Time } from "effect-sluice/testing/contract"
 
 /** A store with empty tables. */
 type Store = Layer.Layer<Given, unknown, Settings.Settings>
@@ -206,9 +203,5 @@ export const onDatabases = (databases: Databases, scenes: ReadonlyArray<Scene>):
 }
 
 /** The topics that take half of the time: on the slowest store they have a file of their own, which runs beside the rest. */
-export const isLong = ({ topic }: Scene): boolean => ["recording", "facts", "claiming", "persisting"].includes(topic)
-
-/** Plays scenes on every store that are not part of the exported contract (yet). */
-export const onEveryStore = (scenes: (test: Test) => void): void => {
-  for (const store of ["memory", "PGlite", "Postgres 18", "Postgres 15"] as const) onStore(store, topic("more", scenes))
-}
+export const isLong = ({ topic }: Scene): boolean =>
+  ["recording", "facts", "recordNow", "claiming", "persisting"].includes(topic)

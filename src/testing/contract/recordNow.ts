@@ -2,18 +2,6 @@
  * Recorded and persisted in one commit, on every store: what can be done at once is, and whatever cannot be is recorded all
  * the same.
  */
-import {
-  CallRecorder,
-  ChunkStore,
-  DomainEvents,
-  DomainObject,
-  Drain,
-  HandlerPlugin,
-  HandlerRegistry,
-  Output,
-  Pauses,
-  ServiceCall
-} from "effect-sluice"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -24,9 +12,20 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { expect } from "vitest"
-import * as inspect from "../support/inspect.ts"
-import { onEveryStore, Rows, Time } from "./operators/ground.ts"
+import * as CallRecorder from "../../CallRecorder.ts"
+import * as ChunkStore from "../../ChunkStore.ts"
+import * as DomainEvents from "../../DomainEvents.ts"
+import * as DomainObject from "../../DomainObject.ts"
+import * as Drain from "../../Drain.ts"
+import * as HandlerPlugin from "../../HandlerPlugin.ts"
+import * as HandlerRegistry from "../../HandlerRegistry.ts"
+import * as Output from "../../Output.ts"
+import * as Pauses from "../../Pauses.ts"
+import * as ServiceCall from "../../ServiceCall.ts"
+import { expect } from "./expect.ts"
+import * as inspect from "./inspect.ts"
+import { topic } from "./scenes.ts"
+import { Rows, Time } from "./services.ts"
 
 class Note extends Output.make("schemas.clinic.ward.note", {
   schema: Schema.Struct({
@@ -82,7 +81,7 @@ const call = (
 const chunks = (callId: string) => Effect.map(inspect.call(callId), (view) => Option.getOrThrow(view).chunks)
 const states = (callId: string) => Effect.map(chunks(callId), (list) => list.map(({ state }) => state))
 
-onEveryStore((test) => {
+export const recordNow = topic("recordNow", (test) => {
   test("records, persists, and gives back the objects in the order of the outputs", () =>
     Effect.gen(function*() {
       const { drain, runs } = yield* ward
@@ -116,7 +115,7 @@ onEveryStore((test) => {
         expect(yield* Effect.flip(drain.recordNow(call(trouble, [note(trouble, trouble)])))).toMatchObject({
           _tag: "HandlerFailed",
           attempt: 1,
-          reason: expect.stringContaining("the ward is closed")
+          reason: expect.stringMatching(/the ward is closed/)
         })
         expect(yield* chunks(trouble)).toMatchObject([{ state: "scheduled", attempts: 1 }])
       }
