@@ -80,7 +80,7 @@ const encoded = {
 /** A finding to be recorded. */
 export const finding = (text: string, more: object = {}) =>
   Effect.flatMap(
-    Schema.decodeUnknownEffect(Schema.toCodecJson(Finding.schema))({ ...encoded, text, ...more }),
+    Schema.decodeEffect(Schema.toCodecJson(Finding.schema))({ ...encoded, text, ...more }),
     (value) => Finding.encode(value)
   )
 
