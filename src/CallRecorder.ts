@@ -294,7 +294,8 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
 
     const record = Effect.fn("CallRecorder.record")(function*(call: ServiceCall) {
       const [result] = yield* recordAll([call])
-      if (call.facts !== undefined) yield* annotated(call, soundFacts(call.facts).facts)
+      // what is refused may be no call at all
+      if (Result.isSuccess(result!) && call.facts !== undefined) yield* annotated(call, soundFacts(call.facts).facts)
       return yield* Effect.fromResult(result!)
     })
 
