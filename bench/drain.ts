@@ -61,6 +61,7 @@ const subjects: ReadonlyArray<Subject> = [
   { system: "limit", options: {} },
   { system: "by-hand", options: {} },
   { system: "sluice-persist-many", options: {} },
+  { system: "sluice-declared", options: {} },
   { system: "sluice-per-record", options: {} },
   ...[1, 2, 4].map((inFlight): Subject => ({ system: "pg-boss-batch", options: { inFlight } })),
   { system: "pg-boss-per-job", options: {} },

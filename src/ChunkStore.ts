@@ -27,6 +27,7 @@ import type { CallAttempt, FoundCall } from "./CallAttempt.ts"
 import type { CallFacts } from "./CallFacts.ts"
 import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
+import type { Insert } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type {
   AlreadyPersisted,
@@ -174,6 +175,8 @@ export interface Transaction {
   readonly watch: (rule: Rule) => Watch
   /** Whether it can still commit. Fails when its connection is gone. */
   readonly isSound: Effect.Effect<boolean, ChunkStoreError>
+  /** Carries out the declaration of a handler. */
+  readonly insert: Insert
   /** Ends statements that still run in it and cannot be interrupted, as far as the store is able to. */
   readonly abandon: Effect.Effect<void>
   /** After this duration no further run should begin in it. */

@@ -13,6 +13,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { CallFacts } from "./CallFacts.ts"
+import type { Declaration } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { partProblem } from "./Identity.ts"
 import { word } from "./internal/escape.ts"
@@ -154,7 +155,7 @@ export interface Options {
 export type Definition<A, R = never> =
   | Persist<A, unknown, R>
   | (Options & { readonly persist: Persist<A, unknown, R> })
-  | (Options & { readonly persistMany: PersistMany<A, unknown, R> })
+  | (Options & { readonly persistMany: PersistMany<A, unknown, R>; readonly declaration?: Declaration })
 
 /** The compiler error for an option or handler that does not exist. */
 export interface Mistake<out Message extends string> {
@@ -185,7 +186,7 @@ export type NoExtra<D> = [D] extends [never] ? unknown
   :
     & PermanentFor<D>
     & {
-      readonly [K in Exclude<keyof D, keyof Options | "persist" | "persistMany">]: Mistake<
+      readonly [K in Exclude<keyof D, keyof Options | "persist" | "persistMany" | "declaration">]: Mistake<
         `no handler has an option '${K & string}'`
       >
     }
@@ -222,6 +223,8 @@ export interface Handler {
   readonly options: Options
   /** The services its layer was built with; services of the running fiber override them. */
   readonly services: Context.Context<never>
+  /** What it writes, when it is declared by `TableHandler` and not programmed. */
+  readonly declaration: Declaration | undefined
   /** How it is run: for one chunk, or for many at once. */
   readonly run:
     | { readonly _tag: "One"; readonly persist: Persist<unknown> }
@@ -264,7 +267,7 @@ const isolations: ReadonlyArray<unknown> = ["batch", "transaction", "together"] 
 const options = ["version", "maxAttempts", "timeout", "retry", "permanent", "isolation"] satisfies ReadonlyArray<
   keyof Options
 >
-const known: ReadonlySet<string> = new Set([...options, "persist", "persistMany"])
+const known: ReadonlySet<string> = new Set([...options, "persist", "persistMany", "declaration"])
 
 /** The largest number that the ledger holds. */
 const mostVersion = 2_147_483_647
@@ -325,7 +328,11 @@ export const build = (
   const name = `${namespace}/${output.shortName}`
   const problem = namespaceProblem(namespace) ?? definitionProblem(definition)
   if (problem !== undefined) throw new Error(`handler ${shorten(name)}: ${problem}`)
-  const named = { namespace, output, name, services }
+  const declaration = "declaration" in definition ? definition.declaration : undefined
+  if (declaration !== undefined && declaration.output !== output.identity) {
+    throw new Error(`handler ${shorten(name)}: its declaration is for ${declaration.output}`)
+  }
+  const named = { namespace, output, name, services, declaration }
   // The definition's types were checked where it was written; from here on the output's codec guarantees the value.
   if (typeof definition === "function") {
     return { ...named, options: {}, run: { _tag: "One", persist: definition as Persist<unknown> } }

@@ -23,6 +23,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { type CallView, type KindStatus, ParkReason } from "./CallView.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
+import type { Declaration, TableUnfit } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { Kind, Served } from "./Kind.ts"
 import type { UsageBy, UsageRow } from "./Usage.ts"
@@ -248,6 +249,11 @@ export class Inspector extends Context.Service<Inspector, {
   readonly workers: (ids?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<WorkerView>, ChunkStoreError>
   /** Whether a chunk of a kind is outstanding or dead, or a worker serves the kind. `*` stands for any. */
   readonly isKnown: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
+  /**
+   * What a declaration becomes for the table as it is, in the store's own words: on Postgres the statement that writes the
+   * rows. Writes nothing. Fails with `TableUnfit` where the table does not fit, or this role may not write it.
+   */
+  readonly declaration: (declaration: Declaration) => Effect.Effect<string, TableUnfit | ChunkStoreError>
   /** Calls whose answer did not fit, the latest first. */
   readonly invalid: (request: InvalidRequest) => Effect.Effect<ReadonlyArray<InvalidCall>, ChunkStoreError>
   /**

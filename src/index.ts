@@ -20,6 +20,8 @@ export * as ChunkLedger from "./ChunkLedger.ts"
 export * as ChunkStore from "./ChunkStore.ts"
 /** Dead letters: chunks that are not retried automatically. */
 export * as DeadLetters from "./DeadLetters.ts"
+/** A declared handler as data: which table, and where each column's value comes from. */
+export * as Declaration from "./Declaration.ts"
 /** What was created, told after the commit to whoever listens in this process. */
 export * as DomainEvents from "./DomainEvents.ts"
 /** The names of the application's rows. */
@@ -105,6 +107,8 @@ export * as Shutdown from "./Shutdown.ts"
  * billing system, where `DomainEvents` is only a quick hint.
  */
 export * as Subscription from "./Subscription.ts"
+/** Handlers that are declared and not programmed: which column takes which field of the answer. */
+export * as TableHandler from "./TableHandler.ts"
 /** What calls used, rolled up: calls, tokens and cost by day, namespace, service, schema and model. */
 export * as Usage from "./Usage.ts"
 /** Hints that there may be work, within a process and between processes. */

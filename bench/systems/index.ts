@@ -10,7 +10,7 @@ import { originalShape } from "./original.ts"
 import { effectPersistedQueue } from "./persistedQueue.ts"
 import { pgBossBatch, pgBossPerJob, pgBossSingle } from "./pgBoss.ts"
 import { sluicePoison } from "./poison.ts"
-import { sluicePerRecord, sluicePersistMany, sluiceRaw } from "./sluice.ts"
+import { sluiceDeclared, sluicePerRecord, sluicePersistMany, sluiceRaw } from "./sluice.ts"
 import type { System } from "./system.ts"
 import { sluiceWatched } from "./watched.ts"
 
@@ -20,6 +20,7 @@ export const systems = {
   "by-hand": byHand,
   "sluice-per-record": sluicePerRecord,
   "sluice-persist-many": sluicePersistMany,
+  "sluice-declared": sluiceDeclared,
   "sluice-raw": sluiceRaw,
   "sluice-watched": sluiceWatched,
   "sluice-poison": sluicePoison,

@@ -12,7 +12,8 @@ import {
   HandlerRegistry,
   Output,
   OutputGroup,
-  Settings
+  Settings,
+  TableHandler
 } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
@@ -124,6 +125,20 @@ export const persistMany = Chatlab.toLayer(Effect.gen(function*() {
   })
 }))
 
+/** The handler that is declared. */
+const declaredReply = Chatlab.toLayer({
+  "patient-reply": TableHandler.make(PatientReply, {
+    table: "bench.message",
+    object: "bench.Message",
+    columns: ({ call, output }) => ({
+      call_id: call.callId,
+      role: output.role,
+      content: output.content,
+      metadata: output.metadata
+    })
+  })
+})
+
 /** A call as the recorder takes it. */
 export const toCall = ({ callId, payload }: Call) => ({
   callId,
@@ -182,4 +197,10 @@ export const sluiceRaw: System = {
 export const sluicePersistMany: System = {
   about: "handlers for the batch; batch 500, 3 in flight",
   open: sluice(persistMany)
+}
+
+/** The handler is a declaration, carried out by the store. */
+export const sluiceDeclared: System = {
+  about: "a declared handler; batch 500, 3 in flight",
+  open: sluice(declaredReply)
 }

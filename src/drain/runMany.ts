@@ -3,10 +3,12 @@
  * chunk that failed.
  */
 import * as Effect from "effect/Effect"
+import { CurrentInsert } from "../Declaration.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.ts"
 import { type BatchRun, carryOut, type Runs, soundAfter, toPersisted } from "./batch.ts"
 import { BatchFailed } from "./failure.ts"
+import { tableUnfit } from "./unfit.ts"
 
 /** Runs a batch as one run. */
 export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
@@ -19,14 +21,16 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
       return objects instanceof Error ? Effect.die(objects) : Effect.succeed(objects)
     }
   )
-  const result = yield* carryOut(run, batch, work)
+  const result = yield* carryOut(run, batch, Effect.provideService(work, CurrentInsert, run.transaction.insert))
   if (result._tag === "Done") {
     const persisted = batch.map((one, index) => toPersisted(one, result.value[index] ?? []))
     return { persisted, left: new Map(), notRun: [] }
   }
   if (result.sent && !result.hangs) yield* soundAfter(run, result.cause, undefined)
   const failed = new Map(batch.map((one) => [one, result.cause]))
-  return yield* new BatchFailed({ failed, certain: new Set(), left: new Map(), notRun: [], asIfAlone: false })
+  // a table that fits no answer is no chunk's fault, and there is no culprit to be looked for
+  const asIfAlone = tableUnfit(result.cause) !== undefined
+  return yield* new BatchFailed({ failed, certain: new Set(), left: new Map(), notRun: [], asIfAlone })
 })
 
 /** What a `persistMany` returned, for each input; or the defect that it is. */

@@ -1,10 +1,11 @@
 /**
- * Handlers that cannot run in this process because a service that they need was not provided. The program is at fault,
- * not a chunk: no chunk is charged an attempt. The chunks are parked until a program that has the service takes them up,
- * and this worker no longer reports that it serves them.
+ * Handlers that cannot run in this process because a service that they need was not provided, or because the table of
+ * their declaration does not fit. The program is at fault, not a chunk: no chunk is charged an attempt. The chunks are parked
+ * until a program that can run them takes them up, and this worker no longer reports that it serves them.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import { TableUnfit } from "../Declaration.ts"
 import type { Handler } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 
@@ -28,6 +29,25 @@ const missingOf = (cause: Cause.Cause<unknown>): string | undefined => {
   return undefined
 }
 
+/** The table that does not fit its declaration. */
+export const tableUnfit = (cause: Cause.Cause<unknown>): TableUnfit | undefined => {
+  const reason = cause.reasons.find((reason) => reason._tag === "Fail" && reason.error instanceof TableUnfit)
+  return reason?._tag === "Fail" && reason.error instanceof TableUnfit ? reason.error : undefined
+}
+
+/** Why a handler cannot be run here, and what to do; undefined when the failure is a chunk's. */
+const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
+  const service = missingOf(cause)
+  if (service !== undefined) {
+    return `it needs the service ${service}, which was not provided to its layer. Its chunks are parked, without a ` +
+      "charged attempt, until a program that has the service runs: provide it, and restart"
+  }
+  const unfit = tableUnfit(cause)
+  return unfit === undefined
+    ? undefined
+    : `${unfit.message}. Its chunks are parked, without a charged attempt: mend the table or the declaration, and restart`
+}
+
 /** Of the handlers of a registry. */
 export const make = (registry: HandlerRegistry["Service"]): Unfit => {
   const proven = new WeakSet<Handler>()
@@ -37,16 +57,10 @@ export const make = (registry: HandlerRegistry["Service"]): Unfit => {
     learn: (handler, cause) =>
       Effect.suspend(() => {
         if (unfit.has(handler)) return Effect.succeed(true)
-        const service = proven.has(handler) ? undefined : missingOf(cause)
-        if (service === undefined) return Effect.succeed(false)
+        const reason = proven.has(handler) ? undefined : reasonOf(cause)
+        if (reason === undefined) return Effect.succeed(false)
         unfit.add(handler)
-        return Effect.as(
-          Effect.logError(
-            `handler ${handler.name} cannot run here: it needs the service ${service}, which was not provided to its ` +
-              "layer. Its chunks are parked, without a charged attempt, until a program that has the service runs: provide it, and restart"
-          ),
-          true
-        )
+        return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${reason}`), true)
       }),
     registry: {
       ...registry,

@@ -27,6 +27,7 @@ import { claim } from "./memory/claim.ts"
 import * as deadLetters from "./memory/deadLetters.ts"
 import * as erasure from "./memory/erasure.ts"
 import * as eventLog from "./memory/eventLog.ts"
+import * as inserting from "./memory/insert.ts"
 import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
@@ -133,6 +134,7 @@ const makeStore = (
   const transaction: Transaction = {
     watch: () => new Run(),
     isSound: Effect.succeed(true),
+    insert: inserting.make(db),
     abandon: Effect.void,
     longest: Duration.infinity
   }

@@ -43,7 +43,7 @@ describe("a handler whose service was not provided", () => {
         })
       }
       expect(lines).toEqual([
-        expect.stringMatching(/^handler clinic\/note cannot be run here: .* service clinic\/Beds, which/)
+        expect.stringMatching(/^handler clinic\/note cannot run here: .* service clinic\/Beds, which/)
       ])
 
       // a program that has it takes them up

@@ -36,6 +36,7 @@ const changeAll = (db: Parameters<Mutant>[1], change: (row: QueueRow) => QueueRo
 const unwatched: Transaction = {
   watch: () => ({ sent: true, refusal: undefined, of: (run) => run, end: () => undefined }),
   isSound: Effect.succeed(true),
+  insert: () => Effect.die("the mutants write by handlers that are programs"),
   abandon: Effect.void,
   longest: Duration.infinity
 }

@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { Report } from "../../Drain.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
+import { Inspector } from "../../Inspector.ts"
 import { quote } from "../../internal/quote.ts"
 import { Pauses } from "../../Pauses.ts"
 import * as Settings from "../../Settings.ts"
@@ -211,10 +212,21 @@ export const drain = Command.make(
         yield* report(yield* processDrains.toTheEnd(drains, { once, left, namespace, partly }))
       })
       if (given.check) {
-        const checked = Effect.flatMap(HandlerRegistry, ({ list }) =>
-          json
+        const checked = Effect.gen(function*() {
+          const { list } = yield* HandlerRegistry
+          const inspector = yield* Inspector
+          for (const { declaration, name } of list) {
+            if (declaration === undefined) continue
+            yield* Effect.catchTag(
+              inspector.declaration(declaration),
+              "TableUnfit",
+              (error) => new Failed({ reason: `handler ${name}: ${error.message}` })
+            )
+          }
+          yield* json
             ? print.json(Checked, { handlers: list.map(({ name }) => name) })
-            : print.line(`${list.length} handlers are loaded and built; nothing was claimed`))
+            : print.line(`${list.length} handlers are loaded and built; nothing was claimed`)
+        })
         return yield* Effect.provide(
           checked,
           Application.layer(Database.storesAsTheyAre(given.url), given.handlers)

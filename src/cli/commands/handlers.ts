@@ -4,6 +4,7 @@
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { Handler } from "../../Handler.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
 import { Inspector, type WorkerView } from "../../Inspector.ts"
 import { escape } from "../../internal/escape.ts"
@@ -22,7 +23,11 @@ export const HandlersReport = Schema.Struct({
     namespace: Schema.String,
     schemaIdentity: Schema.String,
     version: Schema.Int,
-    handlerVersion: Schema.Int
+    handlerVersion: Schema.Int,
+    /** Of a declared handler: the statement that it becomes, or why its table does not fit. Null of a program. */
+    declared: Schema.NullOr(
+      Schema.Struct({ statement: Schema.NullOr(Schema.String), problem: Schema.NullOr(Schema.String) })
+    )
   })),
   /** The recorded kinds, each with the handler that serves it, or null. */
   kinds: Schema.Array(Schema.Struct({
@@ -52,11 +57,14 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
     print.more(all.length, limit, "kinds", "see --limit, or --json").map((text) => `  ${text}`)
   return [
     ...handlers.length === 0 ? ["there are no handlers: nothing can be persisted here"] : [],
-    ...handlers.flatMap(({ handlerVersion, name, schemaIdentity, version }) => [
+    ...handlers.flatMap(({ declared, handlerVersion, name, schemaIdentity, version }) => [
       escape(name),
       `  ${escape(schemaIdentity)}, version ${version}${
         handlerVersion === 1 ? "" : `, handler's version ${handlerVersion}`
-      }`
+      }`,
+      ...(declared?.problem ?? declared?.statement ?? "").split("\n").filter((line) => line !== "").map((line) =>
+        `    ${escape(line)}`
+      )
     ]),
     ...core.length === 0 ? [] : ["", "served by core, because their namespace has no handler:"],
     ...core.slice(0, limit).flatMap(({ handler, namespace, schemaIdentity }) => [
@@ -101,6 +109,13 @@ const workersFor = (kind: Kind.Kind, living: ReadonlyArray<WorkerView>): Readonl
     return [{ id, version: Number.isSafeInteger(served.version) ? served.version ?? null : null }]
   })
 
+/** What a declared handler becomes. */
+const declaredOf = (inspector: Inspector["Service"], { declaration }: Handler) =>
+  declaration === undefined ? Effect.succeed(null) : inspector.declaration(declaration).pipe(
+    Effect.map((statement) => ({ statement, problem: null })),
+    Effect.catchTag("TableUnfit", (error) => Effect.succeed({ statement: null, problem: error.message }))
+  )
+
 /** The command. */
 export const handlers = Command.make(
   "handlers",
@@ -113,13 +128,15 @@ export const handlers = Command.make(
       const recorded = yield* inspector.status
       const living = (yield* inspector.workers()).filter(({ alive }) => alive)
       const report = {
-        handlers: list.map((handler) => ({
-          name: handler.name,
-          namespace: handler.namespace,
-          schemaIdentity: handler.output.identity,
-          version: handler.output.version,
-          handlerVersion: handler.options.version ?? 1
-        })),
+        handlers: yield* Effect.forEach(list, (handler) =>
+          Effect.map(declaredOf(inspector, handler), (declared) => ({
+            name: handler.name,
+            namespace: handler.namespace,
+            schemaIdentity: handler.output.identity,
+            version: handler.output.version,
+            handlerVersion: handler.options.version ?? 1,
+            declared
+          }))),
         kinds: recorded.map((kind) => {
           const handler = find(kind.namespace, kind.schemaIdentity)
           const similar = handler === undefined ? Kind.similar(kind, serves) : undefined

@@ -167,6 +167,7 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
         )
         return [...new Set(made.map(({ key }) => key.callId))]
       }),
+    declaration: ({ table }) => Effect.succeed(`rows of the table ${table} of this MemoryDatabase`),
     status: use(status),
     persistedLately: use((access, now) =>
       Math.min(100_000, access.values(ledger).filter((row) => row.persistedAt > now - minute).length)

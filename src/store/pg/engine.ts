@@ -3,10 +3,12 @@
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Insert } from "../../Declaration.ts"
 import type * as Settings from "../../Settings.ts"
 import type { Topic, WakeUp } from "../../WakeUp.ts"
 import { type Claiming, makeClaiming } from "./claim.ts"
 import type { Contact } from "./contact.ts"
+import * as inserting from "./insert.ts"
 import type { Tables } from "./tables.ts"
 import { type Gone, keysOf, wakeFollowers } from "./waiting.ts"
 
@@ -16,6 +18,8 @@ export interface Engine {
   readonly settings: Settings.Values
   readonly contact: Contact
   readonly claiming: Claiming
+  /** Carries out declarations, in the surrounding transaction. */
+  readonly insert: Insert
   /** Sends a hint after the caller's commit, when a woken worker can see the change. */
   readonly hint: (topic: Topic) => Effect.Effect<void>
   /** Wakes the chunks that waited behind these. Runs in the transaction that removes these, if there is one. */
@@ -34,5 +38,5 @@ export const make = (t: Tables, settings: Settings.Values, contact: Contact, wak
     claiming.behindEnd()
     yield* hint("chunks")
   })
-  return { t, settings, contact, claiming, hint, wake }
+  return { t, settings, contact, claiming, insert: inserting.make(t), hint, wake }
 }

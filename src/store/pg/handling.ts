@@ -6,6 +6,7 @@ import type * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Transaction, Watch } from "../../ChunkStore.ts"
+import type { Insert } from "../../Declaration.ts"
 import type { Lease } from "./connection.ts"
 import { asStoreError } from "./errors.ts"
 import type { Tables } from "./tables.ts"
@@ -101,9 +102,8 @@ const longestOpen = Duration.seconds(1)
 /** The transaction in the drain's form. */
 export const transactionOf = (
   { sql }: Tables,
-  lease: Lease | undefined,
-  began: Began,
-  outer: Run | undefined
+  insert: Insert,
+  { began, lease, outer }: { readonly lease: Lease | undefined; readonly began: Began; readonly outer: Run | undefined }
 ): Transaction => {
   const limit = millisOf(began.transaction_timeout)
   return {
@@ -114,6 +114,7 @@ export const transactionOf = (
       Effect.as(true),
       Effect.catchIf((error) => !error.transient, () => Effect.succeed(false))
     ),
+    insert,
     abandon: lease?.abandon ?? Effect.void,
     longest: limit === undefined ? longestOpen : Duration.min(longestOpen, Duration.millis(limit / 2))
   }

@@ -132,7 +132,7 @@ class Waited {
 }
 
 /** The verb. */
-export const persist = ({ hint, t, wake }: Engine) => {
+export const persist = ({ hint, insert, t, wake }: Engine) => {
   const { client } = t
 
   /** Settles ledger and queue, at the end of a handlers' transaction. */
@@ -175,7 +175,7 @@ export const persist = ({ hint, t, wake }: Engine) => {
             const [began] = yield* beginHandling(t, mark, idle)
             if (began === undefined) return
             if (isNested) yield* mustBeReadCommitted(began.isolation)
-            const exit = yield* Effect.exit(work(transactionOf(t, lease, began, outer)))
+            const exit = yield* Effect.exit(work(transactionOf(t, insert, { lease, began, outer })))
             if (Exit.isFailure(exit)) {
               failed = exit.cause
               return yield* Effect.fail(new RolledBack(exit.cause))

@@ -1,0 +1,281 @@
+/**
+ * Handlers that are declared and not programmed: which column takes which field of the answer. The store makes the rows,
+ * in the batch's transaction and with one statement for the batch. The layer of the handlers needs no client.
+ *
+ * ```ts
+ * const patientReply = TableHandler.make(PatientReply, {
+ *   table: "chatlab.message",
+ *   object: "chatlab.Message",
+ *   columns: ({ call, output }) => ({ simulation: call.context("simulationId"), content: output.text })
+ * })
+ * // in the group's layer: Chatlab.toLayer({ "patient-reply": patientReply })
+ * ```
+ */
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import { callFields, type Constant, CurrentInsert, type Declaration, type Given, type Source } from "./Declaration.ts"
+import * as DomainObject from "./DomainObject.ts"
+import type { Created, HandlerInput, Mistake, Options as HandlerOptions, PersistMany } from "./Handler.ts"
+import { quote } from "./internal/quote.ts"
+import type { Output } from "./Output.ts"
+
+const SourceId = "~effect-sluice/TableHandler/Source"
+
+/** A value that a column can take. It is a recording of where the value is; there is nothing to compute with. */
+export interface Field<out A> {
+  /** Where the value is. */
+  readonly [SourceId]: Source
+  /** Carries the type of the value. Never set. */
+  readonly _A?: A
+}
+
+/** What has no fields of its own. */
+export type Leaf = string | number | bigint | boolean | symbol | null | undefined | Date | ReadonlyArray<unknown>
+
+/** The names of the fields of a value; of a union, those of any member. */
+export type FieldNames<A> = A extends Leaf ? never : keyof A & string
+
+/** The type of a field; of a union, `undefined` where a member does not have it. */
+export type FieldOf<A, K> = A extends Leaf ? undefined : K extends keyof A ? A[K] : undefined
+
+/**
+ * The fields of a JSON value, each again with its own. An array has none: it goes into a column as a whole, or `each` makes
+ * a row of each element.
+ */
+export type Fields<A> = Field<A> & { readonly [K in FieldNames<A>]-?: Fields<FieldOf<A, K>> }
+
+/** What a column can take of the call. */
+export interface CallFields {
+  /** The id of the call. */
+  readonly callId: Field<string>
+  /** The namespace that the call was recorded in. */
+  readonly namespace: Field<string>
+  /** The identity of the service that was called. */
+  readonly service: Field<string>
+  /** The correlation id that was recorded with the call; the call id when none was. */
+  readonly correlationId: Field<string>
+  /** Tells outputs of one kind in one call apart; `""` when there is only one. */
+  readonly part: Field<string>
+  /** Null when the call has none. */
+  readonly orderingKey: Field<string | null>
+  /** When the service finished, to the millisecond. */
+  readonly finishedAt: Field<string>
+  /** A text of the call's context. An answer whose call lacks it becomes a dead letter, as by a handler's `call.context`. */
+  readonly context: (key: string) => Field<string>
+  /** A value of the call's context. Where it is missing, the column gets its default. */
+  readonly optionalContext: (key: string) => Field<Schema.Json | undefined>
+}
+
+/** The options of a declared handler: those of all handlers, but for `isolation`. Its batch is one statement. */
+export type Options = Omit<HandlerOptions, "isolation">
+
+/** What a declared handler is made of. `E` is the encoded side of the output's schema. */
+export interface Declared<E, Item> extends Options {
+  /** The table, as SQL names it: `chatlab.message`, found by the search path when no schema is named. */
+  readonly table: string
+  /** The `type` of the rows as domain objects. */
+  readonly object: string
+  /**
+   * The column whose value names a row. Default `id`. When `columns` does not give it, the table makes it: by a default, an
+   * identity or a trigger.
+   */
+  readonly id?: string
+  /**
+   * One row for each element of an array of the answer, in its order, instead of one for the answer. No row where it is
+   * empty, null or missing. Written before `columns`, which gets its type from here.
+   */
+  readonly each?: (of: { readonly output: Fields<E> }) => Field<ReadonlyArray<Item> | null | undefined>
+  /**
+   * The columns and their values: fields, facts of the call, or constants. It is called once, when the handler is made, and
+   * records where the values are. So it cannot compute or decide with them: for that, write the handler as a program.
+   *
+   * A field is cast to the type of its column, from its text. A field that is null makes the column null; one that is missing
+   * leaves the column to its default.
+   */
+  readonly columns: (of: {
+    readonly output: Fields<E>
+    readonly call: CallFields
+    /** The element, with `each`. */
+    readonly item: [Item] extends [never] ? Mistake<"there is an item only with each"> : Fields<Item>
+    /** The element's place in the array, from 1, with `each`. */
+    readonly place: [Item] extends [never] ? Mistake<"there is a place only with each"> : Field<number>
+  }) => { readonly [column: string]: Field<unknown> | Constant }
+  /**
+   * The columns of a unique key. A row that has the same key is overwritten, and becomes the domain object. Answers with the
+   * same key are written one after another, in their order.
+   */
+  readonly key?: ReadonlyArray<string>
+  /** The columns that are overwritten. Default: all of `columns` but the key. */
+  readonly overwrite?: ReadonlyArray<string>
+}
+
+/** A declared handler, as a group takes it. */
+export interface Definition<A> extends Options {
+  /** The declaration as data. */
+  readonly declaration: Declaration
+  /** Has the running drain's store write the rows. */
+  readonly persistMany: PersistMany<A>
+}
+
+const mustNotCompute = (path: ReadonlyArray<string>): never => {
+  throw new Error(
+    `columns computes with ${path.join(".")}: it records where values are, once and without an answer. ` +
+      `Name the field alone, or write the handler as a program`
+  )
+}
+
+// Any access is a longer path. The types allow only paths that the schema has.
+const fieldsOf = (of: "output" | "item", path: ReadonlyArray<string>): any =>
+  new Proxy({}, {
+    get: (_, key) => {
+      if (key === SourceId) return { _tag: "Field", of, path } satisfies Source
+      return typeof key === "string" ? fieldsOf(of, [...path, key]) : mustNotCompute([of, ...path])
+    },
+    // spread, Object.keys, `in`
+    ownKeys: () => mustNotCompute([of, ...path]),
+    has: () => mustNotCompute([of, ...path])
+  })
+
+const field = <A>(source: Source): Field<A> => ({ [SourceId]: source })
+
+const recordedCall = {
+  ...Object.fromEntries(callFields.map((name) => [name, field({ _tag: "Call", field: name })])),
+  context: (key: string) => field({ _tag: "Context", key, isRequired: true }),
+  optionalContext: (key: string) => field({ _tag: "Context", key, isRequired: false })
+  // `callFields` lists the other members
+} as CallFields
+
+const sourceOf = (value: unknown): Source | undefined => {
+  if (Predicate.isObject(value)) return (value as Partial<Field<unknown>>)[SourceId]
+  return value === null || ["string", "number", "boolean"].includes(typeof value)
+    ? { _tag: "Constant", value: value as Constant }
+    : undefined
+}
+
+const usesItem = (source: Source): boolean =>
+  source._tag === "Place" || (source._tag === "Field" && source.of === "item")
+
+/** What is wrong with a declaration, if anything. The compiler refuses some of it. */
+const problemOf = ({ columns, each, id, key, object, overwrite, table }: Declaration): string | undefined => {
+  const names = columns.map(({ name }) => name)
+  const stranger = [...key, ...overwrite].find((name) => !names.includes(name))
+  if ([table, object, id].some((text) => typeof text !== "string" || text === "")) {
+    return "table, object and id are names, and none is empty"
+  }
+  if (names.length === 0) return "columns gives no column a value"
+  if (stranger !== undefined) return `${quote(stranger)} is in key or overwrite, and not in columns`
+  if (overwrite.some((name) => key.includes(name))) return "overwrite names a column of the key"
+  if (key.length === 0 && overwrite.length > 0) return "overwrite is only for a declaration with a key"
+  const item = each === undefined ? columns.find(({ source }) => usesItem(source)) : undefined
+  return item === undefined ? undefined : `column ${quote(item.name)} is of an item, and there is no each`
+}
+
+const declarationOf = <E, Item>(output: string, declared: Declared<E, Item>): Declaration => {
+  const { columns, each, id = "id", key = [], object, table } = declared
+  const wrong = (problem: string) => new Error(`the declared handler of ${output}: ${problem}`)
+  const answer = fieldsOf("output", [])
+  const array = each === undefined ? undefined : sourceOf(each({ output: answer }))
+  if (each !== undefined && array?._tag !== "Field") throw wrong("each names no field")
+  const given = Object.entries(columns({
+    output: answer,
+    call: recordedCall,
+    item: fieldsOf("item", []),
+    place: field({ _tag: "Place" }) as never
+  })).map(([name, value]) => {
+    const source = sourceOf(value)
+    if (source === undefined) throw wrong(`column ${quote(name)} is neither a field nor a constant`)
+    return { name, source }
+  })
+  const declaration: Declaration = {
+    output,
+    table,
+    object,
+    id,
+    each: array?._tag === "Field" ? array : undefined,
+    columns: given,
+    key,
+    overwrite: declared.overwrite ??
+      (key.length === 0 ? [] : given.map(({ name }) => name).filter((name) => !key.includes(name)))
+  }
+  const problem = problemOf(declaration)
+  if (problem !== undefined) throw wrong(problem)
+  return declaration
+}
+
+const contextOf = Effect.fnUntraced(function*({ columns }: Declaration, call: HandlerInput<unknown>["call"]) {
+  const context: Record<string, Schema.Json> = {}
+  for (const { source } of columns) {
+    if (source._tag !== "Context") continue
+    const { isRequired, key } = source
+    if (isRequired) context[key] = yield* call.context(key)
+    else {
+      // JSON has no undefined, so this fails only where the key is missing
+      const value = yield* Effect.option(call.contextAs(key, Schema.Json))
+      if (value._tag === "Some") context[key] = value.value
+    }
+  }
+  return context
+})
+
+const noDrain = "a declared handler is carried out by the store of a drain: run it by one, for example over MemoryStore"
+
+/**
+ * Declares a handler that writes rows of one table. Throws an error that says what is wrong where the declaration
+ * contradicts itself; what does not fit the table is found in the database, before an attempt is charged.
+ *
+ * ```ts
+ * class LabOrder extends Output.make("schemas.clinic.ward.lab-order", {
+ *   schema: Schema.Struct({ patient: Schema.String, items: Schema.Array(Schema.Struct({ name: Schema.String })) })
+ * }) {}
+ *
+ * // a row for each item
+ * const items = TableHandler.make(LabOrder, {
+ *   table: "ward.lab_item",
+ *   object: "ward.LabItem",
+ *   each: ({ output }) => output.items,
+ *   columns: ({ call, item, place }) => ({ call_id: call.callId, place, name: item.name, urgent: false })
+ * })
+ *
+ * // one row for each patient, overwritten by later orders
+ * const latest = TableHandler.make(LabOrder, {
+ *   table: "ward.latest_order",
+ *   object: "ward.LatestOrder",
+ *   columns: ({ call, output }) => ({ patient: output.patient, call_id: call.callId }),
+ *   key: ["patient"]
+ * })
+ * ```
+ */
+export const make = <const Id extends string, S extends Schema.Codec<any, any>, Item = never>(
+  output: Output<Id, S>,
+  declared: Declared<S["Encoded"], Item>
+): Definition<S["Type"]> => {
+  const declaration = declarationOf(output.identity, declared)
+  const {
+    columns: _columns,
+    each: _each,
+    id: _id,
+    key: _key,
+    object: _object,
+    overwrite: _over,
+    table: _table,
+    ...options
+  } = declared
+  const takesContext = declaration.columns.some(({ source }) => source._tag === "Context")
+  // no generator: it runs for each answer
+  const givenOf = ({ call, output: value }: HandlerInput<S["Type"]>): Effect.Effect<Given, unknown> => {
+    const withContext = (context: Given["context"]) =>
+      Effect.map(output.encode(value), ({ data }): Given => ({ call, context, data }))
+    return takesContext ? Effect.flatMap(contextOf(declaration, call), withContext) : withContext({})
+  }
+  return {
+    ...options,
+    declaration,
+    persistMany: Effect.fnUntraced(function*(inputs): Effect.fn.Return<ReadonlyArray<Created>, unknown> {
+      const insert = yield* CurrentInsert
+      if (insert === undefined) return yield* Effect.die(new Error(noDrain))
+      const ids = yield* insert(declaration, yield* Effect.forEach(inputs, givenOf))
+      return ids.map((some) => some.map((id) => DomainObject.make(declaration.object, id)))
+    })
+  }
+}

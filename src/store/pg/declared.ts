@@ -1,0 +1,223 @@
+/**
+ * A declaration as SQL, for the table as it stands: an expression for each column, over a relation `g` with the call's facts,
+ * its context and the answer, and over `i`, the element of an array and its place.
+ */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import { type Declaration, type FieldSource, type Source, TableUnfit } from "../../Declaration.ts"
+import { quote } from "../../internal/quote.ts"
+import { codeOf, wordsOf } from "./errors.ts"
+import type { Tables } from "./tables.ts"
+
+/** A declaration for one table. */
+export interface Compiled {
+  /** The table's name, quoted where that is necessary. */
+  readonly table: string
+  /** The columns that get a value, each with its expression. */
+  readonly columns: ReadonlyArray<{ readonly name: string; readonly value: string }>
+  /** Joins the elements of the array to the answers; empty without `each`. */
+  readonly elements: string
+  /** What follows a row that exists already; empty without a key. */
+  readonly onConflict: string
+  /** The column that names a row. */
+  readonly id: string
+}
+
+interface ColumnRow {
+  readonly relation: string
+  readonly name: string
+  readonly type: string
+  /** The type of an array's elements. */
+  readonly element: string | null
+  /** Whether it is a domain over an array, which JSON is not converted to. */
+  readonly odd: boolean
+  readonly generated: boolean
+  /** The expression that the table would use for a row without this column. */
+  readonly byDefault: string | null
+  readonly inserts: boolean
+  readonly selects: boolean
+  readonly updates: boolean
+}
+
+/** A text as an SQL literal, whatever `standard_conforming_strings` says. */
+export const literal = (text: string): string => {
+  const quoted = `'${text.replaceAll("'", "''")}'`
+  return text.includes("\\") ? `E${quoted.replaceAll("\\", "\\\\")}` : quoted
+}
+
+/** A name as an SQL identifier. */
+export const identifier = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
+
+/**
+ * The table's columns, as this session finds the table. Types are without their modifiers: a cast to `varchar(40)` would cut a
+ * text off, while writing one that is too long fails.
+ */
+const columnsOf = ({ sql }: Tables, table: string) =>
+  sql<ColumnRow>`
+    select c.oid::pg_catalog.regclass::pg_catalog.text as relation, a.attname::pg_catalog.text as name,
+      pg_catalog.format_type(a.atttypid, -1) as type,
+      case when y.typlen = -1 and y.typelem <> 0 and y.typcategory = 'A' then pg_catalog.format_type(y.typelem, -1) end
+        as element,
+      y.typtype = 'd' and y.typcategory = 'A' as odd,
+      a.attgenerated <> '' as generated,
+      case when a.attidentity = '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+        else 'pg_catalog.nextval(' || pg_catalog.quote_literal(
+          pg_catalog.pg_get_serial_sequence(c.oid::pg_catalog.regclass::pg_catalog.text, a.attname)
+        ) || '::pg_catalog.regclass)' end as "byDefault",
+      pg_catalog.has_column_privilege(c.oid, a.attnum, 'insert') as inserts,
+      pg_catalog.has_column_privilege(c.oid, a.attnum, 'select') as selects,
+      pg_catalog.has_column_privilege(c.oid, a.attnum, 'update') as updates
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    join pg_catalog.pg_type y on y.oid = a.atttypid
+    left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+    where c.oid = pg_catalog.to_regclass(${table}) and c.relkind in ('r', 'p', 'v', 'f')
+    order by a.attnum`
+
+const json = ({ of, path }: FieldSource): string =>
+  [of === "output" ? "g.data" : "i.value", ...path.map(literal)].join(" -> ")
+
+/** A JSON value, given as an expression, as a value of a column. JSON's null is null. */
+const cast = (value: string, { element, type }: ColumnRow): string => {
+  const text = `(${value}) #>> '{}'`
+  if (type === "jsonb") return `nullif(${value}, 'null'::pg_catalog.jsonb)`
+  if (type === "json") return `nullif(${value}, 'null'::pg_catalog.jsonb)::pg_catalog.json`
+  if (element === null) return `(${text})::${type}`
+  const one = element === "jsonb" || element === "json" ? `e.value::${element}` : `(e.value #>> '{}')::${element}`
+  return `case pg_catalog.jsonb_typeof(${value}) when 'array' then array(
+      select ${one} from pg_catalog.jsonb_array_elements(${value}) with ordinality as e(value, place) order by e.place
+    ) else (${text})::${type} end`
+}
+
+/** A JSON value that may be missing. */
+const optional = (value: string, column: ColumnRow): string =>
+  column.byDefault === null
+    ? cast(value, column)
+    : `case when (${value}) is null then (${column.byDefault})::${column.type} else ${cast(value, column)} end`
+
+/** The columns of `g` that hold the facts of a call. */
+export const callColumn = {
+  callId: "call_id",
+  namespace: "namespace",
+  service: "service",
+  correlationId: "correlation_id",
+  part: "part",
+  orderingKey: "ordering_key",
+  finishedAt: "finished_at"
+} as const
+
+const expression = (source: Source, column: ColumnRow): string => {
+  switch (source._tag) {
+    case "Field":
+      return optional(json(source), column)
+    case "Call":
+      return `g.${callColumn[source.field]}::${column.type}`
+    case "Context": {
+      const value = `g.context -> ${literal(source.key)}`
+      // the drain has seen that a required one is there
+      return source.isRequired ? cast(value, column) : optional(value, column)
+    }
+    case "Place":
+      return `i.place::${column.type}`
+    case "Constant":
+      return source.value === null ? `null::${column.type}` : `${literal(String(source.value))}::${column.type}`
+  }
+}
+
+/** What keeps a column from being written, if anything. */
+const columnProblem = (name: string, column: ColumnRow | undefined): string | undefined => {
+  if (column === undefined) return `it has no column ${quote(name)}`
+  if (column.generated) return `column ${quote(name)} is generated from others`
+  if (column.odd || column.type === "bytea" || column.element === "bytea") {
+    return `column ${
+      quote(name)
+    } is of type ${column.type}, which no JSON is converted to: write this handler as a program`
+  }
+  return column.inserts ? undefined : `this role has no right to insert into column ${quote(name)}`
+}
+
+const problemOf = (declaration: Declaration, found: ReadonlyMap<string, ColumnRow>): string | undefined => {
+  const { columns, id, overwrite } = declaration
+  if (found.size === 0) return "there is no such table"
+  for (const { name } of columns) {
+    const problem = columnProblem(name, found.get(name))
+    if (problem !== undefined) return problem
+  }
+  const named = found.get(id)
+  if (named === undefined) return `it has no column ${quote(id)}, which is to name its rows`
+  if (!named.selects) return `this role has no right to select column ${quote(id)}, which names its rows`
+  const refused = overwrite.find((name) => found.get(name)?.updates === false)
+  return refused === undefined ? undefined : `this role has no right to update column ${quote(refused)}`
+}
+
+const onConflict = ({ key, overwrite }: Declaration, table: string): string => {
+  const [first] = key
+  if (first === undefined) return ""
+  // a row that is not changed is not returned, so one column is written as it is
+  const changes = overwrite.length === 0
+    ? [`${identifier(first)} = ${table}.${identifier(first)}`]
+    : overwrite.map((name) => `${identifier(name)} = excluded.${identifier(name)}`)
+  return `on conflict (${key.map(identifier).join(", ")}) do update set ${changes.join(", ")}`
+}
+
+const elements = (each: FieldSource): string =>
+  `cross join lateral pg_catalog.jsonb_array_elements(
+      case pg_catalog.jsonb_typeof(${json(each)}) when 'array' then ${json(each)} else '[]'::pg_catalog.jsonb end
+    ) with ordinality as i(value, place)`
+
+/** The statement that writes the rows of a relation `g`, as people read it. */
+export const insertion = ({ columns, elements, id, onConflict, table }: Compiled): string =>
+  [
+    `insert into ${table} (${columns.map(({ name }) => identifier(name)).join(", ")}) overriding system value`,
+    `select ${columns.map(({ value }) => value).join(",\n  ")}`,
+    `from g ${elements}`,
+    ...onConflict === "" ? [] : [onConflict],
+    `returning ${identifier(id)}::pg_catalog.text as id`
+  ].join("\n")
+
+/**
+ * Has the server plan the statement, for no answer: it finds what the catalog's columns do not show, like a key without a
+ * unique index, a constant that is no value of its column's type, or a missing right.
+ */
+const plan = ({ sql }: Tables, compiled: Compiled) =>
+  sql.unsafe(`explain with g as (
+    select null::pg_catalog.text as call_id, null::pg_catalog.text as namespace, null::pg_catalog.text as service,
+      null::pg_catalog.text as correlation_id, null::pg_catalog.text as part, null::pg_catalog.text as ordering_key,
+      null::timestamp with time zone as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data
+    where false
+  ) ${insertion(compiled)}`)
+
+/**
+ * Compiles a declaration. Fails with {@link TableUnfit} where the table does not fit it; then a surrounding transaction may
+ * be beyond use.
+ */
+export const compile = Effect.fnUntraced(function*(
+  t: Tables,
+  declaration: Declaration
+): Effect.fn.Return<Compiled, SqlError | TableUnfit> {
+  const unfit = (reason: string) => new TableUnfit({ table: declaration.table, reason })
+  /** What the server says of names, rights, types and values (classes 42 and 22) is about the table or the declaration. */
+  const told = <A>(effect: Effect.Effect<A, SqlError>) =>
+    Effect.catchIf(
+      effect,
+      (error) => ["42", "22"].includes(codeOf(error)?.slice(0, 2) ?? ""),
+      (error) => Effect.fail(unfit(wordsOf(error)))
+    )
+  const rows = yield* told(columnsOf(t, declaration.table))
+  const found = new Map(rows.map((row) => [row.name, row]))
+  const problem = problemOf(declaration, found)
+  if (problem !== undefined) return yield* unfit(problem)
+  const table = rows[0]?.relation ?? ""
+  const compiled: Compiled = {
+    table,
+    columns: declaration.columns.flatMap(({ name, source }) => {
+      const column = found.get(name)
+      return column === undefined ? [] : [{ name, value: expression(source, column) }]
+    }),
+    elements: declaration.each === undefined ? "" : elements(declaration.each),
+    onConflict: onConflict(declaration, table),
+    id: declaration.id
+  }
+  yield* told(plan(t, compiled))
+  return compiled
+})
