@@ -111,7 +111,7 @@ describe("while the database is away", () => {
       yield* persist("a")
       yield* TestClock.adjust("1 minute")
       expect((yield* Fiber.join(reading)).map(({ event }) => event.object.id)).toEqual(["message of a"])
-      expect(lines).toEqual([expect.stringContaining("live events could not be read; going on")])
+      expect(lines).toEqual([expect.stringContaining("live events could not be read; reading continues")])
     }).pipe(
       Effect.provide(memory),
       Effect.provide(Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))]))

@@ -120,7 +120,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
       expect(ids.map((row) => row.call_id)).toEqual(["in-1", "in-3", "in-4"])
     }))
 
-  it.effect("is not run, and an answer that is refused is recorded as failed", () =>
+  it.effect("is not run, and a call whose answer is refused is recorded as invalid", () =>
     Effect.gen(function*() {
       const { run } = yield* CallRecorder.CallRecorder
       const { outputs: _, ...spec } = closed("run-1")
@@ -132,7 +132,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("a call that the
         _tag: "CallRefused"
       })
       expect(Option.getOrThrow(yield* inspect.call("run-2"))).toMatchObject({
-        status: "failed",
+        status: "invalid",
         error: expect.stringContaining("22P05")
       })
     }))
