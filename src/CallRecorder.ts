@@ -313,7 +313,12 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
       return Effect.ignoreCause(
         Effect.andThen(
           tellOfMended([{ call: spec, mended: wordsOf(said) }]),
-          store.abandon(spec.callId, token, { status, error, facts: said.facts, attempts: said.attempts, usage })
+          Effect.catchIf(
+            store.abandon(spec.callId, token, { status, error, facts: said.facts, attempts: said.attempts, usage }),
+            // a database that refuses a text keeps the rest
+            (refused) => !refused.transient,
+            () => store.abandon(spec.callId, token, { status, error, facts: said.facts, attempts: [], usage })
+          )
         ),
         { log: "Warn" }
       )
