@@ -1,9 +1,10 @@
 /**
  * The verb `claim`: chooses one of the two statements and a range to scan, and converts the rows to the port's form.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { ChunkStore, Claim, ClaimedChunk, ClaimRequest } from "../../ChunkStore.ts"
 import { freshToken } from "../../internal/freshToken.ts"
 import type * as Settings from "../../Settings.ts"
@@ -55,6 +56,19 @@ class Nothing {
   constructor(claim: Claim) {
     this.claim = claim
   }
+}
+
+/** The end of a claim in a caller's transaction that took nothing or failed; its rollback may have failed as well. */
+const afterRollback = (cause: Cause.Cause<SqlError | Nothing>): Effect.Effect<Claim, SqlError> => {
+  const [nothing, ...more] = cause.reasons
+  if (nothing?._tag === "Fail" && nothing.error instanceof Nothing && more.length === 0) {
+    return Effect.succeed(nothing.error.claim)
+  }
+  for (const reason of cause.reasons) {
+    const error = reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
+    if (isSqlError(error)) return Effect.fail(error)
+  }
+  return Effect.failCause(Cause.fromReasons(cause.reasons.filter((reason) => reason._tag !== "Fail")))
 }
 
 /** A range of claimable chunks, to be scanned from its beginning to its end. */
@@ -163,7 +177,7 @@ export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Cont
     return yield* claimOnce(request).pipe(
       Effect.filterOrFail(({ chunks }) => chunks.length > 0, (claim) => new Nothing(claim)),
       t.sql.withTransaction,
-      Effect.catchTag("Nothing", ({ claim }) => Effect.succeed(claim))
+      Effect.catchCause(afterRollback)
     )
   })
 
