@@ -35,7 +35,8 @@ export const scheduled = ({ failure, queue, sql }: Tables) =>
     )
     select (select pg_catalog.count(*)::int from failing) as count,
       (
-        select greatest(0, pg_catalog.round(extract(epoch from pg_catalog.now() - pg_catalog.min(f.at))))::pg_catalog.float8
+        select case when pg_catalog.min(f.at) is not null
+            then greatest(0, pg_catalog.round(extract(epoch from pg_catalog.now() - pg_catalog.min(f.at))))::pg_catalog.float8 end
         from (select * from failing order by seq limit 1) oldest
         join ${failure} f using (call_id, schema_identity, part)
       ) as seconds,
