@@ -12,7 +12,7 @@ import { judge, type LogMutant, type Mutant, simulate } from "./simulate.ts"
 
 const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 300)
 /** Of which at most so many look for a bug. */
-const seeds = 1000
+const seeds = 3000
 /** So many seeds must find a bug, for it not to be found by luck. */
 const enough = 5
 

@@ -21,6 +21,9 @@ import * as inspect from "./inspect.ts"
 import { topic } from "./scenes.ts"
 import { Time } from "./services.ts"
 
+// what an application may put into details
+const epoch = new Date(0)
+
 const facts: CallFacts = {
   provider: "openai",
   requestModel: "gpt-5-mini",
@@ -123,13 +126,13 @@ export const callFacts = topic("facts", (test) => {
           cost: { micros: 1, currency: "dollars" },
           mood: 1
         },
-        details: { at: new Date(0), note: "half \ud800", never: undefined, size: 12n }
+        details: { at: epoch, note: "half \ud800", never: undefined, size: 12n }
       } as unknown as ServiceCall
       expect(yield* recorder((one) => one.record(odd))).toBe("recorded")
       const found = (yield* find("a")).call
       expect(found.facts).toEqual({ provider: "open\\0ai" })
       expect(found.details).toBeUndefined()
-      const dated = { ...call("b"), details: { at: new Date(0), note: "half \ud800" } } as unknown as ServiceCall
+      const dated = { ...call("b"), details: { at: epoch, note: "half \ud800" } } as unknown as ServiceCall
       expect(yield* recorder((one) => one.record(dated))).toBe("recorded")
       expect((yield* find("b")).call.details).toEqual({ at: "1970-01-01T00:00:00.000Z", note: "half \ufffd" })
     }))
