@@ -301,8 +301,12 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
 
     /** Records the answer of a run, with what the run said. */
     const recordRun = Effect.fn("CallRecorder.record")(function*(call: ServiceCall, { attempts, facts }: Said) {
-      const usage = usageOf({ status: "succeeded", facts, attempts, outputs: call.outputs })
-      const [result] = yield* recordAll([call], () => ({ attempts, usage }))
+      // only of what can be recorded: an untyped service may answer anything
+      const added = ({ outputs }: ServiceCall) => ({
+        attempts,
+        usage: usageOf({ status: "succeeded", facts, attempts, outputs })
+      })
+      const [result] = yield* recordAll([call], added)
       return yield* Effect.fromResult(result!)
     })
 

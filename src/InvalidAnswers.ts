@@ -91,6 +91,7 @@ export const decode = Effect.fn("InvalidAnswers.decode")(function*(
   if (problem !== undefined) return yield* not(`it cannot be recorded: ${problem.path} ${problem.reason}`)
   const [outcome] = yield* store.record([recording])
   if (typeof outcome === "object") return yield* not(`the database refuses it: ${outcome.reason}`)
+  if (outcome === "erased") return yield* not("the call was erased meanwhile")
   if (outcome === "conflict") return yield* not("the call was recorded meanwhile, with another answer")
   return recording
 })

@@ -6,7 +6,8 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { ChunkStore, type RecordOutcome } from "../ChunkStore.ts"
+import * as Schedule from "effect/Schedule"
+import { ChunkStore, type ChunkStoreError, type Recording, type RecordOutcome } from "../ChunkStore.ts"
 import type { DomainEvents } from "../DomainEvents.ts"
 import { freshToken } from "../internal/freshToken.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
@@ -34,7 +35,15 @@ export const recordAndRun = (
   const store = Context.get(services, ChunkStore)
   const { lease, recordWithin } = engine.settings
 
-  const runNew = Effect.fnUntraced(function*(options: Unrecorded.Options, note: Note) {
+  /** The answer is paid for: while it is not recorded, an outage is waited for. */
+  const keep = (call: Recording) =>
+    Effect.retry(store.record([call]), {
+      while: (error) => error.transient,
+      schedule: Schedule.upTo(patience, { duration: lease })
+    })
+
+  type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  const runNew = Effect.fnUntraced(function*(options: Unrecorded.Options, note: Note, restore: Restore) {
     const { call, token } = options
     let unrecorded: Effect.Success<ReturnType<typeof Unrecorded.make>> | undefined
     const running = Effect.scoped(Effect.gen(function*() {
@@ -47,19 +56,18 @@ export const recordAndRun = (
       yield* run
       return { chunks, outcomes }
     }))
-    return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-      const exit = yield* Effect.exit(restore(running))
-      const isRecorded = unrecorded?.isRecorded() === true
-      if (unrecorded?.mayHold() === true || (isRecorded && Exit.isFailure(exit))) yield* engine.releases.giveUp(token)
-      // whatever became of the handlers, and of the caller: the answer is paid for
-      if (Exit.isFailure(exit)) {
-        if (!isRecorded) yield* Effect.ignoreCause(store.record([call]), { log: "Warn" })
-        return yield* Effect.failCause(exit.cause)
-      }
-      if (!isRecorded) return yield* store.record([call])
-      note.ran = exit.value
-      return ["recorded"] as ReadonlyArray<RecordOutcome>
-    }))
+    const exit = yield* Effect.exit(restore(running))
+    const isRecorded = unrecorded?.isRecorded() === true
+    // before the chunks are given up: it waits for a recording whose answer was not heard and that is still under way
+    const recorded = isRecorded ? undefined : yield* Effect.exit(keep(call))
+    if (unrecorded?.mayHold() === true || (isRecorded && Exit.isFailure(exit))) yield* engine.releases.giveUp(token)
+    if (Exit.isFailure(exit)) {
+      if (recorded !== undefined) yield* tellOf(recorded)
+      return yield* Effect.failCause(exit.cause)
+    }
+    if (recorded !== undefined) return yield* recorded
+    note.ran = exit.value
+    return ["recorded"] as ReadonlyArray<RecordOutcome>
   })
 
   return Effect.fnUntraced(function*(calls) {
@@ -68,12 +76,25 @@ export const recordAndRun = (
     if (call === undefined || note === undefined || !isAtOnce(call) || Duration.isZero(recordWithin)) {
       return yield* store.record(calls)
     }
-    const { isNew, paused } = yield* store.isNew(call.callId)
-    if (!isNew) return yield* store.record(calls)
-    const token = yield* freshToken
-    return yield* runNew({ call, token, worker, lease, within: recordWithin, paused }, note)
+    return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
+      const looked = yield* Effect.exit(restore(store.isNew(call.callId)))
+      if (Exit.isFailure(looked)) {
+        yield* tellOf(yield* Effect.exit(keep(call)))
+        return yield* Effect.failCause(looked.cause)
+      }
+      const { isNew, paused } = looked.value
+      if (!isNew) return yield* restore(store.record(calls))
+      const token = yield* freshToken
+      return yield* runNew({ call, token, worker, lease, within: recordWithin, paused }, note, restore)
+    }))
   })
 }
+
+const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
+
+/** The caller is told of another error, or is gone. */
+const tellOf = (recorded: Exit.Exit<unknown, ChunkStoreError>) =>
+  Exit.isSuccess(recorded) ? Effect.void : Effect.logWarning("an answer could not be recorded", recorded.cause)
 
 /** What has an ordering key may have something before it, and what is not due is not run. */
 const isAtOnce = ({ notBefore, orderingKey }: ServiceCall): boolean =>

@@ -192,7 +192,13 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
       ...store,
       claim: () => Effect.succeed({ token, chunks, paused }),
       giveUp: () => Effect.void,
-      renew: (_, held, lease, alone) => whenHeld(store.renew(token, held, lease, alone)),
+      // it records nothing: it could wait for the connection of the handlers' transaction, which would wait for it
+      renew: (_, held, lease, alone) =>
+        Effect.suspend(() =>
+          state === "held"
+            ? store.renew(token, held, lease, alone)
+            : Effect.succeed(state === "unrecorded" ? held : [])
+        ),
       settle: (_, settlements) => whenHeld(store.settle(token, settlements)),
       persist
     } satisfies Store

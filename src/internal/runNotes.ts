@@ -88,7 +88,9 @@ export const make = (given: CallFacts | undefined): RunNotes => {
   }
   const answered = (text: string | undefined, facts: unknown, at: DateTime.Utc) => {
     // cutting may leave half of a surrogate pair, which storableText replaces
-    const kept = text === undefined ? null : storableText(text.slice(0, Math.min(maxTextLength, room)))
+    const most = Math.max(0, Math.min(maxTextLength, room))
+    // made storable it may be longer
+    const kept = text === undefined ? null : storableText(storableText(text.slice(0, most)).slice(0, most))
     isSilent = false
     room -= kept?.length ?? 0
     drafts.push({ text: kept, length: text?.length ?? 0, facts: sound(facts), at, refused: undefined })

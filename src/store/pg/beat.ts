@@ -102,7 +102,7 @@ const statement = (t: Tables, id: string, serves: ReadonlyArray<Served>) => {
 /** The verb. */
 export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkStore["Service"]["beat"] => {
   const releasing = makeReleasing(t, settings.deadBlocksKey)
-  return Effect.fnUntraced(function*(worker, serves) {
+  const beatOnce = Effect.fnUntraced(function*(worker: string, serves: ReadonlyArray<Served>) {
     const asked = yield* Contact.here
     const [row] = yield* statement(t, worker, serves)
     if (row !== undefined) contact.heard(row.now, asked)
@@ -110,8 +110,9 @@ export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkSto
       claiming.lookAgain()
       yield* hint("chunks")
     }
-    // a role without the rights to it leaves it to others
-    yield* Effect.ignoreCause(rollUp(t), { log: "Debug" })
     return { unparked: row?.unparked ?? 0, elsewhere: row?.elsewhere ?? [], paused: row?.paused ?? [] }
   }, t.client.statement)
+  // after the beat, which it must not roll back: a role without the rights to it leaves it to others
+  const rollingUp = Effect.ignoreCause(t.client.statement(rollUp(t)), { log: "Debug" })
+  return (worker, serves) => Effect.tap(beatOnce(worker, serves), () => rollingUp)
 }

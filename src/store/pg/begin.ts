@@ -4,7 +4,6 @@
 import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type { ChunkStore } from "../../ChunkStore.ts"
 import { freshToken } from "../../internal/freshToken.ts"
 import { sameJson } from "../../internal/sameJson.ts"
@@ -61,9 +60,7 @@ const isSame = (row: CallRow, spec: CallSpec): boolean => {
 export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
   Effect.fnUntraced(
     function*(call: CallSpec, lease: Duration.Duration) {
-      if (Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))) {
-        return { _tag: "InTransaction" } as const
-      }
+      if (yield* t.client.isCallers) return { _tag: "InTransaction" } as const
       const token = yield* freshToken
       const [begun] = yield* taken(t, call, token, lease)
       if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const

@@ -2,6 +2,7 @@
  * Sends Sluice's own statements to the database: each with a time limit, at the isolation level they are written for, and
  * not to a read-only server.
  */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -19,6 +20,8 @@ export interface Client {
   readonly statement: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>
   ) => Effect.Effect<A, Exclude<E, SqlError> | ChunkStoreError, R>
+  /** Whether a transaction of the caller's is under way, and not one that `statement` has begun. */
+  readonly isCallers: Effect.Effect<boolean>
   /**
    * Runs an effect in a transaction of Sluice's own, or in a savepoint of the surrounding one. Errors of begin and commit
    * are not mapped.
@@ -35,6 +38,9 @@ export interface Client {
 const isSingle = (sql: SqlClient.SqlClient): boolean =>
   "config" in sql && typeof sql.config === "object" && sql.config !== null && "maxConnections" in sql.config &&
   sql.config.maxConnections === 1 && "path" in sql.config && typeof sql.config.path === "string"
+
+/** Whether `statement` has begun the transaction that surrounds a fiber. */
+const IsOwn = Context.Reference<boolean>("effect-sluice/store/pg/IsOwn", { defaultValue: () => false })
 
 /** How many connections are examined when one leads to a read-only server. */
 const mostLookedAt = 32
@@ -89,7 +95,9 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
 
   const statement: Client["statement"] = (effect) => {
     const direct = Effect.flatMap(Verb, (verb) => within(limit, verb)(effect))
-    const explicit = Effect.suspend(() => inTransaction(sql, { begin, limit }, () => effect))
+    const explicit = Effect.suspend(() =>
+      inTransaction(sql, { begin, limit }, () => Effect.provideService(effect, IsOwn, true))
+    )
     return unwatched(Effect.flatMap(Effect.serviceOption(sql.transactionService), (surrounding) => {
       if (Option.isSome(surrounding)) return effect
       if (isExplicit) return explicit
@@ -103,5 +111,9 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
       asStoreError
     )
   }
-  return { statement, transaction }
+  const isCallers = Effect.flatMap(
+    IsOwn,
+    (isOwn) => isOwn ? Effect.succeed(false) : Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
+  )
+  return { isCallers, statement, transaction }
 }

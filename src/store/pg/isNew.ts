@@ -2,7 +2,6 @@
  * The verb `isNew`: whether a call may be run before it is recorded.
  */
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type { ChunkStore } from "../../ChunkStore.ts"
 import type { Kind } from "../../Kind.ts"
 import type { Engine } from "./engine.ts"
@@ -11,7 +10,7 @@ import type { Engine } from "./engine.ts"
 export const isNew = ({ t: { call, client, pause, sql } }: Engine): ChunkStore["Service"]["isNew"] =>
   Effect.fnUntraced(
     function*(callId: string) {
-      if (Option.isSome(yield* Effect.serviceOption(sql.transactionService))) return { isNew: false, paused: [] }
+      if (yield* client.isCallers) return { isNew: false, paused: [] }
       const [row] = yield* sql<{ known: boolean; paused: ReadonlyArray<Kind> | null }>`
         select exists (select from ${call} where call_id = ${callId}) as known, (
           select pg_catalog.json_agg(pg_catalog.json_build_object('namespace', namespace, 'schemaIdentity', schema_identity))

@@ -104,8 +104,7 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
    * refusal there fails the transaction, like that of any other statement.
    */
   const recordAlone = Effect.fnUntraced(function*(call: Given) {
-    const nested = yield* isNested
-    return yield* nested ? recordDistinct([call]) : recordApart([call])
+    return yield* (yield* client.isCallers) ? recordDistinct([call]) : recordApart([call])
   })
 
   const write: Write = Effect.fnUntraced(
