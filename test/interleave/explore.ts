@@ -128,8 +128,8 @@ export const open = async (version: Version) => {
       const backends = moving.flatMap((session) => session.atServer() ?? [])
       const others = used.some((session) => session.held() !== undefined)
       if (
-        moving.length > 0 && others && backends.length === moving.length && broken.length === 0 &&
-        await isWaiting(backends)
+        moving.length > 0 && others && backends.length === moving.length &&
+        (broken.length === 0 || await areGone(broken)) && await isWaiting(backends)
       ) {
         return
       }

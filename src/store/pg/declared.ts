@@ -183,7 +183,7 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
   sql.unsafe(`explain with g as (
     select null::pg_catalog.text as call_id, null::pg_catalog.text as namespace, null::pg_catalog.text as service,
       null::pg_catalog.text as correlation_id, null::pg_catalog.text as part, null::pg_catalog.text as ordering_key,
-      null::timestamp with time zone as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data
+      null::pg_catalog.timestamptz as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data
     where false
   ) ${insertion(compiled)}`)
 

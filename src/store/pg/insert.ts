@@ -39,7 +39,7 @@ const facts: Readonly<Record<CallField, readonly [column: string, of: (call: Giv
   part: ["part", (call) => call.part],
   // a key that is given is not empty
   orderingKey: ["nullif(ordering_key, '') as ordering_key", (call) => call.orderingKey ?? ""],
-  finishedAt: ["finished_at::timestamp with time zone as finished_at", (call) => DateTime.formatIso(call.finishedAt)]
+  finishedAt: ["finished_at::pg_catalog.timestamptz as finished_at", (call) => DateTime.formatIso(call.finishedAt)]
 }
 
 /** The answers as rows `g`, with what the declaration takes of their calls: the rest would be sent for nothing. */
