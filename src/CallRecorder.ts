@@ -27,6 +27,7 @@ import { describeCause } from "./internal/describe.ts"
 import { escape } from "./internal/escape.ts"
 import * as genAi from "./internal/genAi.ts"
 import type { Problem } from "./internal/jsonProblem.ts"
+import { outage } from "./internal/outage.ts"
 import { quote } from "./internal/quote.ts"
 import type { Said } from "./internal/runNotes.ts"
 import * as runNotes from "./internal/runNotes.ts"
@@ -99,8 +100,6 @@ export class RunInTransaction
       `Nothing was run. Run it before the transaction, or run the service yourself and record what it answers`
   }
 }
-
-const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
 
 /**
  * The request's trace: the parent of the recorder's own span. Undefined without a parent, and when the tracer's ids
@@ -378,7 +377,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         const recorded = yield* recordRun(finished, said).pipe(
           Effect.retry({
             while: (error) => error._tag === "ChunkStoreError" && error.transient,
-            schedule: Schedule.upTo(patience, { duration: settings.lease })
+            schedule: Schedule.upTo(outage, { duration: settings.lease })
           }),
           Effect.tapError((error) =>
             error._tag === "CallRefused"

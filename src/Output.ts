@@ -7,8 +7,9 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
-import { partsOf, storable } from "./internal/elements.ts"
-import { jsonProblem } from "./internal/jsonProblem.ts"
+import { partsOf } from "./internal/elements.ts"
+import { jsonProblem, maxDepth } from "./internal/jsonProblem.ts"
+import { storableJson } from "./internal/storableJson.ts"
 import type { RecordedOutput } from "./ServiceCall.ts"
 
 /** Marks a value as an output, even one from another copy of the package. */
@@ -203,7 +204,7 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
       schema: identity,
       version,
       part: parts[index]!,
-      data: jsonProblem(element, "") === undefined ? element : storable(element)
+      data: jsonProblem(element, "") === undefined ? element : storableJson(element, maxDepth)
     }))
   }
   // The members are on a function, so the value can be the base of a class; the class name is then the output's.

@@ -8,6 +8,7 @@ import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import { ChunkStore, type ChunkStoreError } from "../ChunkStore.ts"
+import { outage } from "../internal/outage.ts"
 import * as Metrics from "../Metrics.ts"
 import { timeoutOf } from "./batch.ts"
 import type { Committed } from "./batch.ts"
@@ -19,7 +20,7 @@ import type { Prepared } from "./prepare.ts"
 import type { Batch } from "./split.ts"
 import { persistBatch } from "./transaction.ts"
 
-const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
+const patience = Schedule.jittered(outage)
 
 /** The most retries of a batch after transient errors. */
 const mostTries = 6

@@ -10,6 +10,7 @@ import * as Schedule from "effect/Schedule"
 import { ChunkStore, type ChunkStoreError, type Recording, type RecordOutcome } from "../ChunkStore.ts"
 import type { DomainEvents } from "../DomainEvents.ts"
 import { freshToken } from "../internal/freshToken.ts"
+import { outage } from "../internal/outage.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import { claimScoped } from "./claim.ts"
 import type { Engine } from "./engine.ts"
@@ -39,7 +40,7 @@ export const recordAndRun = (
   const keep = (call: Recording) =>
     Effect.retry(store.record([call]), {
       while: (error) => error.transient,
-      schedule: Schedule.upTo(patience, { duration: lease })
+      schedule: Schedule.upTo(outage, { duration: lease })
     })
 
   type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -89,8 +90,6 @@ export const recordAndRun = (
     }))
   })
 }
-
-const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
 
 /** The caller is told of another error, or is gone. */
 const tellOf = (recorded: Exit.Exit<unknown, ChunkStoreError>) =>

@@ -11,7 +11,6 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
 import {
@@ -24,6 +23,7 @@ import {
   TransactionSpoiled
 } from "../ChunkStore.ts"
 import { callJson } from "../internal/callJson.ts"
+import { outage } from "../internal/outage.ts"
 import type { Kind } from "../Kind.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 
@@ -82,8 +82,6 @@ const chunksOf = (call: ServiceCall, now: DateTime.Utc): ReadonlyArray<Unrecorde
   return outputs.map((output, index) => new UnrecordedChunk(call, index, output, shared, now))
 }
 
-const patience = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
-
 /** How long the end of the handlers' transaction waits for a recording beside it that is under way. */
 const longestAside = Duration.millis(250)
 
@@ -136,7 +134,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   let timer: Fiber.Fiber<unknown, unknown> | undefined
   const startTimer = Effect.map(Clock.currentTimeMillis, (now) => {
     timer = Effect.runForkWith(context)(
-      Effect.delay(Effect.retry(recordAside, { schedule: patience }), Math.max(0, deadline - now))
+      Effect.delay(Effect.retry(recordAside, { schedule: outage }), Math.max(0, deadline - now))
     )
   })
   /** What is under way may end, unless it waits for the connection of the handlers' own transaction. */

@@ -4,8 +4,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
-import { maxDepth, textProblem } from "./jsonProblem.ts"
-import { storableText } from "./storableText.ts"
+import { textProblem } from "./jsonProblem.ts"
 
 /** What a part may be made of: a property's name, or a function of the element as the model returned it. */
 export type PartOf = string | ((element: Schema.Json, index: number) => string | number | undefined)
@@ -47,17 +46,4 @@ export const partsOf = (elements: ReadonlyArray<Schema.Json>, part: PartOf | und
     taken.add(own)
     return own
   })
-}
-
-/**
- * The JSON with everything replaced that cannot be stored but can come out of `JSON.parse`: NUL by `\0`, lone
- * surrogates by U+FFFD, a number beyond all doubles by its text, what is nested too deeply by a text that says so.
- */
-export const storable = (value: Schema.Json, depth = 0): Schema.Json => {
-  if (typeof value === "string") return storableText(value)
-  if (typeof value === "number") return Number.isFinite(value) ? value : String(value)
-  if (typeof value !== "object" || value === null) return value
-  if (depth >= maxDepth) return `nested more than ${maxDepth} deep`
-  if (Array.isArray(value)) return value.map((one: Schema.Json) => storable(one, depth + 1))
-  return Object.fromEntries(Object.entries(value).map(([key, one]) => [storableText(key), storable(one, depth + 1)]))
 }

@@ -3,6 +3,7 @@
  */
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
+import * as Struct from "effect/Struct"
 import type { CallAttempt } from "../CallAttempt.ts"
 import type { CallFacts } from "../CallFacts.ts"
 import * as Metrics from "../Metrics.ts"
@@ -63,11 +64,7 @@ export const count = (
   attempts: ReadonlyArray<CallAttempt>,
   context: Context.Context<never>
 ): void => {
-  const { provider, requestModel } = facts
-  const shared = {
-    ...(provider === undefined ? {} : { provider }),
-    ...(requestModel === undefined ? {} : { requestModel })
-  }
+  const shared = Struct.pick(facts, ["provider", "requestModel"])
   for (const one of attempts.length === 0 ? [facts] : attempts.map((attempt) => ({ ...shared, ...attempt.facts }))) {
     const labels = namesOf(one)
     observe(Metrics.tokenUsage, { ...labels, "gen_ai.token.type": "input" }, one.inputTokens, context)

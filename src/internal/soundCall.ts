@@ -7,24 +7,14 @@ import type * as Schema from "effect/Schema"
 import type { CallSpec } from "../ServiceCall.ts"
 import { jsonProblem, type Problem } from "./jsonProblem.ts"
 import { soundFacts } from "./soundFacts.ts"
-import { storableText } from "./storableText.ts"
+import { storableJson } from "./storableJson.ts"
 
 type Details = { readonly [key: string]: Schema.Json }
-
-/** JSON whose texts can be stored. */
-const storable = (value: unknown): unknown =>
-  typeof value === "string"
-    ? storableText(value)
-    : Array.isArray(value)
-    ? value.map(storable)
-    : typeof value === "object" && value !== null
-    ? Object.fromEntries(Object.entries(value).map(([key, one]) => [storableText(key), storable(one)]))
-    : value
 
 /** Details as `JSON.stringify` writes them; undefined if it cannot. What is no object becomes the field `value` of one. */
 const asJson = (details: unknown): Details | undefined => {
   try {
-    const json: unknown = storable(JSON.parse(JSON.stringify(details)))
+    const json: unknown = storableJson(JSON.parse(JSON.stringify(details)))
     const object = Predicate.isObject(json) && !Array.isArray(json) ? json : { value: json }
     return jsonProblem(object, "details") === undefined ? object as Details : undefined
   } catch {

@@ -1,6 +1,7 @@
 /**
  * What a call adds to the usage: its tokens and cost by model, and that it ended.
  */
+import * as Struct from "effect/Struct"
 import type { CallAttempt } from "../CallAttempt.ts"
 import type { CallFacts } from "../CallFacts.ts"
 import type { RecordedOutput } from "../ServiceCall.ts"
@@ -15,21 +16,8 @@ export const schemasOf = (outputs: ReadonlyArray<RecordedOutput>): string => {
   return [...schemas.slice(0, mostSchemas), ...schemas.length > mostSchemas ? ["…"] : []].join(" ")
 }
 
-const amounts = ["inputTokens", "outputTokens", "cachedInputTokens", "reasoningTokens"] as const
-
-/** The call's own facts without the amounts that its attempts name: those count, for each of them was paid. */
-const restOf = (facts: CallFacts, attempts: ReadonlyArray<CallFacts>): CallFacts => {
-  const named = (field: typeof amounts[number] | "cost") => attempts.some((attempt) => attempt[field] !== undefined)
-  const { cachedInputTokens, cost, inputTokens, outputTokens, reasoningTokens, ...rest } = facts
-  return {
-    ...rest,
-    ...(inputTokens === undefined || named("inputTokens") ? {} : { inputTokens }),
-    ...(outputTokens === undefined || named("outputTokens") ? {} : { outputTokens }),
-    ...(cachedInputTokens === undefined || named("cachedInputTokens") ? {} : { cachedInputTokens }),
-    ...(reasoningTokens === undefined || named("reasoningTokens") ? {} : { reasoningTokens }),
-    ...(cost === undefined || named("cost") ? {} : { cost })
-  }
-}
+const amounts = ["inputTokens", "outputTokens", "cachedInputTokens", "reasoningTokens", "cost"] as const
+const names = ["provider", "requestModel", "responseModel"] as const
 
 const entryOf = (facts: CallFacts, schemas: string): UsageEntry => ({
   schemas,
@@ -60,13 +48,6 @@ const add = (a: UsageEntry, b: UsageEntry): UsageEntry => ({
   micros: a.micros + b.micros
 })
 
-/** The names of an attempt's facts that say which model answered. */
-const modelOf = ({ provider, requestModel, responseModel }: CallFacts): CallFacts => ({
-  ...(provider === undefined ? {} : { provider }),
-  ...(requestModel === undefined ? {} : { requestModel }),
-  ...(responseModel === undefined ? {} : { responseModel })
-})
-
 /**
  * The entries of a call that has ended: none without facts and attempts. `facts` are the call's own; what an attempt does not
  * say of itself, like the model, is taken from them. The entry of the last attempt's model counts the call.
@@ -81,19 +62,25 @@ export const usageOf = (call: {
   if (attempts.length === 0 && Object.keys(facts).length === 0) return []
   const schemas = schemasOf(outputs)
   const last = attempts.at(-1)?.facts ?? {}
-  const { attempts: asked = 0, ...rest } = restOf(facts, attempts.map((attempt) => attempt.facts))
-  const { cachedInputTokens: _c, cost: _m, inputTokens: _i, outputTokens: _o, reasoningTokens: _r, ...names } = facts
-  const own = entryOf({ ...rest, ...modelOf(last) }, schemas)
+  // the call's own amounts, but for those that its attempts name: these count, for each of them was paid
+  const rest = Struct.omit(
+    facts,
+    amounts.filter((name) => attempts.some((attempt) => attempt.facts[name] !== undefined))
+  )
+  const own = entryOf({ ...rest, ...Struct.pick(last, names) }, schemas)
   const whole: UsageEntry = {
     ...own,
     // nothing is added to the cost: the entry may stand with that of the last attempt
-    currency: rest.cost === undefined ? last.cost?.currency ?? "" : own.currency,
+    currency: own.currency === "" ? last.cost?.currency ?? "" : own.currency,
     calls: 1,
     failed: status === "failed" ? 1 : 0,
     invalid: status === "invalid" ? 1 : 0,
-    attempts: attempts.length > 0 ? 0 : asked
+    attempts: attempts.length > 0 ? 0 : facts.attempts ?? 0
   }
-  const each = attempts.map((attempt) => ({ ...entryOf({ ...names, ...attempt.facts }, schemas), attempts: 1 }))
+  const each = attempts.map((attempt) => ({
+    ...entryOf({ ...Struct.pick(facts, names), ...attempt.facts }, schemas),
+    attempts: 1
+  }))
   const sums = new Map<string, UsageEntry>()
   for (const entry of [whole, ...each]) {
     const key = JSON.stringify([entry.provider, entry.model, entry.currency])

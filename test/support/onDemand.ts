@@ -27,7 +27,7 @@ export const onDemand = async (
       cwd: making,
       timeout: 120_000
     })
-    // several runs may do so at once: the first is as good as any
+    // several runs may install it at once: the first one stays
     await fs.rename(making, place).catch(() => fs.rm(making, { recursive: true, force: true }))
     return { folder }
   } catch (error) {
