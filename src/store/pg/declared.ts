@@ -1,10 +1,10 @@
 /**
  * A declaration as SQL, for the table as it stands: an expression for each column, over a relation `g` with the call's facts,
- * its context and the answer, and over `i`, the element of an array and its place.
+ * its context and the answer, over `i`, the element of an array and its place, and over `k`, the same of an array within it.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { type Declaration, type FieldSource, type Source, TableUnfit } from "../../Declaration.ts"
+import { type Declaration, type FieldSource, type Source, tablesOf, TableUnfit } from "../../Declaration.ts"
 import { quote } from "../../internal/quote.ts"
 import { codeOf, wordsOf } from "./errors.ts"
 import type { Tables } from "./tables.ts"
@@ -15,7 +15,7 @@ export interface Compiled {
   readonly table: string
   /** The columns that get a value, each with its expression. */
   readonly columns: ReadonlyArray<{ readonly name: string; readonly value: string }>
-  /** Joins the elements of the array to the answers; empty without `each`. */
+  /** Joins the elements of the array, and those within them, to the answers; empty without `each`. */
   readonly elements: string
   /** What follows a row that exists already; empty without a key. */
   readonly onConflict: string
@@ -74,8 +74,9 @@ const columnsOf = ({ sql }: Tables, table: string) =>
     where c.oid = pg_catalog.to_regclass(${table}) and c.relkind in ('r', 'p', 'v', 'f')
     order by a.attnum`
 
-const json = ({ of, path }: FieldSource): string =>
-  [of === "output" ? "g.data" : "i.value", ...path.map(literal)].join(" -> ")
+const valueOf = { output: "g.data", item: "i.value", inner: "k.value" } as const
+
+const json = ({ of, path }: FieldSource): string => [valueOf[of], ...path.map(literal)].join(" -> ")
 
 /** A JSON value, given as an expression, as a value of a column. JSON's null is null. */
 const cast = (value: string, { element, type }: ColumnRow): string => {
@@ -119,6 +120,10 @@ const expression = (source: Source, column: ColumnRow): string => {
     }
     case "Place":
       return `i.place::${column.type}`
+    case "InnerPlace":
+      return `k.place::${column.type}`
+    case "Parent":
+      return `(g.parents ->> ${source.of === "output" ? "0" : "(i.place - 1)::pg_catalog.int4"})::${column.type}`
     case "Constant":
       return source.value === null ? `null::${column.type}` : `${literal(String(source.value))}::${column.type}`
   }
@@ -160,10 +165,16 @@ const onConflict = ({ key, overwrite }: Declaration, table: string): string => {
   return `on conflict (${key.map(identifier).join(", ")}) do update set ${changes.join(", ")}`
 }
 
-const elements = (each: FieldSource): string =>
+const elementsOf = (array: FieldSource, alias: "i" | "k"): string =>
   `cross join lateral pg_catalog.jsonb_array_elements(
-      case pg_catalog.jsonb_typeof(${json(each)}) when 'array' then ${json(each)} else '[]'::pg_catalog.jsonb end
-    ) with ordinality as i(value, place)`
+      case pg_catalog.jsonb_typeof(${json(array)}) when 'array' then ${json(array)} else '[]'::pg_catalog.jsonb end
+    ) with ordinality as ${alias}(value, place)`
+
+const elements = ({ each, inner }: Declaration): string =>
+  [
+    ...each === undefined ? [] : [elementsOf(each, "i")],
+    ...inner === undefined ? [] : [elementsOf(inner, "k")]
+  ].join("\n  ")
 
 /** The statement that writes the rows of a relation `g`, as people read it. */
 export const insertion = ({ columns, elements, id, onConflict, table }: Compiled): string =>
@@ -183,12 +194,13 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
   sql.unsafe(`explain with g as (
     select null::pg_catalog.text as call_id, null::pg_catalog.text as namespace, null::pg_catalog.text as service,
       null::pg_catalog.text as correlation_id, null::pg_catalog.text as part, null::pg_catalog.text as ordering_key,
-      null::pg_catalog.timestamptz as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data
+      null::pg_catalog.timestamptz as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data,
+      null::pg_catalog.jsonb as parents
     where false
   ) ${insertion(compiled)}`)
 
 /**
- * Compiles a declaration. Fails with {@link TableUnfit} where the table does not fit it; then a surrounding transaction may
+ * Compiles a declaration, without its children. Fails with {@link TableUnfit} where the table does not fit it; then a surrounding transaction may
  * be beyond use.
  */
 export const compile = Effect.fnUntraced(function*(
@@ -214,10 +226,17 @@ export const compile = Effect.fnUntraced(function*(
       const column = found.get(name)
       return column === undefined ? [] : [{ name, value: expression(source, column) }]
     }),
-    elements: declaration.each === undefined ? "" : elements(declaration.each),
+    elements: elements(declaration),
     onConflict: onConflict(declaration, table),
     id: declaration.id
   }
   yield* told(plan(t, compiled))
   return compiled
 })
+
+/** What a declaration becomes, as people read it: a statement for each table, the parent's first. */
+export const statements = (t: Tables, declaration: Declaration): Effect.Effect<string, SqlError | TableUnfit> =>
+  Effect.map(
+    Effect.forEach(tablesOf(declaration), (one) => compile(t, one)),
+    (compiled) => compiled.map(insertion).join(";\n")
+  )

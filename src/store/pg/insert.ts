@@ -1,5 +1,6 @@
 /**
- * Carries out the declaration of a handler, in the transaction of its batch: one statement makes the rows of all answers.
+ * Carries out the declaration of a handler, in the transaction of its batch: one statement for each table makes the rows of
+ * all answers.
  */
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -11,8 +12,11 @@ import {
   type Given,
   type Insert,
   RowsDiffer,
+  type Source,
+  tablesOf,
   type TableUnfit
 } from "../../Declaration.ts"
+import * as DomainObject from "../../DomainObject.ts"
 import { rowsOf } from "./columns.ts"
 import { callColumn, compile, type Compiled, identifier } from "./declared.ts"
 import type { Tables } from "./tables.ts"
@@ -42,23 +46,30 @@ const facts: Readonly<Record<CallField, readonly [column: string, of: (call: Giv
   finishedAt: ["finished_at::pg_catalog.timestamptz as finished_at", (call) => DateTime.formatIso(call.finishedAt)]
 }
 
+/** An answer, and the ids of its parent's rows, in the order of their elements. */
+interface Answer extends Given {
+  readonly parents: ReadonlyArray<string>
+}
+
 /** The answers as rows `g`, with what the declaration takes of their calls: the rest would be sent for nothing. */
-const given = (t: Tables, { columns }: Declaration, answers: ReadonlyArray<Given>) => {
-  const text = (name: string, of: (one: Given) => string) => ({ name, type: "text" as const, values: answers.map(of) })
+const given = (t: Tables, { columns }: Declaration, answers: ReadonlyArray<Answer>) => {
+  const text = (name: string, of: (one: Answer) => string) => ({ name, type: "text" as const, values: answers.map(of) })
   const taken = [...new Set(columns.flatMap(({ source }) => source._tag === "Call" ? [source.field] : []))]
-  const context = columns.some(({ source }) => source._tag === "Context")
-    ? [text("context", ({ context }) => JSON.stringify(context))]
-    : []
+  const takes = (tag: Source["_tag"]) => columns.some(({ source }) => source._tag === tag)
+  const json = [
+    ...takes("Context") ? [text("context", ({ context }) => JSON.stringify(context))] : [],
+    ...takes("Parent") ? [text("parents", ({ parents }) => JSON.stringify(parents))] : [],
+    text("data", ({ data }) => JSON.stringify(data))
+  ]
   const rows = rowsOf(t, [
     ...taken.map((field) => {
       const [, of] = facts[field]
       return text(callColumn[field], ({ call }) => of(call))
     }),
-    ...context,
-    text("data", ({ data }) => JSON.stringify(data))
+    ...json
   ])
-  const json = [...context, { name: "data" }].map(({ name }) => `${name}::pg_catalog.jsonb as ${name}`)
-  const selected = ["n as answer", ...taken.map((field) => facts[field][0]), ...json].join(", ")
+  const read = json.map(({ name }) => `${name}::pg_catalog.jsonb as ${name}`)
+  const selected = ["n as answer", ...taken.map((field) => facts[field][0]), ...read].join(", ")
   return t.sql`select ${t.sql.literal(selected)} from (${rows}) l`
 }
 
@@ -74,12 +85,16 @@ const statement = (
   t: Tables,
   declaration: Declaration,
   compiled: Compiled,
-  answers: ReadonlyArray<Given>,
+  answers: ReadonlyArray<Answer>,
   turn: number
 ) => {
   const { columns, elements, id, onConflict, table } = compiled
   const alias = (name: string) => `c${columns.findIndex((column) => column.name === name)}`
-  const place = elements === "" ? "1" : "i.place"
+  const place = declaration.inner !== undefined
+    ? "pg_catalog.row_number() over (partition by g.answer order by i.place, k.place)"
+    : elements === ""
+    ? "1"
+    : "i.place"
   const turns = declaration.key.length === 0
     ? "1"
     : `pg_catalog.row_number() over (partition by ${declaration.key.map(alias).join(", ")} order by answer, place)`
@@ -126,7 +141,8 @@ export const make = (t: Tables): Insert => {
     return compiled
   })
 
-  const insert: Insert = Effect.fnUntraced(function*(declaration, answers) {
+  /** Writes the rows of one table. Returns the ids of each answer's. */
+  const write = Effect.fnUntraced(function*(declaration: Declaration, answers: ReadonlyArray<Answer>) {
     const compiled = yield* compiledOf(declaration)
     const lines: Array<Line> = []
     for (let turn = 1, turns = 1; turn <= turns; turn++) {
@@ -149,6 +165,20 @@ export const make = (t: Tables): Insert => {
       ids[answer - 1]?.push(id)
     }
     return ids
+  })
+
+  const insert: Insert = Effect.fnUntraced(function*(declaration, given) {
+    // each table is found to fit before a row is written: what does not fit is no answer's fault
+    for (const one of tablesOf(declaration)) yield* compiledOf(one)
+    const parents = yield* write(declaration, given.map((one) => ({ ...one, parents: [] })))
+    const named = (object: string) => (id: string) => DomainObject.make(object, id)
+    const objects = parents.map((ids) => ids.map(named(declaration.object)))
+    for (const child of declaration.children) {
+      const answers = given.map((one, index) => ({ ...one, parents: parents[index] ?? [] }))
+      const rows = yield* write(child, answers)
+      rows.forEach((ids, index) => objects[index]?.push(...ids.map(named(child.object))))
+    }
+    return objects
   })
   // these are Sluice's statements, not the handler's, and leave nothing but rows
   return (declaration, answers) => unwatched(insert(declaration, answers))
