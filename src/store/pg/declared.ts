@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { type Declaration, type FieldSource, type Source, tablesOf, TableUnfit } from "../../Declaration.ts"
+import { type Declaration, type FieldSource, type Source, TableUnfit } from "../../Declaration.ts"
 import { quote } from "../../internal/quote.ts"
 import { codeOf, wordsOf } from "./errors.ts"
 import type { Tables } from "./tables.ts"
@@ -19,8 +19,9 @@ export interface Compiled {
   readonly elements: string
   /** What follows a row that exists already; empty without a key. */
   readonly onConflict: string
-  /** The column that names a row. */
+  /** The column that names a row, and its type. */
   readonly id: string
+  readonly idType: string
 }
 
 interface ColumnRow {
@@ -107,7 +108,7 @@ export const callColumn = {
   finishedAt: "finished_at"
 } as const
 
-const expression = (source: Source, column: ColumnRow): string => {
+const expression = (source: Source, column: ColumnRow, parent: Compiled | undefined): string => {
   switch (source._tag) {
     case "Field":
       return optional(json(source), column)
@@ -122,8 +123,11 @@ const expression = (source: Source, column: ColumnRow): string => {
       return `i.place::${column.type}`
     case "InnerPlace":
       return `k.place::${column.type}`
-    case "Parent":
-      return `(g.parents ->> ${source.of === "output" ? "0" : "(i.place - 1)::pg_catalog.int4"})::${column.type}`
+    case "Parent": {
+      const id = `g.parents ->> ${source.of === "output" ? "0" : "(i.place - 1)::pg_catalog.int4"}`
+      // by way of its own type, so that the server refuses to plan what can never be converted
+      return parent === undefined ? `(${id})::${column.type}` : `(${id})::${parent.idType}::${column.type}`
+    }
     case "Constant":
       return source.value === null ? `null::${column.type}` : `${literal(String(source.value))}::${column.type}`
   }
@@ -200,12 +204,13 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
   ) ${insertion(compiled)}`)
 
 /**
- * Compiles a declaration, without its children. Fails with {@link TableUnfit} where the table does not fit it; then a surrounding transaction may
- * be beyond use.
+ * Compiles a declaration without its children, or a child for its parent. Fails with {@link TableUnfit} where the table does
+ * not fit it; then a surrounding transaction may be beyond use.
  */
 export const compile = Effect.fnUntraced(function*(
   t: Tables,
-  declaration: Declaration
+  declaration: Declaration,
+  parent?: Compiled
 ): Effect.fn.Return<Compiled, SqlError | TableUnfit> {
   const unfit = (reason: string) => new TableUnfit({ table: declaration.table, reason })
   /** What the server says of names, rights, types and values (classes 42 and 22) is about the table or the declaration. */
@@ -224,19 +229,35 @@ export const compile = Effect.fnUntraced(function*(
     table,
     columns: declaration.columns.flatMap(({ name, source }) => {
       const column = found.get(name)
-      return column === undefined ? [] : [{ name, value: expression(source, column) }]
+      return column === undefined ? [] : [{ name, value: expression(source, column, parent) }]
     }),
     elements: elements(declaration),
     onConflict: onConflict(declaration, table),
-    id: declaration.id
+    id: declaration.id,
+    idType: found.get(declaration.id)?.type ?? ""
   }
   yield* told(plan(t, compiled))
   return compiled
 })
 
+/** A declaration and its children, compiled. */
+export interface CompiledTables {
+  readonly parent: Compiled
+  readonly children: ReadonlyArray<Compiled>
+}
+
+/** Compiles a declaration and its children. */
+export const compileTables = Effect.fnUntraced(function*(
+  t: Tables,
+  declaration: Declaration
+): Effect.fn.Return<CompiledTables, SqlError | TableUnfit> {
+  const parent = yield* compile(t, declaration)
+  return { parent, children: yield* Effect.forEach(declaration.children, (child) => compile(t, child, parent)) }
+})
+
 /** What a declaration becomes, as people read it: a statement for each table, the parent's first. */
 export const statements = (t: Tables, declaration: Declaration): Effect.Effect<string, SqlError | TableUnfit> =>
   Effect.map(
-    Effect.forEach(tablesOf(declaration), (one) => compile(t, one)),
-    (compiled) => compiled.map(insertion).join(";\n")
+    compileTables(t, declaration),
+    ({ children, parent }) => [parent, ...children].map(insertion).join(";\n")
   )

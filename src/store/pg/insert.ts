@@ -13,12 +13,11 @@ import {
   type Insert,
   RowsDiffer,
   type Source,
-  tablesOf,
   type TableUnfit
 } from "../../Declaration.ts"
 import * as DomainObject from "../../DomainObject.ts"
 import { rowsOf } from "./columns.ts"
-import { callColumn, compile, type Compiled, identifier } from "./declared.ts"
+import { callColumn, type Compiled, type CompiledTables, compileTables, identifier } from "./declared.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
 
@@ -127,28 +126,29 @@ const statement = (
 
 /** How a store carries out declarations. It keeps each compiled. */
 export const make = (t: Tables): Insert => {
-  const known = new WeakMap<Declaration, { readonly compiled: Compiled; readonly until: number }>()
+  const known = new WeakMap<Declaration, { readonly compiled: CompiledTables; readonly until: number }>()
 
   const compiledOf = Effect.fnUntraced(function*(declaration: Declaration): Effect.fn.Return<
-    Compiled,
+    CompiledTables,
     SqlError | TableUnfit
   > {
     const now = yield* Clock.currentTimeMillis
     const before = known.get(declaration)
     if (before !== undefined && now < before.until) return before.compiled
-    const compiled = yield* compile(t, declaration)
+    const compiled = yield* compileTables(t, declaration)
     known.set(declaration, { compiled, until: now + freshFor })
     return compiled
   })
 
   /** Writes the rows of one table. Returns the ids of each answer's. */
-  const write = Effect.fnUntraced(function*(declaration: Declaration, answers: ReadonlyArray<Answer>) {
-    const compiled = yield* compiledOf(declaration)
+  const write = Effect.fnUntraced(function*(
+    declaration: Declaration,
+    compiled: Compiled,
+    answers: ReadonlyArray<Answer>
+  ) {
     const lines: Array<Line> = []
     for (let turn = 1, turns = 1; turn <= turns; turn++) {
-      const written = yield* statement(t, declaration, compiled, answers, turn).pipe(
-        Effect.tapError(() => Effect.sync(() => known.delete(declaration)))
-      )
+      const written = yield* statement(t, declaration, compiled, answers, turn)
       lines.push(...written)
       turns = written[0]?.turns ?? 0
     }
@@ -167,18 +167,31 @@ export const make = (t: Tables): Insert => {
     return ids
   })
 
-  const insert: Insert = Effect.fnUntraced(function*(declaration, given) {
-    // each table is found to fit before a row is written: what does not fit is no answer's fault
-    for (const one of tablesOf(declaration)) yield* compiledOf(one)
-    const parents = yield* write(declaration, given.map((one) => ({ ...one, parents: [] })))
+  const rows = Effect.fnUntraced(function*(
+    declaration: Declaration,
+    compiled: CompiledTables,
+    given: ReadonlyArray<Given>
+  ) {
     const named = (object: string) => (id: string) => DomainObject.make(object, id)
+    const parents = yield* write(declaration, compiled.parent, given.map((one) => ({ ...one, parents: [] })))
     const objects = parents.map((ids) => ids.map(named(declaration.object)))
-    for (const child of declaration.children) {
-      const answers = given.map((one, index) => ({ ...one, parents: parents[index] ?? [] }))
-      const rows = yield* write(child, answers)
-      rows.forEach((ids, index) => objects[index]?.push(...ids.map(named(child.object))))
+    const answers = given.map((one, index) => ({ ...one, parents: parents[index] ?? [] }))
+    for (const [index, table] of compiled.children.entries()) {
+      const child = declaration.children[index]
+      if (child === undefined) continue
+      const ids = yield* write(child, table, answers)
+      ids.forEach((some, index) => objects[index]?.push(...some.map(named(child.object))))
     }
     return objects
+  })
+
+  const insert: Insert = Effect.fnUntraced(function*(declaration, given) {
+    // each table is found to fit before a row is written: what does not fit is no answer's fault
+    const compiled = yield* compiledOf(declaration)
+    return yield* Effect.tapError(
+      rows(declaration, compiled, given),
+      () => Effect.sync(() => known.delete(declaration))
+    )
   })
   // these are Sluice's statements, not the handler's, and leave nothing but rows
   return (declaration, answers) => unwatched(insert(declaration, answers))
