@@ -18,6 +18,7 @@ import { mostCounted } from "../../Metrics.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { alive } from "./beat.ts"
+import { linesOf } from "./eventLog.ts"
 import { call, invalid, makeBehind, nextDue, status } from "./read.ts"
 import {
   chunkKey,
@@ -28,6 +29,7 @@ import {
   ledger,
   queue,
   type QueueRow,
+  type SubscriptionRow,
   subscriptions,
   type Use,
   workers
@@ -120,13 +122,12 @@ const queueGauges = (access: Access, now: number): QueueGauges => {
 }
 
 const subscriptionGauges = (access: Access, now: number): ReadonlyArray<SubscriptionGauges> => {
-  const lines = access.values(ledger)
-  return access.values(subscriptions).map(({ attempts, name, place }) => ({
-    name,
-    attempts,
-    unread: Math.min(mostCounted, lines.length - place),
-    age: Math.max(0, now - (lines[place]?.persistedAt ?? now)) / 1000
-  })).sort((a, b) => b.age - a.age || (a.name < b.name ? -1 : 1)).slice(0, 100)
+  const gaugesOf = ({ attempts, feed, name, place }: SubscriptionRow): SubscriptionGauges => {
+    const unread = linesOf(access, feed, place)
+    const age = Math.max(0, now - (unread[0]?.at ?? now)) / 1000
+    return { name, attempts, unread: Math.min(mostCounted, unread.length), age }
+  }
+  return access.values(subscriptions).map(gaugesOf).sort((a, b) => b.age - a.age || (a.name < b.name ? -1 : 1)).slice(0, 100)
 }
 
 const scheduled = (access: Access, now: number): Scheduled => {
