@@ -1,7 +1,7 @@
 /**
  * `docs/handlers.md` shows declared handlers that are run here on every store, and says what each value becomes.
  */
-import { describe, it } from "@effect/vitest"
+import { describe, it, layer } from "@effect/vitest"
 import {
   CallRecorder,
   DomainEvents,
@@ -16,7 +16,6 @@ import * as MemoryDatabase from "effect-sluice/store/MemoryDatabase"
 import * as Pglite from "effect-sluice/store/Pglite"
 import * as PgStore from "effect-sluice/store/PgStore"
 import { exactlyOnce, layerMemory, sampleCall, sampleInput } from "effect-sluice/testing"
-import * as TestDatabase from "effect-sluice/testing/TestDatabase"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -74,30 +73,30 @@ const doses = TableHandler.make(Visit, {
 })
 
 const visitWithDrugs = TableHandler.make(Visit, {
-  table: "visit",
+  table: "stay",
   object: "clinic.Visit",
   columns: ({ output }) => ({ patient: output.patient, summary: output.summary }),
   children: ({ child }) => [
     child({
-      table: "drug",
+      table: "stay_drug",
       object: "clinic.Drug",
       each: ({ output }) => output.drugs,
-      columns: ({ item, parent, place }) => ({ visit_id: parent, place, name: item.name })
+      columns: ({ item, parent, place }) => ({ stay_id: parent, place, name: item.name })
     })
   ]
 })
 
 const drugsWithDoses = TableHandler.make(Visit, {
-  table: "drug",
+  table: "prescription",
   object: "clinic.Drug",
   each: ({ output }) => output.drugs,
   columns: ({ call, item }) => ({ call_id: call.callId, name: item.name }),
   children: ({ child }) => [
     child({
-      table: "dose",
+      table: "prescription_dose",
       object: "clinic.Dose",
       inner: ({ item }) => item.doses,
-      columns: ({ inner, parent }) => ({ drug_id: parent, hour: inner.hour, milligrams: inner.milligrams })
+      columns: ({ inner, parent }) => ({ prescription_id: parent, hour: inner.hour, milligrams: inner.milligrams })
     })
   ]
 })
@@ -114,59 +113,53 @@ const latestVisit = TableHandler.make(Visit, {
 const page = readFileSync(new URL("../../docs/handlers.md", import.meta.url), "utf8")
 const source = readFileSync(new URL(import.meta.url), "utf8")
 
+const id = "id bigint generated always as identity primary key"
 const tables = [
-  `create table visit (
-    id bigint generated always as identity primary key, call_id text, ward text, patient text not null, summary text, source text
+  `create table visit (${id}, call_id text, ward text, patient text not null, summary text, source text)`,
+  `create table drug (${id}, call_id text, place int, name text)`,
+  `create table dose (${id}, drug_place int, place int, drug text, hour int, milligrams float8)`,
+  `create table stay (${id}, patient text, summary text)`,
+  `create table stay_drug (${id}, stay_id bigint not null references stay, place int, name text)`,
+  `create table prescription (${id}, call_id text, name text)`,
+  `create table prescription_dose (
+    ${id}, prescription_id bigint not null references prescription, hour int, milligrams float8
   )`,
-  `create table drug (
-    id bigint generated always as identity primary key, visit_id bigint references visit, call_id text, place int, name text
-  )`,
-  `create table dose (
-    id bigint generated always as identity primary key, drug_id bigint references drug, drug_place int, place int, drug text,
-    hour int, milligrams float8
-  )`,
-  `create table latest_visit (
-    id bigint generated always as identity primary key, patient text unique, first_seen timestamptz, summary text
-  )`
+  `create table latest_visit (${id}, patient text unique, first_seen timestamptz, summary text)`
 ]
 
-const stores = {
-  memory: () => declared.memory,
-  PGlite: () => declared.servers.PGlite(tables),
-  "Postgres 18": () => declared.servers["Postgres 18"](tables),
-  "Postgres 15": () => declared.servers["Postgres 15"](tables)
-}
+const stores = { memory: () => declared.memory, ...declared.servers }
 
-/** Records two visits, of which the second is of the same patient, and drains them by a handler. Returns the rows of tables. */
-const rowsBy = (
-  store: declared.Store,
+/** Recorder and drain with one handler. */
+const services = <E, R>(handler: Layer.Layer<never, E, R>) =>
+  Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
+    Layer.provide(HandlerRegistry.layer()),
+    Layer.provide(handler),
+    Layer.provide(DomainEvents.layer)
+  )
+
+/** Records two visits of a patient, and drains them by a handler. Returns the rows of these tables. */
+const rowsBy = Effect.fnUntraced(function*(
   handler: TableHandler.Definition<typeof Visit.schema.Type>,
   ...names: ReadonlyArray<string>
-) =>
-  Effect.gen(function*() {
-    const answer = {
-      patient: "p1",
-      summary: "first",
-      drugs: [
-        { name: "iron", doses: [{ hour: 8, milligrams: 20.5 }, { hour: 20, milligrams: 10 }] },
-        { name: "zinc", doses: [] }
-      ]
-    }
-    yield* declared.record("v-1", yield* Visit.encode(answer))
-    yield* declared.record("v-2", yield* Visit.encode({ ...answer, summary: "second", drugs: [] }), {
+) {
+  const answer = {
+    patient: "p1",
+    summary: "first",
+    drugs: [
+      { name: "iron", doses: [{ hour: 8, milligrams: 20.5 }, { hour: 20, milligrams: 10 }] },
+      { name: "zinc", doses: [] }
+    ]
+  }
+  const of = handler.declaration.table
+  yield* Effect.gen(function*() {
+    yield* declared.record(`${of}-1`, yield* Visit.encode(answer))
+    yield* declared.record(`${of}-2`, yield* Visit.encode({ ...answer, summary: "second", drugs: [] }), {
       context: { ward: "w2" }
     })
     yield* untilEmpty
-    return yield* declared.Read.use((read) => Effect.forEach(names, read.rows))
-  }).pipe(Effect.provide(
-    Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
-      Layer.provide(HandlerRegistry.layer()),
-      Layer.provide(HandlerPlugin.layer("clinic", Visit, handler)),
-      Layer.provide(DomainEvents.layer),
-      Layer.provideMerge(store),
-      Layer.provideMerge(Settings.layer())
-    )
-  ))
+  }).pipe(Effect.provide(Layer.fresh(services(HandlerPlugin.layer("clinic", Visit, handler))), { local: true }))
+  return yield* declared.Read.use((read) => Effect.forEach(names, read.rows))
+})
 
 it("docs/handlers.md shows declarations of this file, and all of them", () => {
   const blocks = [...page.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, block]) => block ?? "")
@@ -174,46 +167,52 @@ it("docs/handlers.md shows declarations of this file, and all of them", () => {
   expect(blocks.map((block) => block.trim()).join("\n\n")).toBe(shown.trim())
 })
 
-describe.each(Object.entries(stores))("what it shows, on %s", (_, store) => {
-  it.live("is a row for each answer", () =>
-    Effect.gen(function*() {
-      const [visits] = yield* rowsBy(store(), visit, "visit")
-      expect(visits).toEqual([
-        { id: 1, call_id: "v-1", ward: "w1", patient: "p1", summary: "first", source: "model" },
-        { id: 2, call_id: "v-2", ward: "w2", patient: "p1", summary: "second", source: "model" }
-      ])
-    }))
+for (const [name, store] of Object.entries(stores)) {
+  const database = store(tables).pipe(Layer.provideMerge(Settings.layer()))
+  layer(database, { excludeTestServices: true, timeout: 240_000 })(`what it shows, on ${name},`, (it) => {
+    it.effect("is a row for each answer", () =>
+      Effect.gen(function*() {
+        const [visits] = yield* rowsBy(visit, "visit")
+        expect(visits).toEqual([
+          { id: 1, call_id: "visit-1", ward: "w1", patient: "p1", summary: "first", source: "model" },
+          { id: 2, call_id: "visit-2", ward: "w2", patient: "p1", summary: "second", source: "model" }
+        ])
+      }))
 
-  it.live("is a row for each element, and for each within each", () =>
-    Effect.gen(function*() {
-      const [rows] = yield* rowsBy(store(), drugs, "drug")
-      expect(rows).toMatchObject([
-        { id: 1, call_id: "v-1", place: 1, name: "iron" },
-        { id: 2, call_id: "v-1", place: 2, name: "zinc" }
-      ])
-      const [within] = yield* rowsBy(store(), doses, "dose")
-      expect(within).toMatchObject([
-        { id: 1, drug_place: 1, place: 1, drug: "iron", hour: 8, milligrams: 20.5 },
-        { id: 2, drug_place: 1, place: 2, drug: "iron", hour: 20, milligrams: 10 }
-      ])
-    }))
+    it.effect("is a row for each element, and for each within each", () =>
+      Effect.gen(function*() {
+        const [rows] = yield* rowsBy(drugs, "drug")
+        expect(rows).toEqual([
+          { id: 1, call_id: "drug-1", place: 1, name: "iron" },
+          { id: 2, call_id: "drug-1", place: 2, name: "zinc" }
+        ])
+        const [within] = yield* rowsBy(doses, "dose")
+        expect(within).toEqual([
+          { id: 1, drug_place: 1, place: 1, drug: "iron", hour: 8, milligrams: 20.5 },
+          { id: 2, drug_place: 1, place: 2, drug: "iron", hour: 20, milligrams: 10 }
+        ])
+      }))
 
-  it.live("is rows of two tables", () =>
-    Effect.gen(function*() {
-      const [visits, ofVisits] = yield* rowsBy(store(), visitWithDrugs, "visit", "drug")
-      expect(visits).toMatchObject([{ id: 1, summary: "first" }, { id: 2, summary: "second" }])
-      expect(ofVisits).toMatchObject([{ visit_id: 1, place: 1, name: "iron" }, { visit_id: 1, place: 2, name: "zinc" }])
-      const [all, ofDrugs] = yield* rowsBy(store(), drugsWithDoses, "drug", "dose")
-      expect(all).toMatchObject([{ id: 1, name: "iron" }, { id: 2, name: "zinc" }])
-      expect(ofDrugs).toMatchObject([{ drug_id: 1, hour: 8 }, { drug_id: 1, hour: 20 }])
-    }))
+    it.effect("is rows of two tables", () =>
+      Effect.gen(function*() {
+        const [stays, ofStays] = yield* rowsBy(visitWithDrugs, "stay", "stay_drug")
+        expect(stays).toMatchObject([{ id: 1, summary: "first" }, { id: 2, summary: "second" }])
+        expect(ofStays).toEqual([
+          { id: 1, stay_id: 1, place: 1, name: "iron" },
+          { id: 2, stay_id: 1, place: 2, name: "zinc" }
+        ])
+        const [all, ofDrugs] = yield* rowsBy(drugsWithDoses, "prescription", "prescription_dose")
+        expect(all).toMatchObject([{ id: 1, name: "iron" }, { id: 2, name: "zinc" }])
+        expect(ofDrugs).toMatchObject([{ prescription_id: 1, hour: 8 }, { prescription_id: 1, hour: 20 }])
+      }))
 
-  it.live("is a row that is overwritten", () =>
-    Effect.gen(function*() {
-      const [rows] = yield* rowsBy(store(), latestVisit, "latest_visit")
-      expect(rows).toMatchObject([{ id: 1, patient: "p1", summary: "second" }])
-    }))
-})
+    it.effect("is a row that is overwritten", () =>
+      Effect.gen(function*() {
+        const [rows] = yield* rowsBy(latestVisit, "latest_visit")
+        expect(rows).toMatchObject([{ id: 1, patient: "p1", summary: "second" }])
+      }))
+  })
+}
 
 describe.each(["PGlite", "Postgres 18", "Postgres 15"] as const)("what each value becomes, on %s", (name) => {
   const client = (): Layer.Layer<SqlClient.SqlClient, unknown> =>
@@ -254,23 +253,20 @@ describe.each(["PGlite", "Postgres 18", "Postgres 15"] as const)("what each valu
       ))
       expect(cases.map((one) => ({ ...one, text: row?.[one.column] ?? "null" }))).toEqual(cases)
     }).pipe(Effect.provide(
-      Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
-        Layer.provide(HandlerRegistry.layer()),
-        Layer.provide(HandlerPlugin.layer(
-          "clinic",
-          Everything,
-          TableHandler.make(Everything, {
-            table: "everything",
-            object: "clinic.Everything",
-            columns: ({ output }) => Object.fromEntries(cases.map(({ column }) => [column, output[column]!]))
-          })
-        )),
-        Layer.provide(DomainEvents.layer),
+      services(HandlerPlugin.layer(
+        "clinic",
+        Everything,
+        TableHandler.make(Everything, {
+          table: "everything",
+          object: "clinic.Everything",
+          columns: ({ output }) => Object.fromEntries(cases.map(({ column }) => [column, output[column]!]))
+        })
+      )).pipe(
         Layer.provideMerge(PgStore.layer),
         Layer.provideMerge(client()),
         Layer.provideMerge(Settings.layer())
       )
-    )))
+    )), 240_000)
 })
 
 describe("rehearsed", () => {
@@ -293,29 +289,33 @@ describe("rehearsed", () => {
         application: layerMemory(registry).pipe(Layer.provideMerge(MemoryDatabase.layer)),
         calls: yield* calls,
         tables: Effect.all([
-          Effect.map(rows("visit"), (all) => all.map(({ summary }) => summary)),
-          Effect.map(rows("drug"), (all) => all.map(({ name }) => name))
+          Effect.map(rows("stay"), (all) => all.map(({ summary }) => summary)),
+          Effect.map(rows("stay_drug"), (all) => all.map(({ name }) => name))
         ])
       })
       expect(scenes).toBeGreaterThan(3)
     }))
 
-  it.live("on the embedded database", () =>
+  it.live("on Postgres", () =>
     Effect.gen(function*() {
-      const { empty } = yield* TestDatabase.TestDatabase
+      const made = Layer.effectDiscard(
+        Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.forEach(tables, (text) => sql.unsafe(text)))
+      )
       const scenes = yield* exactlyOnce({
-        application: registry.pipe(Layer.provideMerge(PgStore.layer), Layer.provideMerge(empty)),
+        application: registry.pipe(
+          Layer.provideMerge(PgStore.layer),
+          Layer.provideMerge(made),
+          Layer.provideMerge(Layer.unwrap(Effect.sync(() => Postgres.layer(18)))),
+          Layer.provideMerge(Settings.layer())
+        ),
         calls: yield* calls,
-        tables: Effect.flatMap(SqlClient.SqlClient, (sql) =>
-          sql`select v.summary, d.name from visit v left join drug d on d.visit_id = v.id order by 1, 2`)
+        tables: Effect.flatMap(
+          SqlClient.SqlClient,
+          (sql) => sql`select s.summary, d.name from stay s left join stay_drug d on d.stay_id = s.id order by 1, 2`
+        )
       })
       expect(scenes).toBeGreaterThan(3)
-    }).pipe(Effect.provide(
-      TestDatabase.layerPglite({
-        setup: Effect.flatMap(SqlClient.SqlClient, (sql) =>
-          Effect.forEach(tables, (text) => sql.unsafe(text)))
-      }).pipe(Layer.provide(Settings.layer()))
-    )))
+    }), 120_000)
 })
 
 describe("the first handler, which init writes,", () => {
@@ -339,12 +339,9 @@ describe("the first handler, which init writes,", () => {
       ])
       expect(created).toEqual([{ type: "chatlab.Message", id: String(rows[1]?.id) }])
     }).pipe(Effect.provide(
-      Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
-        Layer.provide(HandlerRegistry.layer()),
-        Layer.provide(first.patientReply),
-        Layer.provide(DomainEvents.layer),
+      services(first.patientReply).pipe(
         Layer.provideMerge(PgStore.layer),
-        Layer.provideMerge(Pglite.layer()),
+        Layer.provideMerge(Layer.unwrap(Effect.sync(() => Postgres.layer(18)))),
         Layer.provideMerge(Settings.layer())
       )
     )))
