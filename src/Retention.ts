@@ -42,8 +42,9 @@ export class Retention extends Context.Service<Retention, {
   /** How many rows `prune` would delete now. */
   readonly preview: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
   /**
-   * Folds what calls used into sums by day, each entry once, up to 100,000 at a time; every worker's beat does the same. Returns
-   * how many it folded. What `Inspector.usage` says is the same before and after.
+   * Folds what calls used into sums by day, each entry once, up to 100,000 at a time, and counts the ledger's new lines, up to
+   * 500,000; every worker's beat does the same. Returns how many entries it folded. What `Inspector` says of usage, status and
+   * rows is the same before and after, only sooner.
    */
   readonly rollUp: Effect.Effect<number, ChunkStoreError>
 }>()("effect-sluice/Retention") {}

@@ -47,6 +47,11 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       usage_total: all,
       chunk_queue: ["select", "update", "delete"],
       persisted_chunk: ["select", "insert", "update"],
+      // counted at each beat, by the log's numbers
+      ledger_place: all,
+      ledger_total: all,
+      ledger_digest: all,
+      subscription_log: ["select"],
       // a chunk that is persisted manually leaves the dead letters
       dead_letter: all,
       chunk_failure: ["select", "insert"],
@@ -79,6 +84,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       usage_total: all,
       chunk_queue: all,
       persisted_chunk: all,
+      ledger_place: all,
+      ledger_total: all,
+      ledger_digest: all,
       dead_letter: all,
       chunk_failure: all,
       worker: all,

@@ -1,6 +1,6 @@
 /**
  * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
- * blocks, and folds what calls used into sums.
+ * blocks, folds what calls used into sums, and counts the ledger.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,6 +9,7 @@ import type { Kind, Left, Served } from "../../Kind.ts"
 import { core, newest, servedRows } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import type { Engine } from "./engine.ts"
+import { countLedger } from "./ledgerTotals.ts"
 import { servesOf } from "./serves.ts"
 import type { Tables } from "./tables.ts"
 import { rollUp } from "./usage.ts"
@@ -113,6 +114,10 @@ export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkSto
     return { unparked: row?.unparked ?? 0, elsewhere: row?.elsewhere ?? [], paused: row?.paused ?? [] }
   }, t.client.statement)
   // after the beat, which it must not roll back: a role without the rights to it leaves it to others
-  const rollingUp = Effect.ignoreCause(t.client.statement(rollUp(t)), { log: "Debug" })
-  return (worker, serves) => Effect.tap(beatOnce(worker, serves), () => rollingUp)
+  const ignoring = Effect.ignoreCause({ log: "Debug" })
+  const upkeep = Effect.andThen(
+    ignoring(t.client.statement(rollUp(t))),
+    ignoring(t.client.statement(countLedger(t)))
+  )
+  return (worker, serves) => Effect.tap(beatOnce(worker, serves), () => upkeep)
 }

@@ -6,6 +6,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ageOf, Retention } from "../../Retention.ts"
 import { exactTime } from "./json.ts"
+import { countLedger } from "./ledgerTotals.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
 import { rollUp } from "./usage.ts"
@@ -122,7 +123,7 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
   const { attempt, call, client, dead, failure, sql } = t
-  const rollingUp = client.statement(rollUp(t))
+  const rollingUp = client.statement(Effect.tap(rollUp(t), () => countLedger(t)))
 
   /** Runs portions until one is not full. */
   const inPortions = Effect.fnUntraced(function*(
