@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import { ageOf, Retention } from "../../Retention.ts"
 import { exactTime } from "./json.ts"
 import { countLedger } from "./ledgerTotals.ts"
+import { isDone, isOver, preview } from "./prunable.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
 import { rollUp } from "./usage.ts"
@@ -24,24 +25,6 @@ interface Portion {
   readonly at: string | null
   readonly id: string | null
 }
-
-/**
- * The condition for calls `c` whose chunks are all persisted or discarded. The index `service_call_age` contains only calls
- * with a result. Pruned calls are not in it, and neither are failed ones, which may run again and are kept.
- */
-const isDone = ({ dead, queue, sql }: Tables) =>
-  sql`not exists (select from ${queue} q where q.call_id = c.call_id)
-    and not exists (select from ${dead} d where d.call_id = c.call_id and d.discarded_at is null)`
-
-/** The condition for failures `f` of chunks that are neither outstanding nor dead letters. */
-const isOver = ({ dead, queue, sql }: Tables) =>
-  sql`not exists (
-      select from ${queue} q
-      where q.call_id = f.call_id and q.schema_identity = f.schema_identity and q.part = f.part
-    ) and not exists (
-      select from ${dead} d
-      where d.call_id = f.call_id and d.schema_identity = f.schema_identity and d.part = f.part
-    )`
 
 const payloads = (t: Tables, cutoff: string, at: string, id: string) => {
   const { call, sql } = t
@@ -122,7 +105,7 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
 
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
-  const { attempt, call, client, dead, failure, sql } = t
+  const { client, sql } = t
   const rollingUp = client.statement(Effect.tap(rollUp(t), () => countLedger(t)))
 
   /** Runs portions until one is not full. */
@@ -148,17 +131,6 @@ export const make = (t: Tables): Retention["Service"] => {
     }
   })
 
-  /** How many rows of a table would be deleted. */
-  const count = (input: Duration.Input | undefined, rows: (cutoff: ReturnType<typeof ago>) => typeof t.call) => {
-    const age = ageOf(input)
-    return age === undefined
-      ? Effect.succeed(0)
-      : Effect.map(
-        sql<{ count: number }>`select pg_catalog.count(*)::int as count from ${rows(ago(t, age))}`,
-        ([row]) => row!.count
-      )
-  }
-
   return Retention.of({
     prune: (policy) =>
       Effect.all({
@@ -167,16 +139,7 @@ export const make = (t: Tables): Retention["Service"] => {
         failures: inPortions(policy.failures, "0", (cutoff, at, id) => failures(t, cutoff, at, id)),
         answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id))
       }).pipe(Effect.tap(rollingUp)),
-    preview: (policy) =>
-      Effect.all({
-        payloads: count(policy.payloads, (cutoff) =>
-          sql`${call} c where outputs is not null and recorded_at < ${cutoff} and ${isDone(t)}`),
-        discarded: count(policy.discarded, (cutoff) =>
-          sql`${dead} where discarded_at < ${cutoff}`),
-        failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`),
-        answers: count(policy.payloads, (cutoff) =>
-          sql`${attempt} c where text is not null and answered_at < ${cutoff} and ${isDone(t)}`)
-      }).pipe(client.statement),
+    preview: (policy, options) => client.statement(preview(t, policy, options?.exact === true)),
     rollUp: rollingUp
   })
 }
