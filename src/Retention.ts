@@ -12,7 +12,8 @@ export interface RetentionPolicy {
   /**
    * Payloads (input, outputs, details) of calls recorded longer ago than this, once all their chunks are persisted or
    * discarded. The call itself stays with its facts: recording it again still changes nothing. The texts of attempts go at the
-   * same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay.
+   * same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay. So do
+   * ends of calls that every subscription to them has read.
    */
   readonly payloads?: Duration.Input | undefined
   /** Dead letters discarded longer ago than this. Others are never deleted automatically: redrive or discard them first. */
@@ -28,8 +29,10 @@ export const Pruned = Schema.Struct({
   failures: Schema.Int,
   /** Texts of attempts. */
   answers: Schema.Int,
+  /** Ends of calls, as subscriptions are told them. */
+  ends: Schema.Int,
   /** Which of these are estimates; absent if none is. Only a preview estimates. */
-  about: Schema.optionalKey(Schema.Array(Schema.Literals(["payloads", "discarded", "failures", "answers"])))
+  about: Schema.optionalKey(Schema.Array(Schema.Literals(["payloads", "discarded", "failures", "answers", "ends"])))
 })
 /** How many rows were pruned, or would be. */
 export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}

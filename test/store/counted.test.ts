@@ -200,15 +200,15 @@ describe.each([15, 18] as const)("what operators ask, on Postgres %i", (version)
         const policy = { payloads: "1 day", failures: "1 day" } as const
         const preview = retention.preview(policy)
         expect(yield* retention.preview(policy, { exact: true }))
-          .toEqual({ payloads: 27_000, discarded: 0, failures: 90, answers: 0 })
+          .toEqual({ payloads: 27_000, discarded: 0, failures: 90, answers: 0, ends: 0 })
         const found = yield* preview
-        expect(found).toMatchObject({ about: ["payloads"], discarded: 0, failures: 90, answers: 0 })
+        expect(found).toMatchObject({ about: ["payloads"], discarded: 0, failures: 90, answers: 0, ends: 0 })
         expect(Math.abs(found.payloads / 27_000 - 1)).toBeLessThan(0.1)
         expect(yield* rowsRead("service_call", preview)).toBeLessThanOrEqual(portion + 1)
         expect(yield* rowsRead("chunk_queue", preview)).toBeLessThanOrEqual(portion + 1)
         // few are counted
         yield* sql`update sluice.service_call set recorded_at = now() where call_id not like 'call-1__'`
-        expect(yield* preview).toEqual({ payloads: 90, discarded: 0, failures: 90, answers: 0 })
+        expect(yield* preview).toEqual({ payloads: 90, discarded: 0, failures: 90, answers: 0, ends: 0 })
       }).pipe(Effect.provide(layer(1))),
     120_000
   )

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
 import { ageOf, type Pruned, type RetentionPolicy } from "../../Retention.ts"
+import { isOf } from "./feeds.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
 
@@ -33,6 +34,12 @@ export const isOver = ({ dead, queue, sql }: Tables, how = oneByOne) =>
       where d.call_id = f.call_id and d.schema_identity = f.schema_identity and d.part = f.part ${sql.literal(how)}
     )`
 
+/** The condition for ends `e` of calls that every subscription to them has read. */
+export const isRead = (t: Tables) =>
+  t.sql`not exists (
+      select from ${t.subscription} s where ${isOf(t, "calls")} and (s.xact, s.seq) < (e.xact, e.seq)
+    )`
+
 /** How many rows of an age are examined; where there are more, the figure is an estimate. */
 const mostExamined = 5000
 
@@ -44,7 +51,7 @@ interface Prunable {
   readonly rows: Fragment
   /** The index that has them in the order of their age; empty where none has. */
   readonly order: string
-  readonly as: "c" | "f"
+  readonly as: "c" | "e" | "f"
   /** What the condition needs of a row: calls are wide. */
   readonly columns: string
   readonly may: (how: string) => Fragment
@@ -95,7 +102,7 @@ const none: Figure = { count: 0, isEstimate: false }
 
 /** How many rows a prune would delete now. */
 export const preview = Effect.fnUntraced(function*(t: Tables, policy: RetentionPolicy, exact: boolean) {
-  const { attempt, call, dead, failure, sql } = t
+  const { attempt, call, callEnd, dead, failure, sql } = t
   const figure = (input: Duration.Input | undefined, of: (cutoff: Fragment) => Prunable) => {
     const age = ageOf(input)
     return age === undefined ? Effect.succeed(none) : (exact ? all : figureOf)(t, of(ago(t, age)))
@@ -132,14 +139,25 @@ export const preview = Effect.fnUntraced(function*(t: Tables, policy: RetentionP
       as: "c",
       columns: "call_id",
       may: (how) => isDone(t, how)
+    })),
+    ends: yield* figure(policy.payloads, (cutoff) => ({
+      table: "call_end",
+      rows: sql`${callEnd} where ended_at < ${cutoff}`,
+      order: "order by xact, seq",
+      as: "e",
+      columns: "xact, seq",
+      may: () => isRead(t)
     }))
   }
-  const about = (["payloads", "discarded", "failures", "answers"] as const).filter((name) => figures[name].isEstimate)
+  const about = (["payloads", "discarded", "failures", "answers", "ends"] as const).filter((name) =>
+    figures[name].isEstimate
+  )
   const pruned: Pruned = {
     payloads: figures.payloads.count,
     discarded: figures.discarded.count,
     failures: figures.failures.count,
     answers: figures.answers.count,
+    ends: figures.ends.count,
     ...about.length === 0 ? {} : { about }
   }
   return pruned

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import { ageOf, Retention } from "../../Retention.ts"
 import { exactTime } from "./json.ts"
 import { countLedger } from "./ledgerTotals.ts"
-import { isDone, isOver, preview } from "./prunable.ts"
+import { isDone, isOver, isRead, preview } from "./prunable.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
 import { rollUp } from "./usage.ts"
@@ -103,6 +103,21 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
     )
     select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
 
+/** Ends that are old and read: the first of the log. */
+const ends = (t: Tables, cutoff: string) => {
+  const { callEnd, sql } = t
+  return sql<Portion>`
+    with first as materialized (
+      select call_id, ended_at, xact, seq from ${callEnd} order by xact, seq limit ${portionSize}
+    ), forgotten as (
+      delete from ${callEnd} where call_id = any(array(
+        select e.call_id from first e where e.ended_at < ${cutoff}::pg_catalog.timestamptz and ${isRead(t)}
+      ))
+      returning 1
+    )
+    select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
+}
+
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
   const { client, sql } = t
@@ -137,7 +152,8 @@ export const make = (t: Tables): Retention["Service"] => {
         payloads: inPortions(policy.payloads, "", (cutoff, at, id) => payloads(t, cutoff, at, id)),
         discarded: inPortions(policy.discarded, "", (cutoff) => discarded(t, cutoff)),
         failures: inPortions(policy.failures, "0", (cutoff, at, id) => failures(t, cutoff, at, id)),
-        answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id))
+        answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id)),
+        ends: inPortions(policy.payloads, "", (cutoff) => ends(t, cutoff))
       }).pipe(Effect.tap(rollingUp)),
     preview: (policy, options) => client.statement(preview(t, policy, options?.exact === true)),
     rollUp: rollingUp
