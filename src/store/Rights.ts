@@ -50,11 +50,10 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       usage_total: all,
       chunk_queue: ["select", "update", "delete"],
       persisted_chunk: ["select", "insert", "update"],
-      // counted at each beat, by the log's numbers
+      // counted at each beat
       ledger_place: all,
       ledger_total: all,
       ledger_digest: all,
-      subscription_log: ["select"],
       // a chunk that is persisted manually leaves the dead letters
       dead_letter: all,
       chunk_failure: ["select", "insert"],
