@@ -87,6 +87,7 @@ const count = (t: Tables) => {
       cross join lateral pg_catalog.jsonb_array_elements(
         case when pg_catalog.jsonb_typeof(e.objects) = 'array' then e.objects - 0 else '[]' end
       ) o
+      where (e.objects -> 1) is not null
     ), added as (
       insert into ${ledgerTotal} as t (namespace, schema_identity, chunks)
       select namespace, schema_identity, chunks from counted
