@@ -158,7 +158,7 @@ export class Read extends Context.Service<Read, {
   readonly rows: (name: string) => Effect.Effect<ReadonlyArray<Readonly<Record<string, unknown>>>>
 }>()("test/declared/Read") {}
 
-const orders: Readonly<Record<string, string>> = { finding: "id", lab_order: "call_id, place", card: "id" }
+const orders: Readonly<Record<string, string>> = { finding: "call_id", lab_order: "call_id, place", card: "id" }
 
 const readTables = Layer.effect(
   Read,

@@ -7,6 +7,7 @@ import type { Insert } from "../../Declaration.ts"
 import type * as Settings from "../../Settings.ts"
 import type { Topic, WakeUp } from "../../WakeUp.ts"
 import { type Claiming, makeClaiming } from "./claim.ts"
+import { type Compiling, makeCompiling } from "./compiling.ts"
 import type { Contact } from "./contact.ts"
 import * as inserting from "./insert.ts"
 import type { Tables } from "./tables.ts"
@@ -18,6 +19,7 @@ export interface Engine {
   readonly settings: Settings.Values
   readonly contact: Contact
   readonly claiming: Claiming
+  readonly compiling: Compiling
   /** Carries out declarations, in the surrounding transaction. */
   readonly insert: Insert
   /** Sends a hint after the caller's commit, when a woken worker can see the change. */
@@ -38,5 +40,6 @@ export const make = (t: Tables, settings: Settings.Values, contact: Contact, wak
     claiming.behindEnd()
     yield* hint("chunks")
   })
-  return { t, settings, contact, claiming, insert: inserting.make(t), hint, wake }
+  const compiling = makeCompiling(t)
+  return { t, settings, contact, claiming, compiling, insert: inserting.make(t, compiling), hint, wake }
 }

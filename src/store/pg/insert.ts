@@ -1,25 +1,20 @@
 /**
  * Carries out the declaration of a handler, in the transaction of its batch: one statement makes the rows of all answers.
  */
-import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type { SqlError } from "effect/sql/SqlError"
 import {
   type CallField,
   type Declaration,
   type Given,
   type Insert,
-  RowsDiffer,
-  type TableUnfit
+  RowsDiffer
 } from "../../Declaration.ts"
 import { rowsOf } from "./columns.ts"
-import { callColumn, compile, type Compiled, identifier } from "./declared.ts"
+import type { Compiling } from "./compiling.ts"
+import { callColumn, type Compiled, identifier } from "./declared.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
-
-/** How long what was read of the catalog is believed, in milliseconds: a column's default may change. */
-const freshFor = 60_000
 
 interface Line {
   /** Which answer it is of, from 1, and its place there. Null where no row was made for an id. */
@@ -110,28 +105,14 @@ const statement = (
     order by 1, 2`
 }
 
-/** How a store carries out declarations. It keeps each compiled. */
-export const make = (t: Tables): Insert => {
-  const known = new WeakMap<Declaration, { readonly compiled: Compiled; readonly until: number }>()
-
-  const compiledOf = Effect.fnUntraced(function*(declaration: Declaration): Effect.fn.Return<
-    Compiled,
-    SqlError | TableUnfit
-  > {
-    const now = yield* Clock.currentTimeMillis
-    const before = known.get(declaration)
-    if (before !== undefined && now < before.until) return before.compiled
-    const compiled = yield* compile(t, declaration)
-    known.set(declaration, { compiled, until: now + freshFor })
-    return compiled
-  })
-
+/** How a store carries out declarations. */
+export const make = (t: Tables, compiling: Compiling): Insert => {
   const insert: Insert = Effect.fnUntraced(function*(declaration, answers) {
-    const compiled = yield* compiledOf(declaration)
+    const compiled = yield* compiling.of(declaration)
     const lines: Array<Line> = []
     for (let turn = 1, turns = 1; turn <= turns; turn++) {
       const written = yield* statement(t, declaration, compiled, answers, turn).pipe(
-        Effect.tapError(() => Effect.sync(() => known.delete(declaration)))
+        Effect.tapError(() => Effect.sync(() => compiling.forget(declaration)))
       )
       lines.push(...written)
       turns = written[0]?.turns ?? 0
