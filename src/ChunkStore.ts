@@ -42,9 +42,9 @@ import type { CallSpec, ChunkKey, ServiceCall } from "./ServiceCall.ts"
 import type { Settled, Settlement } from "./Settlement.ts"
 import type { UsageEntry } from "./Usage.ts"
 
-export { type Inside, type InsideKind, type InsideRequest, type PersistedInside } from "./Inside.ts"
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
+export { type Inside, type InsideKind, type InsideRequest, type PersistedInside } from "./Inside.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
 export {

@@ -181,13 +181,15 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   }, Effect.provideContext(services))
 
   const insides = yield* Effect.provideContext(Insides.make(engine, namespace), services)
-  const insideOrClaim = Effect.fnUntraced(function*(options: ClaimOptions): Effect.fn.Return<Claimed, ChunkStoreError, Scope> {
-    const limits = limitsOf(options)
-    const later = options.mayRunLater === true ? insides.later(limits) : undefined
-    if (later !== undefined) return Insides.toRun(later)
-    const done = yield* insides.tryNow(limits)
-    return done === undefined ? yield* claimOf(options) : Insides.toClaimed(done)
-  })
+  const insideOrClaim = Effect.fnUntraced(
+    function*(options: ClaimOptions): Effect.fn.Return<Claimed, ChunkStoreError, Scope> {
+      const limits = limitsOf(options)
+      const later = options.mayRunLater === true ? insides.later(limits) : undefined
+      if (later !== undefined) return Insides.toRun(later)
+      const done = yield* insides.tryNow(limits)
+      return done === undefined ? yield* claimOf(options) : Insides.toClaimed(done)
+    }
+  )
 
   const claim = (options: ClaimOptions = {}) =>
     pulse.watch("claim", Effect.andThen(heartbeat.start, insideOrClaim(options))).pipe(

@@ -196,7 +196,9 @@ export const make = Effect.fnUntraced(function*(
         orElse: () => Effect.undefined
       }),
       // an outage is the claim's to tell
-      Effect.catch((error) => Effect.as(Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`), undefined))
+      Effect.catch((error) =>
+        Effect.as(Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`), undefined)
+      )
     )
     engine.pulse.progress()
     if (inside === undefined) {

@@ -121,7 +121,12 @@ export const measureInside = Effect.fnUntraced(function*(
   Metrics.count(Metrics.claimed, {}, chunks.length, context)
   Metrics.count(Metrics.inside, { handler }, chunks.length, context)
   Metrics.count(Metrics.chunks, { ...kind, outcome: metricLabel("persisted") }, persisted, context)
-  Metrics.count(Metrics.chunks, { ...kind, outcome: metricLabel("nothingToCreate") }, chunks.length - persisted, context)
+  Metrics.count(
+    Metrics.chunks,
+    { ...kind, outcome: metricLabel("nothingToCreate") },
+    chunks.length - persisted,
+    context
+  )
   Metrics.cycleSeconds.updateUnsafe(seconds, context)
   Metric.withAttributes(Metrics.batchSeconds, { handler }).updateUnsafe(seconds, context)
 })

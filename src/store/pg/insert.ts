@@ -3,13 +3,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import {
-  type CallField,
-  type Declaration,
-  type Given,
-  type Insert,
-  RowsDiffer
-} from "../../Declaration.ts"
+import { type CallField, type Declaration, type Given, type Insert, RowsDiffer } from "../../Declaration.ts"
 import { rowsOf } from "./columns.ts"
 import type { Compiling } from "./compiling.ts"
 import { callColumn, type Compiled, identifier } from "./declared.ts"

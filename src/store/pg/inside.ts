@@ -55,7 +55,9 @@ type Said = readonly [
   markTime: string | null,
   markSeq: string | null,
   ended: boolean,
-  left: readonly [namespace: string, schema: string, version: number, fingerprint: number | null, plain: boolean] | null,
+  left:
+    | readonly [namespace: string, schema: string, version: number, fingerprint: number | null, plain: boolean]
+    | null,
   /** Whether something that was scheduled is due, and stands before the last chunk looked at. */
   scheduled: boolean
 ]
@@ -114,7 +116,9 @@ const givenOf = ({ call, sql }: Tables, { declaration: { columns } }: InsideRequ
   const required = columns.flatMap(({ source }) => source._tag === "Context" && source.isRequired ? [source.key] : [])
   const hasContext = sql.literal(
     [...new Set(required)].map((key) => `
-        and pg_catalog.jsonb_typeof(c.context::pg_catalog.jsonb -> ${literal(key)}::pg_catalog.text) = 'string'`).join("")
+        and pg_catalog.jsonb_typeof(c.context::pg_catalog.jsonb -> ${literal(key)}::pg_catalog.text) = 'string'`).join(
+      ""
+    )
   )
   return sql`
         select r.n, r.seq, r.call_id, r.part, r.namespace, r.recorded_at, null::pg_catalog.text as ordering_key, c.service,
@@ -240,7 +244,9 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
       )::pg_catalog.text as text
       from (values (1)) one left join last on true
     )
-    select case when s.place is null or s.place = 1 then said.text end, ${exactOf(t, compiled)}, s.call_id, s.part, s.namespace,
+    select case when s.place is null or s.place = 1 then said.text end, ${
+    exactOf(t, compiled)
+  }, s.call_id, s.part, s.namespace,
       s.service, s.correlation_id, s.told, (extract(epoch from s.recorded_at) * 1000.0)::pg_catalog.float8, s.objects
     from said left join (select *, pg_catalog.row_number() over (order by seq) as place from settled) s on true
     order by s.place`
