@@ -15,7 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { ChunkStore, Inside, InsideKind, InsideRequest, PersistedInside } from "../../ChunkStore.ts"
-import type { Declaration, Source } from "../../Declaration.ts"
+import type { Declaration } from "../../Declaration.ts"
 import { type DomainObject, maxObjectBytes, maxObjects } from "../../DomainObject.ts"
 import * as Kind from "../../Kind.ts"
 import { inRange, isFree, onlyAsked, type Range } from "./claimParts.ts"
@@ -38,16 +38,8 @@ const mostOfCall = 4
 /** The longest id that is not measured together with the others of its chunk. */
 const longestId = 1000
 
-const sources: ReadonlySet<Source["_tag"]> = new Set(["Field", "Call", "Context", "Place", "Constant"])
-
-const isKnown = (source: Source): boolean =>
-  sources.has(source._tag) && (source._tag !== "Field" || source.of === "output" || source.of === "item")
-
 /** Whether the statement can express a declaration: one table, with a row for each answer or for each element. */
-export const canRunInside = (declaration: Declaration): boolean => {
-  const { columns, each } = declaration
-  return [...columns.map(({ source }) => source), ...each === undefined ? [] : [each]].every(isKnown)
-}
+export const canRunInside = ({ children, inner }: Declaration): boolean => children.length === 0 && inner === undefined
 
 /** What the statement tells of its scan, as JSON text. */
 type Said = readonly [
@@ -59,7 +51,9 @@ type Said = readonly [
     | readonly [namespace: string, schema: string, version: number, fingerprint: number | null, plain: boolean]
     | null,
   /** Whether something that was scheduled is due, and stands before the last chunk looked at. */
-  scheduled: boolean
+  scheduled: boolean,
+  /** Whether a subscription is told the ends of calls. */
+  ends: boolean
 ]
 
 /** A row of the answer, by position: see `ClaimRow`. Without a chunk there is one row, with a null `callId`. */
@@ -208,7 +202,7 @@ const exactOf = ({ sql }: Tables, { elements }: Compiled) => {
 }
 
 const statement = (t: Tables, request: InsideRequest, compiled: Compiled, options: Options) => {
-  const { ledger, queue, sql } = t
+  const { callSubscription, ledger, queue, sql } = t
   const { handler, handlerVersion, kind, limit } = request
   return sql`
     with limited as materialized (
@@ -240,7 +234,8 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
           select pg_catalog.json_build_array(namespace, schema_identity, schema_version, fingerprint, plain)
           from looked where seq not in (select seq from settled) order by n limit 1
         ) end,
-        exists (select from due where coalesce(last.ended, true) or due.rank <= last.rank)
+        exists (select from due where coalesce(last.ended, true) or due.rank <= last.rank),
+        exists (select from ${callSubscription})
       )::pg_catalog.text as text
       from (values (1)) one left join last on true
     )
@@ -276,12 +271,12 @@ const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
 
 /** The verb. */
 export const persistInside = (
-  { claiming: { lowWater }, compiling, contact, hint, settings, t }: Engine
+  { claiming: { lowWater }, close, compiling, contact, hint, settings, t }: Engine
 ): ChunkStore["Service"]["persistInside"] => {
   const longest = longestOf(settings)
 
   const look = Effect.fnUntraced(function*(request: InsideRequest, mark: LowWater.Mark | undefined) {
-    const compiled = yield* compiling.of(request.declaration)
+    const { parent: compiled } = yield* compiling.of(request.declaration)
     const began = yield* Contact.here
     const rows = yield* statement(t, request, compiled, {
       ready: mark === undefined ? {} : { after: mark.place },
@@ -290,7 +285,7 @@ export const persistInside = (
     })
     // the statement produces only this JSON
     const said = JSON.parse(rows[0]?.[0] ?? "null") as Said
-    const [serverTime, markTime, markSeq, ended] = said
+    const [serverTime, markTime, markSeq, ended, , , ends] = said
     contact.heard(serverTime, began)
     const chunks = rows.flatMap((row) => chunkOf(request.kind, row))
     const left = leftOf(said)
@@ -301,20 +296,23 @@ export const persistInside = (
       lowWater.move(request.namespace, { mark, reached: { place, ended }, rows: chunks.length, began, now })
     }
     const last = ended && left === undefined && (mark === undefined || mark.ended)
-    return { chunks, left, ended, last } satisfies Inside
+    return { inside: { chunks, left, ended, last } satisfies Inside, ends }
   })
 
   return Effect.fnUntraced(function*(request) {
     const isNested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
     if (isNested || !canRunInside(request.declaration)) return undefined
     const mark = lowWater.from(request.namespace, yield* Contact.here, request.hasty === true)
-    const inside = yield* look(request, mark).pipe(
+    const looked = yield* look(request, mark).pipe(
       Effect.tapError(() => Effect.sync(() => compiling.forget(request.declaration))),
       // that is the handler's failure, which the claim's way tells and handles
       Effect.catchTag("TableUnfit", () => Effect.undefined),
       t.client.statement
     )
-    if (inside?.chunks.some(({ objects }) => objects.length > 0) === true) yield* hint("events")
+    if (looked === undefined) return undefined
+    const { ends, inside } = looked
+    if (inside.chunks.some(({ objects }) => objects.length > 0)) yield* hint("events")
+    if (ends && inside.chunks.length > 0) yield* close(inside.chunks.map(({ key }) => key.callId))
     return inside
   })
 }

@@ -74,6 +74,7 @@ const timeColumns = {
   chunk_failure: ["at"],
   persisted_chunk: ["persisted_at"],
   subscription: ["lease_until", "due_at"],
+  call_end: ["ended_at"],
   worker: ["beat_at"],
   call_attempt: ["answered_at"]
 }
@@ -109,6 +110,9 @@ const left = [
   "pause",
   "subscription",
   "subscription_skip",
+  "call_subscription",
+  "open_call",
+  "call_end",
   "erasure"
 ]
 
