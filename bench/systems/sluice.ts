@@ -126,7 +126,7 @@ export const persistMany = Chatlab.toLayer(Effect.gen(function*() {
 }))
 
 /** The handler that is declared. */
-const declaredReply = Chatlab.toLayer({
+export const declared = Chatlab.toLayer({
   "patient-reply": TableHandler.make(PatientReply, {
     table: "bench.message",
     object: "bench.Message",
@@ -202,5 +202,5 @@ export const sluicePersistMany: System = {
 /** The handler is a declaration, carried out by the store. */
 export const sluiceDeclared: System = {
   about: "a declared handler; batch 500, 3 in flight",
-  open: sluice(declaredReply)
+  open: sluice(declared)
 }
