@@ -197,7 +197,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
         Effect.map(isFirst ? recordAside : Effect.void, () => ({
           token,
           chunks: state === "others" ? [] : chunks,
-          paused
+          paused,
+          inOneCommit: state === "unrecorded"
         })),
       giveUp: () => Effect.void,
       // it records nothing: it could wait for the connection of the handlers' transaction, which would wait for it

@@ -52,6 +52,22 @@ const notes = HandlerPlugin.layer("clinic", Note, {
   })
 })
 
+class Order extends Output.make("schemas.clinic.ward.order", {
+  schema: Schema.Struct({ item: Schema.String, fails: Schema.optionalKey(Schema.Boolean) })
+}) {}
+
+const orders = HandlerPlugin.layer("clinic", Order, {
+  persist: Effect.fnUntraced(function*({ call, output: { fails = false, item } }) {
+    const sql = yield* SqlClient.SqlClient
+    const run = (runs.get(`${call.callId} order`) ?? 0) + 1
+    runs.set(`${call.callId} order`, run)
+    const rows = yield* sql<{ id: number }>`
+      insert into note (call_id, text) values (${call.callId}, ${item}) returning id`
+    if (fails) return yield* Effect.fail(new Error("the pharmacy is closed"))
+    return rows.map(({ id }) => DomainObject.make("clinic.Order", id))
+  })
+})
+
 const table = Layer.effectDiscard(
   Effect.flatMap(
     SqlClient.SqlClient,
@@ -66,7 +82,7 @@ const application = (
   database: Layer.Layer<SqlClient.SqlClient, unknown> = postgres
 ) =>
   Layer.merge(Drain.layer, CallRecorder.layer).pipe(
-    Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(notes), Layer.fresh)),
+    Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(Layer.merge(notes, orders)), Layer.fresh)),
     Layer.provide(DomainEvents.layer),
     Layer.provideMerge(Layer.merge(PgStore.layer, table)),
     Layer.provideMerge(Settings.layer(options)),
@@ -119,6 +135,36 @@ layer(
           union all select xmin from note where call_id = 'a'
         ) rows`
       expect(row).toEqual({ transactions: 1 })
+    }))
+
+  it.effect("is one commit of all that several handlers write", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { outputs } = call("several")
+      const order = { schema: Order.identity, version: 1, data: { item: "x-ray" } }
+      expect(
+        (yield* recordNow("several", undefined, { outputs: [...outputs, order] })).map(({ type }) => type)
+      ).toEqual(["clinic.Note", "clinic.Order"])
+      const [row] = yield* sql<{ transactions: number; rows: number }>`
+        select count(distinct xmin::text)::int as transactions, count(*)::int as rows from (
+          select xmin from sluice.service_call where call_id = 'several'
+          union all select xmin from sluice.persisted_chunk where call_id = 'several'
+          union all select xmin from note where call_id = 'several'
+        ) rows`
+      expect(row).toEqual({ transactions: 1, rows: 5 })
+      expect([runs.get("several"), runs.get("several order")]).toEqual([1, 1])
+    }))
+
+  it.effect("persists what does not fail of several handlers, and charges the other one attempt", () =>
+    Effect.gen(function*() {
+      const { outputs } = call("half")
+      const order = { schema: Order.identity, version: 1, data: { item: "x-ray", fails: true } }
+      expect(yield* Effect.flip(recordNow("half", undefined, { outputs: [...outputs, order] }))).toMatchObject({
+        _tag: "HandlerFailed",
+        schemaIdentity: Order.identity,
+        attempt: 1
+      })
+      expect(yield* found("half")).toMatchObject({ calls: 1, queued: 1, attempts: 1, held: 0, ledger: 1, notes: 1 })
     }))
 
   it.effect("runs a handler again whose connection was lost, and charges nobody", () =>

@@ -37,6 +37,8 @@ interface Settled {
   readonly held: number
   /** Whether the transaction is the one that was begun. If not, the statement did nothing. */
   readonly marked: boolean
+  /** Whether a subscription is told the ends of calls. */
+  readonly ends: boolean
 }
 
 /**
@@ -50,7 +52,7 @@ interface Settled {
  *   statement's time (8.6 against 6.6 us a row).
  */
 const statement = (t: Tables, token: string, mark: string, persisted: ReadonlyArray<Persisted>) => {
-  const { ledger, queue, sql } = t
+  const { callSubscription, ledger, queue, sql } = t
   const line = rowsOf(t, [
     { name: "seq", type: "bigint", values: persisted.map(({ chunk }) => chunk.seq) },
     { name: "call_id", type: "text", values: persisted.map(({ chunk }) => chunk.key.callId) },
@@ -79,7 +81,9 @@ const statement = (t: Tables, token: string, mark: string, persisted: ReadonlyAr
       select seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects::pg_catalog.jsonb
       from line
     )
-    select pg_catalog.count(*)::int as held, exists (select from mark) as marked from gone`
+    select pg_catalog.count(*)::int as held, exists (select from mark) as marked,
+      exists (select from ${callSubscription}) as ends
+    from gone`
 }
 
 /** Whether the ledger already contained one of the rows. */
@@ -136,7 +140,7 @@ class Waited {
 const ended = new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
 
 /** The verb. */
-export const persist = ({ hint, insert, settings, t, wake }: Engine) => {
+export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
   const { client } = t
 
   /** Settles ledger and queue, at the end of a handlers' transaction. */
@@ -155,6 +159,7 @@ export const persist = ({ hint, insert, settings, t, wake }: Engine) => {
       return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
     }
     yield* wake(persisted.map((line) => line.chunk)).pipe(Effect.catch(failSettle))
+    if (settled.ends) yield* close(persisted.map(({ chunk }) => chunk.key.callId))
   })
 
   /** Records the call of what was persisted, instead. Whoever holds a lock on it is recording it. */
@@ -170,6 +175,7 @@ export const persist = ({ hint, insert, settings, t, wake }: Engine) => {
       if (row?.marked === false) return yield* ended
       if (row === undefined || row.seqs === null) return yield* lost
       recorded(row.seqs)
+      if (row.ends) yield* close([call.callId])
     }
   )
 

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { ChunkStore, Hold, Persisted, Recording } from "../../ChunkStore.ts"
 import type { Engine } from "./engine.ts"
 import { given } from "./given.ts"
-import { callRowsOf, chunkRowsOf, moreOf, recordedOf } from "./recordStatements.ts"
+import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 import { inFuture } from "./time.ts"
 
@@ -38,7 +38,7 @@ export const recordOneHeld = (
   hold: Hold,
   { deadBlocksKey, done }: { readonly deadBlocksKey: boolean; readonly done?: Done }
 ) => {
-  const { ledger, queue, schema, sql } = t
+  const { callSubscription, ledger, queue, schema, sql } = t
   const one = [given(call)]
   const lines = call.outputs.map(({ part = "", schema }) =>
     done?.persisted.find(({ chunk: { key } }) => key.schemaIdentity === schema && key.part === part)
@@ -52,7 +52,7 @@ export const recordOneHeld = (
     { name: "objects", type: "text", values: lines.map((line) => JSON.stringify(line?.objects ?? [])) }
   ])
   const first = call.orderingKey === undefined ? sql`` : sql`where ${isFirst(t, deadBlocksKey)}`
-  return sql<{ marked: boolean; seqs: ReadonlyArray<bigint> | null }>`
+  return sql<{ marked: boolean; seqs: ReadonlyArray<bigint> | null; ends: boolean }>`
     with mark as materialized (
       ${mark}
     ), given as materialized (
@@ -61,6 +61,8 @@ export const recordOneHeld = (
       ${chunkRows}
     ), recorded as (
       ${recordedOf(t)}
+    ), opened as (
+      ${openedOf(t)}
     ), numbered as materialized (
       select pg_catalog.nextval(${sql.literal(`'${schema}.chunk_seq'`)}) as seq, l.* from (
         select o.handler, o.handler_version, o.objects, o.position, o.schema, o.version, o.part, o.bytes, o.shared,
@@ -87,7 +89,8 @@ export const recordOneHeld = (
       from numbered where handler <> ''
     )${moreOf(t, one)}
     select exists (select from mark) as marked,
-      (select pg_catalog.array_agg(seq order by seq) from numbered) as seqs`
+      (select pg_catalog.array_agg(seq order by seq) from numbered) as seqs,
+      exists (select from ${callSubscription}) as ends`
 }
 
 /** The verb. */

@@ -19,6 +19,11 @@ const completedIf = (condition: string): string => `
   where ${condition} and c.erasure is null`
 const completed = completedIf("c.status <> 'succeeded'")
 
+/** Keeps the calls of `recorded` open, where a subscription is told the ends of calls. */
+const opened = (schema: string) =>
+  `insert into ${schema}.open_call (call_id)
+      select call_id from recorded where exists (select from ${schema}.call_subscription) on conflict do nothing`
+
 /** Whether a call says something of itself: facts, attempts, usage. */
 export const saysMore = ({ call: { attempts = [], usage = [] }, text }: Given): boolean =>
   text.facts !== "" || attempts.length > 0 || usage.length > 0
@@ -41,6 +46,8 @@ export const recordOne = ({ schema, sql }: Tables) => {
       )
       ${completed}
       returning call_id, namespace, ordering_key, priority, greatest(pg_catalog.now(), not_before) as due_at
+    ), opened as (
+      ${opened(schema)}
     )
     insert into ${schema}.chunk_queue (
       call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes,
@@ -136,6 +143,9 @@ export const recordedOf = ({ call, sql }: Tables, completes = completed) =>
       ${sql.literal(completes)}
       returning call_id, namespace, finished_at`
 
+/** Keeps the calls of `recorded` open: see {@link opened}. */
+export const openedOf = ({ schema, sql }: Tables) => sql.literal(opened(schema))
+
 /** What calls say of themselves, as parts of a statement that has `given` and `recorded`. */
 export const moreOf = (t: Tables, calls: ReadonlyArray<Given>) =>
   calls.some(saysMore) ?
@@ -174,6 +184,8 @@ export const recordMany = (
       ${chunkRowsOf(t, calls)}
     ), recorded as (
       ${recordedOf(t, onlyInvalid ? completedIf("c.status = 'invalid'") : completed)}
+    ), opened as (
+      ${openedOf(t)}
     ), queued as (
       insert into ${queue} (
         state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
