@@ -63,6 +63,8 @@ export class Lease {
   readonly #connection: Connection
   readonly #scope: Scope.Closeable
   readonly #limit: Duration.Duration
+  /** The open streams of each run, which hold the connection as long as they are open. */
+  readonly #streams = new Map<Run, Set<Scope.Closeable>>()
   #inFlight = 0
   #closed = false
   /** The connection that the transaction runs on. */
@@ -80,27 +82,55 @@ export class Lease {
       executeUnprepared: (sql, params, transform) =>
         this.#send(sql, connection.executeUnprepared(sql, params, transform)),
       executeStream: (sql, params, transform) =>
-        Stream.unwrap(this.#admit(sql, () => Effect.succeed(connection.executeStream(sql, params, transform))))
+        Stream.unwrap(this.#admit(sql, (run) => this.#kept(run, connection.executeStream(sql, params, transform))))
     }
   }
 
   /** Checks a handler's statement and sends it if allowed; always sends Sluice's own. */
-  #admit<A>(sql: string, send: (isOwn: boolean) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+  #admit<A>(sql: string, send: (run: Run | undefined) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     return Effect.withFiber((fiber) => {
       if (this.#closed) return Effect.fail(isOver())
       const run = fiber.getRef(CurrentRun)
       const refused = run?.admit(sql, fiber)
-      return refused === undefined ? send(run === undefined) : Effect.die(refused)
+      if (refused !== undefined) return Effect.die(refused)
+      return this.#streams.size === 0 ? send(run) : Effect.andThen(this.#closeLeft, send(run))
     })
   }
 
+  /** Notes that a stream is open, until it ends. */
+  #kept<A>(run: Run | undefined, stream: Stream.Stream<A, SqlError>): Effect.Effect<Stream.Stream<A, SqlError>> {
+    if (run === undefined) return Effect.succeed(stream)
+    return Effect.map(Scope.make(), (scope) => {
+      const open = this.#streams.get(run) ?? new Set()
+      this.#streams.set(run, open.add(scope))
+      const close = Effect.suspend(() => {
+        open.delete(scope)
+        if (open.size === 0) this.#streams.delete(run)
+        return Scope.close(scope, Exit.void)
+      })
+      return Stream.ensuring(Stream.fromPull(Scope.provide(Stream.toPull(stream), scope)), close)
+    })
+  }
+
+  /** Closes the streams that runs have left open, in a fiber that outlives them: the next statement would wait for it. */
+  readonly #closeLeft = Effect.suspend(() => {
+    const left = [...this.#streams].filter(([run]) => run.ended)
+    for (const [run] of left) this.#streams.delete(run)
+    return Effect.forEach(left.flatMap(([, open]) => [...open]), (scope) => Scope.close(scope, Exit.void), {
+      discard: true
+    })
+  })
+
   #send<A>(sql: string, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
-    return this.#admit(sql, (isOwn) => {
+    return this.#admit(sql, (run) => {
+      const isOwn = run === undefined
       this.#inFlight++
+      run?.began()
       const counted = Effect.ensuring(
         isOwn ? within(this.#limit, sql.split(/\s/, 1)[0] ?? sql)(statement) : statement,
         Effect.sync(() => {
           this.#inFlight--
+          run?.finished()
         })
       )
       // The connection is released here and not when the transaction's effect ends: what waits for the commit may need a
