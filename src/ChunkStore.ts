@@ -248,7 +248,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * earlier runs left, attempts and usage, stays.
    */
   readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, ChunkStoreError>
-  /** Extends a running call's lease. False when this token no longer holds it. */
+  /** Extends the lease of a running call, or of a repair (`DeadLetters`). False when this token no longer holds it. */
   readonly renewRun: (
     callId: string,
     token: string,
