@@ -26,6 +26,7 @@ const mates = ["a", "b", "d", "e"]
 const third = (deed: Deed): Deed => (sql, input) => input.call.callId === "c" ? deed(sql, input) : Effect.void
 
 const harmful = (deed: Deed, options: {
+  readonly last?: Deed
   readonly handler?: Handler.Options
   readonly settings?: Partial<Settings.Values>
   readonly version?: 18 | 15
@@ -33,6 +34,7 @@ const harmful = (deed: Deed, options: {
   application({
     ...options,
     deed: third(deed),
+    ...(options.last === undefined ? {} : { last: third(options.last) }),
     handler: { maxAttempts: 1, ...options.handler },
     settings: { handlerTimeout: Duration.seconds(5), ...options.settings }
   })
@@ -223,24 +225,29 @@ describe("what a run leaves running", () => {
       Effect.sleep("50 millis")
     )
 
+  const nothing: Deed = () => Effect.void
+
   live(
     "a stream that a fiber of its own holds open is closed at the run's end",
-    persistsAll.pipe(Effect.provide(harmful(leavesOpen(10))))
+    persistsAll.pipe(Effect.provide(harmful(nothing, { last: leavesOpen(10) })))
   )
 
   live(
     "a statement that a fiber of its own has sent is part of the run",
     costsNobody(/did not finish within/).pipe(
       Effect.provide(harmful(
-        (sql) => Effect.andThen(Effect.forkDetach(sql`select pg_sleep(60)`), Effect.sleep("20 millis")),
-        { handler: { timeout: "1 second" } }
+        nothing,
+        {
+          last: (sql) => Effect.andThen(Effect.forkDetach(sql`select pg_sleep(60)`), Effect.sleep("20 millis")),
+          handler: { timeout: "1 second" }
+        }
       ))
     )
   )
 
   live(
     "a stream that is too long to be read to its end costs nobody else",
-    costsNobody(/aborted|25P02|57014/).pipe(Effect.provide(harmful(leavesOpen(3_000_000))))
+    costsNobody(/aborted|25P02|57014/).pipe(Effect.provide(harmful(nothing, { last: leavesOpen(3_000_000) })))
   )
 
   live(

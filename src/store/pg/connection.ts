@@ -13,6 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import { codeOf } from "./errors.ts"
 import { CurrentRun, type Left, Run } from "./watch.ts"
 
 /** Fails when the database does not answer in time, and interrupts the effect: the client then closes the connection. */
@@ -127,7 +128,10 @@ export class Lease {
       this.#inFlight++
       run?.began()
       const counted = Effect.ensuring(
-        isOwn ? within(this.#limit, sql.split(/\s/, 1)[0] ?? sql)(statement) : statement,
+        Effect.tapError(
+          isOwn ? within(this.#limit, sql.split(/\s/, 1)[0] ?? sql)(statement) : statement,
+          (error) => Effect.sync(() => this.#noteLost(error))
+        ),
         Effect.sync(() => {
           this.#inFlight--
           run?.finished()
@@ -137,6 +141,14 @@ export class Lease {
       // connection, and the pool may have no other.
       return isOwn && (sql === "COMMIT" || sql === "ROLLBACK") ? Effect.ensuring(counted, this.close) : counted
     })
+  }
+
+  /**
+   * A run may have the session forget what the client has prepared, also the statements that end a transaction. Then the
+   * transaction is still open, and no statement of the client works any more.
+   */
+  #noteLost(error: SqlError): void {
+    if (codeOf(error) === "26000") this.isUseless = true
   }
 
   /** Ends a statement that cannot be interrupted, by closing its connection. */
@@ -158,9 +170,12 @@ export class Lease {
     return within(this.#limit, sql)(this.#connection.executeUnprepared(sql, [], undefined))
   }
 
-  /** Makes the server close the connection, so the pool drops it. */
-  readonly #terminate = Effect.ignore(
-    Effect.suspend(() => this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
+  /** Makes the server close the connection, so the pool drops it. In an aborted transaction it would refuse to. */
+  readonly #terminate = Effect.suspend(() => Effect.ignore(this.#own("rollback"))).pipe(
+    Effect.andThen(
+      Effect.suspend(() => this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
+    ),
+    Effect.ignore
   )
 
   /**
