@@ -60,6 +60,8 @@ const found = Effect.flatMap(
 )
 /** The request: answered with a pain that the handler rejects. */
 const request = Answer.generateObject(PatientReply, { call, prompt, input: "prompt" })
+/** Asks again for what the handler has rejected, with its message, at most twice for each answer. */
+const repairs = Answer.repairRejected(PatientReply, { most: 2 }).pipe(Effect.repeat(Schedule.spaced("1 minute")))
 const repaired = (most: number) => Answer.repairRejected(PatientReply, { most })
 const created = Inspector.Inspector.use((inspector) =>
   Effect.map(
