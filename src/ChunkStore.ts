@@ -142,9 +142,10 @@ export interface ClaimRequest {
 
 /**
  * How a handler's run shares its transaction: it is `alone`, it is one of a `batch` that run one after another, or it
- * runs `together` with the others of its batch.
+ * runs `together` with the others of its batch. A run that is `apart` is alone, and whatever it sends may leave something
+ * that its statements do not show, for example by a trigger.
  */
-export type Rule = "alone" | "batch" | "together"
+export type Rule = "alone" | "apart" | "batch" | "together"
 
 /** A statement that the run's rule does not allow. It was not sent. */
 export interface Refusal {

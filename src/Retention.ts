@@ -12,7 +12,8 @@ export interface RetentionPolicy {
   /**
    * Payloads (input, outputs, details) of calls recorded longer ago than this, once all their chunks are persisted or
    * discarded. The call itself stays with its facts: recording it again still changes nothing. The texts of attempts go at the
-   * same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay.
+   * same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay. So do
+   * ends of calls that every subscription to them has read.
    */
   readonly payloads?: Duration.Input | undefined
   /** Dead letters discarded longer ago than this. Others are never deleted automatically: redrive or discard them first. */
@@ -27,7 +28,9 @@ export const Pruned = Schema.Struct({
   discarded: Schema.Int,
   failures: Schema.Int,
   /** Texts of attempts. */
-  answers: Schema.Int
+  answers: Schema.Int,
+  /** Ends of calls, as subscriptions are told them. */
+  ends: Schema.Int
 })
 /** How many rows were pruned. */
 export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}

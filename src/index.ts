@@ -5,6 +5,7 @@
 /** An attempt is one answer that a running service was given and that is paid for, whether it was of use or not. */
 export * as CallAttempt from "./CallAttempt.ts"
 /** What a recorded call says of itself: which model answered, what it used, what it cost. */
+export * as CallEnded from "./CallEnded.ts"
 export * as CallFacts from "./CallFacts.ts"
 /** Reads and records files of recorded calls: one call per line, as JSON. */
 export * as CallLines from "./CallLines.ts"

@@ -9,6 +9,7 @@ import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import type { UsageEntry } from "../../Usage.ts"
 import type { Access } from "../MemoryDatabase.ts"
+import { open } from "./callEnd.ts"
 import { type CallRow, calls, copy, queue, rankOf, seqKey, untouched, usage } from "./rows.ts"
 
 /** Attempts hold no object that anybody could change, but for their facts. */
@@ -84,6 +85,7 @@ export const record = (access: Access, call: Recording, now: number, { id, seqs 
     finishedAt: millis(call.finishedAt) ?? now
   }
   access.set(calls, call.callId, row)
+  open(access, call.callId)
   addUsage(access, row, call.usage, id)
   const dueAt = Math.max(now, row.notBefore ?? now)
   const { bytes, shared } = callJson(call)

@@ -5,6 +5,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ageOf, Retention } from "../../Retention.ts"
+import { isOf } from "./feeds.ts"
 import { exactTime } from "./json.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
@@ -119,9 +120,30 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
     )
     select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
 
+/** The condition for ends `e` of calls that every subscription to them has read. */
+const isRead = (t: Tables) =>
+  t.sql`not exists (
+      select from ${t.subscription} s where ${isOf(t, "calls")} and (s.xact, s.seq) < (e.xact, e.seq)
+    )`
+
+/** Ends that are old and read: the first of the log. */
+const ends = (t: Tables, cutoff: string) => {
+  const { callEnd, sql } = t
+  return sql<Portion>`
+    with first as materialized (
+      select call_id, ended_at, xact, seq from ${callEnd} order by xact, seq limit ${portionSize}
+    ), forgotten as (
+      delete from ${callEnd} where call_id = any(array(
+        select e.call_id from first e where e.ended_at < ${cutoff}::pg_catalog.timestamptz and ${isRead(t)}
+      ))
+      returning 1
+    )
+    select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
+}
+
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
-  const { attempt, call, client, dead, failure, sql } = t
+  const { attempt, call, callEnd, client, dead, failure, sql } = t
   const rollingUp = client.statement(rollUp(t))
 
   /** Runs portions until one is not full. */
@@ -164,7 +186,8 @@ export const make = (t: Tables): Retention["Service"] => {
         payloads: inPortions(policy.payloads, "", (cutoff, at, id) => payloads(t, cutoff, at, id)),
         discarded: inPortions(policy.discarded, "", (cutoff) => discarded(t, cutoff)),
         failures: inPortions(policy.failures, "0", (cutoff, at, id) => failures(t, cutoff, at, id)),
-        answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id))
+        answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id)),
+        ends: inPortions(policy.payloads, "", (cutoff) => ends(t, cutoff))
       }).pipe(Effect.tap(rollingUp)),
     preview: (policy) =>
       Effect.all({
@@ -174,7 +197,8 @@ export const make = (t: Tables): Retention["Service"] => {
           sql`${dead} where discarded_at < ${cutoff}`),
         failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`),
         answers: count(policy.payloads, (cutoff) =>
-          sql`${attempt} c where text is not null and answered_at < ${cutoff} and ${isDone(t)}`)
+          sql`${attempt} c where text is not null and answered_at < ${cutoff} and ${isDone(t)}`),
+        ends: count(policy.payloads, (cutoff) => sql`${callEnd} e where ended_at < ${cutoff} and ${isRead(t)}`)
       }).pipe(client.statement),
     rollUp: rollingUp
   })

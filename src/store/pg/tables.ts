@@ -26,6 +26,9 @@ export interface Tables {
   readonly log: ReturnType<SqlClient.SqlClient["literal"]>
   readonly skip: ReturnType<SqlClient.SqlClient["literal"]>
   readonly erasure: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly callSubscription: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly openCall: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly callEnd: ReturnType<SqlClient.SqlClient["literal"]>
 }
 
 /** A schema's name for display in SQL: quoted unless it is the default one, because it may be an SQL keyword. */
@@ -57,5 +60,8 @@ export const tables = (
   subscription: sql.literal(`"${schema}".subscription`),
   log: sql.literal(`"${schema}".subscription_log`),
   skip: sql.literal(`"${schema}".subscription_skip`),
-  erasure: sql.literal(`"${schema}".erasure`)
+  erasure: sql.literal(`"${schema}".erasure`),
+  callSubscription: sql.literal(`"${schema}".call_subscription`),
+  openCall: sql.literal(`"${schema}".open_call`),
+  callEnd: sql.literal(`"${schema}".call_end`)
 })

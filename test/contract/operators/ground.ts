@@ -72,6 +72,7 @@ const timeColumns = {
   chunk_failure: ["at"],
   persisted_chunk: ["persisted_at"],
   subscription: ["lease_until", "due_at"],
+  call_end: ["ended_at"],
   worker: ["beat_at"],
   call_attempt: ["answered_at"]
 }
@@ -107,6 +108,9 @@ const left = [
   "pause",
   "subscription",
   "subscription_skip",
+  "call_subscription",
+  "open_call",
+  "call_end",
   "erasure"
 ]
 
