@@ -31,6 +31,8 @@ const tell = () =>
     Effect.provide(story, application.pipe(Layer.provideMerge(client(proxied, { maxConnections: 2 }))))
   )
 
+const writes = (statement: string): boolean => /^commit|\b(insert|update|delete)\b/i.test(statement)
+
 let kill: () => void = () => undefined
 
 /** Ways to break something at a statement, and what then goes on. */
@@ -139,8 +141,12 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
     for (const [index, statement] of statements.entries()) {
       if (index < begins) continue
       for (const side of ["before", "after"] as const) {
-        // to a program that is killed, after one statement is before the next
-        if (how === "the program is killed" && side === "after" && index + 1 < statements.length) continue
+        // a session that is terminated before its statement is one whose connection is cut
+        if (how === "the server's process is terminated" && side === "before") continue
+        // to a program that is killed, after one statement is before the next; and what only reads changes nothing
+        if (how === "the program is killed" && (side === "after" ? index + 1 < statements.length : !writes(statement))) {
+          continue
+        }
         const found = await broken(how, index + 1, side)
         expect(found, `${side} statement ${index + 1}: ${statement}`).toEqual(clean)
       }
