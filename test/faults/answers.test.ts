@@ -144,7 +144,9 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
         // a session that is terminated before its statement is one whose connection is cut
         if (how === "the server's process is terminated" && side === "before") continue
         // to a program that is killed, after one statement is before the next; and what only reads changes nothing
-        if (how === "the program is killed" && (side === "after" ? index + 1 < statements.length : !writes(statement))) {
+        if (
+          how === "the program is killed" && (side === "after" ? index + 1 < statements.length : !writes(statement))
+        ) {
           continue
         }
         const found = await broken(how, index + 1, side)
