@@ -38,6 +38,9 @@ export interface Setting {
   readonly timeout: Duration.Duration
 }
 
+/** The setting of a handler's runs in the transaction. */
+export type SettingOf = (handler: Handler) => Setting
+
 /** A batch in its transaction. */
 export interface BatchRun extends Setting {
   readonly handler: Handler
