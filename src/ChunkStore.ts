@@ -29,6 +29,7 @@ import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { Insert } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
+import type { Inside, InsideRequest } from "./Inside.ts"
 import type {
   AlreadyPersisted,
   ChunksLocked,
@@ -43,6 +44,7 @@ import type { UsageEntry } from "./Usage.ts"
 
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
+export { type Inside, type InsideKind, type InsideRequest, type PersistedInside } from "./Inside.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
 export {
@@ -295,6 +297,18 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * Takes over expired leases and counts them as crashes.
    */
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, ChunkStoreError>
+  /**
+   * Persists due chunks of a declared handler inside the store, in one commit and without a claim: takes those that stand
+   * first, makes the rows of the declaration, writes the ledger, and removes them. Undefined where the store cannot do that
+   * for this declaration, or not here: within a caller's transaction. A store may never do it: the chunks are then claimed, and
+   * the rows are the same.
+   *
+   * It takes chunks only that a claim would take now, in its order, and of these what needs no program: encoded by the present
+   * schema (the fingerprint), never failed or held by a worker that died, without an ordering key, with the context that the
+   * declaration requires. What it leaves is not changed. When it fails, nothing was changed, and it says nothing about whose
+   * fault it is: claim the chunks to find out.
+   */
+  readonly persistInside: (request: InsideRequest) => Effect.Effect<Inside | undefined, ChunkStoreError>
   /** Gives back all chunks that a token holds, at no cost: for a claim whose answer did not arrive. */
   readonly giveUp: (token: string) => Effect.Effect<void, ChunkStoreError>
   /**

@@ -245,6 +245,9 @@ const makeStore = (
       return { token, chunks, paused }
     }),
 
+    // there is no server to do it in: a declaration is carried out when its chunks are claimed
+    persistInside: () => Effect.undefined,
+
     giveUp: (token) => use((access) => giveUp(access, token)),
 
     renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {

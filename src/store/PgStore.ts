@@ -30,6 +30,7 @@ import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
 import { find } from "./pg/find.ts"
 import { giveUp } from "./pg/giveUp.ts"
+import { persistInside } from "./pg/inside.ts"
 import * as inspector from "./pg/inspector.ts"
 import { isNew } from "./pg/isNew.ts"
 import { leave } from "./pg/leave.ts"
@@ -67,6 +68,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     abandon: abandon(engine),
     find: find(engine),
     claim: claim(engine),
+    persistInside: persistInside(engine),
     giveUp: giveUp(engine),
     renew: renew(engine),
     persist: persist(engine),

@@ -16,6 +16,7 @@ import { beat } from "./contract/beat.ts"
 import { callEnds } from "./contract/callEnds.ts"
 import { claiming } from "./contract/claiming.ts"
 import { deadLetters } from "./contract/deadLetters.ts"
+import { declared } from "./contract/declared.ts"
 import { elements } from "./contract/elements.ts"
 import { erasure } from "./contract/erasure.ts"
 import { eventLog } from "./contract/eventLog.ts"
@@ -48,6 +49,7 @@ export const contract: ReadonlyArray<Scene> = [
   ...recordNow,
   ...claiming,
   ...persisting,
+  ...declared,
   ...ordering,
   ...beat,
   ...versions,

@@ -2,6 +2,7 @@
  * The statements that record calls together with a queue row for each of their outputs.
  */
 import * as Duration from "effect/Duration"
+import { markOf } from "../../internal/fingerprint.ts"
 import { addedOf, attemptsText, usageText } from "./added.ts"
 import { type Column, rowsOf } from "./columns.ts"
 import { besideColumns, type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
@@ -51,10 +52,10 @@ export const recordOne = ({ schema, sql }: Tables) => {
     )
     insert into ${schema}.chunk_queue (
       call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes,
-      shared_bytes
+      shared_bytes, fingerprint
     )
     select call_id, namespace, ordering_key, priority, due_at, due_at - pg_catalog.make_interval(mins => priority),
-      case when due_at > pg_catalog.now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19
+      case when due_at > pg_catalog.now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19, $20
     from recorded
     returning call_id`
   return ({ call: one, text }: Given) => {
@@ -78,7 +79,8 @@ export const recordOne = ({ schema, sql }: Tables) => {
       output?.version,
       output?.part ?? "",
       text.bytes[0],
-      text.shared
+      text.shared,
+      output === undefined ? null : markOf(output) || null
     ])
   }
 }
@@ -107,7 +109,8 @@ export const chunkRowsOf = (t: Tables, calls: ReadonlyArray<Given>, more: Readon
       position,
       text: text.outputs[position] ?? "",
       bytes: text.bytes[position] ?? 0,
-      shared: text.shared
+      shared: text.shared,
+      fingerprint: markOf(output)
     }))
   )
   return rowsOf(t, [
@@ -119,6 +122,7 @@ export const chunkRowsOf = (t: Tables, calls: ReadonlyArray<Given>, more: Readon
     { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
     { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) },
     { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
+    { name: "fingerprint", type: "int", values: chunks.map((chunk) => chunk.fingerprint) },
     { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
   ])
 }
@@ -189,11 +193,12 @@ export const recordMany = (
     ), queued as (
       insert into ${queue} (
         state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
-        part, ordering_key
+        part, fingerprint, ordering_key
       )
       select case when due.at > pg_catalog.now() then 'scheduled' else 'ready' end,
         g.priority, due.at, due.at - pg_catalog.make_interval(mins => g.priority),
-        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')
+        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(o.fingerprint, 0),
+        nullif(g.ordering_key, '')
       from chunk o
       join given g on g.n = o.call
       join recorded using (call_id)
