@@ -188,6 +188,8 @@ export interface Watch {
   readonly of: <A, E, R>(run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Whether the run has sent a statement, or may have. */
   readonly sent: boolean
+  /** Whether a statement of the run is still under way, sent by a fiber that the run does not wait for. */
+  readonly busy?: boolean | undefined
   /** Set when a statement of the run was refused; then the result of the run must not be used. */
   readonly refusal: Refusal | undefined
   /** Ends the run. Code of the run that continues because it cannot be interrupted no longer reaches the database. */
