@@ -304,11 +304,11 @@ export const persistInside = (
     contact.heard(serverTime, began)
     const chunks = chunksOf(request.kind, rows)
     const left = leftOf(said)
-    // the mark is moved past nothing that was left
+    // The mark is moved past nothing that was left. What the statement took says nothing of how long a scan takes.
     if (left === undefined) {
       const place = markTime === null || markSeq === null ? undefined : { time: markTime, seq: BigInt(markSeq) }
       const now = yield* Contact.here
-      lowWater.move(request.namespace, { mark, reached: { place, ended }, rows: chunks.length, began, now })
+      lowWater.move(request.namespace, { mark, reached: { place, ended }, rows: chunks.length, began: now, now })
     }
     const last = ended && left === undefined && (mark === undefined || mark.ended)
     return { inside: { chunks, left, ended, last } satisfies Inside, ends }
