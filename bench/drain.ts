@@ -64,6 +64,7 @@ const subjects: ReadonlyArray<Subject> = [
   { system: "sluice-declared", options: {} },
   { system: "sluice-declared-outside", options: {} },
   { system: "sluice-per-record", options: {} },
+  { system: "sluice-raw", options: {} },
   ...[1, 2, 4].map((inFlight): Subject => ({ system: "pg-boss-batch", options: { inFlight } })),
   { system: "pg-boss-per-job", options: {} },
   { system: "graphile-fused", options: {} },

@@ -94,12 +94,12 @@ const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }:
     ? sql`namespace <> all(${notIn}::pg_catalog.text[])`
     : sql`namespace = ${namespace}`
   return sql`ready as materialized (
-      select seq, rank, call_id, part, namespace, schema_identity, schema_version, position, bytes, fingerprint, recorded_at,
-      ${plain} as plain,
-      coalesce(${plain} and fingerprint = ${fingerprint} and schema_identity = ${schemaIdentity}
-        and schema_version = ${version} and ${inNamespace}, false) as mine
-    from ${queue} q
-    where state = 'ready' and ${isFree(t, { judged })} and ${inRange(t, "rank", ready)} and ${onlyAsked(t, request)}
+      select seq, rank, call_id, part, namespace, schema_identity, schema_version, position, bytes, fingerprint,
+        recorded_at, ${plain} as plain,
+        coalesce(${plain} and fingerprint = ${fingerprint} and schema_identity = ${schemaIdentity}
+          and schema_version = ${version} and ${inNamespace}, false) as mine
+      from ${queue} q
+      where state = 'ready' and ${isFree(t, { judged })} and ${inRange(t, "rank", ready)} and ${onlyAsked(t, request)}
       order by rank, seq limit ${request.limit} for update skip locked
     ), looked as materialized (
       select * from (
