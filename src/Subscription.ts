@@ -178,7 +178,9 @@ const run = Effect.fnUntraced(function*<E, R, Event>(
 
   const opened = yield* log.open(name, options.from ?? "beginning", feed)
   if (opened !== feed) {
-    const [present, wanted] = feed === "calls" ? ["created objects", "ends of calls"] : ["ends of calls", "created objects"]
+    const [present, wanted] = feed === "calls"
+      ? ["created objects", "ends of calls"]
+      : ["ends of calls", "created objects"]
     return yield* invalid(`one of this name is there, and is told ${present}, not ${wanted}: choose another name`)
   }
   const stopping = yield* Latch.make(false)

@@ -146,9 +146,10 @@ const makeStore = (
   /** Tells the end of those of these calls, or of all, that have no chunk left. */
   const closeCalls = (callIds?: ReadonlyArray<string>) =>
     // ids only have to grow
-    Effect.flatMap(db.next("end"), (first) => use((access, now) => close(access, now, first * 1_000_000, callIds))).pipe(
-      Effect.flatMap((ended) => ended > 0 ? wakeUp.hint("events") : Effect.void)
-    )
+    Effect.flatMap(db.next("end"), (first) => use((access, now) => close(access, now, first * 1_000_000, callIds)))
+      .pipe(
+        Effect.flatMap((ended) => ended > 0 ? wakeUp.hint("events") : Effect.void)
+      )
   const closeAfterCommit = (chunks: ReadonlyArray<{ readonly key: ChunkKey }>) =>
     chunks.length === 0 ? Effect.void : db.afterCommit(closeCalls(chunks.map(({ key }) => key.callId)))
 

@@ -74,7 +74,7 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       // to see which cluster's numbers it contains; after a move to another cluster the owner of the tables rebases it
       subscription_log: ["select"],
       subscription_skip: ["select", "insert"],
-      call_subscription: ["select", "insert"],
+      call_subscription: ["select", "insert", "delete"],
       call_end: ["select"]
     },
     sequences: {},

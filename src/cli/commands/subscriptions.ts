@@ -9,8 +9,8 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { EventLog, type From, Rebased, SubscriptionStatus } from "../../EventLog.ts"
-import { ChunkKey, printKey } from "../../ServiceCall.ts"
+import { EventLog, type From, printEntry, Rebased, SubscriptionStatus } from "../../EventLog.ts"
+import { ChunkKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
 import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
@@ -52,7 +52,7 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
   for (const [index, one] of all.entries()) {
     yield* print.line(lines[index] ?? "")
     if (one.lastError !== null && one.next !== null) {
-      yield* print.line(print.clip(`  before ${printKey(one.next.key)}`, columns))
+      yield* print.line(print.clip(`  before ${printEntry(one.next.key)}`, columns))
       yield* print.line(print.fit(`  latest error: ${print.first(one.lastError)}`))
     }
     if (one.skipped > 0) {
@@ -142,13 +142,13 @@ const skip = Command.make(
       }
       const passed = yield* EventLog.use((log) => log.skip(name, next.key, because))
       if (!passed) return yield* new Failed({ reason: `call ${callId} is no longer the next entry of ${name}` })
-      yield* Effect.logWarning(`subscription ${name} skips ${printKey(next.key)}: ${because}`)
+      yield* Effect.logWarning(`subscription ${name} skips ${printEntry(next.key)}: ${because}`)
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       if (json) return yield* print.json(SubscriptionSkipped, { subscription: name, skipped: next.key })
-      yield* print.line(print.clip(`skipped ${printKey(next.key)}`, columns))
+      yield* print.line(print.clip(`skipped ${printEntry(next.key)}`, columns))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Skip the entry that fails, for good: all objects that one chunk created"),
+  Command.withDescription("Skip the entry that fails, for good: all objects that one chunk created, or the end of a call"),
   Command.withExamples([
     {
       command: "sluice subscriptions skip billing --because \"the account is closed\"",

@@ -10,7 +10,8 @@ export const open = (access: Access, callId: string): void => {
 }
 
 const count = (access: Access, table: typeof ledger | typeof dead, callId: string): number =>
-  access.values<{ readonly key: Parameters<typeof chunkKey>[0] }>(table).filter((row) => row.key.callId === callId).length
+  access.values<{ readonly key: Parameters<typeof chunkKey>[0] }>(table).filter((row) => row.key.callId === callId)
+    .length
 
 /**
  * Ends those of these calls, or of all, that are open and have no chunk left. Returns how many. The first gets the number

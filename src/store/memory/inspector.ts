@@ -126,7 +126,10 @@ const subscriptionGauges = (access: Access, now: number): ReadonlyArray<Subscrip
     const age = Math.max(0, now - (unread[0]?.at ?? now)) / 1000
     return { name, attempts, unread: Math.min(mostCounted, unread.length), age }
   }
-  return access.values(subscriptions).map(gaugesOf).sort((a, b) => b.age - a.age || (a.name < b.name ? -1 : 1)).slice(0, 100)
+  return access.values(subscriptions).map(gaugesOf).sort((a, b) => b.age - a.age || (a.name < b.name ? -1 : 1)).slice(
+    0,
+    100
+  )
 }
 
 const scheduled = (access: Access, now: number): Scheduled => {

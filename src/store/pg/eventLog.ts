@@ -84,7 +84,9 @@ const horizon = (base: string) =>
 /** Whether the lines and the place of `s` are of this cluster's numbers: only then may they be read. */
 const isReadable = (t: Tables, feed: Feed, place: Fragment) =>
   t.sql`coalesce(l.witnessed and not ${place}, false) and not coalesce((
-      select ${t.sql.literal(isAhead("e", "l.base"))} from ${linesOf(t, feed)} e order by e.xact desc, e.seq desc limit 1
+      select ${t.sql.literal(isAhead("e", "l.base"))} from ${
+    linesOf(t, feed)
+  } e order by e.xact desc, e.seq desc limit 1
     ), false)`
 
 /** The log's row, as `l`. */
@@ -150,7 +152,9 @@ const take = (t: Tables, name: string, token: string, { feed = "objects", lease,
           else ${limit}::int end) as most,
         l.stale, ${isReadable(t, feed, sql.literal(isAhead("s", "l.base")))} as ours
       from ${subscription} s left join (${logRow(t)}) l on true
-      where s.name = ${name} and ${isOf(t, feed)} and s.due_at <= pg_catalog.now() and (s.lease_until is null or s.lease_until < pg_catalog.now())
+      where s.name = ${name} and ${
+    isOf(t, feed)
+  } and s.due_at <= pg_catalog.now() and (s.lease_until is null or s.lease_until < pg_catalog.now())
       for update of s skip locked
     ), ${walk(t, feed, maxBytes)}, taken as (
       update ${subscription} s set lease_token = ${token}::pg_catalog.uuid, lease_until = ${inFuture(t, lease)},
@@ -169,7 +173,9 @@ const read = (t: Tables, after: Place, { limit, maxBytes }: Read) => {
   return sql<TakenRow>`
     with recursive place as materialized (
       select least(s.xact, l.horizon) as xact, case when s.xact < l.horizon then s.seq else 0 end as seq,
-        0 as attempts, 0 as suspects, l.horizon, ${limit}::int as most, l.stale, ${isReadable(t, "objects", sql`false`)} as ours
+        0 as attempts, 0 as suspects, l.horizon, ${limit}::int as most, l.stale, ${
+    isReadable(t, "objects", sql`false`)
+  } as ours
       from (select ${after.xact}::pg_catalog.xid8 as xact, ${after.seq}::bigint as seq) s left join (
         select *, ${sql.literal(horizon("base"))} as horizon from (${logRow(t)}) one
       ) l on true
@@ -380,7 +386,10 @@ export const make = (t: Tables): EventLog["Service"] => {
         returning 1`.pipe(Effect.map((rows) => rows.length > 0), client.statement),
 
     remove: (name) =>
-      Effect.map(sql`delete from ${subscription} where name = ${name} returning 1`, (rows) => rows.length > 0).pipe(
+      sql`
+        with untold as (delete from ${callSubscription} where name = ${name})
+        delete from ${subscription} where name = ${name} returning 1`.pipe(
+        Effect.map((rows) => rows.length > 0),
         client.statement
       ),
 

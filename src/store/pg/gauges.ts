@@ -72,12 +72,15 @@ const mostSubscriptions = 100
 /** The gauges of subscriptions. The age is one descent of an index each, and only the listed ones are counted. */
 export const subscriptionGauges = (t: Tables) => {
   const { sql, subscription } = t
-  const unread = (feed: Feed) => sql`${linesOf(t, feed)} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq`
+  const unread = (feed: Feed) =>
+    sql`${linesOf(t, feed)} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq`
   const count = (feed: Feed) =>
     sql`(select pg_catalog.count(*)::int from (select from ${unread(feed)} limit ${mostCounted}) unread)`
   const ofFeed = (feed: Feed) =>
     sql`
-      select name, attempts, xact, seq, ${feed}::pg_catalog.text as feed, (select e.at from ${unread(feed)} limit 1) as at
+      select name, attempts, xact, seq, ${feed}::pg_catalog.text as feed, (select e.at from ${
+      unread(feed)
+    } limit 1) as at
       from ${subscription} s where ${isOf(t, feed)}`
   return sql<SubscriptionGauges>`
     select s.name, s.attempts, coalesce(greatest(0, extract(epoch from pg_catalog.now() - s.at)), 0)::pg_catalog.float8 as age,

@@ -198,7 +198,8 @@ export const make = (t: Tables): Retention["Service"] => {
         failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`),
         answers: count(policy.payloads, (cutoff) =>
           sql`${attempt} c where text is not null and answered_at < ${cutoff} and ${isDone(t)}`),
-        ends: count(policy.payloads, (cutoff) => sql`${callEnd} e where ended_at < ${cutoff} and ${isRead(t)}`)
+        ends: count(policy.payloads, (cutoff) =>
+          sql`${callEnd} e where ended_at < ${cutoff} and ${isRead(t)}`)
       }).pipe(client.statement),
     rollUp: rollingUp
   })
