@@ -250,8 +250,8 @@ export class Inspector extends Context.Service<Inspector, {
   /** Whether a chunk of a kind is outstanding or dead, or a worker serves the kind. `*` stands for any. */
   readonly isKnown: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
   /**
-   * What a declaration becomes for the table as it is, in the store's own words: on Postgres the statement that writes the
-   * rows. Writes nothing. Fails with `TableUnfit` where the table does not fit, or this role may not write it.
+   * What a declaration becomes for its tables as they are, in the store's own words: on Postgres the statement that writes
+   * the rows of each. Writes nothing. Fails with `TableUnfit` where a table does not fit, or this role may not write it.
    */
   readonly declaration: (declaration: Declaration) => Effect.Effect<string, TableUnfit | ChunkStoreError>
   /** Calls whose answer did not fit, the latest first. */

@@ -87,6 +87,8 @@ export * as OutputGroup from "./OutputGroup.ts"
 export * as Pauses from "./Pauses.ts"
 /** What people and logs are shown of recorded JSON. */
 export * as Redaction from "./Redaction.ts"
+/** Answers that a handler rejected are paid for, and their chunks are dead letters. */
+export * as RejectedAnswers from "./RejectedAnswers.ts"
 /** Deletes old data. */
 export * as Retention from "./Retention.ts"
 /**

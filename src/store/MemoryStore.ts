@@ -34,6 +34,7 @@ import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
+import * as repairs from "./memory/repairs.ts"
 import * as retention from "./memory/retention.ts"
 import {
   type CallRow,
@@ -199,9 +200,7 @@ const makeStore = (
         : { _tag: "Running", until: read.utc(begun.runUntil ?? begun.recordedAt) } as const
     }),
     renewRun: (callId, token, lease) =>
-      use((access, now) =>
-        recording.changeRun(access, callId, token, () => ({ runUntil: now + Duration.toMillis(lease) }))
-      ),
+      use((access, now) => recording.renewRun(access, callId, token, now + Duration.toMillis(lease))),
     abandon: (callId, token, end) =>
       Effect.flatMap(
         db.next("usage"),
@@ -335,13 +334,16 @@ const make = Effect.gen(function*() {
     Effect.all([db.next("token"), Random.nextIntBetween(0, 2 ** 32)]),
     ([number, random]) => `${number}-${random.toString(16)}`
   )
+  const wake = wakeAfterCommit(db, use)
+  const moved = db.afterCommit(wakeUp.hint("chunks"))
+  const letters = deadLetters.make(use, wake, moved)
   return Context.make(ChunkStore, named("ChunkStore", makeStore(db, settings, use, newToken, wakeUp))).pipe(
-    Context.add(DeadLetters, deadLetters.make(use, wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))),
+    Context.add(DeadLetters, { ...letters, ...repairs.make(db, use, newToken, wake, moved) }),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
     Context.add(
       Erasure,
-      erasure.make(use, db.next("erasure"), wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))
+      erasure.make(use, db.next("erasure"), wake, moved)
     ),
     Context.add(EventLog, eventLog.make(use, newToken)),
     Context.add(Inspector, inspector.make(use, settings.deadBlocksKey)),

@@ -27,6 +27,7 @@ import { pauses } from "./contract/pauses.ts"
 import { persisting } from "./contract/persisting.ts"
 import { recording } from "./contract/recording.ts"
 import { recordNow } from "./contract/recordNow.ts"
+import { repairs } from "./contract/repairs.ts"
 import { retention } from "./contract/retention.ts"
 import type { Scene } from "./contract/scenes.ts"
 import { versions } from "./contract/versions.ts"
@@ -52,6 +53,7 @@ export const contract: ReadonlyArray<Scene> = [
   ...views,
   ...inspector,
   ...deadLetters,
+  ...repairs,
   ...pauses,
   ...retention,
   ...erasure,

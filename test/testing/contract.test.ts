@@ -74,7 +74,7 @@ describe("a store that does not keep the contract", () => {
     Effect.gen(function*() {
       const [error] = yield* findings(() => ({ ledger: () => Effect.succeed([]) }), "persisting")
       expect(error?.message).toMatch(
-        /^persisting: writes, ledger and settlement are one commit: \[\] does not match \[/
+        /^persisting: the handler's writes, the ledger row and the settlement are one commit: \[\] does not match \[/
       )
       expect(error?.cause).toMatchObject({ actual: [] })
     }), 60_000)

@@ -4,6 +4,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { tablesOf } from "../../Declaration.ts"
 import {
   Inspector,
   type QueueGauges,
@@ -171,7 +172,10 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
         )
         return [...new Set(made.map(({ key }) => key.callId))]
       }),
-    declaration: ({ table }) => Effect.succeed(`rows of the table ${table} of this MemoryDatabase`),
+    declaration: (declaration) =>
+      Effect.succeed(
+        tablesOf(declaration).map(({ table }) => `rows of the table ${table} of this MemoryDatabase`).join("\n")
+      ),
     status: use(status),
     persistedLately: use((access, now) =>
       Math.min(100_000, access.values(ledger).filter((row) => row.persistedAt > now - minute).length)

@@ -13,7 +13,7 @@ import { open } from "./callEnd.ts"
 import { type CallRow, calls, copy, queue, rankOf, seqKey, untouched, usage } from "./rows.ts"
 
 /** Attempts hold no object that anybody could change, but for their facts. */
-const copyAttempts = (attempts: Recording["attempts"] = []) =>
+export const copyAttempts = (attempts: Recording["attempts"] = []) =>
   attempts.map((attempt) => ({ ...attempt, facts: copy(attempt.facts) }))
 
 const millis = (time: DateTime.Utc | undefined): number | undefined => time && DateTime.toEpochMillis(time)
@@ -54,9 +54,10 @@ const isSame = (row: CallRow, call: ServiceCall): boolean =>
   isSameQuestion(row, call) &&
   (row.outputs === undefined || (isSameInput(row, call) && sameJson(row.outputs, copy(call.outputs.map(plainOutput)))))
 
-const add = (
+/** Adds to the usage. */
+export const addUsage = (
   access: Access,
-  { finishedAt, namespace, recordedAt }: CallRow,
+  { finishedAt, namespace, recordedAt }: Pick<CallRow, "finishedAt" | "namespace" | "recordedAt">,
   entries: ReadonlyArray<UsageEntry> = [],
   id: number
 ): void => {
@@ -85,7 +86,7 @@ export const record = (access: Access, call: Recording, now: number, { id, seqs 
   }
   access.set(calls, call.callId, row)
   open(access, call.callId)
-  add(access, row, call.usage, id)
+  addUsage(access, row, call.usage, id)
   const dueAt = Math.max(now, row.notBefore ?? now)
   const { bytes, shared } = callJson(call)
   for (const [position, output] of call.outputs.entries()) {
@@ -143,6 +144,14 @@ export const begin = (
   return { takenOver: before !== undefined }
 }
 
+/** Extends the lease of a run or a repair. */
+export const renewRun = (access: Access, callId: string, token: string, runUntil: number): boolean => {
+  const row = access.get(calls, callId)
+  if (row?.runToken !== token) return false
+  access.set(calls, callId, { ...row, runUntil })
+  return true
+}
+
 /** Changes a running call if this token still holds the run. */
 export const changeRun = (
   access: Access,
@@ -178,7 +187,7 @@ export const abandon = (
         finishedAt: now
       })
   const row = access.get(calls, callId)
-  if (isHeld && row !== undefined) add(access, row, end?.usage, id)
+  if (isHeld && row !== undefined) addUsage(access, row, end?.usage, id)
 }
 
 /** A call in its recorded form. */

@@ -16,7 +16,7 @@ const replies = { namespace: "chatlab", schemaIdentity: reply }
 const allResults = { namespace: "core", schemaIdentity: results }
 
 export const beat = topic("beat", (test) => {
-  test("what is parked stays so until a worker serves it, and costs nothing", () =>
+  test("a parked chunk stays parked until a worker serves it, and is not charged", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"), call("b", { namespace: "triage" }, { schema: results }))
@@ -30,7 +30,7 @@ export const beat = topic("beat", (test) => {
       expect(yield* settle("persisted")).toEqual(["b"])
     }))
 
-  test("each is told what only the others serve, as long as they live", () =>
+  test("a worker learns which kinds only others serve, as long as those are alive", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [] })
@@ -42,7 +42,7 @@ export const beat = topic("beat", (test) => {
       expect(yield* store.beat("old", [replies])).toMatchObject({ elsewhere: [allResults] })
     }))
 
-  test("one that has not beaten for half a minute does not count as alive, until it beats again", () =>
+  test("a worker without a beat for half a minute does not count as alive until it beats again", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
@@ -55,7 +55,7 @@ export const beat = topic("beat", (test) => {
       expect(yield* store.beat("other", [replies])).toMatchObject({ elsewhere: [allResults] })
     }))
 
-  test("what is paused is told, and stays parked until it is not", () =>
+  test("a beat returns what is paused, and that stays parked until the pause ends", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const pauses = yield* Pauses.Pauses
@@ -71,7 +71,7 @@ export const beat = topic("beat", (test) => {
       expect(yield* statesOf("a")).toEqual(["ready"])
     }))
 
-  test("the counts by kind", () =>
+  test("chunks are counted by kind", () =>
     Effect.gen(function*() {
       const fates = {
         done: "persisted",

@@ -19,7 +19,7 @@ const dataOf = (chunk: ClaimedChunk | undefined) =>
   chunk !== undefined && "data" in chunk.payload ? chunk.payload.data : undefined
 
 export const claiming = topic("claiming", (test) => {
-  test("the oldest first, as many as asked for; what is claimed is nobody else's", () =>
+  test("a claim takes the oldest chunks first, as many as asked for, and nobody else can claim them", () =>
     Effect.gen(function*() {
       for (const id of ["a", "b", "c", "d", "e"]) yield* record(call(id))
       expect(yield* takenWith({ limit: 2 })).toEqual(["a", "b"])
@@ -29,7 +29,7 @@ export const claiming = topic("claiming", (test) => {
       expect(yield* takenWith({ limit: 2 })).toEqual([])
     }))
 
-  test("workers side by side share without overlap", () =>
+  test("concurrent workers never claim the same chunk", () =>
     Effect.gen(function*() {
       const ids = Array.from({ length: 200 }, (_, n) => `call-${n}`)
       yield* record(...ids.map((id) => call(id)))
@@ -42,7 +42,7 @@ export const claiming = topic("claiming", (test) => {
       expect([...shares.flat(), ...rest].sort()).toEqual([...ids].sort())
     }))
 
-  test("no more bytes than asked for, but always one chunk", () =>
+  test("a claim takes no more bytes than asked for, but at least one chunk", () =>
     Effect.gen(function*() {
       const big = (id: string) => call(id, {}, { data: { text: "x".repeat(1000) } })
       yield* record(big("a"), big("b"), big("c"))
@@ -50,7 +50,7 @@ export const claiming = topic("claiming", (test) => {
       expect(yield* takenWith({ maxBytes: 2600 })).toEqual(["b", "c"])
     }))
 
-  test("what the chunks of a call share is handed out, and counted, once", () =>
+  test("what the chunks of a call share is read, and its bytes counted, once", () =>
     Effect.gen(function*() {
       const outputs = Array.from({ length: 60 }, (_, n) => ({ schema: reply, version: 1, part: `${n}`, data: n }))
       const input = "x".repeat(50_000)
@@ -75,7 +75,7 @@ export const claiming = topic("claiming", (test) => {
       })
     }))
 
-  test("each chunk has its own output, however many of its call come together, and from which places", () =>
+  test("each chunk has its own output, whichever chunks of its call are claimed together", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const outputs = Array.from({ length: 40 }, (_, n) => ({ schema: reply, version: 1, part: `${n}`, data: { n } }))
@@ -107,7 +107,7 @@ export const claiming = topic("claiming", (test) => {
       }
     }))
 
-  test("what is done to the context or input of one chunk does not reach the others of its call", () =>
+  test("changing the context or input of one chunk does not affect the others of its call", () =>
     Effect.gen(function*() {
       const outputs = ["a", "b"].map((part) => ({ schema: reply, version: 1, part, data: { list: [1] } }))
       yield* record(call("a", { outputs, context: { list: [1] }, input: { list: [1] } }))
@@ -121,7 +121,7 @@ export const claiming = topic("claiming", (test) => {
       }])
     }))
 
-  test("by namespace, by call, and not what only others serve", () =>
+  test("a claim can be limited to a namespace or a call, and leaves out kinds that only other workers serve", () =>
     Effect.gen(function*() {
       yield* record(
         call("a"),
@@ -137,7 +137,7 @@ export const claiming = topic("claiming", (test) => {
       expect(yield* takenWith({})).toEqual(["c"])
     }))
 
-  test("priority is a head start of a minute a step, no more", () =>
+  test("each step of priority is a head start of one minute", () =>
     Effect.gen(function*() {
       const time = yield* Time
       yield* record(call("old"))
@@ -146,7 +146,7 @@ export const claiming = topic("claiming", (test) => {
       expect(yield* takenWith({})).toEqual(["most urgent", "old", "urgent", "plain"])
     }))
 
-  test("priority counts however a call is recorded, and when it is tried again", () =>
+  test("priority counts however a call is recorded, and for its retries", () =>
     Effect.gen(function*() {
       yield* record(call("plain"))
       yield* record(call("urgent", { priority: 5 }))
@@ -162,7 +162,7 @@ export const claiming = topic("claiming", (test) => {
       expect(yield* takenWith({})).toEqual(order)
     }))
 
-  test("a flood of urgent ones goes before a plain one for their head start, and no longer", () =>
+  test("many urgent chunks go before a plain one only for their head start", () =>
     Effect.gen(function*() {
       const time = yield* Time
       yield* record(call("plain"))
@@ -179,7 +179,7 @@ export const claiming = topic("claiming", (test) => {
       expect(taken.map((ids) => ids.indexOf("plain"))).toEqual([-1, -1, -1, -1, -1, -1, 0, -1])
     }))
 
-  test("a lease that ran out is a crash, not an attempt, and the chunk is claimed alone from then on", () =>
+  test("a lease that ran out counts as a crash, not as an attempt, and the chunk is claimed alone from then on", () =>
     Effect.gen(function*() {
       const time = yield* Time
       yield* record(call("a"), call("b"))
@@ -203,7 +203,7 @@ export const claiming = topic("claiming", (test) => {
       expect(fourth.chunks).toMatchObject([{ key: { callId: "b" }, attempts: 0, crashes: 2, loneCrashes: 0 }])
     }))
 
-  test("a lease is not over before its end", () =>
+  test("a chunk is not claimed by others before its lease ends", () =>
     Effect.gen(function*() {
       const edits = yield* Edits
       const { transaction } = yield* Rows
@@ -218,7 +218,7 @@ export const claiming = topic("claiming", (test) => {
       expect(yield* claimedAt(Duration.millis(-1))).toEqual(["a"])
     }))
 
-  test("a worker that was only cut off or frozen has not died: when it speaks again, its crash is taken back", () =>
+  test("a worker that was only cut off or frozen did not crash: when it returns, its crash no longer counts", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
@@ -241,7 +241,7 @@ export const claiming = topic("claiming", (test) => {
       expect((yield* claim).chunks).toMatchObject([{ crashes: 1 }])
     }))
 
-  test("of several workers each takes back its own crash, also one it was alone with", () =>
+  test("each of several workers takes back its own crash, also that of a chunk it held alone", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
@@ -264,7 +264,7 @@ export const claiming = topic("claiming", (test) => {
       expect((yield* claim).chunks).toMatchObject([{ crashes: 0, loneCrashes: 0 }])
     }))
 
-  test("a handler that hung is as bad as a crash: its worker takes nothing back", () =>
+  test("a handler that hung counts as a crash: its worker cannot take it back", () =>
     Effect.gen(function*() {
       yield* record(call("a"))
       const hung = yield* claim
@@ -275,7 +275,7 @@ export const claiming = topic("claiming", (test) => {
       expect((yield* claim).chunks).toMatchObject([{ crashes: 1 }])
     }))
 
-  test("renewed, a lease goes on for what is still held, and answers with that", () =>
+  test("renewing extends the lease of the chunks that are still held, and returns them", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
@@ -293,7 +293,7 @@ export const claiming = topic("claiming", (test) => {
       expect(idsOf((yield* claim).chunks)).toEqual([])
     }))
 
-  test("a failed one comes again when it is due, and not sooner", () =>
+  test("a failed chunk is claimed again when it is due, and not sooner", () =>
     Effect.gen(function*() {
       yield* record(call("a"))
       yield* settle({ retry: "10 seconds" })
@@ -303,7 +303,7 @@ export const claiming = topic("claiming", (test) => {
       expect(chunks).toMatchObject([{ key: { callId: "a" }, attempts: 1, crashes: 0 }])
     }))
 
-  test("says when there will be something", () =>
+  test("a store says when the next chunk will be due", () =>
     Effect.gen(function*() {
       expect((yield* inspect.nextDue)._tag).toBe("None")
       yield* record(call("a"))

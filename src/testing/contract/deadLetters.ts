@@ -34,7 +34,7 @@ const variety = Effect.gen(function*() {
 })
 
 export const deadLetters = topic("deadLetters", (test) => {
-  test("a filter finds what it says, the latest first, page by page; the count agrees", () =>
+  test("a filter lists the matching dead letters, the latest first, page by page, and the count agrees", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       yield* variety
@@ -81,7 +81,7 @@ export const deadLetters = topic("deadLetters", (test) => {
       ])
     }))
 
-  test("inspecting one shows the whole history, before and after a redrive, and the recorded answer", () =>
+  test("a dead letter shows its whole history, before and after a redrive, and the recorded answer", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       const time = yield* Time
@@ -113,7 +113,7 @@ export const deadLetters = topic("deadLetters", (test) => {
       expect(yield* letters.inspect(keyOf("b"))).toEqual(Option.none())
     }))
 
-  test("a redrive moves what the count said: due at once, uncharged, at its old place, history kept", () =>
+  test("a redrive moves as many as were counted: due at once, without attempts, at their old place, with their history", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const letters = yield* DeadLetters.DeadLetters
@@ -137,7 +137,7 @@ export const deadLetters = topic("deadLetters", (test) => {
       expect(view.chunks[0]?.death).toBe(null)
     }))
 
-  test("many are moved in portions, each once, by two at once", () =>
+  test("two redrives at once move many dead letters in portions, each of them once", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       yield* record(...range(2345).map((n) => call(`call-${n}`)))
@@ -147,7 +147,7 @@ export const deadLetters = topic("deadLetters", (test) => {
       expect((yield* settle("persisted")).length).toBe(2345)
     }))
 
-  test("what was persisted meanwhile is not persisted again, and frees its ordering key", () =>
+  test("a dead letter that was persisted meanwhile is not persisted again, and frees its ordering key", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const letters = yield* DeadLetters.DeadLetters
@@ -165,7 +165,7 @@ export const deadLetters = topic("deadLetters", (test) => {
       expect(entry?.handler).toBe("by hand")
     }))
 
-  test("what is persisted between redrive and claim is not persisted again", () =>
+  test("a chunk that is persisted between redrive and claim is not persisted again", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
@@ -180,7 +180,7 @@ export const deadLetters = topic("deadLetters", (test) => {
       expect(yield* store.ledger([keyOf("a")])).toMatchObject([{ handler: "by hand" }])
     }))
 
-  test("a redriven one goes before what waited behind it", () =>
+  test("a redriven chunk goes before those that waited behind it", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       yield* record(...["a", "b", "c"].map((id) => call(id, { orderingKey: "knee" })))
@@ -192,7 +192,7 @@ export const deadLetters = topic("deadLetters", (test) => {
       expect(order).toEqual(["a", "b", "c"])
     }))
 
-  test("a discarded one frees its key, is kept with its reason, and is redriven only when asked for", () =>
+  test("a discarded dead letter frees its key, is kept with its reason, and is redriven only on request", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       yield* record(...["a", "b", "c"].map((id) => call(id, { orderingKey: "knee" })), call("d"))
@@ -219,7 +219,7 @@ export const deadLetters = topic("deadLetters", (test) => {
       expect(yield* settle("persisted")).toEqual(["a"])
     }))
 
-  test("nobody is forgotten behind a letter that is discarded while others claim", () =>
+  test("no chunk stays behind a dead letter that is discarded while others claim", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       const keys = range(30).map((n) => `simulation-${n}`)

@@ -54,7 +54,7 @@ const states = Effect.map(
 )
 
 export const elements = topic("elements", (test) => {
-  test("an element that does not validate is a dead letter of its own, and its siblings arrive", () =>
+  test("an element that does not decode is a dead letter of its own, and its siblings are persisted", () =>
     Effect.gen(function*() {
       const persisted: Array<string> = []
       const context = yield* program(persisted)
@@ -71,7 +71,7 @@ export const elements = topic("elements", (test) => {
     }))
 
   test(
-    "elements of a call with an ordering key are persisted in order; a dead one holds up those behind it",
+    "elements of a call with an ordering key are persisted in order, and a dead one blocks those after it",
     () =>
       Effect.gen(function*() {
         const persisted: Array<string> = []

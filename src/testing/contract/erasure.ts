@@ -45,7 +45,7 @@ const millers = (callId: string, fields: Partial<ServiceCall.ServiceCall> = {}) 
   }, { data: { text: "Miller hurts." } })
 
 export const erasure = topic("erasure", (test) => {
-  test("payloads, chunks, dead letters and failures of a subject are gone; keys, the ledger and others' calls stay", () =>
+  test("the payloads, chunks, dead letters and failures of a subject are deleted; keys, the ledger and other calls stay", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       const { orderingKey: _, ...free } = millers("x")
@@ -119,7 +119,7 @@ export const erasure = topic("erasure", (test) => {
       expect((yield* list)[0]?.finishedAt).not.toBe(null)
     }))
 
-  test("an erased call is not recorded anew, and not run again, whatever its content", () =>
+  test("an erased call is neither recorded nor run again, whatever its content", () =>
     Effect.gen(function*() {
       const recorder = yield* CallRecorder.CallRecorder
       const store = yield* ChunkStore.ChunkStore
@@ -165,7 +165,7 @@ export const erasure = topic("erasure", (test) => {
       expect(yield* store.begin(spec(millers("done")), Duration.minutes(1))).toEqual({ _tag: "Erased" })
     }).pipe(Effect.provide(CallRecorder.layer)))
 
-  test("a call that is erased while its service runs is not recorded when it answers", () =>
+  test("a call that is erased while its service runs is not recorded when the answer comes", () =>
     Effect.gen(function*() {
       const recorder = yield* CallRecorder.CallRecorder
       const { outputs, ...spec } = millers("a")
@@ -182,7 +182,7 @@ export const erasure = topic("erasure", (test) => {
       expect((yield* claim).chunks).toEqual([])
     }).pipe(Effect.provide(CallRecorder.layer)))
 
-  test("what waited behind an erased chunk, or an erased dead letter, goes on", () =>
+  test("chunks behind an erased chunk or an erased dead letter are claimed", () =>
     Effect.gen(function*() {
       yield* record(...["a", "b"].map((id) => call(id, { orderingKey: "knee" })))
       yield* settle((chunk) => chunk.key.callId === "a" ? { dead: "rejected" } : "released")
@@ -196,7 +196,7 @@ export const erasure = topic("erasure", (test) => {
       expect(yield* settle("persisted")).toEqual(["c"])
     }), { deadBlocksKey: true })
 
-  test("a subject is a call, a conversation, or a value of the context, and nothing else is touched", () =>
+  test("a subject is a call, a correlation id or a value of the context, and nothing else is erased", () =>
     Effect.gen(function*() {
       yield* record(
         call("a", { correlationId: "b" }),
@@ -225,7 +225,7 @@ export const erasure = topic("erasure", (test) => {
       expect((yield* viewOf("deep")).erasure).toBe(null)
     }))
 
-  test("many are erased in portions, and those of others in between are passed over", () =>
+  test("many calls are erased in portions, and other calls in between are skipped", () =>
     Effect.gen(function*() {
       const count = 1700
       const others = (n: number) => n % 3 === 0

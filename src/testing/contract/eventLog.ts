@@ -28,7 +28,7 @@ const persist = (...ids: ReadonlyArray<string>) =>
   Effect.forEach(ids, (id) => Effect.andThen(record(call(id)), settle("persisted")), { discard: true })
 
 export const eventLog = topic("eventLog", (test) => {
-  test("a subscriber reads all there ever was, in order, and remembers its place", () =>
+  test("a subscription reads the whole log in order, and remembers its place", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       yield* persist("a", "b", "c")
@@ -61,7 +61,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(yield* statusOf("media")).toMatchObject({ behind: 0 })
     }))
 
-  test("one that begins now reads what comes, and others are not held up by it", () =>
+  test("a subscription that begins now reads only what follows, and does not hold up others", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       yield* persist("a")
@@ -73,7 +73,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(idsOf(yield* take("old"))).toEqual(["message of a", "message of b"])
     }))
 
-  test("one reads at a time, until its lease runs out; who lost it moves nothing", () =>
+  test("one reader has a subscription until its lease runs out; a reader that lost it cannot move the place", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       const time = yield* Time
@@ -101,7 +101,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(yield* statusOf("media")).toMatchObject({ attempts: 0, behind: 2 })
     }))
 
-  test("after a failure it waits; failures are counted until it moves on", () =>
+  test("after a failure a subscription waits; failures are counted until its place moves", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       const time = yield* Time
@@ -126,7 +126,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(yield* statusOf("media")).toMatchObject({ attempts: 0, lastError: null })
     }))
 
-  test("a failure of several is searched for by halves, at once, and the search outlives whoever searched", () =>
+  test("a failing batch is halved at once to find the entry, and another reader continues the search", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       yield* persist("a", "b", "c", "d", "e")
@@ -165,7 +165,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(yield* statusOf("media")).toMatchObject({ attempts: 0, suspects: 0, lastError: null })
     }))
 
-  test("a batch whose reader died is halved, until who kills its reader stands alone", () =>
+  test("a batch whose reader died is halved until the entry that kills its reader is alone", () =>
     Effect.gen(function*() {
       const time = yield* Time
       const log = yield* EventLog.EventLog
@@ -188,7 +188,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(idsOf(yield* take("media"))).toEqual(["message of f"])
     }))
 
-  test("no more bytes than asked for, and always one entry", () =>
+  test("a batch has no more bytes than asked for, but at least one entry", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       const context = { notes: "x".repeat(10_000) }
@@ -207,7 +207,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(sizes).toEqual([1, 2, 1])
     }))
 
-  test("an entry too large to be read stops it by name, behind what stands before it, and can be passed over", () =>
+  test("an entry too large to be read stops the subscription after the entries before it, is named, and can be skipped", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       const objects = Array.from(
@@ -239,7 +239,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(idsOf(yield* take("media"))).toEqual(["message of b"])
     }))
 
-  test("what it stands before is passed over, whoever reads it, and counted; nothing else is", () =>
+  test("skip passes over the entry that is next, whoever is reading, counts it, and skips nothing else", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       yield* persist("a", "b")
@@ -268,7 +268,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(yield* log.skip("media", keyOf("b"), "")).toBe(false)
     }))
 
-  test("it is set anew: to the beginning, to now, or before what was persisted since a time", () =>
+  test("a place can be set to the beginning, to now, or before what was persisted since a time", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       const time = yield* Time
@@ -295,7 +295,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(yield* log.reset("none", "beginning")).toBe(false)
     }))
 
-  test("a chunk of which nothing came is an entry without events; one made by hand is there as well", () =>
+  test("a chunk that created nothing is an entry without events; a row inserted manually is read as well", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       yield* record(call("a"))
@@ -310,7 +310,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect(entries[1]?.events[0]).toMatchObject({ service: "", correlationId: "by-hand", context: {} })
     }))
 
-  test("what is pruned still tells its events", () =>
+  test("entries of pruned calls keep their events", () =>
     Effect.gen(function*() {
       yield* persist("a")
       yield* (yield* Time).pass("31 days")
@@ -321,7 +321,7 @@ export const eventLog = topic("eventLog", (test) => {
       expect((yield* take("media")).entries[0]?.events[0]?.context).toEqual({ simulationId: "knee" })
     }))
 
-  test("one that is removed is gone, with its place, and is not taken again", () =>
+  test("a removed subscription is gone with its place, and cannot be taken", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       yield* persist("a")

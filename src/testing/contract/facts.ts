@@ -86,7 +86,7 @@ const row = (key: string, more: Partial<UsageRow>): UsageRow => ({
 })
 
 export const callFacts = topic("facts", (test) => {
-  test("the facts of a call come back to its handler, its reader, and whoever finds it", () =>
+  test("the facts of a call are given to its handler, shown when it is read, and returned by find", () =>
     Effect.gen(function*() {
       yield* recorder((one) => one.record(call("a", { facts })))
       yield* record(call("b"))
@@ -98,7 +98,7 @@ export const callFacts = topic("facts", (test) => {
       expect(yield* recorder((one) => one.find("c"))).toEqual(Option.none())
     }))
 
-  test("recorded again, a call keeps its first facts and counts once; other facts are no conflict", () =>
+  test("a call that is recorded again keeps its first facts and is counted once; other facts are no conflict", () =>
     Effect.gen(function*() {
       const other = { ...facts, inputTokens: 1 }
       expect(yield* recorder((one) => one.record(call("a", { facts })))).toBe("recorded")
@@ -115,7 +115,7 @@ export const callFacts = topic("facts", (test) => {
       })])
     }))
 
-  test("a fact that cannot be stored is dropped, and so are details: the answer is kept", () =>
+  test("facts and details that cannot be stored are dropped, and the answer is kept", () =>
     Effect.gen(function*() {
       const odd = {
         ...call("a"),
@@ -137,7 +137,7 @@ export const callFacts = topic("facts", (test) => {
       expect((yield* find("b")).call.details).toEqual({ at: "1970-01-01T00:00:00.000Z", note: "half \ufffd" })
     }))
 
-  test("a run is asked for twice: the answer that did not fit is kept, and both are counted", () =>
+  test("a run that asks twice keeps the answer that did not fit, and both are counted", () =>
     Effect.gen(function*() {
       const { call: finished, ran } = yield* run(specOf("a"), (run) =>
         Effect.gen(function*() {
@@ -177,7 +177,7 @@ export const callFacts = topic("facts", (test) => {
       expect(yield* usage("schema")).toMatchObject([{ key: reply, calls: 1 }])
     }))
 
-  test("a run that fails after its answer is invalid, one without an answer failed, and the next run loses neither", () =>
+  test("a run that fails after an answer is invalid, one without an answer is failed, and the next run keeps both", () =>
     Effect.gen(function*() {
       const asked = (text: string | undefined) => (run: CallRecorder.Run) =>
         Effect.gen(function*() {
@@ -213,7 +213,7 @@ export const callFacts = topic("facts", (test) => {
       ])
     }))
 
-  test("an interrupted run keeps what had come, and one that had said nothing is as if it had not begun", () =>
+  test("an interrupted run keeps the answers it had, and one without an answer leaves no trace", () =>
     Effect.gen(function*() {
       const said = yield* Deferred.make<void>()
       const waiting = yield* Effect.forkChild(
@@ -242,7 +242,7 @@ export const callFacts = topic("facts", (test) => {
       expect(yield* run(specOf("b"), Effect.succeed(outputs))).toMatchObject({ ran: true })
     }))
 
-  test("an answer that cannot be recorded is kept as the text it was", () =>
+  test("an answer that cannot be recorded is kept as its text", () =>
     Effect.gen(function*() {
       const bad: ReadonlyArray<RecordedOutput> = [{ schema: reply, version: 1, data: "half \ud800" }]
       expect(Exit.isFailure(yield* Effect.exit(run(specOf("a"), Effect.succeed(bad))))).toBe(true)
@@ -253,7 +253,7 @@ export const callFacts = topic("facts", (test) => {
       expect((yield* find("b")).attempts).toMatchObject([{ text: "raw \\0", length: 5 }])
     }))
 
-  test("a long answer is cut, and says how long it was", () =>
+  test("a long answer is cut, and its length is stored", () =>
     Effect.gen(function*() {
       const text = `${"ä".repeat(1024 * 1024 - 1)}😀 and more`
       yield* run(specOf("a"), (run) => Effect.as(run.answered({ text }), outputs))
@@ -264,7 +264,7 @@ export const callFacts = topic("facts", (test) => {
       expect(attempt?.text?.endsWith("ä\ufffd")).toBe(true)
     }))
 
-  test("usage by model, namespace, schema and day, since a day", () =>
+  test("usage is summed by model, namespace, schema and day, since a day", () =>
     Effect.gen(function*() {
       const more = (callId: string, of: CallFacts, fields: Partial<ServiceCall> = {}) =>
         call(callId, { facts: of, ...fields })
@@ -297,7 +297,7 @@ export const callFacts = topic("facts", (test) => {
       expect(days[0]?.key).toMatch(/^\d{4}-\d\d-\d\d$/)
     }))
 
-  test("pruned payloads take the answers' texts along; facts and usage stay", () =>
+  test("pruning deletes the texts of answers with the payloads; facts and usage stay", () =>
     Effect.gen(function*() {
       const retention = yield* Retention.Retention
       yield* run(specOf("done"), (run) =>

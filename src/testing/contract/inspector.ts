@@ -20,7 +20,7 @@ const use = <A, E>(question: (inspector: Inspector.Inspector["Service"]) => Effe
 const stuck = (limit = 10, namespace?: string) => use((inspector) => inspector.stuck({ limit, namespace }))
 
 export const inspector = topic("inspector", (test) => {
-  test("the calls that made a row, and none for a row that no call made", () =>
+  test("the calls that created a row are found, and none for a row that no call created", () =>
     Effect.gen(function*() {
       yield* record(call("a"), call("b"), call("c"))
       yield* settle("persisted")
@@ -34,7 +34,7 @@ export const inspector = topic("inspector", (test) => {
         .toEqual([])
     }))
 
-  test("what is stuck, the first of each sort, with the reason", () =>
+  test("stuck chunks are listed with the reason, the first of each sort", () =>
     Effect.gen(function*() {
       expect(yield* stuck()).toEqual([])
       yield* record(call("parked-2", { namespace: "triage" }), call("parked-1"))
@@ -93,7 +93,7 @@ export const inspector = topic("inspector", (test) => {
       expect(yield* stuck()).toEqual([])
     }))
 
-  test("workers, the last seen first, what they serve, and which of them live", () =>
+  test("workers are listed, the last seen first, with the kinds they serve and whether they are alive", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const workers = (ids?: ReadonlyArray<string>) => use((inspector) => inspector.workers(ids))
@@ -111,7 +111,7 @@ export const inspector = topic("inspector", (test) => {
       expect((yield* workers()).map(({ id }) => id)).toEqual(["ward/1/a"])
     }))
 
-  test("how many are due, of a namespace and of all, and how many were persisted in the last minute", () =>
+  test("due chunks are counted, in one namespace and in all, and those persisted in the last minute", () =>
     Effect.gen(function*() {
       const due = (namespace?: string) => use((inspector) => inspector.due(namespace))
       yield* record(call("a"), call("b", { namespace: "triage" }), call("c"))
@@ -123,7 +123,7 @@ export const inspector = topic("inspector", (test) => {
       expect(yield* use((inspector) => inspector.persistedLately)).toBe(0)
     }))
 
-  test("whether anything of a kind is outstanding, dead or served", () =>
+  test("it is known whether a kind has outstanding or dead chunks, or a worker that serves it", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const known = (namespace: string, schemaIdentity: string) =>
@@ -142,7 +142,7 @@ export const inspector = topic("inspector", (test) => {
         .toEqual([true, true, false])
     }))
 
-  test("the queue in figures, and how long the oldest due chunk has waited", () =>
+  test("the gauges count the queue and say how long the oldest due chunk has waited", () =>
     Effect.gen(function*() {
       const gauges = use((inspector) => inspector.queueGauges)
       const oldest = use(({ vitals }) => vitals.oldestDue)
@@ -163,7 +163,7 @@ export const inspector = topic("inspector", (test) => {
       expect(yield* oldest).toBeUndefined()
     }))
 
-  test("how far behind each subscription is", () =>
+  test("the gauges say how far behind each subscription is", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       const gauges = use((inspector) => inspector.subscriptionGauges)
@@ -178,7 +178,7 @@ export const inspector = topic("inspector", (test) => {
       expect(yield* use(({ vitals }) => vitals.eventLog)).toEqual({ _tag: "Ours" })
     }))
 
-  test("for the doctor: what fails, what is parked, what nobody serves, what is dead", () =>
+  test("the doctor is told what fails, what is parked, what no worker serves and what is dead", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const { vitals } = yield* Inspector.Inspector
@@ -229,7 +229,7 @@ export const inspector = topic("inspector", (test) => {
       expect(yield* vitals.stranded()).toMatchObject({ count: 0 })
       expect(yield* store.releaseWaiting).toBe(0)
     })
-  test("for the doctor: what stands behind a dead letter, and what waits behind nothing; all of that is released", () =>
+  test("the doctor is told what is behind a dead letter and what waits for nothing, and the latter is released", () =>
     wait(true))
-  test("the same where dead letters do not hold up their key", () => wait(false), { deadBlocksKey: false })
+  test("the same, if dead letters do not block their key", () => wait(false), { deadBlocksKey: false })
 })

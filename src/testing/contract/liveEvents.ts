@@ -39,7 +39,7 @@ const first = (count: number, options: LiveEvents.Options) =>
   Effect.map(Stream.runCollect(Stream.take(LiveEvents.tail(options), count)), idsOf)
 
 export const liveEvents = topic("liveEvents", (test) => {
-  test("what is created from now on is told to each that listens, in order, and nothing of before", () =>
+  test("each listener receives what is created from now on, in order, and nothing earlier", () =>
     Effect.gen(function*() {
       yield* persist("a")
       const one = yield* follow()
@@ -57,7 +57,7 @@ export const liveEvents = topic("liveEvents", (test) => {
       })
     }))
 
-  test("whoever comes back with an id misses nothing, and is told of nothing twice", () =>
+  test("a listener that returns with its last id misses nothing and receives nothing twice", () =>
     Effect.gen(function*() {
       const start = yield* LiveEvents.now
       yield* persist("a", "b")
@@ -81,7 +81,7 @@ export const liveEvents = topic("liveEvents", (test) => {
       }
     }))
 
-  test("only what is asked for is told", () =>
+  test("a listener receives only what its filter selects", () =>
     Effect.gen(function*() {
       const events = yield* follow({ filter: DomainEvents.from(Results) })
       yield* persist("a")
@@ -105,7 +105,7 @@ export const liveEvents = topic("liveEvents", (test) => {
       expect(idsOf(yield* read).toSorted()).toEqual(ids.map((id) => `message of ${id}`).toSorted())
     }))
 
-  test("what is no id is refused; an id that the log has not come to counts as now", () =>
+  test("an invalid id is refused; an id that is ahead of the log counts as now", () =>
     Effect.gen(function*() {
       for (const id of ["", "now", "1-2", "1-2-3-4", "-1-2-3", `${2n ** 64n}-1-0`, `1-${2n ** 63n}-0`, "1-1-0'; --"]) {
         const error = yield* Effect.flip(first(1, { after: id }))
@@ -118,7 +118,7 @@ export const liveEvents = topic("liveEvents", (test) => {
       expect(page).toEqual({ entries: [], unreadable: undefined })
     }))
 
-  test("what is not committed is not told, and not passed over", () =>
+  test("events that are not committed are not sent, and not skipped either", () =>
     Effect.gen(function*() {
       const rows = yield* Rows
       const after = yield* LiveEvents.now

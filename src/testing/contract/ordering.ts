@@ -22,7 +22,7 @@ const claimFirst = Effect.gen(function*() {
 })
 
 export const ordering = topic("ordering", (test) => {
-  test("an unbroken run is claimed together; the rest waits until it is settled", () =>
+  test("consecutive chunks of a key are claimed together; the rest waits until they are settled", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(knee("a"), knee("b"), knee("c"), call("free"))
@@ -31,12 +31,14 @@ export const ordering = topic("ordering", (test) => {
       // b and c are behind a, which is in another's hands; others are not held up
       expect(yield* claimed).toEqual(["free"])
       expect(yield* statesOf("b")).toEqual(["waiting"])
-      yield* store.persist(first.token, () =>
-        Effect.succeed(first.chunks.map((chunk) => ({ chunk, handler: "h", handlerVersion: 1, objects: [] }))))
+      yield* store.persist(
+        first.token,
+        () => Effect.succeed(first.chunks.map((chunk) => ({ chunk, handler: "h", handlerVersion: 1, objects: [] })))
+      )
       expect(yield* claimed).toEqual(["b", "c"])
     }))
 
-  test("a retry holds back the younger ones of its key, and no others", () =>
+  test("a retry holds back the younger chunks of its key, and no others", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), knee("b"), call("other", { orderingKey: "hip" }))
       expect(yield* settle((chunk) => chunk.key.callId === "a" ? { retry: "10 seconds" } : "released"))
@@ -48,14 +50,14 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* settle("persisted")).toEqual(["b"])
     }))
 
-  test("a younger one does not overtake by priority", () =>
+  test("a younger chunk does not overtake by priority", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), call("b", { orderingKey: "knee", priority: 100 }))
       const { chunks } = yield* claimOne
       expect(idsOf(chunks)).toEqual(["a"])
     }))
 
-  test("a dead one blocks its key until it is redriven", () =>
+  test("a dead letter blocks its key until it is redriven", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       yield* record(knee("a"), knee("b"))
@@ -66,7 +68,7 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* settle("persisted")).toEqual(["b"])
     }))
 
-  test("or until it is discarded", () =>
+  test("a dead letter blocks its key until it is discarded", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       yield* record(knee("a"), knee("b"))
@@ -76,14 +78,14 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* settle("persisted")).toEqual(["b"])
     }))
 
-  test("or not at all, by policy", () =>
+  test("a dead letter does not block its key if the settings say so", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), knee("b"))
       yield* settle((chunk) => chunk.key.callId === "a" ? { dead: "exhausted" } : "released")
       expect(yield* settle("persisted")).toEqual(["b"])
     }), { deadBlocksKey: false })
 
-  test("what stands in the ledger already makes way", () =>
+  test("a chunk that is in the ledger already does not block its key", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(knee("a"), knee("b"))
@@ -95,7 +97,7 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* claimed).toEqual(["b"])
     }))
 
-  test("over a crash as well", () =>
+  test("the order of a key is kept after a crash", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), knee("b"), knee("c"))
       expect(yield* claimed).toEqual(["a", "b", "c"])
@@ -103,7 +105,7 @@ export const ordering = topic("ordering", (test) => {
       for (const id of ["a", "b", "c"]) expect(yield* settle("persisted")).toEqual([id])
     }))
 
-  test("what is put aside after its lease has ended is still its holder's to give back, and no crash then", () =>
+  test("a chunk that is made waiting after its lease ended can still be given back by its holder, without a crash", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(knee("a"), knee("b"), knee("c"))
@@ -121,7 +123,7 @@ export const ordering = topic("ordering", (test) => {
       ])
     }))
 
-  test("a long line behind one does not hide what is free", () =>
+  test("many chunks of a key do not hide the chunks of other keys", () =>
     Effect.gen(function*() {
       yield* record(...Array.from({ length: 50 }, (_, n) => knee(`knee-${n}`)), call("free"))
       const store = yield* ChunkStore.ChunkStore
@@ -130,7 +132,7 @@ export const ordering = topic("ordering", (test) => {
       expect(idsOf((yield* store.claim(request)).chunks)).toEqual(["free"])
     }))
 
-  test("nor where one is claimed at a time, or the bytes are few: what is behind it comes when it is free", () =>
+  test("chunks behind one do not hide other keys from a claim of one chunk or few bytes, and are claimed once it is settled", () =>
     Effect.gen(function*() {
       const large = { data: { text: "x".repeat(1000) } }
       const line = Array.from({ length: 5 }, (_, n) => call(`knee-${n}`, { orderingKey: "knee" }, large))
@@ -143,7 +145,7 @@ export const ordering = topic("ordering", (test) => {
       expect(idsOf((yield* claimWith({ maxBytes: 10 })).chunks)).toEqual(["knee-1"])
     }))
 
-  test("nor does a line of retries whose time has come", () =>
+  test("many retries of a key that are due do not hide the chunks of other keys", () =>
     Effect.gen(function*() {
       yield* record(...Array.from({ length: 6 }, (_, n) => knee(`knee-${n}`)), call("free"))
       yield* settle(({ key }) => ({ retry: key.callId === "free" ? "2 seconds" : "1 second" }))
@@ -153,7 +155,7 @@ export const ordering = topic("ordering", (test) => {
       expect(idsOf((yield* claimWith({ limit: 1 })).chunks)).toEqual([])
     }))
 
-  test("a claim never takes one without those before it, whatever their times and sizes", () =>
+  test("a claim never takes a chunk without those before it in its key, whatever their times and sizes", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), knee("b"), knee("c"), call("free"))
       const first = yield* claimOne
@@ -180,7 +182,7 @@ export const ordering = topic("ordering", (test) => {
     }))
 
   test(
-    "one that is buried makes way at once where dead letters do not block, also for who was put aside behind it",
+    "if dead letters do not block, a buried chunk frees its key at once, also for chunks that are waiting",
     () =>
       Effect.gen(function*() {
         yield* record(knee("a"), knee("b"))
@@ -197,7 +199,7 @@ export const ordering = topic("ordering", (test) => {
     { deadBlocksKey: false }
   )
 
-  test("so does one that is persisted outside the drain", () =>
+  test("a chunk that is persisted outside the drain frees its key at once", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(knee("a"), knee("b"))
@@ -210,7 +212,7 @@ export const ordering = topic("ordering", (test) => {
 
   const elsewhere = (id: string) => call(id, { orderingKey: "knee", namespace: "triage" })
 
-  test("a key counts within its namespace: another's of the same name holds up nothing", () =>
+  test("a key counts within its namespace: the same key in another namespace blocks nothing", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), elsewhere("other a"), knee("b"), elsewhere("other b"))
       const first = yield* claimOne
@@ -221,7 +223,7 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* claimed).toEqual(["b"])
     }))
 
-  test("a dead letter blocks its key in its own namespace only, and is what its followers are said to be behind", () =>
+  test("a dead letter blocks its key only in its own namespace, and chunks of the key show that they are behind it", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       yield* record(knee("a"), elsewhere("other a"), knee("b"), elsewhere("other b"))
@@ -234,7 +236,7 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* claimed).toEqual(["b"])
     }))
 
-  test("what leaves a key wakes nobody in another namespace", () =>
+  test("a settled chunk wakes no chunk of the same key in another namespace", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), elsewhere("other a"), knee("b"), elsewhere("other b"))
       const first = yield* claimWith({ namespace: "chatlab", limit: 1 })
@@ -250,7 +252,7 @@ export const ordering = topic("ordering", (test) => {
 
   const beat = ChunkStore.ChunkStore.use((store) => store.beat("worker", []))
 
-  test("what waits behind nothing, as after an edit by hand, is released by a worker's beat", () =>
+  test("a chunk that waits for nothing, as after a manual edit, is released by a worker's beat", () =>
     Effect.gen(function*() {
       const edits = yield* Edits
       yield* record(knee("a"), knee("b"), call("c", { orderingKey: "hip" }), call("d"))
@@ -262,7 +264,7 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* settle("persisted")).toEqual(["b"])
     }))
 
-  test("what waits behind something stays where it is", () =>
+  test("a chunk that waits for another stays waiting", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), knee("b"), call("c", { orderingKey: "hip" }), call("d", { orderingKey: "hip" }))
       yield* settle(({ key }) => key.callId === "c" ? { dead: "exhausted" } : "released")
@@ -274,17 +276,21 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* claimed).toEqual(["b"])
     }))
 
-  test("what waits for a dead letter is released where these do not block any more", () =>
-    Effect.gen(function*() {
-      const edits = yield* Edits
-      yield* record(knee("a"), knee("b"))
-      yield* settle(({ key }) => key.callId === "a" ? { dead: "exhausted" } : "released")
-      yield* edits.putAside("b")
-      yield* beat
-      expect(yield* settle("persisted")).toEqual(["b"])
-    }), { deadBlocksKey: false })
+  test(
+    "a chunk that waits for a dead letter is released if dead letters no longer block",
+    () =>
+      Effect.gen(function*() {
+        const edits = yield* Edits
+        yield* record(knee("a"), knee("b"))
+        yield* settle(({ key }) => key.callId === "a" ? { dead: "exhausted" } : "released")
+        yield* edits.putAside("b")
+        yield* beat
+        expect(yield* settle("persisted")).toEqual(["b"])
+      }),
+    { deadBlocksKey: false }
+  )
 
-  test("a beat looks at some keys at a time, and comes round to all", () =>
+  test("a beat checks some keys at a time, and all of them in turn", () =>
     Effect.gen(function*() {
       const edits = yield* Edits
       const ids = Array.from({ length: 600 }, (_, n) => `call-${n}`)

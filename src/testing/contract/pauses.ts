@@ -29,7 +29,7 @@ const drain = Drain.layer.pipe(
 )
 
 export const pauses = topic("pauses", (test) => {
-  test("are set, changed, listed and ended", () =>
+  test("pauses are set, changed, listed and ended", () =>
     Effect.gen(function*() {
       const pauses = yield* Pauses.Pauses
       expect(yield* pauses.list).toEqual([])
@@ -53,7 +53,7 @@ export const pauses = topic("pauses", (test) => {
       expect(yield* pauses.list).toHaveLength(2)
     }))
 
-  test("a worker is told at its next beat, and takes up what was parked at the one after the end", () =>
+  test("a worker learns of a pause at its next beat, and takes up the parked chunks at the first beat after its end", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const pauses = yield* Pauses.Pauses
@@ -72,7 +72,7 @@ export const pauses = topic("pauses", (test) => {
       expect(yield* statesOf("a")).toEqual(["ready"])
     }))
 
-  test("a drain parks what is paused at no cost, and goes on with it by itself", () =>
+  test("a drain parks paused chunks without charging them, and continues with them by itself", () =>
     Effect.gen(function*() {
       const pauses = yield* Pauses.Pauses
       const { cycle } = yield* Drain.Drain
@@ -85,7 +85,7 @@ export const pauses = topic("pauses", (test) => {
       expect(yield* cycle).toMatchObject({ nothingToCreate: 1 })
     }).pipe(Effect.provide(drain)))
 
-  test("whoever persists inline heeds it, also where nothing ever drained", () =>
+  test("persisting inline obeys a pause, even where no worker ever drained", () =>
     Effect.gen(function*() {
       const { persistNow } = yield* Drain.Drain
       yield* record(call("a"))

@@ -32,7 +32,7 @@ const write = (claim: Claim) =>
 const failure = { handler: "h", kind: "failed", message: "no" } as const
 
 export const persisting = topic("persisting", (test) => {
-  test("writes, ledger and settlement are one commit", () =>
+  test("the handler's writes, the ledger row and the settlement are one commit", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -47,7 +47,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* statesOf("a")).toEqual(["persisted"])
     }))
 
-  test("when the work fails, is a bug, or is interrupted, it leaves no trace, and the claim is as it was", () =>
+  test("when the work fails, throws or is interrupted, nothing is written and the claim is unchanged", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -64,7 +64,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
-  test("who lost the lease changes nothing, by no verb", () =>
+  test("a worker that lost its lease can change nothing, with any verb", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -94,7 +94,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
-  test("after the lease's end nobody is charged, though nobody else has claimed it", () =>
+  test("after the lease has ended its holder cannot charge an attempt, even if nobody else has claimed the chunk", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
@@ -114,7 +114,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* view).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
     }))
 
-  test("what was persisted before is told apart from a lost lease", () =>
+  test("a chunk that was persisted before is told apart from a lost lease", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -136,7 +136,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual([])
     }))
 
-  test("what stands in the ledger is not persisted again", () =>
+  test("a chunk in the ledger is not persisted again", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -152,7 +152,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
-  test("work may leave chunks out: they stay claimed", () =>
+  test("chunks that the work leaves out stay claimed", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"), call("b"))
@@ -163,7 +163,7 @@ export const persisting = topic("persisting", (test) => {
       yield* store.persist(claimed.token, () => Effect.succeed([]))
     }))
 
-  test("a run is known to have asked for something, and by no other run", () =>
+  test("a statement is attributed to the run that sent it, and to no other run", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -184,7 +184,7 @@ export const persisting = topic("persisting", (test) => {
       expect(seen).toEqual([false, true, true])
     }))
 
-  test("a swallowed error of the database does not commit half a batch", () =>
+  test("a database error that a handler ignores does not commit half a batch", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -200,7 +200,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* statesOf("a")).toEqual(["in-flight"])
     }))
 
-  test("each way to end, and what remains of it", () =>
+  test("each settlement gives the chunk its state and failure", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       for (const id of ["retry", "park", "bury", "already", "release"]) yield* record(call(id))
@@ -236,7 +236,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* settle("released")).toEqual(["release"])
     }))
 
-  test("outside the drain: two at once, and one of them creates; the other waits and is given the same", () =>
+  test("outside the drain: of two at once one creates the objects; the other waits and receives the same", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -262,7 +262,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
-  test("outside the drain: a failure leaves no trace, and the next may; an outstanding chunk is done with", () =>
+  test("outside the drain: a failure writes nothing and can be repeated; an outstanding chunk is removed from the queue", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows

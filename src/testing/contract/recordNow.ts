@@ -82,7 +82,7 @@ const chunks = (callId: string) => Effect.map(inspect.call(callId), (view) => Op
 const states = (callId: string) => Effect.map(chunks(callId), (list) => list.map(({ state }) => state))
 
 export const recordNow = topic("recordNow", (test) => {
-  test("records, persists, and gives back the objects in the order of the outputs", () =>
+  test("recordNow records and persists a call, and returns the objects in the order of the outputs", () =>
     Effect.gen(function*() {
       const { drain, runs } = yield* ward
       const one = call("a", [{ ...note("first"), part: "1" }, order("x-ray"), { ...note("second"), part: "2" }])
@@ -94,7 +94,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* drain.cycle).toMatchObject({ claimed: 0 })
     }))
 
-  test("redelivered, runs nothing again; with other content, is a conflict", () =>
+  test("recordNow of a known call runs no handler again; with other content it is a conflict", () =>
     Effect.gen(function*() {
       const { drain, recorder, runs } = yield* ward
       const objects = yield* drain.recordNow(call("a", [note("a")]))
@@ -108,7 +108,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* Effect.flip(drain.recordNow(call("", [note("c")])))).toMatchObject({ _tag: "CallRefused" })
     }))
 
-  test("when its handler fails, records it and charges one attempt for one run", () =>
+  test("recordNow records a call whose handler fails, and charges one attempt", () =>
     Effect.gen(function*() {
       const { drain, runs } = yield* ward
       for (const trouble of ["early", "late"] as const) {
@@ -128,7 +128,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(runs).toEqual(["early", "late", "both"])
     }))
 
-  test("parks what is paused or has no handler, and buries what does not decode", () =>
+  test("recordNow parks what is paused or has no handler, and buries what does not decode", () =>
     Effect.gen(function*() {
       const { drain, runs } = yield* ward
       const pauses = yield* Pauses.Pauses
@@ -144,7 +144,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(runs).toEqual([])
     }))
 
-  test("waits behind what is before it in its ordering key, and until it is due", () =>
+  test("recordNow leaves a call for the drain that is behind another of its ordering key, or not due yet", () =>
     Effect.gen(function*() {
       const { drain, recorder, runs } = yield* ward
       expect(yield* drain.recordNow(call("k1", [note("k1")], { orderingKey: "knee" }))).toHaveLength(1)
@@ -157,7 +157,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* (yield* Rows).list).toEqual(["k1"])
     }))
 
-  test("is rolled back with the caller's transaction, where there is one", () =>
+  test("recordNow is rolled back with the caller's transaction", () =>
     Effect.gen(function*() {
       const { drain } = yield* ward
       const rows = yield* Rows
@@ -166,7 +166,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* rows.list).toEqual([])
     }))
 
-  test("is committed with the caller's transaction", () =>
+  test("recordNow is committed with the caller's transaction", () =>
     Effect.gen(function*() {
       const { drain } = yield* ward
       const rows = yield* Rows
@@ -174,7 +174,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* states("b")).toEqual(["persisted"])
     }))
 
-  test("by two at once is persisted once, and both have the objects", () =>
+  test("of two recordNow at once one persists the call, and both receive the objects", () =>
     Effect.gen(function*() {
       const { drain } = yield* ward
       const time = yield* Time
@@ -187,7 +187,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* (yield* Rows).list).toEqual(["a"])
     }))
 
-  test("interrupted, is recorded and given back", () =>
+  test("an interrupted recordNow has recorded its call, and gives the chunks back", () =>
     Effect.gen(function*() {
       const { begun, drain, may } = yield* ward
       const cut = yield* Effect.forkChild(drain.recordNow(call("a", [note("a", "waits")])))
@@ -199,7 +199,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* drain.cycle).toMatchObject({ persisted: 1 })
     }))
 
-  test("tells of its objects after the commit", () =>
+  test("recordNow announces its objects after the commit", () =>
     Effect.gen(function*() {
       const { drain, events } = yield* ward
       const stream = yield* events.subscribe
@@ -208,7 +208,7 @@ export const recordNow = topic("recordNow", (test) => {
         .toMatchObject([{ object: { id: "a" }, context: { ward: "west" } }])
     }))
 
-  test("is recorded before its handlers run where nothing may be lost", () =>
+  test("recordNow records before the handlers run, if no answer may be lost", () =>
     Effect.gen(function*() {
       const { drain } = yield* ward
       const store = yield* ChunkStore.ChunkStore
@@ -217,7 +217,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* states("a")).toEqual(["persisted"])
     }), { recordWithin: Duration.zero })
 
-  test("recordHeld claims what it records, for its own token", () =>
+  test("recordHeld claims what it records, under its own token", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const hold = { token: "018f3d2a-7c1e-7000-8000-000000000001", worker: "w", lease: Duration.minutes(1) }

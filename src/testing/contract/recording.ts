@@ -17,7 +17,7 @@ const lease = Duration.minutes(1)
 const { outputs: _, ...spec } = call("a")
 
 export const recording = topic("recording", (test) => {
-  test("a call is recorded with its chunks, and reads as it was given", () =>
+  test("a call is recorded with its chunks, and is read back as it was given", () =>
     Effect.gen(function*() {
       const given = call("a", {
         correlationId: "thread-1",
@@ -48,7 +48,7 @@ export const recording = topic("recording", (test) => {
       ])
     }))
 
-  test("the same again is unchanged, also when its keys stand in another order; another content is a conflict", () =>
+  test("the same call again is unchanged, even with its keys in another order; other content is a conflict", () =>
     Effect.gen(function*() {
       yield* record(call("a", { context: { one: 1, two: 2 } }))
       expect(yield* record(call("a", { context: { two: 2, one: 1 } }))).toEqual(["unchanged"])
@@ -68,7 +68,7 @@ export const recording = topic("recording", (test) => {
       expect(yield* statesOf("a")).toEqual(["persisted"])
     }))
 
-  test("the same content is the same whatever its text is, and no other is", () =>
+  test("content is compared by value, whatever its text, and different content is never taken for the same", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const texts = [
@@ -103,7 +103,7 @@ export const recording = topic("recording", (test) => {
       }
     }))
 
-  test("numbers are the same in any form of theirs, and values that only look alike are not", () =>
+  test("numbers are equal in every notation, and values that only look alike are not equal", () =>
     Effect.gen(function*() {
       const groups = [
         ["1", "1.0", "1e0", "10E-1", " 1 "],
@@ -144,7 +144,7 @@ export const recording = topic("recording", (test) => {
       }
     }))
 
-  test("no input is null, the part of the only output is none, and neither makes another call of it", () =>
+  test("a missing input equals null and a missing part equals the empty part: neither is a conflict", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const form = (callId: string, input: { readonly input?: null }, part: { readonly part?: string }) => {
@@ -166,7 +166,7 @@ export const recording = topic("recording", (test) => {
       }
     }))
 
-  test("times, priority, correlation id, details and trace are not compared, and stay as they were", () =>
+  test("times, priority, correlation id, details and trace are not compared; the first ones are kept", () =>
     Effect.gen(function*() {
       const at = DateTime.makeUnsafe("2026-01-01T00:00:00Z")
       yield* record(call("a"))
@@ -183,7 +183,7 @@ export const recording = topic("recording", (test) => {
       expect(yield* inspect.call("a")).toEqual(before)
     }))
 
-  test("many at once: each has its own answer, also when one id comes twice", () =>
+  test("of many calls recorded at once each has its own outcome, even if an id occurs twice", () =>
     Effect.gen(function*() {
       yield* record(call("old"))
       const other = call("new", {}, { data: { text: "another answer" } })
@@ -193,7 +193,7 @@ export const recording = topic("recording", (test) => {
       expect(yield* record()).toEqual([])
     }))
 
-  test("the application's rows and the call are one transaction", () =>
+  test("the application's rows and the call are written in one transaction", () =>
     Effect.gen(function*() {
       const rows = yield* Rows
       const both = (id: string) => Effect.andThen(rows.add(`row of ${id}`), record(call(id)))
@@ -205,7 +205,7 @@ export const recording = topic("recording", (test) => {
       expect(yield* settle("persisted")).toEqual(["a"])
     }))
 
-  test("not before its time", () =>
+  test("a call with notBefore is not claimed before that time", () =>
     Effect.gen(function*() {
       yield* record(call("now"))
       const { recordedAt } = Option.getOrThrow(yield* inspect.call("now"))
@@ -216,7 +216,7 @@ export const recording = topic("recording", (test) => {
       expect(yield* settle("persisted")).toEqual(["later"])
     }))
 
-  test("a call begun runs in one place at a time; a run that died is taken over, and its token is worth nothing then", () =>
+  test("a begun call runs in one place at a time; a run that died is taken over, and its token is no longer valid", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const first = yield* store.begin(spec, lease)
@@ -239,7 +239,7 @@ export const recording = topic("recording", (test) => {
       expect(idsOf((yield* claim).chunks)).toEqual(["a"])
     }))
 
-  test("a failed run says why, and may be begun again; one given back as if it had not begun", () =>
+  test("a failed run keeps its error and may be begun again; a run that is given back leaves no trace", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const begin = Effect.map(store.begin(spec, lease), (begun) => begun._tag === "Begun" ? begun.token : "")
@@ -265,7 +265,7 @@ export const recording = topic("recording", (test) => {
     ["ordering key", { orderingKey: "hip" }]
   ] as const
   for (const [name, other] of others) {
-    test(`a call of another ${name} cannot be begun under the id of one that runs or has succeeded`, () =>
+    test(`a call with another ${name} cannot be begun under the id of one that runs or has succeeded`, () =>
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
         expect(yield* store.begin(asked, lease)).toMatchObject({ _tag: "Begun" })
@@ -277,7 +277,7 @@ export const recording = topic("recording", (test) => {
         expect(yield* inspect.call("a")).toEqual(before)
       }))
 
-    test(`a call that failed may be asked in other words: of another ${name}`, () =>
+    test(`a call that failed may be begun again with another ${name}`, () =>
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
         const begun = yield* store.begin(asked, lease)
@@ -296,7 +296,7 @@ export const recording = topic("recording", (test) => {
       }))
   }
 
-  test("a call that has succeeded comes back as it was recorded; one that was pruned too, without what was forgotten", () =>
+  test("beginning a call that has succeeded returns it as recorded; after pruning, without the deleted payloads", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record({ ...asked, outputs, priority: 3 })
@@ -315,7 +315,7 @@ export const recording = topic("recording", (test) => {
       expect(yield* store.begin({ ...asked, namespace: "triage" }, lease)).toEqual({ _tag: "Conflict" })
     }))
 
-  test("inside a transaction nothing is begun: its rollback would take the run along", () =>
+  test("inside a transaction no run can be begun, because a rollback would remove it", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows

@@ -32,7 +32,7 @@ const prune = Effect.fnUntraced(function*(policy: RetentionPolicy) {
 const outputsOf = (callId: string) => Effect.map(inspect.call(callId), (view) => Option.getOrThrow(view).outputs)
 
 export const retention = topic("retention", (test) => {
-  test("payloads go with age; whether they were persisted is answered for ever", () =>
+  test("old payloads are deleted; the ledger still says whether their chunks were persisted", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(call("old", { details: { model: "m" } }), call("old-nothing"), call("old-empty", { outputs: [] }))
@@ -67,7 +67,7 @@ export const retention = topic("retention", (test) => {
       expect(yield* settle("persisted")).toEqual([])
     }))
 
-  test("the payload of what is outstanding, parked or dead stays, until it is persisted or discarded", () =>
+  test("the payload of an outstanding, parked or dead chunk is kept until it is persisted or discarded", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       const time = yield* Time
@@ -94,7 +94,7 @@ export const retention = topic("retention", (test) => {
       expect(chunks.filter((chunk) => "withheld" in chunk.payload)).toEqual([])
     }))
 
-  test("discarded letters and old failures go; those that still say something stay", () =>
+  test("discarded dead letters and failures of finished chunks are deleted by age; those of dead letters stay", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       const time = yield* Time
@@ -118,7 +118,7 @@ export const retention = topic("retention", (test) => {
       expect(yield* letters.inspect(keyOf("put-away"))).toEqual(Option.none())
     }))
 
-  test("many go in portions, and what must stay in between is passed over", () =>
+  test("many payloads are deleted in portions, and those in between that must stay are skipped", () =>
     Effect.gen(function*() {
       const time = yield* Time
       const count = 3500

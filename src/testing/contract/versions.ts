@@ -66,7 +66,7 @@ const program = (output: typeof Old | typeof New, said: Array<string>) =>
   )
 
 export const versions = topic("versions", (test) => {
-  test("what is parked for its version is taken up by a worker that reads it, and by no other", () =>
+  test("a chunk parked for its version is taken up only by a worker that reads that version", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(at("one", 1), at("two", 2), at("three", 3))
@@ -88,7 +88,7 @@ export const versions = topic("versions", (test) => {
       expect(yield* inspect.status).toMatchObject([{ parked: 0, persisted: 3, newestVersion: null }])
     }))
 
-  test("a handler of core unparks what it reads, unless the worker's handler of the namespace does not", () =>
+  test("a handler of core unparks what it reads, unless the worker has an older handler for the namespace", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(at("one", 2))
@@ -97,7 +97,7 @@ export const versions = topic("versions", (test) => {
       expect(yield* store.beat("b", served(2, "core"))).toMatchObject({ unparked: 1 })
     }))
 
-  test("each is told from which version on others read more", () =>
+  test("a worker learns which newer versions other workers read", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const kind = { namespace: "chatlab", schemaIdentity: reply }
@@ -109,7 +109,7 @@ export const versions = topic("versions", (test) => {
       expect((yield* store.beat("old", served(1))).elsewhere).toEqual([])
     }))
 
-  test("a claim leaves newer versions to others", () =>
+  test("a claim leaves newer versions to workers that read them", () =>
     Effect.gen(function*() {
       const kind = { namespace: "chatlab", schemaIdentity: reply }
       yield* record(at("one", 1), at("two", 2), at("three", 3))
@@ -122,7 +122,7 @@ export const versions = topic("versions", (test) => {
       expect(idsOf((yield* claimWith({})).chunks)).toEqual(["three"])
     }))
 
-  test("in a rolling deployment old and new programs drain side by side, and nothing dies", () =>
+  test("in a rolling deployment old and new programs drain side by side, and no chunk becomes a dead letter", () =>
     Effect.gen(function*() {
       const byOld: Array<string> = []
       const byNew: Array<string> = []

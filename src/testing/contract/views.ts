@@ -18,7 +18,7 @@ const chunk = (callId: string) => Effect.map(view(callId), ({ chunks: [first] })
 const knee = { orderingKey: "knee" }
 
 export const views = topic("views", (test) => {
-  test("a call's context and the trace of its request", () =>
+  test("a call shows its context and the trace of its request", () =>
     Effect.gen(function*() {
       const trace = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331", sampled: true }
       yield* record(call("traced", { trace, ...knee }), call("plain"))
@@ -32,7 +32,7 @@ export const views = topic("views", (test) => {
       expect(yield* chunk("traced")).toMatchObject({ state: "persisted", orderingKey: "knee", behind: null })
     }))
 
-  test("who holds a chunk, and no more once it is given back", () =>
+  test("a chunk shows the worker that holds it, until it is given back", () =>
     Effect.gen(function*() {
       yield* record(call("a"))
       const { chunks, token } = yield* claim
@@ -42,7 +42,7 @@ export const views = topic("views", (test) => {
       expect(yield* chunk("a")).toMatchObject({ state: "ready", leasedBy: null })
     }))
 
-  test("what a chunk is parked for", () =>
+  test("a parked chunk shows why it is parked", () =>
     Effect.gen(function*() {
       yield* record(call("a"))
       yield* settle("parked")
@@ -116,7 +116,7 @@ export const views = topic("views", (test) => {
       expect(entries.every((entry) => entry.objects.length === 300)).toBe(true)
     }))
 
-  test("of one line of the ledger with very many objects, all are read, in their order", () =>
+  test("very many objects of one ledger row are all read, in order", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
@@ -133,7 +133,7 @@ export const views = topic("views", (test) => {
       expect(entry?.objects.at(-1)).toEqual(objects.at(-1))
     }))
 
-  test("the oldest before it of its ordering key, outstanding or dead", () =>
+  test("a chunk shows the oldest chunk before it in its ordering key, outstanding or dead", () =>
     Effect.gen(function*() {
       yield* record(call("other"), call("first", knee), call("second", knee), call("third", knee))
       expect(yield* chunk("first")).toMatchObject({ behind: null })
