@@ -70,36 +70,40 @@ const created = Inspector.Inspector.use((inspector) =>
 
 for (const [name, store] of Object.entries(stores)) {
   describe(`on ${name}`, () => {
-    it.live("with the handler's reason; the chunk goes on with the new answer, an attempt more of the same call", () => {
-      const model = mockModel(saying(8), saying(3))
-      return Effect.gen(function*() {
-        yield* request
-        expect(yield* untilEmpty).toMatchObject({ dead: 1 })
-        expect(yield* repaired(2)).toEqual({ repaired: 1, failed: 0 })
-        expect(yield* repaired(2)).toEqual({ repaired: 0, failed: 0 })
-        const turns = model.asked[1]?.prompt.content.map(({ content, role }) => [role, JSON.stringify(content)])
-        expect(turns?.map(([role]) => role)).toEqual(["user", "assistant", "user"])
-        expect(turns?.[0]?.[1]).toContain(prompt)
-        expect(turns?.[1]?.[1]).toContain("pain\\\":8")
-        expect(turns?.[2]?.[1]).toContain("a pain of 8 is not in the case: at most 5")
-        expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
-        expect(yield* created).toEqual(["visit-7: 3"])
-        expect(yield* found).toMatchObject({
-          status: "succeeded",
-          attempts: [
-            { ...saying(8), facts: { inputTokens: 100 } },
-            { ...saying(3), outcome: "succeeded", facts: { inputTokens: 100, outputTokens: 20 } }
-          ]
-        })
-        const again = yield* request
-        expect([again.ran, again.value.pain]).toEqual([false, 3])
-        expect(model.asked).toHaveLength(2)
-        const inspector = yield* Inspector.Inspector
-        expect(yield* inspector.usage({ by: "model" })).toMatchObject([
-          { calls: 1, failed: 0, invalid: 0, attempts: 2, inputTokens: 200, outputTokens: 40 }
-        ])
-      }).pipe(Effect.provide(model.layer), Effect.provide(store, { local: true }))
-    }, 60_000)
+    it.live(
+      "with the handler's reason; the chunk goes on with the new answer, an attempt more of the same call",
+      () => {
+        const model = mockModel(saying(8), saying(3))
+        return Effect.gen(function*() {
+          yield* request
+          expect(yield* untilEmpty).toMatchObject({ dead: 1 })
+          expect(yield* repaired(2)).toEqual({ repaired: 1, failed: 0 })
+          expect(yield* repaired(2)).toEqual({ repaired: 0, failed: 0 })
+          const turns = model.asked[1]?.prompt.content.map(({ content, role }) => [role, JSON.stringify(content)])
+          expect(turns?.map(([role]) => role)).toEqual(["user", "assistant", "user"])
+          expect(turns?.[0]?.[1]).toContain(prompt)
+          expect(turns?.[1]?.[1]).toContain("pain\\\":8")
+          expect(turns?.[2]?.[1]).toContain("a pain of 8 is not in the case: at most 5")
+          expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
+          expect(yield* created).toEqual(["visit-7: 3"])
+          expect(yield* found).toMatchObject({
+            status: "succeeded",
+            attempts: [
+              { ...saying(8), facts: { inputTokens: 100 } },
+              { ...saying(3), outcome: "succeeded", facts: { inputTokens: 100, outputTokens: 20 } }
+            ]
+          })
+          const again = yield* request
+          expect([again.ran, again.value.pain]).toEqual([false, 3])
+          expect(model.asked).toHaveLength(2)
+          const inspector = yield* Inspector.Inspector
+          expect(yield* inspector.usage({ by: "model" })).toMatchObject([
+            { calls: 1, failed: 0, invalid: 0, attempts: 2, inputTokens: 200, outputTokens: 40 }
+          ])
+        }).pipe(Effect.provide(model.layer), Effect.provide(store, { local: true }))
+      },
+      60_000
+    )
 
     it.live("never more often than allowed, whether the answers are rejected or do not fit", () => {
       const model = mockModel(

@@ -9,7 +9,9 @@ type Db = Parameters<AnswerMutant>[1]
 
 const doubled = (db: Db, callIds: ReadonlyArray<string>) =>
   db.use((access) => {
-    for (const entry of access.values(usage)) access.set(usage, `${callIds} again ${access.values(usage).length}`, entry)
+    for (const entry of access.values(usage)) {
+      access.set(usage, `${callIds} again ${access.values(usage).length}`, entry)
+    }
   })
 
 const forget = (db: Db, callId: string, fields: object) =>
@@ -28,7 +30,9 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
           Effect.forEach(list, ({ callId }) =>
             db.use((access) => {
               const row = access.get(calls, callId)
-              if (row?.erasure !== undefined) access.set(calls, callId, { ...row, erasure: undefined, status: "failed" })
+              if (row?.erasure !== undefined) {
+                access.set(calls, callId, { ...row, erasure: undefined, status: "failed" })
+              }
             })),
           store.record(list)
         )
@@ -38,7 +42,10 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
     store: {
       ...store,
       renewRun: (callId, token, lease) =>
-        Effect.andThen(forget(db, callId, { erasure: undefined, runToken: token }), store.renewRun(callId, token, lease)),
+        Effect.andThen(
+          forget(db, callId, { erasure: undefined, runToken: token }),
+          store.renewRun(callId, token, lease)
+        ),
       record: (list) =>
         Effect.andThen(
           Effect.forEach(list, ({ attempts = [], callId }) =>
@@ -51,16 +58,20 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
     store: {
       ...store,
       record: (list) =>
-        Effect.tap(store.record(list), (outcomes) =>
-          outcomes.includes("recorded") ? doubled(db, list.map(({ callId }) => callId)) : Effect.void)
+        Effect.tap(
+          store.record(list),
+          (outcomes) => outcomes.includes("recorded") ? doubled(db, list.map(({ callId }) => callId)) : Effect.void
+        )
     }
   }),
   "a call that is known counts again": ({ store }, db) => ({
     store: {
       ...store,
       record: (list) =>
-        Effect.tap(store.record(list), (outcomes) =>
-          outcomes.includes("unchanged") ? doubled(db, list.map(({ callId }) => callId)) : Effect.void)
+        Effect.tap(
+          store.record(list),
+          (outcomes) => outcomes.includes("unchanged") ? doubled(db, list.map(({ callId }) => callId)) : Effect.void
+        )
     }
   }),
   "the answers of a failed run are lost": ({ store }) => ({
@@ -73,8 +84,10 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
     store: {
       ...store,
       begin: (call, lease) =>
-        Effect.tap(store.begin(call, lease), ({ _tag }) =>
-          _tag === "Begun" ? forget(db, call.callId, { attempts: [] }) : Effect.void)
+        Effect.tap(
+          store.begin(call, lease),
+          ({ _tag }) => _tag === "Begun" ? forget(db, call.callId, { attempts: [] }) : Effect.void
+        )
     }
   }),
   "the answers of a repair are lost": ({ letters }) => ({

@@ -18,8 +18,8 @@ import {
   Retention,
   type ServiceCall
 } from "effect-sluice"
-import { ChunkStore } from "effect-sluice/ChunkStore"
 import type { Run } from "effect-sluice/CallAttempt"
+import { ChunkStore } from "effect-sluice/ChunkStore"
 import * as MemoryDatabase from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Context from "effect/Context"
@@ -276,9 +276,8 @@ const noted = (access: MemoryDatabase.Access, callId: string) =>
 
 const isQuiet = MemoryDatabase.MemoryDatabase.use((db) =>
   db.use((access) =>
-    access.values(queue).length === 0 && access.values(dead).every(({ key, reason }) =>
-      reason !== "rejected" || noted(access, key.callId) >= mostRepairs
-    )
+    access.values(queue).length === 0 &&
+    access.values(dead).every(({ key, reason }) => reason !== "rejected" || noted(access, key.callId) >= mostRepairs)
   )
 )
 

@@ -52,7 +52,9 @@ const problemsOf = (end: EndOfCall, { isCalm, paid }: Answers): ReadonlyArray<st
       ? undefined
       : "its answers are not those that were given",
     // a process that dies takes with it what it has not recorded
-    !isCalm || own.length === texts.length ? undefined : `${own.length} answers were paid for, and ${texts.length} kept`,
+    !isCalm || own.length === texts.length
+      ? undefined
+      : `${own.length} answers were paid for, and ${texts.length} kept`,
     !isAnswered || ids.every((id) => id === `${callId}: recorded` || known.some((text) => idOf(text) === id))
       ? undefined
       : `its output ${ids} is no answer on record`

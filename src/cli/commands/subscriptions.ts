@@ -148,7 +148,9 @@ const skip = Command.make(
       yield* print.line(print.clip(`skipped ${printEntry(next.key)}`, columns))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Skip the entry that fails, for good: all objects that one chunk created, or the end of a call"),
+  Command.withDescription(
+    "Skip the entry that fails, for good: all objects that one chunk created, or the end of a call"
+  ),
   Command.withExamples([
     {
       command: "sluice subscriptions skip billing --because \"the account is closed\"",

@@ -6,7 +6,13 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, type DeadLetters } from "../../DeadLetters.ts"
+import {
+  DeadLetter,
+  DeadLetterCount,
+  DeadLetterDetail,
+  type DeadLetterFilter,
+  type DeadLetters
+} from "../../DeadLetters.ts"
 import { storableText } from "../../internal/storableText.ts"
 import * as Metrics from "../../Metrics.ts"
 import { asStoreError } from "./errors.ts"
@@ -120,7 +126,10 @@ const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reas
 }
 
 /** The service on Postgres, but for repairs. Runs `moved` when chunks have become claimable. */
-export const make = (t: Tables, moved: Effect.Effect<void>): Omit<DeadLetters["Service"], "beginRepair" | "endRepair"> => {
+export const make = (
+  t: Tables,
+  moved: Effect.Effect<void>
+): Omit<DeadLetters["Service"], "beginRepair" | "endRepair"> => {
   const { call, client, dead, failure, sql } = t
 
   const inPortions = Effect.fnUntraced(function*(
