@@ -12,8 +12,9 @@
  *   tables. The other queries still work.
  * - **Cheap where queries are frequent.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`,
  *   `nextDue` and all {@link Vitals} read heads of indexes and small tables, and their counts end at a limit. `call`
- *   and `stuck` read the rows they return, `usage` sums by day that are kept. `status`, `due` and `callsThatMade` read whole tables: for people, not for a
- *   scrape.
+ *   and `stuck` read the rows they return, `usage` sums by day that are kept. `status` and `due` read the whole queue: for
+ *   people, not for a scrape. Of the ledger, `status` and `callsThatMade` read what no beat has counted yet, and
+ *   `callsThatMade` the portions that may have the row.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"

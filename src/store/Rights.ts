@@ -50,6 +50,10 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       usage_total: all,
       chunk_queue: ["select", "update", "delete"],
       persisted_chunk: ["select", "insert", "update"],
+      // counted at each beat
+      ledger_place: all,
+      ledger_total: all,
+      ledger_digest: all,
       // a chunk that is persisted manually leaves the dead letters
       dead_letter: all,
       chunk_failure: ["select", "insert"],
@@ -89,6 +93,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       usage_total: all,
       chunk_queue: all,
       persisted_chunk: all,
+      ledger_place: all,
+      ledger_total: all,
+      ledger_digest: all,
       dead_letter: all,
       chunk_failure: all,
       worker: all,

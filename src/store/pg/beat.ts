@@ -1,6 +1,6 @@
 /**
  * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
- * blocks, folds what calls used into sums, and tells ends of calls that nobody told.
+ * blocks, folds what calls used into sums, counts the ledger, and tells ends of calls that nobody told.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,6 +10,7 @@ import { makeClosing } from "./callEnd.ts"
 import { core, newest, servedRows } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import type { Engine } from "./engine.ts"
+import { countLedger } from "./ledgerTotals.ts"
 import { servesOf } from "./serves.ts"
 import type { Tables } from "./tables.ts"
 import { rollUp } from "./usage.ts"
@@ -114,7 +115,11 @@ export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkSto
     return { unparked: row?.unparked ?? 0, elsewhere: row?.elsewhere ?? [], paused: row?.paused ?? [] }
   }, t.client.statement)
   // after the beat, which they must not roll back: a role without the rights to them leaves them to others
-  const rollingUp = Effect.ignoreCause(t.client.statement(rollUp(t)), { log: "Debug" })
+  const ignoring = Effect.ignoreCause({ log: "Debug" })
+  const upkeep = Effect.andThen(
+    ignoring(t.client.statement(rollUp(t))),
+    ignoring(t.client.statement(countLedger(t)))
+  )
   const closing = makeClosing(t, hint("events"))
-  return (worker, serves) => Effect.tap(beatOnce(worker, serves), () => Effect.andThen(rollingUp, closing))
+  return (worker, serves) => Effect.tap(beatOnce(worker, serves), () => Effect.andThen(upkeep, closing))
 }

@@ -78,7 +78,7 @@ const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
 })
 
 /** The number of the oldest transaction that may still write. */
-const horizon = (base: string) =>
+export const horizon = (base: string) =>
   `(${base} + pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint)::pg_catalog.text::pg_catalog.xid8`
 
 /** Whether the lines and the place of `s` are of this cluster's numbers: only then may they be read. */

@@ -5,8 +5,9 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ageOf, Retention } from "../../Retention.ts"
-import { isOf } from "./feeds.ts"
 import { exactTime } from "./json.ts"
+import { countLedger } from "./ledgerTotals.ts"
+import { isDone, isOver, isRead, preview } from "./prunable.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
 import { rollUp } from "./usage.ts"
@@ -24,24 +25,6 @@ interface Portion {
   readonly at: string | null
   readonly id: string | null
 }
-
-/**
- * The condition for calls `c` whose chunks are all persisted or discarded. The index `service_call_age` contains only calls
- * with a result. Pruned calls are not in it, and neither are failed ones, which may run again and are kept.
- */
-const isDone = ({ dead, queue, sql }: Tables) =>
-  sql`not exists (select from ${queue} q where q.call_id = c.call_id)
-    and not exists (select from ${dead} d where d.call_id = c.call_id and d.discarded_at is null)`
-
-/** The condition for failures `f` of chunks that are neither outstanding nor dead letters. */
-const isOver = ({ dead, queue, sql }: Tables) =>
-  sql`not exists (
-      select from ${queue} q
-      where q.call_id = f.call_id and q.schema_identity = f.schema_identity and q.part = f.part
-    ) and not exists (
-      select from ${dead} d
-      where d.call_id = f.call_id and d.schema_identity = f.schema_identity and d.part = f.part
-    )`
 
 const payloads = (t: Tables, cutoff: string, at: string, id: string) => {
   const { call, sql } = t
@@ -120,12 +103,6 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
     )
     select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
 
-/** The condition for ends `e` of calls that every subscription to them has read. */
-const isRead = (t: Tables) =>
-  t.sql`not exists (
-      select from ${t.subscription} s where ${isOf(t, "calls")} and (s.xact, s.seq) < (e.xact, e.seq)
-    )`
-
 /** Ends that are old and read: the first of the log. */
 const ends = (t: Tables, cutoff: string) => {
   const { callEnd, sql } = t
@@ -143,8 +120,8 @@ const ends = (t: Tables, cutoff: string) => {
 
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
-  const { attempt, call, callEnd, client, dead, failure, sql } = t
-  const rollingUp = client.statement(rollUp(t))
+  const { client, sql } = t
+  const rollingUp = client.statement(Effect.tap(rollUp(t), () => countLedger(t)))
 
   /** Runs portions until one is not full. */
   const inPortions = Effect.fnUntraced(function*(
@@ -169,17 +146,6 @@ export const make = (t: Tables): Retention["Service"] => {
     }
   })
 
-  /** How many rows of a table would be deleted. */
-  const count = (input: Duration.Input | undefined, rows: (cutoff: ReturnType<typeof ago>) => typeof t.call) => {
-    const age = ageOf(input)
-    return age === undefined
-      ? Effect.succeed(0)
-      : Effect.map(
-        sql<{ count: number }>`select pg_catalog.count(*)::int as count from ${rows(ago(t, age))}`,
-        ([row]) => row!.count
-      )
-  }
-
   return Retention.of({
     prune: (policy) =>
       Effect.all({
@@ -189,18 +155,7 @@ export const make = (t: Tables): Retention["Service"] => {
         answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id)),
         ends: inPortions(policy.payloads, "", (cutoff) => ends(t, cutoff))
       }).pipe(Effect.tap(rollingUp)),
-    preview: (policy) =>
-      Effect.all({
-        payloads: count(policy.payloads, (cutoff) =>
-          sql`${call} c where outputs is not null and recorded_at < ${cutoff} and ${isDone(t)}`),
-        discarded: count(policy.discarded, (cutoff) =>
-          sql`${dead} where discarded_at < ${cutoff}`),
-        failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`),
-        answers: count(policy.payloads, (cutoff) =>
-          sql`${attempt} c where text is not null and answered_at < ${cutoff} and ${isDone(t)}`),
-        ends: count(policy.payloads, (cutoff) =>
-          sql`${callEnd} e where ended_at < ${cutoff} and ${isRead(t)}`)
-      }).pipe(client.statement),
+    preview: (policy, options) => client.statement(preview(t, policy, options?.exact === true)),
     rollUp: rollingUp
   })
 }

@@ -18,6 +18,9 @@ export interface Tables {
   readonly usageTotal: ReturnType<SqlClient.SqlClient["literal"]>
   readonly queue: ReturnType<SqlClient.SqlClient["literal"]>
   readonly ledger: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly ledgerPlace: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly ledgerTotal: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly ledgerDigest: ReturnType<SqlClient.SqlClient["literal"]>
   readonly dead: ReturnType<SqlClient.SqlClient["literal"]>
   readonly failure: ReturnType<SqlClient.SqlClient["literal"]>
   readonly worker: ReturnType<SqlClient.SqlClient["literal"]>
@@ -53,6 +56,9 @@ export const tables = (
   usageTotal: sql.literal(`"${schema}".usage_total`),
   queue: sql.literal(`"${schema}".chunk_queue`),
   ledger: sql.literal(`"${schema}".persisted_chunk`),
+  ledgerPlace: sql.literal(`"${schema}".ledger_place`),
+  ledgerTotal: sql.literal(`"${schema}".ledger_total`),
+  ledgerDigest: sql.literal(`"${schema}".ledger_digest`),
   dead: sql.literal(`"${schema}".dead_letter`),
   failure: sql.literal(`"${schema}".chunk_failure`),
   worker: sql.literal(`"${schema}".worker`),
