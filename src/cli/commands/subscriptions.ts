@@ -25,7 +25,10 @@ export const SubscriptionSkipped = Schema.Struct({ subscription: Schema.String, 
 const columns = 80
 const name = Argument.String("name").pipe(Argument.withDescription("the subscription's name"))
 /** The store counts up to 10,000. */
-const counted = (behind: number): string | number => behind >= 10_000 ? "10000+" : behind
+const counted = ({ behind, feed }: SubscriptionStatus): string | number => {
+  const count = behind >= 10_000 ? "10000+" : behind
+  return feed === "calls" ? `${count} ends` : count
+}
 
 const stateOf = (one: SubscriptionStatus, now: number): string => {
   if (one.reader !== null) return `read by ${one.reader.id}`
@@ -43,7 +46,7 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
   const now = (yield* DateTime.now).epochMilliseconds
   const rows = all.map((one) => [
     print.clip(one.name, 24),
-    counted(one.behind),
+    counted(one),
     one.next === null ? "" : print.ago(now - one.next.persistedAt.epochMilliseconds),
     print.clip(stateOf(one, now), 38)
   ])
