@@ -134,7 +134,7 @@ describe.each([15, 18] as const)("the ends of calls, on Postgres %i", (version) 
           const sql = yield* SqlClient.SqlClient
           yield* record(call("a"), call("b"))
           const first = yield* claimOne
-          const writing = yield* heldOpen(sql`select pg_catalog.pg_current_xact_id()`)
+          const writing = yield* heldOpen(sql`select pg_catalog.pg_current_xact_id()::pg_catalog.text`)
           yield* persist(first)
           const take = EventLog.EventLog.use((log) =>
             log.take("complete", {
