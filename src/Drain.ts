@@ -95,9 +95,12 @@ export class Drain extends Context.Service<Drain, {
    * outputs: for requests that need the rows at once, in less than half the time of `record` and `persistNow`.
    *
    * The handlers run in the transaction that records the call. Failing that, the call is recorded all the same, and this
-   * fails like `persistNow`: a failed run is charged an attempt, and is not repeated here. A call that is recorded
-   * already, has an ordering key or is not due yet, and one within a caller's transaction, is recorded and then
-   * persisted as by `persistNow`. An answer whose outputs have several handlers takes a commit for each.
+   * fails like `persistNow`: a failed run is charged an attempt, and is not repeated here. Outputs of several handlers
+   * are one commit too, unless one of these has `isolation: "transaction"`; if one fails, the others run again without it.
+   *
+   * A call with an ordering key that nothing outstanding has is recorded before its handlers run, and claimed by the same
+   * statement: later calls of the key must find it in their way. A call that is recorded already, is behind others of its
+   * key or is not due yet, and one within a caller's transaction, is recorded and then persisted as by `persistNow`.
    *
    * **What may be lost.** Until its handlers have run the answer is in memory only. A process that dies meanwhile loses it,
    * as it would while it waits for the LLM. After `SLUICE_RECORD_WITHIN` (100 milliseconds) it is recorded by itself,

@@ -126,7 +126,7 @@ export const persistMany = Chatlab.toLayer(Effect.gen(function*() {
 }))
 
 /** The handler that is declared. */
-const declaredReply = Chatlab.toLayer({
+export const declared = Chatlab.toLayer({
   "patient-reply": TableHandler.make(PatientReply, {
     table: "bench.message",
     object: "bench.Message",
@@ -213,11 +213,11 @@ export const sluicePersistMany: System = {
 /** The handler is a declaration, carried out inside the server. */
 export const sluiceDeclared: System = {
   about: "a declared handler, inside the server; batch 500, 3 in flight",
-  open: sluice(declaredReply, true)
+  open: sluice(declared, true)
 }
 
 /** The same of answers that are no output of `Output.encode`: they are handed out, and the store makes the rows. */
 export const sluiceDeclaredOutside: System = {
   about: "a declared handler, answers handed out; batch 500, 3 in flight",
-  open: sluice(declaredReply)
+  open: sluice(declared)
 }

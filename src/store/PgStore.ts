@@ -42,6 +42,7 @@ import { glance, type Ground, preflight } from "./pg/preflight.ts"
 import { probe } from "./pg/probe.ts"
 import * as rebase from "./pg/rebase.ts"
 import { record } from "./pg/record.ts"
+import { recordDecoded } from "./pg/recordDecoded.ts"
 import { recordHeld } from "./pg/recordHeld.ts"
 import { releaseWaiting } from "./pg/releaseWaiting.ts"
 import { renew } from "./pg/renew.ts"
@@ -60,6 +61,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
   ChunkStore.of({
     record: record(engine),
     recordHeld: recordHeld(engine),
+    recordDecoded: recordDecoded(engine),
     isNew: isNew(engine),
     begin: begin(engine),
     renewRun: renewRun(engine),

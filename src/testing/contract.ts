@@ -22,6 +22,7 @@ import { erasure } from "./contract/erasure.ts"
 import { eventLog } from "./contract/eventLog.ts"
 import { callFacts } from "./contract/facts.ts"
 import { inspector } from "./contract/inspector.ts"
+import { invalidAnswers } from "./contract/invalidAnswers.ts"
 import { liveEvents } from "./contract/liveEvents.ts"
 import { ordering } from "./contract/ordering.ts"
 import { pauses } from "./contract/pauses.ts"
@@ -44,6 +45,7 @@ export { Edits, type Given, Rows, Time } from "./contract/services.ts"
 export const contract: ReadonlyArray<Scene> = [
   ...recording,
   ...callFacts,
+  ...invalidAnswers,
   ...recordNow,
   ...claiming,
   ...persisting,
