@@ -157,7 +157,7 @@ describe.each([15, 18] as const)("what operators ask, on Postgres %i", (version)
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* persist(1, portion)
-      yield* rollUp
+      yield* countTo(portion)
       for (
         const change of [
           sql`update sluice.ledger_place set base = base - 1`,
