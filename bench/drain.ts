@@ -63,6 +63,7 @@ const subjects: ReadonlyArray<Subject> = [
   { system: "sluice-persist-many", options: {} },
   { system: "sluice-declared", options: {} },
   { system: "sluice-per-record", options: {} },
+  { system: "sluice-raw", options: {} },
   ...[1, 2, 4].map((inFlight): Subject => ({ system: "pg-boss-batch", options: { inFlight } })),
   { system: "pg-boss-per-job", options: {} },
   { system: "graphile-fused", options: {} },

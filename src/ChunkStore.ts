@@ -142,9 +142,10 @@ export interface ClaimRequest {
 
 /**
  * How a handler's run shares its transaction: it is `alone`, it is one of a `batch` that run one after another, or it
- * runs `together` with the others of its batch.
+ * runs `together` with the others of its batch. A run that is `apart` is alone, and whatever it sends may leave something
+ * that its statements do not show, for example by a trigger.
  */
-export type Rule = "alone" | "batch" | "together"
+export type Rule = "alone" | "apart" | "batch" | "together"
 
 /** A statement that the run's rule does not allow. It was not sent. */
 export interface Refusal {
@@ -245,7 +246,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * earlier runs left, attempts and usage, stays.
    */
   readonly begin: (call: CallSpec, lease: Duration.Duration) => Effect.Effect<Begun, ChunkStoreError>
-  /** Extends a running call's lease. False when this token no longer holds it. */
+  /** Extends the lease of a running call, or of a repair (`DeadLetters`). False when this token no longer holds it. */
   readonly renewRun: (
     callId: string,
     token: string,

@@ -4,8 +4,8 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { type ChunkStoreError, DeathReason, FailureRecord } from "./ChunkStore.ts"
-import { ChunkKey } from "./ServiceCall.ts"
+import { type Added, type ChunkStoreError, DeathReason, FailureRecord } from "./ChunkStore.ts"
+import { ChunkKey, type RecordedOutput, type ServiceCall } from "./ServiceCall.ts"
 
 /** A buried chunk. */
 export const DeadLetter = Schema.Struct({
@@ -80,6 +80,26 @@ export interface DeadLetterPage {
   readonly offset?: number | undefined
 }
 
+/** A rejected answer that is asked for again, held under a token. */
+export interface Repair {
+  /** Extended by `ChunkStore.renewRun`; `endRepair` needs it. */
+  readonly token: string
+  /** The call as it is recorded. */
+  readonly call: ServiceCall
+  /** The answer that was rejected. */
+  readonly output: RecordedOutput
+  /** Why: the handler's message. */
+  readonly reason: string
+}
+
+/** How a repair ended. Its attempts and usage are added in the same commit. */
+export interface RepairEnd extends Added {
+  /** The answer that replaces the rejected one. Undefined: there is none. */
+  readonly output?: Pick<RecordedOutput, "version" | "data"> | undefined
+  /** Why an answer that had come is of no use: another failure of the letter. */
+  readonly refused?: string | undefined
+}
+
 /**
  * Lists, redrives and discards dead letters.
  *
@@ -107,4 +127,20 @@ export class DeadLetters extends Context.Service<DeadLetters, {
   readonly redrive: (filter: DeadLetterFilter) => Effect.Effect<number, ChunkStoreError>
   /** Discards them permanently; they stay on record and no longer block their ordering key. Returns how many. */
   readonly discard: (filter: DeadLetterFilter, reason: string) => Effect.Effect<number, ChunkStoreError>
+  /**
+   * Takes a rejected letter, for the length of the lease, to ask for its answer again: nobody else repairs an answer of this
+   * call meanwhile. None when it is no rejected letter (any more), when `most` repairs of it had an answer, when a repair holds
+   * the call, and when the call was erased or pruned. Its own commit: in a caller's transaction it fails.
+   */
+  readonly beginRepair: (
+    key: ChunkKey,
+    options: { readonly most: number; readonly lease: Duration.Duration }
+  ) => Effect.Effect<Option.Option<Repair>, ChunkStoreError>
+  /**
+   * Ends a repair. With an output, the call's recorded answer is replaced and the letter redriven, in one commit with attempts and
+   * usage. Returns whether it was. Not when the letter is gone meanwhile: then attempts and usage are added all the same. Nothing
+   * happens when the token no longer holds the call, or the call was erased. An answer, of use or not, is noted among the
+   * letter's failures, with the kind `rejected`: so repairs are counted.
+   */
+  readonly endRepair: (key: ChunkKey, token: string, end: RepairEnd) => Effect.Effect<boolean, ChunkStoreError>
 }>()("effect-sluice/DeadLetters") {}

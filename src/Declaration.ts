@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { DomainObject } from "./DomainObject.ts"
 
 /** The facts of a call that a column may take. */
 export const callFields = [
@@ -26,14 +27,18 @@ export type Constant = string | number | boolean | null
 
 /** Where the value of a column comes from. */
 export type Source =
-  /** A field of the answer's JSON, or of the element that the row is made of. */
-  | { readonly _tag: "Field"; readonly of: "output" | "item"; readonly path: ReadonlyArray<string> }
+  /** A field of the answer's JSON, of the element that the row is made of, or of the inner element. */
+  | { readonly _tag: "Field"; readonly of: "output" | "item" | "inner"; readonly path: ReadonlyArray<string> }
   /** A fact of the call. */
   | { readonly _tag: "Call"; readonly field: CallField }
   /** A value of the call's context. A required one is a text. */
   | { readonly _tag: "Context"; readonly key: string; readonly isRequired: boolean }
   /** The place of the element in its array, from 1. */
   | { readonly _tag: "Place" }
+  /** The place of the inner element in its array, from 1. */
+  | { readonly _tag: "InnerPlace" }
+  /** The id of the parent: the row of the answer, or of the element that this row is of. Only in a child. */
+  | { readonly _tag: "Parent"; readonly of: "output" | "item" }
   | { readonly _tag: "Constant"; readonly value: Constant }
 
 /** A field of the answer's JSON. */
@@ -51,13 +56,26 @@ export interface Declaration {
   readonly id: string
   /** One row for each element of this array; without, one row for the answer. */
   readonly each: FieldSource | undefined
+  /** With `each`: one row for each element of this array within each element of that. */
+  readonly inner: FieldSource | undefined
   /** The columns that get a value. */
   readonly columns: ReadonlyArray<{ readonly name: string; readonly source: Source }>
   /** The columns of the unique key by which a row that exists is found and overwritten. Empty: each row is new. */
   readonly key: ReadonlyArray<string>
   /** The columns that are overwritten in such a row. */
   readonly overwrite: ReadonlyArray<string>
+  /**
+   * The tables whose rows belong to the rows of this one, and are written after them. A child has the `each` of its parent,
+   * where the parent has one, and no children.
+   */
+  readonly children: ReadonlyArray<Declaration>
 }
+
+/** The tables of a declaration, the parent's first. */
+export const tablesOf = (declaration: Declaration): readonly [Declaration, ...ReadonlyArray<Declaration>] => [
+  declaration,
+  ...declaration.children
+]
 
 /** What the rows of one answer are made of. */
 export interface Given {
@@ -102,11 +120,14 @@ export class RowsDiffer extends Schema.TaggedError<RowsDiffer>()("RowsDiffer", {
   }
 }
 
-/** Writes the rows of these answers, in their order. Returns the ids of the rows of each, in the order of its elements. */
+/**
+ * Writes the rows of these answers, in their order, and those of the children after them. Returns the rows of each answer:
+ * those of the declaration's own table in the order of its elements, then those of each child.
+ */
 export type Insert = (
   declaration: Declaration,
   given: ReadonlyArray<Given>
-) => Effect.Effect<ReadonlyArray<ReadonlyArray<string>>, unknown>
+) => Effect.Effect<ReadonlyArray<ReadonlyArray<DomainObject>>, unknown>
 
 /** @internal How the store of the running drain writes rows, in the transaction of the batch. */
 export const CurrentInsert = Context.Reference<Insert | undefined>("effect-sluice/Declaration/CurrentInsert", {

@@ -1,6 +1,6 @@
 /**
  * The port of `Subscription`: the ledger read as a log of created objects, by durable subscribers that each keep their
- * own place.
+ * own place; and the ends of calls, read as a log in the same way.
  *
  * Laws every store keeps:
  *
@@ -12,6 +12,8 @@
  *   continues in the next process. A lease that ran out counts as a failure of all entries taken.
  * - **A place is valid in the cluster it was taken in.** When the tables move to another cluster, whose transaction ids
  *   differ, nothing is read before the log is rebased: see `rebase`.
+ * - **An end is told once.** Of a call that is recorded while a subscription to ends exists there is one entry, when none of
+ *   its chunks is outstanding any more: written after the commit that settles the last one, or at a worker's next beat.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -19,6 +21,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type { CallEnded } from "./CallEnded.ts"
 import type { ChunkStoreError, LeaseLost } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
 import { ChunkKey, printKey } from "./ServiceCall.ts"
@@ -31,12 +34,25 @@ export interface Place {
   readonly seq: string
 }
 
-/** One ledger row as an entry: everything that one chunk created, possibly nothing. */
+/** What a subscription is told: `objects` that were created, or `calls` that ended. */
+export const Feed = Schema.Literals(["objects", "calls"])
+/** What a subscription is told: `objects` that were created, or `calls` that ended. */
+export type Feed = typeof Feed.Type
+
+/** The key of a call's end, where an entry is named by a chunk's: no chunk has an empty schema. */
+export const keyOfEnd = (callId: string): ChunkKey => ({ callId, schemaIdentity: "", part: "" })
+
+/** The feed of an entry with this key. */
+export const feedOf = (key: ChunkKey): Feed => key.schemaIdentity === "" ? "calls" : "objects"
+
+/** An entry: a ledger row, which is everything that one chunk created, possibly nothing; or the end of a call. */
 export interface LogEntry {
   /** Where the entry stands. */
   readonly place: Place
   /** An event for each row that the chunk's handler created. */
   readonly events: ReadonlyArray<DomainObjectCreated>
+  /** The end of a call, of the feed `calls`. */
+  readonly ended?: CallEnded | undefined
 }
 
 /**
@@ -70,6 +86,8 @@ export class EntryTooLarge extends Schema.TaggedError<EntryTooLarge>()("EntryToo
 
 /** How a subscription is taken. */
 export interface Take {
+  /** What it is told. Default `objects`. A subscription to another feed is not taken. */
+  readonly feed?: Feed | undefined
   /** The most entries. */
   readonly limit: number
   /** The most bytes of all entries; one that is larger is taken alone. */
@@ -118,6 +136,7 @@ export interface Release {
 /** The status of a subscription, for display. */
 export const SubscriptionStatus = Schema.Struct({
   name: Schema.String,
+  feed: Feed,
   /** Consecutive failures of the entry that is next. */
   attempts: Schema.Int,
   /** The number of entries among which the failing one is searched for; 0 when none fails. */
@@ -130,7 +149,7 @@ export const SubscriptionStatus = Schema.Struct({
   reader: Schema.NullOr(Schema.Struct({ id: Schema.String, until: Schema.DateTimeUtcFromString })),
   /** Entries not yet handled, counted up to 10,000. */
   behind: Schema.Int,
-  /** The first of them: its chunk, and when it was persisted. */
+  /** The first of them: its chunk, and when it was persisted; for the end of a call {@link keyOfEnd}, and when it ended. */
   next: Schema.NullOr(Schema.Struct({ key: ChunkKey, persistedAt: Schema.DateTimeUtcFromString })),
   /** How many entries were skipped manually. */
   skipped: Schema.Int
@@ -171,8 +190,8 @@ export interface Page {
 
 /** The port. See the module's laws. */
 export class EventLog extends Context.Service<EventLog, {
-  /** Creates a subscription when it is new. `from` counts only then. */
-  readonly open: (name: string, from: From) => Effect.Effect<void, ChunkStoreError>
+  /** Creates a subscription when it is new. `from` and `feed` (default `objects`) count only then. Returns its feed. */
+  readonly open: (name: string, from: From, feed?: Feed) => Effect.Effect<Feed, ChunkStoreError>
   /**
    * Takes a subscription under a lease. None when there is nothing to read, another reader holds it, it waits after a
    * failure, or it was never opened.
@@ -189,7 +208,7 @@ export class EventLog extends Context.Service<EventLog, {
   readonly release: (name: string, token: string, release: Release) => Effect.Effect<void, ChunkStoreError>
   /** The place from which on all is read that is created from now on, and maybe a little of what was created just before. */
   readonly now: Effect.Effect<Place, ChunkStoreError>
-  /** Reads entries after a place. Takes and changes nothing: any number of readers may do so at once. */
+  /** Reads entries of the feed `objects` after a place. Takes and changes nothing: any number of readers may do so at once. */
   readonly read: (after: Place, options: Read) => Effect.Effect<Page, ChunkStoreError>
   /** All subscriptions, by name. */
   readonly list: Effect.Effect<ReadonlyArray<SubscriptionStatus>, ChunkStoreError>

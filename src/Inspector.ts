@@ -12,8 +12,9 @@
  *   tables. The other queries still work.
  * - **Cheap where queries are frequent.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`,
  *   `nextDue` and all {@link Vitals} read heads of indexes and small tables, and their counts end at a limit. `call`
- *   and `stuck` read the rows they return, `usage` sums by day that are kept. `status`, `due` and `callsThatMade` read whole tables: for people, not for a
- *   scrape.
+ *   and `stuck` read the rows they return, `usage` sums by day that are kept. `status` and `due` read the whole queue: for
+ *   people, not for a scrape. Of the ledger, `status` and `callsThatMade` read what no beat has counted yet, and
+ *   `callsThatMade` the portions that may have the row.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -250,8 +251,8 @@ export class Inspector extends Context.Service<Inspector, {
   /** Whether a chunk of a kind is outstanding or dead, or a worker serves the kind. `*` stands for any. */
   readonly isKnown: (kind: Kind) => Effect.Effect<boolean, ChunkStoreError>
   /**
-   * What a declaration becomes for the table as it is, in the store's own words: on Postgres the statement that writes the
-   * rows. Writes nothing. Fails with `TableUnfit` where the table does not fit, or this role may not write it.
+   * What a declaration becomes for its tables as they are, in the store's own words: on Postgres the statement that writes
+   * the rows of each. Writes nothing. Fails with `TableUnfit` where a table does not fit, or this role may not write it.
    */
   readonly declaration: (declaration: Declaration) => Effect.Effect<string, TableUnfit | ChunkStoreError>
   /** Calls whose answer did not fit, the latest first. */

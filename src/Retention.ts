@@ -12,7 +12,8 @@ export interface RetentionPolicy {
   /**
    * Payloads (input, outputs, details) of calls recorded longer ago than this, once all their chunks are persisted or
    * discarded. The call itself stays with its facts: recording it again still changes nothing. The texts of attempts go at the
-   * same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay.
+   * same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay. So do
+   * ends of calls that every subscription to them has read.
    */
   readonly payloads?: Duration.Input | undefined
   /** Dead letters discarded longer ago than this. Others are never deleted automatically: redrive or discard them first. */
@@ -21,15 +22,19 @@ export interface RetentionPolicy {
   readonly failures?: Duration.Input | undefined
 }
 
-/** How many rows were pruned. */
+/** How many rows were pruned, or would be. */
 export const Pruned = Schema.Struct({
   payloads: Schema.Int,
   discarded: Schema.Int,
   failures: Schema.Int,
   /** Texts of attempts. */
-  answers: Schema.Int
+  answers: Schema.Int,
+  /** Ends of calls, as subscriptions are told them. */
+  ends: Schema.Int,
+  /** Which of these are estimates; absent if none is. Only a preview estimates. */
+  about: Schema.optionalKey(Schema.Array(Schema.Literals(["payloads", "discarded", "failures", "answers", "ends"])))
 })
-/** How many rows were pruned. */
+/** How many rows were pruned, or would be. */
 export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
 
 /**
@@ -39,11 +44,18 @@ export interface Pruned extends Schema.Schema.Type<typeof Pruned> {}
 export class Retention extends Context.Service<Retention, {
   /** Deletes what is older than the policy says, in portions, and rolls usage up. Returns what it deleted. */
   readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
-  /** How many rows `prune` would delete now. */
-  readonly preview: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
   /**
-   * Folds what calls used into sums by day, each entry once, up to 100,000 at a time; every worker's beat does the same. Returns
-   * how many it folded. What `Inspector.usage` says is the same before and after.
+   * How many rows `prune` would delete now. Where there are more than 5,000 rows of that age, a store may estimate from the
+   * first of them and its statistics, and says so in `about`. With `exact` it counts them all, which reads whole tables.
+   */
+  readonly preview: (
+    policy: RetentionPolicy,
+    options?: { readonly exact?: boolean | undefined }
+  ) => Effect.Effect<Pruned, ChunkStoreError>
+  /**
+   * Folds what calls used into sums by day, each entry once, up to 100,000 at a time, and counts the ledger's new lines, up to
+   * 500,000; every worker's beat does the same. Returns how many entries it folded. What `Inspector` says of usage, status and
+   * rows is the same before and after, only sooner.
    */
   readonly rollUp: Effect.Effect<number, ChunkStoreError>
 }>()("effect-sluice/Retention") {}

@@ -12,8 +12,8 @@ import type { ClaimedChunk } from "./Chunk.ts"
 
 /**
  * The kind of a failure. `failed`: the handler failed with an error; `defect`: it threw; `timeout`: it ran for too
- * long; `spoiled`: it left its transaction unable to commit. The other kinds mean that no handler ran, and are the
- * reason why the chunk was buried.
+ * long; `spoiled`: it left its transaction unable to commit; `rejected`: its rejected answer was asked for again
+ * (`RejectedAnswers`). The other kinds mean that no handler ran, and are the reason why the chunk was buried.
  */
 export type FailureKind = "failed" | "defect" | "timeout" | "spoiled" | DeathReason
 

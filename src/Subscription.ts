@@ -1,6 +1,6 @@
 /**
- * Durable subscriptions to created domain objects: for work that must happen, such as attaching media or notifying a
- * billing system, where `DomainEvents` is only a quick hint.
+ * Durable subscriptions to created domain objects, or to the ends of calls: for work that must happen, such as attaching media
+ * or notifying a billing system, where `DomainEvents` is only a quick hint.
  *
  * What a subscription guarantees:
  *
@@ -24,6 +24,7 @@
  * - **Few repetitions.** When `handleMany` fails with a batch of n entries, halves of it are retried immediately until
  *   the failing entry is alone, and only that one waits for the schedule: an entry before it is delivered at most 2 +
  *   log₂ n times because of it. A batch under which a process died is also halved, by the next reader.
+ * - **An end comes once into being, and is delivered at least once.** See {@link layerCalls}.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -38,9 +39,10 @@ import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { hostname } from "node:os"
+import type { CallEnded } from "./CallEnded.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
-import { EventLog, type From, type Release, type Taken } from "./EventLog.ts"
+import { EventLog, type Feed, type From, type LogEntry, type Release, type Taken } from "./EventLog.ts"
 import { causeForLog, describeCause } from "./internal/describe.ts"
 import { quote } from "./internal/quote.ts"
 import * as RetryPolicy from "./RetryPolicy.ts"
@@ -58,18 +60,18 @@ export class SubscriptionInvalid extends Schema.TaggedError<SubscriptionInvalid>
 }
 
 /** Handles one event, or the events of a batch together. */
-export type Handler<E = unknown, R = never> =
-  | ((event: DomainObjectCreated) => Effect.Effect<unknown, E, R>)
-  | { readonly handleMany: (events: ReadonlyArray<DomainObjectCreated>) => Effect.Effect<unknown, E, R> }
+export type Handler<E = unknown, R = never, Event = DomainObjectCreated> =
+  | ((event: Event) => Effect.Effect<unknown, E, R>)
+  | { readonly handleMany: (events: ReadonlyArray<Event>) => Effect.Effect<unknown, E, R> }
 
 /** How a subscription is run. */
-export interface Options {
-  /** Where a new subscription begins: at the beginning of the log (the default), or with objects created from now on. */
+export interface Options<Event = DomainObjectCreated> {
+  /** Where a new subscription begins: at the beginning of the log (the default), or with events from now on. */
   readonly from?: From | undefined
   /** Only events for which it is true are handled. Default: all. */
-  readonly filter?: ((event: DomainObjectCreated) => boolean) | undefined
+  readonly filter?: ((event: Event) => boolean) | undefined
   /**
-   * How many ledger rows are read at once, one for each persisted chunk: also the most whose events may be delivered
+   * How many ledger rows, one for each persisted chunk, or ends of calls are read at once: also the most whose events may be delivered
    * again after a crash. Fewer where they exceed `SLUICE_BATCH_BYTES`. Default `SLUICE_BATCH_SIZE`.
    */
   readonly batchSize?: number | undefined
@@ -102,15 +104,64 @@ export const layer = <E, R>(
 > => Layer.effectDiscard(make(name, handler, options))
 
 /** The same, running for as long as the scope is open. When this effect succeeds, the subscription has its place. */
-export const make: <E, R>(
+export const make = <E, R>(
   name: string,
   handler: Handler<E, R>,
-  options?: Options
-) => Effect.Effect<
+  options: Options = {}
+): Effect.Effect<
   void,
   SubscriptionInvalid | ChunkStoreError,
   R | EventLog | WakeUp | Settings.Settings | Scope
-> = Effect.fnUntraced(function*<E, R>(name: string, handler: Handler<E, R>, options: Options = {}) {
+> => run("objects", (entry) => entry.events, name, handler, options)
+
+/**
+ * A subscription to the ends of calls, that runs for as long as the layer lives: for what follows when all of a call is there,
+ * or will not come by itself. It is run like one to created objects, and reads ends in the order in which they were seen.
+ *
+ * - **Which calls.** Those recorded while a subscription to ends exists: ends are kept from the time on at which the first one is
+ *   opened, and calls recorded before that are not told. Each recording and each settlement costs a little more from then on,
+ *   until the last one is removed (`sluice subscriptions remove`).
+ * - **When.** When none of the call's chunks is outstanding any more: each is persisted or a dead letter, as the counts say. It
+ *   is seen right after the commit that settles the last chunk. Where that process dies, or the chunks were erased, and for a call
+ *   without outputs, it is seen at the next beat of a worker.
+ * - **Once.** There is one end for each call, whoever settles its last chunks and however often they are redriven later. Like every event it
+ *   is delivered at least once: the handler must be idempotent by the call id.
+ *
+ * Retention deletes ends that every subscription has read, at the age of payloads.
+ *
+ * ```ts
+ * Subscription.layerCalls("triage.complete", ({ callId, dead }) =>
+ *   dead === 0 ? notifyWard(callId) : askForReview(callId))
+ * ```
+ */
+export const layerCalls = <E, R>(
+  name: string,
+  handler: Handler<E, R, CallEnded>,
+  options: Options<CallEnded> = {}
+): Layer.Layer<
+  never,
+  SubscriptionInvalid | ChunkStoreError,
+  Exclude<R, Scope> | EventLog | WakeUp | Settings.Settings
+> => Layer.effectDiscard(makeCalls(name, handler, options))
+
+/** The same, running for as long as the scope is open. When this effect succeeds, ends of calls are kept for it. */
+export const makeCalls = <E, R>(
+  name: string,
+  handler: Handler<E, R, CallEnded>,
+  options: Options<CallEnded> = {}
+): Effect.Effect<
+  void,
+  SubscriptionInvalid | ChunkStoreError,
+  R | EventLog | WakeUp | Settings.Settings | Scope
+> => run("calls", ({ ended }) => ended === undefined ? [] : [ended], name, handler, options)
+
+const run = Effect.fnUntraced(function*<E, R, Event>(
+  feed: Feed,
+  eventsOf: (entry: LogEntry) => ReadonlyArray<Event>,
+  name: string,
+  handler: Handler<E, R, Event>,
+  options: Options<Event>
+) {
   const log = yield* EventLog
   const settings = yield* Settings.Settings
   const invalid = (reason: string) => new SubscriptionInvalid({ name, reason })
@@ -125,7 +176,13 @@ export const make: <E, R>(
   const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? settings.pollInterval)
   const reader = `${hostname()}/${process.pid}`
 
-  yield* log.open(name, options.from ?? "beginning")
+  const opened = yield* log.open(name, options.from ?? "beginning", feed)
+  if (opened !== feed) {
+    const [present, wanted] = feed === "calls"
+      ? ["created objects", "ends of calls"]
+      : ["ends of calls", "created objects"]
+    return yield* invalid(`one of this name is there, and is told ${present}, not ${wanted}: choose another name`)
+  }
   const stopping = yield* Latch.make(false)
   let stopped = false
   const heard = yield* Latch.make(false)
@@ -144,7 +201,7 @@ export const make: <E, R>(
     const { filter = () => true } = options
     if (typeof handler === "object") {
       handing(entries.length)
-      const wanted = entries.map((entry) => entry.events.filter(filter))
+      const wanted = entries.map((entry) => eventsOf(entry).filter(filter))
       const first = wanted.findIndex((events) => events.length > 0)
       // an entry without events for the handler is not a suspect
       if (first > 0) moved(first)
@@ -156,7 +213,7 @@ export const make: <E, R>(
     }
     for (const [index, entry] of entries.entries()) {
       if (stopped) return
-      for (const event of entry.events) if (filter(event)) yield* handler(event)
+      for (const event of eventsOf(entry)) if (filter(event)) yield* handler(event)
       moved(index + 1)
     }
   }, Effect.withSpan("Subscription.handle", { attributes: { "sluice.subscription": name } }))
@@ -239,7 +296,7 @@ export const make: <E, R>(
 
   /** Takes entries once and handles them. Returns what to wait for. */
   const look = Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-    const taken = yield* restore(log.take(name, { limit, maxBytes: settings.batchBytes, lease, reader }))
+    const taken = yield* restore(log.take(name, { feed, limit, maxBytes: settings.batchBytes, lease, reader }))
     trouble = ""
     if (Option.isNone(taken)) return { _tag: "Nothing" } as const
     const delay = yield* work(taken.value, restore)

@@ -1,6 +1,6 @@
 /**
  * Handlers that are declared and not programmed: which column takes which field of the answer. The store makes the rows,
- * in the batch's transaction and with one statement for the batch. The layer of the handlers needs no client.
+ * in the batch's transaction and with one statement for each table. The layer of the handlers needs no client.
  *
  * ```ts
  * const patientReply = TableHandler.make(PatientReply, {
@@ -14,8 +14,16 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { callFields, type Constant, CurrentInsert, type Declaration, type Given, type Source } from "./Declaration.ts"
-import * as DomainObject from "./DomainObject.ts"
+import {
+  callFields,
+  type Constant,
+  CurrentInsert,
+  type Declaration,
+  type FieldSource,
+  type Given,
+  type Source,
+  tablesOf
+} from "./Declaration.ts"
 import type { Created, HandlerInput, Mistake, Options as HandlerOptions, PersistMany } from "./Handler.ts"
 import { quote } from "./internal/quote.ts"
 import type { Output } from "./Output.ts"
@@ -67,11 +75,32 @@ export interface CallFields {
   readonly optionalContext: (key: string) => Field<Schema.Json | undefined>
 }
 
-/** The options of a declared handler: those of all handlers, but for `isolation`. Its batch is one statement. */
+/** The options of a declared handler: those of all handlers, but for `isolation`. Its batch is one statement for each table. */
 export type Options = Omit<HandlerOptions, "isolation">
 
-/** What a declared handler is made of. `E` is the encoded side of the output's schema. */
-export interface Declared<E, Item> extends Options {
+/** What a row can be made of: the answer, its call and, with `each` and `inner`, the elements. */
+export interface RowFields<E, Item, Inner> {
+  /** The answer. */
+  readonly output: Fields<E>
+  /** The call. */
+  readonly call: CallFields
+  /** The element, with `each`. */
+  readonly item: [Item] extends [never] ? Mistake<"there is an item only with each"> : Fields<Item>
+  /** The element's place in the array, from 1, with `each`. */
+  readonly place: [Item] extends [never] ? Mistake<"there is a place only with each"> : Field<number>
+  /** The inner element, with `inner`. */
+  readonly inner: [Inner] extends [never] ? Mistake<"there is an inner element only with inner"> : Fields<Inner>
+  /** The inner element's place in its array, from 1, with `inner`. */
+  readonly innerPlace: [Inner] extends [never] ? Mistake<"there is an inner place only with inner"> : Field<number>
+}
+
+/** The columns of a table and their values: fields, facts of the call, or constants. */
+export interface Columns {
+  readonly [column: string]: Field<unknown> | Constant
+}
+
+/** A table, and what its columns take. `Of` is what a row can be made of. */
+export interface Table<Of> {
   /** The table, as SQL names it: `chatlab.message`, found by the search path when no schema is named. */
   readonly table: string
   /** The `type` of the rows as domain objects. */
@@ -82,25 +111,13 @@ export interface Declared<E, Item> extends Options {
    */
   readonly id?: string
   /**
-   * One row for each element of an array of the answer, in its order, instead of one for the answer. No row where it is
-   * empty, null or missing. Written before `columns`, which gets its type from here.
-   */
-  readonly each?: (of: { readonly output: Fields<E> }) => Field<ReadonlyArray<Item> | null | undefined>
-  /**
    * The columns and their values: fields, facts of the call, or constants. It is called once, when the handler is made, and
    * records where the values are. So it cannot compute or decide with them: for that, write the handler as a program.
    *
    * A field is cast to the type of its column, from its text. A field that is null makes the column null; one that is missing
    * leaves the column to its default.
    */
-  readonly columns: (of: {
-    readonly output: Fields<E>
-    readonly call: CallFields
-    /** The element, with `each`. */
-    readonly item: [Item] extends [never] ? Mistake<"there is an item only with each"> : Fields<Item>
-    /** The element's place in the array, from 1, with `each`. */
-    readonly place: [Item] extends [never] ? Mistake<"there is a place only with each"> : Field<number>
-  }) => { readonly [column: string]: Field<unknown> | Constant }
+  readonly columns: (of: Of) => Columns
   /**
    * The columns of a unique key. A row that has the same key is overwritten, and becomes the domain object. Answers with the
    * same key are written one after another, in their order.
@@ -109,6 +126,57 @@ export interface Declared<E, Item> extends Options {
   /** The columns that are overwritten. Default: all of `columns` but the key. */
   readonly overwrite?: ReadonlyArray<string>
 }
+
+/** Names an array of the answer. */
+export type Each<E, Item> = (of: { readonly output: Fields<E> }) => Field<ReadonlyArray<Item> | null | undefined>
+
+/** Names an array of an element. */
+export type EachInner<Item, Inner> = (of: { readonly item: Fields<Item> }) => Field<
+  ReadonlyArray<Inner> | null | undefined
+>
+
+/** What a declared handler is made of. `E` is the encoded side of the output's schema. */
+export interface Declared<E, Item, Inner> extends Options, Table<RowFields<E, Item, Inner>> {
+  /**
+   * One row for each element of an array of the answer, in its order, instead of one for the answer. No row where it is
+   * empty, null or missing. Written before `inner`, `columns` and `children`, which get its type from here.
+   */
+  readonly each?: Each<E, Item>
+  /** With `each`: one row for each element of an array that each element has, instead of one for the element. */
+  readonly inner?: EachInner<Item, Inner>
+  /**
+   * Tables whose rows belong to the rows of this one: `child` makes each. They are written after these, in the same
+   * transaction, and are in the ledger after them.
+   */
+  readonly children?: (of: { readonly child: MakeChild<E, Item, Inner> }) => ReadonlyArray<Declaration>
+}
+
+/** What a row of a child can be made of. */
+export interface ChildFields<E, Item, Inner> extends RowFields<E, Item, Inner> {
+  /** The id of the row that it belongs to: that of the answer, or of the same element where the parent has `each`. */
+  readonly parent: Field<string>
+}
+
+/** A child of a row for each answer. */
+export interface ChildOfAnswer<E, Item, Inner> extends Table<ChildFields<E, Item, Inner>> {
+  /** One row for each element of an array of the answer. */
+  readonly each?: Each<E, Item>
+  /** With `each`: one row for each element of an array that each element has. */
+  readonly inner?: EachInner<Item, Inner>
+}
+
+/** A child of a row for each element. Its rows are of the same element. */
+export interface ChildOfItem<E, Item, Inner> extends Table<ChildFields<E, Item, Inner>> {
+  /** One row for each element of an array that the element has, instead of one for the element. */
+  readonly inner?: EachInner<Item, Inner>
+}
+
+/** Declares a child. What it can be made of depends on its parent. */
+export type MakeChild<E, Item, Inner> = [Inner] extends [never]
+  ? [Item] extends [never]
+    ? <ChildItem = never, ChildInner = never>(child: ChildOfAnswer<E, ChildItem, ChildInner>) => Declaration
+  : <ChildInner = never>(child: ChildOfItem<E, Item, ChildInner>) => Declaration
+  : Mistake<"rows with inner have no children">
 
 /** A declared handler, as a group takes it. */
 export interface Definition<A> extends Options {
@@ -126,7 +194,7 @@ const mustNotCompute = (path: ReadonlyArray<string>): never => {
 }
 
 // Any access is a longer path. The types allow only paths that the schema has.
-const fieldsOf = (of: "output" | "item", path: ReadonlyArray<string>): any =>
+const fieldsOf = (of: FieldSource["of"], path: ReadonlyArray<string> = []): any =>
   new Proxy({}, {
     get: (_, key) => {
       if (key === SourceId) return { _tag: "Field", of, path } satisfies Source
@@ -146,6 +214,16 @@ const recordedCall = {
   // `callFields` lists the other members
 } as CallFields
 
+/** Records where the values of a row are. The types say which of these a declaration has. */
+const row = {
+  output: fieldsOf("output"),
+  call: recordedCall,
+  item: fieldsOf("item"),
+  place: field({ _tag: "Place" }),
+  inner: fieldsOf("inner"),
+  innerPlace: field({ _tag: "InnerPlace" })
+}
+
 const sourceOf = (value: unknown): Source | undefined => {
   if (Predicate.isObject(value)) return (value as Partial<Field<unknown>>)[SourceId]
   return value === null || ["string", "number", "boolean"].includes(typeof value)
@@ -156,8 +234,11 @@ const sourceOf = (value: unknown): Source | undefined => {
 const usesItem = (source: Source): boolean =>
   source._tag === "Place" || (source._tag === "Field" && source.of === "item")
 
+const usesInner = (source: Source): boolean =>
+  source._tag === "InnerPlace" || (source._tag === "Field" && source.of === "inner")
+
 /** What is wrong with a declaration, if anything. The compiler refuses some of it. */
-const problemOf = ({ columns, each, id, key, object, overwrite, table }: Declaration): string | undefined => {
+const problemOf = ({ columns, each, id, inner, key, object, overwrite, table }: Declaration): string | undefined => {
   const names = columns.map(({ name }) => name)
   const stranger = [...key, ...overwrite].find((name) => !names.includes(name))
   if ([table, object, id].some((text) => typeof text !== "string" || text === "")) {
@@ -167,49 +248,68 @@ const problemOf = ({ columns, each, id, key, object, overwrite, table }: Declara
   if (stranger !== undefined) return `${quote(stranger)} is in key or overwrite, and not in columns`
   if (overwrite.some((name) => key.includes(name))) return "overwrite names a column of the key"
   if (key.length === 0 && overwrite.length > 0) return "overwrite is only for a declaration with a key"
+  if (inner !== undefined && each === undefined) return "inner is of an item, and there is no each"
   const item = each === undefined ? columns.find(({ source }) => usesItem(source)) : undefined
-  return item === undefined ? undefined : `column ${quote(item.name)} is of an item, and there is no each`
+  if (item !== undefined) return `column ${quote(item.name)} is of an item, and there is no each`
+  const within = inner === undefined ? columns.find(({ source }) => usesInner(source)) : undefined
+  return within === undefined ? undefined : `column ${quote(within.name)} is of an inner element, and there is no inner`
 }
 
-const declarationOf = <E, Item>(output: string, declared: Declared<E, Item>): Declaration => {
-  const { columns, each, id = "id", key = [], object, table } = declared
-  const wrong = (problem: string) => new Error(`the declared handler of ${output}: ${problem}`)
-  const answer = fieldsOf("output", [])
-  const array = each === undefined ? undefined : sourceOf(each({ output: answer }))
-  if (each !== undefined && array?._tag !== "Field") throw wrong("each names no field")
-  const given = Object.entries(columns({
-    output: answer,
-    call: recordedCall,
-    item: fieldsOf("item", []),
-    place: field({ _tag: "Place" }) as never
-  })).map(([name, value]) => {
+/** A declaration as it is written, of whatever types: `Declared` or one of the children's. */
+interface Written extends Table<any> {
+  readonly each?: (of: any) => Field<unknown>
+  readonly inner?: (of: any) => Field<unknown>
+  readonly children?: (of: any) => ReadonlyArray<Declaration>
+}
+
+const declarationOf = (output: string, written: Written, parent?: Declaration): Declaration => {
+  const { children, columns, each, id = "id", inner, key = [], object, table } = written
+  const whose = parent === undefined ? "" : `, its child ${quote(String(table))}`
+  const wrong = (problem: string) => new Error(`the declared handler of ${output}${whose}: ${problem}`)
+  const arrayOf = (name: string, array: Field<unknown> | undefined) => {
+    if (array === undefined) return undefined
+    const source = sourceOf(array)
+    if (source?._tag !== "Field") throw wrong(`${name} names no field`)
+    return source
+  }
+  if (each !== undefined && parent?.each !== undefined) {
+    throw wrong("its rows are of the elements of its parent's each: name an array within them with inner")
+  }
+  if (inner !== undefined && children !== undefined) throw wrong("rows with inner have no children")
+  const of = parent?.each === undefined ? "output" : "item"
+  const recorded = parent === undefined ? row : { ...row, parent: field<string>({ _tag: "Parent", of }) }
+  const given = Object.entries(columns(recorded)).map(([name, value]) => {
     const source = sourceOf(value)
     if (source === undefined) throw wrong(`column ${quote(name)} is neither a field nor a constant`)
     return { name, source }
   })
-  const declaration: Declaration = {
+  const own: Declaration = {
     output,
     table,
     object,
     id,
-    each: array?._tag === "Field" ? array : undefined,
+    each: parent?.each ?? arrayOf("each", each?.({ output: row.output })),
+    inner: arrayOf("inner", inner?.({ item: row.item })),
     columns: given,
     key,
-    overwrite: declared.overwrite ??
-      (key.length === 0 ? [] : given.map(({ name }) => name).filter((name) => !key.includes(name)))
+    overwrite: written.overwrite ??
+      (key.length === 0 ? [] : given.map(({ name }) => name).filter((name) => !key.includes(name))),
+    children: []
   }
-  const problem = problemOf(declaration)
+  const problem = problemOf(own)
   if (problem !== undefined) throw wrong(problem)
-  return declaration
+  return children === undefined
+    ? own
+    : { ...own, children: children({ child: (child: Written) => declarationOf(output, child, own) }) }
 }
 
-const contextOf = Effect.fnUntraced(function*({ columns }: Declaration, call: HandlerInput<unknown>["call"]) {
+const contextOf = Effect.fnUntraced(function*(declaration: Declaration, call: HandlerInput<unknown>["call"]) {
   const context: Record<string, Schema.Json> = {}
-  for (const { source } of columns) {
+  for (const { source } of tablesOf(declaration).flatMap(({ columns }) => columns)) {
     if (source._tag !== "Context") continue
     const { isRequired, key } = source
     if (isRequired) context[key] = yield* call.context(key)
-    else {
+    else if (!Object.hasOwn(context, key)) {
       // JSON has no undefined, so this fails only where the key is missing
       const value = yield* Effect.option(call.contextAs(key, Schema.Json))
       if (value._tag === "Some") context[key] = value.value
@@ -221,8 +321,9 @@ const contextOf = Effect.fnUntraced(function*({ columns }: Declaration, call: Ha
 const noDrain = "a declared handler is carried out by the store of a drain: run it by one, for example over MemoryStore"
 
 /**
- * Declares a handler that writes rows of one table. Throws an error that says what is wrong where the declaration
- * contradicts itself; what does not fit the table is found in the database, before an attempt is charged.
+ * Declares a handler that writes rows of a table, and of tables that belong to it. Throws an error that says what is wrong
+ * where the declaration contradicts itself; what does not fit the tables is found in the database, before an attempt is
+ * charged.
  *
  * ```ts
  * class LabOrder extends Output.make("schemas.clinic.ward.lab-order", {
@@ -244,24 +345,43 @@ const noDrain = "a declared handler is carried out by the store of a drain: run 
  *   columns: ({ call, output }) => ({ patient: output.patient, call_id: call.callId }),
  *   key: ["patient"]
  * })
+ *
+ * // a row for the order, and one for each item, which has the order's id
+ * const both = TableHandler.make(LabOrder, {
+ *   table: "ward.lab_order",
+ *   object: "ward.LabOrder",
+ *   columns: ({ output }) => ({ patient: output.patient }),
+ *   children: ({ child }) => [
+ *     child({
+ *       table: "ward.lab_item",
+ *       object: "ward.LabItem",
+ *       each: ({ output }) => output.items,
+ *       columns: ({ item, parent, place }) => ({ order_id: parent, place, name: item.name })
+ *     })
+ *   ]
+ * })
  * ```
  */
-export const make = <const Id extends string, S extends Schema.Codec<any, any>, Item = never>(
+export const make = <const Id extends string, S extends Schema.Codec<any, any>, Item = never, Inner = never>(
   output: Output<Id, S>,
-  declared: Declared<S["Encoded"], Item>
+  declared: Declared<S["Encoded"], Item, Inner>
 ): Definition<S["Type"]> => {
   const declaration = declarationOf(output.identity, declared)
   const {
+    children: _children,
     columns: _columns,
     each: _each,
     id: _id,
+    inner: _inner,
     key: _key,
     object: _object,
     overwrite: _over,
     table: _table,
     ...options
   } = declared
-  const takesContext = declaration.columns.some(({ source }) => source._tag === "Context")
+  const takesContext = tablesOf(declaration).some(({ columns }) =>
+    columns.some(({ source }) => source._tag === "Context")
+  )
   // no generator: it runs for each answer
   const givenOf = ({ call, output: value }: HandlerInput<S["Type"]>): Effect.Effect<Given, unknown> => {
     const withContext = (context: Given["context"]) =>
@@ -274,8 +394,7 @@ export const make = <const Id extends string, S extends Schema.Codec<any, any>, 
     persistMany: Effect.fnUntraced(function*(inputs): Effect.fn.Return<ReadonlyArray<Created>, unknown> {
       const insert = yield* CurrentInsert
       if (insert === undefined) return yield* Effect.die(new Error(noDrain))
-      const ids = yield* insert(declaration, yield* Effect.forEach(inputs, givenOf))
-      return ids.map((some) => some.map((id) => DomainObject.make(declaration.object, id)))
+      return yield* insert(declaration, yield* Effect.forEach(inputs, givenOf))
     })
   }
 }

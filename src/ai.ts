@@ -14,4 +14,5 @@ export { type Called, generateToolCalls, type ToolCallOptions } from "./ai/gener
 export { type AskOptions, callIdOf, type CallOptions, type RecordOptions } from "./ai/options.ts"
 export { record, type Recorded } from "./ai/record.ts"
 export { type Answerable, type Answered, AnswerForgotten, valueOf } from "./ai/recorded.ts"
+export { type Repaired, type RepairOptions, repairRejected } from "./ai/repairRejected.ts"
 export { type Streamed, type StreamError, streamObject } from "./ai/streamObject.ts"

@@ -5,6 +5,7 @@
 /** An attempt is one answer that a running service was given and that is paid for, whether it was of use or not. */
 export * as CallAttempt from "./CallAttempt.ts"
 /** What a recorded call says of itself: which model answered, what it used, what it cost. */
+export * as CallEnded from "./CallEnded.ts"
 export * as CallFacts from "./CallFacts.ts"
 /** Reads and records files of recorded calls: one call per line, as JSON. */
 export * as CallLines from "./CallLines.ts"
@@ -86,6 +87,8 @@ export * as OutputGroup from "./OutputGroup.ts"
 export * as Pauses from "./Pauses.ts"
 /** What people and logs are shown of recorded JSON. */
 export * as Redaction from "./Redaction.ts"
+/** Answers that a handler rejected are paid for, and their chunks are dead letters. */
+export * as RejectedAnswers from "./RejectedAnswers.ts"
 /** Deletes old data. */
 export * as Retention from "./Retention.ts"
 /**

@@ -11,7 +11,7 @@ import * as Logger from "effect/Logger"
 import * as TestClock from "effect/testing/TestClock"
 import { expect } from "vitest"
 
-const nothing = { payloads: 0, discarded: 0, failures: 0, answers: 0 }
+const nothing = { payloads: 0, discarded: 0, failures: 0, answers: 0, ends: 0 }
 
 it.effect("prunes at the start and after each interval, and goes on after a failure, which it logs", () => {
   const policies: Array<unknown> = []

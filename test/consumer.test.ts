@@ -74,6 +74,20 @@ describe("the packed package", () => {
     expect(stdout).toBe(readmeBlock(readme, "text", "recorded and"))
   }, 120_000)
 
+  it("README's handler as a program compiles in the declared one's place, and does the same", async () => {
+    const programmed = readmeBlock(readme, "ts", "// It is called for one answer")
+    const declared = readmeBlock(readme, "ts", "// program.ts")
+    const text = declared
+      .replace(/const ChatlabHandlers = [^]*?\n\}\)\n/, () => programmed)
+      .replace("DomainEvents,", "DomainEvents, DomainObject,")
+    expect(text).toContain("insert into message")
+    await write("program.ts", text)
+    const compiler = path.join(root, "node_modules/typescript/bin/tsc")
+    expect(await run(process.execPath, compiler, "-p", ".")).toEqual({ stdout: "", stderr: "" })
+    const { stdout } = await run(process.execPath, "program.ts")
+    expect(stdout).toBe(readmeBlock(readme, "text", "recorded and"))
+  }, 120_000)
+
   it("brings the contract, which finds by itself what a store of others does not keep", async () => {
     await write("store.ts", await readFile(path.join(root, "test/support/foreignStore.ts"), "utf8"))
     const played = async (...args: ReadonlyArray<string>) =>

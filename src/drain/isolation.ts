@@ -24,6 +24,7 @@ export const make = (): Isolations => {
   return {
     of,
     ruleOf: (handler, members) => {
+      if (handler.options.isolation === "transaction") return "apart"
       // one run takes the whole batch
       if (handler.run._tag === "Many") return "alone"
       // the option is a promise: a run's leftovers in the transaction do not harm the others

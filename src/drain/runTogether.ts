@@ -24,6 +24,8 @@ import type { Prepared } from "./prepare.ts"
 
 /** The chunks of an ordering key, in order; a chunk without one is its own chain. */
 export const chains = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> => {
+  // most batches have no keys
+  if (batch.every(({ chunk }) => chunk.orderingKey === undefined)) return batch.map((one) => [one])
   const byKey = Map.groupBy(batch, (one) => orderingKeyOf(one.chunk) ?? one)
   return [...byKey.values()]
 }

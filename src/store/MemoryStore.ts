@@ -19,10 +19,12 @@ import { Inspector } from "../Inspector.ts"
 import { outputGone } from "../internal/callJson.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
+import type { ChunkKey } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { freesKey } from "../Settlement.ts"
 import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
 import { beat, kindsPaused } from "./memory/beat.ts"
+import { close } from "./memory/callEnd.ts"
 import { claim } from "./memory/claim.ts"
 import * as deadLetters from "./memory/deadLetters.ts"
 import * as erasure from "./memory/erasure.ts"
@@ -32,6 +34,7 @@ import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
+import * as repairs from "./memory/repairs.ts"
 import * as retention from "./memory/retention.ts"
 import {
   type CallRow,
@@ -141,6 +144,15 @@ const makeStore = (
   /** Sent after the caller's commit, when a woken worker can see the change. */
   const hintIf = (condition: boolean, topic: Topic) => condition ? db.afterCommit(wakeUp.hint(topic)) : Effect.void
   const wake = wakeAfterCommit(db, use)
+  /** Tells the end of those of these calls, or of all, that have no chunk left. */
+  const closeCalls = (callIds?: ReadonlyArray<string>) =>
+    // ids only have to grow
+    Effect.flatMap(db.next("end"), (first) => use((access, now) => close(access, now, first * 1_000_000, callIds)))
+      .pipe(
+        Effect.flatMap((ended) => ended > 0 ? wakeUp.hint("events") : Effect.void)
+      )
+  const closeAfterCommit = (chunks: ReadonlyArray<{ readonly key: ChunkKey }>) =>
+    chunks.length === 0 ? Effect.void : db.afterCommit(closeCalls(chunks.map(({ key }) => key.callId)))
 
   return ChunkStore.of({
     record: Effect.fnUntraced(function*(list) {
@@ -188,9 +200,7 @@ const makeStore = (
         : { _tag: "Running", until: read.utc(begun.runUntil ?? begun.recordedAt) } as const
     }),
     renewRun: (callId, token, lease) =>
-      use((access, now) =>
-        recording.changeRun(access, callId, token, () => ({ runUntil: now + Duration.toMillis(lease) }))
-      ),
+      use((access, now) => recording.renewRun(access, callId, token, now + Duration.toMillis(lease))),
     abandon: (callId, token, end) =>
       Effect.flatMap(
         db.next("usage"),
@@ -230,10 +240,11 @@ const makeStore = (
           use((access, now) => settlePersisted(access, token, persisted, now)).pipe(
             Effect.flatMap((problem) =>
               problem === undefined
-                ? Effect.andThen(
+                ? Effect.all([
                   wake(persisted.map((line) => line.chunk)),
-                  hintIf(persisted.some((line) => line.objects.length > 0), "events")
-                )
+                  hintIf(persisted.some((line) => line.objects.length > 0), "events"),
+                  closeAfterCommit(persisted.map((line) => line.chunk))
+                ], { discard: true })
                 : Effect.fail(problem)
             )
           )
@@ -254,7 +265,12 @@ const makeStore = (
           Effect.map((settled) =>
             settled.map((settlement) => ({ settlement, freesKey: freesKey(settlement, settings.deadBlocksKey) }))
           ),
-          Effect.tap((settled) => wake(settled.filter((one) => one.freesKey).map((one) => one.settlement.chunk)))
+          Effect.tap((settled) => wake(settled.filter((one) => one.freesKey).map((one) => one.settlement.chunk))),
+          Effect.tap((settled) =>
+            closeAfterCommit(
+              settled.flatMap(({ settlement: { _tag, chunk } }) => _tag === "Bury" || _tag === "Already" ? [chunk] : [])
+            )
+          )
         ),
 
     once: (entry, work) =>
@@ -284,6 +300,7 @@ const makeStore = (
           })
           yield* wake(gone)
           yield* hintIf(objects.length > 0, "events")
+          yield* closeAfterCommit(gone)
           return { created: true, entry: read.toEntry(row) }
         }).pipe(db.transaction, gate.withPermits(1), asStoreError)
       }),
@@ -295,6 +312,7 @@ const makeStore = (
         released: waiting.release(access, settings.deadBlocksKey)
       }))
       yield* hintIf(released > 0, "chunks")
+      yield* db.afterCommit(closeCalls())
       return told
     }),
     leave: (worker) => db.use((access) => access.delete(workers, worker)),
@@ -316,13 +334,16 @@ const make = Effect.gen(function*() {
     Effect.all([db.next("token"), Random.nextIntBetween(0, 2 ** 32)]),
     ([number, random]) => `${number}-${random.toString(16)}`
   )
+  const wake = wakeAfterCommit(db, use)
+  const moved = db.afterCommit(wakeUp.hint("chunks"))
+  const letters = deadLetters.make(use, wake, moved)
   return Context.make(ChunkStore, named("ChunkStore", makeStore(db, settings, use, newToken, wakeUp))).pipe(
-    Context.add(DeadLetters, deadLetters.make(use, wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))),
+    Context.add(DeadLetters, { ...letters, ...repairs.make(db, use, newToken, wake, moved) }),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
     Context.add(
       Erasure,
-      erasure.make(use, db.next("erasure"), wakeAfterCommit(db, use), db.afterCommit(wakeUp.hint("chunks")))
+      erasure.make(use, db.next("erasure"), wake, moved)
     ),
     Context.add(EventLog, eventLog.make(use, newToken)),
     Context.add(Inspector, inspector.make(use, settings.deadBlocksKey)),

@@ -45,6 +45,7 @@ import { recordHeld } from "./pg/recordHeld.ts"
 import { releaseWaiting } from "./pg/releaseWaiting.ts"
 import { renew } from "./pg/renew.ts"
 import { renewRun } from "./pg/renewRun.ts"
+import * as repairs from "./pg/repairs.ts"
 import * as retention from "./pg/retention.ts"
 import { settle } from "./pg/settle.ts"
 import { tables } from "./pg/tables.ts"
@@ -94,9 +95,10 @@ const makeOn = Effect.fnUntraced(function*<E>(
    */
   const port = <S extends object>(name: string, purpose: Purpose, verbs: S): S =>
     role === undefined ? named(name, verbs) : explaining(settings.schema, role, purpose)(named(name, verbs))
+  const letters = deadLetters.make(t, wakeUp.hint("chunks"))
   return Context.make(ChunkStore, port("ChunkStore", "worker", store)).pipe(
     Context.add(Inspector, port("inspector", "operator", inspector.make(t, settings))),
-    Context.add(DeadLetters, port("deadLetters", "operator", deadLetters.make(t, wakeUp.hint("chunks")))),
+    Context.add(DeadLetters, port("deadLetters", "operator", { ...letters, ...repairs.make(t, letters.redrive) })),
     Context.add(Pauses, port("pauses", "operator", pauses.make(t, sql.afterCommit(wakeUp.hint("pauses"))))),
     Context.add(Retention, port("retention", "operator", retention.make(t))),
     Context.add(Erasure, port("erasure", "operator", erasure.make(t, wakeUp.hint("chunks")))),

@@ -29,6 +29,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       service_call: ["select", "insert", "update"],
       call_attempt: ["select", "insert"],
       usage_entry: ["insert"],
+      // kept open where a subscription is told the ends of calls
+      call_subscription: ["select"],
+      open_call: ["insert"],
       // the columns are read at start, to check whether the sequence is behind
       chunk_queue: ["select (seq, call_id)", "insert"],
       dead_letter: ["select (seq)"]
@@ -47,11 +50,20 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       usage_total: all,
       chunk_queue: ["select", "update", "delete"],
       persisted_chunk: ["select", "insert", "update"],
+      // counted at each beat
+      ledger_place: all,
+      ledger_total: all,
+      ledger_digest: all,
       // a chunk that is persisted manually leaves the dead letters
       dead_letter: all,
       chunk_failure: ["select", "insert"],
       worker: all,
-      pause: ["select"]
+      pause: ["select"],
+      // to tell the ends of calls
+      call_subscription: ["select"],
+      open_call: ["select", "update", "delete"],
+      call_end: ["select", "insert"],
+      subscription_log: ["select"]
     },
     sequences: { chunk_seq: ["usage"], chunk_failure_id_seq: ["select"] },
     roles: []
@@ -65,7 +77,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       subscription: all,
       // to see which cluster's numbers it contains; after a move to another cluster the owner of the tables rebases it
       subscription_log: ["select"],
-      subscription_skip: ["select", "insert"]
+      subscription_skip: ["select", "insert"],
+      call_subscription: ["select", "insert"],
+      call_end: ["select"]
     },
     sequences: {},
     roles: []
@@ -79,6 +93,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       usage_total: all,
       chunk_queue: all,
       persisted_chunk: all,
+      ledger_place: all,
+      ledger_total: all,
+      ledger_digest: all,
       dead_letter: all,
       chunk_failure: all,
       worker: all,
@@ -86,6 +103,9 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       subscription: all,
       subscription_log: all,
       subscription_skip: all,
+      call_subscription: all,
+      open_call: all,
+      call_end: all,
       erasure: all
     },
     sequences: {

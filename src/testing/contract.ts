@@ -13,6 +13,7 @@
  * ```
  */
 import { beat } from "./contract/beat.ts"
+import { callEnds } from "./contract/callEnds.ts"
 import { claiming } from "./contract/claiming.ts"
 import { deadLetters } from "./contract/deadLetters.ts"
 import { elements } from "./contract/elements.ts"
@@ -26,6 +27,7 @@ import { pauses } from "./contract/pauses.ts"
 import { persisting } from "./contract/persisting.ts"
 import { recording } from "./contract/recording.ts"
 import { recordNow } from "./contract/recordNow.ts"
+import { repairs } from "./contract/repairs.ts"
 import { retention } from "./contract/retention.ts"
 import type { Scene } from "./contract/scenes.ts"
 import { versions } from "./contract/versions.ts"
@@ -35,7 +37,7 @@ export { ContractBroken, type Scene } from "./contract/scenes.ts"
 export { Edits, type Given, Rows, Time } from "./contract/services.ts"
 
 /**
- * Every scene. They are independent of each other; each takes a fresh store. The scenes of the topic `eventLog` expect
+ * Every scene. They are independent of each other; each takes a fresh store. The scenes of the topics `eventLog` and `callEnds` expect
  * that no transaction of others runs on the same server: subscriptions read up to the oldest one.
  */
 export const contract: ReadonlyArray<Scene> = [
@@ -51,9 +53,11 @@ export const contract: ReadonlyArray<Scene> = [
   ...views,
   ...inspector,
   ...deadLetters,
+  ...repairs,
   ...pauses,
   ...retention,
   ...erasure,
   ...eventLog,
+  ...callEnds,
   ...liveEvents
 ]

@@ -4,6 +4,7 @@
  *     npm run interleave                                   all pairs of verbs in all places, then by chance until it is stopped
  *     npm run interleave -- --seconds 600 --seed 7         by chance only, for so long
  *     npm run interleave -- --place "dead ready" --version 15
+ *     npm run interleave -- --verb erase                   all pairs with it, in all places
  *     npm run interleave -- --again "dead ready ready / beat | discard a / 0,1,0"
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -18,11 +19,13 @@ import { dangerous, pairsOf, printFound, randomSchedule, runAll, Tally } from ".
 import { open, parseSchedule, type Sessions } from "./explore.ts"
 import { known } from "./known.ts"
 import { places } from "./place.ts"
+import type { Part } from "./verbs.ts"
 
 const flags = {
   seconds: Flag.Int("seconds").pipe(Flag.withDescription("for so long at most"), Flag.optional),
   seed: Flag.Int("seed").pipe(Flag.withDescription("by chance only, from this seed on"), Flag.optional),
   place: Flag.String("place").pipe(Flag.withDescription("places whose names begin so"), Flag.withDefault("")),
+  verb: Flag.String("verb").pipe(Flag.withDescription("pairs with a verb whose name begins so"), Flag.withDefault("")),
   version: Flag.Literals("version", ["15", "18"]).pipe(
     Flag.withDescription("of Postgres"),
     Flag.withDefault("18" as const)
@@ -37,30 +40,34 @@ const say = (line: string) => process.stdout.write(`${line}\n`)
 const campaign = async (
   sessions: Sessions,
   tally: Tally,
-  { among, most, seed, until }: {
+  { among, most, seed, until, verb }: {
     readonly among: ReadonlyArray<string>
     readonly most: number
     readonly seed: number | undefined
     readonly until: number
+    readonly verb: string
   }
 ) => {
   if (seed === undefined) {
-    for (const [place, parts] of dangerous) if (among.includes(place)) await runAll(sessions, tally, place, parts, most)
+    const isAsked = (parts: ReadonlyArray<Part>) => parts.some((part) => part.verb.startsWith(verb))
+    for (const [place, parts] of dangerous) {
+      if (among.includes(place) && isAsked(parts)) await runAll(sessions, tally, place, parts, most)
+    }
     for (const place of among) {
-      const pairs = pairsOf(place)
+      const pairs = pairsOf(place).filter(isAsked)
       for (const parts of pairs) {
         if (performance.now() > until) return
         await runAll(sessions, tally, place, parts, most)
       }
       say(`${place}: ${pairs.length} pairs; ${tally.schedules} schedules so far, ${tally.fresh.length} faults`)
     }
-    if (until === Infinity) return
+    if (until === Infinity || verb !== "") return
   }
   const roll = dice(seed ?? 1)
   while (performance.now() < until) tally.add(await randomSchedule(sessions, roll, among))
 }
 
-Command.make("interleave", flags, ({ again, most, place, seconds, seed, version }) =>
+Command.make("interleave", flags, ({ again, most, place, seconds, seed, verb, version }) =>
   Effect.gen(function*() {
     const among = places.filter((one) => one.startsWith(place))
     const began = performance.now()
@@ -76,7 +83,7 @@ Command.make("interleave", flags, ({ again, most, place, seconds, seed, version 
             say(outcome.trace.join("\n"))
             return tally.add([schedule, outcome])
           }
-          await campaign(sessions, tally, { among, most, seed: Option.getOrUndefined(seed), until })
+          await campaign(sessions, tally, { among, most, seed: Option.getOrUndefined(seed), until, verb })
         }),
       (sessions) => Effect.promise(() => sessions.close())
     )

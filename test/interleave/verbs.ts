@@ -148,6 +148,9 @@ const run = (id: string, ended: boolean): Program =>
     yield* ended ? store.record([knee(id)]) : store.abandon(id, begun.token, undefined)
   })
 
+const eraseCall = (callId: string): Program =>
+  Erasure.Erasure.use((erasure) => erasure.erase(Erasure.Subject.Call({ callId }), { because: "no", by: "w" }))
+
 /** A worker's beat. */
 export const beat: Program = ChunkStore.ChunkStore.use((store) =>
   store.beat("beater", [{ namespace: "chatlab", schemaIdentity: reply }])
@@ -210,13 +213,9 @@ export const verbs: Readonly<Record<string, Verb>> = {
     program: () =>
       Retention.Retention.use((retention) => retention.prune({ payloads: Duration.zero, failures: Duration.zero }))
   },
-  "erase a": {
-    program: () =>
-      Erasure.Erasure.use((erasure) =>
-        erasure.erase(Erasure.Subject.Call({ callId: "a" }), { because: "no", by: "w" })
-      ),
-    joins: true
-  },
+  "erase a": { program: () => eraseCall("a"), joins: true },
+  // which another session may be recording or running
+  "erase e": { program: () => eraseCall("e"), joins: true },
   "erase all": {
     program: () =>
       Erasure.Erasure.use((erasure) =>

@@ -150,6 +150,20 @@ const leftovers: Readonly<Record<string, { readonly deed: Deed; readonly seen: s
     // to a session that has once known the name it is empty from then on, whoever runs
     seen: "nullif(current_setting('app.tenant', true), '')"
   },
+  "a tenant, by a column with a name": {
+    deed: (sql, { call }) => sql`select 1 as one, set_config('app.tenant', ${call.callId}, true) as tenant`,
+    // to a session that has once known the name it is empty from then on, whoever runs
+    seen: "nullif(current_setting('app.tenant', true), '')"
+  },
+  "a tenant, by a function of the application's that sets it for the session": {
+    deed: (sql, { call }) => sql`select move_to_tenant(${call.callId})`,
+    // to a session that has once known the name it is empty from then on, whoever runs
+    seen: "nullif(current_setting('app.tenant', true), '')"
+  },
+  "a temporary table, by its schema": {
+    deed: (sql) => sql`create table pg_temp.scratch (id int)`,
+    seen: "to_regclass('pg_temp.scratch')::text"
+  },
   "a role, for the transaction": { deed: (sql) => sql`set local role tenant_a`, seen: "current_user" },
   "a role, for the session": { deed: (sql) => sql`set role tenant_a`, seen: "current_user" },
   "a search path": {
@@ -191,6 +205,8 @@ describe("what a run leaves in its transaction or session reaches no other run",
           const sql = yield* SqlClient.SqlClient
           yield* sql`create or replace function become_tenant(tenant text) returns void language plpgsql as $$
             begin perform set_config('app.tenant', tenant, true); end $$`
+          yield* sql`create or replace function move_to_tenant(tenant text) returns void language plpgsql as $$
+            begin perform set_config('app.tenant', tenant, false); end $$`
           yield* record(...ids.map((id) => note(id)))
           // one by one afterwards as well: whoever gets the connection next
           expect(yield* untilEmpty).toMatchObject({ persisted: count })
@@ -213,4 +229,40 @@ describe("what a run leaves in its transaction or session reaches no other run",
       )
     }
   }
+})
+
+describe("what the text of no statement shows", () => {
+  live(
+    "a tenant that a trigger sets for the session reaches no other run, where the handler says isolation: \"transaction\"",
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`create or replace function move() returns trigger language plpgsql as $$
+        begin
+          if new.call_id not like '%1' then perform set_config('app.tenant', new.call_id, false); end if;
+          return new;
+        end $$`
+      yield* sql`create trigger move after insert on note for each row execute function move()`
+      yield* record(...ids.map((id) => note(id)))
+      expect(yield* untilEmpty).toMatchObject({ persisted: count })
+      expect(yield* sql`select distinct nullif(tenant, '') as tenant from note`).toEqual([{ tenant: null }])
+    }).pipe(Effect.provide(application({
+      handler: { isolation: "transaction" },
+      deed: () => Effect.void,
+      maxConnections: 3,
+      settings: { inFlight: 1 }
+    })))
+  )
+
+  live(
+    "a role that a trigger takes on does not keep the chunk from being settled",
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`create or replace function take_role() returns trigger language plpgsql as $$
+        begin perform set_config('role', 'tenant_a', true); return new; end $$`
+      yield* sql`create trigger take_role after insert on note for each row execute function take_role()`
+      yield* record(...ids.map((id) => note(id)))
+      expect(yield* untilEmpty).toMatchObject({ persisted: count, retried: 0 })
+      yield* nothingStrays
+    }).pipe(Effect.provide(application({ handler: { isolation: "transaction" }, deed: () => Effect.void })))
+  )
 })

@@ -7,6 +7,8 @@
  * when nobody waits for it any more, because here a call of the port is one step.
  */
 import { ChunkStore, ChunkStoreError, type Transaction } from "effect-sluice/ChunkStore"
+import type { DeadLetters } from "effect-sluice/DeadLetters"
+import type { Erasure } from "effect-sluice/Erasure"
 import type { EventLog } from "effect-sluice/EventLog"
 import { Inspector } from "effect-sluice/Inspector"
 import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
@@ -277,6 +279,26 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
     leave: (worker) => through("leave", store.leave(worker)),
     ledger: (keys) => through("ledger", store.ledger(keys))
   }
+}
+
+/** The dead letters as somebody sees them who repairs. */
+export const faultyLetters = (
+  letters: DeadLetters["Service"],
+  weather: Weather,
+  life: Life
+): DeadLetters["Service"] => {
+  const through = throughOf(weather, life)
+  return {
+    ...letters,
+    beginRepair: (key, options) => through("beginRepair", letters.beginRepair(key, options)),
+    endRepair: (key, token, end) => through("endRepair", letters.endRepair(key, token, end))
+  }
+}
+
+/** Erasure as whoever erases sees it. */
+export const faultyErasure = (erasure: Erasure["Service"], weather: Weather, life: Life): Erasure["Service"] => {
+  const through = throughOf(weather, life)
+  return { ...erasure, erase: (subject, reason) => through("erase", erasure.erase(subject, reason)) }
 }
 
 /** What a worker is told of a call. */

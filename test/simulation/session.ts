@@ -60,7 +60,7 @@ export const setTenant = (tenant: string): Effect.Effect<void> =>
     const session = yield* CurrentSession
     const run = yield* CurrentRun
     if (session === undefined || run === undefined) return
-    if (run.rule !== "alone") {
+    if (run.rule !== "alone" && run.rule !== "apart") {
       run.refusal = { reason: "shared", statement: "set tenant" }
       return yield* Effect.die(new Error("refused"))
     }

@@ -114,7 +114,7 @@ const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather,
 })
 
 /** A program of one life after the other, until it is done: it did not hear whether it was. */
-const untilDone = <A, E>(life: Life, program: Effect.Effect<A, E, MemoryDatabase.MemoryDatabase>) =>
+export const untilDone = <A, E, R>(life: Life, program: Effect.Effect<A, E, R>) =>
   Effect.map(newLife, (born) => Object.assign(life, born)).pipe(
     Effect.flatMap(({ end }) => Effect.raceFirst(program, Effect.andThen(Deferred.await(end), Effect.fail("it died")))),
     Effect.retry(Schedule.spaced("100 millis")),

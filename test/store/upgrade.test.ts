@@ -178,6 +178,13 @@ describe("from the version before call facts", () => {
             }).pipe(Effect.provide(CallRecorder.layer.pipe(Layer.provideMerge(Layer.fresh(PgStore.layerStorage)))))
             const odd = sql`update sluice.service_call set status = 'odd' where call_id = 'old-1'`
             expect(yield* Effect.flip(odd)).toMatchObject({ _tag: "SqlError" })
+            // what old programs persisted is counted as well
+            const [ledger] = yield* sql<{ lines: number }>`select count(*)::int as lines from sluice.persisted_chunk`
+            const kinds = yield* Effect.provide(
+              Inspector.Inspector.use((inspector) => inspector.status),
+              Layer.fresh(PgStore.layerStorage)
+            )
+            expect(kinds.reduce((sum, kind) => sum + kind.persisted, 0)).toBe(ledger?.lines)
             // the constraint holds for what is written; what was there is not read for it
             const [check] = yield* sql<{ valid: boolean }>`
               select convalidated as valid from pg_constraint where conname = 'service_call_status_check'`

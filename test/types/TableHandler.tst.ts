@@ -19,6 +19,17 @@ class Finding extends Output.make("schemas.clinic.laboratory.finding", {
   })
 }) {}
 
+class Report extends Output.make("schemas.clinic.laboratory.report", {
+  schema: Schema.Struct({
+    panels: Schema.Array(Schema.Struct({
+      name: Schema.String,
+      values: Schema.optionalKey(
+        Schema.NullOr(Schema.Array(Schema.Struct({ code: Schema.String, level: Schema.FiniteFromString })))
+      )
+    }))
+  })
+}) {}
+
 class Other extends Output.make("schemas.clinic.laboratory.other", {
   schema: Schema.Struct({ number: Schema.Int })
 }) {}
@@ -113,6 +124,131 @@ describe("a declared handler", () => {
     Laboratory.toLayer({
       // @ts-expect-error is not assignable to type
       finding: TableHandler.make(Other, { ...base, columns: ({ output }) => ({ number: output.number }) })
+    })
+  })
+})
+
+describe("an array within each element", () => {
+  test("knows the outer and the inner element, and both places", () => {
+    TableHandler.make(Report, {
+      ...base,
+      each: ({ output }) => output.panels,
+      inner: ({ item }) => item.values,
+      columns: ({ inner, innerPlace, item, place }) => {
+        expect(item.name).type.toBeAssignableTo<TableHandler.Field<string>>()
+        expect(inner.level).type.toBeAssignableTo<TableHandler.Field<string>>()
+        expect(innerPlace).type.toBe<TableHandler.Field<number>>()
+        return { place, inner_place: innerPlace, name: item.name, code: inner.code }
+      }
+    })
+  })
+
+  test("is one, of an element, and its fields are known", () => {
+    TableHandler.make(Report, {
+      ...base,
+      each: ({ output }) => output.panels,
+      // @ts-expect-error is not assignable to type
+      inner: ({ item }) => item.name,
+      columns: ({ item }) => ({ name: item.name })
+    })
+    TableHandler.make(Report, {
+      ...base,
+      each: ({ output }) => output.panels,
+      inner: ({ item }) => item.values,
+      // @ts-expect-error Property 'label' does not exist
+      columns: ({ inner }) => ({ name: inner.label })
+    })
+    TableHandler.make(Report, {
+      ...base,
+      each: ({ output }) => output.panels,
+      // @ts-expect-error there is an inner place only with inner
+      columns: ({ innerPlace }) => ({ place: innerPlace })
+    })
+  })
+})
+
+describe("the children of a declared handler", () => {
+  test("have the parent's id, and an each of their own", () => {
+    const layer = OutputGroup.make("clinic", Report).toLayer({
+      report: TableHandler.make(Report, {
+        ...base,
+        columns: ({ call }) => ({ call_id: call.callId }),
+        children: ({ child }) => [
+          child({
+            table: "panel",
+            object: "clinic.Panel",
+            each: ({ output }) => output.panels,
+            columns: ({ item, parent, place }) => ({ report: parent, place, name: item.name }),
+            key: ["report", "place"]
+          }),
+          child({
+            table: "value",
+            object: "clinic.Value",
+            each: ({ output }) => output.panels,
+            inner: ({ item }) => item.values,
+            columns: ({ inner, item, parent }) => ({ report: parent, panel: item.name, code: inner.code })
+          }),
+          child({ table: "log", object: "clinic.Log", columns: ({ parent }) => ({ report: parent }) })
+        ]
+      })
+    })
+    expect(layer).type.toBe<Layer.Layer<OutputGroup.ToHandlers<"clinic", typeof Report>>>()
+  })
+
+  test("are of the parent's element, where it has one", () => {
+    TableHandler.make(Report, {
+      ...base,
+      each: ({ output }) => output.panels,
+      columns: ({ item }) => ({ name: item.name }),
+      children: ({ child }) => [
+        child({
+          table: "value",
+          object: "clinic.Value",
+          inner: ({ item }) => item.values,
+          columns: ({ inner, item, parent }) => ({ panel: parent, name: item.name, code: inner.code })
+        }),
+        child({
+          table: "log",
+          object: "l",
+          // @ts-expect-error 'each' does not exist in type
+          each: () => undefined,
+          columns: ({ parent }) => ({ p: parent })
+        })
+      ]
+    })
+  })
+
+  test("know their fields", () => {
+    TableHandler.make(Report, {
+      ...base,
+      columns: ({ call }) => ({ call_id: call.callId }),
+      children: ({ child }) => [
+        child({
+          table: "p",
+          object: "p",
+          each: ({ output }) => output.panels,
+          // @ts-expect-error Property 'label' does not exist
+          columns: ({ item }) => ({ n: item.label })
+        }),
+        // @ts-expect-error there is a place only with each
+        child({ table: "p", object: "p", columns: ({ place }) => ({ place }) })
+      ]
+    })
+    TableHandler.make(Report, {
+      ...base,
+      // @ts-expect-error Property 'parent' does not exist on type
+      columns: ({ parent }) => ({ parent })
+    })
+  })
+
+  test("are none of rows with inner", () => {
+    TableHandler.make(Report, {
+      ...base,
+      each: ({ output }) => output.panels,
+      inner: ({ item }) => item.values,
+      columns: ({ inner }) => ({ code: inner.code }),
+      // @ts-expect-error This expression is not callable
+      children: ({ child }) => [child({ table: "p", object: "p", columns: () => ({ a: 1 }) })]
     })
   })
 })

@@ -9,6 +9,7 @@ import { HandlerRegistry } from "../../HandlerRegistry.ts"
 import { Inspector, type WorkerView } from "../../Inspector.ts"
 import { escape } from "../../internal/escape.ts"
 import * as Kind from "../../Kind.ts"
+import { Retention } from "../../Retention.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
@@ -125,6 +126,8 @@ export const handlers = Command.make(
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const { find, list, serves } = yield* HandlerRegistry
       const inspector = yield* Inspector
+      // who may only read does without: what is not rolled up is counted as well
+      yield* Effect.ignore(Retention.use((retention) => retention.rollUp))
       const recorded = yield* inspector.status
       const living = (yield* inspector.workers()).filter(({ alive }) => alive)
       const report = {

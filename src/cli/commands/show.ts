@@ -12,6 +12,7 @@ import type { FailureRecord } from "../../CallView.ts"
 import type { DomainObject } from "../../DomainObject.ts"
 import { CallView, type ChunkView, Inspector } from "../../Inspector.ts"
 import { escape, word } from "../../internal/escape.ts"
+import { Retention } from "../../Retention.ts"
 import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
@@ -121,6 +122,12 @@ const inWords = (view: CallView): ReadonlyArray<string> => {
   ]
 }
 
+const callsThatMade = Effect.fnUntraced(function*(what: string) {
+  // who may only read does without: what is not rolled up is searched as well
+  yield* Effect.ignore(Retention.use((retention) => retention.rollUp))
+  return yield* Inspector.use((inspector) => inspector.callsThatMade(objectsOf(what)))
+})
+
 /** The command. */
 export const show = Command.make(
   "show",
@@ -133,7 +140,7 @@ export const show = Command.make(
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const inspector = yield* Inspector
       const call = yield* inspector.call(what)
-      const ids = Option.isSome(call) ? [what] : yield* inspector.callsThatMade(objectsOf(what))
+      const ids = Option.isSome(call) ? [what] : yield* callsThatMade(what)
       const calls = (yield* Effect.forEach(ids, (id) =>
         Effect.flatMap(
           inspector.call(id),

@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import { Inspector, KindStatus, type WorkerView } from "../../Inspector.ts"
 import * as Kind from "../../Kind.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
+import { Retention } from "../../Retention.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
 import * as options from "../options.ts"
@@ -57,6 +58,8 @@ const toStatus = ({ id, serves, ...worker }: WorkerView): WorkerStatus => {
 
 const look = Effect.gen(function*() {
   const inspector = yield* Inspector
+  // who may only read does without: what is not rolled up is counted as well
+  yield* Effect.ignore(Retention.use((retention) => retention.rollUp))
   return {
     kinds: yield* inspector.status,
     lastMinute: yield* inspector.persistedLately,

@@ -25,9 +25,10 @@ export const prune = Command.make(
     payloads: Flag.optional(durationFlag.flag("payloads", "payloads of calls that are done, recorded longer ago: 90d")),
     discarded: Flag.optional(durationFlag.flag("discarded", "dead letters discarded longer ago")),
     failures: Flag.optional(durationFlag.flag("failures", "remembered failures longer ago")),
-    dryRun: options.on("dry-run", "only report how much")
+    dryRun: options.on("dry-run", "only report how much: about how much, where it is more than some thousands"),
+    exact: options.on("exact", "with --dry-run: count all of it, which takes seconds for a million calls")
   },
-  ({ discarded, dryRun, failures, payloads, url, ...given }) =>
+  ({ discarded, dryRun, exact, failures, payloads, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const policy = {
@@ -38,11 +39,15 @@ export const prune = Command.make(
       if (Object.values(policy).every((age) => age === undefined)) {
         return yield* new Failed({ reason: "say what to delete: --payloads, --discarded or --failures, with an age" })
       }
-      const pruned = yield* Retention.use((retention) => dryRun ? retention.preview(policy) : retention.prune(policy))
+      const pruned = yield* Retention.use((retention) =>
+        dryRun ? retention.preview(policy, { exact }) : retention.prune(policy)
+      )
       if (json) return yield* print.json(Pruned, pruned)
       const verb = dryRun ? "would be deleted" : "deleted"
+      const figure = (name: "payloads" | "discarded" | "failures") =>
+        pruned.about?.includes(name) === true ? `about ${pruned[name]}` : String(pruned[name])
       yield* print.line(
-        `${pruned.payloads} payloads, ${pruned.discarded} dead letters, ${pruned.failures} failures ${verb}`
+        `${figure("payloads")} payloads, ${figure("discarded")} dead letters, ${figure("failures")} failures ${verb}`
       )
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(

@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import { type DeadLetter, type DeadLetterCount, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import { type DeadLetter, type DeadLetterCount, type DeadLetterFilter, type DeadLetters } from "../../DeadLetters.ts"
 import * as Metrics from "../../Metrics.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { failuresOf, utc } from "./read.ts"
@@ -53,8 +53,8 @@ const toLetter = (row: DeadRow): DeadLetter => ({
   discarded: row.discarded === undefined ? null : { at: utc(row.discarded.at), reason: row.discarded.reason }
 })
 
-/** Returns whether the chunk no longer blocks its ordering key. */
-const redrive = (access: Access, row: DeadRow, now: number): boolean => {
+/** Moves a letter back to the queue. Returns whether the chunk no longer blocks its ordering key. */
+export const redrive = (access: Access, row: DeadRow, now: number): boolean => {
   access.delete(dead, chunkKey(row.key))
   // a chunk that was persisted in the meantime only leaves the dead letters
   if (access.get(ledger, chunkKey(row.key)) !== undefined) return true
@@ -94,7 +94,7 @@ export const make = (
   use: Use,
   wake: (gone: Gone) => Effect.Effect<void>,
   moved: Effect.Effect<void>
-): DeadLetters["Service"] => {
+): Omit<DeadLetters["Service"], "beginRepair" | "endRepair"> => {
   const each = Effect.fnUntraced(function*(
     filter: DeadLetterFilter,
     step: (access: Access, row: DeadRow, now: number) => boolean
@@ -108,7 +108,7 @@ export const make = (
     return count
   })
 
-  return DeadLetters.of({
+  return {
     list: (filter, { limit, offset = 0 }) =>
       use((access, now) =>
         [...find(access, filter, now)].sort((a, b) => b.diedAt - a.diedAt || b.seq - a.seq)
@@ -135,5 +135,5 @@ export const make = (
       ),
     redrive: (filter) => Effect.tap(each(filter, redrive), (moved) => Metric.update(Metrics.redriven, moved)),
     discard: (filter, reason) => filter.discarded === true ? Effect.succeed(0) : each(filter, discard(reason))
-  })
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * The ledger as a log, in memory. The table's lines are in commit order, so a place is a number of lines. There is only one
- * cluster and nothing to rebase.
+ * The ledger and the ends of calls as logs, in memory. The tables' lines are in commit order; a place is the number of a line.
+ * There is only one cluster and nothing to rebase.
  */
 import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -10,7 +10,10 @@ import { LeaseLost } from "../../ChunkStore.ts"
 import {
   EntryTooLarge,
   EventLog,
+  type Feed,
+  feedOf,
   type From,
+  keyOfEnd,
   type LogEntry,
   mostEntryBytes,
   type Page,
@@ -18,36 +21,80 @@ import {
   type SubscriptionStatus,
   type Taken
 } from "../../EventLog.ts"
+import type { ChunkKey } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { utc } from "./read.ts"
-import { calls, chunkKey, copy, ledger, type LedgerRow, type SubscriptionRow, subscriptions, type Use } from "./rows.ts"
+import {
+  type CallEndRow,
+  callEnds,
+  calls,
+  chunkKey,
+  copy,
+  ledger,
+  type LedgerRow,
+  type SubscriptionRow,
+  subscriptions,
+  type Use
+} from "./rows.ts"
 
 const mostBehind = 10_000
 
-const placeOf = (lines: number): Place => ({ xact: "0", seq: String(lines) })
+const placeOf = (line: number): Place => ({ xact: "0", seq: String(line) })
 
-const toEntry = (access: Access, row: LedgerRow, lines: number): LogEntry => {
-  const call = access.get(calls, row.key.callId)
-  return {
-    place: placeOf(lines),
-    events: row.objects.map((object) => ({
-      object,
-      key: row.key,
-      namespace: row.namespace,
-      handler: row.handler,
-      service: call?.service ?? "",
-      correlationId: call?.correlationId ?? row.key.callId,
-      context: copy(call?.context ?? {})
+/** A line of a log. */
+interface Line {
+  /** Its number. Those of the ledger, of which no line is ever deleted, are numbered from 1. */
+  readonly place: number
+  readonly key: ChunkKey
+  readonly at: number
+  readonly told: LedgerRow | CallEndRow
+}
+
+/** The lines of a feed after a place, in order. */
+export const linesOf = (access: Access, feed: Feed, after = 0): ReadonlyArray<Line> =>
+  feed === "objects"
+    ? access.values(ledger).slice(after).map((told, index) => ({
+      place: after + index + 1,
+      key: told.key,
+      at: told.persistedAt,
+      told
     }))
+    : access.values(callEnds).filter(({ place }) => place > after).map((told) => ({
+      place: told.place,
+      key: keyOfEnd(told.callId),
+      at: told.endedAt,
+      told
+    }))
+
+const toEntry = (access: Access, { key: { callId }, place, told }: Line): LogEntry => {
+  const call = access.get(calls, callId)
+  const ofCall = {
+    service: call?.service ?? "",
+    correlationId: call?.correlationId ?? callId,
+    context: copy(call?.context ?? {})
+  }
+  if ("objects" in told) {
+    const { handler, key, namespace, objects } = told
+    return {
+      place: placeOf(place),
+      events: objects.map((object) => ({ object, key, namespace, handler, ...ofCall, context: copy(ofCall.context) }))
+    }
+  }
+  const { dead, endedAt, persisted } = told
+  return {
+    place: placeOf(place),
+    events: [],
+    ended: { callId, namespace: call?.namespace ?? "", ...ofCall, persisted, dead, endedAt: utc(endedAt) }
   }
 }
 
 /** The approximate size of the entry as text, in bytes. */
-const bytesOf = (access: Access, row: LedgerRow): number =>
-  JSON.stringify(row.objects).length + JSON.stringify(access.get(calls, row.key.callId)?.context ?? {}).length
+const bytesOf = (access: Access, { key, told }: Line): number =>
+  JSON.stringify("objects" in told ? told.objects : []).length +
+  JSON.stringify(access.get(calls, key.callId)?.context ?? {}).length
 
 /** The entries of a take: as many as `maxBytes` allows, but always the first. */
-const within = (access: Access, lines: ReadonlyArray<LedgerRow>, maxBytes: number): ReadonlyArray<LedgerRow> => {
+const within = (access: Access, lines: ReadonlyArray<Line>, maxBytes: number): ReadonlyArray<Line> => {
   let bytes = 0
   const fitting = lines.findIndex((line, index) => {
     const size = bytesOf(access, line)
@@ -57,13 +104,13 @@ const within = (access: Access, lines: ReadonlyArray<LedgerRow>, maxBytes: numbe
   return fitting === -1 ? lines : lines.slice(0, fitting)
 }
 
-/** The entries of lines that come after so many. */
-const pageOf = (access: Access, lines: ReadonlyArray<LedgerRow>, before: number): Page => {
+/** The entries of lines. */
+const pageOf = (access: Access, lines: ReadonlyArray<Line>): Page => {
   const [first] = lines
   const bytes = first === undefined ? 0 : bytesOf(access, first)
   return first !== undefined && bytes > mostEntryBytes
-    ? { entries: [], unreadable: { place: placeOf(before + 1), key: first.key, bytes } }
-    : { entries: lines.map((line, index) => toEntry(access, line, before + index + 1)), unreadable: undefined }
+    ? { entries: [], unreadable: { place: placeOf(first.place), key: first.key, bytes } }
+    : { entries: lines.map((line) => toEntry(access, line)), unreadable: undefined }
 }
 
 const isHeld = (row: SubscriptionRow, now: number): boolean => row.leaseUntil !== undefined && row.leaseUntil >= now
@@ -71,27 +118,29 @@ const isHeld = (row: SubscriptionRow, now: number): boolean => row.leaseUntil !=
 const released = { token: undefined, leaseUntil: undefined, leasedBy: undefined }
 const unsuspected = { attempts: 0, suspects: 0, lastError: undefined }
 
-const statusOf = (lines: ReadonlyArray<LedgerRow>, now: number) => (row: SubscriptionRow): SubscriptionStatus => {
-  const next = lines[row.place]
+const statusOf = (access: Access, now: number) => (row: SubscriptionRow): SubscriptionStatus => {
+  const unread = linesOf(access, row.feed, row.place)
+  const [next] = unread
   return {
     name: row.name,
+    feed: row.feed,
     attempts: row.attempts,
     suspects: row.leaseUntil === undefined ? row.suspects : 0,
     lastError: row.lastError ?? null,
     dueAt: utc(row.dueAt),
     updatedAt: utc(row.updatedAt),
     reader: isHeld(row, now) ? { id: row.leasedBy ?? "", until: utc(row.leaseUntil ?? now) } : null,
-    behind: Math.min(mostBehind, lines.length - row.place),
-    next: next === undefined ? null : { key: next.key, persistedAt: utc(next.persistedAt) },
+    behind: Math.min(mostBehind, unread.length),
+    next: next === undefined ? null : { key: next.key, persistedAt: utc(next.at) },
     skipped: row.skipped
   }
 }
 
-const startOf = (lines: ReadonlyArray<LedgerRow>, to: From | DateTime.Utc): number => {
+const startOf = (access: Access, feed: Feed, to: From | DateTime.Utc): number => {
   if (to === "beginning") return 0
-  if (to === "now") return lines.length
-  const first = lines.findIndex((line) => line.persistedAt >= to.epochMilliseconds)
-  return first === -1 ? lines.length : first
+  const lines = linesOf(access, feed)
+  const first = to === "now" ? undefined : lines.find((line) => line.at >= to.epochMilliseconds)
+  return first === undefined ? lines.at(-1)?.place ?? 0 : first.place - 1
 }
 
 /** The service in memory. */
@@ -111,32 +160,35 @@ export const make = (use: Use, newToken: Effect.Effect<string>): EventLog["Servi
   const heldBy = (token: string) => (row: SubscriptionRow) => row.token === token
 
   return EventLog.of({
-    open: (name, from) =>
+    open: (name, from, feed = "objects") =>
       use((access, now) => {
-        if (access.get(subscriptions, name) !== undefined) return
+        const there = access.get(subscriptions, name)
+        if (there !== undefined) return there.feed
         access.set(subscriptions, name, {
           name,
-          place: startOf(access.values(ledger), from),
+          feed,
+          place: startOf(access, feed, from),
           ...released,
           ...unsuspected,
           dueAt: now,
           updatedAt: now,
           skipped: 0
         })
+        return feed
       }),
-    take: (name, { lease, limit, maxBytes, reader }) =>
+    take: (name, { feed = "objects", lease, limit, maxBytes, reader }) =>
       Effect.flatMap(newToken, (token) =>
         use((access, now): Option.Option<Taken> => {
           const row = access.get(subscriptions, name)
-          if (row === undefined || row.dueAt > now || isHeld(row, now)) return Option.none()
+          if (row === undefined || row.feed !== feed || row.dueAt > now || isHeld(row, now)) return Option.none()
           const most = row.attempts > 0 ? 1 : row.suspects > 0 ? Math.ceil(row.suspects / 2) : limit
           const lines = within(
             access,
-            access.values(ledger).slice(row.place, row.place + Math.min(limit, most)),
+            linesOf(access, feed, row.place).slice(0, Math.min(limit, most)),
             maxBytes
           )
           if (lines.length === 0) return Option.none()
-          const { entries, unreadable } = pageOf(access, lines, row.place)
+          const { entries, unreadable } = pageOf(access, lines)
           access.set(subscriptions, name, {
             ...row,
             token,
@@ -156,9 +208,8 @@ export const make = (use: Use, newToken: Effect.Effect<string>): EventLog["Servi
     now: use((access) => placeOf(access.values(ledger).length)),
     read: (after, { limit, maxBytes }) =>
       use((access) => {
-        const all = access.values(ledger)
-        const start = Math.min(Number(after.seq), all.length)
-        return pageOf(access, within(access, all.slice(start, start + limit), maxBytes), start)
+        const start = Math.min(Number(after.seq), access.values(ledger).length)
+        return pageOf(access, within(access, linesOf(access, "objects", start).slice(0, limit), maxBytes))
       }),
     advance: (name, token, { place, suspects }, lease) =>
       Effect.flatMap(
@@ -182,27 +233,27 @@ export const make = (use: Use, newToken: Effect.Effect<string>): EventLog["Servi
       }))),
     list: use((access, now) =>
       access.values(subscriptions)
-        .map(statusOf(access.values(ledger), now))
+        .map(statusOf(access, now))
         .sort((a, b) => (a.name < b.name ? -1 : 1))
     ),
     reset: (name, to) =>
-      change(name, () => true, (_, now, access) => ({
+      change(name, () => true, ({ feed }, now, access) => ({
         ...released,
         ...unsuspected,
-        place: startOf(access.values(ledger), to),
+        place: startOf(access, feed, to),
         dueAt: now,
         updatedAt: now
       })),
     skip: (name, key) =>
       use((access, now) => {
         const row = access.get(subscriptions, name)
-        const next = row === undefined ? undefined : access.values(ledger)[row.place]
+        const [next] = row === undefined || row.feed !== feedOf(key) ? [] : linesOf(access, row.feed, row.place)
         if (row === undefined || next === undefined || chunkKey(next.key) !== chunkKey(key)) return false
         access.set(subscriptions, name, {
           ...row,
           ...released,
           ...unsuspected,
-          place: row.place + 1,
+          place: next.place,
           dueAt: now,
           updatedAt: now,
           skipped: row.skipped + 1

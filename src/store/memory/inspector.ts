@@ -4,6 +4,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { tablesOf } from "../../Declaration.ts"
 import {
   Inspector,
   type QueueGauges,
@@ -17,6 +18,7 @@ import { mostCounted } from "../../Metrics.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { alive } from "./beat.ts"
+import { linesOf } from "./eventLog.ts"
 import { call, invalid, makeBehind, nextDue, status } from "./read.ts"
 import {
   chunkKey,
@@ -27,6 +29,7 @@ import {
   ledger,
   queue,
   type QueueRow,
+  type SubscriptionRow,
   subscriptions,
   type Use,
   workers
@@ -119,13 +122,15 @@ const queueGauges = (access: Access, now: number): QueueGauges => {
 }
 
 const subscriptionGauges = (access: Access, now: number): ReadonlyArray<SubscriptionGauges> => {
-  const lines = access.values(ledger)
-  return access.values(subscriptions).map(({ attempts, name, place }) => ({
-    name,
-    attempts,
-    unread: Math.min(mostCounted, lines.length - place),
-    age: Math.max(0, now - (lines[place]?.persistedAt ?? now)) / 1000
-  })).sort((a, b) => b.age - a.age || (a.name < b.name ? -1 : 1)).slice(0, 100)
+  const gaugesOf = ({ attempts, feed, name, place }: SubscriptionRow): SubscriptionGauges => {
+    const unread = linesOf(access, feed, place)
+    const age = Math.max(0, now - (unread[0]?.at ?? now)) / 1000
+    return { name, attempts, unread: Math.min(mostCounted, unread.length), age }
+  }
+  return access.values(subscriptions).map(gaugesOf).sort((a, b) => b.age - a.age || (a.name < b.name ? -1 : 1)).slice(
+    0,
+    100
+  )
 }
 
 const scheduled = (access: Access, now: number): Scheduled => {
@@ -167,7 +172,10 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
         )
         return [...new Set(made.map(({ key }) => key.callId))]
       }),
-    declaration: ({ table }) => Effect.succeed(`rows of the table ${table} of this MemoryDatabase`),
+    declaration: (declaration) =>
+      Effect.succeed(
+        tablesOf(declaration).map(({ table }) => `rows of the table ${table} of this MemoryDatabase`).join("\n")
+      ),
     status: use(status),
     persistedLately: use((access, now) =>
       Math.min(100_000, access.values(ledger).filter((row) => row.persistedAt > now - minute).length)

@@ -9,10 +9,11 @@ import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec, ServiceCall } from "../../ServiceCall.ts"
 import type { UsageEntry } from "../../Usage.ts"
 import type { Access } from "../MemoryDatabase.ts"
+import { open } from "./callEnd.ts"
 import { type CallRow, calls, copy, queue, rankOf, seqKey, untouched, usage } from "./rows.ts"
 
 /** Attempts hold no object that anybody could change, but for their facts. */
-const copyAttempts = (attempts: Recording["attempts"] = []) =>
+export const copyAttempts = (attempts: Recording["attempts"] = []) =>
   attempts.map((attempt) => ({ ...attempt, facts: copy(attempt.facts) }))
 
 const millis = (time: DateTime.Utc | undefined): number | undefined => time && DateTime.toEpochMillis(time)
@@ -53,9 +54,10 @@ const isSame = (row: CallRow, call: ServiceCall): boolean =>
   isSameQuestion(row, call) &&
   (row.outputs === undefined || (isSameInput(row, call) && sameJson(row.outputs, copy(call.outputs.map(plainOutput)))))
 
-const add = (
+/** Adds to the usage. */
+export const addUsage = (
   access: Access,
-  { finishedAt, namespace, recordedAt }: CallRow,
+  { finishedAt, namespace, recordedAt }: Pick<CallRow, "finishedAt" | "namespace" | "recordedAt">,
   entries: ReadonlyArray<UsageEntry> = [],
   id: number
 ): void => {
@@ -83,7 +85,8 @@ export const record = (access: Access, call: Recording, now: number, { id, seqs 
     finishedAt: millis(call.finishedAt) ?? now
   }
   access.set(calls, call.callId, row)
-  add(access, row, call.usage, id)
+  open(access, call.callId)
+  addUsage(access, row, call.usage, id)
   const dueAt = Math.max(now, row.notBefore ?? now)
   const { bytes, shared } = callJson(call)
   for (const [position, output] of call.outputs.entries()) {
@@ -141,6 +144,14 @@ export const begin = (
   return { takenOver: before !== undefined }
 }
 
+/** Extends the lease of a run or a repair. */
+export const renewRun = (access: Access, callId: string, token: string, runUntil: number): boolean => {
+  const row = access.get(calls, callId)
+  if (row?.runToken !== token) return false
+  access.set(calls, callId, { ...row, runUntil })
+  return true
+}
+
 /** Changes a running call if this token still holds the run. */
 export const changeRun = (
   access: Access,
@@ -176,7 +187,7 @@ export const abandon = (
         finishedAt: now
       })
   const row = access.get(calls, callId)
-  if (isHeld && row !== undefined) add(access, row, end?.usage, id)
+  if (isHeld && row !== undefined) addUsage(access, row, end?.usage, id)
 }
 
 /** A call in its recorded form. */

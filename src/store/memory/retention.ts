@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import type { CallAttempt } from "../../CallAttempt.ts"
 import { ageOf, type Pruned, Retention, type RetentionPolicy } from "../../Retention.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { calls, chunkKey, dead, failures, queue, type Use } from "./rows.ts"
+import { callEnds, calls, chunkKey, dead, failures, queue, subscriptions, type Use } from "./rows.ts"
 
 /** Deletes old rows, or only counts them. */
 const forget = (access: Access, policy: RetentionPolicy, now: number, doIt: boolean): Pruned => {
@@ -33,6 +33,11 @@ const forget = (access: Access, policy: RetentionPolicy, now: number, doIt: bool
   const oldAnswers = access.values(calls).filter((row) => !keptCalls.has(row.callId)).flatMap((row) =>
     row.attempts.some((attempt) => isOldText(attempt)) ? [row] : []
   )
+  const read = Math.min(
+    ...access.values(subscriptions).flatMap(({ feed, place }) => feed === "calls" ? [place] : []),
+    Infinity
+  )
+  const oldEnds = access.values(callEnds).filter((row) => isOld(policy.payloads, row.endedAt) && row.place <= read)
   const answers = oldAnswers.reduce((sum, row) => sum + row.attempts.filter(isOldText).length, 0)
   if (doIt) {
     for (const row of oldAnswers) {
@@ -45,8 +50,15 @@ const forget = (access: Access, policy: RetentionPolicy, now: number, doIt: bool
     }
     for (const row of oldLetters) access.delete(dead, chunkKey(row.key))
     for (const row of oldFailures) access.delete(failures, String(row.id))
+    for (const row of oldEnds) access.delete(callEnds, row.callId)
   }
-  return { payloads: oldCalls.length, discarded: oldLetters.length, failures: oldFailures.length, answers }
+  return {
+    payloads: oldCalls.length,
+    discarded: oldLetters.length,
+    failures: oldFailures.length,
+    answers,
+    ends: oldEnds.length
+  }
 }
 
 /** The service in memory. */

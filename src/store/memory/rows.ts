@@ -7,6 +7,7 @@ import type * as Schema from "effect/Schema"
 import type { CallAttempt } from "../../CallAttempt.ts"
 import type { CallFacts } from "../../CallFacts.ts"
 import type { DeathReason, ParkReason } from "../../ChunkStore.ts"
+import type { Feed } from "../../EventLog.ts"
 import type { Kind, Served } from "../../Kind.ts"
 import type { CallStatus, ChunkKey, RecordedOutput, TraceContext } from "../../ServiceCall.ts"
 import type { UsageEntry } from "../../Usage.ts"
@@ -155,10 +156,21 @@ export interface PauseRow extends Kind {
   readonly pausedAt: number
 }
 
+/** The end of a call. The table's rows are in the order in which they were seen. */
+export interface CallEndRow {
+  readonly callId: string
+  /** Its number in the log: greater than those before it. */
+  readonly place: number
+  readonly persisted: number
+  readonly dead: number
+  readonly endedAt: number
+}
+
 /** A durable subscriber. */
 export interface SubscriptionRow {
   readonly name: string
-  /** How many lines of the ledger it has passed. */
+  readonly feed: Feed
+  /** The number of the last line that it has passed. */
   readonly place: number
   readonly token: string | undefined
   readonly leaseUntil: number | undefined
@@ -210,7 +222,10 @@ export const workers = MemoryDatabase.table<WorkerRow>("sluice.worker")
 export const pauses = MemoryDatabase.table<PauseRow>("sluice.pause")
 /** Durable subscribers, by name. */
 export const subscriptions = MemoryDatabase.table<SubscriptionRow>("sluice.subscription")
-
+/** The ids of calls whose end is to be told, by call id. */
+export const openCalls = MemoryDatabase.table<string>("sluice.open_call")
+/** Ends of calls, by call id. */
+export const callEnds = MemoryDatabase.table<CallEndRow>("sluice.call_end")
 /** Erasures, by their id. */
 export const erasures = MemoryDatabase.table<ErasureRow>("sluice.erasure")
 

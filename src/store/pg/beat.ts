@@ -1,14 +1,16 @@
 /**
  * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
- * blocks, and folds what calls used into sums.
+ * blocks, folds what calls used into sums, counts the ledger, and tells ends of calls that nobody told.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { aliveFor, type ChunkStore, mostUnparked, rememberedFor } from "../../ChunkStore.ts"
 import type { Kind, Left, Served } from "../../Kind.ts"
+import { makeClosing } from "./callEnd.ts"
 import { core, newest, servedRows } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import type { Engine } from "./engine.ts"
+import { countLedger } from "./ledgerTotals.ts"
 import { servesOf } from "./serves.ts"
 import type { Tables } from "./tables.ts"
 import { rollUp } from "./usage.ts"
@@ -112,7 +114,12 @@ export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkSto
     }
     return { unparked: row?.unparked ?? 0, elsewhere: row?.elsewhere ?? [], paused: row?.paused ?? [] }
   }, t.client.statement)
-  // after the beat, which it must not roll back: a role without the rights to it leaves it to others
-  const rollingUp = Effect.ignoreCause(t.client.statement(rollUp(t)), { log: "Debug" })
-  return (worker, serves) => Effect.tap(beatOnce(worker, serves), () => rollingUp)
+  // after the beat, which they must not roll back: a role without the rights to them leaves them to others
+  const ignoring = Effect.ignoreCause({ log: "Debug" })
+  const upkeep = Effect.andThen(
+    ignoring(t.client.statement(rollUp(t))),
+    ignoring(t.client.statement(countLedger(t)))
+  )
+  const closing = makeClosing(t, hint("events"))
+  return (worker, serves) => Effect.tap(beatOnce(worker, serves), () => Effect.andThen(upkeep, closing))
 }

@@ -38,6 +38,23 @@ const isOver = () => {
   return new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: "query" }) })
 }
 
+// `reset all` leaves the role, which a database, a role or the client's options may have set for the begin of a session
+const reset = `do $reset$
+declare prepared record;
+begin
+  execute 'close all';
+  execute 'set session authorization default';
+  execute 'reset role';
+  execute 'reset all';
+  execute 'unlisten *';
+  perform pg_catalog.pg_advisory_unlock_all();
+  execute 'discard temp';
+  execute 'discard sequences';
+  for prepared in select name from pg_catalog.pg_prepared_statements where from_sql loop
+    execute pg_catalog.format('deallocate %I', prepared.name);
+  end loop;
+end $reset$`
+
 /** A connection that belongs to one transaction. */
 export class Lease {
   readonly left: Left = { transaction: false, session: false }
@@ -118,27 +135,9 @@ export class Lease {
 
   /**
    * The same as `discard all`, but keeps the statements that the client has prepared and tracks. The next user of the
-   * connection finds it in its initial state.
+   * connection finds it in its initial state. A block is one round trip.
    */
-  readonly #reset = Effect.gen({ self: this }, function*() {
-    for (
-      const sql of [
-        "close all",
-        "set session authorization default",
-        "reset all",
-        "unlisten *",
-        "select pg_catalog.pg_advisory_unlock_all()",
-        "discard temp",
-        "discard sequences"
-      ]
-    ) {
-      yield* this.#own(sql)
-    }
-    const prepared = yield* this.#own(
-      "select pg_catalog.format('deallocate %I', name) as sql from pg_catalog.pg_prepared_statements where from_sql"
-    )
-    for (const { sql } of prepared) if (typeof sql === "string") yield* this.#own(sql)
-  }).pipe(Effect.catch(() => this.#terminate))
+  readonly #reset = Effect.suspend(() => this.#own(reset)).pipe(Effect.asVoid, Effect.catch(() => this.#terminate))
 
   /** Watches a handler's run in the transaction. */
   watch(rule: Run["rule"], outer: Run | undefined): Run {

@@ -6,7 +6,13 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import {
+  DeadLetter,
+  DeadLetterCount,
+  DeadLetterDetail,
+  type DeadLetterFilter,
+  type DeadLetters
+} from "../../DeadLetters.ts"
 import { storableText } from "../../internal/storableText.ts"
 import * as Metrics from "../../Metrics.ts"
 import { asStoreError } from "./errors.ts"
@@ -119,8 +125,11 @@ const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reas
     from picked`
 }
 
-/** The service on Postgres. Runs `moved` when chunks have become claimable. */
-export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Service"] => {
+/** The service on Postgres, but for repairs. Runs `moved` when chunks have become claimable. */
+export const make = (
+  t: Tables,
+  moved: Effect.Effect<void>
+): Omit<DeadLetters["Service"], "beginRepair" | "endRepair"> => {
   const { call, client, dead, failure, sql } = t
 
   const inPortions = Effect.fnUntraced(function*(
@@ -146,7 +155,7 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
     }
   })
 
-  return DeadLetters.of({
+  return {
     list: (filter, { limit, offset = 0 }) =>
       sql<{ row: unknown }>`
         select ${sql.literal(letter)} as row from ${dead} d where ${matching(t, filter)}
@@ -195,5 +204,5 @@ export const make = (t: Tables, moved: Effect.Effect<void>): DeadLetters["Servic
       filter.discarded === true
         ? Effect.succeed(0)
         : inPortions((until) => discardPortion(t, filter, until, reason))
-  })
+  }
 }

@@ -1,6 +1,6 @@
 /**
  * A declaration as SQL, for the table as it stands: an expression for each column, over a relation `g` with the call's facts,
- * its context and the answer, and over `i`, the element of an array and its place.
+ * its context and the answer, over `i`, the element of an array and its place, and over `k`, the same of an array within it.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
@@ -15,12 +15,13 @@ export interface Compiled {
   readonly table: string
   /** The columns that get a value, each with its expression. */
   readonly columns: ReadonlyArray<{ readonly name: string; readonly value: string }>
-  /** Joins the elements of the array to the answers; empty without `each`. */
+  /** Joins the elements of the array, and those within them, to the answers; empty without `each`. */
   readonly elements: string
   /** What follows a row that exists already; empty without a key. */
   readonly onConflict: string
-  /** The column that names a row. */
+  /** The column that names a row, and its type. */
   readonly id: string
+  readonly idType: string
 }
 
 interface ColumnRow {
@@ -74,8 +75,9 @@ const columnsOf = ({ sql }: Tables, table: string) =>
     where c.oid = pg_catalog.to_regclass(${table}) and c.relkind in ('r', 'p', 'v', 'f')
     order by a.attnum`
 
-const json = ({ of, path }: FieldSource): string =>
-  [of === "output" ? "g.data" : "i.value", ...path.map(literal)].join(" -> ")
+const valueOf = { output: "g.data", item: "i.value", inner: "k.value" } as const
+
+const json = ({ of, path }: FieldSource): string => [valueOf[of], ...path.map(literal)].join(" -> ")
 
 /** A JSON value, given as an expression, as a value of a column. JSON's null is null. */
 const cast = (value: string, { element, type }: ColumnRow): string => {
@@ -106,7 +108,7 @@ export const callColumn = {
   finishedAt: "finished_at"
 } as const
 
-const expression = (source: Source, column: ColumnRow): string => {
+const expression = (source: Source, column: ColumnRow, parent: Compiled | undefined): string => {
   switch (source._tag) {
     case "Field":
       return optional(json(source), column)
@@ -119,6 +121,13 @@ const expression = (source: Source, column: ColumnRow): string => {
     }
     case "Place":
       return `i.place::${column.type}`
+    case "InnerPlace":
+      return `k.place::${column.type}`
+    case "Parent": {
+      const id = `g.parents ->> ${source.of === "output" ? "0" : "(i.place - 1)::pg_catalog.int4"}`
+      // by way of its own type, so that the server refuses to plan what can never be converted
+      return parent === undefined ? `(${id})::${column.type}` : `(${id})::${parent.idType}::${column.type}`
+    }
     case "Constant":
       return source.value === null ? `null::${column.type}` : `${literal(String(source.value))}::${column.type}`
   }
@@ -160,10 +169,16 @@ const onConflict = ({ key, overwrite }: Declaration, table: string): string => {
   return `on conflict (${key.map(identifier).join(", ")}) do update set ${changes.join(", ")}`
 }
 
-const elements = (each: FieldSource): string =>
+const elementsOf = (array: FieldSource, alias: "i" | "k"): string =>
   `cross join lateral pg_catalog.jsonb_array_elements(
-      case pg_catalog.jsonb_typeof(${json(each)}) when 'array' then ${json(each)} else '[]'::pg_catalog.jsonb end
-    ) with ordinality as i(value, place)`
+      case pg_catalog.jsonb_typeof(${json(array)}) when 'array' then ${json(array)} else '[]'::pg_catalog.jsonb end
+    ) with ordinality as ${alias}(value, place)`
+
+const elements = ({ each, inner }: Declaration): string =>
+  [
+    ...each === undefined ? [] : [elementsOf(each, "i")],
+    ...inner === undefined ? [] : [elementsOf(inner, "k")]
+  ].join("\n  ")
 
 /** The statement that writes the rows of a relation `g`, as people read it. */
 export const insertion = ({ columns, elements, id, onConflict, table }: Compiled): string =>
@@ -183,17 +198,19 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
   sql.unsafe(`explain with g as (
     select null::pg_catalog.text as call_id, null::pg_catalog.text as namespace, null::pg_catalog.text as service,
       null::pg_catalog.text as correlation_id, null::pg_catalog.text as part, null::pg_catalog.text as ordering_key,
-      null::pg_catalog.timestamptz as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data
+      null::pg_catalog.timestamptz as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data,
+      null::pg_catalog.jsonb as parents
     where false
   ) ${insertion(compiled)}`)
 
 /**
- * Compiles a declaration. Fails with {@link TableUnfit} where the table does not fit it; then a surrounding transaction may
- * be beyond use.
+ * Compiles a declaration without its children, or a child for its parent. Fails with {@link TableUnfit} where the table does
+ * not fit it; then a surrounding transaction may be beyond use.
  */
 export const compile = Effect.fnUntraced(function*(
   t: Tables,
-  declaration: Declaration
+  declaration: Declaration,
+  parent?: Compiled
 ): Effect.fn.Return<Compiled, SqlError | TableUnfit> {
   const unfit = (reason: string) => new TableUnfit({ table: declaration.table, reason })
   /** What the server says of names, rights, types and values (classes 42 and 22) is about the table or the declaration. */
@@ -212,12 +229,35 @@ export const compile = Effect.fnUntraced(function*(
     table,
     columns: declaration.columns.flatMap(({ name, source }) => {
       const column = found.get(name)
-      return column === undefined ? [] : [{ name, value: expression(source, column) }]
+      return column === undefined ? [] : [{ name, value: expression(source, column, parent) }]
     }),
-    elements: declaration.each === undefined ? "" : elements(declaration.each),
+    elements: elements(declaration),
     onConflict: onConflict(declaration, table),
-    id: declaration.id
+    id: declaration.id,
+    idType: found.get(declaration.id)?.type ?? ""
   }
   yield* told(plan(t, compiled))
   return compiled
 })
+
+/** A declaration and its children, compiled. */
+export interface CompiledTables {
+  readonly parent: Compiled
+  readonly children: ReadonlyArray<Compiled>
+}
+
+/** Compiles a declaration and its children. */
+export const compileTables = Effect.fnUntraced(function*(
+  t: Tables,
+  declaration: Declaration
+): Effect.fn.Return<CompiledTables, SqlError | TableUnfit> {
+  const parent = yield* compile(t, declaration)
+  return { parent, children: yield* Effect.forEach(declaration.children, (child) => compile(t, child, parent)) }
+})
+
+/** What a declaration becomes, as people read it: a statement for each table, the parent's first. */
+export const statements = (t: Tables, declaration: Declaration): Effect.Effect<string, SqlError | TableUnfit> =>
+  Effect.map(
+    compileTables(t, declaration),
+    ({ children, parent }) => [parent, ...children].map(insertion).join(";\n")
+  )

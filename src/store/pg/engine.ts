@@ -6,6 +6,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { Insert } from "../../Declaration.ts"
 import type * as Settings from "../../Settings.ts"
 import type { Topic, WakeUp } from "../../WakeUp.ts"
+import { closeCalls } from "./callEnd.ts"
 import { type Claiming, makeClaiming } from "./claim.ts"
 import type { Contact } from "./contact.ts"
 import * as inserting from "./insert.ts"
@@ -24,6 +25,8 @@ export interface Engine {
   readonly hint: (topic: Topic) => Effect.Effect<void>
   /** Wakes the chunks that waited behind these. Runs in the transaction that removes these, if there is one. */
   readonly wake: (gone: Gone) => Effect.Effect<void, SqlError>
+  /** Tells the end of those of these calls that have no chunk left, after the caller's commit. */
+  readonly close: (callIds: ReadonlyArray<string>) => Effect.Effect<void>
 }
 
 /** The engine of one store. */
@@ -38,5 +41,6 @@ export const make = (t: Tables, settings: Settings.Values, contact: Contact, wak
     claiming.behindEnd()
     yield* hint("chunks")
   })
-  return { t, settings, contact, claiming, insert: inserting.make(t), hint, wake }
+  const close = (callIds: ReadonlyArray<string>) => t.sql.afterCommit(closeCalls(t, callIds, wakeUp.hint("events")))
+  return { t, settings, contact, claiming, insert: inserting.make(t), hint, wake, close }
 }

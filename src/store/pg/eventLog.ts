@@ -1,5 +1,5 @@
 /**
- * The ledger as a log. Lines are read in the order of (xact, seq), and only those of transactions older than every running
+ * The ledger, and the ends of calls, as logs. Lines are read in the order of (xact, seq), and only those of transactions older than every running
  * one: a transaction with a lower number that commits later can then not add a line before a reader's place. `rebase`
  * explains how the numbers relate to this cluster's transactions.
  */
@@ -11,6 +11,8 @@ import { LeaseLost } from "../../ChunkStore.ts"
 import {
   EntryTooLarge,
   EventLog,
+  type Feed,
+  feedOf,
   type From,
   type LogEntry,
   mostEntryBytes,
@@ -24,6 +26,7 @@ import {
 import { freshToken } from "../../internal/freshToken.ts"
 import { storableText } from "../../internal/storableText.ts"
 import type { ChunkKey } from "../../ServiceCall.ts"
+import { type FeedLine, isOf, linesOf, toEnded } from "./feeds.ts"
 import { iso, jsonObject, objects, readRows } from "./json.ts"
 import { isAhead, isWitnessed, rebase, settle } from "./rebase.ts"
 import type { Tables } from "./tables.ts"
@@ -36,7 +39,7 @@ const mostBehind = 10_000
 const witnessAge = "1 minute"
 
 /** A subscription that can be taken, with a line after its place; without a line there is nothing to read. */
-interface TakenRow {
+interface TakenRow extends FeedLine {
   /** Whether the log's numbers belong to this cluster. */
   readonly ours: boolean
   /** Whether the log's witness is old. */
@@ -48,15 +51,10 @@ interface TakenRow {
   readonly xact: string | null
   readonly seq: string
   readonly bytes: number
-  readonly call_id: string
   readonly schema_identity: string
   readonly part: string
-  readonly namespace: string
   readonly handler: string
   readonly objects: ReadonlyArray<{ readonly type: string; readonly id: string }>
-  readonly service: string | null
-  readonly correlation_id: string | null
-  readonly context: unknown
 }
 
 const keyOf = (row: TakenRow): ChunkKey => ({
@@ -70,22 +68,25 @@ const toEntry = (row: TakenRow & { readonly xact: string }): LogEntry => ({
   events: row.objects.map((object) => ({
     object,
     key: keyOf(row),
-    namespace: row.namespace,
+    namespace: row.namespace ?? "",
     handler: row.handler,
     service: row.service ?? "",
     correlationId: row.correlation_id ?? row.call_id,
     context: jsonObject(row.context)
-  }))
+  })),
+  ended: toEnded(row)
 })
 
 /** The number of the oldest transaction that may still write. */
-const horizon = (base: string) =>
+export const horizon = (base: string) =>
   `(${base} + pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint)::pg_catalog.text::pg_catalog.xid8`
 
-/** Whether lines of the ledger and the place of `s` are of this cluster's numbers: only then may they be read. */
-const isReadable = ({ ledger, sql }: Tables, place: Fragment) =>
-  sql`coalesce(l.witnessed and not ${place}, false) and not coalesce((
-      select ${sql.literal(isAhead("e", "l.base"))} from ${ledger} e order by e.xact desc, e.seq desc limit 1
+/** Whether the lines and the place of `s` are of this cluster's numbers: only then may they be read. */
+const isReadable = (t: Tables, feed: Feed, place: Fragment) =>
+  t.sql`coalesce(l.witnessed and not ${place}, false) and not coalesce((
+      select ${t.sql.literal(isAhead("e", "l.base"))} from ${
+    linesOf(t, feed)
+  } e order by e.xact desc, e.seq desc limit 1
     ), false)`
 
 /** The log's row, as `l`. */
@@ -105,13 +106,13 @@ const largest = ({ sql }: Tables) => sql.literal(String(mostEntryBytes))
  * is too large for a message is not sent, and only its size is told. The limits of 1 say how few rows there are, where the
  * server would take a small table it never analyzed for large, join whole tables, and compile the plan.
  */
-const walk = (t: Tables, maxBytes: number) => {
-  const { call, ledger, sql } = t
+const walk = (t: Tables, feed: Feed, maxBytes: number) => {
+  const { call, sql } = t
   const next = (after: "p" | "w") =>
     sql`
       select e.xact, e.seq, e.call_id, e.schema_identity, e.part,
         pg_catalog.octet_length(e.objects::pg_catalog.text)::bigint + coalesce(pg_catalog.octet_length(c.context::pg_catalog.text), 0) as bytes
-      from ${ledger} e left join ${call} c on c.call_id = e.call_id
+      from ${linesOf(t, feed)} e left join ${call} c on c.call_id = e.call_id
       where (e.xact, e.seq) > (${sql.literal(after)}.xact, ${sql.literal(after)}.seq) and e.xact < p.horizon
       order by e.xact, e.seq limit 1`
   return sql`walk as (
@@ -123,44 +124,48 @@ const walk = (t: Tables, maxBytes: number) => {
 }
 
 /** What is told of a `place` and of each line of the `walk`; one row without a line where there is none. */
-const lines = (t: Tables) => {
-  const { call, ledger, sql } = t
+const lines = (t: Tables, feed: Feed) => {
+  const { call, sql } = t
   const most = largest(t)
   return sql`
     select p.ours, p.stale, p.attempts, p.suspects, p.xact::pg_catalog.text as place_xact, p.seq::pg_catalog.text as place_seq,
       w.xact::pg_catalog.text as xact, w.seq::pg_catalog.text as seq, w.bytes::pg_catalog.float8 as bytes, w.call_id, w.schema_identity, w.part, line.*
     from place p left join walk w on true left join lateral (
-      select e.namespace, e.handler, c.service, c.correlation_id,
+      select coalesce(e.namespace, c.namespace) as namespace, e.handler, e.persisted, e.dead, ${
+    sql.literal(iso("e.at"))
+  } as at, c.service, c.correlation_id,
         case when w.bytes <= ${most} then ${sql.literal(objects("e.objects"))} end as objects,
         case when w.bytes <= ${most} then c.context end as context
-      from ${ledger} e left join ${call} c on c.call_id = e.call_id
+      from ${linesOf(t, feed)} e left join ${call} c on c.call_id = e.call_id
       where e.call_id = w.call_id and e.schema_identity = w.schema_identity and e.part = w.part limit 1
     ) line on true
     order by w.n`
 }
 
 /** Two readers cannot both lock the row; the second one finds it leased. Writes only when there is something. */
-const take = (t: Tables, name: string, token: string, { lease, limit, maxBytes, reader }: Take) => {
+const take = (t: Tables, name: string, token: string, { feed = "objects", lease, limit, maxBytes, reader }: Take) => {
   const { sql, subscription } = t
   return sql<TakenRow>`
     with recursive place as materialized (
       select s.name, s.xact, s.seq, s.attempts, s.suspects, ${sql.literal(horizon("l.base"))} as horizon,
         least(${limit}::int, case when s.attempts > 0 then 1 when s.suspects > 0 then (s.suspects + 1) / 2
           else ${limit}::int end) as most,
-        l.stale, ${isReadable(t, sql.literal(isAhead("s", "l.base")))} as ours
+        l.stale, ${isReadable(t, feed, sql.literal(isAhead("s", "l.base")))} as ours
       from ${subscription} s left join (${logRow(t)}) l on true
-      where s.name = ${name} and s.due_at <= pg_catalog.now() and (s.lease_until is null or s.lease_until < pg_catalog.now())
+      where s.name = ${name} and ${
+    isOf(t, feed)
+  } and s.due_at <= pg_catalog.now() and (s.lease_until is null or s.lease_until < pg_catalog.now())
       for update of s skip locked
-    ), ${walk(t, maxBytes)}, taken as (
+    ), ${walk(t, feed, maxBytes)}, taken as (
       update ${subscription} s set lease_token = ${token}::pg_catalog.uuid, lease_until = ${inFuture(t, lease)},
         leased_by = ${storableText(reader)}, suspects = (select pg_catalog.count(*) from walk)
       from place p where s.name = p.name and exists (select from walk)
     )
-    ${lines(t)}`
+    ${lines(t, feed)}`
 }
 
 /**
- * The lines after a place, for whoever reads and takes nothing. A place that the log has not come to counts as now: it is not
+ * The lines of created objects after a place, for whoever reads and takes nothing. A place that the log has not come to counts as now: it is not
  * this log's.
  */
 const read = (t: Tables, after: Place, { limit, maxBytes }: Read) => {
@@ -168,12 +173,14 @@ const read = (t: Tables, after: Place, { limit, maxBytes }: Read) => {
   return sql<TakenRow>`
     with recursive place as materialized (
       select least(s.xact, l.horizon) as xact, case when s.xact < l.horizon then s.seq else 0 end as seq,
-        0 as attempts, 0 as suspects, l.horizon, ${limit}::int as most, l.stale, ${isReadable(t, sql`false`)} as ours
+        0 as attempts, 0 as suspects, l.horizon, ${limit}::int as most, l.stale, ${
+    isReadable(t, "objects", sql`false`)
+  } as ours
       from (select ${after.xact}::pg_catalog.xid8 as xact, ${after.seq}::bigint as seq) s left join (
         select *, ${sql.literal(horizon("base"))} as horizon from (${logRow(t)}) one
       ) l on true
-    ), ${walk(t, maxBytes)}
-    ${lines(t)}`
+    ), ${walk(t, "objects", maxBytes)}
+    ${lines(t, "objects")}`
 }
 
 /** What was taken, of the rows of {@link take}. */
@@ -206,10 +213,11 @@ const toPage = (rows: ReadonlyArray<TakenRow>): Page => {
     }
 }
 
-const list = ({ ledger, skip, sql, subscription }: Tables) =>
-  sql<{ row: unknown }>`
-    select pg_catalog.json_build_object(
-      'name', s.name, 'attempts', s.attempts, 'lastError', s.last_error,
+const statusOf = (t: Tables, feed: Feed) => {
+  const { skip, sql, subscription } = t
+  return sql`
+    select s.name, pg_catalog.json_build_object(
+      'name', s.name, 'feed', ${feed}::pg_catalog.text, 'attempts', s.attempts, 'lastError', s.last_error,
       'suspects', case when s.lease_token is null then s.suspects else 0 end,
       'dueAt', ${sql.literal(iso("s.due_at"))}, 'updatedAt', ${sql.literal(iso("s.updated_at"))},
       'reader', case when s.lease_until >= pg_catalog.now() then pg_catalog.json_build_object(
@@ -217,22 +225,29 @@ const list = ({ ledger, skip, sql, subscription }: Tables) =>
       ) end,
       'behind', (
         select pg_catalog.count(*) from (
-          select from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) limit ${mostBehind}
+          select from ${linesOf(t, feed)} e where (e.xact, e.seq) > (s.xact, s.seq) limit ${mostBehind}
         ) unread
       ),
       'next', (
         select pg_catalog.json_build_object(
           'key', pg_catalog.json_build_object('callId', e.call_id, 'schemaIdentity', e.schema_identity, 'part', e.part),
-          'persistedAt', ${sql.literal(iso("e.persisted_at"))}
+          'persistedAt', ${sql.literal(iso("e.at"))}
         )
-        from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit 1
+        from ${linesOf(t, feed)} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit 1
       ),
       'skipped', (select pg_catalog.count(*) from ${skip} k where k.name = s.name)
     ) as row
-    from ${subscription} s order by s.name`
+    from ${subscription} s
+    where ${isOf(t, feed)}`
+}
+
+const list = (t: Tables) =>
+  t.sql<{ row: unknown }>`
+    select row from (${statusOf(t, "objects")} union all ${statusOf(t, "calls")}) status order by name`
 
 /** A place as a row of (xact, seq). */
-const placeOf = ({ ledger, log, sql }: Tables, to: From | DateTime.Utc) => {
+const placeOf = (t: Tables, feed: Feed, to: From | DateTime.Utc) => {
+  const { log, sql } = t
   if (to === "beginning") return sql`select '0'::pg_catalog.xid8 as xact, 0::bigint as seq`
   const now = sql`(select ${sql.literal(horizon("l.base"))} from ${log} l)`
   if (to === "now") return sql`select ${now} as xact, 0::bigint as seq`
@@ -240,7 +255,7 @@ const placeOf = ({ ledger, log, sql }: Tables, to: From | DateTime.Utc) => {
   return sql`
     select xact, seq from (
       (
-        select xact, seq - 1 as seq from ${ledger} where persisted_at >= ${
+        select xact, seq - 1 as seq from ${linesOf(t, feed)} e where at >= ${
     DateTime.formatIso(to)
   }::pg_catalog.timestamptz
         order by xact, seq limit 1
@@ -250,7 +265,7 @@ const placeOf = ({ ledger, log, sql }: Tables, to: From | DateTime.Utc) => {
 
 /** The service on Postgres. */
 export const make = (t: Tables): EventLog["Service"] => {
-  const { client, ledger, log, skip, sql, subscription } = t
+  const { callSubscription, client, log, skip, sql, subscription } = t
   // The log must belong to this cluster too: a place of another cluster must not be written here.
   const held = (name: string, token: string) =>
     sql`name = ${name} and lease_token = ${token}::pg_catalog.uuid
@@ -259,19 +274,31 @@ export const make = (t: Tables): EventLog["Service"] => {
   const anew =
     sql`${released}, attempts = 0, suspects = 0, last_error = null, due_at = pg_catalog.now(), updated_at = pg_catalog.now()`
 
+  const feedOfName = (name: string) =>
+    Effect.map(
+      sql<{ calls: boolean }>`
+        select exists (select from ${callSubscription} k where k.name = s.name) as calls
+        from ${subscription} s where name = ${name}`,
+      ([row]): Feed | undefined => row && (row.calls ? "calls" : "objects")
+    )
+
   const renewWitness = sql`
     update ${log} l set witness = default, witnessed_at = default
     where ${sql.literal(isWitnessed("l"))} and witnessed_at < pg_catalog.now() - ${witnessAge}::interval`
 
   return EventLog.of({
-    open: Effect.fnUntraced(function*(name, from) {
-      const there = yield* sql`select 1 from ${subscription} where name = ${name}`
-      if (there.length > 0) return
+    open: Effect.fnUntraced(function*(name, from, feed = "objects") {
+      const there = yield* feedOfName(name)
+      if (there !== undefined) return there
       // "now" is one of this cluster's numbers
       if (from === "now") yield* settle(t)
-      yield* sql`
+      const create = sql`
         insert into ${subscription} (name, xact, seq)
-        select ${name}, xact, seq from (${placeOf(t, from)}) place on conflict (name) do nothing`
+        select ${name}, xact, seq from (${placeOf(t, feed, from)}) place on conflict (name) do nothing returning name`
+      yield* feed === "objects"
+        ? create
+        : sql`with created as (${create}) insert into ${callSubscription} (name) select name from created`
+      return (yield* feedOfName(name)) ?? feed
     }, client.statement),
 
     take: Effect.fnUntraced(function*(name, options) {
@@ -313,7 +340,7 @@ export const make = (t: Tables): EventLog["Service"] => {
       // a number of this cluster's
       yield* settle(t)
       const [place] = yield* sql<Place>`
-        select xact::pg_catalog.text as xact, seq::pg_catalog.text as seq from (${placeOf(t, "now")}) place`
+        select xact::pg_catalog.text as xact, seq::pg_catalog.text as seq from (${placeOf(t, "objects", "now")}) place`
       return place ?? { xact: "0", seq: "0" }
     }).pipe(client.statement),
 
@@ -329,21 +356,24 @@ export const make = (t: Tables): EventLog["Service"] => {
     list: list(t).pipe(readRows(SubscriptionStatus), client.statement),
 
     reset: Effect.fnUntraced(function*(name, to) {
+      const feed = yield* feedOfName(name)
+      if (feed === undefined) return false
       // the place must be one of this cluster's numbers
       yield* settle(t)
       const rows = yield* sql`
         update ${subscription} s set ${anew}, xact = place.xact, seq = place.seq
-        from (${placeOf(t, to)}) place where name = ${name} returning 1`
+        from (${placeOf(t, feed, to)}) place where name = ${name} returning 1`
       return rows.length > 0
     }, client.statement),
 
     skip: (name, key, reason) =>
       sql`
         with place as materialized (
-          select name, xact, seq, last_error from ${subscription} where name = ${name} for update
+          select name, xact, seq, last_error from ${subscription} s
+          where name = ${name} and ${isOf(t, feedOf(key))} for update
         ), next as materialized (
           select p.name, p.last_error, e.* from place p cross join lateral (
-            select xact, seq, call_id, schema_identity, part from ${ledger} e cross join ${log} l
+            select xact, seq, call_id, schema_identity, part from ${linesOf(t, feedOf(key))} e cross join ${log} l
             where (e.xact, e.seq) > (p.xact, p.seq) and e.xact < ${sql.literal(horizon("l.base"))}
             order by e.xact, e.seq limit 1
           ) e

@@ -2,8 +2,10 @@
  * The queries of the gauges. They read only the heads of partial indexes, so a scrape is cheap on a busy database.
  */
 import * as Effect from "effect/Effect"
+import type { Feed } from "../../EventLog.ts"
 import type { QueueGauges, SubscriptionGauges } from "../../Inspector.ts"
 import { mostCounted } from "../../Metrics.ts"
+import { isOf, linesOf } from "./feeds.ts"
 import type { Tables } from "./tables.ts"
 
 /**
@@ -68,17 +70,23 @@ export const queueGauges = (t: Tables) => {
 const mostSubscriptions = 100
 
 /** The gauges of subscriptions. The age is one descent of an index each, and only the listed ones are counted. */
-export const subscriptionGauges = ({ ledger, sql, subscription }: Tables) =>
-  sql<SubscriptionGauges>`
-    select s.name, s.attempts, coalesce(greatest(0, extract(epoch from pg_catalog.now() - s.persisted_at)), 0)::pg_catalog.float8 as age,
-      (
-        select pg_catalog.count(*)::int from (
-          select from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit ${mostCounted}
-        ) unread
-      ) as unread
+export const subscriptionGauges = (t: Tables) => {
+  const { sql, subscription } = t
+  const unread = (feed: Feed) =>
+    sql`${linesOf(t, feed)} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq`
+  const count = (feed: Feed) =>
+    sql`(select pg_catalog.count(*)::int from (select from ${unread(feed)} limit ${mostCounted}) unread)`
+  const ofFeed = (feed: Feed) =>
+    sql`
+      select name, attempts, xact, seq, ${feed}::pg_catalog.text as feed, (select e.at from ${
+      unread(feed)
+    } limit 1) as at
+      from ${subscription} s where ${isOf(t, feed)}`
+  return sql<SubscriptionGauges>`
+    select s.name, s.attempts, coalesce(greatest(0, extract(epoch from pg_catalog.now() - s.at)), 0)::pg_catalog.float8 as age,
+      case s.feed when 'calls' then ${count("calls")} else ${count("objects")} end as unread
     from (
-      select name, attempts, xact, seq, (
-        select persisted_at from ${ledger} e where (e.xact, e.seq) > (s.xact, s.seq) order by e.xact, e.seq limit 1
-      ) as persisted_at
-      from ${subscription} s order by persisted_at nulls last, name limit ${mostSubscriptions}
+      select * from (${ofFeed("objects")} union all ${ofFeed("calls")}) every
+      order by at nulls last, name limit ${mostSubscriptions}
     ) s`
+}

@@ -1,5 +1,6 @@
 /**
- * Carries out the declaration of a handler, in the transaction of its batch: one statement makes the rows of all answers.
+ * Carries out the declaration of a handler, in the transaction of its batch: one statement for each table makes the rows of
+ * all answers.
  */
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -11,10 +12,12 @@ import {
   type Given,
   type Insert,
   RowsDiffer,
+  type Source,
   type TableUnfit
 } from "../../Declaration.ts"
+import * as DomainObject from "../../DomainObject.ts"
 import { rowsOf } from "./columns.ts"
-import { callColumn, compile, type Compiled, identifier } from "./declared.ts"
+import { callColumn, type Compiled, type CompiledTables, compileTables, identifier } from "./declared.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
 
@@ -42,23 +45,30 @@ const facts: Readonly<Record<CallField, readonly [column: string, of: (call: Giv
   finishedAt: ["finished_at::pg_catalog.timestamptz as finished_at", (call) => DateTime.formatIso(call.finishedAt)]
 }
 
+/** An answer, and the ids of its parent's rows, in the order of their elements. */
+interface Answer extends Given {
+  readonly parents: ReadonlyArray<string>
+}
+
 /** The answers as rows `g`, with what the declaration takes of their calls: the rest would be sent for nothing. */
-const given = (t: Tables, { columns }: Declaration, answers: ReadonlyArray<Given>) => {
-  const text = (name: string, of: (one: Given) => string) => ({ name, type: "text" as const, values: answers.map(of) })
+const given = (t: Tables, { columns }: Declaration, answers: ReadonlyArray<Answer>) => {
+  const text = (name: string, of: (one: Answer) => string) => ({ name, type: "text" as const, values: answers.map(of) })
   const taken = [...new Set(columns.flatMap(({ source }) => source._tag === "Call" ? [source.field] : []))]
-  const context = columns.some(({ source }) => source._tag === "Context")
-    ? [text("context", ({ context }) => JSON.stringify(context))]
-    : []
+  const takes = (tag: Source["_tag"]) => columns.some(({ source }) => source._tag === tag)
+  const json = [
+    ...takes("Context") ? [text("context", ({ context }) => JSON.stringify(context))] : [],
+    ...takes("Parent") ? [text("parents", ({ parents }) => JSON.stringify(parents))] : [],
+    text("data", ({ data }) => JSON.stringify(data))
+  ]
   const rows = rowsOf(t, [
     ...taken.map((field) => {
       const [, of] = facts[field]
       return text(callColumn[field], ({ call }) => of(call))
     }),
-    ...context,
-    text("data", ({ data }) => JSON.stringify(data))
+    ...json
   ])
-  const json = [...context, { name: "data" }].map(({ name }) => `${name}::pg_catalog.jsonb as ${name}`)
-  const selected = ["n as answer", ...taken.map((field) => facts[field][0]), ...json].join(", ")
+  const read = json.map(({ name }) => `${name}::pg_catalog.jsonb as ${name}`)
+  const selected = ["n as answer", ...taken.map((field) => facts[field][0]), ...read].join(", ")
   return t.sql`select ${t.sql.literal(selected)} from (${rows}) l`
 }
 
@@ -74,12 +84,16 @@ const statement = (
   t: Tables,
   declaration: Declaration,
   compiled: Compiled,
-  answers: ReadonlyArray<Given>,
+  answers: ReadonlyArray<Answer>,
   turn: number
 ) => {
   const { columns, elements, id, onConflict, table } = compiled
   const alias = (name: string) => `c${columns.findIndex((column) => column.name === name)}`
-  const place = elements === "" ? "1" : "i.place"
+  const place = declaration.inner !== undefined
+    ? "pg_catalog.row_number() over (partition by g.answer order by i.place, k.place)"
+    : elements === ""
+    ? "1"
+    : "i.place"
   const turns = declaration.key.length === 0
     ? "1"
     : `pg_catalog.row_number() over (partition by ${declaration.key.map(alias).join(", ")} order by answer, place)`
@@ -112,27 +126,29 @@ const statement = (
 
 /** How a store carries out declarations. It keeps each compiled. */
 export const make = (t: Tables): Insert => {
-  const known = new WeakMap<Declaration, { readonly compiled: Compiled; readonly until: number }>()
+  const known = new WeakMap<Declaration, { readonly compiled: CompiledTables; readonly until: number }>()
 
   const compiledOf = Effect.fnUntraced(function*(declaration: Declaration): Effect.fn.Return<
-    Compiled,
+    CompiledTables,
     SqlError | TableUnfit
   > {
     const now = yield* Clock.currentTimeMillis
     const before = known.get(declaration)
     if (before !== undefined && now < before.until) return before.compiled
-    const compiled = yield* compile(t, declaration)
+    const compiled = yield* compileTables(t, declaration)
     known.set(declaration, { compiled, until: now + freshFor })
     return compiled
   })
 
-  const insert: Insert = Effect.fnUntraced(function*(declaration, answers) {
-    const compiled = yield* compiledOf(declaration)
+  /** Writes the rows of one table. Returns the ids of each answer's. */
+  const write = Effect.fnUntraced(function*(
+    declaration: Declaration,
+    compiled: Compiled,
+    answers: ReadonlyArray<Answer>
+  ) {
     const lines: Array<Line> = []
     for (let turn = 1, turns = 1; turn <= turns; turn++) {
-      const written = yield* statement(t, declaration, compiled, answers, turn).pipe(
-        Effect.tapError(() => Effect.sync(() => known.delete(declaration)))
-      )
+      const written = yield* statement(t, declaration, compiled, answers, turn)
       lines.push(...written)
       turns = written[0]?.turns ?? 0
     }
@@ -149,6 +165,33 @@ export const make = (t: Tables): Insert => {
       ids[answer - 1]?.push(id)
     }
     return ids
+  })
+
+  const rows = Effect.fnUntraced(function*(
+    declaration: Declaration,
+    compiled: CompiledTables,
+    given: ReadonlyArray<Given>
+  ) {
+    const named = (object: string) => (id: string) => DomainObject.make(object, id)
+    const parents = yield* write(declaration, compiled.parent, given.map((one) => ({ ...one, parents: [] })))
+    const objects = parents.map((ids) => ids.map(named(declaration.object)))
+    const answers = given.map((one, index) => ({ ...one, parents: parents[index] ?? [] }))
+    for (const [index, table] of compiled.children.entries()) {
+      const child = declaration.children[index]
+      if (child === undefined) continue
+      const ids = yield* write(child, table, answers)
+      ids.forEach((some, index) => objects[index]?.push(...some.map(named(child.object))))
+    }
+    return objects
+  })
+
+  const insert: Insert = Effect.fnUntraced(function*(declaration, given) {
+    // each table is found to fit before a row is written: what does not fit is no answer's fault
+    const compiled = yield* compiledOf(declaration)
+    return yield* Effect.tapError(
+      rows(declaration, compiled, given),
+      () => Effect.sync(() => known.delete(declaration))
+    )
   })
   // these are Sluice's statements, not the handler's, and leave nothing but rows
   return (declaration, answers) => unwatched(insert(declaration, answers))

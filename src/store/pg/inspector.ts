@@ -7,7 +7,7 @@ import type * as Settings from "../../Settings.ts"
 import { call } from "./call.ts"
 import { callsThatMade } from "./callsThatMade.ts"
 import { due, isKnown, persistedLately } from "./counts.ts"
-import { compile, insertion } from "./declared.ts"
+import { statements } from "./declared.ts"
 import { oldestDue, queueGauges, subscriptionGauges } from "./gauges.ts"
 import { invalid } from "./invalid.ts"
 import { longestOf } from "./longest.ts"
@@ -35,7 +35,7 @@ export const make = (t: Tables, settings: Settings.Values): Inspector["Service"]
     stuck: (request) => statement(stuck(t, request, deadBlocksKey)),
     workers: (ids) => statement(workers(t, ids)),
     isKnown: (kind) => statement(isKnown(t, kind)),
-    declaration: (declaration) => Effect.map(statement(compile(t, declaration)), insertion),
+    declaration: (declaration) => statement(statements(t, declaration)),
     invalid: (request) => statement(invalid(t, request)),
     usage: (request) => statement(usage(t, request)),
     queueGauges: statement(queueGauges(t)),

@@ -11,15 +11,16 @@ export interface Token {
 /** The tokens of each statement in a text, or `undefined` when the text is ambiguous without the session's settings. */
 export type Statements = ReadonlyArray<ReadonlyArray<Token>> | undefined
 
-const space = /\s+/y
-const lineComment = /--[^\n]*/y
-const word = /[\p{L}_][\p{L}\p{N}_$]*/uy
+// Postgres' own classes: these are its spaces and line ends, and every character beyond ASCII is part of a name
+const space = /[ \t\n\r\f\v]+/y
+const lineComment = /--[^\n\r]*/y
+const word = /[A-Za-z_\u0080-\u{10ffff}][\w$\u0080-\u{10ffff}]*/uy
 const number = /\d[\w.]*/y
 const parameter = /\$\d+/y
 const quotedIdentifier = /"(?:[^"]|"")*"/y
 const plainString = /'(?:[^']|'')*'/y
 const escapeString = /[eE]'(?:[^'\\]|\\[^]|'')*'/y
-const dollarTag = /\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$/uy
+const dollarTag = /\$(?:[A-Za-z_\u0080-\u{10ffff}][\w\u0080-\u{10ffff}]*)?\$/uy
 
 /** The end of the comment that begins at `from`: such comments nest. */
 const endOfComment = (sql: string, from: number): number => {

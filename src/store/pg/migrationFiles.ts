@@ -428,5 +428,79 @@ create table if not exists sluice.erasure (
   dead_letters bigint not null,
   failures     bigint not null
 );
+`,
+  "0008_call_ends.sql":
+    `-- The ends of calls: each is told once, when every chunk of the call is persisted or dead, to the subscriptions that ask for it.
+--
+-- Locks: a foreign key to sluice.subscription takes a lock on that table for a moment. Recording and draining do not touch it.
+--
+-- While programs of the version before this one are still running: the end of a call that one of them records is not told. The
+-- chunks that they settle are seen at a beat of a worker of this version.
+
+-- The subscriptions that are told ends. Their places are in sluice.subscription. In a table of their own, which is hardly ever
+-- written: each recording and each settlement looks whether there is one.
+create table if not exists sluice.call_subscription (
+  name text primary key references sluice.subscription (name) on delete cascade
+);
+
+-- The calls whose end is to be told. Written by the recording, and deleted by whoever tells the end: each is told once.
+create table if not exists sluice.open_call (
+  call_id text collate "C" primary key
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+
+-- The ends, as a log: see persisted_chunk for xact and seq.
+create table if not exists sluice.call_end (
+  call_id   text collate "C" primary key,
+  -- how many chunks of the call are in the ledger, and how many are dead letters
+  persisted integer not null,
+  dead      integer not null,
+  ended_at  timestamptz not null default now(),
+  -- subscription_log.base plus the id of the transaction that wrote it
+  xact      xid8 not null,
+  seq       bigint not null default nextval('sluice.chunk_seq')
+);
+
+create index if not exists call_end_order on sluice.call_end (xact, seq);
+`,
+  "0009_ledger_totals.sql":
+    `-- What operators ask of the ledger, answered without reading all of it: how many chunks of each kind were persisted, and which
+-- call made a row of the application. Nothing is added to persisting a chunk: the beats of workers read what was persisted
+-- since, in portions of 5,000 lines, each line once.
+--
+-- Locks: none but on the new tables, which nobody uses yet.
+--
+-- While workers of the version before this one are still running: they persist as before, and what they persist is counted. On
+-- a ledger that is full already the first beats count it; until then the answers are as slow as they were, and as right.
+
+-- How far the lines are counted: those up to (xact, seq) in the order of the event log, where nothing is written any more. One
+-- row. \`base\` is that of subscription_log: when it has changed, or the place is ahead of this cluster's transactions, the
+-- lines were renumbered or came from elsewhere, and counting begins anew. Without the row it does as well.
+create table if not exists sluice.ledger_place (
+  only_row boolean primary key default true check (only_row),
+  base     bigint not null,
+  xact     xid8 not null,
+  seq      bigint not null
+);
+
+-- Lines up to that place, by kind.
+create table if not exists sluice.ledger_total (
+  namespace       text collate "C" not null,
+  schema_identity text collate "C" not null,
+  chunks          bigint not null,
+  primary key (namespace, schema_identity)
+);
+
+-- The rows of the application that a portion of lines became: a hash of each one's id, by the function of hash indexes, which
+-- is the same in all versions. Four bytes a row of the application: an index on the ledger cost a twentieth of persisting.
+create table if not exists sluice.ledger_digest (
+  -- the place before the portion's first line
+  xact xid8 not null,
+  seq  bigint not null,
+  ids  integer[] not null,
+  primary key (xact, seq)
+);
+
+-- Hashes do not compress.
+alter table sluice.ledger_digest alter column ids set storage external;
 `
 }

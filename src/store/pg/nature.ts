@@ -68,15 +68,20 @@ const ordered = new Set([
   "pg_try_advisory_xact_lock_shared"
 ])
 
+/** Postgres functions that leave something for the statements after them, but nothing beyond the transaction. */
+const ofTransaction = new Set(["pg_notify", "pg_export_snapshot"])
+
 /** Keywords that a parenthesis may follow without making a call. */
 const keywords = new Set(
-  `all and any array as asc between by case check collate conflict cross cube delete desc distinct do else end escape
-  except exclude exists fetch filter first following for from full group grouping groups having ilike in inner insert
-  intersect into is isnull join last lateral left like limit materialized matched merge natural not nothing notnull null
-  nulls of offset on only or order ordinality over partition preceding primary range recursive returning right rollup
-  rows select set sets similar some symmetric table tablesample then to union unique update using values when where
-  window with within without`.split(/\s+/)
+  `all and any array as asc between by case check collate conflict cross cube desc distinct do else end except exists
+  fetch filter for from full group grouping having ilike in inner insert intersect into is isnull join lateral left like
+  limit materialized natural not notnull null offset on only operator or order over partition primary returning right rollup
+  select set sets similar some symmetric table tablesample then to union unique using values when where window with`
+    .split(/\s+/)
 )
+
+/** Keywords that are also names of functions where an expression begins. */
+const unreserved = new Set(["filter", "insert", "materialized", "over", "partition", "set", "sets"])
 
 /** Types that are written with a parenthesis, like `varying(10)`. */
 const types = new Set([
@@ -107,11 +112,42 @@ const closing = (tokens: ReadonlyArray<Token>, open: number): number => {
   return tokens.length
 }
 
+/** The position of the parenthesis that the one at `close` closes. */
+const opening = (tokens: ReadonlyArray<Token>, close: number): number => {
+  let depth = 0
+  for (let at = close; at >= 0; at--) {
+    if (is(tokens[at], ")")) depth++
+    if (is(tokens[at], "(") && --depth === 0) return at
+  }
+  return -1
+}
+
 /** The first token of the qualified name that ends at `at`. */
 const startOfName = (tokens: ReadonlyArray<Token>, at: number): number => {
   let start = at
   while (is(tokens[start - 1], ".") && isName(tokens[start - 2])) start -= 2
   return start
+}
+
+const beginsExpression = (before: Token | undefined): boolean =>
+  is(before, "select") || (before?.kind === "symbol" && before.text !== ")")
+
+/** Whether the name and parenthesis after `before` are an alias with its columns: `from unnest(a) t(x)`. */
+const isAlias = (tokens: ReadonlyArray<Token>, before: number): boolean => {
+  if (is(tokens[before], "as")) return true
+  if (!is(tokens[before], ")")) return false
+  const open = opening(tokens, before)
+  // an expression follows these
+  return !is(tokens[open - 1], "operator") && !(is(tokens[open - 1], "on") && is(tokens[open - 2], "distinct"))
+}
+
+/** Whether the parenthesis at `open` holds the columns of a common table expression: `with t(x) as (select 1)`. */
+const isCommonTable = (tokens: ReadonlyArray<Token>, before: Token | undefined, open: number): boolean => {
+  const close = closing(tokens, open)
+  if (!is(before, "with", "recursive", ",") || !is(tokens[close + 1], "as")) return false
+  const query = tokens.findIndex((token, at) => at > close + 1 && !is(token, "not", "materialized"))
+  return is(tokens[query], "(") &&
+    is(tokens[query + 1], "select", "insert", "update", "delete", "merge", "with", "values", "table", "(")
 }
 
 /** The functions that a statement calls, with their schema unless it is `pg_catalog`. */
@@ -123,12 +159,12 @@ const callsOf = (tokens: ReadonlyArray<Token>): ReadonlyArray<string> => {
     const start = startOfName(tokens, open - 1)
     const before = tokens[start - 1]
     const isQualified = start < open - 1
-    if (!isQualified && name!.kind === "word" && keywords.has(name!.text)) continue
+    const isWord = !isQualified && name!.kind === "word"
+    if (isWord && keywords.has(name!.text) && !(unreserved.has(name!.text) && beginsExpression(before))) continue
     // a table with its columns, an alias with its columns, a type with its size
-    if (is(before, "into", "as", ")") || (is(before, ":") && is(tokens[start - 2], ":"))) continue
-    if (!isQualified && name!.kind === "word" && types.has(name!.text) && !is(before, "select", ",", "(", "=")) continue
-    // a common table expression with its columns
-    if (is(before, "with", "recursive", ",") && is(tokens[closing(tokens, open) + 1], "as")) continue
+    if (is(before, "into") || isAlias(tokens, start - 1) || (is(before, ":") && is(tokens[start - 2], ":"))) continue
+    if (isWord && types.has(name!.text) && !beginsExpression(before)) continue
+    if (isCommonTable(tokens, before, open)) continue
     const qualifier = isQualified ? tokens.slice(start, open - 2).map(({ text }) => text).join("") : "pg_catalog"
     calls.push(qualifier === "pg_catalog" ? name!.text : `${qualifier}.${name!.text}`)
   }
@@ -144,7 +180,14 @@ const locksRows = (tokens: ReadonlyArray<Token>): boolean =>
 
 /** Whether every call of `set_config` states, in the text, that it is for the transaction only. */
 const isLocalConfig = (tokens: ReadonlyArray<Token>): boolean =>
-  tokens.every(({ text }, at) => text !== "set_config" || is(tokens[closing(tokens, at + 1) - 1], "true"))
+  tokens.every(({ text }, at) => {
+    const close = closing(tokens, at + 1)
+    return text !== "set_config" || (is(tokens[close - 1], "true") && is(tokens[close - 2], ","))
+  })
+
+/** Whether a table it makes may be one of the session. */
+const namesTemporary = (tokens: ReadonlyArray<Token>): boolean =>
+  tokens.some(({ text }) => text === "temp" || text === "temporary" || text === "pg_temp")
 
 const ofQuery = (tokens: ReadonlyArray<Token>): Nature => {
   const calls = callsOf(tokens)
@@ -153,9 +196,8 @@ const ofQuery = (tokens: ReadonlyArray<Token>): Nature => {
   return {
     ...plain,
     transaction: unknown.length > 0 || makesTable,
-    session: (unknown.includes("set_config") && !isLocalConfig(tokens)) ||
-      unknown.some((name) => /^pg_(try_)?advisory_lock/.test(name)) || (makesTable && has(tokens, "temp")) ||
-      (makesTable && has(tokens, "temporary")),
+    session: unknown.some((name) => name === "set_config" ? !isLocalConfig(tokens) : !ofTransaction.has(name)) ||
+      (makesTable && namesTemporary(tokens)),
     order: locksRows(tokens) || calls.some((name) => ordered.has(name))
   }
 }
@@ -200,26 +242,25 @@ const ofStatement = (tokens: ReadonlyArray<Token>): Nature => {
       return is(second, "transaction") ? { ...plain, control: true } : leavesInSession
     case "set":
       return is(second, "local", "constraints", "transaction") ? leavesInTransaction : leavesInSession
-    case "create":
-      return is(second, "temp", "temporary", "local", "global") || has(tokens, "temp") || has(tokens, "temporary")
-        ? leavesInSession
-        : leavesInTransaction
     case "declare":
-      return has(tokens, "with", "hold") ? leavesInSession : leavesInTransaction
-    case "reset":
-    case "deallocate":
-    case "execute":
-    case "listen":
-    case "unlisten":
-    case "discard":
-    case "load":
-    // they run code that the text does not show
-    // falls through
-    case "do":
-    case "call":
-      return leavesInSession
-    default:
+      return either(has(tokens, "with", "hold") ? leavesInSession : leavesInTransaction, ofQuery(tokens))
+    case "fetch":
+    case "move":
+    case "close":
+    case "notify":
+    case "truncate":
+    case "alter":
+    case "drop":
+    case "grant":
+    case "revoke":
+    case "comment":
+    case "analyze":
       return leavesInTransaction
+    case "create":
+      return namesTemporary(tokens) || has(tokens, "as") ? leavesInSession : leavesInTransaction
+    // of the session, or code that the text does not show
+    default:
+      return leavesInSession
   }
 }
 

@@ -46,8 +46,8 @@ const reserve = (
  * Completes what `reserve` began, in the same transaction: removes the chunk from the queue, whichever worker holds it, and
  * from the dead letters.
  */
-const complete = ({ dead, ledger, queue, sql }: Tables, key: ChunkKey, objects: string) =>
-  sql<{ namespace: string; orderingKey: string | null }>`
+const complete = ({ callSubscription, dead, ledger, queue, sql }: Tables, key: ChunkKey, objects: string) =>
+  sql<{ namespace: string; orderingKey: string | null; ends: boolean }>`
     with left_queue as (
       delete from ${queue}
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
@@ -63,10 +63,10 @@ const complete = ({ dead, ledger, queue, sql }: Tables, key: ChunkKey, objects: 
         schema_version = coalesce((select schema_version from gone limit 1), schema_version)
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
     )
-    select namespace, ordering_key as "orderingKey" from gone`
+    select namespace, ordering_key as "orderingKey", exists (select from ${callSubscription}) as ends from gone`
 
 /** The verb. */
-export const once = ({ hint, t, wake }: Engine): ChunkStore["Service"]["once"] => (entry, work) => {
+export const once = ({ close, hint, t, wake }: Engine): ChunkStore["Service"]["once"] => (entry, work) => {
   const find = Effect.map(linesAt(t, [entry.key]), ([line]) => line!)
   return t.client.transaction(({ isNested }) =>
     Effect.gen(function*() {
@@ -81,6 +81,7 @@ export const once = ({ hint, t, wake }: Engine): ChunkStore["Service"]["once"] =
         const gone = yield* complete(t, entry.key, JSON.stringify(exit.value))
         yield* wake(gone)
         if (exit.value.length > 0) yield* hint("events")
+        if (gone[0]?.ends === true) yield* close([entry.key.callId])
         return { created: true, entry: yield* find }
       }))
     })

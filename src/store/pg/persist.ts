@@ -35,6 +35,8 @@ interface Settled {
   readonly held: number
   /** Whether the transaction is the one that was begun. If not, the statement did nothing. */
   readonly marked: boolean
+  /** Whether a subscription is told the ends of calls. */
+  readonly ends: boolean
 }
 
 /**
@@ -48,7 +50,7 @@ interface Settled {
  *   statement's time (8.6 against 6.6 us a row).
  */
 const statement = (t: Tables, token: string, mark: string, persisted: ReadonlyArray<Persisted>) => {
-  const { ledger, queue, sql } = t
+  const { callSubscription, ledger, queue, sql } = t
   const line = rowsOf(t, [
     { name: "seq", type: "bigint", values: persisted.map(({ chunk }) => chunk.seq) },
     { name: "call_id", type: "text", values: persisted.map(({ chunk }) => chunk.key.callId) },
@@ -77,7 +79,9 @@ const statement = (t: Tables, token: string, mark: string, persisted: ReadonlyAr
       select seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects::pg_catalog.jsonb
       from line
     )
-    select pg_catalog.count(*)::int as held, exists (select from mark) as marked from gone`
+    select pg_catalog.count(*)::int as held, exists (select from mark) as marked,
+      exists (select from ${callSubscription}) as ends
+    from gone`
 }
 
 /** Whether the ledger already contained one of the rows. */
@@ -132,7 +136,7 @@ class Waited {
 }
 
 /** The verb. */
-export const persist = ({ hint, insert, t, wake }: Engine) => {
+export const persist = ({ close, hint, insert, t, wake }: Engine) => {
   const { client } = t
 
   /** Settles ledger and queue, at the end of a handlers' transaction. */
@@ -155,6 +159,7 @@ export const persist = ({ hint, insert, t, wake }: Engine) => {
     }
     yield* wake(persisted.map((line) => line.chunk)).pipe(Effect.catch(failSettle))
     if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
+    if (settled.ends) yield* close(persisted.map(({ chunk }) => chunk.key.callId))
   })
 
   const persist = <E, R>(

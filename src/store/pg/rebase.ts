@@ -17,10 +17,13 @@
  * imported the tables. All lines for which both hold are moved, so every line of this cluster is. No subscription has read
  * here before, so no place is behind a moved line. Imported lines keep their numbers, and places do too. An imported line
  * that looks like one of this cluster's is moved as well: it may be delivered again.
+ *
+ * The same holds for the ends of calls, which are lines with numbers of the same kind: "the ledger" stands for both.
  */
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
 import { ChunkStoreError } from "../../ChunkStore.ts"
 import type { Rebased } from "../../EventLog.ts"
 import type { LogStanding } from "../../Inspector.ts"
@@ -69,9 +72,14 @@ export interface Standing {
   readonly incoming: string | null
 }
 
+/** The lines of the ledger and the ends of calls, to be named by an alias. The order comes from the index of each. */
+const everyLine = ({ callEnd, ledger, sql }: Tables) =>
+  sql`(select xact, seq, xmin from ${ledger} union all select xact, seq, xmin from ${callEnd})`
+
 /** Reads how the numbers relate to this cluster. Reads only heads of indexes, catalogs and the subscriptions. */
-export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
-  sql<Standing>`
+export const standing = (t: Tables) => {
+  const { log, schema, sql, subscription } = t
+  return sql<Standing>`
     with base as (
       select (
         select pg_catalog.replace(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '"', '')
@@ -90,7 +98,7 @@ export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
     select k.base::pg_catalog.text as base, k.read_base::pg_catalog.text as "readBase", k.witnessed, k.unexamined,
       coalesce(k.arrived, 0)::pg_catalog.text as arrived, k.next::pg_catalog.text as next,
       coalesce((
-        select ${sql.literal(isAhead("e", "coalesce(k.read_base, 0)"))} from ${ledger} e
+        select ${sql.literal(isAhead("e", "coalesce(k.read_base, 0)"))} from ${everyLine(t)} e
         order by e.xact desc, e.seq desc limit 1
       ), false) as "linesAhead",
       (
@@ -103,10 +111,11 @@ export const standing = ({ ledger, log, schema, sql, subscription }: Tables) =>
         join pg_catalog.pg_subscription p on p.oid = r.srsubid
         where p.subenabled and r.srrelid in (
           ${`${schema}.persisted_chunk`}::pg_catalog.regclass::pg_catalog.oid, ${`${schema}.subscription`}::pg_catalog.regclass::pg_catalog.oid,
-          ${`${schema}.subscription_log`}::pg_catalog.regclass::pg_catalog.oid
+          ${`${schema}.subscription_log`}::pg_catalog.regclass::pg_catalog.oid, ${`${schema}.call_end`}::pg_catalog.regclass::pg_catalog.oid
         )
       ) as incoming
     from known k`
+}
 
 /** Whether subscriptions can read. */
 export const isOurs = (found: Standing): boolean =>
@@ -182,37 +191,39 @@ const looksLikeOurs = ({ sql }: Tables, base: string, floor: string, next: strin
 
 /** The greatest imported number of a line or a place; -1 if there is none. */
 const greatestForeign = (t: Tables, base: string, floor: string, next: string) => {
-  const { ledger, sql, subscription } = t
+  const { sql, subscription } = t
+  const line = everyLine(t)
   const low = sql`(${base}::bigint + ${floor}::bigint)::pg_catalog.text::pg_catalog.xid8`
   const high = sql`(${base}::bigint + ${next}::bigint)::pg_catalog.text::pg_catalog.xid8`
   // the ends of an index, and the lines between that this cluster may have written: few, if the rebase is soon
   return sql<{ greatest: string }>`
     with b as (select ${next}::bigint as next)
     select greatest(
-      (select xact::pg_catalog.text::bigint from ${ledger} where xact < ${low} order by xact desc limit 1),
+      (select xact::pg_catalog.text::bigint from ${line} e where xact < ${low} order by xact desc limit 1),
       (
-        select pg_catalog.max(e.xact::pg_catalog.text::bigint) from b cross join ${ledger} e
+        select pg_catalog.max(e.xact::pg_catalog.text::bigint) from b cross join ${line} e
         where e.xact >= ${low} and e.xact < ${high} and not (${looksLikeOurs(t, base, floor, next)})
       ),
-      (select xact::pg_catalog.text::bigint from ${ledger} where xact >= ${high} order by xact desc limit 1),
+      (select xact::pg_catalog.text::bigint from ${line} e where xact >= ${high} order by xact desc limit 1),
       (select pg_catalog.max(xact::pg_catalog.text::bigint) from ${subscription}),
       -1
     )::pg_catalog.text as greatest`
 }
 
-/** Moves the lines that look like this cluster's behind the new base. */
+/** Moves the lines of a table that look like this cluster's behind the new base. */
 const moveOurs = (
   t: Tables,
+  table: Fragment,
   from: { readonly base: string; readonly floor: string; readonly next: string },
   to: string
 ) =>
   t.sql<{ moved: number; repeated: number }>`
     with b as (select ${from.next}::bigint as next), moved as (
-      update ${t.ledger} e set xact = (e.xact::pg_catalog.text::bigint - ${from.base}::bigint + ${to}::bigint)::pg_catalog.text::pg_catalog.xid8
+      update ${table} e set xact = (e.xact::pg_catalog.text::bigint - ${from.base}::bigint + ${to}::bigint)::pg_catalog.text::pg_catalog.xid8
       from b where ${looksLikeOurs(t, from.base, from.floor, from.next)}
       returning 1
     ), sure as (
-      select pg_catalog.count(*)::int as count from b cross join ${t.ledger} e
+      select pg_catalog.count(*)::int as count from b cross join ${table} e
       where ${looksLikeOurs(t, from.base, from.floor, from.next)}
         and e.xact::pg_catalog.text::bigint - ${from.base}::bigint = ${t.sql.literal(writerOf("e", "b.next"))}
     )
@@ -224,7 +235,7 @@ const moveOurs = (
  * the ledger only if the base has to be raised, while it moves the lines that this cluster persisted.
  */
 export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, ChunkStoreError> => {
-  const { client, ledger, log, schema, sql, subscription } = t
+  const { callEnd, client, ledger, log, schema, sql, subscription } = t
   const witness = (base: string) =>
     sql`update ${log} set base = ${base}::bigint, witness = default, witnessed_at = default, rebased_at = pg_catalog.now()`
 
@@ -256,7 +267,7 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Chunk
       return { outcome: "adopted", moved: 0, repeated: 0 } as const
     }
     // From here on no other transaction persists or reads, and all existing lines are committed.
-    yield* sql`lock table ${ledger} in access exclusive mode`
+    yield* sql`lock table ${ledger}, ${callEnd} in access exclusive mode`
     yield* sql`lock table ${subscription} in share row exclusive mode`
     const [found] = yield* standing(t)
     if (found === undefined || found.base === null) {
@@ -267,15 +278,16 @@ export const rebase = (t: Tables, byHand: boolean): Effect.Effect<Rebased, Chunk
     const [foreign] = yield* greatestForeign(t, from.base, from.floor, from.next)
     const to = String(BigInt(foreign?.greatest ?? -1) + 1n)
     const raised = BigInt(to) > BigInt(from.base) ? to : from.base
-    const [lines] = yield* moveOurs(t, from, raised)
+    const lines = yield* Effect.forEach([ledger, callEnd], (table) => moveOurs(t, table, from, raised))
     yield* sql.unsafe(
       `alter table ${schema}.persisted_chunk alter column xact
         set default ('${raised}'::bigint + pg_catalog.pg_current_xact_id()::pg_catalog.text::bigint)::pg_catalog.text::pg_catalog.xid8`
     )
     yield* dismiss
     yield* witness(raised)
-    const moved = lines?.moved ?? 0
-    return { outcome: "raised", moved, repeated: known ? lines?.repeated ?? 0 : moved } as const
+    const moved = lines.flat().reduce((sum, table) => sum + table.moved, 0)
+    const repeated = lines.flat().reduce((sum, table) => sum + table.repeated, 0)
+    return { outcome: "raised", moved, repeated: known ? repeated : moved } as const
   })
   return client.transaction(() => work).pipe(
     Effect.catchTag(

@@ -26,6 +26,11 @@ const completed = `
     recorded_at = pg_catalog.now()
   where c.status <> 'succeeded' and c.erasure is null`
 
+/** Keeps the calls of `recorded` open, where a subscription is told the ends of calls. */
+const opened = (schema: string) =>
+  `insert into ${schema}.open_call (call_id)
+      select call_id from recorded where exists (select from ${schema}.call_subscription) on conflict do nothing`
+
 /** Whether a call says something of itself: facts, attempts, usage. */
 export const saysMore = ({ call: { attempts = [], usage = [] }, text }: Given): boolean =>
   text.facts !== "" || attempts.length > 0 || usage.length > 0
@@ -48,6 +53,8 @@ export const recordOne = ({ schema, sql }: Tables) => {
       )
       ${completed}
       returning call_id, namespace, ordering_key, priority, greatest(pg_catalog.now(), not_before) as due_at
+    ), opened as (
+      ${opened(schema)}
     )
     insert into ${schema}.chunk_queue (
       call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes,
@@ -121,7 +128,7 @@ export const recordMany = (
   calls: ReadonlyArray<Given>,
   { hold, lockTimeout }: { readonly lockTimeout?: Duration.Duration | undefined; readonly hold?: Hold } = {}
 ) => {
-  const { call, queue, sql } = t
+  const { call, queue, schema, sql } = t
   const more = calls.some(saysMore)
   const rows = rowsOf(t, [
     ...specColumns(calls),
@@ -159,6 +166,8 @@ export const recordMany = (
       order by call_id collate "C"
       ${sql.literal(completed)}
       returning call_id, namespace, finished_at
+    ), opened as (
+      ${sql.literal(opened(schema))}
     ), queued as (
       insert into ${queue} (
         state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,

@@ -6,6 +6,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ageOf, Retention } from "../../Retention.ts"
 import { exactTime } from "./json.ts"
+import { countLedger } from "./ledgerTotals.ts"
+import { isDone, isOver, isRead, preview } from "./prunable.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
 import { rollUp } from "./usage.ts"
@@ -23,24 +25,6 @@ interface Portion {
   readonly at: string | null
   readonly id: string | null
 }
-
-/**
- * The condition for calls `c` whose chunks are all persisted or discarded. The index `service_call_age` contains only calls
- * with a result. Pruned calls are not in it, and neither are failed ones, which may run again and are kept.
- */
-const isDone = ({ dead, queue, sql }: Tables) =>
-  sql`not exists (select from ${queue} q where q.call_id = c.call_id)
-    and not exists (select from ${dead} d where d.call_id = c.call_id and d.discarded_at is null)`
-
-/** The condition for failures `f` of chunks that are neither outstanding nor dead letters. */
-const isOver = ({ dead, queue, sql }: Tables) =>
-  sql`not exists (
-      select from ${queue} q
-      where q.call_id = f.call_id and q.schema_identity = f.schema_identity and q.part = f.part
-    ) and not exists (
-      select from ${dead} d
-      where d.call_id = f.call_id and d.schema_identity = f.schema_identity and d.part = f.part
-    )`
 
 const payloads = (t: Tables, cutoff: string, at: string, id: string) => {
   const { call, sql } = t
@@ -119,10 +103,25 @@ const discarded = ({ dead, sql }: Tables, cutoff: string) =>
     )
     select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
 
+/** Ends that are old and read: the first of the log. */
+const ends = (t: Tables, cutoff: string) => {
+  const { callEnd, sql } = t
+  return sql<Portion>`
+    with first as materialized (
+      select call_id, ended_at, xact, seq from ${callEnd} order by xact, seq limit ${portionSize}
+    ), forgotten as (
+      delete from ${callEnd} where call_id = any(array(
+        select e.call_id from first e where e.ended_at < ${cutoff}::pg_catalog.timestamptz and ${isRead(t)}
+      ))
+      returning 1
+    )
+    select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
+}
+
 /** The service on Postgres. */
 export const make = (t: Tables): Retention["Service"] => {
-  const { attempt, call, client, dead, failure, sql } = t
-  const rollingUp = client.statement(rollUp(t))
+  const { client, sql } = t
+  const rollingUp = client.statement(Effect.tap(rollUp(t), () => countLedger(t)))
 
   /** Runs portions until one is not full. */
   const inPortions = Effect.fnUntraced(function*(
@@ -147,35 +146,16 @@ export const make = (t: Tables): Retention["Service"] => {
     }
   })
 
-  /** How many rows of a table would be deleted. */
-  const count = (input: Duration.Input | undefined, rows: (cutoff: ReturnType<typeof ago>) => typeof t.call) => {
-    const age = ageOf(input)
-    return age === undefined
-      ? Effect.succeed(0)
-      : Effect.map(
-        sql<{ count: number }>`select pg_catalog.count(*)::int as count from ${rows(ago(t, age))}`,
-        ([row]) => row!.count
-      )
-  }
-
   return Retention.of({
     prune: (policy) =>
       Effect.all({
         payloads: inPortions(policy.payloads, "", (cutoff, at, id) => payloads(t, cutoff, at, id)),
         discarded: inPortions(policy.discarded, "", (cutoff) => discarded(t, cutoff)),
         failures: inPortions(policy.failures, "0", (cutoff, at, id) => failures(t, cutoff, at, id)),
-        answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id))
+        answers: inPortions(policy.payloads, nil, (cutoff, at, id) => answers(t, cutoff, at, id)),
+        ends: inPortions(policy.payloads, "", (cutoff) => ends(t, cutoff))
       }).pipe(Effect.tap(rollingUp)),
-    preview: (policy) =>
-      Effect.all({
-        payloads: count(policy.payloads, (cutoff) =>
-          sql`${call} c where outputs is not null and recorded_at < ${cutoff} and ${isDone(t)}`),
-        discarded: count(policy.discarded, (cutoff) =>
-          sql`${dead} where discarded_at < ${cutoff}`),
-        failures: count(policy.failures, (cutoff) => sql`${failure} f where at < ${cutoff} and ${isOver(t)}`),
-        answers: count(policy.payloads, (cutoff) =>
-          sql`${attempt} c where text is not null and answered_at < ${cutoff} and ${isDone(t)}`)
-      }).pipe(client.statement),
+    preview: (policy, options) => client.statement(preview(t, policy, options?.exact === true)),
     rollUp: rollingUp
   })
 }

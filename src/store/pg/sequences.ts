@@ -30,6 +30,7 @@ export const sources: ReadonlyArray<Source> = [
   { sequence: "chunk_seq", table: "chunk_queue", columns: ["seq"] },
   { sequence: "chunk_seq", table: "dead_letter", columns: ["seq"] },
   { sequence: "chunk_seq", table: "persisted_chunk", columns: ["seq", "xact"] },
+  { sequence: "chunk_seq", table: "call_end", columns: ["seq", "xact"] },
   { sequence: "chunk_failure_id_seq", table: "chunk_failure", columns: ["id"] },
   { sequence: "subscription_skip_id_seq", table: "subscription_skip", columns: ["id"] },
   { sequence: "erasure_id_seq", table: "erasure", columns: ["id"] }

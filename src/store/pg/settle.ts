@@ -31,13 +31,13 @@ const toJson = (settlements: ReadonlyArray<Settlement>): string =>
     (_, value: unknown) => typeof value === "string" ? value.replaceAll("\u0000", "\\0").toWellFormed() : value
   )
 
-/** Settles what this token still holds, and returns the `seq` of each. */
+/** Settles what this token still holds, and returns the `seq` of each, and whether a subscription is told the ends of calls. */
 const statement = (
-  { dead, failure, queue, sql }: Tables,
+  { callSubscription, dead, failure, queue, sql }: Tables,
   token: string,
   settlements: ReadonlyArray<Settlement>
 ) =>
-  sql<{ seq: bigint }>`
+  sql<{ seq: bigint; ends: boolean }>`
     with given as materialized (
       select ${toJson(settlements)}::pg_catalog.jsonb as lines
     ), locked as materialized (
@@ -86,10 +86,10 @@ const statement = (
       select call_id, schema_identity, part, tried, handler, kind, message
       from held where action in ('Retry', 'Bury')
     )
-    select seq from held`
+    select seq, exists (select from ${callSubscription}) as ends from held`
 
 /** The verb. */
-export const settle = ({ claiming, settings, t, wake }: Engine): ChunkStore["Service"]["settle"] =>
+export const settle = ({ claiming, close, settings, t, wake }: Engine): ChunkStore["Service"]["settle"] =>
   Effect.fnUntraced(function*(token, settlements) {
     if (settlements.length === 0) return []
     const frees = (settlement: Settlement) => freesKey(settlement, settings.deadBlocksKey)
@@ -98,6 +98,8 @@ export const settle = ({ claiming, settings, t, wake }: Engine): ChunkStore["Ser
     const rows = yield* gone.some((chunk) => chunk.orderingKey !== undefined)
       ? t.client.transaction(() => unwatched(Effect.tap(settled, wake(gone))))
       : settled
+    const left = settlements.filter(({ _tag }) => _tag === "Bury" || _tag === "Already")
+    if (left.length > 0 && rows[0]?.ends === true) yield* close(left.map(({ chunk }) => chunk.key.callId))
     // a released chunk keeps its place, which is behind the last claim's mark
     if (settlements.some((settlement) => settlement._tag === "Release")) claiming.lookAgain()
     const seqs = new Set(rows.map((row) => row.seq))

@@ -18,6 +18,9 @@ export interface Tables {
   readonly usageTotal: ReturnType<SqlClient.SqlClient["literal"]>
   readonly queue: ReturnType<SqlClient.SqlClient["literal"]>
   readonly ledger: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly ledgerPlace: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly ledgerTotal: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly ledgerDigest: ReturnType<SqlClient.SqlClient["literal"]>
   readonly dead: ReturnType<SqlClient.SqlClient["literal"]>
   readonly failure: ReturnType<SqlClient.SqlClient["literal"]>
   readonly worker: ReturnType<SqlClient.SqlClient["literal"]>
@@ -26,6 +29,9 @@ export interface Tables {
   readonly log: ReturnType<SqlClient.SqlClient["literal"]>
   readonly skip: ReturnType<SqlClient.SqlClient["literal"]>
   readonly erasure: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly callSubscription: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly openCall: ReturnType<SqlClient.SqlClient["literal"]>
+  readonly callEnd: ReturnType<SqlClient.SqlClient["literal"]>
 }
 
 /** A schema's name for display in SQL: quoted unless it is the default one, because it may be an SQL keyword. */
@@ -50,6 +56,9 @@ export const tables = (
   usageTotal: sql.literal(`"${schema}".usage_total`),
   queue: sql.literal(`"${schema}".chunk_queue`),
   ledger: sql.literal(`"${schema}".persisted_chunk`),
+  ledgerPlace: sql.literal(`"${schema}".ledger_place`),
+  ledgerTotal: sql.literal(`"${schema}".ledger_total`),
+  ledgerDigest: sql.literal(`"${schema}".ledger_digest`),
   dead: sql.literal(`"${schema}".dead_letter`),
   failure: sql.literal(`"${schema}".chunk_failure`),
   worker: sql.literal(`"${schema}".worker`),
@@ -57,5 +66,8 @@ export const tables = (
   subscription: sql.literal(`"${schema}".subscription`),
   log: sql.literal(`"${schema}".subscription_log`),
   skip: sql.literal(`"${schema}".subscription_skip`),
-  erasure: sql.literal(`"${schema}".erasure`)
+  erasure: sql.literal(`"${schema}".erasure`),
+  callSubscription: sql.literal(`"${schema}".call_subscription`),
+  openCall: sql.literal(`"${schema}".open_call`),
+  callEnd: sql.literal(`"${schema}".call_end`)
 })

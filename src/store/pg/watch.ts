@@ -46,6 +46,9 @@ export class Run implements Watch {
     this.#outer = outer
   }
 
+  get ended(): boolean {
+    return this.#ended
+  }
   get sent(): boolean {
     return this.#sent
   }
@@ -94,7 +97,7 @@ export class Run implements Watch {
       )
     }
     const leaves = nature.transaction || nature.session
-    if (this.rule !== "alone" && leaves) {
+    if (this.rule !== "alone" && this.rule !== "apart" && leaves) {
       return this.#refuse("shared", sql, "the statement may change what other runs in the transaction see")
     }
     if (this.rule === "together") {
@@ -105,8 +108,8 @@ export class Run implements Watch {
         return this.#refuse("together", sql, "a handler whose runs go together sends one statement, or requests only")
       }
     }
-    if (nature.transaction) this.#left.transaction = true
-    if (nature.session) this.#left.session = true
+    if (nature.transaction || this.rule === "apart") this.#left.transaction = true
+    if (nature.session || this.rule === "apart") this.#left.session = true
     return undefined
   }
 }
@@ -130,11 +133,16 @@ export const CurrentRun = Context.Reference<Run | undefined>("effect-sluice/stor
   defaultValue: () => undefined
 })
 
-/** Runs Sluice's own statements, which no rule applies to, even within a handler's run. */
+/** Runs Sluice's own statements, which no rule applies to, even within a handler's run; but not after the run's end. */
 export const unwatched = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
     const run = fiber.getRef(CurrentRun)
     if (run === undefined) return effect
+    if (run.ended) {
+      return Effect.die(
+        new StatementRefused("the handler's run is over, and its transaction with it: Sluice sends nothing more")
+      )
+    }
     run.markSent()
     return Effect.provideService(effect, CurrentRun, undefined)
   })

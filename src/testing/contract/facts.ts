@@ -310,7 +310,7 @@ export const callFacts = topic("facts", (test) => {
       yield* (yield* Time).pass(Duration.days(31))
       yield* run(specOf("new"), (run) => Effect.as(run.answered({ text: "{}" }), outputs))
       const policy = { payloads: Duration.days(30) }
-      const pruned = { payloads: 1, discarded: 0, failures: 0, answers: 2 }
+      const pruned = { payloads: 1, discarded: 0, failures: 0, answers: 2, ends: 0 }
       expect(yield* retention.preview(policy)).toEqual(pruned)
       expect(yield* retention.prune(policy)).toEqual(pruned)
       expect((yield* find("done")).attempts).toMatchObject([{ text: null, length: 2, facts: { inputTokens: 3 } }])

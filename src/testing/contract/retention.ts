@@ -17,7 +17,7 @@ import { Time } from "./services.ts"
 
 const month = Duration.days(30)
 const all: RetentionPolicy = { payloads: month, discarded: month, failures: month }
-const none = { payloads: 0, discarded: 0, failures: 0, answers: 0 }
+const none = { payloads: 0, discarded: 0, failures: 0, answers: 0, ends: 0 }
 
 /** Prunes, having asked before and after what there is to prune. */
 const prune = Effect.fnUntraced(function*(policy: RetentionPolicy) {
@@ -129,6 +129,6 @@ export const retention = topic("retention", (test) => {
       yield* settle((chunk) => stays(chunk.key.callId) ? "parked" : "persisted")
       yield* time.pass(Duration.days(31))
       const gone = count - Math.ceil(count / 3)
-      expect(yield* prune(all)).toEqual({ payloads: gone, discarded: 0, failures: gone, answers: 0 })
+      expect(yield* prune(all)).toEqual({ payloads: gone, discarded: 0, failures: gone, answers: 0, ends: 0 })
     }))
 })

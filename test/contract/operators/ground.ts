@@ -76,6 +76,7 @@ const timeColumns = {
   chunk_failure: ["at"],
   persisted_chunk: ["persisted_at"],
   subscription: ["lease_until", "due_at"],
+  call_end: ["ended_at"],
   worker: ["beat_at"],
   call_attempt: ["answered_at"]
 }
@@ -105,12 +106,18 @@ const left = [
   "usage_total",
   "chunk_queue",
   "persisted_chunk",
+  "ledger_place",
+  "ledger_total",
+  "ledger_digest",
   "dead_letter",
   "chunk_failure",
   "worker",
   "pause",
   "subscription",
   "subscription_skip",
+  "call_subscription",
+  "open_call",
+  "call_end",
   "erasure"
 ]
 

@@ -1,0 +1,115 @@
+/**
+ * Answers that a handler rejected are paid for, and their chunks are dead letters. Where that is wanted, an answer is asked for
+ * again, with the handler's message, and the chunk goes on with the new one.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type { Run } from "./CallAttempt.ts"
+import { CallRefused } from "./CallRecorder.ts"
+import { ChunkStore } from "./ChunkStore.ts"
+import { DeadLetters, type Repair, type RepairEnd } from "./DeadLetters.ts"
+import { callProblem } from "./internal/callProblem.ts"
+import { describeCause } from "./internal/describe.ts"
+import * as genAi from "./internal/genAi.ts"
+import { outage } from "./internal/outage.ts"
+import * as runNotes from "./internal/runNotes.ts"
+import { usageOf } from "./internal/usageOf.ts"
+import type { ChunkKey, RecordedOutput } from "./ServiceCall.ts"
+import * as Settings from "./Settings.ts"
+
+/** An answer that a handler rejected: the call, the output, and the handler's reason. */
+export interface Rejected extends Omit<Repair, "token"> {}
+
+/** What a repair adds: its attempts, and what they used. The call was counted when it was recorded. */
+const added = ({ output }: Rejected, said: runNotes.Said) => ({
+  attempts: said.attempts,
+  usage: said.isSilent
+    ? []
+    : usageOf({ status: "succeeded", facts: said.facts, attempts: said.attempts, outputs: [output] })
+      .map((entry) => ({ ...entry, calls: 0 }))
+})
+
+/** The call as it would be with the new answer. */
+const withOutput = ({ call, output }: Rejected, { data, version }: Pick<RecordedOutput, "data" | "version">) => ({
+  ...call,
+  outputs: call.outputs.map((one) =>
+    one.schema === output.schema && (one.part ?? "") === (output.part ?? "") ? { ...one, data, version } : one
+  )
+})
+
+/**
+ * Asks again for the answer of a rejected chunk: runs the service, replaces the recorded answer by what it gives, and redrives the
+ * chunk at its old place in the order, in one commit. Each answer that the service was given is an attempt of the same call, with its
+ * own facts; the call's facts stay those of its first answer. Returns whether the chunk goes on.
+ *
+ * False, and nothing was asked: it is no rejected dead letter, `most` answers were asked for again, another process repairs an
+ * answer of the call, or the call was erased or pruned. False although it was asked: the letter was discarded or redriven, or the
+ * call erased, meanwhile.
+ *
+ * An answer that does not fit (`run.refused`, or the service fails after an answer) counts as well, so at most `most` answers of a
+ * chunk are paid for, whatever else became of it. A service that fails without an answer changes nothing. If the process dies while it asks, the answer
+ * is lost as in `CallRecorder.run`, and after `SLUICE_LEASE` it may be asked again; once it is recorded it is never asked again.
+ *
+ * It uses its own commits: in a caller's transaction it fails before the service runs. Needs the rights of an operator.
+ *
+ * ```ts
+ * yield* RejectedAnswers.repair(letter.key, { most: 2 }, ({ call, output, reason }, run) =>
+ *   Effect.gen(function*() {
+ *     const { text, usage } = yield* ask(call.input, output.data, reason)
+ *     yield* run.answered({ text, facts: { inputTokens: usage.input, outputTokens: usage.output } })
+ *     return yield* PatientReply.encode(yield* decode(text))
+ *   }))
+ * ```
+ */
+export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
+  key: ChunkKey,
+  options: { readonly most: number },
+  service: (rejected: Rejected, run: Run) => Effect.Effect<Pick<RecordedOutput, "data" | "version">, E, R>
+) {
+  const store = yield* ChunkStore
+  const letters = yield* DeadLetters
+  const settings = yield* Settings.Settings
+  const { lease } = settings
+  return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
+    const begun = Option.getOrUndefined(yield* restore(letters.beginRepair(key, { most: options.most, lease })))
+    if (begun === undefined) return false
+    const { token, ...rejected } = begun
+    const renewal = store.renewRun(key.callId, token, lease).pipe(
+      Effect.ignoreCause({ log: "Warn" }),
+      Effect.repeat(Schedule.spaced(Duration.times(lease, 1 / 3))),
+      Effect.delay(Duration.times(lease, 1 / 3))
+    )
+    const notes = runNotes.make(undefined)
+    const running = Effect.suspend(() => service(rejected, notes.run))
+    const exit = yield* Effect.exit(restore(Effect.raceFirst(running, Effect.andThen(renewal, Effect.never))))
+    const context = yield* Effect.context<never>()
+    const end = (said: runNotes.Said, ended: Pick<RepairEnd, "output" | "refused">) => {
+      genAi.count(said.facts, said.attempts, context)
+      return letters.endRepair(key, token, { ...added(rejected, said), ...ended }).pipe(
+        Effect.retry({ while: ({ transient }) => transient, schedule: Schedule.upTo(outage, { duration: lease }) })
+      )
+    }
+    /** The letter stays. The caller needs the error of the service more than one of this. */
+    const endWithout = (said: runNotes.Said, error: string) =>
+      Effect.ignoreCause(end(said, said.attempts.at(-1)?.outcome === "invalid" ? { refused: error } : {}), {
+        log: "Warn"
+      })
+    if (Exit.isFailure(exit)) {
+      const error = describeCause(exit.cause)
+      yield* endWithout(Cause.hasInterruptsOnly(exit.cause) ? notes.interrupted() : notes.failed(error), error)
+      return yield* Effect.failCause(exit.cause)
+    }
+    const { data, version } = exit.value
+    const problem = callProblem(withOutput(rejected, { data, version }), settings)
+    if (problem !== undefined) {
+      const refused = new CallRefused({ callId: key.callId, ...problem })
+      yield* endWithout(yield* notes.unstorable(refused.message, exit.value), refused.message)
+      return yield* refused
+    }
+    return yield* end(notes.succeeded(), { output: { data, version } })
+  }))
+})

@@ -1,0 +1,12 @@
+/**
+ * What the failures of a rejected chunk say of an answer that was asked for again.
+ */
+import type { RepairEnd } from "../DeadLetters.ts"
+
+/** The message; undefined where no answer had come. */
+export const repairNote = ({ output, refused }: RepairEnd): string | undefined =>
+  refused !== undefined
+    ? `asked again: ${refused}`
+    : output === undefined
+    ? undefined
+    : "asked again: the chunk goes on with a new answer"

@@ -1,0 +1,136 @@
+/**
+ * The ledger in numbers: how many lines each kind has, and a digest of the rows they became. Lines are counted in portions, in
+ * the order of the event log, up to a place behind the oldest transaction still running: so nothing is written before the
+ * place any more, whoever writes. Readers take what is counted and the lines after the place, in one snapshot.
+ */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import { horizon } from "./eventLog.ts"
+import type { Tables } from "./tables.ts"
+
+/** How many lines one statement counts: only full portions are, so that an idle system does not keep a digest for each line. */
+const portion = 5000
+/** How many portions one call counts at most. Half a million lines take about a second: more than are persisted between beats. */
+const mostPortions = 100
+/**
+ * How many lines after the place readers take by the index. If there are more, the ledger was not counted for long, and
+ * they leave it to the server how to read it.
+ */
+export const mostAfter = 100_000
+
+/** Whether the place `p` is of this cluster's numbers, as the log's row `l` has them. */
+const isOurs = `(p.base = l.base and p.xact < ${horizon("l.base")})`
+
+/**
+ * The place and the log's horizon, as one row; the ledger's beginning while what is counted may not be used. `counted`: whether
+ * it may.
+ */
+export const place = ({ ledgerPlace, log, sql }: Tables) =>
+  sql`(
+      select coalesce(${sql.literal(isOurs)}, false) as counted,
+        case when ${sql.literal(isOurs)} then p.xact else '0' end as xact,
+        case when ${sql.literal(isOurs)} then p.seq else 0 end as seq
+      from (select 1) one left join ${ledgerPlace} p on true left join ${log} l on true limit 1
+    )`
+
+/** Up to `most` lines after the place `after`; all without. The order makes the server use the index. */
+export const linesAfter = ({ ledger, sql }: Tables, after: string, most: number | undefined) =>
+  sql`(
+      select e.call_id, e.namespace, e.schema_identity, e.objects from ${ledger} e
+      where (e.xact, e.seq) > (${sql.literal(after)}.xact, ${sql.literal(after)}.seq)
+      ${most === undefined ? sql`` : sql`order by e.xact, e.seq limit ${sql.literal(String(most))}`}
+    )`
+
+/** Hashes an id as the digests do. */
+const hash = (id: string) => `pg_catalog.hashtext(${id})`
+
+/** The places of the digests in which one of these ids may be. The portion's lines follow its place. */
+export const digestsWith = ({ ledgerDigest, sql }: Tables, ids: ReadonlyArray<string>) =>
+  sql`(
+      select d.xact, d.seq from ${ledgerDigest} d
+      where d.ids operator(pg_catalog.&&) array(
+        select ${sql.literal(hash("id"))} from pg_catalog.unnest(${ids}::pg_catalog.text[]) id
+      )
+    )`
+
+/** The lines of a digest's portion. */
+export const linesOfDigest = (t: Tables, digest: string) => linesAfter(t, digest, portion)
+
+/**
+ * Counts the next full portion, if there is one. Whoever finds the place locked leaves it. A line is read once, for its kind and
+ * its first object; only those of several objects are read again.
+ */
+const count = (t: Tables) => {
+  const { ledger, ledgerDigest, ledgerPlace, ledgerTotal, log, sql } = t
+  const lines = linesAfter(t, "p", portion)
+  return sql<{ counted: boolean; ours: boolean }>`
+    with p as materialized (
+      select p.xact, p.seq, ${sql.literal(horizon("l.base"))} as horizon
+      from ${ledgerPlace} p cross join ${log} l
+      where ${sql.literal(isOurs)} for update of p skip locked
+    ), last as materialized (
+      select e.xact, e.seq from p cross join lateral (
+        select e.xact, e.seq from ${ledger} e
+        where (e.xact, e.seq) > (p.xact, p.seq) and e.xact < p.horizon
+        order by e.xact, e.seq offset ${sql.literal(String(portion - 1))} limit 1
+      ) e
+    ), counted as materialized (
+      select e.namespace, e.schema_identity, pg_catalog.count(*) as chunks,
+        pg_catalog.array_agg(${sql.literal(hash("e.objects -> 0 ->> 'id'::pg_catalog.text"))}) as firsts,
+        pg_catalog.bool_or((e.objects -> 1) is not null) as several
+      from last cross join p cross join lateral ${lines} e
+      group by e.namespace, e.schema_identity
+    ), others as (
+      select ${sql.literal(hash("o.value ->> 'id'::pg_catalog.text"))} as id
+      from (select 1 where (select pg_catalog.bool_or(several) from counted)) one
+      cross join p cross join lateral ${lines} e
+      cross join lateral pg_catalog.jsonb_array_elements(
+        case when pg_catalog.jsonb_typeof(e.objects) = 'array' then e.objects - 0 else '[]' end
+      ) o
+      where (e.objects -> 1) is not null
+    ), added as (
+      insert into ${ledgerTotal} as t (namespace, schema_identity, chunks)
+      select namespace, schema_identity, chunks from counted
+      on conflict (namespace, schema_identity) do update set chunks = t.chunks + excluded.chunks
+    ), digested as (
+      insert into ${ledgerDigest} (xact, seq, ids)
+      select p.xact, p.seq, array(
+        select id from (
+          select pg_catalog.unnest(firsts) as id from counted union all select id from others
+        ) each where id is not null
+      )
+      from last cross join p
+    ), moved as (
+      update ${ledgerPlace} set xact = last.xact, seq = last.seq from last
+    )
+    select exists (select from last) as counted,
+      coalesce((select ${sql.literal(isOurs)} from ${ledgerPlace} p cross join ${log} l), false) as ours`
+}
+
+/** Begins anew where what is counted may not be used, or nothing is. */
+const restart = ({ ledgerDigest, ledgerPlace, ledgerTotal, log, sql }: Tables) =>
+  sql`
+    with begun as (
+      insert into ${ledgerPlace} as p (base, xact, seq) select base, '0', 0 from ${log}
+      on conflict (only_row) do update set base = excluded.base, xact = '0', seq = 0
+      where p.base <> excluded.base or p.xact >= ${sql.literal(horizon("excluded.base"))}
+      returning 1
+    ), digests as (
+      delete from ${ledgerDigest} where exists (select from begun)
+    )
+    delete from ${ledgerTotal} where exists (select from begun)`
+
+/** Counts what there is, up to a bound. */
+export const countLedger = (t: Tables): Effect.Effect<void, SqlError> =>
+  Effect.gen(function*() {
+    let [row] = yield* count(t)
+    if (row?.ours === false) {
+      yield* restart(t)
+      const [again] = yield* count(t)
+      row = again
+    }
+    for (let n = 1; n < mostPortions && row?.counted === true; n++) {
+      const [next] = yield* count(t)
+      row = next
+    }
+  })
