@@ -195,7 +195,7 @@ export const onStore = (name: StoreName, scenes: ReadonlyArray<Scene>): void => 
   const version = name === "Postgres 18" ? 18 : 15
   const playOn = (list: ReadonlyArray<Scene>, server: (version: 15 | 18) => ReturnType<typeof Postgres.layer>) =>
     play(list, name, Layer.provide(onPostgres, Layer.unwrap(Effect.sync(() => server(version)))), true)
-  const readsTheLog = ({ topic }: Scene) => topic === "eventLog"
+  const readsTheLog = ({ topic }: Scene) => ["eventLog", "liveEvents", "callEnds"].includes(topic)
   playOn(scenes.filter((scene) => !readsTheLog(scene)), Postgres.layer)
   // a subscription reads up to the oldest transaction of the whole server, so its scenes have a server of their own
   playOn(scenes.filter(readsTheLog), Postgres.layerAlone)
