@@ -62,6 +62,7 @@ const subjects: ReadonlyArray<Subject> = [
   { system: "by-hand", options: {} },
   { system: "sluice-persist-many", options: {} },
   { system: "sluice-declared", options: {} },
+  { system: "sluice-declared-outside", options: {} },
   { system: "sluice-per-record", options: {} },
   { system: "sluice-raw", options: {} },
   ...[1, 2, 4].map((inFlight): Subject => ({ system: "pg-boss-batch", options: { inFlight } })),

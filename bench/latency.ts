@@ -16,7 +16,7 @@ import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, medians, ofRounds, percentile } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
-import { Chatlab, client, perRecord, toCall } from "./systems/sluice.ts"
+import { Chatlab, client, declared, perRecord, toCall } from "./systems/sluice.ts"
 import { type Call, calls, domainTables } from "./work.ts"
 
 /** A process that persists what it hears of, and tells when it has: see `harness/listener.ts`. */
@@ -109,7 +109,8 @@ const measure = async (
 /** `persistNow` and `recordNow` in the process that has the answer, beside two commits of one row each. */
 const inline = async (
   server: string,
-  samples: number
+  samples: number,
+  handlers: typeof perRecord
 ): Promise<Record<"persistNow" | "recordThenNow" | "recordNow" | "twoCommits", Figures>> => {
   const url = await createDatabase(server, "bench")
   const sql = admin(url)
@@ -146,7 +147,7 @@ const inline = async (
   })
   const layers = Layer.merge(
     CallRecorder.layer,
-    Drain.layer.pipe(Layer.provide(HandlerRegistry.layer(Chatlab)), Layer.provide(perRecord))
+    Drain.layer.pipe(Layer.provide(HandlerRegistry.layer(Chatlab)), Layer.provide(handlers))
   ).pipe(
     Layer.provide(DomainEvents.layer),
     Layer.provideMerge(PgStore.layer),
@@ -159,7 +160,13 @@ const inline = async (
   return figures
 }
 
-/** What `--only` knows: `part`, and `inline`. */
+/** How handlers are written. */
+const kinds = [
+  { part: "inline", name: "", handlers: perRecord },
+  { part: "inline-declared", name: ", a declared handler", handlers: declared }
+]
+
+/** What `--only` knows: `part`, `inline`, and `inline-declared`. */
 const cases: ReadonlyArray<{
   readonly part: string
   readonly name: string
@@ -192,15 +199,28 @@ export const latency = async (options: BenchOptions): Promise<Result> => {
     const floorOf = (perSecond: number | undefined) =>
       rows.find((row) => row.name.startsWith("the floor") && row.perSecond === perSecond)
     const inTurn = await inTurns(
-      ["inline"].filter((part) => wanted(options, part)),
+      kinds.filter(({ part }) => wanted(options, part)),
       options.rounds,
-      () => inline(server.url(), samples)
+      ({ handlers }) => inline(server.url(), samples, handlers)
     )
-    const both = inTurn.get("inline") ?? []
-    const now = medians(both.map((run) => run.persistNow)) as { p50: number; p99: number }
-    const then = medians(both.map((run) => run.recordThenNow)) as { p50: number; p99: number }
-    const once = medians(both.map((run) => run.recordNow)) as { p50: number; p99: number }
-    const two = medians(both.map((run) => run.twoCommits)) as { p50: number; p99: number }
+    const now = [...inTurn].flatMap(([{ name }, all]) => {
+      const of = (what: keyof typeof all[number]) =>
+        medians(all.map((run) => run[what])) as { p50: number; p99: number }
+      const two = of("twoCommits")
+      const row = (words: string, { p50, p99 }: { readonly p50: number; readonly p99: number }) => ({
+        case: `${words}${name}`,
+        p50,
+        p99,
+        ofFloor50: p50 / two.p50,
+        ofFloor99: p99 / two.p50
+      })
+      return [
+        row("two commits of one row each, in one process", two),
+        row("persistNow", of("persistNow")),
+        row("record, then persistNow", of("recordThenNow")),
+        row("recordNow", of("recordNow"))
+      ]
+    })
     return {
       bench: "latency",
       ground: [machine(), server.description],
@@ -220,12 +240,7 @@ export const latency = async (options: BenchOptions): Promise<Result> => {
             const floor = floorOf(perSecond)?.p50 ?? Number.NaN
             return { case: name, p50, p99, ofFloor50: p50 / floor, ofFloor99: p99 / floor }
           }),
-          ...(both.length === 0 ? [] : [
-            { case: "two commits of one row each, in one process", ...two, ofFloor50: 1, ofFloor99: two.p99 / two.p50 },
-            { case: "persistNow", ...now, ofFloor50: now.p50 / two.p50, ofFloor99: now.p99 / two.p50 },
-            { case: "record, then persistNow", ...then, ofFloor50: then.p50 / two.p50, ofFloor99: then.p99 / two.p50 },
-            { case: "recordNow", ...once, ofFloor50: once.p50 / two.p50, ofFloor99: once.p99 / two.p50 }
-          ])
+          ...now
         ]
       }]
     }

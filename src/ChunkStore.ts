@@ -29,6 +29,7 @@ import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { Insert } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
+import type { Inside, InsideRequest } from "./Inside.ts"
 import type {
   AlreadyPersisted,
   ChunksLocked,
@@ -43,6 +44,7 @@ import type { UsageEntry } from "./Usage.ts"
 
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
+export { type Inside, type InsideKind, type InsideRequest, type PersistedInside } from "./Inside.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
 export {
@@ -78,6 +80,23 @@ export interface Added {
 /** A finished call to be recorded. */
 export interface Recording extends ServiceCall, Added {}
 
+/** A claim that holds the chunks of a call from its recording on. */
+export interface Hold {
+  readonly token: string
+  /** The name of the worker, for display. */
+  readonly worker: string
+  readonly lease: Duration.Duration
+}
+
+/** A call whose handlers have run before it is recorded. */
+export interface Unrecorded {
+  readonly call: Recording
+  /** Holds the chunks that were not persisted. */
+  readonly hold: Hold
+  /** Told the `seq` of each chunk, in the order of the outputs, before the commit. */
+  readonly recorded: (seqs: ReadonlyArray<bigint>) => void
+}
+
 /** How a run ended that has no outputs. */
 export interface RunEnd extends Added {
   /** `invalid`: an answer had come and did not fit. `failed`: none had. */
@@ -111,6 +130,8 @@ export interface Claim {
   readonly last?: boolean | undefined
   /** The paused kinds, set on a claim for one call; `*` means all. For other claims a beat reports them. */
   readonly paused?: ReadonlyArray<Kind> | undefined
+  /** Whether its chunks should be persisted in one commit, whoever handles them. Stores leave it out. */
+  readonly inOneCommit?: boolean | undefined
 }
 
 /** The parameters of a claim. */
@@ -164,6 +185,8 @@ export interface Watch {
   readonly of: <A, E, R>(run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Whether the run has sent a statement, or may have. */
   readonly sent: boolean
+  /** Whether a statement of the run is still under way, sent by a fiber that the run does not wait for. */
+  readonly busy?: boolean | undefined
   /** Set when a statement of the run was refused; then the result of the run must not be used. */
   readonly refusal: Refusal | undefined
   /** Ends the run. Code of the run that continues because it cannot be interrupted no longer reaches the database. */
@@ -225,13 +248,20 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly record: (calls: ReadonlyArray<Recording>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
    * Records one call like `record`, with its chunks held by a claim from the start: no other claim takes them, and no
-   * worker is woken. Returns the `seq` of each chunk in the order of the outputs; undefined when a call of this id is
-   * recorded already, whatever its content. A call that the database refuses is a {@link ChunkStoreError}.
+   * worker is woken. Returns the `seq` of each chunk in the order of the outputs. Undefined, and nothing is written, when
+   * a call of this id is recorded already, whatever its content, or when its ordering key has something outstanding. A
+   * call that the database refuses is a {@link ChunkStoreError}.
    */
   readonly recordHeld: (
     call: Recording,
-    hold: { readonly token: string; readonly worker: string; readonly lease: Duration.Duration }
+    hold: Hold
   ) => Effect.Effect<ReadonlyArray<bigint> | undefined, ChunkStoreError>
+  /**
+   * Records the answer of an `invalid` call like `record`, for an answer that was kept and decoded later. False, and
+   * nothing is written, when the call is no longer invalid: it runs again, has succeeded or failed, or was erased. A call
+   * that the database refuses is a {@link ChunkStoreError}.
+   */
+  readonly recordDecoded: (call: Recording) => Effect.Effect<boolean, ChunkStoreError>
   /**
    * Whether a call is new: nothing of it is recorded, and no transaction of the caller's surrounds. And the paused kinds,
    * for a caller that would run its handlers before it records it.
@@ -266,6 +296,18 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * Takes over expired leases and counts them as crashes.
    */
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, ChunkStoreError>
+  /**
+   * Persists due chunks of a declared handler inside the store, in one commit and without a claim: takes those that stand
+   * first, makes the rows of the declaration, writes the ledger, and removes them. Undefined where the store cannot do that
+   * for this declaration, or not here: within a caller's transaction. A store may never do it: the chunks are then claimed, and
+   * the rows are the same.
+   *
+   * It takes chunks only that a claim would take now, in its order, and of these what needs no program: encoded by the present
+   * schema (the fingerprint), never failed or held by a worker that died, without an ordering key, with the context that the
+   * declaration requires. What it leaves is not changed. When it fails, nothing was changed, and it says nothing about whose
+   * fault it is: claim the chunks to find out.
+   */
+  readonly persistInside: (request: InsideRequest) => Effect.Effect<Inside | undefined, ChunkStoreError>
   /** Gives back all chunks that a token holds, at no cost: for a claim whose answer did not arrive. */
   readonly giveUp: (token: string) => Effect.Effect<void, ChunkStoreError>
   /**
@@ -290,11 +332,16 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * Changes that handlers make to the transaction or the session, other than to rows, do not affect ledger and
    * settlement, and are undone at the end. Every wait has a limit. If handlers end the transaction themselves, it fails
    * with {@link TransactionSpoiled}.
+   *
+   * `unrecorded` is asked after work that persisted something. If it gives a call, the chunks are that call's, and it is
+   * recorded in the transaction: what was persisted has a row in the ledger and none in the queue, its other chunks are
+   * held. Fails with `LeaseLost` where `recordHeld` would return undefined, or when somebody else is recording the call.
    */
   readonly persist: <E, R>(
     token: string,
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
-    idle?: Duration.Duration
+    idle?: Duration.Duration,
+    unrecorded?: Effect.Effect<Unrecorded | undefined, LeaseLost>
   ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | ChunksLocked | TransactionSpoiled | ChunkStoreError, R>
   /**
    * Checks whether the database would accept the end of a claim now: does everything that `persist` and `settle` do,

@@ -24,6 +24,7 @@ import { type Claimed, claimScoped } from "./drain/claim.ts"
 import * as cycles from "./drain/cycles.ts"
 import type { Engine } from "./drain/engine.ts"
 import * as Heartbeat from "./drain/heartbeat.ts"
+import * as Insides from "./drain/inside.ts"
 import * as Isolations from "./drain/isolation.ts"
 import { makeClaimLog } from "./drain/observe/log.ts"
 import { objectsNow } from "./drain/persistNow.ts"
@@ -52,6 +53,11 @@ export * from "./PersistNowError.ts"
 export interface ClaimOptions {
   /** Allows an empty result without a full search: see `ClaimRequest`. */
   readonly hasty?: boolean | undefined
+  /**
+   * Allows a result that leaves to its `run` what the store is to persist by itself, so that another claim can be made
+   * meanwhile. Its run may then find that nothing is due, though the claim was not empty.
+   */
+  readonly mayRunLater?: boolean | undefined
 }
 
 /**
@@ -74,7 +80,7 @@ export class Drain extends Context.Service<Drain, {
    */
   readonly within: (duration: Duration.Input) => Effect.Effect<Report, ChunkStoreError>
   /**
-   * The first half of a cycle: claims due chunks. The second half is `run` of the result. When the scope closes, chunks
+   * The first half of a cycle: claims due chunks, or has the store persist those of declared handlers. The second half is `run` of the result. When the scope closes, chunks
    * without an outcome are given back. For workers that run several batches and make the next claim while this one is
    * run.
    */
@@ -89,9 +95,12 @@ export class Drain extends Context.Service<Drain, {
    * outputs: for requests that need the rows at once, in less than half the time of `record` and `persistNow`.
    *
    * The handlers run in the transaction that records the call. Failing that, the call is recorded all the same, and this
-   * fails like `persistNow`: a failed run is charged an attempt, and is not repeated here. A call that is recorded
-   * already, has an ordering key or is not due yet, and one within a caller's transaction, is recorded and then
-   * persisted as by `persistNow`. An answer whose outputs have several handlers takes a commit for each.
+   * fails like `persistNow`: a failed run is charged an attempt, and is not repeated here. Outputs of several handlers
+   * are one commit too, unless one of these has `isolation: "transaction"`; if one fails, the others run again without it.
+   *
+   * A call with an ordering key that nothing outstanding has is recorded before its handlers run, and claimed by the same
+   * statement: later calls of the key must find it in their way. A call that is recorded already, is behind others of its
+   * key or is not due yet, and one within a caller's transaction, is recorded and then persisted as by `persistNow`.
    *
    * **What may be lost.** Until its handlers have run the answer is in memory only. A process that dies meanwhile loses it,
    * as it would while it waits for the LLM. After `SLUICE_RECORD_WITHIN` (100 milliseconds) it is recorded by itself,
@@ -156,23 +165,38 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     paused: () => heartbeat.last().paused
   }
 
+  const limitsOf = ({ hasty }: ClaimOptions) => ({
+    limit: settings.batchSize,
+    maxBytes: settings.batchBytes,
+    except: heartbeat.last().elsewhere,
+    own: serves,
+    namespace,
+    hasty
+  })
+
   const claimOf = Effect.fnUntraced(function*(options: ClaimOptions & { readonly callId?: string }) {
     return yield* claimScoped(engine, {
+      ...limitsOf(options),
       token: yield* freshToken,
       worker,
-      limit: settings.batchSize,
-      maxBytes: settings.batchBytes,
       lease,
-      except: heartbeat.last().elsewhere,
-      own: serves,
-      namespace,
-      callId: options.callId,
-      hasty: options.hasty
+      callId: options.callId
     })
   }, Effect.provideContext(services))
 
+  const insides = yield* Effect.provideContext(Insides.make(engine, namespace), services)
+  const insideOrClaim = Effect.fnUntraced(
+    function*(options: ClaimOptions): Effect.fn.Return<Claimed, ChunkStoreError, Scope> {
+      const limits = limitsOf(options)
+      const later = options.mayRunLater === true ? insides.later(limits) : undefined
+      if (later !== undefined) return Insides.toRun(later)
+      const done = yield* insides.tryNow(limits)
+      return done === undefined ? yield* claimOf(options) : Insides.toClaimed(done)
+    }
+  )
+
   const claim = (options: ClaimOptions = {}) =>
-    pulse.watch("claim", Effect.andThen(heartbeat.start, claimOf(options))).pipe(
+    pulse.watch("claim", Effect.andThen(heartbeat.start, insideOrClaim(options))).pipe(
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )

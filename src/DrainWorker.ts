@@ -85,7 +85,7 @@ const make = Effect.fnUntraced(function*<E>(options: Options<E>) {
     yield* Ref.update(total, (sum) => addReports(sum, report))
     yield* outage.over
     // another lane may have found nothing because this one held the older chunks of the ordering keys
-    if (report.claimed > 0 && (!claimed.last || report.released + report.lost > 0)) yield* idle.wake
+    if (!claimed.isEmpty && (!claimed.last || report.released + report.lost > 0)) yield* idle.wake
   }).pipe(
     Effect.scoped,
     Effect.catchCauseIf(
@@ -178,8 +178,8 @@ const makeClaiming = Effect.fnUntraced(function*(drain: Drain["Service"], idle: 
     drained = false
     // before the claim: a wake-up that comes during the claim is not lost
     yield* idle.reset
-    const claimed = yield* drain.claim({ hasty })
-    drained = claimed.last || claimed.chunks.length === 0
+    const claimed = yield* drain.claim({ hasty, mayRunLater: true })
+    drained = claimed.last || claimed.isEmpty
     return claimed
   })
   return turn.withPermits(1)(claim)

@@ -50,6 +50,8 @@ const attempt = Effect.fnUntraced(function*({ output }: Handler, data: Schema.Js
  * `schema` exactly one of the namespace's handlers must read the text. Nothing is paid and no usage is added: the answer counted
  * when it came. Gives back what was recorded.
  *
+ * A call that somebody has begun to run again is left to that run: it fails with {@link NotDecoded}, and the text is kept.
+ *
  * ```ts
  * yield* InvalidAnswers.decode("call-17", { schema: PatientReply.identity })
  * ```
@@ -89,9 +91,12 @@ export const decode = Effect.fn("InvalidAnswers.decode")(function*(
   const recording = { ...call, outputs: fitting }
   const problem = callProblem(recording, settings)
   if (problem !== undefined) return yield* not(`it cannot be recorded: ${problem.path} ${problem.reason}`)
-  const [outcome] = yield* store.record([recording])
-  if (typeof outcome === "object") return yield* not(`the database refuses it: ${outcome.reason}`)
-  if (outcome === "erased") return yield* not("the call was erased meanwhile")
-  if (outcome === "conflict") return yield* not("the call was recorded meanwhile, with another answer")
+  const isRecorded = yield* Effect.catchIf(
+    store.recordDecoded(recording),
+    ({ transient }) => !transient,
+    ({ reason }) => not(`the database refuses it: ${reason}`)
+  )
+  // whoever runs the call now has asked a model again
+  if (!isRecorded) return yield* not("the call was run again, recorded or erased meanwhile")
   return recording
 })

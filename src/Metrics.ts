@@ -34,6 +34,15 @@ export const chunks = Metric.counter("sluice_chunks_total", {
   incremental: true
 })
 
+/**
+ * Of {@link chunks}, those of declared handlers that the database persisted by itself. The others of such a handler were handed
+ * out: answers of older versions or without a fingerprint, with an ordering key, or tried before.
+ */
+export const inside = Metric.counter("sluice_chunks_inside_total", {
+  description: "Chunks of declared handlers that the database persisted by itself",
+  incremental: true
+})
+
 /** Attempts at which a handler failed: each was charged to its chunk, which was then retried or buried. */
 export const attemptsFailed = Metric.counter("sluice_attempts_failed_total", {
   description: "Attempts that failed, and were charged",
@@ -123,6 +132,7 @@ export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
   [calls.id]: ["namespace", "outcome"],
   [claimed.id]: [],
   [chunks.id]: ["namespace", "schema", "handler", "outcome"],
+  [inside.id]: ["handler"],
   [attemptsFailed.id]: ["namespace", "schema", "handler"],
   [redriven.id]: [],
   [cycleSeconds.id]: [],

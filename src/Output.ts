@@ -8,6 +8,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
 import { partsOf } from "./internal/elements.ts"
+import { fingerprintOf, mark } from "./internal/fingerprint.ts"
 import { jsonProblem, maxDepth } from "./internal/jsonProblem.ts"
 import { storableJson } from "./internal/storableJson.ts"
 import type { RecordedOutput } from "./ServiceCall.ts"
@@ -53,6 +54,11 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
     data: Schema.Json,
     version: number
   ) => Effect.Effect<S["Type"], UnknownVersion | Schema.SchemaError>
+  /**
+   * @internal Stands for identity, version and the JSON Schema of the answers; undefined when there is none. What `encode` makes
+   * is recorded with it.
+   */
+  readonly fingerprint: number | undefined
   /** Encodes a value as an output to be recorded. */
   encode(
     value: S["Type"],
@@ -153,6 +159,11 @@ export const upcast = <S extends Schema.Codec<unknown, unknown>>(
   return (data) => Effect.map(decode(data), next)
 }
 
+const lazy = <A>(make: () => A): () => A => {
+  let made: { readonly value: A } | undefined
+  return () => (made ??= { value: make() }).value
+}
+
 /**
  * Declares an output. `version` starts at 1; raise it when recorded answers would no longer decode, and define in
  * `upcasts` how the JSON of each older version becomes that of the next. Throws `IdentityInvalid` for an identity that
@@ -191,13 +202,16 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
   // without an upcast and with a synchronous schema this is an `Exit`, which costs no fiber step
   const decode = (data: Schema.Json, recorded: number) =>
     recorded === version ? decodeLatest(data) : decodeOlder(data, recorded)
+  // at its first use: a JSON Schema takes longer than the rest of a declaration
+  const fingerprint = lazy(() => fingerprintOf(identity, version, codec))
   const encode = (value: S["Type"], encodeOptions?: { readonly part?: string | undefined }) =>
-    Effect.map(encodeLatest(value), (data): RecordedOutput => ({
-      schema: identity,
-      version,
-      data: data as Schema.Json,
-      ...(encodeOptions?.part === undefined ? {} : { part: encodeOptions.part })
-    }))
+    Effect.map(encodeLatest(value), (data): RecordedOutput =>
+      mark({
+        schema: identity,
+        version,
+        data: data as Schema.Json,
+        ...(encodeOptions?.part === undefined ? {} : { part: encodeOptions.part })
+      }, fingerprint()))
   const each = (elements: ReadonlyArray<Schema.Json>, eachOptions?: EachOptions<S["Encoded"]>) => {
     const parts = partsOf(elements, eachOptions?.part)
     return elements.map((element, index): RecordedOutput => ({
@@ -209,6 +223,7 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
   }
   // The members are on a function, so the value can be the base of a class; the class name is then the output's.
   function Base() {}
+  Object.defineProperty(Base, "fingerprint", { get: fingerprint })
   return Object.assign(Base, {
     [TypeId]: TypeId,
     identity,

@@ -61,6 +61,11 @@ export interface Values {
    */
   readonly groupCommit: boolean
   /**
+   * `SLUICE_DECLARED_INSIDE`, true: whether the database persists the answers of declared handlers by itself, so that they
+   * do not travel to this process and back. The rows are the same without.
+   */
+  readonly declaredInside: boolean
+  /**
    * `SLUICE_RECORD_WITHIN`, 100 milliseconds: how long `Drain.recordNow` leaves an answer unrecorded while its handlers
    * run. A process that dies within this time loses the answer. 0: it is recorded before its handlers run.
    */
@@ -257,6 +262,7 @@ const kinds: {
   statementTimeout: span,
   maxOutputs: number,
   groupCommit: choice,
+  declaredInside: choice,
   recordWithin: spanOrNone,
   schema: identifier,
   deadBlocksKey: choice,
@@ -283,6 +289,7 @@ export const defaults: Values = {
   statementTimeout: Duration.seconds(30),
   maxOutputs: 10_000,
   groupCommit: true,
+  declaredInside: true,
   recordWithin: Duration.millis(100),
   schema: "sluice",
   deadBlocksKey: true,
@@ -334,6 +341,7 @@ export const config: Config.Config<Values> = Config.all({
   statementTimeout: configOf("statementTimeout"),
   maxOutputs: configOf("maxOutputs"),
   groupCommit: configOf("groupCommit"),
+  declaredInside: configOf("declaredInside"),
   recordWithin: configOf("recordWithin"),
   schema: configOf("schema"),
   deadBlocksKey: configOf("deadBlocksKey"),

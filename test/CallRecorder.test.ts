@@ -3,6 +3,7 @@
  */
 import { it, layer } from "@effect/vitest"
 import { CallRecorder, ChunkStore, Inspector, Settings } from "effect-sluice"
+import type { RecordedOutput } from "effect-sluice/ServiceCall"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -259,6 +260,29 @@ describe("a call that is run", () => {
         status: "invalid",
         error: expect.stringContaining("u0000")
       })
+    }))
+  )
+
+  it.effect(
+    "whose answer is of no shape at all is invalid: what was paid is kept and counted",
+    given(Effect.gen(function*() {
+      const { find, run } = yield* CallRecorder.CallRecorder
+      const inspector = yield* Inspector.Inspector
+      const answers: ReadonlyArray<unknown> = [null, "text", 7, {}, { length: 1 }, [null], [[]], [{ schema: 7 }], [{}]]
+      for (const [index, answer] of answers.entries()) {
+        const { outputs: _, ...spec } = call(`odd-${index}`)
+        const service = (notes: CallRecorder.Run) =>
+          // a service without types may answer anything
+          Effect.as(notes.answered({ text: "raw", facts: { inputTokens: 5 } }), answer as ReadonlyArray<RecordedOutput>)
+        expect(yield* Effect.flip(run(spec, service))).toMatchObject({ _tag: "CallRefused" })
+        expect(Option.getOrThrow(yield* find(spec.callId))).toMatchObject({
+          status: "invalid",
+          attempts: [{ outcome: "invalid", text: "raw" }]
+        })
+      }
+      expect(yield* inspector.usage({ by: "namespace" })).toMatchObject([
+        { calls: answers.length, invalid: answers.length, inputTokens: 5 * answers.length }
+      ])
     }))
   )
 

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as declared from "./support/declared.ts"
 import { Card, Finding, finding, Order, record } from "./support/declared.ts"
@@ -89,7 +90,7 @@ const expected = (callId: string, text: string, more: object = {}) => ({
   ...more
 })
 
-type Application = Layer.Success<ReturnType<typeof declared.application>>
+type Application = Layer.Success<ReturnType<typeof declared.application<SqlClient.SqlClient>>>
 
 for (const [name, store] of Object.entries({ memory: () => declared.memory, ...declared.servers })) {
   layer(declared.application(store()), { timeout: 60_000, excludeTestServices: true })(`on ${name}`, (it) => {

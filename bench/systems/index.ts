@@ -10,7 +10,7 @@ import { originalShape } from "./original.ts"
 import { effectPersistedQueue } from "./persistedQueue.ts"
 import { pgBossBatch, pgBossPerJob, pgBossSingle } from "./pgBoss.ts"
 import { sluicePoison } from "./poison.ts"
-import { sluiceDeclared, sluicePerRecord, sluicePersistMany, sluiceRaw } from "./sluice.ts"
+import { sluiceDeclared, sluiceDeclaredOutside, sluicePerRecord, sluicePersistMany, sluiceRaw } from "./sluice.ts"
 import type { System } from "./system.ts"
 import { sluiceWatched } from "./watched.ts"
 
@@ -21,6 +21,7 @@ export const systems = {
   "sluice-per-record": sluicePerRecord,
   "sluice-persist-many": sluicePersistMany,
   "sluice-declared": sluiceDeclared,
+  "sluice-declared-outside": sluiceDeclaredOutside,
   "sluice-raw": sluiceRaw,
   "sluice-watched": sluiceWatched,
   "sluice-poison": sluicePoison,

@@ -126,7 +126,7 @@ export const persistMany = Chatlab.toLayer(Effect.gen(function*() {
 }))
 
 /** The handler that is declared. */
-const declaredReply = Chatlab.toLayer({
+export const declared = Chatlab.toLayer({
   "patient-reply": TableHandler.make(PatientReply, {
     table: "bench.message",
     object: "bench.Message",
@@ -147,39 +147,50 @@ export const toCall = ({ callId, payload }: Call) => ({
   outputs: [{ schema: PatientReply.identity, version: 1, data: { ...payload } as unknown as Schema.Json }]
 })
 
+/** The same, encoded by its schema: only that is persisted inside the server. */
+const encoded = (call: Call) =>
+  Effect.map(
+    PatientReply.encode({ ...call.payload, role: call.payload.role === "patient" ? "patient" : "doctor" }),
+    (output) => ({ ...toCall(call), outputs: [output] })
+  )
+
 /** A client, with so many connections. */
 export const client = (url: string, maxConnections: number) =>
   PgClient.layer({ url: Redacted.make(url), maxConnections })
 
-const sluice = (handlers: typeof perRecord): System["open"] => async (url, { batch = 500, inFlight = 3 }) => {
-  const scope = Scope.makeUnsafe()
-  const base = Layer.mergeAll(CallRecorder.layer, HandlerRegistry.layer(Chatlab).pipe(Layer.provide(handlers))).pipe(
-    Layer.provideMerge(Layer.merge(PgStore.layer, DomainEvents.layer)),
-    Layer.provideMerge(client(url, inFlight + 2)),
-    Layer.provideMerge(Settings.layer({ batchSize: batch, inFlight }))
-  )
-  const context = await Effect.runPromise(Layer.buildWithScope(base, scope))
-  const recorder = Context.get(context, CallRecorder.CallRecorder)
-  const drain = Effect.fnUntraced(function*(count: number) {
-    const events = yield* (yield* DomainEvents.DomainEvents).subscribe
-    const done = yield* Deferred.make<void>()
-    let seen = 0
-    yield* Effect.forkScoped(Stream.runForEachArray(events, (some) => {
-      seen += some.length
-      return seen >= count ? Deferred.succeed(done, undefined) : Effect.void
-    }))
-    const worker = DrainWorker.layer({ schedule: Schedule.spaced("1 second"), hints: true }).pipe(
-      Layer.provide(Drain.layer)
+const sluice =
+  (handlers: typeof perRecord, isEncoded = false): System["open"] => async (url, { batch = 500, inFlight = 3 }) => {
+    const scope = Scope.makeUnsafe()
+    const base = Layer.mergeAll(CallRecorder.layer, HandlerRegistry.layer(Chatlab).pipe(Layer.provide(handlers))).pipe(
+      Layer.provideMerge(Layer.merge(PgStore.layer, DomainEvents.layer)),
+      Layer.provideMerge(client(url, inFlight + 2)),
+      Layer.provideMerge(Settings.layer({ batchSize: batch, inFlight }))
     )
-    yield* Layer.build(Layer.fresh(worker))
-    yield* Deferred.await(done)
-  })
-  return {
-    fill: (calls) => Effect.runPromise(Effect.asVoid(recorder.recordMany(calls.map(toCall)))),
-    drain: (count) => Effect.runPromise(Effect.scoped(drain(count)).pipe(Effect.provideContext(context))),
-    close: () => Effect.runPromise(Scope.close(scope, Exit.void))
+    const context = await Effect.runPromise(Layer.buildWithScope(base, scope))
+    const recorder = Context.get(context, CallRecorder.CallRecorder)
+    const drain = Effect.fnUntraced(function*(count: number) {
+      const events = yield* (yield* DomainEvents.DomainEvents).subscribe
+      const done = yield* Deferred.make<void>()
+      let seen = 0
+      yield* Effect.forkScoped(Stream.runForEachArray(events, (some) => {
+        seen += some.length
+        return seen >= count ? Deferred.succeed(done, undefined) : Effect.void
+      }))
+      const worker = DrainWorker.layer({ schedule: Schedule.spaced("1 second"), hints: true }).pipe(
+        Layer.provide(Drain.layer)
+      )
+      yield* Layer.build(Layer.fresh(worker))
+      yield* Deferred.await(done)
+    })
+    return {
+      fill: (calls) =>
+        Effect.runPromise(Effect.gen(function*() {
+          yield* recorder.recordMany(isEncoded ? yield* Effect.forEach(calls, encoded) : calls.map(toCall))
+        })),
+      drain: (count) => Effect.runPromise(Effect.scoped(drain(count)).pipe(Effect.provideContext(context))),
+      close: () => Effect.runPromise(Scope.close(scope, Exit.void))
+    }
   }
-}
 
 /** Handlers written for one chunk. */
 export const sluicePerRecord: System = {
@@ -199,8 +210,14 @@ export const sluicePersistMany: System = {
   open: sluice(persistMany)
 }
 
-/** The handler is a declaration, carried out by the store. */
+/** The handler is a declaration, carried out inside the server. */
 export const sluiceDeclared: System = {
-  about: "a declared handler; batch 500, 3 in flight",
-  open: sluice(declaredReply)
+  about: "a declared handler, inside the server; batch 500, 3 in flight",
+  open: sluice(declared, true)
+}
+
+/** The same of answers that are no output of `Output.encode`: they are handed out, and the store makes the rows. */
+export const sluiceDeclaredOutside: System = {
+  about: "a declared handler, answers handed out; batch 500, 3 in flight",
+  open: sluice(declared)
 }

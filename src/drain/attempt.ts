@@ -11,7 +11,7 @@ import { ChunkStore, type ChunkStoreError } from "../ChunkStore.ts"
 import { outage } from "../internal/outage.ts"
 import * as Metrics from "../Metrics.ts"
 import { timeoutOf } from "./batch.ts"
-import type { Committed } from "./batch.ts"
+import type { Committed, SettingOf } from "./batch.ts"
 import type { Engine } from "./engine.ts"
 import type { BatchError } from "./failure.ts"
 import type { Held } from "./held.ts"
@@ -39,12 +39,12 @@ export const attempt = Effect.fnUntraced(function*(
   const { isolations, pulse, settings } = engine
   const { members } = batch
   const { handler } = members[0]!
-  const setting = {
+  const settingOf: SettingOf = (handler) => ({
     held,
     pulse,
     rule: isolations.ruleOf(handler, members.length),
     timeout: timeoutOf(handler, settings.handlerTimeout)
-  }
+  })
   const isTriedLess = batch.isPart || isolations.of(handler) === "transaction" ||
     members.some(({ chunk }) => chunk.attempts > 0)
   const pause = yield* Schedule.toStepWithSleep(patience)
@@ -52,7 +52,7 @@ export const attempt = Effect.fnUntraced(function*(
   let conflicts = 0
   while (true) {
     pulse.progress()
-    const result = yield* Effect.result(timed(members, persistBatch(members, setting)))
+    const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)))
     if (Result.isSuccess(result)) return result
     const error = result.failure
     if (mayBeOutage(error)) {

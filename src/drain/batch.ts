@@ -38,6 +38,9 @@ export interface Setting {
   readonly timeout: Duration.Duration
 }
 
+/** The setting of a handler's runs in the transaction. */
+export type SettingOf = (handler: Handler) => Setting
+
 /** A batch in its transaction. */
 export interface BatchRun extends Setting {
   readonly handler: Handler
@@ -122,8 +125,8 @@ type Result<A> = { readonly _tag: "Done"; readonly value: A } | {
   readonly cause: Cause.Cause<unknown>
   /** Whether it had sent anything to the database, or may have. */
   readonly sent: boolean
-  /** Whether it was abandoned because it could not be interrupted, possibly together with the transaction. */
-  readonly hangs: boolean
+  /** Whether it was abandoned because it, or a statement that it has sent, could not be interrupted; then the transaction may be lost. */
+  readonly isCutOff: boolean
 }
 
 /** One chunk's run: the objects that its handler returned. */
@@ -153,31 +156,36 @@ export const carryOut = Effect.fnUntraced(function*<A>(
     watch.of(Effect.provideService(work, RunningChunks, members.map(({ chunk }) => chunk.key))),
     (ended) => Effect.andThen(cutOff, hang(run, members, ended))
   )
-  if (ended._tag === "Hangs") yield* cutOff
+  const isCutOff = ended._tag === "Hangs" || (watch.busy === true && !isSuccess(ended))
+  if (isCutOff) yield* cutOff
   watch.end()
   const { refusal } = watch
   if (refusal !== undefined && refusal.reason !== "control") {
     return yield* new NotShared({ one: members[0]!, refusal })
   }
-  return toResult(watch, ended, timeout)
+  return toResult(watch, ended, timeout, isCutOff)
 })
+
+const isSuccess = (ended: Supervisor.Ended<unknown, unknown>): boolean =>
+  ended._tag === "Ended" && Exit.isSuccess(ended.exit)
 
 const toResult = <A>(
   { refusal, sent }: Watch,
   ended: Supervisor.Ended<A, unknown>,
-  timeout: Duration.Duration
+  timeout: Duration.Duration,
+  isCutOff: boolean
 ): Result<A> => {
   if (refusal !== undefined) {
     const defect = handlerDefect(
       `began or ended a transaction: ${refusal.statement}. Its transaction is Sluice's: use sql.withTransaction for a savepoint`
     )
-    return { _tag: "Failed", cause: Cause.die(defect), sent, hangs: false }
+    return { _tag: "Failed", cause: Cause.die(defect), sent, isCutOff }
   }
   if (ended._tag !== "Ended") {
     const error = new HandlerTimeout({ after: timeout, hangs: ended._tag === "Hangs" })
-    return { _tag: "Failed", cause: Cause.fail(error), sent, hangs: error.hangs }
+    return { _tag: "Failed", cause: Cause.fail(error), sent, isCutOff }
   }
   return Exit.isSuccess(ended.exit)
     ? { _tag: "Done", value: ended.exit.value }
-    : { _tag: "Failed", cause: readable(ended.exit.cause), sent, hangs: false }
+    : { _tag: "Failed", cause: readable(ended.exit.cause), sent, isCutOff }
 }

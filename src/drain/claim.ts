@@ -21,12 +21,16 @@ import { run } from "./run.ts"
 
 /** Chunks that are held for as long as a scope is open. */
 export interface Claimed {
-  /** The chunks of the claim. */
+  /** The chunks of the claim. What the store persists by itself is not among them: see `inside.ts`. */
   readonly chunks: ReadonlyArray<ClaimedChunk>
+  /** Whether nothing was due. */
+  readonly isEmpty: boolean
   /** Whether the store saw that nothing else was due. */
   readonly last: boolean
   /** The outcomes so far. */
   readonly outcomes: Outcomes
+  /** What has become of them so far. */
+  readonly report: () => Report
   /** Works on them until each has an outcome. Fails when the database fails; then no chunk is charged. */
   readonly run: Effect.Effect<Report, ChunkStoreError>
 }
@@ -49,12 +53,15 @@ export const claimScoped = Effect.fnUntraced(function*(
   )
   engine.pulse.progress()
   const { chunks, last } = held.claim
+  const report = () => reportOf(chunks, held.outcomes)
   return {
     chunks,
+    isEmpty: chunks.length === 0,
     last: last === true,
     outcomes: held.outcomes,
+    report,
     run: carry(engine, held).pipe(
-      Effect.map(() => reportOf(chunks, held.outcomes)),
+      Effect.map(report),
       Effect.provideContext(services)
     )
   }

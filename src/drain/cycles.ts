@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import type { ChunkStoreError } from "../ChunkStore.ts"
 import type { Claimed } from "./claim.ts"
-import { addReports, emptyReport, reportOf } from "./Report.ts"
+import { addReports, emptyReport } from "./Report.ts"
 
 /** Makes a claim that is held for as long as a scope is open. */
 type Claim = Effect.Effect<Claimed, ChunkStoreError, Scope>
@@ -66,5 +66,5 @@ export const cycleWithin = Effect.fnUntraced(function*(claim: Claim, limit: Dura
   const done = yield* Effect.timeoutOption(Effect.scoped(part), limit)
   return claimed === undefined
     ? { report: emptyReport, ends: true }
-    : { report: reportOf(claimed.chunks, claimed.outcomes), ends: Option.isNone(done) || claimed.chunks.length === 0 }
+    : { report: claimed.report(), ends: Option.isNone(done) || claimed.isEmpty }
 })

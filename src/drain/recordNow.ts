@@ -3,7 +3,6 @@
  * persisted as by `persistNow`.
  */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
@@ -11,7 +10,6 @@ import { ChunkStore, type ChunkStoreError, type Recording, type RecordOutcome } 
 import type { DomainEvents } from "../DomainEvents.ts"
 import { freshToken } from "../internal/freshToken.ts"
 import { outage } from "../internal/outage.ts"
-import type { ServiceCall } from "../ServiceCall.ts"
 import { claimScoped } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import type { Ran } from "./persistNow.ts"
@@ -74,7 +72,8 @@ export const recordAndRun = (
   return Effect.fnUntraced(function*(calls) {
     const [call] = calls
     const note = yield* CurrentNote
-    if (call === undefined || note === undefined || !isAtOnce(call) || Duration.isZero(recordWithin)) {
+    // what is not due is not run
+    if (call === undefined || note === undefined || call.notBefore !== undefined) {
       return yield* store.record(calls)
     }
     return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
@@ -94,7 +93,3 @@ export const recordAndRun = (
 /** The caller is told of another error, or is gone. */
 const tellOf = (recorded: Exit.Exit<unknown, ChunkStoreError>) =>
   Exit.isSuccess(recorded) ? Effect.void : Effect.logWarning("an answer could not be recorded", recorded.cause)
-
-/** What has an ordering key may have something before it, and what is not due is not run. */
-const isAtOnce = ({ notBefore, orderingKey }: ServiceCall): boolean =>
-  notBefore === undefined && orderingKey === undefined

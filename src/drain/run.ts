@@ -63,12 +63,22 @@ export const run = Effect.fnUntraced(function*(engine: Engine, held: Held, lease
   const running: Running = { engine, held, lease, settling }
   engine.pulse.progress()
   const ready = yield* prepareAll(running)
-  for (const round of rounds(ready)) {
-    const work: Array<Batch> = [batchOf(round)]
+  for (const first of firstBatches(running, ready)) {
+    const work: Array<Batch> = [first]
     while (work.length > 0) work.unshift(...yield* step(running, work.shift()!))
     yield* settling.chargeDue
   }
 })
+
+/** A batch for each round, or one of all that should be one commit and may share a transaction. */
+const firstBatches = ({ engine, held }: Running, ready: ReadonlyArray<Prepared>): ReadonlyArray<Batch> =>
+  held.claim.inOneCommit === true && areSeveral(ready) &&
+    ready.every(({ handler }) => engine.isolations.of(handler) !== "transaction")
+    ? [{ ...batchOf(ready), isWhole: true }]
+    : rounds(ready).map((round) => batchOf(round))
+
+const areSeveral = (members: ReadonlyArray<Prepared>): boolean =>
+  members.some(({ handler }) => handler !== members[0]?.handler)
 
 /** Finds the handler of each chunk and decodes it. Settles the chunks for which no handler can run. */
 const prepareAll = Effect.fnUntraced(function*({ engine, held, settling }: Running) {
@@ -94,12 +104,19 @@ const step = Effect.fnUntraced(function*(running: Running, batch: Batch) {
   const members = yield* settling.withoutBlocked(batch.members)
   const [first] = members
   if (first === undefined) return []
+  if (batch.isWhole !== true && areSeveral(members)) {
+    return rounds(members).map((round) => batchOf(round, batch.isPart))
+  }
   const isApart = engine.isolations.of(first.handler) === "transaction" && first.handler.run._tag === "One"
   if (isApart && members.length > 1) return members.map((one) => batchOf([one], batch.isPart))
   const tried = { ...batch, members }
   const result = yield* attempt(running, tried)
   if (Result.isFailure(result)) return yield* afterFailure(running, tried, result.failure)
-  if (result.success.persisted.length > 0) engine.unfit.succeeded(first.handler)
+  if (result.success.persisted.length > 0) {
+    for (const handler of batch.isWhole === true ? new Set(members.map((one) => one.handler)) : [first.handler]) {
+      engine.unfit.succeeded(handler)
+    }
+  }
   yield* settling.commit(result.success)
   return [batchOf(result.success.notRun, batch.isPart)]
 })

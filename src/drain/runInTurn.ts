@@ -38,9 +38,9 @@ export const runInTurn: Runs = Effect.fnUntraced(function*(run: BatchRun) {
       pulse.progress()
       continue
     }
-    const { cause, hangs, sent } = result
+    const { cause, isCutOff, sent } = result
     if (sent) {
-      const isSound = hangs || (yield* soundAfter(run, cause, one))
+      const isSound = isCutOff || (yield* soundAfter(run, cause, one))
       return yield* new BatchFailed({
         failed: new Map([[one, cause]]),
         certain: new Set(isSound || persisted.length === 0 ? [one] : []),

@@ -26,7 +26,7 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
     const persisted = batch.map((one, index) => toPersisted(one, result.value[index] ?? []))
     return { persisted, left: new Map(), notRun: [] }
   }
-  if (result.sent && !result.hangs) yield* soundAfter(run, result.cause, undefined)
+  if (result.sent && !result.isCutOff) yield* soundAfter(run, result.cause, undefined)
   const failed = new Map(batch.map((one) => [one, result.cause]))
   // a table that fits no answer is no chunk's fault, and there is no culprit to be looked for
   const asIfAlone = tableUnfit(result.cause) !== undefined

@@ -11,9 +11,11 @@ import { type BatchError, type BatchFailed, type Charge, failureKind } from "./f
 import { orderingKeyOf } from "./orderingKey.ts"
 import type { Prepared } from "./prepare.ts"
 
-/** Chunks of one handler that are tried in one transaction. */
+/** Chunks of one handler that are tried in one transaction; if it is `isWhole`, of several. */
 export interface Batch {
   readonly members: ReadonlyArray<Prepared>
+  /** All that a call has, to be persisted in one commit. What follows after a failure is divided by handler. */
+  readonly isWhole?: boolean
   /** Part of a batch that the database has failed repeatedly: it is retried less often. */
   readonly isPart: boolean
   /** How often the database has failed it while it answered the probe. */

@@ -5,10 +5,12 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { ChunkStore } from "../ChunkStore.ts"
-import type { Committed, Setting } from "./batch.ts"
+import { ChunkStore, type Transaction } from "../ChunkStore.ts"
+import type { Handler } from "../Handler.ts"
+import type { Committed, SettingOf } from "./batch.ts"
+import { BatchFailed } from "./failure.ts"
 import { timeRun } from "./observe/metrics.ts"
-import type { Prepared } from "./prepare.ts"
+import { type Prepared, rounds } from "./prepare.ts"
 import { runInTurn } from "./runInTurn.ts"
 import { runMany } from "./runMany.ts"
 import { chains, runTogether } from "./runTogether.ts"
@@ -19,28 +21,87 @@ import * as Supervisor from "./supervisor.ts"
  * failed, with `BatchSuffered` when the database failed a handler, with `NotShared` when runs cannot share a
  * transaction, or with the store's errors.
  */
-export const persistBatch = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>, setting: Setting) {
+export const persistBatch = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>, settingOf: SettingOf) {
   const store = yield* ChunkStore
-  const { handler } = batch[0]!
-  const isTogether = setting.rule === "together"
-  // runs that go together share one limit, but chunks of one key run one after another: the longest chain counts
-  const turns = isTogether ? Math.max(...chains(batch).map(({ length }) => length)) : 1
-  const supervisor = yield* Supervisor.make(Duration.times(setting.timeout, turns))
-  const runs = handler.run._tag === "Many" ? runMany : isTogether ? runTogether : runInTurn
-  let committed: Committed = { persisted: [], left: new Map(), notRun: [] }
+  const { held, timeout } = settingOf(batch[0]!.handler)
+  const shares = yield* Effect.forEach(sharesOf(batch), (share) => prepareShare(share, settingOf))
+  let committed: Committed = nothing
   yield* store.persist(
-    setting.held.claim.token,
+    held.claim.token,
     (transaction) =>
-      runs({ ...setting, handler, batch, transaction, supervisor, isTransient: store.isTransient }).pipe(
-        timeRun(handler.name, ({ left }) => left.size === 0),
-        Effect.map((done) => {
-          committed = done
-          return done.persisted
-        }),
-        // the transaction of the running batch wins over the client that the handlers' layer was built with
-        Effect.updateContext((current: Context.Context<never>) => Context.merge(handler.services, current))
-      ),
-    setting.timeout
+      Effect.map(inSequence(shares.map(({ members, run }) => ({ members, run: run(transaction) }))), (done) => {
+        committed = done
+        return done.persisted
+      }),
+    shares.map((share) => share.timeout).reduce((a, b) => Duration.max(a, b), timeout)
   )
   return committed
 }, Effect.scoped)
+
+const nothing: Committed = { persisted: [], left: new Map(), notRun: [] }
+
+/** The chunks of each handler: nearly always all. */
+const sharesOf = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> =>
+  batch.every(({ handler }) => handler === batch[0]!.handler) ? [batch] : rounds(batch)
+
+/** One handler's share of a transaction, as long as the scope is open. */
+const prepareShare = Effect.fnUntraced(function*(members: ReadonlyArray<Prepared>, settingOf: SettingOf) {
+  const store = yield* ChunkStore
+  const { handler } = members[0]!
+  const setting = settingOf(handler)
+  const isTogether = setting.rule === "together"
+  // runs that go together share one limit, but chunks of one key run one after another: the longest chain counts
+  const turns = isTogether ? Math.max(...chains(members).map(({ length }) => length)) : 1
+  const supervisor = yield* Supervisor.make(Duration.times(setting.timeout, turns))
+  const runs = runsOf(handler, isTogether)
+  return {
+    members,
+    timeout: setting.timeout,
+    run: (transaction: Transaction) =>
+      runs({ ...setting, handler, batch: members, transaction, supervisor, isTransient: store.isTransient }).pipe(
+        timeRun(handler.name, ({ left }) => left.size === 0),
+        // the transaction of the running batch wins over the client that the handlers' layer was built with
+        Effect.updateContext((current: Context.Context<never>) => Context.merge(handler.services, current))
+      )
+  }
+})
+
+const runsOf = (handler: Handler, isTogether: boolean) =>
+  handler.run._tag === "Many" ? runMany : isTogether ? runTogether : runInTurn
+
+interface Share<E> {
+  readonly members: ReadonlyArray<Prepared>
+  readonly run: Effect.Effect<Committed, E>
+}
+
+/** Runs the shares one after another. A failure tells what the others came to, as if all were one. */
+const inSequence = <E>(shares: ReadonlyArray<Share<E>>): Effect.Effect<Committed, E> => {
+  const [only] = shares
+  return only !== undefined && shares.length === 1 ? only.run : Effect.gen(function*() {
+    let all = nothing
+    for (const [index, { run }] of shares.entries()) {
+      const before = all
+      const behind = shares.slice(index + 1).flatMap(({ members }) => members)
+      const done = yield* Effect.mapError(
+        run,
+        (error) => error instanceof BatchFailed ? joined(before, error, behind) : error
+      )
+      all = {
+        persisted: [...all.persisted, ...done.persisted],
+        left: new Map([...all.left, ...done.left]),
+        notRun: [...all.notRun, ...done.notRun]
+      }
+    }
+    return all
+  })
+}
+
+const joined = <E extends BatchFailed>(before: Committed, error: E, behind: ReadonlyArray<Prepared>): E =>
+  new BatchFailed({
+    failed: error.failed,
+    certain: error.certain,
+    left: new Map([...before.left, ...error.left]),
+    notRun: [...before.notRun, ...error.notRun, ...behind],
+    asIfAlone: error.asIfAlone && before.persisted.length === 0
+    // the same error with more in it
+  }) as E

@@ -2,9 +2,11 @@
  * A call that is not recorded yet, as a claim: its handlers run in the transaction that records it.
  *
  * The drain's engine works on it by a store that stands for the real one. `persist` records the call at the end of the
- * handlers' transaction, before the ledger rows. Every other verb that changes chunks records it first, in a commit of its own;
- * so a failure is charged, and a chunk is parked, as always. When the handlers take long, the call is recorded beside their
- * transaction.
+ * handlers' transaction. Every other verb that changes chunks records it first, in a commit of its own; so a failure is
+ * charged, and a chunk is parked, as always. When the handlers take long, the call is recorded beside their transaction.
+ *
+ * A call with an ordering key is recorded before its handlers run: claims see only what is committed, and a later call of
+ * the key must find this one in its way.
  */
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -13,15 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
-import {
-  type ChunkStore,
-  type ChunkStoreError,
-  type ClaimedChunk,
-  LeaseLost,
-  type Persisted,
-  type Recording,
-  TransactionSpoiled
-} from "../ChunkStore.ts"
+import { type ChunkStore, type ChunkStoreError, type ClaimedChunk, LeaseLost, type Recording } from "../ChunkStore.ts"
 import { callJson } from "../internal/callJson.ts"
 import { outage } from "../internal/outage.ts"
 import type { Kind } from "../Kind.ts"
@@ -36,7 +30,7 @@ class UnrecordedChunk implements ClaimedChunk {
   readonly key: ClaimedChunk["key"]
   readonly namespace: string
   readonly schemaVersion: number
-  readonly orderingKey = undefined
+  readonly orderingKey: string | undefined
   readonly attempts = 0
   readonly crashes = 0
   readonly loneCrashes = 0
@@ -48,6 +42,7 @@ class UnrecordedChunk implements ClaimedChunk {
     this.seq = BigInt(index - call.outputs.length)
     this.key = { callId: call.callId, schemaIdentity: schema, part }
     this.namespace = call.namespace
+    this.orderingKey = call.orderingKey
     this.schemaVersion = version
     this.recordedAt = now
     this.call = shared
@@ -108,11 +103,13 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   let isAsideUnderWay = false
   let isCertain = true
 
-  /** Records the call, in the surrounding transaction if there is one. False when a call of its id is recorded already. */
+  const numbered = (seqs: ReadonlyArray<bigint>) => {
+    for (const [index, chunk] of chunks.entries()) chunk.seq = seqs[index] ?? chunk.seq
+  }
   const hold = Effect.suspend(() => {
     isCertain = false
     return Effect.map(store.recordHeld(call, options), (seqs) => {
-      for (const [index, chunk] of chunks.entries()) chunk.seq = seqs?.[index] ?? chunk.seq
+      if (seqs !== undefined) numbered(seqs)
       return seqs !== undefined
     })
   })
@@ -143,7 +140,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
     const stopped = Fiber.interrupt(timer)
     return isAsideUnderWay ? Effect.andThen(Effect.timeoutOption(Fiber.await(timer), longestAside), stopped) : stopped
   })
-  yield* Effect.acquireRelease(startTimer, () => stopTimer)
+  const isFirst = call.orderingKey !== undefined || Duration.isZero(within)
+  yield* Effect.acquireRelease(isFirst ? Effect.void : startTimer, () => stopTimer)
 
   const whenHeld = <A>(verb: Effect.Effect<ReadonlyArray<A>, ChunkStoreError>) =>
     Effect.flatMap(recordAside, () => state === "held" ? verb : Effect.succeed<ReadonlyArray<A>>([]))
@@ -154,26 +152,33 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
       let isTurn = false
       let isRecorded = false
       /** The end of the handlers' transaction. A client of one connection could not record beside it. */
-      const recordWithin = Effect.fnUntraced(function*(persisted: ReadonlyArray<Persisted>) {
-        if (persisted.length === 0) return persisted
+      const toRecord = Effect.gen(function*() {
         yield* stopTimer
         yield* turn.take(1)
         isTurn = true
-        if (state === "unrecorded") {
-          isRecorded = yield* Effect.catchIf(
-            hold,
-            (error) => !error.transient,
-            ({ code, reason }) => new TransactionSpoiled({ reason, ...(code === undefined ? {} : { code }) })
-          )
-          if (!isRecorded) state = "others"
+        if (state === "others") return yield* lost
+        if (state === "held") return undefined
+        isCertain = false
+        return {
+          call,
+          hold: options,
+          recorded: (seqs: ReadonlyArray<bigint>) => {
+            numbered(seqs)
+            isRecorded = true
+          }
         }
-        return state === "others" ? yield* Effect.fail(lost) : persisted
-      }, Effect.uninterruptible)
+      }).pipe(Effect.uninterruptible)
       const ended = Effect.suspend(() => isTurn ? turn.release(1) : Effect.void)
-      return store.persist(token, (transaction) => Effect.flatMap(work(transaction), recordWithin), idle).pipe(
+      return store.persist(token, work, idle, toRecord).pipe(
         Effect.tap(() =>
           Effect.sync(() => {
             if (isRecorded) state = "held"
+          })
+        ),
+        Effect.tapError((error) =>
+          Effect.sync(() => {
+            // somebody else records the call
+            if (error instanceof LeaseLost && state === "unrecorded") state = "others"
           })
         ),
         Effect.onError(() => Effect.andThen(stopTimer, startTimer)),
@@ -188,7 +193,13 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
     mayHold: () => state !== "held" && !isCertain,
     store: {
       ...store,
-      claim: () => Effect.succeed({ token, chunks, paused }),
+      claim: () =>
+        Effect.map(isFirst ? recordAside : Effect.void, () => ({
+          token,
+          chunks: state === "others" ? [] : chunks,
+          paused,
+          inOneCommit: state === "unrecorded"
+        })),
       giveUp: () => Effect.void,
       // it records nothing: it could wait for the connection of the handlers' transaction, which would wait for it
       renew: (_, held, lease, alone) =>

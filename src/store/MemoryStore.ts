@@ -11,7 +11,15 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
-import { ChunkStore, ChunkStoreError, type ClaimedChunk, type Persisted, type Transaction } from "../ChunkStore.ts"
+import {
+  ChunkStore,
+  ChunkStoreError,
+  type ClaimedChunk,
+  LeaseLost,
+  type Persisted,
+  type Transaction,
+  type Unrecorded
+} from "../ChunkStore.ts"
 import { DeadLetters } from "../DeadLetters.ts"
 import { Erasure } from "../Erasure.ts"
 import { EventLog } from "../EventLog.ts"
@@ -19,7 +27,7 @@ import { Inspector } from "../Inspector.ts"
 import { outputGone } from "../internal/callJson.ts"
 import { Pauses } from "../Pauses.ts"
 import { Retention } from "../Retention.ts"
-import type { ChunkKey } from "../ServiceCall.ts"
+import type { ChunkKey, ServiceCall } from "../ServiceCall.ts"
 import * as Settings from "../Settings.ts"
 import { freesKey } from "../Settlement.ts"
 import { makeLocal, type Topic, WakeUp } from "../WakeUp.ts"
@@ -34,6 +42,7 @@ import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
+import { recordHeld } from "./memory/recordHeld.ts"
 import * as repairs from "./memory/repairs.ts"
 import * as retention from "./memory/retention.ts"
 import {
@@ -153,30 +162,47 @@ const makeStore = (
       )
   const closeAfterCommit = (chunks: ReadonlyArray<{ readonly key: ChunkKey }>) =>
     chunks.length === 0 ? Effect.void : db.afterCommit(closeCalls(chunks.map(({ key }) => key.callId)))
+  const numbersOf = ({ outputs }: ServiceCall) =>
+    Effect.all({ seqs: Effect.forEach(outputs, () => db.next("chunk")), id: db.next("usage") })
+  /** Settles what was persisted; of a call that is not recorded, records it first. */
+  const settleEnd = Effect.fnUntraced(
+    function*(token: string, persisted: ReadonlyArray<Persisted>, unrecorded: Unrecorded | undefined) {
+      const numbers = unrecorded === undefined ? undefined : yield* numbersOf(unrecorded.call)
+      const problem = yield* use((access, now) => {
+        if (unrecorded !== undefined && numbers !== undefined) {
+          const { call, hold, recorded } = unrecorded
+          const seqs = recordHeld(access, call, hold, now, numbers, settings.deadBlocksKey)
+          if (seqs === undefined) return new LeaseLost({ claimed: persisted.length, held: 0 })
+          recorded(seqs)
+        }
+        return settlePersisted(access, token, persisted, now)
+      })
+      if (problem !== undefined) return yield* problem
+      yield* wake(persisted.map((line) => line.chunk))
+      yield* hintIf(persisted.some((line) => line.objects.length > 0), "events")
+      yield* closeAfterCommit(persisted.map((line) => line.chunk))
+    }
+  )
 
   return ChunkStore.of({
     record: Effect.fnUntraced(function*(list) {
-      const seqs = yield* Effect.forEach(list, (call) => Effect.forEach(call.outputs, () => db.next("chunk")))
-      const ids = yield* Effect.forEach(list, () => db.next("usage"))
+      const numbers = yield* Effect.forEach(list, numbersOf)
       const outcomes = yield* use((access, now) =>
-        list.map((call, index) => recording.record(access, call, now, { seqs: seqs[index] ?? [], id: ids[index] ?? 0 }))
+        list.map((call, index) => recording.record(access, call, now, numbers[index]!))
       )
       yield* hintIf(outcomes.includes("recorded"), "chunks")
       return outcomes
     }),
 
-    recordHeld: Effect.fnUntraced(function*(call, { lease, token, worker }) {
-      const seqs = yield* Effect.forEach(call.outputs, () => db.next("chunk"))
-      const id = yield* db.next("usage")
-      return yield* use((access, now) => {
-        if (recording.record(access, call, now, { seqs, id }) !== "recorded") return undefined
-        const leased = { leaseToken: token, leaseUntil: now + Duration.toMillis(lease), leasedBy: worker }
-        return seqs.map((seq) => {
-          const row = access.get(queue, seqKey(seq))
-          if (row !== undefined) access.set(queue, seqKey(seq), { ...row, ...leased })
-          return BigInt(seq)
-        })
-      })
+    recordHeld: Effect.fnUntraced(function*(call, hold) {
+      const numbers = yield* numbersOf(call)
+      return yield* use((access, now) => recordHeld(access, call, hold, now, numbers, settings.deadBlocksKey))
+    }),
+    recordDecoded: Effect.fnUntraced(function*(call) {
+      const numbers = yield* numbersOf(call)
+      const isRecorded = yield* use((access, now) => recording.recordDecoded(access, call, now, numbers))
+      yield* hintIf(isRecorded, "chunks")
+      return isRecorded
     }),
     isNew: Effect.fnUntraced(function*(callId) {
       const nested = yield* db.inTransaction
@@ -219,6 +245,9 @@ const makeStore = (
       return { token, chunks, paused }
     }),
 
+    // there is no server to do it in: a declaration is carried out when its chunks are claimed
+    persistInside: () => Effect.undefined,
+
     giveUp: (token) => use((access) => giveUp(access, token)),
 
     renew: Effect.fnUntraced(function*(token, chunks, lease, alone = false) {
@@ -234,20 +263,17 @@ const makeStore = (
     }),
 
     // a transaction in memory holds no locks, so an idle one delays no other
-    persist: <E, R>(token: string, work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>) =>
+    persist: <E, R>(
+      token: string,
+      work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
+      _?: Duration.Duration,
+      unrecorded: Effect.Effect<Unrecorded | undefined, LeaseLost> = Effect.undefined
+    ) =>
       work(transaction).pipe(
         Effect.flatMap((persisted) =>
-          use((access, now) => settlePersisted(access, token, persisted, now)).pipe(
-            Effect.flatMap((problem) =>
-              problem === undefined
-                ? Effect.all([
-                  wake(persisted.map((line) => line.chunk)),
-                  hintIf(persisted.some((line) => line.objects.length > 0), "events"),
-                  closeAfterCommit(persisted.map((line) => line.chunk))
-                ], { discard: true })
-                : Effect.fail(problem)
-            )
-          )
+          persisted.length === 0
+            ? Effect.void
+            : Effect.flatMap(unrecorded, (call) => settleEnd(token, persisted, call))
         ),
         db.transaction,
         asStoreError

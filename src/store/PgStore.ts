@@ -30,6 +30,7 @@ import * as eventLog from "./pg/eventLog.ts"
 import { explaining } from "./pg/explaining.ts"
 import { find } from "./pg/find.ts"
 import { giveUp } from "./pg/giveUp.ts"
+import { persistInside } from "./pg/inside.ts"
 import * as inspector from "./pg/inspector.ts"
 import { isNew } from "./pg/isNew.ts"
 import { leave } from "./pg/leave.ts"
@@ -41,6 +42,7 @@ import { glance, type Ground, preflight } from "./pg/preflight.ts"
 import { probe } from "./pg/probe.ts"
 import * as rebase from "./pg/rebase.ts"
 import { record } from "./pg/record.ts"
+import { recordDecoded } from "./pg/recordDecoded.ts"
 import { recordHeld } from "./pg/recordHeld.ts"
 import { releaseWaiting } from "./pg/releaseWaiting.ts"
 import { renew } from "./pg/renew.ts"
@@ -59,12 +61,14 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
   ChunkStore.of({
     record: record(engine),
     recordHeld: recordHeld(engine),
+    recordDecoded: recordDecoded(engine),
     isNew: isNew(engine),
     begin: begin(engine),
     renewRun: renewRun(engine),
     abandon: abandon(engine),
     find: find(engine),
     claim: claim(engine),
+    persistInside: persistInside(engine),
     giveUp: giveUp(engine),
     renew: renew(engine),
     persist: persist(engine),

@@ -86,15 +86,15 @@ const died = new ChunkStoreError({ operation: "rehearsal", transient: false, rea
 const deadly = (store: ChunkStore["Service"], boundary: Boundary, nth: number, count: { transactions: number }) =>
   ({
     ...store,
-    persist: (token, work, idle) => {
-      if (++count.transactions !== nth) return store.persist(token, work, idle)
+    persist: (token, work, ...rest) => {
+      if (++count.transactions !== nth) return store.persist(token, work, ...rest)
       switch (boundary) {
         case "before":
           return Effect.fail(died)
         case "within":
-          return store.persist(token, (transaction) => Effect.andThen(work(transaction), Effect.fail(died)), idle)
+          return store.persist(token, (transaction) => Effect.andThen(work(transaction), Effect.fail(died)), ...rest)
         case "after":
-          return Effect.andThen(store.persist(token, work, idle), Effect.fail(died))
+          return Effect.andThen(store.persist(token, work, ...rest), Effect.fail(died))
       }
     }
   }) satisfies ChunkStore["Service"]

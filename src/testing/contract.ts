@@ -16,11 +16,13 @@ import { beat } from "./contract/beat.ts"
 import { callEnds } from "./contract/callEnds.ts"
 import { claiming } from "./contract/claiming.ts"
 import { deadLetters } from "./contract/deadLetters.ts"
+import { declared } from "./contract/declared.ts"
 import { elements } from "./contract/elements.ts"
 import { erasure } from "./contract/erasure.ts"
 import { eventLog } from "./contract/eventLog.ts"
 import { callFacts } from "./contract/facts.ts"
 import { inspector } from "./contract/inspector.ts"
+import { invalidAnswers } from "./contract/invalidAnswers.ts"
 import { liveEvents } from "./contract/liveEvents.ts"
 import { ordering } from "./contract/ordering.ts"
 import { pauses } from "./contract/pauses.ts"
@@ -43,9 +45,11 @@ export { Edits, type Given, Rows, Time } from "./contract/services.ts"
 export const contract: ReadonlyArray<Scene> = [
   ...recording,
   ...callFacts,
+  ...invalidAnswers,
   ...recordNow,
   ...claiming,
   ...persisting,
+  ...declared,
   ...ordering,
   ...beat,
   ...versions,

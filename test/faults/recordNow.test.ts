@@ -28,9 +28,15 @@ const answer: ServiceCall.ServiceCall = {
   service: "services.clinic.ward.take-notes",
   outputs: [{ schema: "schemas.clinic.ward.note", version: 1, data: { text: "now", fails: false } }]
 }
-const recordNow = Drain.Drain.use((drain) => drain.recordNow(answer))
-const cutRun = () =>
-  Effect.runPromiseExit(Effect.provide(recordNow, drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 })))))
+const answers: Readonly<Record<string, ServiceCall.ServiceCall>> = {
+  "one commit": answer,
+  "two, of an ordering key": { ...answer, orderingKey: "bed-1" }
+}
+const recordNowOf = (answer: ServiceCall.ServiceCall) => Drain.Drain.use((drain) => drain.recordNow(answer))
+const cutRunOf = (answer: ServiceCall.ServiceCall) =>
+  Effect.runPromiseExit(
+    Effect.provide(recordNowOf(answer), drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 }))))
+  )
 
 const reset = Effect.flatMap(
   SqlClient.SqlClient,
@@ -71,9 +77,12 @@ const terminate = async ({ backend }: Passing) => {
 }
 const strikes = { "is cut at both ends": () => Promise.resolve("cut" as const), "is terminated": terminate }
 
-it.each(Object.entries(strikes))(
-  "the connection %s at each statement: nothing is half done, or done twice",
-  async (_, strike) => {
+it.each(Object.keys(strikes).flatMap((name) => Object.keys(answers).map((commits) => [name, commits] as const)))(
+  "the connection %s at each statement of %s: nothing is half done, or done twice",
+  async (name, commits) => {
+    const strike = strikes[name as keyof typeof strikes]
+    const recordNow = recordNowOf(answers[commits]!)
+    const cutRun = () => cutRunOf(answers[commits]!)
     const statements: Array<string> = []
     proxy.watch(({ side, text }) => {
       if (side === "before") statements.push(text.replaceAll(/\s+/g, " ").trim())

@@ -33,7 +33,12 @@ export const dangerous: ReadonlyArray<readonly [place: string, parts: ReadonlyAr
   ["leased leased ready", [part("held: release"), part("claim, persist"), part("leases end")]],
   // persisted by two at once
   ["ready ready ready", [part("claim, persist"), part("once a"), part("claim, persist")]],
-  ["dead waiting waiting", [part("claim, persist"), part("discard a"), part("redrive all")]]
+  ["dead waiting waiting", [part("claim, persist"), part("discard a"), part("redrive all")]],
+  // persisted inside the server, beside a claim of the same chunks and beside what takes their calls away
+  ["ready ready ready", [part("persist inside"), part("persist inside")]],
+  ["ready ready ready", [part("persist inside"), part("claim, persist")]],
+  ["ready ready ready", [part("persist inside"), part("claim, release"), part("erase all")]],
+  ["leased ready ready", [part("persist inside"), part("held: persist"), part("prune")]]
 ]
 
 /** A schedule by chance: two or three sessions, perhaps in transactions of the application's, perhaps with a break. */

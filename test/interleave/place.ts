@@ -35,8 +35,11 @@ export const statesOf = (place: string): ReadonlyArray<State> => place.split(" "
 /** Whether its first chunk waits behind nothing, as after a setting was switched. */
 export const startsStranded = (place: string): boolean => /^(discarded )*waiting/.test(place)
 
-/** The calls of the key, in its order; and one of another namespace with a key of the same name, and one without a key. */
+/** The calls of the key, in its order; and one of another namespace with a key of the same name, and two without a key. */
 export const names = ["a", "b", "c", "d"]
+
+/** The fingerprint of the two calls without a key: these can be persisted inside the server. */
+export const fingerprint = 7
 
 /** What a session may hold from the beginning. */
 export interface Held {
@@ -83,11 +86,17 @@ export const makePlace = async (db: Client, place: string): Promise<Held | undef
     delete from sluice.subscription; delete from sluice.erasure; delete from note;
     insert into sluice.service_call (call_id, namespace, service, correlation_id, status, outputs, context)
       values ${
-    [...ids.map((id) => callRow(id, "chatlab")), callRow("other", "triage"), callRow("free", "chatlab")].join()
+    [
+      ...ids.map((id) => callRow(id, "chatlab")),
+      callRow("other", "triage"),
+      callRow("free", "chatlab"),
+      callRow("free too", "chatlab")
+    ].join()
   };
     ${states.map((state, index) => chunkRow(ids[index]!, index + 1, state)).join("\n")}
-    insert into sluice.chunk_queue (${columns}) values
-      (8, 'other', 'triage', '${reply}', 1, 'knee'), (9, 'free', 'chatlab', '${reply}', 1, null);
+    insert into sluice.chunk_queue (${columns}, fingerprint) values
+      (8, 'other', 'triage', '${reply}', 1, 'knee', null), (9, 'free', 'chatlab', '${reply}', 1, null, ${fingerprint}),
+      (10, 'free too', 'chatlab', '${reply}', 1, null, ${fingerprint});
     select setval('sluice.chunk_seq', 100)`)
   const chunks = ids.flatMap((id, index) =>
     states[index] === "leased" || states[index] === "expired"

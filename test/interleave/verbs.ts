@@ -2,16 +2,17 @@
  * The verbs of the ports, as programs that sessions run beside each other. What claims does with its claim what a drain does,
  * also when the store fails.
  */
-import { ChunkStore, DeadLetters, Erasure, EventLog, Pauses, Retention } from "effect-sluice"
+import { ChunkStore, DeadLetters, Erasure, EventLog, Output, Pauses, Retention, TableHandler } from "effect-sluice"
 import type { Claim, ClaimedChunk, ClaimRequest, Settlement } from "effect-sluice/ChunkStore"
 import * as DomainObject from "effect-sluice/DomainObject"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { call, keyOf, reply } from "../contract/operators/dialogues.ts"
-import { type Held, names, type State, statesOf } from "./place.ts"
+import { fingerprint, type Held, names, type State, statesOf } from "./place.ts"
 import type { Env, Program } from "./session.ts"
 
 /** A verb, and what is to be known of it. */
@@ -89,6 +90,26 @@ const claiming = (carry: (claim: Claim) => Program, request: Partial<ClaimReques
     yield* carry(claim)
   })
 
+const { declaration } = TableHandler.make(Output.make(reply, { schema: Schema.Int }), {
+  table: "note",
+  object: "chatlab.Note",
+  id: "call_id",
+  columns: ({ call }) => ({ call_id: call.callId, written_by: "drain" })
+})
+
+/** Persists what has no key inside the server. */
+const persistInside: Program = ChunkStore.ChunkStore.use((store) =>
+  store.persistInside({
+    kind: { namespace: "chatlab", schemaIdentity: reply, version: 1, fingerprint },
+    notIn: [],
+    declaration,
+    handler: "h",
+    handlerVersion: 1,
+    limit: 100,
+    maxBytes: 1e9
+  })
+)
+
 /** Ends a claim's first chunk in one way, and gives back the others. */
 const first = (ending: (chunk: ClaimedChunk) => Settlement) => ({ chunks, token }: Claim): Program =>
   Effect.gen(function*() {
@@ -160,6 +181,7 @@ export const beat: Program = ChunkStore.ChunkStore.use((store) =>
 export const verbs: Readonly<Record<string, Verb>> = {
   "claim, persist": { program: () => claiming(persist) },
   "claim one, persist": { program: () => claiming(persist, { limit: 1 }) },
+  "persist inside": { program: () => persistInside },
   "claim, release": { program: () => claiming(({ chunks, token }) => untilDone(settle(token, chunks, release))) },
   "claim, retry": { program: () => claiming(first(retry)) },
   "claim, bury": { program: () => claiming(first(bury)) },

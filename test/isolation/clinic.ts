@@ -48,10 +48,11 @@ const roleOnce = (sql: SqlClient.SqlClient) =>
     { discard: true }
   )
 
-/** An application whose handler of notes does a deed, then writes a row, and gives that back. */
+/** An application whose handler of notes does a deed, then writes a row, does the last deed, and gives the row back. */
 export const application = (options: {
   readonly version?: Version
   readonly deed: Deed
+  readonly last?: Deed
   readonly handler?: Handler.Options
   readonly settings?: Partial<Settings.Values>
   readonly maxConnections?: number
@@ -67,6 +68,7 @@ export const application = (options: {
         const [row] = yield* sql<{ id: number }>`
           insert into note (call_id, tenant) values (${input.call.callId}, current_setting('app.tenant', true))
           returning id`
+        if (options.last !== undefined) yield* options.last(sql, input)
         return DomainObject.make("clinic.Note", row!.id)
       })
     }))

@@ -3,7 +3,7 @@
  * and its mates persist in the same cycle or the next.
  */
 import { it } from "@effect/vitest"
-import { ChunkLedger, DomainObject, Drain, DrainWorker } from "effect-sluice"
+import { CallRecorder, ChunkLedger, DomainObject, Drain, DrainWorker } from "effect-sluice"
 import type * as Handler from "effect-sluice/Handler"
 import type * as Settings from "effect-sluice/Settings"
 import * as Duration from "effect/Duration"
@@ -12,6 +12,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { keyOf, note, record } from "../support/clinic.ts"
 import { chunkOf, cycle, persistNow, untilEmpty } from "../support/drain.ts"
@@ -25,6 +26,7 @@ const mates = ["a", "b", "d", "e"]
 const third = (deed: Deed): Deed => (sql, input) => input.call.callId === "c" ? deed(sql, input) : Effect.void
 
 const harmful = (deed: Deed, options: {
+  readonly last?: Deed
   readonly handler?: Handler.Options
   readonly settings?: Partial<Settings.Values>
   readonly version?: 18 | 15
@@ -32,6 +34,7 @@ const harmful = (deed: Deed, options: {
   application({
     ...options,
     deed: third(deed),
+    ...(options.last === undefined ? {} : { last: third(options.last) }),
     handler: { maxAttempts: 1, ...options.handler },
     settings: { handlerTimeout: Duration.seconds(5), ...options.settings }
   })
@@ -107,6 +110,35 @@ const deeds: Readonly<Record<string, readonly [deed: Deed, message: RegExp, opti
         ),
       /ended a transaction: begin/
     ],
+    "makes the session forget what the client has prepared": [(sql) => sql`deallocate all`, /does not exist|26000/],
+    "makes settlements wait a millisecond for locks": [
+      (sql) => Effect.andThen(sql`set local statement_timeout = '1ms'`, sql`select pg_sleep(0.1)`),
+      /57014/
+    ],
+    "hides its commit in a block": [(sql) => sql`do $$ begin commit; end $$`, /2D000|invalid transaction termination/],
+    "hides its rollback in a procedure": [
+      (sql) =>
+        Effect.andThen(
+          sql`create procedure undo() language plpgsql as $$ begin rollback; end $$`,
+          sql`call undo()`
+        ),
+      /2D000|invalid transaction termination/
+    ],
+    "vacuums": [(sql) => sql`vacuum note`, /25001|cannot run inside/],
+    "replicates, so that no trigger fires, and fails": [
+      (sql) => Effect.andThen(sql`set session_replication_role = replica`, Effect.fail("and fails")),
+      /and fails/
+    ],
+    "hides tables of Sluice behind temporary ones, and fails": [
+      (sql) =>
+        Effect.gen(function*() {
+          yield* sql`create temporary table persisted_chunk (id int)`
+          yield* sql`create temporary table chunk_queue (id int)`
+          yield* sql`set search_path = pg_temp, sluice, public`
+          return yield* Effect.fail("and fails")
+        }),
+      /and fails/
+    ],
     "aborts its transaction by an error that it swallows": [
       (sql) => Effect.ignore(sql`select 1 / 0`),
       /aborted|25P02/
@@ -173,6 +205,70 @@ describe("one of five", () => {
     costsNobody(/could not be interrupted/).pipe(
       Effect.provide(harmful((sql) => Effect.uninterruptible(sql`select pg_sleep(600)`), {
         handler: { timeout: "1 second" }
+      }))
+    )
+  )
+})
+
+describe("what a run leaves running", () => {
+  const all = ["a", "b", "c", "d", "e"]
+  const persistsAll = Effect.gen(function*() {
+    yield* record(...all.map((id) => note(id)))
+    yield* cycle
+    for (const id of all) expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", attempts: 0, failures: [] })
+    expect(yield* strays).toEqual({ missing: null, unnamed: null })
+  })
+
+  const leavesOpen = (rows: number): Deed => (sql) =>
+    Effect.andThen(
+      Effect.forkDetach(Stream.runForEach(sql`select generate_series(1, ${rows}::int)`.stream, () => Effect.never)),
+      Effect.sleep("50 millis")
+    )
+
+  const nothing: Deed = () => Effect.void
+
+  live(
+    "a stream that a fiber of its own holds open is closed at the run's end",
+    persistsAll.pipe(Effect.provide(harmful(nothing, { last: leavesOpen(10) })))
+  )
+
+  live(
+    "a statement that a fiber of its own has sent is part of the run",
+    costsNobody(/did not finish within/).pipe(
+      Effect.provide(harmful(
+        nothing,
+        {
+          last: (sql) => Effect.andThen(Effect.forkDetach(sql`select pg_sleep(60)`), Effect.sleep("20 millis")),
+          handler: { timeout: "1 second" }
+        }
+      ))
+    )
+  )
+
+  live(
+    "a stream that is too long to be read to its end costs nobody else",
+    costsNobody(/aborted|25P02|57014/).pipe(Effect.provide(harmful(nothing, { last: leavesOpen(3_000_000) })))
+  )
+
+  live(
+    "a fiber that records a call later does not do so in its mates' transaction",
+    Effect.gen(function*() {
+      yield* persistsAll
+      const sql = yield* SqlClient.SqlClient
+      expect(yield* sql`select call_id from sluice.service_call where call_id = 'late'`).toEqual([])
+      expect(yield* sql`select call_id from note`).toHaveLength(5)
+    }).pipe(
+      Effect.provide(application({
+        deed: (_, { call }) =>
+          call.callId === "c"
+            ? Effect.flatMap(
+              Effect.serviceOption(CallRecorder.CallRecorder),
+              (recorder) =>
+                recorder._tag === "None"
+                  ? Effect.die("no recorder")
+                  : Effect.forkDetach(Effect.delay(recorder.value.record(note("late")), "20 millis"))
+            )
+            : Effect.sleep("50 millis")
       }))
     )
   )

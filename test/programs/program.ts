@@ -4,6 +4,10 @@
  */
 import type { dice } from "../support/dice.ts"
 
+/** The ways to say whose rows they are: the last is for the session. */
+const ways = ["set local", "set_config", "set_config with a name", "function", "function for the session"] as const
+export type Way = (typeof ways)[number]
+
 /** A step of a program. */
 export type Step =
   /** Reads a counter under a row lock, and writes what it read plus one. */
@@ -17,7 +21,7 @@ export type Step =
   /** Steps in a savepoint, which is rolled back at the end if it fails; the program goes on. */
   | { readonly _tag: "Savepoint"; readonly steps: ReadonlyArray<Step>; readonly fails: boolean }
   /** Says whose rows they are from here on, in one of the ways there are. */
-  | { readonly _tag: "Tenant"; readonly tenant: string; readonly way: "set local" | "set_config" | "function" }
+  | { readonly _tag: "Tenant"; readonly tenant: string; readonly way: Way }
   /** Writes a row under the tenant it is told of, if it is. */
   | { readonly _tag: "Own" }
   /** Writes through a resolver that merges requests. */
@@ -75,7 +79,7 @@ const step = (roll: Dice, settings: boolean): Step => {
       return {
         _tag: "Tenant",
         tenant: `tenant-${roll(3)}`,
-        way: (["set local", "set_config", "function"] as const)[roll(3)]!
+        way: ways[roll(ways.length)]!
       }
     case 10:
       return { _tag: "Scratch", values: Array.from({ length: 1 + roll(3) }, () => roll(10)) }

@@ -51,6 +51,8 @@ const makeTables = (sql: SqlClient.SqlClient) =>
     "create table if not exists started (id bigserial, by text primary key)",
     `create or replace function become_tenant(tenant text) returns void language plpgsql as
       $$ begin perform set_config('app.tenant', tenant, true); end $$`,
+    `create or replace function move_to_tenant(tenant text) returns void language plpgsql as
+      $$ begin perform set_config('app.tenant', tenant, false); end $$`,
     `truncate ${names.join(", ")}`
   ], (statement) =>
     sql.unsafe(statement), { discard: true })
@@ -100,6 +102,10 @@ const carryOut = (
             return yield* sql.unsafe(`set local app.tenant = '${step.tenant}'`)
           case "set_config":
             return yield* sql`select set_config('app.tenant', ${step.tenant}, true)`
+          case "set_config with a name":
+            return yield* sql`select 1 as one, set_config('app.tenant', ${step.tenant}, true) as tenant`
+          case "function for the session":
+            return yield* sql`select move_to_tenant(${step.tenant})`
           case "function":
             return yield* sql`select become_tenant(${step.tenant})`
         }

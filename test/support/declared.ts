@@ -158,7 +158,7 @@ export class Read extends Context.Service<Read, {
   readonly rows: (name: string) => Effect.Effect<ReadonlyArray<Readonly<Record<string, unknown>>>>
 }>()("test/declared/Read") {}
 
-const orders: Readonly<Record<string, string>> = { finding: "id", lab_order: "call_id, place", card: "id" }
+const orders: Readonly<Record<string, string>> = { finding: "call_id", lab_order: "call_id, place", card: "id" }
 
 const readTables = Layer.effect(
   Read,
@@ -185,7 +185,10 @@ const readMemory = Layer.effect(
   )
 )
 
-const withTables = <E>(client: Layer.Layer<SqlClient.SqlClient, E>, more: ReadonlyArray<string>): Store =>
+const withTables = <E>(
+  client: Layer.Layer<SqlClient.SqlClient, E>,
+  more: ReadonlyArray<string>
+): Store<SqlClient.SqlClient> =>
   Layer.merge(PgStore.layer, readTables).pipe(
     Layer.provideMerge(Layer.effectDiscard(
       Effect.flatMap(
@@ -197,7 +200,7 @@ const withTables = <E>(client: Layer.Layer<SqlClient.SqlClient, E>, more: Readon
   )
 
 /** A store with the laboratory's tables. */
-export type Store = Layer.Layer<Stores | Read, unknown, Settings.Settings>
+export type Store<More = never> = Layer.Layer<Stores | Read | More, unknown, Settings.Settings>
 
 /** The databases that have SQL. `more` is run after the tables are made. */
 export const servers = {
@@ -210,7 +213,7 @@ export const servers = {
 export const memory: Store = readMemory.pipe(Layer.provideMerge(MemoryStore.layer))
 
 /** Recorder and drain of the laboratory, over a store. */
-export const application = (store: Store, settings: Partial<Settings.Values> = {}) =>
+export const application = <More = never>(store: Store<More>, settings: Partial<Settings.Values> = {}) =>
   Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
     Layer.provideMerge(HandlerRegistry.layer(Laboratory)),
     Layer.provide(handlers),

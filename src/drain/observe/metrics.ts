@@ -4,7 +4,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
-import type { ClaimedChunk } from "../../ChunkStore.ts"
+import type { ClaimedChunk, InsideKind, PersistedInside } from "../../ChunkStore.ts"
 import type { HandlerRegistry } from "../../HandlerRegistry.ts"
 import { metricLabel } from "../../internal/outcomeWords.ts"
 import * as Metrics from "../../Metrics.ts"
@@ -100,4 +100,33 @@ export const measureClaim = Effect.fnUntraced(function*(
     if (failed > 0) Metrics.count(Metrics.attemptsFailed, kind, failed, context)
   }
   Metrics.cycleSeconds.updateUnsafe(Number(clock.monotonicTimeNanosUnsafe() - began) / 1e9, context)
+})
+
+/** The same for chunks that the store persisted by itself for a declared handler. */
+export const measureInside = Effect.fnUntraced(function*(
+  { namespace, schemaIdentity: schema }: InsideKind,
+  handler: string,
+  chunks: ReadonlyArray<PersistedInside>,
+  /** By the monotonic clock, in nanoseconds. */
+  began: bigint
+) {
+  const context = yield* Effect.context<never>()
+  const clock = yield* Clock.Clock
+  const now = clock.currentTimeMillisUnsafe()
+  const seconds = Number(clock.monotonicTimeNanosUnsafe() - began) / 1e9
+  const persisted = chunks.filter(({ objects }) => objects.length > 0).length
+  const lag = Metric.withAttributes(Metrics.lagSeconds, { handler })
+  for (const { recordedAt } of chunks) lag.updateUnsafe(Math.max(0, now - recordedAt) / 1000, context)
+  const kind = { namespace, schema, handler }
+  Metrics.count(Metrics.claimed, {}, chunks.length, context)
+  Metrics.count(Metrics.inside, { handler }, chunks.length, context)
+  Metrics.count(Metrics.chunks, { ...kind, outcome: metricLabel("persisted") }, persisted, context)
+  Metrics.count(
+    Metrics.chunks,
+    { ...kind, outcome: metricLabel("nothingToCreate") },
+    chunks.length - persisted,
+    context
+  )
+  Metrics.cycleSeconds.updateUnsafe(seconds, context)
+  Metric.withAttributes(Metrics.batchSeconds, { handler }).updateUnsafe(seconds, context)
 })

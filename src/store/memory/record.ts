@@ -67,7 +67,7 @@ export const addUsage = (
 }
 
 /** The numbers of a recording: `seqs` give each of its chunks its place in the order of recording, `id` is that of its usage. */
-interface Numbers {
+export interface Numbers {
   readonly seqs: ReadonlyArray<number>
   readonly id: number
 }
@@ -112,6 +112,12 @@ export const record = (access: Access, call: Recording, now: number, { id, seqs 
     )
   }
   return "recorded"
+}
+
+/** Records the answer of an invalid call. */
+export const recordDecoded = (access: Access, call: Recording, now: number, numbers: Numbers): boolean => {
+  const { erasure, status = "invalid" } = access.get(calls, call.callId) ?? {}
+  return status === "invalid" && erasure === undefined && record(access, call, now, numbers) === "recorded"
 }
 
 /**

@@ -90,6 +90,8 @@ const goOn = (range: Range, after: LowWater.Place | undefined): Range =>
 /** A store's claim, with the state that it keeps between claims. */
 export interface Claiming {
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, SqlError>
+  /** Where claims begin to scan. */
+  readonly lowWater: LowWater.LowWater
   /** Makes the next claim scan from the beginning. */
   readonly lookAgain: () => void
   /** Makes the next claim also scan behind what was the end. */
@@ -181,7 +183,7 @@ export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Cont
     )
   })
 
-  return { claim, lookAgain: lowWater.reset, behindEnd: lowWater.resetEnds }
+  return { claim, lowWater, lookAgain: lowWater.reset, behindEnd: lowWater.resetEnds }
 }
 
 /** The verb. */

@@ -151,7 +151,10 @@ export const servedRows = (t: Tables, serves: ReadonlyArray<Kind.Served>) =>
   kindRows(t, serves.map((kind) => ({ ...kind, version: kind.version ?? newest })))
 
 /** What a claim may take of the table as `q`, by namespace, call, kind and version. */
-export const onlyAsked = (t: Tables, { callId, except = [], namespace, own = [] }: ClaimRequest) => {
+export const onlyAsked = (
+  t: Tables,
+  { callId, except = [], namespace, own = [] }: Pick<ClaimRequest, "callId" | "except" | "namespace" | "own">
+) => {
   const { sql } = t
   return sql.and([
     ...(namespace === undefined ? [] : [sql`namespace = ${namespace}`]),
@@ -185,7 +188,7 @@ export const inRange = ({ sql }: Tables, column: "rank" | "due_at", range: Range
 }
 
 /** The condition for rows without a lease, or with an expired one. */
-export const isFree = ({ sql }: Tables, { judged }: ClaimOptions) =>
+export const isFree = ({ sql }: Tables, { judged }: Pick<ClaimOptions, "judged">) =>
   sql`(lease_until is null
         or lease_until < least(pg_catalog.now(), pg_catalog.to_timestamp(${judged}::pg_catalog.float8)))`
 

@@ -13,6 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import { codeOf } from "./errors.ts"
 import { CurrentRun, type Left, Run } from "./watch.ts"
 
 /** Fails when the database does not answer in time, and interrupts the effect: the client then closes the connection. */
@@ -63,6 +64,8 @@ export class Lease {
   readonly #connection: Connection
   readonly #scope: Scope.Closeable
   readonly #limit: Duration.Duration
+  /** The open streams of each run, which hold the connection as long as they are open. */
+  readonly #streams = new Map<Run, Set<Scope.Closeable>>()
   #inFlight = 0
   #closed = false
   /** The connection that the transaction runs on. */
@@ -80,33 +83,72 @@ export class Lease {
       executeUnprepared: (sql, params, transform) =>
         this.#send(sql, connection.executeUnprepared(sql, params, transform)),
       executeStream: (sql, params, transform) =>
-        Stream.unwrap(this.#admit(sql, () => Effect.succeed(connection.executeStream(sql, params, transform))))
+        Stream.unwrap(this.#admit(sql, (run) => this.#kept(run, connection.executeStream(sql, params, transform))))
     }
   }
 
   /** Checks a handler's statement and sends it if allowed; always sends Sluice's own. */
-  #admit<A>(sql: string, send: (isOwn: boolean) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+  #admit<A>(sql: string, send: (run: Run | undefined) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     return Effect.withFiber((fiber) => {
       if (this.#closed) return Effect.fail(isOver())
       const run = fiber.getRef(CurrentRun)
       const refused = run?.admit(sql, fiber)
-      return refused === undefined ? send(run === undefined) : Effect.die(refused)
+      if (refused !== undefined) return Effect.die(refused)
+      return this.#streams.size === 0 ? send(run) : Effect.andThen(this.#closeLeft, send(run))
     })
   }
 
+  /** Notes that a stream is open, until it ends. */
+  #kept<A>(run: Run | undefined, stream: Stream.Stream<A, SqlError>): Effect.Effect<Stream.Stream<A, SqlError>> {
+    if (run === undefined) return Effect.succeed(stream)
+    return Effect.map(Scope.make(), (scope) => {
+      const open = this.#streams.get(run) ?? new Set()
+      this.#streams.set(run, open.add(scope))
+      const close = Effect.suspend(() => {
+        open.delete(scope)
+        if (open.size === 0) this.#streams.delete(run)
+        return Scope.close(scope, Exit.void)
+      })
+      return Stream.ensuring(Stream.fromPull(Scope.provide(Stream.toPull(stream), scope)), close)
+    })
+  }
+
+  /** Closes the streams that runs have left open, in a fiber that outlives them: the next statement would wait for it. */
+  readonly #closeLeft = Effect.suspend(() => {
+    const left = [...this.#streams].filter(([run]) => run.ended)
+    for (const [run] of left) this.#streams.delete(run)
+    return Effect.forEach(left.flatMap(([, open]) => [...open]), (scope) => Scope.close(scope, Exit.void), {
+      discard: true
+    })
+  })
+
   #send<A>(sql: string, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
-    return this.#admit(sql, (isOwn) => {
+    return this.#admit(sql, (run) => {
+      const isOwn = run === undefined
       this.#inFlight++
+      run?.began()
       const counted = Effect.ensuring(
-        isOwn ? within(this.#limit, sql.split(/\s/, 1)[0] ?? sql)(statement) : statement,
+        Effect.tapError(
+          isOwn ? within(this.#limit, sql.split(/\s/, 1)[0] ?? sql)(statement) : statement,
+          (error) => Effect.sync(() => this.#noteLost(error))
+        ),
         Effect.sync(() => {
           this.#inFlight--
+          run?.finished()
         })
       )
       // The connection is released here and not when the transaction's effect ends: what waits for the commit may need a
       // connection, and the pool may have no other.
       return isOwn && (sql === "COMMIT" || sql === "ROLLBACK") ? Effect.ensuring(counted, this.close) : counted
     })
+  }
+
+  /**
+   * A run may have the session forget what the client has prepared, also the statements that end a transaction. Then the
+   * transaction is still open, and no statement of the client works any more.
+   */
+  #noteLost(error: SqlError): void {
+    if (codeOf(error) === "26000") this.isUseless = true
   }
 
   /** Ends a statement that cannot be interrupted, by closing its connection. */
@@ -128,9 +170,12 @@ export class Lease {
     return within(this.#limit, sql)(this.#connection.executeUnprepared(sql, [], undefined))
   }
 
-  /** Makes the server close the connection, so the pool drops it. */
-  readonly #terminate = Effect.ignore(
-    Effect.suspend(() => this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
+  /** Makes the server close the connection, so the pool drops it. In an aborted transaction it would refuse to. */
+  readonly #terminate = Effect.suspend(() => Effect.ignore(this.#own("rollback"))).pipe(
+    Effect.andThen(
+      Effect.suspend(() => this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
+    ),
+    Effect.ignore
   )
 
   /**

@@ -57,7 +57,7 @@ export const make = (lease: Duration.Duration): Contact => {
 }
 
 /** The verbs that workers call repeatedly. */
-const workersVerbs: ReadonlySet<string> = new Set(["claim", "giveUp", "renew", "settle", "beat"])
+const workersVerbs: ReadonlySet<string> = new Set(["claim", "persistInside", "giveUp", "renew", "settle", "beat"])
 
 /** The store; notes each outage that its workers' verbs meet. */
 export const watch = (store: ChunkStore["Service"], contact: Contact): ChunkStore["Service"] =>

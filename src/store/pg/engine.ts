@@ -8,6 +8,7 @@ import type * as Settings from "../../Settings.ts"
 import type { Topic, WakeUp } from "../../WakeUp.ts"
 import { closeCalls } from "./callEnd.ts"
 import { type Claiming, makeClaiming } from "./claim.ts"
+import { type Compiling, makeCompiling } from "./compiling.ts"
 import type { Contact } from "./contact.ts"
 import * as inserting from "./insert.ts"
 import type { Tables } from "./tables.ts"
@@ -19,6 +20,7 @@ export interface Engine {
   readonly settings: Settings.Values
   readonly contact: Contact
   readonly claiming: Claiming
+  readonly compiling: Compiling
   /** Carries out declarations, in the surrounding transaction. */
   readonly insert: Insert
   /** Sends a hint after the caller's commit, when a woken worker can see the change. */
@@ -41,6 +43,8 @@ export const make = (t: Tables, settings: Settings.Values, contact: Contact, wak
     claiming.behindEnd()
     yield* hint("chunks")
   })
+  const compiling = makeCompiling(t)
+  const insert = inserting.make(t, compiling)
   const close = (callIds: ReadonlyArray<string>) => t.sql.afterCommit(closeCalls(t, callIds, wakeUp.hint("events")))
-  return { t, settings, contact, claiming, insert: inserting.make(t), hint, wake, close }
+  return { t, settings, contact, claiming, compiling, insert, hint, wake, close }
 }

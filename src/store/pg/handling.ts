@@ -66,10 +66,12 @@ export const beginHandling = ({ sql }: Tables, mark: string, idle: Duration.Dura
  * restores them for the session, because a session setting of a handler would return after the commit. The role follows the
  * user, because setting the user resets the role. After a transaction that was rolled back, PGlite shows both as the empty text,
  * which it does not accept.
+ *
+ * It compares nothing: until the search path is restored, an operator may be one of the handler's schema.
  */
 export const putBack = ({ sql }: Tables, began: Began, isNested: boolean) =>
   sql`select pg_catalog.set_config('session_authorization',
-      coalesce(nullif(${began.session_authorization}, ''), session_user::pg_catalog.text), ${isNested}),
+      coalesce(${began.session_authorization || null}::pg_catalog.text, session_user::pg_catalog.text), ${isNested}),
     pg_catalog.set_config('role', ${began.role || "none"}, ${isNested}),
     pg_catalog.set_config('search_path', ${began.search_path}, ${isNested})`
 

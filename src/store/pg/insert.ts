@@ -2,27 +2,22 @@
  * Carries out the declaration of a handler, in the transaction of its batch: one statement for each table makes the rows of
  * all answers.
  */
-import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type { SqlError } from "effect/sql/SqlError"
 import {
   type CallField,
   type Declaration,
   type Given,
   type Insert,
   RowsDiffer,
-  type Source,
-  type TableUnfit
+  type Source
 } from "../../Declaration.ts"
 import * as DomainObject from "../../DomainObject.ts"
 import { rowsOf } from "./columns.ts"
-import { callColumn, type Compiled, type CompiledTables, compileTables, identifier } from "./declared.ts"
+import type { Compiling } from "./compiling.ts"
+import { callColumn, type Compiled, type CompiledTables, identifier } from "./declared.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
-
-/** How long what was read of the catalog is believed, in milliseconds: a column's default may change. */
-const freshFor = 60_000
 
 interface Line {
   /** Which answer it is of, from 1, and its place there. Null where no row was made for an id. */
@@ -124,22 +119,8 @@ const statement = (
     order by 1, 2`
 }
 
-/** How a store carries out declarations. It keeps each compiled. */
-export const make = (t: Tables): Insert => {
-  const known = new WeakMap<Declaration, { readonly compiled: CompiledTables; readonly until: number }>()
-
-  const compiledOf = Effect.fnUntraced(function*(declaration: Declaration): Effect.fn.Return<
-    CompiledTables,
-    SqlError | TableUnfit
-  > {
-    const now = yield* Clock.currentTimeMillis
-    const before = known.get(declaration)
-    if (before !== undefined && now < before.until) return before.compiled
-    const compiled = yield* compileTables(t, declaration)
-    known.set(declaration, { compiled, until: now + freshFor })
-    return compiled
-  })
-
+/** How a store carries out declarations. */
+export const make = (t: Tables, compiling: Compiling): Insert => {
   /** Writes the rows of one table. Returns the ids of each answer's. */
   const write = Effect.fnUntraced(function*(
     declaration: Declaration,
@@ -187,10 +168,10 @@ export const make = (t: Tables): Insert => {
 
   const insert: Insert = Effect.fnUntraced(function*(declaration, given) {
     // each table is found to fit before a row is written: what does not fit is no answer's fault
-    const compiled = yield* compiledOf(declaration)
+    const compiled = yield* compiling.of(declaration)
     return yield* Effect.tapError(
       rows(declaration, compiled, given),
-      () => Effect.sync(() => known.delete(declaration))
+      () => Effect.sync(() => compiling.forget(declaration))
     )
   })
   // these are Sluice's statements, not the handler's, and leave nothing but rows

@@ -43,6 +43,9 @@ const longest = 10_000
 const long = 5
 const longForRow = 0.1
 
+/** The marks of a store. */
+export type LowWater = ReturnType<typeof make>
+
 /** The marks of a store, one for each namespace that is claimed from. */
 export const make = () => {
   const marks = new Map<string | undefined, Mark>()

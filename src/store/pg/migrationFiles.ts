@@ -502,5 +502,14 @@ create table if not exists sluice.ledger_digest (
 
 -- Hashes do not compress.
 alter table sluice.ledger_digest alter column ids set storage external;
+`,
+  "0010_fingerprint.sql":
+    `-- Which schema encoded an answer. What the present schema of a declared handler encoded is persisted inside the server, and not
+-- handed out: see the store's inside.ts.
+--
+-- Locks: the queue for a moment; nothing is rewritten. Chunks recorded before this, or by a program of the version before
+-- this one, have none and are handed out, as they were.
+
+alter table sluice.chunk_queue add column if not exists fingerprint integer;
 `
 }

@@ -65,10 +65,17 @@ const complete = ({ callSubscription, dead, ledger, queue, sql }: Tables, key: C
     )
     select namespace, ordering_key as "orderingKey", exists (select from ${callSubscription}) as ends from gone`
 
+/** Sets back what the effect may have set and Sluice's statements rely on, to what the session began with. */
+const begunAgain = Effect.fnUntraced(function*({ sql }: Tables) {
+  yield* sql`reset session authorization`
+  yield* sql`reset role`
+  yield* sql`reset search_path`
+})
+
 /** The verb. */
 export const once = ({ close, hint, t, wake }: Engine): ChunkStore["Service"]["once"] => (entry, work) => {
   const find = Effect.map(linesAt(t, [entry.key]), ([line]) => line!)
-  return t.client.transaction(({ isNested }) =>
+  return t.client.transaction(({ isNested, lease }) =>
     Effect.gen(function*() {
       const outer = yield* CurrentRun
       return yield* unwatched(Effect.gen(function*() {
@@ -76,8 +83,14 @@ export const once = ({ close, hint, t, wake }: Engine): ChunkStore["Service"]["o
         yield* lockChunk(t, entry.key)
         const reserved = yield* reserve(t, entry)
         if (reserved.length === 0) return { created: false, entry: yield* find }
-        const exit = yield* Effect.exit(Effect.provideService(work, CurrentRun, outer))
+        // the effect is the application's, like a handler's run
+        const run = isNested ? undefined : lease?.watch("alone", undefined)
+        const exit = yield* Effect.exit(
+          run === undefined ? Effect.provideService(work, CurrentRun, outer) : run.of(work)
+        )
+        run?.end()
         if (Exit.isFailure(exit)) return yield* Effect.fail(new RolledBack(exit.cause))
+        if (run !== undefined && lease?.left.transaction === true) yield* begunAgain(t)
         const gone = yield* complete(t, entry.key, JSON.stringify(exit.value))
         yield* wake(gone)
         if (exit.value.length > 0) yield* hint("events")

@@ -13,7 +13,8 @@ import {
   LeaseLost,
   type Persisted,
   type Transaction,
-  TransactionSpoiled
+  TransactionSpoiled,
+  type Unrecorded
 } from "../../ChunkStore.ts"
 import { freshToken } from "../../internal/freshToken.ts"
 import { rowsOf, unnested } from "./columns.ts"
@@ -21,6 +22,7 @@ import type { Engine } from "./engine.ts"
 import { failCommit, failSettle, failStore, isLockTimeout } from "./errors.ts"
 import { beginHandling, putBack, putOwnBack, RolledBack, transactionOf } from "./handling.ts"
 import { mustBeReadCommitted } from "./readCommitted.ts"
+import { recordOneHeld } from "./recordHeld.ts"
 import type { Tables } from "./tables.ts"
 import { CurrentRun, unwatched } from "./watch.ts"
 
@@ -135,13 +137,14 @@ class Waited {
   }
 }
 
+const ended = new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
+
 /** The verb. */
-export const persist = ({ close, hint, insert, t, wake }: Engine) => {
+export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
   const { client } = t
 
   /** Settles ledger and queue, at the end of a handlers' transaction. */
   const settleWithin = Effect.fnUntraced(function*(token: string, mark: string, persisted: ReadonlyArray<Persisted>) {
-    if (persisted.length === 0) return
     const [settled] = yield* statement(t, token, mark, persisted).pipe(
       Effect.catch((error): Effect.Effect<never, InLedger | Waited | ChunkStoreError | TransactionSpoiled> =>
         isInLedger(error)
@@ -151,21 +154,36 @@ export const persist = ({ close, hint, insert, t, wake }: Engine) => {
           : failSettle(error)
       )
     )
-    if (settled?.marked === false) {
-      return yield* new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
-    }
+    if (settled?.marked === false) return yield* ended
     if (settled === undefined || settled.held < persisted.length) {
       return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
     }
     yield* wake(persisted.map((line) => line.chunk)).pipe(Effect.catch(failSettle))
-    if (persisted.some((line) => line.objects.length > 0)) yield* hint("events")
     if (settled.ends) yield* close(persisted.map(({ chunk }) => chunk.key.callId))
   })
+
+  /** Records the call of what was persisted, instead. Whoever holds a lock on it is recording it. */
+  const recordWithin = Effect.fnUntraced(
+    function*(mark: string, { call, hold, recorded }: Unrecorded, persisted: ReadonlyArray<Persisted>) {
+      const lost = new LeaseLost({ claimed: persisted.length, held: 0 })
+      const { deadBlocksKey } = settings
+      const [row] = yield* recordOneHeld(t, call, hold, { deadBlocksKey, done: { mark, persisted } }).pipe(
+        Effect.catch((error): Effect.Effect<never, LeaseLost | ChunkStoreError | TransactionSpoiled> =>
+          isInLedger(error) || isLockTimeout(error) ? Effect.fail(lost) : failSettle(error)
+        )
+      )
+      if (row?.marked === false) return yield* ended
+      if (row === undefined || row.seqs === null) return yield* lost
+      recorded(row.seqs)
+      if (row.ends) yield* close([call.callId])
+    }
+  )
 
   const persist = <E, R>(
     token: string,
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
-    idle?: Duration.Duration
+    idle?: Duration.Duration,
+    unrecorded: Effect.Effect<Unrecorded | undefined, LeaseLost> = Effect.undefined
   ) =>
     Effect.suspend(() => {
       // an error before the handlers have run is not theirs
@@ -188,7 +206,12 @@ export const persist = ({ close, hint, insert, t, wake }: Engine) => {
             ran = true
             const leaves = isNested || lease === undefined || lease.left.transaction
             if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
-            yield* settleWithin(token, mark, exit.value)
+            const persisted = exit.value
+            if (persisted.length > 0) {
+              const call = yield* unrecorded
+              yield* call === undefined ? settleWithin(token, mark, persisted) : recordWithin(mark, call, persisted)
+            }
+            if (persisted.some(({ objects }) => objects.length > 0)) yield* hint("events")
             if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
           }))
         })

@@ -2,21 +2,14 @@
  * The statements that record calls together with a queue row for each of their outputs.
  */
 import * as Duration from "effect/Duration"
+import { markOf } from "../../internal/fingerprint.ts"
 import { addedOf, attemptsText, usageText } from "./added.ts"
-import { rowsOf } from "./columns.ts"
+import { type Column, rowsOf } from "./columns.ts"
 import { besideColumns, type Given, orNull, priorityOf, specColumns, timeOf } from "./given.ts"
 import type { Tables } from "./tables.ts"
-import { inFuture } from "./time.ts"
-
-/** A claim that holds recorded chunks from the start. */
-export interface Hold {
-  readonly token: string
-  readonly worker: string
-  readonly lease: Duration.Duration
-}
 
 // what happens to an existing call: it is completed if it was begun, and unchanged otherwise
-const completed = `
+const completedIf = (condition: string): string => `
   on conflict (call_id) do update set
     namespace = excluded.namespace, service = excluded.service, correlation_id = excluded.correlation_id,
     status = 'succeeded', context = excluded.context, input = excluded.input, facts = excluded.facts,
@@ -24,7 +17,8 @@ const completed = `
     ordering_key = excluded.ordering_key, priority = excluded.priority, not_before = excluded.not_before,
     run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
     recorded_at = pg_catalog.now()
-  where c.status <> 'succeeded' and c.erasure is null`
+  where ${condition} and c.erasure is null`
+const completed = completedIf("c.status <> 'succeeded'")
 
 /** Keeps the calls of `recorded` open, where a subscription is told the ends of calls. */
 const opened = (schema: string) =>
@@ -58,10 +52,10 @@ export const recordOne = ({ schema, sql }: Tables) => {
     )
     insert into ${schema}.chunk_queue (
       call_id, namespace, ordering_key, priority, due_at, rank, state, schema_identity, schema_version, part, bytes,
-      shared_bytes
+      shared_bytes, fingerprint
     )
     select call_id, namespace, ordering_key, priority, due_at, due_at - pg_catalog.make_interval(mins => priority),
-      case when due_at > pg_catalog.now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19
+      case when due_at > pg_catalog.now() then 'scheduled' else 'ready' end, $15, $16, $17, $18, $19, $20
     from recorded
     returning call_id`
   return ({ call: one, text }: Given) => {
@@ -85,13 +79,29 @@ export const recordOne = ({ schema, sql }: Tables) => {
       output?.version,
       output?.part ?? "",
       text.bytes[0],
-      text.shared
+      text.shared,
+      output === undefined ? null : markOf(output) || null
     ])
   }
 }
 
+/** Calls as rows. */
+export const callRowsOf = (t: Tables, calls: ReadonlyArray<Given>) =>
+  rowsOf(t, [
+    ...specColumns(calls),
+    ...besideColumns(calls),
+    { name: "started_at", type: "text", values: calls.map(({ call }) => timeOf(call.startedAt)) },
+    { name: "finished_at", type: "text", values: calls.map(({ call }) => timeOf(call.finishedAt)) },
+    ...calls.some(saysMore)
+      ? [
+        { name: "attempts", type: "text", values: calls.map(({ call }) => attemptsText(call)) } as const,
+        { name: "usage", type: "text", values: calls.map(({ call }) => usageText(call)) } as const
+      ]
+      : []
+  ])
+
 /** The outputs of calls as rows: `call` is the place of their call. */
-const chunkRowsOf = (t: Tables, calls: ReadonlyArray<Given>) => {
+export const chunkRowsOf = (t: Tables, calls: ReadonlyArray<Given>, more: ReadonlyArray<Column> = []) => {
   const chunks = calls.flatMap(({ call, text }, index) =>
     call.outputs.map((output, position) => ({
       ...output,
@@ -99,10 +109,12 @@ const chunkRowsOf = (t: Tables, calls: ReadonlyArray<Given>) => {
       position,
       text: text.outputs[position] ?? "",
       bytes: text.bytes[position] ?? 0,
-      shared: text.shared
+      shared: text.shared,
+      fingerprint: markOf(output)
     }))
   )
   return rowsOf(t, [
+    ...more,
     { name: "call", type: "int", values: chunks.map((chunk) => chunk.call) },
     { name: "position", type: "int", values: chunks.map((chunk) => chunk.position) },
     { name: "schema", type: "text", values: chunks.map((chunk) => chunk.schema) },
@@ -110,50 +122,18 @@ const chunkRowsOf = (t: Tables, calls: ReadonlyArray<Given>) => {
     { name: "part", type: "text", values: chunks.map((chunk) => chunk.part ?? "") },
     { name: "bytes", type: "int", values: chunks.map((chunk) => chunk.bytes) },
     { name: "shared", type: "int", values: chunks.map((chunk) => chunk.shared) },
+    { name: "fingerprint", type: "int", values: chunks.map((chunk) => chunk.fingerprint) },
     { name: "output", type: "text", values: chunks.map((chunk) => chunk.text) }
   ])
 }
 
 /**
- * Records calls of different ids, each like {@link recordOne}. Returns the ids that were recorded.
- *
- * JSON is passed as text: the server only validates it. Calls are written in the order of their ids, so two statements with
- * the same calls cannot deadlock. Chunks get their `seq` in the given order, which is the order of recording.
- *
- * With `lockTimeout` it fails when another transaction holds a lock for longer. The limit is set in the statement itself,
- * before its first row is written, and ends with it. With `hold` the chunks are claimed, and their `seq`s are returned.
+ * Writes the calls of `given` with the outputs of `chunk`, and returns those that were recorded. JSON is passed as text: the
+ * server only validates it. Calls are written in the order of their ids, so two statements with the same calls cannot
+ * deadlock. Of a call that exists, `completes` says when it is completed.
  */
-export const recordMany = (
-  t: Tables,
-  calls: ReadonlyArray<Given>,
-  { hold, lockTimeout }: { readonly lockTimeout?: Duration.Duration | undefined; readonly hold?: Hold } = {}
-) => {
-  const { call, queue, schema, sql } = t
-  const more = calls.some(saysMore)
-  const rows = rowsOf(t, [
-    ...specColumns(calls),
-    ...besideColumns(calls),
-    { name: "started_at", type: "text", values: calls.map(({ call }) => timeOf(call.startedAt)) },
-    { name: "finished_at", type: "text", values: calls.map(({ call }) => timeOf(call.finishedAt)) },
-    ...more
-      ? [
-        { name: "attempts", type: "text", values: calls.map(({ call }) => attemptsText(call)) } as const,
-        { name: "usage", type: "text", values: calls.map(({ call }) => usageText(call)) } as const
-      ]
-      : []
-  ])
-  const given = lockTimeout === undefined ? rows : sql`
-    select g.* from (
-      select pg_catalog.set_config('lock_timeout', ${String(Duration.toMillis(lockTimeout))}, true)
-    ) limited cross join (${rows}) g`
-  const chunkRows = chunkRowsOf(t, calls)
-  return sql<{ call_id: string; seqs: ReadonlyArray<bigint> }>`
-    with given as materialized (
-      ${given}
-    ), chunk as materialized (
-      ${chunkRows}
-    ), recorded as (
-      insert into ${call} as c (
+export const recordedOf = ({ call, sql }: Tables, completes = completed) =>
+  sql`insert into ${call} as c (
         call_id, namespace, service, correlation_id, status, context, input, facts, details, trace, outputs, ordering_key,
         priority, not_before, started_at, finished_at
       )
@@ -164,35 +144,66 @@ export const recordMany = (
       from given
       left join (select call, pg_catalog.array_agg(output::pg_catalog.json order by n) as outputs from chunk group by call) o on o.call = given.n
       order by call_id collate "C"
-      ${sql.literal(completed)}
-      returning call_id, namespace, finished_at
+      ${sql.literal(completes)}
+      returning call_id, namespace, finished_at`
+
+/** Keeps the calls of `recorded` open: see {@link opened}. */
+export const openedOf = ({ schema, sql }: Tables) => sql.literal(opened(schema))
+
+/** What calls say of themselves, as parts of a statement that has `given` and `recorded`. */
+export const moreOf = (t: Tables, calls: ReadonlyArray<Given>) =>
+  calls.some(saysMore) ?
+    t.sql`, ended as (
+      select r.call_id, r.namespace, r.finished_at, g.attempts, g.usage from recorded r join given g using (call_id)
+    ), ${addedOf(t, "ended")}` :
+    t.sql``
+
+/** How calls are recorded. */
+interface Options {
+  /** It fails when another transaction holds a lock for longer. The limit is set before the first row is written. */
+  readonly lockTimeout?: Duration.Duration | undefined
+  /** Records nothing of a call that exists and is not `invalid`. */
+  readonly onlyInvalid?: boolean
+}
+
+/**
+ * Records calls of different ids, each like {@link recordOne}. Returns the ids that were recorded. Chunks get their `seq` in
+ * the given order, which is the order of recording.
+ */
+export const recordMany = (
+  t: Tables,
+  calls: ReadonlyArray<Given>,
+  { lockTimeout, onlyInvalid = false }: Options = {}
+) => {
+  const { queue, sql } = t
+  const rows = callRowsOf(t, calls)
+  const given = lockTimeout === undefined ? rows : sql`
+    select g.* from (
+      select pg_catalog.set_config('lock_timeout', ${String(Duration.toMillis(lockTimeout))}, true)
+    ) limited cross join (${rows}) g`
+  return sql<{ call_id: string }>`
+    with given as materialized (
+      ${given}
+    ), chunk as materialized (
+      ${chunkRowsOf(t, calls)}
+    ), recorded as (
+      ${recordedOf(t, onlyInvalid ? completedIf("c.status = 'invalid'") : completed)}
     ), opened as (
-      ${sql.literal(opened(schema))}
+      ${openedOf(t)}
     ), queued as (
       insert into ${queue} (
         state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity, call_id,
-        part, ordering_key${hold === undefined ? sql`` : sql`, lease_token, lease_until, leased_by`}
+        part, fingerprint, ordering_key
       )
       select case when due.at > pg_catalog.now() then 'scheduled' else 'ready' end,
         g.priority, due.at, due.at - pg_catalog.make_interval(mins => g.priority),
-        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(g.ordering_key, '')${
-    hold === undefined ? sql`` : sql`, ${hold.token}::pg_catalog.uuid, ${inFuture(t, hold.lease)}, ${hold.worker}`
-  }
+        o.version, o.position, o.bytes, o.shared, g.namespace, o.schema, g.call_id, o.part, nullif(o.fingerprint, 0),
+        nullif(g.ordering_key, '')
       from chunk o
       join given g on g.n = o.call
       join recorded using (call_id)
       cross join lateral (select greatest(pg_catalog.now(), nullif(g.not_before, '')::pg_catalog.timestamptz) as at) due
       order by o.n
-      returning seq
-    )${
-    more ?
-      sql`, ended as (
-      select r.call_id, r.namespace, r.finished_at, g.attempts, g.usage from recorded r join given g using (call_id)
-    ), ${addedOf(t, "ended")}` :
-      sql``
-  }
-    select call_id${
-    hold === undefined ? sql`` : sql`, (select pg_catalog.array_agg(seq order by seq) from queued) as seqs`
-  }
-    from recorded`
+    )${moreOf(t, calls)}
+    select call_id from recorded`
 }

@@ -3,6 +3,7 @@
  * run that would leave more is stopped before the statement is sent, and runs in its own transaction next time.
  */
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Predicate from "effect/Predicate"
@@ -38,6 +39,8 @@ export class Run implements Watch {
   #ended = false
   #statements = 0
   #fiber: number | undefined
+  #inFlight = 0
+  #idle: Deferred.Deferred<void> | undefined
   #refusal: Refusal | undefined
 
   constructor(rule: Rule, left: Left, outer: Run | undefined) {
@@ -46,6 +49,9 @@ export class Run implements Watch {
     this.#outer = outer
   }
 
+  get busy(): boolean {
+    return this.#inFlight > 0
+  }
   get ended(): boolean {
     return this.#ended
   }
@@ -65,8 +71,27 @@ export class Run implements Watch {
   of<A, E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.withFiber((fiber) => {
       this.#fiber = fiber.id
-      return Effect.provideService(run, CurrentRun, this)
+      return Effect.tap(
+        Effect.provideService(run, CurrentRun, this),
+        () => this.#inFlight === 0 ? Effect.void : this.#wait
+      )
     })
+  }
+
+  /** Waits for statements that fibers of the run have sent: the next run would wait for them, and be charged for it. */
+  readonly #wait = Effect.suspend(() => Deferred.await(this.#idle ??= Deferred.makeUnsafe<void>()))
+
+  /** A statement of the run is under way. */
+  began(): void {
+    this.#inFlight++
+  }
+
+  /** It has ended. */
+  finished(): void {
+    if (--this.#inFlight === 0 && this.#idle !== undefined) {
+      Deferred.doneUnsafe(this.#idle, Effect.void)
+      this.#idle = undefined
+    }
   }
 
   end(): void {

@@ -81,6 +81,22 @@ const call = (
 const chunks = (callId: string) => Effect.map(inspect.call(callId), (view) => Option.getOrThrow(view).chunks)
 const states = (callId: string) => Effect.map(chunks(callId), (list) => list.map(({ state }) => state))
 
+const tokenOf = (n: number) => `018f3d2a-7c1e-7000-8000-00000000000${n}`
+
+/** Chunks like those of a call: those of another with its outputs, which stays held. */
+const held = Effect.fnUntraced(function*(one: ServiceCall.ServiceCall, callId: string) {
+  const store = yield* ChunkStore.ChunkStore
+  yield* store.record([{ ...one, callId }])
+  const { chunks } = yield* store.claim({
+    token: tokenOf(9),
+    worker: "w",
+    limit: 10,
+    maxBytes: 1e9,
+    lease: Duration.minutes(1)
+  })
+  return chunks
+})
+
 export const recordNow = topic("recordNow", (test) => {
   test("recordNow records and persists a call, and returns the objects in the order of the outputs", () =>
     Effect.gen(function*() {
@@ -142,6 +158,27 @@ export const recordNow = topic("recordNow", (test) => {
       const odd = { ...note("a"), data: { words: 1 } }
       expect(yield* Effect.flip(drain.recordNow(call("odd", [odd])))).toMatchObject({ _tag: "ChunkDead" })
       expect(runs).toEqual([])
+    }))
+
+  test("recordNow of an ordering key is before what is recorded of the key meanwhile", () =>
+    Effect.gen(function*() {
+      const { begun, drain, may, recorder, runs } = yield* ward
+      const keyed = { orderingKey: "knee" }
+      const first = yield* Effect.forkChild(drain.recordNow(call("k1", [note("k1", "waits")], keyed)))
+      yield* Deferred.await(begun)
+      // where one connection is all there is, this waits for the end of the first
+      const second = yield* Effect.forkChild(
+        Effect.andThen(recorder.record(call("k2", [note("k2")], keyed)), drain.cycle)
+      )
+      yield* Effect.yieldNow
+      expect(runs).toEqual(["k1"])
+      yield* Deferred.succeed(may, undefined)
+      expect(yield* Fiber.join(first)).toHaveLength(1)
+      yield* Fiber.join(second)
+      yield* drain.untilEmpty
+      expect(runs).toEqual(["k1", "k2"])
+      expect(yield* (yield* Rows).list).toEqual(["k1", "k2"])
+      expect(yield* states("k2")).toEqual(["persisted"])
     }))
 
   test("recordNow leaves a call for the drain that is behind another of its ordering key, or not due yet", () =>
@@ -217,10 +254,68 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* states("a")).toEqual(["persisted"])
     }), { recordWithin: Duration.zero })
 
+  test("recordHeld records nothing of a call whose ordering key has something outstanding", () =>
+    Effect.gen(function*() {
+      const { drain, recorder } = yield* ward
+      const store = yield* ChunkStore.ChunkStore
+      const hold = (n: number) => ({ token: tokenOf(n), worker: "w", lease: Duration.minutes(1) })
+      const keyed = { orderingKey: "knee" }
+      expect(yield* store.recordHeld(call("a", [note("a")], keyed), hold(1))).toHaveLength(1)
+      expect(yield* store.recordHeld(call("b", [note("b")], keyed), hold(2))).toBeUndefined()
+      expect(yield* inspect.call("b")).toEqual(Option.none())
+      // another namespace has keys of its own
+      expect(yield* store.recordHeld({ ...call("c", [note("c")], keyed), namespace: "lab" }, hold(3))).toHaveLength(1)
+      yield* store.giveUp(hold(1).token)
+      yield* drain.untilEmpty
+      expect(yield* store.recordHeld(call("b", [note("b")], keyed), hold(2))).toHaveLength(1)
+      // a dead letter holds its key as well
+      const dead = call("d", [{ ...note("d"), data: { words: 1 } }], { orderingKey: "hip" })
+      yield* recorder.record(dead)
+      yield* drain.untilEmpty
+      expect(yield* states("d")).toEqual(["dead"])
+      expect(yield* store.recordHeld(call("e", [note("e")], { orderingKey: "hip" }), hold(4))).toBeUndefined()
+    }))
+
+  test("persist records an unrecorded call: what is done in the ledger, the rest held; of one that is recorded, nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const rows = yield* Rows
+      const hold = { token: tokenOf(1), worker: "w", lease: Duration.minutes(1) }
+      const one = call("a", [{ ...note("1"), part: "1" }, { ...note("2"), part: "2" }])
+      let seqs: ReadonlyArray<bigint> = []
+      const unrecorded = Effect.succeed({
+        call: one,
+        hold,
+        recorded: (given: ReadonlyArray<bigint>) => {
+          seqs = given
+        }
+      })
+      const chunk = (yield* held(one, "model"))[1]!
+      const line = {
+        chunk: { ...chunk, key: { ...chunk.key, callId: "a" } },
+        handler: "clinic/note",
+        handlerVersion: 1,
+        objects: [DomainObject.make("clinic.Note", "2")]
+      }
+      const persist = store.persist(hold.token, () => Effect.as(rows.add("2"), [line]), undefined, unrecorded)
+      yield* persist
+      expect(seqs).toHaveLength(2)
+      expect((yield* chunks("a")).map(({ key, ledger, state }) => [key.part, state, ledger?.objects.length])).toEqual([
+        ["1", "in-flight", undefined],
+        ["2", "persisted", 1]
+      ])
+      const claim = { worker: "other", limit: 10, maxBytes: 1e9, lease: Duration.minutes(1) }
+      expect((yield* store.claim(claim)).chunks).toEqual([])
+      expect(yield* Effect.flip(persist)).toMatchObject({ _tag: "LeaseLost" })
+      expect(yield* rows.list).toEqual(["2"])
+      yield* store.giveUp(hold.token)
+      expect((yield* store.claim(claim)).chunks.map(({ seq }) => seq)).toEqual([seqs[0]])
+    }))
+
   test("recordHeld claims what it records, under its own token", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
-      const hold = { token: "018f3d2a-7c1e-7000-8000-000000000001", worker: "w", lease: Duration.minutes(1) }
+      const hold = { token: tokenOf(1), worker: "w", lease: Duration.minutes(1) }
       const one = call("a", [{ ...note("1"), part: "1" }, { ...note("2"), part: "2" }])
       expect(yield* store.isNew("a")).toEqual({ isNew: true, paused: [] })
       const seqs = yield* store.recordHeld(one, hold)

@@ -18,6 +18,11 @@ export class Time extends Context.Service<Time, {
 
 /** A table of the application's own, in the store's database. It takes part in the store's transactions. */
 export class Rows extends Context.Service<Rows, {
+  /**
+   * The name of the table for declared handlers (`TableHandler`): it has a column `text`, and a column `id` that it makes.
+   * Scenes with declared handlers are left out without it.
+   */
+  readonly table?: string | undefined
   /** Inserts a row. */
   readonly add: (text: string) => Effect.Effect<void, unknown>
   /** The rows, in the order of their insertion. */

@@ -25,11 +25,13 @@ type Store = Layer.Layer<Given, unknown, Settings.Settings>
 /** The store that scenes are played on. */
 class Ground extends Context.Service<Ground, { readonly store: Store }>()("test/Ground") {}
 
-const rowTable = MemoryDatabase.table<string>("rows")
+const rowTable = MemoryDatabase.table<{ readonly text: string }>("rows")
 const rowsInMemory = Effect.map(MemoryDatabase.MemoryDatabase, (db) =>
   Rows.of({
-    add: (text) => Effect.flatMap(db.next("row"), (n) => db.use((access) => access.set(rowTable, String(n), text))),
-    list: db.use((access) => access.values(rowTable)),
+    table: "rows",
+    add: (text) =>
+      Effect.flatMap(db.next("rows"), (n) => db.use((access) => access.set(rowTable, String(n), { text }))),
+    list: db.use((access) => access.values(rowTable).map(({ text }) => text)),
     // there is no such thing in memory
     swallowError: Effect.void,
     transaction: db.transaction
@@ -129,6 +131,7 @@ const rowsInTables = Layer.effect(
     yield* sql`create table if not exists ${rows} (id serial primary key, text pg_catalog.text not null)`
     yield* sql`truncate ${sql.literal(left.map((table) => `${schema}.${table}`).join())}`
     return Rows.of({
+      table: `${schema}.rows`,
       add: (text) => sql`insert into ${rows} (text) values (${text})`.pipe(Effect.asVoid),
       list: Effect.map(
         sql<{ text: string }>`select text from ${rows} order by id`,

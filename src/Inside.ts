@@ -1,0 +1,61 @@
+/**
+ * What a store persists by itself for a declared handler, without handing the chunks out: the question and the answer of the
+ * port's verb `persistInside`.
+ */
+import type * as Schema from "effect/Schema"
+import type { ClaimRequest } from "./ChunkStore.ts"
+import type { Declaration } from "./Declaration.ts"
+import type { DomainObject } from "./DomainObject.ts"
+import type { ChunkKey } from "./ServiceCall.ts"
+
+/** A kind of chunks, with what tells those that need not be decoded. */
+export interface InsideKind {
+  /** The namespace of the chunks; of what was left, that of the chunk. */
+  readonly namespace: string
+  readonly schemaIdentity: string
+  /** The version that the chunks were recorded at. */
+  readonly version: number
+  /** The fingerprint of the schema that encoded them: see `Output.encode`. */
+  readonly fingerprint: number
+}
+
+/** Which chunks to persist, and how. The limits are those of a claim. */
+export interface InsideRequest
+  extends Pick<ClaimRequest, "limit" | "maxBytes" | "namespace" | "except" | "own" | "hasty">
+{
+  /** With the namespace `core`, chunks of all namespaces but {@link InsideRequest.notIn}. */
+  readonly kind: InsideKind
+  /** The namespaces that a handler of `core` does not serve, or not now. */
+  readonly notIn: ReadonlyArray<string>
+  readonly declaration: Declaration
+  /** The handler's name and version, for the ledger. */
+  readonly handler: string
+  readonly handlerVersion: number
+}
+
+/** A chunk that the store has persisted. */
+export interface PersistedInside {
+  readonly key: ChunkKey
+  readonly namespace: string
+  readonly service: string
+  readonly correlationId: string
+  readonly context: { readonly [key: string]: Schema.Json }
+  /** When it was recorded, in milliseconds. */
+  readonly recordedAt: number
+  readonly objects: ReadonlyArray<DomainObject>
+}
+
+/** What a store did. */
+export interface Inside {
+  /** What it persisted, in the order of recording. */
+  readonly chunks: ReadonlyArray<PersistedInside>
+  /**
+   * What stands first of what it left: a kind that can be persisted inside as well, if somebody has declared it, or `"other"`:
+   * chunks to be claimed. Undefined when it left nothing.
+   */
+  readonly left: InsideKind | "other" | undefined
+  /** Whether it looked at all that is due. */
+  readonly ended: boolean
+  /** True when nothing is due any more, like that of a claim. */
+  readonly last: boolean
+}

@@ -1,0 +1,243 @@
+/**
+ * Decides when the answers of declared handlers are persisted inside the store, and what follows from it.
+ *
+ * Before each claim the drain asks here. The store persists what stands first in the queue and tells what it left there: of
+ * another declared kind, then that one is next; or something that has to be claimed, then a claim is next. So both ways take the
+ * chunks in the order of the queue, and neither waits for the other's backlog.
+ *
+ * When the store fails, the next claim takes the same chunks and finds the culprit; it is charged there, with its message. After
+ * failures in a row more and more claims go the ordinary way, so that a backlog of refused rows costs hardly more than it
+ * would without any of this.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import {
+  ChunkStore,
+  type ClaimRequest,
+  type Inside,
+  type InsideKind,
+  type InsideRequest,
+  type PersistedInside
+} from "../ChunkStore.ts"
+import { DomainEvents } from "../DomainEvents.ts"
+import type { DomainObjectCreated } from "../DomainObject.ts"
+import type { Handler } from "../Handler.ts"
+import * as Kind from "../Kind.ts"
+import { timeoutOf } from "./batch.ts"
+import type { Claimed } from "./claim.ts"
+import type { Engine } from "./engine.ts"
+import { measureInside } from "./observe/metrics.ts"
+import { emptyReport, type Report } from "./Report.ts"
+
+/** The most claims that go the ordinary way after failures in a row. */
+const mostSkipped = 32
+
+/** What of a claim's request counts inside as well. */
+type Limits = Pick<ClaimRequest, "limit" | "maxBytes" | "namespace" | "except" | "own" | "hasty">
+
+/** A declared handler, and how it went so far. */
+interface Candidate {
+  readonly handler: Handler
+  readonly declaration: NonNullable<Handler["declaration"]>
+  readonly kind: InsideKind
+  /** How many claims go the ordinary way before it is tried again. */
+  skip: number
+  /** How many of them after the last failure; 0 after a success. */
+  skipped: number
+}
+
+/** What a try came to. */
+export interface Done {
+  readonly report: Report
+  /** Nothing is due any more. */
+  readonly last: boolean
+}
+
+/** The declared handlers of a drain. */
+export interface Insides {
+  /** Persists inside what stands first. Undefined: make a claim. */
+  readonly tryNow: (limits: Limits) => Effect.Effect<Done | undefined>
+  /** The same later, when there is likely much to do: a try that is to be run beside others. Undefined: do not wait. */
+  readonly later: (limits: Limits) => Effect.Effect<Report> | undefined
+}
+
+const candidateOf = (handler: Handler): ReadonlyArray<Candidate> => {
+  const { declaration, namespace, output: { fingerprint, identity, version } } = handler
+  return declaration === undefined || fingerprint === undefined
+    ? []
+    : [{
+      handler,
+      declaration,
+      kind: { namespace, schemaIdentity: identity, version, fingerprint },
+      skip: 0,
+      skipped: 0
+    }]
+}
+
+const reportOf = (chunks: ReadonlyArray<PersistedInside>): Report => {
+  const persisted = chunks.filter(({ objects }) => objects.length > 0).length
+  return { ...emptyReport, claimed: chunks.length, persisted, nothingToCreate: chunks.length - persisted }
+}
+
+const eventsOf = (handler: string, chunks: ReadonlyArray<PersistedInside>): ReadonlyArray<DomainObjectCreated> =>
+  chunks.flatMap(({ context, correlationId, key, namespace, objects, service }) =>
+    objects.map((object): DomainObjectCreated => ({ object, key, namespace, handler, service, correlationId, context }))
+  )
+
+const nothingClaimed = { chunks: [], outcomes: new Map() } as const
+
+/** What is done, as a claim whose run has nothing to do. */
+export const toClaimed = ({ last, report }: Done): Claimed => ({
+  ...nothingClaimed,
+  isEmpty: report.claimed === 0,
+  last,
+  report: () => report,
+  run: Effect.succeed(report)
+})
+
+/** What is to be done, as a claim. */
+export const toRun = (later: Effect.Effect<Report>): Claimed => {
+  let done = emptyReport
+  const run = Effect.tap(later, (report) =>
+    Effect.sync(() => {
+      done = report
+    }))
+  return { ...nothingClaimed, isEmpty: false, last: false, report: () => done, run }
+}
+
+/** Those of a drain, over a store. */
+export const make = Effect.fnUntraced(function*(
+  engine: Engine,
+  namespace: string | undefined
+): Effect.fn.Return<Insides, never, ChunkStore | DomainEvents> {
+  const store = yield* ChunkStore
+  const events = yield* DomainEvents
+  const { registry, settings } = engine
+  const candidates = settings.declaredInside
+    ? registry.list.flatMap(candidateOf).filter(({ kind }) =>
+      namespace === undefined || kind.namespace === namespace || kind.namespace === Kind.core
+    )
+    : []
+  let current = candidates[0]
+  // what stands first has to be claimed
+  let claimNext = false
+  // the last try left more than it could look at
+  let isDeep = false
+
+  /** The namespaces that a handler of `core` leaves to others; undefined when nothing of the kind may be persisted now. */
+  const notIn = ({ handler, kind }: Candidate): ReadonlyArray<string> | undefined => {
+    if (registry.find(kind.namespace, kind.schemaIdentity) !== handler) return undefined
+    const paused = engine.paused().filter((pause) =>
+      Kind.covers(pause, { ...kind, namespace: pause.namespace }) &&
+      (kind.namespace === Kind.core || [kind.namespace, Kind.wildcard].includes(pause.namespace))
+    )
+    if (kind.namespace !== Kind.core) return paused.length > 0 ? undefined : []
+    if (paused.some((pause) => pause.namespace === Kind.wildcard)) return undefined
+    const own = registry.list.filter((other) => other !== handler && other.output.identity === kind.schemaIdentity)
+    return [...paused, ...own].map((one) => one.namespace)
+  }
+
+  const serving = (left: InsideKind): Candidate | undefined => {
+    const serves = ({ kind }: Candidate) =>
+      Kind.serves(kind, left) && kind.version === left.version && kind.fingerprint === left.fingerprint
+    const own = candidates.filter(serves)
+    return own.find(({ kind }) => kind.namespace === left.namespace) ?? own[0]
+  }
+
+  /** Which one is next; undefined when a claim is. */
+  const pick = (): Candidate | undefined => {
+    if (claimNext || current === undefined) {
+      claimNext = false
+      return undefined
+    }
+    if (current.skip === 0) return current
+    current.skip--
+    return undefined
+  }
+
+  const failed = (one: Candidate): void => {
+    isDeep = false
+    one.skipped = Math.min(mostSkipped, Math.max(1, 2 * one.skipped))
+    one.skip = one.skipped - 1
+    claimNext = true
+  }
+
+  const learn = (one: Candidate, { ended, left }: Inside): void => {
+    one.skipped = 0
+    isDeep = !ended
+    if (left === undefined) return
+    const next = left === "other" ? undefined : serving(left)
+    // of the same kind it is one that cannot be persisted inside: without its output, or without its context
+    if (next === undefined || next === one) claimNext = true
+    else current = next
+  }
+
+  const attempt = Effect.fnUntraced(function*(one: Candidate, limits: Limits) {
+    const { declaration, handler, kind } = one
+    const excluded = notIn(one)
+    if (excluded === undefined) {
+      claimNext = true
+      current = candidates[(candidates.indexOf(one) + 1) % candidates.length]
+      return undefined
+    }
+    const clock = yield* Clock.Clock
+    const began = clock.monotonicTimeNanosUnsafe()
+    const request: InsideRequest = {
+      ...limits,
+      kind,
+      notIn: excluded,
+      declaration,
+      handler: handler.name,
+      handlerVersion: handler.options.version ?? 1
+    }
+    const inside = yield* store.persistInside(request).pipe(
+      Effect.timeoutOrElse({
+        duration: timeoutOf(handler, settings.handlerTimeout),
+        orElse: () => Effect.undefined
+      }),
+      // an outage is the claim's to tell
+      Effect.catch((error) =>
+        Effect.as(Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`), undefined)
+      )
+    )
+    engine.pulse.progress()
+    if (inside === undefined) {
+      failed(one)
+      return undefined
+    }
+    learn(one, inside)
+    const { chunks, last } = inside
+    yield* Effect.annotateCurrentSpan({ "sluice.handler": handler.name, "sluice.chunks": chunks.length })
+    if (chunks.length > 0) {
+      engine.unfit.succeeded(handler)
+      yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
+      yield* measureInside(kind, handler.name, chunks, began)
+    }
+    return { report: reportOf(chunks), last }
+  }, Effect.withSpan("Drain.inside"))
+
+  const tryNow = Effect.fnUntraced(function*(limits: Limits): Effect.fn.Return<Done | undefined> {
+    const tried = new Set<Candidate>()
+    while (true) {
+      const one = pick()
+      if (one === undefined || tried.has(one)) return undefined
+      tried.add(one)
+      const done = yield* attempt(one, limits)
+      if (done === undefined || done.last || done.report.claimed > 0) {
+        if (done === undefined) claimNext = false
+        return done
+      }
+    }
+  })
+
+  return {
+    tryNow: (limits) => candidates.length === 0 ? Effect.undefined : tryNow(limits),
+    later: (limits) => {
+      if (!isDeep) return undefined
+      const one = pick()
+      return one === undefined
+        ? undefined
+        : Effect.map(attempt(one, limits), (done) => done?.report ?? emptyReport)
+    }
+  }
+})

@@ -1,0 +1,34 @@
+/**
+ * Records a call whose chunks are claimed from the start, in memory: equal to `store/pg/recordHeld.ts`.
+ */
+import * as Duration from "effect/Duration"
+import type { Hold, Recording } from "../../ChunkStore.ts"
+import type { Access } from "../MemoryDatabase.ts"
+import { type Numbers, record } from "./record.ts"
+import { dead, keyOf, queue, seqKey } from "./rows.ts"
+
+/** Whether nothing outstanding has the call's ordering key. */
+const isFirst = (access: Access, call: Recording, deadBlocksKey: boolean): boolean => {
+  if (call.orderingKey === undefined) return true
+  const key = keyOf({ namespace: call.namespace, orderingKey: call.orderingKey })
+  return !access.values(queue).some((row) => keyOf(row) === key) &&
+    !(deadBlocksKey && access.values(dead).some((one) => keyOf(one) === key && one.discarded === undefined))
+}
+
+/** Records it, and returns the numbers of its chunks; undefined when it was recorded before or its ordering key is not free. */
+export const recordHeld = (
+  access: Access,
+  call: Recording,
+  { lease, token, worker }: Hold,
+  now: number,
+  numbers: Numbers,
+  deadBlocksKey: boolean
+): ReadonlyArray<bigint> | undefined => {
+  if (!isFirst(access, call, deadBlocksKey) || record(access, call, now, numbers) !== "recorded") return undefined
+  const leased = { leaseToken: token, leaseUntil: now + Duration.toMillis(lease), leasedBy: worker }
+  return numbers.seqs.map((seq) => {
+    const row = access.get(queue, seqKey(seq))
+    if (row !== undefined) access.set(queue, seqKey(seq), { ...row, ...leased })
+    return BigInt(seq)
+  })
+}

@@ -1,0 +1,35 @@
+/**
+ * Keeps the declarations that a store has compiled.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Declaration, TableUnfit } from "../../Declaration.ts"
+import { type CompiledTables, compileTables } from "./declared.ts"
+import type { Tables } from "./tables.ts"
+
+/** How long what was read of the catalog is believed, in milliseconds: a column's default may change. */
+const freshFor = 60_000
+
+/** The compiled declarations of a store. */
+export interface Compiling {
+  readonly of: (declaration: Declaration) => Effect.Effect<CompiledTables, SqlError | TableUnfit>
+  /** A statement of it failed: the table may have changed. */
+  readonly forget: (declaration: Declaration) => void
+}
+
+/** Compiles each declaration when it is first used, and again when what is known of its table is old. */
+export const makeCompiling = (t: Tables): Compiling => {
+  const known = new WeakMap<Declaration, { readonly compiled: CompiledTables; readonly until: number }>()
+  return {
+    of: Effect.fnUntraced(function*(declaration) {
+      const now = yield* Clock.currentTimeMillis
+      const before = known.get(declaration)
+      if (before !== undefined && now < before.until) return before.compiled
+      const compiled = yield* compileTables(t, declaration)
+      known.set(declaration, { compiled, until: now + freshFor })
+      return compiled
+    }),
+    forget: (declaration) => void known.delete(declaration)
+  }
+}

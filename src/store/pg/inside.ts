@@ -1,0 +1,318 @@
+/**
+ * The verb `persistInside`: a batch of a declared handler in one statement. The statement locks what stands first in the queue,
+ * makes the rows of the recorded JSON, writes the ledger, and removes the chunks from the queue. No answer leaves the server.
+ *
+ * There is no lease: the row locks last as long as the statement, which commits as a whole or has changed nothing. So there is
+ * nothing to renew, to give back or to fence, and a worker that dies leaves nothing behind.
+ *
+ * It takes what is plain and leaves the rest to the claim, whose rows are the same: the expressions are those of `declared.ts`.
+ * Of what it leaves it tells the first, so that the drain knows which way is next, and no chunk waits behind later ones. It does
+ * not look for the culprit when it fails either: the drain claims the chunks, and the claim's batches find it.
+ *
+ * Ids belong to chunks by their place: see `insert.ts`. Where a trigger changes the number of rows the statement fails.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { SqlError } from "effect/sql/SqlError"
+import type { ChunkStore, Inside, InsideKind, InsideRequest, PersistedInside } from "../../ChunkStore.ts"
+import type { Declaration } from "../../Declaration.ts"
+import { type DomainObject, maxObjectBytes, maxObjects } from "../../DomainObject.ts"
+import * as Kind from "../../Kind.ts"
+import { inRange, isFree, onlyAsked, type Range } from "./claimParts.ts"
+import * as Contact from "./contact.ts"
+import { type Compiled, identifier, literal } from "./declared.ts"
+import type { Engine } from "./engine.ts"
+import { longestOf } from "./longest.ts"
+import type * as LowWater from "./lowWater.ts"
+import type { Tables } from "./tables.ts"
+
+/** How long it waits for a lock of the application's tables or the ledger. Meanwhile others skip the chunks that it looked at. */
+const longestWait = "2s"
+
+/**
+ * The first outputs of a call: to take one out of a call's outputs the server unpacks all of them, so of a call with many this
+ * is done for a few, and a claim reads the others together.
+ */
+const mostOfCall = 4
+
+/** The longest id that is not measured together with the others of its chunk. */
+const longestId = 1000
+
+/** Whether the statement can express a declaration: one table, with a row for each answer or for each element. */
+export const canRunInside = ({ children, inner }: Declaration): boolean => children.length === 0 && inner === undefined
+
+/** What the statement tells of its scan, as JSON text. */
+type Said = readonly [
+  now: number,
+  markTime: string | null,
+  markSeq: string | null,
+  ended: boolean,
+  left:
+    | readonly [namespace: string, schema: string, version: number, fingerprint: number | null, plain: boolean]
+    | null,
+  /** Whether something that was scheduled is due, and stands before the last chunk looked at. */
+  scheduled: boolean,
+  /** Whether a subscription is told the ends of calls. */
+  ends: boolean
+]
+
+/** A row of the answer, by position: see `ClaimRow`. Without a chunk there is one row, with a null `callId`. */
+type Row = readonly [
+  said: string | null,
+  exact: number,
+  callId: string | null,
+  part: string,
+  namespace: string,
+  service: string,
+  correlationId: string,
+  /** JSON text; null when empty. */
+  context: string | null,
+  recordedAt: number,
+  objects: ReadonlyArray<DomainObject>
+]
+
+interface Options {
+  readonly ready: Range
+  readonly judged: number
+  readonly longest: number
+}
+
+/** The first chunks of the queue, locked, as many as the limits allow, and which of them are plain and of the kind: `looked`. */
+const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }: Options) => {
+  const { queue, sql } = t
+  const { kind: { fingerprint, namespace, schemaIdentity, version }, notIn } = request
+  const plain = sql`ordering_key is null and lease_token is null and crashes = 0 and attempts = 0
+        and position < ${mostOfCall} and bytes <= ${longest}`
+  const inNamespace = namespace === Kind.core
+    ? sql`namespace <> all(${notIn}::pg_catalog.text[])`
+    : sql`namespace = ${namespace}`
+  return sql`ready as materialized (
+      select seq, rank, call_id, part, namespace, schema_identity, schema_version, position, bytes, fingerprint, recorded_at,
+      ${plain} as plain,
+      coalesce(${plain} and fingerprint = ${fingerprint} and schema_identity = ${schemaIdentity}
+        and schema_version = ${version} and ${inNamespace}, false) as mine
+    from ${queue} q
+    where state = 'ready' and ${isFree(t, { judged })} and ${inRange(t, "rank", ready)} and ${onlyAsked(t, request)}
+      order by rank, seq limit ${request.limit} for update skip locked
+    ), looked as materialized (
+      select * from (
+        select *, pg_catalog.row_number() over by_rank as n, pg_catalog.sum(bytes) over by_rank as total
+        from ready window by_rank as (order by rank, seq)
+      ) ranked where total <= ${request.maxBytes} or n = 1
+    )`
+}
+
+/**
+ * The answers as rows `g`. An output that was pruned, or a context without what the declaration requires, is not among them.
+ * `offset 0` keeps the planner from joining: see the claim's `answer`.
+ */
+const givenOf = ({ call, sql }: Tables, { declaration: { columns } }: InsideRequest) => {
+  const required = columns.flatMap(({ source }) => source._tag === "Context" && source.isRequired ? [source.key] : [])
+  const hasContext = sql.literal(
+    [...new Set(required)].map((key) => `
+        and pg_catalog.jsonb_typeof(c.context::pg_catalog.jsonb -> ${literal(key)}::pg_catalog.text) = 'string'`).join(
+      ""
+    )
+  )
+  return sql`
+        select r.n, r.seq, r.call_id, r.part, r.namespace, r.recorded_at, null::pg_catalog.text as ordering_key, c.service,
+          c.correlation_id, pg_catalog.date_trunc('milliseconds', c.finished_at) as finished_at,
+          nullif(c.context::pg_catalog.text, '{}') as told, c.context::pg_catalog.jsonb as context,
+          (c.output -> 'data'::pg_catalog.text)::pg_catalog.jsonb as data
+        from limited cross join (select * from looked where mine) r
+        cross join lateral (
+          select outputs[r.position + 1] as output, service, correlation_id, finished_at, context
+          from ${call} where call_id = r.call_id offset 0
+        ) c
+        where c.output is not null${hasContext} offset 0`
+}
+
+/**
+ * The rows to be written, as `line`. A chunk without elements has one line, without a place. A row whose key an earlier row of
+ * the batch has is of a later turn: one statement does not write a row twice, so its chunk is left (`late`).
+ */
+const linesOf = (t: Tables, request: InsideRequest, { columns, elements }: Compiled) => {
+  const { key } = request.declaration
+  const alias = (name: string) => `c${columns.findIndex((column) => column.name === name)}`
+  const text = t.sql.literal
+  const values = columns.map(({ name, value }) => `${value} as ${alias(name)}`).join(", ")
+  // kept as a left join, for the chunks without elements
+  const joined = elements === "" ? "" : `${elements.replace(/^cross join lateral/, "left join lateral")} on true`
+  const made = t.sql`
+      select g.n, g.seq, g.call_id, g.part, g.namespace, g.recorded_at, g.service, g.correlation_id, g.told,
+        ${text(elements === "" ? "1" : "i.place")} as place, ${text(values)}
+      from (${givenOf(t, request)}
+      ) g ${text(joined)}`
+  return key.length === 0
+    ? t.sql`line as materialized (${made}
+    )`
+    : t.sql`turned as materialized (
+      select *, pg_catalog.row_number() over (
+        partition by ${text(key.map(alias).join(", "))}, place is null order by n, place
+      ) as turn from (${made}
+      ) made
+    ), late as materialized (
+      select distinct n from turned where turn > 1 and place is not null
+    ), line as materialized (
+      select * from turned where n not in (select n from late)
+    )`
+}
+
+/** The rows, written, and the chunks with the objects that were made of them: `settled`. */
+const writtenOf = (t: Tables, { declaration: { object } }: InsideRequest, compiled: Compiled) => {
+  const { columns, elements, id, onConflict, table } = compiled
+  const text = t.sql.literal
+  const made = `pg_catalog.jsonb_build_object('type', ${literal(object)}::pg_catalog.text, 'id', id)`
+  const objects = elements === ""
+    ? `select n, pg_catalog.jsonb_build_array(${made}) as objects from named`
+    : `select n, pg_catalog.jsonb_agg(${made} order by place) as objects from named group by n`
+  return text(`written as (
+      insert into ${table} (${columns.map(({ name }) => identifier(name)).join(", ")}) overriding system value
+      select ${columns.map((_, index) => `c${index}`).join(", ")} from line where place is not null order by n, place
+      ${onConflict}
+      returning ${identifier(id)}::pg_catalog.text as id
+    ), named as materialized (
+      select l.n, l.place, w.id
+      from (
+        select n, place, pg_catalog.row_number() over (order by n, place) as ordinal from line where place is not null
+      ) l
+      full join (select id, pg_catalog.row_number() over () as ordinal from written) w on w.ordinal = l.ordinal
+    ), settled as materialized (
+      select c.n, c.seq, c.call_id, c.part, c.namespace, c.recorded_at, c.service, c.correlation_id, c.told,
+        coalesce(o.objects, '[]'::pg_catalog.jsonb) as objects
+      from (select * from line where place is null or place = 1) c
+      full join (${objects}) o on o.n = c.n
+    )`)
+}
+
+/** Fails the statement where ids and rows do not belong together, or are more than the ledger takes; 1 otherwise. */
+const exactOf = ({ sql }: Tables, { elements }: Compiled) => {
+  const bounded = elements === "" ? "" : `
+        and not exists (
+          select from settled
+          where pg_catalog.jsonb_array_length(objects) > ${maxObjects}
+            or pg_catalog.octet_length(objects::pg_catalog.text) > ${maxObjectBytes}
+        )`
+  return sql.literal(`1 / (
+        (select pg_catalog.count(*) from gone) = (select pg_catalog.count(*) from settled)
+        and not exists (
+          select from named where n is null or id is null or id = '' or pg_catalog.octet_length(id) > ${longestId}
+        )${bounded}
+      )::int`)
+}
+
+const statement = (t: Tables, request: InsideRequest, compiled: Compiled, options: Options) => {
+  const { callSubscription, ledger, queue, sql } = t
+  const { handler, handlerVersion, kind, limit } = request
+  return sql`
+    with limited as materialized (
+      select pg_catalog.set_config('lock_timeout', ${longestWait}, true) as wait
+    ), ${lookedOf(t, request, options)}, ${linesOf(t, request, compiled)}, ${writtenOf(t, request, compiled)}, gone as (
+      delete from ${queue} where seq = any(array(select seq from settled)) returning 1
+    ), kept as (
+      insert into ${ledger} (
+        seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
+      )
+      select seq, call_id, ${kind.schemaIdentity}, part, namespace, ${kind.version}::int, ${handler},
+        ${handlerVersion}::int, objects
+      from settled order by n
+    ), last as materialized (
+      select rank, seq, (
+        select pg_catalog.count(*) < ${limit} and pg_catalog.count(*) = (select pg_catalog.count(*) from looked) from ready
+      ) as ended
+      from looked order by n desc limit 1
+    ), due as materialized (
+      select rank from ${queue} q where state = 'scheduled' and due_at <= pg_catalog.now() and ${onlyAsked(t, request)}
+      order by due_at, seq limit 1
+    ), said as materialized (
+      select pg_catalog.json_build_array(
+        extract(epoch from pg_catalog.now()) * 1000.0,
+        case when last.ended then last.rank - interval '1 second' else last.rank end,
+        case when last.ended then '0' else last.seq::pg_catalog.text end,
+        coalesce(last.ended, true),
+        case when (select pg_catalog.count(*) from looked) > (select pg_catalog.count(*) from settled) then (
+          select pg_catalog.json_build_array(namespace, schema_identity, schema_version, fingerprint, plain)
+          from looked where seq not in (select seq from settled) order by n limit 1
+        ) end,
+        exists (select from due where coalesce(last.ended, true) or due.rank <= last.rank),
+        exists (select from ${callSubscription})
+      )::pg_catalog.text as text
+      from (values (1)) one left join last on true
+    )
+    select case when s.place is null or s.place = 1 then said.text end, ${
+    exactOf(t, compiled)
+  }, s.call_id, s.part, s.namespace,
+      s.service, s.correlation_id, s.told, (extract(epoch from s.recorded_at) * 1000.0)::pg_catalog.float8, s.objects
+    from said left join (select *, pg_catalog.row_number() over (order by seq) as place from settled) s on true
+    order by s.place`
+    .values as unknown as Effect.Effect<ReadonlyArray<Row>, SqlError>
+}
+
+const chunkOf = (kind: InsideKind, row: Row): ReadonlyArray<PersistedInside> => {
+  const [, , callId, part, namespace, service, correlationId, context, recordedAt, objects] = row
+  if (callId === null) return []
+  return [{
+    key: { callId, schemaIdentity: kind.schemaIdentity, part },
+    namespace,
+    service,
+    correlationId,
+    context: context === null ? {} : JSON.parse(context),
+    recordedAt,
+    objects
+  }]
+}
+
+const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
+  if (scheduled) return "other"
+  if (left === null) return undefined
+  const [namespace, schemaIdentity, version, fingerprint, isPlain] = left
+  return isPlain && fingerprint !== null ? { namespace, schemaIdentity, version, fingerprint } : "other"
+}
+
+/** The verb. */
+export const persistInside = (
+  { claiming: { lowWater }, close, compiling, contact, hint, settings, t }: Engine
+): ChunkStore["Service"]["persistInside"] => {
+  const longest = longestOf(settings)
+
+  const look = Effect.fnUntraced(function*(request: InsideRequest, mark: LowWater.Mark | undefined) {
+    const { parent: compiled } = yield* compiling.of(request.declaration)
+    const began = yield* Contact.here
+    const rows = yield* statement(t, request, compiled, {
+      ready: mark === undefined ? {} : { after: mark.place },
+      judged: contact.judged(began) / 1000,
+      longest
+    })
+    // the statement produces only this JSON
+    const said = JSON.parse(rows[0]?.[0] ?? "null") as Said
+    const [serverTime, markTime, markSeq, ended, , , ends] = said
+    contact.heard(serverTime, began)
+    const chunks = rows.flatMap((row) => chunkOf(request.kind, row))
+    const left = leftOf(said)
+    // the mark is moved past nothing that was left
+    if (left === undefined) {
+      const place = markTime === null || markSeq === null ? undefined : { time: markTime, seq: BigInt(markSeq) }
+      const now = yield* Contact.here
+      lowWater.move(request.namespace, { mark, reached: { place, ended }, rows: chunks.length, began, now })
+    }
+    const last = ended && left === undefined && (mark === undefined || mark.ended)
+    return { inside: { chunks, left, ended, last } satisfies Inside, ends }
+  })
+
+  return Effect.fnUntraced(function*(request) {
+    const isNested = Option.isSome(yield* Effect.serviceOption(t.sql.transactionService))
+    if (isNested || !canRunInside(request.declaration)) return undefined
+    const mark = lowWater.from(request.namespace, yield* Contact.here, request.hasty === true)
+    const looked = yield* look(request, mark).pipe(
+      Effect.tapError(() => Effect.sync(() => compiling.forget(request.declaration))),
+      // that is the handler's failure, which the claim's way tells and handles
+      Effect.catchTag("TableUnfit", () => Effect.undefined),
+      t.client.statement
+    )
+    if (looked === undefined) return undefined
+    const { ends, inside } = looked
+    if (inside.chunks.some(({ objects }) => objects.length > 0)) yield* hint("events")
+    if (ends && inside.chunks.length > 0) yield* close(inside.chunks.map(({ key }) => key.callId))
+    return inside
+  })
+}

@@ -1,0 +1,16 @@
+/**
+ * The verb `recordDecoded`: an answer that did not fit has been decoded after all.
+ */
+import * as Effect from "effect/Effect"
+import type { ChunkStore } from "../../ChunkStore.ts"
+import type { Engine } from "./engine.ts"
+import { given } from "./given.ts"
+import { recordMany } from "./recordStatements.ts"
+
+/** The verb. Whoever runs the call meanwhile holds its row, or has changed its status. */
+export const recordDecoded = ({ hint, t }: Engine): ChunkStore["Service"]["recordDecoded"] => (call) =>
+  recordMany(t, [given(call)], { onlyInvalid: true }).pipe(
+    Effect.map(({ length }) => length > 0),
+    Effect.tap((isRecorded) => isRecorded ? hint("chunks") : Effect.void),
+    t.client.statement
+  )
