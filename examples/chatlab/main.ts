@@ -18,6 +18,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
+import { Tutor, TutorHandlers } from "./assessment.ts"
 import { census } from "./demo/census.ts"
 import { type Flags, flags, placeOf } from "./demo/flags.ts"
 import * as job from "./demo/job.ts"
@@ -35,8 +36,9 @@ const lease = Duration.seconds(10)
 
 /** The application: the handlers, the services and the place of the data. */
 const application = (place: places.Place) =>
-  Layer.mergeAll(CallRecorder.layer, HandlerRegistry.layer(Chatlab), MediaSubscriber).pipe(
-    Layer.provide(ChatlabHandlers),
+  Layer.mergeAll(CallRecorder.layer, HandlerRegistry.layer(Chatlab, Tutor), MediaSubscriber).pipe(
+    // programs, and a declaration
+    Layer.provide([ChatlabHandlers, TutorHandlers]),
     Layer.provideMerge(DomainEvents.layer),
     Layer.provideMerge(places.layer(place)),
     Layer.provideMerge(Settings.layer({ lease }))

@@ -39,3 +39,21 @@ create table if not exists chatlab.media (
   kind text not null,
   created_at timestamptz not null default now()
 );
+
+-- These two are written by a declared handler: assessment.ts.
+
+create table if not exists chatlab.assessment (
+  id bigint generated always as identity primary key,
+  simulation_id text not null,
+  grade smallint not null check (grade between 1 and 6),
+  call_id text not null,
+  assessed_at timestamptz not null
+);
+
+create table if not exists chatlab.remark (
+  id bigint generated always as identity primary key,
+  assessment_id bigint not null references chatlab.assessment,
+  place integer not null,
+  about text not null,
+  remark text not null
+);

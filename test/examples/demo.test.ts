@@ -58,22 +58,25 @@ describe("the samples", () => {
 
     const first = await demo("--data", data)
     expect(first).toMatchObject({ status: 0 })
-    expect(first.stdout).toContain("8 recorded now, 0 known already, 1 line refused")
+    expect(first.stdout).toContain("9 recorded now, 0 known already, 1 line refused")
     expect(first.stdout).toContain("  2 simulations, 6 messages, 5 metadata, 1 image\n")
-    expect(first.stdout).toContain("line 9: not JSON: Unterminated string in JSON at position 120\n")
+    expect(first.stdout).toContain("line 10: not JSON: Unterminated string in JSON at position 120\n")
+    // what the declared handler made
+    expect(first.stdout).toContain("  1 × tutor.Assessment created\n")
+    expect(first.stdout).toContain("  2 × tutor.Remark created\n")
     expect(first.stdout).toContain("1 chunk parked")
     expect(first.stdout).toContain("1 chunk dead")
-    expect(first.stdout).toContain("\n6 chunks persisted, once each.\n")
+    expect(first.stdout).toContain("\n7 chunks persisted, once each.\n")
     // the last line is the folder's, which is as long as it is
     const report = first.stdout.trimEnd().split("\n").slice(0, -1)
     expect(Math.max(...report.map((line) => line.length))).toBeLessThanOrEqual(80)
 
     // what is dead and parked is the report's to tell, not the log's before it
-    expect(first.stderr).toBe("calls recorded: 8\nchunks persisted: 6\n")
+    expect(first.stderr).toBe("calls recorded: 9\nchunks persisted: 7\n")
 
     const second = await demo("--data", data)
     expect(second).toMatchObject({ status: 0 })
-    expect(second.stdout).toContain("0 recorded now, 8 known already, 1 line refused")
+    expect(second.stdout).toContain("0 recorded now, 9 known already, 1 line refused")
     expect(second.stdout).toContain("\nNothing was persisted twice")
     expect(rowsOf(second.stdout)).toBe(rowsOf(first.stdout))
   }, 60_000)

@@ -1,6 +1,6 @@
 /**
- * The example's own calls: two consultations, an answer without a handler, one that does not decode, and a line that is not
- * a call.
+ * The example's own calls: two consultations, a tutor's assessment, an answer without a handler, one that does not decode,
+ * and a line that is not a call.
  */
 import type { ServiceCall } from "effect-sluice"
 
@@ -66,7 +66,24 @@ const calls = [
     feedback: [found("Asked about fever early", "strength")]
   }),
   // an empty reply does not decode: retries would not help
-  call(8, "rash-3", "Does it itch?", "patient-reply", { image_requested: false, messages: [] })
+  call(8, "rash-3", "Does it itch?", "patient-reply", { image_requested: false, messages: [] }),
+  // of another namespace, whose handler is declared
+  {
+    ...call(9, "knee-1", "Assess the consultation.", "assessment", {}),
+    namespace: "tutor",
+    service: "services.tutor.consultation.assess",
+    outputs: [{
+      schema: "schemas.tutor.consultation.assessment",
+      version: 1,
+      data: {
+        grade: 2,
+        remarks: [
+          { about: "history", remark: "Asked for the accident at once." },
+          { about: "examination", remark: "Compare it with the other knee." }
+        ]
+      }
+    }]
+  }
 ]
 
 /** The samples as lines of a file of recorded calls. The last line is cut off in the middle. */
