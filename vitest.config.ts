@@ -1,4 +1,4 @@
-import { defineConfig } from "vitest/config"
+import { configDefaults, defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 /** The files that take longest. They begin first, so that none of them is left to run alone at the end. */
@@ -20,29 +20,66 @@ const longest = [
   "interleave/interleave"
 ]
 
+/**
+ * Files that have a process of their own: those whose tests change or read what belongs to the process (working directory,
+ * environment, signals, what is printed, metrics, module hooks), and those that need a lot of its memory. Each of the
+ * others takes the process of the one before it, with the modules that are loaded there.
+ */
+const alone = [
+  ...longest.map((name) => `test/${name}.test.ts`),
+  "test/{ai,chaos,cli,examples,faults,programs}/**/*.test.ts",
+  "test/{bundled,CallFacts,consumer,HandlerDiscovery,logs,Metrics,Shutdown}.test.ts",
+  "test/store/{Gauges,Pglite,Pglite.rights,shadows,upgrade}.test.ts",
+  "test/testing/{Rehearsal,TestDatabase}.test.ts"
+]
+
 class LongestFirst extends BaseSequencer {
   override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
-    const placeOf = ({ moduleId }: TestSpecification) => {
+    const placeOf = ({ moduleId, project }: TestSpecification) => {
       const place = longest.findIndex((name) => moduleId.endsWith(`test/${name}.test.ts`))
-      return place === -1 ? longest.length : place
+      // those that share processes are last, so that no process is ended between them
+      return place !== -1 ? place : longest.length + (project.name === "shared" ? 1 : 0)
     }
     return (await super.sort(files)).sort((a, b) => placeOf(a) - placeOf(b))
   }
 }
 
-export default defineConfig({
-  // "effect-sluice" is this project's own sources
-  ssr: { resolve: { conditions: ["sluice-source"] } },
-  resolve: { conditions: ["sluice-source"] },
+const include = ["test/**/*.test.ts", "examples/**/*.test.ts"]
+
+/** "effect-sluice" is this project's own sources. */
+const resolve = { conditions: ["sluice-source"] }
+
+const project = (
   test: {
-    include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
+    readonly name: string
+    readonly isolate: boolean
+    readonly include: Array<string>
+    readonly exclude?: Array<string>
+  }
+) => ({
+  ssr: { resolve },
+  resolve,
+  test: {
+    pool: "forks" as const,
+    setupFiles: ["test/support/setup.ts"],
+    // what a test that passed has logged is of no interest
+    silent: "passed-only" as const,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    ...test
+  }
+})
+
+export default defineConfig({
+  ssr: { resolve },
+  resolve,
+  test: {
     globalSetup: ["test/support/globalSetup.ts"],
-    pool: "forks",
     maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
-    // what a test that passed has logged is of no interest
-    silent: "passed-only",
-    testTimeout: 60_000,
-    hookTimeout: 120_000
+    projects: [
+      project({ name: "alone", isolate: true, include: alone }),
+      project({ name: "shared", isolate: false, include, exclude: [...configDefaults.exclude, ...alone] })
+    ]
   }
 })

@@ -22,8 +22,8 @@ export type AttemptOutcome = typeof AttemptOutcome.Type
 export const CallAttempt = Schema.Struct({
   outcome: AttemptOutcome,
   /**
-   * The answer as it came; NUL and lone surrogates, which Postgres cannot store, are replaced. Null when none was given, and once
-   * pruned with the payloads.
+   * The answer, unchanged but for NUL and lone surrogates, which Postgres cannot store and which are replaced. Null if there
+   * was no text, and after it was pruned with the payloads.
    */
   text: Schema.NullOr(Schema.String),
   /** How many characters the answer had. `text` is shorter if it was cut at {@link maxTextLength} or the run's limit. */
@@ -50,8 +50,8 @@ export interface FoundCall {
 }
 
 /**
- * What a running service says of itself. All of it is recorded when the run ends, whatever it comes to; a process that dies
- * before loses it.
+ * How a running service reports its facts and answers. All of it is recorded when the run ends, successful or not. A process
+ * that dies before that loses it.
  *
  * ```ts
  * recorder.run(call, Effect.fnUntraced(function*(run) {

@@ -1,4 +1,4 @@
-/** The end of a call: every chunk of it is persisted or dead. `Subscription.layerCalls` is told of it. */
+/** The end of a call: every chunk of it is persisted or dead. `Subscription.layerCalls` receives it. */
 import * as Schema from "effect/Schema"
 
 /**

@@ -41,7 +41,7 @@ export interface JsonLine {
   readonly number: number
   /** The length of the line. */
   readonly bytes: number
-  /** What the line holds, or why it is no JSON. */
+  /** The content of the line, or why it is not JSON. */
   readonly json: Result.Result<Schema.Json, string>
 }
 

@@ -163,7 +163,7 @@ const tellOfRun = Effect.fnUntraced(function*(call: CallSpec, said: Said) {
 
 /**
  * The outcome of recording a call. `"unchanged"`: the same call was already recorded. `"erased"`: a call with this id was
- * erased (`Erasure`), and is not recorded anew.
+ * erased (`Erasure`), and is not recorded again.
  */
 export type Recorded = "recorded" | "unchanged" | "erased"
 
@@ -197,7 +197,7 @@ export type Service<E, R> =
 export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Records a finished call. Recording the same call again changes nothing and returns `"unchanged"`; other content
-   * under the same id fails with {@link CallConflict}. A call that was erased is not recorded anew and returns `"erased"`,
+   * under the same id fails with {@link CallConflict}. A call that was erased is not recorded again and returns `"erased"`,
    * whatever its content. Times, priority, correlation id, details and trace do not count
    * as content: the first recorded values stay.
    */
@@ -282,7 +282,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
           onFailure: (error) => error._tag === "CallConflict" ? "conflict" : "refused"
         })
         Metrics.countCall(problem === undefined ? call.namespace : "", outcome, context)
-        // the attempts of a run are counted at its end, whatever it comes to
+        // the attempts of a run are counted at its end, successful or not
         if (outcome === "recorded" && added === addedBy && call.facts !== undefined) {
           genAi.count(call.facts, [], context)
         }

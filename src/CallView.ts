@@ -13,8 +13,8 @@ export const DeathReason = Schema.Literals(["exhausted", "rejected", "undecodabl
 export type DeathReason = typeof DeathReason.Type
 
 /**
- * Why a chunk is parked: no worker so far had a handler for it, its handler reads no version as new as the recorded one,
- * or its kind is paused.
+ * Why a chunk is parked: no worker so far had a handler for it that could run, its handler reads no version as new as
+ * the recorded one, or its kind is paused.
  */
 export const ParkReason = Schema.Literals(["no-handler", "newer-version", "paused"])
 /** Why a chunk is parked. */

@@ -6,7 +6,7 @@ import type { DomainObject } from "./DomainObject.ts"
 import type { ChunkKey, TraceContext } from "./ServiceCall.ts"
 
 /**
- * The recorded JSON of a chunk, or the reason why it cannot be handed out: the call or its output is gone, it is too
+ * The recorded JSON of a chunk, or the reason why it cannot be given to a handler: the call or its output is gone, it is too
  * long for one message, or it was edited manually and is not valid text.
  */
 export type Payload = { readonly data: Schema.Json } | { readonly withheld: string }
@@ -33,7 +33,7 @@ export interface ClaimedChunk {
   readonly recordedAt: DateTime.Utc
   /** The recorded answer, or why the store withholds it. */
   readonly payload: Payload
-  /** What the handler is told of the call. */
+  /** The fields of the call that its handler is given. */
   readonly call: {
     readonly service: string
     readonly correlationId: string

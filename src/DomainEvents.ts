@@ -1,8 +1,7 @@
 /**
- * What was created, told after the commit to whoever listens in this process. A hint, and a quick one: a listener that
- * falls more than `capacity` events behind loses the oldest, and a crash between commit and announcement loses them all.
- * What other processes' drains create is not told here: see `LiveEvents`.
- * Work that must happen subscribes durably instead (`Subscription`).
+ * The objects that this process's drains create, published right after the commit to its listeners. Not durable: a listener
+ * that falls more than `capacity` events behind loses the oldest, and a crash between commit and publication loses the events.
+ * For the objects of other processes' drains see `LiveEvents`; for work that must happen, `Subscription`.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -33,7 +33,7 @@ import { CurrentNote, type Note, recordAndRun } from "./drain/recordNow.ts"
 import * as Releases from "./drain/releases.ts"
 import type { Report } from "./drain/Report.ts"
 import * as Unfit from "./drain/unfit.ts"
-import { HandlerRegistry } from "./HandlerRegistry.ts"
+import { HandlerRegistry, warnOfUnused } from "./HandlerRegistry.ts"
 import { Inspector } from "./Inspector.ts"
 import { freshToken } from "./internal/freshToken.ts"
 import type { Kind } from "./Kind.ts"
@@ -136,6 +136,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const inspector = yield* Inspector
   const registry = yield* HandlerRegistry
+  yield* warnOfUnused(registry, yield* Effect.context<never>())
   const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`

@@ -26,7 +26,7 @@ import { fileProblem } from "./internal/fileProblem.ts"
 import { describeLoadError, sentence } from "./internal/loadError.ts"
 
 /** The default glob for modules, under each folder. */
-export const defaultGlob = "**/persist/*.{ts,js,mts,mjs}"
+export const defaultGlob = "**/persist/*.{ts,js,mts,mjs,cts,cjs}"
 
 /** A handler module cannot be used. The start fails: a missing handler would silently park its chunks. */
 export class HandlerModuleInvalid extends Schema.TaggedError<HandlerModuleInvalid>()("HandlerModuleInvalid", {

@@ -60,8 +60,8 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
 
 /**
  * The registry of these groups, and of the plug-ins provided to it. Requires the handlers' layer of each group: a
- * missing one does not compile. Fails with {@link DuplicateHandler}. Logs a warning if the layer of another group's handlers
- * is provided to it: forgetting the group is not a type error.
+ * missing one does not compile. Fails with {@link DuplicateHandler}. It, and a drain on it, log a warning if other handlers
+ * are provided: forgetting a group is not a type error.
  */
 export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
   ...groups: Groups
@@ -72,26 +72,38 @@ export const layer = <Groups extends ReadonlyArray<OutputGroup.Any>>(
       const context = yield* Effect.context<never>()
       const sources = groups.flatMap((group) => HandlerPlugin.fromGroup(group, context))
       const registry = yield* fromSources([...sources, ...HandlerPlugin.fromContext(context)])
-      yield* warnOfUnregistered(registry.list, Handler.allFromContext(context))
+      yield* warnOfUnused(registry, context)
       return registry
     })
   )
 
+/** The handlers that a warning has named. */
+const named = new WeakSet<Handler.Handler>()
+
 /**
- * Logs the handlers whose layer was provided to the registry and whose group was not given to it: their chunks would be
- * parked, and nothing else would say why. A warning and not an error, because two registries may share one layer of handlers.
+ * @internal Logs the handlers in a context that the registry does not use, each once: their chunks would be parked, and
+ * nothing else would say why. A warning and not an error, because two registries may share one layer of handlers. The
+ * registry looks at what is provided to it, and a drain at what is provided beside its registry.
  */
-const warnOfUnregistered = (registered: ReadonlyArray<Handler.Handler>, provided: ReadonlyArray<Handler.Handler>) => {
-  const kinds = new Set(registered.map((handler) => Kind.format(servedBy(handler, handler.namespace))))
-  const unregistered = provided.filter((handler) => !kinds.has(Kind.format(servedBy(handler, handler.namespace))))
-  return unregistered.length === 0
-    ? Effect.void
-    : Effect.logWarning(
-      `handlers are provided that the registry does not use: ${
-        [...new Set(unregistered.map(({ name }) => name))].join(", ")
-      }. Give their groups to HandlerRegistry.layer, or do not provide their layers`
+export const warnOfUnused = ({ list }: HandlerRegistry["Service"], context: Context.Context<never>) =>
+  Effect.suspend(() => {
+    const kinds = new Set(list.map((handler) => Kind.format(servedBy(handler, handler.namespace))))
+    const provided = [
+      ...Handler.allFromContext(context),
+      ...HandlerPlugin.fromContext(context).map(({ handler }) => handler)
+    ]
+    const unused = provided.filter((handler) =>
+      !named.has(handler) && !kinds.has(Kind.format(servedBy(handler, handler.namespace)))
     )
-}
+    for (const handler of unused) named.add(handler)
+    return unused.length === 0
+      ? Effect.void
+      : Effect.logWarning(
+        `handlers are provided that the registry does not use: ${
+          [...new Set(unused.map(({ name }) => name))].join(", ")
+        }. Give their groups to HandlerRegistry.layer and their layers to it, or do not provide the layers`
+      )
+  })
 
 /** The phantom services of a group's handlers. */
 export type HandlersOf<G> = G extends OutputGroup.OutputGroup<infer Namespace, infer O extends Output.Any> ?

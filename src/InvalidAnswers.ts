@@ -25,7 +25,7 @@ export class NotDecoded extends Schema.TaggedError<NotDecoded>()("NotDecoded", {
   }
 }
 
-/** The JSON of an answer: all of it, or what stands in a fence of Markdown. */
+/** The JSON of an answer: all of it, or the content of a Markdown code fence. */
 const jsonOf = (text: string): Option.Option<Schema.Json> => {
   const [, fenced] = /^\s*```[a-z]*\s*\n([^]*?)\n\s*```\s*$/.exec(text) ?? []
   try {

@@ -47,7 +47,7 @@ export interface Skip {
 /** A line holds no call that can be recorded. It is reported with its number and the reason, and the command ends with 1. */
 export interface Refuse {
   readonly [TypeId]: "refuse"
-  /** What is told of the line. */
+  /** The reason that is printed for the line. */
   readonly reason: string
 }
 

@@ -1,12 +1,12 @@
 /**
- * What is created, live and over processes: a stream that follows the ledger, whichever worker persisted it. For pages that
- * show what happens, by server-sent events or web sockets, in any number of instances. `DomainEvents` tells only of what
- * this process's own drain made; work that must happen, once for all instances, is a `Subscription`'s.
+ * The objects that are created by any process, live: a stream that follows the ledger. For pages that show what happens, by
+ * server-sent events or web sockets, in any number of instances. `DomainEvents` has only the objects of this process's own
+ * drain. Work that must happen, once for all instances, belongs in a `Subscription`.
  *
- * What a stream keeps:
+ * What a stream promises:
  *
- * - **Every event, once.** From its beginning to its end it gives each event that is created, none left out and none twice.
- *   It holds no buffer that could overflow: it reads on when it is asked for more, so a slow reader is late and loses nothing.
+ * - **Every event, once.** From its beginning to its end it emits each event that is created, skips none and repeats none.
+ *   It has no buffer that could overflow: it reads when it is asked for more, so a slow reader is late but loses nothing.
  * - **In order.** Events come in the order in which their commits became visible, which is the same for all readers. On Postgres
  *   what is younger than the oldest transaction still writing, in any database of the server, is not read yet: one left open
  *   for an hour delays events by an hour.
@@ -15,10 +15,10 @@
  *   was created while loading comes, and some of it is in the state already.
  * - **A reconnect misses nothing**, if it gives the `id` of the last event that arrived (a browser's `EventSource` sends it
  *   as `Last-Event-ID`), to any instance and after any time: the ledger is not pruned. Without an id what was created in
- *   between is a gap. An id that this log has not come to counts as now. Ids are no secret and no right: whoever may send one
- *   can ask for all there ever was, so filter by what they may see.
- * - **Trouble passes.** While the database is away the stream waits and goes on where it stood; the log says so once. What
- *   will not pass by itself ends it with the error.
+ *   between is missing. An id that is ahead of this log counts as now. Ids grant no right and are no secret: a client that
+ *   can send an id can ask for the whole log, so filter by what the client may see.
+ * - **Outages pass.** While the database is unreachable the stream waits, then continues at its place; this is logged once. An
+ *   error that is not transient ends the stream.
  * - **One gap.** An entry of more than `EventLog.mostEntryBytes`, which only a row edited manually can have, cannot be read; it
  *   is skipped with a warning.
  *
@@ -41,9 +41,9 @@ import { printKey } from "./ServiceCall.ts"
 import { Settings } from "./Settings.ts"
 import { WakeUp } from "./WakeUp.ts"
 
-/** An event, and where it stands in the log. */
+/** An event, and its place in the log. */
 export interface LiveEvent {
-  /** Give it as `after` to go on behind this event. Letters, digits and `-` only. */
+  /** Pass it as `after` to continue after this event. Letters, digits and `-` only. */
   readonly id: string
   /** What was created. */
   readonly event: DomainObjectCreated
@@ -155,7 +155,7 @@ export const tail = (options: Options = {}): Stream.Stream<
     const look = Effect.fnUntraced(function*(cursor: Cursor) {
       // closed before looking: a hint that comes meanwhile is not lost
       yield* heard.close
-      // Whoever goes away amid a read leaves it to its end: to cut it off would cost the pool a connection for each page closed.
+      // A read goes on to its end when its reader leaves: to cut it off would cost the pool a connection for each closed page.
       const reading = yield* Effect.forkDetach(log.read(cursor.place, read))
       const page = yield* Effect.catch(Fiber.join(reading), away)
       if (page !== undefined) isAway = false

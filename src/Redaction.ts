@@ -24,7 +24,7 @@ export const Redaction = Context.Reference<Redact>("effect-sluice/Redaction", { 
  */
 export const layer = (redact: Redact): Layer.Layer<never> => Layer.succeed(Redaction, redact)
 
-/** What stands for a value that the function throws at. */
+/** Replaces a value for which the function throws. */
 const hidden = "(hidden: the redact function failed)"
 
 /** What may be seen of a JSON value. */

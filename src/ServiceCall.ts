@@ -75,8 +75,8 @@ const callFields = {
   /** Provider, model, usage, cost. An unusable fact is dropped when the call is recorded, with a warning in the log. */
   facts: Schema.optionalKey(CallFacts.pipe(Schema.catchDecoding(() => Effect.succeed(Option.some({}))))),
   /**
-   * Anything else to be kept with the call. What is no JSON in them is recorded as `JSON.stringify` writes it, with a warning in
-   * the log: details must not lose an answer.
+   * Anything else to keep with the call. Values that are not JSON are recorded as `JSON.stringify` writes them, with a warning
+   * in the log: details must not lose an answer.
    */
   details: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   /**

@@ -1,12 +1,12 @@
 /**
- * Asks language models for outputs, and records what it came to. Works with any `LanguageModel` of `effect/ai`.
+ * Asks language models for outputs, and records the answers as calls. Works with any `LanguageModel` of `effect/ai`.
  *
  * ```ts
  * import * as Answer from "effect-sluice/ai"
  * ```
  *
- * Each function runs a call as `CallRecorder.run` does: a call that has succeeded is answered from its record, and a call
- * that did not is kept with every answer that was paid for.
+ * Each function runs a call as `CallRecorder.run` does. A call that has succeeded is answered from its record. Of a call that
+ * did not succeed, every answer that was paid for is kept.
  */
 export { correction } from "./ai/asking.ts"
 export { generateObject, type ObjectOptions } from "./ai/generateObject.ts"

@@ -24,7 +24,7 @@ export * as ChunkStore from "./ChunkStore.ts"
 export * as DeadLetters from "./DeadLetters.ts"
 /** A declared handler as data: which table, and where each column's value comes from. */
 export * as Declaration from "./Declaration.ts"
-/** What was created, told after the commit to whoever listens in this process. */
+/** The objects that this process's drains create, published right after the commit. */
 export * as DomainEvents from "./DomainEvents.ts"
 /** The names of the application's rows. */
 export * as DomainObject from "./DomainObject.ts"

@@ -63,7 +63,7 @@ describe("a call of a shape", () => {
       expect(seen).toEqual([{ ward: "east", admitted, bed: 7 }, { ward: "west", admitted }, admitted, admitted])
     }).pipe(Effect.provide(layerMemory(HandlerRegistry.layer(Clinic).pipe(Layer.provide(handlers))))))
 
-  it.effect("that was recorded without what its shape asks for is refused, and the key is named", () =>
+  it.effect("that was recorded without a key of its shape is refused, and the key is named", () =>
     Effect.gen(function*() {
       const problemOf = (context: { readonly [key: string]: Schema.Json }) =>
         Effect.flip(ClinicCall.context(sampleInput(Note, { text: "a" }, { context }).call))

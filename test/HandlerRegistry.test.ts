@@ -2,7 +2,8 @@
  * Which handler serves what: groups, plug-ins, and the two together.
  */
 import { it } from "@effect/vitest"
-import { HandlerPlugin, HandlerRegistry, Output, OutputGroup } from "effect-sluice"
+import { DomainEvents, Drain, HandlerPlugin, HandlerRegistry, Output, OutputGroup, Settings } from "effect-sluice"
+import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -109,7 +110,7 @@ describe("a registry", () => {
 
 describe("handlers that are provided to a registry without their group", () => {
   /** What is logged while a layer is built. */
-  const logged = <E>(layer: Layer.Layer<HandlerRegistry.HandlerRegistry, E>) =>
+  const logged = <A, E>(layer: Layer.Layer<A, E>) =>
     Effect.gen(function*() {
       const lines: Array<string> = []
       const logger = Logger.layer([Logger.make(({ logLevel, message }) => {
@@ -123,7 +124,7 @@ describe("handlers that are provided to a registry without their group", () => {
     Effect.gen(function*() {
       expect(yield* logged(HandlerRegistry.layer(Chatlab).pipe(Layer.provide(handlers)))).toEqual([
         "Warn: handlers are provided that the registry does not use: core/reply, core/feedback. " +
-        "Give their groups to HandlerRegistry.layer, or do not provide their layers"
+        "Give their groups to HandlerRegistry.layer and their layers to it, or do not provide the layers"
       ])
       const part = HandlerRegistry.layer(Chatlab.omit("results")).pipe(Layer.provide(more))
       expect(yield* logged(part)).toEqual([expect.stringContaining("does not use: chatlab/results.")])
@@ -137,6 +138,19 @@ describe("handlers that are provided to a registry without their group", () => {
         Layer.provide(more)
       )
       expect(yield* logged(asPlugin)).toEqual([])
+    }))
+
+  it.effect("are named by the drain, if they are provided beside the registry and not to it", () =>
+    Effect.gen(function*() {
+      const others = Layer.mergeAll(DomainEvents.layer, MemoryStore.layer).pipe(Layer.provideMerge(Settings.layer()))
+      const beside = Drain.layer.pipe(Layer.provide([registry, plugin("ward"), others]))
+      expect(yield* logged(beside)).toEqual([expect.stringContaining("the registry does not use: ward/reply.")])
+      // what the registry has named, the drain does not name again
+      const below = Drain.layer.pipe(
+        Layer.provide([HandlerRegistry.layer(Chatlab), others]),
+        Layer.provide(handlers)
+      )
+      expect(yield* logged(below)).toEqual([expect.stringContaining("core/reply, core/feedback")])
     }))
 })
 

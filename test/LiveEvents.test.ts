@@ -42,7 +42,7 @@ const start = (settings: Settings.Options = {}) =>
 const persist = (id: string) => Effect.andThen(record(call(id)), settle("persisted"))
 
 layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes", (it) => {
-  it.effect("what one persists is told in all the others", () =>
+  it.effect("what one process persists reaches the listeners of all others", () =>
     Effect.gen(function*() {
       const worker = yield* start()
       const pages = yield* Effect.all([start(), start()])
@@ -60,7 +60,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
     }).pipe(Effect.scoped), 60_000)
 
   it.effect(
-    "a transaction with a lower number that commits later is told of later, and not left out",
+    "events of a transaction with a lower id that commits later are sent later, and not skipped",
     () =>
       Effect.gen(function*() {
         const page = yield* start({ pollInterval: Duration.millis(100) })
@@ -99,7 +99,7 @@ describe("while the database is away", () => {
     ).pipe(Layer.merge(Layer.effect(WakeUp.WakeUp, WakeUp.WakeUp)))
   }
 
-  it.effect("a stream waits, says so once, and goes on where it stood", () => {
+  it.effect("a stream waits, logs it once, and continues at its place", () => {
     const lines: Array<string> = []
     return Effect.gen(function*() {
       const after = yield* LiveEvents.now
@@ -118,7 +118,7 @@ describe("while the database is away", () => {
     )
   })
 
-  it.effect("what will not pass by itself ends the stream", () =>
+  it.effect("an error that is not transient ends the stream", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(
         Stream.runCollect(LiveEvents.tail()).pipe(Effect.provide(Layer.fresh(troubled(false)), { local: true }))

@@ -1,7 +1,7 @@
 /**
- * Listens to what a model answers. `effect/ai` hands every response to the current span transformer before anything is
- * decoded, so an answer that does not fit is heard as well, with its usage. Transformer and tracer are set for the effect
- * that asks, whatever it does in between.
+ * Listens to the answers of a model. `effect/ai` gives every response to the current span transformer before it decodes
+ * anything, so an answer that does not fit is heard as well, with its usage. Transformer and tracer are set only for the
+ * effect that asks.
  */
 import * as Model from "effect/ai/Model"
 import * as Telemetry from "effect/ai/Telemetry"
@@ -22,21 +22,21 @@ export interface Heard {
 /** Listens for one run of a call. */
 export interface Listener {
   /**
-   * Listens while an effect asks. What was answered is an attempt of the run, each by itself, however the effect ends.
-   * `more` is asked at the end for what is known of the answers besides.
+   * Listens while an effect asks. Each answer becomes an attempt of the run, however the effect ends. `more` is called at
+   * the end and returns further facts of the answers.
    */
   readonly whileAsking: <A, E, R>(ask: Effect.Effect<A, E, R>, more?: () => CallFacts) => Effect.Effect<A, E, R>
   /** The last answer of the latest ask, if one was heard. */
   readonly last: () => Heard | undefined
-  /** What the latest request said of itself. */
+  /** The facts on the span of the latest request. */
   readonly asked: () => CallFacts
 }
 
-/** Whether anything came that is paid for. */
+/** Whether there was any output, which is paid for. */
 const isAnswer = (parts: ReadonlyArray<Part>): boolean =>
   parts.some(({ type }) => type !== "response-metadata" && type !== "error")
 
-/** Begins to listen, and says of the run who is asked, as far as the model's layer says so. */
+/** Begins to listen, and notes on the run which provider and model are asked, if the model's layer names them. */
 export const listen = Effect.fnUntraced(function*(run: Run) {
   const ambient = Option.getOrUndefined(yield* Effect.serviceOption(Telemetry.CurrentSpanTransformer))
   const tracer = yield* Effect.tracer
@@ -52,7 +52,7 @@ export const listen = Effect.fnUntraced(function*(run: Run) {
     ...request,
     ...factsOfSpan(span, clock.currentTimeNanosUnsafe())
   })
-  // A provider that refuses an answer hands it to nobody. Then the span of the request is what is left of it.
+  // A provider that refuses an answer passes it to nobody. Then only the span of the request is left.
   const watching = Tracer.make({
     span: (options) => {
       const span = tracer.span(options)

@@ -9,13 +9,13 @@ import type { Run } from "../CallAttempt.ts"
 import { HandlerRejected } from "../Handler.ts"
 import { listen, type Listener } from "./answers.ts"
 
-/** Why an answer does not fit, and its text as far as the error has it. */
+/** Why an answer does not fit, and its text if the error has it. */
 interface Unfit {
   readonly reason: string
   readonly text: string
 }
 
-/** Undefined for errors that are no answer's, like a limit of the provider or a broken connection. */
+/** Undefined for errors that are not about an answer, such as a rate limit or a broken connection. */
 const unfitOf = (error: unknown): Unfit | undefined => {
   if (error instanceof HandlerRejected) return { reason: error.reason, text: "" }
   if (!AiError.isAiError(error)) return undefined
@@ -33,8 +33,8 @@ const unfitOf = (error: unknown): Unfit | undefined => {
 }
 
 /**
- * What is said to a model whose answer does not fit: the answer, as its own turn, and why it does not fit. {@link asking}
- * appends it to the prompt; append it yourself to ask anew after a handler has rejected an answer.
+ * The messages to a model whose answer does not fit: the answer as the model's turn, and why it does not fit. {@link asking}
+ * appends them to the prompt. Append them yourself to ask again after a handler has rejected an answer.
  */
 export const correction = (reason: string, answer = ""): Prompt.Prompt =>
   Prompt.make([
@@ -45,7 +45,7 @@ export const correction = (reason: string, answer = ""): Prompt.Prompt =>
     }
   ])
 
-/** What is asked first, and how often again. */
+/** The first prompt, and how often to ask again. */
 export interface Repair {
   readonly prompt: Prompt.RawInput
   readonly repair?: number | undefined
@@ -53,7 +53,7 @@ export interface Repair {
 
 /**
  * Asks until an answer fits. Each answer is an attempt of the run; one that does not fit is refused with its reason. Fails
- * as the last ask did when no repair is left, and at once with errors that are no answer's.
+ * with the error of the last request when no repair is left, and at once with errors that are not about an answer.
  */
 export const asking = Effect.fnUntraced(function*<A, E, R>(
   run: Run,
@@ -71,12 +71,12 @@ export const asking = Effect.fnUntraced(function*<A, E, R>(
   }
 })
 
-/** Refuses the last answer, if the error is one of an answer's. Returns the reason and the answer's text. */
+/** Refuses the last answer, if the error is about it. Returns the reason and the answer's text. */
 export const tellUnfit = Effect.fnUntraced(function*(run: Run, error: unknown, listener: Listener) {
   const unfit = unfitOf(error)
   if (unfit === undefined) return undefined
   const answer = listener.last()
-  // refused by the provider's own layer: the error and the request have all that is left of the answer
+  // refused by the provider's own layer: only the error and the span of the request still tell of the answer
   if (answer === undefined) {
     yield* run.answered({ ...(unfit.text === "" ? {} : { text: unfit.text }), facts: listener.asked() })
   }

@@ -1,11 +1,11 @@
 /**
- * What a response, or the span of a request, says of an answer, in the words of call facts.
+ * Reads call facts from a response, or from the span of a request.
  */
 import type * as Response from "effect/ai/Response"
 import type * as Tracer from "effect/Tracer"
 import type { CallFacts } from "../CallFacts.ts"
 
-/** A part of a response, of whatever tools. */
+/** A part of a response, with any tools. */
 // `AllParts` has no other form for tools that are not known
 export type Part = Response.AllParts<any>
 
@@ -29,7 +29,7 @@ export const factsOfParts = (parts: ReadonlyArray<Part>): CallFacts => {
   })
 }
 
-/** The facts with which a provider has annotated a request's span, by OpenTelemetry's names; `now` is the clock's. */
+/** The facts that a provider has written on a request's span, under OpenTelemetry's names. `now` is the clock's time. */
 export const factsOfSpan = ({ attributes, status }: Tracer.Span, now: bigint): CallFacts => {
   const text = (...names: ReadonlyArray<string>) =>
     names.map((name) => attributes.get(name)).find((value) => typeof value === "string")
@@ -53,8 +53,8 @@ export const factsOfSpan = ({ attributes, status }: Tracer.Span, now: bigint): C
 }
 
 /**
- * An answer as text, as it came where that is known: the parameters of its tool call, or all its tool calls as JSON; else what
- * was written. Undefined when nothing was.
+ * An answer as text, unchanged where possible: the parameters of its tool call, or all its tool calls as JSON, or else its
+ * text. Undefined for an empty answer.
  */
 export const textOfParts = (parts: ReadonlyArray<Part>): string | undefined => {
   const calls = parts.filter((part) => part.type === "tool-call").filter(({ providerExecuted }) => !providerExecuted)

@@ -14,14 +14,14 @@ import { type Answerable, type Answered, valueOf } from "./recorded.ts"
 /** How an object is asked for. */
 export interface ObjectOptions<A, R = never> extends AskOptions {
   /**
-   * How often at most it is asked again when an answer does not fit: with the answer and the reason appended to the prompt.
-   * Each ask is paid for and is an attempt of the call. Default: 0.
+   * How often to ask again, at most, when an answer does not fit, with the answer and the reason appended to the prompt.
+   * Each request is paid for and is an attempt of the call. Default: 0.
    */
   readonly repair?: number | undefined
   /**
    * Checks an answer that fits its schema, before it is recorded. To refuse it, fail with a `HandlerRejected`: it is
-   * repaired with its reason, like an answer that does not fit. A handler's own checks belong here as well where they can
-   * be made in the request: what the handler rejects later is paid for and cannot be repaired.
+   * repaired with its reason, like an answer that does not fit. Make a handler's own checks here too if the request can
+   * make them: an answer that the handler rejects later is paid for and cannot be repaired.
    */
   readonly check?: ((value: A) => Effect.Effect<unknown, HandlerRejected, R>) | undefined
 }

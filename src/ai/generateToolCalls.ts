@@ -18,7 +18,7 @@ import { outputOf, toolkitOf } from "./tools.ts"
 export interface ToolCallOptions extends AskOptions {
   /** Whether the model must call a tool. Default: `"required"`. An answer without a tool call does not fit either way. */
   readonly toolChoice?: "auto" | "required" | undefined
-  /** How often at most it is asked again when a tool call does not fit. Each ask is paid for. Default: 0. */
+  /** How often to ask again, at most, when a tool call does not fit. Each request is paid for. Default: 0. */
   readonly repair?: number | undefined
 }
 
@@ -27,7 +27,7 @@ export type Called<O extends Output.Any> = O extends Output.Any
   ? { readonly output: O; readonly part: string; readonly value: Output.Value<O> }
   : never
 
-/** The part of each tool call: its id, or its place among the calls where there is no id that tells it apart. */
+/** The part of each tool call: its id, or its position among the calls if it has no unique id. */
 const partsOf = (ids: ReadonlyArray<string>): ReadonlyArray<string> =>
   ids.map((id, index) => id === "" || id.length > 128 || ids.indexOf(id) !== index ? String(index) : id)
 
@@ -83,12 +83,13 @@ const calledOf = Effect.fnUntraced(function*(outputs: ReadonlyArray<Answerable>,
 
 /**
  * Asks the model of the context to call tools, one for each of the outputs, and records each call of a tool as a chunk of
- * the call: the output of the tool's name, the tool call's id as its part. The tools are not run: what they do is done by
- * the outputs' handlers. A call that has succeeded is answered from its record.
+ * the call: the output with the tool's name, and the tool call's id as its part. The tools are not run: the outputs'
+ * handlers do the work. A call that has succeeded is answered from its record.
  *
- * A tool call that does not fit loses none of the others: with `repair` left it is all asked again; then those that fit are
- * the value, and one that does not fit is recorded as it came, to become a dead letter. When none fits the call is recorded
- * as `invalid`, and this fails with the reason. (A provider that itself refuses a bad tool call refuses its whole answer.)
+ * A tool call that does not fit does not affect the others. While `repair` is left, the whole prompt is asked again. After
+ * that, those that fit are the value, and each that does not fit is recorded unchanged and becomes a dead letter. When none
+ * fits, the call is recorded as `invalid`, and this fails with the reason. (A provider that refuses a bad tool call itself
+ * refuses its whole answer.)
  * Throws when two outputs have the same short name.
  *
  * ```ts

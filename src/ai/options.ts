@@ -1,6 +1,6 @@
 /**
- * What every function of `effect-sluice/ai` is told of the call it records: its id or the key the id is derived from, and
- * whether the prompt is recorded.
+ * The options of every function of `effect-sluice/ai`: the id of the call it records, or the key for the id, and whether the
+ * prompt is recorded.
  */
 import * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
@@ -32,7 +32,7 @@ export interface AskOptions extends RecordOptions {
   /**
    * What is recorded of the prompt as the call's `input`. Default: nothing. `"prompt"`: all of it. A function: what it
    * returns, which is the place to redact. The input is content: the same call id with another input is a
-   * `CallConflict`. Handlers are handed it, too.
+   * `CallConflict`. Handlers receive it, too.
    */
   readonly input?: "prompt" | ((prompt: Prompt.PromptEncoded) => Schema.Json) | undefined
 }

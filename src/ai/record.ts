@@ -1,5 +1,5 @@
 /**
- * Records whatever an effect that asks a model comes to.
+ * Records the result of any effect that asks a model.
  */
 import * as Effect from "effect/Effect"
 import { CallRecorder } from "../CallRecorder.ts"
@@ -8,16 +8,16 @@ import { listen } from "./answers.ts"
 import { tellUnfit } from "./asking.ts"
 import { type RecordOptions, specOf } from "./options.ts"
 
-/** What became of an effect that was recorded. */
+/** The result of a recorded effect. */
 export type Recorded<A> =
   | { readonly ran: true; readonly call: ServiceCall; readonly response: A }
   /** The call had succeeded before: the effect was not run. */
   | { readonly ran: false; readonly call: ServiceCall }
 
 /**
- * Runs an effect that asks a model, in whatever way, as a recorded call: a `Chat`'s turn, several questions, an object that
- * becomes several outputs. Each answer is an attempt of the call with its own facts. `outputs` makes the call's outputs of
- * what the effect came to.
+ * Runs any effect that asks a model as a recorded call: a turn of a `Chat`, several questions, an object that becomes several
+ * outputs. Each answer is an attempt of the call with its own facts. `outputs` makes the call's outputs from the effect's
+ * result.
  *
  * A call that has succeeded is not run again: read its outputs with {@link valueOf}. A turn of a `Chat` that is not run is
  * not in the chat's history either.

@@ -1,6 +1,6 @@
 /**
- * What is read back from a recorded call. Every answer comes from there, so that it is the same whether the model was asked
- * now or the call had succeeded before.
+ * Reads answers back from a recorded call. Every answer comes from there, so it is the same whether the model was asked now
+ * or the call had succeeded before.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"

@@ -53,7 +53,7 @@ const unfit = (description: string, responseText = "") =>
     reason: new AiError.StructuredOutputError({ description, responseText })
   })
 
-/** Asks for the output's one tool, tells of each piece of its parameters, and returns them as an output. */
+/** Asks for the output's one tool, emits each piece of its parameters, and returns them as an output. */
 const streamed = Effect.fnUntraced(function*(
   run: Run,
   output: Answerable,
@@ -92,12 +92,12 @@ const streamed = Effect.fnUntraced(function*(
 })
 
 /**
- * Like {@link generateObject}, and gives the answer's JSON piece by piece while the model writes it. The last element is the
- * answer; when it arrives the call is recorded. A call that has succeeded gives that one element only. Asks by a tool, since
- * models stream objects in no other way. Time to first token is one of its facts.
+ * Like {@link generateObject}, but emits the answer's JSON piece by piece while the model writes it. The last element is the
+ * answer; when it arrives, the call is recorded. A call that has succeeded emits only that element. Asks with a tool, because
+ * models stream objects in no other way. The time to the first token is one of its facts.
  *
- * Whoever stops reading stops the model: what had come is kept as an attempt that failed, and the call can be run again. To
- * let the answer be finished and recorded without a reader, run the stream in a fiber that outlives the reader.
+ * When the reader stops, the model is stopped: the pieces so far are kept as a failed attempt, and the call can be run again.
+ * To finish and record the answer without a reader, run the stream in a fiber that outlives the reader.
  *
  * ```ts
  * Answer.streamObject(PatientReply, {

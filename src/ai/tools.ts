@@ -32,21 +32,21 @@ export const toolkitOf = (outputs: ReadonlyArray<Answerable>): Toolkit.Toolkit<R
 
 /** A tool call, as an output to be recorded. */
 export interface ToolOutput {
-  /** Undefined for what is no JSON that can be stored. */
+  /** Undefined if it is not JSON that can be stored. */
   readonly recorded: RecordedOutput | undefined
   /** Why the parameters do not fit; undefined when they do. */
   readonly problem: string | undefined
 }
 
 /**
- * The parameters of a tool call as an output. What does not fit is recorded as it came, so that the drain makes a dead letter
- * of it and of nothing else.
+ * The parameters of a tool call as an output. Parameters that do not fit are recorded unchanged, so that the drain makes a
+ * dead letter of them only.
  */
 export const outputOf = (output: Answerable, params: unknown, part: string): Effect.Effect<ToolOutput> => {
   const { identity: schema, version } = output
   return output.decode(params as Schema.Json, version).pipe(
     Effect.flatMap((value) => output.encode(value, { part })),
-    // some providers hand out parameters already decoded: what does not decode may still be a value
+    // some providers return parameters that are already decoded: what does not decode may still be a value
     Effect.catch((error) => Effect.mapError(output.encode(params, { part }), () => error)),
     Effect.match({
       onSuccess: (recorded) => ({ recorded, problem: undefined }),

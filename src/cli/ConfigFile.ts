@@ -12,9 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import { existsSync, statSync } from "node:fs"
 import path from "node:path"
-import { pathToFileURL } from "node:url"
 import { escape } from "../internal/escape.ts"
-import { describeLoadError } from "../internal/loadError.ts"
 import { nearest } from "../internal/nearest.ts"
 import * as Redaction from "../Redaction.ts"
 import * as Settings from "../Settings.ts"
@@ -103,33 +101,13 @@ const check = (file: string, settings: unknown) => {
     : new Failed({ reason: `${file}: ${problems.join("; ")}` })
 }
 
-const load = (file: string) =>
-  Effect.tryPromise({
-    try: (): Promise<unknown> => import(pathToFileURL(file).href),
-    catch: (cause) => ({ cause })
-  }).pipe(
-    Effect.catch(({ cause }) =>
-      Effect.flatMap(
-        Effect.promise(() => describeLoadError(file, cause)),
-        (why) => Effect.fail(new Failed({ reason: `${path.basename(file)} does not load: ${why}` }))
-      )
-    ),
-    Effect.timeoutOrElse({
-      duration: limit,
-      orElse: () =>
-        new Failed({
-          reason: `${path.basename(file)} is not loaded within ${Duration.format(limit)}: does it wait for something?`
-        })
-    })
-  )
-
 const read = Effect.gen(function*() {
   const file = names.map((name) => path.resolve(name)).find((name) => existsSync(name))
   if (file === undefined) return { redact: undefined, others: {} }
   if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) {
     return yield* new Failed({ reason: `${path.basename(file)} is a folder, not a file` })
   }
-  const loaded = yield* loading.watched(limit)(file, load(file))
+  const loaded = yield* loading.load(file, path.basename(file), limit)
   return yield* Effect.suspend(() =>
     check(path.basename(file), Predicate.hasProperty(loaded, "default") ? loaded.default : undefined)
   ).pipe(

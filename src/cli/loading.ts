@@ -5,9 +5,11 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import path from "node:path"
+import { pathToFileURL } from "node:url"
 import { Worker } from "node:worker_threads"
 import { longestInterrupt } from "../internal/boundedInterrupt.ts"
-import type { Failure } from "./Failed.ts"
+import { describeLoadError } from "../internal/loadError.ts"
+import { Failed, type Failure } from "./Failed.ts"
 import * as print from "./print.ts"
 import * as sources from "./sources.ts"
 import * as Terminal from "./Terminal.ts"
@@ -103,4 +105,26 @@ export const watched = (limit: Duration.Duration) => <A, E, R>(name: string, loa
         set(null)
         return restore(before) ? Terminal.say(told) : Effect.void
       })
+  )
+
+/** Loads a user's file under watch. Its errors call the file by the given name. */
+export const load = (file: string, name: string, limit: Duration.Duration): Effect.Effect<unknown, Failed> =>
+  watched(limit)(
+    file,
+    Effect.tryPromise({
+      try: (): Promise<unknown> => import(pathToFileURL(file).href),
+      catch: (cause) => ({ cause })
+    }).pipe(
+      Effect.catch(({ cause }) =>
+        Effect.flatMap(
+          Effect.promise(() => describeLoadError(file, cause)),
+          (why) => new Failed({ reason: `${name} does not load: ${why}` })
+        )
+      ),
+      Effect.timeoutOrElse({
+        duration: limit,
+        orElse: () =>
+          new Failed({ reason: `${name} is not loaded within ${Duration.format(limit)}: does it wait for something?` })
+      })
+    )
   )

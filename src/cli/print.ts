@@ -95,6 +95,9 @@ export const marked = (text: string, indent = "  "): ReadonlyArray<string> => {
 /** A kind, by its namespace and the name of its schema. */
 export const kind = (namespace: string, name: string): string => `${escape(namespace)}/${escape(name)}`
 
+/** How many there are of something, in words: `1 chunk`, `2 chunks`. */
+export const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`
+
 /** A line that says how many more there are and how to see them; no line if all are shown. */
 export const more = (all: number, shown: number, what: string, how: string): ReadonlyArray<string> =>
   all > shown ? [`… and ${all - shown} more ${what}: ${how}`] : []
@@ -115,7 +118,7 @@ export const parked = (reason: ParkReason | null): string => {
     case "newer-version":
       return "recorded at a newer version than any worker so far reads: see `sluice handlers`"
     default:
-      return "no worker so far had a handler for it"
+      return "no worker so far had a handler for it that could run"
   }
 }
 

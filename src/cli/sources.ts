@@ -38,6 +38,10 @@ const quietly = <A>(run: () => A): A => {
   }
 }
 
+/** The format of a TypeScript module once it is JavaScript. */
+const javaScriptOf = (format: string | null | undefined): "module" | "commonjs" | undefined =>
+  format === "module-typescript" ? "module" : format === "commonjs-typescript" ? "commonjs" : undefined
+
 let isReady = false
 
 /** Call it before the first file of the application is loaded. Runtimes other than Node load all of this themselves. */
@@ -59,9 +63,10 @@ export const prepare = (): void => {
     },
     load: (url, context, next) => {
       const loaded = next(url, context)
-      if (loaded.format !== "module-typescript" || loaded.source === undefined || loaded.source === null) return loaded
+      const format = javaScriptOf(loaded.format)
+      if (format === undefined || loaded.source === undefined || loaded.source === null) return loaded
       const source = quietly(() => transformed(String(loaded.source)))
-      return source === undefined ? loaded : { ...loaded, format: "module", source }
+      return source === undefined ? loaded : { ...loaded, format, source }
     }
   })
 }

@@ -2,7 +2,6 @@
  * Loads the mapper of `sluice record --via`, and makes calls of lines with it.
  */
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
@@ -11,10 +10,8 @@ import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { statSync } from "node:fs"
 import path from "node:path"
-import { pathToFileURL } from "node:url"
 import type { CallLine, JsonLine } from "../CallLines.ts"
 import { describe, withoutStack } from "../internal/describe.ts"
-import { describeLoadError } from "../internal/loadError.ts"
 import { quote } from "../internal/quote.ts"
 import * as LineMapper from "../LineMapper.ts"
 import * as Application from "./Application.ts"
@@ -26,25 +23,7 @@ export const load = Effect.fnUntraced(function*(file: string) {
   if (statSync(file, { throwIfNoEntry: false })?.isFile() !== true) {
     return yield* new Failed({ reason: `--via: there is no file ${file}` })
   }
-  const limit = yield* Application.loadTimeout
-  const whole = path.resolve(file)
-  const imported = Effect.tryPromise({
-    try: (): Promise<unknown> => import(pathToFileURL(whole).href),
-    catch: (cause) => ({ cause })
-  }).pipe(
-    Effect.catch(({ cause }) =>
-      Effect.flatMap(
-        Effect.promise(() => describeLoadError(whole, cause)),
-        (why) => Effect.fail(new Failed({ reason: `${file} does not load: ${why}` }))
-      )
-    ),
-    Effect.timeoutOrElse({
-      duration: limit,
-      orElse: () =>
-        new Failed({ reason: `${file} is not loaded within ${Duration.format(limit)}: does it wait for something?` })
-    })
-  )
-  const module = yield* loading.watched(limit)(whole, imported)
+  const module = yield* loading.load(path.resolve(file), file, yield* Application.loadTimeout)
   yield* loading.done
   const mapper: unknown = Predicate.hasProperty(module, "default") ? module.default : undefined
   return LineMapper.isLineMapper(mapper)

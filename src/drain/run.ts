@@ -23,6 +23,16 @@
  * - If `d` and `e` have the ordering key of `c`, they wait for it: they are not run, and are given back at no cost once
  *   `c` is charged.
  *
+ * How `c` fails decides what its charge becomes (`failure.ts`), and whether there is one:
+ *
+ * - A typed error is charged as `failed`, a defect as `defect`. If the handler says that the error is permanent, `c` is
+ *   dead at once.
+ * - If its connection breaks, for example because the backend was killed, nobody is to blame yet (`BatchSuffered`).
+ *   `attempt` probes the database. If that answers, all five are run once more. Only if it happens again in the run of
+ *   `c`, the others are tried without it, and `c` alone; after four times alone it is charged. If the database does not
+ *   answer, `attempt` waits and tries again. When its patience is over, the claim fails with the database's error and
+ *   all five are given back at no cost.
+ *
  * Two kinds of handlers differ. With `isolation: "transaction"` each chunk is a batch of its own, so only `c` fails. A
  * `persistMany` handler, which gets all five at once, does not say which one failed: `split` tries halves of halves until
  * the failing chunk is alone.

@@ -11,9 +11,9 @@ import type { HandlerRegistry } from "../HandlerRegistry.ts"
 
 /** What a drain has learned of its handlers. */
 export interface Unfit {
-  /** A run of it came to its end: what it fails with from now on is a chunk's doing. */
+  /** Records that a run of it succeeded: its later failures are caused by chunks. */
   readonly succeeded: (handler: Handler) => void
-  /** Whether a failure means that the handler cannot be run here. The first time it is told in the log. */
+  /** Whether a failure means that the handler cannot be run here. The first time, it is logged. */
   readonly learn: (handler: Handler, cause: Cause.Cause<unknown>) => Effect.Effect<boolean>
   /** The registry without those that cannot be run. */
   readonly registry: HandlerRegistry["Service"]

@@ -1,7 +1,7 @@
 /**
- * What went wrong, in words for people: in an error's message, in a chunk's history, in a dead letter. An error is told by
- * its name, its message and its own fields, the innermost cause first, for it says what to mend; where it was made in the program says little to whoever
- * reads that, so only a defect, which nobody foresaw, brings its stack.
+ * Describes errors for people: in an error's message, in a chunk's history, in a dead letter. The description has the error's
+ * name, its message and its own fields, the innermost cause first, because that says what to mend. Only a defect, which was
+ * not foreseen, has its stack as well.
  */
 import * as Cause from "effect/Cause"
 import { formatJson } from "effect/Formatter"

@@ -93,7 +93,10 @@ const adviceOf = (error: unknown): string => {
     case "ERR_IMPORT_ATTRIBUTE_MISSING":
       return ": write `with { type: \"json\" }` behind the import"
     default:
-      return message.includes("does not provide an export named") ? ": if that is a type, write `import type`" : ""
+      if (message.includes("does not provide an export named")) return ": if that is a type, write `import type`"
+      return /^Cannot use import statement outside a module|^Unexpected token 'export'/.test(message)
+        ? ": its package is CommonJS; rename the file to end in .mts or .mjs, or write \"type\": \"module\" in package.json"
+        : ""
   }
 }
 

@@ -48,7 +48,7 @@ export interface RunNotes {
 
 const asText = (text: unknown): string | undefined => typeof text === "string" ? text : undefined
 
-/** A value as JSON text, as far as there is one. */
+/** A value as JSON text, if it has one. */
 const jsonOf = (value: unknown): string | undefined => {
   try {
     return JSON.stringify(value)

@@ -1,6 +1,6 @@
 /**
- * Databases for tests of handlers that speak SQL. Starting one, or making its tables, takes seconds; a test, and each scene of a
- * rehearsal, wants empty tables in milliseconds. So it is made once, and emptied or copied for whoever comes next.
+ * Databases for tests of handlers that use SQL. Starting one, or making its tables, takes seconds; a test, and each scene of a
+ * rehearsal, needs empty tables in milliseconds. So it is made once, and emptied or copied for each test.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as Context from "effect/Context"
@@ -47,15 +47,16 @@ export type TestDatabaseError = Migrations.MigrationError | Pglite.FolderInUse |
  */
 export class TestDatabase extends Context.Service<TestDatabase, {
   /**
-   * The clients of a database as `setup` and `seed` leave it, and the settings that Sluice's tables were made by. Build it anew for each test, or give it to `exactlyOnce`, which
-   * does. On the embedded database whoever builds it while another uses it waits for that one; on a server each has its own.
+   * The clients of a database as `setup` and `seed` leave it, and the settings that Sluice's tables were made with. Build it
+   * anew for each test, or give it to `exactlyOnce`, which does. The embedded database is used by one test at a time, and the
+   * next one waits; on a server each test has a database of its own.
    */
   readonly empty: Layer.Layer<Clients | Settings, SqlError>
 }>()("effect-sluice/testing/TestDatabase") {}
 
 /**
- * On the embedded database, in memory. All tables but Sluice's bookkeeping are emptied for the next one and sequences begin
- * anew; what else a test leaves, as a table that it made, stays.
+ * On the embedded database, in memory. For the next test all tables but Sluice's bookkeeping are emptied, and sequences
+ * restart. Anything else that a test leaves, such as a table that it made, stays.
  */
 export const layerPglite = <E = never>(
   options: Options<E> = {}

@@ -1,5 +1,5 @@
 /**
- * The contract of a store, for whoever writes one: every rule that the drain, the recorder and the command rely on, as a list of
+ * The contract of a store, for those who write one: every rule that the drain, the recorder and the command rely on, as a list of
  * scenes. Sluice's own stores are tested by the same list.
  *
  * ```ts

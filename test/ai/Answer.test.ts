@@ -78,7 +78,7 @@ const textsOf = (asked: ReturnType<typeof mockModel>["asked"], index: number) =>
 
 for (const [name, store] of Object.entries(stores)) {
   layer(store, { excludeTestServices: true, timeout: 60_000 })(`on ${name}`, (it) => {
-    it.effect("an object is the answer, its facts are recorded, and asked again no model is asked", () =>
+    it.effect("an object is returned and recorded with its facts, and the same call again asks no model", () =>
       Effect.gen(function*() {
         const model = mockModel({ text: fits })
         const call = fresh()
@@ -116,7 +116,7 @@ for (const [name, store] of Object.entries(stores)) {
         expect((yield* ask({ ...call, service: "services.chatlab.examination.order-tests" })).ran).toBe(true)
       }))
 
-    it.effect("the prompt is recorded when asked for, whole or as the hook leaves it", () =>
+    it.effect("the prompt is recorded on request, whole or as a function returns it", () =>
       Effect.gen(function*() {
         const model = mockModel({ text: fits }, { text: fits })
         const ask = (options: Pick<Answer.AskOptions, "input">, prompt: string, call = fresh()) =>
@@ -134,7 +134,7 @@ for (const [name, store] of Object.entries(stores)) {
         expect(model.asked).toHaveLength(2)
       }))
 
-    it.effect("an answer that does not fit is kept, with what it cost, and is not repaired unless asked for", () =>
+    it.effect("an answer that does not fit is kept with its cost, and is repaired only on request", () =>
       Effect.gen(function*() {
         const model = mockModel({ text: unfit }, { text: fits })
         const call = fresh()
@@ -151,7 +151,7 @@ for (const [name, store] of Object.entries(stores)) {
         })
       }))
 
-    it.effect("a provider that fails leaves no attempt, and the call says who was asked", () =>
+    it.effect("a provider that fails leaves no attempt, and the call names the provider and the model", () =>
       Effect.gen(function*() {
         const model = mockModel({ fail: new AiError.RateLimitError({}) })
         const call = fresh()
@@ -168,7 +168,7 @@ for (const [name, store] of Object.entries(stores)) {
         })
       }))
 
-    it.effect("repair asks again with the answer and the reason, so often and no more", () =>
+    it.effect("repair asks again with the answer and the reason, at most as often as it says", () =>
       Effect.gen(function*() {
         const model = mockModel({ text: unfit }, { text: "none" }, { text: fits })
         const call = fresh()
@@ -198,7 +198,7 @@ for (const [name, store] of Object.entries(stores)) {
         expect(never.asked).toHaveLength(2)
       }))
 
-    it.effect("what the application rejects is repaired with its message, or fails with it", () =>
+    it.effect("an answer that the application's check rejects is repaired with its message, or fails with it", () =>
       Effect.gen(function*() {
         const pain = (pain: number) => ({ text: JSON.stringify({ text: "My knee", pain }) })
         const check = ({ pain }: { readonly pain: number }) =>
@@ -216,7 +216,7 @@ for (const [name, store] of Object.entries(stores)) {
         })
       }))
 
-    it.effect("each tool call is a chunk; one that does not fit becomes a dead letter and loses no sibling", () =>
+    it.effect("each tool call is a chunk; one that does not fit becomes a dead letter, and the others are persisted", () =>
       Effect.gen(function*() {
         const calls = [
           { id: "call_a", name: "order-test", params: { test: "x-ray" } },
@@ -253,7 +253,7 @@ for (const [name, store] of Object.entries(stores)) {
         }])
       }))
 
-    it.effect("tool calls are repaired while that is left, and none that fits is an invalid answer", () =>
+    it.effect("tool calls are asked for again while repair is left; if none fits, the answer is invalid", () =>
       Effect.gen(function*() {
         const wrong = { calls: [{ id: "a", name: "order-test", params: { test: "biopsy" } }] }
         const right = { calls: [{ id: "b", name: "order-test", params: { test: "mri" } }] }
@@ -271,7 +271,7 @@ for (const [name, store] of Object.entries(stores)) {
         })
       }))
 
-    it.effect("a stream gives pieces, then the answer, which is recorded; the first piece's time is a fact", () =>
+    it.effect("a stream emits pieces and then the recorded answer; the time to the first piece is a fact", () =>
       Effect.gen(function*() {
         const model = mockModel(asTool)
         const call = fresh()
@@ -290,7 +290,7 @@ for (const [name, store] of Object.entries(stores)) {
         })
       }))
 
-    it.effect("a stream that is left half-way is recorded as failed, with what had come", () =>
+    it.effect("a stream whose reader stops is recorded as failed, with the pieces so far", () =>
       Effect.gen(function*() {
         const model = mockModel({ ...asTool, hold: Effect.never }, asTool)
         const call = fresh()
@@ -307,7 +307,7 @@ for (const [name, store] of Object.entries(stores)) {
         expect(Option.getOrThrow(again)).toMatchObject({ ran: true, value: ouch })
       }))
 
-    it.effect("a stream that the provider breaks off keeps what had come, and fails with the provider's error", () =>
+    it.effect("a stream that the provider breaks off keeps the pieces so far, and fails with the provider's error", () =>
       Effect.gen(function*() {
         const broken = mockModel({ ...asTool, fail: new AiError.UnknownError({ description: "connection reset" }) })
         const call = fresh()
@@ -366,7 +366,7 @@ for (const [name, store] of Object.entries(stores)) {
         expect(forgotten).toMatchObject({ _tag: "AnswerForgotten", callId: call.callId })
       }))
 
-    it.effect("an effect that asks twice has two attempts, and one that fails keeps what it was answered", () =>
+    it.effect("an effect that asks twice has two attempts, and an effect that fails keeps its answers", () =>
       Effect.gen(function*() {
         const model = mockModel({ text: fits }, { text: unfit })
         const call = fresh()
@@ -383,7 +383,7 @@ for (const [name, store] of Object.entries(stores)) {
         })
       }))
 
-    it.effect("whoever is interrupted while the model thinks can ask again at once", () =>
+    it.effect("a call that is interrupted before the answer can be run again at once", () =>
       Effect.gen(function*() {
         const reached = yield* Deferred.make<void>()
         const hold = Effect.andThen(Deferred.succeed(reached, undefined), Effect.never)
@@ -397,7 +397,7 @@ for (const [name, store] of Object.entries(stores)) {
         expect((yield* ask).ran).toBe(true)
       }))
 
-    it.effect("the application's own span transformer is heard as well", () =>
+    it.effect("the application's own span transformer still runs", () =>
       Effect.gen(function*() {
         const seen: Array<number> = []
         yield* Answer.generateObject(PatientReply, { call: fresh(), prompt }).pipe(

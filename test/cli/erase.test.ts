@@ -34,7 +34,7 @@ const ward = Effect.fnUntraced(function*() {
 const where = ["--where", "context.patientId=4711"]
 
 describe("sluice erase", () => {
-  it.live("tells how much it would be, erases, and keeps on record that it did", () =>
+  it.live("says how much it would erase, erases it, and records that it did", () =>
     Effect.gen(function*() {
       const sluice = yield* ward()
       expect((yield* sluice("erase", "--list")).stdout).toBe("there were no erasures")
@@ -55,24 +55,28 @@ describe("sluice erase", () => {
       expect((yield* sluice("status")).stdout).toMatch(/chatlab\/patient-reply +1 +1 +0 +0 +0 +0 +0 +1 /)
     }).pipe(Effect.scoped), 60_000)
 
-  it.live("prints JSON, and by default says who is at work", () =>
-    Effect.gen(function*() {
-      const sluice = yield* ward()
-      const decode = <S extends Schema.Codec<unknown, unknown>>(schema: S, text: string) =>
-        Schema.decodeUnknownEffect(Schema.toCodecJson(schema))(JSON.parse(text))
-      const { stdout } = yield* sluice("erase", "--call", "waits", "--because", "said twice", "--json")
-      expect(yield* decode(Erasure.Erased, stdout)).toEqual(
-        { calls: 1, chunks: 1, deadLetters: 0, failures: 0, objects: [] }
-      )
-      yield* sluice("erase", "--where", "context.note=a=b", "--because", "said twice")
-      const { erasures } = yield* decode(Erasures, (yield* sluice("erase", "--list", "--json")).stdout)
-      expect(erasures.map(({ by, calls, contextKey, subject }) => ({ by, calls, contextKey, subject }))).toEqual([
-        { by: process.env.USER ?? "", calls: 2, contextKey: "note", subject: "context" },
-        { by: process.env.USER ?? "", calls: 1, contextKey: null, subject: "call" }
-      ])
-    }).pipe(Effect.scoped), 60_000)
+  it.live(
+    "prints JSON, and by default records the user of the process as the one who asked",
+    () =>
+      Effect.gen(function*() {
+        const sluice = yield* ward()
+        const decode = <S extends Schema.Codec<unknown, unknown>>(schema: S, text: string) =>
+          Schema.decodeUnknownEffect(Schema.toCodecJson(schema))(JSON.parse(text))
+        const { stdout } = yield* sluice("erase", "--call", "waits", "--because", "said twice", "--json")
+        expect(yield* decode(Erasure.Erased, stdout)).toEqual(
+          { calls: 1, chunks: 1, deadLetters: 0, failures: 0, objects: [] }
+        )
+        yield* sluice("erase", "--where", "context.note=a=b", "--because", "said twice")
+        const { erasures } = yield* decode(Erasures, (yield* sluice("erase", "--list", "--json")).stdout)
+        expect(erasures.map(({ by, calls, contextKey, subject }) => ({ by, calls, contextKey, subject }))).toEqual([
+          { by: process.env.USER ?? "", calls: 2, contextKey: "note", subject: "context" },
+          { by: process.env.USER ?? "", calls: 1, contextKey: null, subject: "call" }
+        ])
+      }).pipe(Effect.scoped),
+    60_000
+  )
 
-  it.live("erases nothing where it is not said whose, or why", () =>
+  it.live("erases nothing without a subject and a reason", () =>
     Effect.gen(function*() {
       const sluice = yield* ward()
       const because = ["--because", "asked for"]

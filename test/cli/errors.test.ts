@@ -38,7 +38,7 @@ describe("what a handler failed with", { timeout: 240_000 }, () => {
     Reflect.deleteProperty(process.stdout, "columns")
   })
 
-  it("is in the log, without what was recorded", () => {
+  it("is in the log, without recorded data", () => {
     const line = drained.stderr.split("\n").find((line) => line.includes("will be retried"))
     expect(line).toContain("sluice.error=NotSaved")
     expect(line).toContain("sluice.sqlstate=22007")
@@ -48,7 +48,7 @@ describe("what a handler failed with", { timeout: 240_000 }, () => {
     expect(drained.stderr).not.toContain("inside")
   })
 
-  it("is listed with the innermost cause first, and whole where no terminal is", async () => {
+  it("is listed with the innermost cause first, and in full without a terminal", async () => {
     const { stdout } = await sluice("stuck")
     const line = stdout.split("\n").find((line) => line.includes("latest error"))
     expect(line?.startsWith(`  latest error: ${innermost}`)).toBe(true)
@@ -65,7 +65,7 @@ describe("what a handler failed with", { timeout: 240_000 }, () => {
     expect(shown.stdout).toMatch(/ to the end\)$/m)
   })
 
-  it("is cut by the terminal's width, and no other", async () => {
+  it("is cut only to the terminal's width", async () => {
     for (const columns of [60, 200]) {
       Object.defineProperty(process.stdout, "isTTY", { value: true, configurable: true })
       Object.defineProperty(process.stdout, "columns", { value: columns, configurable: true })

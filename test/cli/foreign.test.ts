@@ -8,14 +8,13 @@ import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
-import * as os from "node:os"
 import path from "node:path"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { beforeAll, describe, expect, it } from "vitest"
 import { word } from "../../src/internal/escape.ts"
 import * as Migrations from "../../src/store/Migrations.ts"
 import { hostile, hostileIn } from "../support/hostile.ts"
 import { client } from "../support/Postgres.ts"
-import { type Printed, run } from "./inProcess.ts"
+import { type Printed, run, workInEmptyFolder } from "./inProcess.ts"
 import { newDatabase, noteHandler, ward } from "./workplace.ts"
 
 /** The end of each hostile text: no line may begin with it. */
@@ -116,15 +115,9 @@ const fill = Effect.fnUntraced(function*(index: number) {
 
 describe("what others wrote", { timeout: 240_000 }, () => {
   let url = ""
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-foreign-"))
-  const here = process.cwd()
-  afterAll(() => {
-    process.chdir(here)
-    fs.rmSync(folder, { recursive: true })
-  })
+  let folder = ""
   beforeAll(async () => {
-    // a folder without handlers
-    process.chdir(folder)
+    folder = workInEmptyFolder()
     url = await newDatabase()
     await Effect.runPromise(
       Effect.gen(function*() {

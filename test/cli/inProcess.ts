@@ -7,15 +7,30 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as TestConsole from "effect/testing/TestConsole"
+import * as fs from "node:fs"
+import * as os from "node:os"
 import path from "node:path"
 import { vi } from "vitest"
 import { sluice, version } from "../../src/cli/command.ts"
 import * as Help from "../../src/cli/Help.ts"
 import * as Terminal from "../../src/cli/Terminal.ts"
 import * as wantsJson from "../../src/cli/wantsJson.ts"
+import { atEndOfFile } from "../support/endOfFile.ts"
 
 /** The flag for a handler module that writes no table. */
 export const handlers = ["--handlers", path.join(import.meta.dirname, "notesOfWard.ts")]
+
+/** Works in an empty folder until the test file ends: a folder without handlers and settings. */
+export const workInEmptyFolder = (): string => {
+  const here = process.cwd()
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-empty-"))
+  atEndOfFile(() => {
+    process.chdir(here)
+    fs.rmSync(folder, { recursive: true })
+  })
+  process.chdir(folder)
+  return folder
+}
 
 /** What a command printed. */
 export interface Printed {

@@ -55,7 +55,7 @@ describe("JSON", { timeout: 120_000 }, () => {
     expect(stderr).toContain("ERROR")
   })
 
-  it("may be asked for by the environment, where the command line says nothing", async () => {
+  it("can be requested by the environment, if the command line does not say", async () => {
     vi.stubEnv("SLUICE_JSON", "true")
     for (const words of [["status"], ["status", "--jsn"]]) {
       expect(JSON.parse((await run(...words, ...away)).stdout)).toEqual({ error: expect.any(String) })
@@ -72,7 +72,7 @@ describe("an answer that cannot be written", { timeout: 240_000 }, () => {
       .ended
 
   it.skipIf(!fs.existsSync("/dev/full"))(
-    "because the disk is full is told of in a sentence, and is no success",
+    "because the disk is full is reported in a sentence, and the command fails",
     async () => {
       const place = await workplace(await newDatabase())
       await place.sluice("migrate")
@@ -85,7 +85,7 @@ describe("an answer that cannot be written", { timeout: 240_000 }, () => {
     }
   )
 
-  it("also when standard output is closed", async () => {
+  it("because standard output is closed is reported as well", async () => {
     const place = await workplace(await newDatabase())
     await place.sluice("migrate")
     const running = place.start("status", "--json")

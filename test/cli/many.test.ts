@@ -3,28 +3,18 @@
  */
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as fs from "node:fs"
-import * as os from "node:os"
-import path from "node:path"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { beforeAll, describe, expect, it } from "vitest"
 import * as Migrations from "../../src/store/Migrations.ts"
 import { client } from "../support/Postgres.ts"
-import { run } from "./inProcess.ts"
+import { run, workInEmptyFolder } from "./inProcess.ts"
 import { newDatabase } from "./workplace.ts"
 
 const kinds = 5000
 
 describe("thousands of kinds, parts and dead letters", { timeout: 240_000 }, () => {
   let url = ""
-  const here = process.cwd()
-  // a folder without handlers
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-many-"))
-  afterAll(() => {
-    process.chdir(here)
-    fs.rmSync(folder, { recursive: true })
-  })
   beforeAll(async () => {
-    process.chdir(folder)
+    workInEmptyFolder()
     url = await newDatabase()
     await Effect.runPromise(
       Effect.gen(function*() {

@@ -134,9 +134,33 @@ describe("the sources of a module", { timeout: 240_000 }, () => {
     )
     place.file("handlers.ts", noteHandler("good"))
     const { status, stderr, stdout } = await place.sluice("drain", "--check", "--handlers", "persist/note.ts")
-    expect({ status, stdout }).toEqual({ status: 0, stdout: "1 handlers are loaded and built; nothing was claimed\n" })
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "loaded and built 1 handler; nothing was claimed\n" })
     expect(stderr).toContain("handlers: persist/note.ts: clinic/note")
     expect(stderr).not.toContain("Warning")
+  })
+
+  it("may be CommonJS", async () => {
+    const place = await workplace(url)
+    const handler = (name: string, schema: string) =>
+      `const { Effect, Schema } = require("effect")\nconst { HandlerPlugin, Output } = require("effect-sluice")\n` +
+      `class Note extends Output.make("schemas.clinic.ward.${name}", { schema: ${schema} }) {}\n` +
+      `exports.notes = HandlerPlugin.layer("clinic", Note, Effect.succeed(() => Effect.void))\n`
+    place.file("persist/plain.cjs", handler("plain", "Schema.String"))
+    place.file("persist/typed.cts", `enum Ward { East = "east" }\n${handler("typed", "Schema.Enum(Ward)")}`)
+    const { status, stderr, stdout } = await place.sluice("drain", "--check")
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "loaded and built 2 handlers; nothing was claimed\n" })
+    expect(stderr).toContain("handlers: persist/plain.cjs: clinic/plain\nhandlers: persist/typed.cts: clinic/typed\n")
+  })
+
+  it("with imports in a package that is CommonJS are refused, and the error says how to name them", async () => {
+    const place = await workplace(url)
+    place.file("package.json", JSON.stringify({ type: "commonjs" }))
+    place.file("persist/notes.ts", noteHandler("good"))
+    const { status, stderr } = await place.sluice("drain", "--check")
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: expect.stringMatching(/notes\.ts: does not load: .* rename the file to end in \.mts or \.mjs, or write/)
+    })
   })
 
   const wrong: ReadonlyArray<readonly [what: string, file: string, content: string, says: RegExp]> = [

@@ -68,7 +68,7 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
   }
   const effect = pathToFileURL(path.join(here, "node_modules/effect/dist/Duration.js")).href
 
-  it("is refused by its name, in words that say what to write, and without the value", async () => {
+  it("is refused by its name, with what to write, and without its value", async () => {
     const values = wrong.map(([name, value]) => `${name}: ${value}`).join(",\n")
     const said = await problemOf(`import * as Duration from "${effect}"\nexport default {\n${values}\n}`)
     for (const [name, , says] of wrong) expect(said).toContain(`${name} ${says}`)
@@ -79,7 +79,7 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
     expect(await problemOf(content)).toContain(says)
   })
 
-  it("makes no other database in its place", async () => {
+  it("does not make the command use another database", async () => {
     const place = await workplace()
     place.file("sluice.config.ts", `export default { DATABASE_URL: new URL("postgres://postgres@127.0.0.1:1/x") }`)
     const { status, stderr, stdout } = await place.sluice("record", place.file("calls.jsonl", ""))
@@ -125,7 +125,7 @@ describe("a variable that is not a setting", () => {
 })
 
 describe("an empty value", { timeout: 120_000 }, () => {
-  it("of a flag is refused: what it would have named is not known", async () => {
+  it("of a flag is refused", async () => {
     const here = process.cwd()
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-settings-"))
     process.chdir(folder)
@@ -142,7 +142,7 @@ describe("an empty value", { timeout: 120_000 }, () => {
     }
   })
 
-  it("of a variable is one that is not set: the file's counts", async () => {
+  it("of a variable counts as not set: the file's value is used", async () => {
     const place = await workplace("")
     place.file("sluice.config.ts", "export default { DATABASE_URL: \"postgres://nobody@127.0.0.1:1/ward\" }")
     expect((await place.sluice("drain")).stderr).toContain("database: 127.0.0.1:1/ward")

@@ -56,7 +56,7 @@ const sluice = async (...line: ReadonlyArray<string>) => {
 const json = async (...line: ReadonlyArray<string>) => JSON.parse((await sluice(...line, "--json")).out) as unknown
 
 describe("usage and invalid answers", () => {
-  it("usage in words, and as JSON", async () => {
+  it("usage is printed as a table and as JSON", async () => {
     const { out } = await sluice("usage", "--since", "7d")
     expect(out.split("\n")).toEqual([
       "model              calls  failed  invalid  answers    in  out  cost",
@@ -68,7 +68,7 @@ describe("usage and invalid answers", () => {
     })
   })
 
-  it("an invalid call is listed, shown, and decoded once its text fits", async () => {
+  it("an invalid call is listed, shown, and decoded once its text fits the schema", async () => {
     expect(await json("invalid", "list")).toMatchObject({
       calls: [{ callId: "other", attempts: 1, kept: true }, { callId: "fenced", error: "fenced does not parse" }]
     })

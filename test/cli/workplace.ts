@@ -9,21 +9,24 @@ import { type ChildProcess, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import { createServer } from "node:net"
 import path from "node:path"
-import { afterAll } from "vitest"
+import { atEndOfFile } from "../support/endOfFile.ts"
 import { installed } from "../support/installed.ts"
 import { freshDatabase } from "../support/Postgres.ts"
 import { runIn } from "./inProcess.ts"
 
-const scope = Scope.makeUnsafe()
+/** The processes that a failed test would leave. */
 const running = new Set<ChildProcess>()
-afterAll(async () => {
-  // what a failed test left
+const killAll = () => {
   for (const child of running) child.kill("SIGKILL")
-  await Effect.runPromise(Scope.close(scope, Exit.void))
-})
+  running.clear()
+}
 
-/** The address of a new database on the run's server. */
-export const newDatabase = (): Promise<string> => Effect.runPromise(Scope.provide(freshDatabase(), scope))
+/** The address of a new database on the run's server, which is dropped at the end of the test file. */
+export const newDatabase = async (): Promise<string> => {
+  const scope = Scope.makeUnsafe()
+  atEndOfFile(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+  return await Effect.runPromise(Scope.provide(freshDatabase(), scope))
+}
 
 /** Waits until it is so. */
 export const until = async (is: () => Promise<boolean> | boolean): Promise<void> => {
@@ -78,6 +81,7 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
   const run = (command: string, args: ReadonlyArray<string>) => {
     const child = spawn(command, args, { cwd: folder, env })
     running.add(child)
+    atEndOfFile(killAll)
     const output = { stdout: "", stderr: "" }
     child.stdout.setEncoding("utf8").on("data", (text: string) => output.stdout += text)
     child.stderr.setEncoding("utf8").on("data", (text: string) => output.stderr += text)

@@ -95,7 +95,7 @@ const application = CallRecorder.layer.pipe(
 )
 
 layer(application, { excludeTestServices: true, timeout: 60_000 })("docs/recording.md", (it) => {
-  it("shows functions of this file, and all of them", () => {
+  it("shows all functions of this file, and no others", () => {
     const blocks = [...page.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, block]) => block ?? "")
     const [, shown = ""] = source.split(/\/\/ docs\/recording.md shows.*\n|\/\/ to here\n/)
     expect(blocks.map((block) => block.trim()).join("\n\n")).toBe(shown.trim())
@@ -112,7 +112,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("docs/recordi
       expect(yield* isThere("run-2")).toMatch(/^not begun/)
     }))
 
-  it.effect("while it runs elsewhere it fails, and in a transaction nothing is asked", () =>
+  it.effect("a call that runs elsewhere fails, and in a transaction no model is asked", () =>
     Effect.gen(function*() {
       const { run } = yield* CallRecorder.CallRecorder
       const sql = yield* SqlClient.SqlClient
@@ -163,7 +163,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("docs/recordi
       expect(yield* isThere("run-6")).toMatch(/^succeeded/)
     }))
 
-  it.effect("an answer and the application's row are one commit, or neither is there", () =>
+  it.effect("an answer and the application's row are one commit", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql`create table visit (id text primary key)`
@@ -175,7 +175,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("docs/recordi
       expect(yield* inspect.call("visit-2")).toEqual(Option.none())
     }))
 
-  it.effect("the same again is unchanged, another answer is a conflict, and an erased call stays so", () =>
+  it.effect("the same call again is unchanged, another answer is a conflict, and an erased call stays erased", () =>
     Effect.gen(function*() {
       const { record } = yield* CallRecorder.CallRecorder
       const call = (text: string) =>
@@ -188,7 +188,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("docs/recordi
       expect(yield* record(yield* call("Ouch."))).toBe("erased")
     }))
 
-  it.effect("of many, each that can be recorded is; the others say why not", () =>
+  it.effect("of many calls each valid one is recorded, and the others return why not", () =>
     Effect.gen(function*() {
       const problems = yield* importAll(
         new Map([["import-1", { text: "Ouch." }], ["", { text: "Ouch." }], ["import-2", { text: "a\0b" }]])

@@ -115,7 +115,7 @@ const list = Command.make(
         ...countTable(counts),
         "",
         ...letters.flatMap(({ attempts, diedAt, key, message, reason }) => {
-          const times = attempts === 1 ? "1 attempt" : `${attempts} attempts`
+          const times = print.counted(attempts, "attempt")
           return [
             `${DateTime.formatIso(diedAt)}  ${printKey(key)}`,
             print.fit(`  ${reason} after ${times}: ${print.first(message)}`)

@@ -225,7 +225,7 @@ export const drain = Command.make(
           }
           yield* json
             ? print.json(Checked, { handlers: list.map(({ name }) => name) })
-            : print.line(`${list.length} handlers are loaded and built; nothing was claimed`)
+            : print.line(`loaded and built ${print.counted(list.length, "handler")}; nothing was claimed`)
         })
         return yield* Effect.provide(
           checked,

@@ -46,10 +46,8 @@ const subjectOf = ({ call, correlation, where }: Given): Effect.Effect<Subject, 
     : new Failed({ reason: "say whose data, by one of --call, --correlation and --where" })
 }
 
-/** Who is at work here, if nobody says who asked for it. */
+/** The user of this process, recorded if `--by` does not say who asked for the erasure. */
 const whoever = Effect.orElseSucceed(Config.option(Config.String("USER")), Option.none)
-
-const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`
 
 /** The most rows of the application, and erasures, that are printed as text. */
 const most = 100
@@ -58,13 +56,13 @@ const inWords = (erased: Erased, dryRun: boolean): ReadonlyArray<string> => {
   if (erased.calls === 0) return ["nothing to erase: no recorded call is of this subject, or it is erased already"]
   const { objects } = erased
   return [
-    `${counted(erased.calls, "call")} ${dryRun ? "would be erased" : "erased"}, with ` +
-    `${counted(erased.chunks, "outstanding chunk")}, ${counted(erased.deadLetters, "dead letter")} and ` +
-    counted(erased.failures, "failure"),
+    `${print.counted(erased.calls, "call")} ${dryRun ? "would be erased" : "erased"}, with ` +
+    `${print.counted(erased.chunks, "outstanding chunk")}, ${print.counted(erased.deadLetters, "dead letter")} and ` +
+    print.counted(erased.failures, "failure"),
     ...objects.length === 0
       ? []
       : [
-        `${counted(objects.length, "row")} of the application ${
+        `${print.counted(objects.length, "row")} of the application ${
           objects.length === 1 ? "was" : "were"
         } made of it, and ${objects.length === 1 ? "is" : "are"} the application's to erase:`
       ],
@@ -77,8 +75,8 @@ const recordInWords = (one: ErasureRecord): ReadonlyArray<string> => [
   `erasure ${one.id}, ${DateTime.formatIso(one.begunAt)}, by ${one.by === "" ? "nobody named" : escape(one.by)}: ${
     escape(one.because)
   }`,
-  `  ${counted(one.calls, "call")}, ${counted(one.chunks, "outstanding chunk")}, ` +
-  `${counted(one.deadLetters, "dead letter")}, ${counted(one.failures, "failure")}; ` +
+  `  ${print.counted(one.calls, "call")}, ${print.counted(one.chunks, "outstanding chunk")}, ` +
+  `${print.counted(one.deadLetters, "dead letter")}, ${print.counted(one.failures, "failure")}; ` +
   `named by ${one.subject === "context" ? `the context's ${word(one.contextKey ?? "")}` : `its ${one.subject}`}` +
   (one.finishedAt === null ? "; under way, or cut off: if so, do it again" : "")
 ]

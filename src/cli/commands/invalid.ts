@@ -32,7 +32,7 @@ const inWords = (calls: ReadonlyArray<InvalidCall>, limit: number): ReadonlyArra
     : [
       ...calls.flatMap(({ attempts, callId, error, finishedAt, kept, namespace, service }) => [
         `${word(callId)} of ${escape(namespace)}, ${escape(service)}`,
-        `  ${DateTime.formatIso(finishedAt)}, ${attempts === 1 ? "1 answer" : `${attempts} answers`}${
+        `  ${DateTime.formatIso(finishedAt)}, ${print.counted(attempts, "answer")}${
           kept ? "" : ", no text of which is kept"
         }`,
         print.fit(`  ${print.first(error)}`)

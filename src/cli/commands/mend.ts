@@ -31,7 +31,7 @@ interface Mending {
   readonly mended: (count: number) => string
 }
 
-const chunks = (count: number) => count === 1 ? "1 chunk" : `${count} chunks`
+const chunks = (count: number) => print.counted(count, "chunk")
 
 const stranded: Mending = {
   name: "waiting",

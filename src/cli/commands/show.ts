@@ -60,7 +60,9 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
     `  ${outputOf(chunk.key)}: ${chunk.state}`,
     // names are not shortened, so they can be copied
     ...why === undefined ? [] : [`    ${why}`],
-    ...attempts + crashes === 0 ? [] : [`    ${attempts} failed attempts, ${crashes} crashes`],
+    ...attempts + crashes === 0 ? [] : [
+      `    ${print.counted(attempts, "failed attempt")}, ${print.counted(crashes, "crash", "crashes")}`
+    ],
     ...ledger === null
       ? []
       : [`    by ${escape(ledger.handler)} at ${DateTime.formatIso(ledger.persistedAt)}`],

@@ -1,6 +1,6 @@
 /**
  * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
- * blocks, folds what calls used into sums, counts the ledger, and tells ends of calls that nobody told.
+ * blocks, adds what calls used to the sums, counts the ledger, and writes ends of calls that were missed.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

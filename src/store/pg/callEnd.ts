@@ -6,8 +6,8 @@
  * chunks of a call at the same time each see the other's chunk in the queue; of the two statements after their commits, the
  * later one sees neither. Where a worker dies between the two, the beat of another finds the call.
  *
- * Whoever deletes the row of the open call writes the end. A call is opened by the recording that completes it, which happens
- * once: so its end is told once, also when dead letters of it are redriven later.
+ * The statement that deletes the row of the open call writes the end. A call is opened by the recording that completes it,
+ * which happens once, so it has one end, even if dead letters of it are redriven later.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -72,7 +72,7 @@ export const closeCalls = (
   )
 }
 
-/** Ends open calls that nobody ended, a portion each time it is run, in the order of their ids. */
+/** Ends open calls that have no outstanding chunk, a portion each time it is run, in the order of their ids. */
 export const makeClosing = (t: Tables, told: Effect.Effect<void>): Effect.Effect<void> => {
   let after = ""
   return Effect.suspend(() =>

@@ -60,8 +60,8 @@ const find = (t: Tables, subject: Subject, after: string) => {
 }
 
 /**
- * Locks the calls, and returns those that are still the subject's. Whoever records or runs one of them waits from here on,
- * and then finds it erased. In the order in which recording locks them, so the two cannot deadlock.
+ * Locks the calls, and returns those that are still the subject's. From here on, recording or running one of them waits,
+ * and then finds it erased. Locks in the same order as recording, so that the two cannot deadlock.
  */
 const lock = (t: Tables, subject: Subject, ids: ReadonlyArray<string>) =>
   t.sql<{ call_id: string }>`
@@ -242,8 +242,8 @@ const makePortion = (t: Tables, moved: Effect.Effect<void>) => {
     }))
 
   /**
-   * Erases these calls, as far as they are still the subject's: their chunks first, in commits of their own, so that whoever
-   * finds them by the subject again goes on where this was cut off. Returns the erasure's id and how much it was.
+   * Erases those of these calls that are still the subject's: their chunks first, in commits of their own, so that a second
+   * erasure of the subject continues where this one was cut off. Returns the erasure's id and what it deleted.
    */
   return Effect.fnUntraced(function*(
     id: string | undefined,

@@ -1,8 +1,8 @@
 /**
  * Repairs of rejected answers. The lease of a repair is that of a run: `run_token` and `run_until`, on a call that has succeeded.
  *
- * The call is locked first and its letter afterwards, as in an erasure. So whoever comes second finds what the first has made
- * of both.
+ * The call is locked first and its letter afterwards, as in an erasure. So the second of two sees what the first did to
+ * both.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

@@ -66,7 +66,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* next()).toEqual([])
     }))
 
-  test("what is released, parked or waits is outstanding", () =>
+  test("a released, parked or waiting chunk is outstanding", () =>
     Effect.gen(function*() {
       yield* open()
       yield* record(call("first", { orderingKey: "7" }), call("second", { orderingKey: "7" }), call("other"))
@@ -80,7 +80,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* next()).toMatchObject([{ callId: "second", persisted: 1, dead: 0 }])
     }))
 
-  test("a dead letter that is redriven or discarded after the end brings no second one", () =>
+  test("a dead letter that is redriven or discarded after the end causes no second end", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       yield* open()
@@ -94,7 +94,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* next()).toEqual([])
     }))
 
-  test("one that is redriven before the end is outstanding again", () =>
+  test("a dead letter that is redriven before the end is outstanding again", () =>
     Effect.gen(function*() {
       yield* open()
       yield* record(inParts("a", "history", "plan"))
@@ -109,7 +109,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* next()).toMatchObject([{ callId: "a", persisted: 2, dead: 0 }])
     }))
 
-  test("a call without outputs ends at a beat, with none of either", () =>
+  test("a call without outputs ends at a beat, with no chunk persisted or dead", () =>
     Effect.gen(function*() {
       yield* open()
       yield* record(call("a", { outputs: [] }))
@@ -155,7 +155,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* next("four")).toEqual([])
     }))
 
-  test("one name has one feed: it is not read as the other", () =>
+  test("the name of a subscription has one feed, and cannot be read as the other", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       expect(yield* open()).toBe("calls")
@@ -172,7 +172,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* next()).toHaveLength(1)
     }))
 
-  test("each subscription is shown with its feed; an end is skipped, and a place set anew, like those of others", () =>
+  test("each subscription is shown with its feed; skip and reset work for ends as for objects", () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
       yield* open()
@@ -197,7 +197,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* statusOf("complete")).toMatchObject({ behind: 0, next: null })
     }))
 
-  test("an erased call ends at a beat, and tells nothing of its subject", () =>
+  test("an erased call ends at a beat, without data of its subject", () =>
     Effect.gen(function*() {
       const context = { patientId: "Miller" }
       yield* open()
@@ -242,7 +242,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* next()).toMatchObject([{ callId: "a", persisted: 1 }])
     }))
 
-  test("ends that are old and read are pruned, others are not; what comes then is told", () =>
+  test("old ends that were read are pruned, others stay, and later ends are delivered", () =>
     Effect.gen(function*() {
       const prune = Retention.Retention.use((retention) => retention.prune({ payloads: "30 days" }))
       const preview = Retention.Retention.use((retention) => retention.preview({ payloads: "30 days" }))

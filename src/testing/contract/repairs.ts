@@ -104,7 +104,7 @@ export const repairs = topic("repairs", (test) => {
       ])
     }))
 
-  test("one repairs an answer of a call at a time; who lost the lease, or comes again, changes nothing", () =>
+  test("an answer is repaired in one place at a time; a repair that lost its lease, or ends twice, changes nothing", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const time = yield* Time
@@ -129,7 +129,7 @@ export const repairs = topic("repairs", (test) => {
       expect(yield* settle("persisted")).toEqual(["a"])
     }))
 
-  test("as many answers as were asked for, of use or not; a repair without an answer costs nothing", () =>
+  test("every answer counts towards the limit, also one that is of no use; a repair without an answer does not count", () =>
     Effect.gen(function*() {
       yield* record(call("a"))
       yield* settle(rejected)
@@ -143,7 +143,7 @@ export const repairs = topic("repairs", (test) => {
       expect((yield* found("a")).call.outputs[0]?.data).toEqual(answer.output.data)
     }))
 
-  test("only a rejected letter that is there, of a call that was neither erased nor pruned", () =>
+  test("only an existing rejected dead letter is repaired, of a call that was neither erased nor pruned", () =>
     Effect.gen(function*() {
       const letters = yield* DeadLetters.DeadLetters
       const erasure = yield* Erasure.Erasure

@@ -1,5 +1,5 @@
 /**
- * The stores that the contract is run against: each scene on tables of its own, on one database for a topic.
+ * The stores that the contract is run against: one database each, whose tables are emptied before each scene.
  */
 import { layer } from "@effect/vitest"
 import * as Settings from "effect-sluice/Settings"
@@ -15,13 +15,14 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as TestClock from "effect/testing/TestClock"
+import { describe } from "vitest"
 import { queue, type QueueRow, seqKey } from "../../../src/store/memory/rows.ts"
 import * as Postgres from "../../support/Postgres.ts"
 
 /** A store with empty tables. */
 type Store = Layer.Layer<Given, unknown, Settings.Settings>
 
-/** The store of a topic. */
+/** The store that scenes are played on. */
 class Ground extends Context.Service<Ground, { readonly store: Store }>()("test/Ground") {}
 
 const rowTable = MemoryDatabase.table<{ readonly text: string }>("rows")
@@ -67,6 +68,9 @@ const inMemory = Layer.succeed(
   })
 )
 
+/** The schema of the tables, which all scenes on a database use, one after the other. */
+const schema = "ground"
+
 const timeColumns = {
   service_call: ["recorded_at", "run_until"],
   chunk_queue: ["recorded_at", "due_at", "rank", "lease_until"],
@@ -80,7 +84,7 @@ const timeColumns = {
 }
 
 /** A database's clock cannot be set; what it is compared with can. */
-const passInTables = (sql: SqlClient.SqlClient, schema: string): Time["Service"] =>
+const passInTables = (sql: SqlClient.SqlClient): Time["Service"] =>
   Time.of({
     pass: (duration) =>
       Effect.orDie(
@@ -119,87 +123,85 @@ const left = [
   "erasure"
 ]
 
-const rowsInTables = (schema: string) =>
-  Layer.effect(
-    Rows,
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const rows = sql(`${schema}.rows`)
-      yield* sql`create table if not exists ${rows} (id serial primary key, text pg_catalog.text not null)`
-      yield* sql`truncate ${sql.literal(left.map((table) => `${schema}.${table}`).join())}`
-      return Rows.of({
-        table: `${schema}.rows`,
-        add: (text) => sql`insert into ${rows} (text) values (${text})`.pipe(Effect.asVoid),
-        list: Effect.map(sql<{ text: string }>`select text from ${rows} order by id`, (found) =>
-          found.map((row) => row.text)),
-        swallowError: Effect.ignore(sql`select 1 / 0`),
-        transaction: sql.withTransaction
-      })
+const rowsInTables = Layer.effect(
+  Rows,
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const rows = sql(`${schema}.rows`)
+    yield* sql`create table if not exists ${rows} (id serial primary key, text pg_catalog.text not null)`
+    yield* sql`truncate ${sql.literal(left.map((table) => `${schema}.${table}`).join())}`
+    return Rows.of({
+      table: `${schema}.rows`,
+      add: (text) => sql`insert into ${rows} (text) values (${text})`.pipe(Effect.asVoid),
+      list: Effect.map(
+        sql<{ text: string }>`select text from ${rows} order by id`,
+        (found) => found.map((row) => row.text)
+      ),
+      swallowError: Effect.ignore(sql`select 1 / 0`),
+      transaction: sql.withTransaction
     })
-  )
+  })
+)
 
-const editsInTables = (schema: string) =>
-  Layer.effect(
-    Edits,
-    Effect.map(SqlClient.SqlClient, (sql) => {
-      const rows = sql(`${schema}.chunk_queue`)
-      return Edits.of({
-        putAside: (callId) => Effect.asVoid(sql`update ${rows} set state = 'waiting' where call_id = ${callId}`),
-        leaseEndsIn: (callId, span) =>
-          Effect.asVoid(sql`
-            update ${rows} set lease_until = pg_catalog.now() + ${
-            Duration.toMillis(Duration.fromInputUnsafe(span))
-          }::pg_catalog.float8 * interval '1 millisecond' where call_id = ${callId}`)
-      })
+const editsInTables = Layer.effect(
+  Edits,
+  Effect.map(SqlClient.SqlClient, (sql) => {
+    const rows = sql(`${schema}.chunk_queue`)
+    return Edits.of({
+      putAside: (callId) => Effect.asVoid(sql`update ${rows} set state = 'waiting' where call_id = ${callId}`),
+      leaseEndsIn: (callId, span) =>
+        Effect.asVoid(sql`
+          update ${rows} set lease_until = pg_catalog.now() + ${
+          Duration.toMillis(Duration.fromInputUnsafe(span))
+        }::pg_catalog.float8 * interval '1 millisecond' where call_id = ${callId}`)
     })
-  )
+  })
+)
 
-let made = 0
-/** `shared`: all scenes use the same tables, one after the other. */
-const onPostgres = (shared: boolean) =>
-  Layer.effect(
-    Ground,
-    Effect.map(SqlClient.SqlClient, (sql) =>
-      Ground.of({
-        store: Layer.unwrap(Effect.map(Settings.Settings, (settings) => {
-          const schema = shared ? "ground" : `ground_${++made}`
-          return rowsInTables(schema).pipe(
-            Layer.merge(editsInTables(schema)),
-            Layer.provideMerge(PgStore.layer),
-            Layer.merge(Layer.succeed(Time, passInTables(sql, schema))),
-            Layer.provide(Settings.layer({ ...settings, schema })),
-            Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
-          )
-        }))
-      }))
-  )
+const onPostgres = Layer.effect(
+  Ground,
+  Effect.map(SqlClient.SqlClient, (sql) =>
+    Ground.of({
+      store: Layer.unwrap(Effect.map(Settings.Settings, (settings) =>
+        rowsInTables.pipe(
+          Layer.merge(editsInTables),
+          Layer.provideMerge(PgStore.layer),
+          Layer.merge(Layer.succeed(Time, passInTables(sql))),
+          Layer.provide(Settings.layer({ ...settings, schema })),
+          Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
+        )))
+    }))
+)
 
-/** Plays scenes as tests, a describe block for each topic. */
+/** Plays scenes as tests on a store, a describe block for each topic. */
 const play = (
   scenes: ReadonlyArray<Scene>,
   store: string,
-  groundOf: (topic: string) => Layer.Layer<Ground, unknown>,
+  ground: Layer.Layer<Ground, unknown>,
   excludeTestServices: boolean
-): void => {
-  for (const [topic, list] of Map.groupBy(scenes, (scene) => scene.topic)) {
-    layer(groundOf(topic), { excludeTestServices, timeout: 60_000 })(`${store}, ${topic}`, (it) => {
-      for (const { name, run } of list) it.effect(name, () => Effect.flatMap(Ground, ({ store }) => run(store)))
-    })
-  }
-}
+): void =>
+  layer(ground, { excludeTestServices, timeout: 60_000 })(store, (it) => {
+    for (const [topic, list] of Map.groupBy(scenes, (scene) => scene.topic)) {
+      describe(topic, () => {
+        for (const { name, run } of list) it.effect(name, () => Effect.flatMap(Ground, ({ store }) => run(store)))
+      })
+    }
+  })
 
 /** The stores of the contract. */
 export type StoreName = "memory" | "PGlite" | "Postgres 18" | "Postgres 15"
 
 /** Plays scenes on a store. */
 export const onStore = (name: StoreName, scenes: ReadonlyArray<Scene>): void => {
-  if (name === "memory") return play(scenes, name, () => inMemory, false)
-  if (name === "PGlite") return play(scenes, name, () => Layer.provide(onPostgres(false), Pglite.layer()), true)
+  if (name === "memory") return play(scenes, name, inMemory, false)
+  if (name === "PGlite") return play(scenes, name, Layer.provide(onPostgres, Pglite.layer()), true)
   const version = name === "Postgres 18" ? 18 : 15
-  // a subscription reads up to the oldest transaction of the whole server, so its scenes have one of their own
-  const server = (topic: string) =>
-    Layer.unwrap(Effect.sync(() => topic === "eventLog" ? Postgres.layerAlone(version) : Postgres.layer(version)))
-  play(scenes, name, (topic) => Layer.provide(onPostgres(false), server(topic)), true)
+  const playOn = (list: ReadonlyArray<Scene>, server: (version: 15 | 18) => ReturnType<typeof Postgres.layer>) =>
+    play(list, name, Layer.provide(onPostgres, Layer.unwrap(Effect.sync(() => server(version)))), true)
+  const readsTheLog = ({ topic }: Scene) => ["eventLog", "liveEvents", "callEnds"].includes(topic)
+  playOn(scenes.filter((scene) => !readsTheLog(scene)), Postgres.layer)
+  // a subscription reads up to the oldest transaction of the whole server, so its scenes have a server of their own
+  playOn(scenes.filter(readsTheLog), Postgres.layerAlone)
 }
 
 /** Databases by name. */
@@ -208,7 +210,7 @@ type Databases = Readonly<Record<string, Layer.Layer<SqlClient.SqlClient, unknow
 /** Plays scenes on databases, all in the same tables. */
 export const onDatabases = (databases: Databases, scenes: ReadonlyArray<Scene>): void => {
   for (const [name, database] of Object.entries(databases)) {
-    play(scenes, name, () => Layer.provide(onPostgres(true), database), true)
+    play(scenes, name, Layer.provide(onPostgres, database), true)
   }
 }
 
