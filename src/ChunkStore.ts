@@ -82,14 +82,17 @@ export interface Recording extends ServiceCall, Added {}
 
 /** A claim that holds the chunks of a call from its recording on. */
 export interface Hold {
+  /** The token of the claim. */
   readonly token: string
   /** The name of the worker, for display. */
   readonly worker: string
+  /** How long the chunks are held without a renewal. */
   readonly lease: Duration.Duration
 }
 
 /** A call whose handlers have run before it is recorded. */
 export interface Unrecorded {
+  /** The call, as it is to be recorded. */
   readonly call: Recording
   /** Holds the chunks that were not persisted. */
   readonly hold: Hold

@@ -92,7 +92,7 @@ export class Drain extends Context.Service<Drain, {
   readonly persistNow: (callId: string) => Effect.Effect<ReadonlyArray<DomainObject>, PersistNowError>
   /**
    * Records a finished call and persists its outputs in one commit, and returns their domain objects in the order of the
-   * outputs: for requests that need the rows at once, in less than half the time of `record` and `persistNow`.
+   * outputs: for requests that need the rows at once, with one commit that waits for the disk where `record` and `persistNow` take two.
    *
    * The handlers run in the transaction that records the call. Failing that, the call is recorded all the same, and this
    * fails like `persistNow`: a failed run is charged an attempt, and is not repeated here. Outputs of several handlers

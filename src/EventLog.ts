@@ -24,6 +24,7 @@ import * as Schema from "effect/Schema"
 import type { CallEnded } from "./CallEnded.ts"
 import type { ChunkStoreError, LeaseLost } from "./ChunkStore.ts"
 import type { DomainObjectCreated } from "./DomainObject.ts"
+import { word } from "./internal/escape.ts"
 import { ChunkKey, printKey } from "./ServiceCall.ts"
 
 /** A place in the log: opaque, ordered by the store alone. */
@@ -44,6 +45,10 @@ export const keyOfEnd = (callId: string): ChunkKey => ({ callId, schemaIdentity:
 
 /** The feed of an entry with this key. */
 export const feedOf = (key: ChunkKey): Feed => key.schemaIdentity === "" ? "calls" : "objects"
+
+/** The name of an entry as one line of text: a chunk's key, or the end of a call. */
+export const printEntry = (key: ChunkKey): string =>
+  feedOf(key) === "calls" ? `the end of call ${word(key.callId)}` : printKey(key)
 
 /** An entry: a ledger row, which is everything that one chunk created, possibly nothing; or the end of a call. */
 export interface LogEntry {
@@ -78,7 +83,7 @@ export class EntryTooLarge extends Schema.TaggedError<EntryTooLarge>()("EntryToo
 }) {
   override get message() {
     return `what was created of ${
-      printKey(this.key)
+      printEntry(this.key)
     } takes ${this.bytes} bytes with its call's context, and an entry of ` +
       `more than ${mostEntryBytes} cannot be read: \`sluice subscriptions skip\` skips it`
   }

@@ -12,6 +12,7 @@ import type { ChunkKey } from "./ServiceCall.ts"
 export interface InsideKind {
   /** The namespace of the chunks; of what was left, that of the chunk. */
   readonly namespace: string
+  /** The identity of their schema. */
   readonly schemaIdentity: string
   /** The version that the chunks were recorded at. */
   readonly version: number
@@ -27,21 +28,29 @@ export interface InsideRequest
   readonly kind: InsideKind
   /** The namespaces that a handler of `core` does not serve, or not now. */
   readonly notIn: ReadonlyArray<string>
+  /** How to make the rows. */
   readonly declaration: Declaration
-  /** The handler's name and version, for the ledger. */
+  /** The handler's name, for the ledger. */
   readonly handler: string
+  /** The handler's version, for the ledger. */
   readonly handlerVersion: number
 }
 
 /** A chunk that the store has persisted. */
 export interface PersistedInside {
+  /** Its key in the ledger. */
   readonly key: ChunkKey
+  /** The namespace that its call was recorded in. */
   readonly namespace: string
+  /** The service that was called. */
   readonly service: string
+  /** The correlation id of its call. */
   readonly correlationId: string
+  /** The context of its call. */
   readonly context: { readonly [key: string]: Schema.Json }
   /** When it was recorded, in milliseconds. */
   readonly recordedAt: number
+  /** The rows that were made of it. */
   readonly objects: ReadonlyArray<DomainObject>
 }
 

@@ -255,7 +255,7 @@ export class Inspector extends Context.Service<Inspector, {
    * the rows of each. Writes nothing. Fails with `TableUnfit` where a table does not fit, or this role may not write it.
    */
   readonly declaration: (declaration: Declaration) => Effect.Effect<string, TableUnfit | ChunkStoreError>
-  /** Calls whose answer did not fit, the latest first. */
+  /** Calls whose answer did not fit, the latest first; without erased ones. */
   readonly invalid: (request: InvalidRequest) => Effect.Effect<ReadonlyArray<InvalidCall>, ChunkStoreError>
   /**
    * What calls used, summed by model, namespace, schema or day: by day in the order of days, else those with the most tokens

@@ -57,11 +57,12 @@ const withOutput = ({ call, output }: Rejected, { data, version }: Pick<Recorded
  * It uses its own commits: in a caller's transaction it fails before the service runs. Needs the rights of an operator.
  *
  * ```ts
- * yield* RejectedAnswers.repair(letter.key, { most: 2 }, ({ call, output, reason }, run) =>
+ * const key = { callId, schemaIdentity: PatientReply.identity, part: "" }
+ * yield* RejectedAnswers.repair(key, { most: 2 }, ({ output, reason }, run) =>
  *   Effect.gen(function*() {
- *     const { text, usage } = yield* ask(call.input, output.data, reason)
+ *     const { text, usage } = yield* ask(`${prompt} Not ${JSON.stringify(output.data)}: ${reason}.`)
  *     yield* run.answered({ text, facts: { inputTokens: usage.input, outputTokens: usage.output } })
- *     return yield* PatientReply.encode(yield* decode(text))
+ *     return yield* decodeAndEncode(text)
  *   }))
  * ```
  */

@@ -4,8 +4,9 @@
  */
 /** An attempt is one answer that a running service was given and that is paid for, whether it was of use or not. */
 export * as CallAttempt from "./CallAttempt.ts"
-/** What a recorded call says of itself: which model answered, what it used, what it cost. */
+/** The event that every chunk of a call is persisted or dead, for `Subscription.layerCalls`. */
 export * as CallEnded from "./CallEnded.ts"
+/** What a recorded call says of itself: which model answered, what it used, what it cost. */
 export * as CallFacts from "./CallFacts.ts"
 /** Reads and records files of recorded calls: one call per line, as JSON. */
 export * as CallLines from "./CallLines.ts"

@@ -104,6 +104,29 @@ describe("a subscription", () => {
       expect(yield* Effect.replicateEffect(Queue.take(together), 2)).toEqual([["a", "c"], ["d"]])
     }).pipe(Effect.provide(memory())))
 
+  it.effect("to the ends of calls is handed each at its end, as soon as it is there, as its filter says", () =>
+    Effect.gen(function*() {
+      const heard = yield* Queue.unbounded<string>()
+      yield* Subscription.makeCalls(
+        "complete",
+        ({ callId, dead, persisted }) => Queue.offer(heard, `${callId} ${persisted} ${dead}`),
+        { filter: ({ callId }) => callId !== "b" }
+      )
+      yield* settled
+      // the clock stands still: only a hint can have woken it
+      yield* persist("a", "b")
+      yield* record(call("c"))
+      yield* settle({ dead: "exhausted" })
+      expect(yield* Effect.replicateEffect(Queue.take(heard), 2)).toEqual(["a 1 0", "c 0 1"])
+    }).pipe(Effect.provide(memory())))
+
+  it.effect("whose name is one to another feed is refused", () =>
+    Effect.gen(function*() {
+      yield* EventLog.EventLog.use((log) => log.open("media", "beginning"))
+      const error = yield* Effect.flip(Subscription.makeCalls("media", () => Effect.void))
+      expect(error.message).toContain("is told created objects, not ends of calls: choose another name")
+    }).pipe(Effect.provide(memory())))
+
   it.effect("that fails is tried again by its own schedule, in order, and holds up no other", () =>
     Effect.gen(function*() {
       const good = yield* listener

@@ -333,6 +333,29 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
   )
 
   it.effect(
+    "a listener is not closed for being idle, where the database closes sessions that are",
+    () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const database = sql.literal(`"${new URL(yield* Url).pathname.slice(1)}"`)
+        yield* Effect.acquireRelease(
+          sql`alter database ${database} set idle_session_timeout = '200ms'`,
+          () => Effect.orDie(sql`alter database ${database} reset idle_session_timeout`)
+        )
+        yield* startHearing
+        const before = yield* listeners
+        expect(before).toHaveLength(1)
+        const idle = yield* PgConnection.make({ url: Redacted.make(yield* Url) })
+        yield* Effect.repeat(
+          Effect.delay(sql`select from pg_stat_activity where pid = ${idle.processId}`, "50 millis"),
+          { until: (rows) => rows.length === 0 }
+        )
+        expect(yield* listeners).toEqual(before)
+      }).pipe(Effect.scoped),
+    30_000
+  )
+
+  it.effect(
     "a listener whose connection has become silent finds that out, says so once, and listens anew",
     () =>
       Effect.gen(function*() {

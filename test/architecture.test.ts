@@ -152,7 +152,7 @@ const longFunctions: Readonly<Record<string, string>> = {
   "store/pg/record record": "one recording, from the calls given to an outcome for each",
   "store/memory/eventLog make": "the event log in memory, verb by verb",
   "CallRecorder layer": "the recorder's service, verb by verb",
-  "Subscription make": "one subscription's loop over the state its steps share"
+  "Subscription run": "one subscription's loop over the state its steps share"
 }
 const longestFunction = 80
 

@@ -54,6 +54,8 @@ export declare const messages: Messages["Service"]
 export declare const repositories: Layer.Layer<Messages>
 export declare const makeTables: Effect.Effect<void, never, SqlClient>
 export declare const attachMedia: (messageId: string) => Effect.Effect<void>
+export declare const notifyWard: (callId: string) => Effect.Effect<void>
+export declare const askForReview: (callId: string) => Effect.Effect<void>
 
 // what a program has at hand where the example begins
 export declare const recorder: CallRecorder["Service"]

@@ -232,12 +232,10 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     tryNow: (limits) => candidates.length === 0 ? Effect.undefined : tryNow(limits),
-    later: (limits) => {
-      if (!isDeep) return undefined
-      const one = pick()
-      return one === undefined
+    later: (limits) =>
+      // asks without `pick`: what it says is for one claim
+      !isDeep || claimNext || current === undefined || current.skip > 0
         ? undefined
-        : Effect.map(attempt(one, limits), (done) => done?.report ?? emptyReport)
-    }
+        : Effect.map(attempt(current, limits), (done) => done?.report ?? emptyReport)
   }
 })

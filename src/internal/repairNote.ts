@@ -1,10 +1,11 @@
 /**
  * What the failures of a rejected chunk say of an answer that was asked for again.
  */
-import type { RepairEnd } from "../DeadLetters.ts"
 
 /** The message; undefined where no answer had come. */
-export const repairNote = ({ output, refused }: RepairEnd): string | undefined =>
+export const repairNote = (
+  { output, refused }: { readonly output?: unknown; readonly refused?: string | undefined }
+): string | undefined =>
   refused !== undefined
     ? `asked again: ${refused}`
     : output === undefined

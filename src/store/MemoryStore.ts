@@ -42,7 +42,7 @@ import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
-import { recordHeld } from "./memory/recordHeld.ts"
+import { numbered, recordHeld } from "./memory/recordHeld.ts"
 import * as repairs from "./memory/repairs.ts"
 import * as retention from "./memory/retention.ts"
 import {
@@ -174,6 +174,7 @@ const makeStore = (
           const seqs = recordHeld(access, call, hold, now, numbers, settings.deadBlocksKey)
           if (seqs === undefined) return new LeaseLost({ claimed: persisted.length, held: 0 })
           recorded(seqs)
+          return settlePersisted(access, token, numbered(call, seqs, persisted), now)
         }
         return settlePersisted(access, token, persisted, now)
       })

@@ -72,13 +72,13 @@ const needs: Readonly<Record<Purpose, Needs>> = {
     tables: {
       migration: ["select"],
       // without the result columns
-      service_call: ["select (call_id, service, correlation_id, context)"],
+      service_call: ["select (call_id, namespace, service, correlation_id, context)"],
       persisted_chunk: ["select"],
       subscription: all,
       // to see which cluster's numbers it contains; after a move to another cluster the owner of the tables rebases it
       subscription_log: ["select"],
       subscription_skip: ["select", "insert"],
-      call_subscription: ["select", "insert"],
+      call_subscription: ["select", "insert", "delete"],
       call_end: ["select"]
     },
     sequences: {},

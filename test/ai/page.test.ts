@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs"
 import { expect, it } from "vitest"
 
 const read = (file: string) => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8")
-const sources = ["examples/triage/main.ts", "test/ai/resolveHook.mjs"].map(read)
+const sources = ["examples/triage/main.ts", "test/ai/resolveHook.mjs", "test/ai/repairRejected.test.ts"].map(read)
 
 it("every block of the page is part of a file", () => {
   const blocks = [...read("docs/ai.md").matchAll(/^```\w+\n([^]*?)^```$/gm)].map(([, block = ""]) => block)

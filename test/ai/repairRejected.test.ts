@@ -22,8 +22,10 @@ import * as AiError from "effect/ai/AiError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import { describe, expect } from "vitest"
 import { untilEmpty } from "../support/drain.ts"
 import * as Postgres from "../support/Postgres.ts"
@@ -60,6 +62,8 @@ const found = Effect.flatMap(
 )
 /** The request: answered with a pain that the handler rejects. */
 const request = Answer.generateObject(PatientReply, { call, prompt, input: "prompt" })
+/** Asks again for what the handler has rejected, with its message, at most twice for each answer. */
+const repairs = Answer.repairRejected(PatientReply, { most: 2 }).pipe(Effect.repeat(Schedule.spaced("1 minute")))
 const repaired = (most: number) => Answer.repairRejected(PatientReply, { most })
 const created = Inspector.Inspector.use((inspector) =>
   Effect.map(
@@ -77,7 +81,10 @@ for (const [name, store] of Object.entries(stores)) {
         return Effect.gen(function*() {
           yield* request
           expect(yield* untilEmpty).toMatchObject({ dead: 1 })
-          expect(yield* repaired(2)).toEqual({ repaired: 1, failed: 0 })
+          const repairing = yield* Effect.forkChild(repairs)
+          const letters = yield* DeadLetters.DeadLetters
+          yield* Effect.repeat(Effect.delay(letters.count({}), 20), { until: (counts) => counts.length === 0 })
+          yield* Fiber.interrupt(repairing)
           expect(yield* repaired(2)).toEqual({ repaired: 0, failed: 0 })
           const turns = model.asked[1]?.prompt.content.map(({ content, role }) => [role, JSON.stringify(content)])
           expect(turns?.map(([role]) => role)).toEqual(["user", "assistant", "user"])

@@ -193,6 +193,27 @@ describe("on Postgres 18", () => {
     )
   })
 
+  it.live("what is left in the middle of a backlog is claimed before what stands behind it", () => {
+    const seen = see()
+    return Effect.provide(
+      Effect.gen(function*() {
+        yield* record("first", yield* finding("first"))
+        yield* record("by hand", { schema: Finding.identity, version: 1, data: { text: "by hand" } })
+        for (let n = 0; n < 8; n++) yield* record(`later-${n}`, yield* finding(`later ${n}`))
+        const drain = yield* Drain.Drain
+        const claim = Effect.scoped(
+          Effect.flatMap(drain.claim({ mayRunLater: true }), (claimed) => Effect.as(claimed.run, claimed.chunks))
+        )
+        expect(yield* claim).toEqual([])
+        expect(seen.inside).toEqual(["first"])
+        expect((yield* claim).map(({ key }) => key.callId)).toEqual(["by hand", "later-0"])
+        for (let n = 0; n < 4; n++) expect(yield* claim).toEqual([])
+        expect(seen.inside).toHaveLength(8)
+      }),
+      laboratory("Postgres 18", seen, [], { batchSize: 2 })
+    )
+  })
+
   it.live("two drains side by side persist each answer once", () => {
     const seen = see()
     return Effect.provide(
@@ -212,7 +233,9 @@ describe("on Postgres 18", () => {
         yield* Effect.all([untilEmpty, other.untilEmpty], { concurrency: 2 })
         yield* untilEmpty
         const { findings, ledger, queue } = yield* picture
-        expect([findings.length, ledger.length, queue.length, new Set(seen.inside).size]).toEqual([400, 400, 0, 400])
+        expect([findings.length, ledger.length, queue.length]).toEqual([400, 400, 0])
+        expect(new Set(seen.inside).size).toBe(seen.inside.length)
+        expect(seen.inside.length).toBeGreaterThan(0)
       }).pipe(Effect.scoped),
       laboratory("Postgres 18", seen, [], { batchSize: 20 })
     )

@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -36,7 +37,8 @@ const OrderHandler = HandlerPlugin.layer(
     table: "lab_item",
     object: "clinic.Item",
     each: ({ output }) => output.items,
-    columns: ({ call, item, place }) => ({ call_id: call.callId, place, name: item })
+    columns: ({ call, item, place }) => ({ call_id: call.callId, place, name: item }),
+    retry: Schedule.spaced("1 hour")
   })
 )
 
@@ -165,7 +167,7 @@ it.each(
     const begins = statements.findIndex((text) => text.startsWith("with limited "))
     expect(begins).toBeGreaterThan(0)
     // without a refused row, the statement is all there is
-    expect(statements.some((text) => /^commit/i.test(text))).toBe(withRefused)
+    expect(statements.slice(begins).some((text) => /^commit/i.test(text))).toBe(withRefused)
     for (let index = begins; index < statements.length; index++) {
       for (const side of ["before", "after"] as const) {
         const where = `${side} statement ${index + 1}: ${statements[index]}`

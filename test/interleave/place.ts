@@ -63,7 +63,7 @@ const chunkRow = (id: string, seq: number, state: State): string => {
   if (isDead(state)) {
     return `insert into sluice.dead_letter (${columns}, position, bytes, priority, reason, handler, message, attempts, crashes,
         recorded_at, died_at, discarded_at)
-      values (${chunk}, 0, 1, 0, 'exhausted', 'h', 'no', 1, 0, now(), now() - interval '1 minute',
+      values (${chunk}, 0, 1, 0, 'rejected', 'h', 'no', 1, 0, now(), now() - interval '1 minute',
         ${state === "discarded" ? "now()" : "null"});`
   }
   const held = state === "leased" || state === "expired"

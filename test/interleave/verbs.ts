@@ -172,6 +172,14 @@ const run = (id: string, ended: boolean): Program =>
 const eraseCall = (callId: string): Program =>
   Erasure.Erasure.use((erasure) => erasure.erase(Erasure.Subject.Call({ callId }), { because: "no", by: "w" }))
 
+/** Asks again for a rejected answer, and has one. */
+const repair: Program = Effect.gen(function*() {
+  const letters = yield* DeadLetters.DeadLetters
+  const begun = yield* letters.beginRepair(keyOf("a"), { most: 1, lease })
+  if (Option.isNone(begun)) return
+  yield* letters.endRepair(keyOf("a"), begun.value.token, { output: { version: 1, data: { text: "mended" } } })
+})
+
 /** A worker's beat. */
 export const beat: Program = ChunkStore.ChunkStore.use((store) =>
   store.beat("beater", [{ namespace: "chatlab", schemaIdentity: reply }])
@@ -226,6 +234,7 @@ export const verbs: Readonly<Record<string, Verb>> = {
     fits: isDead,
     joins: true
   },
+  "repair a": { program: () => repair, fits: (states) => states[0] === "dead" },
   "beat": { program: () => beat },
   "pause": {
     program: () => Pauses.Pauses.use((pauses) => pauses.pause({ namespace: "chatlab", schemaIdentity: "*" }, "no")),

@@ -110,8 +110,7 @@ const deeds: Readonly<Record<string, readonly [deed: Deed, message: RegExp, opti
         ),
       /ended a transaction: begin/
     ],
-    "makes the session forget what the client has prepared": [(sql) => sql`deallocate all`, /does not exist|26000/],
-    "makes settlements wait a millisecond for locks": [
+    "lets its statements take no more than a millisecond": [
       (sql) => Effect.andThen(sql`set local statement_timeout = '1ms'`, sql`select pg_sleep(0.1)`),
       /57014/
     ],
@@ -149,6 +148,29 @@ describe("one of five", () => {
   for (const [what, [deed, message, options]] of Object.entries(deeds)) {
     live(`that ${what}`, costsNobody(message).pipe(Effect.provide(harmful(deed, options))))
   }
+
+  live(
+    "that makes the session forget what the client has prepared leaves no connection in an aborted transaction",
+    Effect.gen(function*() {
+      yield* record(...["a", "b", "c", "d", "e"].map((id) => note(id)))
+      yield* cycle
+      for (const id of mates) {
+        expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", attempts: 0, failures: [] })
+      }
+      // in a session that has prepared nothing before, it harms nobody
+      expect(["persisted", "dead"]).toContain((yield* chunkOf("c")).state)
+      yield* record(note("f"))
+      yield* cycle
+      expect(yield* chunkOf("f")).toMatchObject({ state: "persisted", attempts: 0, failures: [] })
+      expect(yield* strays).toEqual({ missing: null, unnamed: null })
+    }).pipe(
+      Effect.provide(application({
+        deed: third((sql) => sql`deallocate all`),
+        handler: { maxAttempts: 1 },
+        maxConnections: 2
+      }))
+    )
+  )
 
   live(
     "that speaks and fails is not heard",

@@ -134,7 +134,7 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
   "a repair replaces nothing": ({ letters }) => ({
     letters: {
       ...letters,
-      endRepair: (key, token, { output: _, ...end }) => letters.endRepair(key, token, { ...end, refused: "no" })
+      endRepair: (key, token, end) => letters.endRepair(key, token, { ...end, output: undefined, refused: "no" })
     }
   }),
   "whoever lost a repair ends it": ({ letters }, db) => ({

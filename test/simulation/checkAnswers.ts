@@ -6,11 +6,13 @@ import { type Answers, type EndOfCall, mostRepairs, tokens } from "./answers.ts"
 const idOf = (text: string): unknown => (JSON.parse(text) as { readonly id: unknown }).id
 
 /** What is wrong with the chunks of a call that was not erased. */
-const chunksProblem = ({ ends, planned: { way }, repairs, status }: EndOfCall): string | undefined => {
+const chunksProblem = ({ ends, outcomes, planned: { way }, repairs, status, texts }: EndOfCall): string | undefined => {
   if (repairs > mostRepairs) return `its answer was asked for again ${repairs} times`
   const found = ends.toSorted().join(", ")
   if (way === "list") return found === "dead: undecodable, persisted, persisted" ? undefined : `its elements: ${found}`
   if (status !== "succeeded") return found === "" ? undefined : `it is ${status}, and has chunks: ${found}`
+  const isSaved = texts.some((text, n) => outcomes[n] === "succeeded" && text?.includes("\"isSound\":true"))
+  if (isSaved && found !== "persisted") return `it has a sound answer, and its chunk: ${found}`
   if (found === "persisted" || (found === "dead: rejected" && repairs === mostRepairs)) return undefined
   return `its chunk, asked for again ${repairs} times: ${found}`
 }

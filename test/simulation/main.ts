@@ -4,6 +4,7 @@
  *     npm run simulate -- --seeds 5000
  *     npm run simulate -- --seed 4711
  *     npm run simulate -- --mutant "order is ignored" --enough 5
+ *     npm run simulate -- --answers                     what is paid for, instead of what is drained
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -15,14 +16,19 @@ import * as Option from "effect/Option"
 import { plant, planted } from "./planted.ts"
 
 const flags = {
+  answers: Flag.Boolean("answers").pipe(Flag.withDescription("what is paid for"), Flag.withDefault(false)),
   seed: Flag.Int("seed").pipe(Flag.withDescription("run just this one, and tell all"), Flag.optional),
   seeds: Flag.Int("seeds").pipe(Flag.withDescription("how many to run, from seed 1"), Flag.withDefault(2000)),
   mutant: Flag.String("mutant").pipe(Flag.withDescription("with this bug planted"), Flag.optional),
   enough: Flag.Int("enough").pipe(Flag.withDescription("end after so many seeds with violations"), Flag.optional)
 }
 
-Command.make("simulate", flags, ({ enough, mutant, seed, seeds }) =>
+Command.make("simulate", flags, ({ answers, enough, mutant, seed, seeds }) =>
   Effect.gen(function*() {
+    if (answers) {
+      const { runAnswers } = yield* Effect.promise(() => import("./runAnswers.ts"))
+      return yield* runAnswers({ enough, mutant, seed, seeds })
+    }
     const bug = Option.getOrElse(mutant, () => "")
     if (planted[bug] !== undefined) plant(planted[bug])
     // not before the bug is planted

@@ -357,7 +357,7 @@ layer(
 
 layer(
   application(
-    { recordWithin: "10 minutes", lease: "1 second" },
+    { recordWithin: "10 minutes", lease: "1 second", statementTimeout: "10 minutes" },
     Layer.unwrap(Effect.sync(() => Postgres.layer(18, { maxConnections: 1 })))
   ),
   { excludeTestServices: true, timeout: 60_000 }

@@ -74,6 +74,8 @@ const withRole = Effect.fnUntraced(function*(version: 15 | 18, ...granted: Reado
   yield* Effect.provide(Migrations.run, client(url))
   const { role, url: as } = yield* asRole(url, granted[0] ?? "nobody")
   if (granted.length > 0) yield* runAt(url, ...grants("sluice", role, granted))
+  // ends of calls are kept
+  yield* runAt(url, "insert into sluice.call_subscription values ('complete')")
   return { url, as, role }
 })
 
@@ -140,6 +142,8 @@ for (const version of [15, 18] as const) {
             const drain = yield* Drain.Drain
             const store = yield* ChunkStore.ChunkStore
             expect(yield* drain.persistNow("inline")).toHaveLength(1)
+            const ended = "select 1 / (select count(*) from sluice.call_end where call_id = 'inline' and persisted = 1)"
+            yield* runAt(url, ended)
             const report = yield* drain.untilEmpty
             expect(report).toMatchObject({ persisted: 3, parked: 2, dead: 2 })
             expect(report.retried).toBeGreaterThan(0)
@@ -198,6 +202,12 @@ for (const version of [15, 18] as const) {
           })
           expect(yield* log.list).toHaveLength(1)
           expect(yield* log.remove("billing")).toBe(true)
+          expect(yield* log.open("complete", "beginning", "calls")).toBe("calls")
+          const ends = yield* Effect.repeat(log.take("complete", { ...options, feed: "calls" }), {
+            until: Option.isSome
+          })
+          expect(Option.getOrThrow(ends).entries[0]?.ended).toMatchObject({ namespace: "clinic", persisted: 1 })
+          expect(yield* log.remove("complete")).toBe(true)
 
           const sql = yield* SqlClient.SqlClient
           expect(yield* Effect.isFailure(sql`select outputs from sluice.service_call`)).toBe(true)

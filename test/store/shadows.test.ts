@@ -17,6 +17,7 @@ import { tables } from "../../src/store/pg/tables.ts"
 import * as PgServer from "../../src/store/PgServer.ts"
 import * as PgStore from "../../src/store/PgStore.ts"
 import { beat } from "../../src/testing/contract/beat.ts"
+import { callEnds } from "../../src/testing/contract/callEnds.ts"
 import { claiming } from "../../src/testing/contract/claiming.ts"
 import { deadLetters } from "../../src/testing/contract/deadLetters.ts"
 import { eventLog } from "../../src/testing/contract/eventLog.ts"
@@ -48,6 +49,7 @@ onDatabases({ "Postgres 18": client(on18) }, [
   ...recording,
   ...deadLetters,
   ...eventLog,
+  ...callEnds,
   ...pauses,
   ...retention
 ])

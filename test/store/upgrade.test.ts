@@ -101,6 +101,14 @@ const fill = Effect.gen(function*() {
     select call_id, namespace, ${reply}, 1, 100 from sluice.service_call where status = 'succeeded' limit 200`
 })
 
+/** Where the tables' rows are kept: another place after a table was rewritten, under a lock that all wait for. */
+const files = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+  sql`
+    select relname, relfilenode from pg_class
+    where relnamespace = 'sluice'::regnamespace and relname in (
+      'service_call', 'chunk_queue', 'persisted_chunk', 'dead_letter', 'chunk_failure'
+    ) order by relname`)
+
 const until = <E, R>(is: Effect.Effect<boolean, E, R>) =>
   Effect.repeat(Effect.andThen(Effect.sleep(20), is), { until: (done) => done })
 
@@ -114,6 +122,8 @@ describe("from the version before call facts", () => {
             const sql = yield* SqlClient.SqlClient
             yield* Migrations.runAll(before)
             yield* fill
+            const filesBefore = yield* files
+            expect(filesBefore).toHaveLength(5)
             let n = 0
             let slowest = 0
             const one = Effect.gen(function*() {
@@ -149,6 +159,7 @@ describe("from the version before call facts", () => {
             // a statement that waits gives up after a quarter of a second, and so does whoever stands behind it
             expect(slowest).toBeLessThan(20_000)
             expect(yield* Migrations.missing).toEqual([])
+            expect(yield* files).toEqual(filesBefore)
 
             // new and old programs side by side
             yield* Effect.gen(function*() {

@@ -110,6 +110,21 @@ for (const version of [18, 15] as const) {
           }))
       }
 
+      it.effect("where transaction ids are lower, ends of calls go on where they were as well", () =>
+        Effect.gen(function*() {
+          const { old, young } = yield* Servers
+          const from = yield* database(old)
+          yield* from.run(EventLog.EventLog.use((log) => log.open("complete", "beginning", "calls")))
+          yield* persist(from, "a", "b", "c")
+          expect(yield* readAll(from, "complete", 1, "calls")).toEqual(["a"])
+          const place = yield* restore(from, young)
+          yield* persist(place, "new-1", "new-2")
+          expect(yield* readAll(place, "complete", 1e9, "calls")).toEqual(["b", "c", "new-1", "new-2"])
+          yield* persist(place, "new-3")
+          expect(yield* readAll(place, "complete", 1e9, "calls")).toEqual(["new-3"])
+          expect(yield* baseOf(place)).toSatisfy((base: bigint) => base > 20_000n)
+        }))
+
       it.effect("that has overtaken the old ids before anybody looked, what is new still comes last", () =>
         Effect.gen(function*() {
           const { old, young } = yield* Servers

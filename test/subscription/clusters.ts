@@ -90,16 +90,25 @@ export const persistWithin = (place: Place, id: string) =>
 const lease = Duration.minutes(1)
 
 /** Reads a subscription to its end, or so many entries of it; gives back the calls it was told of. */
-export const readAll = Effect.fnUntraced(function*(place: Place, name: string, most = 1e9) {
+export const readAll = Effect.fnUntraced(function*(
+  place: Place,
+  name: string,
+  most = 1e9,
+  feed: EventLog.Feed = "objects"
+) {
   return yield* place.run(Effect.gen(function*() {
     const log = yield* EventLog.EventLog
     const told: Array<string> = []
     while (told.length < most) {
       const limit = Math.min(7, most - told.length)
-      const taken = yield* log.take(name, { limit, maxBytes: 1e9, lease, reader: "test" })
+      const taken = yield* log.take(name, { feed, limit, maxBytes: 1e9, lease, reader: "test" })
       if (Option.isNone(taken)) break
       const { entries, token } = taken.value
-      told.push(...entries.flatMap(({ events }) => events.map(({ key }) => key.callId)))
+      told.push(
+        ...entries.flatMap(({ ended, events }) =>
+          ended === undefined ? events.map(({ key }) => key.callId) : [ended.callId]
+        )
+      )
       yield* log.advance(name, token, { place: entries.at(-1)!.place, suspects: 0 }, lease)
       yield* log.release(name, token, { suspects: 0 })
     }

@@ -9,8 +9,8 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { EventLog, type From, Rebased, SubscriptionStatus } from "../../EventLog.ts"
-import { ChunkKey, printKey } from "../../ServiceCall.ts"
+import { EventLog, type From, printEntry, Rebased, SubscriptionStatus } from "../../EventLog.ts"
+import { ChunkKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
 import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
@@ -25,7 +25,10 @@ export const SubscriptionSkipped = Schema.Struct({ subscription: Schema.String, 
 const columns = 80
 const name = Argument.String("name").pipe(Argument.withDescription("the subscription's name"))
 /** The store counts up to 10,000. */
-const counted = (behind: number): string | number => behind >= 10_000 ? "10000+" : behind
+const counted = ({ behind, feed }: SubscriptionStatus): string | number => {
+  const count = behind >= 10_000 ? "10000+" : behind
+  return feed === "calls" ? `${count} ends` : count
+}
 
 const stateOf = (one: SubscriptionStatus, now: number): string => {
   if (one.reader !== null) return `read by ${one.reader.id}`
@@ -43,7 +46,7 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
   const now = (yield* DateTime.now).epochMilliseconds
   const rows = all.map((one) => [
     print.clip(one.name, 24),
-    counted(one.behind),
+    counted(one),
     one.next === null ? "" : print.ago(now - one.next.persistedAt.epochMilliseconds),
     print.clip(stateOf(one, now), 38)
   ])
@@ -52,7 +55,7 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
   for (const [index, one] of all.entries()) {
     yield* print.line(lines[index] ?? "")
     if (one.lastError !== null && one.next !== null) {
-      yield* print.line(print.clip(`  before ${printKey(one.next.key)}`, columns))
+      yield* print.line(print.clip(`  before ${printEntry(one.next.key)}`, columns))
       yield* print.line(print.fit(`  latest error: ${print.first(one.lastError)}`))
     }
     if (one.skipped > 0) {
@@ -142,13 +145,15 @@ const skip = Command.make(
       }
       const passed = yield* EventLog.use((log) => log.skip(name, next.key, because))
       if (!passed) return yield* new Failed({ reason: `call ${callId} is no longer the next entry of ${name}` })
-      yield* Effect.logWarning(`subscription ${name} skips ${printKey(next.key)}: ${because}`)
+      yield* Effect.logWarning(`subscription ${name} skips ${printEntry(next.key)}: ${because}`)
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       if (json) return yield* print.json(SubscriptionSkipped, { subscription: name, skipped: next.key })
-      yield* print.line(print.clip(`skipped ${printKey(next.key)}`, columns))
+      yield* print.line(print.clip(`skipped ${printEntry(next.key)}`, columns))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("Skip the entry that fails, for good: all objects that one chunk created"),
+  Command.withDescription(
+    "Skip the entry that fails, for good: all objects that one chunk created, or the end of a call"
+  ),
   Command.withExamples([
     {
       command: "sluice subscriptions skip billing --because \"the account is closed\"",

@@ -85,7 +85,7 @@ const ledgerView = (row: LedgerRow): Partial<ChunkView> & Pick<ChunkView, "state
 /** Calls whose answer did not fit, the latest first. */
 export const invalid = (access: Access, { limit, namespace }: InvalidRequest): ReadonlyArray<InvalidCall> => {
   const rows = access.values(calls).filter((row) =>
-    row.status === "invalid" && (namespace === undefined || row.namespace === namespace)
+    row.status === "invalid" && row.erasure === undefined && (namespace === undefined || row.namespace === namespace)
   )
   const at = (row: CallRow) => row.finishedAt ?? row.recordedAt
   return [...rows].sort((a, b) => at(b) - at(a) || (a.callId < b.callId ? 1 : -1)).slice(0, limit).map((row) => ({

@@ -2,7 +2,7 @@
  * Records a call whose chunks are claimed from the start, in memory: equal to `store/pg/recordHeld.ts`.
  */
 import * as Duration from "effect/Duration"
-import type { Hold, Recording } from "../../ChunkStore.ts"
+import type { Hold, Persisted, Recording } from "../../ChunkStore.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { type Numbers, record } from "./record.ts"
 import { dead, keyOf, queue, seqKey } from "./rows.ts"
@@ -32,3 +32,15 @@ export const recordHeld = (
     return BigInt(seq)
   })
 }
+
+/** What was persisted of a call before it was recorded, with the numbers that its chunks have got. */
+export const numbered = (
+  { outputs }: Recording,
+  seqs: ReadonlyArray<bigint>,
+  persisted: ReadonlyArray<Persisted>
+): ReadonlyArray<Persisted> =>
+  persisted.map((line) => {
+    const { key } = line.chunk
+    const at = outputs.findIndex(({ part = "", schema }) => schema === key.schemaIdentity && part === key.part)
+    return { ...line, chunk: { ...line.chunk, seq: seqs[at] ?? line.chunk.seq } }
+  })

@@ -9,6 +9,7 @@
  * Whoever deletes the row of the open call writes the end. A call is opened by the recording that completes it, which happens
  * once: so its end is told once, also when dead letters of it are redriven later.
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
 import type { Tables } from "./tables.ts"
@@ -53,12 +54,21 @@ const close = ({ callEnd, dead, ledger, log, openCall, queue, sql }: Tables, loo
     select (select pg_catalog.count(*)::int from looked) as looked, (select pg_catalog.max(call_id) from looked) as last,
       (select pg_catalog.count(*)::int from ended) as ended`
 
-/** Ends those of these calls that are open and have no chunk left. If it fails, the next beat does so. */
-export const closeCalls = (t: Tables, callIds: ReadonlyArray<string>, told: Effect.Effect<void>) => {
+/**
+ * Ends those of these calls that are open and have no chunk left. To be run after the commit that settled a chunk of them. If it
+ * fails, the next beat does so.
+ */
+export const closeCalls = (
+  t: Tables,
+  callIds: ReadonlyArray<string>,
+  told: Effect.Effect<void>
+): Effect.Effect<void> => {
   const ids = [...new Set(callIds)]
   return t.client.statement(close(t, t.sql`select pg_catalog.unnest(${ids}::pg_catalog.text[]) as call_id`)).pipe(
     Effect.tap(([row]) => (row?.ended ?? 0) > 0 ? told : Effect.void),
-    Effect.ignoreCause({ log: "Debug" })
+    Effect.ignoreCause({ log: "Debug" }),
+    // The transaction is over, but what runs after its commit is still within its scope, and finds its connection.
+    Effect.updateContext((context: Context.Context<never>) => Context.omit(t.sql.transactionService)(context))
   )
 }
 

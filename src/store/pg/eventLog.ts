@@ -131,7 +131,7 @@ const lines = (t: Tables, feed: Feed) => {
     select p.ours, p.stale, p.attempts, p.suspects, p.xact::pg_catalog.text as place_xact, p.seq::pg_catalog.text as place_seq,
       w.xact::pg_catalog.text as xact, w.seq::pg_catalog.text as seq, w.bytes::pg_catalog.float8 as bytes, w.call_id, w.schema_identity, w.part, line.*
     from place p left join walk w on true left join lateral (
-      select coalesce(e.namespace, c.namespace) as namespace, e.handler, e.persisted, e.dead, ${
+      select ${feed === "calls" ? sql`c.namespace` : sql`e.namespace`}, e.handler, e.persisted, e.dead, ${
     sql.literal(iso("e.at"))
   } as at, c.service, c.correlation_id,
         case when w.bytes <= ${most} then ${sql.literal(objects("e.objects"))} end as objects,
@@ -297,7 +297,8 @@ export const make = (t: Tables): EventLog["Service"] => {
         select ${name}, xact, seq from (${placeOf(t, feed, from)}) place on conflict (name) do nothing returning name`
       yield* feed === "objects"
         ? create
-        : sql`with created as (${create}) insert into ${callSubscription} (name) select name from created`
+        : sql`with created as (${create}) insert into ${callSubscription} (name) select name from created
+          on conflict do nothing`
       return (yield* feedOfName(name)) ?? feed
     }, client.statement),
 
@@ -386,7 +387,10 @@ export const make = (t: Tables): EventLog["Service"] => {
         returning 1`.pipe(Effect.map((rows) => rows.length > 0), client.statement),
 
     remove: (name) =>
-      Effect.map(sql`delete from ${subscription} where name = ${name} returning 1`, (rows) => rows.length > 0).pipe(
+      sql`
+        with untold as (delete from ${callSubscription} where name = ${name})
+        delete from ${subscription} where name = ${name} returning 1`.pipe(
+        Effect.map((rows) => rows.length > 0),
         client.statement
       ),
 

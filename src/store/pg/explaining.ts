@@ -8,7 +8,7 @@ import { eachVerb } from "../verbs.ts"
 
 /** The purpose that a verb of the port serves. */
 const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
-  ["record", "begin", "renewRun", "abandon"].includes(operation)
+  ["record", "recordDecoded", "begin", "renewRun", "abandon"].includes(operation)
     ? "recorder"
     : operation === "releaseWaiting"
     ? "operator"

@@ -56,15 +56,22 @@ type Said = readonly [
   ends: boolean
 ]
 
-/** A row of the answer, by position: see `ClaimRow`. Without a chunk there is one row, with a null `callId`. */
+/**
+ * A row of the answer, by position: see `ClaimRow`. Columns that nearly always have one value are null in that case. Without a
+ * chunk there is one row, with a null `callId`.
+ */
 type Row = readonly [
   said: string | null,
   exact: number,
   callId: string | null,
-  part: string,
-  namespace: string,
-  service: string,
-  correlationId: string,
+  /** Null for the empty text. */
+  part: string | null,
+  /** Null for the kind's. */
+  namespace: string | null,
+  /** Null for that of the row before. */
+  service: string | null,
+  /** Null for the call id. */
+  correlationId: string | null,
   /** JSON text; null when empty. */
   context: string | null,
   recordedAt: number,
@@ -87,12 +94,12 @@ const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }:
     ? sql`namespace <> all(${notIn}::pg_catalog.text[])`
     : sql`namespace = ${namespace}`
   return sql`ready as materialized (
-      select seq, rank, call_id, part, namespace, schema_identity, schema_version, position, bytes, fingerprint, recorded_at,
-      ${plain} as plain,
-      coalesce(${plain} and fingerprint = ${fingerprint} and schema_identity = ${schemaIdentity}
-        and schema_version = ${version} and ${inNamespace}, false) as mine
-    from ${queue} q
-    where state = 'ready' and ${isFree(t, { judged })} and ${inRange(t, "rank", ready)} and ${onlyAsked(t, request)}
+      select seq, rank, call_id, part, namespace, schema_identity, schema_version, position, bytes, fingerprint,
+        recorded_at, ${plain} as plain,
+        coalesce(${plain} and fingerprint = ${fingerprint} and schema_identity = ${schemaIdentity}
+          and schema_version = ${version} and ${inNamespace}, false) as mine
+      from ${queue} q
+      where state = 'ready' and ${isFree(t, { judged })} and ${inRange(t, "rank", ready)} and ${onlyAsked(t, request)}
       order by rank, seq limit ${request.limit} for update skip locked
     ), looked as materialized (
       select * from (
@@ -118,7 +125,7 @@ const givenOf = ({ call, sql }: Tables, { declaration: { columns } }: InsideRequ
         select r.n, r.seq, r.call_id, r.part, r.namespace, r.recorded_at, null::pg_catalog.text as ordering_key, c.service,
           c.correlation_id, pg_catalog.date_trunc('milliseconds', c.finished_at) as finished_at,
           nullif(c.context::pg_catalog.text, '{}') as told, c.context::pg_catalog.jsonb as context,
-          (c.output -> 'data'::pg_catalog.text)::pg_catalog.jsonb as data
+          c.output::pg_catalog.jsonb -> 'data'::pg_catalog.text as data
         from limited cross join (select * from looked where mine) r
         cross join lateral (
           select outputs[r.position + 1] as output, service, correlation_id, finished_at, context
@@ -248,19 +255,27 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
     .values as unknown as Effect.Effect<ReadonlyArray<Row>, SqlError>
 }
 
-const chunkOf = (kind: InsideKind, row: Row): ReadonlyArray<PersistedInside> => {
-  const [, , callId, part, namespace, service, correlationId, context, recordedAt, objects] = row
-  if (callId === null) return []
-  return [{
-    key: { callId, schemaIdentity: kind.schemaIdentity, part },
-    namespace,
-    service,
-    correlationId,
-    context: context === null ? {} : JSON.parse(context),
-    recordedAt,
-    objects
-  }]
+const chunksOf = (kind: InsideKind, rows: ReadonlyArray<Row>): ReadonlyArray<PersistedInside> => {
+  const chunks: Array<PersistedInside> = []
+  let service = ""
+  for (const row of rows) {
+    const [, , callId, part, namespace, ownService, correlationId, context, recordedAt, objects] = row
+    if (callId === null) continue
+    service = ownService ?? service
+    chunks.push({
+      key: { callId, schemaIdentity: kind.schemaIdentity, part: part ?? "" },
+      namespace: namespace ?? kind.namespace,
+      service,
+      correlationId: correlationId ?? callId,
+      context: context === null ? noContext : JSON.parse(context),
+      recordedAt,
+      objects
+    })
+  }
+  return chunks
 }
+
+const noContext = {}
 
 const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
   if (scheduled) return "other"
@@ -287,13 +302,13 @@ export const persistInside = (
     const said = JSON.parse(rows[0]?.[0] ?? "null") as Said
     const [serverTime, markTime, markSeq, ended, , , ends] = said
     contact.heard(serverTime, began)
-    const chunks = rows.flatMap((row) => chunkOf(request.kind, row))
+    const chunks = chunksOf(request.kind, rows)
     const left = leftOf(said)
-    // the mark is moved past nothing that was left
+    // The mark is moved past nothing that was left. What the statement took says nothing of how long a scan takes.
     if (left === undefined) {
       const place = markTime === null || markSeq === null ? undefined : { time: markTime, seq: BigInt(markSeq) }
       const now = yield* Contact.here
-      lowWater.move(request.namespace, { mark, reached: { place, ended }, rows: chunks.length, began, now })
+      lowWater.move(request.namespace, { mark, reached: { place, ended }, rows: chunks.length, began: now, now })
     }
     const last = ended && left === undefined && (mark === undefined || mark.ended)
     return { inside: { chunks, left, ended, last } satisfies Inside, ends }

@@ -15,7 +15,9 @@ export const invalid = ({ attempt, call, sql }: Tables, { limit, namespace }: In
     ) as row
     from (
       select * from ${call}
-      where status = 'invalid' and ${namespace === undefined ? sql`true` : sql`namespace = ${namespace}`}
+      where status = 'invalid' and erasure is null and ${
+    namespace === undefined ? sql`true` : sql`namespace = ${namespace}`
+  }
       order by finished_at desc, call_id desc limit ${limit}
     ) c
     cross join lateral (

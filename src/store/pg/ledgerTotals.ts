@@ -62,7 +62,6 @@ export const linesOfDigest = (t: Tables, digest: string) => linesAfter(t, digest
  */
 const count = (t: Tables) => {
   const { ledger, ledgerDigest, ledgerPlace, ledgerTotal, log, sql } = t
-  const lines = linesAfter(t, "p", portion)
   return sql<{ counted: boolean; ours: boolean }>`
     with p as materialized (
       select p.xact, p.seq, ${sql.literal(horizon("l.base"))} as horizon
@@ -74,16 +73,20 @@ const count = (t: Tables) => {
         where (e.xact, e.seq) > (p.xact, p.seq) and e.xact < p.horizon
         order by e.xact, e.seq offset ${sql.literal(String(portion - 1))} limit 1
       ) e
+    ), due as materialized (
+      -- by itself, so that no line is read for a portion that is not full
+      select p.xact, p.seq from p cross join last
     ), counted as materialized (
       select e.namespace, e.schema_identity, pg_catalog.count(*) as chunks,
         pg_catalog.array_agg(${sql.literal(hash("e.objects -> 0 ->> 'id'::pg_catalog.text"))}) as firsts,
         pg_catalog.bool_or((e.objects -> 1) is not null) as several
-      from last cross join p cross join lateral ${lines} e
+      from due cross join lateral ${linesAfter(t, "due", portion)} e
       group by e.namespace, e.schema_identity
+    ), again as materialized (
+      select xact, seq from due where (select pg_catalog.bool_or(several) from counted)
     ), others as (
       select ${sql.literal(hash("o.value ->> 'id'::pg_catalog.text"))} as id
-      from (select 1 where (select pg_catalog.bool_or(several) from counted)) one
-      cross join p cross join lateral ${lines} e
+      from again cross join lateral ${linesAfter(t, "again", portion)} e
       cross join lateral pg_catalog.jsonb_array_elements(
         case when pg_catalog.jsonb_typeof(e.objects) = 'array' then e.objects - 0 else '[]' end
       ) o
@@ -94,12 +97,12 @@ const count = (t: Tables) => {
       on conflict (namespace, schema_identity) do update set chunks = t.chunks + excluded.chunks
     ), digested as (
       insert into ${ledgerDigest} (xact, seq, ids)
-      select p.xact, p.seq, array(
+      select xact, seq, array(
         select id from (
           select pg_catalog.unnest(firsts) as id from counted union all select id from others
         ) each where id is not null
       )
-      from last cross join p
+      from due
     ), moved as (
       update ${ledgerPlace} set xact = last.xact, seq = last.seq from last
     )

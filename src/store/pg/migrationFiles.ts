@@ -432,7 +432,7 @@ create table if not exists sluice.erasure (
   "0008_call_ends.sql":
     `-- The ends of calls: each is told once, when every chunk of the call is persisted or dead, to the subscriptions that ask for it.
 --
--- Locks: a foreign key to sluice.subscription takes a lock on that table for a moment. Recording and draining do not touch it.
+-- Locks: none on tables that are there.
 --
 -- While programs of the version before this one are still running: the end of a call that one of them records is not told. The
 -- chunks that they settle are seen at a beat of a worker of this version.
@@ -440,7 +440,7 @@ create table if not exists sluice.erasure (
 -- The subscriptions that are told ends. Their places are in sluice.subscription. In a table of their own, which is hardly ever
 -- written: each recording and each settlement looks whether there is one.
 create table if not exists sluice.call_subscription (
-  name text primary key references sluice.subscription (name) on delete cascade
+  name text primary key
 );
 
 -- The calls whose end is to be told. Written by the recording, and deleted by whoever tells the end: each is told once.

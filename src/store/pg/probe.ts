@@ -11,7 +11,7 @@ import type { Tables } from "./tables.ts"
  * Does to each table what the ends of claims do, but to no row: the server still checks the rights. Runs in its own
  * transaction, with a commit.
  */
-const statement = ({ dead, failure, ledger, queue, sql }: Tables) =>
+const statement = ({ callSubscription, dead, failure, ledger, queue, sql }: Tables) =>
   sql`
     with gone as (
       delete from ${queue} where false returning 1
@@ -31,7 +31,7 @@ const statement = ({ dead, failure, ledger, queue, sql }: Tables) =>
       insert into ${failure} (call_id, schema_identity, part, attempt, handler, kind, message)
       select '', '', '', 0, '', '', '' where false
     )
-    select 1 as possible`
+    select exists (select from ${callSubscription} where false) as possible`
 
 /** The verb. */
 export const probe = ({ t }: Engine): ChunkStore["Service"]["probe"] =>

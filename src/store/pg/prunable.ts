@@ -87,7 +87,7 @@ const figureOf = Effect.fnUntraced(function*(t: Tables, prunable: Prunable): Eff
       select ${sql.literal(columns)} from ${rows} ${sql.literal(order)} limit ${mostExamined + 1}
     )
     select (select pg_catalog.count(*)::int from old) as looked, pg_catalog.count(*)::int as count, (
-        select reltuples >= 0 from pg_catalog.pg_class
+        select reltuples::pg_catalog.float8 >= 0::pg_catalog.float8 from pg_catalog.pg_class
         where oid = ${`${schema}.${table}`}::pg_catalog.regclass::pg_catalog.oid
       ) as analyzed
     from old ${sql.literal(as)} where ${may(oneByOne)}`

@@ -1,10 +1,12 @@
 /**
  * What people, gauges and the doctor ask, on every store: the answers are the same.
  */
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ChunkStore from "../../ChunkStore.ts"
 import * as DomainObject from "../../DomainObject.ts"
+import * as Erasure from "../../Erasure.ts"
 import * as EventLog from "../../EventLog.ts"
 import * as Inspector from "../../Inspector.ts"
 import { call, claim, claimWith, giveBack, record, reply, results, settle } from "./dialogues.ts"
@@ -32,6 +34,49 @@ export const inspector = topic("inspector", (test) => {
       expect(yield* made()).toEqual([])
       expect(yield* use((inspector) => inspector.callsThatMade([DomainObject.make("clinic.Note", "message of b")])))
         .toEqual([])
+    }))
+
+  test("calls whose answer did not fit, the latest first, until they have one or are erased", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const invalid = (limit = 10, namespace?: string) =>
+        Effect.map(
+          use((inspector) => inspector.invalid({ limit, namespace })),
+          (list) => list.map(({ attempts, callId, error, kept }) => [callId, error, attempts, kept])
+        )
+      const ends = Effect.fnUntraced(function*(callId: string, end: Partial<ChunkStore.RunEnd>, namespace = "chatlab") {
+        const { outputs: _, ...spec } = call(callId, { namespace })
+        const begun = yield* store.begin(spec, Duration.minutes(1))
+        const token = begun._tag === "Begun" ? begun.token : ""
+        yield* store.abandon(callId, token, { status: "invalid", error: `${callId} does not fit`, ...end })
+        yield* pass("1 minute")
+      })
+      const attempt = (text: string | null) =>
+        ({ outcome: "invalid", text, length: 1, facts: {}, error: "no", at: DateTime.makeUnsafe(0) }) as const
+      expect(yield* invalid()).toEqual([])
+      yield* ends("a", { attempts: [attempt("{"), attempt(null)] })
+      yield* ends("failed", { status: "failed" })
+      yield* ends("b", { attempts: [attempt(null)] }, "triage")
+      yield* ends("c", {})
+      yield* ends("d", { attempts: [attempt("[")] })
+      expect(yield* invalid()).toEqual([
+        ["d", "d does not fit", 1, true],
+        ["c", "c does not fit", 0, false],
+        ["b", "b does not fit", 1, false],
+        ["a", "a does not fit", 2, true]
+      ])
+      expect(yield* invalid(1)).toEqual([["d", "d does not fit", 1, true]])
+      expect(yield* invalid(10, "triage")).toEqual([["b", "b does not fit", 1, false]])
+      expect(yield* invalid(10, "nowhere")).toEqual([])
+      const [latest] = yield* use((inspector) => inspector.invalid({ limit: 1 }))
+      expect(latest?.service).toBe(call("d").service)
+
+      // run again without an answer, recorded, erased
+      yield* ends("a", { status: "failed" })
+      yield* record(call("c"))
+      const erasure = yield* Erasure.Erasure
+      yield* erasure.erase(Erasure.Subject.Call({ callId: "d" }), { because: "asked for", by: "clerk" })
+      expect(yield* invalid()).toEqual([["b", "b does not fit", 1, false]])
     }))
 
   test("stuck chunks are listed with the reason, the first of each sort", () =>
