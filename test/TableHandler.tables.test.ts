@@ -27,7 +27,7 @@ const named = (type: string, some: ReadonlyArray<Readonly<Record<string, unknown
 type Application = Layer.Success<ReturnType<typeof reports.application>>
 
 for (const [name, store] of Object.entries({ memory: () => declared.memory, ...declared.servers })) {
-  layer(reports.application(store(reports.tables)), { timeout: 60_000, excludeTestServices: true })(
+  layer(reports.application(store(reports.tables)), { timeout: 240_000, excludeTestServices: true })(
     `on ${name}`,
     (it) => {
       it.effect("a row for each answer and the rows of its children, which have its id", () =>
