@@ -29,7 +29,7 @@ import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { Insert } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import type { Inside, InsideRequest } from "./Inside.ts"
+import type { ClaimLimits, Inside, InsideRequest } from "./Inside.ts"
 import type {
   AlreadyPersisted,
   ChunksLocked,
@@ -44,7 +44,7 @@ import type { UsageEntry } from "./Usage.ts"
 
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
-export { type Inside, type InsideKind, type InsideRequest, type PersistedInside } from "./Inside.ts"
+export { type ClaimLimits, type Inside, type InsideKind, type InsideRequest, type PersistedInside } from "./Inside.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
 export {
@@ -138,30 +138,15 @@ export interface Claim {
 }
 
 /** The parameters of a claim. */
-export interface ClaimRequest {
+export interface ClaimRequest extends ClaimLimits {
   /** The token of the claim; the store makes one when absent. */
   readonly token?: string | undefined
   /** The name of the worker, for display. */
   readonly worker: string
-  /** The most chunks to claim. */
-  readonly limit: number
-  /** The most bytes of recorded JSON to claim; at least one chunk is always claimed. */
-  readonly maxBytes: number
   /** How long the chunks are held without a renewal. */
   readonly lease: Duration.Duration
-  /** Only chunks of this namespace. */
-  readonly namespace?: string | undefined
   /** Only the chunks of this call. */
   readonly callId?: string | undefined
-  /** What to leave alone, because other workers serve it; a kind of `core` stands for all namespaces. */
-  readonly except?: ReadonlyArray<Left> | undefined
-  /** What is not left alone for all that, because this worker has handlers of its own namespace that read it. */
-  readonly own?: ReadonlyArray<Served> | undefined
-  /**
-   * Whether the answer may be that there is nothing where that was not looked into thoroughly, because it would take long:
-   * whoever asks will ask again soon.
-   */
-  readonly hasty?: boolean | undefined
 }
 
 /**

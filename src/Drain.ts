@@ -132,6 +132,11 @@ export const layerWith = (
 /** How long a drain's layer waits for the database when it closes. */
 const patience = Duration.seconds(5)
 
+const leaveAtEnd = (store: ChunkStore["Service"], worker: string) =>
+  Effect.addFinalizer(() =>
+    Effect.ignoreCause(Effect.timeoutOption(Effect.interruptible(store.leave(worker)), patience))
+  )
+
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const inspector = yield* Inspector
@@ -140,9 +145,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`
-  yield* Effect.addFinalizer(() =>
-    Effect.ignoreCause(Effect.timeoutOption(Effect.interruptible(store.leave(worker)), patience))
-  )
+  yield* leaveAtEnd(store, worker)
   const serves = namespace === undefined ? registry.serves : registry.servesIn(namespace)
   yield* beginMetrics(registry, serves)
   const { beatInterval, lease } = settings
@@ -185,18 +188,10 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   }, Effect.provideContext(services))
 
   const insides = yield* Effect.provideContext(Insides.make(engine, namespace), services)
-  const insideOrClaim = Effect.fnUntraced(
-    function*(options: ClaimOptions): Effect.fn.Return<Claimed, ChunkStoreError, Scope> {
-      const limits = limitsOf(options)
-      const later = options.mayRunLater === true ? insides.later(limits) : undefined
-      if (later !== undefined) return Insides.toRun(later)
-      const done = yield* insides.tryNow(limits)
-      return done === undefined ? yield* claimOf(options) : Insides.toClaimed(done)
-    }
-  )
-
   const claim = (options: ClaimOptions = {}) =>
-    pulse.watch("claim", Effect.andThen(heartbeat.start, insideOrClaim(options))).pipe(
+    heartbeat.start.pipe(
+      Effect.andThen(insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf(options))),
+      (claiming) => pulse.watch("claim", claiming),
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )

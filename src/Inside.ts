@@ -3,10 +3,29 @@
  * port's verb `persistInside`.
  */
 import type * as Schema from "effect/Schema"
-import type { ClaimRequest } from "./ChunkStore.ts"
 import type { Declaration } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
+import type { Left, Served } from "./Kind.ts"
 import type { ChunkKey } from "./ServiceCall.ts"
+
+/** Which due chunks may be taken, by a claim or by the store itself. */
+export interface ClaimLimits {
+  /** The most chunks to take. */
+  readonly limit: number
+  /** The most bytes of recorded JSON to take; at least one chunk is always taken. */
+  readonly maxBytes: number
+  /** Only chunks of this namespace. */
+  readonly namespace?: string | undefined
+  /** What to leave alone, because other workers serve it; a kind of `core` stands for all namespaces. */
+  readonly except?: ReadonlyArray<Left> | undefined
+  /** What is not left alone for all that, because this worker has handlers of its own namespace that read it. */
+  readonly own?: ReadonlyArray<Served> | undefined
+  /**
+   * Whether the answer may be that there is nothing where that was not looked into thoroughly, because it would take long:
+   * whoever asks will ask again soon.
+   */
+  readonly hasty?: boolean | undefined
+}
 
 /** A kind of chunks, with what tells those that need not be decoded. */
 export interface InsideKind {
@@ -21,9 +40,7 @@ export interface InsideKind {
 }
 
 /** Which chunks to persist, and how. The limits are those of a claim. */
-export interface InsideRequest
-  extends Pick<ClaimRequest, "limit" | "maxBytes" | "namespace" | "except" | "own" | "hasty">
-{
+export interface InsideRequest extends ClaimLimits {
   /** With the namespace `core`, chunks of all namespaces but {@link InsideRequest.notIn}. */
   readonly kind: InsideKind
   /** The namespaces that a handler of `core` does not serve, or not now. */

@@ -13,7 +13,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import {
   ChunkStore,
-  type ClaimRequest,
+  type ClaimLimits,
   type Inside,
   type InsideKind,
   type InsideRequest,
@@ -32,9 +32,6 @@ import { emptyReport, type Report } from "./Report.ts"
 /** The most claims that go the ordinary way after failures in a row. */
 const mostSkipped = 32
 
-/** What of a claim's request counts inside as well. */
-type Limits = Pick<ClaimRequest, "limit" | "maxBytes" | "namespace" | "except" | "own" | "hasty">
-
 /** A declared handler, and how it went so far. */
 interface Candidate {
   readonly handler: Handler
@@ -47,7 +44,7 @@ interface Candidate {
 }
 
 /** What a try came to. */
-export interface Done {
+interface Done {
   readonly report: Report
   /** Nothing is due any more. */
   readonly last: boolean
@@ -55,10 +52,15 @@ export interface Done {
 
 /** The declared handlers of a drain. */
 export interface Insides {
-  /** Persists inside what stands first. Undefined: make a claim. */
-  readonly tryNow: (limits: Limits) => Effect.Effect<Done | undefined>
-  /** The same later, when there is likely much to do: a try that is to be run beside others. Undefined: do not wait. */
-  readonly later: (limits: Limits) => Effect.Effect<Report> | undefined
+  /**
+   * Persists inside what stands first; makes the claim when that is not to be done now. With `mayRunLater` and likely much to
+   * do, it leaves that to the `run` of the result, to be run beside others.
+   */
+  readonly orClaim: <E, R>(
+    limits: ClaimLimits,
+    mayRunLater: boolean,
+    claim: Effect.Effect<Claimed, E, R>
+  ) => Effect.Effect<Claimed, E, R>
 }
 
 const candidateOf = (handler: Handler): ReadonlyArray<Candidate> => {
@@ -87,7 +89,7 @@ const eventsOf = (handler: string, chunks: ReadonlyArray<PersistedInside>): Read
 const nothingClaimed = { chunks: [], outcomes: new Map() } as const
 
 /** What is done, as a claim whose run has nothing to do. */
-export const toClaimed = ({ last, report }: Done): Claimed => ({
+const toClaimed = ({ last, report }: Done): Claimed => ({
   ...nothingClaimed,
   isEmpty: report.claimed === 0,
   last,
@@ -96,7 +98,7 @@ export const toClaimed = ({ last, report }: Done): Claimed => ({
 })
 
 /** What is to be done, as a claim. */
-export const toRun = (later: Effect.Effect<Report>): Claimed => {
+const toRun = (later: Effect.Effect<Report>): Claimed => {
   let done = emptyReport
   const run = Effect.tap(later, (report) =>
     Effect.sync(() => {
@@ -104,6 +106,137 @@ export const toRun = (later: Effect.Effect<Report>): Claimed => {
     }))
   return { ...nothingClaimed, isEmpty: false, last: false, report: () => done, run }
 }
+
+/** Which way is next: a declared handler, or a claim. */
+interface Turns {
+  /** Which handler is next; undefined when a claim is. */
+  readonly pick: () => Candidate | undefined
+  /** A claim is made now. */
+  readonly claimed: () => void
+  /** The one to try beside others, when the last try left more than it could look at. */
+  readonly beside: () => Candidate | undefined
+  /** Nothing of this kind may be persisted now. */
+  readonly pass: (one: Candidate) => void
+  readonly failed: (one: Candidate) => void
+  readonly succeeded: (one: Candidate, inside: Inside) => void
+}
+
+const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
+  let current = candidates[0]
+  // what stands first has to be claimed
+  let claimNext = false
+  // the last try left more than it could look at
+  let isDeep = false
+
+  const serving = (left: InsideKind): Candidate | undefined => {
+    const serves = ({ kind }: Candidate) =>
+      Kind.serves(kind, left) && kind.version === left.version && kind.fingerprint === left.fingerprint
+    const own = candidates.filter(serves)
+    return own.find(({ kind }) => kind.namespace === left.namespace) ?? own[0]
+  }
+
+  return {
+    pick: () => {
+      if (claimNext || current === undefined) return undefined
+      if (current.skip === 0) return current
+      current.skip--
+      return undefined
+    },
+    claimed: () => {
+      claimNext = false
+    },
+    // without `pick`, which counts claims
+    beside: () => !isDeep || claimNext || current === undefined || current.skip > 0 ? undefined : current,
+    pass: (one) => {
+      claimNext = true
+      current = candidates[(candidates.indexOf(one) + 1) % candidates.length]
+    },
+    failed: (one) => {
+      isDeep = false
+      one.skipped = Math.min(mostSkipped, Math.max(1, 2 * one.skipped))
+      one.skip = one.skipped - 1
+      claimNext = true
+    },
+    succeeded: (one, { ended, left }) => {
+      one.skipped = 0
+      isDeep = !ended
+      if (left === undefined) return
+      const next = left === "other" ? undefined : serving(left)
+      // of the same kind it is one that cannot be persisted inside: without its output, or without its context
+      if (next === undefined || next === one) claimNext = true
+      else current = next
+    }
+  }
+}
+
+/** The namespaces that a handler of `core` leaves to others; undefined when nothing of the kind may be persisted now. */
+const notIn = ({ paused, registry }: Engine, { handler, kind }: Candidate): ReadonlyArray<string> | undefined => {
+  if (registry.find(kind.namespace, kind.schemaIdentity) !== handler) return undefined
+  const pauses = paused().filter((pause) =>
+    Kind.covers(pause, { ...kind, namespace: pause.namespace }) &&
+    (kind.namespace === Kind.core || [kind.namespace, Kind.wildcard].includes(pause.namespace))
+  )
+  if (kind.namespace !== Kind.core) return pauses.length > 0 ? undefined : []
+  if (pauses.some((pause) => pause.namespace === Kind.wildcard)) return undefined
+  const own = registry.list.filter((other) => other !== handler && other.output.identity === kind.schemaIdentity)
+  return [...pauses, ...own].map((one) => one.namespace)
+}
+
+/** What the tries of a drain share. */
+interface Running {
+  readonly engine: Engine
+  readonly store: ChunkStore["Service"]
+  readonly events: DomainEvents["Service"]
+  readonly turns: Turns
+}
+
+/** Has the store persist chunks of one handler. Undefined when that is not to be done now, or failed. */
+const persist = Effect.fnUntraced(function*(
+  { engine, events, store, turns }: Running,
+  one: Candidate,
+  limits: ClaimLimits
+) {
+  const { declaration, handler, kind } = one
+  const excluded = notIn(engine, one)
+  if (excluded === undefined) {
+    turns.pass(one)
+    return undefined
+  }
+  const clock = yield* Clock.Clock
+  const began = clock.monotonicTimeNanosUnsafe()
+  const request: InsideRequest = {
+    ...limits,
+    kind,
+    notIn: excluded,
+    declaration,
+    handler: handler.name,
+    handlerVersion: handler.options.version ?? 1
+  }
+  const inside = yield* store.persistInside(request).pipe(
+    Effect.timeoutOrElse({
+      duration: timeoutOf(handler, engine.settings.handlerTimeout),
+      orElse: () => Effect.undefined
+    }),
+    // an outage is the claim's to tell
+    Effect.catch((error) =>
+      Effect.as(Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`), undefined)
+    )
+  )
+  engine.pulse.progress()
+  if (inside === undefined) {
+    turns.failed(one)
+    return undefined
+  }
+  turns.succeeded(one, inside)
+  const { chunks, last } = inside
+  yield* Effect.annotateCurrentSpan({ "sluice.handler": handler.name, "sluice.chunks": chunks.length })
+  if (chunks.length > 0) {
+    engine.unfit.succeeded(handler)
+    yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
+    yield* measureInside(kind, handler.name, chunks, began)
+  }
+  return { report: reportOf(chunks), last }
+}, Effect.withSpan("Drain.inside"))
 
 /** Those of a drain, over a store. */
 export const make = Effect.fnUntraced(function*(
@@ -118,124 +251,36 @@ export const make = Effect.fnUntraced(function*(
       namespace === undefined || kind.namespace === namespace || kind.namespace === Kind.core
     )
     : []
-  let current = candidates[0]
-  // what stands first has to be claimed
-  let claimNext = false
-  // the last try left more than it could look at
-  let isDeep = false
+  const turns = makeTurns(candidates)
 
-  /** The namespaces that a handler of `core` leaves to others; undefined when nothing of the kind may be persisted now. */
-  const notIn = ({ handler, kind }: Candidate): ReadonlyArray<string> | undefined => {
-    if (registry.find(kind.namespace, kind.schemaIdentity) !== handler) return undefined
-    const paused = engine.paused().filter((pause) =>
-      Kind.covers(pause, { ...kind, namespace: pause.namespace }) &&
-      (kind.namespace === Kind.core || [kind.namespace, Kind.wildcard].includes(pause.namespace))
-    )
-    if (kind.namespace !== Kind.core) return paused.length > 0 ? undefined : []
-    if (paused.some((pause) => pause.namespace === Kind.wildcard)) return undefined
-    const own = registry.list.filter((other) => other !== handler && other.output.identity === kind.schemaIdentity)
-    return [...paused, ...own].map((one) => one.namespace)
-  }
+  const attempt = (one: Candidate, limits: ClaimLimits) => persist({ engine, store, events, turns }, one, limits)
 
-  const serving = (left: InsideKind): Candidate | undefined => {
-    const serves = ({ kind }: Candidate) =>
-      Kind.serves(kind, left) && kind.version === left.version && kind.fingerprint === left.fingerprint
-    const own = candidates.filter(serves)
-    return own.find(({ kind }) => kind.namespace === left.namespace) ?? own[0]
-  }
-
-  /** Which one is next; undefined when a claim is. */
-  const pick = (): Candidate | undefined => {
-    if (claimNext || current === undefined) {
-      claimNext = false
-      return undefined
-    }
-    if (current.skip === 0) return current
-    current.skip--
-    return undefined
-  }
-
-  const failed = (one: Candidate): void => {
-    isDeep = false
-    one.skipped = Math.min(mostSkipped, Math.max(1, 2 * one.skipped))
-    one.skip = one.skipped - 1
-    claimNext = true
-  }
-
-  const learn = (one: Candidate, { ended, left }: Inside): void => {
-    one.skipped = 0
-    isDeep = !ended
-    if (left === undefined) return
-    const next = left === "other" ? undefined : serving(left)
-    // of the same kind it is one that cannot be persisted inside: without its output, or without its context
-    if (next === undefined || next === one) claimNext = true
-    else current = next
-  }
-
-  const attempt = Effect.fnUntraced(function*(one: Candidate, limits: Limits) {
-    const { declaration, handler, kind } = one
-    const excluded = notIn(one)
-    if (excluded === undefined) {
-      claimNext = true
-      current = candidates[(candidates.indexOf(one) + 1) % candidates.length]
-      return undefined
-    }
-    const clock = yield* Clock.Clock
-    const began = clock.monotonicTimeNanosUnsafe()
-    const request: InsideRequest = {
-      ...limits,
-      kind,
-      notIn: excluded,
-      declaration,
-      handler: handler.name,
-      handlerVersion: handler.options.version ?? 1
-    }
-    const inside = yield* store.persistInside(request).pipe(
-      Effect.timeoutOrElse({
-        duration: timeoutOf(handler, settings.handlerTimeout),
-        orElse: () => Effect.undefined
-      }),
-      // an outage is the claim's to tell
-      Effect.catch((error) =>
-        Effect.as(Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`), undefined)
-      )
-    )
-    engine.pulse.progress()
-    if (inside === undefined) {
-      failed(one)
-      return undefined
-    }
-    learn(one, inside)
-    const { chunks, last } = inside
-    yield* Effect.annotateCurrentSpan({ "sluice.handler": handler.name, "sluice.chunks": chunks.length })
-    if (chunks.length > 0) {
-      engine.unfit.succeeded(handler)
-      yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
-      yield* measureInside(kind, handler.name, chunks, began)
-    }
-    return { report: reportOf(chunks), last }
-  }, Effect.withSpan("Drain.inside"))
-
-  const tryNow = Effect.fnUntraced(function*(limits: Limits): Effect.fn.Return<Done | undefined> {
+  /** Persists inside what stands first. Undefined: make a claim. */
+  const tryNow = Effect.fnUntraced(function*(limits: ClaimLimits): Effect.fn.Return<Done | undefined> {
     const tried = new Set<Candidate>()
     while (true) {
-      const one = pick()
+      const one = turns.pick()
       if (one === undefined || tried.has(one)) return undefined
       tried.add(one)
       const done = yield* attempt(one, limits)
-      if (done === undefined || done.last || done.report.claimed > 0) {
-        if (done === undefined) claimNext = false
-        return done
-      }
+      if (done === undefined || done.last || done.report.claimed > 0) return done
     }
   })
 
   return {
-    tryNow: (limits) => candidates.length === 0 ? Effect.undefined : tryNow(limits),
-    later: (limits) =>
-      // asks without `pick`: what it says is for one claim
-      !isDeep || claimNext || current === undefined || current.skip > 0
-        ? undefined
-        : Effect.map(attempt(current, limits), (done) => done?.report ?? emptyReport)
+    orClaim: Effect.fnUntraced(function*<E, R>(
+      limits: ClaimLimits,
+      mayRunLater: boolean,
+      claim: Effect.Effect<Claimed, E, R>
+    ): Effect.fn.Return<Claimed, E, R> {
+      const beside = mayRunLater ? turns.beside() : undefined
+      if (beside !== undefined) {
+        return toRun(Effect.map(attempt(beside, limits), (done) => done?.report ?? emptyReport))
+      }
+      const done = candidates.length === 0 ? undefined : yield* tryNow(limits)
+      if (done !== undefined) return toClaimed(done)
+      turns.claimed()
+      return yield* claim
+    })
   }
 })
