@@ -215,6 +215,8 @@ export const memory: Store = readMemory.pipe(Layer.provideMerge(MemoryStore.laye
 /** Recorder and drain of the laboratory, over a store. */
 export const application = <More = never>(store: Store<More>, settings: Partial<Settings.Values> = {}) =>
   Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
+    // before the store's: the client of a server brings settings of its own
+    Layer.provide(Settings.layer(settings)),
     Layer.provideMerge(HandlerRegistry.layer(Laboratory)),
     Layer.provide(handlers),
     Layer.provideMerge(DomainEvents.layer),
