@@ -139,7 +139,6 @@ const leaveAtEnd = (store: ChunkStore["Service"], worker: string) =>
 
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
-  const inspector = yield* Inspector
   const registry = yield* HandlerRegistry
   yield* warnOfUnused(registry, yield* Effect.context<never>())
   const settings = yield* Settings.Settings
@@ -148,13 +147,13 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   yield* leaveAtEnd(store, worker)
   const serves = namespace === undefined ? registry.serves : registry.servesIn(namespace)
   yield* beginMetrics(registry, serves)
-  const { beatInterval, lease } = settings
-  const pulse = yield* Pulse.make({ lease, beatInterval, longestRun: longestRun(registry, settings) })
+  const { beatInterval: interval, lease } = settings
+  const pulse = yield* Pulse.make({ lease, beatInterval: interval, longestRun: longestRun(registry, settings) })
   const unfit = Unfit.make(registry)
   const heartbeat = yield* Heartbeat.make({
     worker,
     serves: () => serves.filter((kind) => unfit.registry.find(kind.namespace, kind.schemaIdentity) !== undefined),
-    interval: beatInterval,
+    interval,
     pulse
   })
   const engine: Engine = {
@@ -196,7 +195,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
 
-  const persisting = objectsNow(engine, inspector, (callId) => claimOf({ callId }))
+  const persisting = objectsNow(engine, yield* Inspector, (callId) => claimOf({ callId }))
   const recorder = yield* recorderOf(recordAndRun(engine, services, worker))
 
   return Drain.of({
