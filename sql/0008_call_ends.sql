@@ -1,17 +1,17 @@
--- The ends of calls: each is told once, when every chunk of the call is persisted or dead, to the subscriptions that ask for it.
+-- The ends of calls: a call ends once, when every chunk of it is persisted or dead. Subscriptions to ends receive them.
 --
--- Locks: none on tables that are there.
+-- Locks: none on existing tables.
 --
--- While programs of the version before this one are still running: the end of a call that one of them records is not told. The
--- chunks that they settle are seen at a beat of a worker of this version.
+-- While programs of the version before this one are still running: a call that one of them records has no end. If one of
+-- them settles the last chunk of a call, a beat of a worker of this version writes the end.
 
--- The subscriptions that are told ends. Their places are in sluice.subscription. In a table of their own, which is hardly ever
--- written: each recording and each settlement looks whether there is one.
+-- The subscriptions to ends. Their places are in sluice.subscription. They have a table of their own, which is hardly ever
+-- written, because each recording and each settlement checks whether there is one.
 create table if not exists sluice.call_subscription (
   name text primary key
 );
 
--- The calls whose end is to be told. Written by the recording, and deleted by whoever tells the end: each is told once.
+-- The open calls. The recording writes the row; the statement that deletes it writes the end, so a call has one end.
 create table if not exists sluice.open_call (
   call_id text collate "C" primary key
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);

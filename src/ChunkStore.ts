@@ -285,15 +285,15 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly claim: (request: ClaimRequest) => Effect.Effect<Claim, ChunkStoreError>
   /**
-   * Persists due chunks of a declared handler inside the store, in one commit and without a claim: takes those that stand
-   * first, makes the rows of the declaration, writes the ledger, and removes them. Undefined where the store cannot do that
-   * for this declaration, or not here: within a caller's transaction. A store may never do it: the chunks are then claimed, and
-   * the rows are the same.
+   * Persists due chunks of a declared handler inside the store, in one commit and without a claim: takes the first ones,
+   * makes the rows of the declaration, writes the ledger, and removes the chunks from the queue. Undefined if the store
+   * cannot do that for this declaration, or is within a caller's transaction. A store may never do it: the chunks are then
+   * claimed, and the rows are the same.
    *
-   * It takes chunks only that a claim would take now, in its order, and of these what needs no program: encoded by the present
-   * schema (the fingerprint), never failed or held by a worker that died, without an ordering key, with the context that the
-   * declaration requires. What it leaves is not changed. When it fails, nothing was changed, and it says nothing about whose
-   * fault it is: claim the chunks to find out.
+   * It takes only chunks that a claim would take now, in its order, and of these only those that need no program: encoded by
+   * the present schema (the fingerprint), never failed or held by a worker that died, without an ordering key, with the
+   * context that the declaration requires. It does not change the others. When it fails, nothing was changed, and the error
+   * does not show which chunk is at fault: claim the chunks to find out.
    */
   readonly persistInside: (request: InsideRequest) => Effect.Effect<Inside | undefined, ChunkStoreError>
   /** Gives back all chunks that a token holds, at no cost: for a claim whose answer did not arrive. */
@@ -321,9 +321,9 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * settlement, and are undone at the end. Every wait has a limit. If handlers end the transaction themselves, it fails
    * with {@link TransactionSpoiled}.
    *
-   * `unrecorded` is asked after work that persisted something. If it gives a call, the chunks are that call's, and it is
-   * recorded in the transaction: what was persisted has a row in the ledger and none in the queue, its other chunks are
-   * held. Fails with `LeaseLost` where `recordHeld` would return undefined, or when somebody else is recording the call.
+   * `unrecorded` is called after work that persisted something. If it returns a call, the chunks belong to that call, and it
+   * is recorded in the transaction: persisted chunks have a row in the ledger and none in the queue, and the others are
+   * held. Fails with `LeaseLost` if `recordHeld` would return undefined, or if another transaction is recording the call.
    */
   readonly persist: <E, R>(
     token: string,

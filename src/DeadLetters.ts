@@ -82,13 +82,13 @@ export interface DeadLetterPage {
 
 /** A rejected answer that is asked for again, held under a token. */
 export interface Repair {
-  /** Extended by `ChunkStore.renewRun`; `endRepair` needs it. */
+  /** The token of the repair's lease, which `ChunkStore.renewRun` extends and `endRepair` needs. */
   readonly token: string
   /** The call as it is recorded. */
   readonly call: ServiceCall
   /** The answer that was rejected. */
   readonly output: RecordedOutput
-  /** Why: the handler's message. */
+  /** Why the handler rejected it: its message. */
   readonly reason: string
 }
 
@@ -96,7 +96,7 @@ export interface Repair {
 export interface RepairEnd extends Added {
   /** The answer that replaces the rejected one. Undefined: there is none. */
   readonly output?: Pick<RecordedOutput, "version" | "data"> | undefined
-  /** Why an answer that had come is of no use: another failure of the letter. */
+  /** Why an answer that was received does not fit. It becomes a further failure of the letter. */
   readonly refused?: string | undefined
 }
 
@@ -128,19 +128,19 @@ export class DeadLetters extends Context.Service<DeadLetters, {
   /** Discards them permanently; they stay on record and no longer block their ordering key. Returns how many. */
   readonly discard: (filter: DeadLetterFilter, reason: string) => Effect.Effect<number, ChunkStoreError>
   /**
-   * Takes a rejected letter, for the length of the lease, to ask for its answer again: nobody else repairs an answer of this
-   * call meanwhile. None when it is no rejected letter (any more), when `most` repairs of it had an answer, when a repair holds
-   * the call, and when the call was erased or pruned. Its own commit: in a caller's transaction it fails.
+   * Holds a rejected letter for the length of the lease, to ask for its answer again: nobody else repairs an answer of this
+   * call meanwhile. None if it is not a rejected letter (any more), if `most` repairs of it had an answer, if another repair
+   * holds the call, or if the call was erased or pruned. It makes its own commit: in a caller's transaction it fails.
    */
   readonly beginRepair: (
     key: ChunkKey,
     options: { readonly most: number; readonly lease: Duration.Duration }
   ) => Effect.Effect<Option.Option<Repair>, ChunkStoreError>
   /**
-   * Ends a repair. With an output, the call's recorded answer is replaced and the letter redriven, in one commit with attempts and
-   * usage. Returns whether it was. Not when the letter is gone meanwhile: then attempts and usage are added all the same. Nothing
-   * happens when the token no longer holds the call, or the call was erased. An answer, of use or not, is noted among the
-   * letter's failures, with the kind `rejected`: so repairs are counted.
+   * Ends a repair. With an output, one commit replaces the call's recorded answer, redrives the letter, and adds attempts
+   * and usage. Returns whether the letter was redriven. If the letter is gone meanwhile, only attempts and usage are added.
+   * If the token no longer holds the call, or the call was erased, nothing is changed. Each answer, whether it fits or not,
+   * is noted among the letter's failures, with the kind `rejected`: so repairs are counted.
    */
   readonly endRepair: (key: ChunkKey, token: string, end: RepairEnd) => Effect.Effect<boolean, ChunkStoreError>
 }>()("effect-sluice/DeadLetters") {}

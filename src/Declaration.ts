@@ -19,7 +19,7 @@ export const callFields = [
   "finishedAt"
 ] as const
 
-/** The name of such a fact. */
+/** The name of a fact of a call. */
 export type CallField = typeof callFields[number]
 
 /** The value of a column that is the same in each row. */
@@ -54,7 +54,7 @@ export interface Declaration {
   readonly object: string
   /** The column whose value, as text, is the `id` of the row as a domain object. */
   readonly id: string
-  /** One row for each element of this array; without, one row for the answer. */
+  /** One row for each element of this array; without it, one row for the answer. */
   readonly each: FieldSource | undefined
   /** With `each`: one row for each element of this array within each element of that. */
   readonly inner: FieldSource | undefined
@@ -65,8 +65,8 @@ export interface Declaration {
   /** The columns that are overwritten in such a row. */
   readonly overwrite: ReadonlyArray<string>
   /**
-   * The tables whose rows belong to the rows of this one, and are written after them. A child has the `each` of its parent,
-   * where the parent has one, and no children.
+   * The tables whose rows belong to the rows of this one, and are written after them. A child has no children, and its
+   * `each` is that of its parent, if the parent has one.
    */
   readonly children: ReadonlyArray<Declaration>
 }
@@ -77,7 +77,7 @@ export const tablesOf = (declaration: Declaration): readonly [Declaration, ...Re
   ...declaration.children
 ]
 
-/** What the rows of one answer are made of. */
+/** The values that the rows of one answer are made of. */
 export interface Given {
   /** Facts of the call. */
   readonly call: {
@@ -97,7 +97,7 @@ export interface Given {
 
 /**
  * The table, as it is in this database, does not fit the declaration, or this role has no right to write it. No answer can
- * be persisted before that is mended: no attempt is charged, and the chunks are parked.
+ * be persisted until that is fixed: no attempt is charged, and the chunks are parked.
  */
 export class TableUnfit extends Schema.TaggedError<TableUnfit>()("TableUnfit", {
   table: Schema.String,
@@ -108,7 +108,7 @@ export class TableUnfit extends Schema.TaggedError<TableUnfit>()("TableUnfit", {
   }
 }
 
-/** The table took another number of rows than were made for it: a trigger leaves some out. Nothing was written. */
+/** The table took a different number of rows than it was given: a trigger leaves some out. Nothing was written. */
 export class RowsDiffer extends Schema.TaggedError<RowsDiffer>()("RowsDiffer", {
   table: Schema.String,
   declared: Schema.Int,

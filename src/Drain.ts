@@ -54,8 +54,8 @@ export interface ClaimOptions {
   /** Allows an empty result without a full search: see `ClaimRequest`. */
   readonly hasty?: boolean | undefined
   /**
-   * Allows a result that leaves to its `run` what the store is to persist by itself, so that another claim can be made
-   * meanwhile. Its run may then find that nothing is due, though the claim was not empty.
+   * Allows the result's `run` to do what the store persists by itself, so that another claim can be made meanwhile. The run
+   * may then find that nothing is due, though the claim was not empty.
    */
   readonly mayRunLater?: boolean | undefined
 }
@@ -80,9 +80,9 @@ export class Drain extends Context.Service<Drain, {
    */
   readonly within: (duration: Duration.Input) => Effect.Effect<Report, ChunkStoreError>
   /**
-   * The first half of a cycle: claims due chunks, or has the store persist those of declared handlers. The second half is `run` of the result. When the scope closes, chunks
-   * without an outcome are given back. For workers that run several batches and make the next claim while this one is
-   * run.
+   * The first half of a cycle: claims due chunks, or lets the store persist those of declared handlers. The second half is
+   * `run` of the result. When the scope closes, chunks without an outcome are given back. For workers that run several
+   * batches and make the next claim while this one is run.
    */
   readonly claim: (options?: ClaimOptions) => Effect.Effect<Claimed, ChunkStoreError, Scope>
   /**
@@ -92,15 +92,15 @@ export class Drain extends Context.Service<Drain, {
   readonly persistNow: (callId: string) => Effect.Effect<ReadonlyArray<DomainObject>, PersistNowError>
   /**
    * Records a finished call and persists its outputs in one commit, and returns their domain objects in the order of the
-   * outputs: for requests that need the rows at once, with one commit that waits for the disk where `record` and `persistNow` take two.
+   * outputs: for requests that need the rows at once. One commit waits for the disk; `record` and `persistNow` need two.
    *
    * The handlers run in the transaction that records the call. Failing that, the call is recorded all the same, and this
    * fails like `persistNow`: a failed run is charged an attempt, and is not repeated here. Outputs of several handlers
    * are one commit too, unless one of these has `isolation: "transaction"`; if one fails, the others run again without it.
    *
-   * A call with an ordering key that nothing outstanding has is recorded before its handlers run, and claimed by the same
-   * statement: later calls of the key must find it in their way. A call that is recorded already, is behind others of its
-   * key or is not due yet, and one within a caller's transaction, is recorded and then persisted as by `persistNow`.
+   * If nothing outstanding has the call's ordering key, the call is recorded before its handlers run, and claimed by the
+   * same statement: later calls of the key must wait for it. A call that is recorded already, is behind others of its key or
+   * is not due yet, and one within a caller's transaction, is recorded and then persisted as by `persistNow`.
    *
    * **What may be lost.** Until its handlers have run the answer is in memory only. A process that dies meanwhile loses it,
    * as it would while it waits for the LLM. After `SLUICE_RECORD_WITHIN` (100 milliseconds) it is recorded by itself,

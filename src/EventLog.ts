@@ -12,8 +12,8 @@
  *   continues in the next process. A lease that ran out counts as a failure of all entries taken.
  * - **A place is valid in the cluster it was taken in.** When the tables move to another cluster, whose transaction ids
  *   differ, nothing is read before the log is rebased: see `rebase`.
- * - **An end is told once.** Of a call that is recorded while a subscription to ends exists there is one entry, when none of
- *   its chunks is outstanding any more: written after the commit that settles the last one, or at a worker's next beat.
+ * - **One end for each call.** A call that is recorded while a subscription to ends exists has one entry, when none of its
+ *   chunks is outstanding any more. It is written after the commit that settles the last one, or at a worker's next beat.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -35,9 +35,9 @@ export interface Place {
   readonly seq: string
 }
 
-/** What a subscription is told: `objects` that were created, or `calls` that ended. */
+/** What a subscription receives: `objects` that were created, or `calls` that ended. */
 export const Feed = Schema.Literals(["objects", "calls"])
-/** What a subscription is told: `objects` that were created, or `calls` that ended. */
+/** What a subscription receives: `objects` that were created, or `calls` that ended. */
 export type Feed = typeof Feed.Type
 
 /** The key of a call's end, where an entry is named by a chunk's: no chunk has an empty schema. */
@@ -91,7 +91,7 @@ export class EntryTooLarge extends Schema.TaggedError<EntryTooLarge>()("EntryToo
 
 /** How a subscription is taken. */
 export interface Take {
-  /** What it is told. Default `objects`. A subscription to another feed is not taken. */
+  /** What it receives. Default `objects`. A subscription to another feed is not taken. */
   readonly feed?: Feed | undefined
   /** The most entries. */
   readonly limit: number

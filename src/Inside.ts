@@ -1,6 +1,6 @@
 /**
- * What a store persists by itself for a declared handler, without handing the chunks out: the question and the answer of the
- * port's verb `persistInside`.
+ * The request and the result of the port's verb `persistInside`: the store persists chunks of a declared handler by itself,
+ * without handing them to a worker.
  */
 import type * as Schema from "effect/Schema"
 import type { Declaration } from "./Declaration.ts"
@@ -16,20 +16,19 @@ export interface ClaimLimits {
   readonly maxBytes: number
   /** Only chunks of this namespace. */
   readonly namespace?: string | undefined
-  /** What to leave alone, because other workers serve it; a kind of `core` stands for all namespaces. */
+  /** The kinds to leave alone, because other workers serve them; a kind of `core` stands for all namespaces. */
   readonly except?: ReadonlyArray<Left> | undefined
-  /** What is not left alone for all that, because this worker has handlers of its own namespace that read it. */
+  /** The kinds to take in spite of `except`, because this worker has handlers of their own namespace that read them. */
   readonly own?: ReadonlyArray<Served> | undefined
   /**
-   * Whether the answer may be that there is nothing where that was not looked into thoroughly, because it would take long:
-   * whoever asks will ask again soon.
+   * Whether the store may report that nothing is due without a full scan, which would take long. The caller asks again soon.
    */
   readonly hasty?: boolean | undefined
 }
 
-/** A kind of chunks, with what tells those that need not be decoded. */
+/** A kind of chunks, and the schema that encoded them. Chunks that the handler's present schema encoded need no decoding. */
 export interface InsideKind {
-  /** The namespace of the chunks; of what was left, that of the chunk. */
+  /** The namespace that the handler serves; in {@link Inside.left}, that of the chunk. */
   readonly namespace: string
   /** The identity of their schema. */
   readonly schemaIdentity: string
@@ -43,7 +42,7 @@ export interface InsideKind {
 export interface InsideRequest extends ClaimLimits {
   /** With the namespace `core`, chunks of all namespaces but {@link InsideRequest.notIn}. */
   readonly kind: InsideKind
-  /** The namespaces that a handler of `core` does not serve, or not now. */
+  /** The namespaces that a handler of `core` leaves out: other handlers serve them, or they are paused. */
   readonly notIn: ReadonlyArray<string>
   /** How to make the rows. */
   readonly declaration: Declaration
@@ -71,17 +70,17 @@ export interface PersistedInside {
   readonly objects: ReadonlyArray<DomainObject>
 }
 
-/** What a store did. */
+/** The result of a request. */
 export interface Inside {
   /** What it persisted, in the order of recording. */
   readonly chunks: ReadonlyArray<PersistedInside>
   /**
-   * What stands first of what it left: a kind that can be persisted inside as well, if somebody has declared it, or `"other"`:
-   * chunks to be claimed. Undefined when it left nothing.
+   * The first chunk that it left: its kind, if it can be persisted inside by a declared handler of that kind, or `"other"`,
+   * if it has to be claimed. Undefined when it left nothing.
    */
   readonly left: InsideKind | "other" | undefined
-  /** Whether it looked at all that is due. */
+  /** Whether it looked at all due chunks. */
   readonly ended: boolean
-  /** True when nothing is due any more, like that of a claim. */
+  /** True when nothing is due any more, like `last` of a claim. */
   readonly last: boolean
 }

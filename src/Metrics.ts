@@ -35,8 +35,8 @@ export const chunks = Metric.counter("sluice_chunks_total", {
 })
 
 /**
- * Of {@link chunks}, those of declared handlers that the database persisted by itself. The others of such a handler were handed
- * out: answers of older versions or without a fingerprint, with an ordering key, or tried before.
+ * Of {@link chunks}, those of declared handlers that the database persisted by itself. Workers claimed the others of such a
+ * handler: answers of older versions or without a fingerprint, with an ordering key, or tried before.
  */
 export const inside = Metric.counter("sluice_chunks_inside_total", {
   description: "Chunks of declared handlers that the database persisted by itself",

@@ -55,8 +55,8 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
     version: number
   ) => Effect.Effect<S["Type"], UnknownVersion | Schema.SchemaError>
   /**
-   * @internal Stands for identity, version and the JSON Schema of the answers; undefined when there is none. What `encode` makes
-   * is recorded with it.
+   * @internal A hash of identity, version and the JSON Schema of the answers; undefined without a JSON Schema. What `encode`
+   * makes is recorded with it.
    */
   readonly fingerprint: number | undefined
   /** Encodes a value as an output to be recorded. */

@@ -1,6 +1,6 @@
 /**
- * Answers that a handler rejected are paid for, and their chunks are dead letters. Where that is wanted, an answer is asked for
- * again, with the handler's message, and the chunk goes on with the new one.
+ * Repairs answers that a handler rejected. Such an answer is paid for, and its chunk is a dead letter. A repair asks for the
+ * answer again, with the handler's message, and redrives the chunk with the new one.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -24,7 +24,7 @@ import * as Settings from "./Settings.ts"
 /** An answer that a handler rejected: the call, the output, and the handler's reason. */
 export interface Rejected extends Omit<Repair, "token"> {}
 
-/** What a repair adds: its attempts, and what they used. The call was counted when it was recorded. */
+/** What a repair adds to the call: attempts and their usage. The call itself was counted when it was recorded. */
 const added = ({ output }: Rejected, said: runNotes.Said) => ({
   attempts: said.attempts,
   usage: said.isSilent
@@ -42,19 +42,21 @@ const withOutput = ({ call, output }: Rejected, { data, version }: Pick<Recorded
 })
 
 /**
- * Asks again for the answer of a rejected chunk: runs the service, replaces the recorded answer by what it gives, and redrives the
- * chunk at its old place in the order, in one commit. Each answer that the service was given is an attempt of the same call, with its
- * own facts; the call's facts stay those of its first answer. Returns whether the chunk goes on.
+ * Asks again for the answer of a rejected chunk: runs the service, then, in one commit, replaces the recorded answer with
+ * its result and redrives the chunk at its old place in the order. Each answer that the service received is an attempt of
+ * the same call, with its own facts; the call's facts stay those of its first answer. Returns whether the chunk was
+ * redriven.
  *
- * False, and nothing was asked: it is no rejected dead letter, `most` answers were asked for again, another process repairs an
- * answer of the call, or the call was erased or pruned. False although it was asked: the letter was discarded or redriven, or the
- * call erased, meanwhile.
+ * False without asking: the chunk is not a rejected dead letter, `most` answers were asked for again already, another
+ * process is repairing an answer of the call, or the call was erased or pruned. False after asking: meanwhile the letter was
+ * discarded or redriven, or the call was erased.
  *
- * An answer that does not fit (`run.refused`, or the service fails after an answer) counts as well, so at most `most` answers of a
- * chunk are paid for, whatever else became of it. A service that fails without an answer changes nothing. If the process dies while it asks, the answer
- * is lost as in `CallRecorder.run`, and after `SLUICE_LEASE` it may be asked again; once it is recorded it is never asked again.
+ * An answer that does not fit (`run.refused`, or the service fails after an answer) counts as well, so at most `most`
+ * answers of a chunk are paid for again. A service that fails without an answer changes nothing. If the process dies while
+ * it asks, the answer is lost, as in `CallRecorder.run`, and may be asked for again after `SLUICE_LEASE`. Once an answer is
+ * recorded, it is never asked for again.
  *
- * It uses its own commits: in a caller's transaction it fails before the service runs. Needs the rights of an operator.
+ * It makes its own commits: in a caller's transaction it fails before the service runs. Needs the rights of an operator.
  *
  * ```ts
  * const key = { callId, schemaIdentity: PatientReply.identity, part: "" }
@@ -94,7 +96,7 @@ export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
         Effect.retry({ while: ({ transient }) => transient, schedule: Schedule.upTo(outage, { duration: lease }) })
       )
     }
-    /** The letter stays. The caller needs the error of the service more than one of this. */
+    /** The letter stays. An error of this write is only logged: the caller needs that of the service. */
     const endWithout = (said: runNotes.Said, error: string) =>
       Effect.ignoreCause(end(said, said.attempts.at(-1)?.outcome === "invalid" ? { refused: error } : {}), {
         log: "Warn"

@@ -29,7 +29,7 @@ export const Pruned = Schema.Struct({
   failures: Schema.Int,
   /** Texts of attempts. */
   answers: Schema.Int,
-  /** Ends of calls, as subscriptions are told them. */
+  /** Ends of calls, which subscriptions receive. */
   ends: Schema.Int,
   /** Which of these are estimates; absent if none is. Only a preview estimates. */
   about: Schema.optionalKey(Schema.Array(Schema.Literals(["payloads", "discarded", "failures", "answers", "ends"])))
@@ -45,7 +45,7 @@ export class Retention extends Context.Service<Retention, {
   /** Deletes what is older than the policy says, in portions, and rolls usage up. Returns what it deleted. */
   readonly prune: (policy: RetentionPolicy) => Effect.Effect<Pruned, ChunkStoreError>
   /**
-   * How many rows `prune` would delete now. Where there are more than 5,000 rows of that age, a store may estimate from the
+   * How many rows `prune` would delete now. If there are more than 5,000 rows of that age, a store may estimate from the
    * first of them and its statistics, and says so in `about`. With `exact` it counts them all, which reads whole tables.
    */
   readonly preview: (

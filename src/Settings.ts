@@ -62,7 +62,7 @@ export interface Values {
   readonly groupCommit: boolean
   /**
    * `SLUICE_DECLARED_INSIDE`, true: whether the database persists the answers of declared handlers by itself, so that they
-   * do not travel to this process and back. The rows are the same without.
+   * do not travel to this process and back. The rows are the same if it is false.
    */
   readonly declaredInside: boolean
   /**

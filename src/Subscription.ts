@@ -24,7 +24,7 @@
  * - **Few repetitions.** When `handleMany` fails with a batch of n entries, halves of it are retried immediately until
  *   the failing entry is alone, and only that one waits for the schedule: an entry before it is delivered at most 2 +
  *   log₂ n times because of it. A batch under which a process died is also halved, by the next reader.
- * - **An end comes once into being, and is delivered at least once.** See {@link layerCalls}.
+ * - **One end for each call.** It is delivered at least once: see {@link layerCalls}.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -71,8 +71,8 @@ export interface Options<Event = DomainObjectCreated> {
   /** Only events for which it is true are handled. Default: all. */
   readonly filter?: ((event: Event) => boolean) | undefined
   /**
-   * How many ledger rows, one for each persisted chunk, or ends of calls are read at once: also the most whose events may be delivered
-   * again after a crash. Fewer where they exceed `SLUICE_BATCH_BYTES`. Default `SLUICE_BATCH_SIZE`.
+   * How many entries are read at once: ledger rows, one for each persisted chunk, or ends of calls. After a crash the events
+   * of as many may be delivered again. Fewer if they exceed `SLUICE_BATCH_BYTES`. Default `SLUICE_BATCH_SIZE`.
    */
   readonly batchSize?: number | undefined
   /** When a failed event is retried. Default {@link RetryPolicy.standard}: from 2 seconds to 15 minutes. */
@@ -115,19 +115,19 @@ export const make = <E, R>(
 > => run("objects", (entry) => entry.events, name, handler, options)
 
 /**
- * A subscription to the ends of calls, that runs for as long as the layer lives: for what follows when all of a call is there,
- * or will not come by itself. It is run like one to created objects, and reads ends in the order in which they were seen.
+ * A subscription to the ends of calls, which runs for as long as the layer lives: for work that needs every chunk of a call
+ * to be persisted or dead. It runs like one to created objects, and reads ends in the order in which they became visible.
  *
- * - **Which calls.** Those recorded while a subscription to ends exists: ends are kept from the time on at which the first one is
- *   opened, and calls recorded before that are not told. Each recording and each settlement costs a little more from then on,
- *   until the last one is removed (`sluice subscriptions remove`).
- * - **When.** When none of the call's chunks is outstanding any more: each is persisted or a dead letter, as the counts say. It
- *   is seen right after the commit that settles the last chunk. Where that process dies, or the chunks were erased, and for a call
- *   without outputs, it is seen at the next beat of a worker.
- * - **Once.** There is one end for each call, whoever settles its last chunks and however often they are redriven later. Like every event it
- *   is delivered at least once: the handler must be idempotent by the call id.
+ * - **Which calls.** Those recorded while a subscription to ends exists. Calls recorded before the first one was opened have
+ *   no end. From then on each recording and each settlement costs a little more, until the last such subscription is
+ *   removed (`sluice subscriptions remove`).
+ * - **When.** When none of the call's chunks is outstanding any more: each is persisted or a dead letter, as the counts say.
+ *   The end is written right after the commit that settles the last chunk. If that process dies, the chunks were erased or
+ *   the call has no outputs, a beat of a worker writes it.
+ * - **Once.** There is one end for each call, whichever workers settle its last chunks and however often they are redriven
+ *   later. Like every event it is delivered at least once: the handler must be idempotent by the call id.
  *
- * Retention deletes ends that every subscription has read, at the age of payloads.
+ * Retention deletes ends that are as old as payloads to be pruned and that every subscription to ends has read.
  *
  * ```ts
  * Subscription.layerCalls("triage.complete", ({ callId, dead }) =>

@@ -1,6 +1,6 @@
 /**
- * Handlers that are declared and not programmed: which column takes which field of the answer. The store makes the rows,
- * in the batch's transaction and with one statement for each table. The layer of the handlers needs no client.
+ * Declared handlers: each says which column takes which field of the answer, instead of running a program. The store makes
+ * the rows, in the batch's transaction, with one statement for each table. The layer of the handlers needs no client.
  *
  * ```ts
  * const patientReply = TableHandler.make(PatientReply, {
@@ -30,7 +30,7 @@ import type { Output } from "./Output.ts"
 
 const SourceId = "~effect-sluice/TableHandler/Source"
 
-/** A value that a column can take. It is a recording of where the value is; there is nothing to compute with. */
+/** A value that a column can take. It records where the value is, and cannot be used to compute. */
 export interface Field<out A> {
   /** Where the value is. */
   readonly [SourceId]: Source
@@ -38,7 +38,7 @@ export interface Field<out A> {
   readonly _A?: A
 }
 
-/** What has no fields of its own. */
+/** The types without fields of their own. */
 export type Leaf = string | number | bigint | boolean | symbol | null | undefined | Date | ReadonlyArray<unknown>
 
 /** The names of the fields of a value; of a union, those of any member. */
@@ -53,7 +53,7 @@ export type FieldOf<A, K> = A extends Leaf ? undefined : K extends keyof A ? A[K
  */
 export type Fields<A> = Field<A> & { readonly [K in FieldNames<A>]-?: Fields<FieldOf<A, K>> }
 
-/** What a column can take of the call. */
+/** The facts of the call that a column can take. */
 export interface CallFields {
   /** The id of the call. */
   readonly callId: Field<string>
@@ -65,17 +65,17 @@ export interface CallFields {
   readonly correlationId: Field<string>
   /** Tells outputs of one kind in one call apart; `""` when there is only one. */
   readonly part: Field<string>
-  /** Null when the call has none. */
+  /** The ordering key; null when the call has none. */
   readonly orderingKey: Field<string | null>
   /** When the service finished, to the millisecond. */
   readonly finishedAt: Field<string>
-  /** A text of the call's context. An answer whose call lacks it becomes a dead letter, as by a handler's `call.context`. */
+  /** A text of the call's context. An answer whose call lacks it becomes a dead letter. */
   readonly context: (key: string) => Field<string>
-  /** A value of the call's context. Where it is missing, the column gets its default. */
+  /** A value of the call's context. If it is missing, the column gets its default. */
   readonly optionalContext: (key: string) => Field<Schema.Json | undefined>
 }
 
-/** The options of a declared handler: those of all handlers, but for `isolation`. Its batch is one statement for each table. */
+/** The options of all handlers except `isolation`: a batch of a declared handler is one statement for each table. */
 export type Options = Omit<HandlerOptions, "isolation">
 
 /** What a row can be made of: the answer, its call and, with `each` and `inner`, the elements. */
@@ -106,8 +106,8 @@ export interface Table<Of> {
   /** The `type` of the rows as domain objects. */
   readonly object: string
   /**
-   * The column whose value names a row. Default `id`. When `columns` does not give it, the table makes it: by a default, an
-   * identity or a trigger.
+   * The column that identifies a row. Default `id`. If `columns` gives it no value, the table must make one: by a default,
+   * an identity or a trigger.
    */
   readonly id?: string
   /**
@@ -138,8 +138,8 @@ export type EachInner<Item, Inner> = (of: { readonly item: Fields<Item> }) => Fi
 /** What a declared handler is made of. `E` is the encoded side of the output's schema. */
 export interface Declared<E, Item, Inner> extends Options, Table<RowFields<E, Item, Inner>> {
   /**
-   * One row for each element of an array of the answer, in its order, instead of one for the answer. No row where it is
-   * empty, null or missing. Written before `inner`, `columns` and `children`, which get its type from here.
+   * One row for each element of an array of the answer, in its order, instead of one for the answer. No row if it is empty,
+   * null or missing. Written before `inner`, `columns` and `children`, which get its type from here.
    */
   readonly each?: Each<E, Item>
   /** With `each`: one row for each element of an array that each element has, instead of one for the element. */
@@ -182,7 +182,7 @@ export type MakeChild<E, Item, Inner> = [Inner] extends [never]
 export interface Definition<A> extends Options {
   /** The declaration as data. */
   readonly declaration: Declaration
-  /** Has the running drain's store write the rows. */
+  /** Writes the rows by the store of the running drain. */
   readonly persistMany: PersistMany<A>
 }
 
@@ -193,7 +193,7 @@ const mustNotCompute = (path: ReadonlyArray<string>): never => {
   )
 }
 
-// Any access is a longer path. The types allow only paths that the schema has.
+// Each access makes the path longer. The types allow only paths that the schema has.
 const fieldsOf = (of: FieldSource["of"], path: ReadonlyArray<string> = []): any =>
   new Proxy({}, {
     get: (_, key) => {
@@ -255,7 +255,7 @@ const problemOf = ({ columns, each, id, inner, key, object, overwrite, table }: 
   return within === undefined ? undefined : `column ${quote(within.name)} is of an inner element, and there is no inner`
 }
 
-/** A declaration as it is written, of whatever types: `Declared` or one of the children's. */
+/** A declaration as it is written, without its types: `Declared` or one of the children's. */
 interface Written extends Table<any> {
   readonly each?: (of: any) => Field<unknown>
   readonly inner?: (of: any) => Field<unknown>
@@ -321,9 +321,8 @@ const contextOf = Effect.fnUntraced(function*(declaration: Declaration, call: Ha
 const noDrain = "a declared handler is carried out by the store of a drain: run it by one, for example over MemoryStore"
 
 /**
- * Declares a handler that writes rows of a table, and of tables that belong to it. Throws an error that says what is wrong
- * where the declaration contradicts itself; what does not fit the tables is found in the database, before an attempt is
- * charged.
+ * Declares a handler that writes rows of a table, and of tables that belong to it. Throws an error if the declaration
+ * contradicts itself. Whether it fits the tables is checked in the database, before an attempt is charged.
  *
  * ```ts
  * class LabOrder extends Output.make("schemas.clinic.ward.lab-order", {

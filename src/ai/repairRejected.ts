@@ -18,27 +18,27 @@ import type { Answerable } from "./recorded.ts"
 
 /** Which rejected answers are asked for again, and how. */
 export interface RepairOptions<E = never, R = never> {
-  /** How often at most each of them is asked for again. Each ask is paid for. */
+  /** How often to ask again, at most, for each rejected answer. Each request is paid for. */
   readonly most: number
   /**
-   * What was asked. The rejected answer and the reason are appended. Default: the prompt that was recorded by `input: "prompt"`;
-   * without one nothing is asked.
+   * The prompt that was asked. The rejected answer and the reason are appended. Default: the prompt that was recorded by
+   * `input: "prompt"`; without one nothing is asked, and the repair fails.
    */
   readonly prompt?: ((call: ServiceCall) => Effect.Effect<Prompt.RawInput, E, R>) | undefined
   /**
-   * Whether another answer can help, by the handler's message. Default: always. A handler rejects for other reasons than an
-   * answer as well: a simulation is closed, the context is missing.
+   * Whether another answer can help, by the handler's message. Default: always. Handlers also reject for reasons that no
+   * answer changes: the simulation is closed, the context is missing.
    */
   readonly when?: ((letter: DeadLetter) => boolean) | undefined
   /** Only those of this namespace. */
   readonly namespace?: string | undefined
 }
 
-/** What became of rejected answers that were asked for again. */
+/** The results of asking again for rejected answers. */
 export interface Repaired {
-  /** How many chunks go on with a new answer. */
+  /** How many chunks were redriven with a new answer. */
   readonly repaired: number
-  /** How many asks failed. The log has their errors. */
+  /** How many repairs failed. The log has their errors. */
   readonly failed: number
 }
 
@@ -60,12 +60,12 @@ const recordedPrompt = ({ input }: ServiceCall) => Schema.decodeUnknownEffect(Pr
 
 /**
  * Asks the model of the context again for each answer of this output that a handler has rejected (`HandlerRejected`), with the
- * handler's reason. The new answer takes the place of the rejected one, as an attempt more of the same call, and its chunk goes
- * on at its old place in the order: see `RejectedAnswers.repair` for what that promises. Nothing does this by itself: run it as
- * often as you want it, in one process or in several.
+ * handler's reason. The new answer replaces the rejected one, as a further attempt of the same call, and its chunk is
+ * redriven at its old place in the order: see `RejectedAnswers.repair` for what that promises. Nothing runs this by itself:
+ * run it as often as you like, in one process or in several.
  *
- * A redelivered request is answered with the new answer; `CallRecorder.record` of the rejected one is a `CallConflict` from then on.
- * Letters that were asked for often enough stay, for a person.
+ * A redelivered request gets the new answer. `CallRecorder.record` of the rejected one is a `CallConflict` from then on. A
+ * letter whose answer was asked for `most` times stays, for a person to decide.
  *
  * ```ts
  * const repairs = Answer.repairRejected(PatientReply, { most: 2 }).pipe(Effect.repeat(Schedule.spaced("1 minute")))

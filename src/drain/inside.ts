@@ -1,13 +1,12 @@
 /**
- * Decides when the answers of declared handlers are persisted inside the store, and what follows from it.
+ * Decides when the store persists answers of declared handlers by itself, and when the drain claims them.
  *
- * Before each claim the drain asks here. The store persists what stands first in the queue and tells what it left there: of
- * another declared kind, then that one is next; or something that has to be claimed, then a claim is next. So both ways take the
- * chunks in the order of the queue, and neither waits for the other's backlog.
+ * The drain asks before each claim. The store persists the first due chunks and reports the first one that it left. If that
+ * is of another declared kind, this kind is next; if it has to be claimed, a claim is next. So both ways take chunks in the
+ * order of the queue, and neither waits for the other's backlog.
  *
- * When the store fails, the next claim takes the same chunks and finds the culprit; it is charged there, with its message. After
- * failures in a row more and more claims go the ordinary way, so that a backlog of refused rows costs hardly more than it
- * would without any of this.
+ * When the store fails, the next claim takes the same chunks, finds the culprit and charges it. After each further failure
+ * more claims come before the next try, so a backlog of refused rows costs hardly more than it would without tries.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -29,21 +28,21 @@ import type { Engine } from "./engine.ts"
 import { measureInside } from "./observe/metrics.ts"
 import { emptyReport, type Report } from "./Report.ts"
 
-/** The most claims that go the ordinary way after failures in a row. */
+/** The most claims between two tries, after consecutive failures. */
 const mostSkipped = 32
 
-/** A declared handler, and how it went so far. */
+/** A declared handler, and the effect of its recent failures. */
 interface Candidate {
   readonly handler: Handler
   readonly declaration: NonNullable<Handler["declaration"]>
   readonly kind: InsideKind
-  /** How many claims go the ordinary way before it is tried again. */
+  /** How many claims come before its next try. */
   skip: number
-  /** How many of them after the last failure; 0 after a success. */
+  /** How many came after its last failure; 0 after a success. */
   skipped: number
 }
 
-/** What a try came to. */
+/** The result of a try. */
 interface Done {
   readonly report: Report
   /** Nothing is due any more. */
@@ -53,8 +52,8 @@ interface Done {
 /** The declared handlers of a drain. */
 export interface Insides {
   /**
-   * Persists inside what stands first; makes the claim when that is not to be done now. With `mayRunLater` and likely much to
-   * do, it leaves that to the `run` of the result, to be run beside others.
+   * Persists the first due chunks inside, or makes the claim if that is next. With `mayRunLater` and a deep backlog, the
+   * `run` of the result persists them, so that it can go beside other runs.
    */
   readonly orClaim: <E, R>(
     limits: ClaimLimits,
@@ -88,7 +87,7 @@ const eventsOf = (handler: string, chunks: ReadonlyArray<PersistedInside>): Read
 
 const nothingClaimed = { chunks: [], outcomes: new Map() } as const
 
-/** What is done, as a claim whose run has nothing to do. */
+/** A finished try, as a claim whose run has nothing left to do. */
 const toClaimed = ({ last, report }: Done): Claimed => ({
   ...nothingClaimed,
   isEmpty: report.claimed === 0,
@@ -97,7 +96,7 @@ const toClaimed = ({ last, report }: Done): Claimed => ({
   run: Effect.succeed(report)
 })
 
-/** What is to be done, as a claim. */
+/** A try that is still to be made, as a claim. */
 const toRun = (later: Effect.Effect<Report>): Claimed => {
   let done = emptyReport
   const run = Effect.tap(later, (report) =>
@@ -109,13 +108,13 @@ const toRun = (later: Effect.Effect<Report>): Claimed => {
 
 /** Which way is next: a declared handler, or a claim. */
 interface Turns {
-  /** Which handler is next; undefined when a claim is. */
+  /** The handler that is next; undefined when a claim is. */
   readonly pick: () => Candidate | undefined
-  /** A claim is made now. */
+  /** Notes that a claim is made now. */
   readonly claimed: () => void
-  /** The one to try beside others, when the last try left more than it could look at. */
+  /** The handler to try beside other runs, if the last try did not reach the end of the queue. */
   readonly beside: () => Candidate | undefined
-  /** Nothing of this kind may be persisted now. */
+  /** Notes that nothing of this kind may be persisted now. */
   readonly pass: (one: Candidate) => void
   readonly failed: (one: Candidate) => void
   readonly succeeded: (one: Candidate, inside: Inside) => void
@@ -123,9 +122,9 @@ interface Turns {
 
 const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
   let current = candidates[0]
-  // what stands first has to be claimed
+  // the first due chunk has to be claimed
   let claimNext = false
-  // the last try left more than it could look at
+  // the last try did not reach the end of the queue
   let isDeep = false
 
   const serving = (left: InsideKind): Candidate | undefined => {
@@ -145,7 +144,7 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
     claimed: () => {
       claimNext = false
     },
-    // without `pick`, which counts claims
+    // not by `pick`, which counts claims
     beside: () => !isDeep || claimNext || current === undefined || current.skip > 0 ? undefined : current,
     pass: (one) => {
       claimNext = true
@@ -162,7 +161,7 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
       isDeep = !ended
       if (left === undefined) return
       const next = left === "other" ? undefined : serving(left)
-      // of the same kind it is one that cannot be persisted inside: without its output, or without its context
+      // a chunk of the same kind cannot be persisted inside: for example its output was pruned, or its context lacks a key
       if (next === undefined || next === one) claimNext = true
       else current = next
     }
@@ -190,7 +189,7 @@ interface Running {
   readonly turns: Turns
 }
 
-/** Has the store persist chunks of one handler. Undefined when that is not to be done now, or failed. */
+/** Lets the store persist chunks of one handler. Undefined when it must not do so now, or failed. */
 const persist = Effect.fnUntraced(function*(
   { engine, events, store, turns }: Running,
   one: Candidate,
@@ -217,7 +216,7 @@ const persist = Effect.fnUntraced(function*(
       duration: timeoutOf(handler, engine.settings.handlerTimeout),
       orElse: () => Effect.undefined
     }),
-    // an outage is the claim's to tell
+    // if this is an outage, the claim reports it
     Effect.catch((error) =>
       Effect.as(Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`), undefined)
     )
@@ -238,7 +237,7 @@ const persist = Effect.fnUntraced(function*(
   return { report: reportOf(chunks), last }
 }, Effect.withSpan("Drain.inside"))
 
-/** Those of a drain, over a store. */
+/** The declared handlers of a drain, over its store. */
 export const make = Effect.fnUntraced(function*(
   engine: Engine,
   namespace: string | undefined
@@ -255,7 +254,7 @@ export const make = Effect.fnUntraced(function*(
 
   const attempt = (one: Candidate, limits: ClaimLimits) => persist({ engine, store, events, turns }, one, limits)
 
-  /** Persists inside what stands first. Undefined: make a claim. */
+  /** Persists the first due chunks inside. Undefined when a claim is next. */
   const tryNow = Effect.fnUntraced(function*(limits: ClaimLimits): Effect.fn.Return<Done | undefined> {
     const tried = new Set<Candidate>()
     while (true) {

@@ -5,8 +5,8 @@
  * handlers' transaction. Every other verb that changes chunks records it first, in a commit of its own; so a failure is
  * charged, and a chunk is parked, as always. When the handlers take long, the call is recorded beside their transaction.
  *
- * A call with an ordering key is recorded before its handlers run: claims see only what is committed, and a later call of
- * the key must find this one in its way.
+ * A call with an ordering key is recorded before its handlers run: claims see only committed rows, and a later call of the
+ * key must wait for this one.
  */
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"

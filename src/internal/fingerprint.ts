@@ -1,6 +1,6 @@
 /**
- * Tells what `Output.encode` made from JSON that was written by hand. What it made decodes by its schema and holds only the
- * schema's fields, so a store may use it as it stands, and need not hand it to a program that decodes it.
+ * Distinguishes JSON that `Output.encode` made from JSON that was written by hand. The former decodes by its schema and has
+ * only the schema's fields, so a store may use it unchanged, without a program that decodes it.
  */
 import * as Hash from "effect/Hash"
 import * as Schema from "effect/Schema"

@@ -1,8 +1,8 @@
 /**
- * What the failures of a rejected chunk say of an answer that was asked for again.
+ * The note in the failures of a rejected chunk about an answer that was asked for again.
  */
 
-/** The message; undefined where no answer had come. */
+/** The message; undefined if the repair had no answer. */
 export const repairNote = (
   { output, refused }: { readonly output?: unknown; readonly refused?: string | undefined }
 ): string | undefined =>

@@ -153,7 +153,7 @@ const makeStore = (
   /** Sent after the caller's commit, when a woken worker can see the change. */
   const hintIf = (condition: boolean, topic: Topic) => condition ? db.afterCommit(wakeUp.hint(topic)) : Effect.void
   const wake = wakeAfterCommit(db, use)
-  /** Tells the end of those of these calls, or of all, that have no chunk left. */
+  /** Ends those of these calls, or of all, that have no chunk left. */
   const closeCalls = (callIds?: ReadonlyArray<string>) =>
     // ids only have to grow
     Effect.flatMap(db.next("end"), (first) => use((access, now) => close(access, now, first * 1_000_000, callIds)))
@@ -246,7 +246,7 @@ const makeStore = (
       return { token, chunks, paused }
     }),
 
-    // there is no server to do it in: a declaration is carried out when its chunks are claimed
+    // memory has no server that could do it: a declared handler runs on claimed chunks
     persistInside: () => Effect.undefined,
 
     giveUp: (token) => use((access) => giveUp(access, token)),

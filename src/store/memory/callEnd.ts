@@ -4,7 +4,7 @@
 import type { Access } from "../MemoryDatabase.ts"
 import { callEnds, chunkKey, dead, ledger, openCalls, queue, subscriptions } from "./rows.ts"
 
-/** Keeps a call open, where a subscription is told the ends of calls. */
+/** Opens a call, if a subscription to ends exists. */
 export const open = (access: Access, callId: string): void => {
   if (access.values(subscriptions).some((row) => row.feed === "calls")) access.set(openCalls, callId, callId)
 }
@@ -14,8 +14,8 @@ const count = (access: Access, table: typeof ledger | typeof dead, callId: strin
     .length
 
 /**
- * Ends those of these calls, or of all, that are open and have no chunk left. Returns how many. The first gets the number
- * `first` in the log, the next one the next.
+ * Ends those of these calls, or of all, that are open and have no chunk left. Returns how many. Their numbers in the log
+ * begin with `first`.
  */
 export const close = (access: Access, now: number, first: number, callIds?: ReadonlyArray<string>): number => {
   const open = access.values(openCalls)

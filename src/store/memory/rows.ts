@@ -156,7 +156,7 @@ export interface PauseRow extends Kind {
   readonly pausedAt: number
 }
 
-/** The end of a call. The table's rows are in the order in which they were seen. */
+/** The end of a call. The table's rows are in the order in which they were written. */
 export interface CallEndRow {
   readonly callId: string
   /** Its number in the log: greater than those before it. */
@@ -222,7 +222,7 @@ export const workers = MemoryDatabase.table<WorkerRow>("sluice.worker")
 export const pauses = MemoryDatabase.table<PauseRow>("sluice.pause")
 /** Durable subscribers, by name. */
 export const subscriptions = MemoryDatabase.table<SubscriptionRow>("sluice.subscription")
-/** The ids of calls whose end is to be told, by call id. */
+/** The ids of open calls, by call id. */
 export const openCalls = MemoryDatabase.table<string>("sluice.open_call")
 /** Ends of calls, by call id. */
 export const callEnds = MemoryDatabase.table<CallEndRow>("sluice.call_end")

@@ -1,13 +1,13 @@
 /**
- * The ends of calls. A call is open from its recording on, if a subscription is told ends then; and it ends when no chunk of it
+ * The ends of calls. If a subscription to ends exists, a call is open from its recording on. It ends when none of its chunks
  * is in the queue.
  *
- * This is looked at after the commit that settles a chunk, in a statement of its own. Two workers that settle the last two
- * chunks of a call at the same time each see the other's chunk in the queue; of the two statements after their commits, the
- * later one sees neither. Where a worker dies between the two, the beat of another finds the call.
+ * A statement of its own checks this after the commit that settles a chunk. Two workers that settle the last two chunks of a
+ * call at the same time each see the other's chunk in the queue; of the two statements after their commits, the later one
+ * sees neither. If a worker dies between commit and statement, the beat of another ends the call.
  *
- * The statement that deletes the row of the open call writes the end. A call is opened by the recording that completes it,
- * which happens once, so it has one end, even if dead letters of it are redriven later.
+ * The statement that deletes the row of the open call writes the end. Only the recording that completes a call opens it,
+ * which happens once: so a call has one end, even if its dead letters are redriven later.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,17 +17,14 @@ import type { Tables } from "./tables.ts"
 /** How many open calls one beat looks at. */
 const portionSize = 5000
 
-/** The result of a look. */
+/** The result of one check. */
 interface Closed {
   readonly looked: number
   readonly last: string | null
   readonly ended: number
 }
 
-/**
- * Ends those of the open calls in `looked` that have no chunk in the queue. A call that another transaction ends at this moment
- * is left to it.
- */
+/** Ends the open calls in `looked` that have no chunk in the queue. Skips a call that another transaction is ending. */
 const close = ({ callEnd, dead, ledger, log, openCall, queue, sql }: Tables, looked: Fragment) =>
   sql<Closed>`
     with looked as materialized (
@@ -55,8 +52,8 @@ const close = ({ callEnd, dead, ledger, log, openCall, queue, sql }: Tables, loo
       (select pg_catalog.count(*)::int from ended) as ended`
 
 /**
- * Ends those of these calls that are open and have no chunk left. To be run after the commit that settled a chunk of them. If it
- * fails, the next beat does so.
+ * Ends those of these calls that are open and have no chunk left. Runs after the commit that settled a chunk of theirs. If
+ * it fails, the beats end them.
  */
 export const closeCalls = (
   t: Tables,
@@ -67,12 +64,13 @@ export const closeCalls = (
   return t.client.statement(close(t, t.sql`select pg_catalog.unnest(${ids}::pg_catalog.text[]) as call_id`)).pipe(
     Effect.tap(([row]) => (row?.ended ?? 0) > 0 ? told : Effect.void),
     Effect.ignoreCause({ log: "Debug" }),
-    // The transaction is over, but what runs after its commit is still within its scope, and finds its connection.
+    // This runs after the commit, but within the transaction's scope: without this it would use the transaction's
+    // connection.
     Effect.updateContext((context: Context.Context<never>) => Context.omit(t.sql.transactionService)(context))
   )
 }
 
-/** Ends open calls that have no outstanding chunk, a portion each time it is run, in the order of their ids. */
+/** Ends open calls that have no outstanding chunk. Each run checks a portion, in the order of the ids. */
 export const makeClosing = (t: Tables, told: Effect.Effect<void>): Effect.Effect<void> => {
   let after = ""
   return Effect.suspend(() =>

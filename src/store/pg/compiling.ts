@@ -8,17 +8,17 @@ import type { Declaration, TableUnfit } from "../../Declaration.ts"
 import { type CompiledTables, compileTables } from "./declared.ts"
 import type { Tables } from "./tables.ts"
 
-/** How long what was read of the catalog is believed, in milliseconds: a column's default may change. */
+/** How long a compiled declaration is used, in milliseconds. The table may change, for example a column's default. */
 const freshFor = 60_000
 
 /** The compiled declarations of a store. */
 export interface Compiling {
   readonly of: (declaration: Declaration) => Effect.Effect<CompiledTables, SqlError | TableUnfit>
-  /** A statement of it failed: the table may have changed. */
+  /** Forgets a declaration whose statement failed: its table may have changed. */
   readonly forget: (declaration: Declaration) => void
 }
 
-/** Compiles each declaration when it is first used, and again when what is known of its table is old. */
+/** Compiles each declaration when it is first used, and again after {@link freshFor}. */
 export const makeCompiling = (t: Tables): Compiling => {
   const known = new WeakMap<Declaration, { readonly compiled: CompiledTables; readonly until: number }>()
   return {

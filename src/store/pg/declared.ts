@@ -1,6 +1,7 @@
 /**
- * A declaration as SQL, for the table as it stands: an expression for each column, over a relation `g` with the call's facts,
- * its context and the answer, over `i`, the element of an array and its place, and over `k`, the same of an array within it.
+ * Compiles a declaration to SQL, for the table as the database has it. Each column gets an expression over three relations:
+ * `g` has the call's facts, its context and the answer; `i` has an element of an array and its place; `k` has the same of an
+ * array within that element.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
@@ -17,7 +18,7 @@ export interface Compiled {
   readonly columns: ReadonlyArray<{ readonly name: string; readonly value: string }>
   /** Joins the elements of the array, and those within them, to the answers; empty without `each`. */
   readonly elements: string
-  /** What follows a row that exists already; empty without a key. */
+  /** The `on conflict` clause; empty without a key. */
   readonly onConflict: string
   /** The column that names a row, and its type. */
   readonly id: string
@@ -50,8 +51,8 @@ export const literal = (text: string): string => {
 export const identifier = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
 
 /**
- * The table's columns, as this session finds the table. Types are without their modifiers: a cast to `varchar(40)` would cut a
- * text off, while writing one that is too long fails.
+ * The columns of the table that this session's search path finds. Types have no modifiers: a cast to `varchar(40)` would cut
+ * a text off, while an insert of one that is too long fails.
  */
 const columnsOf = ({ sql }: Tables, table: string) =>
   sql<ColumnRow>`
@@ -79,7 +80,7 @@ const valueOf = { output: "g.data", item: "i.value", inner: "k.value" } as const
 
 const json = ({ of, path }: FieldSource): string => [valueOf[of], ...path.map(literal)].join(" -> ")
 
-/** A JSON value, given as an expression, as a value of a column. JSON's null is null. */
+/** Casts a JSON value, given as an expression, to the type of a column. JSON's null becomes SQL's. */
 const cast = (value: string, { element, type }: ColumnRow): string => {
   const text = `(${value}) #>> '{}'`
   if (type === "jsonb") return `nullif(${value}, 'null'::pg_catalog.jsonb)`
@@ -91,7 +92,7 @@ const cast = (value: string, { element, type }: ColumnRow): string => {
     ) else (${text})::${type} end`
 }
 
-/** A JSON value that may be missing. */
+/** The same for a JSON value that may be missing: then it is the column's default. */
 const optional = (value: string, column: ColumnRow): string =>
   column.byDefault === null
     ? cast(value, column)
@@ -116,7 +117,7 @@ const expression = (source: Source, column: ColumnRow, parent: Compiled | undefi
       return `g.${callColumn[source.field]}::${column.type}`
     case "Context": {
       const value = `g.context -> ${literal(source.key)}`
-      // the drain has seen that a required one is there
+      // a required one is checked before the statement uses it
       return source.isRequired ? cast(value, column) : optional(value, column)
     }
     case "Place":
@@ -125,7 +126,7 @@ const expression = (source: Source, column: ColumnRow, parent: Compiled | undefi
       return `k.place::${column.type}`
     case "Parent": {
       const id = `g.parents ->> ${source.of === "output" ? "0" : "(i.place - 1)::pg_catalog.int4"}`
-      // by way of its own type, so that the server refuses to plan what can never be converted
+      // cast to its own type first, so that the server refuses to plan a conversion that cannot succeed
       return parent === undefined ? `(${id})::${column.type}` : `(${id})::${parent.idType}::${column.type}`
     }
     case "Constant":
@@ -162,7 +163,7 @@ const problemOf = (declaration: Declaration, found: ReadonlyMap<string, ColumnRo
 const onConflict = ({ key, overwrite }: Declaration, table: string): string => {
   const [first] = key
   if (first === undefined) return ""
-  // a row that is not changed is not returned, so one column is written as it is
+  // `do nothing` returns no row, so one column is set to the value that it has
   const changes = overwrite.length === 0
     ? [`${identifier(first)} = ${table}.${identifier(first)}`]
     : overwrite.map((name) => `${identifier(name)} = excluded.${identifier(name)}`)
@@ -191,8 +192,8 @@ export const insertion = ({ columns, elements, id, onConflict, table }: Compiled
   ].join("\n")
 
 /**
- * Has the server plan the statement, for no answer: it finds what the catalog's columns do not show, like a key without a
- * unique index, a constant that is no value of its column's type, or a missing right.
+ * Lets the server plan the statement, without an answer. That finds what the catalog's columns do not show, such as a key
+ * without a unique index, a constant that does not fit its column's type, or a missing right.
  */
 const plan = ({ sql }: Tables, compiled: Compiled) =>
   sql.unsafe(`explain with g as (
@@ -204,8 +205,8 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
   ) ${insertion(compiled)}`)
 
 /**
- * Compiles a declaration without its children, or a child for its parent. Fails with {@link TableUnfit} where the table does
- * not fit it; then a surrounding transaction may be beyond use.
+ * Compiles a declaration without its children, or a child for its parent. Fails with {@link TableUnfit} if the table does
+ * not fit it; a surrounding transaction may then be aborted.
  */
 export const compile = Effect.fnUntraced(function*(
   t: Tables,
@@ -213,7 +214,7 @@ export const compile = Effect.fnUntraced(function*(
   parent?: Compiled
 ): Effect.fn.Return<Compiled, SqlError | TableUnfit> {
   const unfit = (reason: string) => new TableUnfit({ table: declaration.table, reason })
-  /** What the server says of names, rights, types and values (classes 42 and 22) is about the table or the declaration. */
+  /** Errors about names, rights, types and values (classes 42 and 22) mean that table and declaration do not fit. */
   const told = <A>(effect: Effect.Effect<A, SqlError>) =>
     Effect.catchIf(
       effect,

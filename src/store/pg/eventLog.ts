@@ -1,7 +1,7 @@
 /**
- * The ledger, and the ends of calls, as logs. Lines are read in the order of (xact, seq), and only those of transactions older than every running
- * one: a transaction with a lower number that commits later can then not add a line before a reader's place. `rebase`
- * explains how the numbers relate to this cluster's transactions.
+ * The ledger and the ends of calls as logs. Lines are read in the order of (xact, seq), and only those of transactions older
+ * than every running one: so a transaction with a lower number that commits later adds no line before a reader's place.
+ * `rebase` explains how the numbers relate to this cluster's transactions.
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"

@@ -35,7 +35,7 @@ const facts: Readonly<Record<CallField, readonly [column: string, of: (call: Giv
   service: ["service", (call) => call.service],
   correlationId: ["correlation_id", (call) => call.correlationId],
   part: ["part", (call) => call.part],
-  // a key that is given is not empty
+  // an ordering key is never empty
   orderingKey: ["nullif(ordering_key, '') as ordering_key", (call) => call.orderingKey ?? ""],
   finishedAt: ["finished_at::pg_catalog.timestamptz as finished_at", (call) => DateTime.formatIso(call.finishedAt)]
 }
@@ -45,7 +45,7 @@ interface Answer extends Given {
   readonly parents: ReadonlyArray<string>
 }
 
-/** The answers as rows `g`, with what the declaration takes of their calls: the rest would be sent for nothing. */
+/** The answers as rows `g`, with only those facts of their calls that the declaration uses. */
 const given = (t: Tables, { columns }: Declaration, answers: ReadonlyArray<Answer>) => {
   const text = (name: string, of: (one: Answer) => string) => ({ name, type: "text" as const, values: answers.map(of) })
   const taken = [...new Set(columns.flatMap(({ source }) => source._tag === "Call" ? [source.field] : []))]
@@ -68,12 +68,12 @@ const given = (t: Tables, { columns }: Declaration, answers: ReadonlyArray<Answe
 }
 
 /**
- * Makes the rows and writes those of one turn. Rows with the same key have turns, because one statement does not write a row
- * twice. Without a key all rows are of the first.
+ * Makes the rows and writes those of one turn. Rows with the same key get different turns, because one statement cannot
+ * write a row twice. Without a key all rows are of the first turn.
  *
- * Postgres returns the written rows in the order in which they were selected, one for each: so the place in this order tells
- * which id is of which row, also where the table makes the id, by a default or a trigger. The full join finds rows that a
- * trigger has left out.
+ * Postgres returns the written rows in the order in which they were selected, one for each. So the place in this order shows
+ * which id belongs to which row, even if a default or a trigger makes the id. The full join finds rows that a trigger has
+ * left out.
  */
 const statement = (
   t: Tables,
@@ -121,7 +121,7 @@ const statement = (
 
 /** How a store carries out declarations. */
 export const make = (t: Tables, compiling: Compiling): Insert => {
-  /** Writes the rows of one table. Returns the ids of each answer's. */
+  /** Writes the rows of one table. Returns their ids for each answer. */
   const write = Effect.fnUntraced(function*(
     declaration: Declaration,
     compiled: Compiled,
@@ -167,7 +167,7 @@ export const make = (t: Tables, compiling: Compiling): Insert => {
   })
 
   const insert: Insert = Effect.fnUntraced(function*(declaration, given) {
-    // each table is found to fit before a row is written: what does not fit is no answer's fault
+    // all tables are checked before a row is written: no answer is at fault for a table that does not fit
     const compiled = yield* compiling.of(declaration)
     return yield* Effect.tapError(
       rows(declaration, compiled, given),

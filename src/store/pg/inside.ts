@@ -1,15 +1,15 @@
 /**
- * The verb `persistInside`: a batch of a declared handler in one statement. The statement locks what stands first in the queue,
- * makes the rows of the recorded JSON, writes the ledger, and removes the chunks from the queue. No answer leaves the server.
+ * The verb `persistInside`: a batch of a declared handler in one statement. It locks the first due chunks, makes rows from
+ * the recorded JSON, writes the ledger, and deletes the chunks from the queue. No answer leaves the server.
  *
- * There is no lease: the row locks last as long as the statement, which commits as a whole or has changed nothing. So there is
- * nothing to renew, to give back or to fence, and a worker that dies leaves nothing behind.
+ * There is no lease: the row locks last as long as the statement, which commits as a whole or changes nothing. So there is
+ * nothing to renew, release or fence, and a worker that dies leaves nothing behind.
  *
- * It takes what is plain and leaves the rest to the claim, whose rows are the same: the expressions are those of `declared.ts`.
- * Of what it leaves it tells the first, so that the drain knows which way is next, and no chunk waits behind later ones. It does
- * not look for the culprit when it fails either: the drain claims the chunks, and the claim's batches find it.
+ * It takes plain chunks and leaves the others to a claim, which makes the same rows by the same expressions (`declared.ts`).
+ * It reports the first chunk that it left: so the drain knows what is next, and no chunk waits behind later ones. When it
+ * fails, it does not look for the culprit: the drain claims the chunks, and the claim's batches find it.
  *
- * Ids belong to chunks by their place: see `insert.ts`. Where a trigger changes the number of rows the statement fails.
+ * Ids are matched to chunks by their place: see `insert.ts`. If a trigger changes the number of rows, the statement fails.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -26,22 +26,22 @@ import { longestOf } from "./longest.ts"
 import type * as LowWater from "./lowWater.ts"
 import type { Tables } from "./tables.ts"
 
-/** How long it waits for a lock of the application's tables or the ledger. Meanwhile others skip the chunks that it looked at. */
+/** How long it waits for a lock on the application's tables or the ledger. Meanwhile other workers skip its chunks. */
 const longestWait = "2s"
 
 /**
- * The first outputs of a call: to take one out of a call's outputs the server unpacks all of them, so of a call with many this
- * is done for a few, and a claim reads the others together.
+ * How many of a call's outputs are taken here. To read one, the server decompresses all outputs of the call; a claim reads
+ * the others of a call with many together.
  */
 const mostOfCall = 4
 
-/** The longest id that is not measured together with the others of its chunk. */
+/** The longest id of a row, in bytes. With a longer one the statement fails, and a claim takes the chunks. */
 const longestId = 1000
 
 /** Whether the statement can express a declaration: one table, with a row for each answer or for each element. */
 export const canRunInside = ({ children, inner }: Declaration): boolean => children.length === 0 && inner === undefined
 
-/** What the statement tells of its scan, as JSON text. */
+/** What the statement reports of its scan, as JSON text. */
 type Said = readonly [
   now: number,
   markTime: string | null,
@@ -50,9 +50,9 @@ type Said = readonly [
   left:
     | readonly [namespace: string, schema: string, version: number, fingerprint: number | null, plain: boolean]
     | null,
-  /** Whether something that was scheduled is due, and stands before the last chunk looked at. */
+  /** Whether a scheduled chunk is due and comes before the last chunk looked at. */
   scheduled: boolean,
-  /** Whether a subscription is told the ends of calls. */
+  /** Whether a subscription receives ends of calls. */
   ends: boolean
 ]
 
@@ -84,7 +84,10 @@ interface Options {
   readonly longest: number
 }
 
-/** The first chunks of the queue, locked, as many as the limits allow, and which of them are plain and of the kind: `looked`. */
+/**
+ * Locks the first chunks of the queue, as many as the limits allow, and marks those that are plain and of the kind:
+ * `looked`.
+ */
 const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }: Options) => {
   const { queue, sql } = t
   const { kind: { fingerprint, namespace, schemaIdentity, version }, notIn } = request
@@ -110,7 +113,7 @@ const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }:
 }
 
 /**
- * The answers as rows `g`. An output that was pruned, or a context without what the declaration requires, is not among them.
+ * The answers as rows `g`, without those whose output was pruned or whose context lacks what the declaration requires.
  * `offset 0` keeps the planner from joining: see the claim's `answer`.
  */
 const givenOf = ({ call, sql }: Tables, { declaration: { columns } }: InsideRequest) => {
@@ -135,15 +138,15 @@ const givenOf = ({ call, sql }: Tables, { declaration: { columns } }: InsideRequ
 }
 
 /**
- * The rows to be written, as `line`. A chunk without elements has one line, without a place. A row whose key an earlier row of
- * the batch has is of a later turn: one statement does not write a row twice, so its chunk is left (`late`).
+ * The rows to be written, as `line`. A chunk without elements has one line, without a place. If an earlier row of the batch
+ * has the same key, the chunk is left (`late`): one statement cannot write a row twice.
  */
 const linesOf = (t: Tables, request: InsideRequest, { columns, elements }: Compiled) => {
   const { key } = request.declaration
   const alias = (name: string) => `c${columns.findIndex((column) => column.name === name)}`
   const text = t.sql.literal
   const values = columns.map(({ name, value }) => `${value} as ${alias(name)}`).join(", ")
-  // kept as a left join, for the chunks without elements
+  // a left join keeps the chunks without elements
   const joined = elements === "" ? "" : `${elements.replace(/^cross join lateral/, "left join lateral")} on true`
   const made = t.sql`
       select g.n, g.seq, g.call_id, g.part, g.namespace, g.recorded_at, g.service, g.correlation_id, g.told,
@@ -165,7 +168,7 @@ const linesOf = (t: Tables, request: InsideRequest, { columns, elements }: Compi
     )`
 }
 
-/** The rows, written, and the chunks with the objects that were made of them: `settled`. */
+/** Writes the rows. `settled` has the chunks, each with the objects that were made of it. */
 const writtenOf = (t: Tables, { declaration: { object } }: InsideRequest, compiled: Compiled) => {
   const { columns, elements, id, onConflict, table } = compiled
   const text = t.sql.literal
@@ -192,7 +195,7 @@ const writtenOf = (t: Tables, { declaration: { object } }: InsideRequest, compil
     )`)
 }
 
-/** Fails the statement where ids and rows do not belong together, or are more than the ledger takes; 1 otherwise. */
+/** Fails the statement if ids and rows do not match, or exceed the limits of the ledger; 1 otherwise. */
 const exactOf = ({ sql }: Tables, { elements }: Compiled) => {
   const bounded = elements === "" ? "" : `
         and not exists (
@@ -304,7 +307,7 @@ export const persistInside = (
     contact.heard(serverTime, began)
     const chunks = chunksOf(request.kind, rows)
     const left = leftOf(said)
-    // The mark is moved past nothing that was left. What the statement took says nothing of how long a scan takes.
+    // The mark never passes a chunk that was left. The time of this statement says nothing about that of a scan.
     if (left === undefined) {
       const place = markTime === null || markSeq === null ? undefined : { time: markTime, seq: BigInt(markSeq) }
       const now = yield* Contact.here
@@ -320,7 +323,7 @@ export const persistInside = (
     const mark = lowWater.from(request.namespace, yield* Contact.here, request.hasty === true)
     const looked = yield* look(request, mark).pipe(
       Effect.tapError(() => Effect.sync(() => compiling.forget(request.declaration))),
-      // that is the handler's failure, which the claim's way tells and handles
+      // a failure of the handler: the claim reports and handles it
       Effect.catchTag("TableUnfit", () => Effect.undefined),
       t.client.statement
     )

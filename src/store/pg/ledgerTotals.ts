@@ -1,30 +1,30 @@
 /**
- * The ledger in numbers: how many lines each kind has, and a digest of the rows they became. Lines are counted in portions, in
- * the order of the event log, up to a place behind the oldest transaction still running: so nothing is written before the
- * place any more, whoever writes. Readers take what is counted and the lines after the place, in one snapshot.
+ * Totals of the ledger: how many lines each kind has, and digests of the ids of the rows they made. Lines are counted in
+ * portions, in the order of the event log, and never past the oldest transaction still running: so no line can appear before
+ * the counted place later. Readers add the lines after the place to the totals, in one snapshot.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { horizon } from "./eventLog.ts"
 import type { Tables } from "./tables.ts"
 
-/** How many lines one statement counts: only full portions are, so that an idle system does not keep a digest for each line. */
+/**
+ * How many lines one statement counts. Only full portions are counted, so that an idle system does not keep a digest for
+ * each line.
+ */
 const portion = 5000
-/** How many portions one call counts at most. Half a million lines take about a second: more than are persisted between beats. */
+/** The most portions of one run: half a million lines, about a second. Fewer are persisted between beats. */
 const mostPortions = 100
 /**
- * How many lines after the place readers take by the index. If there are more, the ledger was not counted for long, and
- * they leave it to the server how to read it.
+ * The most lines after the place that readers take by the index. If there are more, nothing was counted for long, and the
+ * server's planner decides how to read them.
  */
 export const mostAfter = 100_000
 
-/** Whether the place `p` is of this cluster's numbers, as the log's row `l` has them. */
+/** Whether the place `p` is one of this cluster's transaction ids, by the log's row `l`. */
 const isOurs = `(p.base = l.base and p.xact < ${horizon("l.base")})`
 
-/**
- * The place and the log's horizon, as one row; the ledger's beginning while what is counted may not be used. `counted`: whether
- * it may.
- */
+/** The counted place, as one row. `counted`: whether the totals may be used; if not, the place is the ledger's beginning. */
 export const place = ({ ledgerPlace, log, sql }: Tables) =>
   sql`(
       select coalesce(${sql.literal(isOurs)}, false) as counted,
@@ -33,7 +33,7 @@ export const place = ({ ledgerPlace, log, sql }: Tables) =>
       from (select 1) one left join ${ledgerPlace} p on true left join ${log} l on true limit 1
     )`
 
-/** Up to `most` lines after the place `after`; all without. The order makes the server use the index. */
+/** Up to `most` lines after the place `after`; all without `most`. The order makes the server use the index. */
 export const linesAfter = ({ ledger, sql }: Tables, after: string, most: number | undefined) =>
   sql`(
       select e.call_id, e.namespace, e.schema_identity, e.objects from ${ledger} e
@@ -44,7 +44,7 @@ export const linesAfter = ({ ledger, sql }: Tables, after: string, most: number 
 /** Hashes an id as the digests do. */
 const hash = (id: string) => `pg_catalog.hashtext(${id})`
 
-/** The places of the digests in which one of these ids may be. The portion's lines follow its place. */
+/** The places of the digests that may have one of these ids. The lines of a portion follow its place. */
 export const digestsWith = ({ ledgerDigest, sql }: Tables, ids: ReadonlyArray<string>) =>
   sql`(
       select d.xact, d.seq from ${ledgerDigest} d
@@ -57,8 +57,8 @@ export const digestsWith = ({ ledgerDigest, sql }: Tables, ids: ReadonlyArray<st
 export const linesOfDigest = (t: Tables, digest: string) => linesAfter(t, digest, portion)
 
 /**
- * Counts the next full portion, if there is one. Whoever finds the place locked leaves it. A line is read once, for its kind and
- * its first object; only those of several objects are read again.
+ * Counts the next full portion, if there is one, unless another worker has locked the place. Lines are read once, for the
+ * kind and the first object; if some have several objects, the portion is read again for those.
  */
 const count = (t: Tables) => {
   const { ledger, ledgerDigest, ledgerPlace, ledgerTotal, log, sql } = t
@@ -110,7 +110,7 @@ const count = (t: Tables) => {
       coalesce((select ${sql.literal(isOurs)} from ${ledgerPlace} p cross join ${log} l), false) as ours`
 }
 
-/** Begins anew where what is counted may not be used, or nothing is. */
+/** Starts again from the beginning if the totals may not be used, or there are none. */
 const restart = ({ ledgerDigest, ledgerPlace, ledgerTotal, log, sql }: Tables) =>
   sql`
     with begun as (
@@ -123,7 +123,7 @@ const restart = ({ ledgerDigest, ledgerPlace, ledgerTotal, log, sql }: Tables) =
     )
     delete from ${ledgerTotal} where exists (select from begun)`
 
-/** Counts what there is, up to a bound. */
+/** Counts the full portions that there are, up to a bound. */
 export const countLedger = (t: Tables): Effect.Effect<void, SqlError> =>
   Effect.gen(function*() {
     let [row] = yield* count(t)

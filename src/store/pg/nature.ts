@@ -185,7 +185,7 @@ const isLocalConfig = (tokens: ReadonlyArray<Token>): boolean =>
     return text !== "set_config" || (is(tokens[close - 1], "true") && is(tokens[close - 2], ","))
   })
 
-/** Whether a table it makes may be one of the session. */
+/** Whether a table that it makes may be a temporary one. */
 const namesTemporary = (tokens: ReadonlyArray<Token>): boolean =>
   tokens.some(({ text }) => text === "temp" || text === "temporary" || text === "pg_temp")
 
@@ -258,7 +258,7 @@ const ofStatement = (tokens: ReadonlyArray<Token>): Nature => {
       return leavesInTransaction
     case "create":
       return namesTemporary(tokens) || has(tokens, "as") ? leavesInSession : leavesInTransaction
-    // of the session, or code that the text does not show
+    // changes the session, or runs code that the text does not show
     default:
       return leavesInSession
   }

@@ -37,7 +37,7 @@ interface Settled {
   readonly held: number
   /** Whether the transaction is the one that was begun. If not, the statement did nothing. */
   readonly marked: boolean
-  /** Whether a subscription is told the ends of calls. */
+  /** Whether a subscription to ends of calls exists. */
   readonly ends: boolean
 }
 

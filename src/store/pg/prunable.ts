@@ -1,5 +1,5 @@
 /**
- * What may be pruned, and how much of it there is: counted up to a limit, and estimated beyond.
+ * Which rows may be pruned, and how many there are: counted up to a limit, and estimated beyond it.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ import { isOf } from "./feeds.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
 
-/** What makes a condition look into the queue by an index for each row, and not read all of the queue for a few rows. */
+/** Makes a condition search the queue by an index for each row, instead of reading all of the queue for a few rows. */
 const oneByOne = "offset 0"
 const inOneGo = ""
 
@@ -40,7 +40,7 @@ export const isRead = (t: Tables) =>
       select from ${t.subscription} s where ${isOf(t, "calls")} and (s.xact, s.seq) < (e.xact, e.seq)
     )`
 
-/** How many rows of an age are examined; where there are more, the figure is an estimate. */
+/** How many rows of an age are examined. If there are more, the figure is an estimate. */
 const mostExamined = 5000
 
 /** Rows of an age, and which of them may be pruned. */
@@ -49,10 +49,10 @@ interface Prunable {
   readonly table: string
   /** The table and its condition for the age. */
   readonly rows: Fragment
-  /** The index that has them in the order of their age; empty where none has. */
+  /** Their order by age, if an index has it; else empty. */
   readonly order: string
   readonly as: "c" | "e" | "f"
-  /** What the condition needs of a row: calls are wide. */
+  /** The columns that the condition needs: a call is a wide row. */
   readonly columns: string
   readonly may: (how: string) => Fragment
 }
@@ -76,8 +76,8 @@ const all = ({ sql }: Tables, { as, columns, may, rows }: Prunable) =>
   )
 
 /**
- * Examines the first rows. Where there are more, takes the server's estimate of how many, and the share of the first that may be
- * pruned. A table that was never analyzed has no estimate to speak of: its rows are counted.
+ * Examines the first rows. If there are more, multiplies the server's estimate of their number by the share of the first
+ * that may be pruned. A table that was never analyzed has no useful estimate: its rows are counted.
  */
 const figureOf = Effect.fnUntraced(function*(t: Tables, prunable: Prunable): Effect.fn.Return<Figure, SqlError> {
   const { schema, sql } = t

@@ -1,5 +1,5 @@
 /**
- * The verb `recordDecoded`: an answer that did not fit has been decoded after all.
+ * The verb `recordDecoded`: records an answer that did not fit and was decoded later.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../../ChunkStore.ts"
@@ -7,7 +7,7 @@ import type { Engine } from "./engine.ts"
 import { given } from "./given.ts"
 import { recordMany } from "./recordStatements.ts"
 
-/** The verb. Whoever runs the call meanwhile holds its row, or has changed its status. */
+/** The verb. A run of the call meanwhile holds its row, or has changed its status. */
 export const recordDecoded = ({ hint, t }: Engine): ChunkStore["Service"]["recordDecoded"] => (call) =>
   recordMany(t, [given(call)], { onlyInvalid: true }).pipe(
     Effect.map(({ length }) => length > 0),

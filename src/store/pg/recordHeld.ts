@@ -1,6 +1,6 @@
 /**
- * Records a call whose chunks are claimed from the start: the verb `recordHeld`, and the end of a transaction in which
- * handlers have run before their call is recorded.
+ * Records a call whose chunks are claimed from the start: for the verb `recordHeld`, and at the end of a transaction in
+ * which handlers ran before their call was recorded.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore, Hold, Persisted, Recording } from "../../ChunkStore.ts"
@@ -15,7 +15,7 @@ const longestWait = "2s"
 
 /** What of the call is persisted in the transaction that records it. */
 interface Done {
-  /** That of the transaction. Without it the statement does nothing. */
+  /** The transaction's mark. In a session without it, the statement does nothing. */
   readonly mark: string
   readonly persisted: ReadonlyArray<Persisted>
 }
@@ -29,8 +29,8 @@ const isFirst = ({ dead, queue, sql }: Tables, deadBlocksKey: boolean) =>
     ))`
 
 /**
- * Records one call. What is `done` gets its row in the ledger, and none in the queue: a row that nobody else sees would be
- * written to be deleted. The rest is held. `seqs` is null when the call was recorded before or its ordering key is not free.
+ * Records one call. Chunks that are `done` get their row in the ledger and none in the queue, which would be deleted before
+ * anybody sees it. The others are held. `seqs` is null when the call was recorded before or its ordering key is not free.
  */
 export const recordOneHeld = (
   t: Tables,

@@ -20,7 +20,7 @@ const completedIf = (condition: string): string => `
   where ${condition} and c.erasure is null`
 const completed = completedIf("c.status <> 'succeeded'")
 
-/** Keeps the calls of `recorded` open, where a subscription is told the ends of calls. */
+/** Opens the calls of `recorded`, if a subscription to ends exists. */
 const opened = (schema: string) =>
   `insert into ${schema}.open_call (call_id)
       select call_id from recorded where exists (select from ${schema}.call_subscription) on conflict do nothing`

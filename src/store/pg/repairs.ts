@@ -1,7 +1,8 @@
 /**
- * Repairs of rejected answers. The lease of a repair is that of a run: `run_token` and `run_until`, on a call that has succeeded.
+ * Repairs of rejected answers. A repair has its lease in the same columns as a run, `run_token` and `run_until`, but on a
+ * call that has succeeded.
  *
- * The call is locked first and its letter afterwards, as in an erasure. So the second of two sees what the first did to
+ * The call is locked first, then its letter, as in an erasure. So the second of two transactions sees what the first did to
  * both.
  */
 import * as Effect from "effect/Effect"
@@ -53,7 +54,7 @@ const lockHeld = ({ call, sql }: Tables, callId: string, token: string) =>
     where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'succeeded' and erasure is null
     for update`
 
-/** Gives the letter the version and the size of its new answer, and tells the answer's place. */
+/** Gives the letter the version and the size of its new answer, and returns the answer's place. */
 const mended = (t: Tables, key: ChunkKey, version: number, text: string) =>
   t.sql<{ position: number }>`
     update ${t.dead} d set schema_version = ${version}, bytes = greatest(0, d.bytes + pg_catalog.octet_length(${text})
@@ -69,7 +70,7 @@ const noted = (t: Tables, key: ChunkKey, message: string) =>
     select d.call_id, d.schema_identity, d.part, d.attempts, d.handler, 'rejected', ${storableText(message)}
     from ${t.dead} d where ${isKey(t, "d", key)} and ${t.sql.literal(isOpen)}`
 
-/** Writes the new answer, if there is one, and what the repair adds, and lets the call go. */
+/** Writes the new answer, if there is one, adds attempts and usage, and ends the lease. */
 const written = (t: Tables, callId: string, end: RepairEnd, answer: { position: number; text: string } | undefined) =>
   t.sql`
     with ended as (

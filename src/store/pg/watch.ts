@@ -78,15 +78,15 @@ export class Run implements Watch {
     })
   }
 
-  /** Waits for statements that fibers of the run have sent: the next run would wait for them, and be charged for it. */
+  /** Waits for statements that fibers of the run have sent. Otherwise the next run would wait for them, at its own cost. */
   readonly #wait = Effect.suspend(() => Deferred.await(this.#idle ??= Deferred.makeUnsafe<void>()))
 
-  /** A statement of the run is under way. */
+  /** Notes that a statement of the run begins. */
   began(): void {
     this.#inFlight++
   }
 
-  /** It has ended. */
+  /** Notes that it has ended. */
   finished(): void {
     if (--this.#inFlight === 0 && this.#idle !== undefined) {
       Deferred.doneUnsafe(this.#idle, Effect.void)
