@@ -82,6 +82,7 @@ const variables: ReadonlyArray<
   ]],
   ["SLUICE_DEAD_BLOCKS_KEY", "deadBlocksKey", true, "false", false, ["perhaps"]],
   ["SLUICE_GROUP_COMMIT", "groupCommit", true, "off", false, ["2", "maybe"]],
+  ["SLUICE_DECLARED_INSIDE", "declaredInside", true, "off", false, ["2", "maybe"]],
   ["SLUICE_NOTIFY", "notify", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN", "listen", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN_URL", "listenUrl", undefined, "postgres://ward@direct:5432/clinic", expect.anything(), [

@@ -13,6 +13,19 @@ import * as declared from "./support/declared.ts"
 import { Card, Finding, finding, Order, record } from "./support/declared.ts"
 import { chunkOf, untilEmpty } from "./support/drain.ts"
 
+/**
+ * Drains until a chunk is parked, and no attempt was charged. A beat that began before its worker knew that the handler cannot
+ * run takes up what is parked once more; then the next cycle parks it again.
+ */
+const untilParked = (callId: string) =>
+  Effect.gen(function*() {
+    const { attempts, state } = yield* chunkOf(callId)
+    expect(attempts).toBe(0)
+    if (state === "parked") return true
+    yield* untilEmpty
+    return false
+  }).pipe(Effect.repeat({ until: (isParked) => isParked }))
+
 const keyOf = (callId: string, schemaIdentity: string) => ({ callId, schemaIdentity, part: "" })
 const ledgerOf = (schemaIdentity: string, ...callIds: ReadonlyArray<string>) =>
   ChunkStore.ChunkStore.use((store) => store.ledger(callIds.map((callId) => keyOf(callId, schemaIdentity))))
@@ -301,8 +314,8 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       Effect.gen(function*() {
         for (const id of ["a", "b", "c"]) yield* record(id, yield* finding(id))
         yield* record("c-1", yield* Card.encode({ patient: "p1", ward: "w1", note: "one" }))
-        expect(yield* untilEmpty).toMatchObject({ claimed: 4, persisted: 1, parked: 3 })
-        expect(yield* chunkOf("a")).toMatchObject({ state: "parked", attempts: 0 })
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1, retried: 0, dead: 0 })
+        yield* untilParked("a")
         const checked = yield* Effect.flip(
           Inspector.Inspector.use((inspector) => inspector.declaration(declared.findings.declaration))
         )
@@ -316,8 +329,8 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       Effect.gen(function*() {
         yield* record("c-1", yield* Card.encode({ patient: "p1", ward: "w1", note: "one" }))
         yield* record("f-1", yield* finding("one"))
-        expect(yield* untilEmpty).toMatchObject({ claimed: 2, persisted: 1, parked: 1 })
-        expect(yield* chunkOf("c-1")).toMatchObject({ state: "parked", attempts: 0 })
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1, retried: 0, dead: 0 })
+        yield* untilParked("c-1")
       })
     ))
 

@@ -50,6 +50,8 @@ export const attempt = Effect.fnUntraced(function*(
   const pause = yield* Schedule.toStepWithSleep(patience)
   let tries = 0
   let conflicts = 0
+  // counted apart: the end of an outage must not be a chunk's last try
+  let outages = 0
   while (true) {
     pulse.progress()
     const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)))
@@ -58,7 +60,9 @@ export const attempt = Effect.fnUntraced(function*(
     if (mayBeOutage(error)) {
       const probed = yield* Effect.result(store.probe)
       if (Result.isFailure(probed)) {
-        if (!isPassing(error) || !probed.failure.transient || ++tries > mostTries) return yield* probed.failure
+        if (!isPassing(error) || !probed.failure.transient || ++outages > mostTries) {
+          return yield* probed.failure
+        }
       } else {
         yield* Effect.sleep(Math.min(2000, 50 * 2 ** batch.blamed))
         return result

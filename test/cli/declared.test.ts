@@ -35,7 +35,10 @@ describe("declared handlers", { timeout: 120_000 }, () => {
       { declared: { problem: null, statement: expect.stringContaining("insert into lab_order") } },
       { declared: { problem: null, statement: expect.stringContaining("insert into card") } }
     ])
-    expect(await check()).toMatchObject({ failed: false, stdout: expect.stringContaining("3 handlers are loaded") })
+    expect(await check()).toMatchObject({
+      failed: false,
+      stdout: expect.stringContaining("loaded and built 3 handlers")
+    })
   })
 
   it("a right that the role lacks is named", () =>

@@ -83,7 +83,7 @@ export const reset = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* sql`
     truncate note, sluice.service_call, sluice.chunk_queue, sluice.persisted_chunk, sluice.dead_letter,
-      sluice.chunk_failure, sluice.worker`
+      sluice.chunk_failure, sluice.worker, sluice.ledger_place, sluice.ledger_total, sluice.ledger_digest`
   yield* Effect.provide(
     Effect.flatMap(CallRecorder.CallRecorder, (recorder) => recorder.recordMany(batch)),
     CallRecorder.layer.pipe(Layer.provide(PgStore.layerStorage)),

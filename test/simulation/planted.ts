@@ -78,10 +78,10 @@ export const planted: Readonly<Record<string, Planted>> = {
     "yield* settling.commit(result.success)\n  yield* settling.commit(result.success)\n"
   ),
   "what is announced does not wait for the commit": inAttempt(
-    "const result = yield* Effect.result(timed(members, persistBatch(members, setting)))",
+    "const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)))",
     "const { eventsOf } = yield* Effect.promise(() => import(\"./settling.ts\"))\n" +
       "    const { DomainEvents } = yield* Effect.promise(() => import(\"../DomainEvents.ts\"))\n" +
-      "    const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, setting)).pipe(" +
+      "    const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)).pipe(" +
       "Effect.provideService(ChunkStore, { ...store, persist: (token, work, idle) => store.persist(token, (transaction) => " +
       "Effect.tap(work(transaction), (lines) => events.publish(eventsOf(lines))), idle) })))"
   ),
@@ -97,15 +97,15 @@ export const planted: Readonly<Record<string, Planted>> = {
   },
   "a subscriber moves on before its handler has run": {
     file: "Subscription.ts",
-    place: "for (const event of entry.events) if (filter(event)) yield* handler(event)\n      moved(index + 1)",
-    instead: "moved(index + 1)\n      for (const event of entry.events) if (filter(event)) yield* handler(event)"
+    place: "for (const event of eventsOf(entry)) if (filter(event)) yield* handler(event)\n      moved(index + 1)",
+    instead: "moved(index + 1)\n      for (const event of eventsOf(entry)) if (filter(event)) yield* handler(event)"
   },
   "a batch commits with its culprit": inTurn("if (sent) {", "if (sent && persisted.length < 0) {"),
   "a handler that wrote and failed leaves its rows": inTurn("if (sent) {", "if (sent && batch.length === 1) {"),
   "a key goes on behind a failure": inTurn("if (orderingKey !== undefined) blocked.add(orderingKey)", ""),
   "a connection that falls silent is the handler's fault": inBatch(
-    "return { _tag: \"Failed\", cause: Cause.fail(error), sent, hangs: error.hangs }",
-    "return { _tag: \"Failed\", cause: Cause.fail(error), sent, hangs: true }"
+    "return { _tag: \"Failed\", cause: Cause.fail(error), sent, isCutOff }",
+    "return { _tag: \"Failed\", cause: Cause.fail(error), sent, isCutOff: true }"
   ),
   "a database that is there for nobody is the chunk's fault": inAttempt(
     "const probed = yield* Effect.result(store.probe)",

@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs"
 import path from "node:path"
 import { expect, it } from "vitest"
+import { answerMutants } from "../simulation/answerMutants.ts"
 import { mutants } from "../simulation/mutants.ts"
 import { planted } from "../simulation/planted.ts"
 
@@ -38,7 +39,7 @@ it("its commands are scripts, and its mutants exist", () => {
   for (const command of commands) expect(scripts).toHaveProperty(/^npm run (\S+)/.exec(command)?.[1] ?? command)
   const bugs = [...page.matchAll(/--mutant "([^"]+)"/g)].map(([, bug]) => bug ?? "")
   expect(bugs.length).toBeGreaterThan(0)
-  for (const bug of bugs) expect({ ...mutants, ...planted }).toHaveProperty([bug])
+  for (const bug of bugs) expect({ ...mutants, ...planted, ...answerMutants }).toHaveProperty([bug])
 })
 
 it("its files are there", () => {

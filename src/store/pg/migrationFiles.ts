@@ -430,20 +430,20 @@ create table if not exists sluice.erasure (
 );
 `,
   "0008_call_ends.sql":
-    `-- The ends of calls: each is told once, when every chunk of the call is persisted or dead, to the subscriptions that ask for it.
+    `-- The ends of calls: a call ends once, when every chunk of it is persisted or dead. Subscriptions to ends receive them.
 --
--- Locks: none on tables that are there.
+-- Locks: none on existing tables.
 --
--- While programs of the version before this one are still running: the end of a call that one of them records is not told. The
--- chunks that they settle are seen at a beat of a worker of this version.
+-- While programs of the version before this one are still running: a call that one of them records has no end. If one of
+-- them settles the last chunk of a call, a beat of a worker of this version writes the end.
 
--- The subscriptions that are told ends. Their places are in sluice.subscription. In a table of their own, which is hardly ever
--- written: each recording and each settlement looks whether there is one.
+-- The subscriptions to ends. Their places are in sluice.subscription. They have a table of their own, which is hardly ever
+-- written, because each recording and each settlement checks whether there is one.
 create table if not exists sluice.call_subscription (
   name text primary key
 );
 
--- The calls whose end is to be told. Written by the recording, and deleted by whoever tells the end: each is told once.
+-- The open calls. The recording writes the row; the statement that deletes it writes the end, so a call has one end.
 create table if not exists sluice.open_call (
   call_id text collate "C" primary key
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
@@ -463,18 +463,18 @@ create table if not exists sluice.call_end (
 create index if not exists call_end_order on sluice.call_end (xact, seq);
 `,
   "0009_ledger_totals.sql":
-    `-- What operators ask of the ledger, answered without reading all of it: how many chunks of each kind were persisted, and which
--- call made a row of the application. Nothing is added to persisting a chunk: the beats of workers read what was persisted
--- since, in portions of 5,000 lines, each line once.
+    `-- Totals and digests of the ledger, so that operators' questions do not read all of it: how many chunks of each kind were
+-- persisted, and which call made a row of the application. Persisting a chunk writes nothing more: the beats of workers
+-- count the new lines, in portions of 5,000.
 --
 -- Locks: none but on the new tables, which nobody uses yet.
 --
--- While workers of the version before this one are still running: they persist as before, and what they persist is counted. On
--- a ledger that is full already the first beats count it; until then the answers are as slow as they were, and as right.
+-- While workers of the version before this one are still running: they persist as before, and their lines are counted. The
+-- first beats count the lines that a ledger already has; until then the answers are right, and as slow as before.
 
--- How far the lines are counted: those up to (xact, seq) in the order of the event log, where nothing is written any more. One
--- row. \`base\` is that of subscription_log: when it has changed, or the place is ahead of this cluster's transactions, the
--- lines were renumbered or came from elsewhere, and counting begins anew. Without the row it does as well.
+-- How far the lines are counted: up to (xact, seq) in the order of the event log. No line can appear before that any more.
+-- One row. \`base\` is that of subscription_log: if it has changed, or the place is ahead of this cluster's transactions, the
+-- lines were renumbered or came from another cluster, and counting starts again. It does so without the row, too.
 create table if not exists sluice.ledger_place (
   only_row boolean primary key default true check (only_row),
   base     bigint not null,
@@ -490,8 +490,8 @@ create table if not exists sluice.ledger_total (
   primary key (namespace, schema_identity)
 );
 
--- The rows of the application that a portion of lines became: a hash of each one's id, by the function of hash indexes, which
--- is the same in all versions. Four bytes a row of the application: an index on the ledger cost a twentieth of persisting.
+-- The rows of the application that a portion of lines made: a hash of each id, by the function of hash indexes, which is the
+-- same in all versions. Four bytes for each row; an index on the ledger would cost a twentieth of the time to persist.
 create table if not exists sluice.ledger_digest (
   -- the place before the portion's first line
   xact xid8 not null,
@@ -504,11 +504,11 @@ create table if not exists sluice.ledger_digest (
 alter table sluice.ledger_digest alter column ids set storage external;
 `,
   "0010_fingerprint.sql":
-    `-- Which schema encoded an answer. What the present schema of a declared handler encoded is persisted inside the server, and not
--- handed out: see the store's inside.ts.
+    `-- The fingerprint of the schema that encoded an answer. If that is the present schema of a declared handler, the server
+-- persists the answer without handing it to a worker: see the store's inside.ts.
 --
--- Locks: the queue for a moment; nothing is rewritten. Chunks recorded before this, or by a program of the version before
--- this one, have none and are handed out, as they were.
+-- Locks: the queue for a moment; nothing is rewritten. Chunks recorded before this migration, or by a program of the version
+-- before this one, have none and are handed out, as before.
 
 alter table sluice.chunk_queue add column if not exists fingerprint integer;
 `
