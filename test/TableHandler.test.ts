@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import type * as SqlClient from "effect/sql/SqlClient"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as declared from "./support/declared.ts"
 import { Card, Finding, finding, Order, record } from "./support/declared.ts"
@@ -322,6 +322,20 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
         expect(checked.message).toContain(words)
       })
     ))
+
+  it.live.each([true, false])(
+    "nobody is charged when the table changes while the program runs (inside: %s)",
+    (inside) =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* record("before", yield* finding("before"))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
+        yield* sql`alter table finding rename column text to words`
+        yield* record("after", yield* finding("after"))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 0, retried: 0, dead: 0 })
+        yield* untilParked("after")
+      }).pipe(Effect.provide(declared.application(declared.servers[name]([]), { declaredInside: inside })))
+  )
 
   it.live("nobody is charged when a key has no unique index", () =>
     runOn(

@@ -11,7 +11,7 @@ import type { HandlerRegistry } from "../HandlerRegistry.ts"
 
 /** What a drain has learned of its handlers. */
 export interface Unfit {
-  /** Records that a run of it succeeded: its later failures are caused by chunks. */
+  /** Records that a run of it succeeded: a service that is missing later is a chunk's doing. */
   readonly succeeded: (handler: Handler) => void
   /** Whether a failure means that the handler cannot be run here. The first time, it is logged. */
   readonly learn: (handler: Handler, cause: Cause.Cause<unknown>) => Effect.Effect<boolean>
@@ -57,7 +57,9 @@ export const make = (registry: HandlerRegistry["Service"]): Unfit => {
     learn: (handler, cause) =>
       Effect.suspend(() => {
         if (unfit.has(handler)) return Effect.succeed(true)
-        const reason = proven.has(handler) ? undefined : reasonOf(cause)
+        // a table may change under a handler that has run
+        const isJudged = !proven.has(handler) || tableUnfit(cause) !== undefined
+        const reason = isJudged ? reasonOf(cause) : undefined
         if (reason === undefined) return Effect.succeed(false)
         unfit.add(handler)
         return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${reason}`), true)

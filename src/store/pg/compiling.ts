@@ -14,6 +14,8 @@ const freshFor = 60_000
 /** The compiled declarations of a store. */
 export interface Compiling {
   readonly of: (declaration: Declaration) => Effect.Effect<CompiledTables, SqlError | TableUnfit>
+  /** Whether it was compiled before; then its table may have changed since. */
+  readonly isKnown: (declaration: Declaration) => boolean
   /** Forgets a declaration whose statement failed: its table may have changed. */
   readonly forget: (declaration: Declaration) => void
 }
@@ -30,6 +32,7 @@ export const makeCompiling = (t: Tables): Compiling => {
       known.set(declaration, { compiled, until: now + freshFor })
       return compiled
     }),
+    isKnown: (declaration) => known.has(declaration),
     forget: (declaration) => void known.delete(declaration)
   }
 }

@@ -4,6 +4,8 @@
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import { ChunkStoreError } from "../../ChunkStore.ts"
 import {
   type CallField,
   type Declaration,
@@ -16,6 +18,7 @@ import * as DomainObject from "../../DomainObject.ts"
 import { rowsOf } from "./columns.ts"
 import type { Compiling } from "./compiling.ts"
 import { callColumn, type Compiled, type CompiledTables, identifier } from "./declared.ts"
+import { codeOf } from "./errors.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
 
@@ -119,6 +122,15 @@ const statement = (
     order by 1, 2`
 }
 
+/** The names that a statement uses are gone (class 42). The next try compiles the declaration anew, and charges nobody. */
+const changed = (cause: SqlError): ChunkStoreError =>
+  new ChunkStoreError({
+    operation: "persist",
+    transient: true,
+    reason: "the table has changed since its declaration was compiled",
+    cause
+  })
+
 /** How a store carries out declarations. */
 export const make = (t: Tables, compiling: Compiling): Insert => {
   /** Writes the rows of one table. Returns their ids for each answer. */
@@ -168,11 +180,12 @@ export const make = (t: Tables, compiling: Compiling): Insert => {
 
   const insert: Insert = Effect.fnUntraced(function*(declaration, given) {
     // all tables are checked before a row is written: no answer is at fault for a table that does not fit
+    const wasKnown = compiling.isKnown(declaration)
     const compiled = yield* compiling.of(declaration)
-    return yield* Effect.tapError(
-      rows(declaration, compiled, given),
-      () => Effect.sync(() => compiling.forget(declaration))
-    )
+    return yield* Effect.mapError(rows(declaration, compiled, given), (error) => {
+      compiling.forget(declaration)
+      return wasKnown && isSqlError(error) && codeOf(error)?.startsWith("42") === true ? changed(error) : error
+    })
   })
   // these are Sluice's statements, not the handler's, and leave nothing but rows
   return (declaration, answers) => unwatched(insert(declaration, answers))
