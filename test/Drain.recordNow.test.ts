@@ -10,11 +10,31 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
-import { application, note, written } from "./support/clinic.ts"
-import { away, chunkOf, cycle, drainWith } from "./support/drain.ts"
+import { application, note, record, written } from "./support/clinic.ts"
+import { away, chunkOf, cycle, drainWith, untilEmpty } from "./support/drain.ts"
 
 const recordNow = (callId: string, data = {}, orderingKey?: string) =>
   Drain.Drain.use((drain) => drain.recordNow(note(callId, data, orderingKey === undefined ? {} : { orderingKey })))
+
+describe("recordNow behind an older call of its ordering key", () => {
+  it.effect("records it and gives nothing up: its token holds nothing", () =>
+    Effect.gen(function*() {
+      yield* record(note("a", {}, { orderingKey: "knee" }))
+      let givenUp = 0
+      const drain = yield* Layer.build(drainWith((store) => ({
+        giveUp: (token) =>
+          Effect.suspend(() => {
+            givenUp++
+            return store.giveUp(token)
+          })
+      })))
+      const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(recordNow("b", {}, "knee"), drain)))
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "ChunkBusy" })
+      expect(givenUp).toBe(0)
+      expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
+    }).pipe(Effect.scoped, Effect.provide(application())))
+})
 
 describe("recordNow, and a database that is away", () => {
   it.effect("while it asks whether the call is new: it is recorded once the database is back, and the caller is told", () =>

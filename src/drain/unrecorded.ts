@@ -107,8 +107,10 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
     for (const [index, chunk] of chunks.entries()) chunk.seq = seqs[index] ?? chunk.seq
   }
   const hold = Effect.suspend(() => {
+    const wasCertain = isCertain
     isCertain = false
     return Effect.map(store.recordHeld(call, options), (seqs) => {
+      isCertain = wasCertain
       if (seqs !== undefined) numbered(seqs)
       return seqs !== undefined
     })

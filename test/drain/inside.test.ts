@@ -193,6 +193,27 @@ describe("on Postgres 18", () => {
     )
   })
 
+  it.live("an answer with a key is not written before an earlier one that has to be claimed", () => {
+    const seen = see()
+    return Effect.provide(
+      Effect.gen(function*() {
+        const card = (patient: string, note: string) => Card.encode({ patient, ward: "w1", note })
+        yield* record("first", yield* card("p1", "first"))
+        yield* record("other", yield* finding("in between"))
+        yield* record("by hand", {
+          ...yield* card("p2", "by hand"),
+          data: { patient: "p2", ward: "w1", note: "by hand" }
+        })
+        yield* record("last", yield* card("p2", "last"))
+        expect(yield* untilEmpty).toMatchObject({ claimed: 4, persisted: 4 })
+        expect((yield* picture).cards.map((row) => row.note)).toEqual(["first", "last"])
+        expect(seen.inside).toContain("first")
+        expect(seen.inside).toContain("other")
+      }),
+      laboratory("Postgres 18", seen)
+    )
+  })
+
   it.live("what is left in the middle of a backlog is claimed before what stands behind it", () => {
     const seen = see()
     return Effect.provide(

@@ -87,6 +87,7 @@ interface Options {
 /**
  * Locks the first chunks of the queue, as many as the limits allow, and marks those that are plain and of the kind:
  * `looked`.
+ * `unbroken`: so are all chunks of the handler before it.
  */
 const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }: Options) => {
   const { queue, sql } = t
@@ -96,17 +97,18 @@ const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }:
   const inNamespace = namespace === Kind.core
     ? sql`namespace <> all(${notIn}::pg_catalog.text[])`
     : sql`namespace = ${namespace}`
+  const served = sql`schema_identity = ${schemaIdentity} and ${inNamespace}`
   return sql`ready as materialized (
       select seq, rank, call_id, part, namespace, schema_identity, schema_version, position, bytes, fingerprint,
-        recorded_at, ${plain} as plain,
-        coalesce(${plain} and fingerprint = ${fingerprint} and schema_identity = ${schemaIdentity}
-          and schema_version = ${version} and ${inNamespace}, false) as mine
+        recorded_at, ${plain} as plain, ${served} as served,
+        coalesce(${plain} and fingerprint = ${fingerprint} and schema_version = ${version} and ${served}, false) as mine
       from ${queue} q
       where state = 'ready' and ${isFree(t, { judged })} and ${inRange(t, "rank", ready)} and ${onlyAsked(t, request)}
       order by rank, seq limit ${request.limit} for update skip locked
     ), looked as materialized (
       select * from (
-        select *, pg_catalog.row_number() over by_rank as n, pg_catalog.sum(bytes) over by_rank as total
+        select *, pg_catalog.row_number() over by_rank as n, pg_catalog.sum(bytes) over by_rank as total,
+          pg_catalog.bool_and(mine or not served) over by_rank as unbroken
         from ready window by_rank as (order by rank, seq)
       ) ranked where total <= ${request.maxBytes} or n = 1
     )`
@@ -114,13 +116,14 @@ const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }:
 
 /**
  * The answers as rows `g`, without those whose output was pruned or whose context lacks what the declaration requires.
+ * With a key, it takes none behind a chunk of the handler that is left to the claim: the earlier would overwrite the later.
  * `offset 0` keeps the planner from joining: see the claim's `answer`.
  */
-const givenOf = ({ call, sql }: Tables, { declaration: { columns } }: InsideRequest) => {
+const givenOf = ({ call, sql }: Tables, { declaration: { columns, key } }: InsideRequest) => {
   const required = columns.flatMap(({ source }) => source._tag === "Context" && source.isRequired ? [source.key] : [])
   const hasContext = sql.literal(
-    [...new Set(required)].map((key) => `
-        and pg_catalog.jsonb_typeof(c.context::pg_catalog.jsonb -> ${literal(key)}::pg_catalog.text) = 'string'`).join(
+    [...new Set(required)].map((name) => `
+        and pg_catalog.jsonb_typeof(c.context::pg_catalog.jsonb -> ${literal(name)}::pg_catalog.text) = 'string'`).join(
       ""
     )
   )
@@ -129,7 +132,7 @@ const givenOf = ({ call, sql }: Tables, { declaration: { columns } }: InsideRequ
           c.correlation_id, pg_catalog.date_trunc('milliseconds', c.finished_at) as finished_at,
           nullif(c.context::pg_catalog.text, '{}') as told, c.context::pg_catalog.jsonb as context,
           c.output::pg_catalog.jsonb -> 'data'::pg_catalog.text as data
-        from limited cross join (select * from looked where mine) r
+        from limited cross join (select * from looked where mine${key.length === 0 ? sql`` : sql` and unbroken`}) r
         cross join lateral (
           select outputs[r.position + 1] as output, service, correlation_id, finished_at, context
           from ${call} where call_id = r.call_id offset 0
