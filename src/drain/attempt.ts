@@ -84,6 +84,7 @@ const isPassing = (error: BatchError): boolean =>
 const mayBeOutage = (error: BatchError): boolean =>
   error._tag === "ChunkStoreError" || (error._tag === "BatchSuffered" && !error.survived)
 
+/** Of a passing error: whether other transactions were in the way. */
 const isConflict = (error: BatchError): boolean => error._tag !== "BatchSuffered" || error.survived
 
 /** Runs a batch in its span, and records its duration by handler. */

@@ -1,8 +1,8 @@
 /**
  * Runs cycles: a claim and its run, once, until nothing is due, or until a time is over.
  *
- * To understand the drain, read this folder in the order of a chunk's way: `cycles`, `claim` (takes chunks and holds
- * them), `run` (what happens to them, with an example of a failure), `prepare` (finds the handler and decodes),
+ * To understand the drain, read this folder in the order of a chunk's way: `cycles`, `inside` (what the
+ * store persists without a claim), `claim` (takes chunks and holds them), `run` (what happens to them, with an example of a failure), `prepare` (finds the handler and decodes),
  * `attempt`, `transaction`, `runInTurn`, `split` and `settling`. The other files are details of these.
  */
 import * as Clock from "effect/Clock"

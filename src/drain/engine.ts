@@ -1,4 +1,7 @@
-/** The services and state that all claims of one drain share. */
+/**
+ * The services and state that all claims of one drain share. `Drain.ts` makes them. The head of `cycles.ts` says in which
+ * order to read this folder.
+ */
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Kind } from "../Kind.ts"
 import type * as Settings from "../Settings.ts"
@@ -10,6 +13,7 @@ import type { Unfit } from "./unfit.ts"
 
 /** The services and state that all claims of one drain share. */
 export interface Engine {
+  /** Without the handlers that cannot run here: see `unfit.ts`. */
   readonly registry: HandlerRegistry["Service"]
   readonly settings: Settings.Values
   readonly isolations: Isolations

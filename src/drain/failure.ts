@@ -35,8 +35,8 @@ export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
 export class BatchFailed extends Data.TaggedError("BatchFailed")<{
   readonly failed: ReadonlyMap<Prepared, Cause.Cause<unknown>>
   /**
-   * The failed ones whose transaction was still sound: they are the cause of their own failure. The others may have
-   * failed because of another run.
+   * The failed ones whose transaction was still sound: the database did not fail them. The others may have failed only
+   * because another run had broken the transaction.
    */
   readonly certain: ReadonlySet<Prepared>
   /**
@@ -46,11 +46,14 @@ export class BatchFailed extends Data.TaggedError("BatchFailed")<{
   readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
   /** Not run, in the order of the batch. */
   readonly notRun: ReadonlyArray<Prepared>
-  /** Whether no run before the failed one had sent anything: alone it would have failed the same way. */
+  /** Whether no run before the failed one succeeded in the transaction: alone it would have failed the same way. */
   readonly asIfAlone: boolean
 }> {}
 
-/** The database failed a handler with a transient error: no chunk is charged, and the batch is retried. */
+/**
+ * The database failed a handler with a transient error. No chunk is charged at first, and the batch is retried; `split`
+ * bounds how often.
+ */
 export class BatchSuffered extends Data.TaggedError("BatchSuffered")<{
   readonly error: ChunkStoreError
   /** Whether the connection survived: then it was a conflict, not an outage. */

@@ -5,6 +5,10 @@
  * is of another declared kind, this kind is next; if it has to be claimed, a claim is next. So both ways take chunks in the
  * order of the queue, and neither waits for the other's backlog.
  *
+ * For example, five answers wait, and the table refuses the row of the third. The store's statement fails and has changed
+ * nothing; nobody is charged. The next claim takes the five. Their handler is one for the batch (`runMany.ts`, whose insert
+ * is the store's), so halves of halves are tried until the third is alone; that is charged, and the others are persisted.
+ *
  * When the store fails, the next claim takes the same chunks, finds the culprit and charges it. After each further failure
  * more claims come before the next try, so a backlog of refused rows costs hardly more than it would without tries.
  */

@@ -16,7 +16,7 @@
  * not run.
  *
  * - If `c` had sent something to the database, the transaction is rolled back, and no chunk is charged yet: `c` may
- *   have failed because of `a` or `b`. The next batches are `a b`, then `d e`, then `c` alone. The first two commit. If
+ *   have failed because of what `a` or `b` had written. The next batches are `a b`, then `d e`, then `c` alone. The first two commit. If
  *   `c` fails alone, it is charged one attempt: it is retried after its backoff, or is dead after its last attempt.
  * - If `c` had sent nothing, there is nothing to roll back, and neither `a` nor `b` can be the cause. The batch continues
  *   without `c`, commits `a b d e`, and `c` is charged.
@@ -25,8 +25,8 @@
  *
  * How `c` fails decides what its charge becomes (`failure.ts`), and whether there is one:
  *
- * - A typed error is charged as `failed`, a defect as `defect`. If the handler says that the error is permanent, `c` is
- *   dead at once.
+ * - A typed error is charged as `failed`, a defect as `defect`. If the handler says that a typed error is permanent,
+ *   `c` is dead at once.
  * - If its connection breaks, for example because the backend was killed, nobody is to blame yet (`BatchSuffered`).
  *   `attempt` probes the database. If that answers, all five are run once more. Only if it happens again in the run of
  *   `c`, the others are tried without it, and `c` alone; after four times alone it is charged. If the database does not

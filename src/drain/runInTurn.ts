@@ -49,7 +49,8 @@ export const runInTurn: Runs = Effect.fnUntraced(function*(run: BatchRun) {
         asIfAlone: persisted.length === 0
       })
     }
-    // nothing was sent, so there is nothing to roll back: the batch continues without it
+    // Nothing was sent, so there is nothing to roll back: the batch continues without it. If it hangs, too: the transaction
+    // is abandoned only with a statement under way.
     left.set(one, cause)
     if (orderingKey !== undefined) blocked.add(orderingKey)
   }

@@ -67,8 +67,8 @@ const withoutAny = (members: ReadonlyArray<Prepared>, others: ReadonlyArray<Prep
  * them in their ordering keys.
  *
  * Of runs one after another, only one has failed: those before it are one batch and those that were not run are
- * another. The first has run once in vain and the second not at all, so no chunk runs in vain twice because of one
- * failure.
+ * another. The first has run once in vain and the second not at all, so no chunk but the failed one runs in vain twice
+ * because of one failure.
  */
 const afterFailure = (members: ReadonlyArray<Prepared>, error: BatchFailed): Plan => {
   const { asIfAlone, certain, failed, left, notRun } = error
