@@ -7,6 +7,7 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { createServer } from "node:http"
 import { afterAll, expect } from "vitest"
@@ -69,6 +70,9 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("observed-drain.
       })
       const messages = yield* Messages
       yield* Effect.repeat(messages.list, { until: (rows) => rows.length === 1 })
+      // a busy machine may persist before the gauges have asked the database once
+      const isSampled = Effect.sync(() => received.get("/v1/metrics")?.includes("sluice_queue_chunks") === true)
+      yield* Effect.repeat(isSampled, { schedule: Schedule.spaced("20 millis"), until: (sampled) => sampled })
       running.process.kill("SIGTERM")
       expect((yield* Effect.promise(() => running.ended)).status).toBe(0)
       expect(received.get("/v1/traces")).toContain("Drain.batch")
