@@ -223,7 +223,14 @@ describe("a declaration of several tables that contradicts itself is refused whe
       "rows with inner have no children",
       () => TableHandler.make(Report, { ...base, each, inner: ({ item }) => item.values, children: () => [] })
     ],
-    ["inner is of an item", () => TableHandler.make(Report, { ...base, inner: ({ item }) => (item as any).values })],
+    [
+      "inner is of an item",
+      () =>
+        TableHandler.make(Report, {
+          ...base,
+          inner: ({ item }) => (item as unknown as { readonly values: never }).values
+        })
+    ],
     [
       "there is no inner",
       () => TableHandler.make(Report, { ...base, columns: ({ innerPlace }) => ({ place: innerPlace as never }) })

@@ -210,7 +210,7 @@ export const faultyLog = (log: EventLog["Service"], weather: Weather, life: Life
   const through = throughOf(weather, life)
   return {
     ...log,
-    open: (name, from) => through("open", log.open(name, from)),
+    open: (name, from, feed) => through("open", log.open(name, from, feed)),
     take: (name, options) => through("take", log.take(name, options)),
     advance: (name, token, progress, lease) => through("advance", log.advance(name, token, progress, lease)),
     release: (name, token, release) => through("release", log.release(name, token, release))
