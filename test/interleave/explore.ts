@@ -41,6 +41,9 @@ export interface Outcome {
 /** The longest a step may take, in milliseconds. */
 const patience = 20_000
 
+/** How many statements in a row are one session's, while another could go on: it may be waiting for that one, by trying again. */
+const mostInARow = 40
+
 const codeOf = (error: unknown): string =>
   Predicate.hasProperty(error, "code") && typeof error.code === "string" ? error.code : ""
 
@@ -187,10 +190,14 @@ export const open = async (version: Version) => {
     const widths: Array<number> = []
     const trace: Array<string> = []
     await settled(used)
+    let last: { readonly session: Session; readonly count: number } | undefined
     while (used.some((session) => session.exit() === undefined)) {
       const ready = used.filter((session) => session.held() !== undefined)
       const step = widths.length
-      const session = ready[Math.min(choose(ready.length, step), ready.length - 1)]!
+      const chosen = ready[Math.min(choose(ready.length, step), ready.length - 1)]!
+      const tired = last !== undefined && last.count >= mostInARow ? last.session : undefined
+      const session = chosen === tired ? ready.find((one) => one !== tired) ?? chosen : chosen
+      last = { session, count: last?.session === session ? last.count + 1 : 1 }
       const move = schedule.breaks?.step === step ? schedule.breaks.move : "go"
       widths.push(ready.length)
       trace.push(`${session.name}: ${short(session.held() ?? "")}${move === "go" ? "" : `  (${move})`}`)
