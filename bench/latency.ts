@@ -163,7 +163,7 @@ const inline = async (
 /** How handlers are written. */
 const kinds = [
   { part: "inline", name: "", handlers: perRecord },
-  { part: "inline-declared", name: ", a declared handler", handlers: declared }
+  { part: "inline-declared", name: ", a declared handler", handlers: declared() }
 ]
 
 /** What `--only` knows: `part`, `inline`, and `inline-declared`. */
