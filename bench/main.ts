@@ -41,7 +41,8 @@ const more = {
   scale: number("scale", "what the sizes are multiplied with (growth)", 1),
   holdMinutes: number("hold-minutes", "how long a snapshot is held (growth)", 10),
   minutes: number("minutes", "how long it drains (memory)", 10),
-  seconds: number("seconds", "how long each is watched (idle)", 60)
+  seconds: number("seconds", "how long each is watched (idle)", 60),
+  content: number("content", "characters of content of a record (drain)", 600)
 }
 
 const bench = (name: string, description: string, run: (options: BenchOptions) => Promise<Result>) =>
