@@ -2,9 +2,11 @@
  * The verb `persist`: runs the handlers' transaction and settles ledger and queue at its end.
  */
 import type * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import {
   AlreadyPersisted,
@@ -137,6 +139,38 @@ class Waited {
   }
 }
 
+/** How long the end of a batch waits for what its handlers have registered for the commit, if it is not told. */
+const longestAfterCommit = Duration.seconds(30)
+
+/**
+ * Runs a transaction, and waits at most this long for what was registered for its commit: the client waits for it, and it
+ * cannot be interrupted. It then goes on by itself.
+ */
+const notHeldUp = <E, R>(
+  { sql }: Tables,
+  patience: Duration.Duration,
+  transaction: (begun: Effect.Effect<void>) => Effect.Effect<void, E, R>
+): Effect.Effect<void, E, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const committed = yield* Deferred.make<void>()
+      // registered first, so it runs first
+      const begun = sql.afterCommit(Effect.asVoid(Deferred.succeed(committed, undefined)))
+      const fiber = yield* Effect.forkDetach(Effect.interruptible(transaction(begun)), { startImmediately: true })
+      const late = Deferred.await(committed).pipe(
+        Effect.andThen(Effect.sleep(patience)),
+        Effect.andThen(Effect.logWarning(
+          `what a handler has registered by sql.afterCommit did not end within ${Duration.format(patience)}: ` +
+            "it is no longer waited for"
+        )),
+        Effect.interruptible
+      )
+      yield* restore(Effect.raceFirst(Fiber.join(fiber), late)).pipe(
+        Effect.onInterrupt(() => Effect.raceFirst(Effect.interruptible(Fiber.interrupt(fiber)), late))
+      )
+    })
+  )
+
 const ended = new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
 
 /** The verb. */
@@ -190,41 +224,47 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
       let ran = false
       // the handlers' failure counts even when the rollback fails: a lost connection has rolled back
       let failed: Cause.Cause<E> | undefined
-      return client.transaction(({ isNested, lease }) =>
-        Effect.gen(function*() {
-          const outer = yield* CurrentRun
-          return yield* unwatched(Effect.gen(function*() {
-            const mark = yield* freshToken
-            const [began] = yield* beginHandling(t, mark, idle)
-            if (began === undefined) return
-            if (isNested) yield* mustBeReadCommitted(began.isolation)
-            const exit = yield* Effect.exit(work(transactionOf(t, insert, { lease, began, outer })))
-            if (Exit.isFailure(exit)) {
-              failed = exit.cause
-              return yield* Effect.fail(new RolledBack(exit.cause))
-            }
-            ran = true
-            const leaves = isNested || lease === undefined || lease.left.transaction
-            if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
-            const persisted = exit.value
-            if (persisted.length > 0) {
-              const call = yield* unrecorded
-              yield* call === undefined ? settleWithin(token, mark, persisted) : recordWithin(mark, call, persisted)
-            }
-            if (persisted.some(({ objects }) => objects.length > 0)) yield* hint("events")
-            if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
-          }))
-        })
-      ).pipe(
-        Effect.catchTags({
-          SqlError: (error: SqlError) => ran ? failCommit(error) : failStore(error),
-          InLedger: (error: InLedger) => sayWhich(token, error.persisted),
-          Waited: (error: Waited) => sayLocked(token, error.persisted),
-          RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
-          ChunkStoreError: (error: ChunkStoreError) =>
-            failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
-        })
-      )
+      const transaction = (begun: Effect.Effect<void>) =>
+        client.transaction(({ isNested, lease }) =>
+          Effect.gen(function*() {
+            yield* begun
+            const outer = yield* CurrentRun
+            return yield* unwatched(Effect.gen(function*() {
+              const mark = yield* freshToken
+              const [began] = yield* beginHandling(t, mark, idle)
+              if (began === undefined) return
+              if (isNested) yield* mustBeReadCommitted(began.isolation)
+              const exit = yield* Effect.exit(work(transactionOf(t, insert, { lease, began, outer })))
+              if (Exit.isFailure(exit)) {
+                failed = exit.cause
+                return yield* Effect.fail(new RolledBack(exit.cause))
+              }
+              ran = true
+              const leaves = isNested || lease === undefined || lease.left.transaction
+              if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
+              const persisted = exit.value
+              if (persisted.length > 0) {
+                const call = yield* unrecorded
+                yield* call === undefined ? settleWithin(token, mark, persisted) : recordWithin(mark, call, persisted)
+              }
+              if (persisted.some(({ objects }) => objects.length > 0)) yield* hint("events")
+              if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
+            }))
+          })
+        )
+      const patience = idle === undefined ? longestAfterCommit : Duration.max(idle, longestAfterCommit)
+      return Effect.flatMap(client.isCallers, (isCallers) =>
+        isCallers ? transaction(Effect.void) : notHeldUp(t, patience, transaction)).pipe(
+          Effect.catchTags({
+            SqlError: (error: SqlError) =>
+              ran ? failCommit(error) : failStore(error),
+            InLedger: (error: InLedger) => sayWhich(token, error.persisted),
+            Waited: (error: Waited) => sayLocked(token, error.persisted),
+            RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
+            ChunkStoreError: (error: ChunkStoreError) =>
+              failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
+          })
+        )
     })
 
   // after a freeze both may be true: the lease is lost, and another worker has persisted the chunks; then the lease counts
