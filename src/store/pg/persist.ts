@@ -2,11 +2,9 @@
  * The verb `persist`: runs the handlers' transaction and settles ledger and queue at its end.
  */
 import type * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import {
   AlreadyPersisted,
@@ -14,11 +12,13 @@ import {
   type ChunkStoreError,
   LeaseLost,
   type Persisted,
+  type ToRecord,
   type Transaction,
   TransactionSpoiled,
   type Unrecorded
 } from "../../ChunkStore.ts"
 import { freshToken } from "../../internal/freshToken.ts"
+import { longestAfterCommit, notHeldUp } from "./afterCommit.ts"
 import { rowsOf, unnested } from "./columns.ts"
 import type { Engine } from "./engine.ts"
 import { failCommit, failSettle, failStore, isLockTimeout } from "./errors.ts"
@@ -139,38 +139,6 @@ class Waited {
   }
 }
 
-/** How long the end of a batch waits for what its handlers have registered for the commit, if it is not told. */
-const longestAfterCommit = Duration.seconds(30)
-
-/**
- * Runs a transaction, and waits at most this long for what was registered for its commit: the client waits for it, and it
- * cannot be interrupted. It then goes on by itself.
- */
-const notHeldUp = <E, R>(
-  { sql }: Tables,
-  patience: Duration.Duration,
-  transaction: (begun: Effect.Effect<void>) => Effect.Effect<void, E, R>
-): Effect.Effect<void, E, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      const committed = yield* Deferred.make<void>()
-      // registered first, so it runs first
-      const begun = sql.afterCommit(Effect.asVoid(Deferred.succeed(committed, undefined)))
-      const fiber = yield* Effect.forkDetach(Effect.interruptible(transaction(begun)), { startImmediately: true })
-      const late = Deferred.await(committed).pipe(
-        Effect.andThen(Effect.sleep(patience)),
-        Effect.andThen(Effect.logWarning(
-          `what a handler has registered by sql.afterCommit did not end within ${Duration.format(patience)}: ` +
-            "it is no longer waited for"
-        )),
-        Effect.interruptible
-      )
-      yield* restore(Effect.raceFirst(Fiber.join(fiber), late)).pipe(
-        Effect.onInterrupt(() => Effect.raceFirst(Effect.interruptible(Fiber.interrupt(fiber)), late))
-      )
-    })
-  )
-
 const ended = new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
 
 /** The verb. */
@@ -217,7 +185,7 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
     token: string,
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
     idle?: Duration.Duration,
-    unrecorded: Effect.Effect<Unrecorded | undefined, LeaseLost> = Effect.undefined
+    toRecord?: ToRecord
   ) =>
     Effect.suspend(() => {
       // an error before the handlers have run is not theirs
@@ -231,8 +199,12 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
             const outer = yield* CurrentRun
             return yield* unwatched(Effect.gen(function*() {
               const mark = yield* freshToken
-              const [began] = yield* beginHandling(t, mark, idle)
+              const [began] = yield* beginHandling(t, mark, { idle, token, call: toRecord?.call })
               if (began === undefined) return
+              if (!began.may) {
+                toRecord?.notNew()
+                return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
+              }
               if (isNested) yield* mustBeReadCommitted(began.isolation)
               const exit = yield* Effect.exit(work(transactionOf(t, insert, { lease, began, outer })))
               if (Exit.isFailure(exit)) {
@@ -244,7 +216,7 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
               if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
               const persisted = exit.value
               if (persisted.length > 0) {
-                const call = yield* unrecorded
+                const call = toRecord === undefined ? undefined : yield* toRecord.atEnd
                 yield* call === undefined ? settleWithin(token, mark, persisted) : recordWithin(mark, call, persisted)
               }
               if (persisted.some(({ objects }) => objects.length > 0)) yield* hint("events")
@@ -252,19 +224,16 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
             }))
           })
         )
-      const patience = idle === undefined ? longestAfterCommit : Duration.max(idle, longestAfterCommit)
-      return Effect.flatMap(client.isCallers, (isCallers) =>
-        isCallers ? transaction(Effect.void) : notHeldUp(t, patience, transaction)).pipe(
-          Effect.catchTags({
-            SqlError: (error: SqlError) =>
-              ran ? failCommit(error) : failStore(error),
-            InLedger: (error: InLedger) => sayWhich(token, error.persisted),
-            Waited: (error: Waited) => sayLocked(token, error.persisted),
-            RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
-            ChunkStoreError: (error: ChunkStoreError) =>
-              failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
-          })
-        )
+      return notHeldUp(t, idle ?? longestAfterCommit, transaction).pipe(
+        Effect.catchTags({
+          SqlError: (error: SqlError) => ran ? failCommit(error) : failStore(error),
+          InLedger: (error: InLedger) => sayWhich(token, error.persisted),
+          Waited: (error: Waited) => sayLocked(token, error.persisted),
+          RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
+          ChunkStoreError: (error: ChunkStoreError) =>
+            failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
+        })
+      )
     })
 
   // after a freeze both may be true: the lease is lost, and another worker has persisted the chunks; then the lease counts
