@@ -27,6 +27,7 @@ import * as Heartbeat from "./drain/heartbeat.ts"
 import * as Insides from "./drain/inside.ts"
 import * as Isolations from "./drain/isolation.ts"
 import { makeClaimLog } from "./drain/observe/log.ts"
+import { warnOfOutside } from "./drain/outside.ts"
 import { objectsNow } from "./drain/persistNow.ts"
 import * as Pulse from "./drain/pulse.ts"
 import { CurrentNote, type Note, recordAndRun } from "./drain/recordNow.ts"
@@ -144,6 +145,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const registry = yield* HandlerRegistry
   yield* warnOfUnused(registry, yield* Effect.context<never>())
+  yield* warnOfOutside(registry, store)
   const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`

@@ -329,7 +329,7 @@ const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
 export const persistInside = (
   { claiming: { lowWater }, close, compiling, contact, hint, settings, t }: Engine
 ): ChunkStore["Service"]["persistInside"] => {
-  const longest = longestOf(settings)
+  const longest = longestOf(t.sql, settings)
 
   const look = Effect.fnUntraced(function*(request: InsideRequest, mark: LowWater.Mark | undefined) {
     const { parent: compiled } = yield* compiling.of(request.declaration)
