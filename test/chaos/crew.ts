@@ -25,12 +25,15 @@ export const isAlive = ({ exitCode, pid, signalCode }: ChildProcess): boolean =>
   pid !== undefined && exitCode === null && signalCode === null
 
 /** Starts them. `note` is told what they do that nobody asked for. */
-export const startCrew = (url: string, count: number, note: (what: string) => void): Crew => {
+export const startCrew = (
+  { count, seed, url }: { readonly url: string; readonly seed: number; readonly count: number },
+  note: (what: string) => void
+): Crew => {
   const children: Array<ChildProcess> = []
   let closed = false
   const start = (worker: number) => {
     const file = path.join(import.meta.dirname, "worker.ts")
-    const args = ["--conditions=sluice-source", file, url, String(wrongBy(worker))]
+    const args = ["--conditions=sluice-source", file, url, ...[wrongBy(worker), worker, seed].map(String)]
     const child = children[worker] = spawn(process.execPath, args, { stdio: "ignore" })
     child.on("exit", (code, signal) => {
       if (closed) return

@@ -2,6 +2,7 @@
  * Runs simulations, or one again:
  *
  *     npm run simulate -- --seeds 5000
+ *     npm run simulate -- --seeds 5000 --from 5001
  *     npm run simulate -- --seed 4711
  *     npm run simulate -- --mutant "order is ignored" --enough 5
  *     npm run simulate -- --answers                     what is paid for, instead of what is drained
@@ -18,12 +19,14 @@ import { plant, planted } from "./planted.ts"
 const flags = {
   answers: Flag.Boolean("answers").pipe(Flag.withDescription("what is paid for"), Flag.withDefault(false)),
   seed: Flag.Int("seed").pipe(Flag.withDescription("run just this one, and tell all"), Flag.optional),
-  seeds: Flag.Int("seeds").pipe(Flag.withDescription("how many to run, from seed 1"), Flag.withDefault(2000)),
+  seeds: Flag.Int("seeds").pipe(Flag.withDescription("how many to run"), Flag.withDefault(2000)),
+  from: Flag.Int("from").pipe(Flag.withDescription("the first of them"), Flag.withDefault(1)),
+  programs: Flag.Boolean("programs").pipe(Flag.withDescription("without declared handlers"), Flag.withDefault(false)),
   mutant: Flag.String("mutant").pipe(Flag.withDescription("with this bug planted"), Flag.optional),
   enough: Flag.Int("enough").pipe(Flag.withDescription("end after so many seeds with violations"), Flag.optional)
 }
 
-Command.make("simulate", flags, ({ answers, enough, mutant, seed, seeds }) =>
+Command.make("simulate", flags, ({ answers, enough, from, mutant, programs, seed, seeds }) =>
   Effect.gen(function*() {
     if (answers) {
       const { runAnswers } = yield* Effect.promise(() => import("./runAnswers.ts"))
@@ -34,13 +37,21 @@ Command.make("simulate", flags, ({ answers, enough, mutant, seed, seeds }) =>
     // not before the bug is planted
     const { judge, simulate } = yield* Effect.promise(() => import("./simulate.ts"))
     const { logMutants, mutants } = yield* Effect.promise(() => import("./mutants.ts"))
-    const known = [mutants, logMutants, planted].flatMap(Object.keys)
+    const { insideMutants, insideRules } = yield* Effect.promise(() => import("./insideMutants.ts"))
+    const known = [mutants, logMutants, insideMutants, insideRules, planted].flatMap(Object.keys)
     if (bug !== "" && !known.includes(bug)) {
       return yield* Effect.die(new Error(`no such mutant. There are: ${known.join("; ")}`))
     }
+    const isOfPrograms = [mutants[bug], logMutants[bug], planted[bug]].some((one) => one !== undefined)
+    const options = {
+      world: programs || isOfPrograms && planted[bug]?.world !== "mixed" ? "programs" : "mixed",
+      mutant: mutants[bug] ?? insideMutants[bug],
+      logMutant: logMutants[bug],
+      rules: insideRules[bug]
+    } as const
     if (Option.isSome(seed)) {
-      yield* Console.dir(simulate(seed.value, mutants[bug], logMutants[bug]), { depth: 8 })
-      yield* Console.log(judge(seed.value, mutants[bug], logMutants[bug]).wrong)
+      yield* Console.dir(simulate(seed.value, options), { depth: 8 })
+      yield* Console.log(judge(seed.value, options).wrong)
       return
     }
     const began = performance.now()
@@ -50,12 +61,12 @@ Command.make("simulate", flags, ({ answers, enough, mutant, seed, seeds }) =>
     let chunks = 0
     let bad = 0
     while (run < seeds && bad < most) {
-      const { picture, wrong } = judge(++run, mutants[bug], logMutants[bug])
+      const { picture, wrong } = judge(from + run++, options)
       chunks += picture?.calls.reduce((sum, call) => sum + call.chunks.length, 0) ?? 0
       for (const [what, count] of picture?.happened ?? []) happened.set(what, (happened.get(what) ?? 0) + count)
       if (wrong.length === 0) continue
       bad++
-      yield* Console.log(`seed ${run}:`, wrong.slice(0, 4))
+      yield* Console.log(`seed ${from + run - 1}:`, wrong.slice(0, 4))
     }
     const each = `${Math.round(run / (performance.now() - began) * 1000)} a second`
     yield* Console.log(`${run} seeds (${each}), ${chunks} chunks, ${bad} seeds with violations`)

@@ -6,21 +6,23 @@ import { execFile } from "node:child_process"
 import path from "node:path"
 import { promisify } from "node:util"
 import { describe, expect, it } from "vitest"
+import { insideMutants, insideRules } from "./insideMutants.ts"
 import { logMutants, mutants } from "./mutants.ts"
 import { planted } from "./planted.ts"
-import { judge, type LogMutant, type Mutant, simulate } from "./simulate.ts"
+import { judge, type Options, simulate } from "./simulate.ts"
 
-const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 300)
-/** Of which at most so many look for a bug. */
+/** So many seeds of each world. */
+const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 150)
+/** At most so many look for a bug. */
 const seeds = 3000
 /** So many seeds must find a bug. More than one shows that it is no rare seed; by the command there may be more. */
 const enough = 2
 
 /** The first seeds whose picture is wrong, and what is wrong with it. */
-const badSeeds = async (most: number, mutant?: Mutant, log?: LogMutant): Promise<ReadonlyArray<string>> => {
+const badSeeds = async (most: number, count: number, options: Options): Promise<ReadonlyArray<string>> => {
   const bad: Array<string> = []
-  for (let seed = 1; seed <= (mutant ?? log ? seeds : clean) && bad.length < most; seed++) {
-    const { wrong } = judge(seed, mutant, log)
+  for (let seed = 1; seed <= count && bad.length < most; seed++) {
+    const { wrong } = judge(seed, options)
     if (wrong.length > 0) bad.push(`npm run simulate -- --seed ${seed}: ${wrong.join("; ")}`)
     // a simulation never lets go by itself
     if (seed % 20 === 0) await new Promise(setImmediate)
@@ -41,8 +43,8 @@ const findPlanted = async (name: string): Promise<number> => {
 }
 
 describe("simulation", () => {
-  it(`finds nothing wrong in ${clean} seeds`, async () => {
-    expect(await badSeeds(1)).toEqual([])
+  it.each(["mixed", "programs"] as const)(`finds nothing wrong in ${clean} seeds: %s`, async (world) => {
+    expect(await badSeeds(1, clean, { world })).toEqual([])
   }, 300_000)
 
   it("the same seed gives the same picture", () => {
@@ -51,11 +53,19 @@ describe("simulation", () => {
   })
 
   it.each(Object.entries(mutants))("finds a store's bug: %s", async (_, mutant) => {
-    expect(await badSeeds(enough, mutant)).toHaveLength(enough)
+    expect(await badSeeds(enough, seeds, { world: "programs", mutant })).toHaveLength(enough)
   }, 300_000)
 
-  it.each(Object.entries(logMutants))("finds a bug of the subscribers' log: %s", async (_, mutant) => {
-    expect(await badSeeds(enough, undefined, mutant)).toHaveLength(enough)
+  it.each(Object.entries(insideMutants))("finds a store's bug: %s", async (_, mutant) => {
+    expect(await badSeeds(enough, seeds, { mutant })).toHaveLength(enough)
+  }, 300_000)
+
+  it.each(Object.entries(insideRules))("finds a bug of what the store persists by itself: %s", async (_, rules) => {
+    expect(await badSeeds(enough, seeds, { rules })).toHaveLength(enough)
+  }, 300_000)
+
+  it.each(Object.entries(logMutants))("finds a bug of the subscribers' log: %s", async (_, logMutant) => {
+    expect(await badSeeds(enough, seeds, { world: "programs", logMutant })).toHaveLength(enough)
   }, 300_000)
 
   it.each(Object.keys(planted))("finds a bug of the drain or a subscription: %s", async (name) => {
