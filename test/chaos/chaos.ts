@@ -69,14 +69,19 @@ const recording = Effect.fnUntraced(function*(seed: number) {
     yield* Effect.retry(recorded, Schedule.spaced("200 millis"))
   })
   // at once, outside of a transaction: their statements are shared
-  const together = Effect.forEach(Array.from({ length: 8 }, () => ++beside), (number) => {
-    const planned = planCall(seed, number, { of: "together-", isInOrder: false })
-    const recorded = Effect.andThen(expect(planned, { place: number, way: "together" }), recorder.record(planned.call))
-    return Effect.retry(Effect.catchDefect(recorded, Effect.fail), Schedule.spaced("200 millis"))
-  }, { concurrency: "unbounded", discard: true })
+  const together = Effect.suspend(() =>
+    Effect.forEach(Array.from({ length: 8 }, () => ++beside), (number) => {
+      const planned = planCall(seed, number, { of: "together-", isInOrder: false })
+      const recorded = Effect.andThen(
+        expect(planned, { place: number, way: "together" }),
+        recorder.record(planned.call)
+      )
+      return Effect.retry(Effect.catchDefect(recorded, Effect.fail), Schedule.spaced("200 millis"))
+    }, { concurrency: "unbounded", discard: true })
+  )
   const some = Effect.andThen(
     Effect.repeat(Effect.uninterruptible(one), { times: 11 }),
-    Effect.uninterruptible(Effect.suspend(() => together))
+    Effect.uninterruptible(together)
   )
   return yield* Effect.forever(Effect.andThen(Effect.andThen(room, some), Effect.sleep("100 millis")))
 })
@@ -91,7 +96,7 @@ const tables = Effect.gen(function*() {
   yield* sql`
     create table entry (id bigint primary key default nextval('note_id_seq'), call_id text not null, part text not null,
       ordering_key text, ward text, place integer not null, text text not null check (text <> 'refused'),
-      is_inside boolean not null default current_query() like '%limited as materialized%')`
+      is_inside boolean not null default (current_query() like '%limited as materialized%'))`
   yield* sql`
     create view made as
     select id, call_id, part from note union all select id, call_id, part from entry`
@@ -108,7 +113,7 @@ const tables = Effect.gen(function*() {
 const isCalm = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const [left] = yield* sql<{ queued: number; unheard: number }>`
-    select (select count(*)::int from sluice.chunk_queue where state <> 'parked') as queued,
+    select (select count(*)::int from sluice.chunk_queue where parked_for is distinct from 'no-handler') as queued,
       (select count(*)::int from made where not exists (select from heard where note_id = made.id)) as unheard`
   return left?.queued === 0 && left.unheard === 0
 })
