@@ -102,20 +102,23 @@ const tables = Effect.gen(function*() {
     select id, call_id, part from note union all select id, call_id, part from entry`
   yield* sql`create table bed (name text primary key, notes integer not null default 0)`
   yield* sql`insert into bed (name) select 'bed-' || n from generate_series(0, 9) n`
+  // has a row when the workers are to record no more calls
+  yield* sql`create table calm (since timestamptz not null default now())`
   yield* sql`create table heard (note_id bigint primary key, times integer not null default 1)`
   yield* sql`
     create table expected (call_id text, part text, place integer not null, fate text not null, rows integer not null,
-      failures integer not null, ordering_key text, way text not null, is_certain boolean not null,
+      failures integer not null, ordering_key text, way text not null, state text not null,
       primary key (call_id, part))`
 })
 
-/** Nothing is left but what nobody serves, and the subscriber has heard of everything. */
+/** Nobody records any more, nothing is left but what nobody serves, and the subscriber has heard of everything. */
 const isCalm = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  const [left] = yield* sql<{ queued: number; unheard: number }>`
+  const [left] = yield* sql<{ queued: number; unheard: number; running: number }>`
     select (select count(*)::int from sluice.chunk_queue where parked_for is distinct from 'no-handler') as queued,
-      (select count(*)::int from made where not exists (select from heard where note_id = made.id)) as unheard`
-  return left?.queued === 0 && left.unheard === 0
+      (select count(*)::int from made where not exists (select from heard where note_id = made.id)) as unheard,
+      (select count(*)::int from expected where state = 'running') as running`
+  return left?.queued === 0 && left.unheard === 0 && left.running === 0
 })
 
 /** For a person: what stands still, and who is connected. */
@@ -192,6 +195,7 @@ export const chaos = Effect.fnUntraced(
     yield* Fiber.interrupt(recorded)
     log("calm")
     yield* crew.thaw
+    yield* within(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`insert into calm default values`))
     const drained = yield* isCalm.pipe(
       Effect.orElseSucceed(() => false),
       Effect.delay("300 millis"),

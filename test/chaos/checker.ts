@@ -63,10 +63,9 @@ const questions: Readonly<Record<string, string>> = {
     group by e.call_id, e.part, e.rows, e.fate
     having count(n.id) <> case when not ${unlucky} and ${ends} then e.rows else 0 end`,
   "does not have the rows that its answer says": `
-    select call_id || ' ' || part || ': ' || string_agg(place || ' ' || text, ', ' order by id) from entry
-    group by call_id, part
-    having array_agg(place order by id) <> array(select generate_series(1, count(*)::int))
-      or bool_or(text <> place::text)`,
+    select call_id || ' ' || part || ': ' || text || ' is row ' || n from (
+      select *, row_number() over (partition by call_id, part order by id) as n from entry
+    ) e where place <> n or text <> n::text`,
   "does not count its notes": `
     select b.name || ' counts ' || b.notes || ' notes, and has ' || count(n.id)
     from bed b left join note n on n.ordering_key = b.name group by b.name, b.notes having count(n.id) <> b.notes`,
@@ -139,7 +138,7 @@ export const happened = Effect.gen(function*() {
 export const check = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   // whose process died before it heard whether the call is recorded; of the others, each is
-  yield* sql`delete from expected where not is_certain and call_id not in (select call_id from sluice.service_call)`
+  yield* sql`delete from expected where state = 'unknown' and call_id not in (select call_id from sluice.service_call)`
   const wrong: Array<string> = []
   for (const [what, question] of Object.entries(questions)) {
     const rows = yield* sql.unsafe<Record<string, string>>(question)

@@ -12,19 +12,29 @@ export interface Recorded {
   readonly way: "alone" | "together" | "now"
 }
 
-/** Notes what is expected of a call. Of one that is recorded `now` it is not certain that it is ever recorded: see `isRecorded`. */
+/**
+ * Whether a call is recorded. One that is recorded `now` is `running` at first. If its process dies, or hears no answer, it is
+ * `unknown` whether it is ever recorded.
+ */
+export type State = "recorded" | "running" | "unknown"
+
+/** Notes what is expected of a call. */
 export const expect = Effect.fnUntraced(function*({ call, chunks }: PlannedCall, { place, way }: Recorded) {
   const sql = yield* SqlClient.SqlClient
+  const state: State = way === "now" ? "running" : "recorded"
   for (const { failures, fate, part, rows } of chunks) {
     yield* sql`
-      insert into expected (call_id, part, place, fate, rows, failures, ordering_key, way, is_certain)
-      values (${call.callId}, ${part}, ${place}, ${fate}, ${rows}, ${failures}, ${call.orderingKey ?? null}, ${way}, ${
-      way !== "now"
-    })
+      insert into expected (call_id, part, place, fate, rows, failures, ordering_key, way, state)
+      values (${call.callId}, ${part}, ${place}, ${fate}, ${rows}, ${failures}, ${
+      call.orderingKey ?? null
+    }, ${way}, ${state})
       on conflict do nothing`
   }
 })
 
-/** Notes that a call was said to be recorded. */
-export const isRecorded = (callId: string) =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) => sql`update expected set is_certain = true where call_id = ${callId}`)
+/** Ends what is running of the calls whose ids begin so. */
+export const end = (name: string, state: Exclude<State, "running">) =>
+  Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) => sql`update expected set state = ${state} where starts_with(call_id, ${name}) and state = 'running'`
+  )

@@ -136,9 +136,9 @@ const drawFate = Effect.map(below(1000), (drawn): ChunkFate =>
     ? "memo fails"
     : drawn < 580
     ? "declared"
-    : drawn < 600
+    : drawn < 584
     ? "refused"
-    : drawn < 610
+    : drawn < 594
     ? "lacks its ward"
     : "creates")
 

@@ -13,7 +13,7 @@ import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { client } from "../support/client.ts"
-import { expect, isRecorded } from "./expected.ts"
+import { end, expect } from "./expected.ts"
 import { planCall } from "./plan.ts"
 import { registry, settingsWith } from "./ward.ts"
 
@@ -61,17 +61,21 @@ const recordedErrors = [
   "ChunkBusy"
 ] as const
 
-/** Records a call and persists it. What fails before it is said to be recorded is not tried again: that may be lost. */
+/** Records a call and persists it. One that is not said to be recorded is not tried again: it may be lost. */
 const recordOne = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const drain = yield* Drain.Drain
-  const [last] = yield* sql<{ place: number }>`
-    select coalesce(max(place), 0)::int as place from expected where call_id like ${`${`call-${name}`}%`}`
-  const place = (last?.place ?? 0) + 1
+  // what did not end, ended with its process or by an error
+  yield* end(`call-${name}`, "unknown")
+  const [last] = yield* sql<{ place: number; is_calm: boolean }>`
+    select coalesce(max(place), 0)::int as place, exists (select from calm) as is_calm
+    from expected where starts_with(call_id, ${`call-${name}`})`
+  if (last === undefined || last.is_calm) return
+  const place = last.place + 1
   const planned = planCall(Number(seed), place, { of: name, isInOrder: true })
   yield* expect(planned, { place, way: "now" })
   yield* Effect.catchTag(drain.recordNow(planned.call), recordedErrors, () => Effect.void)
-  yield* isRecorded(planned.call.callId)
+  yield* end(planned.call.callId, "recorded")
 })
 
 const recording = Layer.effectDiscard(Effect.forkScoped(
