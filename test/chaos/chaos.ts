@@ -167,7 +167,7 @@ export const chaos = Effect.fnUntraced(
     const within = Effect.provide(client(cluster.url(), { maxConnections: 3 }))
     yield* within(tables)
     const crew = yield* Effect.acquireRelease(
-      Effect.sync(() =>
+      Effect.promise(() =>
         startCrew({ url: address.href, seed, count: workers }, (what) => {
           log(what)
           note(what)

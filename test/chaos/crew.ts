@@ -5,6 +5,7 @@ import { Shutdown } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import path from "node:path"
+import { bundle } from "../support/bundle.ts"
 
 const hour = 3_600_000
 
@@ -25,15 +26,15 @@ export const isAlive = ({ exitCode, pid, signalCode }: ChildProcess): boolean =>
   pid !== undefined && exitCode === null && signalCode === null
 
 /** Starts them. `note` is told what they do that nobody asked for. */
-export const startCrew = (
+export const startCrew = async (
   { count, seed, url }: { readonly url: string; readonly seed: number; readonly count: number },
   note: (what: string) => void
-): Crew => {
+): Promise<Crew> => {
+  const program = await bundle(path.join(import.meta.dirname, "worker.ts"))
   const children: Array<ChildProcess> = []
   let closed = false
   const start = (worker: number) => {
-    const file = path.join(import.meta.dirname, "worker.ts")
-    const args = ["--conditions=sluice-source", file, url, ...[wrongBy(worker), worker, seed].map(String)]
+    const args = [program, url, ...[wrongBy(worker), worker, seed].map(String)]
     const child = children[worker] = spawn(process.execPath, args, { stdio: "ignore" })
     child.on("exit", (code, signal) => {
       if (closed) return

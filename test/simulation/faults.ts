@@ -263,6 +263,7 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
             for (const { crashes, key } of chunks) if (crashes > 0) weather.crashed.add(key.callId)
           }))
       ),
+    recordInside: (call, request) => through("recordInside", store.recordInside(call, request)),
     persistInside: (request) => through("persistInside", store.persistInside(request)),
     giveUp: (token) => through("giveUp", store.giveUp(token)),
     renew: (token, chunks, lease, alone) => through("renew", store.renew(token, chunks, lease, alone)),

@@ -1,10 +1,19 @@
 /**
- * The verb `persistInside` over the store in memory, which has none: the steps of the statement in `store/pg/inside.ts`, in one
- * transaction. Between two steps other fibers may have their turn, as other sessions have.
+ * The verbs `persistInside` and `recordInside` over the store in memory, which has none: the steps of the statements in
+ * `store/pg/inside.ts` and `recordInside.ts`, in one transaction. Between two steps other fibers may have their turn, as other sessions have.
  *
  * The table refuses some rows, as a check constraint does.
  */
-import { ChunkStore, ChunkStoreError, type Inside, type InsideKind, type InsideRequest } from "effect-sluice/ChunkStore"
+import {
+  ChunkStore,
+  ChunkStoreError,
+  type Inside,
+  type InsideHandler,
+  type InsideKind,
+  type InsideRequest,
+  type Recording,
+  type RecordInsideRequest
+} from "effect-sluice/ChunkStore"
 import { type MemoryDatabase, TransactionConflict } from "effect-sluice/store/MemoryDatabase"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -14,6 +23,7 @@ import type { DomainObject } from "../../src/DomainObject.ts"
 import { markOf } from "../../src/internal/fingerprint.ts"
 import * as Kind from "../../src/Kind.ts"
 import type { ServiceCall } from "../../src/ServiceCall.ts"
+import { kindsPaused } from "../../src/store/memory/beat.ts"
 import * as inserting from "../../src/store/memory/insert.ts"
 import { type CallRow, calls, chunkKey, ledger, queue, type QueueRow, seqKey } from "../../src/store/memory/rows.ts"
 import type { Access } from "../../src/store/MemoryDatabase.ts"
@@ -33,6 +43,8 @@ export interface Rules {
   readonly isKept: boolean
   /** Whether a failure takes back the rows that were made. */
   readonly isAtomic: boolean
+  /** Whether a call of a paused kind is not persisted while it is recorded. */
+  readonly mindsPauses: boolean
 }
 
 /** The rules of the store on Postgres. */
@@ -47,7 +59,8 @@ export const rules: Rules = {
     ),
   named: (objects) => objects,
   isKept: true,
-  isAtomic: true
+  isAtomic: true,
+  mindsPauses: true
 }
 
 const isAsked = (row: QueueRow, { except = [], namespace, own = [] }: InsideRequest): boolean =>
@@ -92,7 +105,7 @@ const givenOf = (row: QueueRow, call: CallRow, data: Given["data"]): Given => ({
 export const withInside = (
   store: ChunkStore["Service"],
   db: MemoryDatabase["Service"],
-  { isAtomic, isEncoded, isGiven, isKept, isPlain, named }: Rules = rules
+  { isAtomic, isEncoded, isGiven, isKept, isPlain, mindsPauses, named }: Rules = rules
 ): ChunkStore["Service"] => {
   // by call and place
   const marks = new Map<string, number>()
@@ -114,7 +127,7 @@ export const withInside = (
 
   /** What is written of the chunks: rows, ledger, and the queue without them. */
   const write = Effect.fnUntraced(function*(
-    request: InsideRequest,
+    request: InsideHandler,
     mine: ReadonlyArray<{ readonly row: QueueRow; readonly call: CallRow }>,
     now: number
   ) {
@@ -167,6 +180,40 @@ export const withInside = (
     return { chunks, left, ended, last: ended && left === undefined } satisfies Inside
   })
 
+  const recordInside = Effect.fnUntraced(function*(call: Recording, request: RecordInsideRequest) {
+    const isOpen = yield* db.use((access) =>
+      access.get(calls, call.callId) === undefined &&
+      !(mindsPauses && kindsPaused(access).some((pause) =>
+        call.outputs.some(({ schema }) => Kind.covers(pause, { namespace: call.namespace, schemaIdentity: schema }))
+      ))
+    )
+    if (!isOpen) return undefined
+    yield* store.record([call])
+    const mine = yield* db.use((access) => {
+      const own = access.get(calls, call.callId)
+      return own === undefined
+        ? []
+        : access.values(queue).filter(({ key }) => key.callId === call.callId).map((row) => ({ row, call: own }))
+    })
+    const chunks = yield* write(request, mine, yield* Clock.currentTimeMillis)
+    return chunks.map(({ objects }) => objects)
+  })
+
+  /** Carries out a step in one transaction, unless the declaration is of more than one table. */
+  const inOneCommit = <A>(
+    operation: string,
+    { declaration: { children, inner } }: InsideHandler,
+    step: Effect.Effect<A, unknown>
+  ): Effect.Effect<A | undefined, ChunkStoreError> =>
+    Effect.gen(function*() {
+      if ((yield* db.inTransaction) || children.length > 0 || inner !== undefined) return undefined
+      const done = yield* Effect.result(Effect.catchDefect(isAtomic ? db.transaction(step) : step, Effect.fail))
+      if (done._tag === "Success") return done.success
+      const cause = done.failure
+      const transient = cause instanceof TransactionConflict
+      return yield* new ChunkStoreError({ operation, transient, reason: String(cause), cause })
+    })
+
   return {
     ...store,
     record: (list) => {
@@ -177,22 +224,14 @@ export const withInside = (
       note(call)
       return store.recordHeld(call, hold)
     },
-    persist: (token, work, idle, unrecorded) =>
-      store.persist(
-        token,
-        (transaction) => work({ ...transaction, insert }),
-        idle,
-        unrecorded && Effect.tap(unrecorded, (one) => Effect.sync(() => one && note(one.call)))
-      ),
-    persistInside: Effect.fnUntraced(function*(request) {
-      const { children, inner } = request.declaration
-      if ((yield* db.inTransaction) || children.length > 0 || inner !== undefined) return undefined
-      const step = persistInside(request)
-      const done = yield* Effect.result(Effect.catchDefect(isAtomic ? db.transaction(step) : step, Effect.fail))
-      if (done._tag === "Success") return done.success
-      const cause = done.failure
-      const transient = cause instanceof TransactionConflict
-      return yield* new ChunkStoreError({ operation: "persistInside", transient, reason: String(cause), cause })
-    })
+    persist: (token, work, idle, toRecord) => {
+      if (toRecord !== undefined) note(toRecord.call)
+      return store.persist(token, (transaction) => work({ ...transaction, insert }), idle, toRecord)
+    },
+    persistInside: (request) => inOneCommit("persistInside", request, persistInside(request)),
+    recordInside: (call, request) => {
+      note(call)
+      return inOneCommit("recordInside", request, recordInside(call, request))
+    }
   }
 }

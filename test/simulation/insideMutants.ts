@@ -26,6 +26,7 @@ export const insideRules: Readonly<Record<string, Rules>> = {
     ...rules,
     isEncoded: (row, _, kind) => row.schemaVersion === kind.version
   },
+  "what is paused is persisted while it is recorded": { ...rules, mindsPauses: false },
   "what its context lacks is left out inside": { ...rules, isGiven: () => true }
 }
 
