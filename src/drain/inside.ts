@@ -13,9 +13,11 @@
  * more claims come before the next try, so a backlog of refused rows costs hardly more than it would without tries.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import {
   ChunkStore,
+  ChunkStoreError,
   type ClaimLimits,
   type Inside,
   type InsideKind,
@@ -193,6 +195,13 @@ interface Running {
   readonly turns: Turns
 }
 
+const tooLong = (duration: Duration.Duration) =>
+  new ChunkStoreError({
+    operation: "persistInside",
+    transient: false,
+    reason: `a batch took longer than ${Duration.format(duration)}, which is how long the handler may take`
+  })
+
 /** Lets the store persist chunks of one handler. Undefined when it must not do so now, or failed. */
 const persist = Effect.fnUntraced(function*(
   { engine, events, store, turns }: Running,
@@ -215,15 +224,25 @@ const persist = Effect.fnUntraced(function*(
     handler: handler.name,
     handlerVersion: handler.options.version ?? 1
   }
+  const duration = timeoutOf(handler, engine.settings.handlerTimeout)
   const inside = yield* store.persistInside(request).pipe(
-    Effect.timeoutOrElse({
-      duration: timeoutOf(handler, engine.settings.handlerTimeout),
-      orElse: () => Effect.undefined
-    }),
-    // if this is an outage, the claim reports it
-    Effect.catch((error) =>
-      Effect.as(Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`), undefined)
-    )
+    Effect.timeoutOrElse({ duration, orElse: () => Effect.fail(tooLong(duration)) }),
+    Effect.matchEffect({
+      onSuccess: (inside) => {
+        if (inside === undefined) engine.uses.unable(handler)
+        else engine.uses.persisted(handler, inside.chunks.length)
+        return Effect.succeed(inside)
+      },
+      // if this is an outage, the claim reports it
+      onFailure: (error) =>
+        Effect.as(
+          Effect.andThen(
+            Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`),
+            engine.uses.failed(handler, error)
+          ),
+          undefined
+        )
+    })
   )
   engine.pulse.progress()
   if (inside === undefined) {

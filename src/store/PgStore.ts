@@ -93,7 +93,7 @@ const makeOn = Effect.fnUntraced(function*<E>(
   const t = tables(sql, settings.schema, settings.statementTimeout)
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
   const contact = contacts.make(settings.lease)
-  const store = contacts.watch(chunkStore(makeEngine(t, settings, contact, wakeUp)), contact)
+  const store = contacts.watch(chunkStore(yield* makeEngine(t, settings, contact, wakeUp)), contact)
   /**
    * A service whose errors name the verb and, for a missing right, the role that lacks it and the grant for this purpose.
    */
