@@ -15,7 +15,7 @@ import * as Held from "./held.ts"
 import * as Lease from "./lease.ts"
 import { measureClaim } from "./observe/metrics.ts"
 import type { Outcomes } from "./Outcome.ts"
-import { IsInside, Quarantine } from "./Quarantine.ts"
+import { IsAdmitted, Quarantine } from "./Quarantine.ts"
 import { type Report, reportOf } from "./Report.ts"
 import { run } from "./run.ts"
 
@@ -70,7 +70,7 @@ export const claimScoped = Effect.fnUntraced(function*(
 /** Gives back chunks without an outcome, then measures and logs the claim, even when it was interrupted. */
 const finish = (engine: Engine, held: Held.Held, { inline = false }: { readonly inline?: boolean }, began: bigint) =>
   Effect.suspend(() =>
-    held.claim.chunks.length === 0 ? Effect.void : held.release.pipe(
+    held.claim.chunks.length === 0 || held.claim.isVoid?.() === true ? Effect.void : held.release.pipe(
       Effect.andThen(measureClaim(engine.registry, held.claim.chunks, held.outcomes, began)),
       Effect.andThen(engine.uses.claimed(held.outcomes, inline)),
       Effect.andThen(engine.log(held.outcomes))
@@ -87,7 +87,7 @@ const carry = Effect.fnUntraced(function*(engine: Engine, held: Held.Held) {
   const lease = yield* Lease.make(token, duration, held.chunks)
   const running = run(engine, held, lease)
   const quarantine = yield* Quarantine
-  const isSuspect = chunks.length === 1 && first.crashes > 0 && !(yield* IsInside)
+  const isSuspect = chunks.length === 1 && first.crashes > 0 && !(yield* IsAdmitted)
   const inTurn = isSuspect
     ? quarantine.alone(Effect.andThen(Effect.ignore(store.renew(token, chunks, duration, true)), running))
     : quarantine.shared(running)

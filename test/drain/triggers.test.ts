@@ -3,7 +3,8 @@
  * application.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { ChunkStore, Inspector } from "effect-sluice"
+import { ChunkStore, Drain, Inspector } from "effect-sluice"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as declared from "../support/declared.ts"
@@ -61,12 +62,22 @@ describe.each(["Postgres 18", "Postgres 15", "PGlite"] as const)("on %s, what a 
         expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
         expect(yield* chunkOf("d")).toMatchObject({ state: "persisted", attempts: 0 })
         expect(yield* sessions).toEqual(before)
-        const keys = ["a", "b", "c", "d"].map((callId) => ({
+        // recorded and persisted at once
+        yield* (yield* Drain.Drain).recordNow({
+          callId: "e",
+          namespace: "clinic",
+          service: "services.clinic.laboratory.examine",
+          context: { ward: "w1" },
+          finishedAt: DateTime.makeUnsafe("2026-05-05T05:05:05.500Z"),
+          outputs: [yield* finding("plain")]
+        })
+        expect(yield* sessions).toEqual(before)
+        const keys = ["a", "b", "c", "d", "e"].map((callId) => ({
           callId,
           schemaIdentity: declared.Finding.identity,
           part: ""
         }))
-        expect(yield* store.ledger(keys)).toHaveLength(4)
+        expect(yield* store.ledger(keys)).toHaveLength(5)
       }).pipe(
         Effect.scoped,
         Effect.provide(declared.application(declared.servers[name](), { declaredInside }))
