@@ -111,6 +111,15 @@ export const raw = Chatlab.toLayer(Effect.gen(function*() {
   })
 }))
 
+/** The handler that fails after its statement. */
+export const failing = Chatlab.toLayer(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  return Chatlab.of({
+    "patient-reply": ({ call, output }) =>
+      Effect.andThen(insertMany(sql, [newMessage(call.callId, output)]), Effect.fail(new Error("the patient has left")))
+  })
+}))
+
 /** The handler that asks for the batch itself. */
 export const persistMany = Chatlab.toLayer(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -148,7 +157,7 @@ export const toCall = ({ callId, payload }: Call) => ({
 })
 
 /** The same, encoded by its schema: only that is persisted inside the server. */
-const encoded = (call: Call) =>
+export const encoded = (call: Call) =>
   Effect.map(
     PatientReply.encode({ ...call.payload, role: call.payload.role === "patient" ? "patient" : "doctor" }),
     (output) => ({ ...toCall(call), outputs: [output] })
