@@ -133,11 +133,11 @@ export const layerWith = (
   Layer.effect(Drain, make(namespace))
 
 /** How long a drain's layer waits for the database when it closes. */
-const patience = Duration.seconds(5)
+const longestLeave = Duration.seconds(5)
 
 const leaveAtEnd = (store: ChunkStore["Service"], worker: string) =>
   Effect.addFinalizer(() =>
-    Effect.ignoreCause(Effect.timeoutOption(Effect.interruptible(store.leave(worker)), patience))
+    Effect.ignoreCause(Effect.timeoutOption(Effect.interruptible(store.leave(worker)), longestLeave))
   )
 
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {

@@ -17,13 +17,13 @@ export interface Quarantine {
 }
 
 /** Whether a fiber belongs to a batch that already runs, and need not wait: a handler may persist another call inline. */
-export const IsInside = Context.Reference("effect-sluice/Quarantine/IsInside", { defaultValue: () => false })
+export const IsAdmitted = Context.Reference("effect-sluice/Quarantine/IsAdmitted", { defaultValue: () => false })
 
-const inside = <A, E, R>(
+const admit = <A, E, R>(
   run: Effect.Effect<A, E, R>,
   letIn: (run: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.flatMap(IsInside, (isInside) => isInside ? run : letIn(Effect.provideService(run, IsInside, true)))
+  Effect.flatMap(IsAdmitted, (isAdmitted) => isAdmitted ? run : letIn(Effect.provideService(run, IsAdmitted, true)))
 
 /** Makes a quarantine. */
 export const make = (): Quarantine => {
@@ -31,8 +31,8 @@ export const make = (): Quarantine => {
   const seats = Semaphore.makeUnsafe(mostBatches)
   return {
     shared: (run) =>
-      inside(run, (entered) => Effect.andThen(door.withPermits(1)(Effect.void), seats.withPermits(1)(entered))),
-    alone: (run) => inside(run, (entered) => door.withPermits(1)(seats.withPermits(mostBatches)(entered)))
+      admit(run, (entered) => Effect.andThen(door.withPermits(1)(Effect.void), seats.withPermits(1)(entered))),
+    alone: (run) => admit(run, (entered) => door.withPermits(1)(seats.withPermits(mostBatches)(entered)))
   }
 }
 

@@ -20,12 +20,12 @@ import type { Prepared } from "./prepare.ts"
 import type { Batch } from "./split.ts"
 import { persistBatch } from "./transaction.ts"
 
-const patience = Schedule.jittered(outage)
+const retrySchedule = Schedule.jittered(outage)
 
-/** The most retries of a batch after transient errors. */
-const mostTries = 6
-/** The most retries after conflicts for a chunk that failed before or a part of a batch: other chunks wait for them. */
-const moreConflicts = 2
+/** The most retries of a batch after transient errors; outages are counted apart, up to the same number. */
+const mostRetries = 6
+/** The same for a part of a batch, a chunk that failed before, or one with a transaction of its own: others wait for it. */
+const fewerRetries = 2
 
 /**
  * Tries a batch, and retries it after a transient error. Fails when the database is unreachable. When the database
@@ -45,11 +45,11 @@ export const attempt = Effect.fnUntraced(function*(
     rule: isolations.ruleOf(handler, members.length),
     timeout: timeoutOf(handler, settings.handlerTimeout)
   })
-  const isTriedLess = batch.isPart || isolations.of(handler) === "transaction" ||
+  const isRetriedLess = batch.isPart || isolations.of(handler) === "transaction" ||
     members.some(({ chunk }) => chunk.attempts > 0)
-  const pause = yield* Schedule.toStepWithSleep(patience)
-  let tries = 0
-  let conflicts = 0
+  const pause = yield* Schedule.toStepWithSleep(retrySchedule)
+  const most = isRetriedLess ? fewerRetries : mostRetries
+  let retries = 0
   // counted apart: the end of an outage must not be a chunk's last try
   let outages = 0
   while (true) {
@@ -60,32 +60,30 @@ export const attempt = Effect.fnUntraced(function*(
     if (mayBeOutage(error)) {
       const probed = yield* Effect.result(store.probe)
       if (Result.isFailure(probed)) {
-        if (!isPassing(error) || !probed.failure.transient || ++outages > mostTries) {
+        if (!isTransient(error) || !probed.failure.transient || ++outages > mostRetries) {
           return yield* probed.failure
         }
       } else {
         yield* Effect.sleep(Math.min(2000, 50 * 2 ** batch.blamed))
         return result
       }
-    } else if (!isPassing(error)) {
+    } else if (!isTransient(error)) {
       return result
-    } else if (++tries > mostTries || (isTriedLess && isConflict(error) && ++conflicts > moreConflicts)) {
+    } else if (++retries > most) {
       return result
     }
     yield* Effect.ignore(pause(undefined))
   }
 })
 
-const isPassing = (error: BatchError): boolean =>
+/** Whether the same batch may succeed if it is tried again. */
+const isTransient = (error: BatchError): boolean =>
   error._tag === "BatchSuffered" || (error._tag === "ChunksLocked" && error.locked.length === 0) ||
   ((error._tag === "TransactionSpoiled" || error._tag === "ChunkStoreError") && error.transient === true)
 
 /** Whether the database may be unreachable. Otherwise the batch has damaged its own connection. */
 const mayBeOutage = (error: BatchError): boolean =>
   error._tag === "ChunkStoreError" || (error._tag === "BatchSuffered" && !error.survived)
-
-/** Of a passing error: whether other transactions were in the way. */
-const isConflict = (error: BatchError): boolean => error._tag !== "BatchSuffered" || error.survived
 
 /** Runs a batch in its span, and records its duration by handler. */
 const timed = <A, E, R>(members: ReadonlyArray<Prepared>, effect: Effect.Effect<A, E, R>) =>

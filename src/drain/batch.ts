@@ -22,8 +22,8 @@ import type * as Supervisor from "./supervisor.ts"
 export interface Committed {
   readonly persisted: ReadonlyArray<Persisted>
   /** Failed before they sent anything to the database, so the others could commit without them. */
-  readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
-  /** Not run, in the order of the batch: behind a failed chunk, or left for the next transaction. */
+  readonly failedUnsent: ReadonlyMap<Prepared, Cause.Cause<unknown>>
+  /** Not run, in the order of the batch: behind a failed chunk, or put off to the next transaction. */
   readonly notRun: ReadonlyArray<Prepared>
 }
 
@@ -82,7 +82,7 @@ export const readable = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
   }
 }
 
-const passingError = (
+const transientError = (
   cause: Cause.Cause<unknown>,
   isTransient: BatchRun["isTransient"]
 ): ChunkStoreError | undefined => {
@@ -114,7 +114,7 @@ export const soundAfter = Effect.fnUntraced(function*(
     transaction.isSound,
     (error) => new BatchSuffered({ error, survived: false, one })
   )
-  const error = isSound ? undefined : passingError(cause, isTransient)
+  const error = isSound ? undefined : transientError(cause, isTransient)
   if (error !== undefined) return yield* new BatchSuffered({ error, survived: true, one })
   return isSound
 })

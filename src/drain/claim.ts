@@ -15,7 +15,7 @@ import * as Held from "./held.ts"
 import * as Lease from "./lease.ts"
 import { measureClaim } from "./observe/metrics.ts"
 import type { Outcomes } from "./Outcome.ts"
-import { IsInside, Quarantine } from "./Quarantine.ts"
+import { IsAdmitted, Quarantine } from "./Quarantine.ts"
 import { type Report, reportOf } from "./Report.ts"
 import { run } from "./run.ts"
 
@@ -86,7 +86,7 @@ const carry = Effect.fnUntraced(function*(engine: Engine, held: Held.Held) {
   const lease = yield* Lease.make(token, duration, held.chunks)
   const running = run(engine, held, lease)
   const quarantine = yield* Quarantine
-  const isSuspect = chunks.length === 1 && first.crashes > 0 && !(yield* IsInside)
+  const isSuspect = chunks.length === 1 && first.crashes > 0 && !(yield* IsAdmitted)
   const inTurn = isSuspect
     ? quarantine.alone(Effect.andThen(Effect.ignore(store.renew(token, chunks, duration, true)), running))
     : quarantine.shared(running)

@@ -1,9 +1,10 @@
 /**
  * Runs cycles: a claim and its run, once, until nothing is due, or until a time is over.
  *
- * To understand the drain, read this folder in the order of a chunk's way: `cycles`, `inside` (what the
- * store persists without a claim), `claim` (takes chunks and holds them), `run` (what happens to them, with an example of a failure), `prepare` (finds the handler and decodes),
- * `attempt`, `transaction`, `runInTurn`, `split` and `settling`. The other files are details of these.
+ * To understand the drain, read this folder in the order of a chunk's way: `cycles`, `inside` (what the store persists
+ * without a claim), `claim` (takes chunks and holds them), `run` (what happens to them, with an example of a failure),
+ * `prepare` (finds the handler and decodes), `attempt`, `transaction`, `runInTurn`, `split` and `settling`. The other
+ * files are details of these.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -43,10 +44,10 @@ export const within = (claim: Claim) =>
     const clock = yield* Clock.Clock
     const began = clock.monotonicTimeNanosUnsafe()
     const limit = Duration.toMillis(Duration.fromInputUnsafe(duration))
-    const left = () => Duration.millis(Math.max(0, limit - Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6))
+    const timeLeft = () => Duration.millis(Math.max(0, limit - Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6))
     let total = emptyReport
-    while (Duration.isPositive(left())) {
-      const { ends, report } = yield* cycleWithin(claim, left())
+    while (Duration.isPositive(timeLeft())) {
+      const { ends, report } = yield* cycleWithin(claim, timeLeft())
       total = addReports(total, report)
       if (ends) break
     }

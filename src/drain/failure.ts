@@ -35,15 +35,15 @@ export class HandlerTimeout extends Data.TaggedError("HandlerTimeout")<{
 export class BatchFailed extends Data.TaggedError("BatchFailed")<{
   readonly failed: ReadonlyMap<Prepared, Cause.Cause<unknown>>
   /**
-   * The failed ones whose transaction was still sound: the database did not fail them. The others may have failed only
-   * because another run had broken the transaction.
+   * The failed ones that may have failed only because another run had broken the transaction, or had held them up. None
+   * when the runs went one after another: the first failure ended the batch.
    */
-  readonly certain: ReadonlySet<Prepared>
+  readonly maybeHarmed: ReadonlySet<Prepared>
   /**
    * The chunks that failed before they had sent anything to the database, so the batch went on without them. Alone they
    * would have failed the same way.
    */
-  readonly left: ReadonlyMap<Prepared, Cause.Cause<unknown>>
+  readonly failedUnsent: ReadonlyMap<Prepared, Cause.Cause<unknown>>
   /** Not run, in the order of the batch. */
   readonly notRun: ReadonlyArray<Prepared>
   /** Whether no run before the failed one succeeded in the transaction: alone it would have failed the same way. */

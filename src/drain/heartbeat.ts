@@ -26,49 +26,49 @@ export interface Options {
 }
 
 /** How long a closing layer waits for a running beat. */
-const patience = Duration.seconds(1)
+const longestClose = Duration.seconds(1)
 
 /** The heartbeat of a worker. Run `start` before each claim; `last` returns the result of the latest beat. */
 export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worker }: Options) {
   const store = yield* ChunkStore
   const wakeUp = yield* WakeUp
-  const asked = yield* Latch.make(false)
+  const requested = yield* Latch.make(false)
   let last: Beat = { unparked: 0, elsewhere: [], paused: [] }
-  const beat = Effect.flatMap(Effect.suspend(() => store.beat(worker, serves())), (told) => {
+  const beat = Effect.flatMap(Effect.suspend(() => store.beat(worker, serves())), (answer) => {
     pulse.beat(undefined)
-    last = told
-    if (told.unparked === 0) return Effect.void
+    last = answer
+    if (answer.unparked === 0) return Effect.void
     // only after `last` is set: an earlier claim would park the chunks again because the kind still counts as paused
     const hint = wakeUp.hint("chunks")
     // more are parked: at the usual interval a million chunks would take a quarter of an hour
-    return told.unparked < mostUnparked ? hint : Effect.andThen(hint, asked.open)
+    return answer.unparked < mostUnparked ? hint : Effect.andThen(hint, requested.open)
   })
   const byCycle = { start: beat, last: () => last }
   if (Duration.isZero(interval)) return byCycle
 
   const started = yield* Latch.make(false)
   const pauses = yield* wakeUp.hear("pauses")
-  yield* Effect.forkScoped(Stream.runForEach(pauses, () => asked.open))
+  yield* Effect.forkScoped(Stream.runForEach(pauses, () => requested.open))
 
   // the drain's cycles log an outage; other errors are logged here, once
-  let told = false
-  const complain = (error: ChunkStoreError) => {
-    if (error.transient || told) return Effect.logDebug("the heartbeat was not written", error)
-    told = true
+  let warned = false
+  const warnOnce = (error: ChunkStoreError) => {
+    if (error.transient || warned) return Effect.logDebug("the heartbeat was not written", error)
+    warned = true
     return Effect.logWarning(`this worker cannot write its heartbeat, and counts as gone: ${error.message}`)
   }
   const beating = started.await.pipe(
     Effect.andThen(Effect.forever(Effect.gen(function*() {
-      yield* Effect.raceFirst(Effect.sleep(interval), asked.await)
-      yield* asked.close
+      yield* Effect.raceFirst(Effect.sleep(interval), requested.await)
+      yield* requested.close
       yield* Effect.matchEffect(beat, {
         onSuccess: () => {
-          told = false
+          warned = false
           return Effect.void
         },
         onFailure: (error) => {
           pulse.beat(error)
-          return complain(error)
+          return warnOnce(error)
         }
       })
     })))
@@ -76,7 +76,7 @@ export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worke
   // a connection that hangs must not block the end of the program
   yield* Effect.acquireRelease(
     Effect.forkDetach(beating),
-    (fiber) => Effect.timeoutOption(Fiber.interrupt(fiber), patience)
+    (fiber) => Effect.timeoutOption(Fiber.interrupt(fiber), longestClose)
   )
 
   // the first claim waits for the first beat: then this worker knows the paused kinds, and others know its kinds

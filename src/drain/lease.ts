@@ -28,18 +28,18 @@ export const make = Effect.fnUntraced(function*(
   const third = Duration.times(lease, 1 / 3)
   let renewed = clock.monotonicTimeNanosUnsafe()
   let missed: ReadonlySet<ClaimedChunk> = new Set()
-  let told = false
+  let warned = false
 
-  const tell = (message: string) => {
-    if (told) return Effect.logDebug(message)
-    told = true
+  const warnOnce = (message: string) => {
+    if (warned) return Effect.logDebug(message)
+    warned = true
     return Effect.logWarning(message)
   }
 
   const renew = Effect.suspend(() => {
     const asked = held()
     return Effect.matchEffect(store.renew(token, asked, lease), {
-      onFailure: (error) => tell(`the lease of ${asked.length} chunks was not renewed: ${error.message}`),
+      onFailure: (error) => warnOnce(`the lease of ${asked.length} chunks was not renewed: ${error.message}`),
       onSuccess: (kept) => {
         renewed = clock.monotonicTimeNanosUnsafe()
         const found = new Set(kept)
@@ -47,7 +47,7 @@ export const make = Effect.fnUntraced(function*(
         const missing = asked.filter((chunk) => !found.has(chunk) && outstanding.has(chunk))
         const lost = missing.filter((chunk) => missed.has(chunk))
         missed = new Set(missing)
-        return lost.length === 0 ? Effect.void : tell(
+        return lost.length === 0 ? Effect.void : warnOnce(
           `${lost.length} of ${asked.length} chunks no longer belong to this claim: its lease ran out. Nothing of them will be ` +
             `changed; raise SLUICE_LEASE if this process often stands still for so long`
         )
@@ -55,13 +55,16 @@ export const make = Effect.fnUntraced(function*(
     })
   })
 
-  const asked = yield* Latch.make(false)
+  const requested = yield* Latch.make(false)
   return {
     keep: Effect.forever(
-      Effect.raceFirst(Effect.sleep(third), asked.await).pipe(Effect.andThen(asked.close), Effect.andThen(renew))
+      Effect.raceFirst(Effect.sleep(third), requested.await).pipe(
+        Effect.andThen(requested.close),
+        Effect.andThen(renew)
+      )
     ),
     refresh: Effect.suspend(() =>
-      Number(clock.monotonicTimeNanosUnsafe() - renewed) / 1e6 < Duration.toMillis(third) ? Effect.void : asked.open
+      Number(clock.monotonicTimeNanosUnsafe() - renewed) / 1e6 < Duration.toMillis(third) ? Effect.void : requested.open
     )
   }
 })

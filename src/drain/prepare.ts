@@ -120,11 +120,11 @@ class GivenOnce implements Prepared, Equal.Equal {
     const toInput = (output: unknown) => ({ output, call: callOf(this.chunk) })
     if (first !== undefined) return Effect.succeed(toInput(first.value))
     // it has decoded before
-    const again = Effect.suspend(() => {
+    const decodedAgain = Effect.suspend(() => {
       const { payload } = this.chunk
       return decode(this.handler, "data" in payload ? payload.data : null, this.chunk.schemaVersion)
     })
-    return Effect.orDie(Effect.map(again, toInput))
+    return Effect.orDie(Effect.map(decodedAgain, toInput))
   }
 }
 

@@ -45,10 +45,10 @@ export const make = Effect.fnUntraced(function*(options: {
   const clock = yield* Clock.Clock
   const now = () => clock.monotonicTimeNanosUnsafe()
   const lease = Duration.toMillis(options.lease)
-  const patience = leases * lease + Duration.toMillis(options.longestRun)
+  const silentAfter = leases * lease + Duration.toMillis(options.longestRun)
   const interval = Duration.toMillis(options.beatInterval)
   // a lease may be shorter than the time from one beat to the next
-  const beatPatience = interval + leases * lease
+  const beatSilentAfter = interval + leases * lease
   const troubles = new Map<string, ChunkStoreError>()
   let moved = now()
   let beaten: bigint | undefined
@@ -56,8 +56,8 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const since = (time: bigint) => Number(now() - time) / 1e6
   const silence = (): string | undefined => {
-    if (running > 0 && since(moved) > patience) return `no cycle has come further for ${seconds(since(moved))}`
-    return interval > 0 && beaten !== undefined && since(beaten) > beatPatience
+    if (running > 0 && since(moved) > silentAfter) return `no cycle has come further for ${seconds(since(moved))}`
+    return interval > 0 && beaten !== undefined && since(beaten) > beatSilentAfter
       ? `no beat has ended for ${seconds(since(beaten))}`
       : undefined
   }

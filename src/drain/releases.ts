@@ -11,9 +11,9 @@ import type { Scope } from "effect/Scope"
 import { ChunkStore, type ChunkStoreError, type ClaimedChunk, Settlement } from "../ChunkStore.ts"
 
 /** How long an ending claim waits for a release. */
-export const patience = Duration.seconds(5)
+const longestRelease = Duration.seconds(5)
 
-const again = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])
+const retrySchedule = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")])
 
 /** The ways to give chunks back. */
 export interface Releases {
@@ -39,12 +39,12 @@ export const make: Effect.Effect<Releases, never, ChunkStore | Scope> = Effect.g
 
   const inBackground = (release: Effect.Effect<unknown, ChunkStoreError>) =>
     Effect.sync(() => {
-      fork(Effect.ignoreCause(Effect.retry(release, again)))
+      fork(Effect.ignoreCause(Effect.retry(release, retrySchedule)))
     })
   const now = (release: Effect.Effect<unknown, ChunkStoreError>, otherwise = inBackground(release)) =>
     // `interruptible` innermost: an interrupted caller must still wait for the release
     Effect.interruptible(release).pipe(
-      Effect.timeout(patience),
+      Effect.timeout(longestRelease),
       Effect.catchCause(() => otherwise),
       Effect.asVoid
     )
@@ -53,7 +53,7 @@ export const make: Effect.Effect<Releases, never, ChunkStore | Scope> = Effect.g
   const unheard = new Set<string>()
   const giveUpAll = Effect.gen(function*() {
     for (const token of unheard) {
-      yield* Effect.ignoreCause(Effect.retry(store.giveUp(token), again))
+      yield* Effect.ignoreCause(Effect.retry(store.giveUp(token), retrySchedule))
       unheard.delete(token)
     }
   })

@@ -16,8 +16,9 @@
  * not run.
  *
  * - If `c` had sent something to the database, the transaction is rolled back, and no chunk is charged yet: `c` may
- *   have failed because of what `a` or `b` had written. The next batches are `a b`, then `d e`, then `c` alone. The first two commit. If
- *   `c` fails alone, it is charged one attempt: it is retried after its backoff, or is dead after its last attempt.
+ *   have failed because of what `a` or `b` had written. The next batches are `a b`, then `d e`, then `c` alone. The
+ *   first two commit. If `c` fails alone, it is charged one attempt: it is retried after its backoff, or is dead after
+ *   its last attempt.
  * - If `c` had sent nothing, there is nothing to roll back, and neither `a` nor `b` can be the cause. The batch continues
  *   without `c`, commits `a b d e`, and `c` is charged.
  * - If `d` and `e` have the ordering key of `c`, they wait for it: they are not run, and are given back at no cost once
@@ -27,15 +28,16 @@
  *
  * - A typed error is charged as `failed`, a defect as `defect`. If the handler says that a typed error is permanent,
  *   `c` is dead at once.
- * - If its connection breaks, for example because the backend was killed, nobody is to blame yet (`BatchSuffered`).
- *   `attempt` probes the database. If that answers, all five are run once more. Only if it happens again in the run of
- *   `c`, the others are tried without it, and `c` alone; after four times alone it is charged. If the database does not
- *   answer, `attempt` waits and tries again. When its patience is over, the claim fails with the database's error and
- *   all five are given back at no cost.
+ * - If its connection breaks, for example because the backend was killed, no chunk is charged yet (`BatchSuffered`), and
+ *   `attempt` probes the database. If the database answers, all five are run once more. If the connection breaks in the
+ *   run of `c` again, the others are tried without it, then `c` alone; when that has failed four times, `c` is charged.
+ *   If the database does not answer, `attempt` retries with growing delays. After its last retry the claim fails with the
+ *   database's error, and all five are given back at no cost.
  *
- * Two kinds of handlers differ. With `isolation: "transaction"` each chunk is a batch of its own, so only `c` fails. A
- * `persistMany` handler, which gets all five at once, does not say which one failed: `split` tries halves of halves until
- * the failing chunk is alone.
+ * Three kinds of handlers differ. With `isolation: "transaction"` each chunk is a batch of its own, so only `c` fails. A
+ * `persistMany` handler gets all five at once and does not say which one failed: `split` tries halves of halves until
+ * the failing chunk is alone. The store persists the chunks of a declared handler without a claim: see `inside.ts`. After a
+ * failure they are claimed, and their handler is a `persistMany`.
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"

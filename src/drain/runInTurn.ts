@@ -18,7 +18,7 @@ export const runInTurn: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   const began = clock.monotonicTimeNanosUnsafe()
   const isLong = () => Number(clock.monotonicTimeNanosUnsafe() - began) / 1e6 > Duration.toMillis(transaction.longest)
   const persisted: Array<Persisted> = []
-  const left: Failures = new Map()
+  const failedUnsent: Failures = new Map()
   const notRun: Array<Prepared> = []
   const blocked = new Set<string>()
   for (const [index, one] of batch.entries()) {
@@ -40,19 +40,20 @@ export const runInTurn: Runs = Effect.fnUntraced(function*(run: BatchRun) {
     }
     const { cause, isCutOff, sent } = result
     if (sent) {
-      const isSound = isCutOff || (yield* soundAfter(run, cause, one))
+      // fails when the database failed the run: then no chunk is charged yet
+      if (!isCutOff) yield* soundAfter(run, cause, one)
       return yield* new BatchFailed({
         failed: new Map([[one, cause]]),
-        certain: new Set(isSound || persisted.length === 0 ? [one] : []),
-        left,
+        maybeHarmed: new Set(),
+        failedUnsent,
         notRun: [...notRun, ...batch.slice(index + 1)],
         asIfAlone: persisted.length === 0
       })
     }
     // Nothing was sent, so there is nothing to roll back: the batch continues without it. If it hangs, too: the transaction
     // is abandoned only with a statement under way.
-    left.set(one, cause)
+    failedUnsent.set(one, cause)
     if (orderingKey !== undefined) blocked.add(orderingKey)
   }
-  return { persisted, left, notRun }
+  return { persisted, failedUnsent, notRun }
 })

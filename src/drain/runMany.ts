@@ -24,13 +24,19 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   const result = yield* carryOut(run, batch, Effect.provideService(work, CurrentInsert, run.transaction.insert))
   if (result._tag === "Done") {
     const persisted = batch.map((one, index) => toPersisted(one, result.value[index] ?? []))
-    return { persisted, left: new Map(), notRun: [] }
+    return { persisted, failedUnsent: new Map(), notRun: [] }
   }
   if (result.sent && !result.isCutOff) yield* soundAfter(run, result.cause, undefined)
   const failed = new Map(batch.map((one) => [one, result.cause]))
   // a table that fits no answer is no chunk's fault, and there is no culprit to be looked for
   const asIfAlone = tableUnfit(result.cause) !== undefined
-  return yield* new BatchFailed({ failed, certain: new Set(), left: new Map(), notRun: [], asIfAlone })
+  return yield* new BatchFailed({
+    failed,
+    maybeHarmed: new Set(batch),
+    failedUnsent: new Map(),
+    notRun: [],
+    asIfAlone
+  })
 })
 
 /** What a `persistMany` returned, for each input; or the defect that it is. */

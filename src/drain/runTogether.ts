@@ -44,10 +44,10 @@ interface Progress {
    * Failed before any run had sent anything. A merged statement contains requests of several runs: once it was sent, no
    * run can be left out.
    */
-  readonly left: Failures
+  readonly failedUnsent: Failures
   readonly failed: Failures
-  /** The failed ones whose transaction was still sound: they are the cause of their own failure. */
-  readonly certain: Set<Prepared>
+  /** The failed ones that another run may have harmed. */
+  readonly maybeHarmed: Set<Prepared>
   readonly started: Array<Started>
   refused: NotShared | undefined
 }
@@ -57,9 +57,9 @@ export const runTogether: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   const { batch, supervisor, transaction } = run
   const progress: Progress = {
     persisted: [],
-    left: new Map(),
+    failedUnsent: new Map(),
     failed: new Map(),
-    certain: new Set(),
+    maybeHarmed: new Set(),
     started: [],
     refused: undefined
   }
@@ -116,30 +116,34 @@ const notPersisted = Effect.succeed(false)
 const failedOne = Effect.fnUntraced(
   function*(run: BatchRun, progress: Progress, one: Prepared, cause: Cause.Cause<unknown>) {
     if (!progress.started.some(({ watch }) => watch.sent)) {
-      progress.left.set(one, cause)
+      progress.failedUnsent.set(one, cause)
       return false
     }
     const isSound = yield* soundAfter(run, cause, undefined)
     progress.failed.set(one, cause)
     // in an aborted transaction every run fails
-    if (isSound) progress.certain.add(one)
+    if (!isSound) progress.maybeHarmed.add(one)
     return false
   }
 )
 
-/** Marks the chunks whose run had not ended as timed out. They are suspects, not certain causes. */
-const outOfTime = ({ timeout }: BatchRun, { failed, started }: Progress, hangs: boolean) => {
+/** Marks the chunks whose run had not ended as timed out. Another run may have held them up. */
+const outOfTime = ({ timeout }: BatchRun, { failed, started, maybeHarmed }: Progress, hangs: boolean) => {
   const error = Cause.fail(new HandlerTimeout({ after: timeout, hangs }))
-  for (const { isOver, one } of started) if (!isOver) failed.set(one, error)
+  for (const { isOver, one } of started) {
+    if (isOver) continue
+    failed.set(one, error)
+    maybeHarmed.add(one)
+  }
 }
 
 const committedOf = (
   { batch }: BatchRun,
-  { certain, failed, left, persisted, started }: Progress
+  { failed, failedUnsent, persisted, started, maybeHarmed }: Progress
 ): Effect.Effect<Committed, BatchFailed> => {
   const begun = new Set(started.map(({ one }) => one))
   const notRun = started.length === batch.length ? [] : batch.filter((one) => !begun.has(one))
   return failed.size > 0
-    ? Effect.fail(new BatchFailed({ failed, certain, left, notRun, asIfAlone: false }))
-    : Effect.succeed({ persisted, left, notRun })
+    ? Effect.fail(new BatchFailed({ failed, maybeHarmed, failedUnsent, notRun, asIfAlone: false }))
+    : Effect.succeed({ persisted, failedUnsent, notRun })
 }

@@ -96,11 +96,11 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
      * Records and announces the result of a committed batch, and charges the chunks that failed before they had written
      * anything.
      */
-    commit: Effect.fnUntraced(function*({ left, persisted }: Committed) {
+    commit: Effect.fnUntraced(function*({ failedUnsent, persisted }: Committed) {
       for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
       // the claim may be part of the caller's transaction: then nothing is certain before its commit
       yield* store.afterCommit(events.publish(eventsOf(persisted)))
-      for (const [one, cause] of left) yield* charge({ one, cause, kind: failureKind(cause) })
+      for (const [one, cause] of failedUnsent) yield* charge({ one, cause, kind: failureKind(cause) })
     })
   }
 })

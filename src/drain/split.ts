@@ -63,41 +63,41 @@ const withoutAny = (members: ReadonlyArray<Prepared>, others: ReadonlyArray<Prep
 
 /**
  * The plan after runs of handlers failed. First the chunks that did not fail, together; then those that are the cause
- * of their own failure, each alone; then the other suspects, in halves if there are several; then the chunks behind
- * them in their ordering keys.
+ * of their own failure, each alone; then those that others may have harmed, in halves if there are several; then the
+ * chunks behind them in their ordering keys.
  *
  * Of runs one after another, only one has failed: those before it are one batch and those that were not run are
  * another. The first has run once in vain and the second not at all, so no chunk but the failed one runs in vain twice
  * because of one failure.
  */
 const afterFailure = (members: ReadonlyArray<Prepared>, error: BatchFailed): Plan => {
-  const { asIfAlone, certain, failed, left, notRun } = error
-  const charge = [...left].map(([one, cause]) => chargeFor(one, cause))
-  const culprits = [...failed].map(([one]) => one)
-  const remaining = withoutAny(members, [...left.keys()])
+  const { asIfAlone, failed, failedUnsent, notRun, maybeHarmed } = error
+  const charge = [...failedUnsent].map(([one, cause]) => chargeFor(one, cause))
+  const failing = [...failed.keys()]
+  const remaining = withoutAny(members, [...failedUnsent.keys()])
   if (asIfAlone || remaining.length === 1) {
     return {
       ...nothing,
       charge: [...charge, ...[...failed].map(([one, cause]) => chargeFor(one, cause))],
-      next: batches(withoutAny(remaining, culprits))
+      next: batches(withoutAny(remaining, failing))
     }
   }
-  const behind = notRun.filter((one) => culprits.some((culprit) => follows(one.chunk, culprit.chunk)))
-  const suspects = culprits.filter((one) => !certain.has(one))
+  const behind = notRun.filter((one) => failing.some((other) => follows(one.chunk, other.chunk)))
+  const doubtful = failing.filter((one) => maybeHarmed.has(one))
   return {
     ...nothing,
     charge,
     next: [
-      ...batches(withoutAny(remaining, [...culprits, ...notRun])),
+      ...batches(withoutAny(remaining, [...failing, ...notRun])),
       ...batches(withoutAny(notRun, behind)),
-      ...batches(...culprits.filter((one) => certain.has(one)).map((one) => [one])),
-      ...(suspects.length > 1 ? halves(suspects, false) : batches(suspects)),
+      ...batches(...failing.filter((one) => !maybeHarmed.has(one)).map((one) => [one])),
+      ...(doubtful.length > 1 ? halves(doubtful, false) : batches(doubtful)),
       ...batches(behind)
     ]
   }
 }
 
-const again = (batch: Batch): Plan => ({ ...nothing, next: [{ ...batch, blamed: batch.blamed + 1 }] })
+const retryWhole = (batch: Batch): Plan => ({ ...nothing, next: [{ ...batch, blamed: batch.blamed + 1 }] })
 
 /** One of the chunks is the cause, and it is unknown which: halves are tried, until one is alone. */
 const apart = (
@@ -130,7 +130,7 @@ const asParts = (members: ReadonlyArray<Prepared>): ReadonlyArray<Batch> =>
  * How often the database may fail a batch, a chunk alone, and a chunk alone in whose run it happened, before the chunks
  * count as the cause.
  */
-const mostBlame = { batch: 1, alone: 4, known: 3 }
+const mostBlame = { batch: 1, alone: 4, aloneInItsRun: 3 }
 
 /** The plan after a batch failed and `attempt` stopped retrying it. */
 export const split = (batch: Batch, error: BatchError): Plan => {
@@ -140,7 +140,9 @@ export const split = (batch: Batch, error: BatchError): Plan => {
     case "BatchFailed":
       return afterFailure(members, error)
     case "BatchSuffered":
-      if (!error.survived && blamed < (members.length === 1 ? mostBlame.known : mostBlame.batch)) return again(batch)
+      if (!error.survived && blamed < (members.length === 1 ? mostBlame.aloneInItsRun : mostBlame.batch)) {
+        return retryWhole(batch)
+      }
       return error.one === undefined
         ? apart(members, true, Cause.fail(error.error))
         : around(members, error.one, Cause.fail(error.error))
@@ -172,7 +174,7 @@ export const split = (batch: Batch, error: BatchError): Plan => {
     // `attempt` has probed the database: it answers
     case "ChunkStoreError":
       return blamed < (members.length === 1 ? mostBlame.alone : mostBlame.batch)
-        ? again(batch)
+        ? retryWhole(batch)
         : apart(members, true, Cause.fail(error))
   }
 }

@@ -10,7 +10,7 @@ import * as Fiber from "effect/Fiber"
 import type { Scope } from "effect/Scope"
 
 /** How many milliseconds a run may take to end after it was interrupted. */
-const patience = 1000
+const longestInterrupt = 1000
 /** The longest time between two checks of the clock, in milliseconds. */
 const longestTick = 1000
 /** A sleep that takes more than this many times its length means that the process was frozen. */
@@ -37,7 +37,7 @@ export interface Supervisor {
 
 interface Current {
   /** Milliseconds. */
-  left: number
+  millisLeft: number
   since: bigint
   isLate: boolean
   readonly interrupt: () => void
@@ -54,20 +54,20 @@ export const make = Effect.fnUntraced(function*(limit: Duration.Duration): Effec
   const look = (slept: number) => {
     if (current === undefined) return
     const now = clock.monotonicTimeNanosUnsafe()
-    current.left -= Math.min(Number(now - current.since) / 1e6, slept * late)
+    current.millisLeft -= Math.min(Number(now - current.since) / 1e6, slept * late)
     current.since = now
     // timers round their delays
-    if (current.left > 0.5) return
+    if (current.millisLeft > 0.5) return
     if (current.isLate) {
       current.giveUp()
     } else {
       current.isLate = true
-      current.left = patience
+      current.millisLeft = longestInterrupt
       current.interrupt()
     }
   }
   yield* Effect.suspend(() => {
-    const next = Math.max(1, Math.min(tick, current?.left ?? tick))
+    const next = Math.max(1, Math.min(tick, current?.millisLeft ?? tick))
     return Effect.andThen(Effect.sleep(next), Effect.sync(() => look(next)))
   }).pipe(Effect.forever, Effect.forkScoped)
 
@@ -81,7 +81,7 @@ export const make = Effect.fnUntraced(function*(limit: Duration.Duration): Effec
           if (soon !== undefined) return Effect.succeed<Result>({ _tag: "Ended", exit: soon })
           const waiting = Effect.callback<Result>((resume) => {
             const mine: Current = current = {
-              left: millis,
+              millisLeft: millis,
               since: clock.monotonicTimeNanosUnsafe(),
               isLate: false,
               interrupt: () => fiber.interruptUnsafe(),
@@ -92,7 +92,7 @@ export const make = Effect.fnUntraced(function*(limit: Duration.Duration): Effec
             )
           })
           const stopped = Effect.flatMap(
-            Effect.timeoutOption(Effect.interruptible(Fiber.interrupt(fiber)), patience),
+            Effect.timeoutOption(Effect.interruptible(Fiber.interrupt(fiber)), longestInterrupt),
             (ended) => ended._tag === "None" ? onHang(Fiber.await(fiber)) : Effect.void
           )
           return restore(waiting).pipe(

@@ -38,7 +38,7 @@ export const persistBatch = Effect.fnUntraced(function*(batch: ReadonlyArray<Pre
   return committed
 }, Effect.scoped)
 
-const nothing: Committed = { persisted: [], left: new Map(), notRun: [] }
+const nothing: Committed = { persisted: [], failedUnsent: new Map(), notRun: [] }
 
 /** The chunks of each handler: nearly always all. */
 const sharesOf = (batch: ReadonlyArray<Prepared>): ReadonlyArray<ReadonlyArray<Prepared>> =>
@@ -59,7 +59,7 @@ const prepareShare = Effect.fnUntraced(function*(members: ReadonlyArray<Prepared
     timeout: setting.timeout,
     run: (transaction: Transaction) =>
       runs({ ...setting, handler, batch: members, transaction, supervisor, isTransient: store.isTransient }).pipe(
-        timeRun(handler.name, ({ left }) => left.size === 0),
+        timeRun(handler.name, ({ failedUnsent }) => failedUnsent.size === 0),
         // the transaction of the running batch wins over the client that the handlers' layer was built with
         Effect.updateContext((current: Context.Context<never>) => Context.merge(handler.services, current))
       )
@@ -88,7 +88,7 @@ const inSequence = <E>(shares: ReadonlyArray<Share<E>>): Effect.Effect<Committed
       )
       all = {
         persisted: [...all.persisted, ...done.persisted],
-        left: new Map([...all.left, ...done.left]),
+        failedUnsent: new Map([...all.failedUnsent, ...done.failedUnsent]),
         notRun: [...all.notRun, ...done.notRun]
       }
     }
@@ -99,8 +99,8 @@ const inSequence = <E>(shares: ReadonlyArray<Share<E>>): Effect.Effect<Committed
 const joined = <E extends BatchFailed>(before: Committed, error: E, behind: ReadonlyArray<Prepared>): E =>
   new BatchFailed({
     failed: error.failed,
-    certain: error.certain,
-    left: new Map([...before.left, ...error.left]),
+    maybeHarmed: error.maybeHarmed,
+    failedUnsent: new Map([...before.failedUnsent, ...error.failedUnsent]),
     notRun: [...before.notRun, ...error.notRun, ...behind],
     asIfAlone: error.asIfAlone && before.persisted.length === 0
     // the same error with more in it

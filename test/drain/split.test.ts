@@ -42,16 +42,16 @@ const failed = (
   members: ReadonlyArray<Prepared>,
   fields: {
     readonly failed: ReadonlyArray<number>
-    readonly uncertain?: boolean
-    readonly left?: ReadonlyArray<number>
+    readonly maybeHarmed?: boolean
+    readonly failedUnsent?: ReadonlyArray<number>
     readonly notRun?: ReadonlyArray<number>
     readonly asIfAlone?: boolean
   }
 ) =>
   new BatchFailed({
     failed: new Map(fields.failed.map((at) => [members[at]!, because])),
-    certain: new Set(fields.uncertain === true ? [] : fields.failed.map((at) => members[at]!)),
-    left: new Map((fields.left ?? []).map((at) => [members[at]!, because])),
+    maybeHarmed: new Set(fields.maybeHarmed === true ? fields.failed.map((at) => members[at]!) : []),
+    failedUnsent: new Map((fields.failedUnsent ?? []).map((at) => [members[at]!, because])),
     notRun: (fields.notRun ?? []).map((at) => members[at]!),
     asIfAlone: fields.asIfAlone ?? false
   })
@@ -85,15 +85,9 @@ describe("of runs one after another, the one that failed", () => {
   })
 
   it("leaves those that had failed before they sent anything with their own failure", () => {
-    expect(told(batchOf(members), failed(members, { failed: [3], left: [1], notRun: [4] }))).toEqual({
+    expect(told(batchOf(members), failed(members, { failed: [3], failedUnsent: [1], notRun: [4] }))).toEqual({
       charge: "b failed",
       next: ["a c", "e", "d"]
-    })
-  })
-
-  it("is no more than a suspect if somebody before it may have spoilt the transaction", () => {
-    expect(told(batchOf(members), failed(members, { failed: [3], uncertain: true, notRun: [4] }))).toEqual({
-      next: ["a b c", "e", "d"]
     })
   })
 })
@@ -104,16 +98,22 @@ describe("of runs together", () => {
   it("the innocent go together, each that failed by itself alone, and the other suspects in halves", () => {
     const error = new BatchFailed({
       failed: new Map([1, 3, 4, 5].map((at) => [members[at]!, because])),
-      certain: new Set([members[1]!]),
-      left: new Map(),
+      maybeHarmed: new Set([3, 4, 5].map((at) => members[at]!)),
+      failedUnsent: new Map(),
       notRun: [],
       asIfAlone: false
     })
     expect(told(batchOf(members), error)).toEqual({ next: ["a c", "b", "d e", "f"] })
   })
 
+  it("one that another may have harmed is tried alone, after the others", () => {
+    expect(told(batchOf(members), failed(members, { failed: [3], maybeHarmed: true, notRun: [4] }))).toEqual({
+      next: ["a b c f", "e", "d"]
+    })
+  })
+
   it("a whole batch that failed is halved", () => {
-    expect(told(batchOf(members), failed(members, { failed: [0, 1, 2, 3, 4, 5], uncertain: true }))).toEqual({
+    expect(told(batchOf(members), failed(members, { failed: [0, 1, 2, 3, 4, 5], maybeHarmed: true }))).toEqual({
       next: ["a b c", "d e f"]
     })
   })
@@ -201,8 +201,8 @@ it("a failure is charged by its kind", () => {
       batchOf([one!]),
       new BatchFailed({
         failed: new Map([[one!, cause]]),
-        certain: new Set(),
-        left: new Map(),
+        maybeHarmed: new Set(),
+        failedUnsent: new Map(),
         notRun: [],
         asIfAlone: true
       })
@@ -231,7 +231,7 @@ it("nothing of a batch is forgotten, whatever happened to it", () => {
         asIfAlone: at === 0
       })
     ),
-    failed(members, { failed: [0, 1, 2], uncertain: true, left: [5], notRun: [4] })
+    failed(members, { failed: [0, 1, 2], maybeHarmed: true, failedUnsent: [5], notRun: [4] })
   ]
   for (const error of errors) {
     for (const blamed of [0, 1, 5]) {

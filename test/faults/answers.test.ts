@@ -13,6 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { spawn } from "node:child_process"
 import path from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { bundle } from "../support/bundle.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { application, picture, prepare, recover, reset, story } from "./answersStory.ts"
 import { type Passing, type Proxy, type Side, startProxy } from "./proxy.ts"
@@ -34,6 +35,8 @@ const tell = () =>
 const writes = (statement: string): boolean => /^commit|\b(insert|update|delete)\b/i.test(statement)
 
 let kill: () => void = () => undefined
+/** The program that is killed. */
+let storyteller = ""
 
 /** Ways to break something at a statement, and what then goes on. */
 const breakages = {
@@ -48,8 +51,7 @@ const breakages = {
   "the program is killed": {
     run: () =>
       new Promise<void>((resolve) => {
-        const file = path.join(import.meta.dirname, "storyteller.ts")
-        const child = spawn(process.execPath, ["--conditions=sluice-source", file, proxied], { stdio: "ignore" })
+        const child = spawn(process.execPath, [storyteller, proxied], { stdio: "ignore" })
         kill = () => child.kill("SIGKILL")
         child.on("exit", () => resolve())
       }),
@@ -79,6 +81,7 @@ beforeAll(async () => {
   const { hostname, pathname, port, username } = new URL(url)
   proxy = await startProxy(Number(port))
   proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
+  storyteller = await bundle(path.join(import.meta.dirname, "storyteller.ts"))
   const own = client(url, { maxConnections: 3 })
   await Effect.runPromise(Effect.provide(prepare, Layer.provideMerge(Settings.layer(), own)))
   past = ManagedRuntime.make(application.pipe(Layer.provideMerge(own)))
@@ -153,5 +156,5 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
         expect(found, `${side} statement ${index + 1}: ${statement}`).toEqual(clean)
       }
     }
-  }, 180_000)
+  }, 600_000)
 })

@@ -13,6 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { spawn } from "node:child_process"
 import path from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { bundle } from "../support/bundle.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { type Passing, type Proxy, type Side, startProxy } from "./proxy.ts"
 import { drain, dueAgain, picture, prepare, recover, reset } from "./ward.ts"
@@ -60,8 +61,7 @@ const breakages = {
     // one cycle in a process of its own
     run: () =>
       new Promise<void>((resolve) => {
-        const file = path.join(import.meta.dirname, "worker.ts")
-        const child = spawn(process.execPath, ["--conditions=sluice-source", file, proxied], { stdio: "ignore" })
+        const child = spawn(process.execPath, [worker, proxied], { stdio: "ignore" })
         kill = () => child.kill("SIGKILL")
         child.on("exit", () => resolve())
       }),
@@ -72,6 +72,8 @@ const breakages = {
   }
 }
 let kill: () => void = () => undefined
+/** The program of a worker that is killed. */
+let worker = ""
 
 /** Makes everything ready for a cycle. The one before it is not disturbed. */
 const begin = {
@@ -103,6 +105,7 @@ beforeAll(async () => {
   proxy = await startProxy(Number(port))
   proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
   past = ManagedRuntime.make(client(url, { maxConnections: 3 }))
+  worker = await bundle(path.join(import.meta.dirname, "worker.ts"))
   await direct(prepare)
   for (const which of ["first", "second"] as const) {
     await begin[which]()
@@ -165,6 +168,6 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
         }
       }
     },
-    180_000
+    600_000
   )
 })

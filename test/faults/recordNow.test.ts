@@ -135,5 +135,5 @@ it.each(Object.keys(strikes).flatMap((name) => Object.keys(ways).map((commits) =
       }
     }
   },
-  180_000
+  600_000
 )

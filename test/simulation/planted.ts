@@ -26,24 +26,26 @@ const inPrepare = (place: string, instead: string): Planted => ({ file: "drain/p
 /** The bugs, by what is wrong. */
 export const planted: Readonly<Record<string, Planted>> = {
   "all of a batch are charged for one": inSplit(
-    "const charge = [...left].map(([one, cause]) => chargeFor(one, cause))",
-    "const charge = members.map((one) => chargeFor(one, [...failed.values(), ...left.values()][0]!))\n" +
+    "const charge = [...failedUnsent].map(([one, cause]) => chargeFor(one, cause))",
+    "const charge = members.map((one) => chargeFor(one, [...failed.values(), ...failedUnsent.values()][0]!))\n" +
       "  if (charge.length > 0) return { ...nothing, charge }"
   ),
   "who comes before a failure is charged with it": inSplit(
-    "    charge,\n    next: [\n      ...batches(withoutAny(remaining, [...culprits, ...notRun])),",
-    "    charge: [...charge, ...withoutAny(remaining, [...culprits, ...notRun])" +
+    "    charge,\n    next: [\n      ...batches(withoutAny(remaining, [...failing, ...notRun])),",
+    "    charge: [...charge, ...withoutAny(remaining, [...failing, ...notRun])" +
       ".map((one) => chargeFor(one, [...failed.values()][0]!))],\n    next: ["
   ),
   "who comes after a failure is charged with it": inSplit(
-    "    charge,\n    next: [\n      ...batches(withoutAny(remaining, [...culprits, ...notRun])),\n" +
+    "    charge,\n    next: [\n      ...batches(withoutAny(remaining, [...failing, ...notRun])),\n" +
       "      ...batches(withoutAny(notRun, behind)),",
     "    charge: [...charge, ...withoutAny(notRun, behind).map((one) => chargeFor(one, [...failed.values()][0]!))],\n" +
-      "    next: [\n      ...batches(withoutAny(remaining, [...culprits, ...notRun])),"
+      "    next: [\n      ...batches(withoutAny(remaining, [...failing, ...notRun])),"
   ),
   "all that are under suspicion are charged": inSplit(
-    "...(suspects.length > 1 ? halves(suspects, false) : batches(suspects)),\n      ...batches(behind)\n    ]",
-    "...batches(behind)\n    ],\n    charge: [...charge, ...suspects.map((one) => chargeFor(one, failed.get(one)!))]"
+    "...batches(...failing.filter((one) => !maybeHarmed.has(one)).map((one) => [one])),\n" +
+      "      ...(doubtful.length > 1 ? halves(doubtful, false) : batches(doubtful)),\n      ...batches(behind)\n    ]",
+    "...(doubtful.length < 0 ? halves(doubtful, false) : batches(behind))\n    ],\n" +
+      "    charge: [...charge, ...failing.map((one) => chargeFor(one, failed.get(one)!))]"
   ),
   "an attempt is one too many": inFailure(
     "const attempts = chunk.attempts + 1",
@@ -54,12 +56,12 @@ export const planted: Readonly<Record<string, Planted>> = {
     "if (isPermanent(one, cause) && chunk.attempts > 0) return"
   ),
   "an error that passes is charged at once": inAttempt(
-    "} else if (!isPassing(error)) {",
+    "} else if (!isTransient(error)) {",
     "} else if (error !== undefined) {"
   ),
   "the database's failures are the chunk's": inSplit(
-    "const mostBlame = { batch: 1, alone: 4, known: 3 }",
-    "const mostBlame = { batch: 0, alone: 0, known: 0 }"
+    "const mostBlame = { batch: 1, alone: 4, aloneInItsRun: 3 }",
+    "const mostBlame = { batch: 0, alone: 0, aloneInItsRun: 0 }"
   ),
   "nothing is held up by a failure before it": inSettling(
     "if (orderingKey === undefined) return\n      const before",

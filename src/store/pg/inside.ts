@@ -240,8 +240,9 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
       ) as ended
       from looked order by n desc limit 1
     ), due as materialized (
+      -- as many as a claim examines: one that is due later may be more urgent
       select rank from ${queue} q where state = 'scheduled' and due_at <= pg_catalog.now() and ${onlyAsked(t, request)}
-      order by due_at, seq limit 1
+      order by due_at, seq limit ${limit}
     ), said as materialized (
       select pg_catalog.json_build_array(
         extract(epoch from pg_catalog.now()) * 1000.0,
