@@ -87,7 +87,7 @@ export const claiming = (carry: (claim: Claim) => Program, request: Partial<Clai
     yield* carry(claim)
   })
 
-const { declaration } = TableHandler.make(Output.make(reply, { schema: Schema.Int }), {
+export const { declaration } = TableHandler.make(Output.make(reply, { schema: Schema.Int }), {
   table: "note",
   object: "chatlab.Note",
   id: "call_id",
