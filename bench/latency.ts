@@ -75,6 +75,8 @@ const measure = async (
     const record = (call: Call): Effect.Effect<unknown, unknown> =>
       mode === "floor"
         ? Effect.andThen(bare(sql, call), sql`select pg_notify('bench', ${call.callId})`)
+        : mode === "declared"
+        ? Effect.flatMap(encoded(call), recorder.record)
         : recorder.record(toCall(call))
     const all: Array<number> = []
     const one = Effect.fnUntraced(function*(call: Call) {
@@ -170,7 +172,7 @@ const inline = async (
 /** How handlers are written. */
 const kinds = [
   { part: "inline", name: "", handlers: perRecord },
-  { part: "inline-declared", name: ", a declared handler", handlers: declared },
+  { part: "inline-declared", name: ", a declared handler", handlers: declared() },
   { part: "inline-failing", name: ", a handler that fails", handlers: failing }
 ]
 
@@ -183,6 +185,7 @@ const cases: ReadonlyArray<{
 }> = [
   { part: "floor", name: "the floor, one at a time", mode: "floor" },
   { part: "sluice", name: "Sluice, one at a time", mode: "notify" },
+  { part: "sluice-declared", name: "Sluice, a declared handler, one at a time", mode: "declared" },
   { part: "floor-100", name: "the floor, 100 a second", mode: "floor", perSecond: 100 },
   { part: "sluice-100", name: "Sluice, 100 a second", mode: "notify", perSecond: 100 },
   { part: "poll", name: "Sluice, polling each 100 ms, one at a time", mode: "poll" }
