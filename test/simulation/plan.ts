@@ -101,7 +101,7 @@ const programs: ReadonlyArray<PlannedKind> = [Plain, Plain, Plain, Batched, Rare
 const mixtures: ReadonlyArray<ReadonlyArray<PlannedKind>> = [
   programs,
   [...programs, Listed, Listed, Listed, Card],
-  [Plain, Rare, Listed, Listed, Listed, Listed, Card, Card]
+  [Plain, Rare, Listed, Listed, Listed, Card, Card, Card]
 ]
 
 /** A chunk of the plan. */
@@ -241,7 +241,8 @@ const planCall = Effect.fnUntraced(function*(world: World, kinds: ReadonlyArray<
     after: (yield* oneIn(3)) ? yield* below(2000) : 0,
     runs: (yield* oneIn(4)) ? yield* below(1500) : undefined,
     // until its handlers have run it is not recorded: one that takes its process down each time would never be
-    isNow: world === "mixed" && (yield* oneIn(5)) && outputs.every(({ planned }) => planned.note?.fate !== "kills")
+    isNow: world === "mixed" && (yield* oneIn(orderingKey === undefined ? 2 : 5)) &&
+      outputs.every(({ planned }) => planned.note?.fate !== "kills")
   }
 })
 

@@ -97,8 +97,8 @@ export const planted: Readonly<Record<string, Planted>> = {
   ),
   "the lease of what runs is not renewed": {
     file: "drain/lease.ts",
-    place: "Effect.andThen(asked.close), Effect.andThen(renew)",
-    instead: "Effect.andThen(asked.close), Effect.andThen(renew === undefined ? Effect.void : Effect.void)"
+    place: "Effect.andThen(requested.close),\n        Effect.andThen(renew)",
+    instead: "Effect.andThen(requested.close),\n        Effect.andThen(renew === undefined ? Effect.void : Effect.void)"
   },
   "what a stopped worker holds is not given back": {
     file: "drain/held.ts",
@@ -148,7 +148,7 @@ export const planted: Readonly<Record<string, Planted>> = {
     "yield* store.afterCommit(events.publish(eventsOf(handler.name, [...chunks, ...chunks])))"
   ),
   "after a failure inside nothing is claimed": inInside(
-    "turns.failed(one)\n    return undefined",
+    "if (isClaimNext) yield* engine.uses.failed(handler, error)\n    return undefined",
     "return { report: emptyReport, last: true }"
   ),
   "no handler is a reason to bury": inPrepare(
