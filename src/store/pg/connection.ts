@@ -189,13 +189,17 @@ export class Lease {
    * has no right to end its own session, the server ends it because it is idle.
    */
   readonly #terminate = Effect.suspend(() => Effect.ignore(this.#own("rollback"))).pipe(
-    Effect.andThen(Effect.suspend(() =>
-      Effect.ignore(this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
-    )),
+    Effect.andThen(
+      Effect.suspend(() =>
+        Effect.ignore(this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
+      )
+    ),
     Effect.andThen(Effect.suspend(() => this.#own("set idle_session_timeout = 1"))),
-    Effect.andThen(Effect.suspend(() =>
-      Effect.andThen(Effect.sleep(idle), this.#own("select 1")).pipe(Effect.repeat({ times: mostIdle }))
-    )),
+    Effect.andThen(
+      Effect.suspend(() =>
+        Effect.andThen(Effect.sleep(idle), this.#own("select 1")).pipe(Effect.repeat({ times: mostIdle }))
+      )
+    ),
     Effect.ignore
   )
 
