@@ -291,8 +291,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * idle much longer: its worker is frozen or unreachable, and others wait for its locks.
    *
    * Changes that handlers make to the transaction or the session, other than to rows, do not affect ledger and
-   * settlement, and are undone at the end. Every wait has a limit. If handlers end the transaction themselves, it fails
-   * with {@link TransactionSpoiled}.
+   * settlement, and are undone at the end. Every wait has a limit. If handlers end the transaction themselves, or
+   * in Postgres take chunks of the batch from the queue, it fails with {@link TransactionSpoiled}.
    *
    * With `toRecord`, the chunks belong to that call, and it is recorded in the transaction: persisted chunks have a row in the
    * ledger and none in the queue, and the others are held. Fails with `LeaseLost` if `recordHeld` would return undefined, or

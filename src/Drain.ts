@@ -142,11 +142,17 @@ const leaveAtEnd = (store: ChunkStore["Service"], worker: string) =>
     Effect.ignoreCause(Effect.timeoutOption(Effect.interruptible(store.leave(worker)), longestLeave))
   )
 
+/** Warns of handlers that would not do what they seem to. */
+const warnOf = (registry: HandlerRegistry["Service"], store: ChunkStore["Service"]) =>
+  Effect.flatMap(
+    Effect.context<never>(),
+    (context) => Effect.andThen(warnOfUnused(registry, context), warnOfOutside(registry, store))
+  )
+
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const registry = yield* HandlerRegistry
-  yield* warnOfUnused(registry, yield* Effect.context<never>())
-  yield* warnOfOutside(registry, store)
+  yield* warnOf(registry, store)
   const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`
