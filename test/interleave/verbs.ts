@@ -85,7 +85,7 @@ export const verbs: Readonly<Record<string, Verb>> = {
   "record e": joining(recording.record("e")),
   "record g, e, f": joining(recording.record("g", "e", "f")),
   "record e, g in a group": plain(recording.recordGrouped("f", "e", "g")),
-  "record f now": joining(recording.recordNow("f")),
+  "record f now": plain(recording.recordNow("f")),
   "record f inside": { program: () => recording.recordInside("f"), learns: persistInside },
   "record e held": plain(recording.recordHeld("e")),
   "run e": plain(recording.run("e", "answered")),
