@@ -16,7 +16,7 @@ import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, medians, ofRounds, percentile } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
-import { Chatlab, client, declared, perRecord, toCall } from "./systems/sluice.ts"
+import { Chatlab, client, declared, encoded, perRecord, toCall } from "./systems/sluice.ts"
 import { type Call, calls, domainTables } from "./work.ts"
 
 /** A process that persists what it hears of, and tells when it has: see `harness/listener.ts`. */
@@ -74,6 +74,8 @@ const measure = async (
     const record = (call: Call): Effect.Effect<unknown, unknown> =>
       mode === "floor"
         ? Effect.andThen(bare(sql, call), sql`select pg_notify('bench', ${call.callId})`)
+        : mode === "declared"
+        ? Effect.flatMap(encoded(call), recorder.record)
         : recorder.record(toCall(call))
     const all: Array<number> = []
     const one = Effect.fnUntraced(function*(call: Call) {
@@ -163,7 +165,7 @@ const inline = async (
 /** How handlers are written. */
 const kinds = [
   { part: "inline", name: "", handlers: perRecord },
-  { part: "inline-declared", name: ", a declared handler", handlers: declared }
+  { part: "inline-declared", name: ", a declared handler", handlers: declared() }
 ]
 
 /** What `--only` knows: `part`, `inline`, and `inline-declared`. */
@@ -175,6 +177,7 @@ const cases: ReadonlyArray<{
 }> = [
   { part: "floor", name: "the floor, one at a time", mode: "floor" },
   { part: "sluice", name: "Sluice, one at a time", mode: "notify" },
+  { part: "sluice-declared", name: "Sluice, a declared handler, one at a time", mode: "declared" },
   { part: "floor-100", name: "the floor, 100 a second", mode: "floor", perSecond: 100 },
   { part: "sluice-100", name: "Sluice, 100 a second", mode: "notify", perSecond: 100 },
   { part: "poll", name: "Sluice, polling each 100 ms, one at a time", mode: "poll" }

@@ -316,6 +316,11 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly isTransient: (error: unknown) => boolean
   /**
+   * What a handler writes by that is not in the store's transactions, among the services that its layer was built with: for
+   * example another client of the database. Undefined if there is no such service, and for a store that cannot tell.
+   */
+  readonly outsideOf?: ((services: Context.Context<never>) => string | undefined) | undefined
+  /**
    * Ends the claim of chunks in ways other than persisted. Returns the settlements of those that were still held, each
    * with whether it frees its ordering key; the drain relies on this answer alone. After the end of the lease no
    * attempt is charged: the worker was frozen, the handler was not slow.

@@ -16,7 +16,7 @@ import {
   type CallRefused,
   layer as layerCallRecorder
 } from "./CallRecorder.ts"
-import { ChunkStore, type ChunkStoreError } from "./ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError, type ClaimLimits } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { timeoutOf } from "./drain/batch.ts"
@@ -28,6 +28,7 @@ import * as Insides from "./drain/inside.ts"
 import * as InsideUses from "./drain/insideUse.ts"
 import * as Isolations from "./drain/isolation.ts"
 import { makeClaimLog } from "./drain/observe/log.ts"
+import { warnOfOutside } from "./drain/outside.ts"
 import { objectsNow } from "./drain/persistNow.ts"
 import * as Pulse from "./drain/pulse.ts"
 import { CurrentNote, type Note, recordAndRun } from "./drain/recordNow.ts"
@@ -145,6 +146,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const registry = yield* HandlerRegistry
   yield* warnOfUnused(registry, yield* Effect.context<never>())
+  yield* warnOfOutside(registry, store)
   const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`
@@ -178,27 +180,27 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     hasty
   })
 
-  const claimOf = Effect.fnUntraced(function*(options: ClaimOptions & { readonly callId?: string }) {
+  const claimOf = Effect.fnUntraced(function*(limits: ClaimLimits, callId?: string) {
     return yield* claimScoped(engine, {
-      ...limitsOf(options),
+      ...limits,
       token: yield* freshToken,
       worker,
       lease,
-      callId: options.callId,
-      inline: options.callId !== undefined
+      callId,
+      inline: callId !== undefined
     })
   }, Effect.provideContext(services))
 
   const insides = yield* Effect.provideContext(Insides.make(engine, namespace), services)
   const claim = (options: ClaimOptions = {}) =>
     heartbeat.start.pipe(
-      Effect.andThen(insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf(options))),
+      Effect.andThen(insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf)),
       (claiming) => pulse.watch("claim", claiming),
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
 
-  const persisting = objectsNow(engine, inspector, (callId) => claimOf({ callId }))
+  const persisting = objectsNow(engine, inspector, (callId) => claimOf(limitsOf({}), callId))
   const recorder = yield* recorderOf(recordAndRun(engine, services, worker))
 
   return Drain.of({

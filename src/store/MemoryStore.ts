@@ -292,6 +292,10 @@ const makeStore = (
       ),
     probe: Effect.void,
     isTransient,
+    outsideOf: (services) => {
+      const other = Context.getOption(services, MemoryDatabase.MemoryDatabase)
+      return Option.isSome(other) && other.value !== db ? "a MemoryDatabase that is not the store's" : undefined
+    },
 
     settle: (token, settlements) =>
       Effect.flatMap(db.next("failure"), (first) =>

@@ -37,6 +37,7 @@ import { isNew } from "./pg/isNew.ts"
 import { leave } from "./pg/leave.ts"
 import { ledger } from "./pg/ledger.ts"
 import { once } from "./pg/once.ts"
+import { outsideOf } from "./pg/outside.ts"
 import * as pauses from "./pg/pauses.ts"
 import { persist } from "./pg/persist.ts"
 import { glance, type Ground, preflight } from "./pg/preflight.ts"
@@ -78,6 +79,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     persist: persist(engine),
     probe: probe(engine),
     isTransient: isTransientOfHandler,
+    outsideOf: outsideOf(engine.t.sql),
     settle: settle(engine),
     once: once(engine),
     afterCommit: (effect) => engine.t.sql.afterCommit(effect),

@@ -87,7 +87,8 @@ export const claiming = (carry: (claim: Claim) => Program, request: Partial<Clai
     yield* carry(claim)
   })
 
-const { declaration } = TableHandler.make(Output.make(reply, { schema: Schema.Int }), {
+/** A declared handler, which writes a note. */
+export const { declaration } = TableHandler.make(Output.make(reply, { schema: Schema.Int }), {
   table: "note",
   object: "chatlab.Note",
   id: "call_id",

@@ -12,6 +12,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { plansOf, readBy, watched } from "../support/plans.ts"
 import * as Postgres from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 /** How many lines are counted at a time. */
 const portion = 5000
@@ -54,8 +55,7 @@ const counted = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   ))
 
 /** Counts until so many lines are: transactions of other tests, on the same server, hold it up. */
-const countTo = (lines: number) =>
-  Effect.repeat(Effect.andThen(rollUp, Effect.delay(counted, 20)), { until: (now) => now === lines })
+const countTo = (lines: number) => untilIt(Effect.andThen(rollUp, counted), (now) => now === lines)
 
 /** Rows of a table that an effect's statements read; fails where one of them reads all of it. */
 const rowsRead = Effect.fnUntraced(function*<A, E, R>(table: string, effect: Effect.Effect<A, E, R>) {

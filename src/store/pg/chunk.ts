@@ -37,7 +37,7 @@ const payloadOf = (text: string | null, bytes: number): Payload => {
       withheld: bytes === 0
         ? outputGone
         : `output, context and input hold ${bytes} bytes of JSON, more than is handed out at once: ` +
-          `see SLUICE_MAX_RESULT_BYTES`
+          `see SLUICE_MAX_RESULT_BYTES, and the client's maxMessageSize`
     }
   }
   const output: unknown = parse(text)

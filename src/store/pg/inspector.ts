@@ -26,7 +26,7 @@ export const make = (t: Tables, settings: Settings.Values): Inspector["Service"]
   const { statement } = t.client
   const { deadBlocksKey } = settings
   return Inspector.of({
-    call: (callId) => statement(call(t, callId, deadBlocksKey, longestOf(settings))),
+    call: (callId) => statement(call(t, callId, deadBlocksKey, longestOf(t.sql, settings))),
     callsThatMade: (objects) => statement(callsThatMade(t, objects)),
     status: statement(status(t, false)),
     exactStatus: statement(status(t, true)),
