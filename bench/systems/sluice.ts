@@ -116,6 +116,15 @@ export const raw = Chatlab.toLayer(Effect.gen(function*() {
   })
 }))
 
+/** The handler that fails after its statement. */
+export const failing = Chatlab.toLayer(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  return Chatlab.of({
+    "patient-reply": ({ call, output }) =>
+      Effect.andThen(insertMany(sql, [newMessage(call.callId, output)]), Effect.fail(new Error("the patient has left")))
+  })
+}))
+
 /** The handler that asks for the batch itself. */
 export const persistMany = (options: HandlerOptions = {}) =>
   Chatlab.toLayer(Effect.gen(function*() {

@@ -13,7 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { type Passing, type Proxy, startProxy } from "./proxy.ts"
-import { drain, prepare, recover } from "./ward.ts"
+import { declaredDrain, drain, prepare, recover, Sign } from "./ward.ts"
 
 const scope = Scope.makeUnsafe()
 let proxied = ""
@@ -28,14 +28,32 @@ const answer: ServiceCall.ServiceCall = {
   service: "services.clinic.ward.take-notes",
   outputs: [{ schema: "schemas.clinic.ward.note", version: 1, data: { text: "now", fails: false } }]
 }
-const answers: Readonly<Record<string, ServiceCall.ServiceCall>> = {
-  "one commit": answer,
-  "two, of an ordering key": { ...answer, orderingKey: "bed-1" }
+/** A way to record and persist an answer, and what its first and its last statement contain. */
+interface Way {
+  readonly answer: ServiceCall.ServiceCall
+  readonly drain: typeof drain
+  readonly first: RegExp
+  readonly last: RegExp
 }
-const recordNowOf = (answer: ServiceCall.ServiceCall) => Drain.Drain.use((drain) => drain.recordNow(answer))
-const cutRunOf = (answer: ServiceCall.ServiceCall) =>
+const ways: Readonly<Record<string, Way>> = {
+  "one commit": { answer, drain, first: /^begin/i, last: /^commit/i },
+  "two, of an ordering key": {
+    answer: { ...answer, orderingKey: "bed-1" },
+    drain,
+    first: / as known/,
+    last: /^commit/i
+  },
+  "one statement, of a declared handler": {
+    answer: { ...answer, outputs: [Effect.runSync(Sign.encode({ text: "now" }))] },
+    drain: declaredDrain,
+    first: / as exact/,
+    last: / as exact/
+  }
+}
+const recordNowOf = ({ answer }: Way) => Drain.Drain.use((drain) => drain.recordNow(answer))
+const cutRunOf = (way: Way) =>
   Effect.runPromiseExit(
-    Effect.provide(recordNowOf(answer), drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 }))))
+    Effect.provide(recordNowOf(way), way.drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 }))))
   )
 
 const reset = Effect.flatMap(
@@ -77,12 +95,13 @@ const terminate = async ({ backend }: Passing) => {
 }
 const strikes = { "is cut at both ends": () => Promise.resolve("cut" as const), "is terminated": terminate }
 
-it.each(Object.keys(strikes).flatMap((name) => Object.keys(answers).map((commits) => [name, commits] as const)))(
+it.each(Object.keys(strikes).flatMap((name) => Object.keys(ways).map((commits) => [name, commits] as const)))(
   "the connection %s at each statement of %s: nothing is half done, or done twice",
   async (name, commits) => {
     const strike = strikes[name as keyof typeof strikes]
-    const recordNow = recordNowOf(answers[commits]!)
-    const cutRun = () => cutRunOf(answers[commits]!)
+    const way = ways[commits]!
+    const recordNow = recordNowOf(way)
+    const cutRun = () => cutRunOf(way)
     const statements: Array<string> = []
     proxy.watch(({ side, text }) => {
       if (side === "before") statements.push(text.replaceAll(/\s+/g, " ").trim())
@@ -91,10 +110,10 @@ it.each(Object.keys(strikes).flatMap((name) => Object.keys(answers).map((commits
     await direct(reset)
     expect(Exit.isSuccess(await cutRun())).toBe(true)
     expect(await direct(found)).toEqual(done)
-    const begins = statements.findIndex((text) => text.includes("as known"))
+    const begins = statements.findIndex((text) => way.first.test(text))
     expect(begins).toBeGreaterThan(0)
-    const until = statements.findIndex((text, index) => index > begins && /^commit/i.test(text))
-    expect(until).toBeGreaterThan(begins)
+    const until = statements.findIndex((text, index) => index >= begins && way.last.test(text))
+    expect(until).toBeGreaterThanOrEqual(begins)
     for (let index = begins; index <= until; index++) {
       for (const side of ["before", "after"] as const) {
         const where = `${side} statement ${index + 1}: ${statements[index]}`
@@ -111,7 +130,7 @@ it.each(Object.keys(strikes).flatMap((name) => Object.keys(answers).map((commits
         expect(Exit.isSuccess(exit) ? [done] : [nothing, queued, done], where).toContainEqual(after)
         // who has no answer asks again, and a worker does what is left
         proxy.watch(() => "pass")
-        await direct(Effect.provide(Effect.andThen(Effect.exit(recordNow), recover), drain))
+        await direct(Effect.provide(Effect.andThen(Effect.exit(recordNow), recover), way.drain))
         expect(await direct(found), where).toEqual(done)
       }
     }
