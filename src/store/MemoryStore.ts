@@ -383,10 +383,7 @@ const make = Effect.gen(function*() {
     Context.add(DeadLetters, { ...letters, ...repairs.make(db, use, newToken, wake, moved) }),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
-    Context.add(
-      Erasure,
-      erasure.make(use, db.next("erasure"), wake, moved)
-    ),
+    Context.add(Erasure, erasure.make(use, db.next("erasure"), wake, moved)),
     Context.add(EventLog, eventLog.make(use, newToken)),
     Context.add(Inspector, inspector.make(use, settings.deadBlocksKey)),
     Context.add(WakeUp, wakeUp)
