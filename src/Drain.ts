@@ -200,7 +200,6 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
-
   const persisting = objectsNow(engine, inspector, (callId) => claimOf(limitsOf({}), callId))
   const recorder = yield* recorderOf(recordAndRun(engine, services, worker))
 
