@@ -200,12 +200,12 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const insides = yield* Effect.provideContext(Insides.make(engine, namespace), services)
   const claim = (options: ClaimOptions = {}) =>
     heartbeat.start.pipe(
-      Effect.andThen(insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf)),
+      // the limits are those of the latest beat
+      Effect.andThen(Effect.suspend(() => insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf))),
       (claiming) => pulse.watch("claim", claiming),
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
-
   const persisting = objectsNow(engine, inspector, (callId) => claimOf(limitsOf({}), callId))
   const recorder = yield* recorderOf(recordAndRun(engine, services, worker))
 
