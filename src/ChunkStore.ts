@@ -25,7 +25,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type { FoundCall } from "./CallAttempt.ts"
 import type { CallFacts } from "./CallFacts.ts"
-import type { LedgerEntry } from "./CallView.ts"
+import type { InsideUse, LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { Insert } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
@@ -341,10 +341,14 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** Runs an effect after the surrounding transaction's commit, or immediately when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /**
-   * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves in versions that it reads,
+   * A worker's sign of life, and its upkeep: tells the store what it serves and how it has persisted answers of declared handlers, unparks what it serves in versions that it reads,
    * releases what waits behind nothing, forgets workers not seen for long.
    */
-  readonly beat: (worker: string, serves: ReadonlyArray<Served>) => Effect.Effect<Beat, ChunkStoreError>
+  readonly beat: (
+    worker: string,
+    serves: ReadonlyArray<Served>,
+    inside?: ReadonlyArray<InsideUse>
+  ) => Effect.Effect<Beat, ChunkStoreError>
   /** The worker is leaving. */
   readonly leave: (worker: string) => Effect.Effect<void, ChunkStoreError>
 

@@ -25,6 +25,7 @@ import * as cycles from "./drain/cycles.ts"
 import type { Engine } from "./drain/engine.ts"
 import * as Heartbeat from "./drain/heartbeat.ts"
 import * as Insides from "./drain/inside.ts"
+import * as InsideUses from "./drain/insideUse.ts"
 import * as Isolations from "./drain/isolation.ts"
 import { makeClaimLog } from "./drain/observe/log.ts"
 import { warnOfOutside } from "./drain/outside.ts"
@@ -154,18 +155,16 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   yield* beginMetrics(registry, serves)
   const { beatInterval: interval, lease } = settings
   const pulse = yield* Pulse.make({ lease, beatInterval: interval, longestRun: longestRun(registry, settings) })
-  const unfit = Unfit.make(registry)
-  const heartbeat = yield* Heartbeat.make({
-    worker,
-    serves: () => serves.filter((kind) => unfit.registry.find(kind.namespace, kind.schemaIdentity) !== undefined),
-    interval,
-    pulse
-  })
+  const inspector = yield* Inspector
+  const unfit = Unfit.make(registry, inspector.declaration)
+  const uses = InsideUses.make(registry, settings.declaredInside)
+  const heartbeat = yield* Heartbeat.make({ worker, serves, unfit, uses, interval, pulse })
   const engine: Engine = {
     registry: unfit.registry,
     settings,
     isolations: Isolations.make(),
     unfit,
+    uses,
     releases: yield* Releases.make,
     pulse,
     log: makeClaimLog(),
@@ -182,7 +181,14 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   })
 
   const claimOf = Effect.fnUntraced(function*(limits: ClaimLimits, callId?: string) {
-    return yield* claimScoped(engine, { ...limits, token: yield* freshToken, worker, lease, callId })
+    return yield* claimScoped(engine, {
+      ...limits,
+      token: yield* freshToken,
+      worker,
+      lease,
+      callId,
+      inline: callId !== undefined
+    })
   }, Effect.provideContext(services))
 
   const insides = yield* Effect.provideContext(Insides.make(engine, namespace), services)
@@ -194,7 +200,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
 
-  const persisting = objectsNow(engine, yield* Inspector, (callId) => claimOf(limitsOf({}), callId))
+  const persisting = objectsNow(engine, inspector, (callId) => claimOf(limitsOf({}), callId))
   const recorder = yield* recorderOf(recordAndRun(engine, services, worker))
 
   return Drain.of({

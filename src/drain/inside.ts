@@ -13,10 +13,12 @@
  * refused, more and more claims come before the next try.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import {
   ChunkStore,
+  ChunkStoreError,
   type ClaimLimits,
   type Inside,
   type InsideKind,
@@ -125,10 +127,10 @@ interface Turns {
   readonly beside: () => Candidate | undefined
   /** Notes that nothing of this kind may be persisted now. */
   readonly pass: (one: Candidate) => void
-  /** Notes that the store could not try. */
-  readonly failed: (one: Candidate) => void
-  /** Notes that the store's statement failed, probably because of a row. */
-  readonly refused: (one: Candidate, size: number) => void
+  /** Notes that the store could not try. Returns whether a claim is next: it always is. */
+  readonly failed: (one: Candidate) => true
+  /** Notes that the store's statement failed, probably because of a row. Returns whether a claim is next. */
+  readonly refused: (one: Candidate, size: number) => boolean
   readonly succeeded: (one: Candidate, inside: Inside) => void
 }
 
@@ -148,11 +150,12 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
     return own.find(({ kind }) => kind.namespace === left.namespace) ?? own[0]
   }
 
-  const failed = (one: Candidate) => {
+  const failed = (one: Candidate): true => {
     isDeep = false
     one.skipped = Math.min(mostSkipped, Math.max(1, 2 * one.skipped))
     one.skip = one.skipped - 1
     claimNext = true
+    return true
   }
   const claimsOne = () => {
     claimNext = claimOne = true
@@ -184,6 +187,7 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
       const next = one.size.refused(size)
       if (next === "claim all") failed(one)
       if (next === "claim one") claimsOne()
+      return next !== "try"
     },
     succeeded: (one, { chunks, ended, left }) => {
       one.skipped = 0
@@ -219,6 +223,13 @@ interface Running {
   readonly turns: Turns
 }
 
+const tooLong = (duration: Duration.Duration) =>
+  new ChunkStoreError({
+    operation: "persistInside",
+    transient: false,
+    reason: `a batch took longer than ${Duration.format(duration)}, which is how long the handler may take`
+  })
+
 /** Lets the store persist chunks of one handler. Undefined when it must not do so now, or failed. */
 const persist = Effect.fnUntraced(function*(
   { engine, events, store, turns }: Running,
@@ -243,26 +254,29 @@ const persist = Effect.fnUntraced(function*(
     handler: handler.name,
     handlerVersion: handler.options.version ?? 1
   }
+  const duration = timeoutOf(handler, engine.settings.handlerTimeout)
+  const slow = tooLong(duration)
   const result = yield* store.persistInside(request).pipe(
-    Effect.timeoutOrElse({
-      duration: timeoutOf(handler, engine.settings.handlerTimeout),
-      orElse: () => Effect.undefined
-    }),
-    Effect.tapError((error) => Effect.logDebug(`not persisted inside: ${error.message}`)),
+    Effect.timeoutOrElse({ duration, orElse: () => Effect.fail(slow) }),
     Effect.result
   )
   engine.pulse.progress()
   if (Result.isFailure(result)) {
+    const error = result.failure
     // if this is an outage, the claim reports it
-    if (result.failure.transient) turns.failed(one)
-    else turns.refused(one, limit)
+    yield* Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`)
+    const isClaimNext = error.transient || error === slow ? turns.failed(one) : turns.refused(one, limit)
+    // a smaller try may still find the refused row
+    if (isClaimNext) yield* engine.uses.failed(handler, error)
     return undefined
   }
   const inside = result.success
   if (inside === undefined) {
+    engine.uses.unable(handler)
     turns.failed(one)
     return undefined
   }
+  engine.uses.persisted(handler, inside.chunks.length)
   turns.succeeded(one, inside)
   const { chunks, last } = inside
   yield* Effect.annotateCurrentSpan({ "sluice.handler": handler.name, "sluice.chunks": chunks.length })

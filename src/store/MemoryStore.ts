@@ -348,9 +348,9 @@ const makeStore = (
       }),
 
     afterCommit: db.afterCommit,
-    beat: Effect.fnUntraced(function*(worker, serves) {
+    beat: Effect.fnUntraced(function*(id, serves, inside = []) {
       const { released, told } = yield* use((access, now) => ({
-        told: beat(access, worker, serves, now),
+        told: beat(access, { id, serves, inside }, now),
         released: waiting.release(access, settings.deadBlocksKey)
       }))
       yield* hintIf(released > 0, "chunks")

@@ -99,7 +99,7 @@ const makeOn = Effect.fnUntraced(function*<E>(
   const t = tables(sql, settings.schema, settings.statementTimeout)
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
   const contact = contacts.make(settings.lease)
-  const engine = chunkStore(makeEngine(t, settings, contact, wakeUp))
+  const engine = chunkStore(yield* makeEngine(t, settings, contact, wakeUp))
   const store = contacts.watch(eachVerb(engine, leavingEnded(sql)), contact)
   /**
    * A service whose errors name the verb and, for a missing right, the role that lacks it and the grant for this purpose.

@@ -161,6 +161,12 @@ export class Lease {
     if (codeOf(error) === "26000") this.isUseless = true
   }
 
+  /** Notes that a statement may have left anything, for example by a trigger. */
+  noteAll(): void {
+    this.left.transaction = true
+    this.left.session = true
+  }
+
   /** Ends a statement that cannot be interrupted, by closing its connection. */
   readonly abandon: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#inFlight === 0 || this.#closed) return Effect.void

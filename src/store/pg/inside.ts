@@ -9,6 +9,9 @@
  * It reports the first chunk that it left: so the drain knows what is next, and no chunk waits behind later ones. When it
  * fails, it does not look for the culprit: the drain claims the chunks, and the claim's batches find it.
  *
+ * A trigger of the table may change settings of the session, such as its role. If the table has triggers, the statement runs
+ * in a transaction of its own, after which the session is reset.
+ *
  * Ids are matched to chunks by their place: see `insert.ts`. If a trigger changes the number of rows, the statement fails.
  */
 import * as Effect from "effect/Effect"
@@ -325,6 +328,15 @@ const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
   return isPlain && fingerprint !== null ? { namespace, schemaIdentity, version, fingerprint } : "other"
 }
 
+/** Sends a statement that writes the table. If triggers may leave something in the session, it is reset afterwards. */
+export const resettingAfter = <A>({ client }: Tables, { hasTriggers }: Compiled, sent: Effect.Effect<A, SqlError>) =>
+  hasTriggers
+    ? client.transaction(({ lease }) => {
+      lease?.noteAll()
+      return sent
+    })
+    : sent
+
 /** The verb. */
 export const persistInside = (
   { claiming: { lowWater }, close, compiling, contact, hint, settings, t }: Engine
@@ -334,11 +346,12 @@ export const persistInside = (
   const look = Effect.fnUntraced(function*(request: InsideRequest, mark: LowWater.Mark | undefined) {
     const { parent: compiled } = yield* compiling.of(request.declaration)
     const began = yield* Contact.here
-    const rows = yield* statement(t, request, compiled, {
+    const sent = statement(t, request, compiled, {
       ready: mark === undefined ? {} : { after: mark.place },
       judged: contact.judged(began) / 1000,
       longest
     })
+    const rows = yield* resettingAfter(t, compiled, sent)
     // the statement produces only this JSON
     const said = JSON.parse(rows[0]?.[0] ?? "null") as Said
     const [serverTime, markTime, markSeq, ended, , , ends] = said

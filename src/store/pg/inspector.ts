@@ -28,7 +28,8 @@ export const make = (t: Tables, settings: Settings.Values): Inspector["Service"]
   return Inspector.of({
     call: (callId) => statement(call(t, callId, deadBlocksKey, longestOf(t.sql, settings))),
     callsThatMade: (objects) => statement(callsThatMade(t, objects)),
-    status: statement(status(t)),
+    status: statement(status(t, false)),
+    exactStatus: statement(status(t, true)),
     persistedLately: statement(persistedLately(t)),
     due: (namespace) => statement(due(t, namespace)),
     nextDue: statement(nextDue(t)),

@@ -17,9 +17,11 @@ import {
   TransactionSpoiled,
   type Unrecorded
 } from "../../ChunkStore.ts"
+import type { Insert } from "../../Declaration.ts"
 import { freshToken } from "../../internal/freshToken.ts"
 import { longestAfterCommit, notHeldUp } from "./afterCommit.ts"
 import { rowsOf, unnested } from "./columns.ts"
+import type { Lease } from "./connection.ts"
 import type { Engine } from "./engine.ts"
 import { failCommit, failSettle, failStore, isLockTimeout } from "./errors.ts"
 import { beginHandling, putBack, putOwnBack, RolledBack, transactionOf } from "./handling.ts"
@@ -142,8 +144,17 @@ class Waited {
 const ended = new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
 
 /** The verb. */
-export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
+export const persist = ({ close, compiling, hint, insert, settings, t, wake }: Engine) => {
   const { client } = t
+
+  /** Carries out declarations. What triggers of their tables may leave in the transaction and the session is undone. */
+  const insertOn = (lease: Lease | undefined): Insert => (declaration, answers) =>
+    Effect.ensuring(
+      insert(declaration, answers),
+      Effect.sync(() => {
+        if (lease !== undefined && compiling.hasTriggers(declaration)) lease.noteAll()
+      })
+    )
 
   /** Settles ledger and queue, at the end of a handlers' transaction. */
   const settleWithin = Effect.fnUntraced(function*(token: string, mark: string, persisted: ReadonlyArray<Persisted>) {
@@ -206,7 +217,7 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
                 return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
               }
               if (isNested) yield* mustBeReadCommitted(began.isolation)
-              const exit = yield* Effect.exit(work(transactionOf(t, insert, { lease, began, outer })))
+              const exit = yield* Effect.exit(work(transactionOf(t, insertOn(lease), { lease, began, outer })))
               if (Exit.isFailure(exit)) {
                 failed = exit.cause
                 return yield* Effect.fail(new RolledBack(exit.cause))

@@ -14,7 +14,7 @@ import * as Kind from "../../Kind.ts"
 import type { Compiled } from "./declared.ts"
 import type { Engine } from "./engine.ts"
 import { given } from "./given.ts"
-import { canRunInside, exactOf, linesOf, writtenOf } from "./inside.ts"
+import { canRunInside, exactOf, linesOf, resettingAfter, writtenOf } from "./inside.ts"
 import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 
@@ -91,7 +91,7 @@ export const recordInside = (
       compiled,
       Option.match({
         onNone: () => Effect.succeed([]),
-        onSome: ({ parent }) => statement(t, call, request, parent)
+        onSome: ({ parent }) => resettingAfter(t, parent, statement(t, call, request, parent))
       })
     ).pipe(
       Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
