@@ -101,7 +101,7 @@ export class Drain extends Context.Service<Drain, {
    * are one commit too, unless one of these has `isolation: "transaction"`; if one fails, the others run again without it.
    *
    * If one declared handler serves all outputs, and they are as `Output.encode` made them, the store does all of that by one
-   * statement, which takes little longer than an insert. Then nothing is lost even if this process dies, once it is sent.
+   * statement. Once that is sent, nothing is lost even if this process dies, unless the table has triggers.
    *
    * If nothing outstanding has the call's ordering key, the call is recorded before its handlers run, and claimed by the
    * same statement: later calls of the key must wait for it. A call that is recorded already, is behind others of its key or
