@@ -55,10 +55,12 @@ describe("the samples", () => {
   it("show what became of them; run again, nothing is persisted twice", async () => {
     const data = path.join(folder, "samples")
     const rowsOf = (stdout: string) => /^Rows\n[^]*(?=\n\nEvents)/m.exec(stdout)?.[0]
+    const usageOf = (stdout: string) => /^.* tokens in, .*$/m.exec(stdout)?.[0]
 
     const first = await demo("--data", data)
     expect(first).toMatchObject({ status: 0 })
     expect(first.stdout).toContain("9 recorded now, 0 known already, 1 line refused")
+    expect(first.stdout).toMatch(/^ {2}openai\/gpt-5-mini: 9 calls, \d+ tokens in, \d+ out, 0\.\d{4} USD$/m)
     expect(first.stdout).toContain("  2 simulations, 6 messages, 5 metadata, 1 image\n")
     expect(first.stdout).toContain("line 10: not JSON: Unterminated string in JSON at position 120\n")
     // what the declared handler made
@@ -79,6 +81,7 @@ describe("the samples", () => {
     expect(second.stdout).toContain("0 recorded now, 9 known already, 1 line refused")
     expect(second.stdout).toContain("\nNothing was persisted twice")
     expect(rowsOf(second.stdout)).toBe(rowsOf(first.stdout))
+    expect(usageOf(second.stdout)).toBe(usageOf(first.stdout))
   }, 60_000)
 })
 
