@@ -64,8 +64,8 @@ const project = (
     setupFiles: ["test/support/setup.ts"],
     // what a test that passed has logged is of no interest
     silent: "passed-only" as const,
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 120_000,
+    hookTimeout: 240_000,
     ...test
   }
 })

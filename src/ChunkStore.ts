@@ -23,13 +23,13 @@ import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
-import type { CallAttempt, FoundCall } from "./CallAttempt.ts"
+import type { FoundCall } from "./CallAttempt.ts"
 import type { CallFacts } from "./CallFacts.ts"
 import type { LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { Insert } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
-import type { ClaimLimits, Inside, InsideRequest } from "./Inside.ts"
+import type { ClaimLimits, Inside, InsideRequest, RecordInsideRequest } from "./Inside.ts"
 import type {
   AlreadyPersisted,
   ChunksLocked,
@@ -38,13 +38,14 @@ import type {
   TransactionSpoiled
 } from "./internal/storeErrors.ts"
 import type { Kind, Left, Served } from "./Kind.ts"
+import type { Added, Hold, Recording, RecordOutcome, RefusedByStore, ToRecord } from "./Recording.ts"
 import type { CallSpec, ChunkKey, ServiceCall } from "./ServiceCall.ts"
 import type { Settled, Settlement } from "./Settlement.ts"
-import type { UsageEntry } from "./Usage.ts"
 
 export { DeathReason, FailureRecord, LedgerEntry, ParkReason } from "./CallView.ts"
 export { type ClaimedChunk, type Payload, type Persisted } from "./Chunk.ts"
-export { type ClaimLimits, type Inside, type InsideKind, type InsideRequest, type PersistedInside } from "./Inside.ts"
+export type * from "./Inside.ts"
+export type * from "./Recording.ts"
 export { type Failure, type FailureKind, type Settled, Settlement } from "./Settlement.ts"
 
 export {
@@ -54,51 +55,6 @@ export {
   LeaseLost,
   TransactionSpoiled
 } from "./internal/storeErrors.ts"
-
-/**
- * The database refuses this one call although the database itself works: its encoding lacks a character, or a
- * constraint or a trigger outside Sluice refuses it. Nothing of the call was written.
- */
-export interface RefusedByStore {
-  /** Tells a refusal from the other outcomes. */
-  readonly _tag: "Refused"
-  /** The database's message. */
-  readonly reason: string
-}
-
-/** The outcome of one call given to `record`. */
-export type RecordOutcome = "recorded" | "unchanged" | "conflict" | "erased" | RefusedByStore
-
-/** What a run adds to its call at its end, in the commit that records the end. */
-export interface Added {
-  /** The answers that the run was given: rows beside those of earlier runs. */
-  readonly attempts?: ReadonlyArray<CallAttempt> | undefined
-  /** What is added to the usage. The recorder derives it; stores only sum it up. */
-  readonly usage?: ReadonlyArray<UsageEntry> | undefined
-}
-
-/** A finished call to be recorded. */
-export interface Recording extends ServiceCall, Added {}
-
-/** A claim that holds the chunks of a call from its recording on. */
-export interface Hold {
-  /** The token of the claim. */
-  readonly token: string
-  /** The name of the worker, for display. */
-  readonly worker: string
-  /** How long the chunks are held without a renewal. */
-  readonly lease: Duration.Duration
-}
-
-/** A call whose handlers have run before it is recorded. */
-export interface Unrecorded {
-  /** The call, as it is to be recorded. */
-  readonly call: Recording
-  /** Holds the chunks that were not persisted. */
-  readonly hold: Hold
-  /** Told the `seq` of each chunk, in the order of the outputs, before the commit. */
-  readonly recorded: (seqs: ReadonlyArray<bigint>) => void
-}
 
 /** How a run ended that has no outputs. */
 export interface RunEnd extends Added {
@@ -135,6 +91,8 @@ export interface Claim {
   readonly paused?: ReadonlyArray<Kind> | undefined
   /** Whether its chunks should be persisted in one commit, whoever handles them. Stores leave it out. */
   readonly inOneCommit?: boolean | undefined
+  /** Whether it turned out that its chunks are not this claim's to run, and never were. Stores leave it out. */
+  readonly isVoid?: (() => boolean) | undefined
 }
 
 /** The parameters of a claim. */
@@ -245,11 +203,26 @@ export class ChunkStore extends Context.Service<ChunkStore, {
     hold: Hold
   ) => Effect.Effect<ReadonlyArray<bigint> | undefined, ChunkStoreError>
   /**
+   * Records one call like `record`, and persists all its outputs by a declared handler like `persistInside`, in one commit;
+   * nothing is in the queue. Returns the objects of each output, in their order. Undefined, and nothing is written, if the
+   * store cannot do that for this declaration, is within a caller's transaction, or has the kind paused, or if the call is
+   * recorded already. A store may never do it. When it fails, nothing was changed, unless its answer was not heard.
+   *
+   * All outputs are of one kind, encoded by the handler's present schema. The call has no ordering key, is due, and has the
+   * context that the declaration requires.
+   */
+  readonly recordInside: (
+    call: Recording,
+    request: RecordInsideRequest
+  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<DomainObject>> | undefined, ChunkStoreError>
+  /**
    * Records the answer of an `invalid` call like `record`, for an answer that was kept and decoded later. False, and
    * nothing is written, when the call is no longer invalid: it runs again, has succeeded or failed, or was erased. A call
    * that the database refuses is a {@link ChunkStoreError}.
    */
   readonly recordDecoded: (call: Recording) => Effect.Effect<boolean, ChunkStoreError>
+  /** Whether a transaction of the caller's surrounds. */
+  readonly isNested: Effect.Effect<boolean>
   /**
    * Whether a call is new: nothing of it is recorded, and no transaction of the caller's surrounds. And the paused kinds,
    * for a caller that would run its handlers before it records it.
@@ -321,15 +294,15 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * settlement, and are undone at the end. Every wait has a limit. If handlers end the transaction themselves, it fails
    * with {@link TransactionSpoiled}.
    *
-   * `unrecorded` is called after work that persisted something. If it returns a call, the chunks belong to that call, and it
-   * is recorded in the transaction: persisted chunks have a row in the ledger and none in the queue, and the others are
-   * held. Fails with `LeaseLost` if `recordHeld` would return undefined, or if another transaction is recording the call.
+   * With `toRecord`, the chunks belong to that call, and it is recorded in the transaction: persisted chunks have a row in the
+   * ledger and none in the queue, and the others are held. Fails with `LeaseLost` if `recordHeld` would return undefined, or
+   * if another transaction is recording the call; if that is known before, without running work.
    */
   readonly persist: <E, R>(
     token: string,
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
     idle?: Duration.Duration,
-    unrecorded?: Effect.Effect<Unrecorded | undefined, LeaseLost>
+    toRecord?: ToRecord
   ) => Effect.Effect<void, E | LeaseLost | AlreadyPersisted | ChunksLocked | TransactionSpoiled | ChunkStoreError, R>
   /**
    * Checks whether the database would accept the end of a claim now: does everything that `persist` and `settle` do,

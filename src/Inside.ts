@@ -1,7 +1,8 @@
 /**
- * The request and the result of the port's verb `persistInside`: the store persists chunks of a declared handler by itself,
- * without handing them to a worker.
+ * The requests and results of the port's verbs `persistInside` and `recordInside`: the store persists chunks of a declared
+ * handler by itself, without handing them to a worker.
  */
+import type * as Duration from "effect/Duration"
 import type * as Schema from "effect/Schema"
 import type { Declaration } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
@@ -38,18 +39,28 @@ export interface InsideKind {
   readonly fingerprint: number
 }
 
-/** Which chunks to persist, and how. The limits are those of a claim. */
-export interface InsideRequest extends ClaimLimits {
-  /** With the namespace `core`, chunks of all namespaces but {@link InsideRequest.notIn}. */
-  readonly kind: InsideKind
-  /** The namespaces that a handler of `core` leaves out: other handlers serve them, or they are paused. */
-  readonly notIn: ReadonlyArray<string>
+/** What a declared handler does, as the store carries it out. */
+export interface InsideHandler {
   /** How to make the rows. */
   readonly declaration: Declaration
   /** The handler's name, for the ledger. */
   readonly handler: string
   /** The handler's version, for the ledger. */
   readonly handlerVersion: number
+}
+
+/** Which chunks to persist, and how. The limits are those of a claim. */
+export interface InsideRequest extends ClaimLimits, InsideHandler {
+  /** With the namespace `core`, chunks of all namespaces but {@link InsideRequest.notIn}. */
+  readonly kind: InsideKind
+  /** The namespaces that a handler of `core` leaves out: other handlers serve them, or they are paused. */
+  readonly notIn: ReadonlyArray<string>
+}
+
+/** How a call that is not recorded yet is persisted: by one declared handler, which serves all its outputs. */
+export interface RecordInsideRequest extends InsideHandler {
+  /** How long to wait for a lock. Meanwhile the call is not recorded. */
+  readonly patience: Duration.Duration
 }
 
 /** A chunk that the store has persisted. */

@@ -44,7 +44,7 @@ describe("recordNow, and a database that is away", () => {
         isNew: () => Effect.fail(away("isNew")),
         record: (calls) => Effect.suspend(() => times-- > 0 ? Effect.fail(away("record")) : store.record(calls))
       })))
-      const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(recordNow("a"), drain)))
+      const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(recordNow("a", {}, "knee"), drain)))
       yield* TestClock.adjust("10 seconds")
       expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "ChunkStoreError", operation: "isNew" })
       expect(yield* chunkOf("a")).toMatchObject({ state: "ready", attempts: 0, crashes: 0 })
@@ -57,7 +57,7 @@ describe("recordNow, and a database that is away", () => {
       const drain = yield* Layer.build(
         drainWith(() => ({ isNew: () => Effect.andThen(Deferred.succeed(asked, undefined), Effect.never) }))
       )
-      const fiber = yield* Effect.forkChild(Effect.provide(recordNow("a"), drain))
+      const fiber = yield* Effect.forkChild(Effect.provide(recordNow("a", {}, "knee"), drain))
       yield* Deferred.await(asked)
       yield* Fiber.interrupt(fiber)
       expect(yield* chunkOf("a")).toMatchObject({ state: "ready", attempts: 0 })

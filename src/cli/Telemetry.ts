@@ -1,144 +1,17 @@
 /**
  * Sends traces, metrics and the log by OTLP if OpenTelemetry's own variables name an address.
  */
-import * as Cause from "effect/Cause"
-import * as Config from "effect/Config"
-import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
-import * as HttpClient from "effect/http/HttpClient"
-import * as HttpClientError from "effect/http/HttpClientError"
-import type * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
-import * as Otlp from "effect/observability/Otlp"
-import * as OtlpSerialization from "effect/observability/OtlpSerialization"
-import * as Option from "effect/Option"
 import * as Gauges from "../store/Gauges.ts"
-import { Failed } from "./Failed.ts"
+import { isOn, ofAll, ofMetrics } from "./endpoints.ts"
 
-// the value may hold a password or a token: the message does not quote it
-const wrong = (name: string, what: string) => new Failed({ reason: `${name} ${what}` })
-
-const textOf = (name: string) =>
-  Config.option(Config.String(name)).pipe(
-    Config.map(Option.map((text) => text.trim())),
-    Effect.mapError(() => wrong(name, "cannot be read"))
-  )
-
-const problemOf = (address: string): string | undefined => {
-  const url = URL.canParse(address) ? new URL(address) : undefined
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.hostname === "") {
-    return "is not the address of a collector: write http://host:4318"
-  }
-  return url.username === "" && url.password === ""
-    ? undefined
-    : "holds a user's name or a password, which are not sent: say them by OTEL_EXPORTER_OTLP_HEADERS"
-}
-
-const endpoint = Effect.fnUntraced(function*(name: string) {
-  const address = yield* textOf(name)
-  const problem = Option.isNone(address) ? undefined : problemOf(address.value)
-  if (problem !== undefined) return yield* wrong(name, problem)
-  return Option.isSome(address)
-})
-
-const ofAll = endpoint("OTEL_EXPORTER_OTLP_ENDPOINT")
-const ofMetrics = endpoint("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-
-/** Whether any address is set. Checks all of them: a wrong one is an error at the start. */
-const isOn = Effect.gen(function*() {
-  const given = [
-    yield* ofAll,
-    yield* ofMetrics,
-    yield* endpoint("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
-    yield* endpoint("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")
-  ]
-  return given.some((one) => one)
-})
-
-const protocol = Effect.gen(function*() {
-  const name = "OTEL_EXPORTER_OTLP_PROTOCOL"
-  const found = Option.getOrElse(yield* textOf(name), () => "http/json")
-  if (found === "http/json") return OtlpSerialization.layerJson
-  if (found === "http/protobuf") return OtlpSerialization.layerProtobuf
-  return yield* wrong(name, "is neither http/json nor http/protobuf: sluice speaks no other")
-})
-
-// with an address all three signals are sent; the user's own variables can turn each off
-const standards = ConfigProvider.layerAdd(ConfigProvider.fromEnvRecord({
-  OTEL_SERVICE_NAME: "sluice",
-  OTEL_TRACES_EXPORTER: "otlp",
-  OTEL_METRICS_EXPORTER: "otlp",
-  OTEL_LOGS_EXPORTER: "otlp"
-}))
-
-/** Why a request failed. */
-const reasonOf = (cause: Cause.Cause<unknown>): string => {
-  if (Cause.hasInterruptsOnly(cause)) return noAnswer
-  let found: unknown = Cause.squash(cause)
-  while (found instanceof Error && found.cause instanceof Error) found = found.cause
-  if (!(found instanceof Error)) return String(found)
-  // an error about several addresses of one host has no message of its own
-  return found.message || ("code" in found ? String(found.code) : found.name)
-}
-
-/** The timeout of a request to the collector. */
-const patience = "10 seconds"
-const noAnswer = "it does not answer in time"
-const silent = (request: HttpClientRequest.HttpClientRequest) =>
-  new HttpClientError.HttpClientError({
-    reason: new HttpClientError.TransportError({ request, cause: new Error(noAnswer) })
-  })
-
-/** Logs once when a collector fails, and once when it works again. The exporter itself logs nothing. */
-const telling = Layer.effect(
-  HttpClient.HttpClient,
-  Effect.map(HttpClient.HttpClient, (client) => {
-    const failing = new Set<string>()
-    const tell = (address: string, reason: string | undefined) =>
-      Effect.suspend(() => {
-        if ((reason !== undefined) === failing.has(address)) return Effect.void
-        if (reason === undefined) {
-          failing.delete(address)
-          return Effect.logInfo(`telemetry is delivered again to ${address}`)
-        }
-        failing.add(address)
-        return Effect.logWarning(`telemetry is not delivered to ${address}: ${reason}`)
-      })
-    return HttpClient.transform(
-      client,
-      (sending, request) =>
-        Effect.onExit(Effect.timeoutOrElse(sending, { duration: patience, orElse: () => silent(request) }), (exit) => {
-          // the query may hold a token
-          const address = request.url.split(/[?#]/, 1)[0] ?? ""
-          if (Exit.isFailure(exit)) return tell(address, reasonOf(exit.cause))
-          return tell(address, exit.value.status < 400 ? undefined : `it answers ${exit.value.status}`)
-        })
-    )
-  })
-).pipe(Layer.provide(FetchHttpClient.layer))
-
-/** The exporter's error about a variable that it reads, as a {@link Failed}. */
-const ofExporter = (message: string): Failed => {
-  const [, expected = "it cannot be read", name = "a variable OTEL_…"] =
-    /(Expected [^\n]*)\s+at \["(OTEL_\w+)"\]/.exec(message) ?? []
-  return wrong(name, `is wrong: ${expected}`)
-}
-
-/** The exporters, for every command. A short command sends its telemetry before it ends. */
+/** The exporters, for every command. */
 export const layer = (version: string) =>
   Layer.unwrap(Effect.gen(function*() {
     if (!(yield* isOn)) return Layer.empty
-    return Otlp.layerFromConfig({ resource: { serviceVersion: version } }).pipe(
-      Layer.provide([telling, yield* protocol, standards]),
-      Layer.catchCause((cause) => {
-        const error = Cause.squash(cause)
-        return Layer.effectDiscard(
-          error instanceof Config.ConfigError ? ofExporter(error.message) : Effect.failCause(cause)
-        )
-      })
-    )
+    const exporters = yield* Effect.promise(() => import("./exporters.ts"))
+    return exporters.layer(version)
   }))
 
 /** Samples the gauges if metrics are sent by OTLP. `/metrics` samples them itself. */

@@ -70,7 +70,7 @@ export const claimScoped = Effect.fnUntraced(function*(
 /** Gives back chunks without an outcome, then measures and logs the claim, even when it was interrupted. */
 const finish = (engine: Engine, held: Held.Held, began: bigint) =>
   Effect.suspend(() =>
-    held.claim.chunks.length === 0 ? Effect.void : held.release.pipe(
+    held.claim.chunks.length === 0 || held.claim.isVoid?.() === true ? Effect.void : held.release.pipe(
       Effect.andThen(measureClaim(engine.registry, held.claim.chunks, held.outcomes, began)),
       Effect.andThen(engine.log(held.outcomes))
     )

@@ -84,7 +84,8 @@ const reportOf = (chunks: ReadonlyArray<PersistedInside>): Report => {
   return { ...emptyReport, claimed: chunks.length, persisted, nothingToCreate: chunks.length - persisted }
 }
 
-const eventsOf = (handler: string, chunks: ReadonlyArray<PersistedInside>): ReadonlyArray<DomainObjectCreated> =>
+/** What is announced of such chunks. */
+export const eventsOf = (handler: string, chunks: ReadonlyArray<PersistedInside>): ReadonlyArray<DomainObjectCreated> =>
   chunks.flatMap(({ context, correlationId, key, namespace, objects, service }) =>
     objects.map((object): DomainObjectCreated => ({ object, key, namespace, handler, service, correlationId, context }))
   )

@@ -3,21 +3,26 @@
  * persisted as by `persistNow`.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import { ChunkStore, type ChunkStoreError, type Recording, type RecordOutcome } from "../ChunkStore.ts"
 import type { DomainEvents } from "../DomainEvents.ts"
+import type { DomainObject } from "../DomainObject.ts"
 import { freshToken } from "../internal/freshToken.ts"
 import { outage } from "../internal/outage.ts"
 import { claimScoped } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import type { Ran } from "./persistNow.ts"
+import * as RecordInside from "./recordInside.ts"
 import * as Unrecorded from "./unrecorded.ts"
 
 /** What has run while a call was recorded. */
 export interface Note {
   ran: Ran | undefined
+  /** The objects, if all of the call was persisted by the store itself. */
+  objects?: ReadonlyArray<DomainObject>
 }
 
 /** The note of the recording in progress. Without one, a call is only recorded. */
@@ -33,6 +38,7 @@ export const recordAndRun = (
 ): ChunkStore["Service"]["record"] => {
   const store = Context.get(services, ChunkStore)
   const { lease, recordWithin } = engine.settings
+  const recordInside = RecordInside.make(engine, services)
 
   /** The answer is paid for: while it is not recorded, an outage is waited for. */
   const keep = (call: Recording) =>
@@ -69,6 +75,13 @@ export const recordAndRun = (
     return ["recorded"] as ReadonlyArray<RecordOutcome>
   })
 
+  /** The objects of a call, if the store has recorded and persisted it; or whether it is new, as far as is known. */
+  const look = Effect.fnUntraced(function*(call: Recording) {
+    const objects = yield* recordInside(call)
+    if (objects !== undefined || (yield* store.isNested)) return { objects, isNew: false, paused: [] }
+    return { objects, ...(canAskLater(engine, call) ? { isNew: true, paused: [] } : yield* store.isNew(call.callId)) }
+  })
+
   return Effect.fnUntraced(function*(calls) {
     const [call] = calls
     const note = yield* CurrentNote
@@ -77,18 +90,33 @@ export const recordAndRun = (
       return yield* store.record(calls)
     }
     return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-      const looked = yield* Effect.exit(restore(store.isNew(call.callId)))
+      const looked = yield* Effect.exit(restore(look(call)))
       if (Exit.isFailure(looked)) {
         yield* tellOf(yield* Effect.exit(keep(call)))
         return yield* Effect.failCause(looked.cause)
       }
-      const { isNew, paused } = looked.value
+      const { isNew, objects, paused } = looked.value
+      if (objects !== undefined) {
+        note.objects = objects
+        return ["recorded"] as ReadonlyArray<RecordOutcome>
+      }
       if (!isNew) return yield* restore(store.record(calls))
       const token = yield* freshToken
       return yield* runNew({ call, token, worker, lease, within: recordWithin, paused }, note, restore)
     }))
   })
 }
+
+/**
+ * Whether the transaction of the handlers may ask whether the call is new. It cannot if the call is recorded before they
+ * run, or if one of its chunks may be settled without a run.
+ */
+const canAskLater = ({ registry, settings }: Engine, { namespace, orderingKey, outputs }: Recording): boolean =>
+  orderingKey === undefined && !Duration.isZero(settings.recordWithin) &&
+  outputs.every(({ schema, version }) => {
+    const handler = registry.find(namespace, schema)
+    return handler !== undefined && version <= handler.output.version
+  })
 
 /** The caller is told of another error, or is gone. */
 const tellOf = (recorded: Exit.Exit<unknown, ChunkStoreError>) =>

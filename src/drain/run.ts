@@ -113,7 +113,9 @@ const step = Effect.fnUntraced(function*(running: Running, batch: Batch) {
   if (isApart && members.length > 1) return members.map((one) => batchOf([one], batch.isPart))
   const tried = { ...batch, members }
   const result = yield* attempt(running, tried)
-  if (Result.isFailure(result)) return yield* afterFailure(running, tried, result.failure)
+  if (Result.isFailure(result)) {
+    return running.held.claim.isVoid?.() === true ? [] : yield* afterFailure(running, tried, result.failure)
+  }
   if (result.success.persisted.length > 0) {
     for (const handler of batch.isWhole === true ? new Set(members.map((one) => one.handler)) : [first.handler]) {
       engine.unfit.succeeded(handler)

@@ -102,6 +102,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   let state: "unrecorded" | "held" | "others" = "unrecorded"
   let isAsideUnderWay = false
   let isCertain = true
+  let isVoid = false
 
   const numbered = (seqs: ReadonlyArray<bigint>) => {
     for (const [index, chunk] of chunks.entries()) chunk.seq = seqs[index] ?? chunk.seq
@@ -154,7 +155,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
       let isTurn = false
       let isRecorded = false
       /** The end of the handlers' transaction. A client of one connection could not record beside it. */
-      const toRecord = Effect.gen(function*() {
+      const atEnd = Effect.gen(function*() {
         yield* stopTimer
         yield* turn.take(1)
         isTurn = true
@@ -171,7 +172,11 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
         }
       }).pipe(Effect.uninterruptible)
       const ended = Effect.suspend(() => isTurn ? turn.release(1) : Effect.void)
-      return store.persist(token, work, idle, toRecord).pipe(
+      const notNew = () => {
+        isVoid = true
+      }
+      const isOpen = state === "unrecorded"
+      return store.persist(token, work, idle, isOpen ? { call, notNew, atEnd } : undefined).pipe(
         Effect.tap(() =>
           Effect.sync(() => {
             if (isRecorded) state = "held"
@@ -200,7 +205,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
           token,
           chunks: state === "others" ? [] : chunks,
           paused,
-          inOneCommit: state === "unrecorded"
+          inOneCommit: state === "unrecorded",
+          isVoid: () => isVoid
         })),
       giveUp: () => Effect.void,
       // it records nothing: it could wait for the connection of the handlers' transaction, which would wait for it

@@ -17,6 +17,7 @@ import {
   type ClaimedChunk,
   LeaseLost,
   type Persisted,
+  type ToRecord,
   type Transaction,
   type Unrecorded
 } from "../ChunkStore.ts"
@@ -42,7 +43,7 @@ import * as inspector from "./memory/inspector.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
-import { numbered, recordHeld } from "./memory/recordHeld.ts"
+import { mayRun, numbered, recordHeld } from "./memory/recordHeld.ts"
 import * as repairs from "./memory/repairs.ts"
 import * as retention from "./memory/retention.ts"
 import {
@@ -164,6 +165,13 @@ const makeStore = (
     chunks.length === 0 ? Effect.void : db.afterCommit(closeCalls(chunks.map(({ key }) => key.callId)))
   const numbersOf = ({ outputs }: ServiceCall) =>
     Effect.all({ seqs: Effect.forEach(outputs, () => db.next("chunk")), id: db.next("usage") })
+  /** Whether the handlers of a call that is to be recorded may run. */
+  const begin = (token: string, { call, notNew }: ToRecord) =>
+    Effect.flatMap(use((access) => mayRun(access, call, token)), (may) => {
+      if (may) return Effect.void
+      notNew()
+      return new LeaseLost({ claimed: call.outputs.length, held: 0 })
+    })
   /** Settles what was persisted; of a call that is not recorded, records it first. */
   const settleEnd = Effect.fnUntraced(
     function*(token: string, persisted: ReadonlyArray<Persisted>, unrecorded: Unrecorded | undefined) {
@@ -205,6 +213,7 @@ const makeStore = (
       yield* hintIf(isRecorded, "chunks")
       return isRecorded
     }),
+    isNested: db.inTransaction,
     isNew: Effect.fnUntraced(function*(callId) {
       const nested = yield* db.inTransaction
       return yield* db.use((access) => ({
@@ -248,6 +257,7 @@ const makeStore = (
 
     // memory has no server that could do it: a declared handler runs on claimed chunks
     persistInside: () => Effect.undefined,
+    recordInside: () => Effect.undefined,
 
     giveUp: (token) => use((access) => giveUp(access, token)),
 
@@ -268,13 +278,14 @@ const makeStore = (
       token: string,
       work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
       _?: Duration.Duration,
-      unrecorded: Effect.Effect<Unrecorded | undefined, LeaseLost> = Effect.undefined
+      toRecord?: ToRecord
     ) =>
-      work(transaction).pipe(
+      (toRecord === undefined ? Effect.void : begin(token, toRecord)).pipe(
+        Effect.andThen(work(transaction)),
         Effect.flatMap((persisted) =>
           persisted.length === 0
             ? Effect.void
-            : Effect.flatMap(unrecorded, (call) => settleEnd(token, persisted, call))
+            : Effect.flatMap(toRecord?.atEnd ?? Effect.undefined, (call) => settleEnd(token, persisted, call))
         ),
         db.transaction,
         asStoreError

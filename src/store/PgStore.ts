@@ -21,6 +21,7 @@ import { abandon } from "./pg/abandon.ts"
 import { beat } from "./pg/beat.ts"
 import { begin } from "./pg/begin.ts"
 import { claim } from "./pg/claim.ts"
+import { leavingEnded } from "./pg/connection.ts"
 import * as contacts from "./pg/contact.ts"
 import * as deadLetters from "./pg/deadLetters.ts"
 import { type Engine, make as makeEngine } from "./pg/engine.ts"
@@ -44,6 +45,7 @@ import * as rebase from "./pg/rebase.ts"
 import { record } from "./pg/record.ts"
 import { recordDecoded } from "./pg/recordDecoded.ts"
 import { recordHeld } from "./pg/recordHeld.ts"
+import { recordInside } from "./pg/recordInside.ts"
 import { releaseWaiting } from "./pg/releaseWaiting.ts"
 import { renew } from "./pg/renew.ts"
 import { renewRun } from "./pg/renewRun.ts"
@@ -54,14 +56,16 @@ import { tables } from "./pg/tables.ts"
 import * as wakeUps from "./pg/wakeUp.ts"
 import type { Purpose } from "./Rights.ts"
 import type { Stores } from "./Stores.ts"
-import { named } from "./verbs.ts"
+import { eachVerb, named } from "./verbs.ts"
 
 /** The engine's verbs. Each is in a file of its name. */
 const chunkStore = (engine: Engine): ChunkStore["Service"] =>
   ChunkStore.of({
     record: record(engine),
     recordHeld: recordHeld(engine),
+    recordInside: recordInside(engine),
     recordDecoded: recordDecoded(engine),
+    isNested: engine.t.client.isCallers,
     isNew: isNew(engine),
     begin: begin(engine),
     renewRun: renewRun(engine),
@@ -93,7 +97,8 @@ const makeOn = Effect.fnUntraced(function*<E>(
   const t = tables(sql, settings.schema, settings.statementTimeout)
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
   const contact = contacts.make(settings.lease)
-  const store = contacts.watch(chunkStore(makeEngine(t, settings, contact, wakeUp)), contact)
+  const engine = chunkStore(makeEngine(t, settings, contact, wakeUp))
+  const store = contacts.watch(eachVerb(engine, leavingEnded(sql)), contact)
   /**
    * A service whose errors name the verb and, for a missing right, the role that lacks it and the grant for this purpose.
    */

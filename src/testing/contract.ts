@@ -29,6 +29,7 @@ import { pauses } from "./contract/pauses.ts"
 import { persisting } from "./contract/persisting.ts"
 import { recording } from "./contract/recording.ts"
 import { recordNow } from "./contract/recordNow.ts"
+import { recordNowDeclared } from "./contract/recordNowDeclared.ts"
 import { repairs } from "./contract/repairs.ts"
 import { retention } from "./contract/retention.ts"
 import type { Scene } from "./contract/scenes.ts"
@@ -47,6 +48,7 @@ export const contract: ReadonlyArray<Scene> = [
   ...callFacts,
   ...invalidAnswers,
   ...recordNow,
+  ...recordNowDeclared,
   ...claiming,
   ...persisting,
   ...declared,

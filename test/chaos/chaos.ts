@@ -142,7 +142,7 @@ export const chaos = Effect.fnUntraced(
     const within = Effect.provide(client(cluster.url(), { maxConnections: 3 }))
     yield* within(tables)
     const crew = yield* Effect.acquireRelease(
-      Effect.sync(() =>
+      Effect.promise(() =>
         startCrew(address.href, workers, (what) => {
           log(what)
           note(what)

@@ -5,6 +5,7 @@ import { Shutdown } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import path from "node:path"
+import { bundle } from "../support/bundle.ts"
 
 const hour = 3_600_000
 
@@ -25,12 +26,12 @@ export const isAlive = ({ exitCode, pid, signalCode }: ChildProcess): boolean =>
   pid !== undefined && exitCode === null && signalCode === null
 
 /** Starts them. `note` is told what they do that nobody asked for. */
-export const startCrew = (url: string, count: number, note: (what: string) => void): Crew => {
+export const startCrew = async (url: string, count: number, note: (what: string) => void): Promise<Crew> => {
+  const program = await bundle(path.join(import.meta.dirname, "worker.ts"))
   const children: Array<ChildProcess> = []
   let closed = false
   const start = (worker: number) => {
-    const file = path.join(import.meta.dirname, "worker.ts")
-    const args = ["--conditions=sluice-source", file, url, String(wrongBy(worker))]
+    const args = [program, url, String(wrongBy(worker))]
     const child = children[worker] = spawn(process.execPath, args, { stdio: "ignore" })
     child.on("exit", (code, signal) => {
       if (closed) return

@@ -12,7 +12,7 @@ const get = async (port: string, what: string) => {
   const answer = await fetch(`http://127.0.0.1:${port}/${what}`).catch(() => undefined)
   return { status: answer?.status, text: (await answer?.text()) ?? "" }
 }
-const isReady = async (port: string) => (await get(port, "ready")).status === 200
+const ready = (port: string) => until(() => get(port, "ready"), ({ status }) => status === 200)
 
 const done = async (place: Pick<Workplace, "asked">) =>
   (await place.asked(Status, "status")).kinds.reduce((sum, kind) => sum + kind.persisted, 0)
@@ -24,10 +24,10 @@ describe("when it looks", { timeout: 120_000 }, () => {
     // far from now, whenever now is
     const month = (new Date().getUTCMonth() + 6) % 12 + 1
     const nightly = place.start("drain", "--cron", `0 3 1 ${month} *`, "--metrics-port", port)
-    await until(() => isReady(port))
+    await ready(port)
     await place.record(3)
     const eager = place.start("drain", "--every", "1h", "--namespace", "nobody")
-    await until(() => eager.output.stderr.includes("draining"))
+    await eager.says("draining")
     expect(await done(place)).toBe(0)
     nightly.child.kill("SIGTERM")
     eager.child.kill("SIGTERM")
@@ -35,9 +35,9 @@ describe("when it looks", { timeout: 120_000 }, () => {
     expect((await eager.ended).status).toBe(0)
 
     const hourly = place.start("drain", "--every", "1h", "--json")
-    await until(async () => (await done(place)) === 3)
+    await until(() => done(place), (count) => count === 3)
     await place.record(3, 4)
-    await until(async () => (await done(place)) === 6)
+    await until(() => done(place), (count) => count === 6)
     hourly.child.kill("SIGTERM")
     const { status, stdout } = await hourly.ended
     // it says at its end what it came to
@@ -69,7 +69,7 @@ describe("for a limited time", { timeout: 120_000 }, () => {
     const place = await ward("waiting", { variables: { SLUICE_BATCH_SIZE: "2" } })
     await place.record(5)
     const running = place.start("drain", "--for", "1h")
-    await until(() => running.output.stderr.includes("begun"))
+    await running.says("begun")
     running.child.kill("SIGTERM")
     place.file("go", "")
     expect(await running.ended).toMatchObject({
@@ -95,7 +95,7 @@ describe("what it serves", { timeout: 120_000 }, () => {
     await place.record(1)
     const port = await freePort()
     const running = place.start("drain", "--until-empty", "--metrics-port", port)
-    await until(() => isReady(port))
+    await ready(port)
     const { close, port: taken } = await listening()
     const refused = await place.sluice("drain", "--every", "1s", "--metrics-port", String(taken))
     expect(refused).toMatchObject({ status: 1, stderr: expect.stringMatching(/--metrics-port: .*EADDRINUSE/) })
@@ -114,7 +114,7 @@ describe("how many there may be", { timeout: 120_000 }, () => {
     const port = await freePort()
     const running = place.start("drain", "--every", "1s", "--workers", "8", "--metrics-port", port)
     // two batches each, a transaction each
-    await until(() => running.output.stderr.split("begun").length > 16)
+    await running.says("begun", { times: 16 })
     expect(await get(port, "ready")).toEqual({ status: 200, text: "ready\n" })
     const { kinds, workers } = await place.asked(Status, "status")
     expect(kinds).toMatchObject([{ inFlight: 16, ready: 14 }])
@@ -132,7 +132,7 @@ describe("how it is stopped", { timeout: 120_000 }, () => {
     const place = await ward("endless")
     await place.record(1)
     const running = place.start("drain", "--every", "1s")
-    await until(() => running.output.stderr.includes("begun"))
+    await running.says("begun")
     running.child.kill("SIGTERM")
     // it is still there: the handler has thirty seconds
     expect(await place.asked(Status, "status")).toMatchObject({ kinds: [{ inFlight: 1 }] })
@@ -151,7 +151,7 @@ describe("how it is stopped", { timeout: 120_000 }, () => {
     expect(await place.asked(RecordReport, "record", place.file("many.jsonl", notes(5000))))
       .toMatchObject({ recorded: 5000 })
     const running = place.start("drain", "--every", "1s", "--workers", "2")
-    await until(async () => (await done(place)) > 0)
+    await until(() => done(place), (count) => count > 0)
     running.child.kill("SIGTERM")
     const { status, stdout } = await running.ended
     expect(status).toBe(0)

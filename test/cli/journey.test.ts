@@ -256,10 +256,10 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     expect((await place.inside("dead", "redrive", "--reason", "rejected")).stdout).toMatch(/^1 redriven$/m)
     // what failed comes again when its time has come
     let persisted = 0
-    await until(async () => {
-      persisted += (await place.asked(Report, "drain", "--until-empty")).persisted
-      return persisted === 2
-    })
+    await until(
+      async () => persisted += (await place.asked(Report, "drain", "--until-empty")).persisted,
+      (count) => count === 2
+    )
     expect((await place.inside("dead", "list")).stdout).toBe("no dead letters\n")
   })
 

@@ -4,7 +4,7 @@
 import * as fs from "node:fs"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { run } from "./inProcess.ts"
-import { newDatabase, until, workplace } from "./workplace.ts"
+import { newDatabase, workplace } from "./workplace.ts"
 
 const away = ["--url", "postgres://nobody@127.0.0.1:1/none"]
 
@@ -96,7 +96,7 @@ describe("an answer that cannot be written", { timeout: 240_000 }, () => {
     expect(status).toBe(1)
     // who looks again and again has read enough
     const watching = place.start("status", "--watch")
-    await until(() => watching.output.stdout.includes("nothing is recorded"))
+    await watching.says("nothing is recorded", { on: "stdout" })
     watching.child.stdout.destroy()
     expect((await watching.ended).status).toBe(0)
   })

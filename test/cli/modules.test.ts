@@ -7,7 +7,7 @@ import path from "node:path"
 import { beforeAll, describe, expect, it } from "vitest"
 import type { Failure } from "../../src/cli/Failed.ts"
 import { escapeProse } from "../../src/internal/escape.ts"
-import { newDatabase, noteHandler, until, workplace } from "./workplace.ts"
+import { newDatabase, noteHandler, workplace } from "./workplace.ts"
 
 const variables = { SLUICE_LOAD_TIMEOUT: "2s" }
 
@@ -88,7 +88,7 @@ describe("a module", { timeout: 240_000 }, () => {
       )
     )
     const running = place.start("drain", "--every", "1s")
-    await until(() => running.output.stderr.includes("begun"))
+    await running.says("begun")
     expect(running.output.stderr).toContain("persist/seed.ts listens for SIGINT or SIGTERM: that is not heeded")
     running.child.kill("SIGTERM")
     fs.writeFileSync(path.join(place.folder, "go"), "")

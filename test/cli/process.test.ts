@@ -117,7 +117,7 @@ describe("a mistake", { timeout: 120_000 }, () => {
     const place = await workplace()
     place.file("persist/notes.ts", noteHandler("good"))
     const running = place.start("drain", "--every", "1s", "--embedded")
-    await until(() => running.output.stderr.includes("draining"))
+    await running.says("draining")
     const { status, stderr } = await place.sluice("status")
     expect(status).toBe(1)
     expect(stderr).toContain(`.sluice is open in process ${running.child.pid}`)
@@ -170,10 +170,8 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
     const stopped = async (signal: "SIGTERM" | "SIGINT", first: number, recorded: number, ...flags: Array<string>) => {
       const running = place.start("record", "-", ...flags)
       running.child.stdin.write(notes(250, first))
-      await until(async () => {
-        const { stdout } = await place.inside("status", "--json")
-        return JSON.parse(stdout).kinds?.[0]?.ready === recorded
-      })
+      const status = async () => JSON.parse((await place.inside("status", "--json")).stdout)
+      await until(status, ({ kinds }) => kinds?.[0]?.ready === recorded)
       running.child.kill(signal)
       return await running.ended
     }
@@ -192,7 +190,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
     for (const [signal, status] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
       fs.rmSync(path.join(place.folder, "go"), { force: true })
       const running = place.start("drain", "--until-empty")
-      await until(() => running.output.stderr.includes("begun"))
+      await running.says("begun")
       running.child.kill(signal)
       place.file("go", "")
       expect(await running.ended).toMatchObject({ status, stdout: "stopped before the end; 2 claimed: 2 persisted\n" })
@@ -204,7 +202,7 @@ describe("stopped before its end", { timeout: 120_000 }, () => {
     const place = await workplace(await newDatabase())
     await place.inside("migrate")
     const watching = place.start("status", "--watch")
-    await until(() => watching.output.stdout.split("nothing is recorded").length > 2)
+    await watching.says("nothing is recorded", { on: "stdout", times: 2 })
     // the second picture has a rate: of what was persisted since the first
     expect(watching.output.stdout).toMatch(/^\d{4}-\d\d-\d\d \S+ UTC\s+127\S+\/\S+\s+0 persisted per second$/m)
     watching.child.kill("SIGINT")

@@ -10,6 +10,7 @@ import * as fs from "node:fs"
 import { createServer, type Socket } from "node:net"
 import { describe, expect, it } from "vitest"
 import { client } from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 import { newDatabase, until, workplace } from "./workplace.ts"
 
 /** Says when a program begins to listen for SIGTERM, and what it loads. Node itself hears signals before that, and forgets. */
@@ -54,7 +55,7 @@ describe("a signal", { timeout: 240_000 }, () => {
     for (const [signal, status] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
       const { run, words: [command = "", ...words] } = await told()
       const running = run(command, words)
-      await until(() => running.output.stderr.includes("listens"))
+      await running.says("listens")
       running.child.kill(signal)
       const { stderr, ...ended } = await running.ended
       expect(ended).toEqual({ status, stdout: "" })
@@ -66,7 +67,7 @@ describe("a signal", { timeout: 240_000 }, () => {
     const { run, words } = await told()
     const [command = "", ...begin] = alone
     const running = run(command, [...begin, ...words])
-    await until(() => running.output.stderr.includes("listens"))
+    await running.says("listens")
     process.kill(childOf(running.child), "SIGTERM")
     const { stderr, ...ended } = await running.ended
     expect(ended).toEqual({ status: 143, stdout: "" })
@@ -77,7 +78,7 @@ describe("a signal", { timeout: 240_000 }, () => {
     const place = await workplace(await newDatabase())
     place.file("persist/slow.ts", "console.error('loading'); await new Promise(() => {})\nexport {}")
     const running = place.start("drain", "--every", "1s")
-    await until(() => running.output.stderr.includes("loading"))
+    await running.says("loading")
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({ status: 143, stdout: "" })
   })
@@ -95,7 +96,7 @@ describe("a signal", { timeout: 240_000 }, () => {
     for (const args of [["drain", "--every", "1s"], ["status"], ["migrate"]]) {
       const before = connections.size
       const running = place.start(...args)
-      await until(() => connections.size > before)
+      await until(() => connections.size, (size) => size > before)
       running.child.kill("SIGTERM")
       expect([args, await running.ended]).toMatchObject([args, { status: 143, stdout: "" }])
     }
@@ -116,7 +117,7 @@ describe("a signal", { timeout: 240_000 }, () => {
         const waiting = sql<{ count: number }>`
           select count(*)::int as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
         const running = place.start("migrate")
-        yield* Effect.repeat(Effect.delay(waiting, 50), { until: ([found]) => found?.count === 1 })
+        yield* untilIt(waiting, ([found]) => found?.count === 1)
         running.child.kill("SIGTERM")
         const { status } = yield* Effect.promise(() => running.ended)
         yield* Fiber.interrupt(other)
@@ -137,7 +138,7 @@ describe("a signal", { timeout: 240_000 }, () => {
       )`
     )
     const running = place.start("drain", "--every", "1s")
-    await until(() => running.output.stderr.includes("building"))
+    await running.says("building")
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({
       status: 143,

@@ -68,9 +68,9 @@ describe("a collector", { timeout: 240_000 }, () => {
     place.file("persist/notes.ts", noteHandler("good"))
     const running = place.start("drain", "--every", "1s")
     // it is tried again, and told of no more
-    await until(() => requests > 2)
+    await until(() => requests, (count) => count > 2)
     isAway = false
-    await until(() => told(running.output.stderr).length > 1)
+    await until(() => told(running.output.stderr), ({ length }) => length > 1)
     running.child.kill("SIGTERM")
     const { status, stderr } = await running.ended
     const address = `http://127.0.0.1:${port}/v1/metrics`

@@ -17,6 +17,17 @@ import { grants } from "../../src/store/Rights.ts"
 import { asRole, client } from "../support/Postgres.ts"
 import { freePort, newDatabase, notes, until, ward } from "./workplace.ts"
 
+/** What a drain serves on its port. */
+const get = async (port: string, what: string) => {
+  const answer = await fetch(`http://127.0.0.1:${port}/${what}`, { headers: { connection: "close" } })
+    .catch(() => undefined)
+  return { status: answer?.status, text: (await answer?.text()) ?? "" }
+}
+
+/** Waits until a drain says so of itself. It must go on to say so. */
+const says = (port: string, what: "ready" | "health", status: number, text: RegExp) =>
+  until(() => get(port, what), (answer) => answer.status === status && text.test(answer.text))
+
 const scope = Scope.makeUnsafe()
 afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
@@ -51,10 +62,7 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
     await place.sluice("record", place.file("other.jsonl", notes(4, 100).replaceAll("ward.note", "ward.x-ray")))
     const port = await freePort()
     const running = place.start("drain", "--every", "100ms", "--workers", "2", "--metrics-port", port)
-    const scrape = async () => {
-      const answer = await fetch(`http://127.0.0.1:${port}/metrics`).catch(() => undefined)
-      return parse((await answer?.text()) ?? "")
-    }
+    const scrape = async () => parse((await get(port, "metrics")).text)
     const figure = async (name: string, labels: Readonly<Record<string, string>> = {}) => {
       const family = (await scrape()).find((one) => one.name === name)
       return (family?.metrics ?? [])
@@ -62,7 +70,14 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
         .reduce((sum, one) => sum + Number(one.value ?? one.buckets?.["+Inf"]), 0)
     }
     const outcome = (outcome: string) => figure("sluice_chunks_total", { outcome })
-    await until(async () => (await outcome("persisted")) === 29 && (await outcome("parked")) === 4)
+    await until(
+      async () => ({
+        persisted: await outcome("persisted"),
+        dead: await outcome("dead"),
+        parked: await outcome("parked")
+      }),
+      ({ dead, parked, persisted }) => persisted === 29 && dead === 1 && parked === 4
+    )
 
     const { count } = await asking(url)
     const all = {
@@ -98,7 +113,8 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
       dead: 1
     }
     for (const [state, expected] of Object.entries(states)) {
-      expect({ state, is: await figure("sluice_queue_chunks", { state }) }).toEqual({ state, is: expected })
+      // a scrape that waits for the database for too long has none
+      await until(() => figure("sluice_queue_chunks", { state }), (count) => count === expected)
     }
 
     const families = await scrape()
@@ -120,44 +136,49 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
 
   it("is not ready when the database is not, and says why; its counters are served anyway", async () => {
     const url = await newDatabase()
-    const place = await ward("good", { url })
+    const place = await ward("good", { url, variables: { SLUICE_BEAT_INTERVAL: "1s" } })
     await place.record(1)
     const port = await freePort()
     const running = place.start("drain", "--every", "1h", "--metrics-port", port)
-    const get = async (what: string) => {
-      const answer = await fetch(`http://127.0.0.1:${port}/${what}`).catch(() => undefined)
-      return { status: answer?.status, text: (await answer?.text()) ?? "" }
-    }
-    const says = (status: number, text: RegExp) =>
-      until(async () => {
-        const answer = await get("ready")
-        return answer.status === status && text.test(answer.text)
-      })
-    await says(200, /^ready\n$/)
-    expect(await get("health")).toEqual({ status: 200, text: "ok\n" })
+    const ready = (status: number, text: RegExp) => says(port, "ready", status, text)
+    await ready(200, /^ready\n$/)
+    expect(await get(port, "health")).toEqual({ status: 200, text: "ok\n" })
     const { hold, run } = await asking(url)
 
     // somebody else's worker is no reason to be ready
     await run("insert into sluice.worker (id, serves) values ('another', '[]')")
-    await run(`update sluice.worker set beat_at = now() - interval '1 minute' where id <> 'another'`)
-    await says(503, /^1 of 1 workers here give no sign of life\n$/)
+    // its own beats may come at any moment: as long as there is the trigger they are all of a minute ago
+    await run(`create function late() returns trigger language plpgsql as $$ begin
+      if new.id <> 'another' then new.beat_at := now() - interval '1 minute'; end if;
+      return new;
+    end $$`)
+    await run("create trigger late before insert or update on sluice.worker for each row execute function late()")
+    await run("update sluice.worker set beat_at = beat_at")
+    await ready(503, /^1 of 1 workers here give no sign of life\n$/)
+    await run("drop trigger late on sluice.worker")
     // until it beats again
-    await says(200, /^ready\n$/)
+    await ready(200, /^ready\n$/)
 
     const free = await hold("lock table sluice.chunk_queue, sluice.worker in access exclusive mode")
-    await says(503, /^the database does not answer in time\n$/)
-    const scraped = await get("metrics")
+    await ready(503, /^the database does not answer in time\n$/)
+    const scraped = await get(port, "metrics")
     expect(scraped.text).toContain("sluice_chunks_claimed_total")
     expect(scraped.text).not.toContain("sluice_queue_chunks")
     await free()
-    await says(200, /^ready\n$/)
-    expect((await get("metrics")).text).toMatch(/^sluice_queue_chunks\{state="ready"\} 0$/m)
+    await ready(200, /^ready\n$/)
+    await until(() => get(port, "metrics"), ({ text }) => /^sluice_queue_chunks\{state="ready"\} 0$/m.test(text))
 
+    // what its beat is refused
     await run("alter table sluice.worker rename column beat_at to beaten_at")
-    await says(503, /^the database refuses \(42703\): see `sluice doctor`\n$/)
+    await ready(503, /^the database refuses beat \(42703\): see the log, and `sluice doctor`\n$/)
     await run("alter table sluice.worker rename column beaten_at to beat_at")
+    await ready(200, /^ready\n$/)
+    // what only the question itself is refused
+    await run("alter table sluice.migration rename column migration_id to number")
+    await ready(503, /^the database refuses \(42703\): see `sluice doctor`\n$/)
+    await run("alter table sluice.migration rename column number to migration_id")
     await run("delete from sluice.migration")
-    await says(503, /^migrations are missing\n$/)
+    await ready(503, /^migrations are missing\n$/)
     running.child.kill("SIGTERM")
     expect((await running.ended).status).toBe(0)
   })
@@ -174,16 +195,11 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
     const place = await ward("good", { url: as })
     const port = await freePort()
     const running = place.start("drain", "--every", "100ms", "--metrics-port", port)
-    const says = (status: number, text: RegExp) =>
-      until(async () => {
-        const answer = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined)
-        return answer?.status === status && text.test(await answer.text())
-      })
-    await says(503, new RegExp(`^probe: .*grant .* on sluice\\.persisted_chunk to "${role}".*\\n$`))
+    await says(port, "ready", 503, new RegExp(`^probe: .*grant .* on sluice\\.persisted_chunk to "${role}".*\\n$`))
     // it goes on trying, and is no reason to be started again
-    expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(200)
+    expect((await get(port, "health")).status).toBe(200)
     await run(`grant insert on sluice.persisted_chunk to ${role}`)
-    await says(200, /^ready\n$/)
+    await says(port, "ready", 200, /^ready\n$/)
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({ status: 0 })
   })
@@ -197,22 +213,16 @@ describe("a drain that is watched", { timeout: 120_000 }, () => {
     await place.record(1)
     const port = await freePort()
     const running = place.start("drain", "--every", "1h", "--metrics-port", port)
-    const health = async () => {
-      const answer = await fetch(`http://127.0.0.1:${port}/health`, { headers: { connection: "close" } })
-        .catch(() => undefined)
-      return { status: answer?.status, text: (await answer?.text()) ?? "" }
-    }
-    await until(async () => (await health()).status === 200)
+    await says(port, "health", 200, /^ok\n$/)
     const { count, hold } = await asking(url)
-    await until(async () => (await count("sluice.worker")) === 1)
+    await until(() => count("sluice.worker"), (workers) => workers === 1)
     // no statement of its beat comes back, as when its connection is half open
     const free = await hold("lock table sluice.worker in access exclusive mode")
     const sockets = Array.from({ length: 100 }, () => connect(Number(port), "127.0.0.1").on("error", () => undefined))
-    await until(async () => (await health()).status === 503)
-    expect((await health()).text).toMatch(/^1 of 1 workers here have fallen silent: no beat has ended for \d+s\n$/)
+    await says(port, "health", 503, /^1 of 1 workers here have fallen silent: no beat has ended for \d+s\n$/)
     for (const socket of sockets) socket.destroy()
     await free()
-    await until(async () => (await health()).status === 200)
+    await says(port, "health", 200, /^ok\n$/)
     running.child.kill("SIGTERM")
     expect(await running.ended).toMatchObject({ status: 0 })
   })

@@ -11,13 +11,8 @@ it("workers are seen with what they serve, obey a pause, and leave when they are
   const place = await ward("good")
   const running = place.start("drain", "--every", "1h", "--workers", "2")
   const look = () => place.asked(Status, "status")
-  /** Looks until it is so. */
-  const lookUntil = async (is: (status: typeof Status.Type) => boolean) => {
-    let status = await look()
-    while (!is(status)) status = await look()
-    return status
-  }
-  await until(() => running.output.stderr.includes("draining"))
+  const lookUntil = (is: (status: typeof Status.Type) => boolean) => until(look, is)
+  await running.says("draining")
 
   await place.record(5)
   const { lastMinute, workers } = await lookUntil(({ kinds }) => kinds[0]?.persisted === 5)
@@ -37,7 +32,9 @@ it("workers are seen with what they serve, obey a pause, and leave when they are
   const paused = await place.asked(PauseList, "pause", "--namespace", "clinic", "--because", "a move")
   expect(paused).toMatchObject({ pauses: [{ namespace: "clinic", schemaIdentity: "*", reason: "a move" }] })
   // nothing is taken up any more: what is recorded stays, whoever looks at it
-  for (let n = 100; ((await look()).kinds[0]?.parked ?? 0) === 0; n++) await place.record(1, n)
+  let n = 100
+  const recordAndLook = async () => (await place.record(1, n++), await look())
+  await until(recordAndLook, ({ kinds }) => (kinds[0]?.parked ?? 0) > 0)
   expect((await place.sluice("status")).stdout).toMatch(/^paused: clinic\/\*: a move$/m)
   expect((await place.asked(Diagnosis, "doctor")).findings.find((one) => one.check === "pauses"))
     .toMatchObject({ severity: "attention" })
@@ -50,7 +47,7 @@ it("workers are seen with what they serve, obey a pause, and leave when they are
   await running.ended
   expect((await look()).workers).toHaveLength(2)
   const next = place.start("drain", "--every", "1h")
-  await until(() => next.output.stderr.includes("draining"))
+  await next.says("draining")
   await lookUntil(({ workers }) => workers.length === 3)
   next.child.kill("SIGTERM")
   expect((await next.ended).status).toBe(0)

@@ -10,14 +10,16 @@ import * as fs from "node:fs"
 import { createServer } from "node:net"
 import path from "node:path"
 import { atEndOfFile } from "../support/endOfFile.ts"
+import { freePort as portNumber } from "../support/freePort.ts"
 import { installed } from "../support/installed.ts"
 import { freshDatabase } from "../support/Postgres.ts"
+import * as waiting from "../support/until.ts"
 import { runIn } from "./inProcess.ts"
 
-/** The processes that a failed test would leave. */
-const running = new Set<ChildProcess>()
+/** The processes that a failed test would leave, and what each has said. */
+const running = new Map<ChildProcess, { readonly command: string; readonly stdout: string; readonly stderr: string }>()
 const killAll = () => {
-  for (const child of running) child.kill("SIGKILL")
+  for (const child of running.keys()) child.kill("SIGKILL")
   running.clear()
 }
 
@@ -28,9 +30,16 @@ export const newDatabase = async (): Promise<string> => {
   return await Effect.runPromise(Scope.provide(freshDatabase(), scope))
 }
 
-/** Waits until it is so. */
-export const until = async (is: () => Promise<boolean> | boolean): Promise<void> => {
-  while (!(await is())) await new Promise((resolve) => setTimeout(resolve, 20))
+/** Asks until the answer is as awaited. Who waits in vain is told what the file's processes have said. */
+export const until = async <A>(ask: () => Promise<A> | A, is?: (answer: A) => boolean): Promise<A> => {
+  try {
+    return await waiting.until(ask, is)
+  } catch (error) {
+    const said = [...running].map(([{ exitCode, signalCode }, { command, stderr, stdout }]) =>
+      `--- ${command}: ${exitCode ?? signalCode ?? "running"}\n${stdout.slice(-2000)}${stderr.slice(-4000)}`
+    )
+    throw new Error([error instanceof Error ? error.message : String(error), ...said].join("\n"), { cause: error })
+  }
 }
 
 /** A port that somebody listens on. */
@@ -45,18 +54,20 @@ export const listening = () =>
     })
   })
 
-/** A port that is free. */
-export const freePort = async (): Promise<string> => {
-  const { close, port } = await listening()
-  await close()
-  return String(port)
-}
+/** A port that is free, as a flag takes it. */
+export const freePort = async (): Promise<string> => String(await portNumber())
 
 /** What a process came to. */
 export interface Ended {
   readonly status: number | null
   readonly stdout: string
   readonly stderr: string
+}
+
+/** On which output a text is awaited, and how often. */
+interface SaysOptions {
+  readonly on?: "stdout" | "stderr"
+  readonly times?: number
 }
 
 type Variables = Readonly<Record<string, string | undefined>>
@@ -80,13 +91,27 @@ export const workplace = async (url?: string, variables: Variables = {}) => {
 
   const run = (command: string, args: ReadonlyArray<string>) => {
     const child = spawn(command, args, { cwd: folder, env })
-    running.add(child)
+    const output = { command: args.slice(1).join(" "), stdout: "", stderr: "" }
+    running.set(child, output)
     atEndOfFile(killAll)
-    const output = { stdout: "", stderr: "" }
     child.stdout.setEncoding("utf8").on("data", (text: string) => output.stdout += text)
     child.stderr.setEncoding("utf8").on("data", (text: string) => output.stderr += text)
-    const ended = new Promise<Ended>((resolve) => child.on("close", (status) => resolve({ status, ...output })))
-    return { child, ended, output }
+    let over = false
+    const ended = new Promise<Ended>((resolve) =>
+      child.on("close", (status) => {
+        over = true
+        resolve({ status, stdout: output.stdout, stderr: output.stderr })
+      })
+    )
+    /** Waits for a text on one of its outputs, as often as that. A process that has ended says no more. */
+    const says = async (text: string, { on = "stderr", times = 1 }: SaysOptions = {}): Promise<void> => {
+      const has = () => output[on].split(text).length > times
+      await until(() => over || has())
+      if (!has()) {
+        throw new Error(`${output.command} ended with ${child.exitCode} before it said "${text}": ${output.stderr}`)
+      }
+    }
+    return { child, ended, output, says }
   }
   const start = (...args: ReadonlyArray<string>) => run(process.execPath, [bin, ...args])
   const sluice = (...args: ReadonlyArray<string>) => start(...args).ended

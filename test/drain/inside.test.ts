@@ -235,6 +235,33 @@ describe("on Postgres 18", () => {
     )
   })
 
+  it.live("a scheduled answer is claimed at its turn, though a less urgent one was due before it", () => {
+    const seen = see()
+    return Effect.provide(
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        for (let n = 0; n < 8; n++) yield* record(`plain-${n}`, yield* finding(`plain ${n}`))
+        yield* record("calm", yield* finding("calm"))
+        yield* record("urgent", yield* finding("urgent"))
+        const ago = (text: string) => sql`now() - ${text}::interval`
+        yield* sql`update sluice.chunk_queue set rank = ${ago("1 hour")}`
+        yield* sql`update sluice.chunk_queue set state = 'scheduled', due_at = ${ago("10 seconds")},
+          rank = ${ago("10 seconds")} where call_id = 'calm'`
+        yield* sql`update sluice.chunk_queue set state = 'scheduled', due_at = ${ago("5 seconds")},
+          rank = ${ago("2 hours")} where call_id = 'urgent'`
+        const drain = yield* Drain.Drain
+        const claim = Effect.scoped(
+          Effect.flatMap(drain.claim({ mayRunLater: true }), (claimed) => Effect.as(claimed.run, claimed.chunks))
+        )
+        yield* claim
+        expect(seen.inside).toEqual(["plain-0", "plain-1"])
+        expect((yield* claim).map(({ key }) => key.callId)).toContain("urgent")
+        expect(seen.inside).toEqual(["plain-0", "plain-1"])
+      }),
+      laboratory("Postgres 18", seen, [], { batchSize: 2 })
+    )
+  })
+
   it.live("two drains side by side persist each answer once", () => {
     const seen = see()
     return Effect.provide(

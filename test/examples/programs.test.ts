@@ -14,7 +14,7 @@ import { afterAll, expect } from "vitest"
 import { Messages } from "../../examples/chatlab/Messages.ts"
 import * as repositories from "../../examples/chatlab/repositories.ts"
 import { startProxy } from "../faults/proxy.ts"
-import { freePort } from "../support/cluster.ts"
+import { freePort } from "../support/freePort.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { killAll, start } from "./runDemo.ts"
 

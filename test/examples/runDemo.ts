@@ -3,7 +3,9 @@
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
+import path from "node:path"
 import { fileURLToPath } from "node:url"
+import { bundle } from "../support/bundle.ts"
 
 const root = fileURLToPath(new URL("../../", import.meta.url))
 
@@ -33,11 +35,10 @@ export const start = (
   program: string,
   args: ReadonlyArray<string> = [],
   env: { readonly [name: string]: string } = {}
-): Running => {
-  const child = spawn(process.execPath, ["--conditions=sluice-source", `examples/${program}`, ...args], {
-    cwd: root,
-    env: { ...process.env, ...env }
-  })
+): Running => run(["--conditions=sluice-source", `examples/${program}`, ...args], env)
+
+const run = (args: ReadonlyArray<string>, env: { readonly [name: string]: string } = {}): Running => {
+  const child = spawn(process.execPath, args, { cwd: root, env: { ...process.env, ...env } })
   under.add(child)
   const output = { stdout: "", stderr: "" }
   const heard = new Set<() => void>()
@@ -66,8 +67,9 @@ export const start = (
   return { process: child, ended, said }
 }
 
-/** Runs the demo to its end. */
-export const demo = (...args: ReadonlyArray<string>): Promise<Ended> => start("chatlab/main.ts", args).ended
+/** Runs the demo to its end, bundled: it starts many times. */
+export const demo = async (...args: ReadonlyArray<string>): Promise<Ended> =>
+  run([await bundle(path.join(root, "examples/chatlab/main.ts")), ...args]).ended
 
 /** The JSON on the last line of what was said. */
 export const lastJson = ({ stderr, stdout }: Ended): unknown => {

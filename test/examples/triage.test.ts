@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, expect } from "vitest"
 import { startFakeServer } from "../ai/fakeServer.ts"
-import { freePort } from "../support/cluster.ts"
+import { freePort } from "../support/freePort.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { killAll, start } from "./runDemo.ts"
 

@@ -10,6 +10,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { type ChildProcess, spawn } from "node:child_process"
 import path from "node:path"
 import { expect } from "vitest"
+import { bundle } from "../support/bundle.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { type Passing, type Side, startProxy, type Verdict } from "./proxy.ts"
 
@@ -96,21 +97,17 @@ export const terminate: Strike = async ({ backend }, { direct }) => {
   return "pass" as const
 }
 
-/** A program in a process of its own, and how it is killed. Its arguments are made of the database's address. */
-export const killed = (
-  file: string,
-  argsOf: (url: string) => ReadonlyArray<string> = (url) => [url]
-): Breakage => {
+/** A program of this folder in a process of its own, which gets the address of the database; and how it is killed. */
+export const killed = (file: string): Breakage => {
   let child: ChildProcess | undefined
   return {
-    run: ({ proxied }) =>
-      new Promise<void>((resolve) => {
-        const program = path.join(import.meta.dirname, file)
-        child = spawn(process.execPath, ["--conditions=sluice-source", program, ...argsOf(proxied)], {
-          stdio: "ignore"
-        })
+    run: async ({ proxied }) => {
+      const program = await bundle(path.join(import.meta.dirname, file))
+      await new Promise<void>((resolve) => {
+        child = spawn(process.execPath, [program, proxied], { stdio: "ignore" })
         child.on("exit", () => resolve())
-      }),
+      })
+    },
     strike: () => {
       child?.kill("SIGKILL")
       return "cut"

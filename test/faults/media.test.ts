@@ -12,6 +12,7 @@ import { spawn } from "node:child_process"
 import path from "node:path"
 import { expect, it } from "vitest"
 import { Media } from "../../examples/chatlab/Media.ts"
+import { bundle } from "../support/bundle.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { laboratory } from "./laboratory.ts"
 import { startProxy } from "./proxy.ts"
@@ -38,9 +39,9 @@ const recorded = Layer.effectDiscard(
 const dieAfterCommit = async (url: string, nth: number): Promise<void> => {
   const { hostname, pathname, port, username } = new URL(url)
   const proxy = await startProxy(Number(port))
-  const file = path.join(import.meta.dirname, "mediaWorker.ts")
+  const worker = await bundle(path.join(import.meta.dirname, "mediaWorker.ts"))
   const proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
-  const child = spawn(process.execPath, ["--conditions=sluice-source", file, proxied], { stdio: "ignore" })
+  const child = spawn(process.execPath, [worker, proxied], { stdio: "ignore" })
   // sessions whose transaction has written to the ledger
   const batches = new Set<number>()
   let commits = 0

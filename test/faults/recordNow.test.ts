@@ -81,5 +81,5 @@ it.each(Object.keys(strikes).flatMap((name) => Object.keys(answers).map((commits
       }
     }
   },
-  180_000
+  600_000
 )

@@ -38,7 +38,15 @@ export const dangerous: ReadonlyArray<readonly [place: string, parts: ReadonlyAr
   ["ready ready ready", [part("persist inside"), part("persist inside")]],
   ["ready ready ready", [part("persist inside"), part("claim, persist")]],
   ["ready ready ready", [part("persist inside"), part("claim, release"), part("erase all")]],
-  ["leased ready ready", [part("persist inside"), part("held: persist"), part("prune")]]
+  ["leased ready ready", [part("persist inside"), part("held: persist"), part("prune")]],
+  // chunks of one key that different transactions hold, and each wakes those behind its own
+  ["leased waiting waiting", [part("once b"), part("once c")]],
+  ["leased waiting waiting waiting", [part("erase others"), part("once b")]],
+  ["dead ready ready", [{ verb: "erase a", level: "read committed" }, part("repair a")]],
+  // ends of calls
+  ["leased waiting ready, ends", [part("held: persist"), part("claim, persist"), part("subscribe to ends")]],
+  // recorded in two ways at once
+  ["ready ready ready", [part("record f now"), part("record g, e, f")]]
 ]
 
 /** A schedule by chance: two or three sessions, perhaps in transactions of the application's, perhaps with a break. */

@@ -41,6 +41,15 @@ const wrongs: Readonly<Record<string, string>> = {
     )`,
   "held, and not claimable": `
     select call_id from sluice.chunk_queue where lease_token is not null and state not in ('ready', 'waiting')`,
+  // a call whose letter is moved back has ended before
+  "its end says something else": `
+    select call_id from sluice.call_end where persisted + dead <> 1
+      and call_id in (select call_id from sluice.service_call where erasure is null)`,
+  "ended, and still open": "select call_id from sluice.call_end join sluice.open_call using (call_id)",
+  "used more than once": `
+    select coalesce(max(currency), '') as call_id from (
+      select currency, calls from sluice.usage_entry union all select currency, calls from sluice.usage_total
+    ) used having sum(calls) > (select count(*) from sluice.call_attempt)`,
   "a crash too many or too few": "select call_id from sluice.chunk_queue where crashes < 0 or lone_crashes > crashes"
 }
 
@@ -59,7 +68,14 @@ const wrongsAtEnd: Readonly<Record<string, string>> = {
       select call_id, id, seq from note join seqs using (call_id) where written_by = 'drain' and seq < 5
     ) drained) n join seqs using (call_id) where seq < highest`,
   "never told of": `
-    select call_id from sluice.persisted_chunk p where objects <> '[]' and not exists (select from told t where t.call_id = p.call_id)`
+    select call_id from sluice.persisted_chunk p where objects <> '[]' and not exists (select from told t where t.call_id = p.call_id)
+      and not exists (select from sluice.subscription_skip s where s.call_id = p.call_id)`,
+  "never ended": `
+    select call_id from sluice.open_call o where not exists (
+      select from sluice.chunk_queue q where q.call_id = o.call_id
+    )`,
+  "never told of its end": `
+    select call_id from sluice.call_end where not exists (select from told_end t where t.call_id = call_end.call_id)`
 }
 
 const found = async (db: Client, statements: Readonly<Record<string, string>>): Promise<ReadonlyArray<string>> => {

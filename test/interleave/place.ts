@@ -26,11 +26,19 @@ export const places = [
   "dead waiting dead waiting",
   "discarded waiting ready",
   "leased dead ready",
-  "waiting ready"
+  "waiting ready",
+  "leased waiting waiting waiting",
+  "leased waiting ready, ends",
+  "dead waiting waiting, ends",
+  "leased dead ready, ends"
 ] as const
 
 /** The states a place's name says. */
-export const statesOf = (place: string): ReadonlyArray<State> => place.split(" ") as ReadonlyArray<State>
+export const statesOf = (place: string): ReadonlyArray<State> =>
+  place.split(", ")[0]!.split(" ") as ReadonlyArray<State>
+
+/** Whether somebody is told the ends of calls there: then the calls of the place are open. */
+export const tellsEnds = (place: string): boolean => place.endsWith(", ends")
 
 /** Whether its first chunk waits behind nothing, as after a setting was switched. */
 export const startsStranded = (place: string): boolean => /^(discarded )*waiting/.test(place)
@@ -53,9 +61,9 @@ const isDead = (state: State): boolean => state === "dead" || state === "discard
 
 const columns = "seq, call_id, namespace, schema_identity, schema_version, ordering_key"
 
-const callRow = (id: string, namespace: string) =>
+const callRow = (id: string, namespace: string, index: number) =>
   `('${id}', '${namespace}', 'services.chatlab.standardized_patient.generate-reply', '${id}', 'succeeded', array['{"data":1}'::json],
-    '{"patientId":"Miller"}')`
+    '{"patientId":"Miller","turn":"${index % 2 === 0 ? "odd" : "even"}"}')`
 
 /** A row of the queue, or of the dead letters. */
 const chunkRow = (id: string, seq: number, state: State): string => {
@@ -83,16 +91,28 @@ export const makePlace = async (db: Client, place: string): Promise<Held | undef
   await db.query(`
     delete from sluice.chunk_queue; delete from sluice.service_call; delete from sluice.persisted_chunk;
     delete from sluice.dead_letter; delete from sluice.chunk_failure; delete from sluice.pause; delete from sluice.worker;
-    delete from sluice.subscription; delete from sluice.erasure; delete from note;
+    delete from sluice.subscription; delete from sluice.erasure; delete from note; delete from told; delete from told_end;
+    delete from visit; delete from sluice.call_subscription; delete from sluice.open_call; delete from sluice.call_end;
+    delete from sluice.subscription_skip; delete from sluice.call_attempt; delete from sluice.usage_entry;
+    delete from sluice.usage_total;
     insert into sluice.service_call (call_id, namespace, service, correlation_id, status, outputs, context)
       values ${
     [
-      ...ids.map((id) => callRow(id, "chatlab")),
-      callRow("other", "triage"),
-      callRow("free", "chatlab"),
-      callRow("free too", "chatlab")
+      ...ids.map((id, index) => callRow(id, "chatlab", index)),
+      callRow("other", "triage", 0),
+      callRow("free", "chatlab", 1),
+      callRow("free too", "chatlab", 2)
     ].join()
   };
+    insert into sluice.service_call (call_id, namespace, service, correlation_id, status, ordering_key)
+      values ('i', 'chatlab', 'services.chatlab.standardized_patient.generate-reply', 'i', 'invalid', 'knee');
+    ${
+    tellsEnds(place)
+      ? `insert into sluice.subscription (name, xact, seq) values ('ends', '0', 0);
+    insert into sluice.call_subscription (name) values ('ends');
+    insert into sluice.open_call (call_id) select call_id from sluice.service_call where status = 'succeeded';`
+      : ""
+  }
     ${states.map((state, index) => chunkRow(ids[index]!, index + 1, state)).join("\n")}
     insert into sluice.chunk_queue (${columns}, fingerprint) values
       (8, 'other', 'triage', '${reply}', 1, 'knee', null), (9, 'free', 'chatlab', '${reply}', 1, null, ${fingerprint}),

@@ -33,6 +33,8 @@ export type Move = "go" | "break before" | "break after"
 export interface Session {
   readonly name: string
   readonly start: (program: Program) => void
+  /** Runs a program whose statements nobody holds back. */
+  readonly run: (program: Program) => Promise<unknown>
   /** The text of the statement that is held back. */
   readonly held: () => string | undefined
   /** Moves the statement that is held back. */
@@ -106,6 +108,7 @@ export const openSession = async (name: string, url: string, changed: () => void
         changed()
       })
     },
+    run: (program) => runtime.runPromise(program),
     held: () => held?.text,
     move: (move) => {
       const decide = held?.decide

@@ -4,6 +4,7 @@
  *     npm run simulate -- --seeds 5000
  *     npm run simulate -- --seed 4711
  *     npm run simulate -- --mutant "order is ignored" --enough 5
+ *     npm run simulate -- --renew                       the seeds that find the planted bugs
  *     npm run simulate -- --answers                     what is paid for, instead of what is drained
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -14,17 +15,26 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { plant, planted } from "./planted.ts"
+import { seedsOf } from "./seeds.ts"
 
 const flags = {
   answers: Flag.Boolean("answers").pipe(Flag.withDescription("what is paid for"), Flag.withDefault(false)),
   seed: Flag.Int("seed").pipe(Flag.withDescription("run just this one, and tell all"), Flag.optional),
   seeds: Flag.Int("seeds").pipe(Flag.withDescription("how many to run, from seed 1"), Flag.withDefault(2000)),
   mutant: Flag.String("mutant").pipe(Flag.withDescription("with this bug planted"), Flag.optional),
+  renew: Flag.Boolean("renew").pipe(
+    Flag.withDescription("search for seeds that find each planted bug, and write them to knownSeeds.ts"),
+    Flag.withDefault(false)
+  ),
   enough: Flag.Int("enough").pipe(Flag.withDescription("end after so many seeds with violations"), Flag.optional)
 }
 
-Command.make("simulate", flags, ({ answers, enough, mutant, seed, seeds }) =>
+Command.make("simulate", flags, ({ answers, enough, mutant, renew, seed, seeds }) =>
   Effect.gen(function*() {
+    if (renew) {
+      const { renewSeeds } = yield* Effect.promise(() => import("./renewSeeds.ts"))
+      return yield* renewSeeds
+    }
     if (answers) {
       const { runAnswers } = yield* Effect.promise(() => import("./runAnswers.ts"))
       return yield* runAnswers({ enough, mutant, seed, seeds })
@@ -49,13 +59,15 @@ Command.make("simulate", flags, ({ answers, enough, mutant, seed, seeds }) =>
     let run = 0
     let chunks = 0
     let bad = 0
-    while (run < seeds && bad < most) {
-      const { picture, wrong } = judge(++run, mutants[bug], logMutants[bug])
+    for (const seed of seedsOf(bug, seeds)) {
+      if (bad >= most) break
+      run++
+      const { picture, wrong } = judge(seed, mutants[bug], logMutants[bug])
       chunks += picture?.calls.reduce((sum, call) => sum + call.chunks.length, 0) ?? 0
       for (const [what, count] of picture?.happened ?? []) happened.set(what, (happened.get(what) ?? 0) + count)
       if (wrong.length === 0) continue
       bad++
-      yield* Console.log(`seed ${run}:`, wrong.slice(0, 4))
+      yield* Console.log(`seed ${seed}:`, wrong.slice(0, 4))
     }
     const each = `${Math.round(run / (performance.now() - began) * 1000)} a second`
     yield* Console.log(`${run} seeds (${each}), ${chunks} chunks, ${bad} seeds with violations`)

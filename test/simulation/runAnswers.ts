@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import { answerMutants } from "./answerMutants.ts"
 import { simulateAnswers } from "./answers.ts"
 import { answerViolations } from "./checkAnswers.ts"
+import { seedsOf } from "./seeds.ts"
 
 /** Runs so many of them, or one again. */
 export const runAnswers = Effect.fnUntraced(function*({ enough, mutant, seed, seeds }: {
@@ -30,14 +31,16 @@ export const runAnswers = Effect.fnUntraced(function*({ enough, mutant, seed, se
   let calls = 0
   let answers = 0
   let bad = 0
-  while (run < seeds && bad < most) {
-    const found = one(++run)
+  for (const seed of seedsOf(bug, seeds)) {
+    if (bad >= most) break
+    run++
+    const found = one(seed)
     calls += found.calls.length
     answers += found.paid.length
     const wrong = answerViolations(found)
     if (wrong.length === 0) continue
     bad++
-    yield* Console.log(`seed ${run}:`, wrong.slice(0, 4))
+    yield* Console.log(`seed ${seed}:`, wrong.slice(0, 4))
   }
   yield* Console.log(`${run} seeds, ${calls} calls, ${answers} answers paid for, ${bad} seeds with violations`)
   if (bad > 0) process.exitCode = 1

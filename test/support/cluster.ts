@@ -5,9 +5,9 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import { createRequire } from "node:module"
-import * as net from "node:net"
 import * as os from "node:os"
 import * as path from "node:path"
+import { freePort } from "./freePort.ts"
 
 /** The versions that are installed. */
 export type Version = 15 | 18
@@ -100,17 +100,6 @@ const reachable = (native: string, version: Version, user: User): string => {
   }
   return copy
 }
-
-/** A port nobody listens on at this moment. */
-export const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = net.createServer()
-    server.once("error", reject)
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as net.AddressInfo
-      server.close(() => resolve(port))
-    })
-  })
 
 const run = (file: string, args: ReadonlyArray<string>, user: User): void => {
   const done = spawnSync(file, args, {

@@ -25,6 +25,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   for (const { url, version } of clusters) project.provide(version === 18 ? "postgres18" : "postgres15", url())
   const folder = await fs.realpath(await fs.mkdtemp(path.join(os.tmpdir(), "sluice-run-")))
   project.provide("runFolder", folder)
+  process.env["SLUICE_TEST_FOLDER"] = folder
   // the command is started hundreds of times: what was compiled once need not be again
   process.env["NODE_COMPILE_CACHE"] ??= path.join(import.meta.dirname, "../../node_modules/.cache/compiled")
   return async () => {

@@ -25,7 +25,6 @@ import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 import * as processDrains from "../processDrains.ts"
-import * as Server from "../Server.ts"
 import * as stopping from "../stopping.ts"
 import * as Telemetry from "../Telemetry.ts"
 import { say } from "../Terminal.ts"
@@ -197,7 +196,9 @@ export const drain = Command.make(
       const run = Effect.gen(function*() {
         const drains = yield* processDrains.make(workers, namespace)
         const served = Option.isSome(port)
-          ? Server.layer({ port: port.value, host: Option.getOrUndefined(host) }, drains)
+          // loaded only when it is needed: it needs many modules
+          ? (yield* Effect.promise(() => import("../Server.ts")))
+            .layer({ port: port.value, host: Option.getOrUndefined(host) }, drains)
           : Layer.empty
         yield* Layer.build(Layer.merge(served, Telemetry.gauges))
         // explains why nothing is drained; without a database the drain starts anyway

@@ -3,9 +3,11 @@
  */
 import * as Duration from "effect/Duration"
 import type { Hold, Persisted, Recording } from "../../ChunkStore.ts"
+import * as Kind from "../../Kind.ts"
 import type { Access } from "../MemoryDatabase.ts"
+import { kindsPaused } from "./beat.ts"
 import { type Numbers, record } from "./record.ts"
-import { dead, keyOf, queue, seqKey } from "./rows.ts"
+import { calls, dead, keyOf, queue, seqKey } from "./rows.ts"
 
 /** Whether nothing outstanding has the call's ordering key. */
 const isFirst = (access: Access, call: Recording, deadBlocksKey: boolean): boolean => {
@@ -13,6 +15,16 @@ const isFirst = (access: Access, call: Recording, deadBlocksKey: boolean): boole
   const key = keyOf({ namespace: call.namespace, orderingKey: call.orderingKey })
   return !access.values(queue).some((row) => keyOf(row) === key) &&
     !(deadBlocksKey && access.values(dead).some((one) => keyOf(one) === key && one.discarded === undefined))
+}
+
+/** Whether a call is new and not paused, or its chunks are held by this token. */
+export const mayRun = (access: Access, { callId, namespace, outputs }: Recording, token: string): boolean => {
+  const paused = kindsPaused(access)
+  const isPaused = outputs.some(({ schema: schemaIdentity }) =>
+    paused.some((pause) => Kind.covers(pause, { namespace, schemaIdentity }))
+  )
+  return (access.get(calls, callId) === undefined && !isPaused) ||
+    access.values(queue).some((row) => row.key.callId === callId && row.leaseToken === token)
 }
 
 /** Records it, and returns the numbers of its chunks; undefined when it was recorded before or its ordering key is not free. */

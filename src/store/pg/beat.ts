@@ -45,8 +45,12 @@ const statement = (t: Tables, id: string, serves: ReadonlyArray<Served>) => {
     ), me as (
       insert into ${worker} (id, serves) values (${id}, ${JSON.stringify(serves)}::pg_catalog.jsonb)
       on conflict (id) do update set serves = excluded.serves, beat_at = pg_catalog.now()
+    ), silent as materialized (
+      -- two workers that beat after a long silence find each other here
+      select id from ${worker} where beat_at < pg_catalog.now() - ${sql.literal(remembered)} and id <> ${id}
+      for update skip locked
     ), forgotten as (
-      delete from ${worker} where beat_at < pg_catalog.now() - ${sql.literal(remembered)} and id <> ${id}
+      delete from ${worker} where id = any(array(select id from silent))
     ), kinds as (
       -- a walk over the distinct kinds, reasons and versions among the parked, not over the parked
       with recursive walk as (

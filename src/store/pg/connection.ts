@@ -195,6 +195,29 @@ const CurrentLease = Context.Reference<Lease | undefined>("effect-sluice/store/p
   defaultValue: () => undefined
 })
 
+/** The depth at which a client is given the connection of a transaction that it is to begin. */
+const outermost = -1
+
+/**
+ * Runs a verb outside of a handlers' transaction that has ended. What waits for its commit (`sql.afterCommit`) runs where the
+ * client was given the connection, which is the pool's again.
+ */
+export const leavingEnded =
+  (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.withFiber((fiber) =>
+      Context.getOrUndefined(fiber.context, sql.transactionService)?.[1] === outermost
+        ? effect.pipe(
+          // no verb requires a transaction, so what is left is all that it requires
+          Effect.updateContext((context: Context.Context<R>) =>
+            Context.omit(sql.transactionService)(context) as Context.Context<R>
+          ),
+          Effect.provideService(SqlClient.BeginTransaction, undefined),
+          Effect.provideService(CurrentLease, undefined),
+          Effect.provideService(CurrentRun, undefined)
+        )
+        : effect
+    )
+
 /** Where a transaction of Sluice's runs. */
 export interface Place {
   /** Its connection, unless the surrounding transaction is the caller's. */
@@ -236,7 +259,7 @@ export const inTransaction = <A, E, R>(
       Effect.provideService(CurrentLease, lease)
     )
     return yield* restore(sql.withTransaction(inner)).pipe(
-      Effect.provideService(sql.transactionService, [lease.connection, -1]),
+      Effect.provideService(sql.transactionService, [lease.connection, outermost]),
       Effect.provideService(SqlClient.BeginTransaction, options.begin),
       Effect.ensuring(lease.close)
     )

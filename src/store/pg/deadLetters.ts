@@ -20,7 +20,7 @@ import { decoder, exactTime, failureRecord, iso, readRows } from "./json.ts"
 import { checkReadCommitted } from "./readCommitted.ts"
 import type { Tables } from "./tables.ts"
 import { ago } from "./time.ts"
-import { keysOf, type OrderingKey, wakeFollowers } from "./waiting.ts"
+import { type Freed, freedOf, wakeFollowers } from "./waiting.ts"
 import { unwatched } from "./watch.ts"
 
 const decodeDetail = decoder(DeadLetterDetail)
@@ -70,7 +70,7 @@ const letter = `
 interface Portion {
   readonly moved: number
   /** Ordering keys that the moved letters no longer block. */
-  readonly freed: ReadonlyArray<OrderingKey> | null
+  readonly freed: ReadonlyArray<Freed> | null
 }
 
 /**
@@ -86,11 +86,6 @@ const picked = (t: Tables, filter: DeadLetterFilter, until: string) =>
     )`
 
 const isPicked = "d.call_id = p.call_id and d.schema_identity = p.schema_identity and d.part = p.part"
-
-const freed = (sql: Tables["sql"]) =>
-  sql.literal(
-    `pg_catalog.json_agg(distinct pg_catalog.jsonb_build_object('namespace', namespace, 'orderingKey', ordering_key))`
-  )
 
 /** Chunks that were persisted in the meantime only leave the dead letters; the others are queued at their old place. */
 const redrivePortion = (t: Tables, filter: DeadLetterFilter, until: string) => {
@@ -110,7 +105,7 @@ const redrivePortion = (t: Tables, filter: DeadLetterFilter, until: string) => {
       from picked where seq not in (select seq from settled)
     )
     select (select pg_catalog.count(*)::int from picked) as moved,
-      (select ${freed(sql)} from settled where ordering_key is not null) as freed`
+      ${freedOf(t, sql`settled`)} as freed`
 }
 
 const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reason: string) => {
@@ -120,9 +115,7 @@ const discardPortion = (t: Tables, filter: DeadLetterFilter, until: string, reas
       update ${dead} d set discarded_at = pg_catalog.now(), discard_reason = ${storableText(reason)}
       from picked p where ${sql.literal(isPicked)}
     )
-    select pg_catalog.count(*)::int as moved,
-      ${freed(sql)} filter (where ordering_key is not null) as freed
-    from picked`
+    select (select pg_catalog.count(*)::int from picked) as moved, ${freedOf(t, sql`picked`)} as freed`
 }
 
 /** The service on Postgres, but for repairs. Runs `moved` when chunks have become claimable. */
@@ -145,7 +138,7 @@ export const make = (
           if (isNested) yield* checkReadCommitted(t)
           const [done] = yield* portion(start!.now)
           // must be a separate statement: see `wakeFollowers`
-          if (done!.freed !== null) yield* wakeFollowers(t, keysOf(done!.freed), done!.moved)
+          if (done!.freed !== null) yield* wakeFollowers(t, done!.freed, done!.moved)
           if (done!.moved > 0) yield* sql.afterCommit(moved)
           return done!.moved
         }))

@@ -15,7 +15,7 @@ import { asStoreError } from "./errors.ts"
 import { iso, objects, readRows } from "./json.ts"
 import { checkReadCommitted } from "./readCommitted.ts"
 import type { Tables } from "./tables.ts"
-import { keysOf, type OrderingKey, wakeFollowers } from "./waiting.ts"
+import { followersOf, type Freed, freedOf } from "./waiting.ts"
 import { unwatched } from "./watch.ts"
 
 /** How many calls are looked at in one statement, and so the most that one commit erases. */
@@ -69,48 +69,79 @@ const lock = (t: Tables, subject: Subject, ids: ReadonlyArray<string>) =>
     where call_id = any(${ids}::pg_catalog.text[]) and erasure is null and ${isOf(t, subject)}
     order by call_id for update`
 
-/** How much a sweep deleted. */
-interface Swept {
-  readonly chunks: number
-  readonly letters: number
-  readonly failures: number
-  readonly freed: ReadonlyArray<OrderingKey> | null
+/** What a sweep has locked. */
+interface Locked {
+  readonly ids: ReadonlyArray<string> | null
+  readonly chunks: ReadonlyArray<bigint> | null
+  readonly letters: ReadonlyArray<bigint> | null
+  readonly freed: ReadonlyArray<Freed> | null
 }
 
-/**
- * Deletes the chunks, letters and failures of the calls, but for those that another transaction has locked. It waits for
- * none: a worker that settles a chunk then wakes those behind it, and would wait for what is deleted here. It is repeated
- * until {@link isClear}.
- */
-const sweep = (t: Tables, subject: Subject, ids: ReadonlyArray<string>) => {
-  const { call, dead, failure, queue, sql } = t
+/** Locks the chunks and letters of the calls, but for those that another transaction has locked. */
+const lockFree = (t: Tables, subject: Subject, ids: ReadonlyArray<string>) => {
+  const { call, dead, queue, sql } = t
   const ofThem = sql`call_id = any(array(select call_id from own))`
-  return sql<Swept>`
+  return sql<Locked>`
     with own as materialized (
       -- a call that had failed may be another subject's by now
       select call_id from ${call} c
       where call_id = any(${ids}::pg_catalog.text[]) and erasure is null and ${isOf(t, subject)}
     ), held as materialized (
-      select seq from ${queue} where ${ofThem} order by seq for update skip locked
-    ), gone as (
-      delete from ${queue} where seq in (select seq from held) returning namespace, ordering_key
+      select seq, namespace, ordering_key from ${queue} where ${ofThem} order by seq for update skip locked
     ), buried as materialized (
-      select call_id, schema_identity, part from ${dead} where ${ofThem} order by seq for update skip locked
+      select seq, namespace, ordering_key from ${dead} where ${ofThem} order by seq for update skip locked
+    ), free as (
+      select * from held union all select * from buried
+    )
+    select (select pg_catalog.array_agg(call_id) from own) as ids,
+      (select pg_catalog.array_agg(seq) from held) as chunks, (select pg_catalog.array_agg(seq) from buried) as letters,
+      ${freedOf(t, sql`free`)} as freed`
+}
+
+/** How much a sweep deleted. */
+interface Swept {
+  readonly chunks: number
+  readonly letters: number
+  readonly failures: number
+}
+
+/**
+ * Deletes what is locked, with the failures of the calls, and wakes the chunks behind it. Must be a separate statement after
+ * {@link lockFree}: see `wakeFollowers`.
+ *
+ * It waits for no chunk. A worker that settles a chunk holds it while it wakes those behind it, and so does `once`; either
+ * would wait for what is deleted here. So where a follower is locked (`busy`), nothing of its key is deleted yet, and the
+ * sweep is repeated until {@link isClear}.
+ */
+const sweep = (t: Tables, { chunks, freed, ids, letters }: Locked) => {
+  const { dead, failure, queue, sql } = t
+  const [held, buried] = [chunks ?? [], letters ?? []]
+  const ofThem = sql`call_id = any(${ids ?? []}::pg_catalog.text[])`
+  const isHeld = (of: string) => sql`${sql.literal(of)}seq = any(${held}::bigint[])`
+  const isFree = sql`not exists (
+        select from busy b where b.namespace = k.namespace and b.ordering_key = k.ordering_key
+      )`
+  const followers = freed === null
+    ? sql`select null::bigint as seq, null::pg_catalog.text as namespace, null::pg_catalog.text as ordering_key where false`
+    : followersOf(t, freed, { gone: held.length + buried.length, without: sql`not (${isHeld("w.")})` })
+  return sql<Swept>`
+    with behind as materialized (${followers}
+    ), picked as materialized (
+      select seq from ${queue} where state = 'waiting' and seq = any(array(select seq from behind))
+      order by seq for update skip locked
+    ), busy as materialized (
+      select namespace, ordering_key from behind where seq not in (select seq from picked)
+    ), woken as (
+      update ${queue} set state = 'ready' where seq = any(array(select seq from picked))
+    ), gone as (
+      delete from ${queue} k where ${isHeld("k.")} and ${isFree} returning 1
     ), unburied as (
-      delete from ${dead} d using buried b
-      where d.call_id = b.call_id and d.schema_identity = b.schema_identity and d.part = b.part
-      returning d.namespace, d.ordering_key
+      delete from ${dead} k where ${ofThem} and k.seq = any(${buried}::bigint[]) and ${isFree} returning 1
     ), forgotten as (
       delete from ${failure} where ${ofThem} returning 1
-    ), freed as (
-      select namespace, ordering_key from gone union all select namespace, ordering_key from unburied
     )
     select (select pg_catalog.count(*)::int from gone) as chunks, (select pg_catalog.count(*)::int from unburied) as letters,
-      (select pg_catalog.count(*)::int from forgotten) as failures,
-      (
-        select pg_catalog.json_agg(distinct pg_catalog.jsonb_build_object('namespace', namespace, 'orderingKey', ordering_key))
-        from freed where ordering_key is not null
-      ) as freed`
+      (select pg_catalog.count(*)::int from forgotten) as failures`
 }
 
 /**
@@ -163,7 +194,7 @@ const objectsOf = ({ ledger, sql }: Tables, ids: ReadonlyArray<string>) =>
 /** What a preview counts. */
 const count = ({ dead, failure, queue, sql }: Tables, ids: ReadonlyArray<string>) => {
   const ofThem = sql`call_id = any(${ids}::pg_catalog.text[])`
-  return sql<Omit<Swept, "freed">>`
+  return sql<Swept>`
     select (select pg_catalog.count(*)::int from ${queue} where ${ofThem}) as chunks,
       (select pg_catalog.count(*)::int from ${dead} where ${ofThem}) as letters,
       (select pg_catalog.count(*)::int from ${failure} where ${ofThem}) as failures`
@@ -210,28 +241,28 @@ const makePortion = (t: Tables, moved: Effect.Effect<void>) => {
       ([row]) => row!.id
     )
 
-  const inTransaction = <A>(effect: Effect.Effect<A, ChunkStoreError | SqlError>) =>
+  const inTransaction = <A>(work: (isNested: boolean) => Effect.Effect<A, ChunkStoreError | SqlError>) =>
     client.transaction(({ isNested }) =>
-      unwatched(Effect.andThen(isNested ? checkReadCommitted(t) : Effect.void, effect))
+      unwatched(Effect.andThen(isNested ? checkReadCommitted(t) : Effect.void, work(isNested)))
     ).pipe(asStoreError)
 
   /** Deletes the chunks of these calls that are free. */
   const sweepOnce = (id: string | undefined, subject: Subject, reason: ErasureReason, ids: ReadonlyArray<string>) =>
-    inTransaction(Effect.gen(function*() {
-      const [swept] = yield* sweep(t, subject, ids)
-      const { chunks, failures, freed, letters: deadLetters } = swept!
+    inTransaction(Effect.fnUntraced(function*(isNested) {
+      // the chunks stay locked until the caller's commit, and calls are locked before chunks
+      if (isNested) yield* lock(t, subject, ids)
+      const [locked] = yield* lockFree(t, subject, ids)
+      const [swept] = yield* sweep(t, locked!)
+      const { chunks, failures, letters: deadLetters } = swept!
       const part: Erased = { ...nothing, chunks, deadLetters, failures }
       const own = chunks + deadLetters + failures === 0 ? id : yield* note(id, subject, reason, part)
-      // must be a separate statement: see `wakeFollowers`
-      if (freed !== null) {
-        yield* Effect.andThen(wakeFollowers(t, keysOf(freed), chunks + deadLetters), sql.afterCommit(moved))
-      }
+      if (locked!.freed !== null) yield* sql.afterCommit(moved)
       return { id: own, part }
     }))
 
   /** Empties the calls that are still the subject's. Returns nothing where a chunk of one is still there. */
   const finish = (id: string | undefined, subject: Subject, reason: ErasureReason, found: ReadonlyArray<string>) =>
-    inTransaction(Effect.gen(function*() {
+    inTransaction(Effect.fnUntraced(function*() {
       const ids = (yield* lock(t, subject, found)).map((row) => row.call_id)
       if (ids.length === 0) return { id, part: nothing }
       if (!(yield* isClear(t, ids))) return undefined

@@ -12,8 +12,13 @@ import { takeBackCrashes } from "./takeBackCrashes.ts"
  * rarely called, and each index makes every claim slower.
  */
 const givenUp = ({ queue, sql }: Tables, token: string) =>
-  sql`update ${queue} set lease_token = null, lease_until = null, lease_alone = false, leased_by = null
-    where state in ('ready', 'waiting') and lease_token = ${token}::pg_catalog.uuid`
+  sql`
+    with held as materialized (
+      select seq from ${queue} where state in ('ready', 'waiting') and lease_token = ${token}::pg_catalog.uuid
+      order by seq for update
+    )
+    update ${queue} set lease_token = null, lease_until = null, lease_alone = false, leased_by = null
+    where seq = any(array(select seq from held))`
 
 /** The verb. */
 export const giveUp = ({ claiming, t }: Engine): ChunkStore["Service"]["giveUp"] => (token) =>

@@ -5,8 +5,9 @@
 import type * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Transaction, Watch } from "../../ChunkStore.ts"
+import type { Recording, Transaction, Watch } from "../../ChunkStore.ts"
 import type { Insert } from "../../Declaration.ts"
+import * as Kind from "../../Kind.ts"
 import type { Lease } from "./connection.ts"
 import { asStoreError } from "./errors.ts"
 import type { Tables } from "./tables.ts"
@@ -28,6 +29,21 @@ export interface Began {
   /** The server's limit for the transaction, like `500ms`, or `0`; null before Postgres 17. */
   readonly transaction_timeout: string | null
   readonly isolation: string
+  /** Whether the handlers may run: see {@link mayRun}. */
+  readonly may: boolean
+}
+
+/** Whether a call is new and not paused, or its chunks are held by this token. */
+const mayRun = ({ call, pause, queue, sql }: Tables, { callId, namespace, outputs }: Recording, token: string) => {
+  const identities = [...new Set(outputs.map(({ schema }) => schema))]
+  const any = sql.literal(`'${Kind.wildcard}'`)
+  return sql`(
+      not exists (select from ${call} c where c.call_id = ${callId})
+      and not exists (
+        select from ${pause} p where p.namespace in (${any}, ${namespace})
+          and (p.schema_identity = ${any} or p.schema_identity = any(${identities}::pg_catalog.text[]))
+      )
+    ) or exists (select from ${queue} q where q.call_id = ${callId} and q.lease_token = ${token}::pg_catalog.uuid)`
 }
 
 /**
@@ -38,8 +54,18 @@ export interface Began {
  *   limit, and be charged for it.
  * - It sets a mark. A handler that ends the transaction in a way that its statements do not show removes the mark.
  * - It reads the settings that handlers may change and the settlement relies on.
+ * - Of a call that is to be recorded, it tells whether its handlers may run.
  */
-export const beginHandling = ({ sql }: Tables, mark: string, idle: Duration.Duration | undefined) => {
+export const beginHandling = (
+  t: Tables,
+  mark: string,
+  { call, idle, token }: {
+    readonly call: Recording | undefined
+    readonly idle: Duration.Duration | undefined
+    readonly token: string
+  }
+) => {
+  const { sql } = t
   const limit = idle === undefined
     ? sql`null`
     : sql`pg_catalog.set_config('idle_in_transaction_session_timeout', ${
@@ -47,7 +73,8 @@ export const beginHandling = ({ sql }: Tables, mark: string, idle: Duration.Dura
     }, true)`
   // a subquery with an offset is not merged, so the settings are read before they are set
   return sql<Began>`
-    select before.*, ${limit} as limited, pg_catalog.set_config('sluice.transaction', ${mark}, true) as marked
+    select before.*, ${limit} as limited, pg_catalog.set_config('sluice.transaction', ${mark}, true) as marked,
+      ${call === undefined ? sql`true` : mayRun(t, call, token)} as may
     from (
       select pg_catalog.current_setting('role') as role,
         pg_catalog.current_setting('session_authorization') as session_authorization,

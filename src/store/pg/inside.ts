@@ -14,6 +14,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
 import type { ChunkStore, Inside, InsideKind, InsideRequest, PersistedInside } from "../../ChunkStore.ts"
 import type { Declaration } from "../../Declaration.ts"
 import { type DomainObject, maxObjectBytes, maxObjects } from "../../DomainObject.ts"
@@ -144,8 +145,7 @@ const givenOf = ({ call, sql }: Tables, { declaration: { columns, key } }: Insid
  * The rows to be written, as `line`. A chunk without elements has one line, without a place. If an earlier row of the batch
  * has the same key, the chunk is left (`late`): one statement cannot write a row twice.
  */
-const linesOf = (t: Tables, request: InsideRequest, { columns, elements }: Compiled) => {
-  const { key } = request.declaration
+export const linesOf = (t: Tables, { key }: Declaration, { columns, elements }: Compiled, given: Fragment) => {
   const alias = (name: string) => `c${columns.findIndex((column) => column.name === name)}`
   const text = t.sql.literal
   const values = columns.map(({ name, value }) => `${value} as ${alias(name)}`).join(", ")
@@ -154,7 +154,7 @@ const linesOf = (t: Tables, request: InsideRequest, { columns, elements }: Compi
   const made = t.sql`
       select g.n, g.seq, g.call_id, g.part, g.namespace, g.recorded_at, g.service, g.correlation_id, g.told,
         ${text(elements === "" ? "1" : "i.place")} as place, ${text(values)}
-      from (${givenOf(t, request)}
+      from (${given}
       ) g ${text(joined)}`
   return key.length === 0
     ? t.sql`line as materialized (${made}
@@ -172,7 +172,7 @@ const linesOf = (t: Tables, request: InsideRequest, { columns, elements }: Compi
 }
 
 /** Writes the rows. `settled` has the chunks, each with the objects that were made of it. */
-const writtenOf = (t: Tables, { declaration: { object } }: InsideRequest, compiled: Compiled) => {
+export const writtenOf = (t: Tables, { object }: Declaration, compiled: Compiled) => {
   const { columns, elements, id, onConflict, table } = compiled
   const text = t.sql.literal
   const made = `pg_catalog.jsonb_build_object('type', ${literal(object)}::pg_catalog.text, 'id', id)`
@@ -198,8 +198,11 @@ const writtenOf = (t: Tables, { declaration: { object } }: InsideRequest, compil
     )`)
 }
 
-/** Fails the statement if ids and rows do not match, or exceed the limits of the ledger; 1 otherwise. */
-const exactOf = ({ sql }: Tables, { elements }: Compiled) => {
+/**
+ * Fails the statement if not all chunks of the relation `of` are settled, if ids and rows do not match, or if they exceed the
+ * limits of the ledger; 1 otherwise.
+ */
+export const exactOf = ({ sql }: Tables, { elements }: Compiled, of: "answer" | "gone") => {
   const bounded = elements === "" ? "" : `
         and not exists (
           select from settled
@@ -207,7 +210,7 @@ const exactOf = ({ sql }: Tables, { elements }: Compiled) => {
             or pg_catalog.octet_length(objects::pg_catalog.text) > ${maxObjectBytes}
         )`
   return sql.literal(`1 / (
-        (select pg_catalog.count(*) from gone) = (select pg_catalog.count(*) from settled)
+        (select pg_catalog.count(*) from ${of}) = (select pg_catalog.count(*) from settled)
         and not exists (
           select from named where n is null or id is null or id = '' or pg_catalog.octet_length(id) > ${longestId}
         )${bounded}
@@ -216,11 +219,13 @@ const exactOf = ({ sql }: Tables, { elements }: Compiled) => {
 
 const statement = (t: Tables, request: InsideRequest, compiled: Compiled, options: Options) => {
   const { callSubscription, ledger, queue, sql } = t
-  const { handler, handlerVersion, kind, limit } = request
+  const { declaration, handler, handlerVersion, kind, limit } = request
   return sql`
     with limited as materialized (
       select pg_catalog.set_config('lock_timeout', ${longestWait}, true) as wait
-    ), ${lookedOf(t, request, options)}, ${linesOf(t, request, compiled)}, ${writtenOf(t, request, compiled)}, gone as (
+    ), ${lookedOf(t, request, options)}, ${linesOf(t, declaration, compiled, givenOf(t, request))}, ${
+    writtenOf(t, declaration, compiled)
+  }, gone as (
       delete from ${queue} where seq = any(array(select seq from settled)) returning 1
     ), kept as (
       insert into ${ledger} (
@@ -235,8 +240,9 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
       ) as ended
       from looked order by n desc limit 1
     ), due as materialized (
+      -- as many as a claim examines: one that is due later may be more urgent
       select rank from ${queue} q where state = 'scheduled' and due_at <= pg_catalog.now() and ${onlyAsked(t, request)}
-      order by due_at, seq limit 1
+      order by due_at, seq limit ${limit}
     ), said as materialized (
       select pg_catalog.json_build_array(
         extract(epoch from pg_catalog.now()) * 1000.0,
@@ -253,7 +259,7 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
       from (values (1)) one left join last on true
     )
     select case when s.place is null or s.place = 1 then said.text end, ${
-    exactOf(t, compiled)
+    exactOf(t, compiled, "gone")
   }, s.call_id, s.part, s.namespace,
       s.service, s.correlation_id, s.told, (extract(epoch from s.recorded_at) * 1000.0)::pg_catalog.float8, s.objects
     from said left join (select *, pg_catalog.row_number() over (order by seq) as place from settled) s on true

@@ -47,15 +47,15 @@ const reserve = (
  * from the dead letters.
  */
 const complete = ({ callSubscription, dead, ledger, queue, sql }: Tables, key: ChunkKey, objects: string) =>
-  sql<{ namespace: string; orderingKey: string | null; ends: boolean }>`
+  sql<{ namespace: string; orderingKey: string | null; seq: bigint; ends: boolean }>`
     with left_queue as (
       delete from ${queue}
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
-      returning schema_version, namespace, ordering_key
+      returning schema_version, namespace, ordering_key, seq
     ), left_dead as (
       delete from ${dead}
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
-      returning schema_version, namespace, ordering_key
+      returning schema_version, namespace, ordering_key, seq
     ), gone as materialized (
       select * from left_queue union all select * from left_dead
     ), completed as (
@@ -63,7 +63,7 @@ const complete = ({ callSubscription, dead, ledger, queue, sql }: Tables, key: C
         schema_version = coalesce((select schema_version from gone limit 1), schema_version)
       where call_id = ${key.callId} and schema_identity = ${key.schemaIdentity} and part = ${key.part}
     )
-    select namespace, ordering_key as "orderingKey", exists (select from ${callSubscription}) as ends from gone`
+    select namespace, ordering_key as "orderingKey", seq, exists (select from ${callSubscription}) as ends from gone`
 
 /** Sets back what the effect may have set and Sluice's statements rely on, to what the session began with. */
 const begunAgain = Effect.fnUntraced(function*({ sql }: Tables) {

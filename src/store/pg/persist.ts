@@ -12,6 +12,7 @@ import {
   type ChunkStoreError,
   LeaseLost,
   type Persisted,
+  type ToRecord,
   type Transaction,
   TransactionSpoiled,
   type Unrecorded
@@ -183,7 +184,7 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
     token: string,
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
     idle?: Duration.Duration,
-    unrecorded: Effect.Effect<Unrecorded | undefined, LeaseLost> = Effect.undefined
+    toRecord?: ToRecord
   ) =>
     Effect.suspend(() => {
       // an error before the handlers have run is not theirs
@@ -195,8 +196,12 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
           const outer = yield* CurrentRun
           return yield* unwatched(Effect.gen(function*() {
             const mark = yield* freshToken
-            const [began] = yield* beginHandling(t, mark, idle)
+            const [began] = yield* beginHandling(t, mark, { idle, token, call: toRecord?.call })
             if (began === undefined) return
+            if (!began.may) {
+              toRecord?.notNew()
+              return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
+            }
             if (isNested) yield* mustBeReadCommitted(began.isolation)
             const exit = yield* Effect.exit(work(transactionOf(t, insert, { lease, began, outer })))
             if (Exit.isFailure(exit)) {
@@ -208,7 +213,7 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
             if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
             const persisted = exit.value
             if (persisted.length > 0) {
-              const call = yield* unrecorded
+              const call = toRecord === undefined ? undefined : yield* toRecord.atEnd
               yield* call === undefined ? settleWithin(token, mark, persisted) : recordWithin(mark, call, persisted)
             }
             if (persisted.some(({ objects }) => objects.length > 0)) yield* hint("events")

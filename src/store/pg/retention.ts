@@ -109,11 +109,13 @@ const ends = (t: Tables, cutoff: string) => {
   return sql<Portion>`
     with first as materialized (
       select call_id, ended_at, xact, seq from ${callEnd} order by xact, seq limit ${portionSize}
-    ), forgotten as (
-      delete from ${callEnd} where call_id = any(array(
+    ), picked as materialized (
+      select call_id from ${callEnd} where call_id = any(array(
         select e.call_id from first e where e.ended_at < ${cutoff}::pg_catalog.timestamptz and ${isRead(t)}
       ))
-      returning 1
+      for update skip locked
+    ), forgotten as (
+      delete from ${callEnd} where call_id = any(array(select call_id from picked)) returning 1
     )
     select pg_catalog.count(*)::int as looked, pg_catalog.count(*)::int as forgotten, null as at, null as id from forgotten`
 }

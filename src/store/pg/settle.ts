@@ -43,7 +43,7 @@ const statement = (
     ), locked as materialized (
       select * from ${queue}
       where seq = any(${settlements.map((one) => one.chunk.seq)}::bigint[]) and lease_token = ${token}::pg_catalog.uuid
-      for update
+      order by seq for update
     ), held as materialized (
       -- found by seq in one JSON object, not joined: see persist
       select q.*, l.action, l.delay, l.charge, l.reason, l.handler, l.kind, l.message,

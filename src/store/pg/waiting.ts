@@ -13,48 +13,86 @@ export interface OrderingKey {
   readonly orderingKey: string
 }
 
-/** Namespaces and ordering keys of chunks that no longer block their keys. */
-export type Gone = ReadonlyArray<{ readonly namespace: string; readonly orderingKey: string | null | undefined }>
+/** Chunks that no longer block their keys. */
+export type Gone = ReadonlyArray<{
+  readonly namespace: string
+  readonly orderingKey: string | null | undefined
+  readonly seq: bigint
+}>
 
-/** The distinct keys of these chunks, always in the same order, so two transactions that wake them cannot deadlock. */
-export const keysOf = (chunks: Gone): ReadonlyArray<OrderingKey> => {
-  const keys = new Map<string, OrderingKey>()
-  for (const { namespace, orderingKey } of chunks) {
-    if (typeof orderingKey === "string") keys.set(JSON.stringify([orderingKey, namespace]), { namespace, orderingKey })
-  }
-  return [...keys].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, key]) => key)
+/** A key, and the first of its chunks that are gone. */
+export interface Freed extends OrderingKey {
+  /** As text: some come from JSON, whose numbers are not exact. */
+  readonly seq: string
 }
 
+/** The keys of these chunks. */
+export const keysOf = (chunks: Gone): ReadonlyArray<Freed> => {
+  const keys = new Map<string, Freed>()
+  for (const { namespace, orderingKey, seq } of chunks) {
+    if (typeof orderingKey !== "string") continue
+    const name = JSON.stringify([orderingKey, namespace])
+    const before = keys.get(name)
+    if (before === undefined || BigInt(before.seq) > seq) keys.set(name, { namespace, orderingKey, seq: String(seq) })
+  }
+  return [...keys.values()]
+}
+
+/** The same in SQL: the keys among the rows of a list, as JSON; null without any. */
+export const freedOf = ({ sql }: Tables, list: Fragment) =>
+  sql`(
+      select pg_catalog.json_agg(pg_catalog.json_build_object(
+        'namespace', namespace, 'orderingKey', ordering_key, 'seq', seq::pg_catalog.text
+      ))
+      from (
+        select namespace, ordering_key, pg_catalog.min(seq) as seq from ${list} gone
+        where ordering_key is not null group by namespace, ordering_key
+      ) freed
+    )`
+
 /**
- * Makes the next chunks of these ordering keys claimable, twice as many as are gone: about as many as the next claim takes,
+ * The first chunks that wait behind what is gone, some of each key. The form lets only the index of waiting chunks provide
+ * the order, and finds the followers once. When statistics were last collected, perhaps nothing waited. A join planned for
+ * that searched all followers of all keys again for each waiting chunk (10,000 of 100 keys: 2.8 s; in this form 8 ms).
+ */
+export const followersOf = (
+  { queue, sql }: Tables,
+  keys: ReadonlyArray<Freed>,
+  { gone, without = sql`true` }: { readonly gone: number; readonly without?: Fragment }
+) =>
+  sql`
+        select follower.seq, follower.namespace, follower.ordering_key
+        from rows from (
+          pg_catalog.unnest(${keys.map((key) => key.orderingKey)}::pg_catalog.text[]),
+          pg_catalog.unnest(${keys.map((key) => key.namespace)}::pg_catalog.text[]),
+          pg_catalog.unnest(${keys.map((key) => key.seq)}::bigint[])
+        ) k(key, namespace, seq)
+        cross join lateral (
+          select ordering_key, namespace, seq from ${queue} w
+          where (w.ordering_key, w.namespace, w.seq) > (k.key, k.namespace, k.seq) and w.state = 'waiting' and ${without}
+          order by w.ordering_key, w.namespace, w.seq limit ${Math.ceil(2 * Math.max(1, gone / keys.length))}
+        ) follower
+        where follower.ordering_key = k.key and follower.namespace = k.namespace`
+
+/**
+ * Makes the next chunks behind those that are gone claimable, twice as many as are gone: about as many as the next claim takes,
  * and enough for a long key to reach full speed soon. Waking all would be wasted, because the next claim sets all but the
  * few it takes to waiting again: waking 100 of each of 100 keys cost three times as many updates as there were chunks.
  *
- * The statement's form lets only the index of waiting chunks provide the order, and finds the followers once. When
- * statistics were last collected, perhaps nothing waited. A join planned for that searched all followers of all keys again
- * for each waiting chunk (10,000 of 100 keys: 2.8 s; in this form 8 ms).
+ * It waits for rows that others have locked, in the order of `seq` and only behind those that are gone, which this
+ * transaction holds: see the order of locks in ARCHITECTURE.md.
  *
  * It must be a separate statement, after the one that removed their predecessors: only then does it see chunks that other
  * claims have set to waiting meanwhile (see `claim`).
  */
-export const wakeFollowers = ({ queue, sql }: Tables, keys: ReadonlyArray<OrderingKey>, gone: number) =>
-  sql<{ woken: number }>`
-    with woken as (
-      update ${queue} q set state = 'ready'
-      where state = 'waiting' and seq = any(array(
-        select follower.seq
-        from rows from (
-          pg_catalog.unnest(${keys.map((key) => key.orderingKey)}::pg_catalog.text[]),
-          pg_catalog.unnest(${keys.map((key) => key.namespace)}::pg_catalog.text[])
-        ) k(key, namespace)
-        cross join lateral (
-          select ordering_key, namespace, seq from ${queue} w
-          where (w.ordering_key, w.namespace, w.seq) >= (k.key, k.namespace, 0) and w.state = 'waiting'
-          order by w.ordering_key, w.namespace, w.seq limit ${Math.ceil(2 * Math.max(1, gone / keys.length))}
-        ) follower
-        where follower.ordering_key = k.key and follower.namespace = k.namespace
-      ))
-      returning 1
+export const wakeFollowers = (t: Tables, keys: ReadonlyArray<Freed>, gone: number) =>
+  t.sql<{ woken: number }>`
+    with behind as materialized (${followersOf(t, keys, { gone })}
+    ), picked as materialized (
+      select seq from ${t.queue} where state = 'waiting' and seq = any(array(select seq from behind))
+      order by seq for update
+    ), woken as (
+      update ${t.queue} set state = 'ready' where seq = any(array(select seq from picked)) returning 1
     )
     select pg_catalog.count(*)::int as woken from woken`
 

@@ -283,7 +283,8 @@ export const recordNow = topic("recordNow", (test) => {
       const hold = { token: tokenOf(1), worker: "w", lease: Duration.minutes(1) }
       const one = call("a", [{ ...note("1"), part: "1" }, { ...note("2"), part: "2" }])
       let seqs: ReadonlyArray<bigint> = []
-      const unrecorded = Effect.succeed({
+      let isKnown = false
+      const atEnd = Effect.succeed({
         call: one,
         hold,
         recorded: (given: ReadonlyArray<bigint>) => {
@@ -297,7 +298,14 @@ export const recordNow = topic("recordNow", (test) => {
         handlerVersion: 1,
         objects: [DomainObject.make("clinic.Note", "2")]
       }
-      const persist = store.persist(hold.token, () => Effect.as(rows.add("2"), [line]), undefined, unrecorded)
+      const notNew = () => {
+        isKnown = true
+      }
+      const persist = store.persist(hold.token, () => Effect.as(rows.add("2"), [line]), undefined, {
+        call: one,
+        notNew,
+        atEnd
+      })
       yield* persist
       expect(seqs).toHaveLength(2)
       expect((yield* chunks("a")).map(({ key, ledger, state }) => [key.part, state, ledger?.objects.length])).toEqual([
@@ -306,9 +314,13 @@ export const recordNow = topic("recordNow", (test) => {
       ])
       const claim = { worker: "other", limit: 10, maxBytes: 1e9, lease: Duration.minutes(1) }
       expect((yield* store.claim(claim)).chunks).toEqual([])
+      // the handlers of what is still held may run
       expect(yield* Effect.flip(persist)).toMatchObject({ _tag: "LeaseLost" })
-      expect(yield* rows.list).toEqual(["2"])
+      expect(isKnown).toBe(false)
       yield* store.giveUp(hold.token)
+      expect(yield* Effect.flip(persist)).toMatchObject({ _tag: "LeaseLost" })
+      expect(isKnown).toBe(true)
+      expect(yield* rows.list).toEqual(["2"])
       expect((yield* store.claim(claim)).chunks.map(({ seq }) => seq)).toEqual([seqs[0]])
     }))
 

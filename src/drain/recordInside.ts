@@ -1,0 +1,100 @@
+/**
+ * Lets the store record a call and persist its outputs in one statement, if one declared handler serves them all. Otherwise,
+ * or when the statement fails, the call goes the ordinary way of `recordNow.ts`, which makes the same rows and charges what
+ * is refused.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { ChunkStore, type InsideKind, type PersistedInside, type Recording } from "../ChunkStore.ts"
+import { DomainEvents } from "../DomainEvents.ts"
+import type { DomainObject } from "../DomainObject.ts"
+import type { Handler } from "../Handler.ts"
+import { markOf } from "../internal/fingerprint.ts"
+import { timeoutOf } from "./batch.ts"
+import type { Engine } from "./engine.ts"
+import { eventsOf } from "./inside.ts"
+import { measureInside } from "./observe/metrics.ts"
+
+/** A declared handler that serves all outputs of a call. */
+interface Serving {
+  readonly handler: Handler
+  readonly declaration: NonNullable<Handler["declaration"]>
+  readonly kind: InsideKind
+}
+
+/** The handler of all outputs of a call, if its declaration can be carried out without a program. */
+const servingOf = ({ registry }: Engine, { context = {}, namespace, orderingKey, outputs }: Recording) => {
+  const [first] = outputs
+  const handler = first && registry.find(namespace, first.schema)
+  if (handler?.declaration === undefined || orderingKey !== undefined) return undefined
+  const { declaration, output: { fingerprint, identity, version } } = handler
+  const isPlain = fingerprint !== undefined &&
+    outputs.every((output) =>
+      output.schema === identity && output.version === version && markOf(output) === fingerprint
+    )
+  const hasContext = declaration.columns.every(({ source }) =>
+    source._tag !== "Context" || !source.isRequired || typeof context[source.key] === "string"
+  )
+  if (!isPlain || !hasContext) return undefined
+  return {
+    handler,
+    declaration,
+    kind: { namespace: handler.namespace, schemaIdentity: identity, version, fingerprint }
+  }
+}
+
+const chunksOf = (
+  { callId, context = {}, correlationId = callId, namespace, outputs, service }: Recording,
+  objects: ReadonlyArray<ReadonlyArray<DomainObject>>,
+  recordedAt: number
+): ReadonlyArray<PersistedInside> =>
+  outputs.map(({ part = "", schema: schemaIdentity }, index) => ({
+    key: { callId, schemaIdentity, part },
+    namespace,
+    service,
+    correlationId,
+    context,
+    recordedAt,
+    objects: objects[index] ?? []
+  }))
+
+/** Records a call and persists its outputs. Undefined if that was not done; then the call may be recorded nevertheless. */
+export const make = (engine: Engine, services: Context.Context<ChunkStore | DomainEvents>) => {
+  const store = Context.get(services, ChunkStore)
+  const events = Context.get(services, DomainEvents)
+  const { declaredInside, handlerTimeout, recordWithin } = engine.settings
+  // the statement may wait for a lock before the call is recorded
+  const isOn = declaredInside && !Duration.isZero(recordWithin)
+
+  const record = Effect.fnUntraced(function*(call: Recording, { declaration, handler, kind }: Serving) {
+    const clock = yield* Clock.Clock
+    const now = clock.currentTimeMillisUnsafe()
+    const began = clock.monotonicTimeNanosUnsafe()
+    const objects = yield* store.recordInside(call, {
+      declaration,
+      handler: handler.name,
+      handlerVersion: handler.options.version ?? 1,
+      patience: recordWithin
+    }).pipe(
+      Effect.timeoutOrElse({ duration: timeoutOf(handler, handlerTimeout), orElse: () => Effect.undefined }),
+      Effect.catch((error) =>
+        Effect.as(Effect.logDebug(`not recorded and persisted at once: ${error.message}`), undefined)
+      )
+    )
+    engine.pulse.progress()
+    if (objects === undefined) return undefined
+    engine.unfit.succeeded(handler)
+    const chunks = chunksOf(call, objects, now)
+    yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
+    yield* measureInside(kind, handler.name, chunks, began)
+    return objects.flat()
+  })
+
+  return (call: Recording): Effect.Effect<ReadonlyArray<DomainObject> | undefined> =>
+    Effect.suspend(() => {
+      const serving = isOn ? servingOf(engine, call) : undefined
+      return serving === undefined ? Effect.undefined : record(call, serving)
+    })
+}

@@ -1,0 +1,101 @@
+/**
+ * The verb `recordInside`: records a call and persists its outputs, which one declared handler serves, in one statement. It
+ * has no queue row, which would be deleted before anybody sees it. The rows are made as by `inside.ts`.
+ *
+ * When the statement fails, it has changed nothing and does not show why: the drain then goes the ordinary way, which does.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { ChunkStore, Recording } from "../../ChunkStore.ts"
+import type { DomainObject } from "../../DomainObject.ts"
+import type { RecordInsideRequest } from "../../Inside.ts"
+import * as Kind from "../../Kind.ts"
+import type { Compiled } from "./declared.ts"
+import type { Engine } from "./engine.ts"
+import { given } from "./given.ts"
+import { canRunInside, exactOf, linesOf, writtenOf } from "./inside.ts"
+import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
+import type { Tables } from "./tables.ts"
+
+/** A row of the answer: the objects of an output, or null if the call was not recorded. */
+interface Row {
+  readonly exact: number
+  readonly objects: ReadonlyArray<DomainObject> | null
+  /** Whether a subscription to ends of calls exists. */
+  readonly ends: boolean
+}
+
+/**
+ * Records the call, unless it was recorded before or its kind is paused. Only a recorded call has answers, and only answers
+ * have rows. The limit for waiting at locks is set before the first row is written.
+ */
+const statement = (
+  t: Tables,
+  call: Recording,
+  { declaration, handler, handlerVersion, patience }: RecordInsideRequest,
+  compiled: Compiled
+) => {
+  const { callSubscription, ledger, pause, schema, sql } = t
+  const one = [given(call)]
+  const { schema: identity = "", version = 0 } = call.outputs[0] ?? {}
+  const any = sql.literal(`'${Kind.wildcard}'`)
+  const answers = sql`select * from answer`
+  return sql<Row>`
+    with given as materialized (
+      select g.* from (
+        select pg_catalog.set_config('lock_timeout', ${String(Math.ceil(Duration.toMillis(patience)))}, true)
+        offset 0
+      ) limited cross join (${callRowsOf(t, one)}) g
+      where not exists (
+        select from ${pause} p
+        where p.namespace in (${any}, g.namespace) and p.schema_identity in (${any}, ${identity})
+      )
+    ), chunk as materialized (
+      ${chunkRowsOf(t, one)}
+    ), recorded as (
+      ${recordedOf(t)}
+    ), opened as (
+      ${openedOf(t)}
+    ), answer as materialized (
+      select pg_catalog.nextval(${sql.literal(`'${schema}.chunk_seq'`)}) as seq, l.* from (
+        select o.n, g.call_id, o.part, g.namespace, pg_catalog.now() as recorded_at, null::pg_catalog.text as ordering_key,
+          g.service, g.correlation_id, pg_catalog.date_trunc('milliseconds', r.finished_at) as finished_at,
+          null::pg_catalog.text as told, g.context::pg_catalog.jsonb as context,
+          o.output::pg_catalog.jsonb -> 'data'::pg_catalog.text as data
+        from chunk o join given g on g.n = o.call join recorded r using (call_id)
+        order by o.n
+      ) l
+    ), ${linesOf(t, declaration, compiled, answers)}, ${writtenOf(t, declaration, compiled)}, kept as (
+      insert into ${ledger} (
+        seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
+      )
+      select seq, call_id, ${identity}, part, namespace, ${version}::int, ${handler}, ${handlerVersion}::int, objects
+      from settled order by n
+    )${moreOf(t, one)}
+    select ${exactOf(t, compiled, "answer")} as exact, s.objects, exists (select from ${callSubscription}) as ends
+    from (values (1)) one left join settled s on true
+    order by s.n`
+}
+
+/** The verb. */
+export const recordInside = (
+  { close, compiling, hint, t }: Engine
+): ChunkStore["Service"]["recordInside"] =>
+  Effect.fnUntraced(function*(call, request) {
+    const { declaration } = request
+    if ((yield* t.client.isCallers) || !canRunInside(declaration)) return undefined
+    const rows = yield* Effect.flatMap(
+      compiling.of(declaration),
+      ({ parent }) => statement(t, call, request, parent)
+    ).pipe(
+      Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
+      // a failure of the handler, which the ordinary way reports
+      Effect.catchTag("TableUnfit", () => Effect.succeed([])),
+      t.client.statement
+    )
+    const objects = rows.flatMap((row) => row.objects === null ? [] : [row.objects])
+    if (objects.length === 0) return undefined
+    if (objects.some((some) => some.length > 0)) yield* hint("events")
+    if (rows[0]?.ends === true) yield* close([call.callId])
+    return objects
+  })
