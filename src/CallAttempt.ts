@@ -1,6 +1,6 @@
 /**
- * An attempt is one answer that a running service was given and that is paid for, whether it was of use or not. A call's
- * attempts are kept over all its runs.
+ * An attempt is one answer that a running service received and that is paid for, whether it was valid or not. A call keeps the
+ * attempts of all its runs.
  */
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"

@@ -89,7 +89,7 @@ export interface Claim {
   readonly last?: boolean | undefined
   /** The paused kinds, set on a claim for one call; `*` means all. For other claims a beat reports them. */
   readonly paused?: ReadonlyArray<Kind> | undefined
-  /** Whether its chunks should be persisted in one commit, whoever handles them. Stores leave it out. */
+  /** Whether its chunks should be persisted in one commit, even if they have several handlers. Stores leave it out. */
   readonly inOneCommit?: boolean | undefined
   /** Whether it turned out that its chunks are not this claim's to run, and never were. Stores leave it out. */
   readonly isVoid?: (() => boolean) | undefined

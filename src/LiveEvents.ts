@@ -49,7 +49,7 @@ export interface LiveEvent {
   readonly event: DomainObjectCreated
 }
 
-/** What was given as an event's id is none. */
+/** A text that was given as an event's id is not one. */
 export class EventIdInvalid extends Schema.TaggedError<EventIdInvalid>()("EventIdInvalid", { id: Schema.String }) {
   override get message() {
     return `${quote(this.id)} is not the id of an event: leave it out to begin now`

@@ -206,9 +206,9 @@ export const begin = (
     count(chunks, { namespace: other, schema: other, handler: "", outcome: metricLabel(outcome) }, 0, context)
   }
   for (const kind of handlers) {
-    const nobody = { ...kind, handler: "" }
+    const withoutHandler = { ...kind, handler: "" }
     for (const outcome of byHandler) count(chunks, { ...kind, outcome: metricLabel(outcome) }, 0, context)
-    for (const outcome of besideHandler) count(chunks, { ...nobody, outcome: metricLabel(outcome) }, 0, context)
+    for (const outcome of besideHandler) count(chunks, { ...withoutHandler, outcome: metricLabel(outcome) }, 0, context)
     count(attemptsFailed, kind, 0, context)
   }
 }

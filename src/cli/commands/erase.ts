@@ -47,7 +47,7 @@ const subjectOf = ({ call, correlation, where }: Given): Effect.Effect<Subject, 
 }
 
 /** The user of this process, recorded if `--by` does not say who asked for the erasure. */
-const whoever = Effect.orElseSucceed(Config.option(Config.String("USER")), Option.none)
+const userName = Effect.orElseSucceed(Config.option(Config.String("USER")), Option.none)
 
 /** The most rows of the application, and erasures, that are printed as text. */
 const most = 100
@@ -109,7 +109,7 @@ export const erase = Command.make(
       if (Option.isNone(because) && !given.dryRun) {
         return yield* new Failed({ reason: "give the reason, which is stored: --because" })
       }
-      const by = Option.orElse(Option.filter(given.by, (text) => text !== ""), constant(yield* whoever))
+      const by = Option.orElse(Option.filter(given.by, (text) => text !== ""), constant(yield* userName))
       const reason = { because: Option.getOrElse(because, () => ""), by: Option.getOrElse(by, () => "") }
       const erased = yield* Erasure.use((erasure) =>
         given.dryRun ? erasure.preview(subject) : erasure.erase(subject, reason)

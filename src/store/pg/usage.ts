@@ -54,7 +54,7 @@ const fold = ({ sql, usageEntry, usageTotal }: Tables) =>
     )
     select pg_catalog.count(*)::int as folded from taken`
 
-/** Folds what there is, up to a bound. Returns how many entries it folded. */
+/** Folds entries, up to a bound. Returns how many it folded. */
 export const rollUp = (t: Tables): Effect.Effect<number, SqlError> =>
   Effect.gen(function*() {
     let all = 0
