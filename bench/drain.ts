@@ -22,7 +22,12 @@ export interface Subject {
 const warmUp = 20_000
 
 /** Measures one system once, in a database and a process of its own. */
-export const measure = async (server: string, { options, system }: Subject, records: number): Promise<Figures> => {
+export const measure = async (
+  server: string,
+  { options, system }: Subject,
+  records: number,
+  contentLength = 600
+): Promise<Figures> => {
   const url = await createDatabase(server, "bench")
   const sql = admin(url)
   await sql.query(domainTables)
@@ -30,11 +35,11 @@ export const measure = async (server: string, { options, system }: Subject, reco
   const child = startChild()
   try {
     await child.ask({ op: "open", system, url, options })
-    await child.ask({ op: "fill", from: 0, count: warmUp })
+    await child.ask({ op: "fill", from: 0, count: warmUp, contentLength })
     await child.ask({ op: "drain", count: warmUp })
     // before the fill, so that what the drain touches was written since and is not written whole once more
     await sql.query("checkpoint")
-    await child.ask({ op: "fill", from: warmUp, count: records })
+    await child.ask({ op: "fill", from: warmUp, count: records, contentLength })
     await sql.query("vacuum analyze")
     const before = await settled(sql.query)
     const began = await counters(sql.query)
@@ -96,7 +101,7 @@ export const drain = async (options: BenchOptions): Promise<Result> => {
   const server = await startServer(options.postgres)
   try {
     const runs = await inTurns(chosen, options.rounds, async (subject, round) => {
-      const figures = await measure(server.url(), subject, records)
+      const figures = await measure(server.url(), subject, records, options.content)
       const setting = Object.entries(subject.options).map(([name, value]) => ` ${name} ${value}`).join()
       progress(`round ${round}: ${subject.system}${setting}: ${Math.round(figures["perSecond"] ?? 0)} a second`)
       return figures
@@ -107,7 +112,9 @@ export const drain = async (options: BenchOptions): Promise<Result> => {
       bench: "drain",
       ground: [machine(), server.description],
       tables: [{
-        title: `Draining ${records.toLocaleString("en-US")} records of 1 KB, ${ofRounds(options.rounds)}`,
+        title: `Draining ${records.toLocaleString("en-US")} records of ${
+          Math.round((options.content + 400) / 1000)
+        } KB, ${ofRounds(options.rounds)}`,
         columns: [
           { field: "system", heading: "system" },
           { field: "perSecond", heading: "records/s" },

@@ -7,6 +7,7 @@ import * as Settings from "effect-sluice/Settings"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as References from "effect/References"
 import * as SqlClient from "effect/sql/SqlClient"
 import { fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
@@ -16,7 +17,11 @@ import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, medians, ofRounds, percentile } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
-import { Chatlab, client, declared, perRecord, toCall } from "./systems/sluice.ts"
+<<<<<<< HEAD
+import { Chatlab, client, declared, encoded, perRecord, toCall } from "./systems/sluice.ts"
+=======
+import { Chatlab, client, declared, encoded, failing, perRecord, toCall } from "./systems/sluice.ts"
+>>>>>>> now
 import { type Call, calls, domainTables } from "./work.ts"
 
 /** A process that persists what it hears of, and tells when it has: see `harness/listener.ts`. */
@@ -74,6 +79,8 @@ const measure = async (
     const record = (call: Call): Effect.Effect<unknown, unknown> =>
       mode === "floor"
         ? Effect.andThen(bare(sql, call), sql`select pg_notify('bench', ${call.callId})`)
+        : mode === "declared"
+        ? Effect.flatMap(encoded(call), recorder.record)
         : recorder.record(toCall(call))
     const all: Array<number> = []
     const one = Effect.fnUntraced(function*(call: Call) {
@@ -110,7 +117,7 @@ const measure = async (
 const inline = async (
   server: string,
   samples: number,
-  handlers: typeof perRecord
+  handlers: typeof perRecord | typeof failing
 ): Promise<Record<"persistNow" | "recordThenNow" | "recordNow" | "twoCommits", Figures>> => {
   const url = await createDatabase(server, "bench")
   const sql = admin(url)
@@ -130,8 +137,12 @@ const inline = async (
       times.push(performance.now() - began)
     })
     for (const call of calls(0, samples + 100)) {
-      yield* timed(both, Effect.andThen(recorder.record(toCall(call)), timed(now, drain.persistNow(call.callId))))
-      yield* timed(one, drain.recordNow(toCall({ ...call, callId: `${call.callId}-1` })))
+      const first = yield* encoded(call)
+      const second = { ...first, callId: `${call.callId}-1` }
+      // a handler of these may fail
+      const persistNow = timed(now, Effect.exit(drain.persistNow(call.callId)))
+      yield* timed(both, Effect.andThen(recorder.record(first), persistNow))
+      yield* timed(one, Effect.exit(drain.recordNow(second)))
       yield* timed(two, Effect.andThen(bare(sql, call), bare(sql, { ...call, callId: `${call.callId}-2` })))
     }
     const figures = (times: ReadonlyArray<number>) => ({
@@ -154,7 +165,9 @@ const inline = async (
     Layer.provideMerge(Settings.layer()),
     Layer.provideMerge(client(url, 10))
   )
-  const figures = await Effect.runPromise(Effect.provide(program, layers))
+  // without a line for each failure
+  const quiet = Effect.provideService(Effect.provide(program, layers), References.MinimumLogLevel, "Warn")
+  const figures = await Effect.runPromise(quiet)
   await sql.close()
   await dropDatabase(server, "bench")
   return figures
@@ -163,10 +176,15 @@ const inline = async (
 /** How handlers are written. */
 const kinds = [
   { part: "inline", name: "", handlers: perRecord },
-  { part: "inline-declared", name: ", a declared handler", handlers: declared }
+<<<<<<< HEAD
+  { part: "inline-declared", name: ", a declared handler", handlers: declared() }
+=======
+  { part: "inline-declared", name: ", a declared handler", handlers: declared },
+  { part: "inline-failing", name: ", a handler that fails", handlers: failing }
+>>>>>>> now
 ]
 
-/** What `--only` knows: `part`, `inline`, and `inline-declared`. */
+/** What `--only` knows: `part`, and those of {@link kinds}. */
 const cases: ReadonlyArray<{
   readonly part: string
   readonly name: string
@@ -175,6 +193,7 @@ const cases: ReadonlyArray<{
 }> = [
   { part: "floor", name: "the floor, one at a time", mode: "floor" },
   { part: "sluice", name: "Sluice, one at a time", mode: "notify" },
+  { part: "sluice-declared", name: "Sluice, a declared handler, one at a time", mode: "declared" },
   { part: "floor-100", name: "the floor, 100 a second", mode: "floor", perSecond: 100 },
   { part: "sluice-100", name: "Sluice, 100 a second", mode: "notify", perSecond: 100 },
   { part: "poll", name: "Sluice, polling each 100 ms, one at a time", mode: "poll" }

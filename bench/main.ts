@@ -17,6 +17,7 @@ import { memory } from "./memory.ts"
 import { poison } from "./poison.ts"
 import { profile } from "./profile.ts"
 import { record } from "./record.ts"
+import { refused } from "./refused.ts"
 import { report } from "./report.ts"
 import { scale } from "./scale.ts"
 
@@ -40,7 +41,8 @@ const more = {
   scale: number("scale", "what the sizes are multiplied with (growth)", 1),
   holdMinutes: number("hold-minutes", "how long a snapshot is held (growth)", 10),
   minutes: number("minutes", "how long it drains (memory)", 10),
-  seconds: number("seconds", "how long each is watched (idle)", 60)
+  seconds: number("seconds", "how long each is watched (idle)", 60),
+  content: number("content", "characters of content of a record (drain)", 600)
 }
 
 const bench = (name: string, description: string, run: (options: BenchOptions) => Promise<Result>) =>
@@ -70,6 +72,7 @@ Command.make("bench").pipe(
     bench("growth", "whether it stays as fast as it grows, and while a snapshot is held", growth),
     bench("scale", "many workers, many batches in flight, large payloads", scale),
     bench("poison", "some handlers fail", poison),
+    bench("refused", "the table refuses some rows of a declared handler", refused),
     bench("idle", "what it costs while there is nothing to do, beside the peers", idle),
     bench("memory", "a long drain, and what is left behind after closing", memory),
     Command.make("report", {}, () => Effect.sync(report)).pipe(

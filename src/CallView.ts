@@ -138,7 +138,55 @@ export const KindStatus = Schema.Struct({
   /** The newest version of the schema at which an outstanding chunk is recorded. */
   newestVersion: Schema.NullOr(Schema.Int),
   /** When the oldest outstanding chunk was recorded. */
-  oldest: Schema.NullOr(Schema.DateTimeUtcFromString)
+  oldest: Schema.NullOr(Schema.DateTimeUtcFromString),
+  /**
+   * Whether some of the numbers of its outstanding chunks are estimates, because there are many of a state: see
+   * `Inspector.status`. `inFlight`, `dead` and `persisted` are always exact.
+   */
+  about: Schema.Boolean
 })
 /** How many chunks of one kind are in each state. */
 export interface KindStatus extends Schema.Schema.Type<typeof KindStatus> {}
+
+/**
+ * Why a worker claimed an answer of a declared handler, though the store persists most of them by itself. The first that
+ * applies:
+ *
+ * - `off`: `SLUICE_DECLARED_INSIDE` is false
+ * - `inline`: `persistNow` or `recordNow` persisted it
+ * - `unable`: the store does not persist answers of this declaration by itself
+ * - `retry`: it had failed before, or a worker died with it
+ * - `key`: it has an ordering key
+ * - `version`, `fingerprint`: it was recorded at another version, or not encoded by the handler's present schema
+ * - `refused`: the database refused the batch that it was in
+ * - `other`: it came with others that had to be claimed, lacks a value of the context, or is large
+ */
+export const WhyClaimed = Schema.Literals([
+  "off",
+  "inline",
+  "unable",
+  "retry",
+  "key",
+  "version",
+  "fingerprint",
+  "refused",
+  "other"
+])
+/** Why a worker claimed an answer of a declared handler. */
+export type WhyClaimed = typeof WhyClaimed.Type
+
+/** How a worker has persisted the answers of one of its declared handlers, since it started. */
+export const InsideUse = Schema.Struct({
+  /** `namespace/short-name`. */
+  handler: Schema.String,
+  /** How many the store persisted by itself. */
+  inside: Schema.Int,
+  /** How many were claimed and persisted, by why; without those that are 0. */
+  claimed: Schema.Record(Schema.String, Schema.Int),
+  /** Why the store refuses to persist any by itself, though claims persist them; null while it does not. */
+  refusal: Schema.NullOr(Schema.String),
+  /** Why its tables do not fit the declaration: its answers are parked. Null while they fit, or were not used yet. */
+  unfit: Schema.NullOr(Schema.String)
+})
+/** How a worker has persisted the answers of one of its declared handlers. */
+export interface InsideUse extends Schema.Schema.Type<typeof InsideUse> {}

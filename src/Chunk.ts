@@ -21,6 +21,8 @@ export interface ClaimedChunk {
   readonly namespace: string
   /** The version of the schema that it was recorded at. */
   readonly schemaVersion: number
+  /** The fingerprint of the schema that encoded it, if `Output.encode` did. */
+  readonly fingerprint?: number | undefined
   /** The ordering key of its call, if it has one. */
   readonly orderingKey: string | undefined
   /** Failed attempts so far. */

@@ -25,7 +25,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type { FoundCall } from "./CallAttempt.ts"
 import type { CallFacts } from "./CallFacts.ts"
-import type { LedgerEntry } from "./CallView.ts"
+import type { InsideUse, LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
 import type { Insert } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
@@ -316,6 +316,11 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly isTransient: (error: unknown) => boolean
   /**
+   * What a handler writes by that is not in the store's transactions, among the services that its layer was built with: for
+   * example another client of the database. Undefined if there is no such service, and for a store that cannot tell.
+   */
+  readonly outsideOf?: ((services: Context.Context<never>) => string | undefined) | undefined
+  /**
    * Ends the claim of chunks in ways other than persisted. Returns the settlements of those that were still held, each
    * with whether it frees its ordering key; the drain relies on this answer alone. After the end of the lease no
    * attempt is charged: the worker was frozen, the handler was not slow.
@@ -336,10 +341,14 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** Runs an effect after the surrounding transaction's commit, or immediately when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /**
-   * A worker's sign of life, and its upkeep: tells the store what it serves, unparks what it serves in versions that it reads,
+   * A worker's sign of life, and its upkeep: tells the store what it serves and how it has persisted answers of declared handlers, unparks what it serves in versions that it reads,
    * releases what waits behind nothing, forgets workers not seen for long.
    */
-  readonly beat: (worker: string, serves: ReadonlyArray<Served>) => Effect.Effect<Beat, ChunkStoreError>
+  readonly beat: (
+    worker: string,
+    serves: ReadonlyArray<Served>,
+    inside?: ReadonlyArray<InsideUse>
+  ) => Effect.Effect<Beat, ChunkStoreError>
   /** The worker is leaving. */
   readonly leave: (worker: string) => Effect.Effect<void, ChunkStoreError>
 

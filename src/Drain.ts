@@ -16,7 +16,7 @@ import {
   type CallRefused,
   layer as layerCallRecorder
 } from "./CallRecorder.ts"
-import { ChunkStore, type ChunkStoreError } from "./ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError, type ClaimLimits } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { timeoutOf } from "./drain/batch.ts"
@@ -25,8 +25,10 @@ import * as cycles from "./drain/cycles.ts"
 import type { Engine } from "./drain/engine.ts"
 import * as Heartbeat from "./drain/heartbeat.ts"
 import * as Insides from "./drain/inside.ts"
+import * as InsideUses from "./drain/insideUse.ts"
 import * as Isolations from "./drain/isolation.ts"
 import { makeClaimLog } from "./drain/observe/log.ts"
+import { warnOfOutside } from "./drain/outside.ts"
 import { objectsNow } from "./drain/persistNow.ts"
 import * as Pulse from "./drain/pulse.ts"
 import { CurrentNote, type Note, recordAndRun } from "./drain/recordNow.ts"
@@ -144,6 +146,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const registry = yield* HandlerRegistry
   yield* warnOfUnused(registry, yield* Effect.context<never>())
+  yield* warnOfOutside(registry, store)
   const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`
@@ -152,18 +155,16 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   yield* beginMetrics(registry, serves)
   const { beatInterval: interval, lease } = settings
   const pulse = yield* Pulse.make({ lease, beatInterval: interval, longestRun: longestRun(registry, settings) })
-  const unfit = Unfit.make(registry)
-  const heartbeat = yield* Heartbeat.make({
-    worker,
-    serves: () => serves.filter((kind) => unfit.registry.find(kind.namespace, kind.schemaIdentity) !== undefined),
-    interval,
-    pulse
-  })
+  const inspector = yield* Inspector
+  const unfit = Unfit.make(registry, inspector.declaration)
+  const uses = InsideUses.make(registry, settings.declaredInside)
+  const heartbeat = yield* Heartbeat.make({ worker, serves, unfit, uses, interval, pulse })
   const engine: Engine = {
     registry: unfit.registry,
     settings,
     isolations: Isolations.make(),
     unfit,
+    uses,
     releases: yield* Releases.make,
     pulse,
     log: makeClaimLog(),
@@ -179,26 +180,27 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     hasty
   })
 
-  const claimOf = Effect.fnUntraced(function*(options: ClaimOptions & { readonly callId?: string }) {
+  const claimOf = Effect.fnUntraced(function*(limits: ClaimLimits, callId?: string) {
     return yield* claimScoped(engine, {
-      ...limitsOf(options),
+      ...limits,
       token: yield* freshToken,
       worker,
       lease,
-      callId: options.callId
+      callId,
+      inline: callId !== undefined
     })
   }, Effect.provideContext(services))
 
   const insides = yield* Effect.provideContext(Insides.make(engine, namespace), services)
   const claim = (options: ClaimOptions = {}) =>
     heartbeat.start.pipe(
-      Effect.andThen(insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf(options))),
+      Effect.andThen(insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf)),
       (claiming) => pulse.watch("claim", claiming),
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
 
-  const persisting = objectsNow(engine, yield* Inspector, (callId) => claimOf({ callId }))
+  const persisting = objectsNow(engine, inspector, (callId) => claimOf(limitsOf({}), callId))
   const recorder = yield* recorderOf(recordAndRun(engine, services, worker))
 
   return Drain.of({

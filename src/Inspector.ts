@@ -12,8 +12,8 @@
  *   tables. The other queries still work.
  * - **Cheap where queries are frequent.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`,
  *   `nextDue` and all {@link Vitals} read heads of indexes and small tables, and their counts end at a limit. `call`
- *   and `stuck` read the rows they return, `usage` sums by day that are kept. `status` and `due` read the whole queue: for
- *   people, not for a scrape. Of the ledger, `status` and `callsThatMade` read what no beat has counted yet, and
+ *   and `stuck` read the rows they return, `usage` sums by day that are kept. `exactStatus` and `due` read the whole
+ *   queue, and `status` up to {@link mostExact} chunks of each state: for people, not for a scrape. Of the ledger, `status` and `callsThatMade` read what no beat has counted yet, and
  *   `callsThatMade` the portions that may have the row.
  */
 import * as Context from "effect/Context"
@@ -22,14 +22,14 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { type CallView, type KindStatus, ParkReason } from "./CallView.ts"
+import { type CallView, type InsideUse, type KindStatus, ParkReason } from "./CallView.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { Declaration, TableUnfit } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { Kind, Served } from "./Kind.ts"
 import type { UsageBy, UsageRow } from "./Usage.ts"
 
-export { CallView, ChunkState, ChunkView, KindStatus } from "./CallView.ts"
+export { CallView, ChunkState, ChunkView, InsideUse, KindStatus, WhyClaimed } from "./CallView.ts"
 
 /** A chunk that is not processed immediately. */
 export const StuckChunk = Schema.Struct({
@@ -101,6 +101,9 @@ export interface UsageRequest {
   readonly since?: Duration.Input | undefined
 }
 
+/** The most chunks of a state that `status` counts; if there are more, it may estimate how many. */
+export const mostExact = 20_000
+
 /** A worker that has not left. */
 export interface WorkerView {
   /** Host, process and a random part, with slashes between. */
@@ -111,6 +114,8 @@ export interface WorkerView {
   readonly seen: number
   /** The kinds it has handlers for, and up to which version of each schema. */
   readonly serves: ReadonlyArray<Served>
+  /** How it has persisted the answers of its declared handlers, since it started. */
+  readonly inside: ReadonlyArray<InsideUse>
 }
 
 /** Chunks per state, each counted up to `Metrics.mostCounted`. */
@@ -233,8 +238,14 @@ export class Inspector extends Context.Service<Inspector, {
   readonly callsThatMade: (
     objects: ReadonlyArray<DomainObject>
   ) => Effect.Effect<ReadonlyArray<string>, ChunkStoreError>
-  /** Counts by kind, in the order of namespace and schema. */
+  /**
+   * Counts by kind, in the order of namespace and schema. Exact while each state has at most {@link mostExact} chunks. If a
+   * state has more, a store may estimate its chunks from a sample: `about` says so. A kind that has very few among them may
+   * be missing then.
+   */
   readonly status: Effect.Effect<ReadonlyArray<KindStatus>, ChunkStoreError>
+  /** The same without estimates: reads the whole queue. */
+  readonly exactStatus: Effect.Effect<ReadonlyArray<KindStatus>, ChunkStoreError>
   /** How many chunks were persisted in the last minute, counted up to 100,000. */
   readonly persistedLately: Effect.Effect<number, ChunkStoreError>
   /**

@@ -5,6 +5,7 @@
  */
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
+import { WhyClaimed } from "./CallView.ts"
 import { metricLabel, type OutcomeName, outcomeNames } from "./internal/outcomeWords.ts"
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
@@ -34,12 +35,18 @@ export const chunks = Metric.counter("sluice_chunks_total", {
   incremental: true
 })
 
-/**
- * Of {@link chunks}, those of declared handlers that the database persisted by itself. Workers claimed the others of such a
- * handler: answers of older versions or without a fingerprint, with an ordering key, or tried before.
- */
+/** Of {@link chunks}, those of declared handlers that the database persisted by itself. */
 export const inside = Metric.counter("sluice_chunks_inside_total", {
   description: "Chunks of declared handlers that the database persisted by itself",
+  incremental: true
+})
+
+/**
+ * Of {@link chunks}, those of declared handlers that workers claimed and persisted, by why they were not persisted by the
+ * database itself: see `WhyClaimed` of `ChunkStore`.
+ */
+export const outside = Metric.counter("sluice_chunks_outside_total", {
+  description: "Chunks of declared handlers that workers claimed and persisted, by reason",
   incremental: true
 })
 
@@ -133,6 +140,7 @@ export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
   [claimed.id]: [],
   [chunks.id]: ["namespace", "schema", "handler", "outcome"],
   [inside.id]: ["handler"],
+  [outside.id]: ["handler", "reason"],
   [attemptsFailed.id]: ["namespace", "schema", "handler"],
   [redriven.id]: [],
   [cycleSeconds.id]: [],
@@ -149,11 +157,12 @@ export const labels: Readonly<Record<string, ReadonlyArray<string>>> = {
 /** The names of all metrics. */
 export const names: ReadonlyArray<string> = Object.keys(labels)
 
-/** The values of the labels `outcome` and `state`, by the metric's name. */
+/** The values of the labels `outcome`, `state` and `reason`, by the metric's name. */
 export const values: Readonly<Record<string, ReadonlyArray<string>>> = {
   [calls.id]: ["recorded", "unchanged", "erased", "conflict", "refused"],
   // released: given back at no cost; lost: the lease ran out
   [chunks.id]: outcomeNames.map(metricLabel),
+  [outside.id]: WhyClaimed.literals,
   [handlerSeconds.id]: ["succeeded", "failed"],
   [queueChunks.id]: ["ready", "scheduled", "waiting", "parked", "dead"]
 }

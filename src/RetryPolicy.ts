@@ -18,6 +18,9 @@ export const standard: Schedule.Schedule<unknown, unknown> = Schedule.min([
   Schedule.spaced("15 minutes")
 ]).pipe(Schedule.jittered)
 
+/** How long a schedule may take to compute a delay. */
+const longestStep = Duration.seconds(1)
+
 /** The upper limit of a delay: every database can add it to a time. */
 const longest = Duration.days(365)
 
@@ -26,8 +29,8 @@ export type RetrySchedule = Schedule.Schedule<unknown, unknown, Cron.CronParseEr
 
 /**
  * The delay after the `attempts`-th failure (from 1), which happened now. A schedule that ends keeps its last delay:
- * only `maxAttempts` limits the number of attempts. If the schedule fails, the {@link standard} one is used: it must
- * not stop the drain.
+ * only `maxAttempts` limits the number of attempts. If the schedule fails, or does not answer soon, the {@link standard} one is
+ * used: it must not stop the drain.
  */
 export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Effect<Duration.Duration> => {
   const otherwise = (problem: unknown) =>
@@ -36,6 +39,7 @@ export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Ef
       replay(standard, attempts)
     )
   return replay(schedule, attempts).pipe(
+    Effect.timeout(longestStep),
     Effect.catch(otherwise),
     Effect.catchDefect(otherwise),
     Effect.map((delay) => Duration.min(delay, longest))

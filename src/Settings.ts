@@ -45,7 +45,8 @@ export interface Values {
   readonly gracePeriod: Duration.Duration
   /**
    * `SLUICE_MAX_RESULT_BYTES`, 12 MiB: the most JSON one call may hold, its outputs, context, input, details and trace
-   * together. Above 12 MiB, every client must also accept longer messages: `maxMessageSize` 4 MiB above it.
+   * together. Every client must accept messages of 4 MiB more (`maxMessageSize`, 16 MiB by default): an answer that the
+   * client of a worker cannot be given is a dead letter.
    */
   readonly maxResultBytes: number
   /**

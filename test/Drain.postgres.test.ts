@@ -25,6 +25,7 @@ import { Note, note, record } from "./support/clinic.ts"
 import { chunkOf, counting, drainWith, persistNow, type Seen, untilEmpty } from "./support/drain.ts"
 import * as inspect from "./support/inspect.ts"
 import * as Postgres from "./support/Postgres.ts"
+import { untilIt } from "./support/until.ts"
 
 type Input = HandlerInput<typeof Note.schema.Type>
 
@@ -77,6 +78,14 @@ const application = Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
   Layer.provideMerge(Settings.layer({ maxAttempts: 1 })),
   Layer.provideMerge(Layer.unwrap(Effect.sync(() => Postgres.layer())))
 )
+
+/** Who waits for a lock in this database; other tests of the server have their own. What says so anew in one transaction. */
+const waitingHere = (sql: SqlClient.SqlClient) =>
+  sql<{ pid: number }>`
+    select w.pid from pg_locks w where not w.granted and exists (
+      select from pg_locks h join pg_database d on d.oid = h.database
+      where h.pid = w.pid and h.granted and d.datname = current_database()
+    )`
 
 layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres", (it) => {
   const tables = Effect.flatMap(SqlClient.SqlClient, (sql) =>
@@ -223,7 +232,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
           yield* Deferred.await(second)
           // the other waits for bed 1 by now, and does not look for deadlocks itself
           if (runs === 1) {
-            yield* Effect.repeat(sql`select from pg_locks where not granted`, { until: (rows) => rows.length > 0 })
+            yield* untilIt(waitingHere(sql), (rows) => rows.length > 0)
           }
           yield* take(2, call.callId)
         }))
@@ -261,7 +270,9 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("on Postgres"
       expect(yield* Effect.provide(untilEmpty, drain)).toMatchObject({ dead: 1 })
       expect((yield* chunkOf("sleeps")).failures).toMatchObject([{ kind: "timeout" }])
       expect(yield* notesOf("sleeps")).toBe(0)
-      expect(yield* sql`select from pg_stat_activity where state = 'idle in transaction' and query like '%pg_sleep%'`)
+      expect(
+        yield* sql`select from pg_stat_activity where datname = current_database() and state = 'idle in transaction' and query like '%pg_sleep%'`
+      )
         .toEqual([])
     }))
 

@@ -5,6 +5,7 @@ import { it } from "@effect/vitest"
 import { RetryPolicy } from "effect-sluice"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/testing/TestClock"
@@ -89,6 +90,16 @@ describe("a retry policy", () => {
   it.effect("one that is none gives way to the standard", () =>
     Effect.gen(function*() {
       const [delay = 0] = yield* seconds(Schedule.cron("at night"), [1])
+      expect(delay).toBeGreaterThanOrEqual(1.6)
+      expect(delay).toBeLessThanOrEqual(2.4)
+    }))
+
+  it.effect("one that does not answer gives way to the standard", () =>
+    Effect.gen(function*() {
+      const silent = Schedule.spaced("1 hour").pipe(Schedule.tap(() => Effect.never))
+      const waiting = yield* Effect.forkChild(seconds(silent, [1]))
+      yield* TestClock.adjust("1 second")
+      const [delay = 0] = yield* Fiber.join(waiting)
       expect(delay).toBeGreaterThanOrEqual(1.6)
       expect(delay).toBeLessThanOrEqual(2.4)
     }))

@@ -38,6 +38,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { call, keyOf, record, reply, settle } from "./contract/operators/dialogues.ts"
 import { startProxy } from "./faults/proxy.ts"
 import * as Postgres from "./support/Postgres.ts"
+import { untilIt } from "./support/until.ts"
 
 /** All hints heard from now on. */
 const hearing = Effect.gen(function*() {
@@ -195,38 +196,37 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const { report } = yield* DrainWorker.DrainWorker
         for (const n of [1, 2, 3]) {
           yield* recorder(record(call(`woken-${n}`)))
-          yield* Effect.repeat(report, { until: ({ nothingToCreate }) => nothingToCreate === n })
+          yield* untilIt(report, ({ nothingToCreate }) => nothingToCreate === n)
         }
       }).pipe(Effect.provide(worker()), Effect.provide(Settings.layer({ pollInterval: Duration.hours(1) })), drainer)
     }).pipe(Effect.scoped), 30_000)
 
   it.effect(
-    "a pause and its end are heard by the workers of another process long before their next beat",
+    "a pause and its end are heard by the workers of another process, whose next beat would be in an hour",
     () =>
       Effect.gen(function*() {
         const doctor = yield* start()
         const drainer = yield* start({ pollInterval: Duration.hours(1) })
         const heard = yield* drainer(hearing)
         yield* Queue.takeN(heard, 2)
+        // a longer interval than a setting may have
+        const hour = Duration.hours(1)
+        const rarely = Layer.succeed(
+          Settings.Settings,
+          { ...Settings.defaults, beatInterval: hour, pollInterval: hour }
+        )
         const pauses = yield* doctor(Pauses.Pauses)
         yield* Effect.gen(function*() {
           const { report } = yield* DrainWorker.DrainWorker
-          const until = (is: (report: Drain.Report) => boolean) => Effect.repeat(report, { until: is })
           yield* doctor(record(call("before")))
-          yield* until(({ nothingToCreate }) => nothingToCreate === 1)
-          const [took] = yield* Effect.timed(Effect.gen(function*() {
-            yield* pauses.pause({ namespace: "*", schemaIdentity: "*" }, "")
-            for (let n = 0; (yield* report).parked === 0; n++) {
-              yield* doctor(record(call(`paused-${n}`)))
-              yield* Effect.sleep(20)
-            }
-            const { parked } = yield* report
-            yield* pauses.resume({ namespace: "*", schemaIdentity: "*" })
-            yield* until(({ nothingToCreate }) => nothingToCreate > parked)
-          }))
-          // a worker beats every ten seconds
-          expect(Duration.toSeconds(took)).toBeLessThan(9)
-        }).pipe(Effect.provide(worker()), Effect.provide(Settings.layer({ pollInterval: Duration.hours(1) })), drainer)
+          yield* untilIt(report, ({ nothingToCreate }) => nothingToCreate === 1)
+          yield* pauses.pause({ namespace: "*", schemaIdentity: "*" }, "")
+          let n = 0
+          const recordAndLook = Effect.andThen(Effect.suspend(() => doctor(record(call(`paused-${n++}`)))), report)
+          const { parked } = yield* untilIt(recordAndLook, ({ parked }) => parked > 0)
+          yield* pauses.resume({ namespace: "*", schemaIdentity: "*" })
+          yield* untilIt(report, ({ nothingToCreate }) => nothingToCreate > parked)
+        }).pipe(Effect.provide(worker()), Effect.provide(rarely), drainer)
       }).pipe(Effect.scoped),
     30_000
   )
@@ -244,7 +244,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         yield* sql`select pg_terminate_backend(${pid}::int)`
         yield* on(record(call("meanwhile")))
         expect(yield* Queue.take(heard)).toBe("chunks")
-        yield* Effect.repeat(listeners, { until: (now) => now.length === 1 && now[0] !== pid })
+        yield* untilIt(listeners, (now) => now.length === 1 && now[0] !== pid)
         // whatever it missed
         expect((yield* Queue.takeN(heard, 2)).sort()).toEqual(["chunks", "events"])
 
@@ -346,10 +346,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const before = yield* listeners
         expect(before).toHaveLength(1)
         const idle = yield* PgConnection.make({ url: Redacted.make(yield* Url) })
-        yield* Effect.repeat(
-          Effect.delay(sql`select from pg_stat_activity where pid = ${idle.processId}`, "50 millis"),
-          { until: (rows) => rows.length === 0 }
-        )
+        yield* untilIt(sql`select from pg_stat_activity where pid = ${idle.processId}`, (rows) => rows.length === 0)
         expect(yield* listeners).toEqual(before)
       }).pipe(Effect.scoped),
     30_000

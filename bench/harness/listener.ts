@@ -8,10 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { Client } from "pg"
-import { Chatlab, client, perRecord } from "../systems/sluice.ts"
+import { Chatlab, client, declared, perRecord } from "../systems/sluice.ts"
 
-/** How it hears: by nobody else's means, by Sluice's hints, or by looking. */
-export type Mode = "floor" | "notify" | "poll"
+/** How it hears: by nobody else's means, by Sluice's hints (with a program or a declared handler), or by looking. */
+export type Mode = "floor" | "notify" | "declared" | "poll"
 
 const [mode, url = ""] = process.argv.slice(2)
 const tell = (callId: string) => process.send?.({ callId, at: String(process.hrtime.bigint()) })
@@ -44,7 +44,7 @@ const sluice = Effect.gen(function*() {
   Effect.scoped,
   Effect.provide(
     HandlerRegistry.layer(Chatlab).pipe(
-      Layer.provide(perRecord),
+      Layer.provide(mode === "declared" ? declared() : perRecord),
       Layer.provideMerge(Layer.merge(PgStore.layer, DomainEvents.layer)),
       Layer.provideMerge(client(url, 5)),
       Layer.provideMerge(

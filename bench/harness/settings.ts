@@ -20,6 +20,8 @@ export interface BenchOptions {
   readonly minutes: number
   /** How long somebody idle is watched. */
   readonly seconds: number
+  /** How many characters of content a record has. */
+  readonly content: number
 }
 
 /** Whether a case was asked for. */

@@ -10,6 +10,7 @@ import { originalShape } from "./original.ts"
 import { effectPersistedQueue } from "./persistedQueue.ts"
 import { pgBossBatch, pgBossPerJob, pgBossSingle } from "./pgBoss.ts"
 import { sluicePoison } from "./poison.ts"
+import { sluiceRefusedDeclared, sluiceRefusedMany } from "./refused.ts"
 import { sluiceDeclared, sluiceDeclaredOutside, sluicePerRecord, sluicePersistMany, sluiceRaw } from "./sluice.ts"
 import type { System } from "./system.ts"
 import { sluiceWatched } from "./watched.ts"
@@ -25,6 +26,8 @@ export const systems = {
   "sluice-raw": sluiceRaw,
   "sluice-watched": sluiceWatched,
   "sluice-poison": sluicePoison,
+  "sluice-refused-many": sluiceRefusedMany,
+  "sluice-refused-declared": sluiceRefusedDeclared,
   "pg-boss-batch": pgBossBatch,
   "pg-boss-single": pgBossSingle,
   "pg-boss-per-job": pgBossPerJob,

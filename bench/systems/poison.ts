@@ -36,13 +36,18 @@ const handlers = Chatlab.toLayer(Effect.gen(function*() {
 // a place within its stretch of records that looks like any other, and is the same in every run
 const placeWithin = (nth: number, length: number) => Math.imul(nth + 1, 2654435761) % length
 
-/** One of each 1 / `failing` records is a culprit, at some place among them; before and after in turns. */
-const deedOf = (n: number, failing: number): string | undefined => {
+/** One of each 1 / `failing` records is a culprit, at some place among them: which of them record `n` is, if any. */
+export const culpritAt = (n: number, failing: number): number | undefined => {
   if (failing === 0) return undefined
   const length = Math.round(1 / failing)
   const nth = Math.floor(n / length)
-  if (n % length !== Math.abs(placeWithin(nth, length))) return undefined
-  return nth % 2 === 0 ? before : after
+  return n % length === Math.abs(placeWithin(nth, length)) ? nth : undefined
+}
+
+/** Before and after in turns. */
+const deedOf = (n: number, failing: number): string | undefined => {
+  const nth = culpritAt(n, failing)
+  return nth === undefined ? undefined : nth % 2 === 0 ? before : after
 }
 
 const poisoned = (call: Call, n: number, { failing = 0 }: Options) => {

@@ -59,6 +59,11 @@ const NewMessage = Schema.Struct({
 type NewMessage = typeof NewMessage.Type
 const MessageId = Schema.Struct({ id: Schema.String })
 
+/** When a failed record is tried again. */
+export interface HandlerOptions {
+  readonly retry?: Schedule.Schedule<unknown>
+}
+
 /** One statement for all messages asked for at once, in the order asked. */
 export const insertMany = (sql: SqlClient.SqlClient, messages: ReadonlyArray<NewMessage>) =>
   sql<{ id: string }>`
@@ -111,33 +116,46 @@ export const raw = Chatlab.toLayer(Effect.gen(function*() {
   })
 }))
 
-/** The handler that asks for the batch itself. */
-export const persistMany = Chatlab.toLayer(Effect.gen(function*() {
+/** The handler that fails after its statement. */
+export const failing = Chatlab.toLayer(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   return Chatlab.of({
-    "patient-reply": {
-      persistMany: (inputs) =>
-        Effect.map(
-          insertMany(sql, inputs.map(({ call, output }) => newMessage(call.callId, output))),
-          (rows) => rows.map(({ id }) => DomainObject.make("bench.Message", id))
-        )
-    }
+    "patient-reply": ({ call, output }) =>
+      Effect.andThen(insertMany(sql, [newMessage(call.callId, output)]), Effect.fail(new Error("the patient has left")))
   })
 }))
 
+/** The handler that asks for the batch itself. */
+export const persistMany = (options: HandlerOptions = {}) =>
+  Chatlab.toLayer(Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    return Chatlab.of({
+      "patient-reply": {
+        ...options,
+        persistMany: (inputs) =>
+          Effect.map(
+            insertMany(sql, inputs.map(({ call, output }) => newMessage(call.callId, output))),
+            (rows) => rows.map(({ id }) => DomainObject.make("bench.Message", id))
+          )
+      }
+    })
+  }))
+
 /** The handler that is declared. */
-export const declared = Chatlab.toLayer({
-  "patient-reply": TableHandler.make(PatientReply, {
-    table: "bench.message",
-    object: "bench.Message",
-    columns: ({ call, output }) => ({
-      call_id: call.callId,
-      role: output.role,
-      content: output.content,
-      metadata: output.metadata
+export const declared = (options: HandlerOptions = {}) =>
+  Chatlab.toLayer({
+    "patient-reply": TableHandler.make(PatientReply, {
+      ...options,
+      table: "bench.message",
+      object: "bench.Message",
+      columns: ({ call, output }) => ({
+        call_id: call.callId,
+        role: output.role,
+        content: output.content,
+        metadata: output.metadata
+      })
     })
   })
-})
 
 /** A call as the recorder takes it. */
 export const toCall = ({ callId, payload }: Call) => ({
@@ -148,7 +166,7 @@ export const toCall = ({ callId, payload }: Call) => ({
 })
 
 /** The same, encoded by its schema: only that is persisted inside the server. */
-const encoded = (call: Call) =>
+export const encoded = (call: Call) =>
   Effect.map(
     PatientReply.encode({ ...call.payload, role: call.payload.role === "patient" ? "patient" : "doctor" }),
     (output) => ({ ...toCall(call), outputs: [output] })
@@ -207,17 +225,17 @@ export const sluiceRaw: System = {
 /** Handlers written for the batch. */
 export const sluicePersistMany: System = {
   about: "handlers for the batch; batch 500, 3 in flight",
-  open: sluice(persistMany)
+  open: sluice(persistMany())
 }
 
 /** The handler is a declaration, carried out inside the server. */
 export const sluiceDeclared: System = {
   about: "a declared handler, inside the server; batch 500, 3 in flight",
-  open: sluice(declared, true)
+  open: sluice(declared(), true)
 }
 
 /** The same of answers that are no output of `Output.encode`: they are handed out, and the store makes the rows. */
 export const sluiceDeclaredOutside: System = {
   about: "a declared handler, answers handed out; batch 500, 3 in flight",
-  open: sluice(declared)
+  open: sluice(declared())
 }

@@ -76,6 +76,14 @@ const watching = (watch: Watch) =>
               () => Effect.sync(() => watch.tally.done(lines))
             )
           }),
+        persistInside: (request) =>
+          Effect.suspend(() => {
+            watch.transactions++
+            return Effect.tap(
+              store.persistInside(request),
+              (inside) => Effect.sync(() => watch.tally.done(inside?.chunks.length ?? 0))
+            )
+          }),
         settle: (token, settlements) =>
           Effect.tap(store.settle(token, settlements), (settled) =>
             Effect.sync(() =>

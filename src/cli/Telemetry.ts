@@ -10,7 +10,7 @@ import { isOn, ofAll, ofMetrics } from "./endpoints.ts"
 export const layer = (version: string) =>
   Layer.unwrap(Effect.gen(function*() {
     if (!(yield* isOn)) return Layer.empty
-    const exporters = yield* Effect.promise(() => import("./exporters.ts"))
+    const exporters = yield* Effect.promise(() => import("./Exporters.ts"))
     return exporters.layer(version)
   }))
 

@@ -8,6 +8,7 @@ import type { ChunkStoreError } from "../ChunkStore.ts"
 import { EventLog, type SubscriptionStatus } from "../EventLog.ts"
 import {
   type HeldUp,
+  type InsideUse,
   Inspector,
   type LogStanding,
   type ParkedKind,
@@ -18,6 +19,7 @@ import { word } from "../internal/escape.ts"
 import * as Kind from "../Kind.ts"
 import { type Pause, Pauses } from "../Pauses.ts"
 import { attention, type Finding, ok, type Patient } from "./Finding.ts"
+import { sumUses } from "./insideUse.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
 
@@ -157,6 +159,26 @@ const leftAre = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kin
       `start one without --namespace, or for this one${similarTo(kinds, served)}`
     )
 
+/** Declared handlers whose table does not fit, or of which the database persists nothing by itself. */
+const declaredAre = (uses: ReadonlyArray<InsideUse>): Finding => {
+  const unfit = uses.filter((use) => use.unfit !== null)
+  if (unfit.length > 0) {
+    return attention(
+      "declared handlers",
+      unfit.map((use) => `${use.handler}: ${print.clip(use.unfit ?? "", 120)}`).join("; "),
+      "repair the table, then its parked chunks continue by themselves; see `sluice handlers`"
+    )
+  }
+  const refused = uses.filter(({ refusal }) => refusal !== null)
+  return refused.length === 0
+    ? ok("declared handlers", "the database refuses none")
+    : attention(
+      "declared handlers",
+      refused.map(({ handler, refusal }) => `${handler}: ${print.clip(refusal ?? "", 120)}`).join("; "),
+      "workers claim these answers and write the same rows, which takes longer: look for what acts on the table, and for missing rights"
+    )
+}
+
 const deadAre = (letters: number): Finding =>
   letters === 0
     ? ok("dead letters", "none")
@@ -192,6 +214,8 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
     look(patient, "age", Effect.map(oldest, (seconds) => age(seconds, limits.ageSeconds))),
     look(patient, "scheduled", Effect.map(vitals.scheduled, (failing) => scheduled(failing, limits.ageSeconds))),
     look(patient, "leases", Effect.map(vitals.staleLeases, leases)),
+    // before the next one: a table that does not fit is why its kind counts as without a handler
+    look(patient, "declared handlers", Effect.map(living, (workers) => declaredAre(sumUses(workers)))),
     look(patient, "handlers", Effect.map(vitals.parkedKinds, (kinds) => parkedAre(unpaused(kinds), served))),
     // without any live worker, the check "workers" says enough
     look(

@@ -38,7 +38,7 @@ export interface Claimed {
 /** Claims chunks and holds them until the scope closes. */
 export const claimScoped = Effect.fnUntraced(function*(
   engine: Engine,
-  request: ClaimRequest & { readonly token: string }
+  request: ClaimRequest & { readonly token: string; readonly inline?: boolean }
 ): Effect.fn.Return<Claimed, ChunkStoreError, ChunkStore | DomainEvents | Scope> {
   const store = yield* ChunkStore
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
@@ -48,7 +48,7 @@ export const claimScoped = Effect.fnUntraced(function*(
     // the claim may have been made even if no answer arrives, because of an error or an interruption
     Effect.onError(restore(store.claim(request)), () => engine.releases.giveUp(request.token)).pipe(
       Effect.map((claim) => Held.make(claim, engine.releases, engine.pulse)),
-      Effect.tap((held) => Effect.addFinalizer(() => finish(engine, held, began)))
+      Effect.tap((held) => Effect.addFinalizer(() => finish(engine, held, request, began)))
     )
   )
   engine.pulse.progress()
@@ -68,10 +68,11 @@ export const claimScoped = Effect.fnUntraced(function*(
 })
 
 /** Gives back chunks without an outcome, then measures and logs the claim, even when it was interrupted. */
-const finish = (engine: Engine, held: Held.Held, began: bigint) =>
+const finish = (engine: Engine, held: Held.Held, { inline = false }: { readonly inline?: boolean }, began: bigint) =>
   Effect.suspend(() =>
     held.claim.chunks.length === 0 || held.claim.isVoid?.() === true ? Effect.void : held.release.pipe(
       Effect.andThen(measureClaim(engine.registry, held.claim.chunks, held.outcomes, began)),
+      Effect.andThen(engine.uses.claimed(held.outcomes, inline)),
       Effect.andThen(engine.log(held.outcomes))
     )
   )

@@ -5,6 +5,7 @@
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Kind } from "../Kind.ts"
 import type * as Settings from "../Settings.ts"
+import type { InsideUses } from "./insideUse.ts"
 import type { Isolations } from "./isolation.ts"
 import type { ClaimLog } from "./observe/log.ts"
 import type { Pulse } from "./pulse.ts"
@@ -18,6 +19,7 @@ export interface Engine {
   readonly settings: Settings.Values
   readonly isolations: Isolations
   readonly unfit: Unfit
+  readonly uses: InsideUses
   readonly releases: Releases
   /** Records every step, to detect a drain that hangs. */
   readonly pulse: Pulse

@@ -12,13 +12,17 @@ import * as Stream from "effect/Stream"
 import { type Beat, ChunkStore, type ChunkStoreError, mostUnparked } from "../ChunkStore.ts"
 import type { Served } from "../Kind.ts"
 import { WakeUp } from "../WakeUp.ts"
+import type { InsideUses } from "./insideUse.ts"
 import type { Pulse } from "./pulse.ts"
+import type { Unfit } from "./unfit.ts"
 
 /** The options of a heartbeat. */
 export interface Options {
   readonly worker: string
-  /** Exactly what it will claim: other workers leave that to it. */
-  readonly serves: () => ReadonlyArray<Served>
+  /** What it will claim, as far as its handlers can run: other workers leave that to it. */
+  readonly serves: ReadonlyArray<Served>
+  readonly unfit: Unfit
+  readonly uses: InsideUses
   /** Zero: it beats at every cycle, and not by itself. */
   readonly interval: Duration.Duration
   /** Records each beat. */
@@ -29,12 +33,18 @@ export interface Options {
 const longestClose = Duration.seconds(1)
 
 /** The heartbeat of a worker. Run `start` before each claim; `last` returns the result of the latest beat. */
-export const make = Effect.fnUntraced(function*({ interval, pulse, serves, worker }: Options) {
+export const make = Effect.fnUntraced(function*({ interval, pulse, serves, unfit, uses, worker }: Options) {
   const store = yield* ChunkStore
   const wakeUp = yield* WakeUp
   const requested = yield* Latch.make(false)
   let last: Beat = { unparked: 0, elsewhere: [], paused: [] }
-  const beat = Effect.flatMap(Effect.suspend(() => store.beat(worker, serves())), (answer) => {
+  const tell = Effect.suspend(() => {
+    const served = serves.filter(({ namespace, schemaIdentity }) =>
+      unfit.registry.find(namespace, schemaIdentity) !== undefined
+    )
+    return store.beat(worker, served, uses.list(unfit.table))
+  })
+  const beat = Effect.flatMap(Effect.andThen(unfit.lookAgain, tell), (answer) => {
     pulse.beat(undefined)
     last = answer
     if (answer.unparked === 0) return Effect.void

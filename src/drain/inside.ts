@@ -9,13 +9,16 @@
  * nothing; nobody is charged. The next claim takes the five. Their handler is one for the batch (`runMany.ts`, whose insert
  * is the store's), so halves of halves are tried until the third is alone; that is charged, and the others are persisted.
  *
- * When the store fails, the next claim takes the same chunks, finds the culprit and charges it. After each further failure
- * more claims come before the next try, so a backlog of refused rows costs hardly more than it would without tries.
+ * If that happens often, smaller tries find the refused chunk, and only that one is claimed (`trySize.ts`). If most are
+ * refused, more and more claims come before the next try.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import {
   ChunkStore,
+  ChunkStoreError,
   type ClaimLimits,
   type Inside,
   type InsideKind,
@@ -31,6 +34,7 @@ import type { Claimed } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import { measureInside } from "./observe/metrics.ts"
 import { emptyReport, type Report } from "./Report.ts"
+import * as TrySize from "./trySize.ts"
 
 /** The most claims between two tries, after consecutive failures. */
 const mostSkipped = 32
@@ -40,6 +44,7 @@ interface Candidate {
   readonly handler: Handler
   readonly declaration: NonNullable<Handler["declaration"]>
   readonly kind: InsideKind
+  readonly size: TrySize.TrySize
   /** How many claims come before its next try. */
   skip: number
   /** How many came after its last failure; 0 after a success. */
@@ -62,7 +67,7 @@ export interface Insides {
   readonly orClaim: <E, R>(
     limits: ClaimLimits,
     mayRunLater: boolean,
-    claim: Effect.Effect<Claimed, E, R>
+    claim: (limits: ClaimLimits) => Effect.Effect<Claimed, E, R>
   ) => Effect.Effect<Claimed, E, R>
 }
 
@@ -74,6 +79,7 @@ const candidateOf = (handler: Handler): ReadonlyArray<Candidate> => {
       handler,
       declaration,
       kind: { namespace, schemaIdentity: identity, version, fingerprint },
+      size: TrySize.make(),
       skip: 0,
       skipped: 0
     }]
@@ -115,13 +121,16 @@ const toRun = (later: Effect.Effect<Report>): Claimed => {
 interface Turns {
   /** The handler that is next; undefined when a claim is. */
   readonly pick: () => Candidate | undefined
-  /** Notes that a claim is made now. */
-  readonly claimed: () => void
+  /** Notes that a claim is made now. Returns the most chunks that it may take, if it takes less than usual. */
+  readonly claimed: () => number | undefined
   /** The handler to try beside other runs, if the last try did not reach the end of the queue. */
   readonly beside: () => Candidate | undefined
   /** Notes that nothing of this kind may be persisted now. */
   readonly pass: (one: Candidate) => void
-  readonly failed: (one: Candidate) => void
+  /** Notes that the store could not try. Returns whether a claim is next: it always is. */
+  readonly failed: (one: Candidate) => true
+  /** Notes that the store's statement failed, probably because of a row. Returns whether a claim is next. */
+  readonly refused: (one: Candidate, size: number) => boolean
   readonly succeeded: (one: Candidate, inside: Inside) => void
 }
 
@@ -129,6 +138,8 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
   let current = candidates[0]
   // the first due chunk has to be claimed
   let claimNext = false
+  // the next claim takes only this one
+  let claimOne = false
   // the last try did not reach the end of the queue
   let isDeep = false
 
@@ -139,6 +150,17 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
     return own.find(({ kind }) => kind.namespace === left.namespace) ?? own[0]
   }
 
+  const failed = (one: Candidate): true => {
+    isDeep = false
+    one.skipped = Math.min(mostSkipped, Math.max(1, 2 * one.skipped))
+    one.skip = one.skipped - 1
+    claimNext = true
+    return true
+  }
+  const claimsOne = () => {
+    claimNext = claimOne = true
+  }
+
   return {
     pick: () => {
       if (claimNext || current === undefined) return undefined
@@ -147,23 +169,30 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
       return undefined
     },
     claimed: () => {
-      claimNext = false
+      const most = claimOne ? 1 : undefined
+      claimNext = claimOne = false
+      return most
     },
     // not by `pick`, which counts claims
-    beside: () => !isDeep || claimNext || current === undefined || current.skip > 0 ? undefined : current,
+    beside: () =>
+      !isDeep || claimNext || current === undefined || current.skip > 0 || current.size.searches()
+        ? undefined
+        : current,
     pass: (one) => {
       claimNext = true
       current = candidates[(candidates.indexOf(one) + 1) % candidates.length]
     },
-    failed: (one) => {
-      isDeep = false
-      one.skipped = Math.min(mostSkipped, Math.max(1, 2 * one.skipped))
-      one.skip = one.skipped - 1
-      claimNext = true
+    failed,
+    refused: (one, size) => {
+      const next = one.size.refused(size)
+      if (next === "claim all") failed(one)
+      if (next === "claim one") claimsOne()
+      return next !== "try"
     },
-    succeeded: (one, { ended, left }) => {
+    succeeded: (one, { chunks, ended, left }) => {
       one.skipped = 0
       isDeep = !ended
+      if (one.size.persisted(chunks.length) === "claim one") claimsOne()
       if (left === undefined) return
       const next = left === "other" ? undefined : serving(left)
       // a chunk of the same kind cannot be persisted inside: for example its output was pruned, or its context lacks a key
@@ -194,6 +223,13 @@ interface Running {
   readonly turns: Turns
 }
 
+const tooLong = (duration: Duration.Duration) =>
+  new ChunkStoreError({
+    operation: "persistInside",
+    transient: false,
+    reason: `a batch took longer than ${Duration.format(duration)}, which is how long the handler may take`
+  })
+
 /** Lets the store persist chunks of one handler. Undefined when it must not do so now, or failed. */
 const persist = Effect.fnUntraced(function*(
   { engine, events, store, turns }: Running,
@@ -208,29 +244,39 @@ const persist = Effect.fnUntraced(function*(
   }
   const clock = yield* Clock.Clock
   const began = clock.monotonicTimeNanosUnsafe()
+  const limit = one.size.next(limits.limit)
   const request: InsideRequest = {
     ...limits,
+    limit,
     kind,
     notIn: excluded,
     declaration,
     handler: handler.name,
     handlerVersion: handler.options.version ?? 1
   }
-  const inside = yield* store.persistInside(request).pipe(
-    Effect.timeoutOrElse({
-      duration: timeoutOf(handler, engine.settings.handlerTimeout),
-      orElse: () => Effect.undefined
-    }),
-    // if this is an outage, the claim reports it
-    Effect.catch((error) =>
-      Effect.as(Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`), undefined)
-    )
+  const duration = timeoutOf(handler, engine.settings.handlerTimeout)
+  const slow = tooLong(duration)
+  const result = yield* store.persistInside(request).pipe(
+    Effect.timeoutOrElse({ duration, orElse: () => Effect.fail(slow) }),
+    Effect.result
   )
   engine.pulse.progress()
+  if (Result.isFailure(result)) {
+    const error = result.failure
+    // if this is an outage, the claim reports it
+    yield* Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`)
+    const isClaimNext = error.transient || error === slow ? turns.failed(one) : turns.refused(one, limit)
+    // a smaller try may still find the refused row
+    if (isClaimNext) yield* engine.uses.failed(handler, error)
+    return undefined
+  }
+  const inside = result.success
   if (inside === undefined) {
+    engine.uses.unable(handler)
     turns.failed(one)
     return undefined
   }
+  engine.uses.persisted(handler, inside.chunks.length)
   turns.succeeded(one, inside)
   const { chunks, last } = inside
   yield* Effect.annotateCurrentSpan({ "sluice.handler": handler.name, "sluice.chunks": chunks.length })
@@ -267,7 +313,8 @@ export const make = Effect.fnUntraced(function*(
       if (one === undefined || tried.has(one)) return undefined
       tried.add(one)
       const done = yield* attempt(one, limits)
-      if (done === undefined || done.last || done.report.claimed > 0) return done
+      if (done === undefined && one.size.searches()) tried.delete(one)
+      else if (done === undefined || done.last || done.report.claimed > 0) return done
     }
   })
 
@@ -275,7 +322,7 @@ export const make = Effect.fnUntraced(function*(
     orClaim: Effect.fnUntraced(function*<E, R>(
       limits: ClaimLimits,
       mayRunLater: boolean,
-      claim: Effect.Effect<Claimed, E, R>
+      claim: (limits: ClaimLimits) => Effect.Effect<Claimed, E, R>
     ): Effect.fn.Return<Claimed, E, R> {
       const beside = mayRunLater ? turns.beside() : undefined
       if (beside !== undefined) {
@@ -283,8 +330,7 @@ export const make = Effect.fnUntraced(function*(
       }
       const done = candidates.length === 0 ? undefined : yield* tryNow(limits)
       if (done !== undefined) return toClaimed(done)
-      turns.claimed()
-      return yield* claim
+      return yield* claim({ ...limits, limit: turns.claimed() ?? limits.limit })
     })
   }
 })

@@ -6,7 +6,9 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Hash from "effect/Hash"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { type ClaimedChunk, type DeathReason, Settlement } from "../ChunkStore.ts"
 import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } from "../Handler.ts"
@@ -101,7 +103,7 @@ class GivenOnce implements Prepared, Equal.Equal {
   readonly chunk: ClaimedChunk
   readonly handler: Handler
   #decoded: Exit.Success<unknown, unknown> | undefined
-  constructor(chunk: ClaimedChunk, handler: Handler, decoded: Exit.Success<unknown, unknown>) {
+  constructor(chunk: ClaimedChunk, handler: Handler, decoded: Exit.Success<unknown, unknown> | undefined) {
     this.chunk = chunk
     this.handler = handler
     this.#decoded = decoded
@@ -119,7 +121,7 @@ class GivenOnce implements Prepared, Equal.Equal {
     this.#decoded = undefined
     const toInput = (output: unknown) => ({ output, call: callOf(this.chunk) })
     if (first !== undefined) return Effect.succeed(toInput(first.value))
-    // it has decoded before
+    // it has decoded before, or takes long: see `longestDecoding`
     const decodedAgain = Effect.suspend(() => {
       const { payload } = this.chunk
       return decode(this.handler, "data" in payload ? payload.data : null, this.chunk.schemaVersion)
@@ -135,6 +137,12 @@ const bury = (chunk: ClaimedChunk, reason: DeathReason, message: string, handler
   Settlement.Bury({ chunk, reason, charge: false, failure: { handler, kind: reason, message } })
 
 /**
+ * How long an output's decoding is waited for, in milliseconds. One that takes longer is left to the run of its handler,
+ * which has a time limit; the other outputs of the handler in this claim as well.
+ */
+const longestDecoding = 1000
+
+/**
  * Finds a chunk's handler and decodes its output, or returns how the chunk is settled instead: parked or buried. Nearly
  * all schemas decode synchronously; then the result is not an effect, and costs no fiber step.
  */
@@ -142,24 +150,43 @@ export const prepare = (
   registry: HandlerRegistry["Service"],
   paused: ReadonlyArray<Kind.Kind>,
   maxCrashes: number
-) =>
-(chunk: ClaimedChunk): Prepared | Settlement | Effect.Effect<Prepared | Settlement> => {
-  if (paused.some((pause) => Kind.covers(pause, Kind.of(chunk)))) return Settlement.Park({ chunk, reason: "paused" })
-  if (chunk.loneCrashes >= maxCrashes) {
-    const message = `${chunk.loneCrashes} workers died while they held this chunk alone`
-    return bury(chunk, "crashing", message)
+) => {
+  const slow = new Set<Handler>()
+  return (chunk: ClaimedChunk): Prepared | Settlement | Effect.Effect<Prepared | Settlement> => {
+    if (paused.some((pause) => Kind.covers(pause, Kind.of(chunk)))) return Settlement.Park({ chunk, reason: "paused" })
+    if (chunk.loneCrashes >= maxCrashes) {
+      const message = `${chunk.loneCrashes} workers died while they held this chunk alone`
+      return bury(chunk, "crashing", message)
+    }
+    const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
+    if (handler === undefined) return Settlement.Park({ chunk, reason: "no-handler" })
+    // before it is decoded: its text may be of any shape
+    if (chunk.schemaVersion > handler.output.version) return Settlement.Park({ chunk, reason: "newer-version" })
+    const { payload } = chunk
+    if ("withheld" in payload) return bury(chunk, "undecodable", payload.withheld, handler.name)
+    if (slow.has(handler)) return new GivenOnce(chunk, handler, undefined)
+    const decoded = decode(handler, payload.data, chunk.schemaVersion)
+    if (isExit(decoded)) return toPrepared(chunk, handler, decoded)
+    return Effect.map(soon(decoded), (exit) => {
+      if (Option.isSome(exit)) return toPrepared(chunk, handler, exit.value)
+      slow.add(handler)
+      return new GivenOnce(chunk, handler, undefined)
+    })
   }
-  const handler = registry.find(chunk.namespace, chunk.key.schemaIdentity)
-  if (handler === undefined) return Settlement.Park({ chunk, reason: "no-handler" })
-  // before it is decoded: its text may be of any shape
-  if (chunk.schemaVersion > handler.output.version) return Settlement.Park({ chunk, reason: "newer-version" })
-  const { payload } = chunk
-  if ("withheld" in payload) return bury(chunk, "undecodable", payload.withheld, handler.name)
-  const decoded = decode(handler, payload.data, chunk.schemaVersion)
-  return isExit(decoded)
-    ? toPrepared(chunk, handler, decoded)
-    : Effect.map(Effect.exit(decoded), (exit) => toPrepared(chunk, handler, exit))
 }
+
+/** How an effect ends, if it does so soon. Otherwise it is interrupted, and not waited for: it may not be interruptible. */
+const soon = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<Option.Option<Exit.Exit<A, E>>> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.forkDetach(Effect.interruptible(effect), { startImmediately: true }),
+      (fiber) =>
+        Effect.ensuring(
+          restore(Effect.timeoutOption(Fiber.await(fiber), longestDecoding)),
+          Effect.sync(() => fiber.interruptUnsafe())
+        )
+    )
+  )
 
 // an `Exit` is an effect that has already ended, with the same types
 const isExit = <A, E>(effect: Effect.Effect<A, E>): effect is Effect.Effect<A, E> & Exit.Exit<A, E> =>

@@ -87,6 +87,7 @@ export const make = (engine: Engine, services: Context.Context<ChunkStore | Doma
     if (objects === undefined) return undefined
     engine.unfit.succeeded(handler)
     const chunks = chunksOf(call, objects, now)
+    engine.uses.persisted(handler, chunks.length)
     yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
     yield* measureInside(kind, handler.name, chunks, began)
     return objects.flat()

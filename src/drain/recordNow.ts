@@ -53,7 +53,14 @@ export const recordAndRun = (
     let unrecorded: Effect.Success<ReturnType<typeof Unrecorded.make>> | undefined
     const running = Effect.scoped(Effect.gen(function*() {
       unrecorded = yield* Unrecorded.make(store, options)
-      const request = { token, worker, lease, limit: call.outputs.length, maxBytes: Number.MAX_SAFE_INTEGER }
+      const request = {
+        token,
+        worker,
+        lease,
+        limit: call.outputs.length,
+        maxBytes: Number.MAX_SAFE_INTEGER,
+        inline: true
+      }
       const { chunks, outcomes, run } = yield* Effect.provideContext(
         claimScoped(engine, request),
         Context.add(services, ChunkStore, unrecorded.store)

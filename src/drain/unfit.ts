@@ -2,10 +2,14 @@
  * Handlers that cannot run in this process because a service that they need was not provided, or because the table of
  * their declaration does not fit. The program is at fault, not a chunk: no chunk is charged an attempt. The chunks are parked
  * until a program that can run them takes them up, and this worker no longer reports that it serves them.
+ *
+ * A missing service stays missing until a restart. A table may be repaired under a running worker, so each beat looks at it
+ * again.
  */
 import type * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { TableUnfit } from "../Declaration.ts"
+import { type Declaration, TableUnfit } from "../Declaration.ts"
 import type { Handler } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 
@@ -15,6 +19,10 @@ export interface Unfit {
   readonly succeeded: (handler: Handler) => void
   /** Whether a failure means that the handler cannot be run here. The first time, it is logged. */
   readonly learn: (handler: Handler, cause: Cause.Cause<unknown>) => Effect.Effect<boolean>
+  /** Why the table of a handler does not fit its declaration, if that is why it cannot be run. */
+  readonly table: (handler: Handler) => string | undefined
+  /** Looks again at the tables that did not fit, and runs the handlers of those that fit now. */
+  readonly lookAgain: Effect.Effect<void>
   /** The registry without those that cannot be run. */
   readonly registry: HandlerRegistry["Service"]
 }
@@ -45,13 +53,31 @@ const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
   const unfit = tableUnfit(cause)
   return unfit === undefined
     ? undefined
-    : `${unfit.message}. Its chunks are parked, without a charged attempt: mend the table or the declaration, and restart`
+    : `${unfit.message}. Its chunks are parked, without a charged attempt. Repair the table, and this worker ` +
+      "continues by itself; or correct the declaration, and restart"
 }
 
+/** How long one look at a table may take. A statement that changes the table may lock it for longer. */
+const longestLook = Duration.seconds(1)
+
+/** Whether a table fits its declaration now; see `Inspector.declaration`. */
+type Check = (declaration: Declaration) => Effect.Effect<unknown, unknown>
+
 /** Of the handlers of a registry. */
-export const make = (registry: HandlerRegistry["Service"]): Unfit => {
+export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit => {
   const proven = new WeakSet<Handler>()
-  const unfit = new Set<Handler>()
+  const unfit = new Map<Handler, TableUnfit | undefined>()
+  const lookAt = Effect.fnUntraced(function*(handler: Handler, declaration: Declaration) {
+    const fits = yield* check(declaration).pipe(
+      Effect.timeout(longestLook),
+      Effect.as(true),
+      // also if the database does not answer: the next beat looks again
+      Effect.catch(() => Effect.succeed(false))
+    )
+    if (!fits) return
+    unfit.delete(handler)
+    yield* Effect.logInfo(`the table of handler ${handler.name} fits its declaration again: its chunks continue`)
+  })
   return {
     succeeded: (handler) => void proven.add(handler),
     learn: (handler, cause) =>
@@ -61,9 +87,18 @@ export const make = (registry: HandlerRegistry["Service"]): Unfit => {
         const isJudged = !proven.has(handler) || tableUnfit(cause) !== undefined
         const reason = isJudged ? reasonOf(cause) : undefined
         if (reason === undefined) return Effect.succeed(false)
-        unfit.add(handler)
+        unfit.set(handler, tableUnfit(cause))
         return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${reason}`), true)
       }),
+    table: (handler) => unfit.get(handler)?.message,
+    lookAgain: Effect.suspend(() =>
+      Effect.forEach(
+        [...unfit],
+        ([handler, table]) =>
+          table === undefined || handler.declaration === undefined ? Effect.void : lookAt(handler, handler.declaration),
+        { discard: true }
+      )
+    ),
     registry: {
       ...registry,
       find: (namespace, schemaIdentity) => {

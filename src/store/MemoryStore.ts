@@ -292,6 +292,10 @@ const makeStore = (
       ),
     probe: Effect.void,
     isTransient,
+    outsideOf: (services) => {
+      const other = Context.getOption(services, MemoryDatabase.MemoryDatabase)
+      return Option.isSome(other) && other.value !== db ? "a MemoryDatabase that is not the store's" : undefined
+    },
 
     settle: (token, settlements) =>
       Effect.flatMap(db.next("failure"), (first) =>
@@ -344,9 +348,9 @@ const makeStore = (
       }),
 
     afterCommit: db.afterCommit,
-    beat: Effect.fnUntraced(function*(worker, serves) {
+    beat: Effect.fnUntraced(function*(id, serves, inside = []) {
       const { released, told } = yield* use((access, now) => ({
-        told: beat(access, worker, serves, now),
+        told: beat(access, { id, serves, inside }, now),
         released: waiting.release(access, settings.deadBlocksKey)
       }))
       yield* hintIf(released > 0, "chunks")

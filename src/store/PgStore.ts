@@ -37,6 +37,7 @@ import { isNew } from "./pg/isNew.ts"
 import { leave } from "./pg/leave.ts"
 import { ledger } from "./pg/ledger.ts"
 import { once } from "./pg/once.ts"
+import { outsideOf } from "./pg/outside.ts"
 import * as pauses from "./pg/pauses.ts"
 import { persist } from "./pg/persist.ts"
 import { glance, type Ground, preflight } from "./pg/preflight.ts"
@@ -78,6 +79,7 @@ const chunkStore = (engine: Engine): ChunkStore["Service"] =>
     persist: persist(engine),
     probe: probe(engine),
     isTransient: isTransientOfHandler,
+    outsideOf: outsideOf(engine.t.sql),
     settle: settle(engine),
     once: once(engine),
     afterCommit: (effect) => engine.t.sql.afterCommit(effect),
@@ -97,7 +99,7 @@ const makeOn = Effect.fnUntraced(function*<E>(
   const t = tables(sql, settings.schema, settings.statementTimeout)
   const wakeUp = yield* wakeUps.make(sql, settings, pooled)
   const contact = contacts.make(settings.lease)
-  const engine = chunkStore(makeEngine(t, settings, contact, wakeUp))
+  const engine = chunkStore(yield* makeEngine(t, settings, contact, wakeUp))
   const store = contacts.watch(eachVerb(engine, leavingEnded(sql)), contact)
   /**
    * A service whose errors name the verb and, for a missing right, the role that lacks it and the grant for this purpose.

@@ -9,11 +9,11 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { LineCutter } from "../../src/internal/LineCutter.ts"
 import * as inspect from "../support/inspect.ts"
+import { untilIt } from "../support/until.ts"
 
 const recorder = CallRecorder.layer.pipe(Layer.provideMerge(MemoryStore.layer), Layer.provideMerge(Settings.layer()))
 const schema = "schemas.chatlab.standardized_patient.patient-reply"
@@ -182,7 +182,7 @@ describe("a stream of lines", () => {
         CallLines.record(CallLines.fromBytes(Stream.fromQueue(pipe)), telling)
       )
       yield* write("a", "b", "c")
-      yield* Effect.repeat(known, { until: (count) => count === 3, schedule: Schedule.spaced(20) })
+      yield* untilIt(known, (count) => count === 3)
       // more than one commit takes, and told to stop before they can be in
       for (let n = 0; n < 500; n++) yield* write(`d-${n}`)
       yield* Effect.yieldNow

@@ -16,9 +16,12 @@ import { client } from "../support/client.ts"
 import { startCluster } from "../support/cluster.ts"
 import { check, happened, type Verdict } from "./checker.ts"
 import { startCrew } from "./crew.ts"
+import { expect } from "./expected.ts"
 import { strikes } from "./faults.ts"
 import { kinds, planCall, planFaults } from "./plan.ts"
-import { settings } from "./ward.ts"
+import { settingsWith } from "./ward.ts"
+
+const settings = settingsWith(true)
 
 /** What is to be done. */
 export interface Options {
@@ -50,6 +53,7 @@ const recording = Effect.fnUntraced(function*(seed: number) {
   const sql = yield* SqlClient.SqlClient
   const recorder = yield* CallRecorder.CallRecorder
   let place = 0
+  let beside = 0
   const room = sql<{ waiting: number }>`select count(*)::int as waiting from sluice.chunk_queue where state <> 'parked'`
     .pipe(
       Effect.map(([queue]) => queue !== undefined && queue.waiting < mostWaiting),
@@ -58,18 +62,27 @@ const recording = Effect.fnUntraced(function*(seed: number) {
     )
   const one = Effect.gen(function*() {
     place++
-    const { call, failures, fate, rows } = planCall(seed, place)
-    const both = Effect.andThen(
-      sql`insert into expected (call_id, place, fate, rows, failures, ordering_key)
-        values (${call.callId}, ${place}, ${fate}, ${rows}, ${failures}, ${call.orderingKey ?? null})
-        on conflict do nothing`,
-      recorder.record(call)
-    )
+    const planned = planCall(seed, place)
+    const both = Effect.andThen(expect(planned, { place, way: "alone" }), recorder.record(planned.call))
     // The answer may have been lost: doing it again changes nothing. A rollback on a connection that is gone is a defect.
     const recorded = Effect.catchDefect(sql.withTransaction(both), Effect.fail)
     yield* Effect.retry(recorded, Schedule.spaced("200 millis"))
   })
-  const some = Effect.repeat(Effect.uninterruptible(one), { times: 19 })
+  // at once, outside of a transaction: their statements are shared
+  const together = Effect.suspend(() =>
+    Effect.forEach(Array.from({ length: 8 }, () => ++beside), (number) => {
+      const planned = planCall(seed, number, { of: "together-", isInOrder: false })
+      const recorded = Effect.andThen(
+        expect(planned, { place: number, way: "together" }),
+        recorder.record(planned.call)
+      )
+      return Effect.retry(Effect.catchDefect(recorded, Effect.fail), Schedule.spaced("200 millis"))
+    }, { concurrency: "unbounded", discard: true })
+  )
+  const some = Effect.andThen(
+    Effect.repeat(Effect.uninterruptible(one), { times: 11 }),
+    Effect.uninterruptible(together)
+  )
   return yield* Effect.forever(Effect.andThen(Effect.andThen(room, some), Effect.sleep("100 millis")))
 })
 
@@ -77,23 +90,35 @@ const tables = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* Effect.scoped(Layer.build(PgStore.layer.pipe(Layer.provide(settings))))
   yield* sql`
-    create table note (id bigserial primary key, call_id text not null, ordering_key text,
+    create table note (id bigserial primary key, call_id text not null, part text not null, ordering_key text,
       written_at timestamptz not null, at timestamptz not null default now())`
+  // the server's own statement is known by its text
+  yield* sql`
+    create table entry (id bigint primary key default nextval('note_id_seq'), call_id text not null, part text not null,
+      ordering_key text, ward text, place integer not null, text text not null check (text <> 'refused'),
+      is_inside boolean not null default (current_query() like '%limited as materialized%'))`
+  yield* sql`
+    create view made as
+    select id, call_id, part from note union all select id, call_id, part from entry`
   yield* sql`create table bed (name text primary key, notes integer not null default 0)`
   yield* sql`insert into bed (name) select 'bed-' || n from generate_series(0, 9) n`
+  // has a row when the workers are to record no more calls
+  yield* sql`create table calm (since timestamptz not null default now())`
   yield* sql`create table heard (note_id bigint primary key, times integer not null default 1)`
   yield* sql`
-    create table expected (call_id text primary key, place integer not null, fate text not null, rows integer not null,
-      failures integer not null, ordering_key text)`
+    create table expected (call_id text, part text, place integer not null, fate text not null, rows integer not null,
+      failures integer not null, ordering_key text, way text not null, state text not null,
+      primary key (call_id, part))`
 })
 
-/** Nothing is left but what nobody serves, and the subscriber has heard of everything. */
+/** Nobody records any more, nothing is left but what nobody serves, and the subscriber has heard of everything. */
 const isCalm = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  const [left] = yield* sql<{ queued: number; unheard: number }>`
-    select (select count(*)::int from sluice.chunk_queue where state <> 'parked') as queued,
-      (select count(*)::int from note where not exists (select from heard where note_id = note.id)) as unheard`
-  return left?.queued === 0 && left.unheard === 0
+  const [left] = yield* sql<{ queued: number; unheard: number; running: number }>`
+    select (select count(*)::int from sluice.chunk_queue where parked_for is distinct from 'no-handler') as queued,
+      (select count(*)::int from made where not exists (select from heard where note_id = made.id)) as unheard,
+      (select count(*)::int from expected where state = 'running') as running`
+  return left?.queued === 0 && left.unheard === 0 && left.running === 0
 })
 
 /** For a person: what stands still, and who is connected. */
@@ -143,7 +168,7 @@ export const chaos = Effect.fnUntraced(
     yield* within(tables)
     const crew = yield* Effect.acquireRelease(
       Effect.promise(() =>
-        startCrew(address.href, workers, (what) => {
+        startCrew({ url: address.href, seed, count: workers }, (what) => {
           log(what)
           note(what)
         })
@@ -170,6 +195,7 @@ export const chaos = Effect.fnUntraced(
     yield* Fiber.interrupt(recorded)
     log("calm")
     yield* crew.thaw
+    yield* within(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`insert into calm default values`))
     const drained = yield* isCalm.pipe(
       Effect.orElseSucceed(() => false),
       Effect.delay("300 millis"),

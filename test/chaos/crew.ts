@@ -26,12 +26,15 @@ export const isAlive = ({ exitCode, pid, signalCode }: ChildProcess): boolean =>
   pid !== undefined && exitCode === null && signalCode === null
 
 /** Starts them. `note` is told what they do that nobody asked for. */
-export const startCrew = async (url: string, count: number, note: (what: string) => void): Promise<Crew> => {
+export const startCrew = async (
+  { count, seed, url }: { readonly url: string; readonly seed: number; readonly count: number },
+  note: (what: string) => void
+): Promise<Crew> => {
   const program = await bundle(path.join(import.meta.dirname, "worker.ts"))
   const children: Array<ChildProcess> = []
   let closed = false
   const start = (worker: number) => {
-    const args = [program, url, String(wrongBy(worker))]
+    const args = [program, url, ...[wrongBy(worker), worker, seed].map(String)]
     const child = children[worker] = spawn(process.execPath, args, { stdio: "ignore" })
     child.on("exit", (code, signal) => {
       if (closed) return

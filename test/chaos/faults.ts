@@ -125,6 +125,18 @@ export const strikes = (
           Effect.andThen(Effect.sleep(millis), sql`select 1`)
         ))
       ),
+    "declared kinds paused": ({ millis }) =>
+      query((sql) =>
+        sql`insert into sluice.pause (namespace, schema_identity, reason)
+          select 'clinic', 'schemas.clinic.ward.' || name, 'the tables are moved' from unnest(array['chart', 'entry']) name
+          on conflict do nothing`
+      ).pipe(
+        Effect.andThen(Effect.sleep(millis)),
+        Effect.ensuring(Effect.ignore(Effect.retry(
+          query((sql) => sql`delete from sluice.pause`),
+          Schedule.spaced("200 millis").pipe(Schedule.upTo({ duration: "60 seconds" }))
+        )))
+      ),
     "rows locked by somebody else": ({ millis, worker }) =>
       rows.withPermits(1)(query((sql) =>
         sql.withTransaction(Effect.gen(function*() {

@@ -1,6 +1,7 @@
 /**
- * A worker of the chaos: drains, and reads what was created as a durable subscriber. Arguments: the database's address,
- * and by how many milliseconds this process' clock is wrong.
+ * A worker of the chaos: drains, reads what was created as a durable subscriber, and records calls that it persists in the same
+ * commit. Arguments: the database's address, by how many milliseconds this process' clock is wrong, which worker it is, and
+ * the seed. Every second worker has the server persist the answers of declared handlers.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { DomainEvents, Drain, DrainWorker, Shutdown, Subscription } from "effect-sluice"
@@ -12,9 +13,12 @@ import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { client } from "../support/client.ts"
-import { registry, settings } from "./ward.ts"
+import { end, expect } from "./expected.ts"
+import { planCall } from "./plan.ts"
+import { registry, settingsWith } from "./ward.ts"
 
-const [url = "", wrongBy = "0"] = process.argv.slice(2)
+const [url = "", wrongBy = "0", worker = "0", seed = "0"] = process.argv.slice(2)
+const settings = settingsWith(Number(worker) % 2 === 0)
 
 /** A clock that goes wrong by this much, and otherwise as it should. */
 const wrongClock = Layer.effect(
@@ -44,7 +48,41 @@ const audit = Layer.unwrap(
   )
 )
 
-const program = Layer.mergeAll(DrainWorker.layer(), audit).pipe(
+/** Calls are named after their worker, which is one process after another: each goes on behind the calls of those before it. */
+const name = `now-${worker}-`
+
+/** The errors of `recordNow` after which the call is recorded. */
+const recordedErrors = [
+  "HandlerNotFound",
+  "UnknownVersion",
+  "HandlerFailed",
+  "RetriesExhausted",
+  "ChunkDead",
+  "ChunkBusy"
+] as const
+
+/** Records a call and persists it. One that is not said to be recorded is not tried again: it may be lost. */
+const recordOne = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const drain = yield* Drain.Drain
+  // what did not end, ended with its process or by an error
+  yield* end(`call-${name}`, "unknown")
+  const [last] = yield* sql<{ place: number; is_calm: boolean }>`
+    select coalesce(max(place), 0)::int as place, exists (select from calm) as is_calm
+    from expected where starts_with(call_id, ${`call-${name}`})`
+  if (last === undefined || last.is_calm) return
+  const place = last.place + 1
+  const planned = planCall(Number(seed), place, { of: name, isInOrder: true })
+  yield* expect(planned, { place, way: "now" })
+  yield* Effect.catchTag(drain.recordNow(planned.call), recordedErrors, () => Effect.void)
+  yield* end(planned.call.callId, "recorded")
+})
+
+const recording = Layer.effectDiscard(Effect.forkScoped(
+  Effect.forever(Effect.delay(Effect.ignoreCause(recordOne), "300 millis"))
+))
+
+const program = Layer.mergeAll(DrainWorker.layer(), audit, recording).pipe(
   Layer.provide(Drain.layer),
   Layer.provide(registry),
   Layer.provide([PgStore.layerStorage, DomainEvents.layer]),

@@ -41,6 +41,62 @@ describe("declared handlers", { timeout: 120_000 }, () => {
     })
   })
 
+  it("are shown with how their answers were persisted, and what the database refuses", async () => {
+    const uses = (inside: number) =>
+      JSON.stringify([
+        { handler: "clinic/finding", inside, claimed: { key: 2, version: 1 }, refusal: null, unfit: null },
+        {
+          handler: "clinic/card",
+          inside: 0,
+          claimed: { refused: 4 },
+          refusal: "not together with others (P0001)",
+          unfit: null
+        },
+        { handler: "clinic/order", inside: 0, claimed: {}, refusal: null, unfit: null }
+      ])
+    await Effect.runPromise(runAt(
+      url,
+      `insert into sluice.worker (id, serves, inside) values
+        ('one/1/a', '[]', '${uses(7)}'), ('two/2/b', '[]', '${uses(5)}'),
+        -- edited manually, and gone
+        ('odd/3/c', '[]', '{"1": 2}'), ('odder/4/d', '[]', '[7, {"handler": "clinic/card"}]')`,
+      `insert into sluice.worker (id, serves, inside, beat_at) values ('old/5/e', '[]', '${
+        uses(9)
+      }', now() - interval '1 hour')`
+    ))
+    const finding = "12 persisted inside the database, 6 by a worker: 4 with an ordering key, 2 of another version"
+    const card = "0 persisted inside the database, 8 by a worker: 8 from a batch that the database refused"
+    const status = await run("status", "--url", url)
+    expect(status.stdout).toContain(finding)
+    expect(status.stdout).toContain(card)
+    expect(status.stdout).not.toContain("clinic/order")
+    expect(JSON.parse((await run("status", "--json", "--url", url)).stdout).declared).toMatchObject([
+      { handler: "clinic/card", claimed: { refused: 8 }, refusal: "not together with others (P0001)" },
+      { handler: "clinic/finding", inside: 12, claimed: { key: 4, version: 2 }, refusal: null },
+      { handler: "clinic/order", inside: 0, claimed: {}, refusal: null }
+    ])
+    const { stdout } = await run("handlers", "--url", url, ...module)
+    expect(stdout).toContain(`${finding}, since its workers started`)
+    expect(stdout).toContain("the database refuses to persist its answers by itself: not together with others (P0001)")
+    const json = JSON.parse((await run("handlers", "--json", "--url", url, ...module)).stdout)
+    expect(json.handlers[0].declared).toMatchObject({ inside: 12, claimed: { key: 4, version: 2 }, refusal: null })
+    const doctor = await run("doctor", "--url", url)
+    expect(doctor.stdout).toMatch(
+      /! +declared handlers: clinic\/card: not together with others \(P0001\)\n +→ workers claim/
+    )
+    await Effect.runPromise(runAt(
+      url,
+      `update sluice.worker set inside = '[{ "handler": "clinic/card", "inside": 0, "claimed": {}, "refusal": null,
+        "unfit": "table card does not fit its declaration: there is no such table" }]' where id = 'one/1/a'`
+    ))
+    expect((await run("doctor", "--url", url)).stdout).toMatch(
+      /! +declared handlers: clinic\/card: table card does not fit.* there is no such table\n +→ repair the table/
+    )
+    expect((await run("status", "--url", url)).stdout).toContain("its answers are parked: table card does not fit")
+    await Effect.runPromise(runAt(url, "delete from sluice.worker"))
+    expect((await run("doctor", "--url", url)).stdout).toContain("ok  declared handlers: the database refuses none")
+  })
+
   it("a right that the role lacks is named", () =>
     Effect.runPromise(Effect.scoped(Effect.gen(function*() {
       const { role, url: address } = yield* asRole(url, "drainer")

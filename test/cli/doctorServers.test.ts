@@ -9,13 +9,13 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { examine } from "../../src/cli/examine.ts"
 import { usualLimits } from "../../src/cli/Finding.ts"
 import { type Cluster, type ClusterOptions, startCluster } from "../support/cluster.ts"
 import { asRole, client, runAt } from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 const server = (options: ClusterOptions) =>
   Effect.acquireRelease(
@@ -34,9 +34,6 @@ const found = (url: string, check: string, limits: Partial<typeof usualLimits> =
 
 const at = <A, E>(url: string, effect: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) =>
   Effect.provide(effect, Layer.fresh(client(url)), { local: true })
-
-const until = <A, E, R>(effect: Effect.Effect<A, E, R>, is: (value: A) => boolean) =>
-  Effect.repeat(effect, { until: is, schedule: Schedule.spaced(50) })
 
 /** A database on it with Sluice's tables. */
 const ward = Effect.fnUntraced(function*(cluster: Cluster) {
@@ -93,7 +90,7 @@ describe("what holds back vacuum", () => {
             yield* report.executeUnprepared("select count(*) from sluice.chunk_queue", [], undefined)
             // as many as begin meanwhile
             for (let n = 0; n < 3; n++) yield* runAt(url, "create table bed (id int)", "drop table bed")
-            const held = yield* until(
+            const held = yield* untilIt(
               found(url, "snapshots", { replicaTransactions: 3 }),
               ([finding]) => finding?.severity === "attention"
             )
@@ -102,7 +99,7 @@ describe("what holds back vacuum", () => {
         )
         expect(yield* found(url, "snapshots")).toMatchObject([{ severity: "ok" }])
         yield* Effect.promise(() => standby.crash())
-        const [left] = yield* until(found(url, "snapshots"), ([finding]) => finding?.severity === "attention")
+        const [left] = yield* untilIt(found(url, "snapshots"), ([finding]) => finding?.severity === "attention")
         expect(left?.found).toMatch(/^replication slot ward_standby, which has no reader, holds one/)
         yield* runAt(url, /select pg_drop_replication_slot.*$/.exec(left?.advice ?? "")?.[0] ?? "")
         expect(yield* found(url, "snapshots")).toMatchObject([{ severity: "ok" }])

@@ -85,7 +85,10 @@ describe("a mistake", () => {
   const mistakes: ReadonlyArray<readonly [line: string, says: RegExp]> = [
     ["statsu", /status/],
     ["status --jsn", /--json/],
-    ["status --frobnicate", /Unrecognized flag: --frobnicate.*\n\n {2}There are {2}--url, --json, --watch, --limit\n/],
+    [
+      "status --frobnicate",
+      /Unrecognized flag: --frobnicate.*\n\n {2}There are {2}--url, --json, --watch, --exact, --limit\n/
+    ],
     ["dead list --frobnicate", /There are {2}[^]*--older-than/],
     ["frobnicate", /Unknown subcommand.*\n\n {2}There are {2}init, migrate, record, [^]*, doctor\n/],
     ["drain --every soon", /--every: "soon" is not a duration: write 5s, 2h or 90d/],
@@ -173,7 +176,8 @@ describe("what is printed", () => {
     dead: figure,
     persisted: figure,
     newestVersion: 1,
-    oldest: null
+    oldest: null,
+    about: false
   })
   const chatlab = ["initial", "reply", "results"].map((name) => `schemas.chatlab.standardized_patient.patient-${name}`)
   const widest = (table: string) => Math.max(...table.split("\n").map((line) => line.length))
@@ -215,10 +219,12 @@ describe("status --watch", () => {
       ...counts,
       persisted,
       // recorded by a machine whose clock is ahead
-      oldest: DateTime.makeUnsafe("2026-11-29T10:00:03Z")
+      oldest: DateTime.makeUnsafe("2026-11-29T10:00:03Z"),
+      about: false
     }],
     lastMinute: 20,
     workers: [],
+    declared: [],
     pauses: []
   })
   const at = (time: string, persisted: number) => ({
@@ -244,6 +250,24 @@ describe("status --watch", () => {
     expect(picked).toContain("  0 ms")
     // where the clock was set back there is no time to divide by
     expect(picture(at("2026-11-29T09:00:00Z", 100), { ...layout, previous: first })[0]).not.toContain("per second")
+  })
+
+  it("says that numbers are estimates, and how declared handlers persist", () => {
+    const { found, now } = first
+    const kinds = found.kinds.map((kind) => ({ ...kind, about: true }))
+    const use = {
+      handler: "clinic/note",
+      inside: 7,
+      claimed: { key: 2, version: 1 },
+      refusal: "permission denied (42501)",
+      unfit: null
+    }
+    const text = picture({ found: { ...found, kinds, declared: [use] }, now }, layout).join("\n")
+    expect(text).toContain("about: more than 20000 chunks of a state are estimated; --exact counts them")
+    expect(text).toContain("  clinic/note\n")
+    expect(text).toContain("7 persisted inside the database, 3 by a worker: 2 with an ordering key")
+    expect(text).toContain("the database refuses to persist its answers by itself: permission denied (42501)")
+    expect(picture(first, layout).join("\n")).not.toMatch(/about:|declared/)
   })
 
   it("is never wider or higher than the terminal", () => {

@@ -67,8 +67,10 @@ describe("the JSON", () => {
   it("of `status`", async () => {
     expect(await printed("status")).toMatchInlineSnapshot(`
       {
+        "declared": [],
         "kinds": [
           {
+            "about": false,
             "dead": 1,
             "due": 1,
             "inFlight": 0,
@@ -83,6 +85,7 @@ describe("the JSON", () => {
             "waiting": 1,
           },
           {
+            "about": false,
             "dead": 0,
             "due": 0,
             "inFlight": 0,
@@ -97,6 +100,7 @@ describe("the JSON", () => {
             "waiting": 0,
           },
           {
+            "about": false,
             "dead": 0,
             "due": 0,
             "inFlight": 0,
@@ -433,6 +437,7 @@ describe("the JSON", () => {
           "age: the oldest due chunk has waited a span",
           "scheduled: 1, since a span, latest error of call failed: the ward is closed",
           "leases: none ran out long ago",
+            "declared handlers: the database refuses none",
           "handlers: nothing is parked because it has none",
           "namespaces: some worker drains each namespace with due chunks",
           "pauses: triage/* (the ward is closed) since a time",

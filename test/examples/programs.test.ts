@@ -7,7 +7,6 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { createServer } from "node:http"
 import { afterAll, expect } from "vitest"
@@ -16,6 +15,7 @@ import * as repositories from "../../examples/chatlab/repositories.ts"
 import { startProxy } from "../faults/proxy.ts"
 import { freePort } from "../support/freePort.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 import { killAll, start } from "./runDemo.ts"
 
 afterAll(killAll)
@@ -69,10 +69,10 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("observed-drain.
         OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`
       })
       const messages = yield* Messages
-      yield* Effect.repeat(messages.list, { until: (rows) => rows.length === 1 })
+      yield* untilIt(messages.list, (rows) => rows.length === 1)
       // a busy machine may persist before the gauges have asked the database once
       const isSampled = Effect.sync(() => received.get("/v1/metrics")?.includes("sluice_queue_chunks") === true)
-      yield* Effect.repeat(isSampled, { schedule: Schedule.spaced("20 millis"), until: (sampled) => sampled })
+      yield* untilIt(isSampled, (sampled) => sampled)
       running.process.kill("SIGTERM")
       expect((yield* Effect.promise(() => running.ended)).status).toBe(0)
       expect(received.get("/v1/traces")).toContain("Drain.batch")
@@ -89,7 +89,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       const recorder = yield* CallRecorder.CallRecorder
       const messages = yield* Messages
       const sql = yield* SqlClient.SqlClient
-      const until = (count: number) => Effect.repeat(messages.list, { until: (rows) => rows.length === count })
+      const until = (count: number) => untilIt(messages.list, (rows) => rows.length === count)
 
       yield* recorder.recordMany([1, 2, 3].map(reply))
       const running = start("scheduled-drain.ts", [], { DATABASE_URL: yield* Url })
@@ -97,7 +97,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       yield* recorder.record(reply(4))
       yield* until(4)
       expect((yield* messages.list).map(({ content }) => content)).toEqual(["1", "2", "3", "4"])
-      yield* Effect.repeat(sql`select message_id from chatlab.media`, { until: (rows) => rows.length === 1 })
+      yield* untilIt(sql`select message_id from chatlab.media`, (rows) => rows.length === 1)
 
       running.process.kill("SIGTERM")
       const { status, stdout } = yield* Effect.promise(() => running.ended)

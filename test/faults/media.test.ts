@@ -6,7 +6,6 @@ import { CallRecorder, Drain, ServiceCall } from "effect-sluice"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { spawn } from "node:child_process"
 import path from "node:path"
@@ -14,6 +13,7 @@ import { expect, it } from "vitest"
 import { Media } from "../../examples/chatlab/Media.ts"
 import { bundle } from "../support/bundle.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 import { laboratory } from "./laboratory.ts"
 import { startProxy } from "./proxy.ts"
 
@@ -79,10 +79,7 @@ it.each([1, 2, 3])(
       yield* sql`update sluice.subscription set lease_until = now() - interval '1 second' where lease_token is not null`
       yield* Context.get(services, Drain.Drain).untilEmpty
       const { count } = Context.get(services, Media)
-      yield* Effect.repeat(count, {
-        until: ({ attached, missing }) => attached === replies.length && missing === 0,
-        schedule: Schedule.spaced("20 millis")
-      })
+      yield* untilIt(count, ({ attached, missing }) => attached === replies.length && missing === 0)
       expect(yield* committed).toEqual([{ messages: replies.length, images: replies.length }])
     }))),
   60_000

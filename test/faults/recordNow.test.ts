@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, beforeAll, expect, it } from "vitest"
 import { type Breakable, breakable, cut, terminate } from "./breakable.ts"
-import { drain, prepare, recover } from "./ward.ts"
+import { declaredDrain, drain, prepare, recover, Sign } from "./ward.ts"
 
 let database: Breakable
 
@@ -19,13 +19,31 @@ const answer: ServiceCall.ServiceCall = {
   service: "services.clinic.ward.take-notes",
   outputs: [{ schema: "schemas.clinic.ward.note", version: 1, data: { text: "now", fails: false } }]
 }
-const answers: Readonly<Record<string, ServiceCall.ServiceCall>> = {
-  "one commit": answer,
-  "two, of an ordering key": { ...answer, orderingKey: "bed-1" }
+/** A way to record and persist an answer, and what its first and its last statement contain. */
+interface Way {
+  readonly answer: ServiceCall.ServiceCall
+  readonly drain: typeof drain
+  readonly first: RegExp
+  readonly last: RegExp
 }
-const recordNowOf = (answer: ServiceCall.ServiceCall) => Drain.Drain.use((drain) => drain.recordNow(answer))
-const cutRunOf = (answer: ServiceCall.ServiceCall) =>
-  Effect.runPromiseExit(Effect.provide(recordNowOf(answer), drain.pipe(Layer.provide(database.client))))
+const ways: Readonly<Record<string, Way>> = {
+  "one commit": { answer, drain, first: /^begin/i, last: /^commit/i },
+  "two, of an ordering key": {
+    answer: { ...answer, orderingKey: "bed-1" },
+    drain,
+    first: / as known/,
+    last: /^commit/i
+  },
+  "one statement, of a declared handler": {
+    answer: { ...answer, outputs: [Effect.runSync(Sign.encode({ text: "now" }))] },
+    drain: declaredDrain,
+    first: / as exact/,
+    last: / as exact/
+  }
+}
+const recordNowOf = ({ answer }: Way) => Drain.Drain.use((drain) => drain.recordNow(answer))
+const cutRunOf = (way: Way) =>
+  Effect.runPromiseExit(Effect.provide(recordNowOf(way), way.drain.pipe(Layer.provide(database.client))))
 
 const reset = Effect.flatMap(
   SqlClient.SqlClient,
@@ -54,20 +72,21 @@ afterAll(() => database.close())
 
 const strikes = { "is cut at both ends": cut, "is terminated": terminate }
 
-it.each(Object.keys(strikes).flatMap((name) => Object.keys(answers).map((commits) => [name, commits] as const)))(
+it.each(Object.keys(strikes).flatMap((name) => Object.keys(ways).map((commits) => [name, commits] as const)))(
   "the connection %s at each statement of %s: nothing is half done, or done twice",
   async (how, commits) => {
     const strike = strikes[how as keyof typeof strikes]
-    const recordNow = recordNowOf(answers[commits]!)
-    const cutRun = () => cutRunOf(answers[commits]!)
+    const way = ways[commits]!
+    const recordNow = recordNowOf(way)
+    const cutRun = () => cutRunOf(way)
     const { direct } = database
     await direct(reset)
     const statements = await database.statementsOf(async () => expect(Exit.isSuccess(await cutRun())).toBe(true))
     expect(await direct(found)).toEqual(done)
-    const begins = statements.findIndex((text) => text.includes("as known"))
+    const begins = statements.findIndex((text) => way.first.test(text))
     expect(begins).toBeGreaterThan(0)
-    const until = statements.findIndex((text, index) => index > begins && /^commit/i.test(text))
-    expect(until).toBeGreaterThan(begins)
+    const until = statements.findIndex((text, index) => index >= begins && way.last.test(text))
+    expect(until).toBeGreaterThanOrEqual(begins)
     for (let index = begins; index <= until; index++) {
       for (const side of ["before", "after"] as const) {
         const name = `${side} statement ${index + 1}: ${statements[index]}`
@@ -76,7 +95,7 @@ it.each(Object.keys(strikes).flatMap((name) => Object.keys(answers).map((commits
         const after = await direct(found)
         expect(Exit.isSuccess(exit) ? [done] : [nothing, queued, done], name).toContainEqual(after)
         // a caller without an answer asks again, and a worker drains what is in the queue
-        await direct(Effect.provide(Effect.andThen(Effect.exit(recordNow), recover), drain))
+        await direct(Effect.provide(Effect.andThen(Effect.exit(recordNow), recover), way.drain))
         expect(await direct(found), name).toEqual(done)
       }
     }

@@ -11,7 +11,8 @@ import {
   HandlerRegistry,
   Output,
   type ServiceCall,
-  Settings
+  Settings,
+  TableHandler
 } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
@@ -41,14 +42,33 @@ const NoteHandler = HandlerPlugin.layer(
   }))
 )
 
-/** The drain under test, on tables that are there. */
-export const drain = Drain.layer.pipe(
-  Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(NoteHandler))),
-  Layer.provide(PgStore.layerStorage),
-  Layer.provide(DomainEvents.layer),
-  // a lease nobody sees the end of: the tests say when it ran out
-  Layer.provide(Settings.layer({ lease: Duration.minutes(10), notify: false, listen: false, batchSize: 20 }))
+/** An output whose handler is declared. */
+export class Sign extends Output.make("schemas.clinic.ward.sign", { schema: Schema.Struct({ text: Schema.String }) }) {}
+
+const SignHandler = HandlerPlugin.layer(
+  "clinic",
+  Sign,
+  TableHandler.make(Sign, {
+    table: "note",
+    object: "clinic.Note",
+    columns: ({ call, output }) => ({ call_id: call.callId, content: output.text })
+  })
 )
+
+const drainWith = (handlers: typeof NoteHandler | typeof SignHandler) =>
+  Drain.layer.pipe(
+    Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(handlers))),
+    Layer.provide(PgStore.layerStorage),
+    Layer.provide(DomainEvents.layer),
+    // a lease nobody sees the end of: the tests say when it ran out
+    Layer.provide(Settings.layer({ lease: Duration.minutes(10), notify: false, listen: false, batchSize: 20 }))
+  )
+
+/** The drain under test, on tables that are there. */
+export const drain = drainWith(NoteHandler)
+
+/** The same with a declared handler, which serves {@link Sign} alone. */
+export const declaredDrain = drainWith(SignHandler)
 
 const call = (number: number, data: Schema.Json, orderingKey?: string): ServiceCall.ServiceCall => ({
   callId: `call-${number}`,

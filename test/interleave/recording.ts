@@ -6,10 +6,11 @@ import { ChunkStore } from "effect-sluice"
 import type { Recording } from "effect-sluice/ChunkStore"
 import * as DomainObject from "effect-sluice/DomainObject"
 import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { call, keyOf } from "../contract/operators/dialogues.ts"
-import { lease, persist, untilDone } from "./draining.ts"
+import { declaration, lease, persist, untilDone } from "./draining.ts"
 import type { Program } from "./session.ts"
 
 const knee = (id: string) => call(id, { orderingKey: "knee", context: { patientId: "Miller" } })
@@ -80,18 +81,48 @@ export const recordNow = (id: string): Program =>
   Effect.gen(function*() {
     const store = yield* ChunkStore.ChunkStore
     const sql = yield* SqlClient.SqlClient
-    if (!(yield* store.isNew(id)).isNew) return yield* record(id)
+<<<<<<< HEAD
+=======
+    if (yield* store.isNested) return yield* record(id)
+>>>>>>> now
     const hold = { token: crypto.randomUUID(), worker: "w", lease }
     // a claimed chunk is more, which no store looks at here
     const chunk = chunkOf(id, -1n) as Parameters<typeof persist>[0]["chunks"][number]
     const handlers = Effect.as(sql`insert into note (call_id, written_by) values (${id}, 'now')`, [
       { chunk, handler: "h", handlerVersion: 1, objects: [DomainObject.make("chatlab.Note", id)] }
     ])
-    const unrecorded = Effect.succeed({ call: calls[id]!, hold, recorded: () => undefined })
-    yield* store.persist(hold.token, () => handlers, undefined, unrecorded).pipe(
+<<<<<<< HEAD
+    const toRecord = {
+      call: calls[id]!,
+      notNew: () => undefined,
+      atEnd: Effect.succeed({ call: calls[id]!, hold, recorded: () => undefined })
+    }
+    yield* store.persist(hold.token, () => handlers, undefined, toRecord).pipe(
+=======
+    const recorded = () => undefined
+    const atEnd = Effect.succeed({ call: calls[id]!, hold, recorded })
+    yield* store.persist(hold.token, () => handlers, undefined, { call: calls[id]!, notNew: recorded, atEnd }).pipe(
+>>>>>>> now
       Effect.catchTag("LeaseLost", () => record(id)),
       Effect.tapError(() => untilDone(record(id)))
     )
+  })
+
+<<<<<<< HEAD
+/** The same in one statement, by a declared handler. */
+export const recordInside = (id: string): Program =>
+  Effect.gen(function*() {
+    const store = yield* ChunkStore.ChunkStore
+    const request = { declaration, handler: "h", handlerVersion: 1, patience: Duration.seconds(2) }
+=======
+/** Records a call that has no key, and persists it by one statement. */
+export const recordInside = (id: string): Program =>
+  Effect.gen(function*() {
+    const store = yield* ChunkStore.ChunkStore
+    const request = { declaration, handler: "h", handlerVersion: 1, patience: lease }
+>>>>>>> now
+    const objects = yield* Effect.tapError(store.recordInside(calls[id]!, request), () => untilDone(record(id)))
+    if (objects === undefined) yield* record(id)
   })
 
 /** Records a call of the key, held if nothing outstanding has it, and persists it at once. */

@@ -16,6 +16,7 @@ import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { keyOf, note, record } from "../support/clinic.ts"
 import { chunkOf, cycle, persistNow, untilEmpty } from "../support/drain.ts"
+import { untilIt } from "../support/until.ts"
 import { application, type Deed, strays } from "./clinic.ts"
 
 const live = (name: string, test: Effect.Effect<unknown, unknown>) => it.live(name, () => test, 120_000)
@@ -190,10 +191,8 @@ describe("one of five", () => {
       yield* record(...mates.slice(0, 2).map((id) => note(id)), ...hanging.map((id) => note(id)))
       yield* record(...Array.from({ length: 10 }, (_, n) => note(`rest-${n}`)))
       const worker = yield* Layer.build(DrainWorker.layer())
-      yield* Effect.repeat(Effect.delay(chunkOf("rest-9"), "50 millis"), {
-        until: ({ state }) => state === "persisted"
-      })
-      yield* Effect.repeat(Effect.delay(chunkOf("c3"), "50 millis"), { until: ({ state }) => state === "dead" })
+      yield* untilIt(chunkOf("rest-9"), ({ state }) => state === "persisted")
+      yield* untilIt(chunkOf("c3"), ({ state }) => state === "dead")
       for (const id of ["a", "b", "rest-0", "rest-5"]) {
         expect(yield* chunkOf(id)).toMatchObject({ state: "persisted", failures: [] })
       }

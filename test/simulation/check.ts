@@ -1,7 +1,7 @@
 /**
  * What must be true of every picture, said from the plan alone: it knows nothing of how the drain works.
  */
-import { type Planned, Unserved } from "./plan.ts"
+import { Card, type Planned, Unserved } from "./plan.ts"
 import type { Picture } from "./simulate.ts"
 
 /** How a chunk must end, and with how many failures on record. */
@@ -88,17 +88,18 @@ export const violations = (picture: Picture): ReadonlyArray<string> => {
     }
     if (orderingKey !== undefined && want.end !== "persisted" && holder === undefined) held.set(orderingKey, name)
 
-    const tenant = planned.note?.uses === "setting" ? key.callId : undefined
+    const isOfCall = planned.note?.uses === "setting" || planned.schema === Card.identity
+    const tenant = isOfCall ? key.callId : undefined
     for (const row of rows) {
       if (row.tenant !== tenant) wrong.push(`${name} made a row of ${row.tenant ?? "nobody"}`)
     }
     if (lines.length > 0) {
       const count = planned.note?.rows ?? 0
       if (rows.length !== count) wrong.push(`${name} made ${rows.length} rows, not ${count}`)
-      const objects = lines.flatMap((line) => line.objects.map((object) => object.id)).sort()
-      if (String(objects) !== String(rows.map((row) => row.id).sort())) {
-        wrong.push(`${name}: the ledger names other rows`)
-      }
+      const objects = lines.flatMap((line) => line.objects.map((object) => object.id))
+      if (String(objects) !== String(rows.map((row) => row.id))) wrong.push(`${name}: the ledger names other rows`)
+      const texts = rows.map((row) => row.text)
+      if (texts.some((text, index) => text !== String(index))) wrong.push(`${name} made rows of ${texts}`)
     } else if (rows.length > 0) {
       wrong.push(`${name} is not in the ledger and made ${rows.length} rows`)
     }
@@ -118,10 +119,14 @@ export const violations = (picture: Picture): ReadonlyArray<string> => {
     }
   }
 
-  const rows = new Set(picture.domain.map((row) => row.id))
+  for (const key of picture.early) wrong.push(`${print(key)} was persisted while its kind was paused`)
+  const rows = new Set(picture.domain.map((row) => String(row.id)))
   for (const id of picture.events) if (!rows.has(id)) wrong.push(`an event tells of row ${id}, which is not there`)
-  if (new Set(picture.events).size !== picture.events.length) wrong.push("an event came twice")
+  const isTold = picture.isCalm &&
+    !picture.calls.some(({ chunks }) => chunks.some(({ note }) => note?.fate === "kills"))
   const created = picture.ledger.flatMap(({ objects }) => objects.map((object) => object.id))
+  if (isTold && picture.events.length < created.length) wrong.push("an event did not come, and nobody died")
+  if (new Set(picture.events).size !== picture.events.length) wrong.push("an event came twice")
   const first = [...new Set(picture.told)]
   const next = created.findIndex((id, index) => first[index] !== id)
   if (next >= 0) {

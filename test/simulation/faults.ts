@@ -16,6 +16,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
+import * as Semaphore from "effect/Semaphore"
 import { CurrentSession, Session } from "./session.ts"
 
 /** What befalls a simulation. */
@@ -44,6 +45,8 @@ export interface Life {
   spared: boolean
   /** How often in a row the database has failed a batch. More often would be the batch's own doing, and be charged. */
   strain: number
+  /** The one connection that its handlers' transactions take turns with, in a process that runs several batches. */
+  connection?: Semaphore.Semaphore
   /** Whether it knows of servers that only read. */
   metReadOnly: boolean
   /** The database as a handler meets it. */
@@ -94,7 +97,7 @@ const readOnly = (operation: string) =>
 /** How long a call of the port waits for an answer. Less than a lease, as by default. */
 const statementLimit = 1000
 
-const reads: ReadonlyArray<string> = ["ledger", "call", "afterCommit"]
+const reads: ReadonlyArray<string> = ["ledger", "call", "isNew", "afterCommit"]
 
 /** Puts a fault, or none, around a call of a port. */
 const throughOf = (weather: Weather, life: Life) => {
@@ -234,8 +237,10 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
     return yield* new TransactionConflict({ table: "clinic.note", key: "a mate's" })
   })
   life.stumble = Effect.andThen(lost, conflict)
+  const inTurn = <A, E, R>(persist: Effect.Effect<A, E, R>) => life.connection?.withPermits(1)(persist) ?? persist
   const suffering = (transaction: Transaction): Transaction => ({
     ...transaction,
+    insert: (declaration, given) => Effect.tap(transaction.insert(declaration, given), () => life.stumble),
     isSound: Effect.suspend(() => {
       const error = away("write")
       if (life.spoiled === undefined || !store.isTransient(error)) return transaction.isSound
@@ -245,6 +250,8 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
   return {
     ...store,
     record: (calls) => through("record", store.record(calls)),
+    recordHeld: (call, hold) => through("recordHeld", store.recordHeld(call, hold)),
+    isNew: (callId) => through("isNew", store.isNew(callId)),
     begin: (call, lease) => through("begin", store.begin(call, lease)),
     renewRun: (callId, token, lease) => through("renewRun", store.renewRun(callId, token, lease)),
     abandon: (callId, token, error) => through("abandon", store.abandon(callId, token, error)),
@@ -256,19 +263,21 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
             for (const { crashes, key } of chunks) if (crashes > 0) weather.crashed.add(key.callId)
           }))
       ),
+    recordInside: (call, request) => through("recordInside", store.recordInside(call, request)),
+    persistInside: (request) => through("persistInside", store.persistInside(request)),
     giveUp: (token) => through("giveUp", store.giveUp(token)),
     renew: (token, chunks, lease, alone) => through("renew", store.renew(token, chunks, lease, alone)),
-    persist: (token, work) =>
+    persist: (token, work, ...rest) =>
       through(
         "persist",
-        store.persist(token, (transaction) => {
+        inTurn(store.persist(token, (transaction) => {
           life.spoiled = undefined
           const session = new Session()
           return work(session.watched(suffering(transaction))).pipe(
             Effect.tap(() => through("commit", Effect.void)),
             Effect.provideService(CurrentSession, session)
           )
-        })
+        }, ...rest))
       ),
     probe: through("probe", store.probe),
     settle: (token, settlements) => through("settle", store.settle(token, settlements)),

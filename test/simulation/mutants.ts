@@ -92,15 +92,15 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   }),
   "a lost lease does not roll back": (store, db) => ({
     ...store,
-    persist: (token, work) =>
-      Effect.catchIf(store.persist(token, work), (error) => error instanceof LeaseLost, () => alone(db, work))
+    persist: (token, work, ...rest) =>
+      Effect.catchIf(store.persist(token, work, ...rest), (error) => error instanceof LeaseLost, () => alone(db, work))
   }),
   "the ledger is written after the commit": (store, db) => ({
     ...store,
-    persist: (token, work) =>
+    persist: (token, work, ...rest) =>
       Effect.flatMap(
         alone(db, work),
-        (persisted) => Effect.delay(store.persist(token, () => Effect.succeed(persisted)), 50)
+        (persisted) => Effect.delay(store.persist(token, () => Effect.succeed(persisted), ...rest), 50)
       )
   }),
   "batch-mates are charged": (store, db) => ({
@@ -143,7 +143,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
       })
     return {
       ...store,
-      persist: (token, work) => stillWaiting(store.persist(token, work)),
+      persist: (token, work, ...rest) => stillWaiting(store.persist(token, work, ...rest)),
       // a beat releases whom nobody has woken
       beat: (worker, serves) => stillWaiting(store.beat(worker, serves))
     }
@@ -191,8 +191,8 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   }),
   "a lost lease goes unnoticed": (store) => ({
     ...store,
-    persist: (token, work) =>
-      Effect.catchIf(store.persist(token, work), (e) => e instanceof LeaseLost, () => Effect.void)
+    persist: (token, work, ...rest) =>
+      Effect.catchIf(store.persist(token, work, ...rest), (e) => e instanceof LeaseLost, () => Effect.void)
   }),
   "who persists beside the drain does not ask the ledger": (store, db) => ({
     ...store,
@@ -220,9 +220,9 @@ export const mutants: Readonly<Record<string, Mutant>> = {
   }),
   "what was persisted before is done again": (store, db) => ({
     ...store,
-    persist: (token, work) =>
+    persist: (token, work, ...rest) =>
       Effect.catchIf(
-        store.persist(token, work),
+        store.persist(token, work, ...rest),
         (error) => error instanceof AlreadyPersisted,
         () => Effect.asVoid(alone(db, work))
       )

@@ -12,6 +12,8 @@ export interface Planted {
   readonly file: string
   readonly place: string
   readonly instead: string
+  /** The world that has it. Default `programs`. */
+  readonly world?: "mixed"
 }
 
 const inRun = (place: string, instead: string): Planted => ({ file: "drain/run.ts", place, instead })
@@ -21,6 +23,12 @@ const inSplit = (place: string, instead: string): Planted => ({ file: "drain/spl
 const inFailure = (place: string, instead: string): Planted => ({ file: "drain/failure.ts", place, instead })
 const inTurn = (place: string, instead: string): Planted => ({ file: "drain/runInTurn.ts", place, instead })
 const inBatch = (place: string, instead: string): Planted => ({ file: "drain/batch.ts", place, instead })
+const inInside = (place: string, instead: string): Planted => ({
+  file: "drain/inside.ts",
+  place,
+  instead,
+  world: "mixed"
+})
 const inPrepare = (place: string, instead: string): Planted => ({ file: "drain/prepare.ts", place, instead })
 
 /** The bugs, by what is wrong. */
@@ -126,6 +134,22 @@ export const planted: Readonly<Record<string, Planted>> = {
   "who cannot share a transaction goes on sharing": inRun(
     "if (isApart && members.length > 1)",
     "if (isApart && members.length < 0)"
+  ),
+  "a paused kind is persisted inside": inInside(
+    "return pauses.length > 0 ? undefined : []",
+    "return []"
+  ),
+  "what is persisted inside is not announced": inInside(
+    "yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))",
+    ""
+  ),
+  "what is persisted inside is announced twice": inInside(
+    "yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))",
+    "yield* store.afterCommit(events.publish(eventsOf(handler.name, [...chunks, ...chunks])))"
+  ),
+  "after a failure inside nothing is claimed": inInside(
+    "turns.failed(one)\n    return undefined",
+    "return { report: emptyReport, last: true }"
   ),
   "no handler is a reason to bury": inPrepare(
     "return Settlement.Park({ chunk, reason: \"no-handler\" })",

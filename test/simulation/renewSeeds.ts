@@ -8,6 +8,7 @@ import * as fs from "node:fs"
 import path from "node:path"
 import { promisify } from "node:util"
 import { answerMutants } from "./answerMutants.ts"
+import { insideMutants, insideRules } from "./insideMutants.ts"
 import { logMutants, mutants } from "./mutants.ts"
 import { planted } from "./planted.ts"
 
@@ -16,7 +17,7 @@ const main = path.join(import.meta.dirname, "main.ts")
 
 /** As many as the tests ask for. */
 const bugs = [
-  ...[mutants, logMutants, planted].flatMap(Object.keys).map((name) => ({
+  ...[mutants, insideMutants, insideRules, logMutants, planted].flatMap(Object.keys).map((name) => ({
     name,
     args: ["--enough", "2", "--seeds", "3000"]
   })),

@@ -3,9 +3,9 @@
  */
 import { knownSeeds } from "./knownSeeds.ts"
 
-/** So many seeds, each once. */
-export function* seedsOf(bug: string | undefined, count: number): Generator<number> {
+/** So many seeds from the first, each once. */
+export function* seedsOf(bug: string | undefined, count: number, first = 1): Generator<number> {
   const known = new Set(bug === undefined ? [] : knownSeeds[bug])
   yield* known
-  for (let seed = 1; seed <= count; seed++) if (!known.has(seed)) yield seed
+  for (let seed = first; seed < first + count; seed++) if (!known.has(seed)) yield seed
 }

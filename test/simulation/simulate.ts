@@ -15,6 +15,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import { make as makeQuarantine, Quarantine } from "../../src/drain/Quarantine.ts"
 import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../src/store/memory/rows.ts"
@@ -22,7 +23,10 @@ import * as inspect from "../support/inspect.ts"
 import { violations } from "./check.ts"
 import { makeMoving, Move } from "./cluster.ts"
 import { faulty, faultyInspector, faultyLog, type Life, newLife, type Weather } from "./faults.ts"
-import { plan, type PlannedCall } from "./plan.ts"
+import { type Rules, withInside } from "./inside.ts"
+import { pausing } from "./pausing.ts"
+import { plan, type PlannedCall, type World } from "./plan.ts"
+import { recordNow } from "./recordNow.ts"
 import { domain, type DomainRow } from "./rows.ts"
 import { CurrentLife, handlers, settings, write } from "./ward.ts"
 import { runInWorld } from "./world.ts"
@@ -48,6 +52,10 @@ export interface Picture {
   readonly crashed: ReadonlyArray<string>
   /** False when it was not quiet within the time given. */
   readonly ended: boolean
+  /** Whether nothing went wrong. */
+  readonly isCalm: boolean
+  /** What was persisted of a kind while it was paused. */
+  readonly early: ReadonlyArray<Key>
   /** Calls whose service was run though they had been recorded. */
   readonly again: ReadonlyArray<string>
   readonly domain: ReadonlyArray<DomainRow>
@@ -62,12 +70,25 @@ export interface Picture {
 }
 type Key = { readonly callId: string; readonly schemaIdentity: string; readonly part: string }
 
-const drainOnce = Effect.flatMap(Drain.Drain, (drain) => drain.cycle).pipe(
-  // a look that found nothing is half of what a simulation costs
-  Effect.flatMap(({ claimed }) => Random.nextIntBetween(50, claimed > 0 ? 700 : 1500)),
-  Effect.catchCause(() => Effect.succeed(100)),
-  Effect.flatMap((pause) => Effect.sleep(pause))
-)
+/** Two claims at a time, as a worker makes them that runs several batches. */
+const twoAtATime = Effect.fnUntraced(function*({ claim }: Drain.Drain["Service"]) {
+  const one = yield* claim({ mayRunLater: true })
+  const other = yield* claim({ mayRunLater: true })
+  const [first, second] = yield* Effect.all([one.run, other.run], { concurrency: 2 })
+  return Drain.addReports(first, second)
+}, Effect.scoped)
+
+const oneOrTwo = Effect.fnUntraced(function*(drain: Drain.Drain["Service"]) {
+  return yield* (yield* Random.nextIntBetween(0, 4, { halfOpen: true })) === 0 ? twoAtATime(drain) : drain.cycle
+})
+
+const drainOnce = (world: World) =>
+  Effect.flatMap(Drain.Drain, (drain) => world === "mixed" ? oneOrTwo(drain) : drain.cycle).pipe(
+    // a look that found nothing is half of what a simulation costs
+    Effect.flatMap(({ claimed }) => Random.nextIntBetween(50, claimed > 0 ? 700 : 1500)),
+    Effect.catchCause(() => Effect.succeed(100)),
+    Effect.flatMap((pause) => Effect.sleep(pause))
+  )
 
 /** The durable subscriber of a worker's life. Some of what it is told it fails with, before or after it took note of it. */
 const subscriber = Effect.fnUntraced(function*(told: Array<string>, weather: Weather, life: Life) {
@@ -85,12 +106,13 @@ const subscriber = Effect.fnUntraced(function*(told: Array<string>, weather: Wea
 })
 
 /** A worker: one life after the other, each with a drain and a subscriber of its own. */
-const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather, told: Array<string>) {
+const worker = Effect.fnUntraced(function*(world: World, age: "old" | "new", weather: Weather, told: Array<string>) {
   const store = yield* ChunkStore
   const inspector = yield* Inspector.Inspector
-  const registry = Layer.succeedContext(yield* Layer.build(handlers[age]))
+  const registry = Layer.succeedContext(yield* Layer.build(handlers[world][age]))
   while (true) {
     const life = yield* newLife
+    if (world === "mixed") life.connection = Semaphore.makeUnsafe(1)
     const drain = Drain.layer.pipe(
       Layer.provide(registry),
       Layer.provide(Layer.succeed(ChunkStore, faulty(store, weather, life))),
@@ -100,7 +122,7 @@ const worker = Effect.fnUntraced(function*(age: "old" | "new", weather: Weather,
     if (stops) weather.blows--
     // a program whose subscription does not start is started again
     yield* Effect.ignore(Effect.retry(subscriber(told, weather, life), Schedule.spaced("100 millis"))).pipe(
-      Effect.andThen(Effect.forever(drainOnce)),
+      Effect.andThen(Effect.forever(drainOnce(world))),
       Effect.scoped,
       Effect.raceFirst(Deferred.await(life.end)),
       Effect.raceFirst(stops ? Effect.delay(Effect.void, yield* Random.nextIntBetween(100, 5000)) : Effect.never),
@@ -121,6 +143,8 @@ export const untilDone = <A, E, R>(life: Life, program: Effect.Effect<A, E, R>) 
     Effect.orDie
   )
 
+type RecordNow = Effect.Services<ReturnType<typeof recordNow>>
+
 /** Records the plan, some of it twice, as programs do that did not hear the answer. */
 const record = Effect.fnUntraced(function*(planned: ReadonlyArray<PlannedCall>, weather: Weather) {
   const store = yield* ChunkStore
@@ -130,12 +154,14 @@ const record = Effect.fnUntraced(function*(planned: ReadonlyArray<PlannedCall>, 
     CallRecorder.CallRecorder
   )
   const again: Array<string> = []
-  for (const { after, call, runs } of planned) {
+  for (const { after, call, isNow, runs } of planned) {
     if (after > 0) yield* Effect.sleep(after)
     const { outputs, ...spec } = call
-    const record = runs === undefined
-      ? Effect.asVoid(recorder.record(call))
-      : Effect.asVoid(recorder.run(spec, Effect.delay(Effect.succeed(outputs), runs)))
+    const record: Effect.Effect<void, unknown, RecordNow> = runs !== undefined
+      ? Effect.asVoid(recorder.run(spec, Effect.delay(Effect.succeed(outputs), runs)))
+      : isNow
+      ? recordNow(call, weather, life)
+      : Effect.asVoid(recorder.record(call))
     const times = 1 + ((yield* Random.nextIntBetween(0, 4)) === 0 ? 1 : 0)
     for (let time = 0; time < times; time++) yield* untilDone(life, record)
     // the answer is paid for
@@ -219,22 +245,25 @@ const isQuiet = Effect.fnUntraced(function*(told: ReadonlyArray<string>) {
 /** How much time a simulation may take until it is quiet. */
 const patience = Duration.minutes(5)
 
-const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
-  const planned = yield* plan
+const run = Effect.fnUntraced(function*(world: World, seed: number, weather: Weather) {
+  const planned = yield* plan(world)
   const db = yield* MemoryDatabase.MemoryDatabase
   const events: Array<string> = []
   const told: Array<string> = []
   const heard = yield* (yield* DomainEvents.DomainEvents).subscribe
   yield* Effect.forkScoped(Stream.runForEach(heard, (event) => Effect.sync(() => events.push(event.object.id))))
+  const resuming = world === "mixed" ? yield* pausing : undefined
   const workers = yield* Effect.forEach(
     ["old", "new", "new"] as const,
-    (age) => Effect.forkScoped(worker(age, weather, told))
+    (age) => Effect.forkScoped(worker(world, age, weather, told))
   )
   const recording = yield* Effect.forkScoped(record(planned, weather))
   const others = yield* Effect.forEach(
     [beside(planned, weather), comesBack, befalls(weather)],
     (program) => Effect.forkScoped(program)
   )
+  const paused = resuming && (yield* Effect.forkScoped(resuming))
+  const isCalm = weather.percent === 0
   const story = Effect.gen(function*() {
     yield* Fiber.join(recording)
     yield* Fiber.joinAll(others)
@@ -244,11 +273,13 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
     weather.blows = 0
     weather.readOnlyFor = 0
     weather.readOnlyUntil = 0
+    if (paused !== undefined) yield* Fiber.join(paused)
     while (!(yield* isQuiet(told))) yield* Effect.sleep("1 second")
     return true
   }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) }))
   const ended = yield* story
   const again = ended ? yield* Fiber.join(recording) : []
+  const early = ended && paused !== undefined ? yield* Fiber.join(paused) : []
   yield* Fiber.interruptAll(workers)
   return yield* db.use((access): Picture => ({
     seed,
@@ -256,6 +287,8 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
     happened: weather.happened,
     crashed: [...weather.crashed],
     ended,
+    isCalm,
+    early,
     again,
     domain: access.values(domain),
     events,
@@ -268,11 +301,20 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather) {
   }))
 }, Effect.scoped)
 
+/** What a simulation is made of, beside its seed. */
+export interface Options {
+  /** Default `mixed`. */
+  readonly world?: World | undefined
+  readonly mutant?: Mutant | undefined
+  readonly logMutant?: LogMutant | undefined
+  /** What the store persists inside, and how. */
+  readonly rules?: Rules | undefined
+}
+
 /** Runs the simulation of a seed. The same seed gives the same picture. */
 export const simulate = (
   seed: number,
-  mutant: Mutant = (store) => store,
-  logMutant: LogMutant = (log) => log
+  { logMutant = (log) => log, mutant = (store) => store, rules, world = "mixed" }: Options = {}
 ): Picture => {
   // where nothing goes wrong, nothing may look as if it had
   const isCalm = seed % 8 === 0
@@ -289,7 +331,9 @@ export const simulate = (
     Layer.effect(
       ChunkStore,
       Effect.gen(function*() {
-        return mutant(yield* ChunkStore, yield* MemoryDatabase.MemoryDatabase)
+        const real = yield* ChunkStore
+        const db = yield* MemoryDatabase.MemoryDatabase
+        return mutant(world === "mixed" ? withInside(real, db, rules) : real, db)
       })
     ),
     Layer.effectContext(Effect.gen(function*() {
@@ -298,7 +342,7 @@ export const simulate = (
       return Context.make(EventLog.EventLog, logMutant(log, db)).pipe(Context.add(Move, move))
     }))
   ).pipe(Layer.provideMerge(MemoryStore.layerStorage))
-  const story = run(seed, weather).pipe(
+  const story = run(world, seed, weather).pipe(
     Effect.provide(
       store.pipe(
         Layer.provideMerge([DomainEvents.layer, database]),
@@ -319,11 +363,10 @@ export const simulate = (
 /** Runs the simulation of a seed and says what is wrong with it: one that breaks down has no picture. */
 export const judge = (
   seed: number,
-  mutant?: Mutant,
-  logMutant?: LogMutant
+  options?: Options
 ): { readonly picture: Picture | undefined; readonly wrong: ReadonlyArray<string> } => {
   try {
-    const picture = simulate(seed, mutant, logMutant)
+    const picture = simulate(seed, options)
     return { picture, wrong: violations(picture) }
   } catch (error) {
     return { picture: undefined, wrong: [String(error)] }

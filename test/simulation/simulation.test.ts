@@ -6,28 +6,28 @@ import { execFile } from "node:child_process"
 import path from "node:path"
 import { promisify } from "node:util"
 import { describe, expect, it } from "vitest"
+import { insideMutants, insideRules } from "./insideMutants.ts"
 import { logMutants, mutants } from "./mutants.ts"
 import { planted } from "./planted.ts"
 import { seedsOf } from "./seeds.ts"
-import { judge, type LogMutant, type Mutant, simulate } from "./simulate.ts"
+import { judge, type Options, simulate } from "./simulate.ts"
 
-const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 300)
-/** Of which at most so many look for a bug. */
+/** So many seeds of each world. */
+const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 150)
+/** At most so many look for a bug. */
 const seeds = 3000
 /** So many seeds must find a bug. More than one shows that it is no rare seed; by the command there may be more. */
 const enough = 2
 
-interface Bug {
-  readonly name: string
-  readonly mutant?: Mutant
-  readonly log?: LogMutant
+interface Bug extends Options {
+  readonly name?: string
 }
 
 /** Seeds whose picture is wrong, and what is wrong with it. */
-const badSeeds = async (most: number, bug?: Bug): Promise<ReadonlyArray<string>> => {
+const badSeeds = async (most: number, count: number, { name, ...options }: Bug): Promise<ReadonlyArray<string>> => {
   const bad: Array<string> = []
-  for (const seed of seedsOf(bug?.name, bug === undefined ? clean : seeds)) {
-    const { wrong } = judge(seed, bug?.mutant, bug?.log)
+  for (const seed of seedsOf(name, count)) {
+    const { wrong } = judge(seed, options)
     if (wrong.length > 0) bad.push(`npm run simulate -- --seed ${seed}: ${wrong.join("; ")}`)
     if (bad.length === most) break
     // a simulation never lets go by itself
@@ -49,8 +49,8 @@ const findPlanted = async (name: string): Promise<number> => {
 }
 
 describe("simulation", () => {
-  it(`finds nothing wrong in ${clean} seeds`, async () => {
-    expect(await badSeeds(1)).toEqual([])
+  it.each(["mixed", "programs"] as const)(`finds nothing wrong in ${clean} seeds: %s`, async (world) => {
+    expect(await badSeeds(1, clean, { world })).toEqual([])
   }, 300_000)
 
   it("the same seed gives the same picture", () => {
@@ -59,11 +59,19 @@ describe("simulation", () => {
   })
 
   it.each(Object.entries(mutants))("finds a store's bug: %s", async (name, mutant) => {
-    expect(await badSeeds(enough, { name, mutant })).toHaveLength(enough)
+    expect(await badSeeds(enough, seeds, { name, world: "programs", mutant })).toHaveLength(enough)
   }, 300_000)
 
-  it.each(Object.entries(logMutants))("finds a bug of the subscribers' log: %s", async (name, log) => {
-    expect(await badSeeds(enough, { name, log })).toHaveLength(enough)
+  it.each(Object.entries(insideMutants))("finds a store's bug: %s", async (name, mutant) => {
+    expect(await badSeeds(enough, seeds, { name, mutant })).toHaveLength(enough)
+  }, 300_000)
+
+  it.each(Object.entries(insideRules))("finds a bug of what the store persists by itself: %s", async (name, rules) => {
+    expect(await badSeeds(enough, seeds, { name, rules })).toHaveLength(enough)
+  }, 300_000)
+
+  it.each(Object.entries(logMutants))("finds a bug of the subscribers' log: %s", async (name, logMutant) => {
+    expect(await badSeeds(enough, seeds, { name, world: "programs", logMutant })).toHaveLength(enough)
   }, 300_000)
 
   it.each(Object.keys(planted))("finds a bug of the drain or a subscription: %s", async (name) => {

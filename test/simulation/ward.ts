@@ -1,7 +1,15 @@
 /**
  * The application that is simulated: notes of a ward, whose handlers do as the plan says.
  */
-import { DomainObject, Handler, HandlerPlugin, HandlerRegistry, ServiceCall, Settings } from "effect-sluice"
+import {
+  DomainObject,
+  Handler,
+  HandlerPlugin,
+  HandlerRegistry,
+  ServiceCall,
+  Settings,
+  TableHandler
+} from "effect-sluice"
 import type { HandlerInput } from "effect-sluice/Handler"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Context from "effect/Context"
@@ -10,7 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { kill, type Life } from "./faults.ts"
-import { Batched, type Note, OldPlain, Plain, Rare, Scoped } from "./plan.ts"
+import { Batched, Card, Listed, type Note, OldListed, OldPlain, Plain, Rare, Scoped } from "./plan.ts"
 import { domain } from "./rows.ts"
 import { CurrentSession, inSavepoint, setTenant } from "./session.ts"
 
@@ -38,12 +46,13 @@ export const write = Effect.fnUntraced(function*(
   // a database that is away is found to be so by asking it
   yield* db.use(() => undefined)
   if (life !== undefined) yield* life.stumble
-  return yield* Effect.forEach(Array.from({ length: count }), () =>
-    Effect.flatMap(db.next("note"), (number) => {
+  return yield* Effect.forEach(Array.from({ length: count }), (_, index) =>
+    // the numbers of the declared rows
+    Effect.flatMap(db.next(domain.name), (number) => {
       const id = String(number)
       return Effect.as(
         db.use((access) => {
-          access.set(domain, id, { id, callId, schema, part, tenant: session?.tenant })
+          access.set(domain, id, { id, callId, schema, part, text: String(index), tenant: session?.tenant })
           session?.written.push(id)
         }),
         DomainObject.make("clinic.Note", id)
@@ -100,8 +109,42 @@ const batched = HandlerPlugin.layer("clinic", Batched, {
 
 const scoped = HandlerPlugin.layer("clinic", Scoped, { ...options, persist })
 
-/** The handlers that old and new workers have. One on top of the other: a plug-in adds to those before it. */
-export const handlers = {
+/** The columns that every row has. */
+const columnsOf = (call: TableHandler.CallFields, schema: string) => ({ callId: call.callId, schema, part: call.part })
+
+const table = { table: domain.name, object: "clinic.Note", ...options }
+const listed = HandlerPlugin.layer(
+  "clinic",
+  Listed,
+  TableHandler.make(Listed, {
+    ...table,
+    each: ({ output }) => output.items,
+    columns: ({ call, item }) => ({ ...columnsOf(call, Listed.identity), text: item.text })
+  })
+)
+const oldListed = HandlerPlugin.layer(
+  "clinic",
+  OldListed,
+  TableHandler.make(OldListed, {
+    ...table,
+    each: ({ output }) => output.lines,
+    columns: ({ call, item }) => ({ ...columnsOf(call, Listed.identity), text: item })
+  })
+)
+const card = HandlerPlugin.layer(
+  "clinic",
+  Card,
+  TableHandler.make(Card, {
+    ...table,
+    columns: ({ call, output }) => ({
+      ...columnsOf(call, Card.identity),
+      text: output.text,
+      tenant: call.context("ward")
+    })
+  })
+)
+
+const programs = {
   old: HandlerRegistry.layer().pipe(Layer.provide(scoped), Layer.provide(batched), Layer.provide(oldPlain)),
   new: HandlerRegistry.layer().pipe(
     Layer.provide(rare),
@@ -109,4 +152,13 @@ export const handlers = {
     Layer.provide(batched),
     Layer.provide(plain)
   )
+}
+
+/** The handlers that old and new workers have. One on top of the other: a plug-in adds to those before it. */
+export const handlers = {
+  programs,
+  mixed: {
+    old: programs.old.pipe(Layer.provide(oldListed)),
+    new: programs.new.pipe(Layer.provide(card), Layer.provide(listed))
+  }
 }

@@ -3,14 +3,16 @@
  * the answers are right, whatever is counted already.
  */
 import { it } from "@effect/vitest"
-import { ChunkStore, Inspector, Retention } from "effect-sluice"
+import { ChunkStore, Inspector, Retention, Settings } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { plansOf, readBy, watched } from "../support/plans.ts"
 import * as Postgres from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 /** How many lines are counted at a time. */
 const portion = 5000
@@ -53,8 +55,7 @@ const counted = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   ))
 
 /** Counts until so many lines are: transactions of other tests, on the same server, hold it up. */
-const countTo = (lines: number) =>
-  Effect.repeat(Effect.andThen(rollUp, Effect.delay(counted, 20)), { until: (now) => now === lines })
+const countTo = (lines: number) => untilIt(Effect.andThen(rollUp, counted), (now) => now === lines)
 
 /** Rows of a table that an effect's statements read; fails where one of them reads all of it. */
 const rowsRead = Effect.fnUntraced(function*<A, E, R>(table: string, effect: Effect.Effect<A, E, R>) {
@@ -71,8 +72,11 @@ const rowsRead = Effect.fnUntraced(function*<A, E, R>(table: string, effect: Eff
 })
 
 describe.each([15, 18] as const)("what operators ask, on Postgres %i", (version) => {
-  const layer = (maxConnections: number) =>
-    Layer.fresh(PgStore.layer).pipe(Layer.provideMerge(Postgres.layer(version, { maxConnections })))
+  const layer = (maxConnections: number, settings: Partial<Settings.Values> = {}) =>
+    Layer.fresh(PgStore.layer).pipe(
+      Layer.provide(Settings.layer(settings)),
+      Layer.provideMerge(Postgres.layer(version, { maxConnections }))
+    )
 
   it.live("reads no more of a large ledger than is not counted yet", () =>
     Effect.gen(function*() {
@@ -175,6 +179,68 @@ describe.each([15, 18] as const)("what operators ask, on Postgres %i", (version)
         expect(yield* made("ward.Note", "31")).toEqual(["call-31"])
       }
     }).pipe(Effect.provide(layer(5))), 120_000)
+
+  it.live(
+    "counts a deep queue up to a limit, and says about how many there are beyond it",
+    () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const inspector = yield* Inspector.Inspector
+        yield* sql`
+        insert into sluice.chunk_queue (call_id, namespace, schema_identity, schema_version, state, lease_until)
+        select 'call-' || n, 'clinic', 'schemas.clinic.ward.' || case when n % 4 = 0 then 'note' else 'letter' end, 2,
+          case when n % 1000 = 0 then 'scheduled' else 'ready' end, case when n <= 60 then now() + interval '1 hour' end
+        from generate_series(1, ${many}) n`
+        yield* sql`
+        insert into sluice.chunk_queue (call_id, namespace, schema_identity, schema_version)
+        select 'first', 'archive', 'schemas.clinic.ward.note', 1`
+        // the oldest of all
+        yield* sql`update sluice.chunk_queue set rank = '2020-01-01', recorded_at = '2020-01-01' where namespace = 'archive'`
+        yield* sql.unsafe("vacuum analyze sluice.chunk_queue")
+        const all = yield* inspector.exactStatus
+        expect(all.map(({ about, inFlight, ready, scheduled }) => [about, ready, inFlight, scheduled])).toEqual([
+          [false, 1, 0, 0],
+          [false, 74_955, 45, 0],
+          [false, 24_885, 15, 100]
+        ])
+        const found = yield* inspector.status
+        // about the ready, of which there are many; all else is exact
+        const aside = { about: true, due: 0, ready: 0 }
+        expect(found.map((kind) => ({ ...kind, ...aside }))).toEqual(all.map((kind) => ({ ...kind, ...aside })))
+        expect(found.map(({ about }) => about)).toEqual([true, true, true])
+        found.forEach(({ due, namespace, ready, scheduled }, index) => {
+          // one of a sample stands for several
+          if (namespace === "archive") expect(ready).toBeGreaterThanOrEqual(1)
+          else expect(Math.abs(ready / (all[index]?.ready ?? 0) - 1)).toBeLessThan(0.25)
+          expect(due).toBe(ready + scheduled)
+        })
+        expect(yield* rowsRead("chunk_queue", inspector.status)).toBeLessThan(0.6 * many)
+        // few are counted
+        yield* sql`delete from sluice.chunk_queue where seq % 10 <> 0`
+        expect(yield* inspector.status).toEqual(yield* inspector.exactStatus)
+      }).pipe(Effect.provide(layer(1))),
+    120_000
+  )
+
+  it.live("is counted beside a worker's beats, which do not wait for it", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* ChunkStore.ChunkStore
+      yield* persist(1, portion)
+      // nobody can count as long as this is locked
+      const held = yield* sql.reserve
+      yield* held.executeValuesUnprepared("begin", [])
+      yield* Effect.addFinalizer(() => Effect.ignore(held.executeValuesUnprepared("rollback", [])))
+      yield* held.executeValuesUnprepared("lock table sluice.ledger_place in access exclusive mode", [])
+      expect(yield* store.beat("w", [])).toMatchObject({ unparked: 0 })
+      yield* held.executeValuesUnprepared("rollback", [])
+      // by the beats alone
+      yield* Effect.repeat(Effect.andThen(store.beat("w", []), Effect.delay(counted, 20)), {
+        until: (now) => now === portion
+      })
+      yield* expectRight
+      // a beat that waited for the lock would wait for so long
+    }).pipe(Effect.scoped, Effect.provide(layer(5, { statementTimeout: Duration.minutes(10) }))), 120_000)
 
   it.live(
     "reads some thousands of the calls that may be pruned, and says about how many there are",

@@ -19,6 +19,7 @@ import { expect } from "vitest"
 import { call, claim, idsOf, reply } from "../contract/operators/dialogues.ts"
 import { heldOpen, waitsOrEnds } from "../support/heldOpen.ts"
 import * as Postgres from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 const recorderOf = (options: Settings.Options = {}) =>
   CallRecorder.layer.pipe(Layer.provideMerge(PgStore.layer), Layer.provide(Settings.layer(options)))
@@ -131,7 +132,7 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("calls recorded 
         { startImmediately: true }
       )
       const mates = yield* Effect.forEach(many("beside", 20), ({ callId }) =>
-        Effect.repeat(isRecorded(callId), { until: (recorded) => recorded }))
+        untilIt(isRecorded(callId), (recorded) => recorded))
       expect(mates).toHaveLength(20)
       expect(waiting.pollUnsafe()).toBeUndefined()
       yield* other.end

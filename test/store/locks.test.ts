@@ -10,6 +10,7 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -29,6 +30,7 @@ import {
 import { heldOpen, waitsOrEnds } from "../support/heldOpen.ts"
 import * as inspect from "../support/inspect.ts"
 import * as Postgres from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 const knee = (id: string, fields = {}) => call(id, { orderingKey: "knee", ...fields })
 
@@ -243,18 +245,22 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
       const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
       const { token } = yield* claimWith({})
+      const locked = yield* Latch.make(false)
       const frozen = yield* Effect.forkChild(
         store.persist(
           token,
-          () => Effect.andThen(sql`select from sluice.chunk_queue where call_id = 'a' for update`, Effect.never),
+          () =>
+            sql`select from sluice.chunk_queue where call_id = 'a' for update`.pipe(
+              Effect.andThen(locked.open),
+              Effect.andThen(Effect.never)
+            ),
           Duration.millis(100)
         )
       )
       const unlocked = sql`select from sluice.chunk_queue where call_id = 'a' for update skip locked`
-      yield* Effect.repeat(unlocked, { until: (rows) => rows.length === 0 })
-      yield* Effect.repeat(Effect.delay(unlocked, "100 millis"), { until: (rows) => rows.length === 1 }).pipe(
-        Effect.timeout("30 seconds")
-      )
+      // for a tenth of a second: who looks for the lock may come too late to see it
+      yield* locked.await
+      yield* untilIt(unlocked, (rows) => rows.length === 1)
       yield* Fiber.interrupt(frozen)
     })))
 

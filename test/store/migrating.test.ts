@@ -21,6 +21,7 @@ import { call, record, settle } from "../contract/operators/dialogues.ts"
 import { startCluster } from "../support/cluster.ts"
 import { startPooler } from "../support/pooler.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 /** What a later version brings: a column on the busiest table, and an index on the largest. */
 const later = fromFiles({
@@ -66,8 +67,7 @@ const logged = () => {
   return { lines, layer: Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))]) }
 }
 
-const until = <E, R>(is: Effect.Effect<boolean, E, R>) =>
-  Effect.repeat(Effect.andThen(Effect.sleep(20), is), { until: (done) => done })
+const until = <E, R>(is: Effect.Effect<boolean, E, R>) => untilIt(is, (done) => done)
 
 /** Records so many calls and settles them, as old versions do. */
 const work = (name: string, count: number) =>

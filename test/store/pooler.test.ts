@@ -27,12 +27,12 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { type Pooler, startPooler } from "../support/pooler.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 class Note extends Output.make("schemas.clinic.ward.note", {
   version: 1,
@@ -183,10 +183,7 @@ describe("a program that starts behind a pooler", () => {
       const { through } = yield* between(3)
       const { layer, lines } = logged()
       yield* Effect.provide(build(through, { prepare: false }, { listenUrl: Redacted.make(through) }), layer)
-      yield* Effect.repeat(Effect.sync(() => lines.length), {
-        until: (count) => count > 0,
-        schedule: Schedule.spaced(50)
-      })
+      yield* untilIt(Effect.sync(() => lines.length), (count) => count > 0)
       expect(lines[0]).toMatch(/what is sent is not heard; does the address .* lead to a pooler in transaction mode/)
     }).pipe(Effect.scoped), 60_000)
 })

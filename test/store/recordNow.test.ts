@@ -23,6 +23,7 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
 import * as Postgres from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 class Note extends Output.make("schemas.clinic.ward.note", {
   schema: Schema.Struct({
@@ -117,7 +118,7 @@ const found = Effect.fnUntraced(function*(callId: string) {
 })
 const persisted = { calls: 1, queued: 0, attempts: null, held: 0, ledger: 1, notes: 1 }
 const recorded = { calls: 1, queued: 1, attempts: 0, held: 0, ledger: 0, notes: 0 }
-const untilRecorded = (callId: string) => Effect.repeat(found(callId), { until: ({ calls }) => calls === 1 })
+const untilRecorded = (callId: string) => untilIt(found(callId), ({ calls }) => calls === 1)
 
 layer(
   application({ recordWithin: "10 minutes" }),

@@ -34,6 +34,7 @@ import { list, madeBy } from "../../src/store/pg/statements.ts"
 import { grants, type Purpose, purposes } from "../../src/store/Rights.ts"
 import * as inspect from "../support/inspect.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 class Note extends Output.make("schemas.clinic.ward.note", {
   version: 1,
@@ -192,7 +193,7 @@ for (const version of [15, 18] as const) {
           yield* log.open("billing", "beginning")
           const lease = Duration.minutes(1)
           const options = { limit: 10, maxBytes: 1e6, lease, reader: "a test" }
-          const taken = yield* Effect.repeat(log.take("billing", options), { until: Option.isSome })
+          const taken = yield* untilIt(log.take("billing", options), Option.isSome)
           const { entries, token } = Option.getOrThrow(taken)
           expect(entries[0]?.events[0]).toMatchObject({ context: { bed: 7 }, service: call("a").service })
           for (const { place } of entries) yield* log.advance("billing", token, { place, suspects: 0 }, lease)
@@ -203,9 +204,7 @@ for (const version of [15, 18] as const) {
           expect(yield* log.list).toHaveLength(1)
           expect(yield* log.remove("billing")).toBe(true)
           expect(yield* log.open("complete", "beginning", "calls")).toBe("calls")
-          const ends = yield* Effect.repeat(log.take("complete", { ...options, feed: "calls" }), {
-            until: Option.isSome
-          })
+          const ends = yield* untilIt(log.take("complete", { ...options, feed: "calls" }), Option.isSome)
           expect(Option.getOrThrow(ends).entries[0]?.ended).toMatchObject({ namespace: "clinic", persisted: 1 })
           expect(yield* log.remove("complete")).toBe(true)
 

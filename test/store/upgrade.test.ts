@@ -17,6 +17,7 @@ import { migrationFiles } from "../../src/store/pg/migrationFiles.ts"
 import { fromFiles } from "../../src/store/pg/statements.ts"
 import { call, reply, settle } from "../contract/operators/dialogues.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 const before = fromFiles(
   Object.fromEntries(Object.entries(migrationFiles).filter(([name]) => name < "0006")),
@@ -109,8 +110,7 @@ const files = Effect.flatMap(SqlClient.SqlClient, (sql) =>
       'service_call', 'chunk_queue', 'persisted_chunk', 'dead_letter', 'chunk_failure'
     ) order by relname`)
 
-const until = <E, R>(is: Effect.Effect<boolean, E, R>) =>
-  Effect.repeat(Effect.andThen(Effect.sleep(20), is), { until: (done) => done })
+const until = <E, R>(is: Effect.Effect<boolean, E, R>) => untilIt(is, (done) => done)
 
 describe("from the version before call facts", () => {
   for (const version of [15, 18] as const) {

@@ -14,6 +14,7 @@ import * as Random from "effect/Random"
 import { expect } from "vitest"
 import { client } from "../support/client.ts"
 import type { Cluster, Version } from "../support/cluster.ts"
+import { untilIt } from "../support/until.ts"
 import {
   database,
   emptyDatabase,
@@ -323,7 +324,7 @@ layer(servers(18), { excludeTestServices: true, timeout: 60_000 })("in another c
         select 1 from sluice.persisted_chunk l join sluice.subscription s on s.name = 'middle'
           and s.xact = (select xact from sluice.persisted_chunk where call_id = ${before[9]!})
         where l.call_id = 'while it ran' and s.lease_token is null`
-      yield* Effect.repeat(Effect.delay(arrived, "20 millis"), { until: (rows) => rows.length > 0 })
+      yield* untilIt(arrived, (rows) => rows.length > 0)
       expect(yield* refused(place, "middle")).toMatch(new RegExp(`logical replication \\(${name}\\)`))
       expect((yield* Effect.flip(rebase(place))).message).toMatch(/logical replication/)
       yield* place.sql.unsafe(`drop subscription ${name}`)

@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url"
 import { expect } from "vitest"
 import { call, record, settle } from "../contract/operators/dialogues.ts"
 import * as Postgres from "../support/Postgres.ts"
+import { untilIt } from "../support/until.ts"
 
 class Url extends Context.Service<Url, string>()("test/Url") {}
 
@@ -59,7 +60,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("a reader", (it) =
         const handle: Subscription.Handler<unknown> = ({ key }) =>
           sql`insert into seen (call_id, reader) values (${key.callId}, 'next')`
         yield* Subscription.make("media", handle, { pollInterval: Duration.millis(50) })
-        yield* Effect.repeat(seenBy("next"), { until: (seen) => seen.endsWith("e") })
+        yield* untilIt(seenBy("next"), (seen) => seen.endsWith("e"))
         // from where the killed one last moved on: at the latest from the event it handled last
         expect(["abcde", "bcde", "cde"]).toContain(yield* seenBy("next"))
       }),
@@ -83,7 +84,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("a reader", (it) =
             where datname = current_database() order by pid = pg_backend_pid()`)
         })
       yield* Subscription.make("cut", handle, { batchSize: 2, pollInterval: "50 millis", lease: "1 second" })
-      yield* Effect.repeat(Effect.delay(Effect.sync(() => seen.at(-1)), "10 millis"), { until: (last) => last === "j" })
+      yield* untilIt(Effect.sync(() => seen.at(-1)), (last) => last === "j")
       expect([...new Set(seen.filter((id) => ids.includes(id)))]).toEqual(ids)
     }), 60_000)
 })

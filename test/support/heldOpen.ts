@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as SqlClient from "effect/sql/SqlClient"
+import { untilIt } from "./until.ts"
 
 /** Runs an effect in a transaction that stays open until `end`. */
 export const heldOpen = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
@@ -21,10 +22,10 @@ export const heldOpen = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effe
 /** Until an effect that runs beside waits for a lock of this database, beside others that wait already, or has ended. */
 export const waitsOrEnds = <A, E>(fiber: Fiber.Fiber<A, E>, others = 0) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    Effect.repeat(
+    untilIt(
       Effect.all([
-        sql`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+        sql`select pid, query from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
         Effect.sync(() => fiber.pollUnsafe() !== undefined)
       ]),
-      { until: ([waiting, ended]) => waiting.length > others || ended }
+      ([waiting, ended]) => waiting.length > others || ended
     ))

@@ -9,10 +9,10 @@ import { HandlerRegistry } from "../../HandlerRegistry.ts"
 import { Inspector, type WorkerView } from "../../Inspector.ts"
 import { escape } from "../../internal/escape.ts"
 import * as Kind from "../../Kind.ts"
-import { Retention } from "../../Retention.ts"
 import * as Application from "../Application.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
+import * as insideUse from "../insideUse.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 
@@ -25,9 +25,19 @@ export const HandlersReport = Schema.Struct({
     schemaIdentity: Schema.String,
     version: Schema.Int,
     handlerVersion: Schema.Int,
-    /** Of a declared handler: the statement that it becomes, or why its table does not fit. Null of a program. */
+    /**
+     * Of a declared handler: the statement that it becomes, or why its table does not fit; and how the living workers have
+     * persisted its answers, since each of them started. Null of a program.
+     */
     declared: Schema.NullOr(
-      Schema.Struct({ statement: Schema.NullOr(Schema.String), problem: Schema.NullOr(Schema.String) })
+      Schema.Struct({
+        statement: Schema.NullOr(Schema.String),
+        problem: Schema.NullOr(Schema.String),
+        inside: Schema.Int,
+        claimed: Schema.Record(Schema.String, Schema.Int),
+        refusal: Schema.NullOr(Schema.String),
+        unfit: Schema.NullOr(Schema.String)
+      })
     )
   })),
   /** The recorded kinds, each with the handler that serves it, or null. */
@@ -65,7 +75,10 @@ const inWords = ({ handlers, kinds }: typeof HandlersReport.Type, limit: number)
       }`,
       ...(declared?.problem ?? declared?.statement ?? "").split("\n").filter((line) => line !== "").map((line) =>
         `    ${escape(line)}`
-      )
+      ),
+      ...declared === null
+        ? []
+        : insideUse.inWords({ handler: name, ...declared }).map((line) => `  ${line}, since its workers started`)
     ]),
     ...core.length === 0 ? [] : ["", "served by core, because their namespace has no handler:"],
     ...core.slice(0, limit).flatMap(({ handler, namespace, schemaIdentity }) => [
@@ -111,11 +124,20 @@ const workersFor = (kind: Kind.Kind, living: ReadonlyArray<WorkerView>): Readonl
   })
 
 /** What a declared handler becomes. */
-const declaredOf = (inspector: Inspector["Service"], { declaration }: Handler) =>
-  declaration === undefined ? Effect.succeed(null) : inspector.declaration(declaration).pipe(
-    Effect.map((statement) => ({ statement, problem: null })),
-    Effect.catchTag("TableUnfit", (error) => Effect.succeed({ statement: null, problem: error.message }))
+const declaredOf = (
+  inspector: Inspector["Service"],
+  { declaration, name }: Handler,
+  workers: ReadonlyArray<WorkerView>
+) => {
+  if (declaration === undefined) return Effect.succeed(null)
+  const none = { inside: 0, claimed: {}, refusal: null, unfit: null }
+  const { claimed, inside, refusal, unfit } = insideUse.sumUses(workers).find((use) => use.handler === name) ?? none
+  const use = { inside, claimed, refusal, unfit }
+  return inspector.declaration(declaration).pipe(
+    Effect.map((statement) => ({ statement, problem: null, ...use })),
+    Effect.catchTag("TableUnfit", (error) => Effect.succeed({ statement: null, problem: error.message, ...use }))
   )
+}
 
 /** The command. */
 export const handlers = Command.make(
@@ -126,13 +148,11 @@ export const handlers = Command.make(
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const { find, list, serves } = yield* HandlerRegistry
       const inspector = yield* Inspector
-      // who may only read does without: what is not rolled up is counted as well
-      yield* Effect.ignore(Retention.use((retention) => retention.rollUp))
       const recorded = yield* inspector.status
       const living = (yield* inspector.workers()).filter(({ alive }) => alive)
       const report = {
         handlers: yield* Effect.forEach(list, (handler) =>
-          Effect.map(declaredOf(inspector, handler), (declared) => ({
+          Effect.map(declaredOf(inspector, handler, living), (declared) => ({
             name: handler.name,
             namespace: handler.namespace,
             schemaIdentity: handler.output.identity,

@@ -6,12 +6,13 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { Inspector, KindStatus, type WorkerView } from "../../Inspector.ts"
+import { InsideUse, Inspector, KindStatus, mostExact, type WorkerView } from "../../Inspector.ts"
 import * as Kind from "../../Kind.ts"
 import { Pause, Pauses } from "../../Pauses.ts"
 import { Retention } from "../../Retention.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
+import * as insideUse from "../insideUse.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 import { untilStopped } from "../stopping.ts"
@@ -37,16 +38,19 @@ export const Status = Schema.Struct({
   /** Chunks of all kinds persisted in the last minute, counted up to 100,000. */
   lastMinute: Schema.Int,
   workers: Schema.Array(WorkerStatus),
+  /** How the living workers have persisted answers of declared handlers, since each of them started. */
+  declared: Schema.Array(InsideUse),
   pauses: Schema.Array(Pause)
 })
 
-const toStatus = ({ id, serves, ...worker }: WorkerView): WorkerStatus => {
+const toStatus = ({ alive, id, seen, serves }: WorkerView): WorkerStatus => {
   const [host = "", pid = ""] = id.split("/")
   return {
     id,
     host,
     pid,
-    ...worker,
+    alive,
+    seen,
     serves: serves.map(Kind.format),
     versions: Object.fromEntries(
       serves.flatMap((kind) =>
@@ -56,14 +60,16 @@ const toStatus = ({ id, serves, ...worker }: WorkerView): WorkerStatus => {
   }
 }
 
-const look = Effect.gen(function*() {
+const look = Effect.fnUntraced(function*(exact: boolean) {
   const inspector = yield* Inspector
   // who may only read does without: what is not rolled up is counted as well
   yield* Effect.ignore(Retention.use((retention) => retention.rollUp))
+  const workers = yield* inspector.workers()
   return {
-    kinds: yield* inspector.status,
+    kinds: yield* (exact ? inspector.exactStatus : inspector.status),
     lastMinute: yield* inspector.persistedLately,
-    workers: (yield* inspector.workers()).map(toStatus),
+    workers: workers.map(toStatus),
+    declared: insideUse.sumUses(workers),
     pauses: yield* Pauses.use((pauses) => pauses.list)
   }
 })
@@ -153,7 +159,7 @@ interface Layout {
 }
 
 const inWords = (
-  { kinds, lastMinute, pauses, workers }: typeof Status.Type,
+  { declared, kinds, lastMinute, pauses, workers }: typeof Status.Type,
   { limit, now, width }: Layout
 ): ReadonlyArray<string> => {
   const shown = chosen(kinds, limit)
@@ -162,16 +168,24 @@ const inWords = (
     ...shown.map((kind) => kind.schemaIdentity),
     ...seen.flatMap(({ serves }) => serves.map((kind) => kind.slice(kind.indexOf("/") + 1)))
   ])
+  const used = declared.flatMap((use) => {
+    const words = insideUse.inWords(use)
+    return words.length === 0 ? [] : [use.handler, ...words.map((line) => `  ${line}`)]
+  })
   const how = "see --limit, or --json"
   return [
     ...kinds.length === 0 ? ["nothing is recorded"] : kindTable(shown, now, width).split("\n"),
     ...print.more(kinds.length, limit, "kinds", how),
+    ...kinds.some(({ about }) => about)
+      ? [`about: more than ${mostExact} chunks of a state are estimated; --exact counts them`]
+      : [],
     `${lastMinute} persisted in the last minute`,
     ...pauses.slice(0, limit).map((pause) => print.clip(print.pause(pause), width)),
     ...print.more(pauses.length, limit, "pauses", how),
     ...seen.map((worker) => print.clip(workerLine(worker, short), width)),
     ...print.more(workers.length, limit, "workers", how),
-    ...workers.some(({ alive }) => alive) ? [] : ["no worker is running"]
+    ...workers.some(({ alive }) => alive) ? [] : ["no worker is running"],
+    ...used.length === 0 ? [] : ["declared handlers, since their workers started:", ...used.map((line) => `  ${line}`)]
   ]
 }
 
@@ -220,11 +234,16 @@ export const picture = (
 
 /** Prints a picture again and again, over the previous one on a terminal. */
 const watching = Effect.fnUntraced(function*(
-  { database, json, limit }: { readonly database: string; readonly json: boolean; readonly limit: number }
+  { database, exact, json, limit }: {
+    readonly database: string
+    readonly exact: boolean
+    readonly json: boolean
+    readonly limit: number
+  }
 ) {
   let previous: Picture | undefined
   while (true) {
-    const current: Picture = { found: yield* look, now: (yield* DateTime.now).epochMilliseconds }
+    const current: Picture = { found: yield* look(exact), now: (yield* DateTime.now).epochMilliseconds }
     if (process.stdout.isTTY) process.stdout.write("\u001b[2J\u001b[H")
     // the last line of a terminal is left to the cursor
     const height = Math.max(1, print.screen().rows - 1)
@@ -236,8 +255,8 @@ const watching = Effect.fnUntraced(function*(
   }
 })
 
-const printed = Effect.fnUntraced(function*(json: boolean, limit: number) {
-  const found = yield* look
+const printed = Effect.fnUntraced(function*(json: boolean, limit: number, exact: boolean) {
+  const found = yield* look(exact)
   const now = (yield* DateTime.now).epochMilliseconds
   yield* json ? print.json(Status, found) : print.lines(inWords(found, { limit, now, width: widthOf() }))
 })
@@ -248,14 +267,15 @@ export const status = Command.make(
   {
     ...options.common,
     watch: options.on("watch", "look again every 2 seconds, until stopped"),
+    exact: options.on("exact", "count all chunks, also where there are many of a state"),
     limit: options.limit(50)
   },
-  ({ limit, url, watch, ...given }) =>
+  ({ exact, limit, url, watch, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const looking = watch
-        ? untilStopped(watching({ database: yield* Database.nameOf(url), json, limit }))
-        : printed(json, limit)
+        ? untilStopped(watching({ database: yield* Database.nameOf(url), exact, json, limit }))
+        : printed(json, limit, exact)
       yield* Effect.provide(looking, Database.storesAsTheyAre(url))
     }).pipe(told)
 ).pipe(

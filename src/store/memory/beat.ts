@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import { aliveFor, type Beat, rememberedFor } from "../../ChunkStore.ts"
 import * as Kind from "../../Kind.ts"
 import type { Access } from "../MemoryDatabase.ts"
-import { kindKey, pauses, queue, seqKey, workers } from "./rows.ts"
+import { kindKey, pauses, queue, seqKey, type WorkerRow, workers } from "./rows.ts"
 
 /** How long after its last beat a worker counts as alive, in milliseconds. */
 export const alive = Duration.toMillis(aliveFor)
@@ -23,8 +23,12 @@ export const kindsPaused = (access: Access): ReadonlyArray<Kind.Kind> =>
   access.values(pauses).map(({ namespace, schemaIdentity }) => ({ namespace, schemaIdentity }))
 
 /** Notes that the worker is alive, unparks what it serves and what is no longer paused. */
-export const beat = (access: Access, id: string, serves: ReadonlyArray<Kind.Served>, now: number): Beat => {
-  access.set(workers, id, { id, serves, startedAt: access.get(workers, id)?.startedAt ?? now, beatAt: now })
+export const beat = (
+  access: Access,
+  { id, inside, serves }: Pick<WorkerRow, "id" | "inside" | "serves">,
+  now: number
+): Beat => {
+  access.set(workers, id, { id, serves, inside, startedAt: access.get(workers, id)?.startedAt ?? now, beatAt: now })
   const others = access.values(workers).filter((worker) => worker.id !== id)
   for (const worker of others) if (worker.beatAt < now - remembered) access.delete(workers, worker.id)
   const paused = kindsPaused(access)

@@ -100,7 +100,8 @@ const workersOf = (access: Access, now: number): ReadonlyArray<WorkerView> =>
     id: row.id,
     alive: row.beatAt > now - alive,
     seen: Math.max(0, Math.round((now - row.beatAt) / 1000)),
-    serves: row.serves
+    serves: row.serves,
+    inside: row.inside
   }))
 
 const oldestDue = (access: Access, now: number): number | undefined => {
@@ -177,6 +178,7 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
         tablesOf(declaration).map(({ table }) => `rows of the table ${table} of this MemoryDatabase`).join("\n")
       ),
     status: use(status),
+    exactStatus: use(status),
     persistedLately: use((access, now) =>
       Math.min(100_000, access.values(ledger).filter((row) => row.persistedAt > now - minute).length)
     ),

@@ -168,7 +168,8 @@ export const call = (
 }
 
 type Counts = {
-  -readonly [K in Exclude<keyof KindStatus, "namespace" | "schemaIdentity" | "oldest" | "newestVersion">]: number
+  -readonly [K in Exclude<keyof KindStatus, "namespace" | "schemaIdentity" | "oldest" | "newestVersion" | "about">]:
+    number
 }
 
 const columnOf = (row: QueueRow, now: number): keyof Counts => isInFlight(row, now) ? "inFlight" : row.state
@@ -196,7 +197,7 @@ export const status = (access: Access, now: number): ReadonlyArray<KindStatus> =
       dead: 0,
       persisted: 0
     }
-    const row = { namespace, schemaIdentity, ...counts, newestVersion: null, oldest: null }
+    const row = { namespace, schemaIdentity, ...counts, newestVersion: null, oldest: null, about: false }
     const made: Kind = { row, counts, oldest: undefined, newest: undefined }
     kinds.set(name, made)
     return made

@@ -6,6 +6,7 @@ import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type { CallAttempt } from "../../CallAttempt.ts"
 import type { CallFacts } from "../../CallFacts.ts"
+import type { InsideUse } from "../../CallView.ts"
 import type { DeathReason, ParkReason } from "../../ChunkStore.ts"
 import type { Feed } from "../../EventLog.ts"
 import type { Kind, Served } from "../../Kind.ts"
@@ -146,6 +147,7 @@ export interface FailureRow {
 export interface WorkerRow {
   readonly id: string
   readonly serves: ReadonlyArray<Served>
+  readonly inside: ReadonlyArray<InsideUse>
   readonly startedAt: number
   readonly beatAt: number
 }

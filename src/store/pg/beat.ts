@@ -1,16 +1,16 @@
 /**
  * The verb `beat`: a worker's heartbeat and its upkeep, in one statement. It also releases some waiting chunks that nothing
- * blocks, adds what calls used to the sums, counts the ledger, and writes ends of calls that were missed.
+ * blocks, adds what calls used to the sums, has the ledger counted, and writes ends of calls that were missed.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type { InsideUse } from "../../CallView.ts"
 import { aliveFor, type ChunkStore, mostUnparked, rememberedFor } from "../../ChunkStore.ts"
 import type { Kind, Left, Served } from "../../Kind.ts"
 import { makeClosing } from "./callEnd.ts"
 import { core, newest, servedRows } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import type { Engine } from "./engine.ts"
-import { countLedger } from "./ledgerTotals.ts"
 import { servesOf } from "./serves.ts"
 import type { Tables } from "./tables.ts"
 import { rollUp } from "./usage.ts"
@@ -36,15 +36,16 @@ const remembered = `interval '${Duration.toSeconds(rememberedFor)} seconds'`
  * worker then leaves it alone in its claims, so that old and new programs side by side do not park and unpark each other's
  * chunks.
  */
-const statement = (t: Tables, id: string, serves: ReadonlyArray<Served>) => {
+const statement = (t: Tables, id: string, serves: ReadonlyArray<Served>, inside: ReadonlyArray<InsideUse>) => {
   const { pause, queue, sql, worker } = t
   return sql<BeatRow>`
     with serves as materialized (
       select s.namespace, s.schema_identity, s.version
       from ${servedRows(t, serves)} s(namespace, schema_identity, version)
     ), me as (
-      insert into ${worker} (id, serves) values (${id}, ${JSON.stringify(serves)}::pg_catalog.jsonb)
-      on conflict (id) do update set serves = excluded.serves, beat_at = pg_catalog.now()
+      insert into ${worker} (id, serves, inside)
+      values (${id}, ${JSON.stringify(serves)}::pg_catalog.jsonb, ${JSON.stringify(inside)}::pg_catalog.jsonb)
+      on conflict (id) do update set serves = excluded.serves, inside = excluded.inside, beat_at = pg_catalog.now()
     ), silent as materialized (
       -- two workers that beat after a long silence find each other here
       select id from ${worker} where beat_at < pg_catalog.now() - ${sql.literal(remembered)} and id <> ${id}
@@ -106,11 +107,15 @@ const statement = (t: Tables, id: string, serves: ReadonlyArray<Served>) => {
 }
 
 /** The verb. */
-export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkStore["Service"]["beat"] => {
+export const beat = ({ claiming, contact, countLedger, hint, settings, t }: Engine): ChunkStore["Service"]["beat"] => {
   const releasing = makeReleasing(t, settings.deadBlocksKey)
-  const beatOnce = Effect.fnUntraced(function*(worker: string, serves: ReadonlyArray<Served>) {
+  const beatOnce = Effect.fnUntraced(function*(
+    worker: string,
+    serves: ReadonlyArray<Served>,
+    inside: ReadonlyArray<InsideUse>
+  ) {
     const asked = yield* Contact.here
-    const [row] = yield* statement(t, worker, serves)
+    const [row] = yield* statement(t, worker, serves, inside)
     if (row !== undefined) contact.heard(row.now, asked)
     if ((yield* releasing) > 0) {
       claiming.lookAgain()
@@ -120,10 +125,8 @@ export const beat = ({ claiming, contact, hint, settings, t }: Engine): ChunkSto
   }, t.client.statement)
   // after the beat, which they must not roll back: a role without the rights to them leaves them to others
   const ignoring = Effect.ignoreCause({ log: "Debug" })
-  const upkeep = Effect.andThen(
-    ignoring(t.client.statement(rollUp(t))),
-    ignoring(t.client.statement(countLedger(t)))
-  )
+  const upkeep = Effect.andThen(ignoring(t.client.statement(rollUp(t))), countLedger)
   const closing = makeClosing(t, hint("events"))
-  return (worker, serves) => Effect.tap(beatOnce(worker, serves), () => Effect.andThen(upkeep, closing))
+  return (worker, serves, inside = []) =>
+    Effect.tap(beatOnce(worker, serves, inside), () => Effect.andThen(upkeep, closing))
 }

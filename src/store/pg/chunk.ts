@@ -37,7 +37,7 @@ const payloadOf = (text: string | null, bytes: number): Payload => {
       withheld: bytes === 0
         ? outputGone
         : `output, context and input hold ${bytes} bytes of JSON, more than is handed out at once: ` +
-          `see SLUICE_MAX_RESULT_BYTES`
+          `see SLUICE_MAX_RESULT_BYTES, and the client's maxMessageSize`
     }
   }
   const output: unknown = parse(text)
@@ -102,6 +102,7 @@ export class PgChunk implements ClaimedChunk {
   readonly key: ChunkKey
   readonly namespace: string
   readonly schemaVersion: number
+  readonly fingerprint: number | undefined
   readonly orderingKey: string | undefined
   readonly attempts: number
   readonly crashes: number
@@ -125,6 +126,7 @@ export class PgChunk implements ClaimedChunk {
     }
     this.namespace = same(row[at.namespace], before?.namespace)
     this.schemaVersion = row[at.schemaVersion]
+    this.fingerprint = row[at.fingerprint] ?? undefined
     this.orderingKey = orderingKey === null ? undefined : same(orderingKey, before?.orderingKey)
     this.attempts = row[at.attempts]
     this.crashes = row[at.crashes] ?? 0

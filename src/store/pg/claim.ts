@@ -101,7 +101,7 @@ export interface Claiming {
 /** The store's claim, and the functions that make it scan from the beginning again. */
 export const makeClaiming = (t: Tables, settings: Settings.Values, contact: Contact.Contact): Claiming => {
   const lowWater = LowWater.make()
-  const longest = longestOf(settings)
+  const longest = longestOf(t.sql, settings)
   // the last claim's finding: a queue with ordering keys or retries is likely to hold more of them
   let mixed = false
 

@@ -49,6 +49,7 @@ export type ClaimRow = readonly [
   outputs: number | null,
   /** Its place among them, if `outputs.ts` reads it together with other outputs of its call. */
   position: number | null,
+  fingerprint: number | null,
   // a plain claim leaves these out
   orderingKey?: string | null,
   crashes?: number,
@@ -105,9 +106,10 @@ export const at = {
   facts: 18,
   outputs: 19,
   position: 20,
-  orderingKey: 21,
-  crashes: 22,
-  loneCrashes: 23
+  fingerprint: 21,
+  orderingKey: 22,
+  crashes: 23,
+  loneCrashes: 24
 } as const
 
 /** The range of a list to scan: after a place, up to a place, both, all of it, or none. */
@@ -244,7 +246,8 @@ export const answer = ({ call, sql }: Tables, { longest, nested }: ClaimOptions,
       case when coalesce(c.shared, 0) + c.own <= ${longest} then c.output end,
       case when c.shared <= ${longest} then nullif(c.context, '{}') end,
       case when c.shared <= ${longest} then c.input end,
-      c.service, c.correlation_id, c.finished_at, c.trace, c.facts, c.outputs, case when h.mates then h.position end ${more}
+      c.service, c.correlation_id, c.finished_at, c.trace, c.facts, c.outputs, case when h.mates then h.position end,
+      h.fingerprint ${more}
     from (
       select text ${nested ? sql`` : sql`, pg_catalog.set_config('synchronous_commit', 'off', true) as nosync`}
       from said

@@ -64,6 +64,7 @@ export class Lease {
   readonly #connection: Connection
   readonly #scope: Scope.Closeable
   readonly #limit: Duration.Duration
+  readonly #service: SqlClient.SqlClient["transactionService"]
   /** The open streams of each run, which hold the connection as long as they are open. */
   readonly #streams = new Map<Run, Set<Scope.Closeable>>()
   #inFlight = 0
@@ -71,10 +72,19 @@ export class Lease {
   /** The connection that the transaction runs on. */
   readonly connection: Connection
 
-  constructor(connection: Connection, scope: Scope.Closeable, limit: Duration.Duration) {
+  constructor(
+    connection: Connection,
+    { limit, scope, service }: {
+      readonly scope: Scope.Closeable
+      readonly limit: Duration.Duration
+      /** The client's, in which the transaction is. */
+      readonly service: SqlClient.SqlClient["transactionService"]
+    }
+  ) {
     this.#connection = connection
     this.#scope = scope
     this.#limit = limit
+    this.#service = service
     this.connection = {
       execute: (sql, params, transform) => this.#send(sql, connection.execute(sql, params, transform)),
       executeRaw: (sql, params) => this.#send(sql, connection.executeRaw(sql, params)),
@@ -151,6 +161,12 @@ export class Lease {
     if (codeOf(error) === "26000") this.isUseless = true
   }
 
+  /** Notes that a statement may have left anything, for example by a trigger. */
+  noteAll(): void {
+    this.left.transaction = true
+    this.left.session = true
+  }
+
   /** Ends a statement that cannot be interrupted, by closing its connection. */
   readonly abandon: Effect.Effect<void> = Effect.suspend(() => {
     if (this.#inFlight === 0 || this.#closed) return Effect.void
@@ -184,9 +200,14 @@ export class Lease {
    */
   readonly #reset = Effect.suspend(() => this.#own(reset)).pipe(Effect.asVoid, Effect.catch(() => this.#terminate))
 
+  readonly #isWithin = (context: Context.Context<never>): boolean => {
+    const transaction = Context.getOption(context, this.#service)
+    return Option.isSome(transaction) && transaction.value[0] === this.connection
+  }
+
   /** Watches a handler's run in the transaction. */
   watch(rule: Run["rule"], outer: Run | undefined): Run {
-    return new Run(rule, this.left, outer)
+    return new Run(rule, { left: this.left, outer, isWithin: this.#isWithin })
   }
 }
 
@@ -252,7 +273,7 @@ export const inTransaction = <A, E, R>(
     const connection = yield* restore(within(options.limit, "connect")(Scope.provide(sql.reserve, scope))).pipe(
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
     )
-    const lease = new Lease(connection, scope, options.limit)
+    const lease = new Lease(connection, { scope, limit: options.limit, service: sql.transactionService })
     const inner = Effect.suspend(() => work({ lease, isNested: false })).pipe(
       // only for this transaction, not for another client's that a handler begins
       Effect.provideService(SqlClient.BeginTransaction, undefined),

@@ -20,6 +20,8 @@ export interface Compiled {
   readonly elements: string
   /** The `on conflict` clause; empty without a key. */
   readonly onConflict: string
+  /** Whether it has triggers, or is not a plain table: writing it may then change the session's settings. */
+  readonly hasTriggers: boolean
   /** The column that names a row, and its type. */
   readonly id: string
   readonly idType: string
@@ -39,6 +41,7 @@ interface ColumnRow {
   readonly inserts: boolean
   readonly selects: boolean
   readonly updates: boolean
+  readonly triggers: boolean
 }
 
 /** A text as an SQL literal, whatever `standard_conforming_strings` says. */
@@ -68,7 +71,13 @@ const columnsOf = ({ sql }: Tables, table: string) =>
         ) || '::pg_catalog.regclass)' end as "byDefault",
       pg_catalog.has_column_privilege(c.oid, a.attnum, 'insert') as inserts,
       pg_catalog.has_column_privilege(c.oid, a.attnum, 'select') as selects,
-      pg_catalog.has_column_privilege(c.oid, a.attnum, 'update') as updates
+      pg_catalog.has_column_privilege(c.oid, a.attnum, 'update') as updates,
+      c.relkind in ('v', 'f') or exists (
+        -- without those of foreign keys, which run nothing of the application's
+        select from pg_catalog.pg_trigger g
+        where not g.tgisinternal and g.tgenabled <> 'D'
+          and g.tgrelid in (select c.oid union all select relid::pg_catalog.oid from pg_catalog.pg_partition_tree(c.oid))
+      ) as triggers
     from pg_catalog.pg_class c
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     join pg_catalog.pg_type y on y.oid = a.atttypid
@@ -234,6 +243,7 @@ export const compile = Effect.fnUntraced(function*(
     }),
     elements: elements(declaration),
     onConflict: onConflict(declaration, table),
+    hasTriggers: rows.some(({ triggers }) => triggers),
     id: declaration.id,
     idType: found.get(declaration.id)?.type ?? ""
   }

@@ -2,6 +2,7 @@
  * The state that the engine's verbs share.
  */
 import * as Effect from "effect/Effect"
+import type { Scope } from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Insert } from "../../Declaration.ts"
 import type * as Settings from "../../Settings.ts"
@@ -11,6 +12,7 @@ import { type Claiming, makeClaiming } from "./claim.ts"
 import { type Compiling, makeCompiling } from "./compiling.ts"
 import type { Contact } from "./contact.ts"
 import * as inserting from "./insert.ts"
+import { countingAside } from "./ledgerTotals.ts"
 import type { Tables } from "./tables.ts"
 import { type Gone, keysOf, wakeFollowers } from "./waiting.ts"
 
@@ -27,12 +29,19 @@ export interface Engine {
   readonly hint: (topic: Topic) => Effect.Effect<void>
   /** Wakes the chunks that waited behind these. Runs in the transaction that removes these, if there is one. */
   readonly wake: (gone: Gone) => Effect.Effect<void, SqlError>
+  /** Asks for the ledger's new lines to be counted, and does not wait for it. */
+  readonly countLedger: Effect.Effect<unknown>
   /** Tells the end of those of these calls that have no chunk left, after the caller's commit. */
   readonly close: (callIds: ReadonlyArray<string>) => Effect.Effect<void>
 }
 
 /** The engine of one store. */
-export const make = (t: Tables, settings: Settings.Values, contact: Contact, wakeUp: WakeUp["Service"]): Engine => {
+export const make = Effect.fnUntraced(function*(
+  t: Tables,
+  settings: Settings.Values,
+  contact: Contact,
+  wakeUp: WakeUp["Service"]
+): Effect.fn.Return<Engine, never, Scope> {
   const claiming = makeClaiming(t, settings, contact)
   const hint = (topic: Topic) => t.sql.afterCommit(wakeUp.hint(topic))
   const wake = Effect.fnUntraced(function*(gone: Gone) {
@@ -46,5 +55,6 @@ export const make = (t: Tables, settings: Settings.Values, contact: Contact, wak
   const compiling = makeCompiling(t)
   const insert = inserting.make(t, compiling)
   const close = (callIds: ReadonlyArray<string>) => t.sql.afterCommit(closeCalls(t, callIds, wakeUp.hint("events")))
-  return { t, settings, contact, claiming, compiling, insert, hint, wake, close }
-}
+  const countLedger = yield* countingAside(t)
+  return { t, settings, contact, claiming, compiling, insert, hint, wake, countLedger, close }
+})

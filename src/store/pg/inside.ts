@@ -9,6 +9,9 @@
  * It reports the first chunk that it left: so the drain knows what is next, and no chunk waits behind later ones. When it
  * fails, it does not look for the culprit: the drain claims the chunks, and the claim's batches find it.
  *
+ * A trigger of the table may change settings of the session, such as its role. If the table has triggers, the statement runs
+ * in a transaction of its own, after which the session is reset.
+ *
  * Ids are matched to chunks by their place: see `insert.ts`. If a trigger changes the number of rows, the statement fails.
  */
 import * as Effect from "effect/Effect"
@@ -58,26 +61,29 @@ type Said = readonly [
 ]
 
 /**
- * A row of the answer, by position: see `ClaimRow`. Columns that nearly always have one value are null in that case. Without a
- * chunk there is one row, with a null `callId`.
+ * Persisted chunks, as JSON text: a list for each property, which both server and client handle faster than a row for each
+ * chunk. A list is null when all chunks have the usual value.
  */
-type Row = readonly [
-  said: string | null,
-  exact: number,
-  callId: string | null,
-  /** Null for the empty text. */
-  part: string | null,
-  /** Null for the kind's. */
-  namespace: string | null,
-  /** Null for that of the row before. */
-  service: string | null,
-  /** Null for the call id. */
-  correlationId: string | null,
-  /** JSON text; null when empty. */
-  context: string | null,
-  recordedAt: number,
-  objects: ReadonlyArray<DomainObject>
+type Packed = readonly [
+  callIds: ReadonlyArray<string>,
+  objects: ReadonlyArray<ReadonlyArray<DomainObject>>,
+  recordedAt: ReadonlyArray<number>,
+  services: ReadonlyArray<string>,
+  /** Null when all are empty. */
+  parts: ReadonlyArray<string> | null,
+  /** Null when all are the kind's. */
+  namespaces: ReadonlyArray<string> | null,
+  /** Null when all are the call ids. */
+  correlationIds: ReadonlyArray<string> | null,
+  /** Null when all are empty. */
+  contexts: ReadonlyArray<PersistedInside["context"]> | null
 ]
+
+/** A row of the answer. Without a chunk there is one row, with a null `packed`. */
+type Row = readonly [said: string, exact: number, packed: string | null]
+
+/** The most bytes of names and contexts that are sent in one row: see `longest.ts`. Their JSON may be six times as long. */
+const mostPacked = 1024 * 1024
 
 interface Options {
   readonly ready: Range
@@ -85,14 +91,20 @@ interface Options {
   readonly longest: number
 }
 
+const limitOf = ({ sql }: Tables, { limit }: InsideRequest) => sql.literal(String(Math.trunc(limit)))
+
 /**
  * Locks the first chunks of the queue, as many as the limits allow, and marks those that are plain and of the kind:
  * `looked`.
- * `unbroken`: so are all chunks of the handler before it.
+ * `unbroken`: so are all chunks of the handler before it. Only a declaration with a key asks for that.
+ *
+ * The limit is part of the text: for a parameter the server expects a tenth of the queue, and then it makes a new plan for
+ * each statement, which costs as much as the ledger's rows.
  */
 const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }: Options) => {
   const { queue, sql } = t
-  const { kind: { fingerprint, namespace, schemaIdentity, version }, notIn } = request
+  const { declaration, kind: { fingerprint, namespace, schemaIdentity, version }, notIn } = request
+  const hasKey = declaration.key.length > 0
   const plain = sql`ordering_key is null and lease_token is null and crashes = 0 and attempts = 0
         and position < ${mostOfCall} and bytes <= ${longest}`
   const inNamespace = namespace === Kind.core
@@ -101,16 +113,17 @@ const lookedOf = (t: Tables, request: InsideRequest, { judged, longest, ready }:
   const served = sql`schema_identity = ${schemaIdentity} and ${inNamespace}`
   return sql`ready as materialized (
       select seq, rank, call_id, part, namespace, schema_identity, schema_version, position, bytes, fingerprint,
-        recorded_at, ${plain} as plain, ${served} as served,
+        recorded_at, ${plain} as plain${hasKey ? sql`, ${served} as served` : sql``},
         coalesce(${plain} and fingerprint = ${fingerprint} and schema_version = ${version} and ${served}, false) as mine
       from ${queue} q
       where state = 'ready' and ${isFree(t, { judged })} and ${inRange(t, "rank", ready)} and ${onlyAsked(t, request)}
-      order by rank, seq limit ${request.limit} for update skip locked
+      order by rank, seq limit ${limitOf(t, request)} for update skip locked
     ), looked as materialized (
       select * from (
-        select *, pg_catalog.row_number() over by_rank as n, pg_catalog.sum(bytes) over by_rank as total,
-          pg_catalog.bool_and(mine or not served) over by_rank as unbroken
-        from ready window by_rank as (order by rank, seq)
+        select rank, seq, call_id, part, namespace, position, recorded_at, mine, pg_catalog.row_number() over by_rank as n,
+          pg_catalog.sum(bytes) over by_rank as total
+          ${hasKey ? sql`, pg_catalog.bool_and(mine or not served) over by_rank as unbroken` : sql``}
+        from ready window by_rank as (order by rank, seq rows unbounded preceding)
       ) ranked where total <= ${request.maxBytes} or n = 1
     )`
 }
@@ -179,17 +192,17 @@ export const writtenOf = (t: Tables, { object }: Declaration, compiled: Compiled
   const objects = elements === ""
     ? `select n, pg_catalog.jsonb_build_array(${made}) as objects from named`
     : `select n, pg_catalog.jsonb_agg(${made} order by place) as objects from named group by n`
+  const inOrder = (column: string) =>
+    `pg_catalog.unnest(array(select ${column} from line where place is not null order by n, place))`
   return text(`written as (
       insert into ${table} (${columns.map(({ name }) => identifier(name)).join(", ")}) overriding system value
       select ${columns.map((_, index) => `c${index}`).join(", ")} from line where place is not null order by n, place
       ${onConflict}
       returning ${identifier(id)}::pg_catalog.text as id
     ), named as materialized (
-      select l.n, l.place, w.id
-      from (
-        select n, place, pg_catalog.row_number() over (order by n, place) as ordinal from line where place is not null
-      ) l
-      full join (select id, pg_catalog.row_number() over () as ordinal from written) w on w.ordinal = l.ordinal
+      select * from rows from (
+        pg_catalog.unnest(array(select id from written)), ${inOrder("n")}, ${inOrder("place")}
+      ) as named(id, n, place)
     ), settled as materialized (
       select c.n, c.seq, c.call_id, c.part, c.namespace, c.recorded_at, c.service, c.correlation_id, c.told,
         coalesce(o.objects, '[]'::pg_catalog.jsonb) as objects
@@ -219,7 +232,7 @@ export const exactOf = ({ sql }: Tables, { elements }: Compiled, of: "answer" | 
 
 const statement = (t: Tables, request: InsideRequest, compiled: Compiled, options: Options) => {
   const { callSubscription, ledger, queue, sql } = t
-  const { declaration, handler, handlerVersion, kind, limit } = request
+  const { declaration, handler, handlerVersion, kind } = request
   return sql`
     with limited as materialized (
       select pg_catalog.set_config('lock_timeout', ${longestWait}, true) as wait
@@ -236,13 +249,15 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
       from settled order by n
     ), last as materialized (
       select rank, seq, (
-        select pg_catalog.count(*) < ${limit} and pg_catalog.count(*) = (select pg_catalog.count(*) from looked) from ready
+        select pg_catalog.count(*) < ${
+    limitOf(t, request)
+  } and pg_catalog.count(*) = (select pg_catalog.count(*) from looked) from ready
       ) as ended
       from looked order by n desc limit 1
     ), due as materialized (
       -- as many as a claim examines: one that is due later may be more urgent
       select rank from ${queue} q where state = 'scheduled' and due_at <= pg_catalog.now() and ${onlyAsked(t, request)}
-      order by due_at, seq limit ${limit}
+      order by due_at, seq limit ${limitOf(t, request)}
     ), said as materialized (
       select pg_catalog.json_build_array(
         extract(epoch from pg_catalog.now()) * 1000.0,
@@ -251,41 +266,58 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
         coalesce(last.ended, true),
         case when (select pg_catalog.count(*) from looked) > (select pg_catalog.count(*) from settled) then (
           select pg_catalog.json_build_array(namespace, schema_identity, schema_version, fingerprint, plain)
-          from looked where seq not in (select seq from settled) order by n limit 1
+          from ready where seq in (select seq from looked) and seq not in (select seq from settled)
+          order by rank, seq limit 1
         ) end,
         exists (select from due where coalesce(last.ended, true) or due.rank <= last.rank),
         exists (select from ${callSubscription})
       )::pg_catalog.text as text
       from (values (1)) one left join last on true
     )
-    select case when s.place is null or s.place = 1 then said.text end, ${
-    exactOf(t, compiled, "gone")
-  }, s.call_id, s.part, s.namespace,
-      s.service, s.correlation_id, s.told, (extract(epoch from s.recorded_at) * 1000.0)::pg_catalog.float8, s.objects
-    from said left join (select *, pg_catalog.row_number() over (order by seq) as place from settled) s on true
-    order by s.place`
+    select said.text, ${exactOf(t, compiled, "gone")}, packed.text from said left join (${packedOf(t, request)}
+    ) packed on true`
     .values as unknown as Effect.Effect<ReadonlyArray<Row>, SqlError>
 }
 
-const chunksOf = (kind: InsideKind, rows: ReadonlyArray<Row>): ReadonlyArray<PersistedInside> => {
-  const chunks: Array<PersistedInside> = []
-  let service = ""
-  for (const row of rows) {
-    const [, , callId, part, namespace, ownService, correlationId, context, recordedAt, objects] = row
-    if (callId === null) continue
-    service = ownService ?? service
-    chunks.push({
-      key: { callId, schemaIdentity: kind.schemaIdentity, part: part ?? "" },
-      namespace: namespace ?? kind.namespace,
-      service,
-      correlationId: correlationId ?? callId,
-      context: context === null ? noContext : JSON.parse(context),
-      recordedAt,
-      objects
-    })
-  }
-  return chunks
-}
+/** The settled chunks in the order of recording: all in one row if they are not too long, or each in a row of its own. */
+const packedOf = ({ sql }: Tables, { kind: { namespace } }: InsideRequest) =>
+  sql`
+      select pg_catalog.json_build_array(
+        pg_catalog.json_agg(call_id), pg_catalog.json_agg(objects),
+        pg_catalog.json_agg((pg_catalog.date_part('epoch', recorded_at) * 1000)::bigint), pg_catalog.json_agg(service),
+        case when pg_catalog.max(part) <> '' then pg_catalog.json_agg(part) end,
+        case when pg_catalog.bool_or(namespace <> ${namespace}) then pg_catalog.json_agg(namespace) end,
+        case when pg_catalog.bool_or(correlation_id <> call_id) then pg_catalog.json_agg(correlation_id) end,
+        case when pg_catalog.max(told) is not null then pg_catalog.json_agg(coalesce(told, '{}')::pg_catalog.json) end
+      )::pg_catalog.text as text
+      from (
+        select *, case when size.total > ${mostPacked} then seq end as pack from settled, (
+          select pg_catalog.sum(pg_catalog.pg_column_size(objects) + coalesce(pg_catalog.octet_length(told), 0)) as total
+          from settled
+        ) size
+        order by pack, seq
+      ) s group by pack`
+
+const chunksOf = (
+  { namespace, schemaIdentity }: InsideKind,
+  rows: ReadonlyArray<Row>
+): ReadonlyArray<PersistedInside> =>
+  rows.flatMap(([, , packed]) => {
+    if (packed === null) return []
+    // the statement produces only this JSON
+    const [callIds, objects, recordedAt, services, parts, namespaces, correlationIds, contexts] = JSON.parse(
+      packed
+    ) as Packed
+    return callIds.map((callId, index): PersistedInside => ({
+      key: { callId, schemaIdentity, part: parts?.[index] ?? "" },
+      namespace: namespaces?.[index] ?? namespace,
+      service: services[index] ?? "",
+      correlationId: correlationIds?.[index] ?? callId,
+      context: contexts?.[index] ?? noContext,
+      recordedAt: recordedAt[index] ?? 0,
+      objects: objects[index] ?? []
+    }))
+  })
 
 const noContext = {}
 
@@ -296,20 +328,30 @@ const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
   return isPlain && fingerprint !== null ? { namespace, schemaIdentity, version, fingerprint } : "other"
 }
 
+/** Sends a statement that writes the table. If triggers may leave something in the session, it is reset afterwards. */
+export const resettingAfter = <A>({ client }: Tables, { hasTriggers }: Compiled, sent: Effect.Effect<A, SqlError>) =>
+  hasTriggers
+    ? client.transaction(({ lease }) => {
+      lease?.noteAll()
+      return sent
+    })
+    : sent
+
 /** The verb. */
 export const persistInside = (
   { claiming: { lowWater }, close, compiling, contact, hint, settings, t }: Engine
 ): ChunkStore["Service"]["persistInside"] => {
-  const longest = longestOf(settings)
+  const longest = longestOf(t.sql, settings)
 
   const look = Effect.fnUntraced(function*(request: InsideRequest, mark: LowWater.Mark | undefined) {
     const { parent: compiled } = yield* compiling.of(request.declaration)
     const began = yield* Contact.here
-    const rows = yield* statement(t, request, compiled, {
+    const sent = statement(t, request, compiled, {
       ready: mark === undefined ? {} : { after: mark.place },
       judged: contact.judged(began) / 1000,
       longest
     })
+    const rows = yield* resettingAfter(t, compiled, sent)
     // the statement produces only this JSON
     const said = JSON.parse(rows[0]?.[0] ?? "null") as Said
     const [serverTime, markTime, markSeq, ended, , , ends] = said

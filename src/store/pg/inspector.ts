@@ -26,9 +26,10 @@ export const make = (t: Tables, settings: Settings.Values): Inspector["Service"]
   const { statement } = t.client
   const { deadBlocksKey } = settings
   return Inspector.of({
-    call: (callId) => statement(call(t, callId, deadBlocksKey, longestOf(settings))),
+    call: (callId) => statement(call(t, callId, deadBlocksKey, longestOf(t.sql, settings))),
     callsThatMade: (objects) => statement(callsThatMade(t, objects)),
-    status: statement(status(t)),
+    status: statement(status(t, false)),
+    exactStatus: statement(status(t, true)),
     persistedLately: statement(persistedLately(t)),
     due: (namespace) => statement(due(t, namespace)),
     nextDue: statement(nextDue(t)),

@@ -4,6 +4,8 @@
  * the counted place later. Readers add the lines after the place to the totals, in one snapshot.
  */
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type { Scope } from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { horizon } from "./eventLog.ts"
 import type { Tables } from "./tables.ts"
@@ -137,3 +139,20 @@ export const countLedger = (t: Tables): Effect.Effect<void, SqlError> =>
       row = next
     }
   })
+
+/**
+ * Counts beside the beats, as long as the scope is open: a beat that waited for half a million lines would be late. Returns
+ * the effect that asks for it.
+ */
+export const countingAside = Effect.fnUntraced(
+  function*(t: Tables): Effect.fn.Return<Effect.Effect<unknown>, never, Scope> {
+    const asked = yield* Latch.make(false)
+    const count = asked.await.pipe(
+      Effect.andThen(asked.close),
+      // a role without the rights leaves it to others
+      Effect.andThen(Effect.ignoreCause(t.client.statement(countLedger(t)), { log: "Debug" }))
+    )
+    yield* Effect.forkScoped(Effect.forever(count))
+    return asked.open
+  }
+)

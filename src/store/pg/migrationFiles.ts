@@ -511,5 +511,13 @@ alter table sluice.ledger_digest alter column ids set storage external;
 -- before this one, have none and are handed out, as before.
 
 alter table sluice.chunk_queue add column if not exists fingerprint integer;
+`,
+  "0011_inside.sql":
+    `-- How many answers of its declared handlers each worker has persisted inside the server and by claims, and what the server
+-- refuses lastingly: \`sluice status\`, \`sluice handlers\` and the doctor show it.
+--
+-- Locks: the workers' table for a moment; nothing is rewritten. Workers of the version before this one do not write it.
+
+alter table sluice.worker add column if not exists inside jsonb not null default '[]';
 `
 }

@@ -81,7 +81,10 @@ const keywords = new Set(
 )
 
 /** Keywords that are also names of functions where an expression begins. */
-const unreserved = new Set(["filter", "insert", "materialized", "over", "partition", "set", "sets"])
+const unreserved = new Set(
+  `by conflict cross filter full ilike inner insert isnull join like materialized natural notnull over partition set sets
+  similar tablesample`.split(/\s+/)
+)
 
 /** Types that are written with a parenthesis, like `varying(10)`. */
 const types = new Set([
@@ -130,7 +133,7 @@ const startOfName = (tokens: ReadonlyArray<Token>, at: number): number => {
 }
 
 const beginsExpression = (before: Token | undefined): boolean =>
-  is(before, "select") || (before?.kind === "symbol" && before.text !== ")")
+  is(before, "select") || (before?.kind === "symbol" && before.text !== ")" && before.text !== "]")
 
 /** Whether the name and parenthesis after `before` are an alias with its columns: `from unnest(a) t(x)`. */
 const isAlias = (tokens: ReadonlyArray<Token>, before: number): boolean => {
@@ -280,16 +283,25 @@ const judge = (sql: string): Nature => {
   return statements.length === 0 ? plain : statements.map(ofStatement).reduce(either)
 }
 
-/** A program has few distinct statements, unless it writes values into their text. */
+/**
+ * How many statements are remembered, and characters of their texts. A program has few distinct statements, unless it writes
+ * values into their text, or rows of any number, whose texts may be long.
+ */
 const mostKnown = 1000
+const mostCharacters = 4_000_000
 const known = new Map<string, Nature>()
+let characters = 0
 
 /** What a statement does besides reading and writing rows. Cached by its text. */
 export const natureOf = (sql: string): Nature => {
   const found = known.get(sql)
   if (found !== undefined) return found
   const nature = judge(sql)
-  if (known.size >= mostKnown) known.clear()
+  characters += sql.length
+  if (known.size >= mostKnown || characters > mostCharacters) {
+    known.clear()
+    characters = sql.length
+  }
   known.set(sql, nature)
   return nature
 }

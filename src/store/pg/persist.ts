@@ -17,8 +17,11 @@ import {
   TransactionSpoiled,
   type Unrecorded
 } from "../../ChunkStore.ts"
+import type { Insert } from "../../Declaration.ts"
 import { freshToken } from "../../internal/freshToken.ts"
+import { longestAfterCommit, notHeldUp } from "./afterCommit.ts"
 import { rowsOf, unnested } from "./columns.ts"
+import type { Lease } from "./connection.ts"
 import type { Engine } from "./engine.ts"
 import { failCommit, failSettle, failStore, isLockTimeout } from "./errors.ts"
 import { beginHandling, putBack, putOwnBack, RolledBack, transactionOf } from "./handling.ts"
@@ -141,8 +144,17 @@ class Waited {
 const ended = new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
 
 /** The verb. */
-export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
+export const persist = ({ close, compiling, hint, insert, settings, t, wake }: Engine) => {
   const { client } = t
+
+  /** Carries out declarations. What triggers of their tables may leave in the transaction and the session is undone. */
+  const insertOn = (lease: Lease | undefined): Insert => (declaration, answers) =>
+    Effect.ensuring(
+      insert(declaration, answers),
+      Effect.sync(() => {
+        if (lease !== undefined && compiling.hasTriggers(declaration)) lease.noteAll()
+      })
+    )
 
   /** Settles ledger and queue, at the end of a handlers' transaction. */
   const settleWithin = Effect.fnUntraced(function*(token: string, mark: string, persisted: ReadonlyArray<Persisted>) {
@@ -191,36 +203,39 @@ export const persist = ({ close, hint, insert, settings, t, wake }: Engine) => {
       let ran = false
       // the handlers' failure counts even when the rollback fails: a lost connection has rolled back
       let failed: Cause.Cause<E> | undefined
-      return client.transaction(({ isNested, lease }) =>
-        Effect.gen(function*() {
-          const outer = yield* CurrentRun
-          return yield* unwatched(Effect.gen(function*() {
-            const mark = yield* freshToken
-            const [began] = yield* beginHandling(t, mark, { idle, token, call: toRecord?.call })
-            if (began === undefined) return
-            if (!began.may) {
-              toRecord?.notNew()
-              return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
-            }
-            if (isNested) yield* mustBeReadCommitted(began.isolation)
-            const exit = yield* Effect.exit(work(transactionOf(t, insert, { lease, began, outer })))
-            if (Exit.isFailure(exit)) {
-              failed = exit.cause
-              return yield* Effect.fail(new RolledBack(exit.cause))
-            }
-            ran = true
-            const leaves = isNested || lease === undefined || lease.left.transaction
-            if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
-            const persisted = exit.value
-            if (persisted.length > 0) {
-              const call = toRecord === undefined ? undefined : yield* toRecord.atEnd
-              yield* call === undefined ? settleWithin(token, mark, persisted) : recordWithin(mark, call, persisted)
-            }
-            if (persisted.some(({ objects }) => objects.length > 0)) yield* hint("events")
-            if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
-          }))
-        })
-      ).pipe(
+      const transaction = (begun: Effect.Effect<void>) =>
+        client.transaction(({ isNested, lease }) =>
+          Effect.gen(function*() {
+            yield* begun
+            const outer = yield* CurrentRun
+            return yield* unwatched(Effect.gen(function*() {
+              const mark = yield* freshToken
+              const [began] = yield* beginHandling(t, mark, { idle, token, call: toRecord?.call })
+              if (began === undefined) return
+              if (!began.may) {
+                toRecord?.notNew()
+                return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
+              }
+              if (isNested) yield* mustBeReadCommitted(began.isolation)
+              const exit = yield* Effect.exit(work(transactionOf(t, insertOn(lease), { lease, began, outer })))
+              if (Exit.isFailure(exit)) {
+                failed = exit.cause
+                return yield* Effect.fail(new RolledBack(exit.cause))
+              }
+              ran = true
+              const leaves = isNested || lease === undefined || lease.left.transaction
+              if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
+              const persisted = exit.value
+              if (persisted.length > 0) {
+                const call = toRecord === undefined ? undefined : yield* toRecord.atEnd
+                yield* call === undefined ? settleWithin(token, mark, persisted) : recordWithin(mark, call, persisted)
+              }
+              if (persisted.some(({ objects }) => objects.length > 0)) yield* hint("events")
+              if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
+            }))
+          })
+        )
+      return notHeldUp(t, idle ?? longestAfterCommit, transaction).pipe(
         Effect.catchTags({
           SqlError: (error: SqlError) => ran ? failCommit(error) : failStore(error),
           InLedger: (error: InLedger) => sayWhich(token, error.persisted),

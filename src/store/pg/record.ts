@@ -51,7 +51,7 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
 
   const sameOrNot = (calls: ReadonlyArray<Given>) =>
     Effect.map(
-      compare(t, calls, longestOf(settings)),
+      compare(t, calls, longestOf(sql, settings)),
       (rows): Outcomes => new Map(rows.map(({ callId, outcome }) => [callId, outcome]))
     )
 

@@ -13,7 +13,7 @@ import * as Kind from "../../Kind.ts"
 import type { Compiled } from "./declared.ts"
 import type { Engine } from "./engine.ts"
 import { given } from "./given.ts"
-import { canRunInside, exactOf, linesOf, writtenOf } from "./inside.ts"
+import { canRunInside, exactOf, linesOf, resettingAfter, writtenOf } from "./inside.ts"
 import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 
@@ -86,7 +86,7 @@ export const recordInside = (
     if ((yield* t.client.isCallers) || !canRunInside(declaration)) return undefined
     const rows = yield* Effect.flatMap(
       compiling.of(declaration),
-      ({ parent }) => statement(t, call, request, parent)
+      ({ parent }) => resettingAfter(t, parent, statement(t, call, request, parent))
     ).pipe(
       Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
       // a failure of the handler, which the ordinary way reports

@@ -9,7 +9,8 @@ import type { Tables } from "./tables.ts"
 
 /**
  * `held`: a worker holds it, and it has been due for more than five minutes: it takes long, or was claimed late. `expired`:
- * its lease has ended and no worker has claimed it again. Both are searched among the first thousand chunks by rank.
+ * its lease has ended and no worker has claimed it again. Both are searched among the first thousand chunks by rank. Those that
+ * failed are searched among the first scheduled chunks: a million that wait for their time would take a quarter of a second.
  */
 export const stuck = (t: Tables, { limit, namespace }: StuckRequest, deadBlocksKey: boolean) => {
   const { failure, queue, sql } = t
@@ -19,9 +20,10 @@ export const stuck = (t: Tables, { limit, namespace }: StuckRequest, deadBlocksK
       select * from ${from} where ${sql.literal(condition)} and ${only} order by ${sql.literal(order)} limit ${limit}
     ) sorted`
   const first = sql`(select * from ${queue} where state = 'ready' order by rank, seq limit 1000) ready`
+  const soon = sql`(select * from ${queue} where state = 'scheduled' order by due_at, seq limit 100000) soon`
   return sql<StuckChunk>`
     with found as materialized (
-      ${sort("scheduled", sql`${queue}`, "state = 'scheduled' and attempts > 0", "due_at, seq")}
+      ${sort("scheduled", soon, "attempts > 0", "due_at, seq")}
       union all
       ${sort("expired", first, "lease_until < pg_catalog.now() - interval '5 seconds'", "seq")}
       union all

@@ -29,24 +29,48 @@ export interface Left {
   session: boolean
 }
 
+/** How many savepoints a statement of the client opens. It releases a savepoint also after it has rolled back to it. */
+const savepointsOf = (sql: string): number => /^savepoint/i.test(sql) ? 1 : /^release/i.test(sql) ? -1 : 0
+
 /** One run of a handler. */
 export class Run implements Watch {
   readonly rule: Rule
+  readonly #isWithin: (context: Context.Context<never>) => boolean
   readonly #left: Left
   /** The surrounding run, if any: a handler may persist another call inline. */
   readonly #outer: Run | undefined
   #sent = false
   #ended = false
+  #succeeded = false
   #statements = 0
+  /** How many savepoints of the client's nested transactions are open. */
+  #savepoints = 0
   #fiber: number | undefined
   #inFlight = 0
   #idle: Deferred.Deferred<void> | undefined
   #refusal: Refusal | undefined
 
-  constructor(rule: Rule, left: Left, outer: Run | undefined) {
+  constructor(
+    rule: Rule,
+    options: {
+      readonly left: Left
+      readonly outer: Run | undefined
+      /** Whether a context is in the run's transaction. */
+      readonly isWithin: (context: Context.Context<never>) => boolean
+    }
+  ) {
     this.rule = rule
-    this.#left = left
-    this.#outer = outer
+    this.#left = options.left
+    this.#outer = options.outer
+    this.#isWithin = options.isWithin
+  }
+
+  /**
+   * Whether a fiber of the run may send nothing more. What a run registers for the commit is in no transaction when it runs,
+   * and sends what it likes.
+   */
+  isOver(fiber: Fiber.Fiber<unknown, unknown>): boolean {
+    return this.#ended && this.#isWithin(fiber.context)
   }
 
   get busy(): boolean {
@@ -73,7 +97,10 @@ export class Run implements Watch {
       this.#fiber = fiber.id
       return Effect.tap(
         Effect.provideService(run, CurrentRun, this),
-        () => this.#inFlight === 0 ? Effect.void : this.#wait
+        () => {
+          this.#succeeded = true
+          return this.#inFlight === 0 ? Effect.void : this.#wait
+        }
       )
     })
   }
@@ -96,6 +123,11 @@ export class Run implements Watch {
 
   end(): void {
     this.#ended = true
+    // A fiber that outlives the run has a nested transaction open, and with it the client's lock for nested transactions:
+    // those of the runs that follow would wait for it.
+    if (this.rule === "batch" && this.#succeeded && this.#savepoints > 0) {
+      this.#refusal ??= { reason: "shared", statement: "savepoint, of a nested transaction that outlives its run" }
+    }
   }
 
   #refuse(reason: Refusal["reason"], sql: string, what: string): StatementRefused {
@@ -133,6 +165,7 @@ export class Run implements Watch {
         return this.#refuse("together", sql, "a handler whose runs go together sends one statement, or requests only")
       }
     }
+    if (nature.savepoint) this.#savepoints += savepointsOf(sql)
     if (nature.transaction || this.rule === "apart") this.#left.transaction = true
     if (nature.session || this.rule === "apart") this.#left.session = true
     return undefined
@@ -163,11 +196,11 @@ export const unwatched = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effec
   Effect.withFiber((fiber) => {
     const run = fiber.getRef(CurrentRun)
     if (run === undefined) return effect
-    if (run.ended) {
+    if (run.isOver(fiber)) {
       return Effect.die(
         new StatementRefused("the handler's run is over, and its transaction with it: Sluice sends nothing more")
       )
     }
-    run.markSent()
+    if (!run.ended) run.markSent()
     return Effect.provideService(effect, CurrentRun, undefined)
   })

@@ -152,6 +152,13 @@ export const inspector = topic("inspector", (test) => {
       })
       expect(yield* workers(["ward/2/b", "nobody"])).toMatchObject([{ id: "ward/2/b", alive: true, serves: [] }])
       expect(yield* workers([])).toEqual([])
+      const uses = [
+        { handler: "chatlab/reply", inside: 12, claimed: { key: 3, version: 1 }, refusal: null, unfit: null },
+        { handler: "triage/result", inside: 0, claimed: {}, refusal: "refused (42501)", unfit: "it's gone" }
+      ]
+      yield* store.beat("ward/2/b", [], uses)
+      expect(yield* workers(["ward/2/b"])).toMatchObject([{ id: "ward/2/b", inside: uses }])
+      expect((yield* workers(["ward/1/a"]))[0]?.inside).toEqual([])
       yield* store.leave("ward/2/b")
       expect((yield* workers()).map(({ id }) => id)).toEqual(["ward/1/a"])
     }))

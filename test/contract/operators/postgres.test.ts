@@ -16,6 +16,7 @@ import * as Random from "effect/Random"
 import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
 import * as Postgres from "../../support/Postgres.ts"
+import { untilIt } from "../../support/until.ts"
 import { call, keyOf, record, settle } from "./dialogues.ts"
 
 const lease = Duration.minutes(1)
@@ -214,7 +215,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
       const waiting = sql`select 1 from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock' and query like '%dead_letter%'`
       const ended = Effect.sync(() => redrive.pollUnsafe() !== undefined)
-      yield* Effect.repeat(Effect.all([waiting, ended]), { until: ([rows, over]) => rows.length > 0 || over })
+      yield* untilIt(Effect.all([waiting, ended]), ([rows, over]) => rows.length > 0 || over)
       yield* commit
       expect(yield* Fiber.join(redrive)).toBe(1)
       expect(yield* settle("persisted")).toContain("locked-letter")
