@@ -17,11 +17,7 @@ import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, medians, ofRounds, percentile } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
-<<<<<<< HEAD
-import { Chatlab, client, declared, encoded, perRecord, toCall } from "./systems/sluice.ts"
-=======
 import { Chatlab, client, declared, encoded, failing, perRecord, toCall } from "./systems/sluice.ts"
->>>>>>> now
 import { type Call, calls, domainTables } from "./work.ts"
 
 /** A process that persists what it hears of, and tells when it has: see `harness/listener.ts`. */
@@ -176,12 +172,8 @@ const inline = async (
 /** How handlers are written. */
 const kinds = [
   { part: "inline", name: "", handlers: perRecord },
-<<<<<<< HEAD
-  { part: "inline-declared", name: ", a declared handler", handlers: declared() }
-=======
-  { part: "inline-declared", name: ", a declared handler", handlers: declared },
+  { part: "inline-declared", name: ", a declared handler", handlers: declared() },
   { part: "inline-failing", name: ", a handler that fails", handlers: failing }
->>>>>>> now
 ]
 
 /** What `--only` knows: `part`, and those of {@link kinds}. */

@@ -87,10 +87,6 @@ export const claiming = (carry: (claim: Claim) => Program, request: Partial<Clai
     yield* carry(claim)
   })
 
-<<<<<<< HEAD
-/** A declared handler, which writes a note. */
-=======
->>>>>>> now
 export const { declaration } = TableHandler.make(Output.make(reply, { schema: Schema.Int }), {
   table: "note",
   object: "chatlab.Note",

@@ -6,7 +6,6 @@ import { ChunkStore } from "effect-sluice"
 import type { Recording } from "effect-sluice/ChunkStore"
 import * as DomainObject from "effect-sluice/DomainObject"
 import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { call, keyOf } from "../contract/operators/dialogues.ts"
@@ -81,46 +80,26 @@ export const recordNow = (id: string): Program =>
   Effect.gen(function*() {
     const store = yield* ChunkStore.ChunkStore
     const sql = yield* SqlClient.SqlClient
-<<<<<<< HEAD
-=======
     if (yield* store.isNested) return yield* record(id)
->>>>>>> now
     const hold = { token: crypto.randomUUID(), worker: "w", lease }
     // a claimed chunk is more, which no store looks at here
     const chunk = chunkOf(id, -1n) as Parameters<typeof persist>[0]["chunks"][number]
     const handlers = Effect.as(sql`insert into note (call_id, written_by) values (${id}, 'now')`, [
       { chunk, handler: "h", handlerVersion: 1, objects: [DomainObject.make("chatlab.Note", id)] }
     ])
-<<<<<<< HEAD
-    const toRecord = {
-      call: calls[id]!,
-      notNew: () => undefined,
-      atEnd: Effect.succeed({ call: calls[id]!, hold, recorded: () => undefined })
-    }
-    yield* store.persist(hold.token, () => handlers, undefined, toRecord).pipe(
-=======
     const recorded = () => undefined
     const atEnd = Effect.succeed({ call: calls[id]!, hold, recorded })
     yield* store.persist(hold.token, () => handlers, undefined, { call: calls[id]!, notNew: recorded, atEnd }).pipe(
->>>>>>> now
       Effect.catchTag("LeaseLost", () => record(id)),
       Effect.tapError(() => untilDone(record(id)))
     )
   })
 
-<<<<<<< HEAD
-/** The same in one statement, by a declared handler. */
-export const recordInside = (id: string): Program =>
-  Effect.gen(function*() {
-    const store = yield* ChunkStore.ChunkStore
-    const request = { declaration, handler: "h", handlerVersion: 1, patience: Duration.seconds(2) }
-=======
 /** Records a call that has no key, and persists it by one statement. */
 export const recordInside = (id: string): Program =>
   Effect.gen(function*() {
     const store = yield* ChunkStore.ChunkStore
     const request = { declaration, handler: "h", handlerVersion: 1, patience: lease }
->>>>>>> now
     const objects = yield* Effect.tapError(store.recordInside(calls[id]!, request), () => untilDone(record(id)))
     if (objects === undefined) yield* record(id)
   })

@@ -86,11 +86,7 @@ export const verbs: Readonly<Record<string, Verb>> = {
   "record g, e, f": joining(recording.record("g", "e", "f")),
   "record e, g in a group": plain(recording.recordGrouped("f", "e", "g")),
   "record f now": joining(recording.recordNow("f")),
-<<<<<<< HEAD
-  "record f inside": { program: () => recording.recordInside("f"), learns: persistInside },
-=======
   "record f inside": { program: () => recording.recordInside("f"), joins: true, learns: persistInside },
->>>>>>> now
   "record e held": plain(recording.recordHeld("e")),
   "run e": plain(recording.run("e", "answered")),
   "run e, given up": plain(recording.run("e", "given up")),
