@@ -87,6 +87,7 @@ export const claiming = (carry: (claim: Claim) => Program, request: Partial<Clai
     yield* carry(claim)
   })
 
+/** A declared handler, which writes a note. */
 export const { declaration } = TableHandler.make(Output.make(reply, { schema: Schema.Int }), {
   table: "note",
   object: "chatlab.Note",
