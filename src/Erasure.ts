@@ -66,9 +66,10 @@ export interface ErasureRecord extends Schema.Schema.Type<typeof ErasureRecord> 
  * Erases recorded calls. Laws:
  *
  * - **Gone**: outputs, input, details, context, trace, correlation id, ordering key and error of the call; the texts and
- *   errors of its attempts; its outstanding chunks, dead letters and failures; the errors of events that a subscription skipped.
- * - **Kept**: the call's id, namespace, service, status, times and facts, and those of its attempts; its ledger rows with the
- *   ids of the application's rows; counts.
+ *   errors of its attempts; its outstanding chunks, dead letters and failures; the errors of events that a subscription
+ *   skipped.
+ * - **Kept**: the call's id, namespace, service, status, times and facts, and those of its attempts; its ledger rows with
+ *   the ids of the application's rows; counts.
  * - **Fenced**: a worker that holds one of the chunks finds it gone when it wants to commit, and its writes are rolled back.
  *   What a worker committed before is in the ledger, and its rows are among `objects`.
  * - **Final**: a call that was erased is never recorded or run again. `CallRecorder.record` answers `"erased"`, whatever the

@@ -1,6 +1,6 @@
 /**
- * Decodes invalid answers again, which are paid for: after a fix of the schema they are recorded like any call, without asking
- * a model.
+ * Decodes invalid answers again, which are paid for: after a fix of the schema they are recorded like any call, without
+ * asking a model.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

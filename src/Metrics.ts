@@ -119,9 +119,9 @@ export const subscriptionAttempts = Metric.gauge("sluice_subscription_failed_att
 })
 
 /**
- * Tokens of recorded calls and attempts that say how many, as OpenTelemetry's conventions for generative AI name and bound it.
- * Labels: `gen_ai.provider.name`, `gen_ai.request.model` and `gen_ai.token.type`, `input` or `output`; the first 50 models of a
- * process have labels of their own. It is not one of {@link names}, which are Sluice's own.
+ * Tokens of recorded calls and attempts that say how many, as OpenTelemetry's conventions for generative AI name and bound
+ * it. Labels: `gen_ai.provider.name`, `gen_ai.request.model` and `gen_ai.token.type`, `input` or `output`; the first 50
+ * models of a process have labels of their own. It is not one of {@link names}, which are Sluice's own.
  */
 export const tokenUsage = Metric.histogram("gen_ai.client.token.usage", {
   description: "Tokens used by an operation of a model",

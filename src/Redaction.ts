@@ -1,6 +1,6 @@
 /**
- * Redacts recorded JSON for people and logs, by a function of the application. What is recorded, and what handlers receive, stays
- * unchanged.
+ * Redacts recorded JSON for people and logs, by a function of the application. What is recorded, and what handlers receive,
+ * stays unchanged.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"

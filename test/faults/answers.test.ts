@@ -1,7 +1,7 @@
 /**
- * The story of paid answers is broken before and after each of its statements: the connection is cut, or the server's process
- * or the program's is ended. Told again, it has the same result: each answer is recorded and counted once, and what is
- * erased stays erased.
+ * The story of paid answers is broken before and after each of its statements: the connection is cut, or the server's
+ * process or the program's is ended. Told again, it has the same result: each answer is recorded and counted once, and what
+ * is erased stays erased.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

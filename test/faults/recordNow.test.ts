@@ -1,6 +1,6 @@
 /**
- * `recordNow` is broken before and after each of its statements. Afterwards the answer is recorded with its rows, or is in the
- * queue, or nothing of it is recorded; and a second try persists it once.
+ * `recordNow` is broken before and after each of its statements. Afterwards the answer is recorded with its rows, or is in
+ * the queue, or nothing of it is recorded; and a second try persists it once.
  */
 import { Drain, type ServiceCall } from "effect-sluice"
 import * as Effect from "effect/Effect"

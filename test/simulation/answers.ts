@@ -1,6 +1,6 @@
 /**
- * What is paid for, simulated: calls that are recorded, run and run again, whose answers do not fit, are rejected, decoded again,
- * asked for again, or erased, while workers drain them and everything fails as in the other simulation.
+ * What is paid for, simulated: calls that are recorded, run and run again, whose answers do not fit, are rejected, decoded
+ * again, asked for again, or erased, while workers drain them and everything fails as in the other simulation.
  */
 import {
   CallRecorder,

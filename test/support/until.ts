@@ -1,6 +1,6 @@
 /**
- * Waiting for what other fibers, processes and servers do. What is awaited must last until the test goes on: a state that passes
- * may be over before anybody looks. Who waits in vain is told for what, and what was seen last.
+ * Waiting for what other fibers, processes and servers do. What is awaited must last until the test goes on: a state that
+ * passes may be over before anybody looks. Who waits in vain is told for what, and what was seen last.
  */
 import * as Effect from "effect/Effect"
 import { setTimeout } from "node:timers/promises"

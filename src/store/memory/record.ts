@@ -66,7 +66,9 @@ export const addUsage = (
   }
 }
 
-/** The numbers of a recording: `seqs` give each of its chunks its place in the order of recording, `id` is that of its usage. */
+/**
+ * The numbers of a recording: `seqs` give each of its chunks its place in the order of recording, `id` is that of its usage.
+ */
 export interface Numbers {
   readonly seqs: ReadonlyArray<number>
   readonly id: number
