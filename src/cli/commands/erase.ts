@@ -92,12 +92,12 @@ export const erase = Command.make(
   "erase",
   {
     ...options.common,
-    call: options.recordedName("call", "this call's"),
-    correlation: options.recordedName("correlation", "those of the calls with this correlation id"),
-    where: options.recordedName("where", "those of the calls whose context holds this: context.patientId=4711"),
+    call: options.recordedName("call", "erase this call"),
+    correlation: options.recordedName("correlation", "erase the calls with this correlation id"),
+    where: options.recordedName("where", "erase the calls whose context has this value: context.patientId=4711"),
     because: options.text("because", "the reason; it stays on record, so do not name the subject in it"),
-    by: options.text("by", "who asks for it; default $USER"),
-    dryRun: options.on("dry-run", "only report how much"),
+    by: options.text("by", "who asks for the erasure; default $USER"),
+    dryRun: options.on("dry-run", "only report how much it would erase"),
     list: options.on("list", "list the erasures so far")
   },
   ({ url, ...given }) =>
