@@ -1,6 +1,6 @@
 /**
- * Records a finished call and persists its outputs in one commit, where that is possible. Otherwise the call is recorded, and
- * persisted as by `persistNow`.
+ * Records a finished call and persists its outputs in one commit, where that is possible. Otherwise the call is recorded,
+ * and persisted as by `persistNow`.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"

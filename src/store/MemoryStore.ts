@@ -78,11 +78,7 @@ const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | MemoryDatabase.Trans
     (conflict) =>
       Effect.flatMap(Verb, (operation) =>
         Effect.fail(new ChunkStoreError({ operation, transient: true, reason: conflict.message, cause: conflict })))
-  ) as Effect.Effect<
-    A,
-    Exclude<E, MemoryDatabase.TransactionConflict> | ChunkStoreError,
-    R
-  >
+  ) as Effect.Effect<A, Exclude<E, MemoryDatabase.TransactionConflict> | ChunkStoreError, R>
 
 /** Searches the causes too: handlers wrap errors in their own. */
 const isTransient = (error: unknown, depth = 0): boolean => {

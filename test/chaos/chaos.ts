@@ -1,7 +1,7 @@
 /**
  * The chaos: workers that are killed, frozen and told to stop, a server that crashes, terminates sessions and runs out
- * of them, connections that fall silent, an address that leads to a standby, rows and snapshots that somebody else holds, and calls that keep being recorded meanwhile; then calm, and the
- * checker.
+ * of them, connections that fall silent, an address that leads to a standby, rows and snapshots that somebody else holds,
+ * and calls that keep being recorded meanwhile; then calm, and the checker.
  */
 import { CallRecorder } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"

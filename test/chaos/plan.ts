@@ -64,8 +64,8 @@ export const planFaults = (seed: number, seconds: number, workers: number): Read
   )
 
 /**
- * What a recorded chunk is: a note of some fate, a memo, a chart or an entry that ends well or is refused, or one that nobody
- * can make sense of.
+ * What a recorded chunk is: a note of some fate, a memo, a chart or an entry that ends well or is refused, or one that
+ * nobody can make sense of.
  */
 export type ChunkFate =
   | Fate
@@ -148,10 +148,14 @@ const failuresOf = (fate: ChunkFate, times: number): number => {
   return ["rejects", "undecodable", "memo fails", "lacks its ward"].includes(fate) ? 1 : 0
 }
 
-/** Ends well for certain: nothing else may hold an ordering key. Nor is it certain of a slow one, see the checker's unlucky. */
+/**
+ * Ends well for certain: nothing else may hold an ordering key. Nor is it certain of a slow one, see the checker's unlucky.
+ */
 const endsWell: ReadonlyArray<ChunkFate> = ["creates", "fails", "throws", "memo", "memo fails", "declared"]
 
-/** What is recorded of a chart or an entry: as its schema encodes it, at an older version, or as somebody writes it by hand. */
+/**
+ * What is recorded of a chart or an entry: as its schema encodes it, at an older version, or as somebody writes it by hand.
+ */
 const declaredOutput = Effect.fnUntraced(function*(fate: ChunkFate, rows: number) {
   const texts = Array.from(
     { length: rows },

@@ -1,7 +1,7 @@
 /**
- * A worker of the chaos: drains, reads what was created as a durable subscriber, and records calls that it persists in the same
- * commit. Arguments: the database's address, by how many milliseconds this process' clock is wrong, which worker it is, and
- * the seed. Every second worker has the server persist the answers of declared handlers.
+ * A worker of the chaos: drains, reads what was created as a durable subscriber, and records calls that it persists in the
+ * same commit. Arguments: the database's address, by how many milliseconds this process' clock is wrong, which worker it is,
+ * and the seed. Every second worker has the server persist the answers of declared handlers.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { DomainEvents, Drain, DrainWorker, Shutdown, Subscription } from "effect-sluice"
@@ -48,7 +48,9 @@ const audit = Layer.unwrap(
   )
 )
 
-/** Calls are named after their worker, which is one process after another: each goes on behind the calls of those before it. */
+/**
+ * Calls are named after their worker, which is one process after another: each goes on behind the calls of those before it.
+ */
 const name = `now-${worker}-`
 
 /** The errors of `recordNow` after which the call is recorded. */

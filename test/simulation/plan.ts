@@ -72,7 +72,10 @@ export class OldListed extends Output.make("schemas.clinic.ward.listed-note", {
   version: 1,
   schema: Schema.Struct({ lines: Schema.Array(Schema.String) })
 }) {}
-/** A declared kind that only some workers serve, of one row. Whose it is stands in the context of its call. Paused for a while. */
+/**
+ * A declared kind that only some workers serve, of one row. Whose it is stands in the context of its call. Paused for a
+ * while.
+ */
 export class Card extends Output.make("schemas.clinic.ward.card-note", {
   version: 1,
   schema: Schema.Struct({ text: Schema.String })
@@ -81,9 +84,9 @@ export class Card extends Output.make("schemas.clinic.ward.card-note", {
 export class Unserved extends Output.make("schemas.clinic.ward.unserved-note", { version: 1, schema: Note }) {}
 
 /**
- * What a simulation has: handlers that are programs, or such beside declared ones, with calls that are recorded and persisted in
- * one commit, pauses, and workers that run two batches. The first stays as it is, so that the seeds that find its bugs stay
- * those they are.
+ * What a simulation has: handlers that are programs, or such beside declared ones, with calls that are recorded and
+ * persisted in one commit, pauses, and workers that run two batches. The first stays as it is, so that the seeds that find
+ * its bugs stay those they are.
  */
 export type World = "programs" | "mixed"
 
@@ -146,7 +149,10 @@ const below = (limit: number) => Random.nextIntBetween(0, limit, { halfOpen: tru
 const pick = <A>(from: ReadonlyArray<A>) => Effect.map(below(from.length), (index) => from[index]!)
 const oneIn = (n: number) => Effect.map(below(n), (drawn) => drawn === 0)
 
-/** What a handler of the kind does with its connection. Few say whose rows they write: those share no transaction from then on. */
+/**
+ * What a handler of the kind does with its connection. Few say whose rows they write: those share no transaction from then
+ * on.
+ */
 const usesOf = (kind: PlannedKind) =>
   Effect.map(below(4), (drawn): Note["uses"] => {
     if (kind === Scoped) return drawn < 2 ? "setting" : "savepoint"

@@ -1,6 +1,7 @@
 /**
- * Bugs, planted one at a time in the sources of drain and subscription: what is between a claim and the port. Each is a place in
- * a file and what stands there instead; a place that is no longer there is told, so that the table follows the code.
+ * Bugs, planted one at a time in the sources of drain and subscription: what is between a claim and the port. Each is a
+ * place in a file and what stands there instead; a place that is no longer there is told, so that the table follows the
+ * code.
  */
 import { readFileSync } from "node:fs"
 import { registerHooks } from "node:module"

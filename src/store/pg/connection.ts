@@ -235,8 +235,8 @@ const CurrentLease = Context.Reference<Lease | undefined>("effect-sluice/store/p
 const outermost = -1
 
 /**
- * Runs a verb outside of a handlers' transaction that has ended. What waits for its commit (`sql.afterCommit`) runs where the
- * client was given the connection, which is the pool's again.
+ * Runs a verb outside of a handlers' transaction that has ended. What waits for its commit (`sql.afterCommit`) runs where
+ * the client was given the connection, which is the pool's again.
  */
 export const leavingEnded =
   (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

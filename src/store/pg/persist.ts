@@ -186,7 +186,7 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
     if (settled.ends) yield* close(persisted.map(({ chunk }) => chunk.key.callId))
   })
 
-  /** Records the call of what was persisted, instead. Whoever holds a lock on it is recording it. */
+  /** Records the call of the persisted chunks instead. A session that holds a lock on it is recording it. */
   const recordWithin = Effect.fnUntraced(
     function*(mark: string, { call, hold, recorded }: Unrecorded, persisted: ReadonlyArray<Persisted>) {
       const lost = new LeaseLost({ claimed: persisted.length, held: 0 })
