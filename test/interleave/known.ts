@@ -1,6 +1,6 @@
 /**
- * Faults that are known and not mended yet, and schedules that showed one that is. Whoever mends a fault takes it out, and puts
- * its schedule among the others.
+ * Faults that are known and not mended yet, and schedules that showed one that is. Whoever mends a fault takes it out, and
+ * puts its schedule among the others.
  */
 import type { Part } from "./verbs.ts"
 import { printPart } from "./verbs.ts"

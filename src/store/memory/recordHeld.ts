@@ -27,7 +27,9 @@ export const mayRun = (access: Access, { callId, namespace, outputs }: Recording
     access.values(queue).some((row) => row.key.callId === callId && row.leaseToken === token)
 }
 
-/** Records it, and returns the numbers of its chunks; undefined when it was recorded before or its ordering key is not free. */
+/**
+ * Records it, and returns the numbers of its chunks; undefined when it was recorded before or its ordering key is not free.
+ */
 export const recordHeld = (
   access: Access,
   call: Recording,

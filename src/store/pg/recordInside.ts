@@ -6,6 +6,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { ChunkStore, Recording } from "../../ChunkStore.ts"
 import type { DomainObject } from "../../DomainObject.ts"
 import type { RecordInsideRequest } from "../../Inside.ts"
@@ -84,9 +85,14 @@ export const recordInside = (
   Effect.fnUntraced(function*(call, request) {
     const { declaration } = request
     if ((yield* t.client.isCallers) || !canRunInside(declaration)) return undefined
+    // to compile it, the server waits for a lock on the table as well
+    const compiled = Effect.timeoutOption(compiling.of(declaration), request.patience)
     const rows = yield* Effect.flatMap(
-      compiling.of(declaration),
-      ({ parent }) => resettingAfter(t, parent, statement(t, call, request, parent))
+      compiled,
+      Option.match({
+        onNone: () => Effect.succeed([]),
+        onSome: ({ parent }) => resettingAfter(t, parent, statement(t, call, request, parent))
+      })
     ).pipe(
       Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
       // a failure of the handler, which the ordinary way reports
