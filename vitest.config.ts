@@ -61,6 +61,8 @@ const project = (
   resolve,
   test: {
     pool: "forks" as const,
+    // much is made and soon forgotten: with more room for it, Node spends a quarter less on the same tests
+    execArgv: ["--max-semi-space-size=128", "--min-semi-space-size=64"],
     setupFiles: ["test/support/setup.ts"],
     // what a test that passed has logged is of no interest
     silent: "passed-only" as const,

@@ -1,7 +1,7 @@
 /**
- * A server that tells browsers what is created, by server-sent events. Start as many as you like: each tells of all, whichever
- * worker persisted it. An `EventSource` that lost its connection comes back with the id of the last event it was given, to
- * any of them, and misses nothing.
+ * A server that tells browsers what is created, by server-sent events. Start as many as you like: each tells of all,
+ * whichever worker persisted it. An `EventSource` that lost its connection comes back with the id of the last event it was
+ * given, to any of them, and misses nothing.
  *
  *     DATABASE_URL=postgres://… PORT=3000 node --conditions=sluice-source examples/live-events.ts
  *     curl -N http://localhost:3000/events

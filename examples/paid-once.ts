@@ -1,6 +1,7 @@
 /**
- * What becomes of a paid answer: a model lists findings of a dialogue, and one of them is of no use. The request comes twice, and
- * the model is asked once; the good findings are persisted and the bad one is a dead letter; what the answer used is counted.
+ * What becomes of a paid answer: a model lists findings of a dialogue, and one of them is of no use. The request comes
+ * twice, and the model is asked once; the good findings are persisted and the bad one is a dead letter; what the answer used
+ * is counted.
  *
  *     node --conditions=sluice-source examples/paid-once.ts
  *

@@ -1,7 +1,7 @@
 /**
  * Writes the sources that are made from other files, so that a program needs no file of the package at run time and can be
- * bundled: the migrations from `sql/*.sql`, the version from `package.json`. With `--check` it writes nothing, and fails when one
- * of them is not what it would write.
+ * bundled: the migrations from `sql/*.sql`, the version from `package.json`. With `--check` it writes nothing, and fails
+ * when one of them is not what it would write.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs"
 import path from "node:path"

@@ -1,6 +1,6 @@
 /**
- * Writes `docs/reference.md` from the sources. With `--check` it writes nothing, and fails when the page is not what it would
- * write, when a public name has no doc comment, or when an example in a doc comment does not compile.
+ * Writes `docs/reference.md` from the sources. With `--check` it writes nothing, and fails when the page is not what it
+ * would write, when a public name has no doc comment, or when an example in a doc comment does not compile.
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import path from "node:path"

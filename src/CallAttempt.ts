@@ -1,6 +1,6 @@
 /**
- * An attempt is one answer that a running service was given and that is paid for, whether it was of use or not. A call's
- * attempts are kept over all its runs.
+ * An attempt is one answer that a running service received and that is paid for, whether it was valid or not. A call keeps
+ * the attempts of all its runs.
  */
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -11,8 +11,8 @@ import type { CallStatus, ServiceCall } from "./ServiceCall.ts"
 export const maxTextLength = 1024 * 1024
 
 /**
- * What became of an attempt. `succeeded`: the service went on with the answer. `invalid`: the answer did not fit. `failed`: no
- * text had come, or the run was interrupted.
+ * What became of an attempt. `succeeded`: the service went on with the answer. `invalid`: the answer did not fit. `failed`:
+ * no text had come, or the run was interrupted.
  */
 export const AttemptOutcome = Schema.Literals(["succeeded", "invalid", "failed"])
 /** What became of an attempt. */

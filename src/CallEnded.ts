@@ -15,8 +15,8 @@ export const CallEnded = Schema.Struct({
   /** How many chunks of the call are in the ledger, including those that were persisted under its id outside the drain. */
   persisted: Schema.Int,
   /**
-   * How many of its chunks are dead letters, discarded or not. A call that was recorded without outputs has 0 of both, and so
-   * may one that was erased: an erased chunk is neither.
+   * How many of its chunks are dead letters, discarded or not. A call that was recorded without outputs has 0 of both, and
+   * so may one that was erased: an erased chunk is neither.
    */
   dead: Schema.Int,
   /** When the end was written, by the store's clock. */

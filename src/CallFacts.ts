@@ -10,8 +10,8 @@ export const maxFactLength = 256
 const count = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1e12 }))
 
 /**
- * Facts of a call or of one attempt. Every field may be absent: absent means unknown, never zero. Counts are whole numbers from
- * 0 to 10^12.
+ * Facts of a call or of one attempt. Every field may be absent: absent means unknown, never zero. Counts are whole numbers
+ * from 0 to 10^12.
  *
  * ```ts
  * const facts: CallFacts.CallFacts = {

@@ -52,7 +52,7 @@ const parse = (text: string): Result.Result<Schema.Json, string> =>
     catch: (error) => printable(`not JSON: ${messageOf(error)}`)
   })
 
-/** The call that the JSON of a line is, or the reason why it is none. */
+/** The call in the JSON of a line, or why it is not a call. */
 export const toCall = ({ bytes, json, number }: JsonLine): CallLine => ({
   number,
   bytes,

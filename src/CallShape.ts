@@ -1,6 +1,6 @@
 /**
- * What the calls of a group look like: which services make them, and what their context holds. Declared once beside the group,
- * it lets the compiler check what is recorded, and gives handlers the context with its types.
+ * What the calls of a group look like: which services make them, and what their context holds. Declared once beside the
+ * group, it lets the compiler check what is recorded, and gives handlers the context with its types.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -35,7 +35,10 @@ export interface CallShape<O extends Output.Any, Service extends string, F exten
   readonly services: ReadonlyArray<Service>
   /** A call to be recorded, its context and outputs encoded. Fails as their schemas do. */
   readonly make: (call: CallOf<O, Service, F>) => Effect.Effect<ServiceCall, Schema.SchemaError>
-  /** The context of a call, in a handler. Fails with {@link ContextMissing} at the first key that is missing or does not decode. */
+  /**
+   * The context of a call, in a handler. Fails with {@link ContextMissing} at the first key that is missing or does not
+   * decode.
+   */
   readonly context: (call: HandlerCall) => Effect.Effect<Schema.Struct<F>["Type"], ContextMissing>
 }
 

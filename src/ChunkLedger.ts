@@ -11,7 +11,7 @@ import { type ChunkKey, printKey } from "./ServiceCall.ts"
 
 /** The result of `once`: the domain objects, and whether this call created them or the ledger already had them. */
 export interface Once {
-  /** The rows that are in the ledger for this chunk, whoever created them. */
+  /** The rows that the ledger has for this chunk, whether this call created them or an earlier one. */
   readonly objects: ReadonlyArray<DomainObject>
   /** Whether this call created them. False: the ledger had the chunk before. */
   readonly created: boolean

@@ -89,7 +89,7 @@ export interface Claim {
   readonly last?: boolean | undefined
   /** The paused kinds, set on a claim for one call; `*` means all. For other claims a beat reports them. */
   readonly paused?: ReadonlyArray<Kind> | undefined
-  /** Whether its chunks should be persisted in one commit, whoever handles them. Stores leave it out. */
+  /** Whether its chunks should be persisted in one commit, even if they have several handlers. Stores leave it out. */
   readonly inOneCommit?: boolean | undefined
   /** Whether it turned out that its chunks are not this claim's to run, and never were. Stores leave it out. */
   readonly isVoid?: (() => boolean) | undefined
@@ -166,8 +166,8 @@ export interface Beat {
    */
   readonly unparked: number
   /**
-   * What other live workers serve and this one does not: kinds, and newer versions of kinds that it serves as well. A handler
-   * of `core` is none for a kind that another worker has a handler of its own namespace for.
+   * What other live workers serve and this one does not: kinds, and newer versions of kinds that it serves as well. A
+   * handler of `core` is none for a kind that another worker has a handler of its own namespace for.
    */
   readonly elsewhere: ReadonlyArray<Left>
   /** The paused kinds. `schemaIdentity` `"*"` means the whole namespace, `namespace` `"*"` everything. */
@@ -244,8 +244,8 @@ export class ChunkStore extends Context.Service<ChunkStore, {
     lease: Duration.Duration
   ) => Effect.Effect<boolean, ChunkStoreError>
   /**
-   * Ends a running call as failed or invalid, with the run's facts, attempts and usage; with `end` undefined the call is as if
-   * it had not begun. Fenced by the token.
+   * Ends a running call as failed or invalid, with the run's facts, attempts and usage; with `end` undefined the call is as
+   * if it had not begun. Fenced by the token.
    */
   readonly abandon: (callId: string, token: string, end: RunEnd | undefined) => Effect.Effect<void, ChunkStoreError>
   /** A call as it is recorded, with its status and its attempts. */
@@ -291,12 +291,12 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * idle much longer: its worker is frozen or unreachable, and others wait for its locks.
    *
    * Changes that handlers make to the transaction or the session, other than to rows, do not affect ledger and
-   * settlement, and are undone at the end. Every wait has a limit. If handlers end the transaction themselves, it fails
-   * with {@link TransactionSpoiled}.
+   * settlement, and are undone at the end. Every wait has a limit. If handlers end the transaction themselves, or
+   * in Postgres take chunks of the batch from the queue, it fails with {@link TransactionSpoiled}.
    *
-   * With `toRecord`, the chunks belong to that call, and it is recorded in the transaction: persisted chunks have a row in the
-   * ledger and none in the queue, and the others are held. Fails with `LeaseLost` if `recordHeld` would return undefined, or
-   * if another transaction is recording the call; if that is known before, without running work.
+   * With `toRecord`, the chunks belong to that call, and it is recorded in the transaction: persisted chunks have a row in
+   * the ledger and none in the queue, and the others are held. Fails with `LeaseLost` if `recordHeld` would return
+   * undefined, or if another transaction is recording the call; if that is known before, without running work.
    */
   readonly persist: <E, R>(
     token: string,
@@ -341,8 +341,9 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** Runs an effect after the surrounding transaction's commit, or immediately when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /**
-   * A worker's sign of life, and its upkeep: tells the store what it serves and how it has persisted answers of declared handlers, unparks what it serves in versions that it reads,
-   * releases what waits behind nothing, forgets workers not seen for long.
+   * A worker's sign of life, and its upkeep: tells the store what it serves and how it has persisted answers of declared
+   * handlers, unparks what it serves in versions that it reads, releases what waits behind nothing, forgets workers not seen
+   * for long.
    */
   readonly beat: (
     worker: string,

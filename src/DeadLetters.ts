@@ -128,9 +128,9 @@ export class DeadLetters extends Context.Service<DeadLetters, {
   /** Discards them permanently; they stay on record and no longer block their ordering key. Returns how many. */
   readonly discard: (filter: DeadLetterFilter, reason: string) => Effect.Effect<number, ChunkStoreError>
   /**
-   * Holds a rejected letter for the length of the lease, to ask for its answer again: nobody else repairs an answer of this
-   * call meanwhile. None if it is not a rejected letter (any more), if `most` repairs of it had an answer, if another repair
-   * holds the call, or if the call was erased or pruned. It makes its own commit: in a caller's transaction it fails.
+   * Holds a rejected letter for the length of the lease, to ask for its answer again: no other process repairs an answer of
+   * this call meanwhile. None if it is not a rejected letter (any more), if `most` repairs of it had an answer, if another
+   * repair holds the call, or if the call was erased or pruned. It makes its own commit: in a caller's transaction it fails.
    */
   readonly beginRepair: (
     key: ChunkKey,

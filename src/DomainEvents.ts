@@ -1,7 +1,7 @@
 /**
  * The objects that this process's drains create, published right after the commit to its listeners. Not durable: a listener
- * that falls more than `capacity` events behind loses the oldest, and a crash between commit and publication loses the events.
- * For the objects of other processes' drains see `LiveEvents`; for work that must happen, `Subscription`.
+ * that falls more than `capacity` events behind loses the oldest, and a crash between commit and publication loses the
+ * events. For the objects of other processes' drains see `LiveEvents`; for work that must happen, `Subscription`.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

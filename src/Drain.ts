@@ -142,11 +142,17 @@ const leaveAtEnd = (store: ChunkStore["Service"], worker: string) =>
     Effect.ignoreCause(Effect.timeoutOption(Effect.interruptible(store.leave(worker)), longestLeave))
   )
 
+/** Warns of handlers that would not do what they seem to. */
+const warnOf = (registry: HandlerRegistry["Service"], store: ChunkStore["Service"]) =>
+  Effect.flatMap(
+    Effect.context<never>(),
+    (context) => Effect.andThen(warnOfUnused(registry, context), warnOfOutside(registry, store))
+  )
+
 const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const store = yield* ChunkStore
   const registry = yield* HandlerRegistry
-  yield* warnOfUnused(registry, yield* Effect.context<never>())
-  yield* warnOfOutside(registry, store)
+  yield* warnOf(registry, store)
   const settings = yield* Settings.Settings
   const services = Context.make(ChunkStore, store).pipe(Context.add(DomainEvents, yield* DomainEvents))
   const worker = `${hostname()}/${process.pid}/${(yield* Random.nextIntBetween(0, 2 ** 32)).toString(36)}`
@@ -194,12 +200,12 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const insides = yield* Effect.provideContext(Insides.make(engine, namespace), services)
   const claim = (options: ClaimOptions = {}) =>
     heartbeat.start.pipe(
-      Effect.andThen(insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf)),
+      // the limits are those of the latest beat
+      Effect.andThen(Effect.suspend(() => insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf))),
       (claiming) => pulse.watch("claim", claiming),
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))
     )
-
   const persisting = objectsNow(engine, inspector, (callId) => claimOf(limitsOf({}), callId))
   const recorder = yield* recorderOf(recordAndRun(engine, services, worker))
 

@@ -43,7 +43,7 @@ export const Erased = Schema.Struct({
 /** How much was erased, or would be. */
 export interface Erased extends Schema.Schema.Type<typeof Erased> {}
 
-/** An erasure on record. It says how its subject was named, and not the name. */
+/** An erasure on record. It tells what kind of subject it had, but does not name it. */
 export const ErasureRecord = Schema.Struct({
   id: Schema.Int,
   begunAt: Schema.DateTimeUtcFromString,
@@ -66,17 +66,18 @@ export interface ErasureRecord extends Schema.Schema.Type<typeof ErasureRecord> 
  * Erases recorded calls. Laws:
  *
  * - **Gone**: outputs, input, details, context, trace, correlation id, ordering key and error of the call; the texts and
- *   errors of its attempts; its outstanding chunks, dead letters and failures; errors remembered with what a subscription skipped.
- * - **Kept**: the call's id, namespace, service, status, times and facts, those of its attempts as well; its lines of the ledger with the ids of the
- *   application's rows; counts.
+ *   errors of its attempts; its outstanding chunks, dead letters and failures; the errors of events that a subscription
+ *   skipped.
+ * - **Kept**: the call's id, namespace, service, status, times and facts, and those of its attempts; its ledger rows with
+ *   the ids of the application's rows; counts.
  * - **Fenced**: a worker that holds one of the chunks finds it gone when it wants to commit, and its writes are rolled back.
  *   What a worker committed before is in the ledger, and its rows are among `objects`.
  * - **Final**: a call that was erased is never recorded or run again. `CallRecorder.record` answers `"erased"`, whatever the
  *   content, and `run` fails with `CallErased` before its service runs.
- * - **Bounded**: some hundred calls a commit. Cut off in the middle, what is left is found by doing it again.
+ * - **Bounded**: some hundred calls a commit. If it is cut off in the middle, repeat it: it finds what is left.
  *
- * Calls that are recorded while it runs may be missed: stop recording of the subject first, or do it again. It does not
- * reach what has left these tables: the application's rows, logs, traces, backups.
+ * Calls that are recorded while it runs may be missed: stop recording the subject first, or repeat it. It does not reach
+ * data outside of these tables: the application's rows, logs, traces, backups.
  *
  * ```ts
  * const erasure = yield* Erasure.Erasure

@@ -213,7 +213,9 @@ export class EventLog extends Context.Service<EventLog, {
   readonly release: (name: string, token: string, release: Release) => Effect.Effect<void, ChunkStoreError>
   /** The place from which on all is read that is created from now on, and maybe a little of what was created just before. */
   readonly now: Effect.Effect<Place, ChunkStoreError>
-  /** Reads entries of the feed `objects` after a place. Takes and changes nothing: any number of readers may do so at once. */
+  /**
+   * Reads entries of the feed `objects` after a place. Takes and changes nothing: any number of readers may do so at once.
+   */
   readonly read: (after: Place, options: Read) => Effect.Effect<Page, ChunkStoreError>
   /** All subscriptions, by name. */
   readonly list: Effect.Effect<ReadonlyArray<SubscriptionStatus>, ChunkStoreError>

@@ -80,7 +80,10 @@ export interface HandlerCall {
   readonly idempotencyKey: string
   /** The key of the chunk in the ledger. */
   readonly key: ChunkKey
-  /** A string of the call's context, as recorded: see `ServiceCall`. Fails with {@link ContextMissing} when absent or not a string. */
+  /**
+   * A string of the call's context, as recorded: see `ServiceCall`. Fails with {@link ContextMissing} when absent or not a
+   * string.
+   */
   readonly context: (key: string) => Effect.Effect<string, ContextMissing>
   /**
    * A value of the call's context, decoded by a schema of your own. Fails with `ContextMissing` when it does not

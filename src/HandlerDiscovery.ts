@@ -91,7 +91,7 @@ const search = async (folder: string, glob: string): Promise<ReadonlyArray<strin
     const inFolder = glob.slice(slash + 1)
     // a broken link: loading it reports the error
     if (target === undefined) files.push(...await isMeant(entry, inFolder) ? [file] : [])
-    // a file that has the name of a folder of modules is none of them
+    // a file with the name of a folder of modules is not a module
     else if (!target.isDirectory()) files.push(...patterns.length === 1 || await isMeant(entry, inFolder) ? [file] : [])
     else if (patterns.length > 1) files.push(...await search(file, inFolder))
   }

@@ -67,7 +67,9 @@ export const partProblem = (part: string): string | undefined =>
     : "may hold only A-Z a-z 0-9 _ -"
 
 const domainProblem = (domain: string): string | undefined =>
-  (domains as ReadonlyArray<string>).includes(domain) ? undefined : `${quote(domain)} is none of ${domains.join(", ")}`
+  (domains as ReadonlyArray<string>).includes(domain)
+    ? undefined
+    : `${quote(domain)} is not one of ${domains.join(", ")}`
 
 const partNames = ["namespace", "group", "name"] as const
 

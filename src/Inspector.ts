@@ -13,8 +13,8 @@
  * - **Cheap where queries are frequent.** `workers`, `queueGauges`, `subscriptionGauges`, `persistedLately`, `isKnown`,
  *   `nextDue` and all {@link Vitals} read heads of indexes and small tables, and their counts end at a limit. `call`
  *   and `stuck` read the rows they return, `usage` sums by day that are kept. `exactStatus` and `due` read the whole
- *   queue, and `status` up to {@link mostExact} chunks of each state: for people, not for a scrape. Of the ledger, `status` and `callsThatMade` read what no beat has counted yet, and
- *   `callsThatMade` the portions that may have the row.
+ *   queue, and `status` up to {@link mostExact} chunks of each state: for people, not for a scrape. Of the ledger, `status`
+ *   and `callsThatMade` read what no beat has counted yet, and `callsThatMade` the portions that may have the row.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -35,8 +35,8 @@ export { CallView, ChunkState, ChunkView, InsideUse, KindStatus, WhyClaimed } fr
 export const StuckChunk = Schema.Struct({
   /**
    * `scheduled`: it failed, and waits for another attempt. `expired`: its worker went away and no other has taken it up.
-   * `held`: a worker holds it, and it has been due for more than five minutes. `parked`: no handler, none for its version, or paused. `waiting`:
-   * behind an older one of its ordering key.
+   * `held`: a worker holds it, and it has been due for more than five minutes. `parked`: no handler, none for its version,
+   * or paused. `waiting`: behind an older one of its ordering key.
    */
   why: Schema.Literals(["scheduled", "expired", "held", "parked", "waiting"]),
   callId: Schema.String,

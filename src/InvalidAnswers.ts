@@ -1,5 +1,5 @@
 /**
- * Answers that did not fit are paid for. After a fix of the schema they are decoded again, and recorded like any call, without
+ * Decodes invalid answers again, which are paid for: after a fix of the schema they are recorded like any call, without
  * asking a model.
  */
 import * as Effect from "effect/Effect"
@@ -46,11 +46,11 @@ const attempt = Effect.fnUntraced(function*({ output }: Handler, data: Schema.Js
 })
 
 /**
- * Decodes the latest text of an invalid call with the schema of a handler of its namespace, and records the call with it. Without
- * `schema` exactly one of the namespace's handlers must read the text. Nothing is paid and no usage is added: the answer counted
- * when it came. Gives back what was recorded.
+ * Decodes the latest text of an invalid call with the schema of a handler of its namespace, and records the call with it.
+ * Without `schema` exactly one of the namespace's handlers must be able to decode the text. Nothing is paid and no usage is
+ * added: the answer was counted when it arrived. Returns the recorded call.
  *
- * A call that somebody has begun to run again is left to that run: it fails with {@link NotDecoded}, and the text is kept.
+ * A call that has begun to run again is left to that run: this fails with {@link NotDecoded}, and the text is kept.
  *
  * ```ts
  * yield* InvalidAnswers.decode("call-17", { schema: PatientReply.identity })
@@ -96,7 +96,7 @@ export const decode = Effect.fn("InvalidAnswers.decode")(function*(
     ({ transient }) => !transient,
     ({ reason }) => not(`the database refuses it: ${reason}`)
   )
-  // whoever runs the call now has asked a model again
+  // the call runs again, so a model was asked again
   if (!isRecorded) return yield* not("the call was run again, recorded or erased meanwhile")
   return recording
 })

@@ -39,7 +39,7 @@ export interface ResultLine extends JsonLine {
   readonly request: JsonLine | undefined
 }
 
-/** A line holds nothing to record, and that is well. It is counted. */
+/** A line holds nothing to record, and that is not an error. It is counted as skipped. */
 export interface Skip {
   readonly [TypeId]: "skip"
 }

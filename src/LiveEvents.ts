@@ -7,24 +7,24 @@
  *
  * - **Every event, once.** From its beginning to its end it emits each event that is created, skips none and repeats none.
  *   It has no buffer that could overflow: it reads when it is asked for more, so a slow reader is late but loses nothing.
- * - **In order.** Events come in the order in which their commits became visible, which is the same for all readers. On Postgres
- *   what is younger than the oldest transaction still writing, in any database of the server, is not read yet: one left open
- *   for an hour delays events by an hour.
- * - **It begins now**, when it is run, or after the event whose `id` is given. What was created just before it began may come
- *   as well. For a page that loads a state and then follows it: take {@link now}, then load, then {@link tail} after it. What
- *   was created while loading comes, and some of it is in the state already.
+ * - **In order.** Events come in the order in which their commits became visible, which is the same for all readers. On
+ *   Postgres what is younger than the oldest transaction still writing, in any database of the server, is not read yet: one
+ *   left open for an hour delays events by an hour.
+ * - **It begins now**, when it is run, or after the event whose `id` is given. What was created just before it began may
+ *   come as well. For a page that loads a state and then follows it: take {@link now}, then load, then {@link tail} after
+ *   it. What was created while loading comes, and some of it is in the state already.
  * - **A reconnect misses nothing**, if it gives the `id` of the last event that arrived (a browser's `EventSource` sends it
  *   as `Last-Event-ID`), to any instance and after any time: the ledger is not pruned. Without an id what was created in
  *   between is missing. An id that is ahead of this log counts as now. Ids grant no right and are no secret: a client that
  *   can send an id can ask for the whole log, so filter by what the client may see.
- * - **Outages pass.** While the database is unreachable the stream waits, then continues at its place; this is logged once. An
- *   error that is not transient ends the stream.
- * - **One gap.** An entry of more than `EventLog.mostEntryBytes`, which only a row edited manually can have, cannot be read; it
- *   is skipped with a warning.
+ * - **Outages pass.** While the database is unreachable the stream waits, then continues at its place; this is logged once.
+ *   An error that is not transient ends the stream.
+ * - **One gap.** An entry of more than `EventLog.mostEntryBytes`, which only a row edited manually can have, cannot be read;
+ *   it is skipped with a warning.
  *
- * Between hints of other processes (`WakeUp`) it looks by itself. A look is one read of an index and writes nothing, but each
- * stream looks for itself: an instance with many clients shares one (`Stream.share`), and replays to a client that reconnects
- * by a stream of its own.
+ * Between hints of other processes (`WakeUp`) it looks by itself. A look is one read of an index and writes nothing, but
+ * each stream looks for itself: an instance with many clients shares one (`Stream.share`), and replays to a client that
+ * reconnects by a stream of its own.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -49,7 +49,7 @@ export interface LiveEvent {
   readonly event: DomainObjectCreated
 }
 
-/** What was given as an event's id is none. */
+/** A text that was given as an event's id is not one. */
 export class EventIdInvalid extends Schema.TaggedError<EventIdInvalid>()("EventIdInvalid", { id: Schema.String }) {
   override get message() {
     return `${quote(this.id)} is not the id of an event: leave it out to begin now`
@@ -155,7 +155,8 @@ export const tail = (options: Options = {}): Stream.Stream<
     const look = Effect.fnUntraced(function*(cursor: Cursor) {
       // closed before looking: a hint that comes meanwhile is not lost
       yield* heard.close
-      // A read goes on to its end when its reader leaves: to cut it off would cost the pool a connection for each closed page.
+      // A read goes on to its end when its reader leaves: to cut it off would cost the pool a connection for each closed
+      // page.
       const reading = yield* Effect.forkDetach(log.read(cursor.place, read))
       const page = yield* Effect.catch(Fiber.join(reading), away)
       if (page !== undefined) isAway = false

@@ -119,9 +119,9 @@ export const subscriptionAttempts = Metric.gauge("sluice_subscription_failed_att
 })
 
 /**
- * Tokens of recorded calls and attempts that say how many, as OpenTelemetry's conventions for generative AI name and bound it.
- * Labels: `gen_ai.provider.name`, `gen_ai.request.model` and `gen_ai.token.type`, `input` or `output`; the first 50 models of a
- * process have labels of their own. It is not one of {@link names}, which are Sluice's own.
+ * Tokens of recorded calls and attempts that say how many, as OpenTelemetry's conventions for generative AI name and bound
+ * it. Labels: `gen_ai.provider.name`, `gen_ai.request.model` and `gen_ai.token.type`, `input` or `output`; the first 50
+ * models of a process have labels of their own. It is not one of {@link names}, which are Sluice's own.
  */
 export const tokenUsage = Metric.histogram("gen_ai.client.token.usage", {
   description: "Tokens used by an operation of a model",
@@ -215,9 +215,9 @@ export const begin = (
     count(chunks, { namespace: other, schema: other, handler: "", outcome: metricLabel(outcome) }, 0, context)
   }
   for (const kind of handlers) {
-    const nobody = { ...kind, handler: "" }
+    const withoutHandler = { ...kind, handler: "" }
     for (const outcome of byHandler) count(chunks, { ...kind, outcome: metricLabel(outcome) }, 0, context)
-    for (const outcome of besideHandler) count(chunks, { ...nobody, outcome: metricLabel(outcome) }, 0, context)
+    for (const outcome of besideHandler) count(chunks, { ...withoutHandler, outcome: metricLabel(outcome) }, 0, context)
     count(attemptsFailed, kind, 0, context)
   }
 }

@@ -165,9 +165,9 @@ const lazy = <A>(make: () => A): () => A => {
 }
 
 /**
- * Declares an output. `version` starts at 1; raise it when recorded answers would no longer decode, or would decode to something
- * else, and define in `upcasts` how the JSON of each older version becomes that of the next. Throws `IdentityInvalid` for an identity that
- * is not `schemas.namespace.group.name`, and {@link VersionInvalid}.
+ * Declares an output. `version` starts at 1; raise it when recorded answers would no longer decode, or would decode to
+ * something else, and define in `upcasts` how the JSON of each older version becomes that of the next. Throws
+ * `IdentityInvalid` for an identity that is not `schemas.namespace.group.name`, and {@link VersionInvalid}.
  */
 export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any, any>>(
   identity: Id,

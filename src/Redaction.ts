@@ -1,14 +1,14 @@
 /**
- * What people and logs are shown of recorded JSON: a function of the application's that hides what they must not see. It
- * changes nothing of what is recorded, handled or given to handlers.
+ * Redacts recorded JSON for people and logs, by a function of the application. What is recorded, and what handlers receive,
+ * stays unchanged.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
 
 /**
- * Hides what must not be seen. It is given each JSON value by itself: the data of an output, a context, an answer's text, an
- * error's message. What it throws at is not shown at all.
+ * Hides what must not be seen. It gets each JSON value separately: the data of an output, a context, an answer's text, an
+ * error's message. A value for which it throws is not shown at all.
  */
 export type Redact = (json: Schema.Json) => Schema.Json
 

@@ -11,9 +11,9 @@ import type { ChunkStoreError } from "./ChunkStore.ts"
 export interface RetentionPolicy {
   /**
    * Payloads (input, outputs, details) of calls recorded longer ago than this, once all their chunks are persisted or
-   * discarded. The call itself stays with its facts: recording it again still changes nothing. The texts of attempts go at the
-   * same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay. So do
-   * ends of calls that every subscription to them has read.
+   * discarded. The call itself stays with its facts: recording it again still changes nothing. The texts of attempts go at
+   * the same age, also those of invalid calls, which `sluice invalid decode` then cannot read any more; their facts stay. So
+   * do ends of calls that every subscription to them has read.
    */
   readonly payloads?: Duration.Input | undefined
   /** Dead letters discarded longer ago than this. Others are never deleted automatically: redrive or discard them first. */
@@ -53,9 +53,9 @@ export class Retention extends Context.Service<Retention, {
     options?: { readonly exact?: boolean | undefined }
   ) => Effect.Effect<Pruned, ChunkStoreError>
   /**
-   * Folds what calls used into sums by day, each entry once, up to 100,000 at a time, and counts the ledger's new lines, up to
-   * 500,000; every worker's beat does the same. Returns how many entries it folded. What `Inspector` says of usage, status and
-   * rows is the same before and after, only sooner.
+   * Folds what calls used into sums by day, each entry once, up to 100,000 at a time, and counts the ledger's new lines, up
+   * to 500,000; every worker's beat does the same. Returns how many entries it folded. What `Inspector` says of usage,
+   * status and rows is the same before and after, only sooner.
    */
   readonly rollUp: Effect.Effect<number, ChunkStoreError>
 }>()("effect-sluice/Retention") {}

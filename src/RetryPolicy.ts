@@ -6,8 +6,11 @@ import * as Clock from "effect/Clock"
 import type * as Cron from "effect/Cron"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
+import { soon } from "./internal/soon.ts"
 
 /**
  * The policy of handlers without one: 2 s, 6 s, 18 s, … at most 15 minutes, each ×0.8 to ×1.2. Ten attempts take about
@@ -18,9 +21,6 @@ export const standard: Schedule.Schedule<unknown, unknown> = Schedule.min([
   Schedule.spaced("15 minutes")
 ]).pipe(Schedule.jittered)
 
-/** How long a schedule may take to compute a delay. */
-const longestStep = Duration.seconds(1)
-
 /** The upper limit of a delay: every database can add it to a time. */
 const longest = Duration.days(365)
 
@@ -29,8 +29,8 @@ export type RetrySchedule = Schedule.Schedule<unknown, unknown, Cron.CronParseEr
 
 /**
  * The delay after the `attempts`-th failure (from 1), which happened now. A schedule that ends keeps its last delay:
- * only `maxAttempts` limits the number of attempts. If the schedule fails, or does not answer soon, the {@link standard} one is
- * used: it must not stop the drain.
+ * only `maxAttempts` limits the number of attempts. If the schedule fails, or does not answer soon, the {@link standard} one
+ * is used: it must not stop the drain.
  */
 export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Effect<Duration.Duration> => {
   const otherwise = (problem: unknown) =>
@@ -38,8 +38,17 @@ export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Ef
       Effect.logWarning("a retry schedule failed; the standard one is used", problem),
       replay(standard, attempts)
     )
-  return replay(schedule, attempts).pipe(
-    Effect.timeout(longestStep),
+  const answer = Effect.flatMap(
+    soon(replay(schedule, attempts)),
+    (exit) =>
+      Option.isNone(exit)
+        ? Effect.fail(new Error("it does not answer"))
+        // its interruption is not the drain's
+        : Exit.hasInterrupts(exit.value)
+        ? Effect.fail(new Error("it was interrupted"))
+        : exit.value
+  )
+  return answer.pipe(
     Effect.catch(otherwise),
     Effect.catchDefect(otherwise),
     Effect.map((delay) => Duration.min(delay, longest))

@@ -55,8 +55,8 @@ const callFields = {
   /** Groups the calls of one conversation; the call id when absent. Never a key. */
   correlationId: Schema.optionalKey(Schema.String),
   /**
-   * What handlers must know besides the output, such as which simulation it belongs to: JSON by keys, recorded with the call. It
-   * has nothing to do with Effect's `Context` of services, which a handler's layer is built from.
+   * What handlers must know besides the output, such as which simulation it belongs to: JSON by keys, recorded with the
+   * call. It has nothing to do with Effect's `Context` of services, which a handler's layer is built from.
    */
   context: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   /** The request to the service. */
@@ -75,8 +75,8 @@ const callFields = {
   /** Provider, model, usage, cost. An unusable fact is dropped when the call is recorded, with a warning in the log. */
   facts: Schema.optionalKey(CallFacts.pipe(Schema.catchDecoding(() => Effect.succeed(Option.some({}))))),
   /**
-   * Anything else to keep with the call. Values that are not JSON are recorded as `JSON.stringify` writes them, with a warning
-   * in the log: details must not lose an answer.
+   * Anything else to keep with the call. Values that are not JSON are recorded as `JSON.stringify` writes them, with a
+   * warning in the log: details must not lose an answer.
    */
   details: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   /**
@@ -114,8 +114,8 @@ export const ServiceCall = Schema.Struct({
 export interface ServiceCall extends Schema.Schema.Type<typeof ServiceCall> {}
 
 /**
- * The status of a call. Whether its outputs are persisted is the chunks' state, not the call's. `failed`: its service gave no
- * answer. `invalid`: there is an answer, and it does not fit.
+ * The status of a call. Whether its outputs are persisted is the chunks' state, not the call's. `failed`: its service gave
+ * no answer. `invalid`: there is an answer, and it does not fit.
  */
 export const CallStatus = Schema.Literals(["running", "succeeded", "failed", "invalid"])
 /** The status of a call. */

@@ -1,6 +1,6 @@
 /**
- * Durable subscriptions to created domain objects, or to the ends of calls: for work that must happen, such as attaching media
- * or notifying a billing system, where `DomainEvents` is only a quick hint.
+ * Durable subscriptions to created domain objects, or to the ends of calls: for work that must happen, such as attaching
+ * media or notifying a billing system, where `DomainEvents` is only a quick hint.
  *
  * What a subscription guarantees:
  *

@@ -114,8 +114,8 @@ export interface Table<Of> {
    * The columns and their values: fields, facts of the call, or constants. It is called once, when the handler is made, and
    * records where the values are. So it cannot compute or decide with them: for that, write the handler as a program.
    *
-   * A field is cast to the type of its column, from its text. A field that is null makes the column null; one that is missing
-   * leaves the column to its default.
+   * A field is cast to the type of its column, from its text. A field that is null makes the column null; one that is
+   * missing leaves the column to its default.
    */
   readonly columns: (of: Of) => Columns
   /**

@@ -1,6 +1,6 @@
 /**
- * What calls used, rolled up: calls, tokens and cost by day, namespace, service, schema and model. Only what says something of
- * itself counts: recording a call without facts and attempts writes no usage.
+ * What calls used, rolled up: calls, tokens and cost by day, namespace, service, schema and model. Only what says something
+ * of itself counts: recording a call without facts and attempts writes no usage.
  */
 import * as Schema from "effect/Schema"
 
@@ -45,8 +45,8 @@ export type UsageBy = typeof UsageBy.Type
 /** Usage of one model, namespace, schema or day. */
 export const UsageRow = Schema.Struct({
   /**
-   * The model with its provider, as `openai/gpt-5-mini`; the namespace; the schemas of the outputs; or the day (UTC) on which the
-   * calls finished. Empty when unknown.
+   * The model with its provider, as `openai/gpt-5-mini`; the namespace; the schemas of the outputs; or the day (UTC) on
+   * which the calls finished. Empty when unknown.
    */
   key: Schema.String,
   /** Runs that have ended, and finished calls that were recorded. A call that was run twice counts twice. */

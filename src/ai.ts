@@ -5,8 +5,8 @@
  * import * as Answer from "effect-sluice/ai"
  * ```
  *
- * Each function runs a call as `CallRecorder.run` does. A call that has succeeded is answered from its record. Of a call that
- * did not succeed, every answer that was paid for is kept.
+ * Each function runs a call as `CallRecorder.run` does. A call that has succeeded is answered from its record. Of a call
+ * that did not succeed, every answer that was paid for is kept.
  */
 export { correction } from "./ai/asking.ts"
 export { generateObject, type ObjectOptions } from "./ai/generateObject.ts"

@@ -94,15 +94,18 @@ describe("a retry policy", () => {
       expect(delay).toBeLessThanOrEqual(2.4)
     }))
 
-  it.effect("one that does not answer gives way to the standard", () =>
-    Effect.gen(function*() {
-      const silent = Schedule.spaced("1 hour").pipe(Schedule.tap(() => Effect.never))
-      const waiting = yield* Effect.forkChild(seconds(silent, [1]))
-      yield* TestClock.adjust("1 second")
-      const [delay = 0] = yield* Fiber.join(waiting)
-      expect(delay).toBeGreaterThanOrEqual(1.6)
-      expect(delay).toBeLessThanOrEqual(2.4)
-    }))
+  it.effect.each([["does not answer", Effect.never], ["interrupts itself", Effect.interrupt]] as const)(
+    "one that %s gives way to the standard",
+    ([, step]) =>
+      Effect.gen(function*() {
+        const schedule = Schedule.spaced("1 hour").pipe(Schedule.tap(() => step))
+        const waiting = yield* Effect.forkChild(seconds(schedule, [1]))
+        yield* TestClock.adjust("1 second")
+        const [delay = 0] = yield* Fiber.join(waiting)
+        expect(delay).toBeGreaterThanOrEqual(1.6)
+        expect(delay).toBeLessThanOrEqual(2.4)
+      })
+  )
 
   it.effect("the standard: from 2 seconds to 15 minutes, spread by a fifth; ten attempts take about an hour", () =>
     Effect.gen(function*() {

@@ -1,6 +1,6 @@
 /**
- * Declared handlers that write rows of several tables: the same on every store, and what becomes of answers and tables that do
- * not fit.
+ * Declared handlers that write rows of several tables: the same on every store, and what becomes of answers and tables that
+ * do not fit.
  */
 import { describe, expect, it, layer } from "@effect/vitest"
 import { ChunkStore, Inspector, TableHandler } from "effect-sluice"

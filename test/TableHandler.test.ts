@@ -14,8 +14,8 @@ import { Card, Finding, finding, Order, record } from "./support/declared.ts"
 import { chunkOf, untilEmpty } from "./support/drain.ts"
 
 /**
- * Drains until a chunk is parked, and no attempt was charged. A beat that began before its worker knew that the handler cannot
- * run takes up what is parked once more; then the next cycle parks it again.
+ * Drains until a chunk is parked, and no attempt was charged. A beat that began before its worker knew that the handler
+ * cannot run takes up what is parked once more; then the next cycle parks it again.
  */
 const untilParked = (callId: string) =>
   Effect.gen(function*() {

@@ -13,7 +13,9 @@ export class Finding extends Output.make("schemas.clinic.dialogues.finding", {
 
 const parse = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Json))
 
-/** The elements of an answer. One that is not what was asked for is kept whole: it is paid for, and becomes a dead letter. */
+/**
+ * The elements of an answer. One that is not what was asked for is kept whole: it is paid for, and becomes a dead letter.
+ */
 const elementsOf = (answer: string): ReadonlyArray<Schema.Json> => {
   const json = Option.getOrElse(parse(answer), () => answer)
   return Predicate.hasProperty(json, "findings") && Array.isArray(json.findings) ? json.findings : [json]

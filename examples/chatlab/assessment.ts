@@ -1,6 +1,6 @@
 /**
- * The tutor's assessment of a consultation. Its rows are the fields of the answer, so its handler is declared: no repository,
- * no client, and the same rows in memory.
+ * The tutor's assessment of a consultation. Its rows are the fields of the answer, so its handler is declared: no
+ * repository, no client, and the same rows in memory.
  */
 import { Output, OutputGroup, TableHandler } from "effect-sluice"
 import * as Schema from "effect/Schema"

@@ -1,11 +1,12 @@
 /**
  * A service that triages patients' messages. A request asks the model and records the answer, in one line; in the background
- * the same process writes recorded answers into its table; browsers are told of what was written by server-sent events. Start
- * as many as you like. A message that is sent again, to any of them, is answered from the record and not paid for twice.
+ * the same process writes recorded answers into its table; browsers are told of what was written by server-sent events.
+ * Start as many as you like. A message that is sent again, to any of them, is answered from the record and not paid for
+ * twice.
  *
  *     DATABASE_URL=postgres://… OPENAI_API_KEY=… PORT=3000 node --conditions=sluice-source examples/triage/main.ts
- *     curl localhost:3000/messages -H content-type:application/json -d '{"id": "m-1", "text": "My knee is hot and swollen."}'
- *     curl -N localhost:3000/events
+ *   curl localhost:3000/messages -H content-type:application/json -d '{"id": "m-1", "text": "My knee is hot and swollen."}'
+ *   curl -N localhost:3000/events
  *
  * `OPENAI_BASE_URL` and `OPENAI_MODEL` choose another server that speaks OpenAI's chat completions, and its model.
  */

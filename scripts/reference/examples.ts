@@ -1,6 +1,6 @@
 /**
- * The examples in doc comments, each as a file that the compiler reads beside the sources. An example shows what it is about and
- * leaves out the rest: what it names and does not declare is imported for it, and one that yields stands in a generator.
+ * The examples in doc comments, each as a file that the compiler reads beside the sources. An example shows what it is about
+ * and leaves out the rest: what it names and does not declare is imported for it, and one that yields stands in a generator.
  */
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"

@@ -1,6 +1,6 @@
 /**
- * What the examples in doc comments name without declaring it: a simulated patient's answers, and the application that keeps them.
- * The compiler reads this file beside the examples; nothing runs it.
+ * What the examples in doc comments name without declaring it: a simulated patient's answers, and the application that keeps
+ * them. The compiler reads this file beside the examples; nothing runs it.
  */
 import {
   type ChunkLedger,

@@ -52,7 +52,7 @@ export const listen = Effect.fnUntraced(function*(run: Run) {
     ...request,
     ...factsOfSpan(span, clock.currentTimeNanosUnsafe())
   })
-  // A provider that refuses an answer passes it to nobody. Then only the span of the request is left.
+  // a provider that refuses an answer does not pass it on: then only the span of the request has its facts
   const watching = Tracer.make({
     span: (options) => {
       const span = tracer.span(options)

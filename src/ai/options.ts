@@ -64,7 +64,7 @@ export const specOf = ({ call: { callId, key, ...call } }: RecordOptions): Effec
 export const specWithInput = Effect.fnUntraced(function*(options: AskOptions) {
   const spec = yield* specOf(options)
   if (options.input === undefined) return spec
-  // a prompt that cannot be encoded is a defect of the program that wrote it: nobody was asked yet
+  // a prompt that cannot be encoded is a defect of the program; no model was asked yet
   const prompt = yield* Effect.orDie(encodePrompt(Prompt.make(options.prompt)))
   // an encoded prompt is JSON; its type has optional fields
   const input = (options.input === "prompt" ? prompt : options.input(prompt)) as Schema.Json

@@ -15,9 +15,9 @@ export type Recorded<A> =
   | { readonly ran: false; readonly call: ServiceCall }
 
 /**
- * Runs any effect that asks a model as a recorded call: a turn of a `Chat`, several questions, an object that becomes several
- * outputs. Each answer is an attempt of the call with its own facts. `outputs` makes the call's outputs from the effect's
- * result.
+ * Runs any effect that asks a model as a recorded call: a turn of a `Chat`, several questions, an object that becomes
+ * several outputs. Each answer is an attempt of the call with its own facts. `outputs` makes the call's outputs from the
+ * effect's result.
  *
  * A call that has succeeded is not run again: read its outputs with {@link valueOf}. A turn of a `Chat` that is not run is
  * not in the chat's history either.

@@ -8,7 +8,9 @@ import { quote } from "../internal/quote.ts"
 import type * as Output from "../Output.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 
-/** A call has succeeded before, and does not have this output: it was pruned, or the call was recorded by another program. */
+/**
+ * A call has succeeded before, and does not have this output: it was pruned, or the call was recorded by another program.
+ */
 export class AnswerForgotten extends Schema.TaggedError<AnswerForgotten>()("AnswerForgotten", {
   callId: Schema.String,
   schemaIdentity: Schema.String
@@ -36,8 +38,8 @@ export interface Answered<A> {
 export type Answerable = Output.Any & { readonly schema: Schema.Codec<unknown, { readonly [key: string]: any }> }
 
 /**
- * The value of a call's output, decoded through the output's upcasts. Fails with {@link AnswerForgotten} when the call has no
- * such output, and as `Output.decode` does.
+ * The value of a call's output, decoded through the output's upcasts. Fails with {@link AnswerForgotten} when the call has
+ * no such output, and as `Output.decode` does.
  */
 export const valueOf = Effect.fnUntraced(function*<O extends Output.Any>(
   output: O,

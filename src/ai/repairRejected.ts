@@ -59,8 +59,8 @@ const lettersOf = Effect.fnUntraced(function*(filter: DeadLetterFilter) {
 const recordedPrompt = ({ input }: ServiceCall) => Schema.decodeUnknownEffect(Prompt.Prompt)(input)
 
 /**
- * Asks the model of the context again for each answer of this output that a handler has rejected (`HandlerRejected`), with the
- * handler's reason. The new answer replaces the rejected one, as a further attempt of the same call, and its chunk is
+ * Asks the model of the context again for each answer of this output that a handler has rejected (`HandlerRejected`), with
+ * the handler's reason. The new answer replaces the rejected one, as a further attempt of the same call, and its chunk is
  * redriven at its old place in the order: see `RejectedAnswers.repair` for what that promises. Nothing runs this by itself:
  * run it as often as you like, in one process or in several.
  *

@@ -93,11 +93,11 @@ const streamed = Effect.fnUntraced(function*(
 
 /**
  * Like {@link generateObject}, but emits the answer's JSON piece by piece while the model writes it. The last element is the
- * answer; when it arrives, the call is recorded. A call that has succeeded emits only that element. Asks with a tool, because
- * models stream objects in no other way. The time to the first token is one of its facts.
+ * answer; when it arrives, the call is recorded. A call that has succeeded emits only that element. Asks with a tool,
+ * because models stream objects in no other way. The time to the first token is one of its facts.
  *
- * When the reader stops, the model is stopped: the pieces so far are kept as a failed attempt, and the call can be run again.
- * To finish and record the answer without a reader, run the stream in a fiber that outlives the reader.
+ * When the reader stops, the model is stopped: the pieces so far are kept as a failed attempt, and the call can be run
+ * again. To finish and record the answer without a reader, run the stream in a fiber that outlives the reader.
  *
  * ```ts
  * Answer.streamObject(PatientReply, {

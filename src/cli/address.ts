@@ -26,7 +26,7 @@ const modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-ful
 const parameters: ReadonlyMap<string, (value: string) => string | undefined> = new Map([
   ["port", (value) => /^\d{1,5}$/.test(value) && Number(value) <= 65_535 ? undefined : "is not a port"],
   ["connect_timeout", (value) => /^\d+$/.test(value) ? undefined : "is not a number of seconds"],
-  ["sslmode", (value) => modes.includes(value) ? undefined : `is none of ${modes.join(", ")}`]
+  ["sslmode", (value) => modes.includes(value) ? undefined : `is not one of ${modes.join(", ")}`]
 ])
 
 const severalHosts =

@@ -42,7 +42,7 @@ const isJson = (text: string): boolean => Result.isSuccess(Result.try(() => JSON
 const isOneValue = (text: string): boolean => {
   const [first = "", ...others] = text.replace(/^\ufeff/, "").trimStart().split(/\r\n|\n|\r/)
   if (first.startsWith("[")) return true
-  // a line that was cut by looking only at the beginning is none of several
+  // only the beginning was read: a line that is cut there is not one of several
   return /^\{\s*("[^"]*"\s*:\s*)?[[{]?\s*$/.test(first) && others.length > 0 && !isJson(first)
 }
 

@@ -51,7 +51,7 @@ const scheduled = (found: Scheduled, limit: number): Finding => {
     : attention(
       "scheduled",
       told,
-      "see `sluice stuck`; fix the handler or what it needs; they are retried by themselves"
+      "see `sluice stuck`; fix the handler or what it needs; they are retried without further action"
     )
 }
 
@@ -192,7 +192,7 @@ const heldUpAre = (found: HeldUp): Finding =>
       `${count(found.count)} behind a dead letter of their ordering key, for example of call ${
         word(found.callId ?? "")
       }`,
-      "redrive or discard the dead letter, see `sluice dead show`: they continue by themselves"
+      "redrive or discard the dead letter, see `sluice dead show`: they continue without further action"
     )
 
 /** Runs the checks of the work. A check that this role may not run does not stop the others. */

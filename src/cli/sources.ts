@@ -1,6 +1,6 @@
 /**
- * Lets Node load TypeScript as projects write it that are compiled: specifiers that name the JavaScript which a compiler would
- * make, and syntax that is more than types, such as enums. Only the command does so; it has the process to itself.
+ * Lets Node load TypeScript as projects write it that are compiled: specifiers that name the JavaScript which a compiler
+ * would make, and syntax that is more than types, such as enums. Only the command does so; it has the process to itself.
  */
 import * as nodeModule from "node:module"
 import { fileURLToPath } from "node:url"
@@ -9,7 +9,9 @@ import { sourceOf } from "../internal/loadError.ts"
 const isUnsupported = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX"
 
-/** The JavaScript of TypeScript from which types cannot merely be stripped; undefined if it can, or this Node cannot do it. */
+/**
+ * The JavaScript of TypeScript from which types cannot merely be stripped; undefined if it can, or this Node cannot do it.
+ */
 const transformed = (source: string): string | undefined => {
   // a cheap test first: these words are also found in strings and comments, and then Node strips a second time
   if (!/\b(enum|namespace|module|constructor|import\s+\w+\s*=)\b/.test(source)) return undefined

@@ -47,7 +47,10 @@ const keyOf = (mapper: LineMapper.LineMapper, json: Schema.Json): Result.Result<
     key === undefined ? Result.fail("has no key that tells what it answers, like custom_id") : Result.succeed(key)
   ))
 
-/** Reads the requests. One that cannot be read, or has another's key, is an error: which answers are missing is not known then. */
+/**
+ * Reads the requests. One that cannot be read, or has another's key, is an error: which answers are missing is not known
+ * then.
+ */
 export const requestsOf = Effect.fnUntraced(function*<E, R>(
   file: string,
   mapper: LineMapper.LineMapper,

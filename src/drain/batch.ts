@@ -125,7 +125,10 @@ type Result<A> = { readonly _tag: "Done"; readonly value: A } | {
   readonly cause: Cause.Cause<unknown>
   /** Whether it had sent anything to the database, or may have. */
   readonly sent: boolean
-  /** Whether it was abandoned because it, or a statement that it has sent, could not be interrupted; then the transaction may be lost. */
+  /**
+   * Whether it was abandoned because it, or a statement that it has sent, could not be interrupted; then the transaction may
+   * be lost.
+   */
   readonly isCutOff: boolean
 }
 

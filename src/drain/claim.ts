@@ -31,7 +31,9 @@ export interface Claimed {
   readonly outcomes: Outcomes
   /** What has become of them so far. */
   readonly report: () => Report
-  /** Works on them until each has an outcome. Fails when the database fails; the chunks without an outcome are not charged. */
+  /**
+   * Works on them until each has an outcome. Fails when the database fails; the chunks without an outcome are not charged.
+   */
   readonly run: Effect.Effect<Report, ChunkStoreError>
 }
 

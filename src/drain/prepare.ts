@@ -6,7 +6,6 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Hash from "effect/Hash"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -15,6 +14,7 @@ import { ContextMissing, type Handler, type HandlerCall, type HandlerInput } fro
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import { describe, longestReason } from "../internal/describe.ts"
 import { shorten } from "../internal/quote.ts"
+import { soon } from "../internal/soon.ts"
 import * as Kind from "../Kind.ts"
 import { UnknownVersion } from "../Output.ts"
 import { type ChunkKey, printKey } from "../ServiceCall.ts"
@@ -121,7 +121,7 @@ class GivenOnce implements Prepared, Equal.Equal {
     this.#decoded = undefined
     const toInput = (output: unknown) => ({ output, call: callOf(this.chunk) })
     if (first !== undefined) return Effect.succeed(toInput(first.value))
-    // it has decoded before, or takes long: see `longestDecoding`
+    // it has decoded before, or takes long
     const decodedAgain = Effect.suspend(() => {
       const { payload } = this.chunk
       return decode(this.handler, "data" in payload ? payload.data : null, this.chunk.schemaVersion)
@@ -137,14 +137,11 @@ const bury = (chunk: ClaimedChunk, reason: DeathReason, message: string, handler
   Settlement.Bury({ chunk, reason, charge: false, failure: { handler, kind: reason, message } })
 
 /**
- * How long an output's decoding is waited for, in milliseconds. One that takes longer is left to the run of its handler,
- * which has a time limit; the other outputs of the handler in this claim as well.
- */
-const longestDecoding = 1000
-
-/**
  * Finds a chunk's handler and decodes its output, or returns how the chunk is settled instead: parked or buried. Nearly
  * all schemas decode synchronously; then the result is not an effect, and costs no fiber step.
+ *
+ * Decoding that does not end {@link soon} is left to the run of its handler, which has a time limit; that of the handler's
+ * other outputs in this claim as well.
  */
 export const prepare = (
   registry: HandlerRegistry["Service"],
@@ -174,19 +171,6 @@ export const prepare = (
     })
   }
 }
-
-/** How an effect ends, if it does so soon. Otherwise it is interrupted, and not waited for: it may not be interruptible. */
-const soon = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<Option.Option<Exit.Exit<A, E>>> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(
-      Effect.forkDetach(Effect.interruptible(effect), { startImmediately: true }),
-      (fiber) =>
-        Effect.ensuring(
-          restore(Effect.timeoutOption(Fiber.await(fiber), longestDecoding)),
-          Effect.sync(() => fiber.interruptUnsafe())
-        )
-    )
-  )
 
 // an `Exit` is an effect that has already ended, with the same types
 const isExit = <A, E>(effect: Effect.Effect<A, E>): effect is Effect.Effect<A, E> & Exit.Exit<A, E> =>

@@ -1,6 +1,6 @@
 /**
- * Records a finished call and persists its outputs in one commit, where that is possible. Otherwise the call is recorded, and
- * persisted as by `persistNow`.
+ * Records a finished call and persists its outputs in one commit, where that is possible. Otherwise the call is recorded,
+ * and persisted as by `persistNow`.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -53,14 +53,8 @@ export const recordAndRun = (
     let unrecorded: Effect.Success<ReturnType<typeof Unrecorded.make>> | undefined
     const running = Effect.scoped(Effect.gen(function*() {
       unrecorded = yield* Unrecorded.make(store, options)
-      const request = {
-        token,
-        worker,
-        lease,
-        limit: call.outputs.length,
-        maxBytes: Number.MAX_SAFE_INTEGER,
-        inline: true
-      }
+      const limits = { limit: call.outputs.length, maxBytes: Number.MAX_SAFE_INTEGER }
+      const request = { token, worker, lease, inline: true, ...limits }
       const { chunks, outcomes, run } = yield* Effect.provideContext(
         claimScoped(engine, request),
         Context.add(services, ChunkStore, unrecorded.store)

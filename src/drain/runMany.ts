@@ -42,11 +42,11 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
 /** What a `persistMany` returned, for each input; or the defect that it is. */
 export const resultsOf = (results: unknown, inputs: number): ReadonlyArray<ReadonlyArray<DomainObject>> | Error => {
   if (!Array.isArray(results)) {
-    return handlerDefect("gave back no list of results: persistMany gives back one for each input")
+    return handlerDefect("returned no list of results: persistMany returns one for each input")
   }
   if (results.length !== inputs) {
     return handlerDefect(
-      `gave back ${results.length} results for ${inputs} inputs: persistMany gives back one for each`
+      `returned ${results.length} results for ${inputs} inputs: persistMany returns one for each`
     )
   }
   const objects: Array<ReadonlyArray<DomainObject>> = []

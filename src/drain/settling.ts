@@ -115,7 +115,9 @@ const settlementOf = Effect.fnUntraced(function*(
   return yield* toSettlement(charge, settings)
 })
 
-/** Whether the later chunks of the ordering key may go. A chunk in the ledger is persisted, even if its queue row is gone. */
+/**
+ * Whether the later chunks of the ordering key may go. A chunk in the ledger is persisted, even if its queue row is gone.
+ */
 const makesWay = (settlement: Settlement, settled: Settled | undefined): boolean =>
   settlement._tag === "Already" || settled?.freesKey === true
 

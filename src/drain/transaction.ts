@@ -74,7 +74,7 @@ interface Share<E> {
   readonly run: Effect.Effect<Committed, E>
 }
 
-/** Runs the shares one after another. A failure tells what the others came to, as if all were one. */
+/** Runs the shares one after another. A failure includes the results of the shares before it, as if all were one. */
 const inSequence = <E>(shares: ReadonlyArray<Share<E>>): Effect.Effect<Committed, E> => {
   const [only] = shares
   return only !== undefined && shares.length === 1 ? only.run : Effect.gen(function*() {

@@ -1,7 +1,7 @@
 /**
  * Handlers that cannot run in this process because a service that they need was not provided, or because the table of
- * their declaration does not fit. The program is at fault, not a chunk: no chunk is charged an attempt. The chunks are parked
- * until a program that can run them takes them up, and this worker no longer reports that it serves them.
+ * their declaration does not fit. The program is at fault, not a chunk: no chunk is charged an attempt. The chunks are
+ * parked until a program that can run them takes them up, and this worker no longer reports that it serves them.
  *
  * A missing service stays missing until a restart. A table may be repaired under a running worker, so each beat looks at it
  * again.

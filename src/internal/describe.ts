@@ -1,7 +1,7 @@
 /**
- * Describes errors for people: in an error's message, in a chunk's history, in a dead letter. The description has the error's
- * name, its message and its own fields, the innermost cause first, because that says what to mend. Only a defect, which was
- * not foreseen, has its stack as well.
+ * Describes errors for people: in an error's message, in a chunk's history, in a dead letter. The description has the
+ * error's name, its message and its own fields, the innermost cause first, because that says what to mend. Only a defect,
+ * which was not foreseen, has its stack as well.
  */
 import * as Cause from "effect/Cause"
 import { formatJson } from "effect/Formatter"
@@ -102,8 +102,8 @@ const wordsOf = (error: unknown): string => {
 }
 
 /**
- * An error as a person reads it: `Closed {"why":"the ward is closed"}`, `duplicate key … {"code":"23505"} (in SqlError: Query
- * failed)`.
+ * An error as a person reads it: `Closed {"why":"the ward is closed"}`, `duplicate key … {"code":"23505"} (in SqlError:
+ * Query failed)`.
  */
 export const describe = (error: unknown): string => shorten(wordsOf(error), longestReason)
 

@@ -56,8 +56,8 @@ const observe = (
 }
 
 /**
- * Counts a call that has ended: each of its attempts is an operation; a call without attempts is one. What an attempt does not
- * say is taken from the call.
+ * Counts a call that has ended: each of its attempts is an operation; a call without attempts is one. What an attempt does
+ * not say is taken from the call.
  */
 export const count = (
   facts: CallFacts,

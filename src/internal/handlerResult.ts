@@ -23,7 +23,7 @@ const isName = (text: unknown): text is string =>
   typeof text === "string" && text !== "" && !text.includes("\0") && text.isWellFormed()
 
 const namesNoRow =
-  "gave back something that names no row: give back DomainObject.make(type, id), a list of them, or none"
+  "returned something that names no row: return DomainObject.make(type, id), a list of them, or nothing"
 
 /** The row that an object names, or undefined. Other fields of the object are dropped. */
 const rowOf = (object: unknown): DomainObject | undefined => {

@@ -6,7 +6,9 @@
 const longest = 300
 /** From so many characters on a recorded text is looked for whole. */
 const shortest = 4
-/** So many characters in a row that are also recorded are a quotation, though they are only a part: `JSON.parse` quotes ten. */
+/**
+ * So many characters in a row that are also recorded are a quotation, though they are only a part: `JSON.parse` quotes ten.
+ */
 const part = 10
 /** The most characters of recorded texts that are searched: a message is not worth seconds. */
 const mostRecorded = 1024 * 1024

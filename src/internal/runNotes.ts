@@ -40,7 +40,9 @@ export interface RunNotes {
   readonly succeeded: () => Said
   /** What it said, when it failed with this error. An answer that was not refused before is what did not fit. */
   readonly failed: (error: string) => Said
-  /** What it said, when its outputs cannot be recorded. They are an attempt's text if it has given none: they are paid for. */
+  /**
+   * What it said, when its outputs cannot be recorded. They are an attempt's text if it has given none: they are paid for.
+   */
   readonly unstorable: (error: string, outputs: unknown) => Effect.Effect<Said>
   /** What it said, when it was interrupted. */
   readonly interrupted: () => Said

@@ -49,8 +49,8 @@ const add = (a: UsageEntry, b: UsageEntry): UsageEntry => ({
 })
 
 /**
- * The entries of a call that has ended: none without facts and attempts. `facts` are the call's own; what an attempt does not
- * say of itself, like the model, is taken from them. The entry of the last attempt's model counts the call.
+ * The entries of a call that has ended: none without facts and attempts. `facts` are the call's own; what an attempt does
+ * not say of itself, like the model, is taken from them. The entry of the last attempt's model counts the call.
  */
 export const usageOf = (call: {
   readonly status: "succeeded" | "failed" | "invalid"

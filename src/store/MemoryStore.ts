@@ -40,6 +40,7 @@ import * as erasure from "./memory/erasure.ts"
 import * as eventLog from "./memory/eventLog.ts"
 import * as inserting from "./memory/insert.ts"
 import * as inspector from "./memory/inspector.ts"
+import { outsideOf } from "./memory/outside.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
@@ -77,11 +78,7 @@ const asStoreError = <A, E, R>(effect: Effect.Effect<A, E | MemoryDatabase.Trans
     (conflict) =>
       Effect.flatMap(Verb, (operation) =>
         Effect.fail(new ChunkStoreError({ operation, transient: true, reason: conflict.message, cause: conflict })))
-  ) as Effect.Effect<
-    A,
-    Exclude<E, MemoryDatabase.TransactionConflict> | ChunkStoreError,
-    R
-  >
+  ) as Effect.Effect<A, Exclude<E, MemoryDatabase.TransactionConflict> | ChunkStoreError, R>
 
 /** Searches the causes too: handlers wrap errors in their own. */
 const isTransient = (error: unknown, depth = 0): boolean => {
@@ -285,10 +282,7 @@ const makeStore = (
       ),
     probe: Effect.void,
     isTransient,
-    outsideOf: (services) => {
-      const other = Context.getOption(services, MemoryDatabase.MemoryDatabase)
-      return Option.isSome(other) && other.value !== db ? "a MemoryDatabase that is not the store's" : undefined
-    },
+    outsideOf: outsideOf(db),
 
     settle: (token, settlements) =>
       Effect.flatMap(db.next("failure"), (first) =>
@@ -376,10 +370,7 @@ const make = Effect.gen(function*() {
     Context.add(DeadLetters, { ...letters, ...repairs.make(db, use, newToken, wake, moved) }),
     Context.add(Pauses, pauses.make(use, db.afterCommit(wakeUp.hint("pauses")))),
     Context.add(Retention, retention.make(use)),
-    Context.add(
-      Erasure,
-      erasure.make(use, db.next("erasure"), wake, moved)
-    ),
+    Context.add(Erasure, erasure.make(use, db.next("erasure"), wake, moved)),
     Context.add(EventLog, eventLog.make(use, newToken)),
     Context.add(Inspector, inspector.make(use, settings.deadBlocksKey)),
     Context.add(WakeUp, wakeUp)

@@ -1,6 +1,6 @@
 /**
- * Databases for tests of handlers that use SQL. Starting one, or making its tables, takes seconds; a test, and each scene of a
- * rehearsal, needs empty tables in milliseconds. So it is made once, and emptied or copied for each test.
+ * Databases for tests of handlers that use SQL. Starting one, or making its tables, takes seconds; a test, and each scene of
+ * a rehearsal, needs empty tables in milliseconds. So it is made once, and emptied or copied for each test.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as Context from "effect/Context"
@@ -48,8 +48,8 @@ export type TestDatabaseError = Migrations.MigrationError | Pglite.FolderInUse |
 export class TestDatabase extends Context.Service<TestDatabase, {
   /**
    * The clients of a database as `setup` and `seed` leave it, and the settings that Sluice's tables were made with. Build it
-   * anew for each test, or give it to `exactlyOnce`, which does. The embedded database is used by one test at a time, and the
-   * next one waits; on a server each test has a database of its own.
+   * anew for each test, or give it to `exactlyOnce`, which does. The embedded database is used by one test at a time, and
+   * the next one waits; on a server each test has a database of its own.
    */
   readonly empty: Layer.Layer<Clients | Settings, SqlError>
 }>()("effect-sluice/testing/TestDatabase") {}

@@ -1,6 +1,6 @@
 /**
- * The contract of a store, for those who write one: every rule that the drain, the recorder and the command rely on, as a list of
- * scenes. Sluice's own stores are tested by the same list.
+ * The contract of a store, for those who write one: every rule that the drain, the recorder and the command rely on, as a
+ * list of scenes. Sluice's own stores are tested by the same list.
  *
  * ```ts
  * import { contract, type Given } from "effect-sluice/testing/contract"
@@ -40,8 +40,8 @@ export { ContractBroken, type Scene } from "./contract/scenes.ts"
 export { Edits, type Given, Rows, Time } from "./contract/services.ts"
 
 /**
- * Every scene. They are independent of each other; each takes a fresh store. The scenes of the topics `eventLog` and `callEnds` expect
- * that no transaction of others runs on the same server: subscriptions read up to the oldest one.
+ * Every scene. They are independent of each other; each takes a fresh store. The scenes of the topics `eventLog` and
+ * `callEnds` expect that no transaction of others runs on the same server: subscriptions read up to the oldest one.
  */
 export const contract: ReadonlyArray<Scene> = [
   ...recording,

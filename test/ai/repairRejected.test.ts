@@ -1,6 +1,6 @@
 /**
- * Answers that a handler rejected are asked for again, as often as is allowed and paid for once each, whatever dies in between; in
- * memory and on Postgres.
+ * Answers that a handler rejected are asked for again, as often as is allowed and paid for once each, whatever dies in
+ * between; in memory and on Postgres.
  */
 import { it } from "@effect/vitest"
 import {

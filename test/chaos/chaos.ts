@@ -1,7 +1,7 @@
 /**
  * The chaos: workers that are killed, frozen and told to stop, a server that crashes, terminates sessions and runs out
- * of them, connections that fall silent, an address that leads to a standby, rows and snapshots that somebody else holds, and calls that keep being recorded meanwhile; then calm, and the
- * checker.
+ * of them, connections that fall silent, an address that leads to a standby, rows and snapshots that somebody else holds,
+ * and calls that keep being recorded meanwhile; then calm, and the checker.
  */
 import { CallRecorder } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -18,7 +18,7 @@ import { check, happened, type Verdict } from "./checker.ts"
 import { startCrew } from "./crew.ts"
 import { expect } from "./expected.ts"
 import { strikes } from "./faults.ts"
-import { kinds, planCall, planFaults } from "./plan.ts"
+import { kinds, leastNow, planCall, planFaults } from "./plan.ts"
 import { settingsWith } from "./ward.ts"
 
 const settings = settingsWith(true)
@@ -92,11 +92,14 @@ const tables = Effect.gen(function*() {
   yield* sql`
     create table note (id bigserial primary key, call_id text not null, part text not null, ordering_key text,
       written_at timestamptz not null, at timestamptz not null default now())`
-  // the server's own statement is known by its text
+  // the statements by which the store makes rows without a claim are known by their text
   yield* sql`
     create table entry (id bigint primary key default nextval('note_id_seq'), call_id text not null, part text not null,
       ordering_key text, ward text, place integer not null, text text not null check (text <> 'refused'),
-      is_inside boolean not null default (current_query() like '%limited as materialized%'))`
+      made text not null default case
+        when current_query() like '%limited as materialized%' then 'inside'
+        when current_query() like '%with given as materialized%' then 'at once'
+        else 'claimed' end)`
   yield* sql`
     create view made as
     select id, call_id, part from note union all select id, call_id, part from entry`
@@ -112,13 +115,14 @@ const tables = Effect.gen(function*() {
 })
 
 /** Nobody records any more, nothing is left but what nobody serves, and the subscriber has heard of everything. */
-const isCalm = Effect.gen(function*() {
+const isCalm = Effect.fnUntraced(function*(workers: number) {
   const sql = yield* SqlClient.SqlClient
-  const [left] = yield* sql<{ queued: number; unheard: number; running: number }>`
+  const [left] = yield* sql<{ queued: number; unheard: number; running: number; now: number }>`
     select (select count(*)::int from sluice.chunk_queue where parked_for is distinct from 'no-handler') as queued,
       (select count(*)::int from made where not exists (select from heard where note_id = made.id)) as unheard,
-      (select count(*)::int from expected where state = 'running') as running`
-  return left?.queued === 0 && left.unheard === 0 && left.running === 0
+      (select count(*)::int from expected where state = 'running') as running,
+      (select count(distinct call_id)::int from expected where way = 'now') as now`
+  return left?.queued === 0 && left.unheard === 0 && left.running === 0 && left.now >= leastNow * workers
 })
 
 /** For a person: what stands still, and who is connected. */
@@ -196,7 +200,7 @@ export const chaos = Effect.fnUntraced(
     log("calm")
     yield* crew.thaw
     yield* within(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`insert into calm default values`))
-    const drained = yield* isCalm.pipe(
+    const drained = yield* isCalm(workers).pipe(
       Effect.orElseSucceed(() => false),
       Effect.delay("300 millis"),
       Effect.repeat({ until: (calm) => calm }),

@@ -108,9 +108,11 @@ const traces: Readonly<Record<string, string>> = {
   "note written by a clock an hour behind": `
     select count(*)::int as count from note where written_at < at - interval '50 minutes'`,
   "answer persisted inside the server": `
-    select count(distinct (call_id, part))::int as count from entry where is_inside`,
+    select count(distinct (call_id, part))::int as count from entry where made = 'inside'`,
+  "answer recorded and persisted by one statement": `
+    select count(distinct (call_id, part))::int as count from entry where made = 'at once'`,
   "answer persisted by its declaration, claimed": `
-    select count(distinct (call_id, part))::int as count from entry where not is_inside`,
+    select count(distinct (call_id, part))::int as count from entry where made = 'claimed'`,
   "row refused": `
     select count(*)::int as count from sluice.chunk_failure f join expected e using (call_id, part) where e.fate = 'refused'`,
   "call recorded in one statement with others": `

@@ -13,8 +13,8 @@ export interface Recorded {
 }
 
 /**
- * Whether a call is recorded. One that is recorded `now` is `running` at first. If its process dies, or hears no answer, it is
- * `unknown` whether it is ever recorded.
+ * Whether a call is recorded. One that is recorded `now` is `running` at first. If its process dies, or hears no answer, it
+ * is `unknown` whether it is ever recorded.
  */
 export type State = "recorded" | "running" | "unknown"
 

@@ -64,8 +64,8 @@ export const planFaults = (seed: number, seconds: number, workers: number): Read
   )
 
 /**
- * What a recorded chunk is: a note of some fate, a memo, a chart or an entry that ends well or is refused, or one that nobody
- * can make sense of.
+ * What a recorded chunk is: a note of some fate, a memo, a chart or an entry that ends well or is refused, or one that
+ * nobody can make sense of.
  */
 export type ChunkFate =
   | Fate
@@ -148,10 +148,14 @@ const failuresOf = (fate: ChunkFate, times: number): number => {
   return ["rejects", "undecodable", "memo fails", "lacks its ward"].includes(fate) ? 1 : 0
 }
 
-/** Ends well for certain: nothing else may hold an ordering key. Nor is it certain of a slow one, see the checker's unlucky. */
+/**
+ * Ends well for certain: nothing else may hold an ordering key. Nor is it certain of a slow one, see the checker's unlucky.
+ */
 const endsWell: ReadonlyArray<ChunkFate> = ["creates", "fails", "throws", "memo", "memo fails", "declared"]
 
-/** What is recorded of a chart or an entry: as its schema encodes it, at an older version, or as somebody writes it by hand. */
+/**
+ * What is recorded of a chart or an entry: as its schema encodes it, at an older version, or as somebody writes it by hand.
+ */
 const declaredOutput = Effect.fnUntraced(function*(fate: ChunkFate, rows: number) {
   const texts = Array.from(
     { length: rows },
@@ -184,6 +188,12 @@ const planOutput = Effect.fnUntraced(function*(fate: ChunkFate, part: string) {
   return { chunk, output: { schema, version: 1, part, data } }
 })
 
+/** An entry that the store can persist while it records it. */
+const plainEntry = Effect.map(Effect.orDie(Entry.encode({ text: "1" })), (output) => {
+  const chunk: Expected = { part: "", fate: "declared", rows: 1, failures: 0 }
+  return { chunk, output }
+})
+
 /** Who records a call. */
 export interface Recorder {
   /** A part of the names of its calls and ordering keys. */
@@ -192,6 +202,9 @@ export interface Recorder {
   readonly isInOrder: boolean
 }
 
+/** How many calls each worker records at least, also after the storm. */
+export const leastNow = 15
+
 const first: Recorder = { of: "", isInOrder: true }
 
 /** The call of a place, from 1. */
@@ -199,13 +212,15 @@ export const planCall = (seed: number, place: number, { isInOrder, of } = first)
   Effect.runSync(
     Effect.gen(function*() {
       const drawn = yield* drawFate
-      const fate = (of === "" ? opening[place - 1] : undefined) ?? drawn
-      const one = yield* planOutput(fate, "")
+      const isFirst = of === first.of
+      const isPlain = !isFirst && place % 3 === 0
+      const fate = isPlain ? "declared" : (isFirst ? opening[place - 1] : undefined) ?? drawn
+      const one = isPlain ? yield* plainEntry : yield* planOutput(fate, "")
       // a second answer, so that a call's chunks can part
-      const hasSecond = (yield* below(8)) === 0 && fate !== "lacks its ward"
+      const hasSecond = (yield* below(8)) === 0 && !isPlain && fate !== "lacks its ward"
       const second = hasSecond ? [yield* planOutput("declared", "second")] : []
       const outputs = [one, ...second]
-      const isKeyed = (yield* below(2)) === 0 && isInOrder &&
+      const isKeyed = (yield* below(2)) === 0 && isInOrder && !isPlain &&
         outputs.every(({ chunk }) => endsWell.includes(chunk.fate))
       const bed = yield* below(10)
       const isUrgent = (yield* below(8)) === 0

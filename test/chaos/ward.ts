@@ -66,7 +66,9 @@ export const maxAttempts = 3
 /** How long a worker that is told to stop lets its handlers finish. */
 export const gracePeriod = Duration.seconds(3)
 
-/** Short, so that much happens in little time. `declaredInside`: whether the server persists charts and entries by itself. */
+/**
+ * Short, so that much happens in little time. `declaredInside`: whether the server persists charts and entries by itself.
+ */
 export const settingsWith = (declaredInside: boolean) =>
   Settings.layer({
     batchSize: 50,

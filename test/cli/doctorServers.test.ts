@@ -1,6 +1,6 @@
 /**
- * The doctor on servers of its own: what holds back vacuum from outside any session it sees, what its role may not see, and a
- * standby.
+ * The doctor on servers of its own: what holds back vacuum from outside any session it sees, what its role may not see, and
+ * a standby.
  */
 import { it } from "@effect/vitest"
 import { Settings } from "effect-sluice"

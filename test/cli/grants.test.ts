@@ -1,6 +1,6 @@
 /**
- * `sluice grants`: what it prints is SQL; with an operator's rights every command works, and without them each says which role
- * lacks what.
+ * `sluice grants`: what it prints is SQL; with an operator's rights every command works, and without them each says which
+ * role lacks what.
  */
 import { it } from "@effect/vitest"
 import { CallRecorder } from "effect-sluice"

@@ -43,7 +43,9 @@ export interface Printed {
   readonly stderr: string
 }
 
-/** The same from a folder, as a process would have ended. Modules are loaded once: not for what loads one that has changed. */
+/**
+ * The same from a folder, as a process would have ended. Modules are loaded once: not for what loads one that has changed.
+ */
 export const runIn = async (folder: string, ...args: ReadonlyArray<string>) => {
   const here = process.cwd()
   process.chdir(folder)

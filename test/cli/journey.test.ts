@@ -1,7 +1,8 @@
 /**
  * The command as a user meets it, installed: begin, record dialogues, drain them with the example's handlers, look, break
- * a handler, see what is stuck, mend it, redrive, ask the doctor. As text and as JSON: all of it on Postgres, where what loads
- * no handlers runs in this process; on the embedded database, as processes, the way from the first command to the last row.
+ * a handler, see what is stuck, mend it, redrive, ask the doctor. As text and as JSON: all of it on Postgres, where what
+ * loads no handlers runs in this process; on the embedded database, as processes, the way from the first command to the last
+ * row.
  */
 import * as Schema from "effect/Schema"
 import * as fs from "node:fs"

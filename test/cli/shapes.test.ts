@@ -437,7 +437,7 @@ describe("the JSON", () => {
           "age: the oldest due chunk has waited a span",
           "scheduled: 1, since a span, latest error of call failed: the ward is closed",
           "leases: none ran out long ago",
-            "declared handlers: the database refuses none",
+          "declared handlers: the database refuses none",
           "handlers: nothing is parked because it has none",
           "namespaces: some worker drains each namespace with due chunks",
           "pauses: triage/* (the ward is closed) since a time",

@@ -13,7 +13,9 @@ import { client } from "../support/Postgres.ts"
 import { untilIt } from "../support/until.ts"
 import { newDatabase, until, workplace } from "./workplace.ts"
 
-/** Says when a program begins to listen for SIGTERM, and what it loads. Node itself hears signals before that, and forgets. */
+/**
+ * Says when a program begins to listen for SIGTERM, and what it loads. Node itself hears signals before that, and forgets.
+ */
 const tells = `
 import { writeSync } from "node:fs"
 import { registerHooks } from "node:module"

@@ -1,5 +1,6 @@
 /**
- * What calls used, and answers that did not fit, by the command: an answer that is decoded after a fix is not paid for again.
+ * What calls used, and answers that did not fit, by the command: an answer that is decoded after a fix is not paid for
+ * again.
  */
 import { CallRecorder } from "effect-sluice"
 import type { CallSpec } from "effect-sluice/ServiceCall"

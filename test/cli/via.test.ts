@@ -1,6 +1,6 @@
 /**
- * `sluice record --via`: the results of providers' batches become calls, and what is bad or missing is told with its line. And
- * what `sluice record` makes of files that are no lines of calls.
+ * `sluice record --via`: the results of providers' batches become calls, and what is bad or missing is told with its line.
+ * And what `sluice record` makes of files that are no lines of calls.
  */
 import { it } from "@effect/vitest"
 import * as PgStore from "effect-sluice/store/PgStore"

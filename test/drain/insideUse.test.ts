@@ -1,6 +1,6 @@
 /**
- * What a worker says of its declared handlers: how many answers were persisted inside, how many by claims and why, and what the
- * database refuses.
+ * What a worker says of its declared handlers: how many answers were persisted inside, how many by claims and why, and what
+ * the database refuses.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Drain, Inspector } from "effect-sluice"

@@ -11,14 +11,14 @@ import * as declared from "../support/declared.ts"
 import { Card, finding, record } from "../support/declared.ts"
 import { chunkOf, untilEmpty } from "../support/drain.ts"
 
-/** Settings as all connections of the pool have them: more statements than connections, each of which takes a while. */
+/** Settings as all connections of the pool have them: more statements than connections, each of which takes a moment. */
 const sessions = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const one = sql<{ role: string; path: string; ward: string }>`
     select current_setting('role') as role, current_setting('search_path') as path,
       coalesce(current_setting('app.ward', true), '') as ward
-    from (select pg_sleep(0.05)) pause`
-  const found = yield* Effect.all(Array.from({ length: 40 }, () => one), { concurrency: "unbounded" })
+    from (select pg_sleep(0.02)) pause`
+  const found = yield* Effect.all(Array.from({ length: 20 }, () => one), { concurrency: "unbounded" })
   return [...new Set(found.flat().map((row) => JSON.stringify(row)))].map((text) => JSON.parse(text))
 })
 
@@ -81,6 +81,6 @@ describe.each(["Postgres 18", "Postgres 15", "PGlite"] as const)("on %s, what a 
       }).pipe(
         Effect.scoped,
         Effect.provide(declared.application(declared.servers[name](), { declaredInside }))
-      ))
+      ), 240_000)
   }
 })

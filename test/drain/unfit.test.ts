@@ -14,7 +14,9 @@ import { chunkOf, drainWith, untilEmpty } from "../support/drain.ts"
 
 class Beds extends Context.Service<Beds, number>()("clinic/Beds") {}
 
-/** A registry whose handler asks for the beds when it is run, which no compiler sees where a module is loaded by its name. */
+/**
+ * A registry whose handler asks for the beds when it is run, which no compiler sees where a module is loaded by its name.
+ */
 const registry = (when: (text: string) => boolean) =>
   HandlerRegistry.layer().pipe(
     Layer.provide(

@@ -55,10 +55,12 @@ describe("the samples", () => {
   it("show what became of them; run again, nothing is persisted twice", async () => {
     const data = path.join(folder, "samples")
     const rowsOf = (stdout: string) => /^Rows\n[^]*(?=\n\nEvents)/m.exec(stdout)?.[0]
+    const usageOf = (stdout: string) => /^.* tokens in, .*$/m.exec(stdout)?.[0]
 
     const first = await demo("--data", data)
     expect(first).toMatchObject({ status: 0 })
     expect(first.stdout).toContain("9 recorded now, 0 known already, 1 line refused")
+    expect(first.stdout).toMatch(/^ {2}openai\/gpt-5-mini: 9 calls, \d+ tokens in, \d+ out, 0\.\d{4} USD$/m)
     expect(first.stdout).toContain("  2 simulations, 6 messages, 5 metadata, 1 image\n")
     expect(first.stdout).toContain("line 10: not JSON: Unterminated string in JSON at position 120\n")
     // what the declared handler made
@@ -79,7 +81,8 @@ describe("the samples", () => {
     expect(second.stdout).toContain("0 recorded now, 9 known already, 1 line refused")
     expect(second.stdout).toContain("\nNothing was persisted twice")
     expect(rowsOf(second.stdout)).toBe(rowsOf(first.stdout))
-  }, 60_000)
+    expect(usageOf(second.stdout)).toBe(usageOf(first.stdout))
+  }, 300_000)
 })
 
 const here = hasData ? "" : ": SKIPPED, because ../shared/data with them is not here"
@@ -106,7 +109,7 @@ describe.skipIf(!hasData)(`recorded dialogues${here}`, () => {
       expect(lastJson(ended)).toEqual(await expected("mts-dialog-small"))
       expect(ended.stdout.trimEnd().split("\n")).toHaveLength(1)
       expect(ended.status).toBe(0)
-    }, 60_000)
+    }, 300_000)
   }
 
   it("all of them, interrupted in the middle and run again: nothing lost, nothing twice", async () => {
@@ -162,14 +165,14 @@ describe("odd files", () => {
       expect.stringMatching(/^line 8: not UTF-8/),
       expect.stringMatching(/^line 9: .*u0000/)
     ])
-  }, 60_000)
+  }, 300_000)
 
   it("of calls with one id the same is the same call, another is refused", async () => {
     const { answer, status, stderr } = await run(lines(call("a"), call("a"), call("a", { input: "other" }), call("b")))
     expect(status).toBe(1)
     expect(stderr).toMatch(/line 3: .*recorded already with other content/)
     expect(answer).toMatchObject({ calls: 2, messages: 2, ledger: 2, refused: 1, left: 0 })
-  }, 60_000)
+  }, 300_000)
 
   it(
     "an unknown kind and a newer version are parked; what does not decode, or has no simulation, is dead; others are not held up",
@@ -201,18 +204,18 @@ describe("odd files", () => {
         refused: 0
       })
     },
-    60_000
+    300_000
   )
 
   it("the ends of lines, a byte order mark and a missing last newline do not matter", async () => {
     const { answer, status } = await run(`\uFEFF${lines(call("a"), "", call("b")).replaceAll("\n", "\r\n")}`.trimEnd())
     expect(status).toBe(0)
     expect(answer).toMatchObject({ calls: 2, messages: 2, refused: 0 })
-  }, 60_000)
+  }, 300_000)
 
   it("an empty one is done at once", async () => {
     expect(await run("")).toMatchObject({ status: 0, answer: { ...none, refused: 0 } })
-  }, 60_000)
+  }, 300_000)
 })
 
 describe("what cannot be done is said on stderr, with status 1; wrong flags have status 2", () => {
@@ -232,12 +235,12 @@ describe("what cannot be done is said on stderr, with status 1; wrong flags have
       expect(ended).toMatchObject({ status, stdout: "" })
       expect(ended.stderr).toContain(message)
       expect(ended.stderr).not.toContain("USAGE")
-    }, 60_000)
+    }, 300_000)
   }
 
   it("--help is no mistake", async () => {
     const ended = await demo("--help")
     expect(ended).toMatchObject({ status: 0, stderr: "" })
     expect(ended.stdout).toContain("--workers")
-  }, 60_000)
+  }, 300_000)
 })

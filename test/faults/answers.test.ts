@@ -1,104 +1,50 @@
 /**
- * The story of paid answers is cut before and after each of its statements: the connection at both ends, the server's process, the
- * program's process. Told again, it comes to the same: no answer is on record twice or lost, none is counted twice, what is
- * erased stays erased.
+ * The story of paid answers is broken before and after each of its statements: the connection is cut, or the server's
+ * process or the program's is ended. Told again, it has the same result: each answer is recorded and counted once, and what
+ * is erased stays erased.
  */
-import * as Settings from "effect-sluice/Settings"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Scope from "effect/Scope"
-import * as SqlClient from "effect/sql/SqlClient"
-import { spawn } from "node:child_process"
-import path from "node:path"
+import type * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { bundle } from "../support/bundle.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client } from "../support/Postgres.ts"
 import { application, picture, prepare, recover, reset, story } from "./answersStory.ts"
-import { type Passing, type Proxy, type Side, startProxy } from "./proxy.ts"
+import { type Breakable, breakable, type Breakage, cut, killed, terminate } from "./breakable.ts"
 
-const scope = Scope.makeUnsafe()
-let proxied = ""
-let proxy: Proxy
+let database: Breakable
 let clean: unknown
 let statements: ReadonlyArray<string> = []
 
+/** The application past the proxy. */
 let past: ManagedRuntime.ManagedRuntime<Layer.Success<typeof application> | SqlClient.SqlClient, unknown>
 
-/** The story through the proxy, to whatever end it comes. */
-const tell = () =>
-  Effect.runPromiseExit(
-    Effect.provide(story, application.pipe(Layer.provideMerge(client(proxied, { maxConnections: 2 }))))
-  )
+/** The story through the proxy. It may fail. */
+const tell = () => Effect.runPromiseExit(Effect.provide(story, application.pipe(Layer.provideMerge(database.client))))
 
 const writes = (statement: string): boolean => /^commit|\b(insert|update|delete)\b/i.test(statement)
 
-let kill: () => void = () => undefined
-/** The program that is killed. */
-let storyteller = ""
-
-/** Ways to break something at a statement, and what then goes on. */
 const breakages = {
-  "the connection is cut at both ends": { run: tell, strike: () => Promise.resolve("cut" as const) },
-  "the server's process is terminated": {
-    run: tell,
-    strike: async ({ backend }: Passing) => {
-      await past.runPromise(SqlClient.SqlClient.use((sql) => sql`select pg_terminate_backend(${backend}, 5000)`))
-      return "pass" as const
-    }
-  },
-  "the program is killed": {
-    run: () =>
-      new Promise<void>((resolve) => {
-        const child = spawn(process.execPath, [storyteller, proxied], { stdio: "ignore" })
-        kill = () => child.kill("SIGKILL")
-        child.on("exit", () => resolve())
-      }),
-    strike: () => {
-      kill()
-      return Promise.resolve("cut" as const)
-    }
-  }
+  "the connection is cut at both ends": { run: tell, strike: cut },
+  "the server's process is terminated": { run: tell, strike: terminate },
+  "the program is killed": killed("storyteller.ts")
 }
 
-/** Breaks at a statement of the story, lets it be told again, and gives back what is in the tables. */
-const broken = async (how: keyof typeof breakages, number: number, side: Side) => {
-  await past.runPromise(reset)
-  let struck = false
-  proxy.watch((passing) => {
-    if (struck || passing.number !== number || passing.side !== side) return "pass"
-    struck = true
-    return breakages[how].strike(passing)
-  })
-  await breakages[how].run()
-  expect(struck).toBe(true)
-  return await past.runPromise(Effect.andThen(recover, picture))
-}
+/** The tables after the story was told again. */
+const recovered = () => past.runPromise(Effect.andThen(recover, picture))
 
 beforeAll(async () => {
-  const url = await Effect.runPromise(Scope.provide(freshDatabase(), scope))
-  const { hostname, pathname, port, username } = new URL(url)
-  proxy = await startProxy(Number(port))
-  proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
-  storyteller = await bundle(path.join(import.meta.dirname, "storyteller.ts"))
-  const own = client(url, { maxConnections: 3 })
-  await Effect.runPromise(Effect.provide(prepare, Layer.provideMerge(Settings.layer(), own)))
-  past = ManagedRuntime.make(application.pipe(Layer.provideMerge(own)))
+  database = await breakable()
+  await database.direct(prepare)
+  past = ManagedRuntime.make(application.pipe(Layer.provideMerge(client(database.url, { maxConnections: 3 }))))
   await past.runPromise(reset)
-  const seen: Array<string> = []
-  proxy.watch(({ side, text }) => {
-    if (side === "before") seen.push(text.replaceAll(/\s+/g, " ").trim())
-    return "pass"
-  })
-  expect(Exit.isSuccess(await tell())).toBe(true)
-  statements = seen
-  clean = await past.runPromise(Effect.andThen(recover, picture))
+  statements = await database.statementsOf(async () => expect(Exit.isSuccess(await tell())).toBe(true))
+  clean = await recovered()
 }, 60_000)
 afterAll(async () => {
   await past.dispose()
-  await proxy.close()
-  await Effect.runPromise(Scope.close(scope, Exit.void))
+  await database.close()
 })
 
 it("told undisturbed, it comes to what it is made for", () => {
@@ -152,8 +98,11 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
         ) {
           continue
         }
-        const found = await broken(how, index + 1, side)
-        expect(found, `${side} statement ${index + 1}: ${statement}`).toEqual(clean)
+        const name = `${side} statement ${index + 1}: ${statement}`
+        await past.runPromise(reset)
+        const { run, strike }: Breakage = breakages[how]
+        await database.breakAt({ number: index + 1, side, name }, strike, () => run(database))
+        expect(await recovered(), name).toEqual(clean)
       }
     }
   }, 600_000)

@@ -1,7 +1,7 @@
 /**
- * A story of paid answers that is cut in every place: a run with two answers, an answer that did not fit and is decoded again, a
- * list with a bad element, a call that is erased and delivered again, and a rejected answer that is asked for again. Whoever tells
- * it again, as programs do that did not hear of its end, changes nothing.
+ * A story of paid answers that is cut in every place: a run with two answers, an answer that did not fit and is decoded
+ * again, a list with a bad element, a call that is erased and delivered again, and a rejected answer that is asked for
+ * again. Whoever tells it again, as programs do that did not hear of its end, changes nothing.
  */
 import {
   CallRecorder,

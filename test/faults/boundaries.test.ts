@@ -1,127 +1,55 @@
 /**
- * A cycle, and the one that tries again what failed in it, is cut before and after each of its statements: the connection at both ends, the server's process, the worker's
- * process. Whatever was cut, once the system has recovered the tables are those of an undisturbed run.
+ * A cycle, and the one that tries again what failed in it, is broken before and after each of its statements: the
+ * connection is cut, or the server's process or the worker's is ended. Once the system has recovered, the tables are those
+ * of an undisturbed run.
  */
 import { Drain } from "effect-sluice"
-import * as Settings from "effect-sluice/Settings"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Scope from "effect/Scope"
-import * as SqlClient from "effect/sql/SqlClient"
-import { spawn } from "node:child_process"
-import path from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { bundle } from "../support/bundle.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
-import { type Passing, type Proxy, type Side, startProxy } from "./proxy.ts"
+import { type Breakable, breakable, type Breakage, cut, killed, terminate } from "./breakable.ts"
 import { drain, dueAgain, picture, prepare, recover, reset } from "./ward.ts"
 
-const scope = Scope.makeUnsafe()
-let url = ""
-let proxied = ""
-let proxy: Proxy
+let database: Breakable
 let clean: unknown
 /** The statements of each cycle. */
-const statements = { first: new Array<string>(), second: new Array<string>() }
+const statements: Record<"first" | "second", ReadonlyArray<string>> = { first: [], second: [] }
 type Cycle = keyof typeof statements
 
-/** Past the proxy: what the test itself does is not cut. One client for all of it, whose statements are prepared once. */
-let past: ManagedRuntime.ManagedRuntime<SqlClient.SqlClient | Settings.Settings, unknown>
-const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) => past.runPromise(program)
+const cycle = Drain.Drain.use((drain) => drain.cycle)
 
-/** One cycle through the proxy, to whatever end it comes. */
-const cycle = () =>
-  // a start that is cut fails, and is made again
-  Effect.runPromiseExit(
-    Effect.provide(
-      Effect.flatMap(Drain.Drain, (drain) => drain.cycle),
-      drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 })))
-    )
-  )
+/** One cycle through the proxy. It may fail: a start that is cut is made again. */
+const cutCycle = () => Effect.runPromiseExit(Effect.provide(cycle, drain.pipe(Layer.provide(database.client))))
 
-const terminate = (backend: number) =>
-  direct(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`select pg_terminate_backend(${backend}, 5000)`))
-
-/** Ways to break something at a statement, and what then goes on. */
 const breakages = {
-  "the connection is cut at both ends": {
-    run: cycle,
-    strike: () => Promise.resolve("cut" as const)
-  },
-  "the server's process is terminated": {
-    run: cycle,
-    strike: async ({ backend }: Passing) => {
-      await terminate(backend)
-      return "pass" as const
-    }
-  },
-  "the worker is killed": {
-    // one cycle in a process of its own
-    run: () =>
-      new Promise<void>((resolve) => {
-        const child = spawn(process.execPath, [worker, proxied], { stdio: "ignore" })
-        kill = () => child.kill("SIGKILL")
-        child.on("exit", () => resolve())
-      }),
-    strike: () => {
-      kill()
-      return Promise.resolve("cut" as const)
-    }
-  }
+  "the connection is cut at both ends": { run: cutCycle, strike: cut },
+  "the server's process is terminated": { run: cutCycle, strike: terminate },
+  "the worker is killed": killed("worker.ts")
 }
-let kill: () => void = () => undefined
-/** The program of a worker that is killed. */
-let worker = ""
 
 /** Makes everything ready for a cycle. The one before it is not disturbed. */
 const begin = {
-  first: () => direct(reset),
+  first: () => database.direct(reset),
   second: async () => {
-    await direct(reset)
-    await direct(Effect.provide(Effect.flatMap(Drain.Drain, (drain) => drain.cycle), drain))
-    await direct(dueAgain)
+    await database.direct(reset)
+    await database.direct(Effect.provide(cycle, drain))
+    await database.direct(dueAgain)
   }
 }
 
-/** Breaks at statement `number` of a cycle, lets the system recover, and gives back what is in the tables. */
-const broken = async (how: keyof typeof breakages, which: Cycle, number: number, side: Side) => {
-  await begin[which]()
-  let struck = false
-  proxy.watch((passing) => {
-    if (struck || passing.number !== number || passing.side !== side) return "pass"
-    struck = true
-    return breakages[how].strike(passing)
-  })
-  await breakages[how].run()
-  expect(struck).toBe(true)
-  return await direct(Effect.andThen(Effect.provide(recover, drain), picture))
-}
+/** The tables after the system has recovered. */
+const recovered = () => database.direct(Effect.andThen(Effect.provide(recover, drain), picture))
 
 beforeAll(async () => {
-  url = await Effect.runPromise(Scope.provide(freshDatabase(), scope))
-  const { hostname, pathname, port, username } = new URL(url)
-  proxy = await startProxy(Number(port))
-  proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
-  past = ManagedRuntime.make(client(url, { maxConnections: 3 }))
-  worker = await bundle(path.join(import.meta.dirname, "worker.ts"))
-  await direct(prepare)
+  database = await breakable()
+  await database.direct(prepare)
   for (const which of ["first", "second"] as const) {
     await begin[which]()
-    proxy.watch(({ side, text }) => {
-      if (side === "before") statements[which].push(text.replaceAll(/\s+/g, " ").trim())
-      return "pass"
-    })
-    await cycle()
+    statements[which] = await database.statementsOf(cutCycle)
   }
-  clean = await direct(Effect.andThen(Effect.provide(recover, drain), picture))
+  clean = await recovered()
 })
-afterAll(async () => {
-  await past.dispose()
-  await proxy.close()
-  await Effect.runPromise(Scope.close(scope, Exit.void))
-})
+afterAll(() => database.close())
 
 describe("an undisturbed cycle", () => {
   it("does what the batch is made for", () => {
@@ -163,8 +91,11 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
         for (const side of ["before", "after"] as const) {
           // to a worker that is killed, after one statement is before the next
           if (how === "the worker is killed" && side === "after" && index + 1 < statements[which].length) continue
-          const found = await broken(how, which, index + 1, side)
-          expect(found, `${side} statement ${index + 1}: ${statement}`).toEqual(clean)
+          const name = `${side} statement ${index + 1}: ${statement}`
+          await begin[which]()
+          const { run, strike }: Breakage = breakages[how]
+          await database.breakAt({ number: index + 1, side, name }, strike, () => run(database))
+          expect(await recovered(), name).toEqual(clean)
         }
       }
     },

@@ -1,6 +1,6 @@
 /**
- * A cycle that persists inside the server is cut before and after each of its statements: the connection, the server's process,
- * the worker's process. Whatever was cut, in the end each answer has its row and its line in the ledger, once.
+ * A cycle that persists inside the server is broken before and after each of its statements: the connection is cut, or the
+ * server's process is terminated. Afterwards each answer gets its row and its ledger row, once.
  */
 import {
   CallRecorder,
@@ -17,14 +17,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, beforeAll, expect, it } from "vitest"
-import { client, freshDatabase } from "../support/Postgres.ts"
-import { type Passing, type Proxy, startProxy } from "./proxy.ts"
+import { type Breakable, breakable, cut, terminate } from "./breakable.ts"
 
 class Order extends Output.make("schemas.clinic.ward.order", {
   schema: Schema.Struct({ items: Schema.Array(Schema.String) })
@@ -50,16 +47,10 @@ const drain = Drain.layer.pipe(
   Layer.provide(Settings.layer({ lease: Duration.minutes(10), notify: false, listen: false }))
 )
 
-const scope = Scope.makeUnsafe()
-let proxied = ""
-let proxy: Proxy
-/** Past the proxy: what the test itself does is not cut. */
-let past: ManagedRuntime.ManagedRuntime<SqlClient.SqlClient | Settings.Settings, unknown>
-const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) => past.runPromise(program)
+let database: Breakable
 
 const cycle = Drain.Drain.use((drain) => drain.cycle)
-const cutCycle = () =>
-  Effect.runPromiseExit(Effect.provide(cycle, drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 })))))
+const cutCycle = () => Effect.runPromiseExit(Effect.provide(cycle, drain.pipe(Layer.provide(database.client))))
 
 /** Two answers with items, one without, and one that the table refuses. */
 const orders = { a: ["iron", "zinc"], b: [], c: ["iron"] }
@@ -124,11 +115,8 @@ const done = (withRefused: boolean) => ({
 })
 
 beforeAll(async () => {
-  const url = await Effect.runPromise(Scope.provide(freshDatabase(), scope))
-  const { hostname, pathname, port, username } = new URL(url)
-  proxy = await startProxy(Number(port))
-  proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
-  past = ManagedRuntime.make(client(url, { maxConnections: 3 }))
+  database = await breakable()
+  const { direct } = database
   await direct(Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     yield* Effect.scoped(Layer.build(PgStore.layer))
@@ -139,17 +127,9 @@ beforeAll(async () => {
   // the first beat on new tables has more statements than the others
   await direct(Effect.provide(cycle, drain))
 })
-afterAll(async () => {
-  await past.dispose()
-  await proxy.close()
-  await Effect.runPromise(Scope.close(scope, Exit.void))
-})
+afterAll(() => database.close())
 
-const terminate = async ({ backend }: Passing) => {
-  await direct(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`select pg_terminate_backend(${backend}, 5000)`))
-  return "pass" as const
-}
-const strikes = { "is cut at both ends": () => Promise.resolve("cut" as const), "is terminated": terminate }
+const strikes = { "is cut at both ends": cut, "is terminated": terminate }
 
 it.each(
   Object.entries(strikes).flatMap(([name, strike]) =>
@@ -158,13 +138,9 @@ it.each(
 )(
   "the connection $name at each statement, with a row that is refused: $withRefused",
   async ({ strike, withRefused }) => {
-    const statements: Array<string> = []
-    proxy.watch(({ side, text }) => {
-      if (side === "before") statements.push(text.replaceAll(/\s+/g, " ").trim())
-      return "pass"
-    })
+    const { direct } = database
     await direct(reset(withRefused))
-    expect(Exit.isSuccess(await cutCycle())).toBe(true)
+    const statements = await database.statementsOf(async () => expect(Exit.isSuccess(await cutCycle())).toBe(true))
     expect(await direct(picture)).toEqual(done(withRefused))
     const begins = statements.findIndex((text) => text.startsWith("with limited "))
     expect(begins).toBeGreaterThan(0)
@@ -172,19 +148,11 @@ it.each(
     expect(statements.slice(begins).some((text) => /^commit/i.test(text))).toBe(withRefused)
     for (let index = begins; index < statements.length; index++) {
       for (const side of ["before", "after"] as const) {
-        const where = `${side} statement ${index + 1}: ${statements[index]}`
+        const name = `${side} statement ${index + 1}: ${statements[index]}`
         await direct(reset(withRefused))
-        let struck = false
-        proxy.watch((passing) => {
-          if (struck || passing.number !== index + 1 || passing.side !== side) return "pass"
-          struck = true
-          return strike(passing)
-        })
-        await cutCycle()
-        expect(struck, where).toBe(true)
-        proxy.watch(() => "pass")
+        await database.breakAt({ number: index + 1, side, name }, strike, cutCycle)
         await direct(Effect.provide(recover, drain))
-        expect(await direct(picture), where).toEqual(done(withRefused))
+        expect(await direct(picture), name).toEqual(done(withRefused))
       }
     }
   },

@@ -1,26 +1,17 @@
 /**
- * `recordNow` is cut before and after each of its statements. Whatever was cut, the answer is recorded with its rows, or in the
- * queue, or there is nothing of it; and whoever asks again has it persisted once.
+ * `recordNow` is broken before and after each of its statements. Afterwards the answer is recorded with its rows, or is in
+ * the queue, or nothing of it is recorded; and a second try persists it once.
  */
 import { Drain, type ServiceCall } from "effect-sluice"
-import type * as Settings from "effect-sluice/Settings"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, beforeAll, expect, it } from "vitest"
-import { client, freshDatabase } from "../support/Postgres.ts"
-import { type Passing, type Proxy, startProxy } from "./proxy.ts"
+import { type Breakable, breakable, cut, terminate } from "./breakable.ts"
 import { declaredDrain, drain, prepare, recover, Sign } from "./ward.ts"
 
-const scope = Scope.makeUnsafe()
-let proxied = ""
-let proxy: Proxy
-/** Past the proxy: what the test itself does is not cut. */
-let past: ManagedRuntime.ManagedRuntime<SqlClient.SqlClient | Settings.Settings, unknown>
-const direct = <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) => past.runPromise(program)
+let database: Breakable
 
 const answer: ServiceCall.ServiceCall = {
   callId: "call-now",
@@ -52,9 +43,7 @@ const ways: Readonly<Record<string, Way>> = {
 }
 const recordNowOf = ({ answer }: Way) => Drain.Drain.use((drain) => drain.recordNow(answer))
 const cutRunOf = (way: Way) =>
-  Effect.runPromiseExit(
-    Effect.provide(recordNowOf(way), way.drain.pipe(Layer.provide(client(proxied, { maxConnections: 2 }))))
-  )
+  Effect.runPromiseExit(Effect.provide(recordNowOf(way), way.drain.pipe(Layer.provide(database.client))))
 
 const reset = Effect.flatMap(
   SqlClient.SqlClient,
@@ -76,39 +65,23 @@ const done = { ...nothing, calls: 1, ledger: 1, notes: 1 }
 const queued = { ...nothing, calls: 1, queued: 1 }
 
 beforeAll(async () => {
-  const url = await Effect.runPromise(Scope.provide(freshDatabase(), scope))
-  const { hostname, pathname, port, username } = new URL(url)
-  proxy = await startProxy(Number(port))
-  proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`
-  past = ManagedRuntime.make(client(url, { maxConnections: 3 }))
-  await direct(prepare)
+  database = await breakable()
+  await database.direct(prepare)
 })
-afterAll(async () => {
-  await past.dispose()
-  await proxy.close()
-  await Effect.runPromise(Scope.close(scope, Exit.void))
-})
+afterAll(() => database.close())
 
-const terminate = async ({ backend }: Passing) => {
-  await direct(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`select pg_terminate_backend(${backend}, 5000)`))
-  return "pass" as const
-}
-const strikes = { "is cut at both ends": () => Promise.resolve("cut" as const), "is terminated": terminate }
+const strikes = { "is cut at both ends": cut, "is terminated": terminate }
 
 it.each(Object.keys(strikes).flatMap((name) => Object.keys(ways).map((commits) => [name, commits] as const)))(
   "the connection %s at each statement of %s: nothing is half done, or done twice",
-  async (name, commits) => {
-    const strike = strikes[name as keyof typeof strikes]
+  async (how, commits) => {
+    const strike = strikes[how as keyof typeof strikes]
     const way = ways[commits]!
     const recordNow = recordNowOf(way)
     const cutRun = () => cutRunOf(way)
-    const statements: Array<string> = []
-    proxy.watch(({ side, text }) => {
-      if (side === "before") statements.push(text.replaceAll(/\s+/g, " ").trim())
-      return "pass"
-    })
+    const { direct } = database
     await direct(reset)
-    expect(Exit.isSuccess(await cutRun())).toBe(true)
+    const statements = await database.statementsOf(async () => expect(Exit.isSuccess(await cutRun())).toBe(true))
     expect(await direct(found)).toEqual(done)
     const begins = statements.findIndex((text) => way.first.test(text))
     expect(begins).toBeGreaterThan(0)
@@ -116,22 +89,14 @@ it.each(Object.keys(strikes).flatMap((name) => Object.keys(ways).map((commits) =
     expect(until).toBeGreaterThanOrEqual(begins)
     for (let index = begins; index <= until; index++) {
       for (const side of ["before", "after"] as const) {
-        const where = `${side} statement ${index + 1}: ${statements[index]}`
+        const name = `${side} statement ${index + 1}: ${statements[index]}`
         await direct(reset)
-        let struck = false
-        proxy.watch((passing) => {
-          if (struck || passing.number !== index + 1 || passing.side !== side) return "pass"
-          struck = true
-          return strike(passing)
-        })
-        const exit = await cutRun()
-        expect(struck, where).toBe(true)
+        const exit = await database.breakAt({ number: index + 1, side, name }, strike, cutRun)
         const after = await direct(found)
-        expect(Exit.isSuccess(exit) ? [done] : [nothing, queued, done], where).toContainEqual(after)
-        // who has no answer asks again, and a worker does what is left
-        proxy.watch(() => "pass")
+        expect(Exit.isSuccess(exit) ? [done] : [nothing, queued, done], name).toContainEqual(after)
+        // a caller without an answer asks again, and a worker drains what is in the queue
         await direct(Effect.provide(Effect.andThen(Effect.exit(recordNow), recover), way.drain))
-        expect(await direct(found), where).toEqual(done)
+        expect(await direct(found), name).toEqual(done)
       }
     }
   },

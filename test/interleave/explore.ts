@@ -41,7 +41,10 @@ export interface Outcome {
 /** The longest a step may take, in milliseconds. */
 const patience = 20_000
 
-/** How many statements in a row are one session's, while another could go on: it may be waiting for that one, by trying again. */
+/**
+ * How many statements in a row are one session's, while another could go on: it may be waiting for that one, by trying
+ * again.
+ */
 const mostInARow = 40
 
 const codeOf = (error: unknown): string =>

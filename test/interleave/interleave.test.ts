@@ -1,6 +1,7 @@
 /**
- * Verbs of the ports side by side, in every order of their statements, on real Postgres: the dangerous ones whole, the others
- * by chance. `npm run interleave` runs all of them; a schedule that shows a fault is printed, and runs again with `--again`.
+ * Verbs of the ports side by side, in every order of their statements, on real Postgres: the dangerous ones whole, the
+ * others by chance. `npm run interleave` runs all of them; a schedule that shows a fault is printed, and runs again with
+ * `--again`.
  */
 import { describe, expect, it } from "vitest"
 import { dice } from "../support/dice.ts"

@@ -1,6 +1,6 @@
 /**
- * Faults that are known and not mended yet, and schedules that showed one that is. Whoever mends a fault takes it out, and puts
- * its schedule among the others.
+ * Faults that are known and not mended yet, and schedules that showed one that is. Whoever mends a fault takes it out, and
+ * puts its schedule among the others.
  */
 import type { Part } from "./verbs.ts"
 import { printPart } from "./verbs.ts"
@@ -27,7 +27,7 @@ export const mended: ReadonlyArray<readonly [schedule: string, fault: string]> =
     "each woke also what is before its chunk in the key: a deadlock"
   ],
   [
-    "dead ready ready / erase a (read committed) | repair a / 0,0,0,1,1,1,1,1,0,0",
+    "dead ready ready / erase a (read committed) | repair a / 0,0,0,1,1,1,1,1,1,0,0,0,0,0,1,1",
     "in a caller's transaction the erasure held the letter and waited for the call, the repair had them the other way: a deadlock"
   ],
   [

@@ -1,11 +1,10 @@
 /**
  * Runs sessions beside each other in every order of their statements, on a real Postgres:
  *
- *     npm run interleave                                   all pairs of verbs in all places, then by chance until it is stopped
- *     npm run interleave -- --seconds 600 --seed 7         by chance only, for so long
- *     npm run interleave -- --place "dead ready" --version 15
- *     npm run interleave -- --verb erase                   all pairs with it, in all places
- *     npm run interleave -- --again "dead ready ready / beat | discard a / 0,1,0"
+ *   npm run interleave all pairs of verbs in all places, then by chance until it is stopped npm run interleave -- --seconds
+ *   600 --seed 7 by chance only, for so long npm run interleave -- --place "dead ready" --version 15 npm run interleave --
+ *   --verb erase all pairs with it, in all places npm run interleave -- --again "dead ready ready / beat | discard a /
+ *   0,1,0"
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"

@@ -1,6 +1,6 @@
 /**
- * The verbs of the ports, as programs that sessions run beside each other. What claims does with its claim what a drain does,
- * also when the store fails.
+ * The verbs of the ports, as programs that sessions run beside each other. What claims does with its claim what a drain
+ * does, also when the store fails.
  */
 import { ChunkStore } from "effect-sluice"
 import * as Effect from "effect/Effect"

@@ -66,6 +66,11 @@ const refusing = (code: string): Deed => (sql) =>
 
 const deeds: Readonly<Record<string, readonly [deed: Deed, message: RegExp, options?: Parameters<typeof harmful>[1]]>> =
   {
+    "removes its own chunk from the queue": [
+      (sql) => sql`delete from sluice.chunk_queue where call_id = 'c'`,
+      /has removed chunks of its batch/
+    ],
+    "resets all settings": [(sql) => sql`reset all`, /or reset all settings/],
     "ends its own backend": [(sql) => sql`select pg_terminate_backend(pg_backend_pid())`, /terminat|closed|57P01/],
     "takes longer than idle_in_transaction_session_timeout": [
       (sql) => Effect.andThen(sql`set local idle_in_transaction_session_timeout = '50ms'`, Effect.sleep("300 millis")),

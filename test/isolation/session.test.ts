@@ -14,7 +14,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
 import { inTransaction } from "../../src/store/pg/connection.ts"
 import { keyOf } from "../support/clinic.ts"
-import { asRole, freshDatabase } from "../support/Postgres.ts"
+import { asRole, freshDatabase, runAt } from "../support/Postgres.ts"
 import { application } from "./clinic.ts"
 
 for (const version of [15, 18] as const) {
@@ -37,6 +37,28 @@ for (const version of [15, 18] as const) {
       expect(before).toMatchObject([{ role }])
     }).pipe(Effect.scoped, Effect.provide(Reactivity.layer)), 30_000)
 }
+
+it.live(
+  "and a session that cannot be set back is closed, also by a role that may not end it",
+  () =>
+    Effect.gen(function*() {
+      const url = yield* freshDatabase()
+      const own = yield* asRole(url, "bare")
+      yield* runAt(
+        url,
+        "revoke usage on language plpgsql from public",
+        "revoke execute on function pg_terminate_backend(int, bigint) from public"
+      )
+      const sql = yield* PgClient.make({ url: Redacted.make(own.url), maxConnections: 1 })
+      const options = { begin: "begin isolation level read committed", limit: Duration.seconds(10) } as const
+      yield* inTransaction(sql, options, ({ lease }) => {
+        if (lease !== undefined) lease.left.session = true
+        return sql`select set_config('app.tenant', 'knee', false)`
+      })
+      expect(yield* sql`select current_setting('app.tenant', true) as tenant`).toEqual([{ tenant: null }])
+    }).pipe(Effect.scoped, Effect.provide(Reactivity.layer)),
+  30_000
+)
 
 it.live(
   "after an effect of `once`, which may take on a role and set what it likes, but end no transaction",

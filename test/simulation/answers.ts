@@ -1,6 +1,6 @@
 /**
- * What is paid for, simulated: calls that are recorded, run and run again, whose answers do not fit, are rejected, decoded again,
- * asked for again, or erased, while workers drain them and everything fails as in the other simulation.
+ * What is paid for, simulated: calls that are recorded, run and run again, whose answers do not fit, are rejected, decoded
+ * again, asked for again, or erased, while workers drain them and everything fails as in the other simulation.
  */
 import {
   CallRecorder,
@@ -34,7 +34,16 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import { make as makeQuarantine, Quarantine } from "../../src/drain/Quarantine.ts"
 import { calls, dead, failures, ledger, queue, usage } from "../../src/store/memory/rows.ts"
-import { faulty, faultyErasure, faultyLetters, newLife, type Weather } from "./faults.ts"
+import {
+  calm,
+  faulty,
+  faultyErasure,
+  faultyLetters,
+  longestStory,
+  makeWeather,
+  newLife,
+  type Weather
+} from "./faults.ts"
 import { domain } from "./rows.ts"
 import { untilDone } from "./simulate.ts"
 import { CurrentLife, settings, write } from "./ward.ts"
@@ -338,12 +347,12 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather, mutant: 
     )
     const ended = yield* Effect.gen(function*() {
       yield* Fiber.joinAll(others)
-      Object.assign(weather, { percent: 0, blows: 0 })
+      calm(weather)
       // what is in the hands of the frozen and the dead ends with its lease
       yield* Effect.sleep("15 seconds")
       while (!(yield* isQuiet)) yield* Effect.sleep("1 second")
       return true
-    }).pipe(Effect.timeoutOrElse({ duration: Duration.minutes(5), orElse: () => Effect.succeed(false) }))
+    }).pipe(Effect.timeoutOrElse({ duration: longestStory, orElse: () => Effect.succeed(false) }))
     yield* Fiber.interruptAll(workers)
     const found = yield* db.use((access) => plan.map((planned) => endOf(access, planned)))
     const totals = yield* db.use((access) => {
@@ -388,14 +397,7 @@ const run = Effect.fnUntraced(function*(seed: number, weather: Weather, mutant: 
 /** Runs the simulation of a seed. The same seed gives the same end. */
 export const simulateAnswers = (seed: number, mutant: AnswerMutant = () => ({})): Answers => {
   const isCalm = seed % 4 === 0
-  const weather: Weather = {
-    percent: isCalm ? 0 : 12,
-    blows: isCalm ? 0 : 2,
-    readOnlyFor: 0,
-    readOnlyUntil: 0,
-    crashed: new Set(),
-    happened: new Map()
-  }
+  const weather = makeWeather(isCalm)
   const story = run(seed, weather, mutant).pipe(
     Effect.provide(
       MemoryStore.layerStorage.pipe(

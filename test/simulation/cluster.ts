@@ -4,8 +4,8 @@
  * is as old as the copy. Nothing is read until the places are rebased.
  *
  * The lines of the ledger themselves are not moved. A table in memory is in the order of its commits, whatever their
- * numbers, so a line of the new cluster cannot come to stand before one of the old, and no line is missing in the copy. What Postgres'
- * transaction ids do is for test/subscription/anotherCluster.test.ts, with real servers.
+ * numbers, so a line of the new cluster cannot come to stand before one of the old, and no line is missing in the copy. What
+ * Postgres' transaction ids do is for test/subscription/anotherCluster.test.ts, with real servers.
  */
 import { ChunkStoreError, LeaseLost } from "effect-sluice/ChunkStore"
 import type { EventLog, Place, Rebased } from "effect-sluice/EventLog"

@@ -14,6 +14,7 @@ import { Inspector } from "effect-sluice/Inspector"
 import { TransactionConflict } from "effect-sluice/store/MemoryDatabase"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
@@ -34,6 +35,24 @@ export interface Weather {
   /** What happened, by kind. */
   readonly happened: Map<string, number>
 }
+
+/** The weather of a new simulation. In a calm one nothing goes wrong. */
+export const makeWeather = (isCalm: boolean): Weather => ({
+  percent: isCalm ? 0 : 12,
+  blows: isCalm ? 0 : 2,
+  readOnlyFor: 0,
+  readOnlyUntil: 0,
+  crashed: new Set(),
+  happened: new Map()
+})
+
+/** Nothing goes wrong from now on. */
+export const calm = (weather: Weather): void => {
+  Object.assign(weather, { percent: 0, blows: 0, readOnlyFor: 0, readOnlyUntil: 0 })
+}
+
+/** How much time a simulation may take until it is quiet. */
+export const longestStory = Duration.minutes(5)
 
 /** One life of a worker: from its start to its stop or death. */
 export interface Life {

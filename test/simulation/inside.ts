@@ -1,6 +1,7 @@
 /**
  * The verbs `persistInside` and `recordInside` over the store in memory, which has none: the steps of the statements in
- * `store/pg/inside.ts` and `recordInside.ts`, in one transaction. Between two steps other fibers may have their turn, as other sessions have.
+ * `store/pg/inside.ts` and `recordInside.ts`, in one transaction. Between two steps other fibers may have their turn, as
+ * other sessions have.
  *
  * The table refuses some rows, as a check constraint does.
  */

@@ -42,8 +42,8 @@ const unwatched: Transaction = {
 }
 
 /**
- * The handlers' writes without ledger and settlement. A conflict becomes a defect; the cast takes it out of the errors, which
- * the compiler cannot do with errors it does not know.
+ * The handlers' writes without ledger and settlement. A conflict becomes a defect; the cast takes it out of the errors,
+ * which the compiler cannot do with errors it does not know.
  */
 const alone = <E, R>(
   db: Parameters<Mutant>[1],

@@ -9,8 +9,8 @@ import { ledger } from "../../src/store/memory/rows.ts"
 import { Card } from "./plan.ts"
 
 /**
- * Pauses a kind before anybody drains it, in every third simulation, and resumes it. Gives back what was persisted meanwhile,
- * unless it was persisted beside the drain.
+ * Pauses a kind before anybody drains it, in every third simulation, and resumes it. Gives back what was persisted
+ * meanwhile, unless it was persisted beside the drain.
  */
 export const pausing = Effect.gen(function*() {
   const pauses = yield* Pauses.Pauses

@@ -1,6 +1,7 @@
 /**
- * Bugs, planted one at a time in the sources of drain and subscription: what is between a claim and the port. Each is a place in
- * a file and what stands there instead; a place that is no longer there is told, so that the table follows the code.
+ * Bugs, planted one at a time in the sources of drain and subscription: what is between a claim and the port. Each is a
+ * place in a file and what stands there instead; a place that is no longer there is told, so that the table follows the
+ * code.
  */
 import { readFileSync } from "node:fs"
 import { registerHooks } from "node:module"
@@ -97,8 +98,8 @@ export const planted: Readonly<Record<string, Planted>> = {
   ),
   "the lease of what runs is not renewed": {
     file: "drain/lease.ts",
-    place: "Effect.andThen(asked.close), Effect.andThen(renew)",
-    instead: "Effect.andThen(asked.close), Effect.andThen(renew === undefined ? Effect.void : Effect.void)"
+    place: "Effect.andThen(requested.close),\n        Effect.andThen(renew)",
+    instead: "Effect.andThen(requested.close),\n        Effect.andThen(renew === undefined ? Effect.void : Effect.void)"
   },
   "what a stopped worker holds is not given back": {
     file: "drain/held.ts",
@@ -148,7 +149,7 @@ export const planted: Readonly<Record<string, Planted>> = {
     "yield* store.afterCommit(events.publish(eventsOf(handler.name, [...chunks, ...chunks])))"
   ),
   "after a failure inside nothing is claimed": inInside(
-    "turns.failed(one)\n    return undefined",
+    "if (isClaimNext) yield* engine.uses.failed(handler, error)\n    return undefined",
     "return { report: emptyReport, last: true }"
   ),
   "no handler is a reason to bury": inPrepare(

@@ -20,7 +20,9 @@ const isRecorded = [
   "ChunkBusy"
 ] as const
 
-/** Records a call and persists it, in a process that handlers may take down. That its rows are not there yet is no failure. */
+/**
+ * Records a call and persists it, in a process that handlers may take down. That its rows are not there yet is no failure.
+ */
 export const recordNow = Effect.fnUntraced(function*(call: ServiceCall.ServiceCall, weather: Weather, life: Life) {
   const store = yield* ChunkStore
   const inspector = yield* Inspector.Inspector

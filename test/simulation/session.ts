@@ -4,7 +4,8 @@
  * rollback takes back whatever the connection has sent since, and settings, which hold for whatever it sends next. A
  * setting is refused where runs share the transaction, as the store on Postgres does.
  *
- * What outlives the transaction, as a role that is left behind, is not expressed: in memory there is no pool that hands a connection on.
+ * What outlives the transaction, as a role that is left behind, is not expressed: in memory there is no pool that hands a
+ * connection on.
  */
 import type { Rule, Transaction, Watch } from "effect-sluice/ChunkStore"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"

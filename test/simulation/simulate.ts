@@ -8,7 +8,6 @@ import * as MemoryDatabase from "effect-sluice/store/MemoryDatabase"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -22,7 +21,17 @@ import { calls, chunkKey, dead, failures, ledger, queue, seqKey } from "../../sr
 import * as inspect from "../support/inspect.ts"
 import { violations } from "./check.ts"
 import { makeMoving, Move } from "./cluster.ts"
-import { faulty, faultyInspector, faultyLog, type Life, newLife, type Weather } from "./faults.ts"
+import {
+  calm,
+  faulty,
+  faultyInspector,
+  faultyLog,
+  type Life,
+  longestStory,
+  makeWeather,
+  newLife,
+  type Weather
+} from "./faults.ts"
 import { type Rules, withInside } from "./inside.ts"
 import { pausing } from "./pausing.ts"
 import { plan, type PlannedCall, type World } from "./plan.ts"
@@ -242,9 +251,6 @@ const isQuiet = Effect.fnUntraced(function*(told: ReadonlyArray<string>) {
   })
 })
 
-/** How much time a simulation may take until it is quiet. */
-const patience = Duration.minutes(5)
-
 const run = Effect.fnUntraced(function*(world: World, seed: number, weather: Weather) {
   const planned = yield* plan(world)
   const db = yield* MemoryDatabase.MemoryDatabase
@@ -269,14 +275,11 @@ const run = Effect.fnUntraced(function*(world: World, seed: number, weather: Wea
     yield* Fiber.joinAll(others)
     // the storm is over once everything is recorded: from here on it must come to an end
     yield* Effect.sleep(yield* Random.nextIntBetween(0, 10_000))
-    weather.percent = 0
-    weather.blows = 0
-    weather.readOnlyFor = 0
-    weather.readOnlyUntil = 0
+    calm(weather)
     if (paused !== undefined) yield* Fiber.join(paused)
     while (!(yield* isQuiet(told))) yield* Effect.sleep("1 second")
     return true
-  }).pipe(Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(false) }))
+  }).pipe(Effect.timeoutOrElse({ duration: longestStory, orElse: () => Effect.succeed(false) }))
   const ended = yield* story
   const again = ended ? yield* Fiber.join(recording) : []
   const early = ended && paused !== undefined ? yield* Fiber.join(paused) : []
@@ -318,14 +321,7 @@ export const simulate = (
 ): Picture => {
   // where nothing goes wrong, nothing may look as if it had
   const isCalm = seed % 8 === 0
-  const weather: Weather = {
-    percent: isCalm ? 0 : 12,
-    blows: isCalm ? 0 : 2,
-    readOnlyFor: 0,
-    readOnlyUntil: 0,
-    crashed: new Set(),
-    happened: new Map()
-  }
+  const weather = makeWeather(isCalm)
   const database = MemoryDatabase.layer
   const store = Layer.merge(
     Layer.effect(

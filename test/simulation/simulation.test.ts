@@ -39,7 +39,17 @@ const badSeeds = async (most: number, count: number, { name, ...options }: Bug):
 /** How many seeds find a bug in the sources, which only a process of its own can have. */
 const findPlanted = async (name: string): Promise<number> => {
   const main = path.join(import.meta.dirname, "main.ts")
-  const args = ["--conditions=sluice-source", main, "--mutant", name, "--seeds", `${seeds}`, "--enough", `${enough}`]
+  const args = [
+    ...process.execArgv.filter((flag) => flag.includes("semi-space")),
+    "--conditions=sluice-source",
+    main,
+    "--mutant",
+    name,
+    "--seeds",
+    `${seeds}`,
+    "--enough",
+    `${enough}`
+  ]
   const { stdout } = await promisify(execFile)(process.execPath, args).catch((error: { stdout?: string }) => ({
     stdout: error.stdout ?? String(error)
   }))

@@ -1,6 +1,6 @@
 /**
- * Erasing beside those that record, drain, redrive and erase as well, and an erasure that is cut off: nothing of an erased call
- * is left behind, whoever comes first.
+ * Erasing beside those that record, drain, redrive and erase as well, and an erasure that is cut off: nothing of an erased
+ * call is left behind, whoever comes first.
  */
 import { it } from "@effect/vitest"
 import { CallRecorder, ChunkStore, DeadLetters, Erasure, type Inspector } from "effect-sluice"

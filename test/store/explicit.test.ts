@@ -1,6 +1,6 @@
 /**
- * A database whose default is read-only transactions: from the first refusal on, Sluice sends its statements in transactions of
- * its own, and takes none of these for one of the caller's.
+ * A database whose default is read-only transactions: from the first refusal on, Sluice sends its statements in transactions
+ * of its own, and takes none of these for one of the caller's.
  */
 import { it } from "@effect/vitest"
 import { CallRecorder } from "effect-sluice"

@@ -1,8 +1,8 @@
 /**
  * Group commit: calls recorded one by one at the same time share statements, and nobody's outcome depends on the others.
  *
- * Calls that are recorded by `together` begin in one go: the first is a statement of its own, unless one is under way, and all
- * others wait for it, so that they are one group.
+ * Calls that are recorded by `together` begin in one go: the first is a statement of its own, unless one is under way, and
+ * all others wait for it, so that they are one group.
  */
 import { layer } from "@effect/vitest"
 import { CallRecorder, ServiceCall, Settings } from "effect-sluice"

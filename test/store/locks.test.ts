@@ -1,7 +1,7 @@
 /**
- * Rows that others have locked, for as long as they like: a caller's transaction, an operator's `select … for update`, a prepared
- * transaction. A claim takes what is due behind them, looks at nothing twice, and comes to an end; and nobody is put aside
- * behind what does not hold it up, or what cannot be locked.
+ * Rows that others have locked, for as long as they like: a caller's transaction, an operator's `select … for update`, a
+ * prepared transaction. A claim takes what is due behind them, looks at nothing twice, and comes to an end; and nobody is
+ * put aside behind what does not hold it up, or what cannot be locked.
  */
 import { it } from "@effect/vitest"
 import { ChunkStore, DeadLetters, Inspector, Settings } from "effect-sluice"

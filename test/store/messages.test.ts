@@ -1,5 +1,6 @@
 /**
- * A client that accepts shorter messages than a call may be long: what it cannot be given is set aside, and the rest goes on.
+ * A client that accepts shorter messages than a call may be long: what it cannot be given is set aside, and the rest goes
+ * on.
  */
 import { PgClient } from "@effect/sql-pg"
 import { it } from "@effect/vitest"

@@ -1,6 +1,6 @@
 /**
- * Migrations beside recorders, workers and others' long transactions: nobody waits for them, and whatever interrupts them, the
- * next run goes on.
+ * Migrations beside recorders, workers and others' long transactions: nobody waits for them, and whatever interrupts them,
+ * the next run goes on.
  */
 import { it } from "@effect/vitest"
 import { Settings } from "effect-sluice"

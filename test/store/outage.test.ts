@@ -1,6 +1,6 @@
 /**
- * An outage longer than a lease is nobody's crash: not when the server restarts, and not when workers are cut off from a server
- * that goes on. A worker that really died is counted all the same.
+ * An outage longer than a lease is nobody's crash: not when the server restarts, and not when workers are cut off from a
+ * server that goes on. A worker that really died is counted all the same.
  */
 import { it } from "@effect/vitest"
 import { ChunkStore, Settings } from "effect-sluice"

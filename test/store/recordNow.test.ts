@@ -1,6 +1,6 @@
 /**
- * Recorded and persisted in one commit, on real Postgres: what is written, and what becomes of an answer when something happens
- * to it before it is recorded.
+ * Recorded and persisted in one commit, on real Postgres: what is written, and what becomes of an answer when something
+ * happens to it before it is recorded.
  */
 import { layer } from "@effect/vitest"
 import {

@@ -1,5 +1,6 @@
 /**
- * Recorded and persisted by one statement, on real Postgres: what becomes of an answer whose statement fails, waits or is cut off.
+ * Recorded and persisted by one statement, on real Postgres: what becomes of an answer whose statement fails, waits or is
+ * cut off.
  */
 import { layer } from "@effect/vitest"
 import {

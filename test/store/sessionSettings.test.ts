@@ -1,5 +1,6 @@
 /**
- * No setting of a role's session matters: the contract's suites, under the settings that Sluice's statements could least expect.
+ * No setting of a role's session matters: the contract's suites, under the settings that Sluice's statements could least
+ * expect.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

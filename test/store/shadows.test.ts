@@ -1,7 +1,7 @@
 /**
- * Functions and operators of others, in a schema that stands first in the path of the worker's role: Sluice's statements mean
- * those of Postgres, on every verb of the port and whatever an operator asks. (A function without its schema in a statement that
- * is not run here is found by `statementNames.test.ts`.)
+ * Functions and operators of others, in a schema that stands first in the path of the worker's role: Sluice's statements
+ * mean those of Postgres, on every verb of the port and whatever an operator asks. (A function without its schema in a
+ * statement that is not run here is found by `statementNames.test.ts`.)
  */
 import { ChunkStore, Inspector } from "effect-sluice"
 import * as Settings from "effect-sluice/Settings"

@@ -1,6 +1,6 @@
 /**
- * Each function and type in a statement of Sluice's own is named with its schema: a role's search path may hold others of the
- * same name. (Whether operators meet the exact types of Postgres' own is seen by running them: `shadows.test.ts`.)
+ * Each function and type in a statement of Sluice's own is named with its schema: a role's search path may hold others of
+ * the same name. (Whether operators meet the exact types of Postgres' own is seen by running them: `shadows.test.ts`.)
  */
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
@@ -17,7 +17,9 @@ const syntax = new Set(
 /** Types that are words of the grammar. */
 const grammarTypes = new Set(["int", "bigint", "boolean", "interval"])
 
-/** Not statements: programs in JavaScript, what people are advised to send, and what migrations send in a path of their own. */
+/**
+ * Not statements: programs in JavaScript, what people are advised to send, and what migrations send in a path of their own.
+ */
 const others = ["cli/loading.ts", "cli/examine.ts", "store/pg/migrationFiles.ts"]
 
 /** The literal parts of strings and templates, with what stands around each. */

@@ -1,6 +1,6 @@
 /**
- * From the version before call facts, on a database full of its data: its programs go on recording and draining while the tables
- * are changed and afterwards, and wait for nothing.
+ * From the version before call facts, on a database full of its data: its programs go on recording and draining while the
+ * tables are changed and afterwards, and wait for nothing.
  */
 import { it } from "@effect/vitest"
 import { CallRecorder, Inspector, Settings } from "effect-sluice"
@@ -59,7 +59,9 @@ const recordAsBefore = (callId: string) =>
       select call_id, namespace, ordering_key, priority, due_at, due_at, 'ready', ${reply}, 1, '', 100, 50 from recorded
       returning call_id`)
 
-/** As the version before claimed and persisted, in short: fenced by a token, the ledger's line in one statement with the end. */
+/**
+ * As the version before claimed and persisted, in short: fenced by a token, the ledger's line in one statement with the end.
+ */
 const drainAsBefore = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* sql.withTransaction(Effect.gen(function*() {

@@ -1,6 +1,6 @@
 /**
- * The ends of calls, where workers settle the last chunks at the same time, and where one dies before it has told the end: each
- * is told, and once.
+ * The ends of calls, where workers settle the last chunks at the same time, and where one dies before it has told the end:
+ * each is told, and once.
  */
 import { it } from "@effect/vitest"
 import { ChunkStore, DeadLetters, EventLog, Subscription } from "effect-sluice"

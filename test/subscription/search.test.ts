@@ -1,6 +1,6 @@
 /**
- * What a failing event costs the others of its batch: whatever fails, and however often, each is handed over few times, in its
- * order, none is left out, and only who fails alone is waited for.
+ * What a failing event costs the others of its batch: whatever fails, and however often, each is handed over few times, in
+ * its order, none is left out, and only who fails alone is waited for.
  */
 import { it } from "@effect/vitest"
 import { EventLog, Subscription } from "effect-sluice"

@@ -1,6 +1,6 @@
 /**
- * A store that somebody else wrote, as a program of the packed package: the store in memory behind a wrapper, played through the
- * contract without a test runner. With an argument, the wrapper is wrong: it forgets what was recorded before.
+ * A store that somebody else wrote, as a program of the packed package: the store in memory behind a wrapper, played through
+ * the contract without a test runner. With an argument, the wrapper is wrong: it forgets what was recorded before.
  */
 import { Clock, Console, Duration, Effect, Layer, Result } from "effect"
 import { ChunkStore } from "effect-sluice"

@@ -1,6 +1,7 @@
 /**
- * Ports for servers that a test starts, and starts again. The system gives its own free ports to outgoing connections as well,
- * so one that was free is taken a moment later. These are below the system's range, and each worker of a run has its own.
+ * Ports for servers that a test starts, and starts again. The system gives its own free ports to outgoing connections as
+ * well, so one that was free is taken a moment later. These are below the system's range, and each worker of a run has its
+ * own.
  */
 import { createServer } from "node:net"
 

@@ -1,6 +1,6 @@
 /**
- * Packages that one test needs and `npm ci` should not wait for: installed from npm when it is run, and kept beside the project's
- * packages for the next time.
+ * Packages that one test needs and `npm ci` should not wait for: installed from npm when it is run, and kept beside the
+ * project's packages for the next time.
  */
 import { execFile } from "node:child_process"
 import * as fs from "node:fs/promises"

@@ -1,6 +1,6 @@
 /**
- * Waiting for what other fibers, processes and servers do. What is awaited must last until the test goes on: a state that passes
- * may be over before anybody looks. Who waits in vain is told for what, and what was seen last.
+ * Waiting for what other fibers, processes and servers do. What is awaited must last until the test goes on: a state that
+ * passes may be over before anybody looks. Who waits in vain is told for what, and what was seen last.
  */
 import * as Effect from "effect/Effect"
 import { setTimeout } from "node:timers/promises"
@@ -48,14 +48,17 @@ export const until = async <A>(
   }
 }
 
+/** Real time, also under a `TestClock`. */
+const wallClock = (): number => Date.now()
+
 /** {@link until}, of an effect. The pauses are real ones, also under a `TestClock`. */
 export const untilIt = <A, E, R>(ask: Effect.Effect<A, E, R>, is: (answer: A) => boolean): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
-    const [began, end] = [Date.now(), deadline()]
+    const [began, end] = [wallClock(), deadline()]
     const pause = Effect.promise((signal) => setTimeout(pauseMillis, undefined, { signal }).catch(() => undefined))
     const look: Effect.Effect<A, E, R> = Effect.flatMap(ask, (answer) => {
       if (is(answer)) return Effect.succeed(answer)
-      return Date.now() > end ? Effect.die(new Vain(began, is, answer)) : Effect.andThen(pause, look)
+      return wallClock() > end ? Effect.die(new Vain(began, is, answer)) : Effect.andThen(pause, look)
     })
     return look
   })

@@ -1,6 +1,6 @@
 /**
- * The contract finds stores that do not keep it: each of these is the store in memory with one verb that does something else. And
- * its scenes accept nothing that Vitest's own `expect` refuses.
+ * The contract finds stores that do not keep it: each of these is the store in memory with one verb that does something
+ * else. And its scenes accept nothing that Vitest's own `expect` refuses.
  */
 import { it as effectIt } from "@effect/vitest"
 import { ChunkStore } from "effect-sluice"

@@ -42,6 +42,16 @@ const calls = ({ recorded, refused, unchanged }: Recording): ReadonlyArray<strin
   ...more(refused.length - shown, "line")
 ]
 
+/** What the calls used, of those that say so: a line for each model. */
+const usage = Effect.gen(function*() {
+  const models = yield* (yield* Inspector.Inspector).usage({ by: "model" })
+  return models.map(({ calls, costs, inputTokens, key, outputTokens }) => {
+    const cost = costs.map(({ currency, micros }) => `, ${(micros / 1e6).toFixed(4)} ${currency}`).join("")
+    const name = key === "" ? "unknown model" : clip(key, 30)
+    return `  ${clip(`${name}: ${plural(calls, "call")}, ${inputTokens} tokens in, ${outputTokens} out${cost}`, 78)}`
+  })
+})
+
 const chunks = Effect.gen(function*() {
   const kinds = yield* (yield* Inspector.Inspector).status
   const columns = ["persisted", "parked", "dead", "left"]
@@ -104,6 +114,7 @@ export const report = Effect.fnUntraced(function*({ counts, created, persisted, 
   ]
   return [
     ...calls(recording),
+    ...(yield* usage),
     ...(yield* chunks),
     ...heading("Rows"),
     `  ${plural(counts.simulations, "simulation")}, ${plural(counts.messages, "message")}, ` +

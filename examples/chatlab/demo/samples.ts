@@ -2,9 +2,18 @@
  * The example's own calls: two consultations, a tutor's assessment, an answer without a handler, one that does not decode,
  * and a line that is not a call.
  */
-import type { ServiceCall } from "effect-sluice"
+import type { CallFacts, ServiceCall } from "effect-sluice"
 
 const group = "chatlab.standardized_patient"
+
+/** What a provider says of its answer, and the cost at 0.25 and 2 dollars for a million tokens. */
+const factsOf = (inputTokens: number, outputTokens: number): CallFacts.CallFacts => ({
+  provider: "openai",
+  requestModel: "gpt-5-mini",
+  inputTokens,
+  outputTokens,
+  cost: { micros: Math.round(inputTokens / 4) + 2 * outputTokens, currency: "USD" }
+})
 
 const call = (
   number: number,
@@ -20,6 +29,7 @@ const call = (
   context: { simulationId },
   orderingKey: simulationId,
   input: { user_message: question },
+  facts: factsOf(400 + question.length, Math.ceil(JSON.stringify(data).length / 4)),
   finishedAt: `2026-01-05T09:00:${String(number).padStart(2, "0")}Z`,
   outputs: [{ schema: `schemas.${group}.${output}`, version: 1, data }]
 })

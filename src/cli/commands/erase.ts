@@ -47,7 +47,7 @@ const subjectOf = ({ call, correlation, where }: Given): Effect.Effect<Subject, 
 }
 
 /** The user of this process, recorded if `--by` does not say who asked for the erasure. */
-const whoever = Effect.orElseSucceed(Config.option(Config.String("USER")), Option.none)
+const userName = Effect.orElseSucceed(Config.option(Config.String("USER")), Option.none)
 
 /** The most rows of the application, and erasures, that are printed as text. */
 const most = 100
@@ -92,12 +92,12 @@ export const erase = Command.make(
   "erase",
   {
     ...options.common,
-    call: options.recordedName("call", "this call's"),
-    correlation: options.recordedName("correlation", "those of the calls with this correlation id"),
-    where: options.recordedName("where", "those of the calls whose context holds this: context.patientId=4711"),
+    call: options.recordedName("call", "erase this call"),
+    correlation: options.recordedName("correlation", "erase the calls with this correlation id"),
+    where: options.recordedName("where", "erase the calls whose context has this value: context.patientId=4711"),
     because: options.text("because", "the reason; it stays on record, so do not name the subject in it"),
-    by: options.text("by", "who asks for it; default $USER"),
-    dryRun: options.on("dry-run", "only report how much"),
+    by: options.text("by", "who asks for the erasure; default $USER"),
+    dryRun: options.on("dry-run", "only report how much it would erase"),
     list: options.on("list", "list the erasures so far")
   },
   ({ url, ...given }) =>
@@ -109,7 +109,7 @@ export const erase = Command.make(
       if (Option.isNone(because) && !given.dryRun) {
         return yield* new Failed({ reason: "give the reason, which is stored: --because" })
       }
-      const by = Option.orElse(Option.filter(given.by, (text) => text !== ""), constant(yield* whoever))
+      const by = Option.orElse(Option.filter(given.by, (text) => text !== ""), constant(yield* userName))
       const reason = { because: Option.getOrElse(because, () => ""), by: Option.getOrElse(by, () => "") }
       const erased = yield* Erasure.use((erasure) =>
         given.dryRun ? erasure.preview(subject) : erasure.erase(subject, reason)

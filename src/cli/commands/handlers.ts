@@ -46,7 +46,9 @@ export const HandlersReport = Schema.Struct({
     schemaIdentity: Schema.String,
     outstanding: Schema.Int,
     handler: Schema.NullOr(Schema.String),
-    /** If there is no handler: the kind of one whose names are close, as `namespace/schema-identity`. One may be misspelt. */
+    /**
+     * If there is no handler: the kind of one whose names are close, as `namespace/schema-identity`. One may be misspelt.
+     */
     similar: Schema.NullOr(Schema.String),
     /** The newest version at which an outstanding one is recorded. */
     newestVersion: Schema.NullOr(Schema.Int),

@@ -80,7 +80,7 @@ const show = Command.make(
       ]))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
-  Command.withDescription("All answers that a call was given, as they came"),
+  Command.withDescription("All answers of a call, unchanged"),
   Command.withExamples([{ command: "sluice invalid show call-17", description: "By the call's id" }])
 )
 

@@ -66,7 +66,7 @@ export const mend = Command.make(
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
-    "Repair what needs no decision. Releases chunks that wait for an older one of their ordering key although there is none, " +
+    "Repair what needs no decision. Releases chunks that wait although no older one of their ordering key is outstanding, " +
       "for example after SLUICE_DEAD_BLOCKS_KEY was set to false"
   ),
   Command.withShortDescription("Repair what needs no decision"),

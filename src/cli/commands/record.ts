@@ -55,7 +55,7 @@ interface Given {
 /** What a mapper leaves to be told. */
 type More = Pick<typeof RecordReport.Type, "skipped" | "missing">
 
-/** The calls of the file, and what there is to tell besides. */
+/** The calls of the file, and what else there is to report. */
 const source = Effect.fnUntraced(function*({ file, requests, via }: Given) {
   const opened = yield* callFile.open(file)
   if (Option.isNone(via)) {

@@ -182,7 +182,7 @@ const remove = Command.make(
 )
 
 /** The result of a rebase, in words. */
-export const rebasedInWords = ({ moved, outcome, repeated }: Rebased): string => {
+const rebasedInWords = ({ moved, outcome, repeated }: Rebased): string => {
   switch (outcome) {
     case "ours":
       return "the event log belongs to this cluster: nothing to do"

@@ -25,7 +25,7 @@ export const prune = Command.make(
     payloads: Flag.optional(durationFlag.flag("payloads", "payloads of calls that are done, recorded longer ago: 90d")),
     discarded: Flag.optional(durationFlag.flag("discarded", "dead letters discarded longer ago")),
     failures: Flag.optional(durationFlag.flag("failures", "remembered failures longer ago")),
-    dryRun: options.on("dry-run", "only report how much: about how much, where it is more than some thousands"),
+    dryRun: options.on("dry-run", "only report how much it would delete; an estimate above some thousands"),
     exact: options.on("exact", "with --dry-run: count all of it, which takes seconds for a million calls")
   },
   ({ discarded, dryRun, exact, failures, payloads, url, ...given }) =>

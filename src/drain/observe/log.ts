@@ -1,8 +1,8 @@
 /**
- * The log lines of a claim: one for each outcome that an operator may have to act on, none for what went well. Of an error they
- * hold the tag, the SQLSTATE and the innermost message, without what it repeats of the recorded call: the whole error is kept
- * with the chunk, for `sluice show` and `DeadLetters`. Ids and messages are escaped, because the program's logger may print
- * them as they are.
+ * The log lines of a claim: one for each outcome that an operator may have to act on, none for what went well. Of an error
+ * they hold the tag, the SQLSTATE and the innermost message, without what it repeats of the recorded call: the whole error
+ * is kept with the chunk, for `sluice show` and `DeadLetters`. Ids and messages are escaped, because the program's logger
+ * may print them as they are.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

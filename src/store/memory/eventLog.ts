@@ -1,6 +1,6 @@
 /**
- * The ledger and the ends of calls as logs, in memory. The tables' lines are in commit order; a place is the number of a line.
- * There is only one cluster and nothing to rebase.
+ * The ledger and the ends of calls as logs, in memory. The tables' lines are in commit order; a place is the number of a
+ * line. There is only one cluster and nothing to rebase.
  */
 import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"

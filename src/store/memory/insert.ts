@@ -1,7 +1,7 @@
 /**
- * Carries out the declaration of a handler in memory. The table is one of the `MemoryDatabase`, by the declaration's name. Its
- * rows are records of JSON values under the columns' names. A row's key there is its id or, for a declaration with a key, the
- * JSON of the key's values.
+ * Carries out the declaration of a handler in memory. The table is one of the `MemoryDatabase`, by the declaration's name.
+ * Its rows are records of JSON values under the columns' names. A row's key there is its id or, for a declaration with a
+ * key, the JSON of the key's values.
  *
  * The rows are those of Postgres, as far as a table without types, defaults and constraints can have them: a value is as the
  * answer's JSON has it, not of its column's type; one that is missing leaves its column out; an id that is not given is the

@@ -12,7 +12,7 @@ import type { Access } from "../MemoryDatabase.ts"
 import { open } from "./callEnd.ts"
 import { type CallRow, calls, copy, queue, rankOf, seqKey, untouched, usage } from "./rows.ts"
 
-/** Attempts hold no object that anybody could change, but for their facts. */
+/** Copies the facts, the only part of an attempt that a caller could change. */
 export const copyAttempts = (attempts: Recording["attempts"] = []) =>
   attempts.map((attempt) => ({ ...attempt, facts: copy(attempt.facts) }))
 
@@ -66,7 +66,9 @@ export const addUsage = (
   }
 }
 
-/** The numbers of a recording: `seqs` give each of its chunks its place in the order of recording, `id` is that of its usage. */
+/**
+ * The numbers of a recording: `seqs` give each of its chunks its place in the order of recording, `id` is that of its usage.
+ */
 export interface Numbers {
   readonly seqs: ReadonlyArray<number>
   readonly id: number
@@ -159,7 +161,7 @@ export const renewRun = (access: Access, callId: string, token: string, runUntil
 }
 
 /** Changes a running call if this token still holds the run. */
-export const changeRun = (
+const changeRun = (
   access: Access,
   callId: string,
   token: string,

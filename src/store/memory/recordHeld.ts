@@ -36,7 +36,9 @@ export const unlessKnown = (use: Use, token: string, { call, notNew }: ToRecord)
     return new LeaseLost({ claimed: call.outputs.length, held: 0 })
   })
 
-/** Records it, and returns the numbers of its chunks; undefined when it was recorded before or its ordering key is not free. */
+/**
+ * Records it, and returns the numbers of its chunks; undefined when it was recorded before or its ordering key is not free.
+ */
 export const recordHeld = (
   access: Access,
   call: Recording,

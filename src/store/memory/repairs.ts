@@ -79,7 +79,9 @@ const end = (access: Access, key: ChunkKey, now: number, token: string, end: Rep
   return { letter, isFree: redrive(access, mended, now) }
 }
 
-/** The verbs. They wake what waits behind a letter that blocks its key no longer, and run `moved` when a chunk is claimable. */
+/**
+ * The verbs. They wake what waits behind a letter that blocks its key no longer, and run `moved` when a chunk is claimable.
+ */
 export const make = (
   db: MemoryDatabase["Service"],
   use: Use,

@@ -1,6 +1,6 @@
 /**
- * What a run adds to its call when it ends: rows of its attempts and of its usage, in the statement that records the end. Rows
- * are passed as one JSON text a call: most calls add nothing.
+ * What a run adds to its call when it ends: rows of its attempts and of its usage, in the statement that records the end.
+ * Rows are passed as one JSON text a call: most calls add nothing.
  */
 import * as DateTime from "effect/DateTime"
 import type { Fragment } from "effect/sql/Statement"
@@ -20,8 +20,8 @@ export const attemptsText = ({ attempts = [] }: Added): string =>
 export const usageText = ({ usage = [] }: Added): string => usage.length === 0 ? "" : JSON.stringify(usage)
 
 /**
- * Inserts what the rows of `ended` add: `call_id`, `namespace`, `finished_at`, and the texts `attempts` and `usage`, which may be
- * empty. They are ctes that follow `ended`.
+ * Inserts what the rows of `ended` add: `call_id`, `namespace`, `finished_at`, and the texts `attempts` and `usage`, which
+ * may be empty. They are ctes that follow `ended`.
  */
 export const addedOf = ({ attempt, sql, usageEntry }: Tables, ended: string): Fragment =>
   sql`attempted as (

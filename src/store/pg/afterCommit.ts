@@ -34,7 +34,8 @@ export const notHeldUp = <E, R>(
         )),
         Effect.interruptible
       )
-      yield* restore(Effect.raceFirst(Fiber.join(fiber), late)).pipe(
+      // interruptible within the race, because its loser is interrupted
+      yield* restore(Effect.raceFirst(Effect.interruptible(Fiber.join(fiber)), late)).pipe(
         Effect.onInterrupt(() => Effect.raceFirst(Effect.interruptible(Fiber.interrupt(fiber)), late))
       )
     })

@@ -21,9 +21,10 @@ interface ChunkPart {
 }
 
 /**
- * A call and the state of each of its chunks, as rows: one for the call, and one for each output, attempt, chunk, failure and ledger
- * line. It is one statement, so all rows are from one snapshot. No row is larger than a value that was recorded, so the
- * client accepts each, whatever their total. Values longer than `longest` were not recorded by Sluice and are left out.
+ * A call and the state of each of its chunks, as rows: one for the call, and one for each output, attempt, chunk, failure
+ * and ledger line. It is one statement, so all rows are from one snapshot. No row is larger than a value that was recorded,
+ * so the client accepts each, whatever their total. Values longer than `longest` were not recorded by Sluice and are left
+ * out.
  */
 const callParts = (t: Tables, callId: string, deadBlocksKey: boolean, longest: number) => {
   const { attempt, call, dead, failure, ledger, queue, sql } = t

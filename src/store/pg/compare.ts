@@ -64,8 +64,8 @@ const isSame = ({ text }: Given, found: Compared): boolean => {
 }
 
 /**
- * Whether existing calls are the same as the given ones, or were erased, whatever they were. Times, details, trace, correlation id and priority may differ.
- * Pruned input and results cannot be compared and count as the same.
+ * Whether existing calls are the same as the given ones, or were erased, whatever they were. Times, details, trace,
+ * correlation id and priority may differ. Pruned input and results cannot be compared and count as the same.
  */
 export const compare = (t: Tables, calls: ReadonlyArray<Given>, longest: number) =>
   Effect.map(beside(t, calls, longest), (rows) => {

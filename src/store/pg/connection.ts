@@ -56,6 +56,10 @@ begin
   end loop;
 end $reset$`
 
+/** How many milliseconds a session is left idle for the server to end it, and how often. */
+const idle = 20
+const mostIdle = 100
+
 /** A connection that belongs to one transaction. */
 export class Lease {
   readonly left: Left = { transaction: false, session: false }
@@ -186,10 +190,21 @@ export class Lease {
     return within(this.#limit, sql)(this.#connection.executeUnprepared(sql, [], undefined))
   }
 
-  /** Makes the server close the connection, so the pool drops it. In an aborted transaction it would refuse to. */
+  /**
+   * Makes the server close the connection, so the pool drops it. In an aborted transaction it would refuse to. Where the role
+   * has no right to end its own session, the server ends it because it is idle.
+   */
   readonly #terminate = Effect.suspend(() => Effect.ignore(this.#own("rollback"))).pipe(
     Effect.andThen(
-      Effect.suspend(() => this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
+      Effect.suspend(() =>
+        Effect.ignore(this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
+      )
+    ),
+    Effect.andThen(Effect.suspend(() => this.#own("set idle_session_timeout = 1"))),
+    Effect.andThen(
+      Effect.suspend(() =>
+        Effect.andThen(Effect.sleep(idle), this.#own("select 1")).pipe(Effect.repeat({ times: mostIdle }))
+      )
     ),
     Effect.ignore
   )
@@ -220,8 +235,8 @@ const CurrentLease = Context.Reference<Lease | undefined>("effect-sluice/store/p
 const outermost = -1
 
 /**
- * Runs a verb outside of a handlers' transaction that has ended. What waits for its commit (`sql.afterCommit`) runs where the
- * client was given the connection, which is the pool's again.
+ * Runs a verb outside of a handlers' transaction that has ended. What waits for its commit (`sql.afterCommit`) runs where
+ * the client was given the connection, which is the pool's again.
  */
 export const leavingEnded =
   (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -146,7 +146,7 @@ const sweep = (t: Tables, { chunks, freed, ids, letters }: Locked) => {
 
 /**
  * Whether the calls, which are locked, have neither chunks nor letters. A chunk that another transaction moves, from the
- * queue to the letters or back, is seen at its old place until that commits, and nobody adds chunks to a call that is
+ * queue to the letters or back, is seen at its old place until that commits, and no session adds chunks to a call that is
  * locked. So what is clear in one snapshot stays so, and no failure is yet to come.
  */
 const isClear = ({ dead, queue, sql }: Tables, ids: ReadonlyArray<string>) => {

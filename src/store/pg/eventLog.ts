@@ -123,7 +123,7 @@ const walk = (t: Tables, feed: Feed, maxBytes: number) => {
     )`
 }
 
-/** What is told of a `place` and of each line of the `walk`; one row without a line where there is none. */
+/** The columns of a `place` and of each line of the `walk`; one row without a line if the walk is empty. */
 const lines = (t: Tables, feed: Feed) => {
   const { call, sql } = t
   const most = largest(t)
@@ -165,8 +165,8 @@ const take = (t: Tables, name: string, token: string, { feed = "objects", lease,
 }
 
 /**
- * The lines of created objects after a place, for whoever reads and takes nothing. A place that the log has not come to counts as now: it is not
- * this log's.
+ * The lines of created objects after a place, for readers that take nothing. A place that the log has not reached is not
+ * this log's, and counts as now.
  */
 const read = (t: Tables, after: Place, { limit, maxBytes }: Read) => {
   const { sql } = t

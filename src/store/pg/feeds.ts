@@ -9,8 +9,8 @@ import { jsonObject } from "./json.ts"
 import type { Tables } from "./tables.ts"
 
 /**
- * The lines of a feed, to be named by an alias. `xmin` is the transaction of this cluster that wrote the line. The server reads
- * through the subquery: an index on (xact, seq) gives the order.
+ * The lines of a feed, to be named by an alias. `xmin` is the transaction of this cluster that wrote the line. The server
+ * reads through the subquery: an index on (xact, seq) gives the order.
  */
 export const linesOf = ({ callEnd, ledger, sql }: Tables, feed: Feed): Fragment =>
   feed === "objects"

@@ -1,6 +1,6 @@
 /**
  * Group commit: calls that are recorded one by one at the same time share statements. The first is sent at once; what comes
- * while it is under way is sent together when it has ended. Nobody waits for a timer.
+ * while it is under way is sent together when it has ended. No call waits for a timer.
  */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
@@ -65,7 +65,7 @@ const countOf = (waiting: ReadonlyArray<Waiting>): number => {
  * refused, or that waits for a lock, costs the others of its group a second try: each is then sent alone. An outage is the
  * error of the whole group. For calls outside of a transaction.
  *
- * An interrupted caller withdraws its call. If its group is under way already, nobody knows whether it was in time, as with
+ * An interrupted caller withdraws its call. If its group is under way already, it is unknown whether it was in time, as with
  * any interrupted statement; a group whose callers are all gone is interrupted.
  */
 export const groupCommit = (write: Write) => {

@@ -91,8 +91,8 @@ export const beginHandling = (
 /**
  * Restores the settings that handlers may have changed and Sluice's own statements rely on. In Sluice's own transaction it
  * restores them for the session, because a session setting of a handler would return after the commit. The role follows the
- * user, because setting the user resets the role. After a transaction that was rolled back, PGlite shows both as the empty text,
- * which it does not accept.
+ * user, because setting the user resets the role. After a transaction that was rolled back, PGlite shows both as the empty
+ * text, which it does not accept.
  *
  * It compares nothing: until the search path is restored, an operator may be one of the handler's schema.
  */

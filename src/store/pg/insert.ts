@@ -122,7 +122,9 @@ const statement = (
     order by 1, 2`
 }
 
-/** The names that a statement uses are gone (class 42). The next try compiles the declaration anew, and charges nobody. */
+/**
+ * The names that a statement uses are gone (class 42). The next try compiles the declaration anew, and no chunk is charged.
+ */
 const changed = (cause: SqlError): ChunkStoreError =>
   new ChunkStoreError({
     operation: "persist",

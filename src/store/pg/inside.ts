@@ -212,8 +212,8 @@ export const writtenOf = (t: Tables, { object }: Declaration, compiled: Compiled
 }
 
 /**
- * Fails the statement if not all chunks of the relation `of` are settled, if ids and rows do not match, or if they exceed the
- * limits of the ledger; 1 otherwise.
+ * Fails the statement if not all chunks of the relation `of` are settled, if ids and rows do not match, or if they exceed
+ * the limits of the ledger; 1 otherwise.
  */
 export const exactOf = ({ sql }: Tables, { elements }: Compiled, of: "answer" | "gone") => {
   const bounded = elements === "" ? "" : `

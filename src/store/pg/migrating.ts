@@ -166,7 +166,7 @@ const runPatiently = Effect.fnUntraced(function*({ session, sql, wait }: Site, m
       if (waited > wait) {
         return yield* failed(migration, `${what()}. Run it again when that has ended: it begins this statement anew`)
       }
-      yield* tell(waited, () => `migration ${migration}: ${what()}. Nobody else waits for it`)
+      yield* tell(waited, () => `migration ${migration}: ${what()}. No other session waits for it`)
     }
   })
   return yield* Effect.raceFirst(Effect.asVoid(session.run(statement)), watch)

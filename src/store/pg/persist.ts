@@ -132,6 +132,15 @@ class InLedger {
   }
 }
 
+/** Fewer chunks are held than were persisted. Whether the lease is lost is determined after the rollback. */
+class NotHeld {
+  readonly _tag = "NotHeld"
+  readonly persisted: ReadonlyArray<Persisted>
+  constructor(persisted: ReadonlyArray<Persisted>) {
+    this.persisted = persisted
+  }
+}
+
 /** A lock was not available in time. Which chunks are locked is determined after the rollback. */
 class Waited {
   readonly _tag = "Waited"
@@ -141,7 +150,9 @@ class Waited {
   }
 }
 
-const ended = new TransactionSpoiled({ reason: "a handler ended the transaction; only Sluice may end it" })
+const ended = new TransactionSpoiled({
+  reason: "a handler ended the transaction, which only Sluice may end, or reset all settings"
+})
 
 /** The verb. */
 export const persist = ({ close, compiling, hint, insert, settings, t, wake }: Engine) => {
@@ -169,13 +180,13 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
     )
     if (settled?.marked === false) return yield* ended
     if (settled === undefined || settled.held < persisted.length) {
-      return yield* new LeaseLost({ claimed: persisted.length, held: settled?.held ?? 0 })
+      return yield* Effect.fail(new NotHeld(persisted))
     }
     yield* wake(persisted.map((line) => line.chunk)).pipe(Effect.catch(failSettle))
     if (settled.ends) yield* close(persisted.map(({ chunk }) => chunk.key.callId))
   })
 
-  /** Records the call of what was persisted, instead. Whoever holds a lock on it is recording it. */
+  /** Records the call of the persisted chunks instead. A session that holds a lock on it is recording it. */
   const recordWithin = Effect.fnUntraced(
     function*(mark: string, { call, hold, recorded }: Unrecorded, persisted: ReadonlyArray<Persisted>) {
       const lost = new LeaseLost({ claimed: persisted.length, held: 0 })
@@ -239,6 +250,7 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
         Effect.catchTags({
           SqlError: (error: SqlError) => ran ? failCommit(error) : failStore(error),
           InLedger: (error: InLedger) => sayWhich(token, error.persisted),
+          NotHeld: (error: NotHeld) => sayWhether(token, error.persisted),
           Waited: (error: Waited) => sayLocked(token, error.persisted),
           RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
           ChunkStoreError: (error: ChunkStoreError) =>
@@ -256,6 +268,18 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
           held < persisted.length
             ? new LeaseLost({ claimed: persisted.length, held })
             : new AlreadyPersisted({ claimed: persisted.length, kept })
+        )
+    )
+
+  /** If all are held after the rollback, the lease is not lost: a handler has removed some from the queue, or changed them. */
+  const sayWhether = (token: string, persisted: ReadonlyArray<Persisted>) =>
+    Effect.flatMap(
+      client.statement(standing(t, token, persisted)),
+      ([{ held } = { held: 0 }]): Effect.Effect<never, LeaseLost | TransactionSpoiled> =>
+        Effect.fail(
+          held < persisted.length ? new LeaseLost({ claimed: persisted.length, held }) : new TransactionSpoiled({
+            reason: "a handler has removed chunks of its batch from Sluice's queue, for example by erasing its own call"
+          })
         )
     )
 

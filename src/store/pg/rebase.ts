@@ -122,7 +122,7 @@ export const isOurs = (found: Standing): boolean =>
   found.witnessed && found.base === found.readBase && !isAboveUs(found)
 
 /** Whether numbers exceed those that this cluster had reached. */
-export const isAboveUs = (found: Standing): boolean => found.linesAhead || found.placesAhead > 0
+const isAboveUs = (found: Standing): boolean => found.linesAhead || found.placesAhead > 0
 
 /**
  * Why a rebase must be started manually, if so. Numbers are too high although this cluster wrote the log's row, or no check

@@ -30,7 +30,8 @@ const isFirst = ({ dead, queue, sql }: Tables, deadBlocksKey: boolean) =>
 
 /**
  * Records one call. Chunks that are `done` get their row in the ledger and none in the queue, which would be deleted before
- * anybody sees it. The others are held. `seqs` is null when the call was recorded before or its ordering key is not free.
+ * any other session sees it. The others are held. `seqs` is null when the call was recorded before or its ordering key is
+ * not free.
  */
 export const recordOneHeld = (
   t: Tables,

@@ -1,6 +1,6 @@
 /**
- * The verb `renewRun`: extends the run of a call whose service still runs. A token is there only while a run or a repair holds
- * the call.
+ * The verb `renewRun`: extends the run of a call whose service still runs. A token is there only while a run or a repair
+ * holds the call.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../../ChunkStore.ts"

@@ -31,7 +31,9 @@ const toJson = (settlements: ReadonlyArray<Settlement>): string =>
     (_, value: unknown) => typeof value === "string" ? value.replaceAll("\u0000", "\\0").toWellFormed() : value
   )
 
-/** Settles what this token still holds, and returns the `seq` of each, and whether a subscription is told the ends of calls. */
+/**
+ * Settles what this token still holds, and returns the `seq` of each, and whether a subscription is told the ends of calls.
+ */
 const statement = (
   { callSubscription, dead, failure, queue, sql }: Tables,
   token: string,

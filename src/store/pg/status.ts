@@ -1,6 +1,6 @@
 /**
- * Counts chunks by kind. Of the queue it reads the first chunks of each state; if there are more, a sample of pages tells how
- * many about. Of the ledger it reads only what is not counted yet.
+ * Counts chunks by kind. Of the queue it reads the first chunks of each state; if there are more, a sample of pages tells
+ * how many about. Of the ledger it reads only what is not counted yet.
  */
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"

@@ -101,7 +101,7 @@ export const describe = (found: ReadonlyArray<Stranger>): { readonly found: stri
   const entries = [...new Set(found.map(({ entry }) => entry))].join(", ")
   return {
     found: found.slice(0, mostNamed).map((one) => one.found).join("; ") + (rest > 0 ? `; and ${rest} more` : ""),
-    advice: `others made this: it may read what is recorded, and runs with the rights of whoever uses it. ` +
+    advice: `others made this: it may read what is recorded, and runs with the rights of the role that uses it. ` +
       `Drop it, or, if it is meant, set SLUICE_TRUSTED="${entries}"`
   }
 }

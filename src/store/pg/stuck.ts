@@ -9,8 +9,9 @@ import type { Tables } from "./tables.ts"
 
 /**
  * `held`: a worker holds it, and it has been due for more than five minutes: it takes long, or was claimed late. `expired`:
- * its lease has ended and no worker has claimed it again. Both are searched among the first thousand chunks by rank. Those that
- * failed are searched among the first scheduled chunks: a million that wait for their time would take a quarter of a second.
+ * its lease has ended and no worker has claimed it again. Both are searched among the first thousand chunks by rank. Those
+ * that failed are searched among the first scheduled chunks: a million that wait for their time would take a quarter of a
+ * second.
  */
 export const stuck = (t: Tables, { limit, namespace }: StuckRequest, deadBlocksKey: boolean) => {
   const { failure, queue, sql } = t

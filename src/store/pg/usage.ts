@@ -30,8 +30,8 @@ const amounts = [
 const list = amounts.join(", ")
 
 /**
- * Folds a portion. An entry is deleted by the statement that adds it, so it counts once; who finds it locked leaves it. Sums are
- * written in the order of their keys, so that two who fold cannot deadlock.
+ * Folds a portion. An entry is deleted by the statement that adds it, so it counts once; who finds it locked leaves it. Sums
+ * are written in the order of their keys, so that two who fold cannot deadlock.
  */
 const fold = ({ sql, usageEntry, usageTotal }: Tables) =>
   sql<{ folded: number }>`
@@ -54,7 +54,7 @@ const fold = ({ sql, usageEntry, usageTotal }: Tables) =>
     )
     select pg_catalog.count(*)::int as folded from taken`
 
-/** Folds what there is, up to a bound. Returns how many entries it folded. */
+/** Folds entries, up to a bound. Returns how many it folded. */
 export const rollUp = (t: Tables): Effect.Effect<number, SqlError> =>
   Effect.gen(function*() {
     let all = 0

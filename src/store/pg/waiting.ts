@@ -75,9 +75,9 @@ export const followersOf = (
         where follower.ordering_key = k.key and follower.namespace = k.namespace`
 
 /**
- * Makes the next chunks behind those that are gone claimable, twice as many as are gone: about as many as the next claim takes,
- * and enough for a long key to reach full speed soon. Waking all would be wasted, because the next claim sets all but the
- * few it takes to waiting again: waking 100 of each of 100 keys cost three times as many updates as there were chunks.
+ * Makes the next chunks behind those that are gone claimable, twice as many as are gone: about as many as the next claim
+ * takes, and enough for a long key to reach full speed soon. Waking all would be wasted, because the next claim sets all but
+ * the few it takes to waiting again: waking 100 of each of 100 keys cost three times as many updates as there were chunks.
  *
  * It waits for rows that others have locked, in the order of `seq` and only behind those that are gone, which this
  * transaction holds: see the order of locks in ARCHITECTURE.md.

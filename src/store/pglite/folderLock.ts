@@ -37,7 +37,7 @@ const unless = <A>(codes: ReadonlyArray<string>, answer: A) => (error: unknown):
 
 /**
  * When a process was started, by the kernel's clock. A process id alone is ambiguous: after a restart of its container a
- * program gets the same id again, and another program can get the id of a dead one.
+ * program gets the same id again, and another program can get the id of one that has ended.
  */
 const startOf = async (pid: number): Promise<string> => {
   try {

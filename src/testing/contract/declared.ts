@@ -1,6 +1,6 @@
 /**
- * Declared handlers, on every store: whether a store persists the answers by itself or hands them out, the rows, the ledger and
- * the ends of the chunks are the same.
+ * Declared handlers, on every store: whether a store persists the answers by itself or hands them out, the rows, the ledger
+ * and the ends of the chunks are the same.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

@@ -1,6 +1,6 @@
 /**
- * What the scenes of the contract expect. The package needs no test runner at run time, so it compares by itself, in the words
- * of Vitest's `expect`; a failed expectation carries both values, which runners show side by side.
+ * What the scenes of the contract expect. The package needs no test runner at run time, so it compares by itself, in the
+ * words of Vitest's `expect`; a failed expectation carries both values, which runners show side by side.
  */
 import * as Equal from "effect/Equal"
 import { format } from "effect/Formatter"
@@ -28,7 +28,9 @@ class Some {
 
 const isObject = (value: unknown): value is object => typeof value === "object" && value !== null
 
-/** A list or a record, which equals another by what it holds. All else has its own equality, or is compared by its fields. */
+/**
+ * A list or a record, which equals another by what it holds. All else has its own equality, or is compared by its fields.
+ */
 const isPlain = (value: object): boolean =>
   Array.isArray(value) || [Object.prototype, null].includes(Object.getPrototypeOf(value))
 

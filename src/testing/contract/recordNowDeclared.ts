@@ -1,6 +1,6 @@
 /**
- * Recorded and persisted in one commit by a declared handler, on every store: whether the store does it by itself or runs the
- * handler, rows, ledger and the ends of the chunks are the same.
+ * Recorded and persisted in one commit by a declared handler, on every store: whether the store does it by itself or runs
+ * the handler, rows, ledger and the ends of the chunks are the same.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

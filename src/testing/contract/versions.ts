@@ -1,6 +1,6 @@
 /**
- * Programs of several versions side by side, on every store: what one cannot read is parked, left to those that can, and taken up
- * by them; nothing dies and nothing is charged.
+ * Programs of several versions side by side, on every store: what one cannot read is parked, left to those that can, and
+ * taken up by them; nothing dies and nothing is charged.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
