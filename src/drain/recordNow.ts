@@ -38,7 +38,7 @@ export const recordAndRun = (
 ): ChunkStore["Service"]["record"] => {
   const store = Context.get(services, ChunkStore)
   const { lease, recordWithin } = engine.settings
-  const recordInside = RecordInside.make(engine, services)
+  const look = lookBy(engine, services)
 
   /** The answer is paid for: while it is not recorded, an outage is waited for. */
   const keep = (call: Recording) =>
@@ -76,13 +76,6 @@ export const recordAndRun = (
     return ["recorded"] as ReadonlyArray<RecordOutcome>
   })
 
-  /** The objects of a call, if the store has recorded and persisted it; or whether it is new, as far as is known. */
-  const look = Effect.fnUntraced(function*(call: Recording) {
-    const objects = yield* recordInside(call)
-    if (objects !== undefined || (yield* store.isNested)) return { objects, isNew: false, paused: [] }
-    return { objects, ...(canAskLater(engine, call) ? { isNew: true, paused: [] } : yield* store.isNew(call.callId)) }
-  })
-
   return Effect.fnUntraced(function*(calls) {
     const [call] = calls
     const note = yield* CurrentNote
@@ -105,6 +98,17 @@ export const recordAndRun = (
       const token = yield* freshToken
       return yield* runNew({ call, token, worker, lease, within: recordWithin, paused }, note, restore)
     }))
+  })
+}
+
+/** The objects of a call, if the store has recorded and persisted it; or whether it is new, as far as is known. */
+const lookBy = (engine: Engine, services: Context.Context<ChunkStore | DomainEvents>) => {
+  const store = Context.get(services, ChunkStore)
+  const recordInside = RecordInside.make(engine, services)
+  return Effect.fnUntraced(function*(call: Recording) {
+    const objects = yield* recordInside(call)
+    if (objects !== undefined || (yield* store.isNested)) return { objects, isNew: false, paused: [] }
+    return { objects, ...(canAskLater(engine, call) ? { isNew: true, paused: [] } : yield* store.isNew(call.callId)) }
   })
 }
 

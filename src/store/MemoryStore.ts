@@ -44,7 +44,7 @@ import { outsideOf } from "./memory/outside.ts"
 import * as pauses from "./memory/pauses.ts"
 import * as read from "./memory/read.ts"
 import * as recording from "./memory/record.ts"
-import { mayRun, numbered, recordHeld } from "./memory/recordHeld.ts"
+import { numbered, recordHeld, unlessKnown } from "./memory/recordHeld.ts"
 import * as repairs from "./memory/repairs.ts"
 import * as retention from "./memory/retention.ts"
 import {
@@ -162,13 +162,6 @@ const makeStore = (
     chunks.length === 0 ? Effect.void : db.afterCommit(closeCalls(chunks.map(({ key }) => key.callId)))
   const numbersOf = ({ outputs }: ServiceCall) =>
     Effect.all({ seqs: Effect.forEach(outputs, () => db.next("chunk")), id: db.next("usage") })
-  /** Whether the handlers of a call that is to be recorded may run. */
-  const begin = (token: string, { call, notNew }: ToRecord) =>
-    Effect.flatMap(use((access) => mayRun(access, call, token)), (may) => {
-      if (may) return Effect.void
-      notNew()
-      return new LeaseLost({ claimed: call.outputs.length, held: 0 })
-    })
   /** Settles what was persisted; of a call that is not recorded, records it first. */
   const settleEnd = Effect.fnUntraced(
     function*(token: string, persisted: ReadonlyArray<Persisted>, unrecorded: Unrecorded | undefined) {
@@ -277,7 +270,7 @@ const makeStore = (
       _?: Duration.Duration,
       toRecord?: ToRecord
     ) =>
-      (toRecord === undefined ? Effect.void : begin(token, toRecord)).pipe(
+      (toRecord === undefined ? Effect.void : unlessKnown(use, token, toRecord)).pipe(
         Effect.andThen(work(transaction)),
         Effect.flatMap((persisted) =>
           persisted.length === 0

@@ -2,12 +2,13 @@
  * Records a call whose chunks are claimed from the start, in memory: equal to `store/pg/recordHeld.ts`.
  */
 import * as Duration from "effect/Duration"
-import type { Hold, Persisted, Recording } from "../../ChunkStore.ts"
+import * as Effect from "effect/Effect"
+import { type Hold, LeaseLost, type Persisted, type Recording, type ToRecord } from "../../ChunkStore.ts"
 import * as Kind from "../../Kind.ts"
 import type { Access } from "../MemoryDatabase.ts"
 import { kindsPaused } from "./beat.ts"
 import { type Numbers, record } from "./record.ts"
-import { calls, dead, keyOf, queue, seqKey } from "./rows.ts"
+import { calls, dead, keyOf, queue, seqKey, type Use } from "./rows.ts"
 
 /** Whether nothing outstanding has the call's ordering key. */
 const isFirst = (access: Access, call: Recording, deadBlocksKey: boolean): boolean => {
@@ -18,7 +19,7 @@ const isFirst = (access: Access, call: Recording, deadBlocksKey: boolean): boole
 }
 
 /** Whether a call is new and not paused, or its chunks are held by this token. */
-export const mayRun = (access: Access, { callId, namespace, outputs }: Recording, token: string): boolean => {
+const mayRun = (access: Access, { callId, namespace, outputs }: Recording, token: string): boolean => {
   const paused = kindsPaused(access)
   const isPaused = outputs.some(({ schema: schemaIdentity }) =>
     paused.some((pause) => Kind.covers(pause, { namespace, schemaIdentity }))
@@ -26,6 +27,14 @@ export const mayRun = (access: Access, { callId, namespace, outputs }: Recording
   return (access.get(calls, callId) === undefined && !isPaused) ||
     access.values(queue).some((row) => row.key.callId === callId && row.leaseToken === token)
 }
+
+/** Fails if the handlers of a call that is to be recorded may not run. */
+export const unlessKnown = (use: Use, token: string, { call, notNew }: ToRecord) =>
+  Effect.flatMap(use((access) => mayRun(access, call, token)), (may) => {
+    if (may) return Effect.void
+    notNew()
+    return new LeaseLost({ claimed: call.outputs.length, held: 0 })
+  })
 
 /**
  * Records it, and returns the numbers of its chunks; undefined when it was recorded before or its ordering key is not free.
