@@ -66,7 +66,6 @@ export const knownSeeds: Readonly<Record<string, ReadonlyArray<number>>> = {
   "a paused kind is persisted inside": [16, 42],
   "what is persisted inside is not announced": [32, 56],
   "what is persisted inside is announced twice": [4, 14],
-  "after a failure inside nothing is claimed": [1868],
   "no handler is a reason to bury": [1, 3],
   "a newer version is a reason to bury": [50, 99],
   "one that kills its workers is run for ever": [1, 7],

@@ -148,10 +148,6 @@ export const planted: Readonly<Record<string, Planted>> = {
     "yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))",
     "yield* store.afterCommit(events.publish(eventsOf(handler.name, [...chunks, ...chunks])))"
   ),
-  "after a failure inside nothing is claimed": inInside(
-    "if (isClaimNext) yield* engine.uses.failed(handler, error)\n    return undefined",
-    "return { report: emptyReport, last: true }"
-  ),
   "no handler is a reason to bury": inPrepare(
     "return Settlement.Park({ chunk, reason: \"no-handler\" })",
     "return bury(chunk, \"undecodable\", \"no handler\")"
