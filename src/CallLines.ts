@@ -135,7 +135,7 @@ const most = { lines: 200, bytes: 4 * 1024 * 1024 }
  * How long a line waits for more lines before it is committed. A program that writes single lines into a pipe is
  * recorded within a second.
  */
-const patience = Duration.millis(500)
+const longestWait = Duration.millis(500)
 
 /** How long an interrupted recording waits for lines that were already read, in steps. */
 const farewell = { steps: 10, each: Duration.millis(100) }
@@ -171,7 +171,7 @@ const makeBasket = Effect.gen(function*() {
     /** How reading ended; undefined until then. */
     ended: () => ended,
     /** Waits for the first line, then a moment longer for more. */
-    waiting: Effect.andThen(some.await, Effect.raceFirst(full.await, Effect.sleep(patience))),
+    waiting: Effect.andThen(some.await, Effect.raceFirst(full.await, Effect.sleep(longestWait))),
     /** Takes all lines. */
     take: Effect.suspend(() => {
       const portion = { lines, bytes }

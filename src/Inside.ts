@@ -60,7 +60,7 @@ export interface InsideRequest extends ClaimLimits, InsideHandler {
 /** How a call that is not recorded yet is persisted: by one declared handler, which serves all its outputs. */
 export interface RecordInsideRequest extends InsideHandler {
   /** How long to wait for a lock. Meanwhile the call is not recorded. */
-  readonly patience: Duration.Duration
+  readonly lockTimeout: Duration.Duration
 }
 
 /** A chunk that the store has persisted. */

@@ -42,19 +42,19 @@ const farewell = Duration.seconds(10)
 /** @internal Listens from now on. The first signal is left to the program's runner, like `NodeRuntime.runMain`. */
 export const listen = (): Listening => {
   let received: Signal | undefined
-  let patience: Duration.Duration | undefined
+  let grace: Duration.Duration | undefined
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
       if (received !== undefined) process.exit(statuses[signal])
       received = signal
-      if (patience === undefined) return
-      setTimeout(() => process.exit(statuses[signal]), Duration.toMillis(Duration.sum(patience, farewell))).unref()
+      if (grace === undefined) return
+      setTimeout(() => process.exit(statuses[signal]), Duration.toMillis(Duration.sum(grace, farewell))).unref()
     })
   }
   return {
     received: () => received,
     limit: (gracePeriod) => {
-      patience = gracePeriod
+      grace = gracePeriod
     }
   }
 }

@@ -256,7 +256,7 @@ const run = Effect.fnUntraced(function*<E, R, Event>(
     )
     yield* Effect.retry(giveBack, {
       while: (error) => error._tag === "ChunkStoreError" && error.transient,
-      schedule: patience
+      schedule: retrySchedule
     })
     return release.failure?.delay
   })
@@ -346,4 +346,4 @@ const run = Effect.fnUntraced(function*<E, R, Event>(
 const firstGap = Duration.millis(50)
 
 // for advancing during a short outage; when this is not enough, the events are delivered again
-const patience = Schedule.exponential("100 millis").pipe(Schedule.upTo({ times: 5 }))
+const retrySchedule = Schedule.exponential("100 millis").pipe(Schedule.upTo({ times: 5 }))

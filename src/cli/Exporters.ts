@@ -44,7 +44,7 @@ const reasonOf = (cause: Cause.Cause<unknown>): string => {
 }
 
 /** The timeout of a request to the collector. */
-const patience = "10 seconds"
+const timeout = "10 seconds"
 const noAnswer = "it does not answer in time"
 const silent = (request: HttpClientRequest.HttpClientRequest) =>
   new HttpClientError.HttpClientError({
@@ -69,7 +69,7 @@ const telling = Layer.effect(
     return HttpClient.transform(
       client,
       (sending, request) =>
-        Effect.onExit(Effect.timeoutOrElse(sending, { duration: patience, orElse: () => silent(request) }), (exit) => {
+        Effect.onExit(Effect.timeoutOrElse(sending, { duration: timeout, orElse: () => silent(request) }), (exit) => {
           // the query may hold a token
           const address = request.url.split(/[?#]/, 1)[0] ?? ""
           if (Exit.isFailure(exit)) return tell(address, reasonOf(exit.cause))

@@ -80,14 +80,14 @@ const problemOf = Effect.fnUntraced(function*(drains: ReadonlyArray<OneDrain>) {
     )))
 
 /** Shorter than the usual timeout of a probe. */
-const patience = Duration.seconds(2)
+const longestProbe = Duration.seconds(2)
 
 const ready = (drains: ReadonlyArray<OneDrain>) =>
   HttpRouter.add(
     "GET",
     "/ready",
     Effect.map(
-      within(patience)(problemOf(drains)),
+      within(longestProbe)(problemOf(drains)),
       (answer) => answerOf("ready", Option.getOrElse(answer, () => "the database does not answer in time"))
     )
   )

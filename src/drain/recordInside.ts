@@ -76,7 +76,7 @@ export const make = (engine: Engine, services: Context.Context<ChunkStore | Doma
       declaration,
       handler: handler.name,
       handlerVersion: handler.options.version ?? 1,
-      patience: recordWithin
+      lockTimeout: recordWithin
     }).pipe(
       Effect.timeoutOrElse({ duration: timeoutOf(handler, handlerTimeout), orElse: () => Effect.undefined }),
       Effect.catch((error) =>

@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 
 /** How long it is waited for. */
-const patience = Duration.seconds(1)
+const timeout = Duration.seconds(1)
 
 /** How an effect ends, if it does so within a second. What ends synchronously costs no step of the waiting fiber. */
 export const soon = <A, E, R>(
@@ -21,7 +21,7 @@ export const soon = <A, E, R>(
       (fiber) => {
         const exit = fiber.pollUnsafe()
         return exit !== undefined ? Effect.succeed(Option.some(exit)) : Effect.ensuring(
-          restore(Effect.timeoutOption(Fiber.await(fiber), patience)),
+          restore(Effect.timeoutOption(Fiber.await(fiber), timeout)),
           Effect.sync(() => fiber.interruptUnsafe())
         )
       }

@@ -17,7 +17,7 @@ import * as Metrics from "../Metrics.ts"
 import { within } from "./within.ts"
 
 /** The longest time a scrape waits for the store. */
-const patience = Duration.seconds(1)
+const timeout = Duration.seconds(1)
 
 const states = ["ready", "scheduled", "waiting", "parked", "dead"] as const
 const gaugeOf = (state: typeof states[number]) => Metric.withAttributes(Metrics.queueChunks, { state })
@@ -36,7 +36,7 @@ const lagOf = (subscription: string) => ({
 export const sample: Effect.Effect<void, never, Inspector> = Effect.gen(function*() {
   const inspector = yield* Inspector
   const found = Option.getOrUndefined(
-    yield* within(patience)(Effect.all([
+    yield* within(timeout)(Effect.all([
       inspector.queueGauges,
       // a role may have rights on the queue but not on subscriptions
       Effect.orElseSucceed(inspector.subscriptionGauges, () => [])

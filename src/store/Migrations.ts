@@ -92,10 +92,10 @@ export const plan = (schema: string, migrations: ReadonlyArray<Migration>): Read
   ]
 
 /** How long to wait for a second session when the pool or a pooler has none free. */
-const patience = Duration.seconds(10)
+const timeout = Duration.seconds(10)
 
 const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>) =>
-  within(patience)(effect).pipe(
+  within(timeout)(effect).pipe(
     Effect.flatMap(Effect.fromOption),
     Effect.catchTag(
       "NoSuchElementError",

@@ -12,12 +12,12 @@ import type { Tables } from "./tables.ts"
 export const longestAfterCommit = Duration.seconds(30)
 
 /**
- * Runs a transaction, and waits no longer than `patience` after its commit. What was registered then goes on by itself. A
+ * Runs a transaction, and waits no longer than `timeout` after its commit. What was registered then goes on by itself. A
  * caller's transaction is the caller's, who waits for it. `begun` is to be run first in the transaction.
  */
 export const notHeldUp = <E, R>(
   { client, sql }: Tables,
-  patience: Duration.Duration,
+  timeout: Duration.Duration,
   transaction: (begun: Effect.Effect<void>) => Effect.Effect<void, E, R>
 ): Effect.Effect<void, E, R> => {
   const bounded = Effect.uninterruptibleMask((restore) =>
@@ -27,9 +27,9 @@ export const notHeldUp = <E, R>(
       const begun = sql.afterCommit(Effect.asVoid(Deferred.succeed(committed, undefined)))
       const fiber = yield* Effect.forkDetach(Effect.interruptible(transaction(begun)), { startImmediately: true })
       const late = Deferred.await(committed).pipe(
-        Effect.andThen(Effect.sleep(patience)),
+        Effect.andThen(Effect.sleep(timeout)),
         Effect.andThen(Effect.logWarning(
-          `what a handler has registered by sql.afterCommit did not end within ${Duration.format(patience)}: ` +
+          `what a handler has registered by sql.afterCommit did not end within ${Duration.format(timeout)}: ` +
             "it is no longer waited for"
         )),
         Effect.interruptible

@@ -22,7 +22,7 @@ import { unwatched } from "./watch.ts"
 const portionSize = 500
 
 /** How long to wait for transactions that hold a chunk, as `once` does while its effect runs. */
-const patience = { times: 100, schedule: Schedule.spaced("100 millis") }
+const whileHeld = { times: 100, schedule: Schedule.spaced("100 millis") }
 
 /** The condition for the subject's calls `c`. Texts of the tables hold no NUL, and the server takes none as a parameter. */
 const isOf = ({ sql }: Tables, subject: Subject): Fragment => {
@@ -293,7 +293,7 @@ const makePortion = (t: Tables, moved: Effect.Effect<void>) => {
       own = done.id
       total = sum(total, done.part)
     })
-    yield* Effect.retry(step, { ...patience, while: (error) => error._tag === "StillHeld" || error.transient }).pipe(
+    yield* Effect.retry(step, { ...whileHeld, while: (error) => error._tag === "StillHeld" || error.transient }).pipe(
       Effect.catchTag("StillHeld", () =>
         Effect.flatMap(Verb, (operation) =>
           new ChunkStoreError({

@@ -20,7 +20,7 @@ const mostCalls = 500
 const mostBytes = 4 * 1024 * 1024
 
 /** How long a group waits for a lock before its calls are sent one by one. */
-const patience = Duration.millis(100)
+const lockTimeout = Duration.millis(100)
 
 /** After this time under way, a statement no longer holds up the calls that came after it. */
 const longest = Duration.millis(50)
@@ -77,7 +77,7 @@ export const groupCommit = (write: Write) => {
   const alone = (given: Given) => Effect.map(write([given]), ([outcome]) => outcome ?? "conflict")
 
   const send = (members: ReadonlyArray<Waiting>): Effect.Effect<void> =>
-    Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), patience)), {
+    Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), lockTimeout)), {
       onSuccess: (outcomes) => {
         for (const [index, { verdict }] of members.entries()) {
           Deferred.doneUnsafe(verdict, Exit.succeed(outcomes[index] ?? "conflict"))

@@ -24,7 +24,7 @@ const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.space
   Schedule.jittered
 )
 /** How long to wait for an answer before the connection counts as silent. */
-const patience = Duration.seconds(5)
+const timeout = Duration.seconds(5)
 /** How long a closing layer waits for the listener to disconnect. */
 const goodbye = Duration.seconds(1)
 
@@ -88,7 +88,7 @@ const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Li
           return { session, queue: yield* session.listen(channel) }
         }).pipe(
           Scope.provide(scopes.listening),
-          Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(new Silent("no answer to LISTEN")) })
+          Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail(new Silent("no answer to LISTEN")) })
         )
         const proven = yield* Deferred.make<void>()
         const hear = Effect.gen(function*() {
@@ -100,7 +100,7 @@ const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Li
         const beat = Effect.gen(function*() {
           // LISTEN succeeds through a pooler in transaction mode, but then nothing arrives
           const isSent = yield* Effect.isSuccess(send(proof))
-          if (isSent && Option.isNone(yield* Effect.timeoutOption(Deferred.await(proven), patience))) {
+          if (isSent && Option.isNone(yield* Effect.timeoutOption(Deferred.await(proven), timeout))) {
             return yield* Effect.fail(
               new Silent(
                 "what is sent is not heard; does the address that is listened on lead to a pooler in transaction mode, or to " +
@@ -112,9 +112,9 @@ const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Li
           yield* onBegin
           while (true) {
             yield* Effect.sleep(every)
-            const answer = yield* within(patience)(heard.session.query("select 1", [], false))
+            const answer = yield* within(timeout)(heard.session.query("select 1", [], false))
             if (Option.isNone(answer)) {
-              return yield* Effect.fail(new Silent(`its connection has been silent for ${Duration.format(patience)}`))
+              return yield* Effect.fail(new Silent(`its connection has been silent for ${Duration.format(timeout)}`))
             }
           }
         })

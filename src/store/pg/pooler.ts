@@ -33,7 +33,7 @@ export const isPooledBetween = Effect.fnUntraced(function*(first: Session, secon
 })
 
 /** How long to wait for a second connection. */
-const patience = "5 seconds"
+const timeout = "5 seconds"
 
 /**
  * Whether the client is behind such a pooler. `false` when no second connection is available to determine it: the check is a
@@ -46,7 +46,7 @@ export const isPooled = (sql: SqlClient) =>
     const second = client !== undefined && isSingle(client) ? open(client.config, "effect-sluice") : reserve(sql)
     return yield* isPooledBetween(first, yield* second)
   })).pipe(
-    within(patience),
+    within(timeout),
     Effect.map(Option.getOrElse(() => false)),
     Effect.catchTag("SqlError", () => Effect.succeed(false))
   )

@@ -33,7 +33,7 @@ interface Row {
 const statement = (
   t: Tables,
   call: Recording,
-  { declaration, handler, handlerVersion, patience }: RecordInsideRequest,
+  { declaration, handler, handlerVersion, lockTimeout }: RecordInsideRequest,
   compiled: Compiled
 ) => {
   const { callSubscription, ledger, pause, schema, sql } = t
@@ -44,7 +44,7 @@ const statement = (
   return sql<Row>`
     with given as materialized (
       select g.* from (
-        select pg_catalog.set_config('lock_timeout', ${String(Math.ceil(Duration.toMillis(patience)))}, true)
+        select pg_catalog.set_config('lock_timeout', ${String(Math.ceil(Duration.toMillis(lockTimeout)))}, true)
         offset 0
       ) limited cross join (${callRowsOf(t, one)}) g
       where not exists (
@@ -86,7 +86,7 @@ export const recordInside = (
     const { declaration } = request
     if ((yield* t.client.isCallers) || !canRunInside(declaration)) return undefined
     // to compile it, the server waits for a lock on the table as well
-    const compiled = Effect.timeoutOption(compiling.of(declaration), request.patience)
+    const compiled = Effect.timeoutOption(compiling.of(declaration), request.lockTimeout)
     const rows = yield* Effect.flatMap(
       compiled,
       Option.match({

@@ -20,7 +20,7 @@ import { clientOf, isSingle } from "./session.ts"
 const shortestGap = 2
 const longestGap = 50
 /** How long a closing layer waits for its last NOTIFY. */
-const patience = Duration.seconds(1)
+const timeout = Duration.seconds(1)
 /** How long a NOTIFY may take: a silent connection must not delay all later ones. */
 const longest = Duration.seconds(5)
 /** The interval of checks of the listener's connection if workers beat only at every cycle. */
@@ -55,7 +55,7 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
       )
   })
   // added before the fiber starts, so it runs after the fiber ends: a program that records and ends still sends its hints
-  yield* Effect.addFinalizer(() => within(patience)(sendPending))
+  yield* Effect.addFinalizer(() => within(timeout)(sendPending))
   yield* Effect.gen(function*() {
     yield* asked.await
     yield* asked.close
