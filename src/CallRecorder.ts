@@ -175,7 +175,7 @@ export interface RunResult {
   readonly ran: boolean
 }
 
-/** A service that is run: an effect, or a function that is told what to say of the run. */
+/** A service that is run: an effect, or a function that gets a {@link Run} to report its answers to. */
 export type Service<E, R> =
   | Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>
   | ((run: Run) => Effect.Effect<ReadonlyArray<RecordedOutput>, E, R>)

@@ -181,9 +181,9 @@ export const InsideUse = Schema.Struct({
   handler: Schema.String,
   /** How many the store persisted by itself. */
   inside: Schema.Int,
-  /** How many were claimed and persisted, by why; without those that are 0. */
+  /** How many were claimed and persisted, by reason (`WhyClaimed`), without zeros. */
   claimed: Schema.Record(Schema.String, Schema.Int),
-  /** Why the store refuses to persist any by itself, though claims persist them; null while it does not. */
+  /** Why the store fails to persist any of them by itself, although claims persist them; null if it does not fail. */
   refusal: Schema.NullOr(Schema.String),
   /** Why its tables do not fit the declaration: its answers are parked. Null while they fit, or were not used yet. */
   unfit: Schema.NullOr(Schema.String)

@@ -91,7 +91,10 @@ export interface Claim {
   readonly paused?: ReadonlyArray<Kind> | undefined
   /** Whether its chunks should be persisted in one commit, even if they have several handlers. Stores leave it out. */
   readonly inOneCommit?: boolean | undefined
-  /** Whether it turned out that its chunks are not this claim's to run, and never were. Stores leave it out. */
+  /**
+   * Whether it turned out that the claim holds nothing, because its call was recorded before or is paused: then its
+   * chunks have no outcome. Stores leave it out.
+   */
   readonly isVoid?: (() => boolean) | undefined
 }
 
@@ -203,10 +206,11 @@ export class ChunkStore extends Context.Service<ChunkStore, {
     hold: Hold
   ) => Effect.Effect<ReadonlyArray<bigint> | undefined, ChunkStoreError>
   /**
-   * Records one call like `record`, and persists all its outputs by a declared handler like `persistInside`, in one commit;
-   * nothing is in the queue. Returns the objects of each output, in their order. Undefined, and nothing is written, if the
-   * store cannot do that for this declaration, is within a caller's transaction, or has the kind paused, or if the call is
-   * recorded already. A store may never do it. When it fails, nothing was changed, unless its answer was not heard.
+   * Records one call like `record`, and persists all its outputs by a declared handler like `persistInside`, in one
+   * commit; nothing is in the queue. Returns the objects of each output, in their order. Undefined, and nothing is
+   * written, if the store cannot do that for this declaration, is within a caller's transaction, or has the kind paused,
+   * or if the call is recorded already. A store may always return undefined. When it fails, nothing was changed, unless
+   * its answer was lost.
    *
    * All outputs are of one kind, encoded by the handler's present schema. The call has no ordering key, is due, and has the
    * context that the declaration requires.
@@ -221,7 +225,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * that the database refuses is a {@link ChunkStoreError}.
    */
   readonly recordDecoded: (call: Recording) => Effect.Effect<boolean, ChunkStoreError>
-  /** Whether a transaction of the caller's surrounds. */
+  /** Whether the verb would run within a transaction of the caller's. */
   readonly isNested: Effect.Effect<boolean>
   /**
    * Whether a call is new: nothing of it is recorded, and no transaction of the caller's surrounds. And the paused kinds,
@@ -316,8 +320,9 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    */
   readonly isTransient: (error: unknown) => boolean
   /**
-   * What a handler writes by that is not in the store's transactions, among the services that its layer was built with: for
-   * example another client of the database. Undefined if there is no such service, and for a store that cannot tell.
+   * Describes a service, among those that a handler's layer was built with, whose writes are not in the store's
+   * transactions: for example another client of the database. Undefined if there is none. A store that cannot tell leaves
+   * this out.
    */
   readonly outsideOf?: ((services: Context.Context<never>) => string | undefined) | undefined
   /**

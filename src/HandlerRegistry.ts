@@ -52,7 +52,9 @@ export class HandlerRegistry extends Context.Service<HandlerRegistry, {
   readonly resolve: (namespace: string, schemaIdentity: string) => Effect.Effect<Handler.Handler, HandlerNotFound>
   /** All handlers, in the order of the groups and then of the plug-ins. */
   readonly list: ReadonlyArray<Handler.Handler>
-  /** The kinds served and up to which version, as the store is told: those of `core` serve every namespace. */
+  /**
+   * The kinds served, each up to a version, as workers report them to the store: those of `core` serve every namespace.
+   */
   readonly serves: ReadonlyArray<Kind.Served>
   /** What is served in one namespace, by its own handlers and those of `core`. */
   readonly servesIn: (namespace: string) => ReadonlyArray<Kind.Served>

@@ -59,7 +59,7 @@ export interface InsideRequest extends ClaimLimits, InsideHandler {
 
 /** How a call that is not recorded yet is persisted: by one declared handler, which serves all its outputs. */
 export interface RecordInsideRequest extends InsideHandler {
-  /** How long to wait for a lock. Meanwhile the call is not recorded. */
+  /** The longest wait for a lock. While the statement waits, the call is not recorded. */
   readonly lockTimeout: Duration.Duration
 }
 

@@ -42,8 +42,8 @@ export const inside = Metric.counter("sluice_chunks_inside_total", {
 })
 
 /**
- * Of {@link chunks}, those of declared handlers that workers claimed and persisted, by why they were not persisted by the
- * database itself: see `WhyClaimed` of `ChunkStore`.
+ * Of {@link chunks}, those of declared handlers that workers claimed and persisted, by the reason why the database did
+ * not persist them by itself: see `WhyClaimed` of `Inspector`.
  */
 export const outside = Metric.counter("sluice_chunks_outside_total", {
   description: "Chunks of declared handlers that workers claimed and persisted, by reason",

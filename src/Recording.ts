@@ -47,7 +47,7 @@ export interface Hold {
 export interface ToRecord {
   /** The call. If it is new, or its chunks are held by the claim, its handlers may run. */
   readonly call: Recording
-  /** Told that it is neither, or that a kind of its outputs is paused, before `persist` fails with `LeaseLost`. */
+  /** Called if it is neither, or a kind of its outputs is paused, before `persist` fails with `LeaseLost`. */
   readonly notNew: () => void
   /** Called after work that persisted something. Undefined if the call was recorded meanwhile, and is held by the claim. */
   readonly atEnd: Effect.Effect<Unrecorded | undefined, LeaseLost>

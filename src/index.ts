@@ -2,7 +2,7 @@
  * Sluice writes structured LLM answers into your own tables, exactly once. Each module is also its own entry point,
  * like `effect-sluice/Drain`; stores are in `effect-sluice/store/*`.
  */
-/** An attempt is one answer that a running service was given and that is paid for, whether it was of use or not. */
+/** An attempt is one answer that a running service received and that is paid for, whether it was valid or not. */
 export * as CallAttempt from "./CallAttempt.ts"
 /** The event that every chunk of a call is persisted or dead, for `Subscription.layerCalls`. */
 export * as CallEnded from "./CallEnded.ts"
@@ -67,13 +67,13 @@ export * as HandlerRegistry from "./HandlerRegistry.ts"
 export * as Identity from "./Identity.ts"
 /** The port for reading: the queries of people, gauges and the doctor. */
 export * as Inspector from "./Inspector.ts"
-/** Answers that did not fit are paid for. */
+/** Decodes invalid answers again after a fix of the schema, and records them, without asking a model. */
 export * as InvalidAnswers from "./InvalidAnswers.ts"
 /** Kinds of chunks: the namespace a chunk was recorded in and the identity of its schema. */
 export * as Kind from "./Kind.ts"
 /** Makes calls of files in other formats, such as the results of a provider's batch. */
 export * as LineMapper from "./LineMapper.ts"
-/** What is created, live and over processes: a stream that follows the ledger, whichever worker persisted it. */
+/** The objects that the drains of all processes create, as a live stream that follows the ledger. */
 export * as LiveEvents from "./LiveEvents.ts"
 /** Sluice's metrics, built on Effect's `Metric` and named by the conventions of OpenTelemetry and Prometheus. */
 export * as Metrics from "./Metrics.ts"
@@ -86,9 +86,9 @@ export * as Output from "./Output.ts"
 export * as OutputGroup from "./OutputGroup.ts"
 /** Pauses the drain of kinds of chunks, on a person's request. */
 export * as Pauses from "./Pauses.ts"
-/** What people and logs are shown of recorded JSON. */
+/** Redacts recorded JSON for people and logs. */
 export * as Redaction from "./Redaction.ts"
-/** Answers that a handler rejected are paid for, and their chunks are dead letters. */
+/** Asks again for answers that a handler rejected, and redrives their chunks with the new ones. */
 export * as RejectedAnswers from "./RejectedAnswers.ts"
 /** Deletes old data. */
 export * as Retention from "./Retention.ts"
@@ -111,7 +111,7 @@ export * as Shutdown from "./Shutdown.ts"
  * billing system, where `DomainEvents` is only a quick hint.
  */
 export * as Subscription from "./Subscription.ts"
-/** Handlers that are declared and not programmed: which column takes which field of the answer. */
+/** Declared handlers, which need no program: which column takes which field of the answer. */
 export * as TableHandler from "./TableHandler.ts"
 /** What calls used, rolled up: calls, tokens and cost by day, namespace, service, schema and model. */
 export * as Usage from "./Usage.ts"

@@ -1,5 +1,5 @@
 /**
- * Sends traces, metrics and the log by OTLP. Loaded only when an address is set: it needs many modules.
+ * Sends traces, metrics and the log by OTLP. Loaded only when an address is set, because it imports many modules.
  */
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
@@ -22,10 +22,10 @@ const protocol = Effect.gen(function*() {
   const found = Option.getOrElse(yield* textOf(name), () => "http/json")
   if (found === "http/json") return OtlpSerialization.layerJson
   if (found === "http/protobuf") return OtlpSerialization.layerProtobuf
-  return yield* wrong(name, "is neither http/json nor http/protobuf: sluice speaks no other")
+  return yield* wrong(name, "is neither http/json nor http/protobuf: sluice supports no other protocol")
 })
 
-// with an address all three signals are sent; the user's own variables can turn each off
+// once an address is set, all three signals are sent; the user's variables can turn each off
 const standards = ConfigProvider.layerAdd(ConfigProvider.fromEnvRecord({
   OTEL_SERVICE_NAME: "sluice",
   OTEL_TRACES_EXPORTER: "otlp",

@@ -1,5 +1,5 @@
 /**
- * Where telemetry is sent, by OpenTelemetry's own variables.
+ * Reads and checks OpenTelemetry's variables that say where telemetry is sent.
  */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -23,7 +23,7 @@ const problemOf = (address: string): string | undefined => {
   }
   return url.username === "" && url.password === ""
     ? undefined
-    : "holds a user's name or a password, which are not sent: say them by OTEL_EXPORTER_OTLP_HEADERS"
+    : "holds a user's name or a password, which are not sent: set OTEL_EXPORTER_OTLP_HEADERS instead"
 }
 
 const endpoint = Effect.fnUntraced(function*(name: string) {

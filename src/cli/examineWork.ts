@@ -159,7 +159,9 @@ const leftAre = (kinds: ReadonlyArray<Kind.Kind>, served: ReadonlyArray<Kind.Kin
       `start one without --namespace, or for this one${similarTo(kinds, served)}`
     )
 
-/** Declared handlers whose table does not fit, or of which the database persists nothing by itself. */
+/**
+ * Reports declared handlers whose table does not fit, and those whose answers the database refuses to persist by itself.
+ */
 const declaredAre = (uses: ReadonlyArray<InsideUse>): Finding => {
   const unfit = uses.filter((use) => use.unfit !== null)
   if (unfit.length > 0) {

@@ -1,6 +1,6 @@
 /**
- * What the living workers say of their declared handlers: how many answers the store persisted by itself, and how many a
- * worker claimed, and why.
+ * Sums and words for what the living workers report about their declared handlers: how many answers the store persisted
+ * by itself, how many were claimed, and why.
  */
 import { type InsideUse, WhyClaimed, type WorkerView } from "../Inspector.ts"
 import { escapeProse } from "../internal/escape.ts"

@@ -6,8 +6,9 @@
  * order of the queue, and neither waits for the other's backlog.
  *
  * For example, five answers wait, and the table refuses the row of the third. The store's statement fails and has changed
- * nothing; nobody is charged. The next claim takes the five. Their handler is one for the batch (`runMany.ts`, whose insert
- * is the store's), so halves of halves are tried until the third is alone; that is charged, and the others are persisted.
+ * nothing; no chunk is charged. The next claim takes the five. Their handler runs once for the whole batch (`runMany.ts`,
+ * by the store's insert), so halves of halves are tried until the third is alone. It is charged, and the others are
+ * persisted.
  *
  * If that happens often, smaller tries find the refused chunk, and only that one is claimed (`trySize.ts`). If most are
  * refused, more and more claims come before the next try.
@@ -90,7 +91,7 @@ const reportOf = (chunks: ReadonlyArray<PersistedInside>): Report => {
   return { ...emptyReport, claimed: chunks.length, persisted, nothingToCreate: chunks.length - persisted }
 }
 
-/** What is announced of such chunks. */
+/** The events of such chunks. */
 export const eventsOf = (handler: string, chunks: ReadonlyArray<PersistedInside>): ReadonlyArray<DomainObjectCreated> =>
   chunks.flatMap(({ context, correlationId, key, namespace, objects, service }) =>
     objects.map((object): DomainObjectCreated => ({ object, key, namespace, handler, service, correlationId, context }))
@@ -127,9 +128,9 @@ interface Turns {
   readonly beside: () => Candidate | undefined
   /** Notes that nothing of this kind may be persisted now. */
   readonly pass: (one: Candidate) => void
-  /** Notes that the store could not try. Returns whether a claim is next: it always is. */
+  /** Notes that a try failed for another reason than a row. Returns true: a claim is next. */
   readonly failed: (one: Candidate) => true
-  /** Notes that the store's statement failed, probably because of a row. Returns whether a claim is next. */
+  /** Notes that a try failed, probably because of a row. Returns whether a claim is next. */
   readonly refused: (one: Candidate, size: number) => boolean
   readonly succeeded: (one: Candidate, inside: Inside) => void
 }

@@ -2,9 +2,9 @@
  * Counts how the answers of declared handlers are persisted, inside the store or by claims, and why by claims. Each beat
  * writes the counts to the worker's row, so persisting writes nothing more.
  *
- * It also finds what the store refuses lastingly. A batch that failed inside is normal when one of its answers is at fault:
- * the claim that follows charges that answer. If several tries in a row failed and the claims found no answer at fault, the
- * handler's answers are never persisted inside, and that is reported once.
+ * It also detects a lasting refusal. It is normal that the store fails to persist a batch when one of its answers is at
+ * fault: the claim that follows charges that answer. If several tries in a row fail and the claims find no answer at
+ * fault, the store can persist none of the handler's answers, and that is logged once.
  */
 import * as Effect from "effect/Effect"
 import type { InsideUse, WhyClaimed } from "../CallView.ts"
@@ -16,7 +16,7 @@ import { redact } from "../internal/redact.ts"
 import * as Metrics from "../Metrics.ts"
 import type { Outcome, Outcomes } from "./Outcome.ts"
 
-/** How many tries in a row fail, and no answer is at fault, before the refusal counts as lasting. */
+/** How many tries in a row must fail, with no answer at fault, before the refusal counts as lasting. */
 const lasting = 3
 
 /** The counts of a drain's declared handlers. */
@@ -25,9 +25,9 @@ export interface InsideUses {
   readonly persisted: (handler: Handler, chunks: number) => void
   /** Notes that the store does not persist answers of this declaration by itself. */
   readonly unable: (handler: Handler) => void
-  /** Notes that the store failed to. A lasting refusal is logged once. */
+  /** Notes that the store failed to persist chunks of a handler. A lasting refusal is logged once. */
   readonly failed: (handler: Handler, error: ChunkStoreError) => Effect.Effect<void>
-  /** Counts the ends of a claim. `inline`: it was made for one call. */
+  /** Counts the outcomes of a claim. `inline`: `persistNow` or `recordNow` made it, for one call. */
   readonly claimed: (outcomes: Outcomes, inline: boolean) => Effect.Effect<void>
   /** The counts so far. `unfit`: why the table of a handler does not fit. */
   readonly list: (unfit: (handler: Handler) => string | undefined) => ReadonlyArray<InsideUse>
@@ -75,7 +75,7 @@ const report = (use: Use, error: ChunkStoreError) => {
   )
 }
 
-/** Of the handlers of a registry. `isOn`: whether the store may persist by itself. */
+/** Makes the counts for a registry's handlers. `isOn`: whether the store may persist by itself. */
 export const make = ({ list }: HandlerRegistry["Service"], isOn: boolean): InsideUses => {
   const uses = new Map(
     list.filter(({ declaration }) => declaration !== undefined).map((handler): [string, Use] => [handler.name, {
@@ -94,7 +94,7 @@ export const make = ({ list }: HandlerRegistry["Service"], isOn: boolean): Insid
       const use = uses.get(name)
       if (use === undefined) return
       use.isUnable = false
-      // nothing was due: that proves nothing
+      // nothing was due, which does not show that the store can persist
       if (chunks === 0) return
       use.inside += chunks
       use.failures = 0
@@ -119,6 +119,7 @@ export const make = ({ list }: HandlerRegistry["Service"], isOn: boolean): Insid
           const use = uses.get(outcome._tag === "Persisted" ? outcome.persisted.handler : blamed(outcome) ?? "")
           if (use === undefined) continue
           if (outcome._tag !== "Persisted") {
+            // an answer at fault explains the failed tries
             use.failures = 0
             continue
           }

@@ -1,12 +1,12 @@
 /**
- * Handlers that were built with another client than the store's. What they write is in no transaction of Sluice's: it stays
- * when a run fails, and is written again by its retry.
+ * Warns of handlers that were built with another client than the store's. What they write by that client is not in
+ * Sluice's transactions: it stays when a run fails, and is written again by the retry.
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore } from "../ChunkStore.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
 
-/** Logs them. A warning and not an error: such a handler may mean to write to another database. */
+/** Logs a warning that names them. It is not an error, because a handler may be meant to write to another database. */
 export const warnOfOutside = ({ list }: HandlerRegistry["Service"], { outsideOf }: ChunkStore["Service"]) =>
   Effect.suspend(() => {
     const names = new Map<string, Array<string>>()

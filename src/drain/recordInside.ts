@@ -1,7 +1,7 @@
 /**
  * Lets the store record a call and persist its outputs in one statement, if one declared handler serves them all. Otherwise,
- * or when the statement fails, the call goes the ordinary way of `recordNow.ts`, which makes the same rows and charges what
- * is refused.
+ * or when the statement fails, `recordNow.ts` runs the handler on a claim, which makes the same rows and charges what is
+ * refused.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -60,12 +60,15 @@ const chunksOf = (
     objects: objects[index] ?? []
   }))
 
-/** Records a call and persists its outputs. Undefined if that was not done; then the call may be recorded nevertheless. */
+/**
+ * Records a call and persists its outputs. Undefined if that was not done, or is unknown because the answer was lost:
+ * then the call may be recorded all the same.
+ */
 export const make = (engine: Engine, services: Context.Context<ChunkStore | DomainEvents>) => {
   const store = Context.get(services, ChunkStore)
   const events = Context.get(services, DomainEvents)
   const { declaredInside, handlerTimeout, recordWithin } = engine.settings
-  // the statement may wait for a lock before the call is recorded
+  // with 0 the call must be recorded first: the statement may wait for a lock
   const isOn = declaredInside && !Duration.isZero(recordWithin)
 
   const record = Effect.fnUntraced(function*(call: Recording, { declaration, handler, kind }: Serving) {

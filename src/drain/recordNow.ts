@@ -64,7 +64,7 @@ export const recordAndRun = (
     }))
     const exit = yield* Effect.exit(restore(running))
     const isRecorded = unrecorded?.isRecorded() === true
-    // before the chunks are given up: it waits for a recording whose answer was not heard and that is still under way
+    // before the chunks are given up: it waits for a recording that is still under way although its answer was lost
     const recorded = isRecorded ? undefined : yield* Effect.exit(keep(call))
     if (unrecorded?.mayHold() === true || (isRecorded && Exit.isFailure(exit))) yield* engine.releases.giveUp(token)
     if (Exit.isFailure(exit)) {
@@ -123,6 +123,6 @@ const canAskLater = ({ registry, settings }: Engine, { namespace, orderingKey, o
     return handler !== undefined && version <= handler.output.version
   })
 
-/** The caller is told of another error, or is gone. */
+/** Logs that a recording failed: its caller gets another error, or was interrupted. */
 const tellOf = (recorded: Exit.Exit<unknown, ChunkStoreError>) =>
   Exit.isSuccess(recorded) ? Effect.void : Effect.logWarning("an answer could not be recorded", recorded.cause)

@@ -1,13 +1,14 @@
 /**
  * How many chunks the next try of a declared handler takes, while the table refuses rows.
  *
- * The store's statement fails as a whole when the table refuses a row. If that happens rarely, a claim takes all chunks of
- * the failed try. If it happens often, smaller tries look for the refused chunk: what succeeds is persisted, so the refused
- * chunk is soon the first one due. Then it is claimed by a claim of one, and its mates are not handed out.
+ * The store's statement fails as a whole when the table refuses a row. If that happens rarely, a claim takes all chunks
+ * of the failed try. If it happens often, smaller tries look for the refused chunk. What succeeds is persisted, so the
+ * refused chunk is soon the first one due. Then a claim takes only this one, and the other chunks are still persisted
+ * inside.
  *
- * For example, the 20th of 100 is refused: 100 and 32 fail, 16 are persisted, 8 and 4 fail, 2 and 1 are persisted, and the
- * 20th is claimed. The next try takes 64, and each that succeeds doubles the size. So tries take about as many chunks as
- * there are between two refused ones.
+ * For example, failures are frequent and the 20th of 100 is refused: 100 and 32 fail, 16 are persisted, 8 and 4 fail, 2
+ * and 1 are persisted, and the 20th is claimed. The next try takes 32, and each that succeeds doubles the size. So tries
+ * take about as many chunks as there are between two refused ones.
  *
  * The sizes are powers of two, apart from the full one, because the server prepares a statement for each.
  */

@@ -15,7 +15,7 @@ import type { HandlerRegistry } from "../HandlerRegistry.ts"
 
 /** What a drain has learned of its handlers. */
 export interface Unfit {
-  /** Records that a run of it succeeded: a service that is missing later is a chunk's doing. */
+  /** Records that a run of it succeeded: if a service is missing later, the chunk is at fault. */
   readonly succeeded: (handler: Handler) => void
   /** Whether a failure means that the handler cannot be run here. The first time, it is logged. */
   readonly learn: (handler: Handler, cause: Cause.Cause<unknown>) => Effect.Effect<boolean>

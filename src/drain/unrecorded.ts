@@ -1,7 +1,7 @@
 /**
  * A call that is not recorded yet, as a claim: its handlers run in the transaction that records it.
  *
- * The drain's engine works on it by a store that stands for the real one. `persist` records the call at the end of the
+ * The drain's engine works on it by a store that wraps the real one. `persist` records the call at the end of the
  * handlers' transaction. Every other verb that changes chunks records it first, in a commit of its own; so a failure is
  * charged, and a chunk is parked, as always. When the handlers take long, the call is recorded beside their transaction.
  *
@@ -184,7 +184,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
         ),
         Effect.tapError((error) =>
           Effect.sync(() => {
-            // somebody else records the call
+            // another session has recorded the call, or its kind is paused
             if (error instanceof LeaseLost && state === "unrecorded") state = "others"
           })
         ),
@@ -196,7 +196,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   return {
     /** Whether this has recorded the call. */
     isRecorded: () => state === "held",
-    /** Whether the token may hold chunks that this does not know of: an answer of the database was not heard. */
+    /** Whether the token may hold chunks that this does not know of, because an answer of the database was lost. */
     mayHold: () => state !== "held" && !isCertain,
     store: {
       ...store,

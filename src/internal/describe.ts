@@ -13,7 +13,7 @@ import { shorten } from "./quote.ts"
 export const longestReason = 8192
 
 const longestFields = 500
-/** The most errors of a chain that are told. */
+/** The most errors of a chain that are described. */
 const deepest = 10
 
 // fields that a Postgres server adds about itself, not about the statement

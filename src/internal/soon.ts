@@ -1,6 +1,6 @@
 /**
- * Waits for code of the application for a short time only. What is interrupted then is not waited for: it may not be
- * interruptible.
+ * Waits at most a second for code of the application. After that it interrupts the code and does not wait for its end,
+ * because it may be uninterruptible.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -8,10 +8,10 @@ import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 
-/** How long it is waited for. */
+/** How long to wait. */
 const timeout = Duration.seconds(1)
 
-/** How an effect ends, if it does so within a second. What ends synchronously costs no step of the waiting fiber. */
+/** The exit of an effect, if it ends within a second. A synchronous effect costs no extra step. */
 export const soon = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<Option.Option<Exit.Exit<A, E>>, never, R> =>

@@ -1,6 +1,6 @@
 /**
- * Makes of a call's facts and details what can be stored. Neither is worth an answer: what is unusable in them is mended or
- * dropped, and the caller is told what to log.
+ * Makes a call's facts and details storable. They must not cost an answer: what is unusable in them is corrected or
+ * dropped, and the caller gets the text to log.
  */
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"

@@ -29,7 +29,7 @@ const needs: Readonly<Record<Purpose, Needs>> = {
       service_call: ["select", "insert", "update"],
       call_attempt: ["select", "insert"],
       usage_entry: ["insert"],
-      // kept open where a subscription is told the ends of calls
+      // a call is kept open if a subscription receives the ends of calls
       call_subscription: ["select"],
       open_call: ["insert"],
       // the columns are read at start, to check whether the sequence is behind

@@ -123,7 +123,7 @@ const inWords = (view: CallView): ReadonlyArray<string> => {
 }
 
 const callsThatMade = Effect.fnUntraced(function*(what: string) {
-  // who may only read does without: what is not rolled up is searched as well
+  // a role that may only read skips this: what is not rolled up is searched as well
   yield* Effect.ignore(Retention.use((retention) => retention.rollUp))
   return yield* Inspector.use((inspector) => inspector.callsThatMade(objectsOf(what)))
 })

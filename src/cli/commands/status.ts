@@ -62,7 +62,7 @@ const toStatus = ({ alive, id, seen, serves }: WorkerView): WorkerStatus => {
 
 const look = Effect.fnUntraced(function*(exact: boolean) {
   const inspector = yield* Inspector
-  // who may only read does without: what is not rolled up is counted as well
+  // a role that may only read skips this: what is not rolled up is counted as well
   yield* Effect.ignore(Retention.use((retention) => retention.rollUp))
   const workers = yield* inspector.workers()
   return {

@@ -56,7 +56,7 @@ export const usage = Command.make(
   ({ by, limit, since, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      // who may only read does without: what is not rolled up is counted as well
+      // a role that may only read skips this: what is not rolled up is counted as well
       yield* Effect.ignore(Retention.use((retention) => retention.rollUp))
       const rows = yield* Inspector.use((inspector) => inspector.usage({ by, since: Option.getOrUndefined(since) }))
       const found = { by, usage: rows }

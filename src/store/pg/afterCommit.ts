@@ -1,6 +1,6 @@
 /**
- * What handlers register for their commit by `sql.afterCommit`. The client waits for it after the commit, and does not let
- * it be interrupted: one that does not end would stop the worker.
+ * Limits the time that the effects which handlers register by `sql.afterCommit` may hold up a worker. The client waits
+ * for them after the commit and does not let them be interrupted, so one that never ends would stop the worker.
  */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -8,12 +8,12 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { Tables } from "./tables.ts"
 
-/** How long it is waited for, unless a run of its handler may take longer or must be shorter. */
+/** The limit for transactions that come without one. */
 export const longestAfterCommit = Duration.seconds(30)
 
 /**
- * Runs a transaction, and waits no longer than `timeout` after its commit. What was registered then goes on by itself. A
- * caller's transaction is the caller's, who waits for it. `begun` is to be run first in the transaction.
+ * Runs a transaction, and returns at most `timeout` after its commit; what is still running then continues alone. Has no
+ * effect within a caller's transaction, whose commit is the caller's. The transaction must run `begun` first.
  */
 export const notHeldUp = <E, R>(
   { client, sql }: Tables,
@@ -23,18 +23,18 @@ export const notHeldUp = <E, R>(
   const bounded = Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const committed = yield* Deferred.make<void>()
-      // it is registered first, so it runs first
+      // registered first, so it runs first, right after the commit
       const begun = sql.afterCommit(Effect.asVoid(Deferred.succeed(committed, undefined)))
       const fiber = yield* Effect.forkDetach(Effect.interruptible(transaction(begun)), { startImmediately: true })
       const late = Deferred.await(committed).pipe(
         Effect.andThen(Effect.sleep(timeout)),
         Effect.andThen(Effect.logWarning(
-          `what a handler has registered by sql.afterCommit did not end within ${Duration.format(timeout)}: ` +
-            "it is no longer waited for"
+          `what a handler registered by sql.afterCommit did not end within ${Duration.format(timeout)}: ` +
+            "the worker no longer waits for it"
         )),
         Effect.interruptible
       )
-      // interruptible within the race, because its loser is interrupted
+      // interruptible, because the race interrupts its loser
       yield* restore(Effect.raceFirst(Effect.interruptible(Fiber.join(fiber)), late)).pipe(
         Effect.onInterrupt(() => Effect.raceFirst(Effect.interruptible(Fiber.interrupt(fiber)), late))
       )

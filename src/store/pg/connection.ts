@@ -165,7 +165,7 @@ export class Lease {
     if (codeOf(error) === "26000") this.isUseless = true
   }
 
-  /** Notes that a statement may have left anything, for example by a trigger. */
+  /** Notes that a statement may have left settings in the transaction and the session, for example by a trigger. */
   noteAll(): void {
     this.left.transaction = true
     this.left.session = true
@@ -231,7 +231,7 @@ const CurrentLease = Context.Reference<Lease | undefined>("effect-sluice/store/p
   defaultValue: () => undefined
 })
 
-/** The depth at which a client is given the connection of a transaction that it is to begin. */
+/** The depth that makes a client begin a transaction on a given connection, not a savepoint. */
 const outermost = -1
 
 /**

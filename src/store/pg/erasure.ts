@@ -1,6 +1,7 @@
 /**
- * Erases calls in portions with one commit each. A walk in the order of the call ids finds them, each call once: no column
- * of a subject is indexed, for it is looked for seldom.
+ * Erases calls in portions. Each portion first deletes the calls' chunks, in commits of their own, until none is left;
+ * then one commit empties the calls. A walk over all calls in the order of their ids finds the subject's: correlation ids
+ * and contexts have no index, because erasures are rare.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -21,7 +22,7 @@ import { unwatched } from "./watch.ts"
 /** How many calls are looked at in one statement, and so the most that one commit erases. */
 const portionSize = 500
 
-/** How long to wait for transactions that hold a chunk, as `once` does while its effect runs. */
+/** How often a portion is tried again while other transactions hold a chunk, as `once` does while its effect runs. */
 const whileHeld = { times: 100, schedule: Schedule.spaced("100 millis") }
 
 /** The condition for the subject's calls `c`. Texts of the tables hold no NUL, and the server takes none as a parameter. */
@@ -83,7 +84,7 @@ const lockFree = (t: Tables, subject: Subject, ids: ReadonlyArray<string>) => {
   const ofThem = sql`call_id = any(array(select call_id from own))`
   return sql<Locked>`
     with own as materialized (
-      -- a call that had failed may be another subject's by now
+      -- a failed call may have been recorded again meanwhile, with the context of another subject
       select call_id from ${call} c
       where call_id = any(${ids}::pg_catalog.text[]) and erasure is null and ${isOf(t, subject)}
     ), held as materialized (
@@ -183,7 +184,7 @@ const empty = ({ call, sql }: Tables, ids: ReadonlyArray<string>, erasure: strin
       status = case status when 'running' then 'failed' else status end, run_token = null, run_until = null
     where call_id = any(${ids}::pg_catalog.text[])`
 
-/** The application's rows of these calls. Asked last: no worker holds a chunk of them any more. */
+/** The application's rows of these calls. Read last, when no worker holds a chunk of them any more. */
 const objectsOf = ({ ledger, sql }: Tables, ids: ReadonlyArray<string>) =>
   sql<{ objects: Erased["objects"] }>`
     select ${sql.literal(objects("l.objects"))} as objects from ${ledger} l
@@ -200,7 +201,7 @@ const count = ({ dead, failure, queue, sql }: Tables, ids: ReadonlyArray<string>
       (select pg_catalog.count(*)::int from ${failure} where ${ofThem}) as failures`
 }
 
-/** A chunk of one of the calls is in the hands of another transaction. */
+/** Another transaction holds a chunk of one of the calls. */
 class StillHeld extends Data.TaggedError("StillHeld") {}
 
 const nothing: Erased = { calls: 0, chunks: 0, deadLetters: 0, failures: 0, objects: [] }
@@ -260,7 +261,7 @@ const makePortion = (t: Tables, moved: Effect.Effect<void>) => {
       return { id: own, part }
     }))
 
-  /** Empties the calls that are still the subject's. Returns nothing where a chunk of one is still there. */
+  /** Empties the calls that are still the subject's. Undefined if a chunk of one is still there. */
   const finish = (id: string | undefined, subject: Subject, reason: ErasureReason, found: ReadonlyArray<string>) =>
     inTransaction(Effect.fnUntraced(function*() {
       const ids = (yield* lock(t, subject, found)).map((row) => row.call_id)

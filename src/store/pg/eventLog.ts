@@ -101,10 +101,10 @@ const largest = ({ sql }: Tables) => sql.literal(String(mostEntryBytes))
 /**
  * The lines after a `place` with its `horizon`, `most` of them at most, if it is `ours`.
  *
- * They are walked to one by one, each by a descent of the index, so that it ends where their bytes do: the size of what is
- * stored compressed is known only once it was read, and of a hundred lines of megabytes only the first are wanted. What
- * is too large for a message is not sent, and only its size is told. The limits of 1 say how few rows there are, where the
- * server would take a small table it never analyzed for large, join whole tables, and compile the plan.
+ * They are read one by one, each by a descent of the index, so that the walk ends at the limit of bytes: the size of a
+ * compressed value is known only after it was read, and of a hundred lines of megabytes only the first are wanted. Of a
+ * line that is too large for a message only the size is sent. The limits of 1 show the planner how few rows there are:
+ * otherwise it takes a small table that was never analyzed for a large one, joins whole tables, and compiles the plan.
  */
 const walk = (t: Tables, feed: Feed, maxBytes: number) => {
   const { call, sql } = t

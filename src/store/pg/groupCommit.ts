@@ -100,7 +100,7 @@ export const groupCommit = (write: Write) => {
     }
     const flight = Symbol("flight")
     current = flight
-    // those who have their outcome may record again at once: then they are part of the next group
+    // the callers that have their outcome may record again at once: then these calls are part of the next group
     const sent = Effect.ensuring(send(members), Effect.andThen(Effect.yieldNow, ended(flight)))
     const group: Group = { fiber: Effect.runForkWith(first.context)(sent), callers: members.length }
     for (const member of members) member.group = group

@@ -358,7 +358,7 @@ export const persistInside = (
     contact.heard(serverTime, began)
     const chunks = chunksOf(request.kind, rows)
     const left = leftOf(said)
-    // The mark never passes a chunk that was left. The time of this statement says nothing about that of a scan.
+    // The mark never passes a chunk that was left. `began: now`: this statement's time is not that of a scan.
     if (left === undefined) {
       const place = markTime === null || markSeq === null ? undefined : { time: markTime, seq: BigInt(markSeq) }
       const now = yield* Contact.here
@@ -374,7 +374,7 @@ export const persistInside = (
     const mark = lowWater.from(request.namespace, yield* Contact.here, request.hasty === true)
     const looked = yield* look(request, mark).pipe(
       Effect.tapError(() => Effect.sync(() => compiling.forget(request.declaration))),
-      // a failure of the handler: the claim reports and handles it
+      // the handler fails on a claim in the same way, which reports it
       Effect.catchTag("TableUnfit", () => Effect.undefined),
       t.client.statement
     )

@@ -141,15 +141,15 @@ export const countLedger = (t: Tables): Effect.Effect<void, SqlError> =>
   })
 
 /**
- * Counts beside the beats, as long as the scope is open: a beat that waited for half a million lines would be late. Returns
- * the effect that asks for it.
+ * Counts in a fiber of its own, as long as the scope is open: a beat that waited for half a million lines would be late.
+ * Returns the effect that requests a count.
  */
 export const countingAside = Effect.fnUntraced(
   function*(t: Tables): Effect.fn.Return<Effect.Effect<unknown>, never, Scope> {
     const asked = yield* Latch.make(false)
     const count = asked.await.pipe(
       Effect.andThen(asked.close),
-      // a role without the rights leaves it to others
+      // if this role lacks the rights, other workers count
       Effect.andThen(Effect.ignoreCause(t.client.statement(countLedger(t)), { log: "Debug" }))
     )
     yield* Effect.forkScoped(Effect.forever(count))

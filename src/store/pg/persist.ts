@@ -158,7 +158,9 @@ const ended = new TransactionSpoiled({
 export const persist = ({ close, compiling, hint, insert, settings, t, wake }: Engine) => {
   const { client } = t
 
-  /** Carries out declarations. What triggers of their tables may leave in the transaction and the session is undone. */
+  /**
+   * Carries out declarations. What triggers of their tables may leave in the transaction or the session is undone later.
+   */
   const insertOn = (lease: Lease | undefined): Insert => (declaration, answers) =>
     Effect.ensuring(
       insert(declaration, answers),

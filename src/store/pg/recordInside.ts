@@ -1,8 +1,9 @@
 /**
  * The verb `recordInside`: records a call and persists its outputs, which one declared handler serves, in one statement. It
- * has no queue row, which would be deleted before anybody sees it. The rows are made as by `inside.ts`.
+ * writes no queue rows, because it would delete them at once. The rows are made as by `inside.ts`.
  *
- * When the statement fails, it has changed nothing and does not show why: the drain then goes the ordinary way, which does.
+ * When the statement fails, it has changed nothing, and does not show which output is at fault. The drain then runs the
+ * handler on a claim, which does.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -27,8 +28,8 @@ interface Row {
 }
 
 /**
- * Records the call, unless it was recorded before or its kind is paused. Only a recorded call has answers, and only answers
- * have rows. The limit for waiting at locks is set before the first row is written.
+ * Records the call, unless it was recorded before or its kind is paused. `answer` joins `recorded`, so a call that is not
+ * recorded here makes no rows. The limit for waiting at locks is set before the first row is written.
  */
 const statement = (
   t: Tables,
@@ -85,7 +86,7 @@ export const recordInside = (
   Effect.fnUntraced(function*(call, request) {
     const { declaration } = request
     if ((yield* t.client.isCallers) || !canRunInside(declaration)) return undefined
-    // to compile it, the server waits for a lock on the table as well
+    // to compile a declaration may wait for a lock on the table as well
     const compiled = Effect.timeoutOption(compiling.of(declaration), request.lockTimeout)
     const rows = yield* Effect.flatMap(
       compiled,
@@ -95,7 +96,7 @@ export const recordInside = (
       })
     ).pipe(
       Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
-      // a failure of the handler, which the ordinary way reports
+      // the handler fails on a claim in the same way, which reports it
       Effect.catchTag("TableUnfit", () => Effect.succeed([])),
       t.client.statement
     )

@@ -25,13 +25,14 @@ const opened = (schema: string) =>
   `insert into ${schema}.open_call (call_id)
       select call_id from recorded where exists (select from ${schema}.call_subscription) on conflict do nothing`
 
-/** Whether a call says something of itself: facts, attempts, usage. */
+/** Whether a call has facts, attempts or usage. */
 export const saysMore = ({ call: { attempts = [], usage = [] }, text }: Given): boolean =>
   text.facts !== "" || attempts.length > 0 || usage.length > 0
 
 /**
- * Records one call with one output that says nothing of itself. An existing call that has not succeeded (it was begun) is
- * completed; one that has succeeded, or was erased, is unchanged, and so is its chunk. Returns a row if it was recorded.
+ * Records one call with one output, without facts, attempts and usage. An existing call that has not succeeded (it was
+ * begun) is completed; one that has succeeded, or was erased, is unchanged, and so is its chunk. Returns a row if it was
+ * recorded.
  *
  * It does the same as {@link recordMany}, without arrays and joins, and its text is built once: most calls come one by one,
  * and their callers wait for it.
@@ -150,7 +151,7 @@ export const recordedOf = ({ call, sql }: Tables, completes = completed) =>
 /** Keeps the calls of `recorded` open: see {@link opened}. */
 export const openedOf = ({ schema, sql }: Tables) => sql.literal(opened(schema))
 
-/** What calls say of themselves, as parts of a statement that has `given` and `recorded`. */
+/** Writes the calls' attempts and usage: parts of a statement that has `given` and `recorded`. */
 export const moreOf = (t: Tables, calls: ReadonlyArray<Given>) =>
   calls.some(saysMore) ?
     t.sql`, ended as (

@@ -32,7 +32,7 @@ const toJson = (settlements: ReadonlyArray<Settlement>): string =>
   )
 
 /**
- * Settles what this token still holds, and returns the `seq` of each, and whether a subscription is told the ends of calls.
+ * Settles what this token still holds, and returns the `seq` of each, and whether a subscription receives ends of calls.
  */
 const statement = (
   { callSubscription, dead, failure, queue, sql }: Tables,

@@ -1,6 +1,6 @@
 /**
- * Counts chunks by kind. Of the queue it reads the first chunks of each state; if there are more, a sample of pages tells
- * how many about. Of the ledger it reads only what is not counted yet.
+ * Counts chunks by kind. Of the queue it counts the first chunks of each state; if a state has more, it estimates their
+ * number from a sample of pages. Of the ledger it reads only what is not counted yet.
  */
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
@@ -34,8 +34,8 @@ const all = ({ queue, sql }: Tables) =>
     )`
 
 /**
- * The same with estimates for a state of more than {@link mostExact} chunks. The order of each list is that of an index. A
- * worker holds the first chunks by rank, so those in flight are among the first and not estimated.
+ * The same with estimates for a state of more than {@link mostExact} chunks. Each list is read in the order of an index.
+ * Workers hold the first chunks by rank, so those in flight are among the first and are never estimated.
  */
 const about = ({ queue, schema, sql }: Tables) => {
   const first = (state: string, order: string) =>
@@ -56,7 +56,7 @@ const about = ({ queue, schema, sql }: Tables) => {
       select ${sql.literal(chunk)} from ${queue} tablesample system (100 * ${share})
       where exists (select from many) and state in (select state from many)
     ), outstanding as materialized (
-      -- at least the first
+      -- an estimate is never below what was counted
       select namespace, schema_identity, state, pg_catalog.max(chunks) as chunks, pg_catalog.max(due) as due,
         pg_catalog.min(oldest) as oldest, pg_catalog.max(newest) as newest, state in (select state from many) as about
       from (

@@ -30,8 +30,8 @@ const amounts = [
 const list = amounts.join(", ")
 
 /**
- * Folds a portion. An entry is deleted by the statement that adds it, so it counts once; who finds it locked leaves it. Sums
- * are written in the order of their keys, so that two who fold cannot deadlock.
+ * Folds a portion. An entry is deleted by the statement that adds it, so it counts once; a locked entry is left to the
+ * transaction that holds it. Sums are written in the order of their keys, so that two folds cannot deadlock.
  */
 const fold = ({ sql, usageEntry, usageTotal }: Tables) =>
   sql<{ folded: number }>`
