@@ -153,13 +153,14 @@ export interface KindStatus extends Schema.Schema.Type<typeof KindStatus> {}
  * applies:
  *
  * - `off`: `SLUICE_DECLARED_INSIDE` is false
- * - `inline`: `persistNow` or `recordNow` persisted it
+ * - `inline`: `persistNow` persisted it, or `recordNow` in another way than with one statement
  * - `unable`: the store does not persist answers of this declaration by itself
  * - `retry`: it had failed before, or a worker died with it
  * - `key`: it has an ordering key
  * - `version`, `fingerprint`: it was recorded at another version, or not encoded by the handler's present schema
  * - `refused`: the database refused the batch that it was in
- * - `other`: it came with others that had to be claimed, lacks a value of the context, or is large
+ * - `other`: it was claimed along with others, lacks a value of the context, is large, or is not among the first four
+ *   outputs of its call
  */
 export const WhyClaimed = Schema.Literals([
   "off",

@@ -52,8 +52,8 @@ export const make = (): Isolations => {
         ).pipe(Effect.annotateLogs(annotations))
         : Effect.logInfo(
           `handler ${handler.name} sends a statement that may change what other runs in its transaction see: from now on ` +
-            `each of its runs has a transaction of its own. Say isolation: "transaction" to have it so from the start, or ` +
-            `"batch" if what the statement leaves harms no other run`
+            `each of its runs has a transaction of its own. Set isolation: "transaction" to do so from the start, or ` +
+            `"batch" if what the statement leaves affects no other run`
         ).pipe(Effect.annotateLogs(annotations))
     }
   }

@@ -48,8 +48,8 @@ export const make = Effect.fnUntraced(function*(
         const lost = missing.filter((chunk) => missed.has(chunk))
         missed = new Set(missing)
         return lost.length === 0 ? Effect.void : warnOnce(
-          `${lost.length} of ${asked.length} chunks no longer belong to this claim: its lease ran out. Nothing of them will be ` +
-            `changed; raise SLUICE_LEASE if this process often stands still for so long`
+          `${lost.length} of ${asked.length} chunks no longer belong to this claim: its lease ran out. This claim will not ` +
+            `change them; raise SLUICE_LEASE if this process often pauses for that long`
         )
       }
     })
