@@ -47,7 +47,7 @@ const about = ({ queue, schema, sql }: Tables) => {
       )))`
   return sql`first as materialized (
       ${first("ready", "rank, seq")} union all ${first("scheduled", "due_at, seq")}
-      union all ${first("waiting", "ordering_key, seq")}
+      union all ${first("waiting", "ordering_key, namespace, seq")}
       union all ${first("parked", "namespace, schema_identity, parked_for, schema_version")}
     ), many as materialized (
       select case when state = 'in-flight' then 'ready' else state end as state from first
