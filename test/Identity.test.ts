@@ -36,9 +36,9 @@ describe("an identity", () => {
     ["", "parts", "1 parts"],
     ["a.b.c", "parts", "3 parts"],
     ["schemas.a.b.c.d", "parts", "5 parts"],
-    ["handlers.a.b.c", "domain", "none of services"],
-    ["Schemas.a.b.c", "domain", "none of services"],
-    ["__proto__.a.b.c", "domain", "none of services"],
+    ["handlers.a.b.c", "domain", "not one of services"],
+    ["Schemas.a.b.c", "domain", "not one of services"],
+    ["__proto__.a.b.c", "domain", "not one of services"],
     ["schemas..b.c", "namespace", "is empty"],
     ["schemas.a b.b.c", "namespace", "may hold only"],
     ["schemas.a.ü.c", "group", "may hold only"],
@@ -59,7 +59,7 @@ describe("an identity", () => {
   }
 
   const byHand = [
-    [{ domain: "handlers" }, "domain", "none of services"],
+    [{ domain: "handlers" }, "domain", "not one of services"],
     [{ namespace: "a.b" }, "namespace", "may hold only"],
     [{ group: "" }, "group", "is empty"],
     [{ name: "patient-reply.v2" }, "name", "may hold only"],

@@ -238,8 +238,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const sql = yield* SqlClient.SqlClient
         const { heard, on } = yield* startHearing
         const other = yield* start({ listen: false })
-        const [pid] = yield* listeners
-        expect(yield* listeners).toHaveLength(1)
+        const [pid] = yield* untilIt(listeners, (now) => now.length === 1)
 
         yield* sql`select pg_terminate_backend(${pid}::int)`
         yield* on(record(call("meanwhile")))
@@ -280,7 +279,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
           yield* on(record(call(`silent-${on === single}`)))
           expect(yield* Queue.take(heard)).toBe("chunks")
         }
-        expect(yield* listeners).toEqual([])
+        yield* untilIt(listeners, (now) => now.length === 0)
         // had they said anything, it would come before this
         const loud = yield* start()
         yield* loud(settle("persisted"))
@@ -343,8 +342,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
           () => Effect.orDie(sql`alter database ${database} reset idle_session_timeout`)
         )
         yield* startHearing
-        const before = yield* listeners
-        expect(before).toHaveLength(1)
+        const before = yield* untilIt(listeners, (now) => now.length === 1)
         const idle = yield* PgConnection.make({ url: Redacted.make(yield* Url) })
         yield* untilIt(sql`select from pg_stat_activity where pid = ${idle.processId}`, (rows) => rows.length === 0)
         expect(yield* listeners).toEqual(before)
@@ -427,7 +425,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
       yield* on(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
       yield* Scope.close(scope, Exit.void)
       expect((yield* Queue.take(said)).payload).toMatch(/^chunks /)
-      expect(yield* listeners).toEqual([])
+      yield* untilIt(listeners, (now) => now.length === 0)
     }).pipe(Effect.scoped), 30_000)
 
   it.effect(

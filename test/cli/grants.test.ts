@@ -105,6 +105,7 @@ describe("sluice grants", () => {
             "age",
             "scheduled",
             "leases",
+            "declared handlers",
             "handlers",
             "pauses",
             "dead letters",

@@ -85,7 +85,7 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["a hostile service", { ...call("a"), service: "services.a.b.c'\n\u202e" }, "service", /may hold only/],
   ["a service that is none", { ...call("a"), service: "generate-reply" }, "service", /1 parts, not 4/],
   ["a service of a page", { ...call("a"), service: "x".repeat(100_000) }, "service", /1 parts, not 4/],
-  ["a service of a domain of a page", { ...call("a"), service: `${"x".repeat(9999)}.a.b.c` }, "service", /none of/],
+  ["a service of a domain of a page", { ...call("a"), service: `${"x".repeat(9999)}.a.b.c` }, "service", /not one of/],
   ["a service that is missing", { ...call("a"), service: undefined }, "service", /not a string/],
   ["a service of another domain", { ...call("a"), service: reply }, "service", /domain schemas, not services/],
   ["an empty correlation id", { ...call("a"), correlationId: "" }, "correlationId", /empty/],

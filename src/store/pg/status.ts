@@ -42,9 +42,10 @@ const about = ({ queue, schema, sql }: Tables) => {
     sql.literal(`(
         select ${chunk} from ${schema}.chunk_queue where state = '${state}' order by ${order} limit ${mostExact + 1}
       )`)
+  // of one type on both sides of each operator: one of another's for two types would be closer than Postgres' own
   const share = sql`least(1, ${sampledPages * page}::pg_catalog.float8 / greatest(1, pg_catalog.pg_relation_size(
         ${`${schema}.chunk_queue`}::pg_catalog.regclass
-      )))`
+      ))::pg_catalog.float8)`
   return sql`first as materialized (
       ${first("ready", "rank, seq")} union all ${first("scheduled", "due_at, seq")}
       union all ${first("waiting", "ordering_key, namespace, seq")}
@@ -53,7 +54,7 @@ const about = ({ queue, schema, sql }: Tables) => {
       select case when state = 'in-flight' then 'ready' else state end as state from first
       group by 1 having pg_catalog.count(*) > ${mostExact}
     ), sampled as materialized (
-      select ${sql.literal(chunk)} from ${queue} tablesample system (100 * ${share})
+      select ${sql.literal(chunk)} from ${queue} tablesample system (100::pg_catalog.float8 * ${share})
       where exists (select from many) and state in (select state from many)
     ), outstanding as materialized (
       -- at least the first
