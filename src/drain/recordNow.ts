@@ -66,13 +66,17 @@ export const recordAndRun = (
     const isRecorded = unrecorded?.isRecorded() === true
     // before the chunks are given up: it waits for a recording that is still under way although its answer was lost
     const recorded = isRecorded ? undefined : yield* Effect.exit(keep(call))
-    if (unrecorded?.mayHold() === true || (isRecorded && Exit.isFailure(exit))) yield* engine.releases.giveUp(token)
+    // recorded beside while the transaction found that it is not to run: what is held is claimed as usual
+    const isVoid = unrecorded?.isVoid() === true
+    if (unrecorded?.mayHold() === true || (isRecorded && (isVoid || Exit.isFailure(exit)))) {
+      yield* engine.releases.giveUp(token)
+    }
     if (Exit.isFailure(exit)) {
       if (recorded !== undefined) yield* tellOf(recorded)
       return yield* Effect.failCause(exit.cause)
     }
     if (recorded !== undefined) return yield* recorded
-    note.ran = exit.value
+    if (!isVoid) note.ran = exit.value
     return ["recorded"] as ReadonlyArray<RecordOutcome>
   })
 

@@ -196,6 +196,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   return {
     /** Whether this has recorded the call. */
     isRecorded: () => state === "held",
+    /** Whether the handlers did not run because the call is known, also to this by its recording beside, or paused. */
+    isVoid: () => isVoid,
     /** Whether the token may hold chunks that this does not know of, because an answer of the database was lost. */
     mayHold: () => state !== "held" && !isCertain,
     store: {

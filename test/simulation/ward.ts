@@ -12,6 +12,7 @@ import {
 } from "effect-sluice"
 import type { HandlerInput } from "effect-sluice/Handler"
 import { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,7 +26,7 @@ import { CurrentSession, inSavepoint, setTenant } from "./session.ts"
 /** The life of the worker a handler runs in. */
 export const CurrentLife = Context.Reference<Life | undefined>("test/CurrentLife", { defaultValue: () => undefined })
 
-/** Short, so that much happens in little time. */
+/** Short, so that much happens in little time. The environment is not read: a seed says the same in each. */
 export const settings = Settings.layer({
   batchSize: 4,
   maxAttempts: 3,
@@ -33,7 +34,7 @@ export const settings = Settings.layer({
   lease: Duration.seconds(3),
   handlerTimeout: Duration.seconds(2),
   beatInterval: Duration.seconds(1)
-})
+}).pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({}))))
 
 /** Writes a chunk's rows. */
 export const write = Effect.fnUntraced(function*(

@@ -207,18 +207,21 @@ layer(
 })
 
 layer(
-  application({ recordWithin: "50 millis" }),
+  application({ recordWithin: "50 millis", statementTimeout: "10 minutes", handlerTimeout: "10 minutes" }),
   { excludeTestServices: true, timeout: 60_000 }
 )("recordNow by a declared handler that waits longer than an answer may stay unrecorded", (it) => {
-  it.effect("has recorded the call while it waits", () =>
-    Effect.gen(function*() {
-      const slow = yield* whileHeld(Effect.gen(function*() {
-        const slow = yield* Effect.forkChild(recordNow("slow"))
-        yield* Effect.repeat(found("slow"), { until: ({ calls }) => calls === 1 })
-        expect(yield* found("slow")).toMatchObject({ queued: 1, notes: 0 })
-        return slow
+  for (const [what, callId] of [["to compile", "compiles"], ["to plan", "plans"]] as const) {
+    it.effect(`has recorded the call while it waits ${what} the statement`, () =>
+      Effect.gen(function*() {
+        if (callId === "plans") yield* recordNow("compiled before")
+        const slow = yield* whileHeld(Effect.gen(function*() {
+          const slow = yield* Effect.forkChild(recordNow(callId))
+          yield* Effect.repeat(found(callId), { until: ({ calls }) => calls === 1 })
+          expect(yield* found(callId)).toMatchObject({ queued: 1, notes: 0 })
+          return slow
+        }))
+        expect(yield* Fiber.join(slow)).toHaveLength(1)
+        expect(yield* found(callId)).toEqual(persisted)
       }))
-      expect(yield* Fiber.join(slow)).toHaveLength(1)
-      expect(yield* found("slow")).toEqual(persisted)
-    }))
+  }
 })

@@ -296,7 +296,7 @@ const packedOf = ({ sql }: Tables, { kind: { namespace } }: InsideRequest) =>
           from settled
         ) size
         order by pack, seq
-      ) s group by pack`
+      ) s group by pack order by pack`
 
 const chunksOf = (
   { namespace, schemaIdentity }: InsideKind,

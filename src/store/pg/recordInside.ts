@@ -12,12 +12,20 @@ import type { ChunkStore, Recording } from "../../ChunkStore.ts"
 import type { DomainObject } from "../../DomainObject.ts"
 import type { RecordInsideRequest } from "../../Inside.ts"
 import * as Kind from "../../Kind.ts"
+import { limitOf } from "./client.ts"
 import type { Compiled } from "./declared.ts"
 import type { Engine } from "./engine.ts"
 import { given } from "./given.ts"
 import { canRunInside, exactOf, linesOf, resettingAfter, writtenOf } from "./inside.ts"
 import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
+
+/**
+ * How much longer it may take than it waits for locks. The server locks the table itself when it plans the statement, before
+ * the limit is set, and waits there for as long as a change of the table takes. Long enough for a server under load: what is
+ * cut off may have committed, and then nobody publishes its events.
+ */
+const grace = Duration.seconds(5)
 
 /** A row of the answer: the objects of an output, or null if the call was not recorded. */
 interface Row {
@@ -84,10 +92,10 @@ export const recordInside = (
   { close, compiling, hint, t }: Engine
 ): ChunkStore["Service"]["recordInside"] =>
   Effect.fnUntraced(function*(call, request) {
-    const { declaration } = request
+    const { declaration, lockTimeout } = request
     if ((yield* t.client.isCallers) || !canRunInside(declaration)) return undefined
-    // to compile a declaration may wait for a lock on the table as well
-    const compiled = Effect.timeoutOption(compiling.of(declaration), request.lockTimeout)
+    // to compile it, the server waits for a lock on the table as well
+    const compiled = Effect.timeoutOption(compiling.of(declaration), lockTimeout)
     const rows = yield* Effect.flatMap(
       compiled,
       Option.match({
@@ -98,7 +106,13 @@ export const recordInside = (
       Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
       // the handler fails on a claim in the same way, which reports it
       Effect.catchTag("TableUnfit", () => Effect.succeed([])),
-      t.client.statement
+      t.client.statement,
+      Effect.interruptible,
+      // it may have committed nevertheless: the ordinary way finds that out
+      Effect.timeoutOrElse({
+        duration: limitOf(t.sql, Duration.sum(Duration.times(lockTimeout, 2), grace)),
+        orElse: () => Effect.succeed([])
+      })
     )
     const objects = rows.flatMap((row) => row.objects === null ? [] : [row.objects])
     if (objects.length === 0) return undefined

@@ -48,7 +48,7 @@ const about = ({ queue, schema, sql }: Tables) => {
       ))::pg_catalog.float8)`
   return sql`first as materialized (
       ${first("ready", "rank, seq")} union all ${first("scheduled", "due_at, seq")}
-      union all ${first("waiting", "ordering_key, seq")}
+      union all ${first("waiting", "ordering_key, namespace, seq")}
       union all ${first("parked", "namespace, schema_identity, parked_for, schema_version")}
     ), many as materialized (
       select case when state = 'in-flight' then 'ready' else state end as state from first
