@@ -143,10 +143,12 @@ const parkedAre = (kinds: ReadonlyArray<ParkedKind>, served: ReadonlyArray<Kind.
     : attention(
       "handlers",
       [
-        ...without.length === 0 ? [] : [`none for ${named(without)}`],
+        ...without.length === 0 ? [] : [`none that can run for ${named(without)}`],
         ...newer.length === 0 ? [] : [`none that reads the recorded version of ${named(newer)}`]
       ].join("; "),
-      `deploy a worker that has it; parked chunks continue by themselves${similarTo(without, served)}`
+      `deploy a worker that has it, or read why it cannot run in \`sluice handlers\`; parked chunks continue by themselves${
+        similarTo(without, served)
+      }`
     )
 }
 

@@ -372,7 +372,10 @@ describe("the doctor", () => {
       yield* record("a", "b")
       const { chunks, token } = yield* claim
       yield* store.settle(token, chunks.map((chunk) => ({ _tag: "Park", chunk, reason: "no-handler" })))
-      expect(yield* finding("handlers")).toMatchObject({ severity: "attention", found: `none for clinic/${note}` })
+      expect(yield* finding("handlers")).toMatchObject({
+        severity: "attention",
+        found: `none that can run for clinic/${note}`
+      })
       yield* Pauses.Pauses.use((pauses) => pauses.pause({ namespace: "clinic", schemaIdentity: "*" }, "the ward moves"))
       expect(yield* finding("handlers")).toMatchObject({ severity: "ok" })
       expect(yield* finding("pauses")).toMatchObject({
