@@ -146,9 +146,7 @@ const parkedAre = (kinds: ReadonlyArray<ParkedKind>, served: ReadonlyArray<Kind.
         ...without.length === 0 ? [] : [`none that can run for ${named(without)}`],
         ...newer.length === 0 ? [] : [`none that reads the recorded version of ${named(newer)}`]
       ].join("; "),
-      `deploy a worker that has it, or read why it cannot run in \`sluice handlers\`; parked chunks continue by themselves${
-        similarTo(without, served)
-      }`
+      `deploy a worker that can run it; \`sluice handlers\` says why one cannot${similarTo(without, served)}`
     )
 }
 
