@@ -13,6 +13,7 @@ import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { client } from "../support/client.ts"
+import { recordedErrors } from "../support/recordedErrors.ts"
 import { end, expect } from "./expected.ts"
 import { leastNow, planCall } from "./plan.ts"
 import { registry, settingsWith } from "./ward.ts"
@@ -52,16 +53,6 @@ const audit = Layer.unwrap(
  * Calls are named after their worker, which is one process after another: each goes on behind the calls of those before it.
  */
 const name = `now-${worker}-`
-
-/** The errors of `recordNow` after which the call is recorded. */
-const recordedErrors = [
-  "HandlerNotFound",
-  "UnknownVersion",
-  "HandlerFailed",
-  "RetriesExhausted",
-  "ChunkDead",
-  "ChunkBusy"
-] as const
 
 /** Records a call and persists it. One that is not said to be recorded is not tried again: it may be lost. */
 const recordOne = Effect.gen(function*() {

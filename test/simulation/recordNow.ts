@@ -7,18 +7,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { make as makeQuarantine, Quarantine } from "../../src/drain/Quarantine.ts"
+import { recordedErrors } from "../support/recordedErrors.ts"
 import { faulty, faultyInspector, type Life, type Weather } from "./faults.ts"
 import { CurrentLife, handlers } from "./ward.ts"
-
-/** The errors of `recordNow` after which the call is recorded. */
-const isRecorded = [
-  "HandlerNotFound",
-  "UnknownVersion",
-  "HandlerFailed",
-  "RetriesExhausted",
-  "ChunkDead",
-  "ChunkBusy"
-] as const
 
 /**
  * Records a call and persists it, in a process that handlers may take down. That its rows are not there yet is no failure.
@@ -33,7 +24,7 @@ export const recordNow = Effect.fnUntraced(function*(call: ServiceCall.ServiceCa
     Layer.fresh
   ))
   yield* Context.get(context, Drain.Drain).recordNow(call).pipe(
-    Effect.catchTag(isRecorded, () => Effect.void),
+    Effect.catchTag(recordedErrors, () => Effect.void),
     Effect.provideService(CurrentLife, life),
     Effect.provideService(Quarantine, makeQuarantine())
   )

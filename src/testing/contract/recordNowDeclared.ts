@@ -6,7 +6,6 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as CallRecorder from "../../CallRecorder.ts"
@@ -16,26 +15,14 @@ import * as DomainObject from "../../DomainObject.ts"
 import * as Drain from "../../Drain.ts"
 import * as HandlerPlugin from "../../HandlerPlugin.ts"
 import * as HandlerRegistry from "../../HandlerRegistry.ts"
-import * as Output from "../../Output.ts"
 import * as Pauses from "../../Pauses.ts"
 import type * as ServiceCall from "../../ServiceCall.ts"
 import * as TableHandler from "../../TableHandler.ts"
+import { Note, Order, Sign, Song } from "./declaredOutputs.ts"
 import { expect } from "./expect.ts"
 import * as inspect from "./inspect.ts"
 import { topic } from "./scenes.ts"
 import { Rows, type Stage, Time } from "./services.ts"
-
-class Note extends Output.make("schemas.clinic.ward.note", {
-  version: 2,
-  schema: Schema.Struct({ text: Schema.String }),
-  upcasts: { 1: Output.upcast(Schema.Struct({ words: Schema.String }), ({ words }) => ({ text: words })) }
-}) {}
-class Order extends Output.make("schemas.clinic.ward.order", {
-  schema: Schema.Struct({ items: Schema.Array(Schema.Struct({ name: Schema.String })) })
-}) {}
-class Sign extends Output.make("schemas.clinic.ward.sign", { schema: Schema.Struct({ text: Schema.String }) }) {}
-/** Its handler is a program. */
-class Song extends Output.make("schemas.clinic.ward.song", { schema: Schema.Struct({ text: Schema.String }) }) {}
 
 /** The drain of a ward, whose declared handlers write to the table of the stage. */
 const ward = Effect.gen(function*() {
