@@ -27,7 +27,7 @@ import type { FoundCall } from "./CallAttempt.ts"
 import type { CallFacts } from "./CallFacts.ts"
 import type { InsideUse, LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
-import type { Insert } from "./Declaration.ts"
+import type { Insert, TableLocked } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { ClaimLimits, Inside, InsideRequest, RecordInsideRequest } from "./Inside.ts"
 import type {
@@ -218,7 +218,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly recordInside: (
     call: Recording,
     request: RecordInsideRequest
-  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<DomainObject>> | undefined, ChunkStoreError>
+  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<DomainObject>> | undefined, ChunkStoreError | TableLocked>
   /**
    * Records the answer of an `invalid` call like `record`, for an answer that was kept and decoded later. False, and
    * nothing is written, when the call is no longer invalid: it runs again, has succeeded or failed, or was erased. A call
@@ -270,9 +270,15 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * It takes only chunks that a claim would take now, in its order, and of these only those that need no program: encoded by
    * the present schema (the fingerprint), never failed or held by a worker that died, without an ordering key, with the
    * context that the declaration requires. It does not change the others. When it fails, nothing was changed, and the error
-   * does not show which chunk is at fault: claim the chunks to find out.
+   * does not show which chunk is at fault: claim the chunks to find out. `TableLocked`: no chunk is, and a claim would wait
+   * like this did.
+   *
+   * It can be interrupted, even by an uninterruptible caller, until its commit, and not between its commit and its result:
+   * the caller announces what is committed.
    */
-  readonly persistInside: (request: InsideRequest) => Effect.Effect<Inside | undefined, ChunkStoreError>
+  readonly persistInside: (
+    request: InsideRequest
+  ) => Effect.Effect<Inside | undefined, ChunkStoreError | TableLocked>
   /** Gives back all chunks that a token holds, at no cost: for a claim whose answer did not arrive. */
   readonly giveUp: (token: string) => Effect.Effect<void, ChunkStoreError>
   /**

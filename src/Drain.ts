@@ -34,6 +34,7 @@ import * as Pulse from "./drain/pulse.ts"
 import { CurrentNote, type Note, recordAndRun } from "./drain/recordNow.ts"
 import * as Releases from "./drain/releases.ts"
 import type { Report } from "./drain/Report.ts"
+import * as Rests from "./drain/rests.ts"
 import * as Unfit from "./drain/unfit.ts"
 import { HandlerRegistry, warnOfUnused } from "./HandlerRegistry.ts"
 import { Inspector } from "./Inspector.ts"
@@ -165,11 +166,13 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const unfit = Unfit.make(registry, inspector.declaration)
   const uses = InsideUses.make(registry, settings.declaredInside)
   const heartbeat = yield* Heartbeat.make({ worker, serves, unfit, uses, interval, pulse })
+  const rests = yield* Rests.make(settings.handlerTimeout)
   const engine: Engine = {
     registry: unfit.registry,
     settings,
     isolations: Isolations.make(),
     unfit,
+    rests,
     uses,
     releases: yield* Releases.make,
     pulse,
@@ -188,7 +191,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
 
   const claimOf = Effect.fnUntraced(function*(limits: ClaimLimits, callId?: string) {
     return yield* claimScoped(engine, {
-      ...limits,
+      ...callId === undefined ? rests.apply(limits) : limits,
       token: yield* freshToken,
       worker,
       lease,
@@ -202,6 +205,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     heartbeat.start.pipe(
       // the limits are those of the latest beat
       Effect.andThen(Effect.suspend(() => insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf))),
+      // a worker looks again by itself
+      (claiming) => options.mayRunLater === true ? claiming : rests.outlast(claiming),
       (claiming) => pulse.watch("claim", claiming),
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))

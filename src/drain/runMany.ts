@@ -8,6 +8,7 @@ import type { DomainObject } from "../DomainObject.ts"
 import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.ts"
 import { type BatchRun, carryOut, type Runs, soundAfter, toPersisted } from "./batch.ts"
 import { BatchFailed } from "./failure.ts"
+import { tableLocked } from "./rests.ts"
 import { tableUnfit } from "./unfit.ts"
 
 /** Runs a batch as one run. */
@@ -28,8 +29,8 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   }
   if (result.sent && !result.isCutOff) yield* soundAfter(run, result.cause, undefined)
   const failed = new Map(batch.map((one) => [one, result.cause]))
-  // a table that fits no answer is no chunk's fault, and there is no culprit to be looked for
-  const asIfAlone = tableUnfit(result.cause) !== undefined
+  // a table that fits no answer, or is locked, is no chunk's fault, and there is no culprit to be looked for
+  const asIfAlone = tableUnfit(result.cause) !== undefined || tableLocked(result.cause) !== undefined
   return yield* new BatchFailed({
     failed,
     maybeHarmed: new Set(batch),

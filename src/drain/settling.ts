@@ -19,6 +19,7 @@ import type { Held } from "./held.ts"
 import { orderingKeyOf } from "./orderingKey.ts"
 import { Outcome } from "./Outcome.ts"
 import type { Prepared } from "./prepare.ts"
+import { tableLocked } from "./rests.ts"
 
 /** The operations that give the chunks of one claim their outcome. */
 export type Settling = Effect.Success<ReturnType<typeof make>>
@@ -105,12 +106,17 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   }
 })
 
-/** How a failure is settled. No attempt is charged if the handler cannot run in this process at all. */
+/** How a failure is settled. No attempt is charged if the handler cannot run in this process at all, or not now. */
 const settlementOf = Effect.fnUntraced(function*(
-  { settings, unfit }: Engine,
+  { rests, settings, unfit }: Engine,
   charge: Charge
 ): Effect.fn.Return<Settlement> {
   const { cause, one: { chunk, handler } } = charge
+  const locked = tableLocked(cause)
+  if (locked !== undefined) {
+    yield* rests.begin(handler, locked)
+    return Settlement.Release({ chunk })
+  }
   if (yield* unfit.learn(handler, cause)) return Settlement.Park({ chunk, reason: "no-handler" })
   return yield* toSettlement(charge, settings)
 })

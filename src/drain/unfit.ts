@@ -57,8 +57,12 @@ const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
       "continues by itself; or correct the declaration, and restart"
 }
 
-/** How long one look at a table may take. A statement that changes the table may lock it for longer. */
+/**
+ * How long a beat looks at tables, and at how many at a time. A statement that changes a table may lock it for longer; then
+ * the next beat begins with the others.
+ */
 const longestLook = Duration.seconds(1)
+const looksAtOnce = 4
 
 /** Whether a table fits its declaration now; see `Inspector.declaration`. */
 type Check = (declaration: Declaration) => Effect.Effect<unknown, unknown>
@@ -68,8 +72,11 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
   const proven = new WeakSet<Handler>()
   const unfit = new Map<Handler, TableUnfit | undefined>()
   const lookAt = Effect.fnUntraced(function*(handler: Handler, declaration: Declaration) {
+    // to the end: a look that takes too long must not keep others from their turn for ever
+    const reason = unfit.get(handler)
+    unfit.delete(handler)
+    unfit.set(handler, reason)
     const fits = yield* check(declaration).pipe(
-      Effect.timeout(longestLook),
       Effect.as(true),
       // also if the database does not answer: the next beat looks again
       Effect.catch(() => Effect.succeed(false))
@@ -96,8 +103,8 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
         [...unfit],
         ([handler, table]) =>
           table === undefined || handler.declaration === undefined ? Effect.void : lookAt(handler, handler.declaration),
-        { discard: true }
-      )
+        { concurrency: looksAtOnce, discard: true }
+      ).pipe(Effect.timeoutOption(longestLook), Effect.asVoid)
     ),
     registry: {
       ...registry,

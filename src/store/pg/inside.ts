@@ -14,11 +14,19 @@
  *
  * Ids are matched to chunks by their place: see `insert.ts`. If a trigger changes the number of rows, the statement fails.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
-import type { ChunkStore, Inside, InsideKind, InsideRequest, PersistedInside } from "../../ChunkStore.ts"
+import {
+  type ChunkStore,
+  ChunkStoreError,
+  type Inside,
+  type InsideKind,
+  type InsideRequest,
+  type PersistedInside
+} from "../../ChunkStore.ts"
 import type { Declaration } from "../../Declaration.ts"
 import { type DomainObject, maxObjectBytes, maxObjects } from "../../DomainObject.ts"
 import * as Kind from "../../Kind.ts"
@@ -28,6 +36,7 @@ import { type Compiled, identifier, literal } from "./declared.ts"
 import type { Engine } from "./engine.ts"
 import { longestOf } from "./longest.ts"
 import type * as LowWater from "./lowWater.ts"
+import { unlessLocked } from "./tableLock.ts"
 import type { Tables } from "./tables.ts"
 
 /** How long it waits for a lock on the application's tables or the ledger. Meanwhile other workers skip its chunks. */
@@ -373,15 +382,27 @@ export const persistInside = (
     if (isNested || !canRunInside(request.declaration)) return undefined
     const mark = lowWater.from(request.namespace, yield* Contact.here, request.hasty === true)
     const looked = yield* look(request, mark).pipe(
+      unlessLocked(t, request.declaration),
       Effect.tapError(() => Effect.sync(() => compiling.forget(request.declaration))),
       // the handler fails on a claim in the same way, which reports it
       Effect.catchTag("TableUnfit", () => Effect.undefined),
-      t.client.statement
+      t.client.statement,
+      Effect.timeoutOrElse({ duration: request.timeout, orElse: () => Effect.fail(tooLong(request.timeout)) }),
+      Effect.interruptible
     )
     if (looked === undefined) return undefined
     const { ends, inside } = looked
     if (inside.chunks.some(({ objects }) => objects.length > 0)) yield* hint("events")
     if (ends && inside.chunks.length > 0) yield* close(inside.chunks.map(({ key }) => key.callId))
     return inside
-  })
+  }, Effect.uninterruptible)
 }
+
+const tooLong = (timeout: Duration.Duration) =>
+  new ChunkStoreError({
+    operation: "persistInside",
+    transient: false,
+    // that of a statement which the server ends for the same reason
+    code: "57014",
+    reason: `a batch took longer than ${Duration.format(timeout)}, which is how long the handler may take`
+  })
