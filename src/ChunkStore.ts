@@ -92,7 +92,7 @@ export interface Claim {
   /** Whether its chunks should be persisted in one commit, even if they have several handlers. Stores leave it out. */
   readonly inOneCommit?: boolean | undefined
   /**
-   * Whether it turned out that the claim holds nothing, because its call was recorded before or is paused: then its
+   * Whether it turned out that the claim holds nothing, because its call was recorded by others or is paused: then its
    * chunks have no outcome. Stores leave it out.
    */
   readonly isVoid?: (() => boolean) | undefined

@@ -3,23 +3,16 @@
  * none of their chunks, and waits for the table again after that: so the chunks of other handlers are persisted meanwhile.
  * No attempt is charged.
  */
-import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { ClaimLimits } from "../ChunkStore.ts"
-import { TableLocked } from "../Declaration.ts"
+import type { TableLocked } from "../Declaration.ts"
 import type { Handler } from "../Handler.ts"
 import * as Kind from "../Kind.ts"
 
 /** How long a handler rests, in milliseconds. */
 const length = 2000
-
-/** The table that another session holds locked, if that is why a run failed. */
-export const tableLocked = (cause: Cause.Cause<unknown>): TableLocked | undefined => {
-  const reason = cause.reasons.find((reason) => reason._tag === "Fail" && reason.error instanceof TableLocked)
-  return reason?._tag === "Fail" && reason.error instanceof TableLocked ? reason.error : undefined
-}
 
 /** The resting handlers of a drain. */
 export interface Rests {

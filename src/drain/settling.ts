@@ -9,17 +9,17 @@ import {
   type Settled,
   Settlement
 } from "../ChunkStore.ts"
+import { TableLocked } from "../Declaration.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import type { DomainObjectCreated } from "../DomainObject.ts"
 import { printKey } from "../ServiceCall.ts"
 import type { Committed } from "./batch.ts"
 import type { Engine } from "./engine.ts"
-import { type Charge, failureKind, toSettlement } from "./failure.ts"
+import { type Charge, errorIn, failureKind, toSettlement } from "./failure.ts"
 import type { Held } from "./held.ts"
 import { orderingKeyOf } from "./orderingKey.ts"
 import { Outcome } from "./Outcome.ts"
-import type { Prepared } from "./prepare.ts"
-import { tableLocked } from "./rests.ts"
+import { buried, type Prepared, Undecodable } from "./prepare.ts"
 
 /** The operations that give the chunks of one claim their outcome. */
 export type Settling = Effect.Success<ReturnType<typeof make>>
@@ -106,13 +106,18 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   }
 })
 
-/** How a failure is settled. No attempt is charged if the handler cannot run in this process at all, or not now. */
+/**
+ * How a failure is settled. No attempt is charged for an output that does not decode, or if the handler cannot run in this
+ * process, or not now.
+ */
 const settlementOf = Effect.fnUntraced(function*(
   { rests, settings, unfit }: Engine,
   charge: Charge
 ): Effect.fn.Return<Settlement> {
   const { cause, one: { chunk, handler } } = charge
-  const locked = tableLocked(cause)
+  const undecodable = errorIn(cause, Undecodable)
+  if (undecodable?.chunk === chunk) return buried(undecodable, handler)
+  const locked = errorIn(cause, TableLocked)
   if (locked !== undefined) {
     yield* rests.begin(handler, locked)
     return Settlement.Release({ chunk })

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import { type Declaration, TableUnfit } from "../Declaration.ts"
 import type { Handler } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
+import { errorIn } from "./failure.ts"
 
 /** What a drain has learned of its handlers. */
 export interface Unfit {
@@ -37,12 +38,6 @@ const missingOf = (cause: Cause.Cause<unknown>): string | undefined => {
   return undefined
 }
 
-/** The table that does not fit its declaration. */
-export const tableUnfit = (cause: Cause.Cause<unknown>): TableUnfit | undefined => {
-  const reason = cause.reasons.find((reason) => reason._tag === "Fail" && reason.error instanceof TableUnfit)
-  return reason?._tag === "Fail" && reason.error instanceof TableUnfit ? reason.error : undefined
-}
-
 /** Why a handler cannot be run here, and what to do; undefined when the failure is a chunk's. */
 const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
   const service = missingOf(cause)
@@ -50,7 +45,7 @@ const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
     return `it needs the service ${service}, which was not provided to its layer. Its chunks are parked, without a ` +
       "charged attempt, until a program that has the service runs: provide it, and restart"
   }
-  const unfit = tableUnfit(cause)
+  const unfit = errorIn(cause, TableUnfit)
   return unfit === undefined
     ? undefined
     : `${unfit.message}. Its chunks are parked, without a charged attempt. Repair the table, and this worker ` +
@@ -91,10 +86,10 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
       Effect.suspend(() => {
         if (unfit.has(handler)) return Effect.succeed(true)
         // a table may change under a handler that has run
-        const isJudged = !proven.has(handler) || tableUnfit(cause) !== undefined
+        const isJudged = !proven.has(handler) || errorIn(cause, TableUnfit) !== undefined
         const reason = isJudged ? reasonOf(cause) : undefined
         if (reason === undefined) return Effect.succeed(false)
-        unfit.set(handler, tableUnfit(cause))
+        unfit.set(handler, errorIn(cause, TableUnfit))
         return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${reason}`), true)
       }),
     table: (handler) => unfit.get(handler)?.message,

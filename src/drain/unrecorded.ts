@@ -102,7 +102,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   let state: "unrecorded" | "held" | "others" = "unrecorded"
   let isAsideUnderWay = false
   let isCertain = true
-  let isVoid = false
+  let mayNotRun = false
+  const isVoid = () => mayNotRun || state === "others"
 
   const numbered = (seqs: ReadonlyArray<bigint>) => {
     for (const [index, chunk] of chunks.entries()) chunk.seq = seqs[index] ?? chunk.seq
@@ -173,7 +174,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
       }).pipe(Effect.uninterruptible)
       const ended = Effect.suspend(() => isTurn ? turn.release(1) : Effect.void)
       const notNew = () => {
-        isVoid = true
+        mayNotRun = true
       }
       const isOpen = state === "unrecorded"
       return store.persist(token, work, idle, isOpen ? { call, notNew, atEnd } : undefined).pipe(
@@ -196,8 +197,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   return {
     /** Whether this has recorded the call. */
     isRecorded: () => state === "held",
-    /** Whether the handlers did not run because the call is known, also to this by its recording beside, or paused. */
-    isVoid: () => isVoid,
+    /** Whether this holds nothing: the call is known, also to this by its recording beside, or paused, or others record it. */
+    isVoid,
     /** Whether the token may hold chunks that this does not know of, because an answer of the database was lost. */
     mayHold: () => state !== "held" && !isCertain,
     store: {
@@ -208,7 +209,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
           chunks: state === "others" ? [] : chunks,
           paused,
           inOneCommit: state === "unrecorded",
-          isVoid: () => isVoid
+          isVoid
         })),
       giveUp: () => Effect.void,
       // it records nothing: it could wait for the connection of the handlers' transaction, which would wait for it
