@@ -2,13 +2,15 @@
  * What a handler's run leaves for after its end: effects for the commit, and nested transactions of fibers that outlive it.
  */
 import { it } from "@effect/vitest"
-import { CallRecorder, Drain } from "effect-sluice"
+import { CallRecorder, Drain, EventLog, WakeUp } from "effect-sluice"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { note, record } from "../support/clinic.ts"
-import { untilEmpty } from "../support/drain.ts"
+import { cycle, untilEmpty } from "../support/drain.ts"
 import { application, strays } from "./clinic.ts"
 
 const ids = Array.from({ length: 12 }, (_, n) => `call-${n}`)
@@ -94,5 +96,29 @@ it.live(
       settings: { batchSize: 4, inFlight: 1 },
       deed: (sql, { call }) => call.callId === "call-1" ? sql.afterCommit(Effect.never) : Effect.void
     }))),
+  60_000
+)
+
+it.live(
+  "what a run registers for the commit and what never ends keeps back no hint, and no end of a call",
+  () =>
+    Effect.gen(function*() {
+      const log = yield* EventLog.EventLog
+      yield* log.open("ends", "beginning", "calls")
+      const hints = yield* (yield* WakeUp.WakeUp).hear("events")
+      yield* record(note("call-1"))
+      expect(yield* cycle).toMatchObject({ persisted: 1 })
+      expect(yield* Stream.runHead(hints)).toMatchObject({ _tag: "Some" })
+      // only a beat at the next cycle would tell it
+      const taken = yield* log.take("ends", { feed: "calls", limit: 1, maxBytes: 1e6, lease: Duration.minutes(1), reader: "test" })
+      expect(taken).toMatchObject({ value: { entries: [{ ended: { callId: "call-1" } }] } })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(application({
+        handler: { timeout: "1 second" },
+        settings: { beatInterval: Duration.zero, listen: false },
+        deed: (sql) => sql.afterCommit(Effect.never)
+      }))
+    ),
   60_000
 )
