@@ -33,7 +33,9 @@ export const expect = Effect.fnUntraced(function*({ call, chunks }: PlannedCall,
   const noted = yield* sql`
     insert into expected (call_id, part, place, fate, rows, failures, ordering_key, way, state)
     select ${call.callId}, part, ${place}, fate, rows, failures, ${call.orderingKey ?? null}, ${way}, ${state}
-    from jsonb_to_recordset(${JSON.stringify(chunks)}::jsonb) as chunk(part text, fate text, rows integer, failures integer)
+    from jsonb_to_recordset(${
+    JSON.stringify(chunks)
+  }::jsonb) as chunk(part text, fate text, rows integer, failures integer)
     where ${goesOn}::boolean or not exists (select from calm)
     on conflict do nothing
     returning part`
