@@ -97,8 +97,8 @@ const tables = Effect.gen(function*() {
     create table entry (id bigint primary key default nextval('note_id_seq'), call_id text not null, part text not null,
       ordering_key text, ward text, place integer not null, text text not null check (text <> 'refused'),
       made text not null default case
-        when current_query() like '%limited as materialized%' then 'inside'
-        when current_query() like '%with given as materialized%' then 'at once'
+        when current_query() like '%looked as materialized%' then 'inside'
+        when current_query() like '%.service_call as c%' then 'at once'
         else 'claimed' end)`
   yield* sql`
     create view made as
