@@ -150,6 +150,11 @@ export interface Transaction {
   readonly isSound: Effect.Effect<boolean, ChunkStoreError>
   /** Carries out the declaration of a handler. */
   readonly insert: Insert
+  /**
+   * Runs an effect after the commit, if there is one. What handlers have registered for the commit does not hold it up, and
+   * an interruption that comes after the commit does not prevent it.
+   */
+  readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /** Ends statements that still run in it and cannot be interrupted, as far as the store is able to. */
   readonly abandon: Effect.Effect<void>
   /** After this duration no further run should begin in it. */

@@ -279,39 +279,43 @@ const afterSuccess = Effect.fnUntraced(function*(
  * Lets the store persist chunks of one handler. Undefined when it must not do so now, or failed. Uninterruptible, because
  * what is committed must be announced: the store lets its statement be interrupted.
  */
-const persist = Effect.fnUntraced(function*(running: Running, one: Candidate, limits: ClaimLimits) {
-  const { engine, store, turns } = running
-  const { declaration, handler, kind } = one
-  const excluded = notIn(engine, one)
-  if (excluded === undefined) {
-    turns.pass(one)
-    return undefined
-  }
-  const clock = yield* Clock.Clock
-  const tried: Tried = { one, limit: one.size.next(limits.limit), began: clock.monotonicTimeNanosUnsafe() }
-  const request: InsideRequest = {
-    ...engine.rests.apply(limits),
-    limit: tried.limit,
-    kind,
-    notIn: excluded,
-    declaration,
-    handler: handler.name,
-    handlerVersion: handler.options.version ?? 1,
-    timeout: timeoutOf(handler, engine.settings.handlerTimeout)
-  }
-  const result = yield* Effect.result(store.persistInside(request))
-  engine.pulse.progress()
-  if (Result.isFailure(result)) {
-    yield* afterFailure(running, tried, result.failure)
-    return undefined
-  }
-  if (result.success === undefined) {
-    engine.uses.unable(handler)
-    turns.failed(one)
-    return undefined
-  }
-  return yield* afterSuccess(running, tried, result.success)
-}, Effect.uninterruptible, Effect.withSpan("Drain.inside"))
+const persist = Effect.fnUntraced(
+  function*(running: Running, one: Candidate, limits: ClaimLimits) {
+    const { engine, store, turns } = running
+    const { declaration, handler, kind } = one
+    const excluded = notIn(engine, one)
+    if (excluded === undefined) {
+      turns.pass(one)
+      return undefined
+    }
+    const clock = yield* Clock.Clock
+    const tried: Tried = { one, limit: one.size.next(limits.limit), began: clock.monotonicTimeNanosUnsafe() }
+    const request: InsideRequest = {
+      ...engine.rests.apply(limits),
+      limit: tried.limit,
+      kind,
+      notIn: excluded,
+      declaration,
+      handler: handler.name,
+      handlerVersion: handler.options.version ?? 1,
+      timeout: timeoutOf(handler, engine.settings.handlerTimeout)
+    }
+    const result = yield* Effect.result(store.persistInside(request))
+    engine.pulse.progress()
+    if (Result.isFailure(result)) {
+      yield* afterFailure(running, tried, result.failure)
+      return undefined
+    }
+    if (result.success === undefined) {
+      engine.uses.unable(handler)
+      turns.failed(one)
+      return undefined
+    }
+    return yield* afterSuccess(running, tried, result.success)
+  },
+  Effect.uninterruptible,
+  Effect.withSpan("Drain.inside")
+)
 
 /** The declared handlers of a drain, over its store. */
 export const make = Effect.fnUntraced(function*(

@@ -1,17 +1,8 @@
 /** Gives the chunks of a claim their outcome: persisted, charged, parked, buried, or given back. */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import {
-  ChunkStore,
-  type ChunkStoreError,
-  type ClaimedChunk,
-  type Persisted,
-  type Settled,
-  Settlement
-} from "../ChunkStore.ts"
+import { ChunkStore, type ChunkStoreError, type ClaimedChunk, type Settled, Settlement } from "../ChunkStore.ts"
 import { TableLocked } from "../Declaration.ts"
-import { DomainEvents } from "../DomainEvents.ts"
-import type { DomainObjectCreated } from "../DomainObject.ts"
 import { printKey } from "../ServiceCall.ts"
 import type { Committed } from "./batch.ts"
 import type { Engine } from "./engine.ts"
@@ -27,7 +18,6 @@ export type Settling = Effect.Success<ReturnType<typeof make>>
 /** For one claim. */
 export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   const store = yield* ChunkStore
-  const events = yield* DomainEvents
   const { token } = held.claim
   const blocked = makeBlocked()
   // charges that are committed together at the end of a round
@@ -94,13 +84,11 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
     withoutBlocked: (members: ReadonlyArray<Prepared>) =>
       Effect.as(release(members.filter(blocked.has)), members.filter((one) => !blocked.has(one))),
     /**
-     * Records and announces the result of a committed batch, and charges the chunks that failed before they had written
-     * anything.
+     * Records the result of a batch, which is announced when it is committed: a caller's transaction may surround it. Charges
+     * the chunks that failed before they had written anything.
      */
     commit: Effect.fnUntraced(function*({ failedUnsent, persisted }: Committed) {
       for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
-      // the claim may be part of the caller's transaction: then nothing is certain before its commit
-      yield* store.afterCommit(events.publish(eventsOf(persisted)))
       for (const [one, cause] of failedUnsent) yield* charge({ one, cause, kind: failureKind(cause) })
     })
   }
@@ -180,12 +168,4 @@ const settleOrPart = (
     const message = `the failure could not be stored: ${error.code ?? "no code"}`
     const plain = { ...only, failure: { ...only.failure, message } }
     return Effect.map(store.settle(token, [plain]), (settled) => settled.map((one) => ({ ...one, settlement: only })))
-  })
-
-/** The events of the persisted chunks, in the order of recording. */
-export const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
-  [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) => {
-    if (objects.length === 0) return []
-    const { call: { context, correlationId, service }, key, namespace } = chunk
-    return objects.map((object) => ({ object, key, namespace, handler, service, correlationId, context }))
   })

@@ -107,7 +107,7 @@ for (const [name, layer] of [["a handler", one], ["a persistMany", many]] as con
       expect(yield* chunkOf("bad")).toMatchObject({
         state: "dead",
         attempts: 0,
-        death: { reason: "undecodable", message: expect.stringContaining('at ["text"]') }
+        death: { reason: "undecodable", message: expect.stringContaining("at [\"text\"]") }
       })
     }).pipe(Effect.provide(
       Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(

@@ -2,12 +2,13 @@
  * What a handler's run leaves for after its end: effects for the commit, and nested transactions of fibers that outlive it.
  */
 import { it } from "@effect/vitest"
-import { CallRecorder, Drain, EventLog, WakeUp } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, EventLog, WakeUp } from "effect-sluice"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
+import * as Fiber from "effect/Fiber"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { note, record } from "../support/clinic.ts"
 import { cycle, untilEmpty } from "../support/drain.ts"
@@ -110,7 +111,13 @@ it.live(
       expect(yield* cycle).toMatchObject({ persisted: 1 })
       expect(yield* Stream.runHead(hints)).toMatchObject({ _tag: "Some" })
       // only a beat at the next cycle would tell it
-      const taken = yield* log.take("ends", { feed: "calls", limit: 1, maxBytes: 1e6, lease: Duration.minutes(1), reader: "test" })
+      const taken = yield* log.take("ends", {
+        feed: "calls",
+        limit: 1,
+        maxBytes: 1e6,
+        lease: Duration.minutes(1),
+        reader: "test"
+      })
       expect(taken).toMatchObject({ value: { entries: [{ ended: { callId: "call-1" } }] } })
     }).pipe(
       Effect.scoped,
@@ -120,5 +127,29 @@ it.live(
         deed: (sql) => sql.afterCommit(Effect.never)
       }))
     ),
+  60_000
+)
+
+it.live(
+  "what is committed counts as persisted and is announced, even if whoever drains is interrupted right then",
+  () => {
+    const committed = Deferred.makeUnsafe<void>()
+    return Effect.gen(function*() {
+      const heard = yield* (yield* DomainEvents.DomainEvents).subscribe
+      yield* record(note("call-1"))
+      const claimed = yield* Drain.Drain.use((drain) => drain.claim())
+      const running = yield* Effect.forkChild(claimed.run)
+      yield* Deferred.await(committed)
+      yield* Fiber.interrupt(running)
+      expect(claimed.report()).toMatchObject({ claimed: 1, persisted: 1 })
+      expect(yield* Stream.runHead(heard)).toMatchObject({ value: { key: { callId: "call-1" } } })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(application({
+        handler: { timeout: "1 second" },
+        deed: (sql) => sql.afterCommit(Effect.andThen(Deferred.succeed(committed, undefined), Effect.never))
+      }))
+    )
+  },
   60_000
 )

@@ -37,6 +37,7 @@ const unwatched: Transaction = {
   watch: () => ({ sent: true, refusal: undefined, of: (run) => run, end: () => undefined }),
   isSound: Effect.succeed(true),
   insert: () => Effect.die("the mutants write by handlers that are programs"),
+  afterCommit: () => Effect.void,
   abandon: Effect.void,
   longest: Duration.infinity
 }

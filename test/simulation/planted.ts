@@ -19,6 +19,7 @@ export interface Planted {
 
 const inRun = (place: string, instead: string): Planted => ({ file: "drain/run.ts", place, instead })
 const inAttempt = (place: string, instead: string): Planted => ({ file: "drain/attempt.ts", place, instead })
+const inTransaction = (place: string, instead: string): Planted => ({ file: "drain/transaction.ts", place, instead })
 const inSettling = (place: string, instead: string): Planted => ({ file: "drain/settling.ts", place, instead })
 const inSplit = (place: string, instead: string): Planted => ({ file: "drain/split.ts", place, instead })
 const inFailure = (place: string, instead: string): Planted => ({ file: "drain/failure.ts", place, instead })
@@ -84,17 +85,14 @@ export const planted: Readonly<Record<string, Planted>> = {
     "return Settlement.Retry({ ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) })",
     "return Settlement.Already({ chunk, ...(schedule === undefined ? {} : {}) })"
   ),
-  "what was created is announced twice": inRun(
-    "yield* settling.commit(result.success)\n",
-    "yield* settling.commit(result.success)\n  yield* settling.commit(result.success)\n"
+  "what was created is announced twice": inTransaction(
+    "return events.publish(eventsOf(persisted))",
+    "return Effect.andThen(events.publish(eventsOf(persisted)), events.publish(eventsOf(persisted)))"
   ),
-  "what is announced does not wait for the commit": inAttempt(
-    "const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)))",
-    "const { eventsOf } = yield* Effect.promise(() => import(\"./settling.ts\"))\n" +
-      "    const { DomainEvents } = yield* Effect.promise(() => import(\"../DomainEvents.ts\"))\n" +
-      "    const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)).pipe(" +
-      "Effect.provideService(ChunkStore, { ...store, persist: (token, work, idle) => store.persist(token, (transaction) => " +
-      "Effect.tap(work(transaction), (lines) => events.publish(eventsOf(lines))), idle) })))"
+  "what is announced does not wait for the commit": inTransaction(
+    "transaction.afterCommit(announce(held, events, done.persisted))",
+    "Effect.andThen(events.publish(eventsOf(done.persisted)), " +
+      "transaction.afterCommit(announce(held, events, done.persisted)))"
   ),
   "the lease of what runs is not renewed": {
     file: "drain/lease.ts",
@@ -162,7 +160,7 @@ export const planted: Readonly<Record<string, Planted>> = {
   ),
   "one crash is enough": inPrepare("if (chunk.loneCrashes >= maxCrashes)", "if (chunk.crashes > 0)"),
   "what does not decode is parked": inPrepare(
-    "return bury(chunk, \"undecodable\", message, handler.name)",
+    "return bury(chunk, reason, message, handler.name)",
     "return Settlement.Park({ chunk, reason: \"no-handler\" })"
   ),
   "the oldest of a key is not the first": inPrepare(

@@ -242,7 +242,8 @@ export const drain = Command.make(
       if (given.check) {
         if (given.embedded && (yield* Database.isAbsent(given.url))) {
           return yield* new Failed({
-            reason: "--check makes no database, and there is no ./.sluice here yet: `sluice migrate --embedded` makes it"
+            reason:
+              "--check makes no database, and there is no ./.sluice here yet: `sluice migrate --embedded` makes it"
           })
         }
         const checked = Effect.gen(function*() {

@@ -178,7 +178,11 @@ export const handlers = Command.make(
       }
       yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))
       // like the doctor, which says what is wrong and ends with 1
-      if (report.handlers.some(({ declared }) => declared?.problem != null)) process.exitCode = 1
+      if (
+        report.handlers.some(({ declared }) =>
+          declared?.problem != null
+        )
+      ) process.exitCode = 1
     }).pipe(Effect.provide(Application.layer(Database.storesAsTheyAre(url), globs)), told)
 ).pipe(
   Command.withDescription(

@@ -21,7 +21,10 @@ const CurrentOwn = Context.Reference<Array<Effect.Effect<void>> | undefined>("ef
 
 /** Runs an effect of Sluice's own after the surrounding commit, or immediately when there is none. */
 export const afterCommit = ({ afterCommit }: SqlClient, effect: Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.flatMap(CurrentOwn, (own) => own === undefined ? afterCommit(effect) : Effect.sync(() => void own.push(effect)))
+  Effect.flatMap(
+    CurrentOwn,
+    (own) => own === undefined ? afterCommit(effect) : Effect.sync(() => void own.push(effect))
+  )
 
 /** The commit of a transaction. */
 export interface Commit {
@@ -52,7 +55,9 @@ export const notHeldUp = <E, R>(
         begun: sql.afterCommit(
           Effect.andThen(
             Deferred.succeed(committed, undefined),
-            Effect.suspend(() => Effect.forEach(own, (effect) => effect, { discard: true }))
+            Effect.suspend(() =>
+              Effect.forEach(own, (effect) => Effect.ignoreCause(effect, { log: "Error" }), { discard: true })
+            )
           )
         ),
         first: Effect.provideService(CurrentOwn, own)

@@ -55,8 +55,7 @@ export const make = Effect.fnUntraced(function*(
   })
   const compiling = makeCompiling(t)
   const insert = inserting.make(t, compiling)
-  const close = (callIds: ReadonlyArray<string>) =>
-    afterCommit(t.sql, closeCalls(t, callIds, wakeUp.hint("events")))
+  const close = (callIds: ReadonlyArray<string>) => afterCommit(t.sql, closeCalls(t, callIds, wakeUp.hint("events")))
   const countLedger = yield* countingAside(t)
   return { t, settings, contact, claiming, compiling, insert, hint, wake, countLedger, close }
 })

@@ -230,7 +230,7 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
                 return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
               }
               if (isNested) yield* mustBeReadCommitted(began.isolation)
-              const exit = yield* Effect.exit(work(transactionOf(t, insertOn(lease), { lease, began, outer })))
+              const exit = yield* Effect.exit(work(transactionOf(t, insertOn(lease), { lease, began, outer, first })))
               if (Exit.isFailure(exit)) {
                 failed = exit.cause
                 return yield* Effect.fail(new RolledBack(exit.cause))
