@@ -14,6 +14,7 @@
  * refused, more and more claims come before the next try.
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import {
@@ -34,7 +35,7 @@ import { timeoutOf } from "./batch.ts"
 import type { Claimed } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import { measureInside } from "./observe/metrics.ts"
-import { emptyReport, type Report } from "./Report.ts"
+import { addReports, emptyReport, type Report } from "./Report.ts"
 import * as TrySize from "./trySize.ts"
 
 /** The most claims between two tries, after consecutive failures. */
@@ -58,6 +59,11 @@ interface Done {
   /** Nothing is due any more. */
   readonly last: boolean
 }
+
+/** Adds up what is persisted inside, for whoever has to know even if the claim in which it happens is interrupted. */
+export const CurrentSum = Context.Reference<{ report: Report } | undefined>("effect-sluice/drain/CurrentSum", {
+  defaultValue: () => undefined
+})
 
 /** The declared handlers of a drain. */
 export interface Insides {
@@ -272,7 +278,10 @@ const afterSuccess = Effect.fnUntraced(function*(
     yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
     yield* measureInside(kind, handler.name, chunks, began)
   }
-  return { report: reportOf(chunks), last }
+  const report = reportOf(chunks)
+  const sum = yield* CurrentSum
+  if (sum !== undefined) sum.report = addReports(sum.report, report)
+  return { report, last }
 })
 
 /**
