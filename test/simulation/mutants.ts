@@ -190,10 +190,14 @@ export const mutants: Readonly<Record<string, Mutant>> = {
     ...store,
     isTransient: (error) => !(error instanceof ChunkStoreError && error.code === "25006") && store.isTransient(error)
   }),
-  "a lost lease goes unnoticed": (store) => ({
+  "a lost lease goes unnoticed": (store, db) => ({
     ...store,
     persist: (token, work, ...rest) =>
-      Effect.catchIf(store.persist(token, work, ...rest), (e) => e instanceof LeaseLost, () => Effect.void)
+      Effect.catchIf(
+        store.persist(token, work, ...rest),
+        (error) => error instanceof LeaseLost,
+        () => Effect.asVoid(alone(db, work))
+      )
   }),
   "who persists beside the drain does not ask the ledger": (store, db) => ({
     ...store,
