@@ -47,6 +47,19 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* statesOf("a")).toEqual(["persisted"])
     }))
 
+  test("the work begins with its transaction, each time that is run", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      let begun = 0
+      const persist = store.persist("018f3d2a-7c1e-7000-8000-000000000001", () => {
+        begun++
+        return Effect.succeed([])
+      })
+      expect(begun).toBe(0)
+      yield* Effect.andThen(persist, persist)
+      expect(begun).toBe(2)
+    }))
+
   test("when the work fails, throws or is interrupted, nothing is written and the claim is unchanged", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore

@@ -160,6 +160,20 @@ export const recordNow = topic("recordNow", (test) => {
       expect(runs).toEqual([])
     }))
 
+  test("recordNow leaves a paused call alone, even if an output of it does not decode", () =>
+    Effect.gen(function*() {
+      const { drain, runs } = yield* ward
+      const pauses = yield* Pauses.Pauses
+      yield* pauses.pause({ namespace: "clinic", schemaIdentity: Note.identity }, "the ward is full")
+      const odd = { ...note("odd"), part: "odd", data: { words: 1 } }
+      expect(yield* Effect.flip(drain.recordNow(call("a", [note("a"), odd])))).toMatchObject({ _tag: "ChunkBusy" })
+      expect(runs).toEqual([])
+      expect(yield* states("a")).toEqual(["parked", "parked"])
+      yield* pauses.resume({ namespace: "clinic", schemaIdentity: Note.identity })
+      yield* drain.untilEmpty
+      expect(yield* states("a")).toEqual(["persisted", "dead"])
+    }))
+
   test("recordNow of an ordering key is before what is recorded of the key meanwhile", () =>
     Effect.gen(function*() {
       const { begun, drain, may, recorder, runs } = yield* ward
@@ -322,6 +336,27 @@ export const recordNow = topic("recordNow", (test) => {
       expect(isKnown).toBe(true)
       expect(yield* rows.list).toEqual(["2"])
       expect((yield* store.claim(claim)).chunks.map(({ seq }) => seq)).toEqual([seqs[0]])
+    }))
+
+  test("persist runs nothing of a call to record whose kind is paused, even if its claim has recorded it", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const hold = { token: tokenOf(1), worker: "w", lease: Duration.minutes(1) }
+      const one = call("a", [note("a")])
+      expect(yield* store.recordHeld(one, hold)).toHaveLength(1)
+      yield* Pauses.Pauses.use((pauses) =>
+        pauses.pause({ namespace: "clinic", schemaIdentity: "*" }, "the ward is full")
+      )
+      let told = 0
+      let runs = 0
+      const work = Effect.sync(() => {
+        runs++
+        return []
+      })
+      const toRecord = { call: one, notNew: () => void told++, atEnd: Effect.undefined }
+      const error = yield* Effect.flip(store.persist(hold.token, () => work, undefined, toRecord))
+      expect(error).toMatchObject({ _tag: "LeaseLost" })
+      expect([told, runs]).toEqual([1, 0])
     }))
 
   test("recordHeld claims what it records, under its own token", () =>
