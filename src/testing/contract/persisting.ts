@@ -127,7 +127,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* view).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
     }))
 
-  test("a chunk that was persisted before is told apart from a lost lease", () =>
+  test("persist of a chunk that is in the ledger fails with AlreadyPersisted, and after a lost lease with LeaseLost", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -249,7 +249,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* settle("released")).toEqual(["release"])
     }))
 
-  test("outside the drain: of two at once one creates the objects; the other waits and receives the same", () =>
+  test("of two concurrent once of a chunk one creates the objects; the other waits and receives the same", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -275,7 +275,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
-  test("outside the drain: a failure writes nothing and can be repeated; an outstanding chunk is removed from the queue", () =>
+  test("once writes nothing when it fails, and can be repeated; at its end the chunk is removed from the queue", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows

@@ -110,7 +110,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* drain.cycle).toMatchObject({ claimed: 0 })
     }))
 
-  test("recordNow of a known call runs no handler again; with other content it is a conflict", () =>
+  test("recordNow of a call that is recorded already runs no handler again; with other content it is a conflict", () =>
     Effect.gen(function*() {
       const { drain, recorder, runs } = yield* ward
       const objects = yield* drain.recordNow(call("a", [note("a")]))
@@ -144,7 +144,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(runs).toEqual(["early", "late", "both"])
     }))
 
-  test("recordNow parks what is paused or has no handler, and buries what does not decode", () =>
+  test("recordNow parks outputs that are paused or have no handler, and buries one that does not decode", () =>
     Effect.gen(function*() {
       const { drain, runs } = yield* ward
       const pauses = yield* Pauses.Pauses
@@ -174,7 +174,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* states("a")).toEqual(["persisted", "dead"])
     }))
 
-  test("recordNow of an ordering key is before what is recorded of the key meanwhile", () =>
+  test("a call of recordNow goes before later calls of its ordering key that are recorded meanwhile", () =>
     Effect.gen(function*() {
       const { begun, drain, may, recorder, runs } = yield* ward
       const keyed = { orderingKey: "knee" }
@@ -225,7 +225,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* states("b")).toEqual(["persisted"])
     }))
 
-  test("of two recordNow at once one persists the call, and both receive the objects", () =>
+  test("of two concurrent recordNow one persists the call, and both receive the objects", () =>
     Effect.gen(function*() {
       const { drain } = yield* ward
       const time = yield* Time
@@ -259,7 +259,7 @@ export const recordNow = topic("recordNow", (test) => {
         .toMatchObject([{ object: { id: "a" }, context: { ward: "west" } }])
     }))
 
-  test("recordNow records before the handlers run, if no answer may be lost", () =>
+  test("with a recordWithin of 0 recordNow records the call before its handlers run", () =>
     Effect.gen(function*() {
       const { drain } = yield* ward
       const store = yield* ChunkStore.ChunkStore
@@ -290,7 +290,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* store.recordHeld(call("e", [note("e")], { orderingKey: "hip" }), hold(4))).toBeUndefined()
     }))
 
-  test("persist records an unrecorded call: what is done in the ledger, the rest held; of one that is recorded, nothing", () =>
+  test("persist records a new call: persisted outputs in the ledger, the others held; it leaves a known call alone", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
