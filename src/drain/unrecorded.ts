@@ -164,11 +164,11 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
       Effect.andThen(check, recordAside),
       () => state === "held" && !isVoid ? verb : Effect.succeed<ReadonlyArray<A>>([])
     )
-  const lost = new LeaseLost({ claimed: chunks.length, held: 0 })
+  const lost = () => new LeaseLost({ claimed: chunks.length, held: 0 })
 
   const persist: Store["persist"] = (_, work, idle) =>
     Effect.suspend(() => {
-      if (state === "others" || isVoid) return Effect.fail(lost)
+      if (state === "others" || isVoid) return Effect.fail(lost())
       let isTurn = false
       let isRecorded = false
       /** The end of the handlers' transaction. A client of one connection could not record beside it. */
@@ -176,7 +176,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
         yield* stopTimer
         yield* turn.take(1)
         isTurn = true
-        if (state === "others") return yield* lost
+        if (state === "others") return yield* lost()
         if (state === "held") return undefined
         isCertain = false
         return {
