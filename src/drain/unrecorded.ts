@@ -148,8 +148,6 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
 
   const whenHeld = <A>(verb: Effect.Effect<ReadonlyArray<A>, ChunkStoreError>) =>
     Effect.flatMap(recordAside, () => state === "held" ? verb : Effect.succeed<ReadonlyArray<A>>([]))
-  const lost = new LeaseLost({ claimed: chunks.length, held: 0 })
-
   const persist: Store["persist"] = (_, work, idle) =>
     Effect.suspend(() => {
       let isTurn = false
@@ -159,7 +157,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
         yield* stopTimer
         yield* turn.take(1)
         isTurn = true
-        if (state === "others") return yield* lost
+        if (state === "others") return yield* new LeaseLost({ claimed: chunks.length, held: 0 })
         if (state === "held") return undefined
         isCertain = false
         return {

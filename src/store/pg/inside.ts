@@ -40,7 +40,7 @@ const longestWait = "2s"
 const mostOfCall = 4
 
 /** The longest id of a row, in bytes. With a longer one the statement fails, and a claim takes the chunks. */
-const longestId = 1000
+export const longestId = 1000
 
 /** Whether the statement can express a declaration: one table, with a row for each answer or for each element. */
 export const canRunInside = ({ children, inner }: Declaration): boolean => children.length === 0 && inner === undefined
