@@ -8,6 +8,7 @@ import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type * as Settings from "../../Settings.ts"
 import { DatabaseUnfit } from "../DatabaseUnfit.ts"
 import { explain } from "../Rights.ts"
+import { limitOf } from "./client.ts"
 import { codeOf, wordsOf } from "./errors.ts"
 import { isPooled } from "./pooler.ts"
 import * as sequences from "./sequences.ts"
@@ -121,7 +122,7 @@ export interface Ground {
 
 /** Checks the tables only, for commands that read or repair but record nothing. The store then does not listen for hints. */
 export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values) {
-  const session = yield* reserve(sql)
+  const session = yield* reserve(sql, limitOf(sql, settings.statementTimeout))
   const facts = yield* factsOf(session)
   yield* checkTables(session, facts, settings)
   const ground: Ground = { role: facts.role, pooled: true }
@@ -134,7 +135,7 @@ export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Sett
  */
 export const preflight = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values) {
   const facts = yield* Effect.scoped(Effect.gen(function*() {
-    const session = yield* reserve(sql)
+    const session = yield* reserve(sql, limitOf(sql, settings.statementTimeout))
     const facts = yield* factsOf(session)
     yield* checkTables(session, facts, settings)
     const behind = yield* sequences.behind(session, settings.schema)
