@@ -161,23 +161,27 @@ describe("a program that starts behind a pooler", () => {
     )
   }
 
-  it.live("in statement mode: is refused in one sentence, before and after the tables are there, and by the command", () =>
-    Effect.gen(function*() {
-      const { through, url } = yield* between(3, "statement")
-      const sentence = /^a pooler in statement mode .*: give it the mode transaction or session$/
-      for (const migrated of [false, true]) {
-        if (migrated) yield* Effect.provide(Migrations.run, client(url))
-        for (const layer of migrated ? [PgStore.layer, PgStore.layerStorage] : [PgStore.layer]) {
-          const error = yield* Effect.flip(build(through, { prepare: false }, {}, layer))
-          expect(error).toMatchObject({ _tag: "DatabaseUnfit", problem: "pooler" })
-          expect(error.message).toMatch(sentence)
+  it.live(
+    "in statement mode: is refused in one sentence, before and after the tables are there, and by the command",
+    () =>
+      Effect.gen(function*() {
+        const { through, url } = yield* between(3, "statement")
+        const sentence = /^a pooler in statement mode .*: give it the mode transaction or session$/
+        for (const migrated of [false, true]) {
+          if (migrated) yield* Effect.provide(Migrations.run, client(url))
+          for (const layer of migrated ? [PgStore.layer, PgStore.layerStorage] : [PgStore.layer]) {
+            const error = yield* Effect.flip(build(through, { prepare: false }, {}, layer))
+            expect(error).toMatchObject({ _tag: "DatabaseUnfit", problem: "pooler" })
+            expect(error.message).toMatch(sentence)
+          }
         }
-      }
-      const { reason } = yield* Effect.promise(() => run("status", "--url", through))
-      expect(reason).toMatch(/a pooler in statement mode is in between/)
-      const doctor = yield* Effect.promise(() => run("doctor", "--url", through))
-      expect(doctor.stdout).toMatch(/^X {3}server: a pooler in statement mode is in between/)
-    }).pipe(Effect.scoped), 60_000)
+        const { reason } = yield* Effect.promise(() => run("status", "--url", through))
+        expect(reason).toMatch(/a pooler in statement mode is in between/)
+        const doctor = yield* Effect.promise(() => run("doctor", "--url", through))
+        expect(doctor.stdout).toMatch(/^X {3}server: a pooler in statement mode is in between/)
+      }).pipe(Effect.scoped),
+    60_000
+  )
 
   it.live(
     "gives its hints through it, and hears those of others at the server's own address",

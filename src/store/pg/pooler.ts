@@ -54,7 +54,8 @@ export const isPooledBetween = Effect.fnUntraced(function*(
 
 const inStatementMode = new DatabaseUnfit({
   problem: "pooler",
-  reason: "a pooler in statement mode is in between, which allows no transactions: give it the mode transaction or session"
+  reason:
+    "a pooler in statement mode is in between, which allows no transactions: give it the mode transaction or session"
 })
 
 /** How long to wait for a second connection. */
