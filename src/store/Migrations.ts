@@ -14,7 +14,7 @@ import { limitOf } from "./pg/client.ts"
 import { codeOf } from "./pg/errors.ts"
 import { free, guard, isGuarding, MigrationFailed, runStatement, type Site } from "./pg/migrating.ts"
 import { isPooledBetween } from "./pg/pooler.ts"
-import { checkTables, factsOf, namingRights } from "./pg/preflight.ts"
+import { checkComplete, checkTables, factsOf, namingRights } from "./pg/preflight.ts"
 import * as sequences from "./pg/sequences.ts"
 import { clientOf, open, reserve, type Session } from "./pg/session.ts"
 import { list, type Migration, nameOf } from "./pg/statements.ts"
@@ -172,6 +172,8 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
     const facts = yield* factsOf(session)
     yield* checkTables(session, facts, settings)
     const isMissing = (yield* missingOf(session, schema, all).pipe(namingRights(schema, facts))).length > 0
+    // a statement of a migration could fail for it, and say less
+    yield* checkComplete(session, schema)
     if (!isMissing && !facts.readOnly) yield* mendSequences(session, schema)
     return { facts, isMissing }
   }))

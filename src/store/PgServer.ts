@@ -14,6 +14,7 @@ import type { ChunkStoreError } from "../ChunkStore.ts"
 import * as Settings from "../Settings.ts"
 import type { DatabaseUnfit } from "./DatabaseUnfit.ts"
 import * as Migrations from "./Migrations.ts"
+import * as missing from "./pg/absent.ts"
 import * as catalog from "./pg/catalog.ts"
 import { limitOf } from "./pg/client.ts"
 import { within } from "./pg/connection.ts"
@@ -49,6 +50,8 @@ export interface ServerFacts extends Facts {
     readonly seesAll: boolean
     /** Whether Sluice's tables exist. */
     readonly tables: boolean
+    /** Tables, columns or keys that applied migrations have made, and that are missing. */
+    readonly absent: Problem | undefined
     /** Foreign objects in place of Sluice's tables, or acting on them. */
     readonly strangers: Problem | undefined
   } | undefined
@@ -131,6 +134,7 @@ const factsFrom = Effect.fnUntraced(function*(session: Session, { schema, truste
   const base = { ...facts, encodingProblem: encodingProblem(facts), pathProblem: pathProblem(facts) }
   if (base.pathProblem !== undefined) return { ...base, around: undefined }
   const [vitals] = yield* catalog.vitals(session, schema)
+  const absent = yield* missing.find(session, schema, list(schema))
   const found = strangers.unmeant(yield* strangers.find(session, schema, madeBy(list(schema))), trusted)
   return {
     ...base,
@@ -138,6 +142,7 @@ const factsFrom = Effect.fnUntraced(function*(session: Session, { schema, truste
       clockMillis: vitals?.clockMillis ?? 0,
       seesAll: vitals?.seesAll === true,
       tables: vitals?.tables === true,
+      absent: absent.length === 0 ? undefined : missing.describe(schema, absent),
       strangers: found.length === 0 ? undefined : strangers.describe(found)
     }
   }

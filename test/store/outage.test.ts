@@ -101,7 +101,7 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         expect(idsOf(claim.chunks)).toEqual(ids)
         yield* Postgres.runAt(url(), "alter role clinic nologin")
         // a connection that was made before may be left
-      expect(yield* Effect.flip(Effect.forever(claimBy(worker)))).toMatchObject({ code: "28000" })
+        expect(yield* Effect.flip(Effect.forever(claimBy(worker)))).toMatchObject({ code: "28000" })
         yield* outlived(url())
         yield* Postgres.runAt(url(), "alter role clinic login")
         expect(yield* claimBy(worker)).toMatchObject({ chunks: [] })
