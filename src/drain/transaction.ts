@@ -23,9 +23,13 @@ import * as Supervisor from "./supervisor.ts"
 /**
  * Runs a batch in a transaction and commits it. On failure everything is rolled back: with `BatchFailed` when handlers
  * failed, with `BatchSuffered` when the database failed a handler, with `NotShared` when runs cannot share a
- * transaction, or with the store's errors.
+ * transaction, or with the store's errors. `onBegun` is called when the transaction has begun.
  */
-export const persistBatch = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>, settingOf: SettingOf) {
+export const persistBatch = Effect.fnUntraced(function*(
+  batch: ReadonlyArray<Prepared>,
+  settingOf: SettingOf,
+  onBegun: () => void
+) {
   const store = yield* ChunkStore
   const events = yield* DomainEvents
   const { held, timeout } = settingOf(batch[0]!.handler)
@@ -33,12 +37,17 @@ export const persistBatch = Effect.fnUntraced(function*(batch: ReadonlyArray<Pre
   let committed: Committed = nothing
   yield* store.persist(
     held.claim.token,
-    (transaction) =>
-      Effect.flatMap(inSequence(shares.map(({ members, run }) => ({ members, run: run(transaction) }))), (done) => {
-        committed = done
-        // not when this returns: whoever interrupts it after the commit would be told nothing of what is committed
-        return Effect.as(transaction.afterCommit(announce(held, events, done.persisted)), done.persisted)
-      }),
+    (transaction) => {
+      onBegun()
+      return Effect.flatMap(
+        inSequence(shares.map(({ members, run }) => ({ members, run: run(transaction) }))),
+        (done) => {
+          committed = done
+          // not when this returns: whoever interrupts it after the commit would be told nothing of what is committed
+          return Effect.as(transaction.afterCommit(announce(held, events, done.persisted)), done.persisted)
+        }
+      )
+    },
     shares.map((share) => share.timeout).reduce((a, b) => Duration.max(a, b), timeout)
   )
   return committed
