@@ -14,19 +14,11 @@
  *
  * Ids are matched to chunks by their place: see `insert.ts`. If a trigger changes the number of rows, the statement fails.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
-import {
-  type ChunkStore,
-  ChunkStoreError,
-  type Inside,
-  type InsideKind,
-  type InsideRequest,
-  type PersistedInside
-} from "../../ChunkStore.ts"
+import type { ChunkStore, Inside, InsideKind, InsideRequest, PersistedInside } from "../../ChunkStore.ts"
 import type { Declaration } from "../../Declaration.ts"
 import { type DomainObject, maxObjectBytes, maxObjects } from "../../DomainObject.ts"
 import * as Kind from "../../Kind.ts"
@@ -34,6 +26,7 @@ import { inRange, isFree, onlyAsked, type Range } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import { type Compiled, identifier, literal, valueName } from "./declared.ts"
 import type { Engine } from "./engine.ts"
+import { tooLong } from "./errors.ts"
 import { longestOf } from "./longest.ts"
 import type * as LowWater from "./lowWater.ts"
 import { unlessLocked } from "./tableLock.ts"
@@ -396,12 +389,3 @@ export const persistInside = (
     return inside
   }, Effect.uninterruptible)
 }
-
-const tooLong = (timeout: Duration.Duration) =>
-  new ChunkStoreError({
-    operation: "persistInside",
-    transient: false,
-    // that of a statement which the server ends for the same reason
-    code: "57014",
-    reason: `a batch took longer than ${Duration.format(timeout)}, which is how long the handler may take`
-  })
