@@ -74,7 +74,10 @@ export interface ClaimOptions {
 export class Drain extends Context.Service<Drain, {
   /** One claim and its run: persist, settle, announce. Fails only when the database fails; then no chunk is charged. */
   readonly cycle: Effect.Effect<Report, ChunkStoreError>
-  /** Cycles until nothing is due. Chunks that are scheduled for a later attempt stay in the queue. */
+  /**
+   * Cycles until nothing is due. Chunks that are scheduled for a later attempt stay in the queue: `Inspector.later` counts
+   * them. Waits for a declared table that another session holds locked, for as long as a run may take.
+   */
   readonly untilEmpty: Effect.Effect<Report, ChunkStoreError>
   /**
    * Cycles until nothing is due or the time is over. Then it interrupts running handlers and gives their chunks back at
