@@ -183,14 +183,10 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     paused: () => heartbeat.last().paused
   }
 
-  const limitsOf = ({ hasty }: ClaimOptions) => ({
-    limit: settings.batchSize,
-    maxBytes: settings.batchBytes,
-    except: heartbeat.last().elsewhere,
-    own: serves,
-    namespace,
-    hasty
-  })
+  const limitsOf = ({ hasty }: ClaimOptions) => {
+    const { batchBytes: maxBytes, batchSize: limit } = settings
+    return { limit, maxBytes, except: heartbeat.last().elsewhere, own: serves, namespace, hasty }
+  }
 
   const claimOf = Effect.fnUntraced(function*(limits: ClaimLimits, callId?: string) {
     return yield* claimScoped(engine, {

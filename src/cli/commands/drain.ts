@@ -149,6 +149,38 @@ const inTime = <A, E, R>(layer: Layer.Layer<A, E, R>, left: (() => Duration.Dura
     )
   )
 
+/** `--check`: builds the handlers as a drain does, looks at the tables of declared ones, and claims nothing. */
+const check = Effect.fnUntraced(function*(
+  { embedded, handlers, url }: {
+    readonly embedded: boolean
+    readonly handlers: ReadonlyArray<string>
+    readonly url: Option.Option<string>
+  },
+  json: boolean
+) {
+  if (embedded && (yield* Database.isAbsent(url))) {
+    return yield* new Failed({
+      reason: "--check makes no database, and there is no ./.sluice here yet: `sluice migrate --embedded` makes it"
+    })
+  }
+  const checked = Effect.gen(function*() {
+    const { list } = yield* HandlerRegistry
+    const inspector = yield* Inspector
+    for (const { declaration, name } of list) {
+      if (declaration === undefined) continue
+      yield* Effect.catchTag(
+        inspector.declaration(declaration),
+        "TableUnfit",
+        (error) => new Failed({ reason: `handler ${name}: ${error.message}` })
+      )
+    }
+    yield* json
+      ? print.json(Checked, { handlers: list.map(({ name }) => name) })
+      : print.line(`loaded and built ${print.counted(list.length, "handler")}; nothing was claimed`)
+  })
+  return yield* Effect.provide(checked, Application.layer(Database.storesAsTheyAre(url, { embedded }), handlers))
+})
+
 /** The command. */
 export const drain = Command.make(
   "drain",
@@ -239,33 +271,7 @@ export const drain = Command.make(
         const total = yield* processDrains.toTheEnd(drains, { once, left, namespace, partly })
         yield* once ? report(total) : printedToTheEnd(json, total, Option.getOrUndefined(namespace))
       })
-      if (given.check) {
-        if (given.embedded && (yield* Database.isAbsent(given.url))) {
-          return yield* new Failed({
-            reason:
-              "--check makes no database, and there is no ./.sluice here yet: `sluice migrate --embedded` makes it"
-          })
-        }
-        const checked = Effect.gen(function*() {
-          const { list } = yield* HandlerRegistry
-          const inspector = yield* Inspector
-          for (const { declaration, name } of list) {
-            if (declaration === undefined) continue
-            yield* Effect.catchTag(
-              inspector.declaration(declaration),
-              "TableUnfit",
-              (error) => new Failed({ reason: `handler ${name}: ${error.message}` })
-            )
-          }
-          yield* json
-            ? print.json(Checked, { handlers: list.map(({ name }) => name) })
-            : print.line(`loaded and built ${print.counted(list.length, "handler")}; nothing was claimed`)
-        })
-        return yield* Effect.provide(
-          checked,
-          Application.layer(Database.storesAsTheyAre(given.url, { embedded: given.embedded }), given.handlers)
-        )
-      }
+      if (given.check) return yield* check(given, json)
       const connections = processDrains.connections(workers, settings)
       const where = [
         options.sayOf(given.metricsPort, "SLUICE_METRICS_PORT"),
