@@ -71,7 +71,7 @@ const statement = (
         from chunk o join given g on g.n = o.call join recorded r using (call_id)
         order by o.n
       ) l
-    ), ${linesOf(t, declaration, compiled, answers)}, ${writtenOf(t, declaration, compiled)}, kept as (
+    ), ${linesOf(t, compiled, answers)}, ${writtenOf(t, declaration, compiled)}, kept as (
       insert into ${ledger} (
         seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
       )
