@@ -122,12 +122,6 @@ const table: ReadonlyArray<readonly [name: string, definition: unknown, end: str
     "failed",
     /closed/
   ],
-  [
-    "waits for less than ever before it is tried again",
-    { retry: Schedule.spaced(-Infinity), persist: fails },
-    "failed",
-    /closed/
-  ],
   ["waits for ever before it is tried again", { retry: Schedule.spaced(Infinity), persist: fails }, "failed", /closed/],
   ["gives back no list for many", { persistMany: () => Effect.succeed(null) }, "defect", /no list of results/],
   ["gives back too few for many", { persistMany: () => Effect.succeed([]) }, "defect", /0 results for 1 inputs/],
