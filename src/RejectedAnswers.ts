@@ -12,7 +12,7 @@ import type { Run } from "./CallAttempt.ts"
 import { CallRefused } from "./CallRecorder.ts"
 import { ChunkStore } from "./ChunkStore.ts"
 import { DeadLetters, type Repair, type RepairEnd } from "./DeadLetters.ts"
-import { callProblem } from "./internal/callProblem.ts"
+import { callProblem, limitProblem } from "./internal/callProblem.ts"
 import { describeCause } from "./internal/describe.ts"
 import * as genAi from "./internal/genAi.ts"
 import { outage } from "./internal/outage.ts"
@@ -77,6 +77,8 @@ export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
   const letters = yield* DeadLetters
   const settings = yield* Settings.Settings
   const { lease } = settings
+  const unlimited = limitProblem("most", options.most)
+  if (unlimited !== undefined) return yield* new CallRefused({ callId: key.callId, ...unlimited })
   return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
     const begun = Option.getOrUndefined(yield* restore(letters.beginRepair(key, { most: options.most, lease })))
     if (begun === undefined) return false
@@ -92,7 +94,11 @@ export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
     const context = yield* Effect.context<never>()
     const end = (said: runNotes.Said, ended: Pick<RepairEnd, "output" | "refused">) => {
       genAi.count(said.facts, said.attempts, context)
-      return letters.endRepair(key, token, { ...added(rejected, said), ...ended }).pipe(
+      const adds = added(rejected, said)
+      // of a repair that does not hold the call any more only its answers are kept, which are paid for
+      const late = store.abandon(key.callId, token, { status: "failed", error: "", ...adds })
+      return letters.endRepair(key, token, { ...adds, ...ended }).pipe(
+        Effect.tap((redriven) => redriven || said.attempts.length === 0 ? Effect.void : late),
         Effect.retry({ while: ({ transient }) => transient, schedule: Schedule.upTo(outage, { duration: lease }) })
       )
     }

@@ -14,8 +14,8 @@ import { type Answerable, type Answered, valueOf } from "./recorded.ts"
 /** How an object is asked for. */
 export interface ObjectOptions<A, R = never> extends AskOptions {
   /**
-   * How often to ask again, at most, when an answer does not fit, with the answer and the reason appended to the prompt.
-   * Each request is paid for and is an attempt of the call. Default: 0.
+   * How often to ask again, at most, when an answer does not fit, with the answer and the reason appended to the prompt: a
+   * whole number. Each request is paid for and is an attempt of the call. Default: 0.
    */
   readonly repair?: number | undefined
   /**

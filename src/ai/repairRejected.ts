@@ -8,9 +8,10 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type { Run } from "../CallAttempt.ts"
 import { type DeadLetter, type DeadLetterFilter, DeadLetters } from "../DeadLetters.ts"
-import { describeCause } from "../internal/describe.ts"
-import { escape } from "../internal/escape.ts"
+import { gistOf } from "../internal/describe.ts"
+import { escape, escapeProse } from "../internal/escape.ts"
 import type * as Output from "../Output.ts"
+import { redactedText, Redaction } from "../Redaction.ts"
 import * as RejectedAnswers from "../RejectedAnswers.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import { asking, correction } from "./asking.ts"
@@ -100,9 +101,13 @@ export const repairRejected = Effect.fn("Answer.repairRejected")(function*<O ext
       continue
     }
     failed++
-    yield* Effect.logWarning(`a rejected answer could not be repaired: ${describeCause(exit.cause)}`).pipe(
-      Effect.annotateLogs({ "sluice.call_id": escape(key.callId) })
-    )
+    // not the whole error: that of an answer that does not fit has its text
+    const { message, tag } = gistOf(exit.cause) ?? { tag: "Interrupt", message: "" }
+    yield* Effect.logWarning("a rejected answer could not be repaired").pipe(Effect.annotateLogs({
+      "sluice.call_id": escape(key.callId),
+      "sluice.error": escape(tag),
+      "sluice.message": escapeProse(redactedText(yield* Redaction, message))
+    }))
   }
   return { repaired, failed } satisfies Repaired
 })

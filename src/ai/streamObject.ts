@@ -64,6 +64,8 @@ const streamed = Effect.fnUntraced(function*(
   const clock = yield* Clock.Clock
   const begun = clock.currentTimeMillisUnsafe()
   let firstAfter: number | undefined
+  /** The id of the tool call that is the answer: a model may make several, also of tools that it was not given. */
+  let id: string | undefined
   let called: { readonly params: unknown } | undefined
   const reading = LanguageModel.streamText({
     prompt,
@@ -73,10 +75,11 @@ const streamed = Effect.fnUntraced(function*(
     toolCallValidation: "deferred"
   }).pipe(Stream.runForEach((part) =>
     Effect.sync(() => {
-      if (part.type === "tool-params-delta") {
+      if (part.type === "tool-params-start" && part.name === output.shortName) id ??= part.id
+      else if (part.type === "tool-params-delta" && part.id === id) {
         firstAfter ??= clock.currentTimeMillisUnsafe() - begun
         tell(part.delta)
-      } else if (part.type === "tool-call") called ??= part
+      } else if (part.type === "tool-call" && part.name === output.shortName) called ??= part
     })
   ))
   return yield* Effect.gen(function*() {

@@ -234,7 +234,7 @@ for (const [name, store] of Object.entries(stores)) {
         expect(first.value).toEqual([
           { output: OrderTest, part: "call_a", value: { test: "x-ray" } },
           { output: PatientReply, part: "call_c", value: ouch },
-          { output: OrderTest, part: "3", value: { test: "mri" } }
+          { output: OrderTest, part: "#3", value: { test: "mri" } }
         ])
         expect(model.asked[0]?.tools.map(({ name }) => name)).toEqual(["patient-reply", "order-test"])
         expect(yield* ask).toMatchObject({ ran: false, value: first.value })
@@ -245,7 +245,7 @@ for (const [name, store] of Object.entries(stores)) {
           call_a: "persisted",
           call_b: "dead",
           call_c: "persisted",
-          3: "persisted"
+          "#3": "persisted"
         })
         expect((yield* found(call.callId)).attempts).toMatchObject([{
           text: JSON.stringify(calls),
