@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type { Run } from "../CallAttempt.ts"
 import { CallRecorder } from "../CallRecorder.ts"
 import type { HandlerRejected } from "../Handler.ts"
+import { storableOutput } from "../internal/storableJson.ts"
 import type * as Output from "../Output.ts"
 import { asking } from "./asking.ts"
 import { type AskOptions, specWithInput } from "./options.ts"
@@ -60,7 +61,7 @@ export const generateObject = Effect.fn("Answer.generateObject")(function*<O ext
           Effect.tap((value) => check === undefined ? Effect.void : check(value))
         )
     )
-    return [yield* output.encode(value)]
+    return [storableOutput(yield* output.encode(value))]
   })
   const { call, ran } = yield* recorder.run(yield* specWithInput(options), ask)
   return { value: yield* valueOf(output, call), call, ran } satisfies Answered<Output.Value<O>>

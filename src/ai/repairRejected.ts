@@ -10,6 +10,7 @@ import type { Run } from "../CallAttempt.ts"
 import { type DeadLetter, type DeadLetterFilter, DeadLetters } from "../DeadLetters.ts"
 import { gistOf } from "../internal/describe.ts"
 import { escape, escapeProse } from "../internal/escape.ts"
+import { storableOutput } from "../internal/storableJson.ts"
 import type * as Output from "../Output.ts"
 import { redactedText, Redaction } from "../Redaction.ts"
 import * as RejectedAnswers from "../RejectedAnswers.ts"
@@ -88,7 +89,7 @@ export const repairRejected = Effect.fn("Answer.repairRejected")(function*<O ext
           Effect.map((response) => response.value as Output.Value<O>)
         )
     )
-    return yield* output.encode(value)
+    return storableOutput(yield* output.encode(value))
   })
   let repaired = 0
   let failed = 0

@@ -96,6 +96,17 @@ layer(recorder)("of a provider", (it) => {
       expect(pieces).toMatchObject([{ _tag: "Delta", json: fits }, { _tag: "Recorded", value: ouch }])
     }))
 
+  it.effect("what an answer has that cannot be stored is replaced: it is paid for", () =>
+    Effect.gen(function*() {
+      const text = JSON.stringify({ text: "Ouch \u0000 \ud83d", pain: 3 })
+      const stored = { text: "Ouch \\0 \ufffd", pain: 3 }
+      const object = Answer.generateObject(PatientReply, { call: callOf("NUL"), prompt })
+      expect((yield* Effect.provide(object, mockModel({ text }).layer)).value).toEqual(stored)
+      const calls = [{ id: "a", name: "patient-reply", params: JSON.parse(text) as unknown }]
+      const tools = Answer.generateToolCalls([PatientReply], { call: callOf("NUL of a tool"), prompt })
+      expect((yield* Effect.provide(tools, mockModel({ calls }).layer)).value).toMatchObject([{ value: stored }])
+    }))
+
   it.effect("that fails while an answer is repaired, the answers until then are kept", () =>
     Effect.gen(function*() {
       const model = mockModel({ text: "{" }, { fail: new AiError.RateLimitError({}) })
