@@ -347,7 +347,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         yield* tellOfMended([{ call, mended: wordsOf(said) }])
         const tooLate = said.attempts.length === 0
           ? Effect.void
-          : abandon(call, begun.token, "its answer came too late", { ...said, dropped: [] }, "succeeded")
+          : abandon(call, begun.token, "its answer came too late", { ...notes.late(), dropped: [] }, "succeeded")
         const recorded = yield* recordRun(finished, said).pipe(
           Effect.retry(duringOutage),
           Effect.tapError((error) =>

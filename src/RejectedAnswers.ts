@@ -96,9 +96,10 @@ export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
       genAi.count(said.facts, said.attempts, context)
       const adds = added(rejected, said)
       // of a repair that does not hold the call any more only its answers are kept, which are paid for
-      const late = store.abandon(key.callId, token, { status: "failed", error: "", ...adds })
+      const { attempts } = ended.output === undefined ? said : notes.late()
+      const late = store.abandon(key.callId, token, { status: "failed", error: "", ...adds, attempts })
       return letters.endRepair(key, token, { ...adds, ...ended }).pipe(
-        Effect.tap((redriven) => redriven || said.attempts.length === 0 ? Effect.void : late),
+        Effect.tap((redriven) => redriven || attempts.length === 0 ? Effect.void : late),
         Effect.retry({ while: ({ transient }) => transient, schedule: Schedule.upTo(outage, { duration: lease }) })
       )
     }

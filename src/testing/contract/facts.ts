@@ -227,7 +227,7 @@ export const callFacts = topic("facts", (test) => {
             yield* Effect.orDie(Effect.provideContext(meanwhile, context))
             return outputs
           }))
-      const kept = { outcome: "succeeded", text: "late", error: null, facts: { inputTokens: 5 } }
+      const kept = { outcome: "failed", text: "late", error: "it came too late", facts: { inputTokens: 5 } }
       const other = call("a", { outputs: [{ schema: results, version: 1, data: 7 }] })
       const conflict = yield* Effect.flip(answered("a", recorder((one) => one.record(other))))
       expect(conflict).toMatchObject({ _tag: "CallConflict" })
@@ -236,7 +236,7 @@ export const callFacts = topic("facts", (test) => {
         erasure.erase(Erasure.Subject.Call({ callId: "b" }), { because: "asked for", by: "clerk" })
       )
       expect(yield* Effect.flip(answered("b", erase))).toMatchObject({ _tag: "CallErased" })
-      expect((yield* find("b")).attempts).toMatchObject([{ ...kept, text: null }])
+      expect((yield* find("b")).attempts).toMatchObject([{ ...kept, text: null, error: null }])
       expect(yield* usage("namespace")).toMatchObject([{ calls: 2, failed: 0, attempts: 2, inputTokens: 10 }])
 
       // taken up by another run; the same end is written once, however often it is tried
