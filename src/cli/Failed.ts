@@ -61,6 +61,18 @@ export const rememberRole = (as: { readonly role: string; readonly schema: strin
     connectedAs = as
   })
 
+/** The server's code of an error. Its message is in the language that a setting of the server names. */
+const codeIn = (error: unknown, depth = 0): string | undefined => {
+  if (!Predicate.isObject(error) || depth > 6) return undefined
+  if (
+    Predicate.hasProperty(error, "code") && typeof error.code === "string" && /^(?=.*\d)[0-9A-Z]{5}$/.test(error.code)
+  ) {
+    return error.code
+  }
+  return (Predicate.hasProperty(error, "reason") ? codeIn(error.reason, depth + 1) : undefined) ??
+    (Predicate.hasProperty(error, "cause") ? codeIn(error.cause, depth + 1) : undefined)
+}
+
 const isUnreachable = /\b(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
 /** The advice when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
@@ -70,10 +82,11 @@ export const explain = (error: unknown): Failed => {
   if (error instanceof Failed) return error
   const inner = innermost(error)
   const message = error instanceof ChunkStoreError || !(error instanceof Error) ? inner : error.message
-  if (/relation ".*" does not exist|schema ".*" does not exist/.test(inner)) {
+  const code = codeIn(error)
+  if (code === "42P01" || code === "3F000") {
     return new Failed({ reason: "Sluice's tables are not there yet: run `sluice migrate`" })
   }
-  if (/prepared statement ".*" (does not exist|already exists)/.test(inner)) {
+  if (code === "26000" || code === "42P05") {
     return new Failed({
       reason: "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared"
     })
@@ -81,7 +94,7 @@ export const explain = (error: unknown): Failed => {
   if (isUnreachable.test(inner) && (error instanceof ChunkStoreError || isSqlError(error))) {
     return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
   }
-  if (isSqlError(error) && connectedAs !== undefined) {
+  if (isSqlError(error) && code === "42501" && connectedAs !== undefined) {
     const why = rights.explain(inner, { ...connectedAs, purpose: "operator" })
     if (why !== undefined) return new Failed({ reason: `${inner}: ${why}` })
   }
