@@ -15,6 +15,7 @@ import * as Tracer from "effect/Tracer"
 import type { Run } from "../CallAttempt.ts"
 import type { CallFacts } from "../CallFacts.ts"
 import { factsOfParts, factsOfSpan, known, type Part, textOfParts } from "./facts.ts"
+import type { Cost } from "./options.ts"
 import { unfitOf } from "./unfit.ts"
 
 /** An answer that was heard. */
@@ -38,14 +39,34 @@ export interface Listener {
 const isAnswer = (parts: ReadonlyArray<Part>): boolean =>
   parts.some(({ type }) => type !== "response-metadata" && type !== "error")
 
+/**
+ * The application's own transformer and tracer, by a listener's. A call that is made within another one's effect is told to
+ * these, and not to the other's listener: its answers are its own, and count once.
+ */
+const transformers = new WeakMap<Telemetry.SpanTransformer, Telemetry.SpanTransformer | undefined>()
+const tracers = new WeakMap<Tracer.Tracer, Tracer.Tracer>()
+
 /** Whether a request's span tells of an answer. */
 const toldOfAnswer = ({ finishReason, inputTokens, outputTokens, responseId }: CallFacts): boolean =>
   (finishReason ?? inputTokens ?? outputTokens ?? responseId) !== undefined
 
+/** The facts of an answer with what it costs. Facts must not cost the answer, so what fails leaves the cost unknown. */
+const priced = (facts: CallFacts, cost: Cost | undefined): CallFacts => {
+  try {
+    const found = cost?.(facts)
+    return found === undefined ? facts : { ...facts, cost: { ...found, micros: Math.round(found.micros) } }
+  } catch {
+    return facts
+  }
+}
+
 /** Begins to listen, and notes on the run which provider and model are asked, if the model's layer names them. */
-export const listen = Effect.fnUntraced(function*(run: Run) {
-  const ambient = Option.getOrUndefined(yield* Effect.serviceOption(Telemetry.CurrentSpanTransformer))
-  const tracer = yield* Effect.tracer
+export const listen = Effect.fnUntraced(function*(run: Run, cost: Cost | undefined) {
+  const surrounding = Option.getOrUndefined(yield* Effect.serviceOption(Telemetry.CurrentSpanTransformer))
+  const isNested = surrounding !== undefined && transformers.has(surrounding)
+  const ambient = isNested ? transformers.get(surrounding) : surrounding
+  const given = yield* Effect.tracer
+  const tracer = tracers.get(given) ?? given
   const clock = yield* Clock.Clock
   const request = known({
     provider: Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName)),
@@ -71,6 +92,18 @@ export const listen = Effect.fnUntraced(function*(run: Run) {
         },
         context: tracer.context
       })
+      tracers.set(watching, tracer)
+      const hearing: Telemetry.SpanTransformer = (options) => {
+        const { response, span } = options
+        if (isAnswer(response)) {
+          const text = textOfParts(response)
+          const facts = { ...askedBy(span), ...factsOfParts(response) }
+          answers.push(text === undefined ? { facts } : { text, facts })
+          heard = span
+        }
+        ambient?.(options)
+      }
+      transformers.set(hearing, ambient)
       /** The answer to the latest request, if it was refused before it could be heard. */
       const unheard = (cause: Cause.Cause<unknown>): ReadonlyArray<Heard> => {
         if (answers.length > 0 && (asked === undefined || asked === heard)) return []
@@ -82,22 +115,13 @@ export const listen = Effect.fnUntraced(function*(run: Run) {
       last = undefined
       return ask.pipe(
         Effect.withTracer(watching),
-        Effect.provideService(Telemetry.CurrentSpanTransformer, (options) => {
-          const { response, span } = options
-          if (isAnswer(response)) {
-            const text = textOfParts(response)
-            const facts = { ...askedBy(span), ...factsOfParts(response) }
-            answers.push(text === undefined ? { facts } : { text, facts })
-            heard = span
-          }
-          ambient?.(options)
-        }),
+        Effect.provideService(Telemetry.CurrentSpanTransformer, hearing),
         Effect.onExit((exit) => {
           if (Exit.isFailure(exit)) answers.push(...unheard(exit.cause))
           last = answers.at(-1)
           return Effect.forEach(
             answers,
-            (answer) => run.answered({ ...answer, facts: { ...answer.facts, ...more() } }),
+            (answer) => run.answered({ ...answer, facts: priced({ ...answer.facts, ...more() }, cost) }),
             { discard: true }
           )
         })

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Run } from "../CallAttempt.ts"
 import { listen, type Listener } from "./answers.ts"
+import type { Cost } from "./options.ts"
 import { type Unfit, unfitOf } from "./unfit.ts"
 
 /**
@@ -25,6 +26,7 @@ export const correction = (reason: string, answer = ""): Prompt.Prompt =>
 export interface Repair {
   readonly prompt: Prompt.RawInput
   readonly repair?: number | undefined
+  readonly cost?: Cost | undefined
 }
 
 /**
@@ -36,7 +38,7 @@ export const asking = Effect.fnUntraced(function*<A, E, R>(
   options: Repair,
   ask: (prompt: Prompt.Prompt, isLast: boolean) => Effect.Effect<A, E, R>
 ) {
-  const listener = yield* listen(run)
+  const listener = yield* listen(run, options.cost)
   let prompt = Prompt.make(options.prompt)
   for (let left = options.repair ?? 0;; left--) {
     const result = yield* Effect.result(listener.whileAsking(ask(prompt, left <= 0)))

@@ -5,6 +5,7 @@
 import * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { CallFacts } from "../CallFacts.ts"
 import { CallRefused } from "../CallRecorder.ts"
 import { limitProblem } from "../internal/callProblem.ts"
 import type { CallSpec } from "../ServiceCall.ts"
@@ -25,7 +26,22 @@ export type CallOptions =
 export interface RecordOptions {
   /** The call, with its id or its key. */
   readonly call: CallOptions
+  /**
+   * What an answer costs, from its facts: providers tell tokens, and no price. It is called for each answer, also for one
+   * that does not fit; `micros` are rounded. If it throws, the cost is unknown.
+   *
+   * ```ts
+   * // 0.25 and 2 dollars for a million tokens
+   * const cost: Answer.Cost = ({ inputTokens = 0, outputTokens = 0 }) => (
+   *   { micros: inputTokens / 4 + 2 * outputTokens, currency: "USD" }
+   * )
+   * ```
+   */
+  readonly cost?: Cost | undefined
 }
+
+/** What an answer costs, from its facts; undefined if that is unknown. */
+export type Cost = (facts: CallFacts) => CallFacts["cost"] | undefined
 
 /** What is asked, and which call the answer is recorded as. */
 export interface AskOptions extends RecordOptions {

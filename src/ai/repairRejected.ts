@@ -16,6 +16,7 @@ import { redactedText, Redaction } from "../Redaction.ts"
 import * as RejectedAnswers from "../RejectedAnswers.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import { asking, correction } from "./asking.ts"
+import type { Cost } from "./options.ts"
 import type { Answerable } from "./recorded.ts"
 
 /** Which rejected answers are asked for again, and how. */
@@ -32,6 +33,8 @@ export interface RepairOptions<E = never, R = never> {
    * answer changes: the simulation is closed, the context is missing.
    */
   readonly when?: ((letter: DeadLetter) => boolean) | undefined
+  /** What an answer costs, from its facts. */
+  readonly cost?: Cost | undefined
   /** Only those of this namespace. */
   readonly namespace?: string | undefined
 }
@@ -77,12 +80,12 @@ export const repairRejected = Effect.fn("Answer.repairRejected")(function*<O ext
   output: O,
   options: RepairOptions<E, R>
 ) {
-  const { most, namespace, prompt = recordedPrompt, when = () => true } = options
+  const { cost, most, namespace, prompt = recordedPrompt, when = () => true } = options
   const ask = Effect.fnUntraced(function*({ call, output: given, reason }: RejectedAnswers.Rejected, run: Run) {
     const asked = Prompt.concat(Prompt.make(yield* prompt(call)), correction(reason, JSON.stringify(given.data)))
     const value = yield* asking(
       run,
-      { prompt: asked },
+      { prompt: asked, cost },
       (prompt) =>
         LanguageModel.generateObject({ prompt, schema: output.schema, objectName: output.shortName }).pipe(
           // the schema's type, which is that of the output's values

@@ -57,10 +57,10 @@ const unfit = (description: string, responseText = "") =>
 const streamed = Effect.fnUntraced(function*(
   run: Run,
   output: Answerable,
-  prompt: AskOptions["prompt"],
+  { cost, prompt }: AskOptions,
   tell: (json: string) => void
 ) {
-  const listener = yield* listen(run)
+  const listener = yield* listen(run, cost)
   const clock = yield* Clock.Clock
   const begun = clock.currentTimeMillisUnsafe()
   let firstAfter: number | undefined
@@ -121,7 +121,7 @@ export const streamObject = <O extends Answerable>(
     const pieces = yield* Queue.unbounded<Streamed<Output.Value<O>>, StreamError | Cause.Done>()
     const tell = (json: string) => void Queue.offerUnsafe(pieces, { _tag: "Delta", json })
     const recording = yield* Effect.gen(function*() {
-      const { call, ran } = yield* recorder.run(spec, (run) => streamed(run, output, options.prompt, tell))
+      const { call, ran } = yield* recorder.run(spec, (run) => streamed(run, output, options, tell))
       const value = yield* valueOf(output, call)
       yield* Queue.offer(pieces, { _tag: "Recorded", value, call, ran })
     }).pipe(

@@ -6,6 +6,8 @@ import { CallRecorder, Inspector, RejectedAnswers, Settings } from "effect-sluic
 import * as Answer from "effect-sluice/ai"
 import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as AiError from "effect/ai/AiError"
+import * as LanguageModel from "effect/ai/LanguageModel"
+import * as Telemetry from "effect/ai/Telemetry"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -105,6 +107,30 @@ layer(recorder)("of a provider", (it) => {
       const calls = [{ id: "a", name: "patient-reply", params: JSON.parse(text) as unknown }]
       const tools = Answer.generateToolCalls([PatientReply], { call: callOf("NUL of a tool"), prompt })
       expect((yield* Effect.provide(tools, mockModel({ calls }).layer)).value).toMatchObject([{ value: stored }])
+    }))
+
+  it.effect("an answer that is a call of its own within another call counts once", () =>
+    Effect.gen(function*() {
+      const model = mockModel({ text: fits }, { text: "{" }, { text: "Ouch" })
+      const inner = (callId: string) => Answer.generateObject(PatientReply, { call: callOf(callId), prompt })
+      const outer = Effect.gen(function*() {
+        yield* inner("inner")
+        yield* Effect.flip(inner("inner, unfit"))
+        return yield* LanguageModel.generateText({ prompt })
+      })
+      const seen: Array<number> = []
+      yield* Answer.record(outer, {
+        call: callOf("outer"),
+        outputs: () => PatientReply.encode(ouch).pipe(Effect.map((one) => [one]))
+      }).pipe(
+        Effect.provide(model.layer),
+        Effect.provideService(Telemetry.CurrentSpanTransformer, ({ response }) => seen.push(response.length))
+      )
+      for (const [callId, text] of [["inner", fits], ["inner, unfit", "{"], ["outer", "Ouch"]] as const) {
+        expect((yield* found(callId)).attempts.map((attempt) => attempt.text)).toEqual([text])
+      }
+      // the application hears all of them, each once
+      expect(seen).toHaveLength(3)
     }))
 
   it.effect("that fails while an answer is repaired, the answers until then are kept", () =>
