@@ -32,6 +32,7 @@ import type { Said } from "./internal/runNotes.ts"
 import * as runNotes from "./internal/runNotes.ts"
 import { soundCall } from "./internal/soundCall.ts"
 import { soundFacts } from "./internal/soundFacts.ts"
+import { mayBeOver } from "./internal/storeErrors.ts"
 import { aTrace, traceOf, withSoundTrace } from "./internal/trace.ts"
 import { usageOf } from "./internal/usageOf.ts"
 import * as Metrics from "./Metrics.ts"
@@ -243,7 +244,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
     /** Retries of what keeps a paid answer. */
     const duringOutage = {
       while: (error: CallRefused | CallConflict | ChunkStoreError) =>
-        error._tag === "ChunkStoreError" && error.transient,
+        error._tag === "ChunkStoreError" && mayBeOver(error),
       schedule: Schedule.upTo(outage, { duration: settings.lease })
     }
 
@@ -257,7 +258,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         attempts,
         usage: usageOf({ status: "succeeded", facts, attempts, outputs })
       })
-      const [result] = yield* Effect.catchIf(recordAll([call], added), ({ transient }) => !transient, (error) => {
+      const [result] = yield* Effect.catchIf(recordAll([call], added), (error) => !mayBeOver(error), (error) => {
         const { facts: _, ...bare } = call
         return recordAll([bare], () => ({})).pipe(
           Effect.mapError(() => error),
@@ -290,7 +291,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
           Effect.catchIf(
             attempts.length === 0 ? end(attempts) : Effect.retry(end(attempts), duringOutage),
             // a database that refuses a text keeps the rest
-            (refused) => !refused.transient,
+            (refused) => !mayBeOver(refused),
             () => end([])
           )
         ),

@@ -17,6 +17,7 @@ import { describeCause } from "./internal/describe.ts"
 import * as genAi from "./internal/genAi.ts"
 import { outage } from "./internal/outage.ts"
 import * as runNotes from "./internal/runNotes.ts"
+import { mayBeOver } from "./internal/storeErrors.ts"
 import { usageOf } from "./internal/usageOf.ts"
 import type { ChunkKey, RecordedOutput } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
@@ -100,7 +101,7 @@ export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
       const late = store.abandon(key.callId, token, { status: "failed", error: "", ...adds, attempts })
       return letters.endRepair(key, token, { ...adds, ...ended }).pipe(
         Effect.tap((redriven) => redriven || attempts.length === 0 ? Effect.void : late),
-        Effect.retry({ while: ({ transient }) => transient, schedule: Schedule.upTo(outage, { duration: lease }) })
+        Effect.retry({ while: mayBeOver, schedule: Schedule.upTo(outage, { duration: lease }) })
       )
     }
     /** The letter stays. An error of this write is only logged: the caller needs that of the service. */

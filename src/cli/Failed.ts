@@ -73,7 +73,7 @@ const codeIn = (error: unknown, depth = 0): string | undefined => {
     (Predicate.hasProperty(error, "cause") ? codeIn(error.cause, depth + 1) : undefined)
 }
 
-const isUnreachable = /\b(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
+const isUnreachable = /\b(Connection timed out|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
 /** The advice when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
 
