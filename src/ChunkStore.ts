@@ -254,7 +254,9 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   ) => Effect.Effect<boolean, ChunkStoreError>
   /**
    * Ends a running call as failed or invalid, with the run's facts, attempts and usage; with `end` undefined the call is as
-   * if it had not begun. Fenced by the token.
+   * if it had not begun. If this token no longer holds the call, its status, error and facts stay as they are. Then only the
+   * run's attempts are added, with their usage, unless they are on record already: they were paid for. Those of an erased
+   * call have neither text nor error.
    */
   readonly abandon: (callId: string, token: string, end: RunEnd | undefined) => Effect.Effect<void, ChunkStoreError>
   /** A call as it is recorded, with its status and its attempts. */
