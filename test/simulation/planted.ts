@@ -89,10 +89,10 @@ export const planted: Readonly<Record<string, Planted>> = {
     "yield* settling.commit(result.success)\n  yield* settling.commit(result.success)\n"
   ),
   "created objects are announced before the commit": inAttempt(
-    "const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)))",
+    "const result = yield* Effect.result(timed(members, persistBatch(members, settingOf, onBegun)))",
     "const { eventsOf } = yield* Effect.promise(() => import(\"./settling.ts\"))\n" +
       "    const { DomainEvents } = yield* Effect.promise(() => import(\"../DomainEvents.ts\"))\n" +
-      "    const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)).pipe(" +
+      "    const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, settingOf, onBegun)).pipe(" +
       "Effect.provideService(ChunkStore, { ...store, persist: (token, work, idle) => store.persist(token, (transaction) => " +
       "Effect.tap(work(transaction), (lines) => events.publish(eventsOf(lines))), idle) })))"
   ),
@@ -126,7 +126,7 @@ export const planted: Readonly<Record<string, Planted>> = {
   ),
   "chunks are charged while the database is unreachable": inAttempt(
     "const probed = yield* Effect.result(store.probe)",
-    "const probed = yield* Effect.result(Effect.asVoid(Effect.result(store.probe)))"
+    "hasBegun = true\n      const probed = yield* Effect.result(Effect.asVoid(Effect.result(store.probe)))"
   ),
   "the runs of a batch go concurrently": {
     file: "drain/transaction.ts",
