@@ -4,11 +4,13 @@
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
+import { jsonProblem } from "./internal/jsonProblem.ts"
 
 /**
  * Hides what must not be seen. It gets each JSON value separately: the data of an output, a context, an answer's text, an
- * error's message. A value for which it throws is not shown at all.
+ * error's message. A value for which it throws, or for which it returns no JSON, is not shown at all.
  */
 export type Redact = (json: Schema.Json) => Schema.Json
 
@@ -24,13 +26,17 @@ export const Redaction = Context.Reference<Redact>("effect-sluice/Redaction", { 
  */
 export const layer = (redact: Redact): Layer.Layer<never> => Layer.succeed(Redaction, redact)
 
-/** Replaces a value for which the function throws. */
+/** Replaces a value for which the function fails. */
 const hidden = "(hidden: the redact function failed)"
 
 /** What may be seen of a JSON value. */
 export const redacted = (redact: Redact, json: Schema.Json): Schema.Json => {
   try {
-    return redact(json)
+    const shown: unknown = redact(json)
+    // an asynchronous function: nothing else waits for it, and a failure of it must not end the process
+    if (Predicate.isPromiseLike(shown)) void Promise.resolve(shown).catch(() => undefined)
+    // a function without types may return anything
+    return jsonProblem(shown, "") === undefined ? shown as Schema.Json : hidden
   } catch {
     return hidden
   }

@@ -74,16 +74,19 @@ describe("redact", () => {
     }).pipe(Effect.scoped), 60_000)
 
   it.live(
-    "shows everything if it is not set, and nothing of a value for which it throws",
+    "shows everything if it is not set, and nothing of a value for which it throws or returns no JSON",
     () =>
       Effect.gen(function*() {
         const open = yield* place("undefined")
         for (const args of shown.slice(0, 2)) expect((yield* open(...args)).stdout).toContain("Miller")
-        const failing = yield* place("() => { throw new Error(\"no\") }")
-        for (const args of shown) {
-          const { status, stdout } = yield* failing(...args, "--json")
-          expect({ args, status, names: stdout.includes("Miller") }).toEqual({ args, status: 0, names: false })
-          expect(stdout).toContain("(hidden: the redact function failed)")
+        const throwing = "() => { throw new Error(\"no\") }"
+        for (const failing of [throwing, `async ${throwing}`, "() => undefined", "(json) => new Map([[json, json]])"]) {
+          const sluice = yield* place(failing)
+          for (const args of failing === throwing ? shown : shown.slice(0, 4)) {
+            const { status, stdout } = yield* sluice(...args, "--json")
+            expect({ args, status, names: stdout.includes("Miller") }).toEqual({ args, status: 0, names: false })
+            expect(stdout).toContain("(hidden: the redact function failed)")
+          }
         }
       }).pipe(Effect.scoped),
     60_000
