@@ -1,6 +1,6 @@
 /**
- * Triggers on the tables of declared handlers that change the session: its role, its search path, a setting of the
- * application.
+ * Triggers on the tables of declared handlers, and functions in their defaults, that change the session: its role, its search
+ * path, a setting of the application.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { ChunkStore, Drain, Inspector } from "effect-sluice"
@@ -34,29 +34,47 @@ const nobody = Effect.gen(function*() {
   return name
 })
 
-describe.each(["Postgres 18", "Postgres 15", "PGlite"] as const)("on %s, what a trigger sets", (name) => {
-  for (const declaredInside of [true, false]) {
+/** What changes the session when a row is written. */
+const changes = {
+  trigger: Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const role = yield* nobody
+    yield* sql.unsafe(`create function leave() returns trigger language plpgsql as $$ begin
+      perform pg_catalog.set_config('app.ward', 'w1', false);
+      perform pg_catalog.set_config('search_path', 'nowhere', false);
+      perform pg_catalog.set_config('role', '${role}', false);
+      return new;
+    end $$`)
+    yield* sql`create trigger leave after insert on finding for each row execute function leave()`
+  }),
+  default: Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`
+      create function leave() returns text language sql as $$ select pg_catalog.set_config('app.ward', 'w1', false) $$`
+    yield* sql`alter table finding add column shift text`
+    yield* sql`alter table finding alter column shift set default leave()`
+  })
+}
+
+describe.each(["Postgres 18", "Postgres 15", "PGlite"] as const)("on %s, what writing a row sets", (name) => {
+  for (
+    const { change, declaredInside } of [true, false].flatMap((declaredInside) =>
+      (["trigger", "default"] as const).map((change) => ({ change, declaredInside }))
+    )
+  ) {
     const way = declaredInside ? "inside" : "claimed"
-    it.live(`does not outlive its batch: ${way}`, () =>
+    it.live(`does not outlive its batch: by a ${change}, ${way}`, () =>
       Effect.gen(function*() {
-        const sql = yield* SqlClient.SqlClient
         const store = yield* ChunkStore.ChunkStore
         const before = yield* sessions
-        const role = yield* nobody
-        yield* sql.unsafe(`create function leave() returns trigger language plpgsql as $$ begin
-          perform pg_catalog.set_config('app.ward', 'w1', false);
-          perform pg_catalog.set_config('search_path', 'nowhere', false);
-          perform pg_catalog.set_config('role', '${role}', false);
-          return new;
-        end $$`)
         // before the first batch, or under a running worker
-        yield* sql`create trigger leave after insert on finding for each row execute function leave()`
+        yield* changes[change]
         for (const callId of ["a", "b", "c"]) yield* record(callId, yield* finding("plain"))
         expect(yield* untilEmpty).toMatchObject({ persisted: 3, retried: 0, dead: 0, released: 0 })
         expect(yield* sessions).toEqual(before)
         const [inside] = yield* Inspector.Inspector.use((inspector) => inspector.workers())
         expect(inside?.alive).toBe(true)
-        // and a table without triggers is not concerned
+        // and a table without such code is not concerned
         yield* record("card", yield* Card.encode({ patient: "p1", ward: "w1", note: "rests" }))
         yield* record("d", yield* finding("plain"))
         expect(yield* untilEmpty).toMatchObject({ persisted: 2 })

@@ -16,8 +16,8 @@ export interface Compiling {
   readonly of: (declaration: Declaration) => Effect.Effect<CompiledTables, SqlError | TableUnfit>
   /** Whether it was compiled before; then its table may have changed since. */
   readonly isKnown: (declaration: Declaration) => boolean
-  /** Whether one of its tables has triggers, as it was last compiled. */
-  readonly hasTriggers: (declaration: Declaration) => boolean
+  /** Whether writing one of its tables runs code of the application, as it was last compiled. */
+  readonly runsCode: (declaration: Declaration) => boolean
   /** Forgets a declaration whose statement failed: its table may have changed. */
   readonly forget: (declaration: Declaration) => void
 }
@@ -35,9 +35,9 @@ export const makeCompiling = (t: Tables): Compiling => {
       return compiled
     }),
     isKnown: (declaration) => known.has(declaration),
-    hasTriggers: (declaration) => {
+    runsCode: (declaration) => {
       const { children = [], parent } = known.get(declaration)?.compiled ?? {}
-      return [...parent === undefined ? [] : [parent], ...children].some(({ hasTriggers }) => hasTriggers)
+      return [...parent === undefined ? [] : [parent], ...children].some(({ runsCode }) => runsCode)
     },
     forget: (declaration) => void known.delete(declaration)
   }

@@ -25,8 +25,11 @@ export interface Compiled {
    * their collations compare them. `1.04` and `1.01` are the same key in a column of type `numeric(3,1)`.
    */
   readonly key: ReadonlyArray<string>
-  /** Whether it has triggers, or is not a plain table: writing it may then change the session's settings. */
-  readonly hasTriggers: boolean
+  /**
+   * Whether writing it runs code of the application: it has triggers, functions in defaults or checks, or is not a plain
+   * table. That code may change the session's settings.
+   */
+  readonly runsCode: boolean
   /** The column that names a row, and its type. */
   readonly id: string
   readonly idType: string
@@ -52,6 +55,8 @@ interface ColumnRow {
   readonly selects: boolean
   readonly updates: boolean
   readonly triggers: boolean
+  /** Whether its default, a check or a policy calls a function that is written in SQL or another language of the server. */
+  readonly functions: boolean
 }
 
 /** A text as an SQL literal, whatever `standard_conforming_strings` says. */
@@ -115,7 +120,22 @@ const columnsOf = ({ sql }: Tables, table: string) =>
         select from pg_catalog.pg_trigger g
         where not g.tgisinternal and g.tgenabled <> 'D'
           and g.tgrelid in (select c.oid union all select relid::pg_catalog.oid from pg_catalog.pg_partition_tree(c.oid))
-      ) as triggers
+      ) as triggers,
+      exists (
+        -- defaults, generated columns, checks of the table or of a domain, and policies
+        select from pg_catalog.pg_depend e
+        join pg_catalog.pg_proc p on p.oid = e.refobjid
+        join pg_catalog.pg_language n on n.oid = p.prolang and n.lanname not in ('internal', 'c')
+        where e.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass and (
+          (e.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass and e.objid = d.oid)
+          or (e.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and e.objid in (
+            select k.oid from pg_catalog.pg_constraint k where k.conrelid = c.oid or k.contypid = a.atttypid
+          ))
+          or (e.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass and e.objid in (
+            select y.oid from pg_catalog.pg_policy y where y.polrelid = c.oid
+          ))
+        )
+      ) as functions
     from pg_catalog.pg_class c
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     join pg_catalog.pg_type o on o.oid = a.atttypid
@@ -310,7 +330,7 @@ export const compile = Effect.fnUntraced(function*(
     elements: elements(declaration),
     onConflict: onConflict(declaration, table),
     key: declaration.key.map((name) => `${valueName(declaration.columns, name)}::${found.get(name)?.exact ?? ""}`),
-    hasTriggers: rows.some(({ triggers }) => triggers),
+    runsCode: rows.some(({ functions, triggers }) => functions || triggers),
     id: declaration.id,
     idType: found.get(declaration.id)?.type ?? ""
   }

@@ -9,8 +9,8 @@
  * It reports the first chunk that it left: so the drain knows what is next, and no chunk waits behind later ones. When it
  * fails, it does not look for the culprit: the drain claims the chunks, and the claim's batches find it.
  *
- * A trigger of the table may change settings of the session, such as its role. If the table has triggers, the statement runs
- * in a transaction of its own, after which the session is reset.
+ * A trigger of the table, or a function in a default or a check, may change settings of the session, such as its role. For
+ * such a table the statement runs in a transaction of its own, after which the session is reset.
  *
  * Ids are matched to chunks by their place: see `insert.ts`. If a trigger changes the number of rows, the statement fails.
  */
@@ -329,9 +329,9 @@ const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
   return isPlain && fingerprint !== null ? { namespace, schemaIdentity, version, fingerprint } : "other"
 }
 
-/** Sends a statement that writes the table. If triggers may leave something in the session, it is reset afterwards. */
-export const resettingAfter = <A>({ client }: Tables, { hasTriggers }: Compiled, sent: Effect.Effect<A, SqlError>) =>
-  hasTriggers
+/** Sends a statement that writes the table. If code of the application may leave something in the session, it is reset afterwards. */
+export const resettingAfter = <A>({ client }: Tables, { runsCode }: Compiled, sent: Effect.Effect<A, SqlError>) =>
+  runsCode
     ? client.transaction(({ lease }) => {
       lease?.noteAll()
       return sent

@@ -159,13 +159,13 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
   const { client } = t
 
   /**
-   * Carries out declarations. What triggers of their tables may leave in the transaction or the session is undone later.
+   * Carries out declarations. What code of their tables may leave in the transaction or the session is undone later.
    */
   const insertOn = (lease: Lease | undefined): Insert => (declaration, answers) =>
     Effect.ensuring(
       insert(declaration, answers),
       Effect.sync(() => {
-        if (lease !== undefined && compiling.hasTriggers(declaration)) lease.noteAll()
+        if (lease !== undefined && compiling.runsCode(declaration)) lease.noteAll()
       })
     )
 
