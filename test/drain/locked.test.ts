@@ -96,7 +96,7 @@ describe("while a table is locked", () => {
   it.live("a drain until empty leaves it due after the time that a run may take", () =>
     Effect.gen(function*() {
       yield* record("card", yield* card)
-      yield* holding(alter)
+      yield* Effect.asVoid(holding(alter))
       expect(yield* untilEmpty).toMatchObject({ claimed: 0 })
       expect(yield* chunkOf("card")).toMatchObject({ state: "ready", attempts: 0 })
     }).pipe(Effect.scoped, Effect.provide(laboratory([], { handlerTimeout: Duration.seconds(3) }))), 60_000)
@@ -162,7 +162,7 @@ describe("what is committed is announced", () => {
       yield* untilEmpty
       const heard = yield* DomainEvents.DomainEvents.use((events) => events.subscribe)
       yield* record("a", yield* finding("plain"))
-      yield* holding("lock table sluice.open_call in access exclusive mode")
+      yield* Effect.asVoid(holding("lock table sluice.open_call in access exclusive mode"))
       expect(yield* Drain.Drain.use((drain) => drain.cycle)).toMatchObject({ claimed: 1, persisted: 1 })
       const event = yield* Stream.runCollect(Stream.take(heard, 1))
       expect(event).toMatchObject([{ key: { callId: "a" } }])
