@@ -46,10 +46,13 @@ export const make = Effect.fnUntraced(function*(longest: Duration.Duration): Eff
   const rests = new Map<Handler, Rest>()
   const has = (handler: Handler) => (rests.get(handler)?.until ?? 0) > now()
   const kindOf = ({ namespace, output }: Handler): Kind.Kind => ({ namespace, schemaIdentity: output.identity })
-  /** How long to wait for the first table that has not been locked for too long; undefined if there is none. */
-  const left = (): number | undefined => {
+  /**
+   * How long to wait for the first table that has not been locked for too long; undefined if there is none. `asked`: when
+   * work was looked for. A rest may have ended since, but the chunks of its handler were left out.
+   */
+  const left = (asked: number): number | undefined => {
     const times = [...rests.values()].filter(({ since, until }) =>
-      until > now() && now() - since < Duration.toMillis(longest)
+      until > asked && now() - since < Duration.toMillis(longest)
     )
     return times.length === 0 ? undefined : Math.max(1, Math.min(...times.map(({ until }) => until)) - now())
   }
@@ -77,8 +80,9 @@ export const make = Effect.fnUntraced(function*(longest: Duration.Duration): Eff
     },
     outlast: Effect.fnUntraced(function*(find) {
       while (true) {
+        const asked = now()
         const found = yield* find
-        const wait = found.isEmpty ? left() : undefined
+        const wait = found.isEmpty ? left(asked) : undefined
         if (wait === undefined) return found
         yield* Effect.sleep(wait)
       }

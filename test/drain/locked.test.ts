@@ -14,7 +14,8 @@ import * as Logger from "effect/Logger"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-import { TableUnfit } from "../../src/Declaration.ts"
+import { TableLocked, TableUnfit } from "../../src/Declaration.ts"
+import * as Rests from "../../src/drain/rests.ts"
 import * as Unfit from "../../src/drain/unfit.ts"
 import * as declared from "../support/declared.ts"
 import { Card, finding, record } from "../support/declared.ts"
@@ -124,6 +125,25 @@ describe("while a table is locked", () => {
     }).pipe(Effect.scoped, Effect.provide(laboratory(lines, long)))
   }, 60_000)
 })
+
+it.effect("a rest that ends while work is looked for is not the end of the work", () =>
+  Effect.gen(function*() {
+    const { list: [handler] } = yield* HandlerRegistry.HandlerRegistry
+    const rests = yield* Rests.make(Duration.minutes(1))
+    yield* rests.begin(handler!, new TableLocked({ table: "finding" }))
+    const find = Effect.gen(function*() {
+      // a timer may fire a moment too early
+      const isEmpty = rests.has(handler!)
+      if (isEmpty) yield* TestClock.adjust("2 seconds")
+      return { isEmpty }
+    })
+    const outlasting = yield* Effect.forkChild(rests.outlast(find), { startImmediately: true })
+    yield* TestClock.adjust("1 second")
+    expect(yield* Fiber.join(outlasting)).toEqual({ isEmpty: false })
+  }).pipe(
+    Effect.provide(Layer.provide(HandlerRegistry.layer(declared.Laboratory), declared.handlers)),
+    Effect.provide(Logger.layer([]))
+  ))
 
 it.effect("tables that do not fit are looked at side by side, and none keeps another from its turn", () =>
   Effect.gen(function*() {
