@@ -46,8 +46,12 @@ const alter = "alter table card add column seen boolean"
 /** No run may end by its own time limit here. */
 const long = { handlerTimeout: Duration.minutes(10) }
 
-const laboratory = (lines: Array<string>, settings: Parameters<typeof declared.application>[1]) =>
-  declared.application(declared.servers["Postgres 18"](), settings).pipe(
+const laboratory = (
+  lines: Array<string>,
+  settings: Parameters<typeof declared.application>[1],
+  more: ReadonlyArray<string> = []
+) =>
+  declared.application(declared.servers["Postgres 18"](more), settings).pipe(
     Layer.provideMerge(Logger.layer([Logger.make(({ logLevel, message }) => {
       if (logLevel === "Warn") lines.push(String(message))
     })]))
@@ -76,6 +80,58 @@ describe("while a table is locked", () => {
       }).pipe(
         Effect.scoped,
         Effect.provide(laboratory(lines, { ...long, declaredInside, inFlight: 1, pollInterval: Duration.millis(100) }))
+      )
+    }, 60_000)
+  }
+
+  /** Tables that writing a card reaches besides its own. */
+  const beside = {
+    "a table that it refers to": {
+      more: [
+        "create table ward (name text primary key)",
+        "insert into ward values ('w1')",
+        "alter table card add foreign key (ward) references ward"
+      ],
+      declaredInside: false,
+      lock: "alter table ward add column beds int",
+      locked: "ward"
+    },
+    "its partition": {
+      more: [
+        "drop table card",
+        "create table card (id serial, patient text unique, ward text, note text) partition by list (patient)",
+        "create table card_p1 partition of card for values in ('p1')"
+      ],
+      declaredInside: true,
+      lock: "lock table card_p1",
+      locked: "card_p1"
+    },
+    "the table of its view": {
+      more: ["alter table card rename to paper", "create view card as select * from paper"],
+      declaredInside: false,
+      lock: "alter table paper add column seen boolean",
+      locked: "paper"
+    }
+  }
+  for (const [what, { declaredInside, lock, locked, more }] of Object.entries(beside)) {
+    it.live(`${what} counts as well, ${declaredInside ? "inside" : "by claims"}`, () => {
+      const lines: Array<string> = []
+      return Effect.gen(function*() {
+        yield* record("card", yield* card)
+        const letGo = yield* holding(lock)
+        yield* Layer.build(DrainWorker.layer())
+        yield* untilIt(Effect.sync(() => lines), (all) => all.length > 0)
+        yield* record("a", yield* finding("plain"))
+        yield* untilIt(state("a"), (is) => is === "persisted")
+        yield* letGo
+        yield* untilIt(state("card"), (is) => is === "persisted")
+        expect(yield* chunkOf("card")).toMatchObject({ attempts: 0, crashes: 0, failures: [] })
+        expect(lines).toEqual([expect.stringMatching(`^handler clinic/card waits: .* a lock on table ${locked}\\. `)])
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(
+          laboratory(lines, { ...long, declaredInside, inFlight: 1, pollInterval: Duration.millis(100) }, more)
+        )
       )
     }, 60_000)
   }

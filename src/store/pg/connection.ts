@@ -157,7 +157,7 @@ export class Lease {
       run?.began()
       const counted = Effect.ensuring(
         Effect.tapError(
-          isOwn ? within(this.#limit, sql.split(/\s/, 1)[0] ?? sql)(statement) : statement,
+          isOwn ? within(this.#limit, sql.trimStart().split(/\s/, 1)[0] ?? sql)(statement) : statement,
           (error) => Effect.sync(() => this.#noteLost(error))
         ),
         Effect.sync(() => {

@@ -16,22 +16,39 @@ const patience = "250 millis"
 const waited = "interval '250 milliseconds'"
 
 /**
- * The first of these tables that somebody has waited for. It may not be this statement that waits: but then it holds up
- * whoever wants to change the table, and makes way.
+ * The first relation that somebody has waited for, of those that writing these tables locks: what is below a view, partitions,
+ * and tables that a foreign key refers to. It may not be this statement that waits: but then it holds up whoever wants to
+ * change the table, and makes way. Partitions are read from the catalog, because the server's function would lock them.
  */
 const lockedOf = ({ sql }: Tables, names: ReadonlyArray<string>) =>
   sql<{ name: string }>`
-    select t.name from pg_catalog.unnest(${names}::pg_catalog.text[]) t(name)
-    where exists (
-      select from pg_catalog.pg_locks l
-      where l.locktype = 'relation' and not l.granted
-        and l.mode in ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
-        and l.database = (
-          select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
-        )
-        and l.relation = pg_catalog.to_regclass(t.name)::pg_catalog.oid
-        and l.waitstart < pg_catalog.clock_timestamp() - ${sql.literal(waited)}
-    ) limit 1`
+    with recursive written as (
+      select pg_catalog.to_regclass(t.name)::pg_catalog.oid as oid
+      from pg_catalog.unnest(${names}::pg_catalog.text[]) t(name)
+      union
+      select b.oid from written w cross join lateral (
+        select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = w.oid
+        union all
+        select d.refobjid from pg_catalog.pg_rewrite r
+        join pg_catalog.pg_depend d on d.objid = r.oid and d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+          and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        where r.ev_class = w.oid
+      ) b(oid)
+    ), reached as (
+      select oid, true as writes from written
+      union
+      select k.confrelid, false from pg_catalog.pg_constraint k join written w on w.oid = k.conrelid where k.contype = 'f'
+    )
+    select l.relation::pg_catalog.regclass::pg_catalog.text as name
+    from pg_catalog.pg_locks l join reached r on r.oid = l.relation
+    where l.locktype = 'relation' and not l.granted
+      -- whoever writes may wait for less, such as an index that is being made
+      and (l.mode in ('AccessShareLock', 'RowShareLock') or (l.mode = 'RowExclusiveLock' and r.writes))
+      and l.database = (
+        select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
+      )
+      and l.waitstart < pg_catalog.clock_timestamp() - ${sql.literal(waited)}
+    limit 1`
 
 /** Interrupts an effect that writes the tables of a declaration, and fails, when one of them stays locked. */
 export const unlessLocked =
