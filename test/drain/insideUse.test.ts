@@ -3,7 +3,7 @@
  * the database refuses.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Drain, HandlerRegistry, Inspector } from "effect-sluice"
+import { ChunkStore, Drain, HandlerRegistry, Inspector } from "effect-sluice"
 import { ChunkStoreError } from "effect-sluice/ChunkStore"
 import type * as Settings from "effect-sluice/Settings"
 import * as Duration from "effect/Duration"
@@ -70,6 +70,19 @@ describe("a worker counts, for each declared handler", () => {
       })
       const { claimed = {}, inside = 0 } = (yield* uses)["clinic/finding"] ?? {}
       expect(inside + Object.values(claimed).reduce((sum, one) => sum + one, 0)).toBe(6)
+    }).pipe(Effect.provide(laboratory([]))))
+
+  it.live("and those that a claim of `recordNow` gave back as any other", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const hold = { token: "00000000-0000-4000-8000-000000000001", worker: "w", lease: Duration.minutes(1) }
+      const service = "services.clinic.laboratory.examine"
+      const outputs = [yield* finding("plain")]
+      const call = { callId: "a", namespace: "clinic", service, context: { ward: "w1" }, outputs }
+      expect(yield* store.recordHeld(call, hold)).toHaveLength(1)
+      yield* store.giveUp(hold.token)
+      yield* untilEmpty
+      expect((yield* uses)["clinic/finding"]).toMatchObject({ inside: 1, claimed: {} })
     }).pipe(Effect.provide(laboratory([]))))
 
   it.live("that it is turned off", () =>

@@ -67,7 +67,7 @@ export const recordOneHeld = (
     ), numbered as materialized (
       select pg_catalog.nextval(${sql.literal(`'${schema}.chunk_seq'`)}) as seq, l.* from (
         select o.handler, o.handler_version, o.objects, o.position, o.schema, o.version, o.part, o.bytes, o.shared,
-          g.call_id, g.namespace, g.priority, nullif(g.ordering_key, '') as ordering_key,
+          o.fingerprint, g.call_id, g.namespace, g.priority, nullif(g.ordering_key, '') as ordering_key,
           greatest(pg_catalog.now(), nullif(g.not_before, '')::pg_catalog.timestamptz) as due_at
         from chunk o join given g on g.n = o.call join recorded using (call_id)
         order by o.n
@@ -75,10 +75,10 @@ export const recordOneHeld = (
     ), queued as (
       insert into ${queue} (
         seq, state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity,
-        call_id, part, ordering_key, lease_token, lease_until, leased_by
+        call_id, part, fingerprint, ordering_key, lease_token, lease_until, leased_by
       )
       select seq, 'ready', priority, due_at, due_at - pg_catalog.make_interval(mins => priority), version, position, bytes,
-        shared, namespace, schema, call_id, part, ordering_key, ${hold.token}::pg_catalog.uuid, ${
+        shared, namespace, schema, call_id, part, nullif(fingerprint, 0), ordering_key, ${hold.token}::pg_catalog.uuid, ${
     inFuture(t, hold.lease)
   }, ${hold.worker}
       from numbered where handler = ''
