@@ -8,7 +8,7 @@ import type * as Schema from "effect/Schema"
 
 /**
  * Hides what must not be seen. It gets each JSON value separately: the data of an output, a context, an answer's text, an
- * error's message. A value for which it throws is not shown at all.
+ * error's message. A value for which it throws, or returns nothing, is not shown at all.
  */
 export type Redact = (json: Schema.Json) => Schema.Json
 
@@ -24,13 +24,17 @@ export const Redaction = Context.Reference<Redact>("effect-sluice/Redaction", { 
  */
 export const layer = (redact: Redact): Layer.Layer<never> => Layer.succeed(Redaction, redact)
 
-/** Replaces a value for which the function throws. */
+/** Replaces a value for which the function throws or returns nothing. */
 const hidden = "(hidden: the redact function failed)"
 
-/** What may be seen of a JSON value. */
+/** What may be seen of a JSON value. A field that the function sets to `undefined` is left out. */
 export const redacted = (redact: Redact, json: Schema.Json): Schema.Json => {
   try {
-    return redact(json)
+    const shown: unknown = redact(json)
+    if (shown === json) return json
+    // a function without types may return anything
+    const text: string | undefined = JSON.stringify(shown)
+    return text === undefined ? hidden : JSON.parse(text)
   } catch {
     return hidden
   }

@@ -147,8 +147,12 @@ interface Kind<A, Input = A> {
 const none = (): undefined => undefined
 const same = <A>(value: A): A => value
 
+/** @internal Reads a whole number. */
+export const parseWhole = (text: string): number | undefined =>
+  /^\S+$/.test(text) && Number.isInteger(Number(text)) ? Number(text) : undefined
+
 const number: Kind<number> = {
-  parse: (text) => /^\S+$/.test(text) && Number.isInteger(Number(text)) ? Number(text) : undefined,
+  parse: parseWhole,
   accept: same,
   what: "a whole number",
   problem: (value) => Number.isSafeInteger(value) && value > 0 ? undefined : `${value} is not a whole number above 0`,
@@ -182,6 +186,8 @@ const span: Kind<Duration.Duration, Duration.Input> = {
 }
 const spanOrNone: Kind<Duration.Duration, Duration.Input> = {
   ...span,
+  // none needs no unit
+  parse: (text) => text === "0" ? Duration.zero : span.parse(text),
   problem: (value) => Duration.isZero(value) ? undefined : span.problem(value)
 }
 
@@ -200,8 +206,11 @@ const words = new Map([
   ...["true", "yes", "on", "1", "y"].map((word) => [word, true] as const),
   ...["false", "no", "off", "0", "n"].map((word) => [word, false] as const)
 ])
+/** @internal Reads `true`, `no` and their like, as Effect writes them, in any case. */
+export const parseChoice = (text: string): boolean | undefined => words.get(text.toLowerCase())
+
 const choice: Kind<boolean> = {
-  parse: (text) => words.get(text),
+  parse: parseChoice,
   accept: same,
   what: "true or false",
   problem: none,
@@ -221,15 +230,20 @@ const identifier: Kind<string> = {
   example: "sluice"
 }
 
+/** Whether the client understands an address: a URL, whose parts are encoded as in one. */
+const isServer = (text: string): boolean => {
+  if (!/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text)) return false
+  const { hostname, password, pathname, username } = new URL(text)
+  return Result.isSuccess(Result.try(() => [hostname, password, pathname, username].map(decodeURIComponent)))
+}
+
 const address: Kind<Redacted.Redacted | undefined> = {
   parse: (text) => Redacted.make(text, { label: "address" }),
   accept: same,
   what: "an address",
   // it may hold a password, so the error does not repeat it
   problem: (value) =>
-    value === undefined || /^postgres(ql)?:\/\//.test(Redacted.value(value))
-      ? undefined
-      : "it is not the URL of a Postgres server",
+    value === undefined || isServer(Redacted.value(value)) ? undefined : "it is not the URL of a Postgres server",
   example: "postgres://user@host:5432/database"
 }
 

@@ -24,18 +24,23 @@ export class Failed extends Schema.TaggedError<Failed>()("Failed", { reason: Sch
 /** What a failed command prints with `--json`. */
 export const Failure = Schema.Struct({ error: Schema.String })
 
-const innermost = (error: unknown, depth = 0): string => {
+/** The error at the bottom of a chain: the database's own, if there is one. */
+const innermost = (error: unknown, depth = 0): unknown => {
+  if (error instanceof ChunkStoreError || depth >= 6 || !Predicate.isObject(error)) return error
+  if (Predicate.hasProperty(error, "reason") && Predicate.isObject(error.reason)) {
+    return innermost(error.reason, depth + 1)
+  }
+  return Predicate.hasProperty(error, "cause") && error.cause instanceof Error
+    ? innermost(error.cause, depth + 1)
+    : error
+}
+
+const wordsOf = (error: unknown): string => {
   // without the note about retries: only a drain retries, a command ends
   if (error instanceof ChunkStoreError) {
     return error.code === undefined || error.reason.includes(error.code)
       ? error.reason
       : `${error.reason} (${error.code})`
-  }
-  if (depth < 6 && Predicate.isObject(error)) {
-    if (Predicate.hasProperty(error, "reason") && Predicate.isObject(error.reason)) {
-      return innermost(error.reason, depth + 1)
-    }
-    if (Predicate.hasProperty(error, "cause") && error.cause instanceof Error) return innermost(error.cause, depth + 1)
   }
   return error instanceof Error ? error.message : String(error)
 }
@@ -65,28 +70,39 @@ const isUnreachable = /\b(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNRE
 /** The advice when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
 
+/** What an SQLSTATE of Sluice's own statements means. Not by the server's words: they may be in any language. */
+const meanings: Readonly<Record<string, string>> = {
+  "3F000": "Sluice's tables are not there yet: run `sluice migrate`",
+  "42P01": "Sluice's tables are not there yet: run `sluice migrate`",
+  // a column or a function
+  "42703": "Sluice's tables are of an older version than this program: run `sluice migrate`",
+  "42883": "Sluice's tables are of an older version than this program: run `sluice migrate`",
+  "26000": "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared",
+  "42P05": "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared"
+}
+
+const codeOf = (error: unknown): string =>
+  Predicate.hasProperty(error, "code") && typeof error.code === "string" ? error.code : ""
+
 /** Turns an error into one sentence that says what to do. */
 export const explain = (error: unknown): Failed => {
   if (error instanceof Failed) return error
-  const inner = innermost(error)
-  const message = error instanceof ChunkStoreError || !(error instanceof Error) ? inner : error.message
-  if (/relation ".*" does not exist|schema ".*" does not exist/.test(inner)) {
-    return new Failed({ reason: "Sluice's tables are not there yet: run `sluice migrate`" })
+  const innerError = innermost(error)
+  const [code, inner] = [codeOf(innerError), wordsOf(innerError)]
+  if (error instanceof ChunkStoreError || isSqlError(error)) {
+    const meaning = Object.hasOwn(meanings, code) ? meanings[code] : undefined
+    if (meaning !== undefined) return new Failed({ reason: meaning })
+    if (isUnreachable.test(inner)) {
+      return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
+    }
   }
-  if (/prepared statement ".*" (does not exist|already exists)/.test(inner)) {
-    return new Failed({
-      reason: "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared"
-    })
-  }
-  if (isUnreachable.test(inner) && (error instanceof ChunkStoreError || isSqlError(error))) {
-    return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
-  }
-  if (isSqlError(error) && connectedAs !== undefined) {
+  if (isSqlError(error) && connectedAs !== undefined && code === "42501") {
     const why = rights.explain(inner, { ...connectedAs, purpose: "operator" })
     if (why !== undefined) return new Failed({ reason: `${inner}: ${why}` })
   }
   const ofFile = fileProblemIn(error)
   if (ofFile !== undefined) return new Failed({ reason: ofFile })
+  const message = error instanceof ChunkStoreError || !(error instanceof Error) ? inner : error.message
   return new Failed({ reason: hasSentence(error) || message.includes(inner) ? message : `${message}: ${inner}` })
 }
 

@@ -13,7 +13,7 @@ const refusal = (
   { role, settings: { schema } }: Patient
 ): Finding | undefined => {
   if (code === undefined) return undefined
-  const why = rights.explain(reason, { role, schema, purpose: "operator" })
+  const why = code === "42501" ? rights.explain(reason, { role, schema, purpose: "operator" }) : undefined
   return attention(
     check,
     `cannot be looked at: ${reason} (${code})`,

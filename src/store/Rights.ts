@@ -1,6 +1,7 @@
 /**
  * Which rights on Sluice's tables a role needs for its purpose, and what to advise when it lacks them.
  */
+import { escapeUnsafe, word } from "../internal/escape.ts"
 import { shown } from "./pg/tables.ts"
 
 /** What a role does: records calls, drains them, subscribes to events, or operates the system. */
@@ -125,7 +126,16 @@ export const workerRights = (): ReadonlyArray<{ readonly object: string; readonl
     rights.map((right) => ({ object, right }))
   )
 
-const quoted = (role: string): string => `"${role.replaceAll("\"", "\"\"")}"`
+/**
+ * A role's name in SQL. One with characters that are escaped where they are printed is written with Postgres' own escapes: so
+ * that what is printed names this role and no other.
+ */
+const quoted = (role: string): string => {
+  const within = role.replaceAll("\"", "\"\"")
+  return escapeUnsafe(role) === role
+    ? `"${within}"`
+    : `U&"${within.replaceAll(/[^\x20-\x7e]|\\/g, (unit) => `\\${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)}"`
+}
 
 /** Joins rights. A right on the whole table makes the same right on columns redundant. */
 const together = (rights: ReadonlyArray<string>): string =>
@@ -169,15 +179,14 @@ export const workerGrant = (schema: string, role: string, object: string): strin
 }
 
 /**
- * Explains which grant is missing, from the server's "permission denied" message. Undefined for an object that is not
- * Sluice's. For an object that the purpose does not need, it names the grant for an operator.
+ * Explains which grant is missing, from the server's message that permission is denied (42501), in any language: it ends with
+ * the object's name. Undefined for an object that is not Sluice's. For an object that the purpose does not need, it names the
+ * grant for an operator.
  */
 export const explain = (text: string, { purpose, role, schema }: Lacking): string | undefined => {
-  const [, kind = "", object = ""] = /permission denied for (\w+) "?([^"\s]+)"?/.exec(text) ?? []
-  const all = (known: Purpose) => `\`sluice grants ${role} --for ${known}\` prints all that it needs`
-  if (kind === "schema" && object === schema) {
-    return `role ${role} lacks usage on schema ${schema}: ${all(purpose)}`
-  }
+  // a grant does not help who must be the owner
+  const [, object = ""] = /^(?!must be owner).*?(\w+)\W*$/s.exec(text) ?? []
+  const all = (known: Purpose) => `\`sluice grants ${word(role)} --for ${known}\` prints all that it needs`
   for (const known of new Set([purpose, "operator" as const])) {
     const { sequences, tables } = needs[known]
     const rights = tables[object] ?? sequences[object]
@@ -186,5 +195,5 @@ export const explain = (text: string, { purpose, role, schema }: Lacking): strin
     const grant = `grant ${rights.join(", ")} on ${on} to ${quoted(role)}`
     return `role ${role} lacks rights on ${on}: ${grant}; ${all(known)}`
   }
-  return undefined
+  return object === schema ? `role ${role} lacks usage on schema ${schema}: ${all(purpose)}` : undefined
 }

@@ -54,6 +54,7 @@ const shown = [
   ["dead", "show", "dies"],
   ["dead", "list"],
   ["stuck"],
+  ["doctor"],
   ["invalid", "list"],
   ["invalid", "show", "fails"]
 ]
@@ -65,7 +66,11 @@ describe("redact", () => {
       for (const args of shown) {
         for (const json of [[], ["--json"]]) {
           const { status, stdout } = yield* sluice(...args, ...json)
-          expect({ args, status, names: stdout.includes("Miller") }).toEqual({ args, status: 0, names: false })
+          expect({ args, status, names: stdout.includes("Miller") }).toEqual({
+            args,
+            status: args[0] === "doctor" ? 1 : 0,
+            names: false
+          })
         }
       }
       expect((yield* sluice("show", "dies", "--json")).stdout).toContain("\"text\":\"M. hurts.\"")
@@ -80,14 +85,26 @@ describe("redact", () => {
         const open = yield* place("undefined")
         for (const args of shown.slice(0, 2)) expect((yield* open(...args)).stdout).toContain("Miller")
         const failing = yield* place("() => { throw new Error(\"no\") }")
-        for (const args of shown) {
-          const { status, stdout } = yield* failing(...args, "--json")
-          expect({ args, status, names: stdout.includes("Miller") }).toEqual({ args, status: 0, names: false })
-          expect(stdout).toContain("(hidden: the redact function failed)")
+        // without types it is easily forgotten to return something
+        const forgetful = yield* place("(json) => { if (typeof json === \"number\") return json }")
+        for (const sluice of [failing, forgetful]) {
+          for (const args of shown) {
+            const { stdout } = yield* sluice(...args, "--json")
+            expect({ args, names: stdout.includes("Miller") }).toEqual({ args, names: false })
+            // of the doctor's sentences the end is cut off
+            expect(stdout).toContain("(hidden: the redact function fail")
+          }
         }
       }).pipe(Effect.scoped),
     60_000
   )
+
+  it.live("may set a field to undefined, which is then left out", () =>
+    Effect.gen(function*() {
+      const sluice = yield* place("(json) => json?.text === undefined ? json : { ...json, text: undefined, seen: 1 }")
+      const { status, stdout } = yield* sluice("dead", "show", "dies")
+      expect([status, stdout]).toEqual([0, expect.stringContaining("data: {\"seen\":1}")])
+    }).pipe(Effect.scoped), 60_000)
 
   it.live("must be a function", () =>
     Effect.gen(function*() {

@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { Report } from "../../Drain.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
+import * as Identity from "../../Identity.ts"
 import { Inspector } from "../../Inspector.ts"
 import { quote } from "../../internal/quote.ts"
 import { Pauses } from "../../Pauses.ts"
@@ -184,6 +185,11 @@ export const drain = Command.make(
       const left = way._tag === "Limited" ? yield* countdown(way.time) : undefined
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const namespace = yield* options.textOf(given.namespace, "SLUICE_NAMESPACE")
+      const problem = Option.isSome(namespace) ? Identity.partProblem(namespace.value) : undefined
+      if (Option.isSome(namespace) && problem !== undefined) {
+        const where = options.sayOf(given.namespace, "SLUICE_NAMESPACE")
+        return yield* new Failed({ reason: `${where}: ${quote(namespace.value)} is not a namespace: it ${problem}` })
+      }
       const found = yield* options.numberOf(given.workers, "SLUICE_WORKERS", { minimum: 1, maximum: 64 })
       const workers = Option.getOrElse(found, () => 1)
       const port = yield* options.numberOf(given.metricsPort, "SLUICE_METRICS_PORT", { minimum: 1, maximum: 65_535 })

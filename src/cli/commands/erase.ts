@@ -109,7 +109,7 @@ export const erase = Command.make(
       if (Option.isNone(because) && !given.dryRun) {
         return yield* new Failed({ reason: "give the reason, which is stored: --because" })
       }
-      const by = Option.orElse(Option.filter(given.by, (text) => text !== ""), constant(yield* userName))
+      const by = Option.orElse(given.by, constant(yield* userName))
       const reason = { because: Option.getOrElse(because, () => ""), by: Option.getOrElse(by, () => "") }
       const erased = yield* Erasure.use((erasure) =>
         given.dryRun ? erasure.preview(subject) : erasure.erase(subject, reason)
