@@ -36,11 +36,11 @@ it.each([
     /^role nurse lacks rights on sequence sluice\.chunk_seq: grant usage/
   ],
   ["permiso denegado al esquema sluice", /^role nurse lacks usage on schema sluice: /],
-  ["permission denied for table note", undefined],
-  ["must be owner of table service_call", undefined]
+  ["permission denied for table note", /^nothing$/],
+  ["must be owner of table service_call", /^nothing$/]
 ])("who lacks what: %s", (message, says) => {
   const why = rights.explain(message, { schema: "sluice", role: "nurse", purpose: "worker" })
-  expect(why).toEqual(says === undefined ? undefined : expect.stringMatching(says))
+  expect(why ?? "nothing").toMatch(says)
 })
 
 it("a role's name cannot steer the shell that a command is copied into", () => {

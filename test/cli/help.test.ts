@@ -90,7 +90,7 @@ describe("a mistake", () => {
       /Unrecognized flag: --frobnicate.*\n\n {2}There are: --url, --json, --watch, --exact, --limit\n/
     ],
     ["dead list --frobnicate", /There are: [^]*--older-than/],
-    ["frobnicate", /Unknown subcommand.*\n\n {2}There are: init, migrate, record, [^]*, doctor\n/],
+    ["frobnicate", /Unknown subcommand.*\n\n {2}There are: init, migrate, record, [^]*,\s+doctor\n/],
     ["drain --every soon", /--every: "soon" is not a duration: write 5s, 2h or 90d/],
     ["drain --every 0s", /--every: "0s" is not a duration/],
     ["drain --cron * --until-empty", /give one/],
