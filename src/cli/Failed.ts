@@ -72,6 +72,7 @@ export const whenUnreachable = "is the address right, and the server up?"
 
 /** What an SQLSTATE of Sluice's own statements means. Not by the server's words: they may be in any language. */
 const meanings: Readonly<Record<string, string>> = {
+  "25006": "the database is read-only, as a standby is: let the address lead to the primary; `sluice doctor` says more",
   "3F000": "Sluice's tables are not there yet: run `sluice migrate`",
   "42P01": "Sluice's tables are not there yet: run `sluice migrate`",
   // a column or a function

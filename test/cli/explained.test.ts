@@ -19,6 +19,7 @@ it.each([
   ["42P01", "Relation »sluice.chunk_queue« existiert nicht", /not there yet: run `sluice migrate`$/],
   ["3F000", "le schéma « sluice » n'existe pas", /not there yet: run `sluice migrate`$/],
   ["42703", "Spalte »facts« existiert nicht", /of an older version than this program: run `sluice migrate`$/],
+  ["25006", "kann INSERT nicht in einer Read-Only-Transaktion ausführen", /^the database is read-only/],
   ["26000", "vorbereitete Anweisung »s1« existiert nicht", /a pooler in transaction mode is in between/]
 ])("%s: %s", (code, message, says) => {
   expect(explain(ofServer(code, message)).message).toMatch(says)
