@@ -6,7 +6,7 @@ import type { Sql } from "./harness/database.ts"
 
 /** What the LLM answered: about 1 KB of JSON. */
 export interface Payload {
-  readonly role: string
+  readonly role: "patient" | "doctor"
   readonly content: string
   readonly metadata: {
     readonly model: string

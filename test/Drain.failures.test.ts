@@ -4,7 +4,7 @@
  */
 import { it } from "@effect/vitest"
 import { ChunkStore, Drain, HandlerPlugin, HandlerRegistry } from "effect-sluice"
-import { type ClaimRequest, TransactionSpoiled } from "effect-sluice/ChunkStore"
+import { ChunkStoreError, type ClaimRequest, TransactionSpoiled } from "effect-sluice/ChunkStore"
 import type { Definition, HandlerInput } from "effect-sluice/Handler"
 import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
 import * as Duration from "effect/Duration"
@@ -144,6 +144,34 @@ describe("culprits among many", () => {
       yield* cycle
       expect((yield* written).map((row) => row.callId)).toEqual(["c", "c", "a", "a", "a"])
     }).pipe(Effect.provide(application())))
+})
+
+describe("a database that begins no transaction, and answers otherwise", () => {
+  for (
+    const [what, transient, times] of [["for long", true, 30], ["now and then", true, 4], [
+      "as a pooler says it",
+      false,
+      4
+    ]] as const
+  ) {
+    it.effect(`${what}: charges no chunk`, () =>
+      Effect.gen(function*() {
+        yield* record(note("a"), note("b"))
+        let refusals = 0
+        const refusing = drainWith((store) => ({
+          persist: (token, work) =>
+            refusals++ < times
+              ? Effect.fail(new ChunkStoreError({ operation: "persist", transient, reason: "no connection is free" }))
+              : store.persist(token, work)
+        }))
+        const fiber = yield* Effect.forkChild(
+          Effect.provide(Effect.retry(cycle, Schedule.spaced("1 second")), refusing)
+        )
+        yield* TestClock.adjust("1 hour")
+        expect(yield* Fiber.join(fiber)).toMatchObject({ persisted: 2, retried: 0 })
+        for (const id of ["a", "b"]) expect(yield* chunkOf(id)).toMatchObject({ attempts: 0, crashes: 0, failures: [] })
+      }).pipe(Effect.provide(application())))
+  }
 })
 
 describe("attempts", () => {

@@ -2,7 +2,7 @@
  * `recordNow` while the database is away or its caller is gone: the answer is paid for, and is recorded all the same.
  */
 import { it } from "@effect/vitest"
-import { Drain } from "effect-sluice"
+import { Drain, Pauses } from "effect-sluice"
 import type { ChunkStoreError } from "effect-sluice/ChunkStore"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -33,6 +33,31 @@ describe("recordNow behind an older call of its ordering key", () => {
       expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "ChunkBusy" })
       expect(givenUp).toBe(0)
       expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
+    }).pipe(Effect.scoped, Effect.provide(application())))
+})
+
+describe("recordNow of a kind that is paused while its first transaction cannot begin", () => {
+  it.effect("runs no handler, although the call was recorded beside that transaction", () =>
+    Effect.gen(function*() {
+      let isFirst = true
+      let recorded = 0
+      const drain = yield* Layer.build(drainWith((store) => ({
+        recordHeld: (call, hold) => Effect.tap(store.recordHeld(call, hold), () => Effect.sync(() => recorded++)),
+        persist: (token, work, ...rest) =>
+          Effect.suspend(() => {
+            if (!isFirst) return store.persist(token, work, ...rest)
+            isFirst = false
+            return Effect.delay(Effect.fail(away("persist")), "1 second")
+          })
+      })))
+      const fiber = yield* Effect.forkChild(Effect.flip(Effect.provide(recordNow("a"), drain)))
+      yield* TestClock.adjust("500 millis")
+      expect(recorded).toBe(1)
+      yield* Pauses.Pauses.use((pauses) => pauses.pause({ namespace: "clinic", schemaIdentity: "*" }, "it is moved"))
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Fiber.join(fiber)).toMatchObject({ _tag: "ChunkBusy", state: "parked" })
+      expect(yield* written).toEqual([])
+      expect(yield* chunkOf("a")).toMatchObject({ state: "parked", attempts: 0, crashes: 0 })
     }).pipe(Effect.scoped, Effect.provide(application())))
 })
 

@@ -24,23 +24,18 @@ export class Failed extends Schema.TaggedError<Failed>()("Failed", { reason: Sch
 /** What a failed command prints with `--json`. */
 export const Failure = Schema.Struct({ error: Schema.String })
 
-/** The error at the bottom of a chain: the database's own, if there is one. */
-const innermost = (error: unknown, depth = 0): unknown => {
-  if (error instanceof ChunkStoreError || depth >= 6 || !Predicate.isObject(error)) return error
-  if (Predicate.hasProperty(error, "reason") && Predicate.isObject(error.reason)) {
-    return innermost(error.reason, depth + 1)
-  }
-  return Predicate.hasProperty(error, "cause") && error.cause instanceof Error
-    ? innermost(error.cause, depth + 1)
-    : error
-}
-
-const wordsOf = (error: unknown): string => {
+const innermost = (error: unknown, depth = 0): string => {
   // without the note about retries: only a drain retries, a command ends
   if (error instanceof ChunkStoreError) {
     return error.code === undefined || error.reason.includes(error.code)
       ? error.reason
       : `${error.reason} (${error.code})`
+  }
+  if (depth < 6 && Predicate.isObject(error)) {
+    if (Predicate.hasProperty(error, "reason") && Predicate.isObject(error.reason)) {
+      return innermost(error.reason, depth + 1)
+    }
+    if (Predicate.hasProperty(error, "cause") && error.cause instanceof Error) return innermost(error.cause, depth + 1)
   }
   return error instanceof Error ? error.message : String(error)
 }
@@ -66,44 +61,58 @@ export const rememberRole = (as: { readonly role: string; readonly schema: strin
     connectedAs = as
   })
 
+/** The server's code of an error. Its message is in the language that a setting of the server names. */
+const codeIn = (error: unknown, depth = 0): string | undefined => {
+  if (!Predicate.isObject(error) || depth > 6) return undefined
+  if (
+    Predicate.hasProperty(error, "code") && typeof error.code === "string" && /^(?=.*\d)[0-9A-Z]{5}$/.test(error.code)
+  ) {
+    return error.code
+  }
+  return (Predicate.hasProperty(error, "reason") ? codeIn(error.reason, depth + 1) : undefined) ??
+    (Predicate.hasProperty(error, "cause") ? codeIn(error.cause, depth + 1) : undefined)
+}
+
+const notThere = "Sluice's tables are not there yet: run `sluice migrate`"
+const older = "Sluice's tables are of an older version than this program: run `sluice migrate`"
+const pooled = "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared"
+
+/** What the server's codes mean for Sluice's own statements. */
+const meanings: ReadonlyMap<string, string> = new Map([
+  ["42P01", notThere],
+  ["3F000", notThere],
+  // a column, a function
+  ["42703", older],
+  ["42883", older],
+  ["26000", pooled],
+  ["42P05", pooled],
+  [
+    "25006",
+    "the database is read-only, as a standby is: let the address lead to the primary; `sluice doctor` says more"
+  ]
+])
+
 const isUnreachable = /\b(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
 /** The advice when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
 
-/** What an SQLSTATE of Sluice's own statements means. Not by the server's words: they may be in any language. */
-const meanings: Readonly<Record<string, string>> = {
-  "25006": "the database is read-only, as a standby is: let the address lead to the primary; `sluice doctor` says more",
-  "3F000": "Sluice's tables are not there yet: run `sluice migrate`",
-  "42P01": "Sluice's tables are not there yet: run `sluice migrate`",
-  // a column or a function
-  "42703": "Sluice's tables are of an older version than this program: run `sluice migrate`",
-  "42883": "Sluice's tables are of an older version than this program: run `sluice migrate`",
-  "26000": "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared",
-  "42P05": "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared"
-}
-
-const codeOf = (error: unknown): string =>
-  Predicate.hasProperty(error, "code") && typeof error.code === "string" ? error.code : ""
-
 /** Turns an error into one sentence that says what to do. */
 export const explain = (error: unknown): Failed => {
   if (error instanceof Failed) return error
-  const innerError = innermost(error)
-  const [code, inner] = [codeOf(innerError), wordsOf(innerError)]
-  if (error instanceof ChunkStoreError || isSqlError(error)) {
-    const meaning = Object.hasOwn(meanings, code) ? meanings[code] : undefined
-    if (meaning !== undefined) return new Failed({ reason: meaning })
-    if (isUnreachable.test(inner)) {
-      return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
-    }
+  const inner = innermost(error)
+  const message = error instanceof ChunkStoreError || !(error instanceof Error) ? inner : error.message
+  const code = codeIn(error)
+  const meaning = code === undefined ? undefined : meanings.get(code)
+  if (meaning !== undefined) return new Failed({ reason: meaning })
+  if (isUnreachable.test(inner) && (error instanceof ChunkStoreError || isSqlError(error))) {
+    return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
   }
-  if (isSqlError(error) && connectedAs !== undefined && code === "42501") {
+  if (isSqlError(error) && code === "42501" && connectedAs !== undefined) {
     const why = rights.explain(inner, { ...connectedAs, purpose: "operator" })
     if (why !== undefined) return new Failed({ reason: `${inner}: ${why}` })
   }
   const ofFile = fileProblemIn(error)
   if (ofFile !== undefined) return new Failed({ reason: ofFile })
-  const message = error instanceof ChunkStoreError || !(error instanceof Error) ? inner : error.message
   return new Failed({ reason: hasSentence(error) || message.includes(inner) ? message : `${message}: ${inner}` })
 }
 

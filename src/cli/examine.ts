@@ -52,9 +52,11 @@ const clockIs = Effect.fnUntraced(function*(millis: number, { clockMillis }: Lim
 })
 
 /** Whether the tables exist, and whether foreign objects replace them or act on them: then no other check reads them. */
-const tablesAre = ({ strangers, tables }: Around, { schema }: Settings.Values) => {
+const tablesAre = ({ absent, strangers, tables }: Around, { schema }: Settings.Values) => {
   const findings = [
-    tables
+    absent !== undefined
+      ? broken("tables", absent.found, absent.advice)
+      : tables
       ? ok("tables", `there, in schema ${schema}`)
       : broken("tables", "not there", "run `sluice migrate`; or is SLUICE_SCHEMA another?")
   ]

@@ -28,8 +28,8 @@ const mostRetries = 6
 const fewerRetries = 2
 
 /**
- * Tries a batch, and retries it after a transient error. Fails when the database is unreachable. When the database
- * fails this batch but answers the probe, the batch itself is the cause, and the result is that error.
+ * Tries a batch, and retries it after a transient error. Fails when the database is unreachable or begins no transaction.
+ * When the database fails this batch but answers the probe, the batch itself is the cause, and the result is that error.
  */
 export const attempt = Effect.fnUntraced(function*(
   { engine, held }: { readonly engine: Engine; readonly held: Held },
@@ -54,7 +54,11 @@ export const attempt = Effect.fnUntraced(function*(
   let outages = 0
   while (true) {
     pulse.progress()
-    const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)))
+    let hasBegun = false
+    const onBegun = () => {
+      hasBegun = true
+    }
+    const result = yield* Effect.result(timed(members, persistBatch(members, settingOf, onBegun)))
     if (Result.isSuccess(result)) return result
     const error = result.failure
     if (mayBeOutage(error)) {
@@ -63,6 +67,9 @@ export const attempt = Effect.fnUntraced(function*(
         if (!isTransient(error) || !probed.failure.transient || ++outages > mostRetries) {
           return yield* probed.failure
         }
+      } else if (error._tag === "ChunkStoreError" && !hasBegun) {
+        // a refused connection, for example: no chunk can be the cause
+        if (!error.transient || ++outages > mostRetries) return yield* error
       } else {
         yield* Effect.sleep(Math.min(2000, 50 * 2 ** batch.blamed))
         return result

@@ -111,14 +111,17 @@ const lookBy = (engine: Engine, services: Context.Context<ChunkStore | DomainEve
   const recordInside = RecordInside.make(engine, services)
   return Effect.fnUntraced(function*(call: Recording) {
     const objects = yield* recordInside(call)
-    if (objects !== undefined || (yield* store.isNested)) return { objects, isNew: false, paused: [] }
-    return { objects, ...(canAskLater(engine, call) ? { isNew: true, paused: [] } : yield* store.isNew(call.callId)) }
+    if (objects !== undefined || (yield* store.isNested)) return { objects, isNew: false, paused: undefined }
+    return {
+      objects,
+      ...(canAskLater(engine, call) ? { isNew: true, paused: undefined } : yield* store.isNew(call.callId))
+    }
   })
 }
 
 /**
  * Whether the transaction of the handlers may ask whether the call is new. It cannot if the call is recorded before they
- * run, or if one of its chunks may be settled without a run.
+ * run, or if one of its chunks is settled without a run.
  */
 const canAskLater = ({ registry, settings }: Engine, { namespace, orderingKey, outputs }: Recording): boolean =>
   orderingKey === undefined && !Duration.isZero(settings.recordWithin) &&

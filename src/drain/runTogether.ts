@@ -73,11 +73,15 @@ export const runTogether: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   })
   const ended = yield* supervisor.run(all, (ended) => Effect.andThen(cutOff, hang(run, batch, ended)))
   if (progress.refused !== undefined) return yield* progress.refused
-  if (ended._tag === "Ended") {
-    yield* ended.exit
-  } else {
+  if (ended._tag !== "Ended") {
     yield* cutOff
-    outOfTime(run, progress, ended._tag === "Hangs")
+    notEnded(progress, Cause.fail(new HandlerTimeout({ after: run.timeout, hangs: ended._tag === "Hangs" })))
+  } else if (Exit.isFailure(ended.exit) && Cause.hasInterrupts(ended.exit.cause)) {
+    // a run has interrupted the fiber that it shares with others: that is not the drain's interruption
+    yield* cutOff
+    notEnded(progress, ended.exit.cause)
+  } else {
+    yield* ended.exit
   }
   return yield* committedOf(run, progress)
 })
@@ -127,12 +131,11 @@ const failedOne = Effect.fnUntraced(
   }
 )
 
-/** Marks the chunks whose run had not ended as timed out. Another run may have held them up. */
-const outOfTime = ({ timeout }: BatchRun, { failed, started, maybeHarmed }: Progress, hangs: boolean) => {
-  const error = Cause.fail(new HandlerTimeout({ after: timeout, hangs }))
+/** Notes a failure for the chunks whose run had not ended. Another run may have held them up. */
+const notEnded = ({ failed, maybeHarmed, started }: Progress, cause: Cause.Cause<unknown>) => {
   for (const { isOver, one } of started) {
     if (isOver) continue
-    failed.set(one, error)
+    failed.set(one, cause)
     maybeHarmed.add(one)
   }
 }

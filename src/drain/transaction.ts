@@ -19,20 +19,26 @@ import * as Supervisor from "./supervisor.ts"
 /**
  * Runs a batch in a transaction and commits it. On failure everything is rolled back: with `BatchFailed` when handlers
  * failed, with `BatchSuffered` when the database failed a handler, with `NotShared` when runs cannot share a
- * transaction, or with the store's errors.
+ * transaction, or with the store's errors. `onBegun` is called when the transaction has begun.
  */
-export const persistBatch = Effect.fnUntraced(function*(batch: ReadonlyArray<Prepared>, settingOf: SettingOf) {
+export const persistBatch = Effect.fnUntraced(function*(
+  batch: ReadonlyArray<Prepared>,
+  settingOf: SettingOf,
+  onBegun: () => void
+) {
   const store = yield* ChunkStore
   const { held, timeout } = settingOf(batch[0]!.handler)
   const shares = yield* Effect.forEach(sharesOf(batch), (share) => prepareShare(share, settingOf))
   let committed: Committed = nothing
   yield* store.persist(
     held.claim.token,
-    (transaction) =>
-      Effect.map(inSequence(shares.map(({ members, run }) => ({ members, run: run(transaction) }))), (done) => {
+    (transaction) => {
+      onBegun()
+      return Effect.map(inSequence(shares.map(({ members, run }) => ({ members, run: run(transaction) }))), (done) => {
         committed = done
         return done.persisted
-      }),
+      })
+    },
     shares.map((share) => share.timeout).reduce((a, b) => Duration.max(a, b), timeout)
   )
   return committed

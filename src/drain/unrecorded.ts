@@ -18,7 +18,7 @@ import * as Semaphore from "effect/Semaphore"
 import { type ChunkStore, type ChunkStoreError, type ClaimedChunk, LeaseLost, type Recording } from "../ChunkStore.ts"
 import { callJson } from "../internal/callJson.ts"
 import { outage } from "../internal/outage.ts"
-import type { Kind } from "../Kind.ts"
+import * as Kind from "../Kind.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 
 type Store = ChunkStore["Service"]
@@ -88,7 +88,8 @@ export interface Options {
   readonly lease: Duration.Duration
   /** How long the call stays unrecorded at most. */
   readonly within: Duration.Duration
-  readonly paused: ReadonlyArray<Kind>
+  /** The paused kinds, if it was asked for them. If not, the handlers run only when none of the call is paused. */
+  readonly paused: ReadonlyArray<Kind.Kind> | undefined
 }
 
 /** Makes the store by which the engine works on an unrecorded call, for as long as the scope is open. */
@@ -103,6 +104,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   let isAsideUnderWay = false
   let isCertain = true
   let isVoid = false
+  // whether a kind of the call is paused was asked for
+  let isChecked = paused !== undefined
 
   const numbered = (seqs: ReadonlyArray<bigint>) => {
     for (const [index, chunk] of chunks.entries()) chunk.seq = seqs[index] ?? chunk.seq
@@ -146,12 +149,26 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   const isFirst = call.orderingKey !== undefined || Duration.isZero(within)
   yield* Effect.acquireRelease(isFirst ? Effect.void : startTimer, () => stopTimer)
 
+  /** A chunk may be settled before any transaction of handlers, as one that does not decode is: then nothing has checked. */
+  const check = Effect.suspend(() =>
+    isChecked ? Effect.void : Effect.map(store.isNew(call.callId), (answer) => {
+      isChecked = true
+      isVoid = call.outputs.some(({ schema: schemaIdentity }) =>
+        answer.paused.some((pause) => Kind.covers(pause, { namespace: call.namespace, schemaIdentity }))
+      )
+      if (isVoid && state === "unrecorded") state = "others"
+    })
+  )
   const whenHeld = <A>(verb: Effect.Effect<ReadonlyArray<A>, ChunkStoreError>) =>
-    Effect.flatMap(recordAside, () => state === "held" ? verb : Effect.succeed<ReadonlyArray<A>>([]))
-  const lost = new LeaseLost({ claimed: chunks.length, held: 0 })
+    Effect.flatMap(
+      Effect.andThen(check, recordAside),
+      () => state === "held" && !isVoid ? verb : Effect.succeed<ReadonlyArray<A>>([])
+    )
+  const lost = () => new LeaseLost({ claimed: chunks.length, held: 0 })
 
   const persist: Store["persist"] = (_, work, idle) =>
     Effect.suspend(() => {
+      if (state === "others" || isVoid) return Effect.fail(lost())
       let isTurn = false
       let isRecorded = false
       /** The end of the handlers' transaction. A client of one connection could not record beside it. */
@@ -159,7 +176,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
         yield* stopTimer
         yield* turn.take(1)
         isTurn = true
-        if (state === "others") return yield* lost
+        if (state === "others") return yield* lost()
         if (state === "held") return undefined
         isCertain = false
         return {
@@ -175,8 +192,13 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
       const notNew = () => {
         isVoid = true
       }
-      const isOpen = state === "unrecorded"
-      return store.persist(token, work, idle, isOpen ? { call, notNew, atEnd } : undefined).pipe(
+      const checked: typeof work = (transaction) => {
+        isChecked = true
+        return work(transaction)
+      }
+      // the call may have been recorded beside a transaction that did not begin
+      const isOpen = state === "unrecorded" || !isChecked
+      return store.persist(token, checked, idle, isOpen ? { call, notNew, atEnd } : undefined).pipe(
         Effect.tap(() =>
           Effect.sync(() => {
             if (isRecorded) state = "held"
@@ -206,7 +228,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
         Effect.map(isFirst ? recordAside : Effect.void, () => ({
           token,
           chunks: state === "others" ? [] : chunks,
-          paused,
+          paused: paused ?? [],
           inOneCommit: state === "unrecorded",
           isVoid: () => isVoid
         })),

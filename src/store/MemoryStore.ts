@@ -271,7 +271,7 @@ const makeStore = (
       toRecord?: ToRecord
     ) =>
       (toRecord === undefined ? Effect.void : unlessKnown(use, token, toRecord)).pipe(
-        Effect.andThen(work(transaction)),
+        Effect.andThen(() => work(transaction)),
         Effect.flatMap((persisted) =>
           persisted.length === 0
             ? Effect.void

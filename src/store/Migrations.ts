@@ -10,10 +10,11 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Settings from "../Settings.ts"
 import { DatabaseUnfit } from "./DatabaseUnfit.ts"
+import { limitOf } from "./pg/client.ts"
 import { codeOf } from "./pg/errors.ts"
 import { free, guard, isGuarding, MigrationFailed, runStatement, type Site } from "./pg/migrating.ts"
 import { isPooledBetween } from "./pg/pooler.ts"
-import { checkTables, factsOf, namingRights } from "./pg/preflight.ts"
+import { checkComplete, checkTables, factsOf, namingRights } from "./pg/preflight.ts"
 import * as sequences from "./pg/sequences.ts"
 import { clientOf, open, reserve, type Session } from "./pg/session.ts"
 import { list, type Migration, nameOf } from "./pg/statements.ts"
@@ -39,6 +40,10 @@ const note = (schema: string, { id, name }: Migration): string =>
 
 const isSchema = (statement: string): boolean => statement.startsWith("create schema")
 
+/** A session of the client's pool. */
+const sessionOf = (sql: SqlClient.SqlClient, { statementTimeout }: Settings.Values) =>
+  reserve(sql, limitOf(sql, statementTimeout))
+
 /** @internal The given migrations that are not applied yet. Does not change the database. */
 export const missingOf = Effect.fnUntraced(function*(session: Session, schema: string, all: ReadonlyArray<Migration>) {
   const [found] = yield* session.run<{ there: boolean }>(
@@ -61,8 +66,9 @@ export const missing: Effect.Effect<
   SqlClient.SqlClient | Settings.Settings
 > = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  const { schema } = yield* Settings.Settings
-  return yield* Effect.flatMap(reserve(sql), (session) => missingOf(session, schema, list(schema)))
+  const settings = yield* Settings.Settings
+  const { schema } = settings
+  return yield* Effect.flatMap(sessionOf(sql, settings), (session) => missingOf(session, schema, list(schema)))
 }).pipe(Effect.scoped)
 
 /**
@@ -71,8 +77,9 @@ export const missing: Effect.Effect<
  */
 export const check: Effect.Effect<void, DatabaseUnfit | SqlError, SqlClient.SqlClient | Settings.Settings> = Effect.gen(
   function*() {
-    const session = yield* reserve(yield* SqlClient.SqlClient)
-    yield* checkTables(session, yield* factsOf(session), yield* Settings.Settings)
+    const settings = yield* Settings.Settings
+    const session = yield* sessionOf(yield* SqlClient.SqlClient, settings)
+    yield* checkTables(session, yield* factsOf(session), settings)
   }
 ).pipe(Effect.scoped)
 
@@ -104,9 +111,12 @@ const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>) =>
   )
 
 /** The two sessions of a migration: one holds the lock against other migrators, one runs the statements. */
-const sessions = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+const sessions = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, settings: Settings.Values) {
   const client = clientOf(sql)
-  const session = (what: string) => client === undefined ? reserve(sql) : open(client.config, `effect-sluice ${what}`)
+  const session = (what: string) =>
+    client === undefined
+      ? sessionOf(sql, settings)
+      : open(client.config, { name: `effect-sluice ${what}`, limit: settings.statementTimeout })
   const guarding = yield* session("migration guard")
   const working = yield* session("migration")
   return { guarding, working }
@@ -158,10 +168,12 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
     return yield* new MigrationFailed({ migration: "", reason: "migrations cannot be part of a transaction" })
   }
   const looked = yield* Effect.scoped(Effect.gen(function*() {
-    const session = yield* reserve(sql)
+    const session = yield* sessionOf(sql, settings)
     const facts = yield* factsOf(session)
     yield* checkTables(session, facts, settings)
     const isMissing = (yield* missingOf(session, schema, all).pipe(namingRights(schema, facts))).length > 0
+    // a statement of a migration could fail for it, and say less
+    yield* checkComplete(session, schema)
     if (!isMissing && !facts.readOnly) yield* mendSequences(session, schema)
     return { facts, isMissing }
   }))
@@ -177,9 +189,10 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
   return yield* Effect.scoped(Effect.gen(function*() {
     // the embedded server has a single session: no other process can migrate
     if (looked.facts.alone) {
-      return yield* apply({ session: yield* reserve(sql), sql: undefined, wait, guarded: Effect.void }, settings, all)
+      const session = yield* sessionOf(sql, settings)
+      return yield* apply({ session, sql: undefined, wait, guarded: Effect.void }, settings, all)
     }
-    const { guarding, working } = yield* sessions(sql)
+    const { guarding, working } = yield* sessions(sql, settings)
     const pooled = yield* inTime("a second session", isPooledBetween(working, guarding))
     yield* guard(guarding, schema, wait)
     if (!pooled) yield* free(working)

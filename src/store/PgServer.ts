@@ -4,6 +4,7 @@
  */
 import type { PgConnection } from "@effect/sql-pg"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
@@ -11,7 +12,9 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { ChunkStoreError } from "../ChunkStore.ts"
 import * as Settings from "../Settings.ts"
+import type { DatabaseUnfit } from "./DatabaseUnfit.ts"
 import * as Migrations from "./Migrations.ts"
+import * as missing from "./pg/absent.ts"
 import * as catalog from "./pg/catalog.ts"
 import { limitOf } from "./pg/client.ts"
 import { within } from "./pg/connection.ts"
@@ -47,6 +50,8 @@ export interface ServerFacts extends Facts {
     readonly seesAll: boolean
     /** Whether Sluice's tables exist. */
     readonly tables: boolean
+    /** Tables, columns or keys that applied migrations have made, and that are missing. */
+    readonly absent: Problem | undefined
     /** Foreign objects in place of Sluice's tables, or acting on them. */
     readonly strangers: Problem | undefined
   } | undefined
@@ -72,7 +77,7 @@ export class PgServer extends Context.Service<PgServer, {
   readonly schema: string
   readonly facts: Effect.Effect<ServerFacts, ChunkStoreError>
   /** Whether a pooler in transaction mode is in between; `false` when this cannot be determined. */
-  readonly isPooled: Effect.Effect<boolean>
+  readonly isPooled: Effect.Effect<boolean, DatabaseUnfit>
   /** How many migrations are not applied yet. */
   readonly missingMigrations: Effect.Effect<number, ChunkStoreError>
   /** How many applied migrations are of a newer version than this program. */
@@ -131,6 +136,7 @@ const factsFrom = Effect.fnUntraced(function*(session: Session, { schema, truste
   const base = { ...facts, encodingProblem: encodingProblem(facts), pathProblem: pathProblem(facts) }
   if (base.pathProblem !== undefined) return { ...base, around: undefined }
   const [vitals] = yield* catalog.vitals(session, schema)
+  const absent = yield* missing.find(session, schema, list(schema))
   const found = strangers.unmeant(yield* strangers.find(session, schema, madeBy(list(schema))), trusted)
   return {
     ...base,
@@ -138,6 +144,7 @@ const factsFrom = Effect.fnUntraced(function*(session: Session, { schema, truste
       clockMillis: vitals?.clockMillis ?? 0,
       seesAll: vitals?.seesAll === true,
       tables: vitals?.tables === true,
+      absent: absent.length === 0 ? undefined : missing.describe(schema, absent),
       strangers: found.length === 0 ? undefined : strangers.describe(found)
     }
   }
@@ -151,7 +158,7 @@ const make = Effect.gen(function*() {
   const t = tables(sql, schema, settings.statementTimeout)
   const limit = limitOf(sql, settings.statementTimeout)
   const inSession = <A, E>(work: (session: Session) => Effect.Effect<A, E>) =>
-    Effect.flatMap(Verb, (verb) => within(limit, verb)(Effect.scoped(Effect.flatMap(reserve(sql), work)))).pipe(
+    Effect.flatMap(Verb, (verb) => within(limit, verb)(Effect.scoped(Effect.flatMap(reserve(sql, limit), work)))).pipe(
       asStoreError
     )
   const first = <A>(rows: Effect.Effect<ReadonlyArray<A>, SqlError>) =>
@@ -195,15 +202,17 @@ const make = Effect.gen(function*() {
 
 /**
  * Determines the role a client connects as, and whether a pooler in transaction mode is in between. Opens two connections of
- * its own. Calls `onRole` as soon as the first one has answered, so the role is known even if the second one fails.
+ * its own. Calls `onRole` as soon as the first one has answered, so the role is known even if the second one fails. Fails with
+ * `DatabaseUnfit` if a pooler is in statement mode.
  */
 export const lookBetween = (
   config: PgConnection.Config,
   onRole: (role: string) => Effect.Effect<void>
-): Effect.Effect<boolean, SqlError, Scope> =>
+): Effect.Effect<boolean, SqlError | DatabaseUnfit, Scope> =>
   Effect.gen(function*() {
-    const first = yield* open(config, "sluice")
+    const options = { name: "sluice", limit: Duration.seconds(10) }
+    const first = yield* open(config, options)
     const [me] = yield* first.run<{ role: string }>("select current_user::pg_catalog.text as role")
     if (me !== undefined) yield* onRole(me.role)
-    return yield* isPooledBetween(first, yield* open(config, "sluice"))
+    return yield* isPooledBetween(first, yield* open(config, options))
   })

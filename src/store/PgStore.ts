@@ -134,7 +134,8 @@ export const layerAsItIs = Layer.effectContext(makeOn(glance)).pipe(Layer.provid
 /**
  * The store, on a database that already has Sluice's tables (`Migrations`). Fails with `DatabaseUnfit` where it must not
  * start: the database is not UTF8, the search path names `pg_catalog` after another schema, Sluice did not create the
- * tables, or a pooler in transaction mode is in front of a client that prepares statements.
+ * tables, or a part of them is missing, a pooler in transaction mode is in front of a client that prepares statements, or a
+ * pooler in statement mode is in front of any client.
  */
 export const layerStorage: Layer.Layer<
   Stores,

@@ -178,22 +178,26 @@ export const workerGrant = (schema: string, role: string, object: string): strin
   return `grant ${rights.join(", ")} on ${kind}${shown(schema)}.${object} to ${quoted(role)}`
 }
 
+/** Whether a text contains a name, whatever stands around it. */
+const names = (text: string, name: string): boolean => new RegExp(`(?<!\\w)${name}(?!\\w)`).test(text)
+
 /**
- * Explains which grant is missing, from the server's message that permission is denied (42501), in any language: it ends with
- * the object's name. Undefined for an object that is not Sluice's. For an object that the purpose does not need, it names the
- * grant for an operator.
+ * Explains which grant is missing, from the server's message of a missing right (42501). Only the object's name is read from
+ * it: the language is a setting of the server. Undefined for an object that is not Sluice's. For an object that the purpose
+ * does not need, it names the grant for an operator.
  */
 export const explain = (text: string, { purpose, role, schema }: Lacking): string | undefined => {
   // a grant does not help who must be the owner
-  const [, object = ""] = /^(?!must be owner).*?(\w+)\W*$/s.exec(text) ?? []
+  if (text.startsWith("must be owner")) return undefined
   const all = (known: Purpose) => `\`sluice grants ${word(role)} --for ${known}\` prints all that it needs`
   for (const known of new Set([purpose, "operator" as const])) {
     const { sequences, tables } = needs[known]
-    const rights = tables[object] ?? sequences[object]
-    if (rights === undefined) continue
+    const object = [...Object.keys(tables), ...Object.keys(sequences)].find((object) => names(text, object))
+    const rights = object === undefined ? undefined : tables[object] ?? sequences[object]
+    if (object === undefined || rights === undefined) continue
     const on = `${tables[object] === undefined ? "sequence " : ""}${shown(schema)}.${object}`
     const grant = `grant ${rights.join(", ")} on ${on} to ${quoted(role)}`
     return `role ${role} lacks rights on ${on}: ${grant}; ${all(known)}`
   }
-  return object === schema ? `role ${role} lacks usage on schema ${schema}: ${all(purpose)}` : undefined
+  return names(text, schema) ? `role ${role} lacks usage on schema ${schema}: ${all(purpose)}` : undefined
 }

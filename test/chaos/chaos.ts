@@ -16,9 +16,9 @@ import { client } from "../support/client.ts"
 import { startCluster } from "../support/cluster.ts"
 import { check, happened, type Verdict } from "./checker.ts"
 import { startCrew } from "./crew.ts"
-import { expect } from "./expected.ts"
+import { calm, expect, leastNow } from "./expected.ts"
 import { strikes } from "./faults.ts"
-import { kinds, leastNow, planCall, planFaults } from "./plan.ts"
+import { kinds, planCall, planFaults } from "./plan.ts"
 import { settingsWith } from "./ward.ts"
 
 const settings = settingsWith(true)
@@ -97,8 +97,8 @@ const tables = Effect.gen(function*() {
     create table entry (id bigint primary key default nextval('note_id_seq'), call_id text not null, part text not null,
       ordering_key text, ward text, place integer not null, text text not null check (text <> 'refused'),
       made text not null default case
-        when current_query() like '%limited as materialized%' then 'inside'
-        when current_query() like '%with given as materialized%' then 'at once'
+        when current_query() like '%looked as materialized%' then 'inside'
+        when current_query() like '%.service_call as c%' then 'at once'
         else 'claimed' end)`
   yield* sql`
     create view made as
@@ -114,15 +114,23 @@ const tables = Effect.gen(function*() {
       primary key (call_id, part))`
 })
 
-/** Nobody records any more, nothing is left but what nobody serves, and the subscriber has heard of everything. */
+/**
+ * Every worker has recorded its least and records no more, nothing is left but what nobody serves, and the subscriber has
+ * heard of everything.
+ */
 const isCalm = Effect.fnUntraced(function*(workers: number) {
   const sql = yield* SqlClient.SqlClient
-  const [left] = yield* sql<{ queued: number; unheard: number; running: number; now: number }>`
+  const [left] = yield* sql<{ queued: number; unheard: number; running: number; least: number }>`
     select (select count(*)::int from sluice.chunk_queue where parked_for is distinct from 'no-handler') as queued,
       (select count(*)::int from made where not exists (select from heard where note_id = made.id)) as unheard,
       (select count(*)::int from expected where state = 'running') as running,
-      (select count(distinct call_id)::int from expected where way = 'now') as now`
-  return left?.queued === 0 && left.unheard === 0 && left.running === 0 && left.now >= leastNow * workers
+      (select min(calls) from (
+        select count(distinct call_id)::int as calls
+        from generate_series(0, ${workers}::int - 1) as worker
+        left join expected on starts_with(call_id, 'call-now-' || worker || '-')
+        group by worker
+      ) each) as least`
+  return left?.queued === 0 && left.unheard === 0 && left.running === 0 && left.least >= leastNow
 })
 
 /** For a person: what stands still, and who is connected. */
@@ -199,7 +207,7 @@ export const chaos = Effect.fnUntraced(
     yield* Fiber.interrupt(recorded)
     log("calm")
     yield* crew.thaw
-    yield* within(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`insert into calm default values`))
+    yield* within(calm)
     const drained = yield* isCalm(workers).pipe(
       Effect.orElseSucceed(() => false),
       Effect.delay("300 millis"),

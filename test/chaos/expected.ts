@@ -18,18 +18,37 @@ export interface Recorded {
  */
 export type State = "recorded" | "running" | "unknown"
 
-/** Notes what is expected of a call. */
+/** How many calls each worker records at least, also after the storm. */
+export const leastNow = 15
+
+/**
+ * Notes what is expected of a call, and says whether it may be recorded. Once it is calm, no worker begins a call `now`
+ * beyond its least: the check would find it half done. One statement asks and notes, so that who writes to `calm` under
+ * a lock of the table has seen all that began before.
+ */
 export const expect = Effect.fnUntraced(function*({ call, chunks }: PlannedCall, { place, way }: Recorded) {
   const sql = yield* SqlClient.SqlClient
   const state: State = way === "now" ? "running" : "recorded"
-  for (const { failures, fate, part, rows } of chunks) {
-    yield* sql`
-      insert into expected (call_id, part, place, fate, rows, failures, ordering_key, way, state)
-      values (${call.callId}, ${part}, ${place}, ${fate}, ${rows}, ${failures}, ${
-      call.orderingKey ?? null
-    }, ${way}, ${state})
-      on conflict do nothing`
-  }
+  const goesOn = way !== "now" || place <= leastNow
+  const noted = yield* sql`
+    insert into expected (call_id, part, place, fate, rows, failures, ordering_key, way, state)
+    select ${call.callId}, part, ${place}, fate, rows, failures, ${call.orderingKey ?? null}, ${way}, ${state}
+    from jsonb_to_recordset(${
+    JSON.stringify(chunks)
+  }::jsonb) as chunk(part text, fate text, rows integer, failures integer)
+    where ${goesOn}::boolean or not exists (select from calm)
+    on conflict do nothing
+    returning part`
+  return noted.length > 0
+})
+
+/** From now on no worker begins more calls than its least. */
+export const calm = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql.withTransaction(Effect.andThen(
+    sql`lock table calm in access exclusive mode`,
+    sql`insert into calm default values`
+  ))
 })
 
 /** Ends what is running of the calls whose ids begin so. */

@@ -202,9 +202,6 @@ export interface Recorder {
   readonly isInOrder: boolean
 }
 
-/** How many calls each worker records at least, also after the storm. */
-export const leastNow = 15
-
 const first: Recorder = { of: "", isInOrder: true }
 
 /** The call of a place, from 1. */

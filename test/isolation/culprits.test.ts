@@ -11,7 +11,10 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as RequestResolver from "effect/RequestResolver"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlResolver from "effect/sql/SqlResolver"
 import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { keyOf, note, record } from "../support/clinic.ts"
@@ -227,6 +230,20 @@ describe("one of five", () => {
   )
 
   live(
+    "that interrupts the fiber which it shares with the others, where they go together",
+    costsNobody(/interrupted/).pipe(
+      Effect.provide(harmful(
+        () =>
+          Effect.withFiber((fiber) => {
+            fiber.interruptUnsafe()
+            return Effect.never
+          }),
+        { handler: { isolation: "together" } }
+      ))
+    )
+  )
+
+  live(
     "that hangs in a statement and cannot be interrupted loses its connection, and nobody else theirs",
     costsNobody(/could not be interrupted/).pipe(
       Effect.provide(harmful((sql) => Effect.uninterruptible(sql`select pg_sleep(600)`), {
@@ -274,6 +291,31 @@ describe("what a run leaves running", () => {
   live(
     "a stream that is too long to be read to its end costs nobody else",
     costsNobody(/aborted|25P02|57014/).pipe(Effect.provide(harmful(nothing, { last: leavesOpen(3_000_000) })))
+  )
+
+  live(
+    "a request that a fiber of its own makes later is not merged with those of its mates",
+    Effect.suspend(() => {
+      let ask: ((word: string) => Effect.Effect<unknown, unknown>) | undefined
+      const look: Deed = (sql, { call }) => {
+        ask ??= SqlResolver.request(RequestResolver.setDelay(
+          SqlResolver.ordered({
+            Request: Schema.String,
+            Result: Schema.Struct({ seen: Schema.String }),
+            execute: (words) => sql`insert into looked select seen from unnest(${words}::text[]) seen returning seen`
+          }),
+          "50 millis"
+        ))
+        const { callId } = call
+        const later = Effect.ignoreCause(ask(`later than ${callId}`))
+        return callId === "c" ? Effect.forkDetach(later, { startImmediately: true }) : ask(callId)
+      }
+      return Effect.gen(function*() {
+        yield* persistsAll
+        const sql = yield* SqlClient.SqlClient
+        expect(yield* sql`select seen from looked order by seen`).toEqual(mates.map((seen) => ({ seen })))
+      }).pipe(Effect.provide(application({ deed: look, handler: { maxAttempts: 1 } })))
+    })
   )
 
   live(

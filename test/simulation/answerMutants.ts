@@ -22,7 +22,7 @@ const forget = (db: Db, callId: string, fields: object) =>
 
 /** The bugs, by what is wrong. */
 export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
-  "an erased call is recorded anew": ({ store }, db) => ({
+  "an erased call is recorded again": ({ store }, db) => ({
     store: {
       ...store,
       record: (list) =>
@@ -38,7 +38,7 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
         )
     }
   }),
-  "a run that was erased is recorded": ({ store }, db) => ({
+  "a call that is erased while it runs is recorded at its end": ({ store }, db) => ({
     store: {
       ...store,
       renewRun: (callId, token, lease) =>
@@ -64,7 +64,7 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
         )
     }
   }),
-  "a call that is known counts again": ({ store }, db) => ({
+  "the usage of a call is counted again when it is delivered again": ({ store }, db) => ({
     store: {
       ...store,
       record: (list) =>
@@ -80,7 +80,7 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
       abandon: (callId, token, end) => store.abandon(callId, token, end && { ...end, attempts: [] })
     }
   }),
-  "a run forgets the answers of those before": ({ store }, db) => ({
+  "a run deletes the answers of earlier runs": ({ store }, db) => ({
     store: {
       ...store,
       begin: (call, lease) =>
@@ -93,7 +93,7 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
   "the answers of a repair are lost": ({ letters }) => ({
     letters: { ...letters, endRepair: (key, token, end) => letters.endRepair(key, token, { ...end, attempts: [] }) }
   }),
-  "invalid is taken for failed": ({ store }) => ({
+  "an invalid call is stored as failed": ({ store }) => ({
     store: {
       ...store,
       abandon: (callId, token, end) => store.abandon(callId, token, end && { ...end, status: "failed" })
@@ -109,7 +109,7 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
           }))
     }
   }),
-  "a bad element takes its siblings along": ({ store }, db) => ({
+  "an element that does not decode deletes its siblings": ({ store }, db) => ({
     store: {
       ...store,
       settle: (token, settlements) =>
@@ -121,23 +121,23 @@ export const answerMutants: Readonly<Record<string, AnswerMutant>> = {
           }))
     }
   }),
-  "two repair the same answer": ({ letters }, db) => ({
+  "two programs repair one answer at the same time": ({ letters }, db) => ({
     letters: {
       ...letters,
       beginRepair: (key, options) =>
         Effect.andThen(forget(db, key.callId, { runUntil: undefined }), letters.beginRepair(key, options))
     }
   }),
-  "repairs have no end": ({ letters }) => ({
+  "an answer is repaired more often than its limit allows": ({ letters }) => ({
     letters: { ...letters, beginRepair: (key, options) => letters.beginRepair(key, { ...options, most: 9 }) }
   }),
-  "a repair replaces nothing": ({ letters }) => ({
+  "a repaired answer does not replace the rejected one": ({ letters }) => ({
     letters: {
       ...letters,
       endRepair: (key, token, end) => letters.endRepair(key, token, { ...end, output: undefined, refused: "no" })
     }
   }),
-  "whoever lost a repair ends it": ({ letters }, db) => ({
+  "a repair that lost its lease stores its answer": ({ letters }, db) => ({
     letters: {
       ...letters,
       endRepair: (key, token, end) =>

@@ -127,6 +127,12 @@ const throughOf = (weather: Weather, life: Life) => {
     note(what)
     return true
   }
+  // what a process holds and has not heard of, it does not renew; `recordHeld` holds only one call's chunks, and only once
+  const mayLoseAnswer = (operation: string): boolean => {
+    if (operation === "claim") return blow("claim's answer lost")
+    if (operation === "recordHeld") note("claim's answer lost")
+    return true
+  }
 
   return <A, E, R>(operation: string, call: Effect.Effect<A, E, R>): Effect.Effect<A, E | ChunkStoreError, R> =>
     Effect.gen(function*() {
@@ -172,7 +178,7 @@ const throughOf = (weather: Weather, life: Life) => {
           if (gives) note("not given back")
           return yield* away(operation)
         case 1:
-          if (!mayFail || (operation === "claim" && !blow("claim's answer lost"))) return yield* call
+          if (!mayFail || !mayLoseAnswer(operation)) return yield* call
           note("fails after")
           if (strains) life.strain++
           if (gives) note("not given back")
@@ -205,8 +211,7 @@ const throughOf = (weather: Weather, life: Life) => {
           return yield* Effect.tap(call, () => stop(life))
         case 9:
         case 10: {
-          const mayBeSilent = mayFail && (operation !== "claim" || blow("claim's answer lost")) &&
-            (operation !== "renew" || blow("renewal silent"))
+          const mayBeSilent = mayFail && mayLoseAnswer(operation) && (operation !== "renew" || blow("renewal silent"))
           if (!mayBeSilent) return yield* call
           note("silent")
           if (strains) life.strain++

@@ -10,24 +10,27 @@ import type { Mutant } from "./simulate.ts"
 
 /** The rules with one of them broken, by what is wrong. */
 export const insideRules: Readonly<Record<string, Rules>> = {
-  "rows made inside are not in the ledger": { ...rules, isKept: false },
-  "a refusal inside leaves rows": { ...rules, isAtomic: false },
-  "ids made inside go to other answers": { ...rules, named: (objects) => objects.toReversed() },
-  "order is overtaken inside": {
+  "chunks persisted inside are not in the ledger": { ...rules, isKept: false },
+  "a refused row does not roll back the other rows of its statement": { ...rules, isAtomic: false },
+  "the ledger names the rows of other answers for chunks persisted inside": {
+    ...rules,
+    named: (objects) => objects.toReversed()
+  },
+  "chunks with an ordering key are persisted inside": {
     ...rules,
     isPlain: (row) => rules.isPlain({ ...row, orderingKey: undefined })
   },
-  "an older version is persisted inside": {
+  "chunks of an older version are persisted inside": {
     ...rules,
     isEncoded: (row, fingerprint, kind) =>
       rules.isEncoded(row, fingerprint, kind) || (row.schemaVersion < kind.version && fingerprint !== 0)
   },
-  "JSON that was written by hand is persisted inside": {
+  "JSON that the schema has not encoded is persisted inside": {
     ...rules,
     isEncoded: (row, _, kind) => row.schemaVersion === kind.version
   },
-  "what is paused is persisted while it is recorded": { ...rules, mindsPauses: false },
-  "what its context lacks is left out inside": { ...rules, isGiven: () => true }
+  "a call of a paused kind is persisted by the statement that records it": { ...rules, mindsPauses: false },
+  "chunks whose call lacks required context are persisted inside": { ...rules, isGiven: () => true }
 }
 
 /** When the statement fails, does something to the chunks of its kind that wait. */
@@ -44,8 +47,10 @@ const whenRefused = (change: (access: Access, row: QueueRow) => void): Mutant =>
 
 /** Bugs of the store, by what is wrong. */
 export const insideMutants: Readonly<Record<string, Mutant>> = {
-  "a refused row takes its mates along": whenRefused((access, row) => access.delete(queue, seqKey(row.seq))),
-  "a refusal inside is charged to all": whenRefused((access, row) =>
+  "a refused row deletes all chunks of its kind from the queue": whenRefused((access, row) =>
+    access.delete(queue, seqKey(row.seq))
+  ),
+  "a refused row charges all chunks of its kind": whenRefused((access, row) =>
     access.set(queue, seqKey(row.seq), { ...row, attempts: row.attempts + 1 })
   )
 }

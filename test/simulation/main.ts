@@ -4,7 +4,7 @@
  *     npm run simulate -- --seeds 5000
  *     npm run simulate -- --seeds 5000 --from 5001
  *     npm run simulate -- --seed 4711
- *     npm run simulate -- --mutant "order is ignored" --enough 5
+ *     npm run simulate -- --mutant "a claim ignores ordering keys" --enough 5
  *     npm run simulate -- --renew                       the seeds that find the planted bugs
  *     npm run simulate -- --answers                     what is paid for, instead of what is drained
  */
@@ -43,7 +43,7 @@ Command.make(
       }
       if (answers) {
         const { runAnswers } = yield* Effect.promise(() => import("./runAnswers.ts"))
-        return yield* runAnswers({ enough, mutant, seed, seeds })
+        return yield* runAnswers({ enough, from, mutant, seed, seeds })
       }
       const bug = Option.getOrElse(mutant, () => "")
       if (planted[bug] !== undefined) plant(planted[bug])

@@ -81,21 +81,21 @@ const settling = (change: (settlement: Settlement) => Settlement): Mutant => (st
 
 /** The bugs, by what is wrong. */
 export const mutants: Readonly<Record<string, Mutant>> = {
-  "a lease is not looked at": (store, db) => ({
+  "a claim ignores leases": (store, db) => ({
     ...store,
     claim: (request) =>
       Effect.andThen(changeAll(db, (row) => ({ ...row, leaseUntil: undefined })), store.claim(request))
   }),
-  "a settlement is not fenced": (store, db) => ({
+  "a settlement does not check the token of its claim": (store, db) => ({
     ...store,
     settle: (token, settlements) => Effect.andThen(steal(db, token, settlements), store.settle(token, settlements))
   }),
-  "a lost lease does not roll back": (store, db) => ({
+  "handlers' rows are committed although the lease was lost": (store, db) => ({
     ...store,
     persist: (token, work, ...rest) =>
       Effect.catchIf(store.persist(token, work, ...rest), (error) => error instanceof LeaseLost, () => alone(db, work))
   }),
-  "the ledger is written after the commit": (store, db) => ({
+  "the ledger is written after the commit of the handlers' rows": (store, db) => ({
     ...store,
     persist: (token, work, ...rest) =>
       Effect.flatMap(
@@ -103,7 +103,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         (persisted) => Effect.delay(store.persist(token, () => Effect.succeed(persisted), ...rest), 50)
       )
   }),
-  "batch-mates are charged": (store, db) => ({
+  "a retry charges every chunk of its claim": (store, db) => ({
     ...store,
     settle: (token, settlements) =>
       Effect.tap(store.settle(token, settlements), () =>
@@ -111,16 +111,16 @@ export const mutants: Readonly<Record<string, Mutant>> = {
           ? changeAll(db, (row) => row.leaseToken === token ? { ...row, attempts: row.attempts + 1 } : row)
           : Effect.void)
   }),
-  "giving back costs an attempt": settling((one) =>
+  "a chunk that is given back is charged an attempt": settling((one) =>
     one._tag === "Release"
       ? { _tag: "Retry", chunk: one.chunk, delay: 0 as never, failure: { handler: "", kind: "failed", message: "" } }
       : one
   ),
-  "the parked are forgotten": (store) => ({
+  "a beat unparks no chunk that its worker serves": (store) => ({
     ...store,
     beat: (worker) => store.beat(worker, [])
   }),
-  "order is ignored": (store, db) => ({
+  "a claim ignores ordering keys": (store, db) => ({
     ...store,
     claim: (request) =>
       Effect.andThen(
@@ -131,7 +131,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         store.claim(request)
       )
   }),
-  "the waiting are not woken": (store, db) => {
+  "waiting chunks are not released when the chunk before them is persisted": (store, db) => {
     const stillWaiting = <A, E, R>(verb: Effect.Effect<A, E, R>) =>
       Effect.gen(function*() {
         const waiting = yield* db.use((access) =>
@@ -148,7 +148,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
       beat: (worker, serves) => stillWaiting(store.beat(worker, serves))
     }
   },
-  "a dead letter does not hold its key": (store, db) => ({
+  "a dead letter does not block its ordering key": (store, db) => ({
     ...store,
     settle: (token, settlements) =>
       Effect.tap(store.settle(token, settlements), () =>
@@ -166,7 +166,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         }))
       )
   }),
-  "crashes are attempts": (store) => ({
+  "crashes count as attempts": (store) => ({
     ...store,
     claim: (request) =>
       Effect.map(store.claim(request), (claim) => ({
@@ -174,32 +174,37 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         chunks: claim.chunks.map((chunk) => ({ ...chunk, attempts: chunk.attempts + chunk.crashes }))
       }))
   }),
-  "attempts are forgotten": (store, db) => ({
+  "a claim resets the attempts of chunks": (store, db) => ({
     ...store,
     claim: (request) => Effect.andThen(changeAll(db, (row) => ({ ...row, attempts: 0 })), store.claim(request))
   }),
-  "the buried are lost": settling((one) => one._tag === "Bury" ? { _tag: "Already", chunk: one.chunk } : one),
-  "what does not decode is tried again": settling((one) =>
+  "a buried chunk leaves no dead letter": settling((one) =>
+    one._tag === "Bury" ? { _tag: "Already", chunk: one.chunk } : one
+  ),
+  "an output that does not decode is retried": settling((one) =>
     one._tag === "Bury" && one.reason === "undecodable"
       ? { _tag: "Retry", chunk: one.chunk, delay: 1000 as never, failure: one.failure }
       : one
   ),
-  "a passing error is the handler's fault": (store) => ({ ...store, isTransient: () => false }),
-  "a server that is read-only is the handler's fault": (store) => ({
+  "transient errors of the database count as failures of the handler": (store) => ({
+    ...store,
+    isTransient: () => false
+  }),
+  "errors of a read-only server count as failures of the handler": (store) => ({
     ...store,
     isTransient: (error) => !(error instanceof ChunkStoreError && error.code === "25006") && store.isTransient(error)
   }),
-  "a lost lease goes unnoticed": (store) => ({
+  "persist succeeds although the lease was lost": (store) => ({
     ...store,
     persist: (token, work, ...rest) =>
       Effect.catchIf(store.persist(token, work, ...rest), (e) => e instanceof LeaseLost, () => Effect.void)
   }),
-  "who persists beside the drain does not ask the ledger": (store, db) => ({
+  "once persists a chunk again that is in the ledger": (store, db) => ({
     ...store,
     once: (entry, work) =>
       Effect.andThen(db.use((access) => access.delete(ledger, chunkKey(entry.key))), store.once(entry, work))
   }),
-  "an answer is paid for again": (store) => ({
+  "a call that has succeeded is run again": (store) => ({
     ...store,
     begin: (call, lease) =>
       Effect.map(
@@ -207,7 +212,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         (begun) => begun._tag === "Succeeded" ? { _tag: "Begun", token: "another", takenOver: false } : begun
       )
   }),
-  "a run that died is never taken over": (store, db) => ({
+  "the lease of a run that died never ends": (store, db) => ({
     ...store,
     begin: (call, lease) =>
       Effect.andThen(
@@ -218,7 +223,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
         store.begin(call, lease)
       )
   }),
-  "what was persisted before is done again": (store, db) => ({
+  "the drain persists a chunk again that is in the ledger": (store, db) => ({
     ...store,
     persist: (token, work, ...rest) =>
       Effect.catchIf(
@@ -231,7 +236,7 @@ export const mutants: Readonly<Record<string, Mutant>> = {
 
 /** Bugs of the log that durable subscribers read. */
 export const logMutants: Readonly<Record<string, LogMutant>> = {
-  "a subscription moves on before its events are handled": (log) => ({
+  "the log moves the place of a subscription when events are taken": (log) => ({
     ...log,
     take: (name, options) =>
       Effect.tap(log.take(name, options), (taken) =>
@@ -244,7 +249,7 @@ export const logMutants: Readonly<Record<string, LogMutant>> = {
             options.lease
           )))
   }),
-  "a place of another cluster is written": (log, db) => ({
+  "a place of the former cluster is stored after a move": (log, db) => ({
     ...log,
     advance: (name, token, progress, lease) =>
       Effect.catchTag(log.advance(name, token, progress, lease), "LeaseLost", () =>
@@ -253,12 +258,12 @@ export const logMutants: Readonly<Record<string, LogMutant>> = {
           if (row !== undefined) access.set(subscriptions, name, { ...row, place: Number(progress.place.seq) })
         }))
   }),
-  "events come in another order": (log) => ({
+  "the log returns events in reverse order": (log) => ({
     ...log,
     take: (name, options) =>
       Effect.map(log.take(name, options), Option.map((taken) => ({ ...taken, entries: taken.entries.toReversed() })))
   }),
-  "an event whose handler fails is passed over": (log) => {
+  "an event whose handler fails is skipped": (log) => {
     const taken = new Map<string, Place>()
     return {
       ...log,

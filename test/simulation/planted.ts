@@ -34,61 +34,61 @@ const inPrepare = (place: string, instead: string): Planted => ({ file: "drain/p
 
 /** The bugs, by what is wrong. */
 export const planted: Readonly<Record<string, Planted>> = {
-  "all of a batch are charged for one": inSplit(
+  "a failure charges all chunks of its batch": inSplit(
     "const charge = [...failedUnsent].map(([one, cause]) => chargeFor(one, cause))",
     "const charge = members.map((one) => chargeFor(one, [...failed.values(), ...failedUnsent.values()][0]!))\n" +
       "  if (charge.length > 0) return { ...nothing, charge }"
   ),
-  "who comes before a failure is charged with it": inSplit(
+  "a failure charges the chunks before it in its batch as well": inSplit(
     "    charge,\n    next: [\n      ...batches(withoutAny(remaining, [...failing, ...notRun])),",
     "    charge: [...charge, ...withoutAny(remaining, [...failing, ...notRun])" +
       ".map((one) => chargeFor(one, [...failed.values()][0]!))],\n    next: ["
   ),
-  "who comes after a failure is charged with it": inSplit(
+  "a failure charges the chunks after it in its batch as well": inSplit(
     "    charge,\n    next: [\n      ...batches(withoutAny(remaining, [...failing, ...notRun])),\n" +
       "      ...batches(withoutAny(notRun, behind)),",
     "    charge: [...charge, ...withoutAny(notRun, behind).map((one) => chargeFor(one, [...failed.values()][0]!))],\n" +
       "    next: [\n      ...batches(withoutAny(remaining, [...failing, ...notRun])),"
   ),
-  "all that are under suspicion are charged": inSplit(
+  "a chunk that failed in a batch is charged before it has failed alone": inSplit(
     "...batches(...failing.filter((one) => !maybeHarmed.has(one)).map((one) => [one])),\n" +
       "      ...(doubtful.length > 1 ? halves(doubtful, false) : batches(doubtful)),\n      ...batches(behind)\n    ]",
     "...(doubtful.length < 0 ? halves(doubtful, false) : batches(behind))\n    ],\n" +
       "    charge: [...charge, ...failing.map((one) => chargeFor(one, failed.get(one)!))]"
   ),
-  "an attempt is one too many": inFailure(
+  "a chunk has one attempt more than allowed": inFailure(
     "const attempts = chunk.attempts + 1",
     "const attempts = chunk.attempts"
   ),
-  "what cannot be helped is tried again": inFailure(
+  "a permanent error is retried": inFailure(
     "if (isPermanent(one, cause)) return",
     "if (isPermanent(one, cause) && chunk.attempts > 0) return"
   ),
-  "an error that passes is charged at once": inAttempt(
+  "a batch is not retried after a transient error": inAttempt(
     "} else if (!isTransient(error)) {",
     "} else if (error !== undefined) {"
   ),
-  "the database's failures are the chunk's": inSplit(
+  "the first failure of the database charges the chunk": inSplit(
     "const mostBlame = { batch: 1, alone: 4, aloneInItsRun: 3 }",
     "const mostBlame = { batch: 0, alone: 0, aloneInItsRun: 0 }"
   ),
-  "nothing is held up by a failure before it": inSettling(
+  "a failed chunk does not block its ordering key": inSettling(
     "if (orderingKey === undefined) return\n      const before",
     "if (orderingKey !== \"\") return\n      const before"
   ),
-  "who is in the ledger is charged": inSettling(
+  "a chunk that is in the ledger is charged": inSettling(
     "const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))",
     "const rest = charges.map((charge) => ({ ...charge, chunk: charge.one.chunk }))"
   ),
-  "a failure is swallowed": inFailure(
+  "a failed chunk is removed from the queue instead of retried": inFailure(
     "return Settlement.Retry({ ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) })",
     "return Settlement.Already({ chunk, ...(schedule === undefined ? {} : {}) })"
   ),
-  "what was created is announced twice": inRun(
+  "created objects are announced twice": inRun(
     "yield* settling.commit(result.success)\n",
     "yield* settling.commit(result.success)\n  yield* settling.commit(result.success)\n"
   ),
-  "what is announced does not wait for the commit": inAttempt(
+  "created objects are announced before the commit": inAttempt(
     "const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)))",
     "const { eventsOf } = yield* Effect.promise(() => import(\"./settling.ts\"))\n" +
       "    const { DomainEvents } = yield* Effect.promise(() => import(\"../DomainEvents.ts\"))\n" +
@@ -96,76 +96,82 @@ export const planted: Readonly<Record<string, Planted>> = {
       "Effect.provideService(ChunkStore, { ...store, persist: (token, work, idle) => store.persist(token, (transaction) => " +
       "Effect.tap(work(transaction), (lines) => events.publish(eventsOf(lines))), idle) })))"
   ),
-  "the lease of what runs is not renewed": {
+  "leases are not renewed while handlers run": {
     file: "drain/lease.ts",
     place: "Effect.andThen(requested.close),\n        Effect.andThen(renew)",
     instead: "Effect.andThen(requested.close),\n        Effect.andThen(renew === undefined ? Effect.void : Effect.void)"
   },
-  "what a stopped worker holds is not given back": {
+  "a worker that stops does not give back its chunks": {
     file: "drain/held.ts",
     place: "return rest.length === 0 ? Effect.void : releases.soon(claim.token, rest)",
     instead: "return rest.length >= 0 ? Effect.void : releases.soon(claim.token, rest)"
   },
-  "a subscriber moves on before its handler has run": {
+  "a subscription counts an event as handled before its handler has run": {
     file: "Subscription.ts",
     place: "for (const event of eventsOf(entry)) if (filter(event)) yield* handler(event)\n      moved(index + 1)",
     instead: "moved(index + 1)\n      for (const event of eventsOf(entry)) if (filter(event)) yield* handler(event)"
   },
-  "a batch commits with its culprit": inTurn("if (sent) {", "if (sent && persisted.length < 0) {"),
-  "a handler that wrote and failed leaves its rows": inTurn("if (sent) {", "if (sent && batch.length === 1) {"),
-  "a key goes on behind a failure": inTurn("if (orderingKey !== undefined) blocked.add(orderingKey)", ""),
-  "a connection that falls silent is the handler's fault": inBatch(
+  "a failed run never rolls back its transaction": inTurn("if (sent) {", "if (sent && persisted.length < 0) {"),
+  "a failed run does not roll back a transaction that it shares": inTurn(
+    "if (sent) {",
+    "if (sent && batch.length === 1) {"
+  ),
+  "later chunks of an ordering key run after a failure in their batch": inTurn(
+    "if (orderingKey !== undefined) blocked.add(orderingKey)",
+    ""
+  ),
+  "a handler that waits at a silent connection is charged with a timeout": inBatch(
     "return { _tag: \"Failed\", cause: Cause.fail(error), sent, isCutOff }",
     "return { _tag: \"Failed\", cause: Cause.fail(error), sent, isCutOff: true }"
   ),
-  "a database that is there for nobody is the chunk's fault": inAttempt(
+  "chunks are charged while the database is unreachable": inAttempt(
     "const probed = yield* Effect.result(store.probe)",
     "const probed = yield* Effect.result(Effect.asVoid(Effect.result(store.probe)))"
   ),
-  "the runs of a batch go all at once": {
+  "the runs of a batch go concurrently": {
     file: "drain/transaction.ts",
     place: "isTogether ? runTogether : runInTurn",
     instead: "setting.rule !== \"alone\" ? runTogether : runInTurn"
   },
-  "a run may change what its mates see": {
+  "a run may change settings of a transaction that it shares": {
     file: "drain/isolation.ts",
     place: "return members === 1 ? \"alone\" : \"batch\"",
     instead: "return members >= 1 ? \"alone\" : \"batch\""
   },
-  "who cannot share a transaction goes on sharing": inRun(
+  "a handler that cannot share transactions goes on sharing them": inRun(
     "if (isApart && members.length > 1)",
     "if (isApart && members.length < 0)"
   ),
-  "a paused kind is persisted inside": inInside(
+  "chunks of a paused kind are persisted inside": inInside(
     "return pauses.length > 0 ? undefined : []",
     "return []"
   ),
-  "what is persisted inside is not announced": inInside(
+  "objects of chunks persisted inside are not announced": inInside(
     "yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))",
     ""
   ),
-  "what is persisted inside is announced twice": inInside(
+  "objects of chunks persisted inside are announced twice": inInside(
     "yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))",
     "yield* store.afterCommit(events.publish(eventsOf(handler.name, [...chunks, ...chunks])))"
   ),
-  "no handler is a reason to bury": inPrepare(
+  "a chunk without a handler is buried": inPrepare(
     "return Settlement.Park({ chunk, reason: \"no-handler\" })",
     "return bury(chunk, \"undecodable\", \"no handler\")"
   ),
-  "a newer version is a reason to bury": inPrepare(
+  "a chunk of a newer version is buried": inPrepare(
     "return Settlement.Park({ chunk, reason: \"newer-version\" })",
     "return bury(chunk, \"unknown-version\", \"too new\")"
   ),
-  "one that kills its workers is run for ever": inPrepare(
+  "a chunk that kills its workers is never buried": inPrepare(
     "if (chunk.loneCrashes >= maxCrashes)",
     "if (chunk.loneCrashes < 0)"
   ),
-  "one crash is enough": inPrepare("if (chunk.loneCrashes >= maxCrashes)", "if (chunk.crashes > 0)"),
-  "what does not decode is parked": inPrepare(
+  "a chunk is buried after one crash": inPrepare("if (chunk.loneCrashes >= maxCrashes)", "if (chunk.crashes > 0)"),
+  "an output that does not decode is parked": inPrepare(
     "return bury(chunk, \"undecodable\", message, handler.name)",
     "return Settlement.Park({ chunk, reason: \"no-handler\" })"
   ),
-  "the oldest of a key is not the first": inPrepare(
+  "chunks of an ordering key run in reverse order": inPrepare(
     "chain.sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1)",
     "chain.sort((a, b) => a.chunk.seq < b.chunk.seq ? 1 : -1)"
   )

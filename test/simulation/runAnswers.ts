@@ -10,11 +10,12 @@ import { answerViolations } from "./checkAnswers.ts"
 import { seedsOf } from "./seeds.ts"
 
 /** Runs so many of them, or one again. */
-export const runAnswers = Effect.fnUntraced(function*({ enough, mutant, seed, seeds }: {
+export const runAnswers = Effect.fnUntraced(function*({ enough, from, mutant, seed, seeds }: {
   readonly enough: Option.Option<number>
   readonly mutant: Option.Option<string>
   readonly seed: Option.Option<number>
   readonly seeds: number
+  readonly from: number
 }) {
   const bug = Option.getOrUndefined(mutant)
   if (bug !== undefined && answerMutants[bug] === undefined) {
@@ -31,7 +32,7 @@ export const runAnswers = Effect.fnUntraced(function*({ enough, mutant, seed, se
   let calls = 0
   let answers = 0
   let bad = 0
-  for (const seed of seedsOf(bug, seeds)) {
+  for (const seed of seedsOf(bug, seeds, from)) {
     if (bad >= most) break
     run++
     const found = one(seed)

@@ -9,7 +9,7 @@ import { describe, expect, it } from "vitest"
 import { insideMutants, insideRules } from "./insideMutants.ts"
 import { logMutants, mutants } from "./mutants.ts"
 import { planted } from "./planted.ts"
-import { seedsOf } from "./seeds.ts"
+import { regressions, seedsOf } from "./seeds.ts"
 import { judge, type Options, simulate } from "./simulate.ts"
 
 /** So many seeds of each world. */
@@ -62,6 +62,10 @@ describe("simulation", () => {
   it.each(["mixed", "programs"] as const)(`finds nothing wrong in ${clean} seeds: %s`, async (world) => {
     expect(await badSeeds(1, clean, { world })).toEqual([])
   }, 300_000)
+
+  it.each(regressions)("finds nothing wrong in seed %i, which has found a bug before", (seed) => {
+    expect(judge(seed).wrong).toEqual([])
+  })
 
   it("the same seed gives the same picture", () => {
     expect(simulate(7)).toEqual(simulate(7))

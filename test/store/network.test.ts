@@ -14,8 +14,10 @@ import {
   Settings
 } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
@@ -73,7 +75,10 @@ const through = (url: string, proxy: Proxy): string => {
 const direct = <A, E>(url: string, program: Effect.Effect<A, E, ChunkStore.ChunkStore | SqlClient.SqlClient>) =>
   Effect.provide(
     program,
-    Layer.fresh(PgStore.layer).pipe(Layer.provide(settings), Layer.provideMerge(Layer.fresh(client(url)))),
+    Layer.fresh(PgStore.layer).pipe(
+      Layer.provide(Settings.layer({ notify: false, listen: false })),
+      Layer.provideMerge(Layer.fresh(client(url)))
+    ),
     { local: true }
   )
 
@@ -174,6 +179,49 @@ describe("connections on which nothing passes any more", () => {
       }).pipe(Effect.scoped),
     60_000
   )
+})
+
+describe("a start", () => {
+  const starts = {
+    "with migrations": { layer: PgStore.layer, migrated: false },
+    "without any to apply": { layer: PgStore.layer, migrated: true },
+    "of a command that reads": { layer: PgStore.layerAsItIs, migrated: true }
+  }
+
+  /** Starts while one statement is never answered. Returns how that ended, and whether there was such a statement. */
+  const startWithout = Effect.fnUntraced(function*(url: string, layer: typeof PgStore.layer, answer: number) {
+    const proxy = yield* proxyTo(Number(new URL(url).port))
+    let isMet = false
+    proxy.watch(({ number, side }) => {
+      if (number !== answer || side === "before") return "pass"
+      isMet = true
+      return new Promise(() => undefined)
+    })
+    const exit = yield* Effect.exit(Effect.scoped(Layer.build(
+      layer.pipe(
+        Layer.provide(Settings.layer({ ...limits, statementTimeout: Duration.millis(300) })),
+        Layer.provide(client(through(url, proxy), { maxConnections: 2 })),
+        Layer.fresh
+      )
+    )))
+    return { exit, isMet }
+  }, Effect.scoped)
+
+  for (const [what, { layer, migrated }] of Object.entries(starts)) {
+    it.live(`${what} ends, whichever of its first statements is never answered`, () =>
+      Effect.gen(function*() {
+        const ends = yield* Effect.forEach([1, 2, 3, 4, 5, 6, 7], (answer) =>
+          Effect.gen(function*() {
+            const url = yield* freshDatabase()
+            if (migrated) yield* direct(url, Effect.void)
+            return yield* startWithout(url, layer, answer)
+          }), { concurrency: "unbounded" })
+        expect(ends.filter(({ isMet }) => isMet).length).toBeGreaterThan(1)
+        for (const { exit } of ends) {
+          if (Exit.isFailure(exit)) expect(Cause.pretty(exit.cause)).toMatch(/no answer within 300ms|no connection/)
+        }
+      }).pipe(Effect.scoped), 60_000)
+  }
 })
 
 describe.each([15, 18] as const)("an address that leads elsewhere, on Postgres %i", (version) => {

@@ -22,11 +22,11 @@ const lease = Duration.seconds(4)
 const ids = ["a", "b", "c", "d"]
 
 /** A process of its own, on the database of this address. */
-const processOn = (url: string) =>
+const processOn = (url: string, options: Parameters<typeof Postgres.client>[1] = {}) =>
   Layer.build(
     Layer.fresh(PgStore.layer).pipe(
       Layer.provide(Settings.layer({ notify: false, lease })),
-      Layer.provideMerge(Layer.fresh(Postgres.client(url)))
+      Layer.provideMerge(Layer.fresh(Postgres.client(url, options)))
     )
   )
 type Process = Context.Context<ChunkStore.ChunkStore>
@@ -83,6 +83,30 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         yield* speak(worker, { ...claim, chunks: claim.chunks.slice(1) })
         expect(yield* takenBy(worker)).toEqual([["b", 0], ["c", 0], ["d", 0]])
         expect(yield* nextTakenBy(other)).toEqual([["a", 1]])
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live(
+    "of the role's right to log in, as when its password is changed: nobody is taken for dead",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* cluster
+        yield* Postgres.runAt(url(), "create role clinic login superuser")
+        // each statement by a new connection, so that the error is that of a login
+        const worker = yield* processOn(url().replace("postgres@", "clinic@"), { connectionTTL: 0 })
+        const other = yield* processOn(url())
+        yield* storeOf(worker).record(ids.map((id) => call(id)))
+        const claim = yield* claimBy(worker)
+        expect(idsOf(claim.chunks)).toEqual(ids)
+        yield* Postgres.runAt(url(), "alter role clinic nologin")
+        // a connection that was made before may be left
+        expect(yield* Effect.flip(Effect.forever(claimBy(worker)))).toMatchObject({ code: "28000" })
+        yield* outlived(url())
+        yield* Postgres.runAt(url(), "alter role clinic login")
+        expect(yield* claimBy(worker)).toMatchObject({ chunks: [] })
+        yield* speak(worker, claim)
+        expect(yield* nextTakenBy(other)).toEqual(ids.map((id) => [id, 0]))
       }).pipe(Effect.scoped),
     60_000
   )

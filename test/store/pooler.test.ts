@@ -30,6 +30,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
+import { run } from "../cli/inProcess.ts"
 import { type Pooler, startPooler } from "../support/pooler.ts"
 import { client, freshDatabase } from "../support/Postgres.ts"
 import { untilIt } from "../support/until.ts"
@@ -115,10 +116,10 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("behind a poo
 })
 
 describe("a program that starts behind a pooler", () => {
-  const between = Effect.fnUntraced(function*(sessions: number) {
+  const between = Effect.fnUntraced(function*(sessions: number, mode?: "statement") {
     const url = yield* freshDatabase()
     const { port } = yield* Effect.acquireRelease(
-      Effect.promise(() => startPooler(url, sessions)),
+      Effect.promise(() => startPooler(url, sessions, mode)),
       (pooler) => Effect.promise(() => pooler.close())
     )
     return { url, through: `postgres://postgres@127.0.0.1:${port}/any` }
@@ -126,10 +127,11 @@ describe("a program that starts behind a pooler", () => {
   const build = (
     url: string,
     options: { readonly prepare?: boolean; readonly maxConnections?: number },
-    settings = {}
+    settings = {},
+    layer = PgStore.layer
   ) =>
     Layer.build(
-      Layer.fresh(PgStore.layer).pipe(
+      Layer.fresh(layer).pipe(
         Layer.provideMerge(Layer.fresh(PgClient.layer({ url: Redacted.make(url), maxConnections: 4, ...options }))),
         Layer.provideMerge(Settings.layer(settings))
       )
@@ -158,6 +160,28 @@ describe("a program that starts behind a pooler", () => {
       60_000
     )
   }
+
+  it.live(
+    "in statement mode: is refused in one sentence, before and after the tables are there, and by the command",
+    () =>
+      Effect.gen(function*() {
+        const { through, url } = yield* between(3, "statement")
+        const sentence = /^a pooler in statement mode .*: give it the mode transaction or session$/
+        for (const migrated of [false, true]) {
+          if (migrated) yield* Effect.provide(Migrations.run, client(url))
+          for (const layer of migrated ? [PgStore.layer, PgStore.layerStorage] : [PgStore.layer]) {
+            const error = yield* Effect.flip(build(through, { prepare: false }, {}, layer))
+            expect(error).toMatchObject({ _tag: "DatabaseUnfit", problem: "pooler" })
+            expect(error.message).toMatch(sentence)
+          }
+        }
+        const { reason } = yield* Effect.promise(() => run("status", "--url", through))
+        expect(reason).toMatch(/a pooler in statement mode is in between/)
+        const doctor = yield* Effect.promise(() => run("doctor", "--url", through))
+        expect(doctor.stdout).toMatch(/^X {3}server: a pooler in statement mode is in between/)
+      }).pipe(Effect.scoped),
+    60_000
+  )
 
   it.live(
     "gives its hints through it, and hears those of others at the server's own address",

@@ -5,14 +5,15 @@ import { it } from "@effect/vitest"
 import { CallRecorder, DeadLetters, Settings } from "effect-sluice"
 import * as Migrations from "effect-sluice/store/Migrations"
 import * as PgStore from "effect-sluice/store/PgStore"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { examine } from "../../src/cli/examine.ts"
 import * as sequences from "../../src/store/pg/sequences.ts"
+import { reserve } from "../../src/store/pg/session.ts"
 import { list } from "../../src/store/pg/statements.ts"
-import { tables } from "../../src/store/pg/tables.ts"
 import { call, claim, record, settle } from "../contract/operators/dialogues.ts"
 import * as inspect from "../support/inspect.ts"
 import { asRole, client, freshDatabase, runAt } from "../support/Postgres.ts"
@@ -151,7 +152,9 @@ describe("a sequence behind the tables", () => {
       yield* Effect.gen(function*() {
         yield* asCopied
         const sql = yield* SqlClient.SqlClient
-        const mend = sequences.mendWith(tables(sql, "sluice"), "sluice")
+        const mend = Effect.scoped(
+          Effect.flatMap(reserve(sql, Duration.infinity), (session) => sequences.mend(session, "sluice"))
+        )
         const drawn: Array<string> = []
         const draw = Effect.map(
           sql<{ n: string }>`select nextval('sluice.chunk_seq')::text as n`,

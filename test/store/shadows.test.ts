@@ -5,6 +5,7 @@
  */
 import { ChunkStore, Inspector } from "effect-sluice"
 import * as Settings from "effect-sluice/Settings"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -13,6 +14,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, describe, expect, it } from "vitest"
 import { rebase } from "../../src/store/pg/rebase.ts"
 import * as sequences from "../../src/store/pg/sequences.ts"
+import { reserve } from "../../src/store/pg/session.ts"
 import { tables } from "../../src/store/pg/tables.ts"
 import * as PgServer from "../../src/store/PgServer.ts"
 import * as PgStore from "../../src/store/PgStore.ts"
@@ -123,7 +125,10 @@ describe.each([["Postgres 18", on18], ["Postgres 15", on15]])("what an operator 
           (call_id, schema_identity, namespace, schema_version, handler, handler_version, seq, xact)
           values ('a', 'b', 'chatlab', 1, 'c', 1, 1000, '999999999999'), ('d', 'b', 'chatlab', 1, 'c', 1, 2000, default)`)
         yield* sql.unsafe("update sluice.subscription_log set witness = '3'")
-        expect(yield* sequences.mendWith(t, schema)).toMatchObject([{ sequence: "chunk_seq" }])
+        const mended = yield* Effect.scoped(
+          Effect.flatMap(reserve(sql, Duration.infinity), (session) => sequences.mend(session, schema))
+        )
+        expect(mended).toMatchObject([{ sequence: "chunk_seq" }])
         expect(yield* rebase(t, true)).toMatchObject({ outcome: "raised" })
       })
     ))

@@ -1,6 +1,7 @@
 /**
  * A pooler in transaction mode, as PgBouncer is run: a client has a server's session for one transaction at a time, and
- * another one for the next. Whatever a program keeps in its session is somebody else's then.
+ * another one for the next. Whatever a program keeps in its session is somebody else's then. In statement mode it also ends
+ * the connection of a client that begins a transaction.
  */
 import * as net from "node:net"
 import { type Message, messages } from "./messages.ts"
@@ -46,8 +47,25 @@ const openSession = (upstream: URL): Promise<Session> =>
     socket.write(startup(upstream.username, upstream.pathname.slice(1)))
   })
 
+/** What it tells a client that begins a transaction in statement mode. */
+const refusal = ((): Buffer => {
+  const fields = Buffer.from(
+    "SFATAL\0VFATAL\0C08P01\0Mtransaction blocks not allowed in statement pooling mode\0\0"
+  )
+  const head = Buffer.from("E\0\0\0\0")
+  head.writeInt32BE(fields.length + 4, 1)
+  return Buffer.concat([head, fields])
+})()
+
+/** A simple query that ends a transaction. */
+const rollback = Buffer.from("Q\0\0\0\x0drollback\0")
+
 /** Starts a pooler with this many sessions before a database. */
-export const startPooler = async (url: string, size: number): Promise<Pooler> => {
+export const startPooler = async (
+  url: string,
+  size: number,
+  mode: "transaction" | "statement" = "transaction"
+): Promise<Pooler> => {
   const sessions = await Promise.all(Array.from({ length: size }, () => openSession(new URL(url))))
   const free = [...sessions]
   const waiting: Array<(session: Session) => void> = []
@@ -83,10 +101,16 @@ export const startPooler = async (url: string, size: number): Promise<Pooler> =>
           if (last !== undefined && last !== session) moved++
           held = last = session
           session.heard = (message) => {
+            const status = message.type === "Z" ? message.body.toString() : undefined
+            if (mode === "statement" && (status === "T" || status === "E")) {
+              client.end(refusal)
+              session.socket.write(rollback)
+              return
+            }
             client.write(message.whole)
-            if (message.type !== "Z") return
+            if (status === undefined) return
             // idle: the transaction, if there was one, is over
-            if (message.body.toString() === "I") {
+            if (status === "I") {
               held = undefined
               // what a server says to nobody in particular, as NOTIFY, nobody is told
               session.heard = () => undefined

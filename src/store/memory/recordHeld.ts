@@ -18,14 +18,14 @@ const isFirst = (access: Access, call: Recording, deadBlocksKey: boolean): boole
     !(deadBlocksKey && access.values(dead).some((one) => keyOf(one) === key && one.discarded === undefined))
 }
 
-/** Whether a call is new and not paused, or its chunks are held by this token. */
+/** Whether a call is new, or its chunks are held by this token, and no kind of its outputs is paused. */
 const mayRun = (access: Access, { callId, namespace, outputs }: Recording, token: string): boolean => {
   const paused = kindsPaused(access)
   const isPaused = outputs.some(({ schema: schemaIdentity }) =>
     paused.some((pause) => Kind.covers(pause, { namespace, schemaIdentity }))
   )
-  return (access.get(calls, callId) === undefined && !isPaused) ||
-    access.values(queue).some((row) => row.key.callId === callId && row.leaseToken === token)
+  const isHeld = access.values(queue).some((row) => row.key.callId === callId && row.leaseToken === token)
+  return !isPaused && (isHeld || access.get(calls, callId) === undefined)
 }
 
 /** Fails if the handlers of a call that is to be recorded may not run. */

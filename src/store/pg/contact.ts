@@ -15,15 +15,19 @@ import { eachVerb } from "../verbs.ts"
 /** This process's time, by a monotonic clock. All times here are in milliseconds. */
 export const here = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
-/** Whether an error means that the database is down, and not a conflict with other transactions. */
-export const isOutage = ({ code = "", transient }: ChunkStoreError): boolean => transient && !/^(40|55)/.test(code)
+/**
+ * Whether an error means that the database cannot be reached, and not a conflict with other transactions. That also holds
+ * where the role may not log in at present, or the database is absent.
+ */
+export const isOutage = ({ code = "", transient }: ChunkStoreError): boolean =>
+  transient ? !/^(40|55)/.test(code) : /^(28|3D)/.test(code)
 
 /** Tolerance for a server's clock that runs faster than this one, and for imprecise comparison of the two. */
 const slack = (elapsed: number) => 1000 + elapsed / 1000
 
 /** Contact with one server. */
 export interface Contact {
-  /** The server did not answer. */
+  /** The server could not be reached. */
   readonly lost: () => void
   /** The server answered a request that was sent at `asked`, with its time. */
   readonly heard: (server: number, asked: number) => void

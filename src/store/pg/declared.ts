@@ -20,6 +20,11 @@ export interface Compiled {
   readonly elements: string
   /** The `on conflict` clause; empty without a key. */
   readonly onConflict: string
+  /**
+   * The columns of the key as they are compared, over the names of {@link valueName}: as their types round values and as
+   * their collations compare them. `1.04` and `1.01` are the same key in a column of type `numeric(3,1)`.
+   */
+  readonly key: ReadonlyArray<string>
   /** Whether it has triggers, or is not a plain table: writing it may then change the session's settings. */
   readonly hasTriggers: boolean
   /** The column that names a row, and its type. */
@@ -30,11 +35,12 @@ export interface Compiled {
 interface ColumnRow {
   readonly relation: string
   readonly name: string
+  /** Its type or, of a domain, the one below it. */
   readonly type: string
-  /** The type of an array's elements. */
+  /** The type of an array's elements; of a domain, the one below it. */
   readonly element: string | null
-  /** Whether it is a domain over an array, which JSON is not converted to. */
-  readonly odd: boolean
+  /** Its type with modifiers, and its collation, like `numeric(3,1)` or `text collate public.plain`. */
+  readonly exact: string
   readonly generated: boolean
   /** The expression that the table would use for a row without this column. */
   readonly byDefault: string | null
@@ -53,19 +59,37 @@ export const literal = (text: string): string => {
 /** A name as an SQL identifier. */
 export const identifier = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
 
+/** The name of a column's value in a row that is to be written. */
+export const valueName = (columns: ReadonlyArray<{ readonly name: string }>, name: string): string =>
+  `c${columns.findIndex((column) => column.name === name)}`
+
+/** A type or, of a domain, the type below it. */
+const below = (type: string) =>
+  `(
+        with recursive below(oid) as (
+          select ${type}
+          union all
+          select d.typbasetype from below b join pg_catalog.pg_type d on d.oid = b.oid where d.typtype = 'd'
+        )
+        select b.oid from below b join pg_catalog.pg_type d on d.oid = b.oid where d.typtype <> 'd'
+      )`
+
 /**
- * The columns of the table that this session's search path finds. Types have no modifiers: a cast to `varchar(40)` would cut
- * a text off, while an insert of one that is too long fails.
+ * The columns of the table that this session's search path finds. Types have no modifiers: a cast to `varchar(40)`, or to a
+ * domain over it, would cut a text off, while an insert of one that is too long fails. The insert also checks the domain.
  */
 const columnsOf = ({ sql }: Tables, table: string) =>
   sql<ColumnRow>`
     select c.oid::pg_catalog.regclass::pg_catalog.text as relation, a.attname::pg_catalog.text as name,
-      pg_catalog.format_type(a.atttypid, -1) as type,
-      case when y.typlen = -1 and y.typelem <> 0 and y.typcategory = 'A' then pg_catalog.format_type(y.typelem, -1) end
-        as element,
-      y.typtype = 'd' and y.typcategory = 'A' as odd,
+      pg_catalog.format_type(y.oid, -1) as type,
+      case when y.typlen = -1 and y.typelem <> 0 and y.typcategory = 'A'
+        then pg_catalog.format_type(${sql.literal(below("y.typelem"))}, -1) end as element,
+      pg_catalog.format_type(a.atttypid, a.atttypmod) || case when l.oid is null then '' else
+        ' collate ' || l.collnamespace::pg_catalog.regnamespace::pg_catalog.text || '.' || pg_catalog.quote_ident(l.collname)
+        end as exact,
       a.attgenerated <> '' as generated,
-      case when a.attidentity = '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+      case when a.attidentity = ''
+        then coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), pg_catalog.pg_get_expr(o.typdefaultbin, 0))
         else 'pg_catalog.nextval(' || pg_catalog.quote_literal(
           pg_catalog.pg_get_serial_sequence(c.oid::pg_catalog.regclass::pg_catalog.text, a.attname)
         ) || '::pg_catalog.regclass)' end as "byDefault",
@@ -80,7 +104,9 @@ const columnsOf = ({ sql }: Tables, table: string) =>
       ) as triggers
     from pg_catalog.pg_class c
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-    join pg_catalog.pg_type y on y.oid = a.atttypid
+    join pg_catalog.pg_type o on o.oid = a.atttypid
+    join pg_catalog.pg_type y on y.oid = ${sql.literal(below("a.atttypid"))}
+    left join pg_catalog.pg_collation l on l.oid = a.attcollation
     left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
     where c.oid = pg_catalog.to_regclass(${table}) and c.relkind in ('r', 'p', 'v', 'f')
     order by a.attnum`
@@ -147,7 +173,7 @@ const expression = (source: Source, column: ColumnRow, parent: Compiled | undefi
 const columnProblem = (name: string, column: ColumnRow | undefined): string | undefined => {
   if (column === undefined) return `it has no column ${quote(name)}`
   if (column.generated) return `column ${quote(name)} is generated from others`
-  if (column.odd || column.type === "bytea" || column.element === "bytea") {
+  if (column.type === "bytea" || column.element === "bytea") {
     return `column ${
       quote(name)
     } is of type ${column.type}, which no JSON is converted to: write this handler as a program`
@@ -178,6 +204,17 @@ const onConflict = ({ key, overwrite }: Declaration, table: string): string => {
     : overwrite.map((name) => `${identifier(name)} = excluded.${identifier(name)}`)
   return `on conflict (${key.map(identifier).join(", ")}) do update set ${changes.join(", ")}`
 }
+
+/** A deferrable constraint with the columns of the key. The server refuses it only when a row is written. */
+const deferrableOf = ({ sql }: Tables, { key, table }: Declaration) =>
+  sql<{ name: string }>`
+    select i.indexrelid::pg_catalog.regclass::pg_catalog.text as name
+    from pg_catalog.pg_index i
+    where i.indrelid = pg_catalog.to_regclass(${table}) and i.indisunique and not i.indimmediate and not exists (
+      select from pg_catalog.pg_attribute a
+      where a.attrelid = i.indrelid and a.attnum > 0
+        and (a.attnum = any(i.indkey)) <> (a.attname::pg_catalog.text = any(${key}::pg_catalog.text[]))
+    )`
 
 const elementsOf = (array: FieldSource, alias: "i" | "k"): string =>
   `cross join lateral pg_catalog.jsonb_array_elements(
@@ -214,6 +251,12 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
   ) ${insertion(compiled)}`)
 
 /**
+ * Whether table and declaration do not fit, by the error of a statement that was only planned: about names, rights and types
+ * (class 42), values (22), what a view, a foreign table or a rule does not support (0A), or does not do at all (55000).
+ */
+const isUnfit = (error: SqlError): boolean => /^(42|22|0A|55000)/.test(codeOf(error) ?? "")
+
+/**
  * Compiles a declaration without its children, or a child for its parent. Fails with {@link TableUnfit} if the table does
  * not fit it; a surrounding transaction may then be aborted.
  */
@@ -223,13 +266,8 @@ export const compile = Effect.fnUntraced(function*(
   parent?: Compiled
 ): Effect.fn.Return<Compiled, SqlError | TableUnfit> {
   const unfit = (reason: string) => new TableUnfit({ table: declaration.table, reason })
-  /** Errors about names, rights, types and values (classes 42 and 22) mean that table and declaration do not fit. */
   const told = <A>(effect: Effect.Effect<A, SqlError>) =>
-    Effect.catchIf(
-      effect,
-      (error) => ["42", "22"].includes(codeOf(error)?.slice(0, 2) ?? ""),
-      (error) => Effect.fail(unfit(wordsOf(error)))
-    )
+    Effect.catchIf(effect, isUnfit, (error) => Effect.fail(unfit(wordsOf(error))))
   const rows = yield* told(columnsOf(t, declaration.table))
   const found = new Map(rows.map((row) => [row.name, row]))
   const problem = problemOf(declaration, found)
@@ -243,11 +281,18 @@ export const compile = Effect.fnUntraced(function*(
     }),
     elements: elements(declaration),
     onConflict: onConflict(declaration, table),
+    key: declaration.key.map((name) => `${valueName(declaration.columns, name)}::${found.get(name)?.exact ?? ""}`),
     hasTriggers: rows.some(({ triggers }) => triggers),
     id: declaration.id,
     idType: found.get(declaration.id)?.type ?? ""
   }
   yield* told(plan(t, compiled))
+  const [deferrable] = declaration.key.length === 0 ? [] : yield* deferrableOf(t, declaration)
+  if (deferrable !== undefined) {
+    return yield* unfit(
+      `its key is the deferrable constraint ${deferrable.name}: rows are overwritten by one that is not`
+    )
+  }
   return compiled
 })
 

@@ -18,7 +18,7 @@ const purposeOf = (operation: string, otherwise: Purpose): Purpose =>
 export const explaining = (schema: string, role: string, otherwise: Purpose) => {
   const adviceOn = ({ code, operation, reason }: ChunkStoreError): string | undefined => {
     if (code === "42501") return explain(reason, { schema, role, purpose: purposeOf(operation, otherwise) })
-    return code === "23505" && /"(chunk_queue|chunk_failure)_pkey"/.test(reason)
+    return code === "23505" && /\b(chunk_queue|chunk_failure|subscription_skip|erasure)_pkey\b/.test(reason)
       ? "a sequence is behind the tables, as after logical replication: `sluice migrate` corrects it"
       : undefined
   }

@@ -33,17 +33,17 @@ export interface Began {
   readonly may: boolean
 }
 
-/** Whether a call is new and not paused, or its chunks are held by this token. */
+/** Whether a call is new, or its chunks are held by this token, and no kind of its outputs is paused. */
 const mayRun = ({ call, pause, queue, sql }: Tables, { callId, namespace, outputs }: Recording, token: string) => {
   const identities = [...new Set(outputs.map(({ schema }) => schema))]
   const any = sql.literal(`'${Kind.wildcard}'`)
   return sql`(
       not exists (select from ${call} c where c.call_id = ${callId})
-      and not exists (
-        select from ${pause} p where p.namespace in (${any}, ${namespace})
-          and (p.schema_identity = ${any} or p.schema_identity = any(${identities}::pg_catalog.text[]))
-      )
-    ) or exists (select from ${queue} q where q.call_id = ${callId} and q.lease_token = ${token}::pg_catalog.uuid)`
+      or exists (select from ${queue} q where q.call_id = ${callId} and q.lease_token = ${token}::pg_catalog.uuid)
+    ) and not exists (
+      select from ${pause} p where p.namespace in (${any}, ${namespace})
+        and (p.schema_identity = ${any} or p.schema_identity = any(${identities}::pg_catalog.text[]))
+    )`
 }
 
 /**

@@ -17,7 +17,7 @@ import {
 import * as DomainObject from "../../DomainObject.ts"
 import { rowsOf } from "./columns.ts"
 import type { Compiling } from "./compiling.ts"
-import { callColumn, type Compiled, type CompiledTables, identifier } from "./declared.ts"
+import { callColumn, type Compiled, type CompiledTables, identifier, valueName } from "./declared.ts"
 import { codeOf } from "./errors.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
@@ -85,16 +85,16 @@ const statement = (
   answers: ReadonlyArray<Answer>,
   turn: number
 ) => {
-  const { columns, elements, id, onConflict, table } = compiled
-  const alias = (name: string) => `c${columns.findIndex((column) => column.name === name)}`
+  const { columns, elements, id, key, onConflict, table } = compiled
+  const alias = (name: string) => valueName(columns, name)
   const place = declaration.inner !== undefined
     ? "pg_catalog.row_number() over (partition by g.answer order by i.place, k.place)"
     : elements === ""
     ? "1"
     : "i.place"
-  const turns = declaration.key.length === 0
+  const turns = key.length === 0
     ? "1"
-    : `pg_catalog.row_number() over (partition by ${declaration.key.map(alias).join(", ")} order by answer, place)`
+    : `pg_catalog.row_number() over (partition by ${key.join(", ")} order by answer, place)`
   const text = t.sql.literal
   return t.sql<Line>`
     with g as materialized (

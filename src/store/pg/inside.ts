@@ -24,7 +24,7 @@ import { type DomainObject, maxObjectBytes, maxObjects } from "../../DomainObjec
 import * as Kind from "../../Kind.ts"
 import { inRange, isFree, onlyAsked, type Range } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
-import { type Compiled, identifier, literal } from "./declared.ts"
+import { type Compiled, identifier, literal, valueName } from "./declared.ts"
 import type { Engine } from "./engine.ts"
 import { longestOf } from "./longest.ts"
 import type * as LowWater from "./lowWater.ts"
@@ -40,7 +40,7 @@ const longestWait = "2s"
 const mostOfCall = 4
 
 /** The longest id of a row, in bytes. With a longer one the statement fails, and a claim takes the chunks. */
-const longestId = 1000
+export const longestId = 1000
 
 /** Whether the statement can express a declaration: one table, with a row for each answer or for each element. */
 export const canRunInside = ({ children, inner }: Declaration): boolean => children.length === 0 && inner === undefined
@@ -158,10 +158,9 @@ const givenOf = ({ call, sql }: Tables, { declaration: { columns, key } }: Insid
  * The rows to be written, as `line`. A chunk without elements has one line, without a place. If an earlier row of the batch
  * has the same key, the chunk is left (`late`): one statement cannot write a row twice.
  */
-export const linesOf = (t: Tables, { key }: Declaration, { columns, elements }: Compiled, given: Fragment) => {
-  const alias = (name: string) => `c${columns.findIndex((column) => column.name === name)}`
+export const linesOf = (t: Tables, { columns, elements, key }: Compiled, given: Fragment) => {
   const text = t.sql.literal
-  const values = columns.map(({ name, value }) => `${value} as ${alias(name)}`).join(", ")
+  const values = columns.map(({ name, value }) => `${value} as ${valueName(columns, name)}`).join(", ")
   // a left join keeps the chunks without elements
   const joined = elements === "" ? "" : `${elements.replace(/^cross join lateral/, "left join lateral")} on true`
   const made = t.sql`
@@ -174,7 +173,7 @@ export const linesOf = (t: Tables, { key }: Declaration, { columns, elements }: 
     )`
     : t.sql`turned as materialized (
       select *, pg_catalog.row_number() over (
-        partition by ${text(key.map(alias).join(", "))}, place is null order by n, place
+        partition by ${text(key.join(", "))}, place is null order by n, place
       ) as turn from (${made}
       ) made
     ), late as materialized (
@@ -236,7 +235,7 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
   return sql`
     with limited as materialized (
       select pg_catalog.set_config('lock_timeout', ${longestWait}, true) as wait
-    ), ${lookedOf(t, request, options)}, ${linesOf(t, declaration, compiled, givenOf(t, request))}, ${
+    ), ${lookedOf(t, request, options)}, ${linesOf(t, compiled, givenOf(t, request))}, ${
     writtenOf(t, declaration, compiled)
   }, gone as (
       delete from ${queue} where seq = any(array(select seq from settled)) returning 1

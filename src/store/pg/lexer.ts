@@ -17,10 +17,20 @@ const lineComment = /--[^\n\r]*/y
 const word = /[A-Za-z_\u0080-\u{10ffff}][\w$\u0080-\u{10ffff}]*/uy
 const number = /\d[\w.]*/y
 const parameter = /\$\d+/y
-const quotedIdentifier = /"(?:[^"]|"")*"/y
-const plainString = /'(?:[^']|'')*'/y
-const escapeString = /[eE]'(?:[^'\\]|\\[^]|'')*'/y
 const dollarTag = /\$(?:[A-Za-z_\u0080-\u{10ffff}][\w\u0080-\u{10ffff}]*)?\$/uy
+
+/**
+ * The end of the quoted text that begins at `from`, or undefined if it is unfinished. Not an expression: one with a repeated
+ * group takes a stack as long as the text, which may have many megabytes.
+ */
+const endOfQuoted = (sql: string, from: number, hasEscapes: boolean): number | undefined => {
+  const quote = sql[from]
+  for (let at = from + 1; at < sql.length; at++) {
+    if (hasEscapes && sql[at] === "\\") at++
+    else if (sql[at] === quote && sql[++at] !== quote) return at
+  }
+  return undefined
+}
 
 /** The end of the comment that begins at `from`: such comments nest. */
 const endOfComment = (sql: string, from: number): number => {
@@ -59,19 +69,15 @@ export const tokenize = (sql: string): Statements => {
       at = endOfComment(sql, at)
       continue
     }
-    if (match(escapeString) !== undefined) {
-      literal()
-      continue
-    }
-    const string = match(plainString)
-    if (string !== undefined) {
-      if (string.includes("\\'")) return undefined
-      literal()
-      continue
-    }
-    const quoted = match(quotedIdentifier)
-    if (quoted !== undefined) {
-      tokens.push({ kind: "quoted", text: quoted.slice(1, -1).replaceAll("\"\"", "\"") })
+    const isEscape = sql[at + 1] === "'" && (sql[at] === "e" || sql[at] === "E")
+    if (isEscape || sql[at] === "'" || sql[at] === "\"") {
+      const end = endOfQuoted(sql, isEscape ? at + 1 : at, isEscape)
+      if (end === undefined) return undefined
+      const quoted = sql.slice(at, end)
+      if (sql[at] === "'" && quoted.includes("\\'")) return undefined
+      if (sql[at] === "\"") tokens.push({ kind: "quoted", text: quoted.slice(1, -1).replaceAll("\"\"", "\"") })
+      else literal()
+      at = end
       continue
     }
     if (match(parameter) !== undefined) {
@@ -95,9 +101,7 @@ export const tokenize = (sql: string): Statements => {
       literal()
       continue
     }
-    const symbol = sql[at]!
-    if (symbol === "'" || symbol === "\"") return undefined
-    at++
+    const symbol = sql[at++]!
     if (symbol === ";") {
       if (tokens.length > 0) statements.push(tokens)
       tokens = []

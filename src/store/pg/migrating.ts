@@ -111,7 +111,7 @@ const once = (session: Session, statement: string, untilItMakesWay: boolean) =>
       from pg_catalog.pg_settings where name = 'deadlock_timeout'`,
       [lockTimeout, untilItMakesWay]
     )),
-    Effect.andThen(session.run(statement)),
+    Effect.andThen(session.runLong(statement)),
     Effect.tap(() => session.run("commit")),
     Effect.onError(() => Effect.ignore(session.run("rollback")))
   )
@@ -154,7 +154,7 @@ const runBriefly = Effect.fnUntraced(function*({ session, sql, wait }: Site, mig
 
 /** Runs a statement that blocks no other session. It is cancelled only when it has waited for the same sessions for long. */
 const runPatiently = Effect.fnUntraced(function*({ session, sql, wait }: Site, migration: string, statement: string) {
-  if (sql === undefined) return yield* Effect.asVoid(session.run(statement))
+  if (sql === undefined) return yield* Effect.asVoid(session.runLong(statement))
   const tell = makeTeller()
   let waited = 0
   const watch = Effect.gen(function*() {
@@ -169,7 +169,7 @@ const runPatiently = Effect.fnUntraced(function*({ session, sql, wait }: Site, m
       yield* tell(waited, () => `migration ${migration}: ${what()}. No other session waits for it`)
     }
   })
-  return yield* Effect.raceFirst(Effect.asVoid(session.run(statement)), watch)
+  return yield* Effect.raceFirst(Effect.asVoid(session.runLong(statement)), watch)
 })
 
 /**

@@ -184,8 +184,9 @@ const locksRows = (tokens: ReadonlyArray<Token>): boolean =>
 /** Whether every call of `set_config` states, in the text, that it is for the transaction only. */
 const isLocalConfig = (tokens: ReadonlyArray<Token>): boolean =>
   tokens.every(({ text }, at) => {
+    if (text !== "set_config") return true
     const close = closing(tokens, at + 1)
-    return text !== "set_config" || (is(tokens[close - 1], "true") && is(tokens[close - 2], ","))
+    return is(tokens[close - 1], "true") && is(tokens[close - 2], ",")
   })
 
 /** Whether a table that it makes may be a temporary one. */

@@ -8,6 +8,8 @@ import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type * as Settings from "../../Settings.ts"
 import { DatabaseUnfit } from "../DatabaseUnfit.ts"
 import { explain } from "../Rights.ts"
+import * as absent from "./absent.ts"
+import { limitOf } from "./client.ts"
 import { codeOf, wordsOf } from "./errors.ts"
 import { isPooled } from "./pooler.ts"
 import * as sequences from "./sequences.ts"
@@ -102,6 +104,14 @@ export const checkTables = Effect.fnUntraced(function*(
   }
 })
 
+/** Refuses tables of which a part is missing. */
+export const checkComplete = Effect.fnUntraced(function*(session: Session, schema: string) {
+  const missing = yield* absent.find(session, schema, list(schema))
+  if (missing.length === 0) return
+  const { advice, found } = absent.describe(schema, missing)
+  return yield* unfit("incomplete", `in schema ${schema}: ${found}; ${advice}`)
+})
+
 /** For a missing right, adds which role lacks it and what to grant. */
 export const namingRights = (schema: string, { role }: Facts) => <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
   Effect.mapError(effect, (error) => {
@@ -121,9 +131,10 @@ export interface Ground {
 
 /** Checks the tables only, for commands that read or repair but record nothing. The store then does not listen for hints. */
 export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values) {
-  const session = yield* reserve(sql)
+  const session = yield* reserve(sql, limitOf(sql, settings.statementTimeout))
   const facts = yield* factsOf(session)
   yield* checkTables(session, facts, settings)
+  yield* checkComplete(session, settings.schema)
   const ground: Ground = { role: facts.role, pooled: true }
   return ground
 }, Effect.scoped)
@@ -134,9 +145,10 @@ export const glance = Effect.fnUntraced(function*(sql: SqlClient, settings: Sett
  */
 export const preflight = Effect.fnUntraced(function*(sql: SqlClient, settings: Settings.Values) {
   const facts = yield* Effect.scoped(Effect.gen(function*() {
-    const session = yield* reserve(sql)
+    const session = yield* reserve(sql, limitOf(sql, settings.statementTimeout))
     const facts = yield* factsOf(session)
     yield* checkTables(session, facts, settings)
+    yield* checkComplete(session, settings.schema)
     const behind = yield* sequences.behind(session, settings.schema)
     if (behind.length > 0) {
       return yield* unfit(

@@ -325,8 +325,8 @@ export const settle = (t: Tables): Effect.Effect<void, ChunkStoreError> =>
  */
 export const atStart: Effect.Effect<void, never, SqlClient.SqlClient | Settings.Settings> = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-  const { schema } = yield* Settings.Settings
-  const t = tables(sql, schema)
+  const { schema, statementTimeout } = yield* Settings.Settings
+  const t = tables(sql, schema, statementTimeout)
   // a role that only records lacks the rights for the check and does not need it
   const [found] = yield* Effect.catch(
     t.client.statement(standing(t)),

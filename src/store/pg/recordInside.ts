@@ -8,15 +8,15 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { ChunkStore, Recording } from "../../ChunkStore.ts"
-import type { DomainObject } from "../../DomainObject.ts"
+import type { ChunkStore } from "../../ChunkStore.ts"
 import type { RecordInsideRequest } from "../../Inside.ts"
 import * as Kind from "../../Kind.ts"
 import { limitOf } from "./client.ts"
 import type { Compiled } from "./declared.ts"
 import type { Engine } from "./engine.ts"
-import { given } from "./given.ts"
+import { type Given, given } from "./given.ts"
 import { canRunInside, exactOf, linesOf, resettingAfter, writtenOf } from "./inside.ts"
+import { type Answer, isOne, recordInsideOne } from "./recordInsideOne.ts"
 import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 
@@ -27,12 +27,8 @@ import type { Tables } from "./tables.ts"
  */
 const grace = Duration.seconds(5)
 
-/** A row of the answer: the objects of an output, or null if the call was not recorded. */
-interface Row {
+interface Row extends Answer {
   readonly exact: number
-  readonly objects: ReadonlyArray<DomainObject> | null
-  /** Whether a subscription to ends of calls exists. */
-  readonly ends: boolean
 }
 
 /**
@@ -41,13 +37,13 @@ interface Row {
  */
 const statement = (
   t: Tables,
-  call: Recording,
+  asked: Given,
   { declaration, handler, handlerVersion, lockTimeout }: RecordInsideRequest,
   compiled: Compiled
 ) => {
   const { callSubscription, ledger, pause, schema, sql } = t
-  const one = [given(call)]
-  const { schema: identity = "", version = 0 } = call.outputs[0] ?? {}
+  const one = [asked]
+  const { schema: identity = "", version = 0 } = asked.call.outputs[0] ?? {}
   const any = sql.literal(`'${Kind.wildcard}'`)
   const answers = sql`select * from answer`
   return sql<Row>`
@@ -75,7 +71,7 @@ const statement = (
         from chunk o join given g on g.n = o.call join recorded r using (call_id)
         order by o.n
       ) l
-    ), ${linesOf(t, declaration, compiled, answers)}, ${writtenOf(t, declaration, compiled)}, kept as (
+    ), ${linesOf(t, compiled, answers)}, ${writtenOf(t, declaration, compiled)}, kept as (
       insert into ${ledger} (
         seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
       )
@@ -90,17 +86,24 @@ const statement = (
 /** The verb. */
 export const recordInside = (
   { close, compiling, hint, t }: Engine
-): ChunkStore["Service"]["recordInside"] =>
-  Effect.fnUntraced(function*(call, request) {
+): ChunkStore["Service"]["recordInside"] => {
+  const one = recordInsideOne(t)
+  return Effect.fnUntraced(function*(call, request) {
     const { declaration, lockTimeout } = request
     if ((yield* t.client.isCallers) || !canRunInside(declaration)) return undefined
+    const asked = given(call)
     // to compile it, the server waits for a lock on the table as well
     const compiled = Effect.timeoutOption(compiling.of(declaration), lockTimeout)
     const rows = yield* Effect.flatMap(
       compiled,
       Option.match({
         onNone: () => Effect.succeed([]),
-        onSome: ({ parent }) => resettingAfter(t, parent, statement(t, call, request, parent))
+        onSome: ({ parent }) =>
+          resettingAfter<ReadonlyArray<Answer>>(
+            t,
+            parent,
+            isOne(asked, parent) ? one(asked, request, parent) : statement(t, asked, request, parent)
+          )
       })
     ).pipe(
       Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
@@ -120,3 +123,4 @@ export const recordInside = (
     if (rows[0]?.ends === true) yield* close([call.callId])
     return objects
   })
+}

@@ -18,10 +18,12 @@ const completedIf = (condition: string): string => `
     run_token = null, run_until = null, started_at = excluded.started_at, finished_at = excluded.finished_at,
     recorded_at = pg_catalog.now()
   where ${condition} and c.erasure is null`
-const completed = completedIf("c.status <> 'succeeded'")
+
+/** What happens to an existing call that is recorded: see {@link completedIf}. */
+export const completed = completedIf("c.status <> 'succeeded'")
 
 /** Opens the calls of `recorded`, if a subscription to ends exists. */
-const opened = (schema: string) =>
+export const opened = (schema: string) =>
   `insert into ${schema}.open_call (call_id)
       select call_id from recorded where exists (select from ${schema}.call_subscription) on conflict do nothing`
 
@@ -62,20 +64,7 @@ export const recordOne = ({ schema, sql }: Tables) => {
   return ({ call: one, text }: Given) => {
     const [output] = one.outputs
     return sql.unsafe<{ call_id: string }>(statement, [
-      one.callId,
-      one.namespace,
-      one.service,
-      one.correlationId ?? one.callId,
-      text.context,
-      orNull(text.input),
-      orNull(text.details),
-      orNull(text.trace),
-      text.outputs[0],
-      one.orderingKey ?? null,
-      priorityOf(one),
-      orNull(timeOf(one.notBefore)),
-      orNull(timeOf(one.startedAt)),
-      orNull(timeOf(one.finishedAt)),
+      ...callValuesOf({ call: one, text }),
       output?.schema,
       output?.version,
       output?.part ?? "",
@@ -85,6 +74,24 @@ export const recordOne = ({ schema, sql }: Tables) => {
     ])
   }
 }
+
+/** A call with one output, as the parameters of a statement for one. */
+export const callValuesOf = ({ call, text }: Given): ReadonlyArray<string | number | null | undefined> => [
+  call.callId,
+  call.namespace,
+  call.service,
+  call.correlationId ?? call.callId,
+  text.context,
+  orNull(text.input),
+  orNull(text.details),
+  orNull(text.trace),
+  text.outputs[0],
+  call.orderingKey ?? null,
+  priorityOf(call),
+  orNull(timeOf(call.notBefore)),
+  orNull(timeOf(call.startedAt)),
+  orNull(timeOf(call.finishedAt))
+]
 
 /** Calls as rows. */
 export const callRowsOf = (t: Tables, calls: ReadonlyArray<Given>) =>

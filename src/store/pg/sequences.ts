@@ -3,8 +3,7 @@
  * partial restore, which copy rows but not sequences. New rows then get existing numbers, and recording fails.
  */
 import * as Effect from "effect/Effect"
-import { reserve, type Session } from "./session.ts"
-import type { Tables } from "./tables.ts"
+import type { Session } from "./session.ts"
 
 /** A sequence, and the highest number in its tables. */
 export interface Behind {
@@ -108,10 +107,6 @@ export const mend = Effect.fnUntraced(function*(session: Session, schema: string
   }
   return found
 })
-
-/** {@link mend} in a session of the pool, for `sluice mend`. */
-export const mendWith = ({ sql }: Tables, schema: string) =>
-  Effect.scoped(Effect.flatMap(reserve(sql), (session) => mend(session, schema)))
 
 /** Describes the findings. */
 export const describe = (found: ReadonlyArray<Behind>): string =>

@@ -96,13 +96,24 @@ export class Run implements Watch {
     return Effect.withFiber((fiber) => {
       this.#fiber = fiber.id
       return Effect.tap(
-        Effect.provideService(run, CurrentRun, this),
+        Effect.provideService(this.rule === "together" ? run : this.#apart(run), CurrentRun, this),
         () => {
           this.#succeeded = true
           return this.#inFlight === 0 ? Effect.void : this.#wait
         }
       )
     })
+  }
+
+  /**
+   * Keeps a resolver from merging requests of this run with those that a fiber of an earlier run makes too late: they are in
+   * the same transaction. Requests are merged only within the innermost transaction, so each run has one of its own.
+   */
+  #apart<A, E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return run.pipe(
+      Effect.provideService(InnermostTransaction, OfRun),
+      Effect.provideService(OfRun, this)
+    )
   }
 
   /** Waits for statements that fibers of the run have sent. Otherwise the next run would wait for them, at its own cost. */
@@ -185,6 +196,15 @@ const rootOf = (fiber: Fiber.Fiber<unknown, unknown>): number => {
 
 const isFiber = (value: unknown): value is object & { readonly id: number } =>
   Predicate.hasProperty(value, "id") && typeof value.id === "number"
+
+/** The run, as the transaction by which a resolver tells requests apart. */
+class OfRun extends Context.Service<OfRun, Run>()("effect-sluice/store/pg/OfRun") {}
+
+/** Effect's own reference by its key, which is not exported: the service that holds the innermost transaction. */
+const InnermostTransaction = Context.Reference<Context.Key<OfRun, Run> | undefined>(
+  "effect/sql/CurrentTransactionService",
+  { defaultValue: () => undefined }
+)
 
 /** The run that a fiber belongs to. */
 export const CurrentRun = Context.Reference<Run | undefined>("effect-sluice/store/pg/CurrentRun", {

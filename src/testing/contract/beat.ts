@@ -55,7 +55,7 @@ export const beat = topic("beat", (test) => {
       expect(yield* store.beat("other", [replies])).toMatchObject({ elsewhere: [allResults] })
     }))
 
-  test("a beat returns what is paused, and that stays parked until the pause ends", () =>
+  test("a beat returns the paused kinds, and their chunks stay parked until the pause ends", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const pauses = yield* Pauses.Pauses

@@ -209,7 +209,7 @@ export const callEnds = topic("callEnds", (test) => {
       expect(yield* next()).toMatchObject([{ callId: "a", correlationId: "a", context: {}, persisted: 1, dead: 0 }])
     }))
 
-  test("what is persisted outside the drain, before or after the recording, counts", () =>
+  test("chunks persisted by once, before or after the recording, count for the end of their call", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const byHand = (callId: string) =>

@@ -162,7 +162,7 @@ export const claiming = topic("claiming", (test) => {
       expect(yield* takenWith({})).toEqual(order)
     }))
 
-  test("many urgent chunks go before a plain one only for their head start", () =>
+  test("many chunks of a higher priority go before one of priority 0 only for their head start", () =>
     Effect.gen(function*() {
       const time = yield* Time
       yield* record(call("plain"))
@@ -218,7 +218,7 @@ export const claiming = topic("claiming", (test) => {
       expect(yield* claimedAt(Duration.millis(-1))).toEqual(["a"])
     }))
 
-  test("a worker that was only cut off or frozen did not crash: when it returns, its crash no longer counts", () =>
+  test("a worker that was only cut off or frozen did not crash: after its return its crash no longer counts", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const time = yield* Time

@@ -106,7 +106,7 @@ const chunkOf = (callId: string) => Effect.map(inspect.call(callId), (view) => O
 const texts = Effect.flatMap(Rows, (rows) => Effect.map(rows.list, (list) => list.toSorted()))
 
 export const declared = topic("declared", (test) => {
-  test("answers become rows, lines of the ledger that name them, and events", () =>
+  test("answers become rows, ledger rows that name them, and events", () =>
     onTable(Effect.gen(function*() {
       const { drain, events, record } = yield* ward
       const stream = yield* events.subscribe
@@ -143,7 +143,7 @@ export const declared = topic("declared", (test) => {
       expect(yield* drain.cycle).toMatchObject({ claimed: 0 })
     })))
 
-  test("what needs a program is persisted as well: older versions, JSON by hand, ordering keys, later attempts", () =>
+  test("answers that must be claimed are persisted as well: older versions, JSON by hand, ordering keys, retries", () =>
     onTable(Effect.gen(function*() {
       const { drain, record } = yield* ward
       yield* record("encoded", yield* note("encoded"))
@@ -161,7 +161,7 @@ export const declared = topic("declared", (test) => {
       expect(yield* chunkOf("misfit")).toMatchObject({ state: "dead", death: { reason: "undecodable" } })
     })))
 
-  test("a handler of core serves the namespaces without one of their own, and an answer without its context dies", () =>
+  test("a handler of core serves namespaces without their own; an answer without its context is a dead letter", () =>
     onTable(Effect.gen(function*() {
       const { drain, record } = yield* ward
       const sign = yield* Sign.encode({ text: "sign" })
@@ -180,7 +180,7 @@ export const declared = topic("declared", (test) => {
       expect(yield* chunkOf("d")).toMatchObject({ state: "dead", death: { reason: "rejected" } })
     })))
 
-  test("what is paused is parked, in one namespace or in all", () =>
+  test("chunks of a paused kind are parked, in one namespace or in all", () =>
     onTable(Effect.gen(function*() {
       const { drain, record } = yield* ward
       const pauses = yield* Pauses.Pauses
@@ -198,7 +198,7 @@ export const declared = topic("declared", (test) => {
     })))
 
   test(
-    "the more urgent are first, whatever their handlers are",
+    "chunks of a higher priority are persisted first, whatever their handlers are",
     () =>
       onTable(Effect.gen(function*() {
         const { drain, record } = yield* ward

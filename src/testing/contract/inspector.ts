@@ -281,7 +281,11 @@ export const inspector = topic("inspector", (test) => {
       expect(yield* vitals.stranded()).toMatchObject({ count: 0 })
       expect(yield* store.releaseWaiting).toBe(0)
     })
-  test("the doctor is told what is behind a dead letter and what waits for nothing, and the latter is released", () =>
+  test("the doctor is told which chunks wait behind a dead letter and which wait for nothing; these are released", () =>
     wait(true))
-  test("the same, if dead letters do not block their key", () => wait(false), { deadBlocksKey: false })
+  test(
+    "without blocking dead letters the doctor is told which chunks wait for nothing, and they are released",
+    () => wait(false),
+    { deadBlocksKey: false }
+  )
 })

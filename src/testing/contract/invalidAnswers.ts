@@ -63,7 +63,7 @@ const decodeWhile = <E>(callId: string, meanwhile: Effect.Effect<unknown, E, Chu
 const text = JSON.stringify({ text: "Ouch." })
 
 export const invalidAnswers = topic("invalidAnswers", (test) => {
-  test("an answer that fits after all is recorded, and its chunk can be claimed", () =>
+  test("an invalid answer that decodes later is recorded, and its chunk can be claimed", () =>
     Effect.gen(function*() {
       yield* invalid("a", text)
       expect((yield* decode("a")).outputs).toMatchObject([{ schema: reply, data: { text: "Ouch." } }])
@@ -72,7 +72,7 @@ export const invalidAnswers = topic("invalidAnswers", (test) => {
       expect(yield* Effect.flip(decode("a"))).toMatchObject({ _tag: "NotDecoded" })
     }))
 
-  test("a call that somebody runs again meanwhile is left to that run, and neither answer is lost", () =>
+  test("an invalid call that runs again meanwhile is left to that run, and neither answer is lost", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* invalid("a", text)
@@ -85,7 +85,7 @@ export const invalidAnswers = topic("invalidAnswers", (test) => {
       expect(yield* find("a")).toMatchObject({ status: "succeeded", call: { outputs: call("a").outputs } })
     }))
 
-  test("nothing is recorded over what was recorded meanwhile", () =>
+  test("an answer that is decoded later does not replace one that was recorded meanwhile", () =>
     Effect.gen(function*() {
       yield* invalid("a", text)
       expect(yield* Effect.flip(decodeWhile("a", record(call("a"))))).toMatchObject({ _tag: "NotDecoded" })
@@ -115,7 +115,7 @@ export const invalidAnswers = topic("invalidAnswers", (test) => {
       expect((yield* claim).chunks).toEqual([])
     }))
 
-  test("recordDecoded records what is invalid, and nothing that failed", () =>
+  test("recordDecoded records the answer of an invalid call, and nothing for a failed one", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const begun = yield* store.begin(specOf("a"), Duration.minutes(1))

@@ -123,7 +123,7 @@ export const ordering = topic("ordering", (test) => {
       ])
     }))
 
-  test("many chunks of a key do not hide the chunks of other keys", () =>
+  test("a claim finds the chunks of other keys behind many chunks of one", () =>
     Effect.gen(function*() {
       yield* record(...Array.from({ length: 50 }, (_, n) => knee(`knee-${n}`)), call("free"))
       const store = yield* ChunkStore.ChunkStore
@@ -132,7 +132,7 @@ export const ordering = topic("ordering", (test) => {
       expect(idsOf((yield* store.claim(request)).chunks)).toEqual(["free"])
     }))
 
-  test("chunks behind one do not hide other keys from a claim of one chunk or few bytes, and are claimed once it is settled", () =>
+  test("a claim of one chunk or few bytes finds other keys behind the chunks of one, and those once its first is settled", () =>
     Effect.gen(function*() {
       const large = { data: { text: "x".repeat(1000) } }
       const line = Array.from({ length: 5 }, (_, n) => call(`knee-${n}`, { orderingKey: "knee" }, large))
@@ -145,7 +145,7 @@ export const ordering = topic("ordering", (test) => {
       expect(idsOf((yield* claimWith({ maxBytes: 10 })).chunks)).toEqual(["knee-1"])
     }))
 
-  test("many retries of a key that are due do not hide the chunks of other keys", () =>
+  test("a claim finds the chunks of other keys behind many due retries of one", () =>
     Effect.gen(function*() {
       yield* record(...Array.from({ length: 6 }, (_, n) => knee(`knee-${n}`)), call("free"))
       yield* settle(({ key }) => ({ retry: key.callId === "free" ? "2 seconds" : "1 second" }))
@@ -252,7 +252,7 @@ export const ordering = topic("ordering", (test) => {
 
   const beat = ChunkStore.ChunkStore.use((store) => store.beat("worker", []))
 
-  test("a chunk that waits for nothing, as after a manual edit, is released by a worker's beat", () =>
+  test("a waiting chunk with nothing before it, as after a manual edit, is released by a worker's beat", () =>
     Effect.gen(function*() {
       const edits = yield* Edits
       yield* record(knee("a"), knee("b"), call("c", { orderingKey: "hip" }), call("d"))
@@ -264,7 +264,7 @@ export const ordering = topic("ordering", (test) => {
       expect(yield* settle("persisted")).toEqual(["b"])
     }))
 
-  test("a chunk that waits for another stays waiting", () =>
+  test("a waiting chunk with another before it stays waiting", () =>
     Effect.gen(function*() {
       yield* record(knee("a"), knee("b"), call("c", { orderingKey: "hip" }), call("d", { orderingKey: "hip" }))
       yield* settle(({ key }) => key.callId === "c" ? { dead: "exhausted" } : "released")

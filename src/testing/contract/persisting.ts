@@ -47,6 +47,19 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* statesOf("a")).toEqual(["persisted"])
     }))
 
+  test("the work begins with its transaction, each time that is run", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      let begun = 0
+      const persist = store.persist("018f3d2a-7c1e-7000-8000-000000000001", () => {
+        begun++
+        return Effect.succeed([])
+      })
+      expect(begun).toBe(0)
+      yield* Effect.andThen(persist, persist)
+      expect(begun).toBe(2)
+    }))
+
   test("when the work fails, throws or is interrupted, nothing is written and the claim is unchanged", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
@@ -114,7 +127,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* view).toMatchObject({ state: "ready", attempts: 0, crashes: 0, failures: [] })
     }))
 
-  test("a chunk that was persisted before is told apart from a lost lease", () =>
+  test("persist of a chunk that is in the ledger fails with AlreadyPersisted, and after a lost lease with LeaseLost", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -236,7 +249,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* settle("released")).toEqual(["release"])
     }))
 
-  test("outside the drain: of two at once one creates the objects; the other waits and receives the same", () =>
+  test("of two concurrent once of a chunk one creates the objects; the other waits and receives the same", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -262,7 +275,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
-  test("outside the drain: a failure writes nothing and can be repeated; an outstanding chunk is removed from the queue", () =>
+  test("once writes nothing when it fails, and can be repeated; at its end the chunk is removed from the queue", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows

@@ -110,7 +110,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* drain.cycle).toMatchObject({ claimed: 0 })
     }))
 
-  test("recordNow of a known call runs no handler again; with other content it is a conflict", () =>
+  test("recordNow of a call that is recorded already runs no handler again; with other content it is a conflict", () =>
     Effect.gen(function*() {
       const { drain, recorder, runs } = yield* ward
       const objects = yield* drain.recordNow(call("a", [note("a")]))
@@ -144,7 +144,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(runs).toEqual(["early", "late", "both"])
     }))
 
-  test("recordNow parks what is paused or has no handler, and buries what does not decode", () =>
+  test("recordNow parks outputs that are paused or have no handler, and buries one that does not decode", () =>
     Effect.gen(function*() {
       const { drain, runs } = yield* ward
       const pauses = yield* Pauses.Pauses
@@ -160,7 +160,21 @@ export const recordNow = topic("recordNow", (test) => {
       expect(runs).toEqual([])
     }))
 
-  test("recordNow of an ordering key is before what is recorded of the key meanwhile", () =>
+  test("recordNow leaves a paused call alone, even if an output of it does not decode", () =>
+    Effect.gen(function*() {
+      const { drain, runs } = yield* ward
+      const pauses = yield* Pauses.Pauses
+      yield* pauses.pause({ namespace: "clinic", schemaIdentity: Note.identity }, "the ward is full")
+      const odd = { ...note("odd"), part: "odd", data: { words: 1 } }
+      expect(yield* Effect.flip(drain.recordNow(call("a", [note("a"), odd])))).toMatchObject({ _tag: "ChunkBusy" })
+      expect(runs).toEqual([])
+      expect(yield* states("a")).toEqual(["parked", "parked"])
+      yield* pauses.resume({ namespace: "clinic", schemaIdentity: Note.identity })
+      yield* drain.untilEmpty
+      expect(yield* states("a")).toEqual(["persisted", "dead"])
+    }))
+
+  test("a call of recordNow goes before later calls of its ordering key that are recorded meanwhile", () =>
     Effect.gen(function*() {
       const { begun, drain, may, recorder, runs } = yield* ward
       const keyed = { orderingKey: "knee" }
@@ -211,7 +225,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* states("b")).toEqual(["persisted"])
     }))
 
-  test("of two recordNow at once one persists the call, and both receive the objects", () =>
+  test("of two concurrent recordNow one persists the call, and both receive the objects", () =>
     Effect.gen(function*() {
       const { drain } = yield* ward
       const time = yield* Time
@@ -245,7 +259,7 @@ export const recordNow = topic("recordNow", (test) => {
         .toMatchObject([{ object: { id: "a" }, context: { ward: "west" } }])
     }))
 
-  test("recordNow records before the handlers run, if no answer may be lost", () =>
+  test("with a recordWithin of 0 recordNow records the call before its handlers run", () =>
     Effect.gen(function*() {
       const { drain } = yield* ward
       const store = yield* ChunkStore.ChunkStore
@@ -276,7 +290,7 @@ export const recordNow = topic("recordNow", (test) => {
       expect(yield* store.recordHeld(call("e", [note("e")], { orderingKey: "hip" }), hold(4))).toBeUndefined()
     }))
 
-  test("persist records an unrecorded call: what is done in the ledger, the rest held; of one that is recorded, nothing", () =>
+  test("persist records a new call: persisted outputs in the ledger, the others held; it leaves a known call alone", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       const rows = yield* Rows
@@ -322,6 +336,27 @@ export const recordNow = topic("recordNow", (test) => {
       expect(isKnown).toBe(true)
       expect(yield* rows.list).toEqual(["2"])
       expect((yield* store.claim(claim)).chunks.map(({ seq }) => seq)).toEqual([seqs[0]])
+    }))
+
+  test("persist runs nothing of a call to record whose kind is paused, even if its claim has recorded it", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const hold = { token: tokenOf(1), worker: "w", lease: Duration.minutes(1) }
+      const one = call("a", [note("a")])
+      expect(yield* store.recordHeld(one, hold)).toHaveLength(1)
+      yield* Pauses.Pauses.use((pauses) =>
+        pauses.pause({ namespace: "clinic", schemaIdentity: "*" }, "the ward is full")
+      )
+      let told = 0
+      let runs = 0
+      const work = Effect.sync(() => {
+        runs++
+        return []
+      })
+      const toRecord = { call: one, notNew: () => void told++, atEnd: Effect.undefined }
+      const error = yield* Effect.flip(store.persist(hold.token, () => work, undefined, toRecord))
+      expect(error).toMatchObject({ _tag: "LeaseLost" })
+      expect([told, runs]).toEqual([1, 0])
     }))
 
   test("recordHeld claims what it records, under its own token", () =>

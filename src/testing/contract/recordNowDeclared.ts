@@ -85,7 +85,7 @@ const states = (callId: string) => Effect.map(chunks(callId), (list) => list.map
 const texts = Effect.flatMap(Rows, (rows) => rows.list)
 
 export const recordNowDeclared = topic("recordNow", (test) => {
-  test("by a declared handler: the rows, lines of the ledger that name them, and events", () =>
+  test("by a declared handler: answers become rows, ledger rows that name them, and events", () =>
     onTable(Effect.gen(function*() {
       const { drain, events, recordNow } = yield* ward
       const stream = yield* events.subscribe
@@ -120,7 +120,7 @@ export const recordNowDeclared = topic("recordNow", (test) => {
       expect([yield* states("a"), yield* states("b")]).toEqual([["persisted"], ["nothing-to-create"]])
     })))
 
-  test("by a declared handler: a known call makes no row again; with other content it is a conflict", () =>
+  test("by a declared handler: a call that is recorded already makes no row again; with other content it is a conflict", () =>
     onTable(Effect.gen(function*() {
       const { recorder, recordNow } = yield* ward
       const objects = yield* recordNow("a", [yield* note("a")])
@@ -133,7 +133,7 @@ export const recordNowDeclared = topic("recordNow", (test) => {
       expect(yield* texts).toEqual(["a", "b"])
     })))
 
-  test("by a declared handler: of two at once one persists the call, and both receive the objects", () =>
+  test("by a declared handler: of two concurrent recordNow one persists the call, and both receive the objects", () =>
     onTable(Effect.gen(function*() {
       const { recordNow } = yield* ward
       const time = yield* Time
@@ -147,7 +147,7 @@ export const recordNowDeclared = topic("recordNow", (test) => {
       expect(yield* texts).toEqual(["a"])
     })))
 
-  test("by a declared handler: what is paused is recorded and parked, and nothing is written of it", () =>
+  test("by a declared handler: a call of a paused kind is recorded and parked, and none of its rows is written", () =>
     onTable(Effect.gen(function*() {
       const { drain, recordNow } = yield* ward
       const pauses = yield* Pauses.Pauses
@@ -164,7 +164,7 @@ export const recordNowDeclared = topic("recordNow", (test) => {
       expect((yield* texts).toSorted()).toEqual(["a", "iron", "zinc"])
     })))
 
-  test("by a declared handler: what needs a program is persisted as well, and what lacks its context dies", () =>
+  test("by a declared handler: answers that must be claimed are persisted as well; one without its context is dead", () =>
     onTable(Effect.gen(function*() {
       const { recordNow } = yield* ward
       const old = { schema: Note.identity, version: 1, data: { words: "old" } }

@@ -129,7 +129,7 @@ export const repairs = topic("repairs", (test) => {
       expect(yield* settle("persisted")).toEqual(["a"])
     }))
 
-  test("every answer counts towards the limit, also one that is of no use; a repair without an answer does not count", () =>
+  test("each answer of a repair counts towards the limit, also a refused one; a repair without an answer does not", () =>
     Effect.gen(function*() {
       yield* record(call("a"))
       yield* settle(rejected)

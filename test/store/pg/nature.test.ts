@@ -167,4 +167,9 @@ describe("a statement", () => {
     }
     expect(tokenize("select 1; select 2;")).toHaveLength(2)
   })
+
+  it("may be a text of many megabytes", () => {
+    const long = "x".repeat(20_000_000)
+    for (const sql of [`select '${long}'`, `select e'${long}'`, `select "${long}"`]) expect(kindOf(sql)).toBe("plain")
+  })
 })

@@ -1,0 +1,212 @@
+/**
+ * Declared handlers whose tables have domains, roundings, collations, rules and views: a value is neither cut off nor refused
+ * by its way into the column, and what no declaration can write is found before an attempt is charged.
+ */
+import { describe, expect, it } from "@effect/vitest"
+import {
+  CallRecorder,
+  DomainEvents,
+  Drain,
+  HandlerPlugin,
+  HandlerRegistry,
+  Inspector,
+  Output,
+  Settings,
+  TableHandler
+} from "effect-sluice"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as declared from "./support/declared.ts"
+import { record } from "./support/declared.ts"
+import { chunkOf, untilEmpty } from "./support/drain.ts"
+import { untilIt } from "./support/until.ts"
+
+/** A sample that was taken, with fields that are as the test says. */
+class Sample extends Output.make("schemas.clinic.laboratory.sample", {
+  schema: Schema.Struct({
+    code: Schema.String,
+    remark: Schema.optionalKey(Schema.Json),
+    levels: Schema.Array(Schema.String)
+  })
+}) {}
+
+const sample = (code: string, more: { readonly remark?: Schema.Json; readonly levels?: ReadonlyArray<string> } = {}) =>
+  Sample.encode({ code, levels: [], ...more })
+
+type Handler = TableHandler.Definition<typeof Sample.schema.Type>
+
+const application = (name: keyof typeof declared.servers, tables: ReadonlyArray<string>, handler: Handler) =>
+  Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
+    Layer.provideMerge(HandlerRegistry.layer()),
+    Layer.provide(HandlerPlugin.layer("clinic", Sample, handler)),
+    Layer.provide(DomainEvents.layer),
+    Layer.provideMerge(declared.servers[name](tables)),
+    Layer.provideMerge(Settings.layer())
+  )
+
+type Application = Layer.Success<ReturnType<typeof application>>
+
+const rows = declared.Read.use((read) => read.rows("sample"))
+
+const codes = TableHandler.make(Sample, {
+  table: "sample",
+  object: "clinic.Sample",
+  maxAttempts: 1,
+  columns: ({ output }) => ({ code: output.code, remark: output.remark, levels: output.levels })
+})
+
+const byLevel = TableHandler.make(Sample, {
+  table: "sample",
+  object: "clinic.Sample",
+  maxAttempts: 1,
+  each: ({ output }) => output.levels,
+  columns: ({ item, output }) => ({ level: item, code: output.code }),
+  key: ["level"]
+})
+
+describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
+  const on = (tables: ReadonlyArray<string>, handler: Handler, test: Effect.Effect<void, unknown, Application>) =>
+    Effect.provide(test, application(name, tables, handler))
+
+  it.live("a text that is too long for a domain is refused and not cut off, and the domain's default is the column's", () =>
+    on(
+      [
+        "create domain short as varchar(3)",
+        "create domain code as short check (value <> 'bad')",
+        "create domain remark as jsonb default '\"none\"'",
+        "create table sample (id serial primary key, code code, remark remark, levels short[])"
+      ],
+      codes,
+      Effect.gen(function*() {
+        yield* record("a", yield* sample("abc", { remark: "a text", levels: ["one", "two"] }))
+        yield* record("long", yield* sample("abcd"))
+        yield* record("level", yield* sample("abd", { levels: ["three"] }))
+        yield* record("bad", yield* sample("bad"))
+        yield* record("b", yield* sample("b"))
+        expect(yield* untilEmpty).toMatchObject({ claimed: 5, persisted: 2, dead: 3 })
+        expect(yield* rows).toMatchObject([
+          { code: "abc", remark: "a text", levels: ["one", "two"] },
+          { code: "b", remark: "none", levels: [] }
+        ])
+        expect(JSON.stringify(yield* chunkOf("long"))).toContain("character varying(3)")
+        expect(JSON.stringify(yield* chunkOf("level"))).toContain("character varying(3)")
+        expect(JSON.stringify(yield* chunkOf("bad"))).toContain("code_check")
+      })
+    ))
+
+  it.live("a list becomes a domain over an array", () =>
+    on(
+      [
+        "create domain levels as text[] check (cardinality(value) < 3)",
+        "create table sample (id serial primary key, code text, remark text, levels levels)"
+      ],
+      codes,
+      Effect.gen(function*() {
+        yield* record("a", yield* sample("a", { levels: ["one", "two"] }))
+        yield* record("many", yield* sample("many", { levels: ["one", "two", "three"] }))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1, dead: 1 })
+        expect(yield* rows).toMatchObject([{ code: "a", levels: ["one", "two"] }])
+      })
+    ))
+
+  it.live("keys that are the same only as the column rounds them overwrite a row one after another, also of one answer", () =>
+    on(
+      ["create table sample (id serial primary key, level numeric(3, 1) unique, code text)"],
+      byLevel,
+      Effect.gen(function*() {
+        yield* record("a", yield* sample("a", { levels: ["1.04", "2"] }))
+        yield* record("b", yield* sample("b", { levels: ["1.01", "1.02", "3"] }))
+        yield* record("c", yield* sample("c", { levels: ["1.03"] }))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 3, dead: 0, retried: 0 })
+        expect(yield* Effect.map(rows, (all) => all.map(({ code, level }) => [level, code]))).toEqual([
+          [1, "c"],
+          [2, "a"],
+          [3, "b"]
+        ])
+      })
+    ))
+
+  it.live.each<readonly [what: string, handler: Handler, tables: ReadonlyArray<string>, words: string]>([
+    [
+      "a table with a rule",
+      codes,
+      [
+        "create table sample (id serial primary key, code text, remark text, levels text[])",
+        "create table copied (code text)",
+        "create rule copied as on insert to sample do also insert into copied values (new.code)"
+      ],
+      "rules"
+    ],
+    [
+      "a view of two tables",
+      codes,
+      [
+        "create table a (id serial primary key, code text, remark text)",
+        "create table b (id int, levels text[])",
+        "create view sample as select id, code, remark, levels from a join b using (id)"
+      ],
+      "cannot insert into view"
+    ],
+    [
+      "a view that computes a column",
+      codes,
+      [
+        "create table a (id serial primary key, code text, remark text, levels text[])",
+        "create view sample as select id, upper(code) as code, remark, levels from a"
+      ],
+      "cannot insert into column \"code\" of view"
+    ],
+    [
+      "a key that is a deferrable constraint",
+      byLevel,
+      ["create table sample (id serial primary key, level text unique deferrable, code text)"],
+      "deferrable"
+    ],
+    [
+      "a domain over bytea",
+      codes,
+      [
+        "create domain scan as bytea",
+        "create table sample (id serial primary key, code scan, remark text, levels text[])"
+      ],
+      "of type bytea"
+    ]
+  ])("nobody is charged for %s", ([, handler, tables, words]) =>
+    on(
+      tables,
+      handler,
+      Effect.gen(function*() {
+        for (const id of ["a", "b"]) yield* record(id, yield* sample(id, { levels: ["1"] }))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 0, retried: 0, dead: 0 })
+        // a beat may take up once more what is parked
+        const parked = yield* untilIt(Effect.andThen(untilEmpty, chunkOf("a")), ({ state }) => state === "parked")
+        expect(parked.attempts).toBe(0)
+        const told = yield* Effect.flip(Inspector.Inspector.use((one) => one.declaration(handler.declaration)))
+        expect(told.message).toContain(words)
+      })
+    ))
+
+  it.live("keys that are the same only in the column's collation overwrite a row one after another", () =>
+    Effect.gen(function*() {
+      yield* record("a", yield* sample("a", { levels: ["low", "LOW"] }))
+      yield* record("b", yield* sample("b", { levels: ["Low", "high"] }))
+      expect(yield* untilEmpty).toMatchObject({ persisted: 2, dead: 0, retried: 0 })
+      expect((yield* rows).map(({ code, level }) => [level, code])).toEqual([["low", "b"], ["high", "b"]])
+    }).pipe(Effect.provide(application(
+      name,
+      [
+        "create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        "create table sample (id serial primary key, level text collate any_case unique, code text)"
+      ],
+      TableHandler.make(Sample, {
+        table: "sample",
+        object: "clinic.Sample",
+        maxAttempts: 1,
+        each: ({ output }) => output.levels,
+        columns: ({ item, output }) => ({ level: item, code: output.code }),
+        key: ["level"],
+        overwrite: ["code"]
+      })
+    ))))
+})
