@@ -1,5 +1,6 @@
 /**
- * `sluice record --via` is broken before and after statements by which it records the results of a provider's batch. The same command, given again, ends with the tables of an undisturbed run: each answer once, and its tokens too.
+ * `sluice record --via` is broken before and after statements by which it records the results of a provider's batch. The
+ * same command, given again, ends with the tables of an undisturbed run: each answer once, and its tokens too.
  */
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"

@@ -13,6 +13,6 @@ it("a timer for a duration beyond what Node takes does not end at once", async (
   // Node warns with the next tick
   await new Promise((resolve) => setImmediate(resolve))
   process.off("warning", listen)
-  expect(warned).toEqual([])
+  expect(warned).not.toContain("TimeoutOverflowWarning")
   expect(timerMillis(Duration.seconds(5))).toBe(5000)
 })
