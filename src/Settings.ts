@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { longestBeatInterval } from "./internal/liveness.ts"
+import { isServer, parseChoice, parseDuration, parseWhole } from "./internal/parseSetting.ts"
 import { quote } from "./internal/quote.ts"
 import { unknownVariables } from "./internal/unknownVariables.ts"
 
@@ -147,27 +148,12 @@ interface Kind<A, Input = A> {
 const none = (): undefined => undefined
 const same = <A>(value: A): A => value
 
-/** @internal Reads a whole number. */
-export const parseWhole = (text: string): number | undefined =>
-  /^\S+$/.test(text) && Number.isInteger(Number(text)) ? Number(text) : undefined
-
 const number: Kind<number> = {
   parse: parseWhole,
   accept: same,
   what: "a whole number",
   problem: (value) => Number.isSafeInteger(value) && value > 0 ? undefined : `${value} is not a whole number above 0`,
   example: "100"
-}
-
-const units = { ms: "millis", s: "seconds", m: "minutes", min: "minutes", h: "hours", d: "days" } as const
-const isUnit = (text: string): text is keyof typeof units => Object.hasOwn(units, text)
-
-/** @internal Reads `30 seconds`, as Effect writes a duration, or the short form `30s`. */
-export const parseDuration = (text: string): Duration.Duration | undefined => {
-  const [, amount, unit = ""] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/.exec(text) ?? []
-  // a string that is not a duration gives none
-  const input = isUnit(unit) ? `${Number(amount)} ${units[unit]}` as const : text as Duration.Input
-  return Option.getOrUndefined(Duration.fromInput(input))
 }
 
 // the range of durations that a database can add to a time
@@ -202,13 +188,6 @@ const beat: Kind<Duration.Duration, Duration.Input> = {
   example: "\"5 seconds\" or \"5s\""
 }
 
-const words = new Map([
-  ...["true", "yes", "on", "1", "y"].map((word) => [word, true] as const),
-  ...["false", "no", "off", "0", "n"].map((word) => [word, false] as const)
-])
-/** @internal Reads `true`, `no` and their like, as Effect writes them, in any case. */
-export const parseChoice = (text: string): boolean | undefined => words.get(text.toLowerCase())
-
 const choice: Kind<boolean> = {
   parse: parseChoice,
   accept: same,
@@ -228,13 +207,6 @@ const identifier: Kind<string> = {
       ? `${quote(value)} is a name that Postgres reserves`
       : undefined,
   example: "sluice"
-}
-
-/** Whether the client understands an address: a URL, whose parts are encoded as in one. */
-const isServer = (text: string): boolean => {
-  if (!/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text)) return false
-  const { hostname, password, pathname, username } = new URL(text)
-  return Result.isSuccess(Result.try(() => [hostname, password, pathname, username].map(decodeURIComponent)))
 }
 
 const address: Kind<Redacted.Redacted | undefined> = {
