@@ -33,6 +33,7 @@ import type { Said } from "./internal/runNotes.ts"
 import * as runNotes from "./internal/runNotes.ts"
 import { soundCall } from "./internal/soundCall.ts"
 import { soundFacts } from "./internal/soundFacts.ts"
+import { mayBeOver } from "./internal/storeErrors.ts"
 import { aTrace, traceOf, withSoundTrace } from "./internal/trace.ts"
 import { usageOf } from "./internal/usageOf.ts"
 import * as Metrics from "./Metrics.ts"
@@ -376,7 +377,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         yield* tellOfMended([{ call, mended: wordsOf(said) }])
         const recorded = yield* recordRun(finished, said).pipe(
           Effect.retry({
-            while: (error) => error._tag === "ChunkStoreError" && error.transient,
+            while: (error) => error._tag === "ChunkStoreError" && mayBeOver(error),
             schedule: Schedule.upTo(outage, { duration: settings.lease })
           }),
           Effect.tapError((error) =>

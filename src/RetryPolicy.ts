@@ -21,16 +21,16 @@ export const standard: Schedule.Schedule<unknown, unknown> = Schedule.min([
   Schedule.spaced("15 minutes")
 ]).pipe(Schedule.jittered)
 
-/** The upper limit of a delay: every database can add it to a time. */
-const longest = Duration.days(365)
+/** The limits of a delay: every database can add it to a time. */
+const limits = { minimum: Duration.zero, maximum: Duration.days(365) }
 
 /** A schedule of retries. A `cron` schedule fails when its expression does not parse. */
 export type RetrySchedule = Schedule.Schedule<unknown, unknown, Cron.CronParseError>
 
 /**
  * The delay after the `attempts`-th failure (from 1), which happened now. A schedule that ends keeps its last delay:
- * only `maxAttempts` limits the number of attempts. If the schedule fails, or does not answer soon, the {@link standard} one
- * is used: it must not stop the drain.
+ * only `maxAttempts` limits the number of attempts. A negative delay is none. If the schedule fails, or does not answer soon,
+ * the {@link standard} one is used: it must not stop the drain.
  */
 export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Effect<Duration.Duration> => {
   const otherwise = (problem: unknown) =>
@@ -50,8 +50,7 @@ export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Ef
   )
   return answer.pipe(
     Effect.catch(otherwise),
-    Effect.catchDefect(otherwise),
-    Effect.map((delay) => Duration.min(delay, longest))
+    Effect.catchDefect(otherwise)
   )
 }
 
@@ -79,8 +78,8 @@ const walk = Effect.fnUntraced(function*<E>(
     const at = attempt === attempts && end !== undefined ? end : start + elapsed
     const next = yield* Pull.catchDone(step(at, attempt), () => Effect.undefined)
     if (next === undefined) break
-    delay = next[1]
-    elapsed += Duration.toMillis(Duration.min(delay, longest))
+    delay = Duration.clamp(next[1], limits)
+    elapsed += Duration.toMillis(delay)
   }
   return { delay, elapsed }
 })

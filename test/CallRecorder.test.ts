@@ -160,14 +160,17 @@ describe("a call that is run", () => {
   const { outputs, ...spec } = call("a")
   const statusOf = Effect.map(viewOf("a"), Option.map(({ error, status }) => ({ status, error })))
   /** A database that is away for as long as it is told to. */
-  const away = (verbs: Partial<Record<"record" | "abandon", number>>) => {
+  const away = (
+    verbs: Partial<Record<"record" | "abandon", number>>,
+    error: { readonly transient: boolean; readonly code?: string } = { transient: true }
+  ) => {
     const down = (operation: "record" | "abandon") =>
       Effect.suspend(() => {
         const times = verbs[operation] ?? 0
         verbs[operation] = times - 1
         return times > 0
           ? Effect.fail(
-            new ChunkStore.ChunkStoreError({ operation, transient: true, reason: "the server is restarting" })
+            new ChunkStore.ChunkStoreError({ operation, ...error, reason: "the server is restarting" })
           )
           : Effect.void
       })
@@ -303,19 +306,27 @@ describe("a call that is run", () => {
     }))
   )
 
-  it.effect(
-    "whose answer is there while the database is away keeps trying: it was paid for",
-    given(Effect.gen(function*() {
-      const fiber = yield* Effect.forkChild(
-        Effect.flatMap(CallRecorder.CallRecorder, ({ run }) => run(spec, Effect.succeed(outputs))).pipe(
-          away({ record: 3 })
+  for (
+    const [what, error] of [
+      ["the database is away", { transient: true }],
+      ["the role's password is being changed", { transient: false, code: "28P01" }],
+      ["the pooler has no connection", { transient: false, code: "XX000" }]
+    ] as const
+  ) {
+    it.effect(
+      `whose answer is there while ${what} keeps trying: it was paid for`,
+      given(Effect.gen(function*() {
+        const fiber = yield* Effect.forkChild(
+          Effect.flatMap(CallRecorder.CallRecorder, ({ run }) => run(spec, Effect.succeed(outputs))).pipe(
+            away({ record: 3 }, error)
+          )
         )
-      )
-      yield* TestClock.adjust("10 seconds")
-      expect(yield* Fiber.join(fiber)).toMatchObject({ ran: true })
-      expect(Option.getOrThrow(yield* statusOf)).toMatchObject({ status: "succeeded" })
-    }))
-  )
+        yield* TestClock.adjust("10 seconds")
+        expect(yield* Fiber.join(fiber)).toMatchObject({ ran: true })
+        expect(Option.getOrThrow(yield* statusOf)).toMatchObject({ status: "succeeded" })
+      }))
+    )
+  }
 
   it.effect(
     "whose database stays away says so in the end, and can be run again after its lease",

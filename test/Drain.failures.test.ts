@@ -7,6 +7,7 @@ import { ChunkStore, Drain, HandlerPlugin, HandlerRegistry } from "effect-sluice
 import { ChunkStoreError, type ClaimRequest, TransactionSpoiled } from "effect-sluice/ChunkStore"
 import type { Definition, HandlerInput } from "effect-sluice/Handler"
 import type { MemoryDatabase } from "effect-sluice/store/MemoryDatabase"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -289,6 +290,16 @@ describe("what cannot help to try again", () => {
       ])
       expect((yield* written).map((row) => row.callId)).toEqual(["mate"])
     }).pipe(Effect.provide(application({}, registry({ permanent: (error) => String(error).includes("it fails") })))))
+
+  it.effect("is buried at once also when a bundled handler rejects, whose class is another one", () => {
+    class HandlerRejected extends Data.TaggedError("HandlerRejected")<{ readonly reason: string }> {}
+    const bundled = plugin({ persist: () => Effect.fail(new HandlerRejected({ reason: "the ward is closed" })) })
+    return Effect.gen(function*() {
+      yield* record(note("a"))
+      expect(yield* untilEmpty).toMatchObject({ dead: 1 })
+      expect(yield* chunkOf("a")).toMatchObject({ attempts: 1, death: { reason: "rejected" } })
+    }).pipe(Effect.provide(application({}, bundled)))
+  })
 
   it.effect("what does not decode is buried at once, in the schema's words; no handler ran", () =>
     Effect.gen(function*() {

@@ -37,6 +37,8 @@ describe("a retry policy", () => {
       Schedule.upTo(Schedule.exponential("1 second"), { duration: "5 seconds" }),
       [1, 2, 4, 4, 4]
     ],
+    ["one that goes back in time", Schedule.spaced("-5 seconds"), [0, 0, 0, 0, 0]],
+    ["one that goes back beyond all times", Schedule.spaced(-Infinity), [0, 0, 0, 0, 0]],
     ["one that never begins", Schedule.upTo(Schedule.spaced("1 second"), { times: 0 }), [0, 0, 0, 0, 0]],
     [
       "in two phases",

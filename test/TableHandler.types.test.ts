@@ -14,12 +14,15 @@ import {
   Settings,
   TableHandler
 } from "effect-sluice"
+import * as PgStore from "effect-sluice/store/PgStore"
+import type { Stores } from "effect-sluice/store/Stores"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as declared from "./support/declared.ts"
 import { record } from "./support/declared.ts"
 import { chunkOf, untilEmpty } from "./support/drain.ts"
+import * as Postgres from "./support/Postgres.ts"
 import { untilIt } from "./support/until.ts"
 
 /** A sample that was taken, with fields that are as the test says. */
@@ -36,16 +39,16 @@ const sample = (code: string, more: { readonly remark?: Schema.Json; readonly le
 
 type Handler = TableHandler.Definition<typeof Sample.schema.Type>
 
-const application = (name: keyof typeof declared.servers, tables: ReadonlyArray<string>, handler: Handler) =>
+const application = <More>(store: Layer.Layer<Stores | More, unknown, Settings.Settings>, handler: Handler) =>
   Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
     Layer.provideMerge(HandlerRegistry.layer()),
     Layer.provide(HandlerPlugin.layer("clinic", Sample, handler)),
     Layer.provide(DomainEvents.layer),
-    Layer.provideMerge(declared.servers[name](tables)),
+    Layer.provideMerge(store),
     Layer.provideMerge(Settings.layer())
   )
 
-type Application = Layer.Success<ReturnType<typeof application>>
+type Application = Layer.Success<ReturnType<typeof application<declared.Read>>>
 
 const rows = declared.Read.use((read) => read.rows("sample"))
 
@@ -65,9 +68,21 @@ const byLevel = TableHandler.make(Sample, {
   key: ["level"]
 })
 
+/** Two answers are parked, without a charge, and the declaration is told not to fit. */
+const chargesNobody = (handler: Handler, words: string) =>
+  Effect.gen(function*() {
+    for (const id of ["a", "b"]) yield* record(id, yield* sample(id, { levels: ["1"] }))
+    expect(yield* untilEmpty).toMatchObject({ persisted: 0, retried: 0, dead: 0 })
+    // a beat may take up once more what is parked
+    const parked = yield* untilIt(Effect.andThen(untilEmpty, chunkOf("a")), ({ state }) => state === "parked")
+    expect(parked.attempts).toBe(0)
+    const told = yield* Effect.flip(Inspector.Inspector.use((one) => one.declaration(handler.declaration)))
+    expect(told.message).toContain(words)
+  })
+
 describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
   const on = (tables: ReadonlyArray<string>, handler: Handler, test: Effect.Effect<void, unknown, Application>) =>
-    Effect.provide(test, application(name, tables, handler))
+    Effect.provide(test, application(declared.servers[name](tables), handler))
 
   it.live("a text that is too long for a domain is refused and not cut off, and the domain's default is the column's", () =>
     on(
@@ -164,6 +179,12 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       "deferrable"
     ],
     [
+      "a required column without a value",
+      codes,
+      ["create table sample (id serial primary key, code text, remark text, levels text[], ward text not null)"],
+      "column \"ward\" has no default and refuses null"
+    ],
+    [
       "a domain over bytea",
       codes,
       [
@@ -176,16 +197,24 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
     on(
       tables,
       handler,
-      Effect.gen(function*() {
-        for (const id of ["a", "b"]) yield* record(id, yield* sample(id, { levels: ["1"] }))
-        expect(yield* untilEmpty).toMatchObject({ persisted: 0, retried: 0, dead: 0 })
-        // a beat may take up once more what is parked
-        const parked = yield* untilIt(Effect.andThen(untilEmpty, chunkOf("a")), ({ state }) => state === "parked")
-        expect(parked.attempts).toBe(0)
-        const told = yield* Effect.flip(Inspector.Inspector.use((one) => one.declaration(handler.declaration)))
-        expect(told.message).toContain(words)
-      })
+      chargesNobody(handler, words)
     ))
+
+  it.live("nobody is charged for a sequence that the role may not draw from", () =>
+    Effect.gen(function*() {
+      const url = yield* Postgres.freshDatabase(name === "Postgres 18" ? 18 : 15)
+      const own = yield* Postgres.asRole(url, "ward")
+      yield* Postgres.runAt(
+        url,
+        `grant create on database ${new URL(url).pathname.slice(1)} to ${own.role}`,
+        "create table sample (id serial primary key, code text, remark text, levels text[])",
+        `grant select, insert on sample to ${own.role}`
+      )
+      const store = PgStore.layer.pipe(Layer.provideMerge(Postgres.client(own.url)))
+      yield* chargesNobody(codes, "no right to use the sequence sample_id_seq").pipe(
+        Effect.provide(application(store, codes))
+      )
+    }).pipe(Effect.scoped))
 
   it.live("keys that are the same only in the column's collation overwrite a row one after another", () =>
     Effect.gen(function*() {
@@ -194,11 +223,10 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       expect(yield* untilEmpty).toMatchObject({ persisted: 2, dead: 0, retried: 0 })
       expect((yield* rows).map(({ code, level }) => [level, code])).toEqual([["low", "b"], ["high", "b"]])
     }).pipe(Effect.provide(application(
-      name,
-      [
+      declared.servers[name]([
         "create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
         "create table sample (id serial primary key, level text collate any_case unique, code text)"
-      ],
+      ]),
       TableHandler.make(Sample, {
         table: "sample",
         object: "clinic.Sample",

@@ -92,7 +92,7 @@ const meanings: ReadonlyMap<string, string> = new Map([
   ]
 ])
 
-const isUnreachable = /\b(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
+const isUnreachable = /\b(Connection timed out|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
 /** The advice when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
 

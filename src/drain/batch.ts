@@ -82,13 +82,22 @@ export const readable = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
   }
 }
 
+/** Looks for a transient error of the database in one of a handler's. Its fields may throw when they are read. */
+const containsTransient = (error: unknown, isTransient: BatchRun["isTransient"]): boolean => {
+  try {
+    return isTransient(error)
+  } catch {
+    return false
+  }
+}
+
 const transientError = (
   cause: Cause.Cause<unknown>,
   isTransient: BatchRun["isTransient"]
 ): ChunkStoreError | undefined => {
   for (const reason of cause.reasons) {
     const error = reason._tag === "Fail" ? reason.error : reason._tag === "Die" ? reason.defect : undefined
-    if (error !== undefined && isTransient(error)) {
+    if (error !== undefined && containsTransient(error, isTransient)) {
       return new ChunkStoreError({
         operation: "persist",
         transient: true,

@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import {
   type AlreadyPersisted,
   type ChunksLocked,
@@ -13,7 +14,6 @@ import {
   Settlement,
   type TransactionSpoiled
 } from "../ChunkStore.ts"
-import { ContextMissing, HandlerRejected } from "../Handler.ts"
 import { describeCause } from "../internal/describe.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type * as Settings from "../Settings.ts"
@@ -103,11 +103,14 @@ const saysPermanent = ({ handler }: Prepared, error: unknown): boolean => {
   }
 }
 
+/** By the tags: a handler module that was bundled has classes of its own. */
+const isRejection = (error: unknown): boolean =>
+  Predicate.isTagged(error, "HandlerRejected") || Predicate.isTagged(error, "ContextMissing")
+
 const isPermanent = (one: Prepared, cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.some((reason) =>
     reason._tag === "Fail" &&
-    (reason.error instanceof HandlerRejected || reason.error instanceof ContextMissing ||
-      saysPermanent(one, reason.error))
+    (isRejection(reason.error) || saysPermanent(one, reason.error))
   )
 
 /** The settlement of a charged chunk: it is retried after its backoff, or it is dead. */

@@ -12,6 +12,7 @@ import type { DomainEvents } from "../DomainEvents.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import { freshToken } from "../internal/freshToken.ts"
 import { outage } from "../internal/outage.ts"
+import { mayBeOver } from "../internal/storeErrors.ts"
 import { claimScoped } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import type { Ran } from "./persistNow.ts"
@@ -43,7 +44,7 @@ export const recordAndRun = (
   /** The answer is paid for: while it is not recorded, an outage is waited for. */
   const keep = (call: Recording) =>
     Effect.retry(store.record([call]), {
-      while: (error) => error.transient,
+      while: mayBeOver,
       schedule: Schedule.upTo(outage, { duration: lease })
     })
 

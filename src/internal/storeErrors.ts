@@ -28,6 +28,13 @@ export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>()("Chun
 }
 
 /**
+ * Whether what could not be done for an error may be done soon, so that an answer that was paid for waits for it. Besides
+ * transient errors: the role may not log in at present, the database is absent, or a pooler has no connection, which some
+ * report as an internal error.
+ */
+export const mayBeOver = ({ code = "", transient }: ChunkStoreError): boolean => transient || /^(28|3D|XX)/.test(code)
+
+/**
  * This claim no longer holds some of the chunks: its lease ran out and another worker has claimed them. Nothing was
  * changed.
  */

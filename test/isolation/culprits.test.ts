@@ -147,6 +147,16 @@ const deeds: Readonly<Record<string, readonly [deed: Deed, message: RegExp, opti
         }),
       /and fails/
     ],
+    "aborts its transaction, and fails with an error whose reason cannot be read": [
+      (sql) =>
+        Effect.mapError(sql`select 1 / 0`, () =>
+          Object.defineProperty(new Error("and fails"), "reason", {
+            get: () => {
+              throw new Error("no")
+            }
+          })),
+      /and fails/
+    ],
     "aborts its transaction by an error that it swallows": [
       (sql) => Effect.ignore(sql`select 1 / 0`),
       /aborted|25P02/

@@ -63,22 +63,25 @@ const pooled = Layer.unwrap(
       prepare: false
     }))
 )
+/** A pooler of this many sessions before a new database. */
+const between = (sessions: number) =>
+  Layer.effect(
+    Between,
+    Effect.gen(function*() {
+      const url = yield* freshDatabase()
+      return yield* Effect.acquireRelease(
+        Effect.promise(() => startPooler(url, sessions)),
+        (pooler) => Effect.promise(() => pooler.close())
+      )
+    })
+  )
 const application = Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
   Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(handler))),
   Layer.provide(DomainEvents.layer),
   Layer.provideMerge(PgStore.layer),
   Layer.provideMerge(Settings.layer({ batchSize: 10 })),
   Layer.provideMerge(pooled),
-  Layer.provideMerge(Layer.effect(
-    Between,
-    Effect.gen(function*() {
-      const url = yield* freshDatabase()
-      return yield* Effect.acquireRelease(
-        Effect.promise(() => startPooler(url, 2)),
-        (pooler) => Effect.promise(() => pooler.close())
-      )
-    })
-  ))
+  Layer.provideMerge(between(2))
 )
 
 layer(application, { excludeTestServices: true, timeout: 60_000 })("behind a pooler", (it) => {
@@ -113,6 +116,68 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("behind a poo
       yield* Retention.Retention.use((retention) => retention.prune({ payloads: Duration.days(1) }))
       expect((yield* Between).moved()).toBeGreaterThan(50)
     }), 60_000)
+})
+
+describe("a handler behind a pooler", () => {
+  /** What a run leaves in its session, whether it succeeds or not. */
+  const leaving = HandlerPlugin.layer(
+    "clinic",
+    Note,
+    Effect.map(SqlClient.SqlClient, (sql) => ({
+      maxAttempts: 1,
+      isolation: "transaction" as const,
+      persist: Effect.fnUntraced(function*({ call, output }) {
+        yield* sql`set app.tenant = 'of this run'`
+        yield* sql`select pg_advisory_lock(4711)`
+        yield* sql`insert into note (call_id, content) values (${call.callId}, ${output.text})`
+        if (output.fails) return yield* Effect.fail("no")
+        return DomainObject.make("clinic.Note", call.callId)
+      })
+    }))
+  )
+
+  it.live(
+    "leaves nothing in the session that is another client's from its commit or rollback on",
+    () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const recorder = yield* CallRecorder.CallRecorder
+        yield* sql`create table note (call_id text not null, content text not null)`
+        for (
+          const [callId, fails] of [["call-1", false], ["call-2", true], ["call-3", false], ["call-4", true]] as const
+        ) {
+          yield* recorder.record({
+            callId,
+            namespace: "clinic",
+            service: "services.clinic.ward.take-notes",
+            outputs: [{ schema: Note.identity, version: 1, data: { text: "a note", fails } }]
+          })
+        }
+        expect(yield* Drain.Drain.use((drain) => drain.untilEmpty)).toMatchObject({ persisted: 2, dead: 2 })
+        // each of the pooler's sessions answers some of these
+        const left = yield* Effect.replicateEffect(
+          sql`select pg_backend_pid() as pid, coalesce(current_setting('app.tenant', true), '') as tenant,
+            (select count(*)::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) as locks`,
+          12
+        )
+        expect(new Set(left.flat().map(({ pid }) => pid)).size).toBe(3)
+        for (const row of left.flat()) expect(row).toMatchObject({ tenant: "", locks: 0 })
+      }).pipe(
+        Effect.provide(
+          Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
+            Layer.provide(HandlerRegistry.layer().pipe(Layer.provide(leaving))),
+            Layer.provide(DomainEvents.layer),
+            Layer.provideMerge(PgStore.layer),
+            Layer.provideMerge(Settings.layer({ batchSize: 10 })),
+            Layer.provideMerge(pooled),
+            Layer.provideMerge(between(3)),
+            Layer.fresh
+          )
+        ),
+        Effect.scoped
+      ),
+    60_000
+  )
 })
 
 describe("a program that starts behind a pooler", () => {

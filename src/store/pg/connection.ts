@@ -56,6 +56,9 @@ begin
   end loop;
 end $reset$`
 
+/** Whether the client ends its transaction by this statement. */
+const isEnd = (sql: string): boolean => sql === "COMMIT" || sql === "ROLLBACK"
+
 /** How many milliseconds a session is left idle for the server to end it, and how often. */
 const idle = 20
 const mostIdle = 100
@@ -90,15 +93,26 @@ export class Lease {
     this.#limit = limit
     this.#service = service
     this.connection = {
-      execute: (sql, params, transform) => this.#send(sql, connection.execute(sql, params, transform)),
-      executeRaw: (sql, params) => this.#send(sql, connection.executeRaw(sql, params)),
+      execute: (sql, params, transform) =>
+        this.#send(sql, this.#asEnd(sql, (text) => connection.execute(text, params, transform))),
+      executeRaw: (sql, params) => this.#send(sql, this.#asEnd(sql, (text) => connection.executeRaw(text, params))),
       executeValues: (sql, params) => this.#send(sql, connection.executeValues(sql, params)),
       executeValuesUnprepared: (sql, params) => this.#send(sql, connection.executeValuesUnprepared(sql, params)),
       executeUnprepared: (sql, params, transform) =>
-        this.#send(sql, connection.executeUnprepared(sql, params, transform)),
+        this.#send(sql, this.#asEnd(sql, (text) => connection.executeUnprepared(text, params, transform))),
       executeStream: (sql, params, transform) =>
         Stream.unwrap(this.#admit(sql, (run) => this.#kept(run, connection.executeStream(sql, params, transform))))
     }
+  }
+
+  /**
+   * Sends a statement. Where a run has left something in the session, the end of the transaction begins another one, in which
+   * the session is reset: behind a pooler in transaction mode, another client would have it otherwise.
+   */
+  #asEnd<A>(sql: string, send: (text: string) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
+    return isEnd(sql)
+      ? Effect.suspend(() => send(this.left.session && !this.isUseless ? `${sql} AND CHAIN` : sql))
+      : send(sql)
   }
 
   /** Checks a handler's statement and sends it if allowed; always sends Sluice's own. */
@@ -153,7 +167,7 @@ export class Lease {
       )
       // The connection is released here and not when the transaction's effect ends: what waits for the commit may need a
       // connection, and the pool may have no other.
-      return isOwn && (sql === "COMMIT" || sql === "ROLLBACK") ? Effect.ensuring(counted, this.close) : counted
+      return isOwn && isEnd(sql) ? Effect.ensuring(counted, this.close) : counted
     })
   }
 
@@ -194,13 +208,15 @@ export class Lease {
    * Makes the server close the connection, so the pool drops it. In an aborted transaction it would refuse to. Where the role
    * has no right to end its own session, the server ends it because it is idle.
    */
-  readonly #terminate = Effect.suspend(() => Effect.ignore(this.#own("rollback"))).pipe(
+  readonly #terminate = Effect.suspend(() => this.#renew).pipe(
     Effect.andThen(
       Effect.suspend(() =>
         Effect.ignore(this.#own("select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"))
       )
     ),
+    Effect.andThen(Effect.suspend(() => this.#renew)),
     Effect.andThen(Effect.suspend(() => this.#own("set idle_session_timeout = 1"))),
+    Effect.andThen(Effect.suspend(() => this.#own("commit"))),
     Effect.andThen(
       Effect.suspend(() =>
         Effect.andThen(Effect.sleep(idle), this.#own("select 1")).pipe(Effect.repeat({ times: mostIdle }))
@@ -211,9 +227,17 @@ export class Lease {
 
   /**
    * The same as `discard all`, but keeps the statements that the client has prepared and tracks. The next user of the
-   * connection finds it in its initial state. A block is one round trip.
+   * connection finds it in its initial state. A block is one round trip. It is run in the transaction that `#asEnd` began,
+   * or in none.
    */
-  readonly #reset = Effect.suspend(() => this.#own(reset)).pipe(Effect.asVoid, Effect.catch(() => this.#terminate))
+  readonly #reset = Effect.suspend(() => this.#own(reset)).pipe(
+    Effect.andThen(Effect.suspend(() => this.#own("commit"))),
+    Effect.asVoid,
+    Effect.catch(() => this.#terminate)
+  )
+
+  /** Begins another transaction in place of one that may be aborted, so a pooler does not give the session to others. */
+  readonly #renew = Effect.suspend(() => Effect.ignore(this.#own("rollback and chain")))
 
   readonly #isWithin = (context: Context.Context<never>): boolean => {
     const transaction = Context.getOption(context, this.#service)

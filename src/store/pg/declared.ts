@@ -44,6 +44,10 @@ interface ColumnRow {
   readonly generated: boolean
   /** The expression that the table would use for a row without this column. */
   readonly byDefault: string | null
+  /** The sequence of this default, if this role has no right to draw from it. */
+  readonly sequence: string | null
+  /** Whether it refuses null. */
+  readonly required: boolean
   readonly inserts: boolean
   readonly selects: boolean
   readonly updates: boolean
@@ -93,6 +97,16 @@ const columnsOf = ({ sql }: Tables, table: string) =>
         else 'pg_catalog.nextval(' || pg_catalog.quote_literal(
           pg_catalog.pg_get_serial_sequence(c.oid::pg_catalog.regclass::pg_catalog.text, a.attname)
         ) || '::pg_catalog.regclass)' end as "byDefault",
+      (
+        select s.oid::pg_catalog.regclass::pg_catalog.text from pg_catalog.pg_depend e
+        join pg_catalog.pg_class s on s.oid = e.refobjid
+        where e.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass and e.objid = d.oid
+          and e.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+          -- the function fails for what is no sequence
+          and case s.relkind when 'S' then not pg_catalog.has_sequence_privilege(s.oid, 'usage, update') end
+        limit 1
+      ) as sequence,
+      a.attnotnull and c.relkind in ('r', 'p') as required,
       pg_catalog.has_column_privilege(c.oid, a.attnum, 'insert') as inserts,
       pg_catalog.has_column_privilege(c.oid, a.attnum, 'select') as selects,
       pg_catalog.has_column_privilege(c.oid, a.attnum, 'update') as updates,
@@ -192,7 +206,21 @@ const problemOf = (declaration: Declaration, found: ReadonlyMap<string, ColumnRo
   if (named === undefined) return `it has no column ${quote(id)}, which is to name its rows`
   if (!named.selects) return `this role has no right to select column ${quote(id)}, which names its rows`
   const refused = overwrite.find((name) => found.get(name)?.updates === false)
-  return refused === undefined ? undefined : `this role has no right to update column ${quote(refused)}`
+  if (refused !== undefined) return `this role has no right to update column ${quote(refused)}`
+  const omitted = [...found.values()].filter((column) => columns.every(({ name }) => name !== column.name))
+  return omitted.map(omittedProblem).find((problem) => problem !== undefined)
+}
+
+/** Why a column cannot be left to the table, if so. A trigger may give it a value. */
+const omittedProblem = (
+  { byDefault, generated, name, required, sequence, triggers }: ColumnRow
+): string | undefined => {
+  if (sequence !== null) {
+    return `this role has no right to use the sequence ${sequence}, by which the table makes column ${quote(name)}`
+  }
+  return required && byDefault === null && !generated && !triggers
+    ? `column ${quote(name)} has no default and refuses null: give it a value`
+    : undefined
 }
 
 const onConflict = ({ key, overwrite }: Declaration, table: string): string => {

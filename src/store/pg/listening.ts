@@ -25,6 +25,8 @@ const backoff = Schedule.min([Schedule.exponential("100 millis"), Schedule.space
 )
 /** How long to wait for an answer before the connection counts as silent. */
 const timeout = Duration.seconds(5)
+/** How long it may take to connect. */
+const longestConnect = Duration.seconds(30)
 /** How long a closing layer waits for the listener to disconnect. */
 const goodbye = Duration.seconds(1)
 
@@ -80,6 +82,9 @@ const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Li
         const connection = yield* Scope.provide(
           PgConnection.make({ ...place, applicationName: "effect-sluice listener", prepare: false, multiplex: false }),
           scopes.connection
+        ).pipe(
+          // the client's own limit may be turned off
+          Effect.timeoutOrElse({ duration: longestConnect, orElse: () => Effect.fail(new Silent("no connection")) })
         )
         const heard = yield* Effect.gen(function*() {
           const session = yield* connection.pin
