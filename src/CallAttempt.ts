@@ -12,7 +12,7 @@ export const maxTextLength = 1024 * 1024
 
 /**
  * What became of an attempt. `succeeded`: the service went on with the answer. `invalid`: the answer did not fit. `failed`:
- * no text had come, or the run was interrupted.
+ * no text had come, the run was interrupted, or the answer came too late, after another was recorded or the call was erased.
  */
 export const AttemptOutcome = Schema.Literals(["succeeded", "invalid", "failed"])
 /** What became of an attempt. */

@@ -12,7 +12,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
 import type { FoundCall, Run } from "./CallAttempt.ts"
 import type { CallFacts } from "./CallFacts.ts"
 import {
@@ -22,13 +21,13 @@ import {
   type RecordOutcome,
   type RefusedByStore
 } from "./ChunkStore.ts"
+import { CallConflict, CallErased, CallRefused, CallRunning, RunInTransaction } from "./internal/callErrors.ts"
 import * as storable from "./internal/callProblem.ts"
 import { describeCause } from "./internal/describe.ts"
 import { escape } from "./internal/escape.ts"
 import * as genAi from "./internal/genAi.ts"
 import type { Problem } from "./internal/jsonProblem.ts"
 import { outage } from "./internal/outage.ts"
-import { quote } from "./internal/quote.ts"
 import type { Said } from "./internal/runNotes.ts"
 import * as runNotes from "./internal/runNotes.ts"
 import { soundCall } from "./internal/soundCall.ts"
@@ -42,65 +41,7 @@ import * as Settings from "./Settings.ts"
 
 export type { FoundCall, Run } from "./CallAttempt.ts"
 
-/**
- * A call cannot be stored. Nothing was written; `path` names the invalid part of the call, `reason` says why it is
- * invalid.
- */
-export class CallRefused extends Schema.TaggedError<CallRefused>()("CallRefused", {
-  callId: Schema.String,
-  path: Schema.String,
-  reason: Schema.String
-}) {
-  override get message() {
-    return `call ${quote(this.callId)} cannot be recorded: ${this.path} ${this.reason}`
-  }
-}
-
-/**
- * A call with this id is already recorded with other content. The recorded call stays unchanged; give the new call its
- * own id.
- */
-export class CallConflict extends Schema.TaggedError<CallConflict>()("CallConflict", { callId: Schema.String }) {
-  override get message() {
-    return `call ${quote(this.callId)} is recorded already with other content, which stays as it is. ` +
-      `Give the new call an id of its own`
-  }
-}
-
-/** Another process is running this call now. */
-export class CallRunning extends Schema.TaggedError<CallRunning>()("CallRunning", {
-  callId: Schema.String,
-  until: Schema.DateTimeUtcFromString
-}) {
-  override get message() {
-    return `call ${quote(this.callId)} is being run elsewhere; if that run dies, ` +
-      `it can be taken over after ${DateTime.formatIso(this.until)}`
-  }
-}
-
-/**
- * The call's content was erased (`Erasure`), before it was run or while it ran. Nothing was recorded: an erased call stays
- * erased. Its service was not run, unless the erasure came in between.
- */
-export class CallErased extends Schema.TaggedError<CallErased>()("CallErased", { callId: Schema.String }) {
-  override get message() {
-    return `call ${quote(this.callId)} was erased, and is not recorded or run again. ` +
-      `If it is another call, give it an id of its own`
-  }
-}
-
-/**
- * `run` was called inside a transaction. The service was not run: a rollback would lose a paid answer, and until the
- * commit no other process would see that the call is running.
- */
-export class RunInTransaction
-  extends Schema.TaggedError<RunInTransaction>()("RunInTransaction", { callId: Schema.String })
-{
-  override get message() {
-    return `call ${quote(this.callId)} cannot be run inside a transaction, whose rollback would lose the answer. ` +
-      `Nothing was run. Run it before the transaction, or run the service yourself and record what it answers`
-  }
-}
+export { CallConflict, CallErased, CallRefused, CallRunning, RunInTransaction } from "./internal/callErrors.ts"
 
 /**
  * The request's trace: the parent of the recorder's own span. Undefined without a parent, and when the tracer's ids
@@ -216,12 +157,13 @@ export class CallRecorder extends Context.Service<CallRecorder, {
    * (this effect fails with the same error). A call that has succeeded is not run again; a call that failed, or whose
    * run died, is. While it runs, no other process runs it. A call that was erased is not run: it fails with
    * {@link CallErased}, also when it is erased while it runs. Fails with `CallConflict` when another call with this id is
-   * running or has succeeded.
+   * running or has succeeded. If the call was recorded or erased while its service ran, the answers of the run are kept as
+   * attempts, and counted.
    *
    * Everything that `record` would refuse about the call itself fails with `CallRefused` before the service runs; then
    * nothing was written. This includes the size: context, input, details and trace may hold `SLUICE_MAX_RESULT_BYTES`
    * less the room kept for the answer, 1 MiB (a quarter of a limit below 4 MiB). An answer that cannot be stored also
-   * fails with `CallRefused`, and the call is recorded as failed. Changes that the service makes to the call's objects
+   * fails with `CallRefused`, and the call is recorded as invalid. Changes that the service makes to the call's objects
    * while it runs are not recorded.
    *
    * It uses its own commits, so a paid answer is never rolled back: inside a transaction it fails with
@@ -299,29 +241,58 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
       return yield* Effect.fromResult(result!)
     })
 
-    /** Records the answer of a run, with what the run said. */
+    /** Retries of what keeps a paid answer. */
+    const duringOutage = {
+      while: (error: CallRefused | CallConflict | ChunkStoreError) =>
+        error._tag === "ChunkStoreError" && mayBeOver(error),
+      schedule: Schedule.upTo(outage, { duration: settings.lease })
+    }
+
+    /**
+     * Records the answer of a run, with what the run said. If that cannot be written, for example because the role has no
+     * rights on its tables, the answer is recorded without it.
+     */
     const recordRun = Effect.fn("CallRecorder.record")(function*(call: ServiceCall, { attempts, facts }: Said) {
       // only of what can be recorded: an untyped service may answer anything
       const added = ({ outputs }: ServiceCall) => ({
         attempts,
         usage: usageOf({ status: "succeeded", facts, attempts, outputs })
       })
-      const [result] = yield* recordAll([call], added)
+      const [result] = yield* Effect.catchIf(recordAll([call], added), (error) => !mayBeOver(error), (error) => {
+        const { facts: _, ...bare } = call
+        return recordAll([bare], () => ({})).pipe(
+          Effect.mapError(() => error),
+          Effect.tap(Effect.logWarning(`a call is recorded without its facts and attempts: ${error.message}`))
+        )
+      })
       return yield* Effect.fromResult(result!)
     })
 
-    /** Records that a run has ended without outputs. The caller needs the run's error more than one of this. */
-    const abandon = (spec: CallSpec, token: string, error: string, said: Said) => {
-      const status = said.attempts.at(-1)?.outcome === "invalid" ? "invalid" : "failed"
-      const usage = usageOf({ status, facts: said.facts, attempts: said.attempts, outputs: [] })
+    /**
+     * Records that a run has ended without outputs, or with outputs that came too late (`succeeded`). Its answers are paid
+     * for: if there are any, it is tried for as long as the answer of a successful run. The caller needs the run's error
+     * more than one of this.
+     */
+    const abandon = (
+      spec: CallSpec,
+      token: string,
+      error: string,
+      said: Said,
+      ended: "succeeded" | "failed" | "invalid" = said.attempts.at(-1)?.outcome === "invalid" ? "invalid" : "failed"
+    ) => {
+      const { attempts, facts } = said
+      const status = ended === "succeeded" ? "failed" : ended
+      const usage = usageOf({ status: ended, facts, attempts, outputs: [] })
+      const end = (attempts: Said["attempts"]) =>
+        store.abandon(spec.callId, token, { status, error, facts, attempts, usage })
       return Effect.ignoreCause(
         Effect.andThen(
           tellOfMended([{ call: spec, mended: wordsOf(said) }]),
           Effect.catchIf(
-            store.abandon(spec.callId, token, { status, error, facts: said.facts, attempts: said.attempts, usage }),
+            attempts.length === 0 ? end(attempts) : Effect.retry(end(attempts), duringOutage),
             // a database that refuses a text keeps the rest
-            (refused) => !refused.transient,
-            () => store.abandon(spec.callId, token, { status, error, facts: said.facts, attempts: [], usage })
+            (refused) => !mayBeOver(refused),
+            () => end([])
           )
         ),
         { log: "Warn" }
@@ -363,8 +334,8 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
           return yield* Effect.failCause(exit.cause)
         }
         // From here the answer is paid for. It is recorded even when this fiber is interrupted, and even when the run's
-        // lease was lost, unless another process recorded its answer first. If the database is unreachable, recording
-        // is retried for the length of the lease, in which no other process takes over the run.
+        // lease was lost, unless another answer was recorded first: then it is kept as an attempt. If the database is
+        // unreachable, recording is retried for the length of the lease, in which no other process takes over the run.
         const said = notes.succeeded()
         yield* tellOfRun(call, said)
         const finished: ServiceCall = {
@@ -375,20 +346,24 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
           outputs: exit.value
         }
         yield* tellOfMended([{ call, mended: wordsOf(said) }])
+        const tooLate = said.attempts.length === 0
+          ? Effect.void
+          : abandon(call, begun.token, "its answer came too late", { ...notes.late(), dropped: [] }, "succeeded")
         const recorded = yield* recordRun(finished, said).pipe(
-          Effect.retry({
-            while: (error) => error._tag === "ChunkStoreError" && mayBeOver(error),
-            schedule: Schedule.upTo(outage, { duration: settings.lease })
-          }),
+          Effect.retry(duringOutage),
           Effect.tapError((error) =>
             error._tag === "CallRefused"
               ? Effect.flatMap(
                 notes.unstorable(error.message, exit.value),
                 (kept) => abandon(call, begun.token, error.message, kept)
               )
+              : error._tag === "CallConflict"
+              ? tooLate
               : Effect.void
           )
         )
+        // also after a commit whose answer was lost; then its attempts are there
+        if (recorded !== "recorded") yield* tooLate
         if (recorded === "erased") return yield* new CallErased({ callId: call.callId })
         return { call: finished, ran: true }
       }))

@@ -141,7 +141,8 @@ export const KindStatus = Schema.Struct({
   oldest: Schema.NullOr(Schema.DateTimeUtcFromString),
   /**
    * Whether some of the numbers of its outstanding chunks are estimates, because there are many of a state: see
-   * `Inspector.status`. `inFlight`, `dead` and `persisted` are always exact.
+   * `Inspector.status`. `dead` and `persisted` are always exact. `inFlight` is never estimated: of more than 20,000 in flight
+   * it counts these.
    */
   about: Schema.Boolean
 })

@@ -27,7 +27,7 @@ import type { FoundCall } from "./CallAttempt.ts"
 import type { CallFacts } from "./CallFacts.ts"
 import type { InsideUse, LedgerEntry } from "./CallView.ts"
 import type { ClaimedChunk, Persisted } from "./Chunk.ts"
-import type { Insert } from "./Declaration.ts"
+import type { Insert, TableLocked } from "./Declaration.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import type { ClaimLimits, Inside, InsideRequest, RecordInsideRequest } from "./Inside.ts"
 import type {
@@ -92,7 +92,7 @@ export interface Claim {
   /** Whether its chunks should be persisted in one commit, even if they have several handlers. Stores leave it out. */
   readonly inOneCommit?: boolean | undefined
   /**
-   * Whether it turned out that the claim holds nothing, because its call was recorded before or is paused: then its
+   * Whether it turned out that the claim holds nothing, because its call was recorded by others or is paused: then its
    * chunks have no outcome. Stores leave it out.
    */
   readonly isVoid?: (() => boolean) | undefined
@@ -150,6 +150,11 @@ export interface Transaction {
   readonly isSound: Effect.Effect<boolean, ChunkStoreError>
   /** Carries out the declaration of a handler. */
   readonly insert: Insert
+  /**
+   * Runs an effect after the commit, if there is one. What handlers have registered for the commit does not hold it up, and
+   * an interruption that comes after the commit does not prevent it.
+   */
+  readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /** Ends statements that still run in it and cannot be interrupted, as far as the store is able to. */
   readonly abandon: Effect.Effect<void>
   /** After this duration no further run should begin in it. */
@@ -218,7 +223,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly recordInside: (
     call: Recording,
     request: RecordInsideRequest
-  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<DomainObject>> | undefined, ChunkStoreError>
+  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<DomainObject>> | undefined, ChunkStoreError | TableLocked>
   /**
    * Records the answer of an `invalid` call like `record`, for an answer that was kept and decoded later. False, and
    * nothing is written, when the call is no longer invalid: it runs again, has succeeded or failed, or was erased. A call
@@ -249,7 +254,9 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   ) => Effect.Effect<boolean, ChunkStoreError>
   /**
    * Ends a running call as failed or invalid, with the run's facts, attempts and usage; with `end` undefined the call is as
-   * if it had not begun. Fenced by the token.
+   * if it had not begun. If this token no longer holds the call, its status, error and facts stay as they are. Then only the
+   * run's attempts are added, with their usage, unless they are on record already: they were paid for. Those of an erased
+   * call have neither text nor error.
    */
   readonly abandon: (callId: string, token: string, end: RunEnd | undefined) => Effect.Effect<void, ChunkStoreError>
   /** A call as it is recorded, with its status and its attempts. */
@@ -270,9 +277,15 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * It takes only chunks that a claim would take now, in its order, and of these only those that need no program: encoded by
    * the present schema (the fingerprint), never failed or held by a worker that died, without an ordering key, with the
    * context that the declaration requires. It does not change the others. When it fails, nothing was changed, and the error
-   * does not show which chunk is at fault: claim the chunks to find out.
+   * does not show which chunk is at fault: claim the chunks to find out. `TableLocked`: no chunk is, and a claim would wait
+   * like this did.
+   *
+   * It can be interrupted, even by an uninterruptible caller, until its commit, and not between its commit and its result:
+   * the caller announces what is committed.
    */
-  readonly persistInside: (request: InsideRequest) => Effect.Effect<Inside | undefined, ChunkStoreError>
+  readonly persistInside: (
+    request: InsideRequest
+  ) => Effect.Effect<Inside | undefined, ChunkStoreError | TableLocked>
   /** Gives back all chunks that a token holds, at no cost: for a claim whose answer did not arrive. */
   readonly giveUp: (token: string) => Effect.Effect<void, ChunkStoreError>
   /**

@@ -108,6 +108,18 @@ export class TableUnfit extends Schema.TaggedError<TableUnfit>()("TableUnfit", {
   }
 }
 
+/**
+ * Another session holds a lock on the table and has kept writers waiting, for example by `alter table` in a transaction that
+ * stays open. Nothing was written and no attempt is charged: the chunks are given back, and tried again soon.
+ */
+export class TableLocked extends Schema.TaggedError<TableLocked>()("TableLocked", {
+  table: Schema.String
+}) {
+  override get message() {
+    return `another session holds a lock on table ${this.table}`
+  }
+}
+
 /** The table took a different number of rows than it was given: a trigger leaves some out. Nothing was written. */
 export class RowsDiffer extends Schema.TaggedError<RowsDiffer>()("RowsDiffer", {
   table: Schema.String,

@@ -34,6 +34,7 @@ import * as Pulse from "./drain/pulse.ts"
 import { CurrentNote, type Note, recordAndRun } from "./drain/recordNow.ts"
 import * as Releases from "./drain/releases.ts"
 import type { Report } from "./drain/Report.ts"
+import * as Rests from "./drain/rests.ts"
 import * as Unfit from "./drain/unfit.ts"
 import { HandlerRegistry, warnOfUnused } from "./HandlerRegistry.ts"
 import { Inspector } from "./Inspector.ts"
@@ -73,7 +74,10 @@ export interface ClaimOptions {
 export class Drain extends Context.Service<Drain, {
   /** One claim and its run: persist, settle, announce. Fails only when the database fails; then no chunk is charged. */
   readonly cycle: Effect.Effect<Report, ChunkStoreError>
-  /** Cycles until nothing is due. Chunks that are scheduled for a later attempt stay in the queue. */
+  /**
+   * Cycles until nothing is due. Chunks that are scheduled for a later attempt stay in the queue: `Inspector.later` counts
+   * them. Waits for a declared table that another session holds locked, for as long as a run may take.
+   */
   readonly untilEmpty: Effect.Effect<Report, ChunkStoreError>
   /**
    * Cycles until nothing is due or the time is over. Then it interrupts running handlers and gives their chunks back at
@@ -165,11 +169,13 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const unfit = Unfit.make(registry, inspector.declaration)
   const uses = InsideUses.make(registry, settings.declaredInside)
   const heartbeat = yield* Heartbeat.make({ worker, serves, unfit, uses, interval, pulse })
+  const rests = yield* Rests.make(settings.handlerTimeout)
   const engine: Engine = {
     registry: unfit.registry,
     settings,
     isolations: Isolations.make(),
     unfit,
+    rests,
     uses,
     releases: yield* Releases.make,
     pulse,
@@ -177,18 +183,14 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     paused: () => heartbeat.last().paused
   }
 
-  const limitsOf = ({ hasty }: ClaimOptions) => ({
-    limit: settings.batchSize,
-    maxBytes: settings.batchBytes,
-    except: heartbeat.last().elsewhere,
-    own: serves,
-    namespace,
-    hasty
-  })
+  const limitsOf = ({ hasty }: ClaimOptions) => {
+    const { batchBytes: maxBytes, batchSize: limit } = settings
+    return { limit, maxBytes, except: heartbeat.last().elsewhere, own: serves, namespace, hasty }
+  }
 
   const claimOf = Effect.fnUntraced(function*(limits: ClaimLimits, callId?: string) {
     return yield* claimScoped(engine, {
-      ...limits,
+      ...callId === undefined ? rests.apply(limits) : limits,
       token: yield* freshToken,
       worker,
       lease,
@@ -202,6 +204,8 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     heartbeat.start.pipe(
       // the limits are those of the latest beat
       Effect.andThen(Effect.suspend(() => insides.orClaim(limitsOf(options), options.mayRunLater === true, claimOf))),
+      // a worker looks again by itself
+      (claiming) => options.mayRunLater === true ? claiming : rests.outlast(claiming),
       (claiming) => pulse.watch("claim", claiming),
       // the run of an empty claim sends nothing to the database, so its success proves nothing
       Effect.map((found) => ({ ...found, run: pulse.watch("run", found.run, ({ claimed }) => claimed > 0) }))

@@ -47,6 +47,8 @@ export interface InsideHandler {
   readonly handler: string
   /** The handler's version, for the ledger. */
   readonly handlerVersion: number
+  /** How long it may take until it is committed. What follows the commit does not count. */
+  readonly timeout: Duration.Duration
 }
 
 /** Which chunks to persist, and how. The limits are those of a claim. */

@@ -146,6 +146,14 @@ export interface SubscriptionGauges {
   readonly age: number
 }
 
+/** Chunks that may be claimed later: at their next attempt, or at the `notBefore` of their call. */
+export interface Later {
+  /** How many there are. */
+  readonly chunks: number
+  /** When the first may be claimed. Undefined when there is none. */
+  readonly next: DateTime.Utc | undefined
+}
+
 /** Chunks that failed and wait for another attempt. */
 export interface Scheduled {
   /** How many there are. */
@@ -253,6 +261,8 @@ export class Inspector extends Context.Service<Inspector, {
    * workers count.
    */
   readonly due: (namespace?: string) => Effect.Effect<number, ChunkStoreError>
+  /** How many chunks wait until a later time, for a namespace or for all, and the first of these times. */
+  readonly later: (namespace?: string) => Effect.Effect<Later, ChunkStoreError>
   /** When the next outstanding chunk may be claimed, if there is one: now, at the end of a lease, or later. */
   readonly nextDue: Effect.Effect<Option.Option<DateTime.Utc>, ChunkStoreError>
   /** The first stuck chunks of each `why`. */

@@ -3,16 +3,13 @@
  * asking a model.
  */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { ChunkStore } from "./ChunkStore.ts"
-import type { Handler } from "./Handler.ts"
 import { HandlerRegistry } from "./HandlerRegistry.ts"
 import { callProblem } from "./internal/callProblem.ts"
-import { describeCause } from "./internal/describe.ts"
+import { decodeAgain } from "./internal/decodeAgain.ts"
 import { quote } from "./internal/quote.ts"
-import type { RecordedOutput } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
 
 /** An answer was not decoded. Nothing has changed. */
@@ -25,29 +22,10 @@ export class NotDecoded extends Schema.TaggedError<NotDecoded>()("NotDecoded", {
   }
 }
 
-/** The JSON of an answer: all of it, or the content of a Markdown code fence. */
-const jsonOf = (text: string): Option.Option<Schema.Json> => {
-  const [, fenced] = /^\s*```[a-z]*\s*\n([^]*?)\n\s*```\s*$/.exec(text) ?? []
-  try {
-    return Option.some(JSON.parse(fenced ?? text) as Schema.Json)
-  } catch {
-    return Option.none()
-  }
-}
-
-const attempt = Effect.fnUntraced(function*({ output }: Handler, data: Schema.Json) {
-  const exit = yield* Effect.exit(output.decode(data, output.version))
-  return Exit.isSuccess(exit)
-    ? { outputs: [{ schema: output.identity, version: output.version, data } satisfies RecordedOutput], reason: "" }
-    : {
-      outputs: [],
-      reason: `${output.identity}: ${describeCause(exit.cause)}`
-    }
-})
-
 /**
  * Decodes the latest text of an invalid call with the schema of a handler of its namespace, and records the call with it.
- * Without `schema` exactly one of the namespace's handlers must be able to decode the text. Nothing is paid and no usage is
+ * Without `schema` exactly one of the namespace's handlers must be able to decode the text. Several tool calls of one answer
+ * (`Answer.generateToolCalls`) are outputs of the handlers that they name, if one of them fits. Nothing is paid and no usage is
  * added: the answer was counted when it arrived. Returns the recorded call.
  *
  * A call that has begun to run again is left to that run: this fails with {@link NotDecoded}, and the text is kept.
@@ -73,8 +51,6 @@ export const decode = Effect.fn("InvalidAnswers.decode")(function*(
   if (text.length > text.text.length) {
     return yield* not(`only ${text.text.length} of its ${text.length} characters were kept`)
   }
-  const data = jsonOf(text.text)
-  if (Option.isNone(data)) return yield* not("its text is no JSON")
   const handlers = registry.servesIn(call.namespace).flatMap(({ schemaIdentity }) => {
     const handler = registry.find(call.namespace, schemaIdentity)
     return handler === undefined || (options.schema ?? schemaIdentity) !== schemaIdentity ? [] : [handler]
@@ -82,13 +58,9 @@ export const decode = Effect.fn("InvalidAnswers.decode")(function*(
   if (handlers.length === 0) {
     return yield* not(`no handler serves ${options.schema ?? "any schema"} in namespace ${quote(call.namespace)}`)
   }
-  const tried = yield* Effect.forEach(handlers, (handler) => attempt(handler, data.value))
-  const fitting = tried.flatMap(({ outputs }) => outputs)
-  if (fitting.length === 0) return yield* not(`it fits none of them: ${tried.map(({ reason }) => reason).join("; ")}`)
-  if (fitting.length > 1) {
-    return yield* not(`it fits several schemas, say which: ${fitting.map(({ schema }) => schema).join(", ")}`)
-  }
-  const recording = { ...call, outputs: fitting }
+  const decoded = yield* decodeAgain(handlers, text.text)
+  if ("reason" in decoded) return yield* not(decoded.reason)
+  const recording = { ...call, outputs: decoded.outputs }
   const problem = callProblem(recording, settings)
   if (problem !== undefined) return yield* not(`it cannot be recorded: ${problem.path} ${problem.reason}`)
   const isRecorded = yield* Effect.catchIf(

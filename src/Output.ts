@@ -9,8 +9,7 @@ import * as Schema from "effect/Schema"
 import * as Identity from "./Identity.ts"
 import { partsOf } from "./internal/elements.ts"
 import { fingerprintOf, mark } from "./internal/fingerprint.ts"
-import { jsonProblem, maxDepth } from "./internal/jsonProblem.ts"
-import { storableJson } from "./internal/storableJson.ts"
+import { storableOutput } from "./internal/storableJson.ts"
 import type { RecordedOutput } from "./ServiceCall.ts"
 
 /** Marks a value as an output, even one from another copy of the package. */
@@ -214,12 +213,7 @@ export const make = <const Id extends SchemaIdentity, S extends Schema.Codec<any
       }, fingerprint()))
   const each = (elements: ReadonlyArray<Schema.Json>, eachOptions?: EachOptions<S["Encoded"]>) => {
     const parts = partsOf(elements, eachOptions?.part)
-    return elements.map((element, index): RecordedOutput => ({
-      schema: identity,
-      version,
-      part: parts[index]!,
-      data: jsonProblem(element, "") === undefined ? element : storableJson(element, maxDepth)
-    }))
+    return elements.map((data, index) => storableOutput({ schema: identity, version, part: parts[index]!, data }))
   }
   // The members are on a function, so the value can be the base of a class; the class name is then the output's.
   function Base() {}

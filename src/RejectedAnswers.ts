@@ -12,11 +12,12 @@ import type { Run } from "./CallAttempt.ts"
 import { CallRefused } from "./CallRecorder.ts"
 import { ChunkStore } from "./ChunkStore.ts"
 import { DeadLetters, type Repair, type RepairEnd } from "./DeadLetters.ts"
-import { callProblem } from "./internal/callProblem.ts"
+import { callProblem, limitProblem } from "./internal/callProblem.ts"
 import { describeCause } from "./internal/describe.ts"
 import * as genAi from "./internal/genAi.ts"
 import { outage } from "./internal/outage.ts"
 import * as runNotes from "./internal/runNotes.ts"
+import { mayBeOver } from "./internal/storeErrors.ts"
 import { usageOf } from "./internal/usageOf.ts"
 import type { ChunkKey, RecordedOutput } from "./ServiceCall.ts"
 import * as Settings from "./Settings.ts"
@@ -77,6 +78,8 @@ export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
   const letters = yield* DeadLetters
   const settings = yield* Settings.Settings
   const { lease } = settings
+  const unlimited = limitProblem("most", options.most)
+  if (unlimited !== undefined) return yield* new CallRefused({ callId: key.callId, ...unlimited })
   return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
     const begun = Option.getOrUndefined(yield* restore(letters.beginRepair(key, { most: options.most, lease })))
     if (begun === undefined) return false
@@ -92,8 +95,13 @@ export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
     const context = yield* Effect.context<never>()
     const end = (said: runNotes.Said, ended: Pick<RepairEnd, "output" | "refused">) => {
       genAi.count(said.facts, said.attempts, context)
-      return letters.endRepair(key, token, { ...added(rejected, said), ...ended }).pipe(
-        Effect.retry({ while: ({ transient }) => transient, schedule: Schedule.upTo(outage, { duration: lease }) })
+      const adds = added(rejected, said)
+      // of a repair that does not hold the call any more only its answers are kept, which are paid for
+      const { attempts } = ended.output === undefined ? said : notes.late()
+      const late = store.abandon(key.callId, token, { status: "failed", error: "", ...adds, attempts })
+      return letters.endRepair(key, token, { ...adds, ...ended }).pipe(
+        Effect.tap((redriven) => redriven || attempts.length === 0 ? Effect.void : late),
+        Effect.retry({ while: mayBeOver, schedule: Schedule.upTo(outage, { duration: lease }) })
       )
     }
     /** The letter stays. An error of this write is only logged: the caller needs that of the service. */

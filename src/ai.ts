@@ -11,7 +11,7 @@
 export { correction } from "./ai/asking.ts"
 export { generateObject, type ObjectOptions } from "./ai/generateObject.ts"
 export { type Called, generateToolCalls, type ToolCallOptions } from "./ai/generateToolCalls.ts"
-export { type AskOptions, callIdOf, type CallOptions, type RecordOptions } from "./ai/options.ts"
+export { type AskOptions, callIdOf, type CallOptions, type Cost, type RecordOptions } from "./ai/options.ts"
 export { record, type Recorded } from "./ai/record.ts"
 export { type Answerable, type Answered, AnswerForgotten, valueOf } from "./ai/recorded.ts"
 export { type Repaired, type RepairOptions, repairRejected } from "./ai/repairRejected.ts"

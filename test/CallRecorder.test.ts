@@ -329,6 +329,23 @@ describe("a call that is run", () => {
   }
 
   it.effect(
+    "whose answer does not fit, while the database is away, keeps trying as well",
+    given(Effect.gen(function*() {
+      const unfit = (notes: CallRecorder.Run) =>
+        Effect.andThen(notes.answered({ text: "{", facts: { inputTokens: 5 } }), Effect.fail("unfit" as const))
+      const running = Effect.flatMap(CallRecorder.CallRecorder, ({ run }) => Effect.flip(run(spec, unfit)))
+      const fiber = yield* Effect.forkChild(running.pipe(away({ abandon: 3 })))
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* Fiber.join(fiber)).toBe("unfit")
+      const { find } = yield* CallRecorder.CallRecorder
+      expect(Option.getOrThrow(yield* find("a"))).toMatchObject({
+        status: "invalid",
+        attempts: [{ outcome: "invalid", text: "{", facts: { inputTokens: 5 } }]
+      })
+    }))
+  )
+
+  it.effect(
     "whose database stays away says so in the end, and can be run again after its lease",
     given(Effect.gen(function*() {
       const { run } = yield* CallRecorder.CallRecorder

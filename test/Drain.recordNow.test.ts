@@ -3,11 +3,12 @@
  */
 import { it } from "@effect/vitest"
 import { Drain, Pauses } from "effect-sluice"
-import type { ChunkStoreError } from "effect-sluice/ChunkStore"
+import { type ChunkStoreError, LeaseLost } from "effect-sluice/ChunkStore"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as TestClock from "effect/testing/TestClock"
 import { describe, expect } from "vitest"
 import { application, note, record, written } from "./support/clinic.ts"
@@ -34,6 +35,30 @@ describe("recordNow behind an older call of its ordering key", () => {
       expect(givenUp).toBe(0)
       expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
     }).pipe(Effect.scoped, Effect.provide(application())))
+})
+
+describe("recordNow of a call that another records while its handlers run", () => {
+  it.effect("has its objects, and logs no loss: it has held nothing", () => {
+    const lines: Array<string> = []
+    return Effect.gen(function*() {
+      let isFirst = true
+      const drain = yield* Layer.build(drainWith((store) => ({
+        persist: (token, work, ...rest) =>
+          Effect.suspend(() => {
+            if (!isFirst) return store.persist(token, work, ...rest)
+            isFirst = false
+            return Effect.andThen(store.record([note("a")]), new LeaseLost({ claimed: 1, held: 0 }))
+          })
+      })))
+      expect(yield* Effect.provide(recordNow("a"), drain)).toHaveLength(1)
+      expect(yield* chunkOf("a")).toMatchObject({ state: "persisted", attempts: 0 })
+      expect(lines).toEqual([])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(application()),
+      Effect.provide(Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))]))
+    )
+  })
 })
 
 describe("recordNow of a kind that is paused while its first transaction cannot begin", () => {

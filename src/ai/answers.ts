@@ -1,17 +1,22 @@
 /**
- * Listens to the answers of a model. `effect/ai` gives every response to the current span transformer before it decodes
- * anything, so an answer that does not fit is heard as well, with its usage. Transformer and tracer are set only for the
- * effect that asks.
+ * Listens to the answers of a model. `effect/ai` gives every response to the current span transformer before it decodes the
+ * object in it, so an answer that does not fit is heard as well, with its usage. A response whose parts `effect/ai` refuses,
+ * or the provider itself, is not heard: of this one the span of the request tells, and the error. Transformer and tracer are
+ * set only for the effect that asks.
  */
 import * as Model from "effect/ai/Model"
 import * as Telemetry from "effect/ai/Telemetry"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import type { Run } from "../CallAttempt.ts"
 import type { CallFacts } from "../CallFacts.ts"
 import { factsOfParts, factsOfSpan, known, type Part, textOfParts } from "./facts.ts"
+import type { Cost } from "./options.ts"
+import { unfitOf } from "./unfit.ts"
 
 /** An answer that was heard. */
 export interface Heard {
@@ -26,68 +31,101 @@ export interface Listener {
    * the end and returns further facts of the answers.
    */
   readonly whileAsking: <A, E, R>(ask: Effect.Effect<A, E, R>, more?: () => CallFacts) => Effect.Effect<A, E, R>
-  /** The last answer of the latest ask, if one was heard. */
+  /** The last answer of the latest ask, if there was one. */
   readonly last: () => Heard | undefined
-  /** The facts on the span of the latest request. */
-  readonly asked: () => CallFacts
 }
 
 /** Whether there was any output, which is paid for. */
 const isAnswer = (parts: ReadonlyArray<Part>): boolean =>
   parts.some(({ type }) => type !== "response-metadata" && type !== "error")
 
+/**
+ * The application's own transformer and tracer, by a listener's. A call that is made within another one's effect is told to
+ * these, and not to the other's listener: its answers are its own, and count once.
+ */
+const transformers = new WeakMap<Telemetry.SpanTransformer, Telemetry.SpanTransformer | undefined>()
+const tracers = new WeakMap<Tracer.Tracer, Tracer.Tracer>()
+
+/** Whether a request's span tells of an answer. */
+const toldOfAnswer = ({ finishReason, inputTokens, outputTokens, responseId }: CallFacts): boolean =>
+  (finishReason ?? inputTokens ?? outputTokens ?? responseId) !== undefined
+
+/** The facts of an answer with what it costs. Facts must not cost the answer, so what fails leaves the cost unknown. */
+const priced = (facts: CallFacts, cost: Cost | undefined): CallFacts => {
+  try {
+    const found = cost?.(facts)
+    return found === undefined ? facts : { ...facts, cost: { ...found, micros: Math.round(found.micros) } }
+  } catch {
+    return facts
+  }
+}
+
 /** Begins to listen, and notes on the run which provider and model are asked, if the model's layer names them. */
-export const listen = Effect.fnUntraced(function*(run: Run) {
-  const ambient = Option.getOrUndefined(yield* Effect.serviceOption(Telemetry.CurrentSpanTransformer))
-  const tracer = yield* Effect.tracer
+export const listen = Effect.fnUntraced(function*(run: Run, cost: Cost | undefined) {
+  const surrounding = Option.getOrUndefined(yield* Effect.serviceOption(Telemetry.CurrentSpanTransformer))
+  const isNested = surrounding !== undefined && transformers.has(surrounding)
+  const ambient = isNested ? transformers.get(surrounding) : surrounding
+  const given = yield* Effect.tracer
+  const tracer = tracers.get(given) ?? given
   const clock = yield* Clock.Clock
   const request = known({
     provider: Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName)),
     requestModel: Option.getOrUndefined(yield* Effect.serviceOption(Model.ModelName))
   })
   if (Object.keys(request).length > 0) yield* run.facts(request)
-  let last: Heard | undefined
-  let latest: Tracer.Span | undefined
   const askedBy = (span: Tracer.Span): CallFacts => ({
     ...request,
     ...factsOfSpan(span, clock.currentTimeNanosUnsafe())
   })
-  // a provider that refuses an answer does not pass it on: then only the span of the request has its facts
-  const watching = Tracer.make({
-    span: (options) => {
-      const span = tracer.span(options)
-      if (options.name.startsWith("LanguageModel.")) latest = span
-      return span
-    },
-    context: tracer.context
-  })
-  const listener: Listener = {
-    last: () => last,
-    asked: () => latest === undefined ? request : askedBy(latest),
-    whileAsking: (ask, more = () => ({})) =>
-      Effect.suspend(() => {
-        const answers: Array<Heard> = []
-        last = undefined
-        latest = undefined
-        return ask.pipe(
-          Effect.withTracer(watching),
-          Effect.provideService(Telemetry.CurrentSpanTransformer, (options) => {
-            const { response, span } = options
-            const text = textOfParts(response)
-            const facts = { ...askedBy(span), ...factsOfParts(response) }
-            if (isAnswer(response)) answers.push(text === undefined ? { facts } : { text, facts })
-            ambient?.(options)
-          }),
-          Effect.onExit(() => {
-            last = answers.at(-1)
-            return Effect.forEach(
-              answers,
-              (answer) => run.answered({ ...answer, facts: { ...answer.facts, ...more() } }),
-              { discard: true }
-            )
-          })
-        )
+  let last: Heard | undefined
+  const whileAsking: Listener["whileAsking"] = (ask, more = () => ({})) =>
+    Effect.suspend(() => {
+      const answers: Array<Heard> = []
+      /** The span of the latest request, and of the latest one whose answer was heard. */
+      let asked: Tracer.Span | undefined
+      let heard: Tracer.Span | undefined
+      const watching = Tracer.make({
+        span: (options) => {
+          const span = tracer.span(options)
+          if (options.name.startsWith("LanguageModel.")) asked = span
+          return span
+        },
+        context: tracer.context
       })
-  }
-  return listener
+      tracers.set(watching, tracer)
+      const hearing: Telemetry.SpanTransformer = (options) => {
+        const { response, span } = options
+        if (isAnswer(response)) {
+          const text = textOfParts(response)
+          const facts = { ...askedBy(span), ...factsOfParts(response) }
+          answers.push(text === undefined ? { facts } : { text, facts })
+          heard = span
+        }
+        ambient?.(options)
+      }
+      transformers.set(hearing, ambient)
+      /** The answer to the latest request, if it was refused before it could be heard. */
+      const unheard = (cause: Cause.Cause<unknown>): ReadonlyArray<Heard> => {
+        if (answers.length > 0 && (asked === undefined || asked === heard)) return []
+        const unfit = unfitOf(Option.getOrUndefined(Cause.findErrorOption(cause)))
+        const facts = asked === undefined ? request : askedBy(asked)
+        if (unfit === undefined && !toldOfAnswer(facts)) return []
+        return [unfit === undefined || unfit.text === "" ? { facts } : { text: unfit.text, facts }]
+      }
+      last = undefined
+      return ask.pipe(
+        Effect.withTracer(watching),
+        Effect.provideService(Telemetry.CurrentSpanTransformer, hearing),
+        Effect.onExit((exit) => {
+          if (Exit.isFailure(exit)) answers.push(...unheard(exit.cause))
+          last = answers.at(-1)
+          return Effect.forEach(
+            answers,
+            (answer) => run.answered({ ...answer, facts: priced({ ...answer.facts, ...more() }, cost) }),
+            { discard: true }
+          )
+        })
+      )
+    })
+  return { last: () => last, whileAsking } satisfies Listener
 })

@@ -1,36 +1,13 @@
 /**
  * Asks a model, and asks again with the reason when the answer does not fit, as often as the repair policy allows.
  */
-import * as AiError from "effect/ai/AiError"
 import * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { Run } from "../CallAttempt.ts"
-import { HandlerRejected } from "../Handler.ts"
 import { listen, type Listener } from "./answers.ts"
-
-/** Why an answer does not fit, and its text if the error has it. */
-interface Unfit {
-  readonly reason: string
-  readonly text: string
-}
-
-/** Undefined for errors that are not about an answer, such as a rate limit or a broken connection. */
-const unfitOf = (error: unknown): Unfit | undefined => {
-  if (error instanceof HandlerRejected) return { reason: error.reason, text: "" }
-  if (!AiError.isAiError(error)) return undefined
-  const { reason } = error
-  switch (reason._tag) {
-    case "StructuredOutputError":
-      return { reason: reason.description, text: reason.responseText }
-    case "ToolParameterValidationError":
-      return { reason: `${reason.toolName}: ${reason.description}`, text: "" }
-    case "ToolNotFoundError":
-      return { reason: reason.message, text: "" }
-    default:
-      return undefined
-  }
-}
+import type { Cost } from "./options.ts"
+import { type Unfit, unfitOf } from "./unfit.ts"
 
 /**
  * The messages to a model whose answer does not fit: the answer as the model's turn, and why it does not fit. {@link asking}
@@ -49,6 +26,7 @@ export const correction = (reason: string, answer = ""): Prompt.Prompt =>
 export interface Repair {
   readonly prompt: Prompt.RawInput
   readonly repair?: number | undefined
+  readonly cost?: Cost | undefined
 }
 
 /**
@@ -60,7 +38,7 @@ export const asking = Effect.fnUntraced(function*<A, E, R>(
   options: Repair,
   ask: (prompt: Prompt.Prompt, isLast: boolean) => Effect.Effect<A, E, R>
 ) {
-  const listener = yield* listen(run)
+  const listener = yield* listen(run, options.cost)
   let prompt = Prompt.make(options.prompt)
   for (let left = options.repair ?? 0;; left--) {
     const result = yield* Effect.result(listener.whileAsking(ask(prompt, left <= 0)))
@@ -75,11 +53,6 @@ export const asking = Effect.fnUntraced(function*<A, E, R>(
 export const tellUnfit = Effect.fnUntraced(function*(run: Run, error: unknown, listener: Listener) {
   const unfit = unfitOf(error)
   if (unfit === undefined) return undefined
-  const answer = listener.last()
-  // refused by the provider's own layer: only the error and the span of the request still tell of the answer
-  if (answer === undefined) {
-    yield* run.answered({ ...(unfit.text === "" ? {} : { text: unfit.text }), facts: listener.asked() })
-  }
   yield* run.refused(unfit.reason)
-  return { reason: unfit.reason, text: answer?.text ?? unfit.text } satisfies Unfit
+  return { reason: unfit.reason, text: listener.last()?.text ?? unfit.text } satisfies Unfit
 })

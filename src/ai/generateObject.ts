@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type { Run } from "../CallAttempt.ts"
 import { CallRecorder } from "../CallRecorder.ts"
 import type { HandlerRejected } from "../Handler.ts"
+import { storableOutput } from "../internal/storableJson.ts"
 import type * as Output from "../Output.ts"
 import { asking } from "./asking.ts"
 import { type AskOptions, specWithInput } from "./options.ts"
@@ -14,8 +15,8 @@ import { type Answerable, type Answered, valueOf } from "./recorded.ts"
 /** How an object is asked for. */
 export interface ObjectOptions<A, R = never> extends AskOptions {
   /**
-   * How often to ask again, at most, when an answer does not fit, with the answer and the reason appended to the prompt.
-   * Each request is paid for and is an attempt of the call. Default: 0.
+   * How often to ask again, at most, when an answer does not fit, with the answer and the reason appended to the prompt: a
+   * whole number. Each request is paid for and is an attempt of the call. Default: 0.
    */
   readonly repair?: number | undefined
   /**
@@ -60,7 +61,7 @@ export const generateObject = Effect.fn("Answer.generateObject")(function*<O ext
           Effect.tap((value) => check === undefined ? Effect.void : check(value))
         )
     )
-    return [yield* output.encode(value)]
+    return [storableOutput(yield* output.encode(value))]
   })
   const { call, ran } = yield* recorder.run(yield* specWithInput(options), ask)
   return { value: yield* valueOf(output, call), call, ran } satisfies Answered<Output.Value<O>>

@@ -7,6 +7,7 @@ import type * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { CallRecorder } from "../CallRecorder.ts"
+import { partsOf } from "../internal/elements.ts"
 import type * as Output from "../Output.ts"
 import type { RecordedOutput, ServiceCall } from "../ServiceCall.ts"
 import { asking } from "./asking.ts"
@@ -18,7 +19,7 @@ import { outputOf, toolkitOf } from "./tools.ts"
 export interface ToolCallOptions extends AskOptions {
   /** Whether the model must call a tool. Default: `"required"`. An answer without a tool call does not fit either way. */
   readonly toolChoice?: "auto" | "required" | undefined
-  /** How often to ask again, at most, when a tool call does not fit. Each request is paid for. Default: 0. */
+  /** How often to ask again, at most, when a tool call does not fit: a whole number. Each request is paid for. Default: 0. */
   readonly repair?: number | undefined
 }
 
@@ -26,10 +27,6 @@ export interface ToolCallOptions extends AskOptions {
 export type Called<O extends Output.Any> = O extends Output.Any
   ? { readonly output: O; readonly part: string; readonly value: Output.Value<O> }
   : never
-
-/** The part of each tool call: its id, or its position among the calls if it has no unique id. */
-const partsOf = (ids: ReadonlyArray<string>): ReadonlyArray<string> =>
-  ids.map((id, index) => id === "" || id.length > 128 || ids.indexOf(id) !== index ? String(index) : id)
 
 /** The tool calls of an answer as outputs. Fails when it has none that fits, or, if it `mustFit`, one that does not. */
 const toolCalls = Effect.fnUntraced(function*(
@@ -46,11 +43,13 @@ const toolCalls = Effect.fnUntraced(function*(
     // so that one bad tool call does not fail the others
     toolCallValidation: "deferred"
   })
-  const parts = partsOf(response.toolCalls.map(({ id }) => id))
+  // what the provider has run itself is no answer
+  const calls = response.toolCalls.filter(({ providerExecuted }) => !providerExecuted)
+  const parts = partsOf(calls.map(({ id }) => id), (id) => typeof id === "string" ? id : undefined)
   const recorded: Array<RecordedOutput> = []
   const problems: Array<string> = []
   let fitting = 0
-  for (const [index, { name, params }] of response.toolCalls.entries()) {
+  for (const [index, { name, params }] of calls.entries()) {
     const output = outputs.find(({ shortName }) => shortName === name)
     const made = output === undefined
       ? { recorded: undefined, problem: "there is no such tool" }
@@ -83,8 +82,9 @@ const calledOf = Effect.fnUntraced(function*(outputs: ReadonlyArray<Answerable>,
 
 /**
  * Asks the model of the context to call tools, one for each of the outputs, and records each call of a tool as a chunk of
- * the call: the output with the tool's name, and the tool call's id as its part. The tools are not run: the outputs'
- * handlers do the work. A call that has succeeded is answered from its record.
+ * the call: the output with the tool's name, and the tool call's id as its part. The second tool call with the id `a` has
+ * the part `a#2`, and the third one of the answer, if its id cannot be a part, `#2`, from 0. The tools are not run: the
+ * outputs' handlers do the work. A call that has succeeded is answered from its record.
  *
  * A tool call that does not fit does not affect the others. While `repair` is left, the whole prompt is asked again. After
  * that, those that fit are the value, and each that does not fit is recorded unchanged and becomes a dead letter. When none

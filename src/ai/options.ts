@@ -5,6 +5,9 @@
 import * as Prompt from "effect/ai/Prompt"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { CallFacts } from "../CallFacts.ts"
+import { CallRefused } from "../CallRecorder.ts"
+import { limitProblem } from "../internal/callProblem.ts"
 import type { CallSpec } from "../ServiceCall.ts"
 
 /**
@@ -15,7 +18,7 @@ export type CallOptions =
   & Omit<CallSpec, "callId" | "input">
   & (
     | { readonly callId: string; readonly key?: never }
-    /** Any text that names the request among those to the same service: see {@link callIdOf}. */
+    /** Any text, but an empty one, that names the request among those to the same service: see {@link callIdOf}. */
     | { readonly key: string; readonly callId?: never }
   )
 
@@ -23,7 +26,22 @@ export type CallOptions =
 export interface RecordOptions {
   /** The call, with its id or its key. */
   readonly call: CallOptions
+  /**
+   * What an answer costs, from its facts: providers tell tokens, and no price. It is called for each answer, also for one
+   * that does not fit; `micros` are rounded. If it throws, the cost is unknown.
+   *
+   * ```ts
+   * // 0.25 and 2 dollars for a million tokens
+   * const cost: Answer.Cost = ({ inputTokens = 0, outputTokens = 0 }) => (
+   *   { micros: inputTokens / 4 + 2 * outputTokens, currency: "USD" }
+   * )
+   * ```
+   */
+  readonly cost?: Cost | undefined
 }
+
+/** What an answer costs, from its facts; undefined if that is unknown. */
+export type Cost = (facts: CallFacts) => CallFacts["cost"] | undefined
 
 /** What is asked, and which call the answer is recorded as. */
 export interface AskOptions extends RecordOptions {
@@ -54,19 +72,26 @@ export const callIdOf = (
 const encodePrompt = Schema.encodeEffect(Prompt.Prompt)
 
 /** The call without its input. */
-export const specOf = ({ call: { callId, key, ...call } }: RecordOptions): Effect.Effect<CallSpec> =>
-  Effect.map(
-    callId === undefined ? callIdOf({ ...call, key }) : Effect.succeed(callId),
-    (callId) => ({ ...call, callId })
-  )
-
-/** The call with what is to be recorded of the prompt. */
-export const specWithInput = Effect.fnUntraced(function*(options: AskOptions) {
-  const spec = yield* specOf(options)
-  if (options.input === undefined) return spec
-  // a prompt that cannot be encoded is a defect of the program; no model was asked yet
-  const prompt = yield* Effect.orDie(encodePrompt(Prompt.make(options.prompt)))
-  // an encoded prompt is JSON; its type has optional fields
-  const input = (options.input === "prompt" ? prompt : options.input(prompt)) as Schema.Json
-  return { ...spec, input } satisfies CallSpec
+export const specOf = Effect.fnUntraced(function*({ call: { callId, key, ...call } }: RecordOptions) {
+  if (callId !== undefined) return { ...call, callId } satisfies CallSpec
+  // all requests whose key is missing would be one call, answered with the first one's answer
+  if (typeof key !== "string" || key === "") {
+    return yield* new CallRefused({ callId: "", path: "key", reason: "is not a text, or empty" })
+  }
+  return { ...call, callId: yield* callIdOf({ ...call, key }) } satisfies CallSpec
 })
+
+/** The call with what is to be recorded of the prompt. Fails if `repair` limits nothing. */
+export const specWithInput = Effect.fnUntraced(
+  function*(options: AskOptions & { readonly repair?: number | undefined }) {
+    const spec = yield* specOf(options)
+    const problem = limitProblem("repair", options.repair ?? 0)
+    if (problem !== undefined) return yield* new CallRefused({ callId: spec.callId, ...problem })
+    if (options.input === undefined) return spec
+    // a prompt that cannot be encoded is a defect of the program; no model was asked yet
+    const prompt = yield* Effect.orDie(encodePrompt(Prompt.make(options.prompt)))
+    // an encoded prompt is JSON; its type has optional fields
+    const input = (options.input === "prompt" ? prompt : options.input(prompt)) as Schema.Json
+    return { ...spec, input } satisfies CallSpec
+  }
+)

@@ -47,7 +47,7 @@ export const record = Effect.fn("Answer.record")(function*<A, E, R, E2, R2>(
   const { call, ran } = yield* recorder.run(
     yield* specOf(options),
     Effect.fnUntraced(function*(run) {
-      const listener = yield* listen(run)
+      const listener = yield* listen(run, options.cost)
       const came = yield* Effect.tapError(listener.whileAsking(ask), (error) => tellUnfit(run, error, listener))
       response = { came }
       return yield* options.outputs(came)

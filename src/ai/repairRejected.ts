@@ -8,12 +8,15 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type { Run } from "../CallAttempt.ts"
 import { type DeadLetter, type DeadLetterFilter, DeadLetters } from "../DeadLetters.ts"
-import { describeCause } from "../internal/describe.ts"
-import { escape } from "../internal/escape.ts"
+import { gistOf } from "../internal/describe.ts"
+import { escape, escapeProse } from "../internal/escape.ts"
+import { storableOutput } from "../internal/storableJson.ts"
 import type * as Output from "../Output.ts"
+import { redactedText, Redaction } from "../Redaction.ts"
 import * as RejectedAnswers from "../RejectedAnswers.ts"
 import type { ServiceCall } from "../ServiceCall.ts"
 import { asking, correction } from "./asking.ts"
+import type { Cost } from "./options.ts"
 import type { Answerable } from "./recorded.ts"
 
 /** Which rejected answers are asked for again, and how. */
@@ -30,6 +33,8 @@ export interface RepairOptions<E = never, R = never> {
    * answer changes: the simulation is closed, the context is missing.
    */
   readonly when?: ((letter: DeadLetter) => boolean) | undefined
+  /** What an answer costs, from its facts. */
+  readonly cost?: Cost | undefined
   /** Only those of this namespace. */
   readonly namespace?: string | undefined
 }
@@ -75,19 +80,19 @@ export const repairRejected = Effect.fn("Answer.repairRejected")(function*<O ext
   output: O,
   options: RepairOptions<E, R>
 ) {
-  const { most, namespace, prompt = recordedPrompt, when = () => true } = options
+  const { cost, most, namespace, prompt = recordedPrompt, when = () => true } = options
   const ask = Effect.fnUntraced(function*({ call, output: given, reason }: RejectedAnswers.Rejected, run: Run) {
     const asked = Prompt.concat(Prompt.make(yield* prompt(call)), correction(reason, JSON.stringify(given.data)))
     const value = yield* asking(
       run,
-      { prompt: asked },
+      { prompt: asked, cost },
       (prompt) =>
         LanguageModel.generateObject({ prompt, schema: output.schema, objectName: output.shortName }).pipe(
           // the schema's type, which is that of the output's values
           Effect.map((response) => response.value as Output.Value<O>)
         )
     )
-    return yield* output.encode(value)
+    return storableOutput(yield* output.encode(value))
   })
   let repaired = 0
   let failed = 0
@@ -100,9 +105,13 @@ export const repairRejected = Effect.fn("Answer.repairRejected")(function*<O ext
       continue
     }
     failed++
-    yield* Effect.logWarning(`a rejected answer could not be repaired: ${describeCause(exit.cause)}`).pipe(
-      Effect.annotateLogs({ "sluice.call_id": escape(key.callId) })
-    )
+    // not the whole error: that of an answer that does not fit has its text
+    const { message, tag } = gistOf(exit.cause) ?? { tag: "Interrupt", message: "" }
+    yield* Effect.logWarning("a rejected answer could not be repaired").pipe(Effect.annotateLogs({
+      "sluice.call_id": escape(key.callId),
+      "sluice.error": escape(tag),
+      "sluice.message": escapeProse(redactedText(yield* Redaction, message))
+    }))
   }
   return { repaired, failed } satisfies Repaired
 })

@@ -57,13 +57,15 @@ const unfit = (description: string, responseText = "") =>
 const streamed = Effect.fnUntraced(function*(
   run: Run,
   output: Answerable,
-  prompt: AskOptions["prompt"],
+  { cost, prompt }: AskOptions,
   tell: (json: string) => void
 ) {
-  const listener = yield* listen(run)
+  const listener = yield* listen(run, cost)
   const clock = yield* Clock.Clock
   const begun = clock.currentTimeMillisUnsafe()
   let firstAfter: number | undefined
+  /** The id of the tool call that is the answer: a model may make several, also of tools that it was not given. */
+  let id: string | undefined
   let called: { readonly params: unknown } | undefined
   const reading = LanguageModel.streamText({
     prompt,
@@ -73,10 +75,11 @@ const streamed = Effect.fnUntraced(function*(
     toolCallValidation: "deferred"
   }).pipe(Stream.runForEach((part) =>
     Effect.sync(() => {
-      if (part.type === "tool-params-delta") {
+      if (part.type === "tool-params-start" && part.name === output.shortName) id ??= part.id
+      else if (part.type === "tool-params-delta" && part.id === id) {
         firstAfter ??= clock.currentTimeMillisUnsafe() - begun
         tell(part.delta)
-      } else if (part.type === "tool-call") called ??= part
+      } else if (part.type === "tool-call" && part.name === output.shortName) called ??= part
     })
   ))
   return yield* Effect.gen(function*() {
@@ -118,7 +121,7 @@ export const streamObject = <O extends Answerable>(
     const pieces = yield* Queue.unbounded<Streamed<Output.Value<O>>, StreamError | Cause.Done>()
     const tell = (json: string) => void Queue.offerUnsafe(pieces, { _tag: "Delta", json })
     const recording = yield* Effect.gen(function*() {
-      const { call, ran } = yield* recorder.run(spec, (run) => streamed(run, output, options.prompt, tell))
+      const { call, ran } = yield* recorder.run(spec, (run) => streamed(run, output, options, tell))
       const value = yield* valueOf(output, call)
       yield* Queue.offer(pieces, { _tag: "Recorded", value, call, ran })
     }).pipe(

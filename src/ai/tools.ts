@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
 import { jsonProblem } from "../internal/jsonProblem.ts"
+import { storableOutput } from "../internal/storableJson.ts"
 import type { RecordedOutput } from "../ServiceCall.ts"
 import type { Answerable } from "./recorded.ts"
 
@@ -49,7 +50,7 @@ export const outputOf = (output: Answerable, params: unknown, part: string): Eff
     // some providers return parameters that are already decoded: what does not decode may still be a value
     Effect.catch((error) => Effect.mapError(output.encode(params, { part }), () => error)),
     Effect.match({
-      onSuccess: (recorded) => ({ recorded, problem: undefined }),
+      onSuccess: (recorded) => ({ recorded: storableOutput(recorded), problem: undefined }),
       onFailure: ({ message }) => ({
         // checked to be JSON
         recorded: jsonProblem(params, "params") === undefined

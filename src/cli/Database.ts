@@ -146,7 +146,8 @@ export const stores = (url: Option.Option<string>, wants: Wants) =>
  * The store without migrations and without a connection for hints: for commands that read, or that change rows but not the
  * tables.
  */
-export const storesAsTheyAre = (url: Option.Option<string>) => PgStore.layerAsItIs.pipe(Layer.provideMerge(layer(url)))
+export const storesAsTheyAre = (url: Option.Option<string>, wants: Wants = {}) =>
+  PgStore.layerAsItIs.pipe(Layer.provideMerge(layer(url, wants)))
 
 /** The store on an unchecked database, whose tables may belong to another program: for the doctor. */
 export const storesToExamine = (url: Option.Option<string>) =>

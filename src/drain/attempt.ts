@@ -8,6 +8,7 @@ import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import { ChunkStore, type ChunkStoreError } from "../ChunkStore.ts"
+import type { DomainEvents } from "../DomainEvents.ts"
 import { outage } from "../internal/outage.ts"
 import * as Metrics from "../Metrics.ts"
 import { timeoutOf } from "./batch.ts"
@@ -34,7 +35,7 @@ const fewerRetries = 2
 export const attempt = Effect.fnUntraced(function*(
   { engine, held }: { readonly engine: Engine; readonly held: Held },
   batch: Batch
-): Effect.fn.Return<Result.Result<Committed, BatchError>, ChunkStoreError, ChunkStore> {
+): Effect.fn.Return<Result.Result<Committed, BatchError>, ChunkStoreError, ChunkStore | DomainEvents> {
   const store = yield* ChunkStore
   const { isolations, pulse, settings } = engine
   const { members } = batch

@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import type { ChunkStoreError } from "../ChunkStore.ts"
 import type { Claimed } from "./claim.ts"
+import { CurrentSum } from "./inside.ts"
 import { addReports, emptyReport } from "./Report.ts"
 
 /** Makes a claim that is held for as long as a scope is open. */
@@ -60,12 +61,13 @@ export const within = (claim: Claim) =>
  */
 export const cycleWithin = Effect.fnUntraced(function*(claim: Claim, limit: Duration.Duration) {
   let claimed: Claimed | undefined
+  const sum = { report: emptyReport }
   const part = Effect.gen(function*() {
     claimed = yield* claim
     yield* claimed.run
-  })
+  }).pipe(Effect.provideService(CurrentSum, sum))
   const done = yield* Effect.timeoutOption(Effect.scoped(part), limit)
   return claimed === undefined
-    ? { report: emptyReport, ends: true }
+    ? { report: sum.report, ends: true }
     : { report: claimed.report(), ends: Option.isNone(done) || claimed.isEmpty }
 })

@@ -10,6 +10,7 @@ import type { Isolations } from "./isolation.ts"
 import type { ClaimLog } from "./observe/log.ts"
 import type { Pulse } from "./pulse.ts"
 import type { Releases } from "./releases.ts"
+import type { Rests } from "./rests.ts"
 import type { Unfit } from "./unfit.ts"
 
 /** The services and state that all claims of one drain share. */
@@ -19,6 +20,7 @@ export interface Engine {
   readonly settings: Settings.Values
   readonly isolations: Isolations
   readonly unfit: Unfit
+  readonly rests: Rests
   readonly uses: InsideUses
   readonly releases: Releases
   /** Records every step, to detect a drain that hangs. */

@@ -79,6 +79,17 @@ export type BatchError =
   | ChunksLocked
   | TransactionSpoiled
 
+/** The error of a class that a cause holds, if it holds one. */
+export const errorIn = <A>(
+  cause: Cause.Cause<unknown>,
+  type: abstract new(...args: never) => A
+): A | undefined => {
+  for (const reason of cause.reasons) {
+    if (reason._tag === "Fail" && reason.error instanceof type) return reason.error
+  }
+  return undefined
+}
+
 /** A failure to be charged to a chunk. */
 export interface Charge {
   readonly one: Prepared

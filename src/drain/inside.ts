@@ -14,18 +14,19 @@
  * refused, more and more claims come before the next try.
  */
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import {
   ChunkStore,
-  ChunkStoreError,
+  type ChunkStoreError,
   type ClaimLimits,
   type Inside,
   type InsideKind,
   type InsideRequest,
   type PersistedInside
 } from "../ChunkStore.ts"
+import type { TableLocked } from "../Declaration.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import type { DomainObjectCreated } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
@@ -34,7 +35,7 @@ import { timeoutOf } from "./batch.ts"
 import type { Claimed } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import { measureInside } from "./observe/metrics.ts"
-import { emptyReport, type Report } from "./Report.ts"
+import { addReports, emptyReport, type Report } from "./Report.ts"
 import * as TrySize from "./trySize.ts"
 
 /** The most claims between two tries, after consecutive failures. */
@@ -58,6 +59,11 @@ interface Done {
   /** Nothing is due any more. */
   readonly last: boolean
 }
+
+/** Adds up what is persisted inside, for whoever has to know even if the claim in which it happens is interrupted. */
+export const CurrentSum = Context.Reference<{ report: Report } | undefined>("effect-sluice/drain/CurrentSum", {
+  defaultValue: () => undefined
+})
 
 /** The declared handlers of a drain. */
 export interface Insides {
@@ -111,10 +117,12 @@ const toClaimed = ({ last, report }: Done): Claimed => ({
 /** A try that is still to be made, as a claim. */
 const toRun = (later: Effect.Effect<Report>): Claimed => {
   let done = emptyReport
-  const run = Effect.tap(later, (report) =>
+  const noted = Effect.tap(later, (report) =>
     Effect.sync(() => {
       done = report
     }))
+  // an interruption must not come between the commit and this
+  const run = Effect.uninterruptible(noted)
   return { ...nothingClaimed, isEmpty: false, last: false, report: () => done, run }
 }
 
@@ -128,8 +136,8 @@ interface Turns {
   readonly beside: () => Candidate | undefined
   /** Notes that nothing of this kind may be persisted now. */
   readonly pass: (one: Candidate) => void
-  /** Notes that a try failed for another reason than a row. Returns true: a claim is next. */
-  readonly failed: (one: Candidate) => true
+  /** Notes that a try failed for another reason than a row: a claim is next. */
+  readonly failed: (one: Candidate) => void
   /** Notes that a try failed, probably because of a row. Returns whether a claim is next. */
   readonly refused: (one: Candidate, size: number) => boolean
   readonly succeeded: (one: Candidate, inside: Inside) => void
@@ -151,12 +159,11 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
     return own.find(({ kind }) => kind.namespace === left.namespace) ?? own[0]
   }
 
-  const failed = (one: Candidate): true => {
+  const failed = (one: Candidate) => {
     isDeep = false
     one.skipped = Math.min(mostSkipped, Math.max(1, 2 * one.skipped))
     one.skip = one.skipped - 1
     claimNext = true
-    return true
   }
   const claimsOne = () => {
     claimNext = claimOne = true
@@ -204,8 +211,11 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
 }
 
 /** The namespaces that a handler of `core` leaves to others; undefined when nothing of the kind may be persisted now. */
-const notIn = ({ paused, registry }: Engine, { handler, kind }: Candidate): ReadonlyArray<string> | undefined => {
-  if (registry.find(kind.namespace, kind.schemaIdentity) !== handler) return undefined
+const notIn = (
+  { paused, registry, rests }: Engine,
+  { handler, kind }: Candidate
+): ReadonlyArray<string> | undefined => {
+  if (registry.find(kind.namespace, kind.schemaIdentity) !== handler || rests.has(handler)) return undefined
   const pauses = paused().filter((pause) =>
     Kind.covers(pause, { ...kind, namespace: pause.namespace }) &&
     (kind.namespace === Kind.core || [kind.namespace, Kind.wildcard].includes(pause.namespace))
@@ -224,70 +234,97 @@ interface Running {
   readonly turns: Turns
 }
 
-const tooLong = (duration: Duration.Duration) =>
-  new ChunkStoreError({
-    operation: "persistInside",
-    transient: false,
-    reason: `a batch took longer than ${Duration.format(duration)}, which is how long the handler may take`
-  })
+/** How the store was asked to persist chunks of a handler, and what it answered. */
+interface Tried {
+  readonly one: Candidate
+  /** The most chunks that it was to take. */
+  readonly limit: number
+  readonly began: bigint
+}
 
-/** Lets the store persist chunks of one handler. Undefined when it must not do so now, or failed. */
-const persist = Effect.fnUntraced(function*(
-  { engine, events, store, turns }: Running,
-  one: Candidate,
-  limits: ClaimLimits
+/** Notes why a try failed, and which way is next. */
+const afterFailure = Effect.fnUntraced(function*(
+  { engine, turns }: Running,
+  { limit, one }: Tried,
+  error: ChunkStoreError | TableLocked
 ) {
-  const { declaration, handler, kind } = one
-  const excluded = notIn(engine, one)
-  if (excluded === undefined) {
+  if (error._tag === "TableLocked") {
     turns.pass(one)
-    return undefined
+    return yield* engine.rests.begin(one.handler, error)
   }
-  const clock = yield* Clock.Clock
-  const began = clock.monotonicTimeNanosUnsafe()
-  const limit = one.size.next(limits.limit)
-  const request: InsideRequest = {
-    ...limits,
-    limit,
-    kind,
-    notIn: excluded,
-    declaration,
-    handler: handler.name,
-    handlerVersion: handler.options.version ?? 1
-  }
-  const duration = timeoutOf(handler, engine.settings.handlerTimeout)
-  const slow = tooLong(duration)
-  const result = yield* store.persistInside(request).pipe(
-    Effect.timeoutOrElse({ duration, orElse: () => Effect.fail(slow) }),
-    Effect.result
-  )
-  engine.pulse.progress()
-  if (Result.isFailure(result)) {
-    const error = result.failure
-    // if this is an outage, the claim reports it
-    yield* Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`)
-    const isClaimNext = error.transient || error === slow ? turns.failed(one) : turns.refused(one, limit)
-    // a smaller try may still find the refused row
-    if (isClaimNext) yield* engine.uses.failed(handler, error)
-    return undefined
-  }
-  const inside = result.success
-  if (inside === undefined) {
-    engine.uses.unable(handler)
-    turns.failed(one)
-    return undefined
-  }
-  engine.uses.persisted(handler, inside.chunks.length)
-  turns.succeeded(one, inside)
+  // if this is an outage, the claim reports it
+  yield* Effect.logDebug(`not persisted inside, claiming instead: ${error.message}`)
+  // 57014: it took too long
+  if (error.transient || error.code === "57014") turns.failed(one)
+  // a smaller try may still find the refused row
+  else if (!turns.refused(one, limit)) return
+  yield* engine.uses.failed(one.handler, error)
+})
+
+/** Announces what a try has persisted, and notes which way is next. */
+const afterSuccess = Effect.fnUntraced(function*(
+  { engine, events, store, turns }: Running,
+  { began, one }: Tried,
+  inside: Inside
+): Effect.fn.Return<Done> {
+  const { handler, kind } = one
   const { chunks, last } = inside
+  engine.uses.persisted(handler, chunks.length)
+  turns.succeeded(one, inside)
   yield* Effect.annotateCurrentSpan({ "sluice.handler": handler.name, "sluice.chunks": chunks.length })
   if (chunks.length > 0) {
     engine.unfit.succeeded(handler)
+    engine.rests.end(handler)
     yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
     yield* measureInside(kind, handler.name, chunks, began)
   }
-  return { report: reportOf(chunks), last }
-}, Effect.withSpan("Drain.inside"))
+  const report = reportOf(chunks)
+  const sum = yield* CurrentSum
+  if (sum !== undefined) sum.report = addReports(sum.report, report)
+  return { report, last }
+})
+
+/**
+ * Lets the store persist chunks of one handler. Undefined when it must not do so now, or failed. Uninterruptible, because
+ * what is committed must be announced: the store lets its statement be interrupted.
+ */
+const persist = Effect.fnUntraced(
+  function*(running: Running, one: Candidate, limits: ClaimLimits) {
+    const { engine, store, turns } = running
+    const { declaration, handler, kind } = one
+    const excluded = notIn(engine, one)
+    if (excluded === undefined) {
+      turns.pass(one)
+      return undefined
+    }
+    const clock = yield* Clock.Clock
+    const tried: Tried = { one, limit: one.size.next(limits.limit), began: clock.monotonicTimeNanosUnsafe() }
+    const request: InsideRequest = {
+      ...engine.rests.apply(limits),
+      limit: tried.limit,
+      kind,
+      notIn: excluded,
+      declaration,
+      handler: handler.name,
+      handlerVersion: handler.options.version ?? 1,
+      timeout: timeoutOf(handler, engine.settings.handlerTimeout)
+    }
+    const result = yield* Effect.result(store.persistInside(request))
+    engine.pulse.progress()
+    if (Result.isFailure(result)) {
+      yield* afterFailure(running, tried, result.failure)
+      return undefined
+    }
+    if (result.success === undefined) {
+      engine.uses.unable(handler)
+      turns.failed(one)
+      return undefined
+    }
+    return yield* afterSuccess(running, tried, result.success)
+  },
+  Effect.uninterruptible,
+  Effect.withSpan("Drain.inside")
+)
 
 /** The declared handlers of a drain, over its store. */
 export const make = Effect.fnUntraced(function*(

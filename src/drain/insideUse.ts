@@ -4,7 +4,8 @@
  *
  * It also detects a lasting refusal. It is normal that the store fails to persist a batch when one of its answers is at
  * fault: the claim that follows charges that answer. If several tries in a row fail and the claims find no answer at
- * fault, the store can persist none of the handler's answers, and that is logged once.
+ * fault, the store can persist none of the handler's answers, and that is logged once. A refused row is always an answer's
+ * fault, even if this worker does not find it: another one may have claimed it.
  */
 import * as Effect from "effect/Effect"
 import type { InsideUse, WhyClaimed } from "../CallView.ts"
@@ -33,6 +34,9 @@ export interface InsideUses {
   readonly list: (unfit: (handler: Handler) => string | undefined) => ReadonlyArray<InsideUse>
 }
 
+/** Whether the table has refused a row: a value (class 22) or a constraint (23). 22012 is the statement's own check. */
+const refusesRow = ({ code = "" }: ChunkStoreError): boolean => /^2[23]/.test(code) && code !== "22012"
+
 interface Use {
   readonly handler: Handler
   inside: number
@@ -40,6 +44,8 @@ interface Use {
   isUnable: boolean
   /** Tries that failed in a row, without an answer at fault. */
   failures: number
+  /** Those of them in which the table did not refuse a row. */
+  unexplained: number
   refusal: string | undefined
   isReported: boolean
 }
@@ -84,6 +90,7 @@ export const make = ({ list }: HandlerRegistry["Service"], isOn: boolean): Insid
       claimed: new Map(),
       isUnable: false,
       failures: 0,
+      unexplained: 0,
       refusal: undefined,
       isReported: false
     }])
@@ -97,7 +104,7 @@ export const make = ({ list }: HandlerRegistry["Service"], isOn: boolean): Insid
       // nothing was due, which does not show that the store can persist
       if (chunks === 0) return
       use.inside += chunks
-      use.failures = 0
+      use.failures = use.unexplained = 0
       use.refusal = undefined
     },
     unable: ({ name }) => {
@@ -110,7 +117,9 @@ export const make = ({ list }: HandlerRegistry["Service"], isOn: boolean): Insid
         // an outage says nothing about the handler
         if (use === undefined || error.transient) return Effect.void
         use.failures++
-        return use.failures < lasting ? Effect.void : report(use, error)
+        if (refusesRow(error)) return Effect.void
+        use.unexplained++
+        return use.unexplained < lasting ? Effect.void : report(use, error)
       }),
     claimed: (outcomes, inline) =>
       uses.size === 0 ? Effect.void : Effect.contextWith((context) => {
@@ -120,7 +129,7 @@ export const make = ({ list }: HandlerRegistry["Service"], isOn: boolean): Insid
           if (use === undefined) continue
           if (outcome._tag !== "Persisted") {
             // an answer at fault explains the failed tries
-            use.failures = 0
+            use.failures = use.unexplained = 0
             continue
           }
           const why = isOn ? whyOf(use, chunk, inline) : "off"

@@ -3,6 +3,7 @@
  * the order in which the handlers run.
  */
 import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
@@ -26,8 +27,15 @@ export interface Prepared {
   readonly chunk: ClaimedChunk
   readonly handler: Handler
   /** The handler's input. Made anew for each run, so a run does not see changes by an earlier one. */
-  readonly input: Effect.Effect<HandlerInput<unknown>>
+  readonly input: Effect.Effect<HandlerInput<unknown>, Undecodable>
 }
+
+/** An output that takes long to decode, and does not: the run of its handler finds out. The chunk is buried. */
+export class Undecodable extends Data.TaggedError("Undecodable")<{
+  readonly chunk: ClaimedChunk
+  readonly reason: DeathReason
+  readonly message: string
+}> {}
 
 const missing = (chunk: ClaimedChunk, key: string, reason: string) =>
   new ContextMissing({ callId: chunk.key.callId, key, reason })
@@ -116,7 +124,7 @@ class GivenOnce implements Prepared, Equal.Equal {
   [Hash.symbol](): number {
     return Hash.hash(this.chunk.seq)
   }
-  get input(): Effect.Effect<HandlerInput<unknown>> {
+  get input(): Effect.Effect<HandlerInput<unknown>, Undecodable> {
     const first = this.#decoded
     this.#decoded = undefined
     const toInput = (output: unknown) => ({ output, call: callOf(this.chunk) })
@@ -126,7 +134,14 @@ class GivenOnce implements Prepared, Equal.Equal {
       const { payload } = this.chunk
       return decode(this.handler, "data" in payload ? payload.data : null, this.chunk.schemaVersion)
     })
-    return Effect.orDie(Effect.map(decodedAgain, toInput))
+    return Effect.matchCauseEffect(decodedAgain, {
+      onSuccess: (output) => Effect.succeed(toInput(output)),
+      onFailure: (cause) =>
+        // the run is out of time
+        Cause.hasInterruptsOnly(cause)
+          ? Effect.interrupt
+          : Effect.fail(new Undecodable({ chunk: this.chunk, ...deathOf(cause) }))
+    })
   }
 }
 
@@ -190,14 +205,26 @@ const toPrepared = (
   decoded: Exit.Exit<unknown, UnknownVersion | Schema.SchemaError>
 ): Prepared | Settlement => {
   if (Exit.isSuccess(decoded)) return new GivenOnce(chunk, handler, decoded)
-  const error = Cause.squash(decoded.cause)
-  if (error instanceof UnknownVersion) return bury(chunk, "unknown-version", error.message, handler.name)
+  const { message, reason } = deathOf(decoded.cause)
+  return bury(chunk, reason, message, handler.name)
+}
+
+/** Why a chunk dies that does not decode. */
+const deathOf = (
+  cause: Cause.Cause<unknown>
+): { readonly reason: DeathReason; readonly message: string } => {
+  const error = Cause.squash(cause)
+  if (error instanceof UnknownVersion) return { reason: "unknown-version", message: error.message }
   // an upcast or a schema of the application may throw: then the chunk does not decode
   const message = Schema.isSchemaError(error)
     ? shorten(error.message, longestReason)
     : `decoding threw: ${describe(error)}`
-  return bury(chunk, "undecodable", message, handler.name)
+  return { reason: "undecodable", message }
 }
+
+/** The settlement of a chunk whose run has found out that it does not decode. No attempt is charged. */
+export const buried = ({ chunk, message, reason }: Undecodable, handler: Handler): Settlement =>
+  bury(chunk, reason, message, handler.name)
 
 /**
  * Divides the chunks into rounds. Each round is one handler's share, as large as the ordering keys allow. A chunk comes

@@ -79,9 +79,9 @@ export const make = (engine: Engine, services: Context.Context<ChunkStore | Doma
       declaration,
       handler: handler.name,
       handlerVersion: handler.options.version ?? 1,
-      lockTimeout: recordWithin
+      lockTimeout: recordWithin,
+      timeout: timeoutOf(handler, handlerTimeout)
     }).pipe(
-      Effect.timeoutOrElse({ duration: timeoutOf(handler, handlerTimeout), orElse: () => Effect.undefined }),
       Effect.catch((error) =>
         Effect.as(Effect.logDebug(`not recorded and persisted at once: ${error.message}`), undefined)
       )
@@ -89,12 +89,14 @@ export const make = (engine: Engine, services: Context.Context<ChunkStore | Doma
     engine.pulse.progress()
     if (objects === undefined) return undefined
     engine.unfit.succeeded(handler)
+    engine.rests.end(handler)
     const chunks = chunksOf(call, objects, now)
     engine.uses.persisted(handler, chunks.length)
     yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
     yield* measureInside(kind, handler.name, chunks, began)
     return objects.flat()
-  })
+    // what is committed must be announced: the store lets its statement be interrupted
+  }, Effect.uninterruptible)
 
   return (call: Recording): Effect.Effect<ReadonlyArray<DomainObject> | undefined> =>
     Effect.suspend(() => {

@@ -119,6 +119,7 @@ const step = Effect.fnUntraced(function*(running: Running, batch: Batch) {
   if (result.success.persisted.length > 0) {
     for (const handler of batch.isWhole === true ? new Set(members.map((one) => one.handler)) : [first.handler]) {
       engine.unfit.succeeded(handler)
+      engine.rests.end(handler)
     }
   }
   yield* settling.commit(result.success)

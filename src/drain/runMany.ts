@@ -1,14 +1,14 @@
 /**
  * Runs a batch whose handler has a `persistMany`: one run for the whole batch. It fails as a whole, without naming the
- * chunk that failed.
+ * chunk that failed, unless that does not decode.
  */
 import * as Effect from "effect/Effect"
-import { CurrentInsert } from "../Declaration.ts"
+import { CurrentInsert, TableLocked, TableUnfit } from "../Declaration.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import { handlerDefect, objectsOf, runHandler } from "../internal/handlerResult.ts"
 import { type BatchRun, carryOut, type Runs, soundAfter, toPersisted } from "./batch.ts"
-import { BatchFailed } from "./failure.ts"
-import { tableUnfit } from "./unfit.ts"
+import { BatchFailed, errorIn } from "./failure.ts"
+import { Undecodable } from "./prepare.ts"
 
 /** Runs a batch as one run. */
 export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
@@ -27,15 +27,17 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
     return { persisted, failedUnsent: new Map(), notRun: [] }
   }
   if (result.sent && !result.isCutOff) yield* soundAfter(run, result.cause, undefined)
-  const failed = new Map(batch.map((one) => [one, result.cause]))
-  // a table that fits no answer is no chunk's fault, and there is no culprit to be looked for
-  const asIfAlone = tableUnfit(result.cause) !== undefined
+  const { cause } = result
+  const undecodable = errorIn(cause, Undecodable)
+  const culprits = batch.filter(({ chunk }) => chunk === undecodable?.chunk)
   return yield* new BatchFailed({
-    failed,
+    failed: new Map((culprits.length > 0 ? culprits : batch).map((one) => [one, cause])),
     maybeHarmed: new Set(batch),
     failedUnsent: new Map(),
     notRun: [],
-    asIfAlone
+    // a table that fits no answer, or is locked, is no chunk's fault, and there is no culprit to be looked for
+    asIfAlone: culprits.length > 0 || errorIn(cause, TableUnfit) !== undefined ||
+      errorIn(cause, TableLocked) !== undefined
   })
 })
 

@@ -1,24 +1,16 @@
 /** Gives the chunks of a claim their outcome: persisted, charged, parked, buried, or given back. */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import {
-  ChunkStore,
-  type ChunkStoreError,
-  type ClaimedChunk,
-  type Persisted,
-  type Settled,
-  Settlement
-} from "../ChunkStore.ts"
-import { DomainEvents } from "../DomainEvents.ts"
-import type { DomainObjectCreated } from "../DomainObject.ts"
+import { ChunkStore, type ChunkStoreError, type ClaimedChunk, type Settled, Settlement } from "../ChunkStore.ts"
+import { TableLocked } from "../Declaration.ts"
 import { printKey } from "../ServiceCall.ts"
 import type { Committed } from "./batch.ts"
 import type { Engine } from "./engine.ts"
-import { type Charge, failureKind, toSettlement } from "./failure.ts"
+import { type Charge, errorIn, failureKind, toSettlement } from "./failure.ts"
 import type { Held } from "./held.ts"
 import { orderingKeyOf } from "./orderingKey.ts"
 import { Outcome } from "./Outcome.ts"
-import type { Prepared } from "./prepare.ts"
+import { buried, type Prepared, Undecodable } from "./prepare.ts"
 
 /** The operations that give the chunks of one claim their outcome. */
 export type Settling = Effect.Success<ReturnType<typeof make>>
@@ -26,7 +18,6 @@ export type Settling = Effect.Success<ReturnType<typeof make>>
 /** For one claim. */
 export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   const store = yield* ChunkStore
-  const events = yield* DomainEvents
   const { token } = held.claim
   const blocked = makeBlocked()
   // charges that are committed together at the end of a round
@@ -93,24 +84,32 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
     withoutBlocked: (members: ReadonlyArray<Prepared>) =>
       Effect.as(release(members.filter(blocked.has)), members.filter((one) => !blocked.has(one))),
     /**
-     * Records and announces the result of a committed batch, and charges the chunks that failed before they had written
-     * anything.
+     * Records the result of a batch, which is announced when it is committed: a caller's transaction may surround it. Charges
+     * the chunks that failed before they had written anything.
      */
     commit: Effect.fnUntraced(function*({ failedUnsent, persisted }: Committed) {
       for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
-      // the claim may be part of the caller's transaction: then nothing is certain before its commit
-      yield* store.afterCommit(events.publish(eventsOf(persisted)))
       for (const [one, cause] of failedUnsent) yield* charge({ one, cause, kind: failureKind(cause) })
     })
   }
 })
 
-/** How a failure is settled. No attempt is charged if the handler cannot run in this process at all. */
+/**
+ * How a failure is settled. No attempt is charged for an output that does not decode, or if the handler cannot run in this
+ * process, or not now.
+ */
 const settlementOf = Effect.fnUntraced(function*(
-  { settings, unfit }: Engine,
+  { rests, settings, unfit }: Engine,
   charge: Charge
 ): Effect.fn.Return<Settlement> {
   const { cause, one: { chunk, handler } } = charge
+  const undecodable = errorIn(cause, Undecodable)
+  if (undecodable?.chunk === chunk) return buried(undecodable, handler)
+  const locked = errorIn(cause, TableLocked)
+  if (locked !== undefined) {
+    yield* rests.begin(handler, locked)
+    return Settlement.Release({ chunk })
+  }
   if (yield* unfit.learn(handler, cause)) return Settlement.Park({ chunk, reason: "no-handler" })
   return yield* toSettlement(charge, settings)
 })
@@ -169,12 +168,4 @@ const settleOrPart = (
     const message = `the failure could not be stored: ${error.code ?? "no code"}`
     const plain = { ...only, failure: { ...only.failure, message } }
     return Effect.map(store.settle(token, [plain]), (settled) => settled.map((one) => ({ ...one, settlement: only })))
-  })
-
-/** The events of the persisted chunks, in the order of recording. */
-export const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
-  [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) => {
-    if (objects.length === 0) return []
-    const { call: { context, correlationId, service }, key, namespace } = chunk
-    return objects.map((object) => ({ object, key, namespace, handler, service, correlationId, context }))
   })

@@ -5,11 +5,15 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { ChunkStore, type Transaction } from "../ChunkStore.ts"
+import { ChunkStore, type Persisted, type Transaction } from "../ChunkStore.ts"
+import { DomainEvents } from "../DomainEvents.ts"
+import type { DomainObjectCreated } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
 import type { Committed, SettingOf } from "./batch.ts"
 import { BatchFailed } from "./failure.ts"
+import type { Held } from "./held.ts"
 import { timeRun } from "./observe/metrics.ts"
+import { Outcome } from "./Outcome.ts"
 import { type Prepared, rounds } from "./prepare.ts"
 import { runInTurn } from "./runInTurn.ts"
 import { runMany } from "./runMany.ts"
@@ -27,6 +31,7 @@ export const persistBatch = Effect.fnUntraced(function*(
   onBegun: () => void
 ) {
   const store = yield* ChunkStore
+  const events = yield* DomainEvents
   const { held, timeout } = settingOf(batch[0]!.handler)
   const shares = yield* Effect.forEach(sharesOf(batch), (share) => prepareShare(share, settingOf))
   let committed: Committed = nothing
@@ -34,15 +39,26 @@ export const persistBatch = Effect.fnUntraced(function*(
     held.claim.token,
     (transaction) => {
       onBegun()
-      return Effect.map(inSequence(shares.map(({ members, run }) => ({ members, run: run(transaction) }))), (done) => {
-        committed = done
-        return done.persisted
-      })
+      return Effect.flatMap(
+        inSequence(shares.map(({ members, run }) => ({ members, run: run(transaction) }))),
+        (done) => {
+          committed = done
+          // not when this returns: whoever interrupts it after the commit would be told nothing of what is committed
+          return Effect.as(transaction.afterCommit(announce(held, events, done.persisted)), done.persisted)
+        }
+      )
     },
     shares.map((share) => share.timeout).reduce((a, b) => Duration.max(a, b), timeout)
   )
   return committed
 }, Effect.scoped)
+
+/** Notes and announces what is committed. */
+const announce = (held: Held, events: DomainEvents["Service"], persisted: ReadonlyArray<Persisted>) =>
+  Effect.suspend(() => {
+    for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
+    return events.publish(eventsOf(persisted))
+  })
 
 const nothing: Committed = { persisted: [], failedUnsent: new Map(), notRun: [] }
 
@@ -111,3 +127,11 @@ const joined = <E extends BatchFailed>(before: Committed, error: E, behind: Read
     asIfAlone: error.asIfAlone && before.persisted.length === 0
     // the same error with more in it
   }) as E
+
+/** The events of the persisted chunks, in the order of recording. */
+const eventsOf = (persisted: ReadonlyArray<Persisted>): ReadonlyArray<DomainObjectCreated> =>
+  [...persisted].sort((a, b) => a.chunk.seq < b.chunk.seq ? -1 : 1).flatMap(({ chunk, handler, objects }) => {
+    if (objects.length === 0) return []
+    const { call: { context, correlationId, service }, key, namespace } = chunk
+    return objects.map((object) => ({ object, key, namespace, handler, service, correlationId, context }))
+  })

@@ -27,7 +27,7 @@ export interface TrySize {
   readonly searches: () => boolean
   /** A try of this size failed. Returns what is next. */
   readonly refused: (size: number) => "try" | "claim one" | "claim all"
-  /** A try has persisted so many chunks. Returns what is next. */
+  /** A try has persisted so many chunks; with none, it shows nothing of the table. Returns what is next. */
   readonly persisted: (count: number) => "try" | "claim one"
 }
 
@@ -67,6 +67,7 @@ export const make = (): TrySize => {
       return next()
     },
     persisted: (count) => {
+      if (count === 0) return next()
       successes++
       if (suspects !== undefined) {
         suspects = suspects > count ? suspects - count : undefined

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import { type Declaration, TableUnfit } from "../Declaration.ts"
 import type { Handler } from "../Handler.ts"
 import type { HandlerRegistry } from "../HandlerRegistry.ts"
+import { errorIn } from "./failure.ts"
 
 /** What a drain has learned of its handlers. */
 export interface Unfit {
@@ -37,12 +38,6 @@ const missingOf = (cause: Cause.Cause<unknown>): string | undefined => {
   return undefined
 }
 
-/** The table that does not fit its declaration. */
-export const tableUnfit = (cause: Cause.Cause<unknown>): TableUnfit | undefined => {
-  const reason = cause.reasons.find((reason) => reason._tag === "Fail" && reason.error instanceof TableUnfit)
-  return reason?._tag === "Fail" && reason.error instanceof TableUnfit ? reason.error : undefined
-}
-
 /** Why a handler cannot be run here, and what to do; undefined when the failure is a chunk's. */
 const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
   const service = missingOf(cause)
@@ -50,15 +45,19 @@ const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
     return `it needs the service ${service}, which was not provided to its layer. Its chunks are parked, without a ` +
       "charged attempt, until a program that has the service runs: provide it, and restart"
   }
-  const unfit = tableUnfit(cause)
+  const unfit = errorIn(cause, TableUnfit)
   return unfit === undefined
     ? undefined
     : `${unfit.message}. Its chunks are parked, without a charged attempt. Repair the table, and this worker ` +
       "continues by itself; or correct the declaration, and restart"
 }
 
-/** How long one look at a table may take. A statement that changes the table may lock it for longer. */
+/**
+ * How long a beat looks at tables, and at how many at a time. A statement that changes a table may lock it for longer; then
+ * the next beat begins with the others.
+ */
 const longestLook = Duration.seconds(1)
+const looksAtOnce = 4
 
 /** Whether a table fits its declaration now; see `Inspector.declaration`. */
 type Check = (declaration: Declaration) => Effect.Effect<unknown, unknown>
@@ -68,8 +67,11 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
   const proven = new WeakSet<Handler>()
   const unfit = new Map<Handler, TableUnfit | undefined>()
   const lookAt = Effect.fnUntraced(function*(handler: Handler, declaration: Declaration) {
+    // to the end: a look that takes too long must not keep others from their turn for ever
+    const reason = unfit.get(handler)
+    unfit.delete(handler)
+    unfit.set(handler, reason)
     const fits = yield* check(declaration).pipe(
-      Effect.timeout(longestLook),
       Effect.as(true),
       // also if the database does not answer: the next beat looks again
       Effect.catch(() => Effect.succeed(false))
@@ -84,10 +86,10 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
       Effect.suspend(() => {
         if (unfit.has(handler)) return Effect.succeed(true)
         // a table may change under a handler that has run
-        const isJudged = !proven.has(handler) || tableUnfit(cause) !== undefined
+        const isJudged = !proven.has(handler) || errorIn(cause, TableUnfit) !== undefined
         const reason = isJudged ? reasonOf(cause) : undefined
         if (reason === undefined) return Effect.succeed(false)
-        unfit.set(handler, tableUnfit(cause))
+        unfit.set(handler, errorIn(cause, TableUnfit))
         return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${reason}`), true)
       }),
     table: (handler) => unfit.get(handler)?.message,
@@ -96,8 +98,8 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
         [...unfit],
         ([handler, table]) =>
           table === undefined || handler.declaration === undefined ? Effect.void : lookAt(handler, handler.declaration),
-        { discard: true }
-      )
+        { concurrency: looksAtOnce, discard: true }
+      ).pipe(Effect.timeoutOption(longestLook), Effect.asVoid)
     ),
     registry: {
       ...registry,

@@ -103,7 +103,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   let state: "unrecorded" | "held" | "others" = "unrecorded"
   let isAsideUnderWay = false
   let isCertain = true
-  let isVoid = false
+  let mayNotRun = false
+  const isVoid = () => mayNotRun || state === "others"
   // whether a kind of the call is paused was asked for
   let isChecked = paused !== undefined
 
@@ -153,22 +154,22 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   const check = Effect.suspend(() =>
     isChecked ? Effect.void : Effect.map(store.isNew(call.callId), (answer) => {
       isChecked = true
-      isVoid = call.outputs.some(({ schema: schemaIdentity }) =>
+      mayNotRun = call.outputs.some(({ schema: schemaIdentity }) =>
         answer.paused.some((pause) => Kind.covers(pause, { namespace: call.namespace, schemaIdentity }))
       )
-      if (isVoid && state === "unrecorded") state = "others"
+      if (mayNotRun && state === "unrecorded") state = "others"
     })
   )
   const whenHeld = <A>(verb: Effect.Effect<ReadonlyArray<A>, ChunkStoreError>) =>
     Effect.flatMap(
       Effect.andThen(check, recordAside),
-      () => state === "held" && !isVoid ? verb : Effect.succeed<ReadonlyArray<A>>([])
+      () => state === "held" && !mayNotRun ? verb : Effect.succeed<ReadonlyArray<A>>([])
     )
   const lost = () => new LeaseLost({ claimed: chunks.length, held: 0 })
 
   const persist: Store["persist"] = (_, work, idle) =>
     Effect.suspend(() => {
-      if (state === "others" || isVoid) return Effect.fail(lost())
+      if (isVoid()) return Effect.fail(lost())
       let isTurn = false
       let isRecorded = false
       /** The end of the handlers' transaction. A client of one connection could not record beside it. */
@@ -190,7 +191,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
       }).pipe(Effect.uninterruptible)
       const ended = Effect.suspend(() => isTurn ? turn.release(1) : Effect.void)
       const notNew = () => {
-        isVoid = true
+        mayNotRun = true
       }
       const checked: typeof work = (transaction) => {
         isChecked = true
@@ -218,8 +219,8 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   return {
     /** Whether this has recorded the call. */
     isRecorded: () => state === "held",
-    /** Whether the handlers did not run because the call is known, also to this by its recording beside, or paused. */
-    isVoid: () => isVoid,
+    /** Whether this holds nothing: the call is known, also to this by its recording beside, or paused, or others record it. */
+    isVoid,
     /** Whether the token may hold chunks that this does not know of, because an answer of the database was lost. */
     mayHold: () => state !== "held" && !isCertain,
     store: {
@@ -230,7 +231,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
           chunks: state === "others" ? [] : chunks,
           paused: paused ?? [],
           inOneCommit: state === "unrecorded",
-          isVoid: () => isVoid
+          isVoid
         })),
       giveUp: () => Effect.void,
       // it records nothing: it could wait for the connection of the handlers' transaction, which would wait for it

@@ -46,6 +46,8 @@ export interface RunNotes {
   readonly unstorable: (error: string, outputs: unknown) => Effect.Effect<Said>
   /** What it said, when it was interrupted. */
   readonly interrupted: () => Said
+  /** What it said, when its outputs were not needed any more. */
+  readonly late: () => Said
 }
 
 const asText = (text: unknown): string | undefined => typeof text === "string" ? text : undefined
@@ -120,6 +122,7 @@ export const make = (given: CallFacts | undefined): RunNotes => {
         if (!drafts.some(({ text }) => text !== null)) answered(jsonOf(outputs), undefined, at)
         return failed(error)
       }),
-    interrupted: () => conclude(() => ({ outcome: "failed", error: "it was interrupted" }))
+    interrupted: () => conclude(() => ({ outcome: "failed", error: "it was interrupted" })),
+    late: () => conclude(() => ({ outcome: "failed", error: "it came too late" }))
   }
 }

@@ -2,6 +2,8 @@
  * JSON of others as Postgres can store it.
  */
 import type * as Schema from "effect/Schema"
+import type { RecordedOutput } from "../ServiceCall.ts"
+import { jsonProblem, maxDepth } from "./jsonProblem.ts"
 import { storableText } from "./storableText.ts"
 
 /**
@@ -19,3 +21,7 @@ export const storableJson = (value: Schema.Json, deepest = Infinity, depth = 0):
     Object.entries(value).map(([key, one]) => [storableText(key), storableJson(one, deepest, depth + 1)])
   )
 }
+
+/** The output with data that can be stored: a paid answer is not refused for half of a character that a model has written. */
+export const storableOutput = (output: RecordedOutput): RecordedOutput =>
+  jsonProblem(output.data, "") === undefined ? output : { ...output, data: storableJson(output.data, maxDepth) }

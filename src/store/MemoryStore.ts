@@ -145,6 +145,7 @@ const makeStore = (
     watch: () => new Run(),
     isSound: Effect.succeed(true),
     insert: inserting.make(db),
+    afterCommit: db.afterCommit,
     abandon: Effect.void,
     longest: Duration.infinity
   }

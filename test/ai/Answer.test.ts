@@ -32,7 +32,7 @@ import { expect } from "vitest"
 import { persistNow, untilEmpty } from "../support/drain.ts"
 import * as inspect from "../support/inspect.ts"
 import * as Postgres from "../support/Postgres.ts"
-import { callOf, mockModel, OrderTest, PatientReply, service } from "./mockModel.ts"
+import { callOf, mockModel, OrderTest, PatientReply, type Scripted, service } from "./mockModel.ts"
 
 const Chatlab = OutputGroup.make("chatlab", PatientReply, OrderTest)
 const handled = (output: { readonly call: Handler.HandlerCall }) =>
@@ -151,6 +151,28 @@ for (const [name, store] of Object.entries(stores)) {
         })
       }))
 
+    it.effect("the application says what an answer costs; where it cannot, the cost is unknown and the answer kept", () =>
+      Effect.gen(function*() {
+        const asked = (cost: Answer.Cost, ...script: ReadonlyArray<Scripted>) => {
+          const call = fresh()
+          return Answer.generateObject(PatientReply, { call, prompt, cost, repair: 1 }).pipe(
+            Effect.provide(mockModel(...script).layer),
+            Effect.andThen(found(call.callId))
+          )
+        }
+        const cost: Answer.Cost = ({ inputTokens = 0 }) => ({ micros: inputTokens / 8, currency: "USD" })
+        expect((yield* asked(cost, { text: unfit }, { text: fits })).attempts).toMatchObject([
+          { outcome: "invalid", facts: { cost: { micros: 13, currency: "USD" } } },
+          { outcome: "succeeded", facts: { cost: { micros: 13, currency: "USD" } } }
+        ])
+        const broken = (): never => {
+          throw new Error("there is no price")
+        }
+        const { attempts: [attempt] } = yield* asked(broken, { text: fits })
+        expect(attempt).toMatchObject({ outcome: "succeeded", facts: known })
+        expect(attempt?.facts.cost).toBeUndefined()
+      }))
+
     it.effect("a provider that fails leaves no attempt, and the call names the provider and the model", () =>
       Effect.gen(function*() {
         const model = mockModel({ fail: new AiError.RateLimitError({}) })
@@ -234,7 +256,7 @@ for (const [name, store] of Object.entries(stores)) {
         expect(first.value).toEqual([
           { output: OrderTest, part: "call_a", value: { test: "x-ray" } },
           { output: PatientReply, part: "call_c", value: ouch },
-          { output: OrderTest, part: "3", value: { test: "mri" } }
+          { output: OrderTest, part: "#3", value: { test: "mri" } }
         ])
         expect(model.asked[0]?.tools.map(({ name }) => name)).toEqual(["patient-reply", "order-test"])
         expect(yield* ask).toMatchObject({ ran: false, value: first.value })
@@ -245,7 +267,7 @@ for (const [name, store] of Object.entries(stores)) {
           call_a: "persisted",
           call_b: "dead",
           call_c: "persisted",
-          3: "persisted"
+          "#3": "persisted"
         })
         expect((yield* found(call.callId)).attempts).toMatchObject([{
           text: JSON.stringify(calls),

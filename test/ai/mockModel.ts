@@ -36,6 +36,10 @@ export interface Scripted {
   readonly calls?: ReadonlyArray<{ readonly id: string; readonly name: string; readonly params: unknown }>
   readonly fail?: AiError.AiErrorReason
   readonly hold?: Effect.Effect<void>
+  /** Parts as they are, whatever they are; also of a stream. */
+  readonly parts?: ReadonlyArray<unknown>
+  /** What the provider writes on the request's span. */
+  readonly span?: Readonly<Record<string, unknown>>
 }
 
 const about = (n: number): Response.ResponseMetadataPartEncoded =>
@@ -67,7 +71,10 @@ export const mockModel = (...script: ReadonlyArray<Scripted>) => {
       LanguageModel.make({
         generateText: (options) =>
           Effect.gen(function*() {
-            const { calls, fail, hold, text } = next(options)
+            const { calls, fail, hold, parts, span = {}, text } = next(options)
+            for (const [name, value] of Object.entries(span)) options.span.attribute(name, value)
+            // a provider may return anything
+            if (parts !== undefined) return [...parts] as Array<Response.PartEncoded>
             if (hold !== undefined) yield* hold
             if (fail !== undefined) return yield* failing("generateText", fail)
             return [
@@ -79,7 +86,8 @@ export const mockModel = (...script: ReadonlyArray<Scripted>) => {
           }),
         streamText: (options) =>
           Stream.suspend(() => {
-            const { calls = [], fail, hold = Effect.void } = next(options)
+            const { calls = [], fail, hold = Effect.void, parts } = next(options)
+            if (parts !== undefined) return Stream.fromIterable(parts as ReadonlyArray<Response.StreamPartEncoded>)
             const pieces = calls.flatMap((call): Array<Response.StreamPartEncoded> => [
               { type: "tool-params-start", id: call.id, name: call.name },
               ...(JSON.stringify(call.params).match(/.{1,12}/gs) ?? []).map((delta) => ({

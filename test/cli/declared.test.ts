@@ -23,10 +23,13 @@ describe("declared handlers", { timeout: 120_000 }, () => {
   it("are told as the SQL that they become, or as what their table lacks", async () => {
     const before = await run("handlers", "--url", url, ...module)
     expect(before.stdout).toContain("table finding does not fit its declaration: there is no such table")
+    // a deployment's script stops here, as it does at the doctor
+    expect(before.status).toBe(1)
     expect(await check()).toMatchObject({ failed: true, reason: expect.stringContaining("there is no such table") })
 
     await Effect.runPromise(runAt(url, ...tables))
-    const { stdout } = await run("handlers", "--url", url, ...module)
+    const { status, stdout } = await run("handlers", "--url", url, ...module)
+    expect(status).toBe(0)
     expect(stdout).toContain("insert into finding (\"call_id\"")
     expect(stdout).toContain("on conflict (\"patient\") do update set \"note\" = excluded.\"note\"")
     const json = JSON.parse((await run("handlers", "--json", "--url", url, ...module)).stdout)

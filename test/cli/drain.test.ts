@@ -3,6 +3,7 @@
  */
 import path from "node:path"
 import { describe, expect, it } from "vitest"
+import { Drained } from "../../src/cli/commands/drain.ts"
 import { RecordReport } from "../../src/cli/commands/record.ts"
 import { Status } from "../../src/cli/commands/status.ts"
 import { Report } from "../../src/Drain.ts"
@@ -43,6 +44,24 @@ describe("when it looks", { timeout: 120_000 }, () => {
     // it says at its end what it came to
     expect({ status, report: JSON.parse(stdout) })
       .toMatchObject({ status: 0, report: { claimed: 6, persisted: 6 } satisfies Partial<Report> })
+  })
+})
+
+describe("until nothing is due", { timeout: 120_000 }, () => {
+  it("it says how many chunks wait until later, and until when", async () => {
+    const place = await ward("good")
+    await place.record(2)
+    expect(await place.sluice("drain", "--until-empty")).toMatchObject({ stdout: "2 claimed: 2 persisted\n" })
+    const notBefore = new Date(Date.now() + 25 * 3_600_000).toISOString()
+    const [first, second] = notes(2, 3).trim().split("\n").map((line) => JSON.parse(line))
+    const later = [first, second].map((call) => JSON.stringify({ ...call, notBefore })).join("\n")
+    await place.inside("record", place.file("later.jsonl", later))
+    const line = `2 chunks wait until later, the next until ${notBefore} (in 1 d)`
+    expect(await place.sluice("drain", "--until-empty")).toMatchObject({ stdout: `nothing was due\n${line}\n` })
+    expect(await place.asked(Drained, "drain", "--until-empty")).toMatchObject({ claimed: 0, later: { chunks: 2 } })
+    expect((await place.sluice("drain", "--for", "1h")).stdout).toContain(line)
+    // another namespace's are not waited for
+    expect((await place.sluice("drain", "--until-empty", "--namespace", "elsewhere")).stdout).toBe("nothing was due\n")
   })
 })
 

@@ -18,6 +18,10 @@ describe("without a database", { timeout: 240_000 }, () => {
       expect(stderr).toContain(says)
       for (const way of ["`sluice init`", "--embedded", "--url", "DATABASE_URL"]) expect(stderr).toContain(way)
     }
+    // a check claims nothing, and makes nothing
+    const { status, stderr } = await place.inside("drain", "--check", "--embedded")
+    expect(status).toBe(1)
+    expect(stderr).toContain("--check makes no database, and there is no ./.sluice here yet")
     expect(fs.readdirSync(place.folder)).toEqual(["calls.jsonl"])
   })
 

@@ -79,11 +79,12 @@ describe("redact", () => {
     }).pipe(Effect.scoped), 60_000)
 
   it.live(
-    "shows everything if it is not set, and nothing of a value for which it throws",
+    "shows everything if it is not set, and nothing of a value for which it throws or returns no JSON",
     () =>
       Effect.gen(function*() {
         const open = yield* place("undefined")
         for (const args of shown.slice(0, 2)) expect((yield* open(...args)).stdout).toContain("Miller")
+<<<<<<< HEAD
         const failing = yield* place("() => { throw new Error(\"no\") }")
         // without types it is easily forgotten to return something
         const forgetful = yield* place("(json) => { if (typeof json === \"number\") return json }")
@@ -93,6 +94,15 @@ describe("redact", () => {
             expect({ args, names: stdout.includes("Miller") }).toEqual({ args, names: false })
             // of the doctor's sentences the end is cut off
             expect(stdout).toContain("(hidden: the redact function fail")
+=======
+        const throwing = "() => { throw new Error(\"no\") }"
+        for (const failing of [throwing, `async ${throwing}`, "() => undefined", "(json) => new Map([[json, json]])"]) {
+          const sluice = yield* place(failing)
+          for (const args of failing === throwing ? shown : shown.slice(0, 4)) {
+            const { status, stdout } = yield* sluice(...args, "--json")
+            expect({ args, status, names: stdout.includes("Miller") }).toEqual({ args, status: 0, names: false })
+            expect(stdout).toContain("(hidden: the redact function failed)")
+>>>>>>> main
           }
         }
       }).pipe(Effect.scoped),

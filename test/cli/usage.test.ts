@@ -84,7 +84,8 @@ describe("usage and invalid answers", () => {
     expect(await json("invalid", "decode", "fenced", ...handlers)).toEqual({
       callId: "fenced",
       schema: reply,
-      version: 1
+      version: 1,
+      outputs: 1
     })
     expect(await json("invalid", "list")).toMatchObject({ calls: [{ callId: "other" }] })
     expect(await json("show", "fenced")).toMatchObject({

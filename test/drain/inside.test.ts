@@ -2,13 +2,17 @@
  * Declared handlers inside the server: what is persisted there, what is handed out, and what failures cost.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { CallRecorder, ChunkStore, Drain, Erasure } from "effect-sluice"
+import { CallRecorder, ChunkStore, DomainEvents, Drain, Erasure } from "effect-sluice"
+import type { PersistedInside } from "effect-sluice/ChunkStore"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
 import * as declared from "../support/declared.ts"
 import { Card, Finding, finding, Order, record } from "../support/declared.ts"
-import { chunkOf, untilEmpty } from "../support/drain.ts"
+import { chunkOf, storeWith, untilEmpty } from "../support/drain.ts"
 
 /** What the store was asked to do inside, and did. */
 interface Seen {
@@ -303,3 +307,36 @@ describe("on Postgres 18", () => {
     )
   })
 })
+
+it.effect("a deadline that comes after the commit is over when that is announced, and it counts", () =>
+  Effect.gen(function*() {
+    let times = 0
+    const chunk: PersistedInside = {
+      key: { callId: "a", schemaIdentity: Finding.identity, part: "" },
+      namespace: "clinic",
+      service: "services.clinic.laboratory.examine",
+      correlationId: "a",
+      context: {},
+      recordedAt: 0,
+      objects: [{ type: "clinic.Finding", id: "1" }]
+    }
+    // what follows the commit takes ten seconds
+    const slow = storeWith(() => ({
+      persistInside: () =>
+        Effect.suspend(() =>
+          Effect.succeed({ chunks: times++ === 0 ? [chunk] : [], left: undefined, ended: true, last: true }).pipe(
+            Effect.delay("10 seconds"),
+            Effect.uninterruptible
+          )
+        )
+    }))
+    const heard = yield* DomainEvents.DomainEvents.use((events) => events.subscribe)
+    const drain = yield* Layer.build(Layer.provide(Layer.fresh(Drain.layer), slow))
+    const within = yield* Effect.forkChild(
+      Effect.provide(Drain.Drain.use((drain) => drain.within("5 seconds")), drain)
+    )
+    yield* TestClock.adjust("1 minute")
+    expect(yield* Fiber.join(within)).toMatchObject({ claimed: 1, persisted: 1 })
+    expect(yield* Stream.runHead(heard)).toMatchObject({ value: { key: { callId: "a" } } })
+    expect(times).toBe(1)
+  }).pipe(Effect.scoped, Effect.provide(declared.application(declared.memory))))

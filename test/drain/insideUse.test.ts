@@ -3,13 +3,15 @@
  * the database refuses.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Drain, Inspector } from "effect-sluice"
+import { Drain, HandlerRegistry, Inspector } from "effect-sluice"
+import { ChunkStoreError } from "effect-sluice/ChunkStore"
 import type * as Settings from "effect-sluice/Settings"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as InsideUse from "../../src/drain/insideUse.ts"
 import * as declared from "../support/declared.ts"
 import { Card, Finding, finding, record } from "../support/declared.ts"
 import { chunkOf, cycle, untilEmpty } from "../support/drain.ts"
@@ -139,4 +141,33 @@ describe("what the database never persists inside", () => {
       expect((yield* uses)["clinic/finding"]).toMatchObject({ refusal: null })
     }).pipe(Effect.provide(laboratory(lines)))
   })
+})
+
+describe("tries that failed in a row", () => {
+  /** The warnings after so many failures, between which this worker has found no answer at fault. */
+  const warnings = Effect.fnUntraced(function*(code: string) {
+    const lines: Array<string> = []
+    const registry = yield* HandlerRegistry.HandlerRegistry
+    const uses = InsideUse.make(registry, true)
+    const error = new ChunkStoreError({ operation: "persistInside", transient: false, reason: "refused", code })
+    for (let n = 0; n < 10; n++) {
+      yield* Effect.provide(
+        uses.failed(registry.list[0]!, error),
+        Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])
+      )
+    }
+    return lines
+  }, Effect.provide(Layer.provide(HandlerRegistry.layer(declared.Laboratory), declared.handlers)))
+
+  it.effect("are no lasting refusal if rows were refused: another worker may have claimed and charged them", () =>
+    Effect.gen(function*() {
+      expect(yield* warnings("23514")).toEqual([])
+      expect(yield* warnings("22001")).toEqual([])
+    }))
+
+  it.effect("are one if the statement was, also by its own check", () =>
+    Effect.gen(function*() {
+      expect(yield* warnings("42501")).toHaveLength(1)
+      expect(yield* warnings("22012")).toHaveLength(1)
+    }))
 })

@@ -74,6 +74,16 @@ describe("the size of a try", () => {
     expect(size.searches()).toBe(false)
   })
 
+  it("stays small while nothing is due, which shows nothing of the table", () => {
+    const size = TrySize.make()
+    size.refused(500)
+    size.refused(500)
+    for (let n = 0; n < 20; n++) expect(size.persisted(0)).toBe("try")
+    expect(size.next(500)).toBe(128)
+    // and a failure after that is not the first for a long time
+    expect(size.refused(128)).toBe("try")
+  })
+
   it("is the full one again when tries have succeeded for a while", () => {
     const size = TrySize.make()
     size.refused(500)

@@ -87,7 +87,7 @@ layer(database, { excludeTestServices: true, timeout: 60_000 })("examples/triage
       const found = Option.getOrThrow(yield* recorder.find(yield* Answer.callIdOf(call)))
       expect(found.call).toMatchObject({
         input: { text: "My knee is hot, call me at [telephone]" },
-        facts: { provider: "openai", requestModel: "gpt-5-mini", inputTokens: 100, cachedInputTokens: 40, attempts: 2 }
+        facts: { provider: "openai", requestModel: "gpt-5-mini", inputTokens: 100, outputTokens: 20, attempts: 2 }
       })
       running.process.kill("SIGTERM")
       expect((yield* Effect.promise(() => running.ended)).status).toBe(0)

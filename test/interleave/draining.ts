@@ -103,6 +103,7 @@ export const persistInside: Program = ChunkStore.ChunkStore.use((store) =>
     declaration,
     handler: "h",
     handlerVersion: 1,
+    timeout: Duration.minutes(1),
     limit: 100,
     maxBytes: 1e9
   })

@@ -99,7 +99,7 @@ export const recordNow = (id: string): Program =>
 export const recordInside = (id: string): Program =>
   Effect.gen(function*() {
     const store = yield* ChunkStore.ChunkStore
-    const request = { declaration, handler: "h", handlerVersion: 1, lockTimeout: lease }
+    const request = { declaration, handler: "h", handlerVersion: 1, lockTimeout: lease, timeout: lease }
     const objects = yield* Effect.tapError(store.recordInside(calls[id]!, request), () => untilDone(record(id)))
     if (objects === undefined) yield* record(id)
   })

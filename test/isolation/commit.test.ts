@@ -2,13 +2,16 @@
  * What a handler's run leaves for after its end: effects for the commit, and nested transactions of fibers that outlive it.
  */
 import { it } from "@effect/vitest"
-import { CallRecorder, Drain } from "effect-sluice"
+import { CallRecorder, DomainEvents, Drain, EventLog, WakeUp } from "effect-sluice"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
 import { describe, expect } from "vitest"
 import { note, record } from "../support/clinic.ts"
-import { untilEmpty } from "../support/drain.ts"
+import { cycle, untilEmpty } from "../support/drain.ts"
 import { application, strays } from "./clinic.ts"
 
 const ids = Array.from({ length: 12 }, (_, n) => `call-${n}`)
@@ -94,5 +97,59 @@ it.live(
       settings: { batchSize: 4, inFlight: 1 },
       deed: (sql, { call }) => call.callId === "call-1" ? sql.afterCommit(Effect.never) : Effect.void
     }))),
+  60_000
+)
+
+it.live(
+  "what a run registers for the commit and what never ends keeps back no hint, and no end of a call",
+  () =>
+    Effect.gen(function*() {
+      const log = yield* EventLog.EventLog
+      yield* log.open("ends", "beginning", "calls")
+      const hints = yield* (yield* WakeUp.WakeUp).hear("events")
+      yield* record(note("call-1"))
+      expect(yield* cycle).toMatchObject({ persisted: 1 })
+      expect(yield* Stream.runHead(hints)).toMatchObject({ _tag: "Some" })
+      // only a beat at the next cycle would tell it
+      const taken = yield* log.take("ends", {
+        feed: "calls",
+        limit: 1,
+        maxBytes: 1e6,
+        lease: Duration.minutes(1),
+        reader: "test"
+      })
+      expect(taken).toMatchObject({ value: { entries: [{ ended: { callId: "call-1" } }] } })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(application({
+        handler: { timeout: "1 second" },
+        settings: { beatInterval: Duration.zero, listen: false },
+        deed: (sql) => sql.afterCommit(Effect.never)
+      }))
+    ),
+  60_000
+)
+
+it.live(
+  "what is committed counts as persisted and is announced, even if whoever drains is interrupted right then",
+  () => {
+    const committed = Deferred.makeUnsafe<void>()
+    return Effect.gen(function*() {
+      const heard = yield* (yield* DomainEvents.DomainEvents).subscribe
+      yield* record(note("call-1"))
+      const claimed = yield* Drain.Drain.use((drain) => drain.claim())
+      const running = yield* Effect.forkChild(claimed.run)
+      yield* Deferred.await(committed)
+      yield* Fiber.interrupt(running)
+      expect(claimed.report()).toMatchObject({ claimed: 1, persisted: 1 })
+      expect(yield* Stream.runHead(heard)).toMatchObject({ value: { key: { callId: "call-1" } } })
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(application({
+        handler: { timeout: "1 second" },
+        deed: (sql) => sql.afterCommit(Effect.andThen(Deferred.succeed(committed, undefined), Effect.never))
+      }))
+    )
+  },
   60_000
 )

@@ -287,8 +287,8 @@ export const faulty = (store: ChunkStore["Service"], weather: Weather, life: Lif
             for (const { crashes, key } of chunks) if (crashes > 0) weather.crashed.add(key.callId)
           }))
       ),
-    recordInside: (call, request) => through("recordInside", store.recordInside(call, request)),
-    persistInside: (request) => through("persistInside", store.persistInside(request)),
+    recordInside: (call, request) => Effect.interruptible(through("recordInside", store.recordInside(call, request))),
+    persistInside: (request) => Effect.interruptible(through("persistInside", store.persistInside(request))),
     giveUp: (token) => through("giveUp", store.giveUp(token)),
     renew: (token, chunks, lease, alone) => through("renew", store.renew(token, chunks, lease, alone)),
     persist: (token, work, ...rest) =>

@@ -37,6 +37,7 @@ const unwatched: Transaction = {
   watch: () => ({ sent: true, refusal: undefined, of: (run) => run, end: () => undefined }),
   isSound: Effect.succeed(true),
   insert: () => Effect.die("the mutants write by handlers that are programs"),
+  afterCommit: () => Effect.void,
   abandon: Effect.void,
   longest: Duration.infinity
 }
@@ -194,10 +195,14 @@ export const mutants: Readonly<Record<string, Mutant>> = {
     ...store,
     isTransient: (error) => !(error instanceof ChunkStoreError && error.code === "25006") && store.isTransient(error)
   }),
-  "persist succeeds although the lease was lost": (store) => ({
+  "persist succeeds although the lease was lost": (store, db) => ({
     ...store,
     persist: (token, work, ...rest) =>
-      Effect.catchIf(store.persist(token, work, ...rest), (e) => e instanceof LeaseLost, () => Effect.void)
+      Effect.catchIf(
+        store.persist(token, work, ...rest),
+        (error) => error instanceof LeaseLost,
+        () => Effect.asVoid(alone(db, work))
+      )
   }),
   "once persists a chunk again that is in the ledger": (store, db) => ({
     ...store,

@@ -19,6 +19,7 @@ export interface Planted {
 
 const inRun = (place: string, instead: string): Planted => ({ file: "drain/run.ts", place, instead })
 const inAttempt = (place: string, instead: string): Planted => ({ file: "drain/attempt.ts", place, instead })
+const inTransaction = (place: string, instead: string): Planted => ({ file: "drain/transaction.ts", place, instead })
 const inSettling = (place: string, instead: string): Planted => ({ file: "drain/settling.ts", place, instead })
 const inSplit = (place: string, instead: string): Planted => ({ file: "drain/split.ts", place, instead })
 const inFailure = (place: string, instead: string): Planted => ({ file: "drain/failure.ts", place, instead })
@@ -84,17 +85,14 @@ export const planted: Readonly<Record<string, Planted>> = {
     "return Settlement.Retry({ ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) })",
     "return Settlement.Already({ chunk, ...(schedule === undefined ? {} : {}) })"
   ),
-  "created objects are announced twice": inRun(
-    "yield* settling.commit(result.success)\n",
-    "yield* settling.commit(result.success)\n  yield* settling.commit(result.success)\n"
+  "created objects are announced twice": inTransaction(
+    "return events.publish(eventsOf(persisted))",
+    "return Effect.andThen(events.publish(eventsOf(persisted)), events.publish(eventsOf(persisted)))"
   ),
-  "created objects are announced before the commit": inAttempt(
-    "const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)))",
-    "const { eventsOf } = yield* Effect.promise(() => import(\"./settling.ts\"))\n" +
-      "    const { DomainEvents } = yield* Effect.promise(() => import(\"../DomainEvents.ts\"))\n" +
-      "    const events = yield* DomainEvents\n    const result = yield* Effect.result(timed(members, persistBatch(members, settingOf)).pipe(" +
-      "Effect.provideService(ChunkStore, { ...store, persist: (token, work, idle) => store.persist(token, (transaction) => " +
-      "Effect.tap(work(transaction), (lines) => events.publish(eventsOf(lines))), idle) })))"
+  "created objects are announced before the commit": inTransaction(
+    "transaction.afterCommit(announce(held, events, done.persisted))",
+    "Effect.andThen(events.publish(eventsOf(done.persisted)), " +
+      "transaction.afterCommit(announce(held, events, done.persisted)))"
   ),
   "leases are not renewed while handlers run": {
     file: "drain/lease.ts",
@@ -168,7 +166,7 @@ export const planted: Readonly<Record<string, Planted>> = {
   ),
   "a chunk is buried after one crash": inPrepare("if (chunk.loneCrashes >= maxCrashes)", "if (chunk.crashes > 0)"),
   "an output that does not decode is parked": inPrepare(
-    "return bury(chunk, \"undecodable\", message, handler.name)",
+    "return bury(chunk, reason, message, handler.name)",
     "return Settlement.Park({ chunk, reason: \"no-handler\" })"
   ),
   "chunks of an ordering key run in reverse order": inPrepare(

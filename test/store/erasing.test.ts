@@ -75,6 +75,35 @@ describe.each([15, 18] as const)("erasing, on Postgres %i", (version) => {
         )
       )).pipe(Effect.scoped)
 
+  it.live(
+    "finds its calls among contexts that others have written, also those that the server cannot read",
+    () =>
+      on(Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const erasure = yield* Erasure.Erasure
+        const odd = [
+          String.raw`{ "note": "\u0000", "patientId" : "Miller" }`,
+          String.raw`{ "note": "\ud83d", "patientId" : "Miller" }`,
+          String.raw`{ "\udc00": 1, "note": "\ud83d\ude00 \\u0000", "patientId": "Miller" }`,
+          String.raw`{ "patientId": "\ud83d\ude00\u0000" }`,
+          "[]",
+          "7"
+        ]
+        yield* record(millers("a"))
+        for (const [index, context] of odd.entries()) {
+          yield* record(call(`odd-${index}`))
+          yield* sql`update sluice.service_call set context = ${context}::json where call_id = ${`odd-${index}`}`
+        }
+        const count = (value: string) =>
+          Effect.map(erasure.preview(Erasure.Subject.Context({ key: "patientId", value })), ({ calls }) => calls)
+        expect(yield* count("Miller")).toBe(4)
+        expect(yield* count("😀\ufffd")).toBe(1)
+        expect(yield* erase).toMatchObject({ calls: 4, chunks: 4 })
+        expect(yield* count("Miller")).toBe(0)
+      })),
+    60_000
+  )
+
   it.live("waits for who records one of the calls, and takes what was recorded", () =>
     on(Effect.gen(function*() {
       const recorder = yield* CallRecorder.CallRecorder

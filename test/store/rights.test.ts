@@ -90,7 +90,7 @@ for (const version of [15, 18] as const) {
   describe(`rights on Postgres ${version}`, () => {
     it.live("a recorder records and runs, and nothing else", () =>
       Effect.gen(function*() {
-        const { as, role } = yield* withRole(version, "recorder")
+        const { as, role, url } = yield* withRole(version, "recorder")
         yield* Effect.gen(function*() {
           const recorder = yield* CallRecorder.CallRecorder
           expect(yield* recorder.record(call("a"))).toBe("recorded")
@@ -105,7 +105,18 @@ for (const version of [15, 18] as const) {
           expect((yield* ran).ran).toBe(false)
           yield* Effect.flip(recorder.run({ ...spec, callId: "e" }, Effect.fail("the model is away")))
 
-          expect(yield* failure(Drain.Drain.use((drain) => drain.cycle))).toMatch(
+          // the rights of an older version: what is said of an answer is lost, and not the answer
+          yield* runAt(url, `revoke all on sluice.call_attempt, sluice.usage_entry from ${role}`)
+          const paid = recorder.run({ ...spec, callId: "f" }, (run) =>
+            Effect.as(run.answered({ text: "{}", facts: { inputTokens: 5 } }), call("f").outputs))
+          expect((yield* paid).ran).toBe(true)
+          expect((yield* paid).ran).toBe(false)
+
+          expect(
+            yield* failure(Drain.Drain.use((drain) =>
+              drain.cycle
+            ))
+          ).toMatch(
             new RegExp(
               `permission denied for table \\w+: role ${role} lacks rights on sluice\\.\\w+: grant .*--for worker`
             )

@@ -5,6 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Clock from "effect/Clock"
 import * as Cron from "effect/Cron"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -33,6 +34,17 @@ import { say } from "../Terminal.ts"
 /** What `sluice drain --check --json` prints. */
 export const Checked = Schema.Struct({ handlers: Schema.Array(Schema.String) })
 
+/** What `sluice drain --until-empty --json` and `--for … --json` print: what was done, and what waits until later. */
+export const Drained = Schema.Struct({
+  ...Report.fields,
+  later: Schema.Struct({
+    /** Chunks that wait for another attempt, or for the `notBefore` of their call. */
+    chunks: Schema.Int,
+    /** When the first of them is due. */
+    next: Schema.NullOr(Schema.DateTimeUtcFromString)
+  })
+})
+
 const inWords = (report: Report): string => {
   const { claimed, ...rest } = report
   const parts = Object.entries(rest).filter(([, count]) => count > 0).map(([what, count]) =>
@@ -43,6 +55,20 @@ const inWords = (report: Report): string => {
 
 const printed = (json: boolean) => (report: Report, before = "") =>
   json ? print.json(Report, report) : print.line(`${before}${inWords(report)}`)
+
+/** Prints what was done until nothing was due, and what waits until later. */
+const printedToTheEnd = Effect.fnUntraced(function*(json: boolean, report: Report, namespace: string | undefined) {
+  const { chunks, next } = yield* Inspector.use((inspector) => inspector.later(namespace))
+  if (json) return yield* print.json(Drained, { ...report, later: { chunks, next: next ?? null } })
+  yield* print.line(inWords(report))
+  if (next === undefined) return
+  const millis = DateTime.toEpochMillis(next) - DateTime.toEpochMillis(yield* DateTime.now)
+  yield* print.line(
+    `${print.counted(chunks, "chunk")} ${chunks === 1 ? "waits" : "wait"} until later, the next until ${
+      DateTime.formatIso(next)
+    } (in ${print.ago(millis)})`
+  )
+})
 
 type Times = Schedule.Schedule<unknown, void, Cron.CronParseError>
 /** The ways to drain. */
@@ -124,6 +150,7 @@ const inTime = <A, E, R>(layer: Layer.Layer<A, E, R>, left: (() => Duration.Dura
     )
   )
 
+<<<<<<< HEAD
 /** The one namespace to drain. A text that cannot be one would drain nothing, and be content. */
 const namespaceOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
   const namespace = yield* options.textOf(flag, "SLUICE_NAMESPACE")
@@ -132,6 +159,38 @@ const namespaceOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
   return yield* new Failed({
     reason: `${options.sayOf(flag, "SLUICE_NAMESPACE")}: ${quote(namespace.value)} is not a namespace: it ${problem}`
   })
+=======
+/** `--check`: builds the handlers as a drain does, looks at the tables of declared ones, and claims nothing. */
+const check = Effect.fnUntraced(function*(
+  { embedded, handlers, url }: {
+    readonly embedded: boolean
+    readonly handlers: ReadonlyArray<string>
+    readonly url: Option.Option<string>
+  },
+  json: boolean
+) {
+  if (embedded && (yield* Database.isAbsent(url))) {
+    return yield* new Failed({
+      reason: "--check makes no database, and there is no ./.sluice here yet: `sluice migrate --embedded` makes it"
+    })
+  }
+  const checked = Effect.gen(function*() {
+    const { list } = yield* HandlerRegistry
+    const inspector = yield* Inspector
+    for (const { declaration, name } of list) {
+      if (declaration === undefined) continue
+      yield* Effect.catchTag(
+        inspector.declaration(declaration),
+        "TableUnfit",
+        (error) => new Failed({ reason: `handler ${name}: ${error.message}` })
+      )
+    }
+    yield* json
+      ? print.json(Checked, { handlers: list.map(({ name }) => name) })
+      : print.line(`loaded and built ${print.counted(list.length, "handler")}; nothing was claimed`)
+  })
+  return yield* Effect.provide(checked, Application.layer(Database.storesAsTheyAre(url, { embedded }), handlers))
+>>>>>>> main
 })
 
 /** The command. */
@@ -221,29 +280,10 @@ export const drain = Command.make(
         }
         const once = way._tag === "Once"
         const partly = (total: Report) => report(total, "stopped before the end; ")
-        yield* report(yield* processDrains.toTheEnd(drains, { once, left, namespace, partly }))
+        const total = yield* processDrains.toTheEnd(drains, { once, left, namespace, partly })
+        yield* once ? report(total) : printedToTheEnd(json, total, Option.getOrUndefined(namespace))
       })
-      if (given.check) {
-        const checked = Effect.gen(function*() {
-          const { list } = yield* HandlerRegistry
-          const inspector = yield* Inspector
-          for (const { declaration, name } of list) {
-            if (declaration === undefined) continue
-            yield* Effect.catchTag(
-              inspector.declaration(declaration),
-              "TableUnfit",
-              (error) => new Failed({ reason: `handler ${name}: ${error.message}` })
-            )
-          }
-          yield* json
-            ? print.json(Checked, { handlers: list.map(({ name }) => name) })
-            : print.line(`loaded and built ${print.counted(list.length, "handler")}; nothing was claimed`)
-        })
-        return yield* Effect.provide(
-          checked,
-          Application.layer(Database.storesAsTheyAre(given.url), given.handlers)
-        )
-      }
+      if (given.check) return yield* check(given, json)
       const connections = processDrains.connections(workers, settings)
       const where = [
         options.sayOf(given.metricsPort, "SLUICE_METRICS_PORT"),

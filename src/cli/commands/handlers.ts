@@ -177,9 +177,18 @@ export const handlers = Command.make(
         })
       }
       yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))
+      // like the doctor, which says what is wrong and ends with 1
+      if (
+        report.handlers.some(({ declared }) =>
+          declared?.problem != null
+        )
+      ) process.exitCode = 1
     }).pipe(Effect.provide(Application.layer(Database.storesAsTheyAre(url), globs)), told)
 ).pipe(
-  Command.withDescription("List the handlers, and the recorded kinds without one"),
+  Command.withDescription(
+    "List the handlers, and the recorded kinds without one. Exit status 1 if the table of a declared handler does not fit"
+  ),
+  Command.withShortDescription("List the handlers, and the recorded kinds without one"),
   Command.withExamples([{
     command: "sluice handlers --handlers \"src/**/persist/*.ts\"",
     description: "Load the modules that match a glob"

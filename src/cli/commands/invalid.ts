@@ -22,7 +22,14 @@ export const InvalidList = Schema.Struct({ calls: Schema.Array(InvalidCall) })
 /** What `sluice invalid show --json` prints. */
 export const InvalidShown = Schema.Struct({ callId: Schema.String, attempts: Schema.Array(CallAttempt) })
 /** What `sluice invalid decode --json` prints. */
-export const InvalidDecoded = Schema.Struct({ callId: Schema.String, schema: Schema.String, version: Schema.Int })
+export const InvalidDecoded = Schema.Struct({
+  callId: Schema.String,
+  /** Of the first output. */
+  schema: Schema.String,
+  version: Schema.Int,
+  /** How many there are: an answer may be several tool calls. */
+  outputs: Schema.Int
+})
 
 const id = options.recordedArgument("call", "the call's id")
 
@@ -96,12 +103,21 @@ const decode = Command.make(
   ({ call, handlers, schema, url, ...given }) =>
     Effect.gen(function*() {
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const { outputs: [output] } = yield* InvalidAnswers.decode(call, { schema: Option.getOrUndefined(schema) })
-      const decoded = { callId: call, schema: output?.schema ?? "", version: output?.version ?? 0 }
+      const { outputs } = yield* InvalidAnswers.decode(call, { schema: Option.getOrUndefined(schema) })
+      const [output] = outputs
+      const decoded = {
+        callId: call,
+        schema: output?.schema ?? "",
+        version: output?.version ?? 0,
+        outputs: outputs.length
+      }
+      const all = outputs.length === 1 ? "" : ` and ${print.counted(outputs.length - 1, "more output")}`
       yield* json
         ? print.json(InvalidDecoded, decoded)
         : print.line(
-          `call ${word(call)} is recorded as ${escape(decoded.schema)}, version ${decoded.version}; drain persists it`
+          `call ${word(call)} is recorded as ${
+            escape(decoded.schema)
+          }, version ${decoded.version}${all}; drain persists ${all === "" ? "it" : "them"}`
         )
     }).pipe(Effect.provide(Application.layer(Database.storesAsTheyAre(url), handlers)), told)
 ).pipe(

@@ -188,6 +188,13 @@ export const make = (use: Use, deadBlocksKey: boolean): Inspector["Service"] =>
           row.state === "ready" && row.dueAt <= now && (namespace === undefined || row.namespace === namespace)
         ).length
       ),
+    later: (namespace) =>
+      use((access, now) => {
+        const times = access.values(queue).filter((row) =>
+          row.state === "scheduled" && row.dueAt > now && (namespace === undefined || row.namespace === namespace)
+        ).map((row) => row.dueAt)
+        return { chunks: times.length, next: times.length === 0 ? undefined : DateTime.makeUnsafe(Math.min(...times)) }
+      }),
     nextDue: Effect.map(use(nextDue), (at) => Option.map(Option.fromUndefinedOr(at), DateTime.makeUnsafe)),
     stuck: ({ limit, namespace }) =>
       use((access, now) => {

@@ -173,6 +173,21 @@ const changeRun = (
   return true
 }
 
+/** Adds the attempts of a run that is not held any more, unless they are there already. */
+const addLate = (access: Access, callId: string, { attempts = [], usage }: RunEnd, now: number, id: number): void => {
+  const row = access.get(calls, callId)
+  const [first] = attempts
+  if (row === undefined || first === undefined) return
+  const isErased = row.erasure !== undefined
+  const isThere = row.attempts.some(({ at, text }) =>
+    DateTime.Equivalence(at, first.at) && (isErased || text === first.text)
+  )
+  if (isThere) return
+  const late = copyAttempts(attempts).map((one) => isErased ? { ...one, text: null, error: null } : one)
+  access.set(calls, callId, { ...row, attempts: [...row.attempts, ...late] })
+  addUsage(access, { ...row, finishedAt: now }, usage, id)
+}
+
 /** Ends a run without outputs. */
 export const abandon = (
   access: Access,
@@ -196,6 +211,7 @@ export const abandon = (
       })
   const row = access.get(calls, callId)
   if (isHeld && row !== undefined) addUsage(access, row, end?.usage, id)
+  else if (end !== undefined) addLate(access, callId, end, now, id)
 }
 
 /** A call in its recorded form. */

@@ -2,15 +2,16 @@
  * The verb `abandon`: a call's service has failed, or no longer runs.
  */
 import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
 import type { ChunkStore, RunEnd } from "../../ChunkStore.ts"
 import { factsText } from "../../internal/callJson.ts"
 import { storableText } from "../../internal/storableText.ts"
 import { addedOf, attemptsText, usageText } from "./added.ts"
 import type { Engine } from "./engine.ts"
-import { orNull } from "./given.ts"
+import { orNull, timeOf } from "./given.ts"
 import type { Tables } from "./tables.ts"
 
-/** Ends the run without outputs, and keeps what it was given. Of a run that is not held nothing is kept. */
+/** Ends the run without outputs, and keeps what it was given. Returns no row if the run is not held. */
 const fail = (t: Tables, callId: string, token: string, end: RunEnd) =>
   t.sql`
     with ended as (
@@ -24,6 +25,31 @@ const fail = (t: Tables, callId: string, token: string, end: RunEnd) =>
     ), ${addedOf(t, "ended")}
     select call_id from ended`
 
+/**
+ * Adds the attempts of a run that is not held any more. A run's attempts are written together: if the first is there, an
+ * earlier try has committed. The call is locked first, so that its erasure, which may be under way, is seen.
+ */
+const addLate = (t: Tables, callId: string, { attempts = [], usage }: RunEnd): Effect.Effect<void, SqlError> => {
+  const [first] = attempts
+  if (first === undefined) return Effect.void
+  const erased = attempts.map((attempt) => ({ ...attempt, text: null, error: null }))
+  return Effect.asVoid(t.sql`
+    with ended as materialized (
+      select c.call_id, c.namespace, pg_catalog.now() as finished_at, case when c.erasure is null
+          then ${attemptsText({ attempts })}::pg_catalog.text else ${
+    attemptsText({ attempts: erased })
+  }::pg_catalog.text
+        end as attempts, ${usageText({ usage })}::pg_catalog.text as usage
+      from ${t.call} c
+      where c.call_id = ${callId} and not exists (
+        select from ${t.attempt} a
+        where a.call_id = c.call_id and a.place = 0 and a.answered_at = ${timeOf(first.at)}::pg_catalog.timestamptz
+      )
+      for update
+    ), ${addedOf(t, "ended")}
+    select call_id from ended`)
+}
+
 /** Releases the call as if the run had not begun: another run can take it immediately. */
 const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
   sql`update ${call} set run_until = pg_catalog.now() - interval '1 second'
@@ -31,7 +57,10 @@ const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
 
 /** The verb. */
 export const abandon = ({ t }: Engine): ChunkStore["Service"]["abandon"] => (callId, token, end) =>
-  (end === undefined ? giveBack(t, callId, token) : fail(t, callId, token, end)).pipe(
-    Effect.asVoid,
-    t.client.statement
-  )
+  end === undefined ?
+    Effect.asVoid(t.client.statement(giveBack(t, callId, token))) :
+    Effect.flatMap(
+      t.client.statement(fail(t, callId, token, end)),
+      // a statement of its own: it sees what has been committed meanwhile
+      (held) => held.length > 0 ? Effect.void : t.client.statement(addLate(t, callId, end))
+    )

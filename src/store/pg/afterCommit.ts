@@ -1,31 +1,68 @@
 /**
- * Limits the time that the effects which handlers register by `sql.afterCommit` may hold up a worker. The client waits
- * for them after the commit and does not let them be interrupted, so one that never ends would stop the worker.
+ * What runs after a commit. Sluice's own effects come first: the client runs all of them one after another, and one that a
+ * handler has registered by `sql.afterCommit` may never end. The client waits for them and does not let them be interrupted,
+ * so the time that they may hold up a worker is limited.
  */
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import type { SqlClient } from "effect/sql/SqlClient"
 import type { Tables } from "./tables.ts"
 
 /** The limit for transactions that come without one. */
 export const longestAfterCommit = Duration.seconds(30)
 
+/** Collects Sluice's own effects for the commit of the surrounding transaction. */
+const CurrentOwn = Context.Reference<Array<Effect.Effect<void>> | undefined>("effect-sluice/store/pg/CurrentOwn", {
+  defaultValue: () => undefined
+})
+
+/** Runs an effect of Sluice's own after the surrounding commit, or immediately when there is none. */
+export const afterCommit = ({ afterCommit }: SqlClient, effect: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.flatMap(
+    CurrentOwn,
+    (own) => own === undefined ? afterCommit(effect) : Effect.sync(() => void own.push(effect))
+  )
+
+/** The commit of a transaction. */
+export interface Commit {
+  /** Must be the first that runs in the transaction. */
+  readonly begun: Effect.Effect<void>
+  /** What this part of the transaction registers by {@link afterCommit} runs before all that handlers have registered. */
+  readonly first: <A, E, R>(part: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+/** Of a savepoint. */
+const atOnce: Commit = { begun: Effect.void, first: (part) => part }
+
 /**
  * Runs a transaction, and returns at most `timeout` after its commit; what is still running then continues alone. Has no
- * effect within a caller's transaction, whose commit is the caller's. The transaction must run `begun` first.
+ * effect within a caller's transaction, whose commit is the caller's.
  */
 export const notHeldUp = <E, R>(
   { client, sql }: Tables,
   timeout: Duration.Duration,
-  transaction: (begun: Effect.Effect<void>) => Effect.Effect<void, E, R>
+  transaction: (commit: Commit) => Effect.Effect<void, E, R>
 ): Effect.Effect<void, E, R> => {
   const bounded = Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const committed = yield* Deferred.make<void>()
-      // registered first, so it runs first, right after the commit
-      const begun = sql.afterCommit(Effect.asVoid(Deferred.succeed(committed, undefined)))
-      const fiber = yield* Effect.forkDetach(Effect.interruptible(transaction(begun)), { startImmediately: true })
+      const own: Array<Effect.Effect<void>> = []
+      const commit: Commit = {
+        // registered first, so it runs first, right after the commit
+        begun: sql.afterCommit(
+          Effect.andThen(
+            Deferred.succeed(committed, undefined),
+            Effect.suspend(() =>
+              Effect.forEach(own, (effect) => Effect.ignoreCause(effect, { log: "Error" }), { discard: true })
+            )
+          )
+        ),
+        first: Effect.provideService(CurrentOwn, own)
+      }
+      const fiber = yield* Effect.forkDetach(Effect.interruptible(transaction(commit)), { startImmediately: true })
       const late = Deferred.await(committed).pipe(
         Effect.andThen(Effect.sleep(timeout)),
         Effect.andThen(Effect.logWarning(
@@ -40,5 +77,5 @@ export const notHeldUp = <E, R>(
       )
     })
   )
-  return Effect.flatMap(client.isCallers, (isCallers) => isCallers ? transaction(Effect.void) : bounded)
+  return Effect.flatMap(client.isCallers, (isCallers) => isCallers ? transaction(atOnce) : bounded)
 }

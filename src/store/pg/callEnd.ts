@@ -10,9 +10,14 @@
  * which happens once: so a call has one end, even if its dead letters are redriven later.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
+import { limitOf } from "./client.ts"
 import type { Tables } from "./tables.ts"
+
+/** How long the check of some calls may take. Whoever has settled their chunks waits for it. */
+const longestClose = Duration.seconds(5)
 
 /** How many open calls one beat looks at. */
 const portionSize = 5000
@@ -62,6 +67,7 @@ export const closeCalls = (
 ): Effect.Effect<void> => {
   const ids = [...new Set(callIds)]
   return t.client.statement(close(t, t.sql`select pg_catalog.unnest(${ids}::pg_catalog.text[]) as call_id`)).pipe(
+    Effect.timeout(limitOf(t.sql, longestClose)),
     Effect.tap(([row]) => (row?.ended ?? 0) > 0 ? told : Effect.void),
     Effect.ignoreCause({ log: "Debug" }),
     // This runs after the commit, but within the transaction's scope: without this it would use the transaction's

@@ -70,8 +70,8 @@ export const valueName = (columns: ReadonlyArray<{ readonly name: string }>, nam
 /** A type or, of a domain, the type below it. */
 const below = (type: string) =>
   `(
-        with recursive below(oid) as (
-          select ${type}
+        with recursive below as (
+          select ${type} as oid
           union all
           select d.typbasetype from below b join pg_catalog.pg_type d on d.oid = b.oid where d.typtype = 'd'
         )
@@ -89,8 +89,8 @@ const columnsOf = ({ sql }: Tables, table: string) =>
       case when y.typlen = -1 and y.typelem <> 0 and y.typcategory = 'A'
         then pg_catalog.format_type(${sql.literal(below("y.typelem"))}, -1) end as element,
       pg_catalog.format_type(a.atttypid, a.atttypmod) || case when l.oid is null then '' else
-        ' collate ' || l.collnamespace::pg_catalog.regnamespace::pg_catalog.text || '.' || pg_catalog.quote_ident(l.collname)
-        end as exact,
+        ' collate ' || l.collnamespace::pg_catalog.regnamespace::pg_catalog.text
+        || '.' || pg_catalog.quote_ident(l.collname::pg_catalog.text) end as exact,
       a.attgenerated <> '' as generated,
       case when a.attidentity = ''
         then coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), pg_catalog.pg_get_expr(o.typdefaultbin, 0))

@@ -7,6 +7,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { Insert } from "../../Declaration.ts"
 import type * as Settings from "../../Settings.ts"
 import type { Topic, WakeUp } from "../../WakeUp.ts"
+import { afterCommit } from "./afterCommit.ts"
 import { closeCalls } from "./callEnd.ts"
 import { type Claiming, makeClaiming } from "./claim.ts"
 import { type Compiling, makeCompiling } from "./compiling.ts"
@@ -43,7 +44,7 @@ export const make = Effect.fnUntraced(function*(
   wakeUp: WakeUp["Service"]
 ): Effect.fn.Return<Engine, never, Scope> {
   const claiming = makeClaiming(t, settings, contact)
-  const hint = (topic: Topic) => t.sql.afterCommit(wakeUp.hint(topic))
+  const hint = (topic: Topic) => afterCommit(t.sql, wakeUp.hint(topic))
   const wake = Effect.fnUntraced(function*(gone: Gone) {
     const keys = keysOf(gone)
     if (keys.length === 0) return
@@ -54,7 +55,7 @@ export const make = Effect.fnUntraced(function*(
   })
   const compiling = makeCompiling(t)
   const insert = inserting.make(t, compiling)
-  const close = (callIds: ReadonlyArray<string>) => t.sql.afterCommit(closeCalls(t, callIds, wakeUp.hint("events")))
+  const close = (callIds: ReadonlyArray<string>) => afterCommit(t.sql, closeCalls(t, callIds, wakeUp.hint("events")))
   const countLedger = yield* countingAside(t)
   return { t, settings, contact, claiming, compiling, insert, hint, wake, countLedger, close }
 })

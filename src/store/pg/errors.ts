@@ -1,6 +1,7 @@
 /**
  * Converts Postgres errors to the port's errors.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
@@ -159,3 +160,13 @@ export const failCommit = failBy((verb) => (error): ChunkStoreError | Transactio
   if (isPassing(error) || (code === undefined && !isAborted(error))) return storeError(verb)(error)
   return spoiled(error, false)
 })
+
+/** A batch of a declared handler took longer than a run of the handler may take. */
+export const tooLong = (timeout: Duration.Duration) =>
+  new ChunkStoreError({
+    operation: "persistInside",
+    transient: false,
+    // that of a statement which the server ends for the same reason
+    code: "57014",
+    reason: `a batch took longer than ${Duration.format(timeout)}, which is how long the handler may take`
+  })

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type { Recording, Transaction, Watch } from "../../ChunkStore.ts"
 import type { Insert } from "../../Declaration.ts"
 import * as Kind from "../../Kind.ts"
+import { afterCommit, type Commit } from "./afterCommit.ts"
 import type { Lease } from "./connection.ts"
 import { asStoreError } from "./errors.ts"
 import type { Tables } from "./tables.ts"
@@ -132,7 +133,12 @@ const longestOpen = Duration.seconds(1)
 export const transactionOf = (
   { sql }: Tables,
   insert: Insert,
-  { began, lease, outer }: { readonly lease: Lease | undefined; readonly began: Began; readonly outer: Run | undefined }
+  { began, first, lease, outer }: {
+    readonly lease: Lease | undefined
+    readonly began: Began
+    readonly outer: Run | undefined
+    readonly first: Commit["first"]
+  }
 ): Transaction => {
   const limit = millisOf(began.transaction_timeout)
   return {
@@ -144,6 +150,7 @@ export const transactionOf = (
       Effect.catchIf((error) => !error.transient, () => Effect.succeed(false))
     ),
     insert,
+    afterCommit: (effect) => first(afterCommit(sql, effect)),
     abandon: lease?.abandon ?? Effect.void,
     longest: limit === undefined ? longestOpen : Duration.min(longestOpen, Duration.millis(limit / 2))
   }

@@ -19,6 +19,7 @@ import { rowsOf } from "./columns.ts"
 import type { Compiling } from "./compiling.ts"
 import { callColumn, type Compiled, type CompiledTables, identifier, valueName } from "./declared.ts"
 import { codeOf } from "./errors.ts"
+import { unlessLocked } from "./tableLock.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
 
@@ -190,5 +191,5 @@ export const make = (t: Tables, compiling: Compiling): Insert => {
     })
   })
   // these are Sluice's statements, not the handler's, and leave nothing but rows
-  return (declaration, answers) => unwatched(insert(declaration, answers))
+  return (declaration, answers) => unwatched(unlessLocked(t, declaration)(insert(declaration, answers)))
 }

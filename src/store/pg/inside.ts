@@ -26,8 +26,10 @@ import { inRange, isFree, onlyAsked, type Range } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import { type Compiled, identifier, literal, valueName } from "./declared.ts"
 import type { Engine } from "./engine.ts"
+import { tooLong } from "./errors.ts"
 import { longestOf } from "./longest.ts"
 import type * as LowWater from "./lowWater.ts"
+import { unlessLocked } from "./tableLock.ts"
 import type { Tables } from "./tables.ts"
 
 /** How long it waits for a lock on the application's tables or the ledger. Meanwhile other workers skip its chunks. */
@@ -372,15 +374,18 @@ export const persistInside = (
     if (isNested || !canRunInside(request.declaration)) return undefined
     const mark = lowWater.from(request.namespace, yield* Contact.here, request.hasty === true)
     const looked = yield* look(request, mark).pipe(
+      unlessLocked(t, request.declaration),
       Effect.tapError(() => Effect.sync(() => compiling.forget(request.declaration))),
       // the handler fails on a claim in the same way, which reports it
       Effect.catchTag("TableUnfit", () => Effect.undefined),
-      t.client.statement
+      t.client.statement,
+      Effect.timeoutOrElse({ duration: request.timeout, orElse: () => Effect.fail(tooLong(request.timeout)) }),
+      Effect.interruptible
     )
     if (looked === undefined) return undefined
     const { ends, inside } = looked
     if (inside.chunks.some(({ objects }) => objects.length > 0)) yield* hint("events")
     if (ends && inside.chunks.length > 0) yield* close(inside.chunks.map(({ key }) => key.callId))
     return inside
-  })
+  }, Effect.uninterruptible)
 }

@@ -11,7 +11,7 @@ import { statements } from "./declared.ts"
 import { oldestDue, queueGauges, subscriptionGauges } from "./gauges.ts"
 import { invalid } from "./invalid.ts"
 import { longestOf } from "./longest.ts"
-import { nextDue } from "./nextDue.ts"
+import { later, nextDue } from "./nextDue.ts"
 import { logStanding } from "./rebase.ts"
 import { status } from "./status.ts"
 import { stuck } from "./stuck.ts"
@@ -32,6 +32,7 @@ export const make = (t: Tables, settings: Settings.Values): Inspector["Service"]
     exactStatus: statement(status(t, true)),
     persistedLately: statement(persistedLately(t)),
     due: (namespace) => statement(due(t, namespace)),
+    later: (namespace) => statement(later(t, namespace)),
     nextDue: statement(nextDue(t)),
     stuck: (request) => statement(stuck(t, request, deadBlocksKey)),
     workers: (ids) => statement(workers(t, ids)),

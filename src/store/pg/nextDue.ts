@@ -3,8 +3,20 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { Later } from "../../Inspector.ts"
 import { toUtc } from "./chunk.ts"
 import type { Tables } from "./tables.ts"
+
+/** How many chunks wait until a later time, and the first of these times. */
+export const later = ({ queue, sql }: Tables, namespace: string | undefined) =>
+  Effect.map(
+    sql<{ chunks: number; next: Date | null }>`
+      select pg_catalog.count(*)::int as chunks, pg_catalog.min(due_at) as next from ${queue}
+      where state = 'scheduled' and due_at > pg_catalog.now() ${
+      namespace === undefined ? sql`` : sql`and namespace = ${namespace}`
+    }`,
+    ([row]): Later => ({ chunks: row?.chunks ?? 0, next: row?.next == null ? undefined : toUtc(row.next) })
+  )
 
 /**
  * When the next chunk becomes claimable. Only the first thousand leases are examined: the others end no earlier than a

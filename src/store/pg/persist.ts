@@ -19,7 +19,7 @@ import {
 } from "../../ChunkStore.ts"
 import type { Insert } from "../../Declaration.ts"
 import { freshToken } from "../../internal/freshToken.ts"
-import { longestAfterCommit, notHeldUp } from "./afterCommit.ts"
+import { type Commit, longestAfterCommit, notHeldUp } from "./afterCommit.ts"
 import { rowsOf, unnested } from "./columns.ts"
 import type { Lease } from "./connection.ts"
 import type { Engine } from "./engine.ts"
@@ -216,7 +216,7 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
       let ran = false
       // the handlers' failure counts even when the rollback fails: a lost connection has rolled back
       let failed: Cause.Cause<E> | undefined
-      const transaction = (begun: Effect.Effect<void>) =>
+      const transaction = ({ begun, first }: Commit) =>
         client.transaction(({ isNested, lease }) =>
           Effect.gen(function*() {
             yield* begun
@@ -230,7 +230,7 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
                 return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
               }
               if (isNested) yield* mustBeReadCommitted(began.isolation)
-              const exit = yield* Effect.exit(work(transactionOf(t, insertOn(lease), { lease, began, outer })))
+              const exit = yield* Effect.exit(work(transactionOf(t, insertOn(lease), { lease, began, outer, first })))
               if (Exit.isFailure(exit)) {
                 failed = exit.cause
                 return yield* Effect.fail(new RolledBack(exit.cause))
@@ -241,9 +241,11 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
               const persisted = exit.value
               if (persisted.length > 0) {
                 const call = toRecord === undefined ? undefined : yield* toRecord.atEnd
-                yield* call === undefined ? settleWithin(token, mark, persisted) : recordWithin(mark, call, persisted)
+                yield* call === undefined
+                  ? first(settleWithin(token, mark, persisted))
+                  : first(recordWithin(mark, call, persisted))
               }
-              if (persisted.some(({ objects }) => objects.length > 0)) yield* hint("events")
+              if (persisted.some(({ objects }) => objects.length > 0)) yield* first(hint("events"))
               if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
             }))
           })

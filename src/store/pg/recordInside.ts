@@ -18,6 +18,7 @@ import { type Given, given } from "./given.ts"
 import { canRunInside, exactOf, linesOf, resettingAfter, writtenOf } from "./inside.ts"
 import { type Answer, isOne, recordInsideOne } from "./recordInsideOne.ts"
 import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
+import { unlessLocked } from "./tableLock.ts"
 import type { Tables } from "./tables.ts"
 
 /**
@@ -89,7 +90,7 @@ export const recordInside = (
 ): ChunkStore["Service"]["recordInside"] => {
   const one = recordInsideOne(t)
   return Effect.fnUntraced(function*(call, request) {
-    const { declaration, lockTimeout } = request
+    const { declaration, lockTimeout, timeout } = request
     if ((yield* t.client.isCallers) || !canRunInside(declaration)) return undefined
     const asked = given(call)
     // to compile it, the server waits for a lock on the table as well
@@ -106,21 +107,22 @@ export const recordInside = (
           )
       })
     ).pipe(
+      unlessLocked(t, declaration),
       Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
       // the handler fails on a claim in the same way, which reports it
       Effect.catchTag("TableUnfit", () => Effect.succeed([])),
       t.client.statement,
-      Effect.interruptible,
       // it may have committed nevertheless: the ordinary way finds that out
       Effect.timeoutOrElse({
-        duration: limitOf(t.sql, Duration.sum(Duration.times(lockTimeout, 2), grace)),
+        duration: Duration.min(timeout, limitOf(t.sql, Duration.sum(Duration.times(lockTimeout, 2), grace))),
         orElse: () => Effect.succeed([])
-      })
+      }),
+      Effect.interruptible
     )
     const objects = rows.flatMap((row) => row.objects === null ? [] : [row.objects])
     if (objects.length === 0) return undefined
     if (objects.some((some) => some.length > 0)) yield* hint("events")
     if (rows[0]?.ends === true) yield* close([call.callId])
     return objects
-  })
+  }, Effect.uninterruptible)
 }

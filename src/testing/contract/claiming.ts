@@ -1,10 +1,12 @@
 /**
  * The claim, on every store: what is taken, in which order, by whom, and until when.
  */
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ChunkStore from "../../ChunkStore.ts"
 import type { ClaimedChunk, ClaimRequest, Settlement } from "../../ChunkStore.ts"
+import * as Inspector from "../../Inspector.ts"
 import { call, claim, claimWith, giveBack, idsOf, record, reply, results, settle, statesOf } from "./dialogues.ts"
 import { expect } from "./expect.ts"
 import * as inspect from "./inspect.ts"
@@ -301,6 +303,21 @@ export const claiming = topic("claiming", (test) => {
       yield* (yield* Time).pass("11 seconds")
       const { chunks } = yield* claim
       expect(chunks).toMatchObject([{ key: { callId: "a" }, attempts: 1, crashes: 0 }])
+    }))
+
+  test("a store says how many chunks wait until later, and until when", () =>
+    Effect.gen(function*() {
+      const later = (namespace?: string) => Inspector.Inspector.use((inspector) => inspector.later(namespace))
+      yield* record(call("due"))
+      expect(yield* later()).toEqual({ chunks: 0, next: undefined })
+      yield* record(call("failed"))
+      yield* settle({ retry: "10 seconds" })
+      const first = (yield* later("chatlab")).next
+      const notBefore = DateTime.addDuration(first ?? (yield* DateTime.now), Duration.hours(1))
+      yield* record(call("put off", { notBefore }))
+      expect(yield* later("chatlab")).toEqual({ chunks: 3, next: first })
+      expect(first === undefined).toBe(false)
+      expect(yield* later("elsewhere")).toEqual({ chunks: 0, next: undefined })
     }))
 
   test("a store says when the next chunk will be due", () =>

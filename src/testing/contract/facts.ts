@@ -1,6 +1,7 @@
 /**
  * What calls say of themselves: facts, the answers that their runs were given, and what they used, on every store.
  */
+import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,6 +11,7 @@ import * as Option from "effect/Option"
 import type { CallFacts } from "../../CallFacts.ts"
 import * as CallRecorder from "../../CallRecorder.ts"
 import * as ChunkStore from "../../ChunkStore.ts"
+import * as Erasure from "../../Erasure.ts"
 import * as Inspector from "../../Inspector.ts"
 import * as Retention from "../../Retention.ts"
 import type { CallSpec, RecordedOutput, ServiceCall } from "../../ServiceCall.ts"
@@ -211,6 +213,47 @@ export const callFacts = topic("facts", (test) => {
           costs: [{ currency: "EUR", micros: 7 }]
         })
       ])
+    }))
+
+  test("the answers of a run that comes too late are kept and counted: they were paid for", () =>
+    Effect.gen(function*() {
+      type Services = ChunkStore.ChunkStore | Erasure.Erasure | Settings.Settings
+      const context = yield* Effect.context<Services>()
+      /** A run that is answered, while something else happens to its call. */
+      const answered = <A, E>(callId: string, meanwhile: Effect.Effect<A, E, Services>) =>
+        run(specOf(callId), (run) =>
+          Effect.gen(function*() {
+            yield* run.answered({ text: "late", facts: { inputTokens: 5 } })
+            yield* Effect.orDie(Effect.provideContext(meanwhile, context))
+            return outputs
+          }))
+      const kept = { outcome: "failed", text: "late", error: "it came too late", facts: { inputTokens: 5 } }
+      const other = call("a", { outputs: [{ schema: results, version: 1, data: 7 }] })
+      const conflict = yield* Effect.flip(answered("a", recorder((one) => one.record(other))))
+      expect(conflict).toMatchObject({ _tag: "CallConflict" })
+      expect(yield* find("a")).toMatchObject({ call: { outputs: other.outputs }, attempts: [kept] })
+      const erase = Erasure.Erasure.use((erasure) =>
+        erasure.erase(Erasure.Subject.Call({ callId: "b" }), { because: "asked for", by: "clerk" })
+      )
+      expect(yield* Effect.flip(answered("b", erase))).toMatchObject({ _tag: "CallErased" })
+      expect((yield* find("b")).attempts).toMatchObject([{ ...kept, text: null, error: null }])
+      expect(yield* usage("namespace")).toMatchObject([{ calls: 2, failed: 0, attempts: 2, inputTokens: 10 }])
+
+      // taken up by another run; the same end is written once, however often it is tried
+      const store = yield* ChunkStore.ChunkStore
+      const first = yield* store.begin(specOf("c"), Duration.minutes(1))
+      yield* (yield* Time).pass("2 minutes")
+      const second = yield* store.begin(specOf("c"), Duration.minutes(1))
+      if (first._tag !== "Begun" || second._tag !== "Begun") throw new Error("not begun")
+      const at = yield* DateTime.now
+      const attempts = [{ outcome: "invalid" as const, text: "no", length: 2, facts: {}, error: "unfit", at }]
+      for (const _ of [1, 2]) {
+        yield* store.abandon("c", first.token, { status: "invalid", error: "unfit", attempts })
+        expect(yield* find("c")).toMatchObject({ status: "running", error: undefined, attempts: [{ text: "no" }] })
+        expect((yield* find("c")).attempts).toHaveLength(1)
+      }
+      yield* recorder((one) => one.record(call("c")))
+      expect(yield* find("c")).toMatchObject({ status: "succeeded", attempts: [{ text: "no" }] })
     }))
 
   test("an interrupted run keeps the answers it had, and one without an answer leaves no trace", () =>

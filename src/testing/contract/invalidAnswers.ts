@@ -72,6 +72,24 @@ export const invalidAnswers = topic("invalidAnswers", (test) => {
       expect(yield* Effect.flip(decode("a"))).toMatchObject({ _tag: "NotDecoded" })
     }))
 
+  test("several tool calls of one answer are outputs of the handlers that they name, if one fits", () =>
+    Effect.gen(function*() {
+      const asked = (...params: ReadonlyArray<unknown>) =>
+        JSON.stringify(params.map((params) => ({ id: "a", name: "patient-reply", params })))
+      yield* invalid("a", asked({ text: "Ouch \u0000." }, { txt: "unfit" }))
+      expect((yield* decode("a")).outputs).toEqual([
+        { schema: reply, version: 1, part: "a", data: { text: "Ouch \\0." } },
+        { schema: reply, version: 1, part: "a#2", data: { txt: "unfit" } }
+      ])
+      expect(idsOf((yield* claim).chunks)).toEqual(["a", "a"])
+      yield* invalid("b", asked({ txt: "unfit" }))
+      const error = yield* Effect.flip(decode("b"))
+      expect(error).toMatchObject({ _tag: "NotDecoded" })
+      expect(error.message).toContain("no tool call fits")
+      yield* invalid("c", asked({ text: "Ouch." }).replace("patient-reply", "amputate"))
+      expect((yield* Effect.flip(decode("c"))).message).toContain("no handler is named like the tool \"amputate\"")
+    }))
+
   test("an invalid call that runs again meanwhile is left to that run, and neither answer is lost", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore

@@ -77,6 +77,26 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
+  test("what the work leaves for the commit runs after it, and not without it", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      yield* record(call("a"))
+      const claimed = yield* claim
+      const told: Array<string> = []
+      const persist = (end: string, then: Effect.Effect<void, string>) =>
+        store.persist(claimed.token, (transaction) =>
+          transaction.afterCommit(Effect.sync(() =>
+            void told.push(end)
+          )).pipe(
+            Effect.andThen(write(claimed)),
+            Effect.tap(() => then)
+          ))
+      yield* Effect.exit(persist("rolled back", Effect.fail("no")))
+      expect(told).toEqual([])
+      yield* persist("committed", Effect.sync(() => expect(told).toEqual([])))
+      expect(told).toEqual(["committed"])
+    }))
+
   test("a worker that lost its lease can change nothing, with any verb", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
