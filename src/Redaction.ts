@@ -10,11 +10,7 @@ import { jsonProblem } from "./internal/jsonProblem.ts"
 
 /**
  * Hides what must not be seen. It gets each JSON value separately: the data of an output, a context, an answer's text, an
-<<<<<<< HEAD
- * error's message. A value for which it throws, or returns nothing, is not shown at all.
-=======
  * error's message. A value for which it throws, or for which it returns no JSON, is not shown at all.
->>>>>>> main
  */
 export type Redact = (json: Schema.Json) => Schema.Json
 
@@ -30,28 +26,17 @@ export const Redaction = Context.Reference<Redact>("effect-sluice/Redaction", { 
  */
 export const layer = (redact: Redact): Layer.Layer<never> => Layer.succeed(Redaction, redact)
 
-<<<<<<< HEAD
-/** Replaces a value for which the function throws or returns nothing. */
-=======
 /** Replaces a value for which the function fails. */
->>>>>>> main
 const hidden = "(hidden: the redact function failed)"
 
-/** What may be seen of a JSON value. A field that the function sets to `undefined` is left out. */
+/** What may be seen of a JSON value. */
 export const redacted = (redact: Redact, json: Schema.Json): Schema.Json => {
   try {
     const shown: unknown = redact(json)
-<<<<<<< HEAD
-    if (shown === json) return json
-    // a function without types may return anything
-    const text: string | undefined = JSON.stringify(shown)
-    return text === undefined ? hidden : JSON.parse(text)
-=======
     // an asynchronous function: nothing else waits for it, and a failure of it must not end the process
     if (Predicate.isPromiseLike(shown)) void Promise.resolve(shown).catch(() => undefined)
     // a function without types may return anything
     return jsonProblem(shown, "") === undefined ? shown as Schema.Json : hidden
->>>>>>> main
   } catch {
     return hidden
   }

@@ -84,37 +84,19 @@ describe("redact", () => {
       Effect.gen(function*() {
         const open = yield* place("undefined")
         for (const args of shown.slice(0, 2)) expect((yield* open(...args)).stdout).toContain("Miller")
-<<<<<<< HEAD
-        const failing = yield* place("() => { throw new Error(\"no\") }")
-        // without types it is easily forgotten to return something
-        const forgetful = yield* place("(json) => { if (typeof json === \"number\") return json }")
-        for (const sluice of [failing, forgetful]) {
-          for (const args of shown) {
-            const { stdout } = yield* sluice(...args, "--json")
-            expect({ args, names: stdout.includes("Miller") }).toEqual({ args, names: false })
-            // of the doctor's sentences the end is cut off
-            expect(stdout).toContain("(hidden: the redact function fail")
-=======
         const throwing = "() => { throw new Error(\"no\") }"
         for (const failing of [throwing, `async ${throwing}`, "() => undefined", "(json) => new Map([[json, json]])"]) {
           const sluice = yield* place(failing)
           for (const args of failing === throwing ? shown : shown.slice(0, 4)) {
-            const { status, stdout } = yield* sluice(...args, "--json")
-            expect({ args, status, names: stdout.includes("Miller") }).toEqual({ args, status: 0, names: false })
-            expect(stdout).toContain("(hidden: the redact function failed)")
->>>>>>> main
+            const { stdout } = yield* sluice(...args, "--json")
+            expect({ args, names: stdout.includes("Miller") }).toEqual({ args, names: false })
+            // of the doctor's sentences the end is cut off
+            expect(stdout).toContain("(hidden: the redact function fail")
           }
         }
       }).pipe(Effect.scoped),
     60_000
   )
-
-  it.live("may set a field to undefined, which is then left out", () =>
-    Effect.gen(function*() {
-      const sluice = yield* place("(json) => json?.text === undefined ? json : { ...json, text: undefined, seen: 1 }")
-      const { status, stdout } = yield* sluice("dead", "show", "dies")
-      expect([status, stdout]).toEqual([0, expect.stringContaining("data: {\"seen\":1}")])
-    }).pipe(Effect.scoped), 60_000)
 
   it.live("must be a function", () =>
     Effect.gen(function*() {

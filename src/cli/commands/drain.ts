@@ -150,7 +150,6 @@ const inTime = <A, E, R>(layer: Layer.Layer<A, E, R>, left: (() => Duration.Dura
     )
   )
 
-<<<<<<< HEAD
 /** The one namespace to drain. A text that cannot be one would drain nothing, and be content. */
 const namespaceOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
   const namespace = yield* options.textOf(flag, "SLUICE_NAMESPACE")
@@ -159,7 +158,8 @@ const namespaceOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
   return yield* new Failed({
     reason: `${options.sayOf(flag, "SLUICE_NAMESPACE")}: ${quote(namespace.value)} is not a namespace: it ${problem}`
   })
-=======
+})
+
 /** `--check`: builds the handlers as a drain does, looks at the tables of declared ones, and claims nothing. */
 const check = Effect.fnUntraced(function*(
   { embedded, handlers, url }: {
@@ -190,7 +190,6 @@ const check = Effect.fnUntraced(function*(
       : print.line(`loaded and built ${print.counted(list.length, "handler")}; nothing was claimed`)
   })
   return yield* Effect.provide(checked, Application.layer(Database.storesAsTheyAre(url, { embedded }), handlers))
->>>>>>> main
 })
 
 /** The command. */
