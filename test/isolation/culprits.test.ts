@@ -67,6 +67,14 @@ const refusing = (code: string): Deed => (sql) =>
     yield* sql`insert into refused values (${code})`
   })
 
+/** An error whose field throws when it is read. */
+const unreadable = (field: string) =>
+  Object.defineProperty(new Error("and fails"), field, {
+    get: () => {
+      throw new Error("no")
+    }
+  })
+
 const deeds: Readonly<Record<string, readonly [deed: Deed, message: RegExp, options?: Parameters<typeof harmful>[1]]>> =
   {
     "removes its own chunk from the queue": [
@@ -147,14 +155,13 @@ const deeds: Readonly<Record<string, readonly [deed: Deed, message: RegExp, opti
         }),
       /and fails/
     ],
+    "fails with an error that has a field which cannot be read": [
+      () => Effect.void,
+      /and fails/,
+      { last: () => Effect.fail(unreadable("ward")) }
+    ],
     "aborts its transaction, and fails with an error whose reason cannot be read": [
-      (sql) =>
-        Effect.mapError(sql`select 1 / 0`, () =>
-          Object.defineProperty(new Error("and fails"), "reason", {
-            get: () => {
-              throw new Error("no")
-            }
-          })),
+      (sql) => Effect.mapError(sql`select 1 / 0`, () => unreadable("reason")),
       /and fails/
     ],
     "aborts its transaction by an error that it swallows": [

@@ -53,6 +53,8 @@ const problemsOf = (end: EndOfCall, { isCalm, paid }: Answers): ReadonlyArray<st
     known.length === texts.length && known.every((text) => own.includes(text))
       ? undefined
       : "its answers are not those that were given",
+    // only an erasure, or a process that lost its lease, makes an answer late
+    !isCalm || !end.outcomes.includes("failed") ? undefined : "an answer was paid for, and came too late",
     // a process that dies takes with it what it has not recorded
     !isCalm || own.length === texts.length
       ? undefined

@@ -124,7 +124,7 @@ export const planted: Readonly<Record<string, Planted>> = {
   ),
   "chunks are charged while the database is unreachable": inAttempt(
     "const probed = yield* Effect.result(store.probe)",
-    "const probed = yield* Effect.result(Effect.asVoid(Effect.result(store.probe)))"
+    "hasBegun = true\n      const probed = yield* Effect.result(Effect.asVoid(Effect.result(store.probe)))"
   ),
   "the runs of a batch go concurrently": {
     file: "drain/transaction.ts",

@@ -5,6 +5,7 @@
 import type * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import type { Recording, Transaction, Watch } from "../../ChunkStore.ts"
 import type { Insert } from "../../Declaration.ts"
 import * as Kind from "../../Kind.ts"
@@ -156,11 +157,16 @@ export const transactionOf = (
   }
 }
 
-/** Distinguishes the handlers' failure from the database's failure of the transaction. */
+/**
+ * Distinguishes the handlers' failure from the database's failure of the transaction. The client compares the failure of
+ * every transaction with itself. By its contents that would read all fields of handlers' errors, which may throw, and all of
+ * the batch.
+ */
 export class RolledBack<E> {
   readonly _tag = "RolledBack"
   readonly cause: Cause.Cause<E>
   constructor(cause: Cause.Cause<E>) {
     this.cause = cause
+    Equal.byReferenceUnsafe(this)
   }
 }
