@@ -163,8 +163,7 @@ const build = Effect.fnUntraced(function*(file: string, layer: Layer.Any) {
   const context: Context.Context<never> = yield* Layer.build(Layer.fresh(untyped)).pipe(
     Effect.catchCause((cause) => {
       const error = Cause.squash(cause)
-      const reason = `its layer cannot be built: ${sentence(error instanceof Error ? error.message : String(error))}` +
-        adviceOf(error)
+      const reason = `its layer cannot be built: ${sentence(describe(error))}${adviceOf(error)}`
       return Effect.fail(new HandlerModuleInvalid({ file, reason, cause }))
     })
   )

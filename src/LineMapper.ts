@@ -54,8 +54,8 @@ export interface Refuse {
 /** What a mapper makes of a line. */
 export type Mapped = ServiceCall | Skip | Refuse
 
-/** What is made of a line: a value, or an effect. What it throws or fails with refuses the line, and no other. */
-export type Map = (line: ResultLine) => Mapped | Effect.Effect<Mapped, unknown>
+/** What is made of a line: a value, a promise or an effect. What it throws or fails with refuses the line, and no other. */
+export type Map = (line: ResultLine) => Mapped | Promise<Mapped> | Effect.Effect<Mapped, unknown>
 
 /** A mapper. Made by {@link make}. */
 export interface LineMapper {

@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { longestBeatInterval } from "./internal/liveness.ts"
+import { isServer, parseChoice, parseDuration, parseWhole } from "./internal/parseSetting.ts"
 import { quote } from "./internal/quote.ts"
 import { unknownVariables } from "./internal/unknownVariables.ts"
 
@@ -148,22 +149,11 @@ const none = (): undefined => undefined
 const same = <A>(value: A): A => value
 
 const number: Kind<number> = {
-  parse: (text) => /^\S+$/.test(text) && Number.isInteger(Number(text)) ? Number(text) : undefined,
+  parse: parseWhole,
   accept: same,
   what: "a whole number",
   problem: (value) => Number.isSafeInteger(value) && value > 0 ? undefined : `${value} is not a whole number above 0`,
   example: "100"
-}
-
-const units = { ms: "millis", s: "seconds", m: "minutes", min: "minutes", h: "hours", d: "days" } as const
-const isUnit = (text: string): text is keyof typeof units => Object.hasOwn(units, text)
-
-/** @internal Reads `30 seconds`, as Effect writes a duration, or the short form `30s`. */
-export const parseDuration = (text: string): Duration.Duration | undefined => {
-  const [, amount, unit = ""] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/.exec(text) ?? []
-  // a string that is not a duration gives none
-  const input = isUnit(unit) ? `${Number(amount)} ${units[unit]}` as const : text as Duration.Input
-  return Option.getOrUndefined(Duration.fromInput(input))
 }
 
 // the range of durations that a database can add to a time
@@ -182,6 +172,8 @@ const span: Kind<Duration.Duration, Duration.Input> = {
 }
 const spanOrNone: Kind<Duration.Duration, Duration.Input> = {
   ...span,
+  // none needs no unit
+  parse: (text) => text === "0" ? Duration.zero : span.parse(text),
   problem: (value) => Duration.isZero(value) ? undefined : span.problem(value)
 }
 
@@ -196,12 +188,8 @@ const beat: Kind<Duration.Duration, Duration.Input> = {
   example: "\"5 seconds\" or \"5s\""
 }
 
-const words = new Map([
-  ...["true", "yes", "on", "1", "y"].map((word) => [word, true] as const),
-  ...["false", "no", "off", "0", "n"].map((word) => [word, false] as const)
-])
 const choice: Kind<boolean> = {
-  parse: (text) => words.get(text),
+  parse: parseChoice,
   accept: same,
   what: "true or false",
   problem: none,
@@ -227,9 +215,7 @@ const address: Kind<Redacted.Redacted | undefined> = {
   what: "an address",
   // it may hold a password, so the error does not repeat it
   problem: (value) =>
-    value === undefined || /^postgres(ql)?:\/\//.test(Redacted.value(value))
-      ? undefined
-      : "it is not the URL of a Postgres server",
+    value === undefined || isServer(Redacted.value(value)) ? undefined : "it is not the URL of a Postgres server",
   example: "postgres://user@host:5432/database"
 }
 

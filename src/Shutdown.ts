@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Runtime from "effect/Runtime"
+import { timerMillis } from "./internal/timer.ts"
 import * as Settings from "./Settings.ts"
 
 /** The signals that end a program. */
@@ -48,7 +49,7 @@ export const listen = (): Listening => {
       if (received !== undefined) process.exit(statuses[signal])
       received = signal
       if (grace === undefined) return
-      setTimeout(() => process.exit(statuses[signal]), Duration.toMillis(Duration.sum(grace, farewell))).unref()
+      setTimeout(() => process.exit(statuses[signal]), timerMillis(Duration.sum(grace, farewell))).unref()
     })
   }
   return {

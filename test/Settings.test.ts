@@ -87,7 +87,9 @@ const variables: ReadonlyArray<
   ["SLUICE_LISTEN", "listen", true, "false", false, ["2", "maybe"]],
   ["SLUICE_LISTEN_URL", "listenUrl", undefined, "postgres://ward@direct:5432/clinic", expect.anything(), [
     "direct:5432",
-    "https://direct:5432/clinic"
+    "https://direct:5432/clinic",
+    "postgres://ward@direct:99999/clinic",
+    "postgres://ward:50%@direct/clinic"
   ]],
   [
     "SLUICE_TRUSTED",
@@ -105,6 +107,13 @@ describe("settings", () => {
     Effect.gen(function*() {
       const settings = yield* loaded({})
       expect(settings).toEqual(Object.fromEntries(variables.map(([, field, standard]) => [field, standard])))
+    }))
+
+  it.effect("that may be zero are written without a unit then, as the documentation does", () =>
+    Effect.gen(function*() {
+      const read = yield* loaded({ SLUICE_BEAT_INTERVAL: "0", SLUICE_RECORD_WITHIN: "0", SLUICE_GRACE_PERIOD: "0" })
+      const { beatInterval, gracePeriod, recordWithin } = read
+      expect([beatInterval, gracePeriod, recordWithin].map(Duration.isZero)).toEqual([true, true, true])
     }))
 
   for (const [name, field, , right, read, wrong] of variables) {

@@ -51,7 +51,14 @@ const modules = Effect.fnUntraced(function*(flags: ReadonlyArray<string>) {
     const found = yield* modulesOf(place)
     if (found.length === 0) {
       const where = options.sayOf(Option.liftPredicate(flags, ({ length }) => length > 0), "SLUICE_HANDLERS")
-      return yield* new Failed({ reason: `${where}: there is no module ${place}` })
+      const isFolder = statSync(place, { throwIfNoEntry: false })?.isDirectory() === true
+      return yield* new Failed({
+        reason: isFolder
+          ? `${where}: no module in ${place} matches ${HandlerDiscovery.defaultGlob}: give a glob, "${
+            path.join(place, "*.ts")
+          }"`
+          : `${where}: there is no module ${place}`
+      })
     }
     for (const file of found) files.add(file)
   }

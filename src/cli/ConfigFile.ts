@@ -1,5 +1,5 @@
 /**
- * Reads `sluice.config.{ts,mts,js,mjs}` in the working directory. It holds settings by name; the environment overrides it.
+ * Reads `sluice.config.{ts,mts,cts,js,mjs,cjs}` in the working directory. It holds settings by name; the environment overrides it.
  *
  * ```ts
  * export default defineConfig({ DATABASE_URL: "postgres://…", SLUICE_BATCH_SIZE: 500 })
@@ -10,7 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
-import { existsSync, statSync } from "node:fs"
+import { lstatSync, statSync } from "node:fs"
 import path from "node:path"
 import { escape } from "../internal/escape.ts"
 import { nearest } from "../internal/nearest.ts"
@@ -20,11 +20,18 @@ import { mayHoldPassword } from "./address.ts"
 import { Failed } from "./Failed.ts"
 import * as loading from "./loading.ts"
 import * as options from "./options.ts"
+import { say } from "./Terminal.ts"
 
 /** The names of the file, in order: the first one that exists is read. */
-export const names = ["sluice.config.ts", "sluice.config.mts", "sluice.config.js", "sluice.config.mjs"]
+export const names = ["ts", "mts", "cts", "js", "mjs", "cjs"].map((ending) => `sluice.config.${ending}`)
+
+/** Names under which settings would be looked for in vain. */
+const unread = ["json", "jsonc", "yaml", "yml", "toml"].map((ending) => `sluice.config.${ending}`)
 
 const known = new Set<string>([...Settings.names, ...Object.values(options.names)])
+
+/** The most wrong names that an error lists: a file may hold the whole environment. */
+const mostUnknown = 5
 
 /** The time limit for loading the file. */
 const limit = Duration.seconds(10)
@@ -83,11 +90,11 @@ const check = (file: string, settings: unknown) => {
   }
   const unknown = Reflect.ownKeys(others).map(String).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
   if (unknown.length > 0) {
-    const wrong = unknown.map((name) => {
+    const wrong = unknown.slice(0, mostUnknown).map((name) => {
       const meant = nearest(name.replace(/^SLUICE_/, ""), [...known].map((one) => one.replace(/^SLUICE_/, "")))
       const suggestion = meant === undefined ? "" : ` (did you mean SLUICE_${meant}?)`
       return `${mayHoldPassword(name) ? "…" : escape(name)}${suggestion}`
-    }).join(", ")
+    }).concat(unknown.length > mostUnknown ? [`and ${unknown.length - mostUnknown} others`] : []).join(", ")
     return new Failed({
       reason: `${file}: there is no setting ${wrong}; there are ${[...known].join(", ")} and OTEL_…`
     })
@@ -101,16 +108,24 @@ const check = (file: string, settings: unknown) => {
     : new Failed({ reason: `${file}: ${problems.join("; ")}` })
 }
 
+/** Also a link that leads nowhere: its settings are missed, not unwanted. */
+const isThere = (name: string): boolean => lstatSync(name, { throwIfNoEntry: false }) !== undefined
+
 const read = Effect.gen(function*() {
-  const file = names.map((name) => path.resolve(name)).find((name) => existsSync(name))
-  if (file === undefined) return { redact: undefined, others: {} }
+  const [name, ...others] = [...names, ...unread].filter(isThere)
+  if (name === undefined) return { redact: undefined, others: {} }
+  if (!names.includes(name)) {
+    return yield* new Failed({
+      reason: `${name} is not read: write the settings in sluice.config.ts, as export default { … }`
+    })
+  }
+  for (const other of others) yield* say(`${other} is not read: ${name} is`)
+  const file = path.resolve(name)
   if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) {
     return yield* new Failed({ reason: `${path.basename(file)} is a folder, not a file` })
   }
   const loaded = yield* loading.load(file, path.basename(file), limit)
-  return yield* Effect.suspend(() =>
-    check(path.basename(file), Predicate.hasProperty(loaded, "default") ? loaded.default : undefined)
-  ).pipe(
+  return yield* Effect.suspend(() => check(path.basename(file), loading.defaultOf(loaded))).pipe(
     // a getter or a proxy may throw
     Effect.catchDefect(() => new Failed({ reason: `${path.basename(file)}: its settings cannot be read: one throws` }))
   )

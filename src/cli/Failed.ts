@@ -73,6 +73,25 @@ const codeIn = (error: unknown, depth = 0): string | undefined => {
     (Predicate.hasProperty(error, "cause") ? codeIn(error.cause, depth + 1) : undefined)
 }
 
+const notThere = "Sluice's tables are not there yet: run `sluice migrate`"
+const older = "Sluice's tables are of an older version than this program: run `sluice migrate`"
+const pooled = "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared"
+
+/** What the server's codes mean for Sluice's own statements. */
+const meanings: ReadonlyMap<string, string> = new Map([
+  ["42P01", notThere],
+  ["3F000", notThere],
+  // a column, a function
+  ["42703", older],
+  ["42883", older],
+  ["26000", pooled],
+  ["42P05", pooled],
+  [
+    "25006",
+    "the database is read-only, as a standby is: let the address lead to the primary; `sluice doctor` says more"
+  ]
+])
+
 const isUnreachable = /\b(Connection timed out|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
 /** The advice when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
@@ -83,14 +102,8 @@ export const explain = (error: unknown): Failed => {
   const inner = innermost(error)
   const message = error instanceof ChunkStoreError || !(error instanceof Error) ? inner : error.message
   const code = codeIn(error)
-  if (code === "42P01" || code === "3F000") {
-    return new Failed({ reason: "Sluice's tables are not there yet: run `sluice migrate`" })
-  }
-  if (code === "26000" || code === "42P05") {
-    return new Failed({
-      reason: "a pooler in transaction mode is in between: set SLUICE_LISTEN=false, then statements are not prepared"
-    })
-  }
+  const meaning = code === undefined ? undefined : meanings.get(code)
+  if (meaning !== undefined) return new Failed({ reason: meaning })
   if (isUnreachable.test(inner) && (error instanceof ChunkStoreError || isSqlError(error))) {
     return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
   }

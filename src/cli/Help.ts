@@ -47,7 +47,7 @@ const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): 
     : wrong.includes("UnknownSubcommand")
     ? (helpDoc.subcommands ?? []).flatMap(({ commands }) => commands.map(({ name }) => name))
     : []
-  return names.length === 0 ? "" : `\n\n${wrap(`  There are  ${names.join(", ")}`)}`
+  return names.length === 0 ? "" : `\n\n${wrap(`  There are: ${names.join(", ")}`)}`
 }
 
 /** A typed text as an error may quote it. An address may hold a password, and is easily typed without its flag. */

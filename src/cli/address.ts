@@ -43,6 +43,7 @@ const parse = (text: string): URL | undefined => URL.canParse(text) ? new URL(te
 
 /** Checks an address. */
 export const understand = (text: string): Understood => {
+  if (/^\s*["'`]/.test(text)) return Result.fail("begins with a quotation mark, which is taken as it is: leave it out")
   if (/^postgres(ql)?:/i.test(text) && namesSeveralHosts(text)) return Result.fail(severalHosts)
   const url = parse(text)
   if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol) || !/^\s*postgres(ql)?:\/\//i.test(text)) {

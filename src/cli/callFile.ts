@@ -38,6 +38,10 @@ const largestList = 256 * 1024 * 1024
 
 const isJson = (text: string): boolean => Result.isSuccess(Result.try(() => JSON.parse(text)))
 
+/** Whether a file begins with the byte order mark of UTF-16. */
+const isUtf16 = ([first, second]: Buffer): boolean =>
+  (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
+
 /** Whether a file begins as a list, or as JSON over several lines: neither begins with a line that is a call. */
 const isOneValue = (text: string): boolean => {
   const [first = "", ...others] = text.replace(/^\ufeff/, "").trimStart().split(/\r\n|\n|\r/)
@@ -55,6 +59,10 @@ const linesOf = (fs: FileSystem.FileSystem, file: string, size: number): Opened 
 })
 
 const jsonAdvice = (file: string) => `jq -c '.[]' ${file} | sluice record -`
+
+/** The size of a JSON value in bytes; 0 of one that is nested too deep, which is not recorded. */
+const sizeOf = (json: Schema.Json): number =>
+  Result.getOrElse(Result.try(() => Buffer.byteLength(JSON.stringify(json))), () => 0)
 
 /** The elements of a JSON list as lines; a file of one object is a list of one. */
 const elementsOf = Effect.fnUntraced(function*(fs: FileSystem.FileSystem, file: string, size: number) {
@@ -81,7 +89,7 @@ const elementsOf = Effect.fnUntraced(function*(fs: FileSystem.FileSystem, file: 
   const elements: ReadonlyArray<Schema.Json> = Array.isArray(json) ? json : [json]
   const lines = elements.map((element, index): CallLines.JsonLine => ({
     number: index + 1,
-    bytes: Buffer.byteLength(JSON.stringify(element)),
+    bytes: sizeOf(element),
     json: Result.succeed(element)
   }))
   return { lines: Stream.fromIterable(lines), size: 0, unit: "element" } satisfies Opened
@@ -105,7 +113,12 @@ export const open = Effect.fnUntraced(function*(file: string): Effect.fn.Return<
   }
   if (type !== "File") return piped(file, () => createReadStream(file))
   const head = yield* Stream.runCollect(fs.stream(file, { bytesToRead: beginning }))
-  const text = Buffer.concat([...head]).toString("utf8")
-  if (isOneValue(text)) return yield* elementsOf(fs, file, Number(size))
+  const bytes = Buffer.concat([...head])
+  if (isUtf16(bytes)) {
+    return yield* new Failed({
+      reason: `${file} is UTF-16, as PowerShell writes it: make it UTF-8, for example by iconv -f UTF-16 -t UTF-8`
+    })
+  }
+  if (isOneValue(bytes.toString("utf8"))) return yield* elementsOf(fs, file, Number(size))
   return linesOf(fs, file, Number(size))
 })

@@ -5,8 +5,8 @@ import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { parseDuration } from "../internal/parseSetting.ts"
 import { quote } from "../internal/quote.ts"
-import { parseDuration } from "../Settings.ts"
 import { Failed } from "./Failed.ts"
 
 /** Parses a duration above zero that is finite. */

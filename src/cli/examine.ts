@@ -79,11 +79,18 @@ const pooler = ({ server, settings }: Patient) =>
       : ok("pooler", `${found}; hints ${settings.listen ? "are received at SLUICE_LISTEN_URL" : "are turned off"}`)
   })
 
-const migrations = ({ server }: Patient) =>
-  Effect.map(server.missingMigrations, (missing) =>
-    missing === 0
-      ? ok("migrations", "current")
-      : broken("migrations", `${missing} missing`, "run `sluice migrate`"))
+const migrations = Effect.fnUntraced(function*({ server }: Patient) {
+  const missing = yield* server.missingMigrations
+  if (missing > 0) return broken("migrations", `${missing} missing`, "run `sluice migrate`")
+  const newer = yield* server.newerMigrations
+  return newer === 0
+    ? ok("migrations", "current")
+    : attention(
+      "migrations",
+      `${print.counted(newer, "applied one is", "applied ones are")} of a newer version than this program`,
+      "use the version of sluice that the workers have: this one does not know what was added"
+    )
+})
 
 const sequencesAre = ({ server }: Patient) =>
   Effect.map(server.sequencesBehind, (behind) =>

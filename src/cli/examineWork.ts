@@ -22,6 +22,7 @@ import { attention, type Finding, ok, type Patient } from "./Finding.ts"
 import { sumUses } from "./insideUse.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
+import * as redacting from "./redacting.ts"
 
 /** The queries of the doctor count up to 1000. */
 const count = (n: number) => n >= 1000 ? "1000 or more" : String(n)
@@ -214,7 +215,14 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
   const looks: ReadonlyArray<Effect.Effect<ReadonlyArray<Finding>, ChunkStoreError, EventLog | Pauses>> = [
     look(patient, "workers", Effect.map(alive, (count) => workers(count, isDue))),
     look(patient, "age", Effect.map(oldest, (seconds) => age(seconds, limits.ageSeconds))),
-    look(patient, "scheduled", Effect.map(vitals.scheduled, (failing) => scheduled(failing, limits.ageSeconds))),
+    look(
+      patient,
+      "scheduled",
+      Effect.map(
+        Effect.flatMap(vitals.scheduled, redacting.scheduled),
+        (failing) => scheduled(failing, limits.ageSeconds)
+      )
+    ),
     look(patient, "leases", Effect.map(vitals.staleLeases, leases)),
     // before the next one: a table that does not fit is why its kind counts as without a handler
     look(patient, "declared handlers", Effect.map(living, (workers) => declaredAre(sumUses(workers)))),
@@ -232,7 +240,10 @@ export const examineWork = Effect.fnUntraced(function*(patient: Patient) {
     look(
       patient,
       "subscriptions",
-      Effect.map(EventLog.use((log) => log.list), (all) => subscriptions(all, limits.unread))
+      EventLog.use((log) => log.list).pipe(
+        Effect.flatMap(redacting.subscriptions),
+        Effect.map((all) => subscriptions(all, limits.unread))
+      )
     ),
     look(patient, "event log", Effect.map(vitals.eventLog, eventLog))
   ]

@@ -4,11 +4,13 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import path from "node:path"
 import { pathToFileURL } from "node:url"
 import { Worker } from "node:worker_threads"
 import { longestInterrupt } from "../internal/boundedInterrupt.ts"
 import { describeLoadError } from "../internal/loadError.ts"
+import { timerMillis } from "../internal/timer.ts"
 import { Failed, type Failure } from "./Failed.ts"
 import * as print from "./print.ts"
 import * as sources from "./sources.ts"
@@ -92,7 +94,7 @@ export const watched = (limit: Duration.Duration) => <A, E, R>(name: string, loa
       const sentence = `${file} keeps the process busy: it was not loaded within ${Duration.format(limit)}`
       const error: typeof Failure.Type = { error: sentence }
       set({
-        millis: Duration.toMillis(Duration.sum(limit, later)),
+        millis: timerMillis(Duration.sum(limit, later)),
         texts: [[2, print.visible(sentence)], ...wantsJson.isWanted() ? [[1, print.jsonText(error)] as const] : []]
       })
       return listeners()
@@ -128,3 +130,9 @@ export const load = (file: string, name: string, limit: Duration.Duration): Effe
       })
     )
   )
+
+/** What a loaded file exports as its default. CommonJS that a compiler made of `export default` has it a step further in. */
+export const defaultOf = (module: unknown): unknown => {
+  const found = Predicate.hasProperty(module, "default") ? module.default : undefined
+  return Predicate.hasProperty(found, "__esModule") && Predicate.hasProperty(found, "default") ? found.default : found
+}

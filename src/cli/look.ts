@@ -13,11 +13,17 @@ const refusal = (
   { role, settings: { schema } }: Patient
 ): Finding | undefined => {
   if (code === undefined) return undefined
+  // of a missing right, table or column
+  const advice = new Map([
+    ["42501", `grant role ${role} what it lacks`],
+    ["42P01", "run `sluice migrate`"],
+    ["42703", "run `sluice migrate`"]
+  ])
   const why = code === "42501" ? rights.explain(reason, { role, schema, purpose: "operator" }) : undefined
   return attention(
     check,
     `cannot be looked at: ${reason} (${code})`,
-    why ?? (code === "42501" ? `grant role ${role} what it lacks` : "run the doctor again, or see the server's log")
+    why ?? advice.get(code) ?? "run the doctor again, or see the server's log"
   )
 }
 

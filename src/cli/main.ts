@@ -14,6 +14,7 @@ import * as Terminal from "./Terminal.ts"
 /** Runs the command, and ends the process. */
 export const run = (): void => {
   stopping.listen()
+  stopping.hearHangup()
   processEnd.watch()
   sluice.pipe(
     Command.run({ version }),

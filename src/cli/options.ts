@@ -10,6 +10,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { CommandSettings } from "../config.ts"
 import { unescape } from "../internal/escape.ts"
+import { textProblem } from "../internal/jsonProblem.ts"
+import { parseChoice, parseWhole } from "../internal/parseSetting.ts"
+import { quote } from "../internal/quote.ts"
 import { commandVariables } from "../internal/unknownVariables.ts"
 import { Failed } from "./Failed.ts"
 import * as wantsJson from "./wantsJson.ts"
@@ -28,10 +31,19 @@ export const isText = (name: string): boolean =>
 /** The name of a flag in the environment. */
 export type Name = typeof names[keyof typeof names]
 
-const read = <A>(name: Name, config: (name: string) => Config.Config<A>): Effect.Effect<Option.Option<A>, Failed> =>
-  Config.option(config(name)).pipe(
+const read = (name: Name): Effect.Effect<Option.Option<string>, Failed> =>
+  Config.option(Config.String(name)).pipe(
     Effect.mapError((error) => new Failed({ reason: `${name} is wrong: ${error.message}` }))
   )
+
+/** Like {@link read}, parsed. The error says what the text is not. */
+const readAs = <A>(name: Name, parse: (text: string) => A | undefined, what: string) =>
+  Effect.flatMap(read(name), (found): Effect.Effect<Option.Option<A>, Failed> => {
+    const value = Option.isSome(found) ? parse(found.value) : undefined
+    return Option.isSome(found) && value === undefined
+      ? new Failed({ reason: `${name} is wrong: ${quote(found.value)} is not ${what}` })
+      : Effect.succeed(Option.fromUndefinedOr(value))
+  })
 
 /** Names the source of a value for an error: the flag if it was given, or else the name in the environment or the file. */
 export const sayOf = (flag: Option.Option<unknown>, name: Name): string =>
@@ -42,7 +54,7 @@ export const sayOf = (flag: Option.Option<unknown>, name: Name): string =>
  * is an error: a script probably passed its own unset variable, and the intended value is unknown.
  */
 export const textOf = (flag: Option.Option<string>, name: Name): Effect.Effect<Option.Option<string>, Failed> => {
-  if (Option.isNone(flag)) return read(name, Config.String)
+  if (Option.isNone(flag)) return read(name)
   return flag.value === ""
     ? new Failed({ reason: `${sayOf(flag, name)} is empty: leave it out, or give a value` })
     : Effect.succeed(flag)
@@ -70,7 +82,10 @@ export const textsOf = Effect.fnUntraced(function*(flags: ReadonlyArray<string>,
 export const switchOf = (flag: Option.Option<boolean>, name: Name): Effect.Effect<boolean, Failed> =>
   Option.isSome(flag)
     ? remembered(name, flag.value)
-    : Effect.flatMap(read(name, Config.Boolean), (found) => remembered(name, Option.getOrElse(found, () => false)))
+    : Effect.flatMap(
+      readAs(name, parseChoice, "true or false"),
+      (found) => remembered(name, Option.getOrElse(found, () => false))
+    )
 
 /** Remembers whether JSON is wanted: error handling outside the command reads it as well. */
 const remembered = (name: Name, value: boolean): Effect.Effect<boolean> =>
@@ -86,7 +101,7 @@ export const numberOf = (
   between: { readonly minimum: number; readonly maximum: number }
 ): Effect.Effect<Option.Option<number>, Failed> =>
   Effect.gen(function*() {
-    const found = Option.isSome(flag) ? flag : yield* read(name, Config.Int)
+    const found = Option.isSome(flag) ? flag : yield* readAs(name, parseWhole, "a whole number")
     const { maximum, minimum } = between
     if (Option.isSome(found) && (found.value < minimum || found.value > maximum)) {
       return yield* new Failed({
@@ -126,14 +141,30 @@ export const limit = (standard: number) =>
 export const on = (name: string, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
 
-/** An optional text that only the command line can set. */
-export const text = (name: string, description: string) =>
-  Flag.String(name).pipe(Flag.withDescription(description), Flag.optional)
+/**
+ * A text that only the command line can set. An empty one is an error: a script probably passed its own unset variable, and
+ * an empty filter may match everything.
+ */
+export const required = (name: string, description: string) =>
+  Flag.String(name).pipe(
+    Flag.withDescription(description),
+    Flag.filter((text) => text !== "", () => "a value that is not empty")
+  )
+
+/** Like {@link required}, and optional. */
+export const text = (name: string, description: string) => Flag.optional(required(name, description))
+
+const canBeRecorded = (name: string): boolean => textProblem(name) === undefined
+const notRecorded = (name: string): string => `a name that can be recorded: this one ${textProblem(name)}`
 
 /** A flag for a recorded name, typed or copied from printed output, in which `\\uXXXX` stands for a character. */
 export const recordedName = (name: string, description: string) =>
-  Flag.String(name).pipe(Flag.withDescription(description), Flag.map(unescape), Flag.optional)
+  required(name, description).pipe(Flag.map(unescape), Flag.filter(canBeRecorded, notRecorded), Flag.optional)
 
 /** Like {@link recordedName}, as an argument. */
 export const recordedArgument = (name: string, description: string) =>
-  Argument.String(name).pipe(Argument.withDescription(description), Argument.map(unescape))
+  Argument.String(name).pipe(
+    Argument.withDescription(description),
+    Argument.map(unescape),
+    Argument.filter(canBeRecorded, notRecorded)
+  )

@@ -6,7 +6,8 @@ import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type { CallView, FailureRecord } from "../CallView.ts"
 import type { DeadLetter, DeadLetterDetail } from "../DeadLetters.ts"
-import type { InvalidCall, StuckChunk } from "../Inspector.ts"
+import type { SubscriptionStatus } from "../EventLog.ts"
+import type { InvalidCall, Scheduled, StuckChunk } from "../Inspector.ts"
 import { type Redact, redacted, redactedText, Redaction } from "../Redaction.ts"
 
 const isJsonObject = (json: Schema.Json): json is { readonly [key: string]: Schema.Json } =>
@@ -75,3 +76,16 @@ export const details = (all: ReadonlyArray<DeadLetterDetail>): Effect.Effect<Rea
 /** What may be seen of stuck chunks. */
 export const stuck = (all: ReadonlyArray<StuckChunk>): Effect.Effect<ReadonlyArray<StuckChunk>> =>
   Effect.map(Redaction, (redact) => all.map((chunk) => ({ ...chunk, error: textOrNull(redact, chunk.error) })))
+
+/** What may be seen of the chunks that wait for another attempt. */
+export const scheduled = (found: Scheduled): Effect.Effect<Scheduled> =>
+  Effect.map(Redaction, (redact) => ({
+    ...found,
+    message: found.message === undefined ? undefined : redactedText(redact, found.message)
+  }))
+
+/** What may be seen of subscriptions. */
+export const subscriptions = (
+  all: ReadonlyArray<SubscriptionStatus>
+): Effect.Effect<ReadonlyArray<SubscriptionStatus>> =>
+  Effect.map(Redaction, (redact) => all.map((one) => ({ ...one, lastError: textOrNull(redact, one.lastError) })))

@@ -33,6 +33,18 @@ export const listen = (): void => {
   }
 }
 
+/**
+ * A terminal that is closed stops the command like SIGTERM: else the chunks under way would count as those of a crash. It may
+ * be told twice, by the shell and by the system, and is heard once: a second SIGTERM ends the process at once.
+ */
+export const hearHangup = (): void => {
+  let isHeard = false
+  process.on("SIGHUP", () => {
+    if (!isHeard) process.emit("SIGTERM", "SIGTERM")
+    isHeard = true
+  })
+}
+
 /** The signal that told the command to stop, or undefined. */
 export const received = (): Shutdown.Signal | undefined => listening?.received()
 

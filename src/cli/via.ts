@@ -25,7 +25,7 @@ export const load = Effect.fnUntraced(function*(file: string) {
   }
   const module = yield* loading.load(path.resolve(file), file, yield* Application.loadTimeout)
   yield* loading.done
-  const mapper: unknown = Predicate.hasProperty(module, "default") ? module.default : undefined
+  const mapper = loading.defaultOf(module)
   return LineMapper.isLineMapper(mapper)
     ? mapper
     : yield* new Failed({ reason: `${file} must export default what LineMapper.make returns` })
@@ -43,9 +43,13 @@ const keyOf = (mapper: LineMapper.LineMapper, json: Schema.Json): Result.Result<
   Result.try({
     try: () => mapper.key(json),
     catch: (error) => `its key cannot be read: ${describe(error)}`
-  }).pipe(Result.flatMap((key) =>
-    key === undefined ? Result.fail("has no key that tells what it answers, like custom_id") : Result.succeed(key)
-  ))
+  }).pipe(Result.flatMap((key: unknown) => {
+    if (key === undefined) return Result.fail("has no key that tells what it answers, like custom_id")
+    // a module is not type-checked
+    return typeof key === "string"
+      ? Result.succeed(key)
+      : Result.fail(`its key is ${quote(key)}, which is not a string`)
+  }))
 
 /**
  * Reads the requests. One that cannot be read, or has another's key, is an error: which answers are missing is not known
@@ -59,7 +63,8 @@ export const requestsOf = Effect.fnUntraced(function*<E, R>(
   const requests = new Map<string, Asked>()
   yield* Stream.runForEach(lines, (line) => {
     const key = Result.flatMap(line.json, (json) => keyOf(mapper, json))
-    const wrong = (reason: string) => new Failed({ reason: `${file}, line ${line.number}: ${reason}` })
+    const wrong = (reason: string) =>
+      new Failed({ reason: `${file === "-" ? "standard input" : file}, line ${line.number}: ${reason}` })
     if (Result.isFailure(key)) return wrong(key.failure)
     const other = requests.get(key.success)
     if (other !== undefined) return wrong(`has the key ${quote(key.success)} of line ${other.number}`)
@@ -73,7 +78,8 @@ export const requestsOf = Effect.fnUntraced(function*<E, R>(
 const mapped = (mapper: LineMapper.LineMapper, line: LineMapper.ResultLine) =>
   Effect.suspend(() => {
     const made = mapper.map(line)
-    return Effect.isEffect(made) ? made : Effect.succeed(made)
+    if (Effect.isEffect(made)) return made
+    return Predicate.isPromise(made) ? Effect.promise(() => made) : Effect.succeed(made)
   }).pipe(
     Effect.exit,
     Effect.flatMap((exit): Effect.Effect<Result.Result<LineMapper.Mapped, string>> => {

@@ -28,4 +28,4 @@ export const settle = (wanted: boolean | undefined): void => {
 
 /** The value that the command has read; before that, the command line's, and then the environment's. */
 export const isWanted = (): boolean =>
-  settled ?? inArguments(process.argv.slice(2)) ?? yes.includes(process.env["SLUICE_JSON"] ?? "")
+  settled ?? inArguments(process.argv.slice(2)) ?? yes.includes((process.env["SLUICE_JSON"] ?? "").toLowerCase())

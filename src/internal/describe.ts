@@ -6,6 +6,7 @@
 import * as Cause from "effect/Cause"
 import { formatJson } from "effect/Formatter"
 import * as Predicate from "effect/Predicate"
+import { isSqlError, isSqlErrorReason } from "effect/sql/SqlError"
 import { escapeProse } from "./escape.ts"
 import { shorten } from "./quote.ts"
 
@@ -16,8 +17,8 @@ const longestFields = 500
 /** The most errors of a chain that are described. */
 const deepest = 10
 
-// fields that a Postgres server adds about itself, not about the statement
-const ofTheServer = new Set(["severity", "severityUnlocalized", "file", "line", "routine"])
+// fields that a Postgres server adds about itself and about the statement's text, which is not shown
+const ofTheServer = new Set(["severity", "severityUnlocalized", "file", "line", "routine", "position"])
 const told = new Set(["name", "message", "stack", "cause", "errors", "_tag"])
 
 const isSimple = (value: unknown): boolean =>
@@ -82,6 +83,8 @@ const chainInWords = (error: unknown): string => {
   let inner = ""
   const around: Array<string> = []
   for (const one of chainOf(error).toReversed()) {
+    // the SQL client puts two of its own around the server's error, which say nothing more
+    if (inner !== "" && (isSqlError(one) || isSqlErrorReason(one))) continue
     const words = oneInWords(one, [inner, ...around].join(" "))
     if (words === "" || words === inner) continue
     if (inner === "") inner = words
@@ -102,8 +105,8 @@ const wordsOf = (error: unknown): string => {
 }
 
 /**
- * An error as a person reads it: `Closed {"why":"the ward is closed"}`, `duplicate key … {"code":"23505"} (in SqlError:
- * Query failed)`.
+ * An error as a person reads it: `Closed {"why":"the ward is closed"}`, `duplicate key … {"code":"23505"} (in
+ * NotSaved: the reply could not be saved)`.
  */
 export const describe = (error: unknown): string => shorten(wordsOf(error), longestReason)
 

@@ -10,7 +10,9 @@
  * Control, format, unassigned and private-use characters, lone surrogates, line ends, and characters that fonts do not
  * show.
  */
-const unsafe = /[\p{C}\p{Zl}\p{Zp}\p{DI}]|(?<=\p{M}{8})\p{M}/gu
+const unsafe = /[\p{C}\p{Zl}\p{Zp}\p{DI}\u2800]|(?<=\p{M}{8})\p{M}/gu
+/** Blanks of another width: a sentence may have them, but in a name one looks like the other. */
+const otherBlanks = /(?! )\p{Zs}/gu
 
 const scripts = ["Arab", "Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh"]
 const joining = `[${scripts.map((script) => `\\p{sc=${script}}`).join("")}]`
@@ -41,7 +43,10 @@ export const escapeUnsafe = (text: string): string => isPlain(text) ? text : tex
  * Escapes a text: the result is on one line and has no invisible or terminal control characters. Two texts never become
  * the same: a backslash that could start an escape is escaped too. {@link unescape} reverses it.
  */
-export const escape = (text: string): string => escapeUnsafe(text.replaceAll(/\\(?=u[0-9a-f]{4})/gi, "\\u005c"))
+export const escape = (text: string): string => {
+  const once = text.replaceAll(/\\(?=u[0-9a-f]{4})/gi, "\\u005c")
+  return isPlain(once) ? once : escapeUnsafe(once).replaceAll(otherBlanks, units)
+}
 
 /** Decodes text that a person typed or copied: `\uXXXX` becomes the character. */
 export const unescape = (text: string): string =>

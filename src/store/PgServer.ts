@@ -80,6 +80,8 @@ export class PgServer extends Context.Service<PgServer, {
   readonly isPooled: Effect.Effect<boolean, DatabaseUnfit>
   /** How many migrations are not applied yet. */
   readonly missingMigrations: Effect.Effect<number, ChunkStoreError>
+  /** How many applied migrations are of a newer version than this program. */
+  readonly newerMigrations: Effect.Effect<number, ChunkStoreError>
   /** A description of the sequences that are behind the tables; undefined when none is. */
   readonly sequencesBehind: Effect.Effect<string | undefined, ChunkStoreError>
   readonly rolesThatLack: Effect.Effect<ReadonlyArray<Lacking>, ChunkStoreError>
@@ -152,6 +154,7 @@ const make = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const settings = yield* Settings.Settings
   const { schema } = settings
+  const known = new Set(list(schema).map(({ id }) => id))
   const t = tables(sql, schema, settings.statementTimeout)
   const limit = limitOf(sql, settings.statementTimeout)
   const inSession = <A, E>(work: (session: Session) => Effect.Effect<A, E>) =>
@@ -166,6 +169,12 @@ const make = Effect.gen(function*() {
     isPooled: isPooled(sql),
     missingMigrations: inSession(
       (session) => Effect.map(Migrations.missingOf(session, schema, list(schema)), (missing) => missing.length)
+    ),
+    newerMigrations: inSession((session) =>
+      Effect.map(
+        session.run<{ id: number }>(`select migration_id as id from "${schema}".migration`),
+        (rows) => rows.filter((row) => !known.has(row.id)).length
+      )
     ),
     sequencesBehind: inSession((session) =>
       Effect.map(

@@ -1,7 +1,7 @@
 /**
  * Which rights on Sluice's tables a role needs for its purpose, and what to advise when it lacks them.
  */
-import { word } from "../internal/escape.ts"
+import { escapeUnsafe, word } from "../internal/escape.ts"
 import { shown } from "./pg/tables.ts"
 
 /** What a role does: records calls, drains them, subscribes to events, or operates the system. */
@@ -126,7 +126,16 @@ export const workerRights = (): ReadonlyArray<{ readonly object: string; readonl
     rights.map((right) => ({ object, right }))
   )
 
-const quoted = (role: string): string => `"${role.replaceAll("\"", "\"\"")}"`
+/**
+ * A role's name in SQL. One with characters that are escaped where they are printed is written with Postgres' own escapes: so
+ * that what is printed names this role and no other.
+ */
+const quoted = (role: string): string => {
+  const within = role.replaceAll("\"", "\"\"")
+  return escapeUnsafe(role) === role
+    ? `"${within}"`
+    : `U&"${within.replaceAll(/[^\x20-\x7e]|\\/g, (unit) => `\\${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)}"`
+}
 
 /** Joins rights. A right on the whole table makes the same right on columns redundant. */
 const together = (rights: ReadonlyArray<string>): string =>
@@ -178,6 +187,8 @@ const names = (text: string, name: string): boolean => new RegExp(`(?<!\\w)${nam
  * does not need, it names the grant for an operator.
  */
 export const explain = (text: string, { purpose, role, schema }: Lacking): string | undefined => {
+  // a grant does not help who must be the owner
+  if (text.startsWith("must be owner")) return undefined
   const all = (known: Purpose) => `\`sluice grants ${word(role)} --for ${known}\` prints all that it needs`
   for (const known of new Set([purpose, "operator" as const])) {
     const { sequences, tables } = needs[known]

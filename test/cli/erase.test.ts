@@ -85,7 +85,9 @@ describe("sluice erase", () => {
           [[], "say whose data, by one of --call, --correlation and --where"],
           [["--call", "done", ...where], "say whose data, by one of"],
           [["--where", "patientId=4711"], "write context.patientId=4711"],
-          [["--where", "context.patientId="], "write context.patientId=4711"]
+          [["--where", "context.patientId="], "write context.patientId=4711"],
+          // else it would erase nothing, and be content
+          [["--where", "context.patientId = 4711"], "write context.patientId=4711"]
         ] as const
       ) {
         expect((yield* sluice("erase", ...args, ...because)).reason).toContain(reason)

@@ -8,6 +8,7 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import path from "node:path"
@@ -65,6 +66,29 @@ const findingsOf = (printed: string) =>
   Schema.decodeUnknownSync(Schema.toCodecJson(Diagnosis))(JSON.parse(printed)).findings
 
 describe("sluice grants", () => {
+  it.live("names the role and no other, whatever its name holds", () =>
+    Effect.gen(function*() {
+      const url = yield* freshDatabase()
+      const sql = (text: string) =>
+        Effect.provide(SqlClient.SqlClient.use((sql) => sql.unsafe<{ grantee: string }>(text)), client(url))
+      const suffix = new URL(url).pathname.slice(6, 14)
+      const names = [`a";drop table note;--${suffix}`, `a\nb ${suffix}`, `a\u200bb${suffix}`, `a\\u200bb${suffix}`]
+      yield* running("migrate", "--url", url)
+      for (const name of names) {
+        const quoted = `"${name.replaceAll("\"", "\"\"")}"`
+        yield* Effect.acquireRelease(
+          sql(`create role ${quoted}`),
+          () => Effect.ignore(Effect.andThen(sql(`drop owned by ${quoted}`), sql(`drop role ${quoted}`)))
+        )
+        const { stdout } = yield* running("grants", name, "--for", "recorder")
+        yield* runAt(url, ...stdout.split(/;\n|;$/).filter((statement) => statement !== ""))
+        const rows = yield* sql(
+          "select distinct grantee from information_schema.role_table_grants where table_schema = 'sluice'"
+        )
+        expect(rows.map((row) => row.grantee)).toContain(name)
+      }
+    }).pipe(Effect.scoped), 60_000)
+
   it.live("to an operator: every command works, and the doctor sees all", () =>
     Effect.gen(function*() {
       const { as, file, role, url } = yield* setUp("operator")

@@ -38,8 +38,12 @@ describe("a path that is not what it should be", () => {
     for (const place of ["none.ts", "notes.ts/more.ts"]) {
       expect(await errorOf("drain", "--embedded", "--handlers", place)).toContain(`there is no module ${place}`)
     }
+    fs.mkdirSync(path.join(folder, "ward"))
+    expect(await errorOf("drain", "--embedded", "--handlers", "ward")).toContain(
+      "--handlers: no module in ward matches **/persist/*.{ts,js,mts,mjs,cts,cjs}: give a glob, \"ward/*.ts\""
+    )
     // nothing was made for it
-    expect(fs.readdirSync(folder)).toEqual(["notes.ts"])
+    expect(fs.readdirSync(folder)).toEqual(["notes.ts", "ward"])
   })
 
   it("is named: what init reads and writes", async () => {

@@ -12,7 +12,7 @@ import { pathToFileURL } from "node:url"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { HandlersReport } from "../../src/cli/commands/handlers.ts"
 import * as ConfigFile from "../../src/cli/ConfigFile.ts"
-import { run } from "./inProcess.ts"
+import { handlers, run, runIn } from "./inProcess.ts"
 import { newDatabase, noteHandler, workplace } from "./workplace.ts"
 
 /** Values, as they are written in `sluice.config.ts`, and what is said of them. */
@@ -107,6 +107,78 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
   })
 })
 
+describe("a settings file", { timeout: 120_000 }, () => {
+  const url = "postgres://nobody@127.0.0.1:1/ward"
+  const there = "database: 127.0.0.1:1/ward"
+  /** What a command says in a folder with these files. */
+  const said = async (files: Readonly<Record<string, string>>): Promise<string> => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-settings-"))
+    try {
+      for (const [name, content] of Object.entries(files)) {
+        if (content === "a link that leads nowhere") fs.symlinkSync("/nowhere", path.join(folder, name))
+        else fs.writeFileSync(path.join(folder, name), content)
+      }
+      return (await runIn(folder, "status")).stderr
+    } finally {
+      fs.rmSync(folder, { recursive: true })
+    }
+  }
+
+  it("may be CommonJS, also as compilers write it", async () => {
+    expect(await said({ "sluice.config.cjs": `module.exports = { DATABASE_URL: "${url}" }` })).toContain(there)
+    const compiled = `exports.__esModule = true\nexports.default = { DATABASE_URL: "${url}" }`
+    expect(await said({ "sluice.config.js": compiled, "package.json": "{}" })).toContain(there)
+  })
+
+  it("is not passed over in silence", async () => {
+    expect(await said({ "sluice.config.json": "{}" })).toContain(
+      "sluice.config.json is not read: write the settings in"
+    )
+    expect(await said({ "sluice.config.mjs": "a link that leads nowhere" })).toMatch(
+      /sluice\.config\.mjs does not load/
+    )
+    const two = await said({
+      "sluice.config.mjs": `export default { DATABASE_URL: "${url}" }`,
+      "sluice.config.yaml": ""
+    })
+    expect(two).toContain(there)
+    expect(two).toContain("sluice.config.yaml is not read: sluice.config.mjs is")
+  })
+
+  it("that holds the whole environment is refused in one short sentence", async () => {
+    const names = Array.from({ length: 200 }, (_, n) => `VARIABLE_${n}: "x"`)
+    const text = await said({ "sluice.config.mjs": `export default { ${names.join(", ")} }` })
+    expect(text).toContain("VARIABLE_4, and 195 others; there are")
+  })
+})
+
+describe("a value of a variable", () => {
+  afterEach(() => vi.unstubAllEnvs())
+  const away = ["--url", "postgres://nobody@127.0.0.1:1/none"]
+
+  it.each([
+    ["SLUICE_JSON", "maybe", "SLUICE_JSON is wrong: \"maybe\" is not true or false"],
+    ["SLUICE_WORKERS", "two", "SLUICE_WORKERS is wrong: \"two\" is not a whole number"],
+    ["SLUICE_NAMESPACE", "ward 7", "SLUICE_NAMESPACE: \"ward 7\" is not a namespace: it may hold only"],
+    ["SLUICE_LISTEN_URL", "postgres://u:50%@host/ward", "SLUICE_LISTEN_URL is wrong: it is not the URL"]
+  ])("%s=%s is refused in plain words", async (name, value, says) => {
+    vi.stubEnv(name, value)
+    const { failed, reason, stderr } = await run("drain", ...handlers, ...away)
+    expect({ failed, text: reason + stderr }).toEqual({ failed: true, text: expect.stringContaining(says) })
+  })
+
+  it("of a switch may be written in capitals", async () => {
+    vi.stubEnv("SLUICE_JSON", "TRUE")
+    expect(JSON.parse((await run("status", ...away)).stdout)).toHaveProperty("error")
+  })
+
+  it("in quotation marks is no address", async () => {
+    vi.stubEnv("DATABASE_URL", `"postgres://nobody:secret@127.0.0.1:1/none"`)
+    const { reason } = await run("status")
+    expect(reason).toBe("DATABASE_URL begins with a quotation mark, which is taken as it is: leave it out")
+  })
+})
+
 describe("a variable that is not a setting", () => {
   afterEach(() => vi.unstubAllEnvs())
 
@@ -136,6 +208,19 @@ describe("an empty value", { timeout: 120_000 }, () => {
         expect(stderr).toMatch(new RegExp(`${flag}(:| is empty| "" is no)|Missing value for flag ${flag}`))
       }
       expect(fs.readdirSync(folder)).toEqual([])
+      // as a filter it would match everything
+      const commands = [["dead", "discard", "--because", "over", "--text"], ["dead", "redrive", "--call"], [
+        "pause",
+        "--namespace"
+      ]]
+      for (const command of commands) {
+        const { failed, stderr } = await run(...command, "", "--url", "postgres://nobody@127.0.0.1:1/none")
+        expect({ command, failed, stderr }).toEqual({
+          command,
+          failed: true,
+          stderr: expect.stringContaining("a value that is not empty")
+        })
+      }
     } finally {
       process.chdir(here)
       fs.rmSync(folder, { recursive: true })

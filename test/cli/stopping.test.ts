@@ -11,7 +11,7 @@ import { createServer, type Socket } from "node:net"
 import { describe, expect, it } from "vitest"
 import { client } from "../support/Postgres.ts"
 import { untilIt } from "../support/until.ts"
-import { newDatabase, until, workplace } from "./workplace.ts"
+import { newDatabase, until, ward, workplace } from "./workplace.ts"
 
 /**
  * Says when a program begins to listen for SIGTERM, and what it loads. Node itself hears signals before that, and forgets.
@@ -128,6 +128,17 @@ describe("a signal", { timeout: 240_000 }, () => {
     )
     expect(status).toBe(143)
     expect((await place.sluice("migrate")).status).toBe(0)
+  })
+
+  it("of a terminal that is closed is one as well, though it comes twice: what runs finishes, and no crash is counted", async () => {
+    const place = await ward("waiting")
+    await place.record(1)
+    const running = place.start("drain", "--every", "1s")
+    await running.says("begun")
+    running.child.kill("SIGHUP")
+    running.child.kill("SIGHUP")
+    place.file("go", "")
+    expect(await running.ended).toMatchObject({ status: 0, stdout: "stopped; 1 claimed: 1 persisted\n" })
   })
 
   it("ends also what cannot be interrupted, and says so", async () => {

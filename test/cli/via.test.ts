@@ -109,13 +109,22 @@ describe("sluice record --via", () => {
           if (json.what === "fails") return Effect.fail(new Error("no ward"))
           if (json.what === "skips") return LineMapper.skip
           if (json.what === "nothing") return undefined
+          if (json.what === "rejects") return Promise.reject(new Error("no nurse"))
+          if (json.what === "awaits") return Promise.resolve({ ...call, callId: key })
           return Effect.succeed({ ...call, callId: json.what === "long" ? "x".repeat(65) : key })
-        }, { key: (json) => json.id.trim() })`
+        }, { key: (json) => typeof json.id === "number" ? json.id : json.id.trim() })`
         )
         const whats = ["throws", "good", "fails", "skips", "nothing", "long", "good"]
+        const others = [
+          "{}",
+          "",
+          "[]",
+          `{"id":7}`,
+          ...["rejects", "awaits"].map((what) => `{"id":"${what}","what":"${what}"}`)
+        ]
         const lines = file(
           "lines.jsonl",
-          [...whats.map((what, index) => JSON.stringify({ id: `call-${index}`, what })), "{}", "", "[]"].join("\n")
+          [...whats.map((what, index) => JSON.stringify({ id: `call-${index}`, what })), ...others].join("\n")
         )
         const { status, stderr, stdout } = yield* record(lines, "--via", mapper)
         expect(told(stderr)).toEqual([
@@ -124,9 +133,11 @@ describe("sluice record --via", () => {
           "line 5: the mapper returns no call for it",
           expect.stringMatching(/^line 6: .*has 65 characters/),
           expect.stringMatching(/^line 8: its key cannot be read: /),
-          expect.stringMatching(/^line 10: its key cannot be read: /)
+          expect.stringMatching(/^line 10: its key cannot be read: /),
+          "line 11: its key is 7, which is not a string",
+          "line 12: cannot be mapped: no nurse"
         ])
-        expect([status, stdout]).toEqual([1, "2 recorded, 0 known already, 6 refused, 1 skipped"])
+        expect([status, stdout]).toEqual([1, "3 recorded, 0 known already, 8 refused, 1 skipped"])
       }).pipe(Effect.scoped),
     60_000
   )
@@ -150,6 +161,14 @@ describe("sluice record --via", () => {
         expect(yield* reasonOf("--via", at("openai.ts"), "--requests", twice)).toMatch(
           /twice\.jsonl, line 2: has the key "a" of line 1$/
         )
+        expect((yield* running("record", "-", "--via", at("openai.ts"), "--requests", "-")).reason).toBe(
+          "standard input can be the results or the requests, and not both"
+        )
+        const compiled = file(
+          "compiled.cjs",
+          `exports.__esModule = true\nexports.default = { "~effect-sluice/LineMapper": "mapper", map: () => {}, key: () => {} }`
+        )
+        expect(yield* reasonOf("--via", compiled)).toBe("")
         const bad = file("bad.jsonl", `{"custom_id": 7}\n`)
         expect(yield* reasonOf("--via", at("openai.ts"), "--requests", bad)).toMatch(/bad\.jsonl, line 1: has no key/)
       }).pipe(Effect.scoped),
@@ -174,6 +193,29 @@ describe("sluice record", () => {
       )
       const cut = yield* record(file("cut.json", JSON.stringify(list).slice(0, -1)))
       expect(cut.reason).toMatch(/cut\.json is neither a call a line nor one JSON list: /)
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("refuses an element that is nested too deep, and no other", () =>
+    Effect.gen(function*() {
+      const { file, record } = yield* place()
+      const deep = JSON.stringify(call("deep")).replace(
+        /"data":/,
+        `"data":${"[".repeat(20_000)}${"]".repeat(20_000)},"rest":`
+      )
+      const list = file("list.json", `[${JSON.stringify(call("a"))},${deep},${JSON.stringify(call("b"))}]`)
+      const { stderr, stdout } = yield* record(list)
+      expect(told(stderr)).toEqual([expect.stringMatching(/^element 2: .* is nested more than 512 deep/)])
+      expect(stdout).toBe("2 recorded, 0 known already, 1 refused")
+    }).pipe(Effect.scoped), 60_000)
+
+  it.live("says what to do with UTF-16", () =>
+    Effect.gen(function*() {
+      const { folder, record } = yield* place()
+      const file = path.join(folder, "calls.jsonl")
+      fs.writeFileSync(file, `\ufeff${JSON.stringify(call("a"))}\r\n`, "utf16le")
+      expect((yield* record(file)).reason).toBe(
+        `${file} is UTF-16, as PowerShell writes it: make it UTF-8, for example by iconv -f UTF-16 -t UTF-8`
+      )
     }).pipe(Effect.scoped), 60_000)
 
   it.live("says what to do with a folder", () =>

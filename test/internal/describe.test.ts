@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlError from "effect/sql/SqlError"
 import { describe, expect, it } from "vitest"
 import { describe as words, describeCause, longestReason, withoutStack } from "../../src/internal/describe.ts"
 
@@ -56,6 +57,24 @@ const table: ReadonlyArray<readonly [name: string, error: unknown, text: unknown
       new Error("innermost")
     ),
     expect.stringMatching(/^innermost \(in layer 0, .*, in layer 6\)$/)
+  ],
+  [
+    "a server's error without the client's own two around it, and without a place in a text that is not shown",
+    new Error("not saved", {
+      cause: new SqlError.SqlError({
+        reason: new SqlError.SqlSyntaxError({
+          message: "PgConnection: Query failed",
+          operation: "query",
+          cause: Object.assign(new Error("there is no table bed"), {
+            code: "42P01",
+            position: "13",
+            severity: "ERROR",
+            routine: "parserOpenTable"
+          })
+        })
+      })
+    }),
+    `there is no table bed {"code":"42P01"} (in not saved)`
   ],
   [
     "of several at once the first",

@@ -69,7 +69,14 @@ describe("a text of others", () => {
     expect(escape.escapeProse(`z${"\u0301".repeat(20)}`)).toBe(`z${"\u0301".repeat(8)}${"\\u0301".repeat(12)}`)
   })
 
-  it("is another one for each other text", () => {
+  it("is another one for each other text, also with blanks that look the same", () => {
+    for (const blank of ["\u00a0", "\u2003", "\u202f", "\u3000"]) {
+      const name = `bed${blank}1`
+      expect(escape.word(name)).toBe(`"bed\\u${blank.charCodeAt(0).toString(16).padStart(4, "0")}1"`)
+      expect(escape.unescape(escape.escape(name))).toBe(name)
+      // a sentence keeps them: they belong to some languages
+      expect(escape.escapeProse(`« oui${blank}»`)).toBe(`« oui${blank}»`)
+    }
     for (const print of [escape.escape, escape.quoted, escape.word]) {
       expect(new Set(others.map(([, text]) => print(text))).size).toBe(new Set(others.map(([, text]) => text)).size)
     }

@@ -38,6 +38,16 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("what is asked of 
       }))
     }))
 
+  it.effect("tells when a newer program has migrated it", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const server = yield* Effect.provide(PgServer.PgServer, PgServer.layer)
+      expect(yield* server.newerMigrations).toBe(0)
+      yield* sql`insert into sluice.migration (migration_id, name) values (9999, 'of_tomorrow')`
+      expect([yield* server.missingMigrations, yield* server.newerMigrations]).toEqual([0, 1])
+      yield* sql`delete from sluice.migration where migration_id = 9999`
+    }))
+
   it.effect("of the workers is answered whatever their rows hold, and no beat fails", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient

@@ -144,12 +144,34 @@ describe.skipIf(process.platform === "win32")("the folder of an embedded databas
     }), 60_000)
 })
 
+const tmp = process.env["TMPDIR"]
+afterEach(() => {
+  if (tmp === undefined) delete process.env["TMPDIR"]
+  else process.env["TMPDIR"] = tmp
+})
+
+describe.skipIf(process.platform === "win32")("the folder of a socket", () => {
+  it.live("can be used wherever the temporary directory is, whatever the umask", () =>
+    Effect.promise(async () => {
+      const deep = path.join(newFolder(), "d".repeat(100))
+      fs.mkdirSync(deep)
+      for (const directory of [deep, "/nowhere", path.relative(".", newFolder())]) {
+        process.env["TMPDIR"] = directory
+        process.umask(0o777)
+        const folder = await socketFolder.make()
+        process.umask(umask)
+        folders.push(folder)
+        const server = createServer()
+        await new Promise<void>((resolve, reject) =>
+          server.on("error", reject).listen(socketFolder.socketIn(folder), () => resolve())
+        )
+        expect([directory, path.isAbsolute(folder), rightsOf(folder)]).toEqual([directory, true, "700"])
+        await new Promise((resolve) => server.close(resolve))
+      }
+    }))
+})
+
 describe.skipIf(process.platform === "win32")("what a killed process has left in the temporary directory", () => {
-  const tmp = process.env["TMPDIR"]
-  afterEach(() => {
-    if (tmp === undefined) delete process.env["TMPDIR"]
-    else process.env["TMPDIR"] = tmp
-  })
   /** A folder with a socket on which nobody listens any more. */
   const left = async (name: string): Promise<string> => {
     const folder = path.join(os.tmpdir(), name)

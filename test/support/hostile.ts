@@ -30,6 +30,7 @@ export const hostile: ReadonlyArray<readonly [name: string, text: string]> = [
   ["an interlinear annotation", "\ufff9"],
   ["a tag", "\u{e0041}"],
   ["a filler of Hangul", "\u3164"],
+  ["a blank of Braille", "\u2800"],
   ["a variation selector", "\ufe00"],
   ["an unassigned character", "\u0378"],
   ["no character", "\ufdd0"],

@@ -152,7 +152,11 @@ const show = Command.make(
           `${printKey(letter.key)}: ${letter.reason}`,
           ...print.marked(letter.message),
           ...failures.map(({ at, attempt, kind, message }) =>
-            print.fit(`  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${print.first(message)}`)
+            print.fit(
+              `  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${
+                message === letter.message ? "as above" : print.first(message)
+              }`
+            )
           ),
           `  data: ${dataInWords(data)}`,
           ...letter.discarded === null ? [] : [`  discarded: ${escape(letter.discarded.reason)}`]
@@ -209,7 +213,7 @@ const discard = Command.make(
     ...filters,
     dryRun,
     all,
-    because: Flag.String("because").pipe(Flag.withDescription("the reason, which is stored"))
+    because: options.required("because", "the reason, which is stored")
   },
   (given) =>
     moved(given, DeadLetters.use((dead) => dead.discard(filterOf(given), given.because)), "discarded").pipe(

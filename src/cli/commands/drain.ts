@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { Report } from "../../Drain.ts"
 import { HandlerRegistry } from "../../HandlerRegistry.ts"
+import * as Identity from "../../Identity.ts"
 import { Inspector } from "../../Inspector.ts"
 import { quote } from "../../internal/quote.ts"
 import { Pauses } from "../../Pauses.ts"
@@ -149,6 +150,16 @@ const inTime = <A, E, R>(layer: Layer.Layer<A, E, R>, left: (() => Duration.Dura
     )
   )
 
+/** The one namespace to drain. A text that cannot be one would drain nothing, and be content. */
+const namespaceOf = Effect.fnUntraced(function*(flag: Option.Option<string>) {
+  const namespace = yield* options.textOf(flag, "SLUICE_NAMESPACE")
+  const problem = Option.isSome(namespace) ? Identity.partProblem(namespace.value) : undefined
+  if (Option.isNone(namespace) || problem === undefined) return namespace
+  return yield* new Failed({
+    reason: `${options.sayOf(flag, "SLUICE_NAMESPACE")}: ${quote(namespace.value)} is not a namespace: it ${problem}`
+  })
+})
+
 /** `--check`: builds the handlers as a drain does, looks at the tables of declared ones, and claims nothing. */
 const check = Effect.fnUntraced(function*(
   { embedded, handlers, url }: {
@@ -241,7 +252,7 @@ export const drain = Command.make(
       })
       const left = way._tag === "Limited" ? yield* countdown(way.time) : undefined
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
-      const namespace = yield* options.textOf(given.namespace, "SLUICE_NAMESPACE")
+      const namespace = yield* namespaceOf(given.namespace)
       const found = yield* options.numberOf(given.workers, "SLUICE_WORKERS", { minimum: 1, maximum: 64 })
       const workers = Option.getOrElse(found, () => 1)
       const port = yield* options.numberOf(given.metricsPort, "SLUICE_METRICS_PORT", { minimum: 1, maximum: 65_535 })

@@ -26,7 +26,7 @@ interface Given {
 
 /** The subject of a condition `context.key=value`. */
 const inContext = (condition: string): Effect.Effect<Subject, Failed> => {
-  const [, key, value] = /^context\.([^=]+)=([^]+)$/.exec(condition) ?? []
+  const [, key, value] = /^context\.([^=]*[^=\s])=([^]+)$/.exec(condition) ?? []
   return key === undefined || value === undefined
     ? new Failed({ reason: `--where: ${word(condition)} is not a condition: write context.patientId=4711` })
     : Effect.succeed(Subject.Context({ key, value }))
@@ -52,8 +52,15 @@ const userName = Effect.orElseSucceed(Config.option(Config.String("USER")), Opti
 /** The most rows of the application, and erasures, that are printed as text. */
 const most = 100
 
-const inWords = (erased: Erased, dryRun: boolean): ReadonlyArray<string> => {
-  if (erased.calls === 0) return ["nothing to erase: no recorded call is of this subject, or it is erased already"]
+const inWords = (erased: Erased, dryRun: boolean, subject: Subject): ReadonlyArray<string> => {
+  if (erased.calls === 0) {
+    return [
+      "nothing to erase: no recorded call is of this subject, or it is erased already",
+      ...subject._tag === "Context" && subject.key.includes(".")
+        ? [`${word(subject.key)} is looked for as one key of the context, not as a key within another`]
+        : []
+    ]
+  }
   const { objects } = erased
   return [
     `${print.counted(erased.calls, "call")} ${dryRun ? "would be erased" : "erased"}, with ` +
@@ -109,13 +116,13 @@ export const erase = Command.make(
       if (Option.isNone(because) && !given.dryRun) {
         return yield* new Failed({ reason: "give the reason, which is stored: --because" })
       }
-      const by = Option.orElse(Option.filter(given.by, (text) => text !== ""), constant(yield* userName))
+      const by = Option.orElse(given.by, constant(yield* userName))
       const reason = { because: Option.getOrElse(because, () => ""), by: Option.getOrElse(by, () => "") }
       const erased = yield* Erasure.use((erasure) =>
         given.dryRun ? erasure.preview(subject) : erasure.erase(subject, reason)
       )
       if (json) return yield* print.json(Erased, erased)
-      yield* print.lines(inWords(erased, given.dryRun))
+      yield* print.lines(inWords(erased, given.dryRun, subject))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(

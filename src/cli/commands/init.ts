@@ -40,8 +40,9 @@ const withFile = <A>(file: string, work: () => Promise<A>) =>
 const copy = Effect.fnUntraced(function*(name: string, file: string) {
   yield* withFile(file, async () => {
     await fs.mkdir(path.dirname(file), { recursive: true })
-    // never overwrites a file that another process wrote meanwhile
-    await fs.copyFile(new URL(name, first()), file, fs.constants.COPYFILE_EXCL)
+    // written, not copied: an installed package may be read-only, and a copy would be, too. Never overwrites a file that
+    // another process wrote meanwhile
+    await fs.writeFile(file, await fs.readFile(new URL(name, first())), { flag: "wx" })
   })
   return file
 })

@@ -57,6 +57,9 @@ type More = Pick<typeof RecordReport.Type, "skipped" | "missing">
 
 /** The calls of the file, and what else there is to report. */
 const source = Effect.fnUntraced(function*({ file, requests, via }: Given) {
+  if (file === "-" && Option.contains(requests, "-")) {
+    return yield* new Failed({ reason: "standard input can be the results or the requests, and not both" })
+  }
   const opened = yield* callFile.open(file)
   if (Option.isNone(via)) {
     if (Option.isSome(requests)) return yield* new Failed({ reason: "--requests goes with --via" })

@@ -73,7 +73,15 @@ const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
       `    ${attemptOf(failure)}:`,
       ...print.marked(failure.message, "      ")
     ]),
-    ...death === null ? [] : [print.fit(`    dead (${death.reason}): ${print.first(death.message)}`)]
+    ...death === null
+      ? []
+      : [
+        print.fit(
+          `    dead (${death.reason})${
+            death.message === failures.at(-1)?.message ? "" : `: ${print.first(death.message)}`
+          }`
+        )
+      ]
   ]
 }
 

@@ -2,7 +2,6 @@
  * `sluice subscriptions`: prints each durable subscription, its reader and how far behind it is; resets, skips, removes,
  * rebases.
  */
-import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as DateTime from "effect/DateTime"
@@ -10,12 +9,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { EventLog, type From, printEntry, Rebased, SubscriptionStatus } from "../../EventLog.ts"
+import { word } from "../../internal/escape.ts"
 import { ChunkKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
 import * as durationFlag from "../durationFlag.ts"
 import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
+import * as redacting from "../redacting.ts"
 
 /** What `sluice subscriptions --json` prints; `reset` and `remove` print those that exist afterwards. */
 export const SubscriptionList = Schema.Struct({ subscriptions: Schema.Array(SubscriptionStatus) })
@@ -23,7 +24,7 @@ export const SubscriptionList = Schema.Struct({ subscriptions: Schema.Array(Subs
 export const SubscriptionSkipped = Schema.Struct({ subscription: Schema.String, skipped: ChunkKey })
 
 const columns = 80
-const name = Argument.String("name").pipe(Argument.withDescription("the subscription's name"))
+const name = options.recordedArgument("name", "the subscription's name")
 /** The store counts up to 10,000. */
 const counted = ({ behind, feed }: SubscriptionStatus): string | number => {
   const count = behind >= 10_000 ? "10000+" : behind
@@ -65,13 +66,13 @@ const inWords = Effect.fnUntraced(function*(all: ReadonlyArray<SubscriptionStatu
 })
 
 const listed = Effect.fnUntraced(function*(given: Option.Option<boolean>) {
-  const subscriptions = yield* EventLog.use((log) => log.list)
+  const subscriptions = yield* Effect.flatMap(EventLog.use((log) => log.list), redacting.subscriptions)
   const json = yield* options.switchOf(given, "SLUICE_JSON")
   return yield* json ? print.json(SubscriptionList, { subscriptions }) : inWords(subscriptions)
 })
 
 const unknown = (name: string) =>
-  new Failed({ reason: `there is no subscription ${name}: \`sluice subscriptions\` lists those there are` })
+  new Failed({ reason: `there is no subscription ${word(name)}: \`sluice subscriptions\` lists those there are` })
 
 const statusOf = Effect.fnUntraced(function*(name: string) {
   const found = (yield* EventLog.use((log) => log.list)).find((one) => one.name === name)
@@ -126,25 +127,28 @@ const skip = Command.make(
   {
     ...options.common,
     name,
-    because: Flag.String("because").pipe(Flag.withDescription("the reason; it is logged and stored")),
-    call: options.text("call", "skip only if the next entry is this call's; then it need not have failed")
+    because: options.required("because", "the reason; it is logged and stored"),
+    call: options.recordedName("call", "skip only if the next entry is this call's; then it need not have failed")
   },
   ({ because, call, name, url, ...given }) =>
     Effect.gen(function*() {
       const { attempts, next } = yield* statusOf(name)
       if (next === null) {
-        return yield* new Failed({ reason: `${name} has read everything: there is nothing to skip` })
+        return yield* new Failed({ reason: `${word(name)} has read everything: there is nothing to skip` })
       }
       const { callId } = next.key
       if (Option.isSome(call) ? call.value !== callId : attempts === 0) {
         return yield* new Failed({
           reason: Option.isSome(call)
-            ? `the next entry of ${name} is call ${callId}, not ${call.value}`
-            : `${name} has not failed with its next entry, call ${callId}; to skip it anyway, add --call ${callId}`
+            ? `the next entry of ${word(name)} is call ${word(callId)}, not ${word(call.value)}`
+            : `${word(name)} has not failed with its next entry, call ${word(callId)}; to skip it anyway, add ` +
+              `--call ${word(callId)}`
         })
       }
       const passed = yield* EventLog.use((log) => log.skip(name, next.key, because))
-      if (!passed) return yield* new Failed({ reason: `call ${callId} is no longer the next entry of ${name}` })
+      if (!passed) {
+        return yield* new Failed({ reason: `call ${word(callId)} is no longer the next entry of ${word(name)}` })
+      }
       yield* Effect.logWarning(`subscription ${name} skips ${printEntry(next.key)}: ${because}`)
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       if (json) return yield* print.json(SubscriptionSkipped, { subscription: name, skipped: next.key })

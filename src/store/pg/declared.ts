@@ -280,7 +280,7 @@ export const insertion = ({ columns, elements, id, onConflict, table }: Compiled
   [
     `insert into ${table} (${columns.map(({ name }) => identifier(name)).join(", ")}) overriding system value`,
     `select ${columns.map(({ value }) => value).join(",\n  ")}`,
-    `from g ${elements}`,
+    `from g ${elements}`.trimEnd(),
     ...onConflict === "" ? [] : [onConflict],
     `returning ${identifier(id)}::pg_catalog.text as id`
   ].join("\n")

@@ -1,7 +1,8 @@
 /**
- * The folder of an embedded database's socket, in the temporary directory, accessible only to its owner. A process that is
+ * The folder of an embedded database's socket, in a temporary directory, accessible only to its owner. A process that is
  * killed leaves it behind; the next process that starts removes it.
  */
+import { existsSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { connect } from "node:net"
 import * as os from "node:os"
@@ -29,9 +30,20 @@ const isLeftBehind = async (folder: string, now: number): Promise<boolean> => {
   })
 }
 
+/** The longest path that a socket may have on every system, in bytes. */
+const longestPath = 103
+
+/** The temporary directory; `/tmp` if it is not there, or so deep that a socket in it could not be opened. */
+const temporary = (): string => {
+  const own = path.resolve(os.tmpdir())
+  if (process.platform === "win32") return own
+  const length = Buffer.byteLength(path.join(own, `${prefix}XXXXXX`, socketName))
+  return length <= longestPath && existsSync(own) ? own : "/tmp"
+}
+
 /** Removes the folders of killed processes. A folder that cannot be read stays. */
 export const sweep = async (now: number): Promise<void> => {
-  const directory = os.tmpdir()
+  const directory = temporary()
   const names = await fs.readdir(directory).catch((): Array<string> => [])
   for (const name of names) {
     if (!name.startsWith(prefix) || name.length !== prefix.length + 6) continue
@@ -43,7 +55,12 @@ export const sweep = async (now: number): Promise<void> => {
 }
 
 /** Creates a folder for a socket. */
-export const make = (): Promise<string> => fs.mkdtemp(path.join(os.tmpdir(), prefix))
+export const make = async (): Promise<string> => {
+  const folder = await fs.mkdtemp(path.join(temporary(), prefix))
+  // the umask may have removed the owner's permissions
+  await fs.chmod(folder, 0o700)
+  return folder
+}
 
 /** Removes it. */
 export const remove = (folder: string): Promise<void> => fs.rm(folder, { recursive: true, force: true })

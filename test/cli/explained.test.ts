@@ -1,0 +1,33 @@
+/**
+ * The sentence for a database's error. It goes by the server's code, and other codes than a user's first ones have one, too.
+ */
+import * as SqlError from "effect/sql/SqlError"
+import { expect, it } from "vitest"
+import { ChunkStoreError } from "../../src/ChunkStore.ts"
+import { explain } from "../../src/cli/Failed.ts"
+import * as rights from "../../src/store/Rights.ts"
+
+const ofServer = (code: string, message: string) =>
+  new SqlError.SqlError({
+    reason: new SqlError.UnknownError({
+      message: "PgConnection: Query failed",
+      cause: Object.assign(new Error(message), { code })
+    })
+  })
+
+it.each([
+  ["42703", "Spalte »facts« existiert nicht", /of an older version than this program: run `sluice migrate`$/],
+  ["42883", "function sluice.rank(integer) does not exist", /of an older version than this program/],
+  ["25006", "kann INSERT nicht in einer Read-Only-Transaktion ausführen", /^the database is read-only/]
+])("%s: %s", (code, message, says) => {
+  expect(explain(ofServer(code, message)).message).toMatch(says)
+  const ofStore = new ChunkStoreError({ operation: "inspector.status", transient: false, code, reason: message })
+  expect(explain(ofStore).message).toMatch(says)
+  // what has no code was not said by a server
+  expect(explain(new Error(message)).message).toBe(message)
+})
+
+it("advises no grant where only the owner may", () => {
+  const lacking = { schema: "sluice", role: "nurse", purpose: "worker" } as const
+  expect(rights.explain("must be owner of table service_call", lacking)).toBeUndefined()
+})
