@@ -163,8 +163,8 @@ export class CallRecorder extends Context.Service<CallRecorder, {
    * Everything that `record` would refuse about the call itself fails with `CallRefused` before the service runs; then
    * nothing was written. This includes the size: context, input, details and trace may hold `SLUICE_MAX_RESULT_BYTES`
    * less the room kept for the answer, 1 MiB (a quarter of a limit below 4 MiB). An answer that cannot be stored also
-   * fails with `CallRefused`, and the call is recorded as invalid. Changes that the service makes to the call's objects
-   * while it runs are not recorded.
+   * fails with `CallRefused`, and the call is recorded as invalid, or as failed if the answer is not even JSON. Changes
+   * that the service makes to the call's objects while it runs are not recorded.
    *
    * It uses its own commits, so a paid answer is never rolled back: inside a transaction it fails with
    * {@link RunInTransaction} before the service runs.
@@ -241,7 +241,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
       return yield* Effect.fromResult(result!)
     })
 
-    /** Retries of what keeps a paid answer. */
+    /** How long recording a paid answer is retried. */
     const duringOutage = {
       while: (error: CallRefused | CallConflict | ChunkStoreError) =>
         error._tag === "ChunkStoreError" && mayBeOver(error),
@@ -335,7 +335,8 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         }
         // From here the answer is paid for. It is recorded even when this fiber is interrupted, and even when the run's
         // lease was lost, unless another answer was recorded first: then it is kept as an attempt. If the database is
-        // unreachable, recording is retried for the length of the lease, in which no other process takes over the run.
+        // unreachable, recording is retried for the length of a lease. In the first two thirds of it no other process takes
+        // over the run.
         const said = notes.succeeded()
         yield* tellOfRun(call, said)
         const finished: ServiceCall = {
@@ -362,7 +363,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
               : Effect.void
           )
         )
-        // also after a commit whose answer was lost; then its attempts are there
+        // also after a commit whose answer was lost: then its attempts are there, and are not added again
         if (recorded !== "recorded") yield* tooLate
         if (recorded === "erased") return yield* new CallErased({ callId: call.callId })
         return { call: finished, ran: true }

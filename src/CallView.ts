@@ -141,8 +141,7 @@ export const KindStatus = Schema.Struct({
   oldest: Schema.NullOr(Schema.DateTimeUtcFromString),
   /**
    * Whether some of the numbers of its outstanding chunks are estimates, because there are many of a state: see
-   * `Inspector.status`. `dead` and `persisted` are always exact. `inFlight` is never estimated: of more than 20,000 in flight
-   * it counts these.
+   * `Inspector.status`. `dead` and `persisted` are always exact. `inFlight` is never estimated, but is at most 20,000.
    */
   about: Schema.Boolean
 })

@@ -151,8 +151,8 @@ export interface Transaction {
   /** Carries out the declaration of a handler. */
   readonly insert: Insert
   /**
-   * Runs an effect after the commit, if there is one. What handlers have registered for the commit does not hold it up, and
-   * an interruption that comes after the commit does not prevent it.
+   * Runs an effect after the commit, and not after a rollback. An interruption after the commit does not prevent it. Outside
+   * a caller's transaction, Postgres stores run it before all that handlers have registered.
    */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /** Ends statements that still run in it and cannot be interrupted, as far as the store is able to. */
@@ -254,9 +254,9 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   ) => Effect.Effect<boolean, ChunkStoreError>
   /**
    * Ends a running call as failed or invalid, with the run's facts, attempts and usage; with `end` undefined the call is as
-   * if it had not begun. If this token no longer holds the call, its status, error and facts stay as they are. Then only the
-   * run's attempts are added, with their usage, unless they are on record already: they were paid for. Those of an erased
-   * call have neither text nor error.
+   * if it had not begun. If this token no longer holds the call, its status, error and facts stay as they are, and only the
+   * run's attempts are added, with their usage, because they were paid for. They are not added a second time. Those of an
+   * erased call have neither text nor error.
    */
   readonly abandon: (callId: string, token: string, end: RunEnd | undefined) => Effect.Effect<void, ChunkStoreError>
   /** A call as it is recorded, with its status and its attempts. */
@@ -277,11 +277,11 @@ export class ChunkStore extends Context.Service<ChunkStore, {
    * It takes only chunks that a claim would take now, in its order, and of these only those that need no program: encoded by
    * the present schema (the fingerprint), never failed or held by a worker that died, without an ordering key, with the
    * context that the declaration requires. It does not change the others. When it fails, nothing was changed, and the error
-   * does not show which chunk is at fault: claim the chunks to find out. `TableLocked`: no chunk is, and a claim would wait
-   * like this did.
+   * does not show which chunk is at fault: claim the chunks to find out. After `TableLocked` no chunk is at fault, and a
+   * claim would wait for the table as well.
    *
-   * It can be interrupted, even by an uninterruptible caller, until its commit, and not between its commit and its result:
-   * the caller announces what is committed.
+   * Its statement can be interrupted, even if the caller is uninterruptible. Between its commit and its result it cannot, so
+   * that the caller announces what is committed.
    */
   readonly persistInside: (
     request: InsideRequest

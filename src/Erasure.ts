@@ -10,8 +10,8 @@ import type { ChunkStoreError } from "./ChunkStore.ts"
 
 /**
  * Whose calls: one call, the calls of a conversation, or those whose context holds a value under a key. `value` is a text,
- * or another JSON value as its JSON text: `7` means the number, and the text `"7"` as well. A JSON null is no value of
- * anybody: `null` means the text only.
+ * or another JSON value as its JSON text: `7` means the number, and the text `"7"` as well. `null` means the
+ * text only: a JSON null matches nothing.
  */
 export type Subject = Data.TaggedEnum<{
   Call: { readonly callId: string }

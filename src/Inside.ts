@@ -47,7 +47,7 @@ export interface InsideHandler {
   readonly handler: string
   /** The handler's version, for the ledger. */
   readonly handlerVersion: number
-  /** How long it may take until it is committed. What follows the commit does not count. */
+  /** How long the statement may take, until it is committed. */
   readonly timeout: Duration.Duration
 }
 

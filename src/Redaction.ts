@@ -33,7 +33,7 @@ const hidden = "(hidden: the redact function failed)"
 export const redacted = (redact: Redact, json: Schema.Json): Schema.Json => {
   try {
     const shown: unknown = redact(json)
-    // an asynchronous function: nothing else waits for it, and a failure of it must not end the process
+    // an asynchronous function returns a promise, which nothing awaits: its rejection must not end the process
     if (Predicate.isPromiseLike(shown)) void Promise.resolve(shown).catch(() => undefined)
     // a function without types may return anything
     return jsonProblem(shown, "") === undefined ? shown as Schema.Json : hidden

@@ -96,7 +96,7 @@ export const repair = Effect.fn("RejectedAnswers.repair")(function*<E, R>(
     const end = (said: runNotes.Said, ended: Pick<RepairEnd, "output" | "refused">) => {
       genAi.count(said.facts, said.attempts, context)
       const adds = added(rejected, said)
-      // of a repair that does not hold the call any more only its answers are kept, which are paid for
+      // a repair that no longer holds the call keeps only its answers: they are paid for
       const { attempts } = ended.output === undefined ? said : notes.late()
       const late = store.abandon(key.callId, token, { status: "failed", error: "", ...adds, attempts })
       return letters.endRepair(key, token, { ...adds, ...ended }).pipe(

@@ -291,7 +291,7 @@ describe("what cannot help to try again", () => {
       expect((yield* written).map((row) => row.callId)).toEqual(["mate"])
     }).pipe(Effect.provide(application({}, registry({ permanent: (error) => String(error).includes("it fails") })))))
 
-  it.effect("is buried at once also when a bundled handler rejects, whose class is another one", () => {
+  it.effect("is buried at once also when a bundled handler rejects with its own copy of the class", () => {
     class HandlerRejected extends Data.TaggedError("HandlerRejected")<{ readonly reason: string }> {}
     const bundled = plugin({ persist: () => Effect.fail(new HandlerRejected({ reason: "the ward is closed" })) })
     return Effect.gen(function*() {

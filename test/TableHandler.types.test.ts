@@ -193,14 +193,14 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       ],
       "of type bytea"
     ]
-  ])("nobody is charged for %s", ([, handler, tables, words]) =>
+  ])("no attempt is charged for %s", ([, handler, tables, words]) =>
     on(
       tables,
       handler,
       chargesNobody(handler, words)
     ))
 
-  it.live("nobody is charged for a sequence that the role may not draw from", () =>
+  it.live("no attempt is charged for a sequence that the role may not draw from", () =>
     Effect.gen(function*() {
       const url = yield* Postgres.freshDatabase(name === "Postgres 18" ? 18 : 15)
       const own = yield* Postgres.asRole(url, "ward")

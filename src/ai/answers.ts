@@ -1,8 +1,8 @@
 /**
  * Listens to the answers of a model. `effect/ai` gives every response to the current span transformer before it decodes the
- * object in it, so an answer that does not fit is heard as well, with its usage. A response whose parts `effect/ai` refuses,
- * or the provider itself, is not heard: of this one the span of the request tells, and the error. Transformer and tracer are
- * set only for the effect that asks.
+ * object in it, so an answer that does not fit is heard as well, with its usage. A response that the provider's layer or
+ * `effect/ai` refuses before that is not heard: its facts are read from the request's span, its text from the error.
+ * Transformer and tracer are set only for the effect that asks.
  */
 import * as Model from "effect/ai/Model"
 import * as Telemetry from "effect/ai/Telemetry"
@@ -40,17 +40,17 @@ const isAnswer = (parts: ReadonlyArray<Part>): boolean =>
   parts.some(({ type }) => type !== "response-metadata" && type !== "error")
 
 /**
- * The application's own transformer and tracer, by a listener's. A call that is made within another one's effect is told to
- * these, and not to the other's listener: its answers are its own, and count once.
+ * The application's own transformer and tracer, by those of a listener. A call within the effect of another call uses them
+ * instead of the outer listener's, so that each answer counts once.
  */
 const transformers = new WeakMap<Telemetry.SpanTransformer, Telemetry.SpanTransformer | undefined>()
 const tracers = new WeakMap<Tracer.Tracer, Tracer.Tracer>()
 
-/** Whether a request's span tells of an answer. */
+/** Whether the facts on a request's span show that there was an answer. */
 const toldOfAnswer = ({ finishReason, inputTokens, outputTokens, responseId }: CallFacts): boolean =>
   (finishReason ?? inputTokens ?? outputTokens ?? responseId) !== undefined
 
-/** The facts of an answer with what it costs. Facts must not cost the answer, so what fails leaves the cost unknown. */
+/** The facts of an answer, with what it costs. If the function throws, the cost is unknown: the answer must not be lost. */
 const priced = (facts: CallFacts, cost: Cost | undefined): CallFacts => {
   try {
     const found = cost?.(facts)

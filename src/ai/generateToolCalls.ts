@@ -43,7 +43,7 @@ const toolCalls = Effect.fnUntraced(function*(
     // so that one bad tool call does not fail the others
     toolCallValidation: "deferred"
   })
-  // what the provider has run itself is no answer
+  // a tool call that the provider has run itself is not part of the answer
   const calls = response.toolCalls.filter(({ providerExecuted }) => !providerExecuted)
   const parts = partsOf(calls.map(({ id }) => id), (id) => typeof id === "string" ? id : undefined)
   const recorded: Array<RecordedOutput> = []
@@ -83,8 +83,8 @@ const calledOf = Effect.fnUntraced(function*(outputs: ReadonlyArray<Answerable>,
 /**
  * Asks the model of the context to call tools, one for each of the outputs, and records each call of a tool as a chunk of
  * the call: the output with the tool's name, and the tool call's id as its part. The second tool call with the id `a` has
- * the part `a#2`, and the third one of the answer, if its id cannot be a part, `#2`, from 0. The tools are not run: the
- * outputs' handlers do the work. A call that has succeeded is answered from its record.
+ * the part `a#2`. If an id is not a text of 1 to 116 characters, the part is `#` and the tool call's index: `#0` for the
+ * first. The tools are not run: the outputs' handlers do the work. A call that has succeeded is answered from its record.
  *
  * A tool call that does not fit does not affect the others. While `repair` is left, the whole prompt is asked again. After
  * that, those that fit are the value, and each that does not fit is recorded unchanged and becomes a dead letter. When none

@@ -18,7 +18,7 @@ export type CallOptions =
   & Omit<CallSpec, "callId" | "input">
   & (
     | { readonly callId: string; readonly key?: never }
-    /** Any text, but an empty one, that names the request among those to the same service: see {@link callIdOf}. */
+    /** A text that is not empty and names the request among those to the same service: see {@link callIdOf}. */
     | { readonly key: string; readonly callId?: never }
   )
 
@@ -27,7 +27,7 @@ export interface RecordOptions {
   /** The call, with its id or its key. */
   readonly call: CallOptions
   /**
-   * What an answer costs, from its facts: providers tell tokens, and no price. It is called for each answer, also for one
+   * What an answer costs, from its facts: providers report tokens, but no price. It is called for each answer, also for one
    * that does not fit; `micros` are rounded. If it throws, the cost is unknown.
    *
    * ```ts
@@ -74,14 +74,14 @@ const encodePrompt = Schema.encodeEffect(Prompt.Prompt)
 /** The call without its input. */
 export const specOf = Effect.fnUntraced(function*({ call: { callId, key, ...call } }: RecordOptions) {
   if (callId !== undefined) return { ...call, callId } satisfies CallSpec
-  // all requests whose key is missing would be one call, answered with the first one's answer
+  // otherwise all requests without a key would be one call, and get the first one's answer
   if (typeof key !== "string" || key === "") {
-    return yield* new CallRefused({ callId: "", path: "key", reason: "is not a text, or empty" })
+    return yield* new CallRefused({ callId: "", path: "key", reason: "must be a text that is not empty" })
   }
   return { ...call, callId: yield* callIdOf({ ...call, key }) } satisfies CallSpec
 })
 
-/** The call with what is to be recorded of the prompt. Fails if `repair` limits nothing. */
+/** The call with what is to be recorded of the prompt. Fails if `repair` is not a whole number of 0 or more. */
 export const specWithInput = Effect.fnUntraced(
   function*(options: AskOptions & { readonly repair?: number | undefined }) {
     const spec = yield* specOf(options)

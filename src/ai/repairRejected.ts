@@ -105,7 +105,7 @@ export const repairRejected = Effect.fn("Answer.repairRejected")(function*<O ext
       continue
     }
     failed++
-    // not the whole error: that of an answer that does not fit has its text
+    // not the whole error, which may contain the answer's text
     const { message, tag } = gistOf(exit.cause) ?? { tag: "Interrupt", message: "" }
     yield* Effect.logWarning("a rejected answer could not be repaired").pipe(Effect.annotateLogs({
       "sluice.call_id": escape(key.callId),

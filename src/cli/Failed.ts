@@ -61,7 +61,7 @@ export const rememberRole = (as: { readonly role: string; readonly schema: strin
     connectedAs = as
   })
 
-/** The server's code of an error. Its message is in the language that a setting of the server names. */
+/** The server's code of an error. Unlike the message, it does not depend on the server's language. */
 const codeIn = (error: unknown, depth = 0): string | undefined => {
   if (!Predicate.isObject(error) || depth > 6) return undefined
   if (

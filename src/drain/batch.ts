@@ -82,7 +82,7 @@ export const readable = (cause: Cause.Cause<unknown>): Cause.Cause<unknown> => {
   }
 }
 
-/** Looks for a transient error of the database in one of a handler's. Its fields may throw when they are read. */
+/** Whether a handler's error contains a transient error of the database. Its fields may throw when they are read. */
 const containsTransient = (error: unknown, isTransient: BatchRun["isTransient"]): boolean => {
   try {
     return isTransient(error)

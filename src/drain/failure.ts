@@ -79,7 +79,7 @@ export type BatchError =
   | ChunksLocked
   | TransactionSpoiled
 
-/** The error of a class that a cause holds, if it holds one. */
+/** The first error of this class in a cause. */
 export const errorIn = <A>(
   cause: Cause.Cause<unknown>,
   type: abstract new(...args: never) => A
@@ -114,7 +114,7 @@ const saysPermanent = ({ handler }: Prepared, error: unknown): boolean => {
   }
 }
 
-/** By the tags: a handler module that was bundled has classes of its own. */
+/** By the tags: a bundled handler module has its own copies of the classes. */
 const isRejection = (error: unknown): boolean =>
   Predicate.isTagged(error, "HandlerRejected") || Predicate.isTagged(error, "ContextMissing")
 

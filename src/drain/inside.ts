@@ -60,7 +60,7 @@ interface Done {
   readonly last: boolean
 }
 
-/** Adds up what is persisted inside, for whoever has to know even if the claim in which it happens is interrupted. */
+/** The sum of what is persisted inside, for a caller that interrupts the claim in which it happens. */
 export const CurrentSum = Context.Reference<{ report: Report } | undefined>("effect-sluice/drain/CurrentSum", {
   defaultValue: () => undefined
 })
@@ -234,7 +234,7 @@ interface Running {
   readonly turns: Turns
 }
 
-/** How the store was asked to persist chunks of a handler, and what it answered. */
+/** How the store was asked to persist chunks of a handler. */
 interface Tried {
   readonly one: Candidate
   /** The most chunks that it was to take. */
@@ -286,7 +286,7 @@ const afterSuccess = Effect.fnUntraced(function*(
 
 /**
  * Lets the store persist chunks of one handler. Undefined when it must not do so now, or failed. Uninterruptible, because
- * what is committed must be announced: the store lets its statement be interrupted.
+ * what is committed must be announced. The store makes its statement interruptible again.
  */
 const persist = Effect.fnUntraced(
   function*(running: Running, one: Candidate, limits: ClaimLimits) {

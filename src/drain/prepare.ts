@@ -30,7 +30,7 @@ export interface Prepared {
   readonly input: Effect.Effect<HandlerInput<unknown>, Undecodable>
 }
 
-/** An output that takes long to decode, and does not: the run of its handler finds out. The chunk is buried. */
+/** An output took too long to decode in `prepare`, and the run of its handler found that it does not. The chunk is buried. */
 export class Undecodable extends Data.TaggedError("Undecodable")<{
   readonly chunk: ClaimedChunk
   readonly reason: DeathReason
@@ -209,7 +209,7 @@ const toPrepared = (
   return bury(chunk, reason, message, handler.name)
 }
 
-/** Why a chunk dies that does not decode. */
+/** Why a chunk that does not decode becomes a dead letter. */
 const deathOf = (
   cause: Cause.Cause<unknown>
 ): { readonly reason: DeathReason; readonly message: string } => {

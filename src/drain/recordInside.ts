@@ -95,7 +95,7 @@ export const make = (engine: Engine, services: Context.Context<ChunkStore | Doma
     yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
     yield* measureInside(kind, handler.name, chunks, began)
     return objects.flat()
-    // what is committed must be announced: the store lets its statement be interrupted
+    // what is committed must be announced; the store makes its statement interruptible again
   }, Effect.uninterruptible)
 
   return (call: Recording): Effect.Effect<ReadonlyArray<DomainObject> | undefined> =>

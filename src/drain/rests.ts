@@ -1,7 +1,7 @@
 /**
- * Handlers that rest because another session holds a lock on the table of their declaration. For a moment this worker takes
- * none of their chunks, and waits for the table again after that: so the chunks of other handlers are persisted meanwhile.
- * No attempt is charged.
+ * Handlers that rest because another session holds a lock on the table of their declaration. While a handler rests, this
+ * drain takes none of its chunks, so that those of other handlers are persisted. After the rest it tries the table again. No
+ * attempt is charged.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -16,25 +16,25 @@ const length = 2000
 
 /** The resting handlers of a drain. */
 export interface Rests {
-  /** Has a handler rest. The first time, it is logged. */
+  /** Lets a handler rest. The first rest in a row is logged. */
   readonly begin: (handler: Handler, error: TableLocked) => Effect.Effect<void>
-  /** Notes that rows of a handler were written. */
+  /** Notes that rows of a handler were written: its next rest is a first one. */
   readonly end: (handler: Handler) => void
   readonly has: (handler: Handler) => boolean
   /** The limits of a claim, without the chunks of resting handlers. */
   readonly apply: (limits: ClaimLimits) => ClaimLimits
   /**
-   * Looks for work again and again while there is none but that of resting handlers. Waits for a locked table no longer than
-   * a run may take.
+   * Looks for work, and again at the end of a rest, while there is none but that of resting handlers. It waits for a locked
+   * table no longer than a run may take.
    */
   readonly outlast: <A extends { readonly isEmpty: boolean }, E, R>(
     find: Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E, R>
 }
 
-/** Milliseconds of a monotonic clock. */
+/** When a handler rests, in milliseconds of a monotonic clock. */
 interface Rest {
-  /** When its table was found locked first. */
+  /** When its table was first found locked. */
   readonly since: number
   readonly until: number
 }
@@ -47,8 +47,8 @@ export const make = Effect.fnUntraced(function*(longest: Duration.Duration): Eff
   const has = (handler: Handler) => (rests.get(handler)?.until ?? 0) > now()
   const kindOf = ({ namespace, output }: Handler): Kind.Kind => ({ namespace, schemaIdentity: output.identity })
   /**
-   * How long to wait for the first table that has not been locked for too long; undefined if there is none. `asked`: when
-   * work was looked for. A rest may have ended since, but the chunks of its handler were left out.
+   * How long the shortest rest still lasts, of tables that `outlast` waits for; undefined if there is none. `asked`: when work
+   * was looked for. A rest may have ended since, but the chunks of its handler were left out.
    */
   const left = (asked: number): number | undefined => {
     const times = [...rests.values()].filter(({ since, until }) =>
@@ -60,7 +60,7 @@ export const make = Effect.fnUntraced(function*(longest: Duration.Duration): Eff
     begin: (handler, error) =>
       Effect.suspend(() => {
         const before = rests.get(handler)
-        // tried again soon after the last rest
+        // the table was tried soon after the last rest, and is still locked
         const goesOn = before !== undefined && now() - before.until < Duration.toMillis(longest)
         rests.set(handler, { since: goesOn ? before.since : now(), until: now() + length })
         return goesOn ? Effect.void : Effect.logWarning(

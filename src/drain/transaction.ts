@@ -43,7 +43,7 @@ export const persistBatch = Effect.fnUntraced(function*(
         inSequence(shares.map(({ members, run }) => ({ members, run: run(transaction) }))),
         (done) => {
           committed = done
-          // not when this returns: whoever interrupts it after the commit would be told nothing of what is committed
+          // by the store: this could be interrupted between its commit and its return
           return Effect.as(transaction.afterCommit(announce(held, events, done.persisted)), done.persisted)
         }
       )

@@ -27,7 +27,7 @@ export interface TrySize {
   readonly searches: () => boolean
   /** A try of this size failed. Returns what is next. */
   readonly refused: (size: number) => "try" | "claim one" | "claim all"
-  /** A try has persisted so many chunks; with none, it shows nothing of the table. Returns what is next. */
+  /** A try has persisted so many chunks. If there were none, it says nothing about the table. Returns what is next. */
   readonly persisted: (count: number) => "try" | "claim one"
 }
 

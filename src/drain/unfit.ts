@@ -67,7 +67,7 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
   const proven = new WeakSet<Handler>()
   const unfit = new Map<Handler, TableUnfit | undefined>()
   const lookAt = Effect.fnUntraced(function*(handler: Handler, declaration: Declaration) {
-    // to the end: a look that takes too long must not keep others from their turn for ever
+    // last in the next beat, so that a look that takes too long does not keep others from their turn
     const reason = unfit.get(handler)
     unfit.delete(handler)
     unfit.set(handler, reason)

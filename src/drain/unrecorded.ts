@@ -88,7 +88,7 @@ export interface Options {
   readonly lease: Duration.Duration
   /** How long the call stays unrecorded at most. */
   readonly within: Duration.Duration
-  /** The paused kinds, if it was asked for them. If not, the handlers run only when none of the call is paused. */
+  /** The paused kinds, if the store was asked for them. If not, it is asked before a chunk is run or settled. */
   readonly paused: ReadonlyArray<Kind.Kind> | undefined
 }
 
@@ -105,7 +105,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   let isCertain = true
   let mayNotRun = false
   const isVoid = () => mayNotRun || state === "others"
-  // whether a kind of the call is paused was asked for
+  // whether the store was asked which kinds are paused
   let isChecked = paused !== undefined
 
   const numbered = (seqs: ReadonlyArray<bigint>) => {
@@ -150,7 +150,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   const isFirst = call.orderingKey !== undefined || Duration.isZero(within)
   yield* Effect.acquireRelease(isFirst ? Effect.void : startTimer, () => stopTimer)
 
-  /** A chunk may be settled before any transaction of handlers, as one that does not decode is: then nothing has checked. */
+  /** Asks for the pauses if no transaction of handlers has: a chunk that does not decode is settled before any begins. */
   const check = Effect.suspend(() =>
     isChecked ? Effect.void : Effect.map(store.isNew(call.callId), (answer) => {
       isChecked = true
@@ -219,7 +219,7 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
   return {
     /** Whether this has recorded the call. */
     isRecorded: () => state === "held",
-    /** Whether this holds nothing: the call is known, also to this by its recording beside, or paused, or others record it. */
+    /** Whether nothing of the call may be run or settled here: others have recorded it, or one of its kinds is paused. */
     isVoid,
     /** Whether the token may hold chunks that this does not know of, because an answer of the database was lost. */
     mayHold: () => state !== "held" && !isCertain,

@@ -92,11 +92,11 @@ const priorityProblem = (priority: number | undefined): Problem | undefined =>
     ? undefined
     : { path: "priority", reason: `is ${quote(priority)}, not a whole number from 0 to ${maxPriority}` }
 
-/** The reason why a value is no limit: one that is not a number would limit nothing. */
+/** Why a value cannot be a limit, if so: `NaN` or a text, for example, would limit nothing. */
 export const limitProblem = (path: string, value: unknown): Problem | undefined =>
   Number.isInteger(value) && Number(value) >= 0
     ? undefined
-    : { path, reason: `is ${quote(value)}, not a whole number from 0` }
+    : { path, reason: `is ${quote(value)}, not a whole number of 0 or more` }
 
 const namespaceProblem = (namespace: string): Problem | undefined => {
   const reason = Identity.partProblem(namespace)

@@ -53,12 +53,12 @@ const asOne = Effect.fnUntraced(function*(handlers: ReadonlyArray<Handler>, data
   return decoded
 })
 
-/** Several tool calls, as `effect-sluice/ai` keeps them. */
+/** Tool calls, as `effect-sluice/ai` keeps them. */
 const toolCallsOf = Schema.decodeUnknownOption(
   Schema.NonEmptyArray(Schema.Struct({ id: Schema.String, name: Schema.String, params: Schema.Json }))
 )
 
-/** Tool calls as outputs of the handlers that they name. As when they were asked for, it is enough that one fits. */
+/** Tool calls as outputs of the handlers that they name. As in `generateToolCalls`, it is enough that one fits. */
 const asToolCalls = Effect.fnUntraced(function*(handlers: ReadonlyArray<Handler>, data: Schema.Json) {
   const calls = Option.getOrUndefined(toolCallsOf(data))
   if (calls === undefined) return undefined

@@ -46,7 +46,7 @@ export interface RunNotes {
   readonly unstorable: (error: string, outputs: unknown) => Effect.Effect<Said>
   /** What it said, when it was interrupted. */
   readonly interrupted: () => Said
-  /** What it said, when its outputs were not needed any more. */
+  /** What it said, when its answer came too late. */
   readonly late: () => Said
 }
 

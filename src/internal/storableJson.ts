@@ -22,6 +22,6 @@ export const storableJson = (value: Schema.Json, deepest = Infinity, depth = 0):
   )
 }
 
-/** The output with data that can be stored: a paid answer is not refused for half of a character that a model has written. */
+/** The output with data that can be stored: a paid answer is not refused for a character that Postgres cannot store. */
 export const storableOutput = (output: RecordedOutput): RecordedOutput =>
   jsonProblem(output.data, "") === undefined ? output : { ...output, data: storableJson(output.data, maxDepth) }

@@ -28,9 +28,9 @@ export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>()("Chun
 }
 
 /**
- * Whether what could not be done for an error may be done soon, so that an answer that was paid for waits for it. Besides
- * transient errors: the role may not log in at present, the database is absent, or a pooler has no connection, which some
- * report as an internal error.
+ * Whether the cause of an error may soon be over, so that recording a paid answer is tried again. That holds for transient
+ * errors, and also if the role may not log in (28), the database does not exist (3D), or a pooler has no connection, which
+ * some report as an internal error (XX).
  */
 export const mayBeOver = ({ code = "", transient }: ChunkStoreError): boolean => transient || /^(28|3D|XX)/.test(code)
 

@@ -15,7 +15,7 @@ export class DatabaseUnfit extends Schema.TaggedError<DatabaseUnfit>()("Database
    * - `pooler`: a pooler in transaction mode with a client that prepares statements, or a pooler in statement mode.
    * - `read-only`: tables must be changed, but the server is read-only.
    * - `strangers`: tables that Sluice did not create, or foreign objects that act on its tables.
-   * - `incomplete`: tables, columns or primary keys are missing that applied migrations have made.
+   * - `incomplete`: tables, columns, primary keys or sequences are missing that applied migrations have made.
    * - `sequence`: a sequence is behind the numbers it has given out.
    * - `rights`: this role may not check whether the tables are current.
    */

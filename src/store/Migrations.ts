@@ -172,7 +172,7 @@ export const runAll = Effect.fnUntraced(function*(all: ReadonlyArray<Migration>)
     const facts = yield* factsOf(session)
     yield* checkTables(session, facts, settings)
     const isMissing = (yield* missingOf(session, schema, all).pipe(namingRights(schema, facts))).length > 0
-    // a statement of a migration could fail for it, and say less
+    // otherwise a statement of a migration could fail for what is missing, with a message that says less
     yield* checkComplete(session, schema)
     if (!isMissing && !facts.readOnly) yield* mendSequences(session, schema)
     return { facts, isMissing }

@@ -50,7 +50,7 @@ export interface ServerFacts extends Facts {
     readonly seesAll: boolean
     /** Whether Sluice's tables exist. */
     readonly tables: boolean
-    /** Tables, columns or keys that applied migrations have made, and that are missing. */
+    /** Tables, columns, primary keys or sequences that applied migrations have made, and that are missing. */
     readonly absent: Problem | undefined
     /** Foreign objects in place of Sluice's tables, or acting on them. */
     readonly strangers: Problem | undefined
@@ -76,7 +76,7 @@ export class PgServer extends Context.Service<PgServer, {
   /** The schema of the tables, quoted for SQL. */
   readonly schema: string
   readonly facts: Effect.Effect<ServerFacts, ChunkStoreError>
-  /** Whether a pooler in transaction mode is in between; `false` when this cannot be determined. */
+  /** Whether a pooler in transaction mode is in between; `false` if that cannot be determined. Fails for statement mode. */
   readonly isPooled: Effect.Effect<boolean, DatabaseUnfit>
   /** How many migrations are not applied yet. */
   readonly missingMigrations: Effect.Effect<number, ChunkStoreError>

@@ -178,7 +178,7 @@ export const workerGrant = (schema: string, role: string, object: string): strin
   return `grant ${rights.join(", ")} on ${kind}${shown(schema)}.${object} to ${quoted(role)}`
 }
 
-/** Whether a text contains a name, whatever stands around it. */
+/** Whether a text contains a name, and not only a longer word with it. */
 const names = (text: string, name: string): boolean => new RegExp(`(?<!\\w)${name}(?!\\w)`).test(text)
 
 /**

@@ -33,7 +33,7 @@ const streamedCall = (id: string, name: string, params: unknown) => [
 const usage = (total: unknown) => ({ inputTokens: { total }, outputTokens: {} })
 
 layer(recorder)("of a provider", (it) => {
-  it.effect("whose answer is refused before it is heard, what it cost is kept as an attempt", () =>
+  it.effect("whose answer is refused before it is heard, the attempt keeps the facts of the span", () =>
     Effect.gen(function*() {
       const span = { "gen_ai.response.id": "resp_9", "gen_ai.usage.input_tokens": 100 }
       const finish = { type: "finish", reason: "stop", usage: usage(0.5) }
@@ -54,7 +54,7 @@ layer(recorder)("of a provider", (it) => {
       expect(inputTokens).toBe(100)
     }))
 
-  it.effect("the usage that cannot be is dropped, and the answer is kept", () =>
+  it.effect("usage that cannot be true is dropped, and the answer is kept", () =>
     Effect.gen(function*() {
       for (const [n, total] of [-5, 1e15, undefined].entries()) {
         const parts = [{ type: "text", text: fits }, { type: "finish", reason: "stop", usage: usage(total) }]
@@ -66,7 +66,7 @@ layer(recorder)("of a provider", (it) => {
       }
     }))
 
-  it.effect("each tool call is a part of its own, whatever ids they have, and what the provider ran is none", () =>
+  it.effect("each tool call is a part of its own, whatever its id is, and one that the provider ran itself is none", () =>
     Effect.gen(function*() {
       const ids = ["1", "1", "", "3", "x".repeat(200), "half \ud800", "1#2"]
       const search = { ...toolCall("s", "web-search", { query: "knee" }), providerExecuted: true }
@@ -98,7 +98,7 @@ layer(recorder)("of a provider", (it) => {
       expect(pieces).toMatchObject([{ _tag: "Delta", json: fits }, { _tag: "Recorded", value: ouch }])
     }))
 
-  it.effect("what an answer has that cannot be stored is replaced: it is paid for", () =>
+  it.effect("characters of an answer that cannot be stored are replaced: it is paid for", () =>
     Effect.gen(function*() {
       const text = JSON.stringify({ text: "Ouch \u0000 \ud83d", pain: 3 })
       const stored = { text: "Ouch \\0 \ufffd", pain: 3 }
@@ -143,7 +143,7 @@ layer(recorder)("of a provider", (it) => {
 })
 
 layer(recorder)("nothing is asked", (it) => {
-  it.effect("when the number of repairs limits nothing", () =>
+  it.effect("if the limit of repairs is not a whole number of 0 or more", () =>
     Effect.gen(function*() {
       const model = mockModel()
       for (const repair of [NaN, Infinity, -1, 0.5, "2" as unknown as number]) {

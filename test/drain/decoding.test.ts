@@ -90,7 +90,7 @@ const one = HandlerPlugin.layer("clinic", Referral, {
 })
 
 for (const [name, layer] of [["a handler", one], ["a persistMany", many]] as const) {
-  it.effect(`an output of ${name} that takes long to decode and does not is dead at once, and charged nothing`, () =>
+  it.effect(`an output of ${name} that takes long and then does not decode is dead at once, and no attempt is charged`, () =>
     Effect.gen(function*() {
       const recorder = yield* CallRecorder.CallRecorder
       for (const [callId, text] of [["first", "fine"], ["bad", "illegible"], ["last", "good"]] as const) {

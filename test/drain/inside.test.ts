@@ -308,7 +308,7 @@ describe("on Postgres 18", () => {
   })
 })
 
-it.effect("a deadline that comes after the commit is over when that is announced, and it counts", () =>
+it.effect("a deadline that ends after the commit waits until the commit is announced, and the batch counts", () =>
   Effect.gen(function*() {
     let times = 0
     const chunk: PersistedInside = {

@@ -178,7 +178,7 @@ describe("tries that failed in a row", () => {
       expect(yield* warnings("22001")).toEqual([])
     }))
 
-  it.effect("are one if the statement was, also by its own check", () =>
+  it.effect("are one if the statement itself was refused, also by its own check", () =>
     Effect.gen(function*() {
       expect(yield* warnings("42501")).toHaveLength(1)
       expect(yield* warnings("22012")).toHaveLength(1)

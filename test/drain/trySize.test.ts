@@ -74,7 +74,7 @@ describe("the size of a try", () => {
     expect(size.searches()).toBe(false)
   })
 
-  it("stays small while nothing is due, which shows nothing of the table", () => {
+  it("stays small while nothing is due: an empty try says nothing about the table", () => {
     const size = TrySize.make()
     size.refused(500)
     size.refused(500)

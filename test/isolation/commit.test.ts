@@ -101,7 +101,7 @@ it.live(
 )
 
 it.live(
-  "what a run registers for the commit and what never ends keeps back no hint, and no end of a call",
+  "an effect that a run registers for the commit, and that never ends, holds up no hint and no end of a call",
   () =>
     Effect.gen(function*() {
       const log = yield* EventLog.EventLog
@@ -131,7 +131,7 @@ it.live(
 )
 
 it.live(
-  "what is committed counts as persisted and is announced, even if whoever drains is interrupted right then",
+  "a committed batch counts as persisted and is announced, even if the drain is interrupted right after the commit",
   () => {
     const committed = Deferred.makeUnsafe<void>()
     return Effect.gen(function*() {

@@ -177,7 +177,7 @@ export const handlers = Command.make(
         })
       }
       yield* json ? print.json(HandlersReport, report) : print.lines(inWords(report, limit))
-      // like the doctor, which says what is wrong and ends with 1
+      // so that a script of a deployment stops here
       if (
         report.handlers.some(({ declared }) =>
           declared?.problem != null

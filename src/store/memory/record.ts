@@ -173,7 +173,7 @@ const changeRun = (
   return true
 }
 
-/** Adds the attempts of a run that is not held any more, unless they are there already. */
+/** Adds the attempts of a run that no longer holds its call, unless they are there already. */
 const addLate = (access: Access, callId: string, { attempts = [], usage }: RunEnd, now: number, id: number): void => {
   const row = access.get(calls, callId)
   const [first] = attempts

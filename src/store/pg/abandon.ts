@@ -11,7 +11,7 @@ import type { Engine } from "./engine.ts"
 import { orNull, timeOf } from "./given.ts"
 import type { Tables } from "./tables.ts"
 
-/** Ends the run without outputs, and keeps what it was given. Returns no row if the run is not held. */
+/** Ends the run without outputs, and keeps what it was given. Returns no row if the run does not hold the call. */
 const fail = (t: Tables, callId: string, token: string, end: RunEnd) =>
   t.sql`
     with ended as (
@@ -26,8 +26,8 @@ const fail = (t: Tables, callId: string, token: string, end: RunEnd) =>
     select call_id from ended`
 
 /**
- * Adds the attempts of a run that is not held any more. A run's attempts are written together: if the first is there, an
- * earlier try has committed. The call is locked first, so that its erasure, which may be under way, is seen.
+ * Adds the attempts of a run that no longer holds its call. A run's attempts are written together: if the first is there, an
+ * earlier try has committed. The call is locked, so that an erasure that is under way is seen.
  */
 const addLate = (t: Tables, callId: string, { attempts = [], usage }: RunEnd): Effect.Effect<void, SqlError> => {
   const [first] = attempts

@@ -1,6 +1,6 @@
 /**
- * Finds tables, columns, keys and sequences that are absent although the migrations that make them are applied. A partial
- * restore leaves the tables so, or the copy of one table from an older backup.
+ * Finds tables, columns, primary keys and sequences that are absent although the migrations that make them are applied. That
+ * happens after a partial restore, or if one table was copied from an older backup.
  */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
@@ -83,6 +83,6 @@ export const describe = (
 ): { readonly found: string; readonly advice: string } => ({
   found: `missing, although the migrations that make them are applied: ${absent.join(", ")}`,
   advice:
-    "was the database restored in part, or from two backups? Restore all of the schema from one. If what is missing " +
-    `may be forgotten: delete from "${schema}".migration, and \`sluice migrate\` makes it anew, except for primary keys`
+    "was the database restored in part, or from two backups? Restore all of the schema from one. Or make what is " +
+    `missing anew, empty: \`delete from "${schema}".migration\`, then \`sluice migrate\`. It does not add primary keys or defaults to tables that exist`
 })

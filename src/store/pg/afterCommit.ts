@@ -1,7 +1,7 @@
 /**
- * What runs after a commit. Sluice's own effects come first: the client runs all of them one after another, and one that a
- * handler has registered by `sql.afterCommit` may never end. The client waits for them and does not let them be interrupted,
- * so the time that they may hold up a worker is limited.
+ * What runs after a commit. The client runs all that is registered by `sql.afterCommit` one after another, and lets nothing
+ * of it be interrupted. A handler may register an effect that never ends. So Sluice's own effects run first, and the time
+ * that the others may hold up a worker is limited.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -34,7 +34,7 @@ export interface Commit {
   readonly first: <A, E, R>(part: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
-/** Of a savepoint. */
+/** Within a caller's transaction: what is registered waits for its commit, in the order of registration. */
 const atOnce: Commit = { begun: Effect.void, first: (part) => part }
 
 /**

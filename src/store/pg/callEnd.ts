@@ -16,7 +16,7 @@ import type { Fragment } from "effect/sql/Statement"
 import { limitOf } from "./client.ts"
 import type { Tables } from "./tables.ts"
 
-/** How long the check of some calls may take. Whoever has settled their chunks waits for it. */
+/** How long the check of some calls may take. The settlement of their chunks waits for it. */
 const longestClose = Duration.seconds(5)
 
 /** How many open calls one beat looks at. */

@@ -106,8 +106,8 @@ export class Lease {
   }
 
   /**
-   * Sends a statement. Where a run has left something in the session, the end of the transaction begins another one, in which
-   * the session is reset: behind a pooler in transaction mode, another client would have it otherwise.
+   * Sends a statement. If a run has left something in the session, the statement that ends the transaction begins another,
+   * in which the session is reset. Otherwise a pooler in transaction mode could give the session to another client first.
    */
   #asEnd<A>(sql: string, send: (text: string) => Effect.Effect<A, SqlError>): Effect.Effect<A, SqlError> {
     return isEnd(sql)
@@ -236,7 +236,7 @@ export class Lease {
     Effect.catch(() => this.#terminate)
   )
 
-  /** Begins another transaction in place of one that may be aborted, so a pooler does not give the session to others. */
+  /** Replaces a transaction that may be aborted by another one, so that a pooler does not give the session to others. */
   readonly #renew = Effect.suspend(() => Effect.ignore(this.#own("rollback and chain")))
 
   readonly #isWithin = (context: Context.Context<never>): boolean => {

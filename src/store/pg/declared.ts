@@ -38,9 +38,9 @@ export interface Compiled {
 interface ColumnRow {
   readonly relation: string
   readonly name: string
-  /** Its type or, of a domain, the one below it. */
+  /** Its type or, for a domain, the base type. */
   readonly type: string
-  /** The type of an array's elements; of a domain, the one below it. */
+  /** The type of an array's elements or, for a domain, the base type. */
   readonly element: string | null
   /** Its type with modifiers, and its collation, like `numeric(3,1)` or `text collate public.plain`. */
   readonly exact: string
@@ -72,7 +72,7 @@ export const identifier = (name: string): string => `"${name.replaceAll("\"", "\
 export const valueName = (columns: ReadonlyArray<{ readonly name: string }>, name: string): string =>
   `c${columns.findIndex((column) => column.name === name)}`
 
-/** A type or, of a domain, the type below it. */
+/** The type's id or, for a domain, that of its base type, as SQL. */
 const below = (type: string) =>
   `(
         with recursive below as (
@@ -253,7 +253,7 @@ const onConflict = ({ key, overwrite }: Declaration, table: string): string => {
   return `on conflict (${key.map(identifier).join(", ")}) do update set ${changes.join(", ")}`
 }
 
-/** A deferrable constraint with the columns of the key. The server refuses it only when a row is written. */
+/** A deferrable constraint on the columns of the key. The server refuses it only when a row is written, not in a plan. */
 const deferrableOf = ({ sql }: Tables, { key, table }: Declaration) =>
   sql<{ name: string }>`
     select i.indexrelid::pg_catalog.regclass::pg_catalog.text as name
@@ -299,8 +299,8 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
   ) ${insertion(compiled)}`)
 
 /**
- * Whether table and declaration do not fit, by the error of a statement that was only planned: about names, rights and types
- * (class 42), values (22), what a view, a foreign table or a rule does not support (0A), or does not do at all (55000).
+ * Whether table and declaration do not fit, by the error of a statement that was only planned. It is about names, rights and
+ * types (class 42), values (22), or what a view, a foreign table or a rule does not support (0A, 55000).
  */
 const isUnfit = (error: SqlError): boolean => /^(42|22|0A|55000)/.test(codeOf(error) ?? "")
 
@@ -338,7 +338,7 @@ export const compile = Effect.fnUntraced(function*(
   const [deferrable] = declaration.key.length === 0 ? [] : yield* deferrableOf(t, declaration)
   if (deferrable !== undefined) {
     return yield* unfit(
-      `its key is the deferrable constraint ${deferrable.name}: rows are overwritten by one that is not`
+      `its key is the deferrable constraint ${deferrable.name}: Postgres overwrites rows only by one that is not deferrable`
     )
   }
   return compiled

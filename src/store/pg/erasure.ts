@@ -41,7 +41,7 @@ const isOf = ({ sql }: Tables, subject: Subject): Fragment => {
     case "Correlation":
       return sql`c.correlation_id = ${subject.correlationId}`
     case "Context":
-      // reading any field fails for such an escape in any other
+      // the server reads no field of a context in which another one has such an escape
       return sql`case when pg_catalog.strpos(c.context::pg_catalog.text, ${"\\u"}) = 0 then c.context
         else pg_catalog.regexp_replace(c.context::pg_catalog.text, ${unreadable}, ${"\\ufffd"}, 'g')::pg_catalog.json
       end ->> ${subject.key}::pg_catalog.text = ${subject.value}`

@@ -166,7 +166,7 @@ export const tooLong = (timeout: Duration.Duration) =>
   new ChunkStoreError({
     operation: "persistInside",
     transient: false,
-    // that of a statement which the server ends for the same reason
+    // the server's code for a statement that it cancels
     code: "57014",
     reason: `a batch took longer than ${Duration.format(timeout)}, which is how long the handler may take`
   })

@@ -329,7 +329,7 @@ const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
   return isPlain && fingerprint !== null ? { namespace, schemaIdentity, version, fingerprint } : "other"
 }
 
-/** Sends a statement that writes the table. If code of the application may leave something in the session, it is reset afterwards. */
+/** Sends a statement that writes the table. If that runs code of the application, the session is reset afterwards. */
 export const resettingAfter = <A>({ client }: Tables, { runsCode }: Compiled, sent: Effect.Effect<A, SqlError>) =>
   runsCode
     ? client.transaction(({ lease }) => {

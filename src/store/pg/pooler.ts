@@ -17,7 +17,7 @@ const pidOf = (session: Session) =>
 
 const begin = (session: Session) => Effect.andThen(pidOf(session), session.run("begin"))
 
-/** Whether the connection was ended, and not silent. The client does not always report the code of a pooler's error. */
+/** Whether the pooler ended the connection, and was not silent. The client does not always report the pooler's code. */
 const isEnded = (error: SqlError): boolean =>
   codeOf(error) === "08P01" || (error.reason._tag === "ConnectionError" && error.reason.operation === "query")
 

@@ -28,6 +28,7 @@ import type { Tables } from "./tables.ts"
  */
 const grace = Duration.seconds(5)
 
+/** A row of the answer, one for each output. */
 interface Row extends Answer {
   readonly exact: number
 }

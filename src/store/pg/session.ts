@@ -20,7 +20,7 @@ type Run = <Row extends object = object>(
 export interface Session {
   /** Fails when the server does not answer in time, and closes the connection. */
   readonly run: Run
-  /** Without that time limit, for statements of migrations: they take as long as the tables are large. */
+  /** Without that time limit, for statements of migrations: on large tables they take long. */
   readonly runLong: Run
 }
 

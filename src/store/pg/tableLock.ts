@@ -1,8 +1,8 @@
 /**
  * Bounds the wait for a declared table that another session holds locked, for example by `alter table` in a transaction that
- * stays open. The server locks a table when it plans a statement, before the statement could set a limit for that wait. A
- * limit that is set before would cost each batch three round trips. So a statement that takes long is looked at from another
- * connection, and is cancelled if its table keeps writers waiting.
+ * stays open. The server locks a table when it plans a statement, before the statement can limit that wait. To set a limit
+ * beforehand would cost each batch three round trips. So a statement that takes long is looked at from another
+ * connection, and is cancelled if others wait for its table.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -11,14 +11,15 @@ import { clientOf, isSingle } from "./session.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
 
-/** When a statement is looked at first, and how often then; and how long others wait for a table that counts as locked. */
+/** How often a statement is looked at, and how long a session must have waited for a table that counts as locked. */
 const patience = "250 millis"
 const waited = "interval '250 milliseconds'"
 
 /**
- * The first relation that somebody has waited for, of those that writing these tables locks: what is below a view, partitions,
- * and tables that a foreign key refers to. It may not be this statement that waits: but then it holds up whoever wants to
- * change the table, and makes way. Partitions are read from the catalog, because the server's function would lock them.
+ * A relation that a session waits to read or write, of those that writing these tables locks: what is below a view,
+ * partitions, and tables that a foreign key refers to. If that is not the session of this statement, the statement may hold up
+ * the one that wants to change the table, and makes way. Partitions are read from the catalog, because the server's function
+ * would lock them.
  */
 const lockedOf = ({ sql }: Tables, names: ReadonlyArray<string>) =>
   sql<{ name: string }>`

@@ -106,8 +106,8 @@ export class Run implements Watch {
   }
 
   /**
-   * Keeps a resolver from merging requests of this run with those that a fiber of an earlier run makes too late: they are in
-   * the same transaction. Requests are merged only within the innermost transaction, so each run has one of its own.
+   * Keeps a resolver from merging requests of this run with those that a fiber of an earlier run makes too late, in the same
+   * transaction. A resolver merges only requests of one innermost transaction, so each run counts as one.
    */
   #apart<A, E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return run.pipe(

@@ -215,7 +215,7 @@ export const callFacts = topic("facts", (test) => {
       ])
     }))
 
-  test("the answers of a run that comes too late are kept and counted: they were paid for", () =>
+  test("the answers of a run that ends too late are kept as attempts, and counted: they were paid for", () =>
     Effect.gen(function*() {
       type Services = ChunkStore.ChunkStore | Erasure.Erasure | Settings.Settings
       const context = yield* Effect.context<Services>()

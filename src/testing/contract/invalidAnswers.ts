@@ -72,7 +72,7 @@ export const invalidAnswers = topic("invalidAnswers", (test) => {
       expect(yield* Effect.flip(decode("a"))).toMatchObject({ _tag: "NotDecoded" })
     }))
 
-  test("several tool calls of one answer are outputs of the handlers that they name, if one fits", () =>
+  test("several tool calls of one answer become outputs of the handlers that they name, if one of them fits", () =>
     Effect.gen(function*() {
       const asked = (...params: ReadonlyArray<unknown>) =>
         JSON.stringify(params.map((params) => ({ id: "a", name: "patient-reply", params })))

@@ -47,7 +47,7 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* statesOf("a")).toEqual(["persisted"])
     }))
 
-  test("the work begins with its transaction, each time that is run", () =>
+  test("persist begins its work only when it is run, and again each time that it is run", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       let begun = 0
@@ -77,20 +77,21 @@ export const persisting = topic("persisting", (test) => {
       expect(yield* rows.list).toEqual(["a"])
     }))
 
-  test("what the work leaves for the commit runs after it, and not without it", () =>
+  test("an effect that the work registers for the commit runs after the commit, and not after a rollback", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
       yield* record(call("a"))
       const claimed = yield* claim
       const told: Array<string> = []
       const persist = (end: string, then: Effect.Effect<void, string>) =>
-        store.persist(claimed.token, (transaction) =>
-          transaction.afterCommit(Effect.sync(() =>
-            void told.push(end)
-          )).pipe(
-            Effect.andThen(write(claimed)),
-            Effect.tap(() => then)
-          ))
+        store.persist(
+          claimed.token,
+          (transaction) =>
+            transaction.afterCommit(Effect.sync(() => void told.push(end))).pipe(
+              Effect.andThen(write(claimed)),
+              Effect.tap(() => then)
+            )
+        )
       yield* Effect.exit(persist("rolled back", Effect.fail("no")))
       expect(told).toEqual([])
       yield* persist("committed", Effect.sync(() => expect(told).toEqual([])))
