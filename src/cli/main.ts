@@ -11,10 +11,14 @@ import * as processEnd from "./processEnd.ts"
 import * as stopping from "./stopping.ts"
 import * as Terminal from "./Terminal.ts"
 
-/** Runs the command, and ends the process. */
-export const run = (): void => {
+/** Listens for what tells the command to stop. */
+export const listen = (): void => {
   stopping.listen()
   stopping.hearHangup()
+}
+
+/** Runs the command, and ends the process. */
+export const run = (): void => {
   processEnd.watch()
   sluice.pipe(
     Command.run({ version }),

@@ -35,8 +35,9 @@ if (major < 22 || (major === 22 && minor < 19)) {
   )
   process.exitCode = 1
 } else {
-  const { run } = await import("./main.ts")
-  // the command has its own listeners now
-  run()
+  const { listen, run } = await import("./main.ts")
+  listen()
+  // before it runs: while it loads a user's file, it keeps the listeners that it finds
   process.off("SIGINT", early.SIGINT).off("SIGTERM", early.SIGTERM)
+  run()
 }

@@ -130,6 +130,17 @@ describe("a signal", { timeout: 240_000 }, () => {
     expect((await place.sluice("migrate")).status).toBe(0)
   })
 
+  it("lets what runs finish, also in a folder with a settings file, which is loaded at the start", async () => {
+    const place = await ward("waiting")
+    place.file("sluice.config.ts", "export default {}")
+    await place.record(1)
+    const running = place.start("drain", "--every", "1s")
+    await running.says("begun")
+    running.child.kill("SIGTERM")
+    place.file("go", "")
+    expect(await running.ended).toMatchObject({ status: 0, stdout: "stopped; 1 claimed: 1 persisted\n" })
+  })
+
   it("of a terminal that is closed is one as well, though it comes twice: what runs finishes, and no crash is counted", async () => {
     const place = await ward("waiting")
     await place.record(1)
