@@ -7,7 +7,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import { existsSync } from "node:fs"
+import { existsSync, statSync } from "node:fs"
+import path from "node:path"
 import * as Settings from "../Settings.ts"
 import * as Pglite from "../store/Pglite.ts"
 import * as PgServer from "../store/PgServer.ts"
@@ -21,6 +22,11 @@ import { say } from "./Terminal.ts"
 
 /** The folder of the embedded database. */
 const embeddedFolder = ".sluice"
+
+/** Whether the folder holds a database: it may be empty, or hold the demo's only. What is no folder is told when it is opened. */
+const holdsDatabase = (): boolean =>
+  statSync(embeddedFolder, { throwIfNoEntry: false })?.isDirectory() === false ||
+  existsSync(path.join(embeddedFolder, "data", "PG_VERSION"))
 
 /** How a command opens its database. */
 export interface Wants {
@@ -45,10 +51,10 @@ const orAServer = "give a Postgres server, by --url or DATABASE_URL"
 
 /** The embedded database, if this is where it is to be. */
 const embeddedDatabase = Effect.fnUntraced(function*({ create = false, embedded = false }: Wants) {
-  if (!create && !embedded && !existsSync(embeddedFolder)) {
+  if (!create && !embedded && !holdsDatabase()) {
     return yield* new Failed({
       reason:
-        `there is no database: neither --url nor DATABASE_URL says which, and there is no ./${embeddedFolder} here. ` +
+        `there is no database: neither --url nor DATABASE_URL says which, and there is none in ./${embeddedFolder}. ` +
         `Make an embedded one, by \`sluice init\` or --embedded of \`sluice drain\`, record or migrate; or ${orAServer}`
     })
   }
@@ -92,7 +98,7 @@ export const isEmbedded = (url: Option.Option<string>) => Effect.map(addressOf(u
 
 /** Whether the command works on an embedded database that does not exist yet. */
 export const isAbsent = (url: Option.Option<string>) =>
-  Effect.map(isEmbedded(url), (embedded) => embedded && !existsSync(embeddedFolder))
+  Effect.map(isEmbedded(url), (embedded) => embedded && !holdsDatabase())
 
 /**
  * Detects a pooler between this process and the server with two connections, and closes them. The answer is "unknown" if

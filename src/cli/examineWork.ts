@@ -185,7 +185,11 @@ const declaredAre = (uses: ReadonlyArray<InsideUse>): Finding => {
 const deadAre = (letters: number): Finding =>
   letters === 0
     ? ok("dead letters", "none")
-    : attention("dead letters", count(letters), "see `sluice dead list`; fix the cause, then `sluice dead redrive`")
+    : attention(
+      "dead letters",
+      count(letters),
+      "see `sluice dead list`; fix the cause, then `sluice dead redrive --all`"
+    )
 
 const heldUpAre = (found: HeldUp): Finding =>
   found.count === 0

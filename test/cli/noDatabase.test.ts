@@ -6,7 +6,7 @@ import path from "node:path"
 import { describe, expect, it } from "vitest"
 import { notes, workplace } from "./workplace.ts"
 
-const says = "there is no database: neither --url nor DATABASE_URL says which, and there is no ./.sluice here"
+const says = "there is no database: neither --url nor DATABASE_URL says which, and there is none in ./.sluice"
 
 describe("without a database", { timeout: 240_000 }, () => {
   it("commands that put something in say so, name the ways there are, and leave nothing behind", async () => {
@@ -21,8 +21,12 @@ describe("without a database", { timeout: 240_000 }, () => {
     // a check claims nothing, and makes nothing
     const { status, stderr } = await place.inside("drain", "--check", "--embedded")
     expect(status).toBe(1)
-    expect(stderr).toContain("--check makes no database, and there is no ./.sluice here yet")
+    expect(stderr).toContain("--check makes no database, and there is none in ./.sluice yet")
     expect(fs.readdirSync(place.folder)).toEqual(["calls.jsonl"])
+    // the demo's database is one in a folder of its own
+    place.file(".sluice/demo/data/PG_VERSION", "18")
+    expect((await place.inside("status")).stderr).toContain(says)
+    expect(fs.readdirSync(path.join(place.folder, ".sluice"))).toEqual(["demo"])
   })
 
   it("--embedded makes one, and from then on it is there", async () => {

@@ -171,7 +171,7 @@ const check = Effect.fnUntraced(function*(
 ) {
   if (embedded && (yield* Database.isAbsent(url))) {
     return yield* new Failed({
-      reason: "--check makes no database, and there is no ./.sluice here yet: `sluice migrate --embedded` makes it"
+      reason: "--check makes no database, and there is none in ./.sluice yet: `sluice migrate --embedded` makes it"
     })
   }
   const checked = Effect.gen(function*() {
