@@ -5,6 +5,7 @@ import * as Layer from "effect/Layer"
 import { ChunkStore, type ChunkStoreError, type LedgerEntry } from "./ChunkStore.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
+import { announce } from "./internal/announce.ts"
 import { objectsOf } from "./internal/handlerResult.ts"
 import { RunningChunks } from "./internal/RunningChunks.ts"
 import { type ChunkKey, printKey } from "./ServiceCall.ts"
@@ -87,7 +88,7 @@ export const layer: Layer.Layer<ChunkLedger, never, ChunkStore | DomainEvents> =
         const announced = objects.map((object) => (
           { object, key, namespace, handler, service: "", correlationId, context: {} }
         ))
-        yield* store.afterCommit(events.publish(announced))
+        yield* store.afterCommit(announce(events, announced))
       }
       return { objects, created }
     })

@@ -30,6 +30,7 @@ import type { TableLocked } from "../Declaration.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import type { DomainObjectCreated } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
+import { announce } from "../internal/announce.ts"
 import * as Kind from "../Kind.ts"
 import { timeoutOf } from "./batch.ts"
 import type { Claimed } from "./claim.ts"
@@ -275,7 +276,7 @@ const afterSuccess = Effect.fnUntraced(function*(
   if (chunks.length > 0) {
     engine.unfit.succeeded(handler)
     engine.rests.end(handler)
-    yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
+    yield* store.afterCommit(announce(events, eventsOf(handler.name, chunks)))
     yield* measureInside(kind, handler.name, chunks, began)
   }
   const report = reportOf(chunks)

@@ -11,6 +11,7 @@ import { ChunkStore, type InsideKind, type PersistedInside, type Recording } fro
 import { DomainEvents } from "../DomainEvents.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
+import { announce } from "../internal/announce.ts"
 import { markOf } from "../internal/fingerprint.ts"
 import { timeoutOf } from "./batch.ts"
 import type { Engine } from "./engine.ts"
@@ -92,7 +93,7 @@ export const make = (engine: Engine, services: Context.Context<ChunkStore | Doma
     engine.rests.end(handler)
     const chunks = chunksOf(call, objects, now)
     engine.uses.persisted(handler, chunks.length)
-    yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))
+    yield* store.afterCommit(announce(events, eventsOf(handler.name, chunks)))
     yield* measureInside(kind, handler.name, chunks, began)
     return objects.flat()
     // what is committed must be announced; the store makes its statement interruptible again

@@ -9,6 +9,7 @@ import { ChunkStore, type Persisted, type Transaction } from "../ChunkStore.ts"
 import { DomainEvents } from "../DomainEvents.ts"
 import type { DomainObjectCreated } from "../DomainObject.ts"
 import type { Handler } from "../Handler.ts"
+import { announce } from "../internal/announce.ts"
 import type { Committed, SettingOf } from "./batch.ts"
 import { BatchFailed } from "./failure.ts"
 import type { Held } from "./held.ts"
@@ -44,7 +45,7 @@ export const persistBatch = Effect.fnUntraced(function*(
         (done) => {
           committed = done
           // by the store: this could be interrupted between its commit and its return
-          return Effect.as(transaction.afterCommit(announce(held, events, done.persisted)), done.persisted)
+          return Effect.as(transaction.afterCommit(afterCommit(held, events, done.persisted)), done.persisted)
         }
       )
     },
@@ -54,10 +55,10 @@ export const persistBatch = Effect.fnUntraced(function*(
 }, Effect.scoped)
 
 /** Notes and announces what is committed. */
-const announce = (held: Held, events: DomainEvents["Service"], persisted: ReadonlyArray<Persisted>) =>
+const afterCommit = (held: Held, events: DomainEvents["Service"], persisted: ReadonlyArray<Persisted>) =>
   Effect.suspend(() => {
     for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
-    return events.publish(eventsOf(persisted))
+    return announce(events, eventsOf(persisted))
   })
 
 const nothing: Committed = { persisted: [], failedUnsent: new Map(), notRun: [] }
