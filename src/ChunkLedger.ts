@@ -88,7 +88,7 @@ export const layer: Layer.Layer<ChunkLedger, never, ChunkStore | DomainEvents> =
         const announced = objects.map((object) => (
           { object, key, namespace, handler, service: "", correlationId, context: {} }
         ))
-        yield* store.afterCommit(announce(events, announced))
+        yield* store.afterCommit(announce(() => events.publish(announced)))
       }
       return { objects, created }
     })

@@ -276,7 +276,7 @@ const afterSuccess = Effect.fnUntraced(function*(
   if (chunks.length > 0) {
     engine.unfit.succeeded(handler)
     engine.rests.end(handler)
-    yield* store.afterCommit(announce(events, eventsOf(handler.name, chunks)))
+    yield* store.afterCommit(announce(() => events.publish(eventsOf(handler.name, chunks))))
     yield* measureInside(kind, handler.name, chunks, began)
   }
   const report = reportOf(chunks)

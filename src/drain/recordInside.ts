@@ -93,7 +93,7 @@ export const make = (engine: Engine, services: Context.Context<ChunkStore | Doma
     engine.rests.end(handler)
     const chunks = chunksOf(call, objects, now)
     engine.uses.persisted(handler, chunks.length)
-    yield* store.afterCommit(announce(events, eventsOf(handler.name, chunks)))
+    yield* store.afterCommit(announce(() => events.publish(eventsOf(handler.name, chunks))))
     yield* measureInside(kind, handler.name, chunks, began)
     return objects.flat()
     // what is committed must be announced; the store makes its statement interruptible again

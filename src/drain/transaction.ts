@@ -58,7 +58,7 @@ export const persistBatch = Effect.fnUntraced(function*(
 const afterCommit = (held: Held, events: DomainEvents["Service"], persisted: ReadonlyArray<Persisted>) =>
   Effect.suspend(() => {
     for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
-    return announce(events, eventsOf(persisted))
+    return announce(() => events.publish(eventsOf(persisted)))
   })
 
 const nothing: Committed = { persisted: [], failedUnsent: new Map(), notRun: [] }
