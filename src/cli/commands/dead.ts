@@ -96,6 +96,16 @@ const dataInWords = (data: Schema.Json): string => {
   return text.length <= mostData ? text : `${text.slice(0, mostData)}… (${text.length} characters; --json has all)`
 }
 
+/** The error of an attempt, if it is not the latest again. Generated ids make each row differ in its numbers. */
+const errorOf = (message: string, latest: string): string => {
+  const withoutNumbers = (text: string) => text.replaceAll(/\d+/g, "0")
+  return message === latest
+    ? "as above"
+    : withoutNumbers(message) === withoutNumbers(latest)
+    ? "as above, with other numbers"
+    : print.first(message)
+}
+
 const list = Command.make(
   "list",
   {
@@ -153,9 +163,7 @@ const show = Command.make(
           ...print.marked(letter.message),
           ...failures.map(({ at, attempt, kind, message }) =>
             print.fit(
-              `  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${
-                message === letter.message ? "as above" : print.first(message)
-              }`
+              `  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${errorOf(message, letter.message)}`
             )
           ),
           `  data: ${dataInWords(data)}`,

@@ -1,6 +1,6 @@
 /**
  * The log lines of a claim: one for each outcome that an operator may have to act on, none for what went well. Of an error
- * they hold the tag, the SQLSTATE and the innermost message, without what it repeats of the recorded call: the whole error
+ * they hold the tag, the SQLSTATE with table and column, and the innermost message, without what it repeats of the recorded call: the whole error
  * is kept with the chunk, for `sluice show` and `DeadLetters`. Ids and messages are escaped, because the program's logger
  * may print them as they are.
  */
@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Settlement } from "../../ChunkStore.ts"
-import { gistOf } from "../../internal/describe.ts"
+import { type Gist, gistOf } from "../../internal/describe.ts"
 import { escape, escapeProse } from "../../internal/escape.ts"
 import { type OutcomeName, outcomeWords } from "../../internal/outcomeWords.ts"
 import { redact } from "../../internal/redact.ts"
@@ -34,7 +34,7 @@ const annotationsOf = ({ chunk, ...settlement }: Settlement): Annotations => ({
 const errorOf = ({ cause, settlement }: Settled, hide: Redact): Annotations => {
   if (!("failure" in settlement)) return {}
   const { chunk: { call, key, orderingKey, payload }, failure } = settlement
-  const gist = (cause === undefined ? undefined : gistOf(cause)) ??
+  const gist: Gist = (cause === undefined ? undefined : gistOf(cause)) ??
     { tag: failure.kind, sqlstate: undefined, message: failure.message }
   const data = "data" in payload ? payload.data : undefined
   const quoteless = redact(gist.message, [data, call.input, call.context, orderingKey, key.part], gist.sqlstate)
@@ -42,6 +42,8 @@ const errorOf = ({ cause, settlement }: Settled, hide: Redact): Annotations => {
   return {
     "sluice.error": escape(gist.tag),
     ...(gist.sqlstate === undefined ? {} : { "sluice.sqlstate": gist.sqlstate }),
+    ...(gist.table === undefined ? {} : { "sluice.table": escape(gist.table) }),
+    ...(gist.column === undefined ? {} : { "sluice.column": escape(gist.column) }),
     ...(message === "" ? {} : { "sluice.message": escapeProse(message) })
   }
 }
