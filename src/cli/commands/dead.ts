@@ -73,17 +73,22 @@ const isEverything = (given: Given): boolean =>
 /** The most kinds in the printed table. */
 const mostKinds = 50
 
-const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<string> => [
-  ...print.table(
-    ["kind", "reason", "count"],
-    counts.slice(0, mostKinds).map(({ count, namespace, reason, schemaIdentity }) => [
-      print.clip(print.kind(namespace, schemaIdentity), 56),
-      reason,
-      count
-    ])
-  ).split("\n"),
-  ...print.more(counts.length, mostKinds, "kinds", "--json has all")
-]
+const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<string> => {
+  const shown = counts.slice(0, mostKinds)
+  // named as in `sluice status`
+  const short = print.shortNames(shown.map(({ schemaIdentity }) => schemaIdentity))
+  return [
+    ...print.table(
+      ["kind", "reason", "count"],
+      shown.map(({ count, namespace, reason, schemaIdentity }) => [
+        print.clip(print.kind(namespace, short(schemaIdentity)), 56),
+        reason,
+        count
+      ])
+    ).split("\n"),
+    ...print.more(counts.length, mostKinds, "kinds", "--json has all")
+  ]
+}
 
 /** The most dead letters of one call that are printed as text. */
 const mostLetters = 20

@@ -79,10 +79,13 @@ interface Spell {
   last: number
 }
 
-const kindAnnotations = ({ chunk: { key, namespace }, reason }: Parked): Annotations => ({
+/** Why a kind's handler cannot run here, if so: the log says it in place of `no-handler`. */
+type WhyUnfit = (namespace: string, schemaIdentity: string) => string | undefined
+
+const kindAnnotations = ({ chunk: { key, namespace }, reason }: Parked, why: WhyUnfit): Annotations => ({
   "sluice.namespace": namespace,
   "sluice.schema": key.schemaIdentity,
-  "sluice.reason": reason
+  "sluice.reason": (reason === "no-handler" ? why(namespace, key.schemaIdentity) : undefined) ?? reason
 })
 
 /** All kinds beyond {@link mostKinds}. */
@@ -92,7 +95,7 @@ const others: Annotations = { "sluice.kinds": "others: see `sluice status`" }
  * Logs parked chunks by kind: when the first is parked, and each time their number has doubled. A backlog without a
  * handler is logged as one event, not once per claim. Returns the annotations to be logged now.
  */
-const makeParking = () => {
+const makeParking = (why: WhyUnfit) => {
   const spells = new Map<string, Spell>()
   const rest: Spell = { chunks: 0, logged: 0, last: 0 }
 
@@ -110,7 +113,7 @@ const makeParking = () => {
     if (now - rest.last >= quiet) rest.chunks = rest.logged = 0
     const met = new Map<Spell, Annotations>()
     for (const settlement of parked) {
-      const kind = kindAnnotations(settlement)
+      const kind = kindAnnotations(settlement, why)
       const spell = spellOf(Object.values(kind).join("/"))
       spell.chunks++
       spell.last = now
@@ -124,8 +127,8 @@ const makeParking = () => {
 }
 
 /** Makes the log of one drain, which is called once for each claim. */
-export const makeClaimLog = () => {
-  const parking = makeParking()
+export const makeClaimLog = (why: WhyUnfit) => {
+  const parking = makeParking(why)
   return Effect.fnUntraced(function*(outcomes: Outcomes) {
     const hide = yield* Redaction
     const parked: Array<Parked> = []
