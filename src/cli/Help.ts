@@ -34,9 +34,14 @@ const apart = (line: string, index: number, lines: ReadonlyArray<string>): Reado
 // only `sluice --help` lists the flags that every Effect command has
 const byDefault = CliOutput.defaultFormatter({ globalFlags: "summary" })
 
+/** A switch without the value that it may have: nearly nobody gives one. */
+const withoutValue = <F extends { readonly type: string }>(flag: F): F =>
+  flag.type === "[=boolean]" ? { ...flag, type: "boolean" } : flag
+
 const formatter: CliOutput.Formatter = {
   ...byDefault,
-  formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).flatMap(apart).join("\n")
+  formatHelpDoc: (doc) =>
+    byDefault.formatHelpDoc({ ...doc, flags: doc.flags.map(withoutValue) }).split("\n").map(wrap).flatMap(apart).join("\n")
 }
 
 /** A typed text as an error may quote it. An address may hold a password, and is easily typed without its flag. */
