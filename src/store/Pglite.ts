@@ -27,22 +27,18 @@ export interface Options {
   readonly dataDir?: string | undefined
 }
 
+/** Says what to do about a missing file of the package: a bundler copies the package's code, but not its files. */
+const advised = (message: string): string =>
+  /\b(pglite|initdb)\.(data|wasm)\b/.test(message)
+    ? `${message}. Files of @electric-sql/pglite are missing: leave the package out of the bundle, as an external one, and ` +
+      `install it where the program runs`
+    : message
+
 const attempt = <A>(reason: string, run: () => Promise<A>) =>
   Effect.tryPromise({
     try: run,
-    catch: (cause) => new EmbeddedFailed({ reason: `${reason}: ${describe(cause)}`, cause })
+    catch: (cause) => new EmbeddedFailed({ reason: `${reason}: ${advised(describe(cause))}`, cause })
   })
-
-/** A bundler copies the package's code into the program, but not the files that it reads. */
-const bundled = (error: EmbeddedFailed) =>
-  /\b(pglite|initdb)\.(data|wasm)\b/.test(error.reason)
-    ? new EmbeddedFailed({
-      ...error,
-      reason:
-        `${error.reason}. Files of @electric-sql/pglite are missing: leave the package out of the bundle, as an ` +
-        `external one, and install it where the program runs`
-    })
-    : error
 
 const start = Effect.fnUntraced(function*(options: Options) {
   // loaded here, because programs on a server do not need these packages
@@ -60,7 +56,7 @@ const start = Effect.fnUntraced(function*(options: Options) {
     attempt(
       "it cannot be opened",
       () => folder === undefined ? PGlite.create() : PGlite.create(path.join(folder, "data"))
-    ).pipe(Effect.mapError(bundled)),
+    ),
     (db) => Effect.promise(() => db.close())
   )
   const sockets = yield* Effect.acquireRelease(
