@@ -219,12 +219,17 @@ const address: Kind<Redacted.Redacted | undefined> = {
   example: "postgres://user@host:5432/database"
 }
 
+const entryKinds = "role|relation|trigger|rule|row security|inheritance"
+// a comma may be part of a name
+const betweenEntries = new RegExp(`,(?=\\s*(?:$|(?:${entryKinds})\\s))`)
+const entryPattern = new RegExp(`^(?:${entryKinds}) \\S`)
+
 const entries: Kind<ReadonlyArray<string>> = {
-  parse: (text) => text.split(",").map((entry) => entry.trim()).filter((entry) => entry !== ""),
+  parse: (text) => text.split(betweenEntries).map((entry) => entry.trim()).filter((entry) => entry !== ""),
   accept: same,
   what: "a list",
   problem: (list) => {
-    const wrong = list.find((entry) => !/^(role|relation|trigger|rule|row security|inheritance) \S/.test(entry))
+    const wrong = list.find((entry) => !entryPattern.test(entry))
     return wrong === undefined
       ? undefined
       : `${quote(wrong)} does not begin with role, relation, trigger, rule, row security or inheritance, and a name`
