@@ -89,7 +89,9 @@ describe("a group", () => {
         ] as const
       ) {
         const layer = group.toLayer(written as never)
-        expect(String(yield* Effect.exit(names(HandlerRegistry.layer(group).pipe(Layer.provide(layer)))))).toContain(said)
+        expect(String(yield* Effect.exit(names(HandlerRegistry.layer(group).pipe(Layer.provide(layer)))))).toContain(
+          said
+        )
       }
     }))
 })

@@ -41,7 +41,9 @@ const withoutValue = <F extends { readonly type: string }>(flag: F): F =>
 const formatter: CliOutput.Formatter = {
   ...byDefault,
   formatHelpDoc: (doc) =>
-    byDefault.formatHelpDoc({ ...doc, flags: doc.flags.map(withoutValue) }).split("\n").map(wrap).flatMap(apart).join("\n")
+    byDefault.formatHelpDoc({ ...doc, flags: doc.flags.map(withoutValue) }).split("\n").map(wrap).flatMap(apart).join(
+      "\n"
+    )
 }
 
 /** A typed text as an error may quote it. An address may hold a password, and is easily typed without its flag. */

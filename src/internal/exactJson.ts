@@ -77,4 +77,6 @@ export const parse = (text: string): Parsed => {
 
 /** Why a call with this number is not recorded. */
 export const describe = ({ path, written }: Rounded): string =>
-  `${path === "" ? "it" : path} is ${written}, which JavaScript rounds to ${BigInt(Number(written))}: write it as a string`
+  `${path === "" ? "it" : path} is ${written}, which JavaScript rounds to ${
+    BigInt(Number(written))
+  }: write it as a string`

@@ -15,7 +15,11 @@ const ofFinding = (column: string) => `column "${column}" of table "finding"`
 
 const long = "It hurts on the inside of the left knee, and more at night"
 const cases: ReadonlyArray<readonly [name: string, more: object, message: string]> = [
-  ["a text that is too long", { text: long }, `value too long for type character varying(40) (22001): ${ofFinding("text")}`],
+  [
+    "a text that is too long",
+    { text: long },
+    `value too long for type character varying(40) (22001): ${ofFinding("text")}`
+  ],
   ["no date", { day: "soon" }, `invalid input syntax for type date: "soon" (22007): ${ofFinding("day")}`],
   [
     "a number out of range",

@@ -146,7 +146,7 @@ export const record = Command.make(
   Command.withDescription(
     "Record the calls of a file; run again, only what is missing. A line has callId, namespace, service and outputs, and " +
       "may have context, orderingKey, priority, notBefore, finishedAt and more: see docs/recording.md. Its facts are what " +
-      '`sluice usage` sums: "facts": { "requestModel": "gpt-5-mini", "inputTokens": 812, "outputTokens": 96 }'
+      "`sluice usage` sums: \"facts\": { \"requestModel\": \"gpt-5-mini\", \"inputTokens\": 812, \"outputTokens\": 96 }"
   ),
   Command.withShortDescription("Record the calls of a file; run again, only what is missing"),
   Command.withExamples([

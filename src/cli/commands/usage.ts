@@ -27,7 +27,7 @@ const costOf = ({ costs }: UsageRow): string =>
 const nothing = [
   "nothing was used: calls count that are recorded with facts. A program gives them",
   "with the call, and `effect-sluice/ai` gives them by itself. A line gives them as",
-  '  "facts": { "requestModel": "gpt-5-mini", "inputTokens": 812, "outputTokens": 96 }',
+  "  \"facts\": { \"requestModel\": \"gpt-5-mini\", \"inputTokens\": 812, \"outputTokens\": 96 }",
   "All names of facts are in docs/recording.md"
 ]
 
