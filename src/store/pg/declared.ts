@@ -14,8 +14,13 @@ import type { Tables } from "./tables.ts"
 export interface Compiled {
   /** The table's name, quoted where that is necessary. */
   readonly table: string
-  /** The columns that get a value, each with its expression. */
-  readonly columns: ReadonlyArray<{ readonly name: string; readonly value: string }>
+  /** The columns that get a value, each with its expression, and its type without modifiers and with them. */
+  readonly columns: ReadonlyArray<{
+    readonly name: string
+    readonly value: string
+    readonly type: string
+    readonly exact: string
+  }>
   /** Joins the elements of the array, and those within them, to the answers; empty without `each`. */
   readonly elements: string
   /** The `on conflict` clause; empty without a key. */
@@ -342,7 +347,9 @@ export const compile = Effect.fnUntraced(function*(
     table,
     columns: declaration.columns.flatMap(({ name, source }) => {
       const column = found.get(name)
-      return column === undefined ? [] : [{ name, value: expression(source, column, parent) }]
+      if (column === undefined) return []
+      const { exact, type } = column
+      return [{ name, value: expression(source, column, parent), type, exact }]
     }),
     elements: elements(declaration),
     onConflict: onConflict(declaration, table),

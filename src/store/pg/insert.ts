@@ -20,6 +20,7 @@ import { rowsOf } from "./columns.ts"
 import type { Compiling } from "./compiling.ts"
 import { callColumn, type Compiled, type CompiledTables, identifier, valueName } from "./declared.ts"
 import { codeOf, columnOf } from "./errors.ts"
+import { nameColumn } from "./refusedColumn.ts"
 import { unlessLocked } from "./tableLock.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
@@ -155,7 +156,10 @@ export const make = (t: Tables, compiling: Compiling): Insert => {
   ) {
     const lines: Array<Line> = []
     for (let turn = 1, turns = 1; turn <= turns; turn++) {
-      const written = yield* statement(t, declaration, compiled, answers, turn)
+      const written = yield* Effect.tapError(
+        statement(t, declaration, compiled, answers, turn),
+        (error) => Effect.sync(() => nameColumn(error, declaration, compiled, answers))
+      )
       lines.push(...written)
       turns = written[0]?.turns ?? 0
     }
