@@ -10,24 +10,26 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as Option from "effect/Option"
 import * as Lease from "../../src/drain/lease.ts"
 
 /** What is logged while a lease of 30 seconds is renewed, by timers that are late by this much. */
 const logged = (late: Duration.Input) =>
   Effect.gen(function*() {
     const lines: Array<string> = []
-    const clock = yield* Clock.Clock
     const store = yield* ChunkStore
     let passed = 0n
     let renewals = 0
     const jumping: Clock.Clock = {
-      ...clock,
+      currentTimeMillisUnsafe: () => 0,
+      currentTimeMillis: Effect.succeed(0),
+      currentTimeNanosUnsafe: () => 0n,
+      currentTimeNanos: Effect.succeed(0n),
       monotonicTimeNanosUnsafe: () => passed,
+      monotonicTimeNanos: Effect.sync(() => passed),
       sleep: (duration) =>
         Effect.suspend(() => {
           if (renewals > 3) return Effect.never
-          passed += Option.getOrThrow(Duration.toNanos(Duration.sum(duration, Duration.fromInputUnsafe(late))))
+          passed += BigInt(Duration.toMillis(Duration.sum(duration, Duration.fromInputUnsafe(late)))) * 1_000_000n
           return Effect.void
         })
     }
