@@ -16,7 +16,7 @@ it.live(
   `of ${seeds} seeds from ${first}, each is as if its programs had run one after another`,
   () =>
     Effect.gen(function*() {
-      const url = yield* Postgres.freshDatabase()
+      const url = yield* Postgres.migratedDatabase()
       yield* Effect.gen(function*() {
         for (let seed = first; seed < first + seeds; seed++) {
           for (const batchSize of batchSizes) {
@@ -25,6 +25,5 @@ it.live(
           }
         }
       }).pipe(Effect.provide(database(url)))
-    }).pipe(Effect.scoped),
-  180_000
+    }).pipe(Effect.scoped)
 )

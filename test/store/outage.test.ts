@@ -83,8 +83,7 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         yield* speak(worker, { ...claim, chunks: claim.chunks.slice(1) })
         expect(yield* takenBy(worker)).toEqual([["b", 0], ["c", 0], ["d", 0]])
         expect(yield* nextTakenBy(other)).toEqual([["a", 1]])
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   it.live(
@@ -107,15 +106,14 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         expect(yield* claimBy(worker)).toMatchObject({ chunks: [] })
         yield* speak(worker, claim)
         expect(yield* nextTakenBy(other)).toEqual(ids.map((id) => [id, 0]))
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   it.live(
     "of one worker's network: who takes its chunks meanwhile takes it for dead, until it speaks again",
     () =>
       Effect.gen(function*() {
-        const url = yield* Postgres.freshDatabase(version)
+        const url = yield* Postgres.migratedDatabase(version)
         const proxy = yield* Effect.acquireRelease(
           Effect.promise(() => startProxy(Number(new URL(url).port))),
           (proxy) => Effect.promise(() => proxy.close())
@@ -141,7 +139,6 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         yield* speak(cutOff, claim)
         yield* speak(other, taken)
         expect(yield* takenBy(other)).toEqual(ids.map((id) => [id, 0]))
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 })

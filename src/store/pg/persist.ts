@@ -26,7 +26,7 @@ import type { Engine } from "./engine.ts"
 import { failCommit, failSettle, failStore, isLockTimeout } from "./errors.ts"
 import { beginHandling, putBack, putOwnBack, RolledBack, transactionOf } from "./handling.ts"
 import { mustBeReadCommitted } from "./readCommitted.ts"
-import { recordOneHeld } from "./recordHeld.ts"
+import { heldOf, recordOneHeld } from "./recordHeld.ts"
 import type { Tables } from "./tables.ts"
 import { CurrentRun, unwatched } from "./watch.ts"
 
@@ -188,7 +188,10 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
     if (settled.ends) yield* close(persisted.map(({ chunk }) => chunk.key.callId))
   })
 
-  /** Records the call of the persisted chunks instead. A session that holds a lock on it is recording it. */
+  /**
+   * Records the call of the persisted chunks instead. A session that holds a lock on it is recording it. If this claim has
+   * recorded it beside the transaction, and its answer was lost, the chunks are settled as usual.
+   */
   const recordWithin = Effect.fnUntraced(
     function*(mark: string, { call, hold, recorded }: Unrecorded, persisted: ReadonlyArray<Persisted>) {
       const lost = new LeaseLost({ claimed: persisted.length, held: 0 })
@@ -199,8 +202,10 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
         )
       )
       if (row?.marked === false) return yield* ended
-      if (row === undefined || row.seqs === null) return yield* lost
-      recorded(row.seqs)
+      const seqs = row?.seqs ?? (yield* heldOf(t, call, hold.token).pipe(Effect.catch(failSettle)))
+      if (seqs === undefined) return yield* lost
+      recorded(seqs)
+      if (!row?.seqs) return yield* settleWithin(hold.token, mark, persisted)
       if (row.ends) yield* close([call.callId])
     }
   )
