@@ -3,10 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 
 /** A random UUID. */
-export const freshToken: Effect.Effect<string> = Effect.map(
-  Effect.all([Random.nextIntBetween(0, 2 ** 48), Random.nextIntBetween(0, 2 ** 48), Random.nextIntBetween(0, 2 ** 32)]),
-  ([a, b, c]) => {
-    const hex = a.toString(16).padStart(12, "0") + b.toString(16).padStart(12, "0") + c.toString(16).padStart(8, "0")
-    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5")
-  }
-)
+export const freshToken: Effect.Effect<string> = Effect.map(Random.Random, (random) => {
+  const hex = (bits: number) => Math.floor(random.nextDoubleUnsafe() * 2 ** bits).toString(16).padStart(bits / 4, "0")
+  return `${hex(32)}-${hex(16)}-${hex(16)}-${hex(16)}-${hex(48)}`
+})
