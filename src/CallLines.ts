@@ -8,11 +8,16 @@ import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
 import * as Latch from "effect/Latch"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import type { CallFacts } from "./CallFacts.ts"
 import { CallRecorder } from "./CallRecorder.ts"
+import * as exactJson from "./internal/exactJson.ts"
 import { type Line, LineCutter } from "./internal/LineCutter.ts"
+import { nearest } from "./internal/nearest.ts"
+import { quote } from "./internal/quote.ts"
 import { ServiceCall } from "./ServiceCall.ts"
 
 /** A line of the file: its number (from 1), its length in bytes, and its call, or the reason why it has none. */
@@ -43,24 +48,58 @@ export interface JsonLine {
   readonly bytes: number
   /** The content of the line, or why it is not JSON. */
   readonly json: Result.Result<Schema.Json, string>
+  /** The first whole number of the line that JavaScript cannot hold, and that the content has rounded, in words. */
+  readonly rounded?: string | undefined
 }
 
-const parse = (text: string): Result.Result<Schema.Json, string> =>
-  Result.try({
-    // what JSON.parse returns is JSON
-    try: (): Schema.Json => JSON.parse(text),
-    catch: (error) => printable(`not JSON: ${messageOf(error)}`)
-  })
+const fieldsOfCall = Object.keys(ServiceCall.fields)
+
+/** A field that is probably misspelt. Others that no call has are left out. */
+const misspelt = (json: Schema.Json): string | undefined => {
+  if (!Predicate.isObject(json)) return undefined
+  const absent = fieldsOfCall.filter((name) => !Object.hasOwn(json, name))
+  for (const name of Object.keys(json)) {
+    const meant = fieldsOfCall.includes(name) ? undefined : nearest(name, absent)
+    if (meant !== undefined) return `it has no field ${quote(name)}: is ${quote(meant)} meant?`
+  }
+  return undefined
+}
+
+/** The call with its facts as they are written: the recorder says which of them it leaves out. */
+const withFacts = (call: ServiceCall, json: Schema.Json): ServiceCall =>
+  Predicate.isObject(json) && Predicate.hasProperty(json, "facts") && json.facts !== undefined
+    // the recorder checks them
+    ? { ...call, facts: json.facts as CallFacts }
+    : call
 
 /** The call in the JSON of a line, or why it is not a call. */
-export const toCall = ({ bytes, json, number }: JsonLine): CallLine => ({
+export const toCall = ({ bytes, json, number, rounded }: JsonLine): CallLine => ({
   number,
   bytes,
-  call: Result.flatMap(
-    json,
-    (one) => Result.mapError(decodeCall(one), (error) => printable(`not a call: ${error.message}`))
-  )
+  call: Result.flatMap(json, (one) => {
+    const problem = rounded ?? misspelt(one)
+    if (problem !== undefined) return Result.fail(printable(`not a call: ${problem}`))
+    return Result.mapBoth(decodeCall(one), {
+      onSuccess: (call) => withFacts(call, one),
+      onFailure: (error) => printable(`not a call: ${error.message}`)
+    })
+  })
 })
+
+/** A line of which this is the text. */
+const jsonLine = (text: string, line: { readonly number: number; readonly bytes: number }): JsonLine => {
+  const parsed = Result.try({
+    try: () => exactJson.parse(text),
+    catch: (error) => printable(`not JSON: ${messageOf(error)}`)
+  })
+  if (Result.isFailure(parsed)) return { ...line, json: Result.fail(parsed.failure) }
+  const { json, rounded } = parsed.success
+  return {
+    ...line,
+    json: Result.succeed(json),
+    ...rounded[0] === undefined ? {} : { rounded: exactJson.describe(rounded[0]) }
+  }
+}
 
 /** The longest line that is parsed, in bytes. Every call that can be recorded fits on a shorter one. */
 const longestLine = 64 * 1024 * 1024
@@ -73,7 +112,8 @@ const read = ({ content, length }: Line, number: number): ReadonlyArray<JsonLine
   }
   const text = Result.try({ try: () => utf8.decode(content), catch: () => "not UTF-8" })
   if (Result.isSuccess(text) && text.success.trim() === "") return []
-  return [{ number, bytes: length, json: Result.flatMap(text, parse) }]
+  if (Result.isFailure(text)) return [{ number, bytes: length, json: Result.fail(text.failure) }]
+  return [jsonLine(text.success, { number, bytes: length })]
 }
 
 /** The calls of lines held in memory. */

@@ -179,7 +179,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     uses,
     releases: yield* Releases.make,
     pulse,
-    log: makeClaimLog(),
+    log: makeClaimLog(unfit.why),
     paused: () => heartbeat.last().paused
   }
 

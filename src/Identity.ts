@@ -46,7 +46,7 @@ export class IdentityInvalid extends Schema.TaggedError<IdentityInvalid>()("Iden
   reason: Schema.String
 }) {
   override get message() {
-    return `${quote(this.text)} is not an identity: ${this.part}: ${this.reason} ` +
+    return `${quote(this.text)} is not an identity: ${this.part === "parts" ? "" : `${this.part}: `}${this.reason} ` +
       `(write domain.namespace.group.name)`
   }
 }
@@ -96,7 +96,8 @@ export const parse = (text: string): Result.Result<Identity, IdentityInvalid> =>
   const parts = text.split(".")
   const [domain = "", namespace = "", group = "", name = ""] = parts
   if (parts.length !== 4) {
-    return Result.fail(new IdentityInvalid({ text, part: "parts", reason: `has ${parts.length} parts, not 4` }))
+    const counted = parts.length === 1 ? "1 part" : `${parts.length} parts`
+    return Result.fail(new IdentityInvalid({ text, part: "parts", reason: `it has ${counted} and not 4` }))
   }
   const problem = problemOf({ domain, namespace, group, name })
   // without a problem the domain is one of `domains`

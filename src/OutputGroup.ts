@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Handler from "./Handler.ts"
 import * as Identity from "./Identity.ts"
+import { nearest } from "./internal/nearest.ts"
 import { quote } from "./internal/quote.ts"
 import * as Output from "./Output.ts"
 
@@ -134,6 +135,22 @@ const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O
   return identities
 }
 
+/** The outputs without a handler, if any. The compiler refuses this; a caller without types gets an error that names them. */
+const withoutHandler = (namespace: string, outputs: Iterable<Output.Any>, definitions: unknown): string | undefined => {
+  const given = Predicate.isObject(definitions) ? definitions : {}
+  const missing = [...outputs].map(({ shortName }) => shortName).filter((name) =>
+    !Predicate.hasProperty(given, name) || given[name] === undefined
+  )
+  if (missing.length === 0) return undefined
+  const known = new Set([...outputs].map(({ shortName }) => shortName))
+  const strangers = Object.keys(given).filter((name) => !known.has(name))
+  const words = missing.map((name) => {
+    const written = nearest(name, strangers)
+    return written === undefined ? name : `${name} (there is one for ${quote(written)}: is it misspelt?)`
+  })
+  return `no handler for ${words.join(", ")} in group ${namespace}`
+}
+
 // numbers the layers of handlers
 let layers = 0
 
@@ -170,13 +187,11 @@ const fromOutputs = <Namespace extends string, O extends Output.Any>(
       const definitions = (Effect.isEffect(build) ? yield* build : build) as Readonly<
         Record<string, Handler.AnyDefinition>
       >
+      const missing = withoutHandler(namespace, outputs.values(), definitions)
+      if (missing !== undefined) return yield* Effect.die(new Error(missing))
       const handlers = new Map<string, unknown>()
       for (const [identity, output] of outputs) {
-        const definition = definitions[output.shortName]
-        // the compiler refuses this; a caller without types gets a clear error instead of a broken registry
-        if (definition === undefined) {
-          return yield* Effect.die(new Error(`no handler for ${output.shortName} in group ${namespace}`))
-        }
+        const definition = definitions[output.shortName] as Handler.AnyDefinition
         handlers.set(
           Handler.contextKey(namespace, identity, layer),
           Handler.build(namespace, output as Output.Any, definition, services)

@@ -23,7 +23,7 @@ import * as Postgres from "./support/Postgres.ts"
 
 class Url extends Context.Service<Url, string>()("test/Url") {}
 
-const ground = Layer.effect(Url, Postgres.freshDatabase())
+const ground = Layer.effect(Url, Postgres.migratedDatabase())
 
 /** A process: a store on a client of its own. It looks by itself once an hour. */
 const start = (settings: Settings.Options = {}) =>

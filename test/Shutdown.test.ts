@@ -10,14 +10,14 @@ import path from "node:path"
 import { expect } from "vitest"
 import { note, record } from "./support/clinic.ts"
 import { chunkOf } from "./support/drain.ts"
-import { client, freshDatabase } from "./support/Postgres.ts"
+import { client, migratedDatabase } from "./support/Postgres.ts"
 import { startScript } from "./support/programs.ts"
 
 it.live(
   "one signal is enough, though a handler hangs and cannot be interrupted; nobody is charged",
   () =>
     Effect.gen(function*() {
-      const url = yield* freshDatabase()
+      const url = yield* migratedDatabase()
       yield* Effect.gen(function*() {
         yield* record(note("a"))
         const worker = startScript(path.join(import.meta.dirname, "stubborn.ts"), url)

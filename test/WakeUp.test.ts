@@ -116,7 +116,7 @@ class Url extends Context.Service<Url, string>()("test/Url") {}
 
 const ground = Layer.provideMerge(
   Layer.unwrap(Effect.map(Url, (url) => Postgres.client(url))),
-  Layer.effect(Url, Postgres.freshDatabase())
+  Layer.effect(Url, Postgres.migratedDatabase())
 )
 
 /** A process: a store on a client of its own. */

@@ -8,7 +8,7 @@ import * as CliOutput from "effect/cli/CliOutput"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { escape } from "../internal/escape.ts"
+import { escape, word } from "../internal/escape.ts"
 import { mayHoldPassword } from "./address.ts"
 import { Failure } from "./Failed.ts"
 import * as print from "./print.ts"
@@ -34,24 +34,35 @@ const apart = (line: string, index: number, lines: ReadonlyArray<string>): Reado
 // only `sluice --help` lists the flags that every Effect command has
 const byDefault = CliOutput.defaultFormatter({ globalFlags: "summary" })
 
+/** A switch without the value that it may have: nearly nobody gives one. */
+const withoutValue = <F extends { readonly type: string }>(flag: F): F =>
+  flag.type === "[=boolean]" ? { ...flag, type: "boolean" } : flag
+
 const formatter: CliOutput.Formatter = {
   ...byDefault,
-  formatHelpDoc: (doc) => byDefault.formatHelpDoc(doc).split("\n").map(wrap).flatMap(apart).join("\n")
-}
-
-/** For an unknown flag or subcommand: the known ones. */
-const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): string => {
-  const wrong = errors.map(({ _tag }) => _tag)
-  const names = wrong.includes("UnrecognizedOption")
-    ? helpDoc.flags.map(({ name }) => `--${name}`)
-    : wrong.includes("UnknownSubcommand")
-    ? (helpDoc.subcommands ?? []).flatMap(({ commands }) => commands.map(({ name }) => name))
-    : []
-  return names.length === 0 ? "" : `\n\n${wrap(`  There are: ${names.join(", ")}`)}`
+  formatHelpDoc: (doc) =>
+    byDefault.formatHelpDoc({ ...doc, flags: doc.flags.map(withoutValue) }).split("\n").map(wrap).flatMap(apart).join(
+      "\n"
+    )
 }
 
 /** A typed text as an error may quote it. An address may hold a password, and is easily typed without its flag. */
 const typed = (text: string): string => mayHoldPassword(text) ? "…" : escape(text)
+
+/** For an unknown flag or subcommand: the known ones. For an argument of a command that takes none: the flag that names it. */
+const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): string => {
+  const wrong = errors.map(({ _tag }) => _tag)
+  const [extra] = errors.flatMap((error) => error._tag === "UnexpectedArgument" ? error.arguments : [])
+  if (extra !== undefined && helpDoc.flags.some(({ name }) => name === "call")) {
+    return `\n\n  Name a call by its flag: --call ${typed(word(extra))}`
+  }
+  const names = wrong.includes("UnknownSubcommand")
+    ? (helpDoc.subcommands ?? []).flatMap(({ commands }) => commands.map(({ name }) => name))
+    : wrong.includes("UnrecognizedOption")
+    ? helpDoc.flags.map(({ name }) => `--${name}`)
+    : []
+  return names.length === 0 ? "" : `\n\n${wrap(`  There are: ${names.join(", ")}`)}`
+}
 
 const typedFields = new Set(["option", "value", "subcommand", "arguments"])
 

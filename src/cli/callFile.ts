@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import { createReadStream } from "node:fs"
 import type { Readable } from "node:stream"
 import * as CallLines from "../CallLines.ts"
+import * as exactJson from "../internal/exactJson.ts"
 import { Failed } from "./Failed.ts"
 
 /** What is read. */
@@ -74,7 +75,7 @@ const elementsOf = Effect.fnUntraced(function*(fs: FileSystem.FileSystem, file: 
     })
   }
   const text = yield* fs.readFileString(file)
-  const parsed = Result.try((): Schema.Json => JSON.parse(text.replace(/^\ufeff/, "")))
+  const parsed = Result.try(() => exactJson.parse(text.replace(/^\ufeff/, "")))
   if (Result.isFailure(parsed)) {
     // a file of lines whose first one is broken: the others are recorded, and that one is reported
     if (text.split("\n").some(isObject)) return linesOf(fs, file, size)
@@ -85,12 +86,18 @@ const elementsOf = Effect.fnUntraced(function*(fs: FileSystem.FileSystem, file: 
       }`
     })
   }
-  const json = parsed.success
+  const { json, rounded } = parsed.success
   const elements: ReadonlyArray<Schema.Json> = Array.isArray(json) ? json : [json]
+  const roundedIn = (index: number) => {
+    const place = Array.isArray(json) ? `[${index}].` : ""
+    const one = rounded.find(({ path }) => path.startsWith(place))
+    return one === undefined ? undefined : exactJson.describe({ ...one, path: one.path.slice(place.length) })
+  }
   const lines = elements.map((element, index): CallLines.JsonLine => ({
     number: index + 1,
     bytes: sizeOf(element),
-    json: Result.succeed(element)
+    json: Result.succeed(element),
+    rounded: rounded.length === 0 ? undefined : roundedIn(index)
   }))
   return { lines: Stream.fromIterable(lines), size: 0, unit: "element" } satisfies Opened
 })

@@ -172,9 +172,12 @@ const declaredAre = (uses: ReadonlyArray<InsideUse>): Finding => {
       "repair the table, then its parked chunks continue by themselves; see `sluice handlers`"
     )
   }
+  if (uses.length === 0) {
+    return ok("declared handlers", "no living worker has any; `sluice handlers` looks at their tables")
+  }
   const refused = uses.filter(({ refusal }) => refusal !== null)
   return refused.length === 0
-    ? ok("declared handlers", "the database refuses none")
+    ? ok("declared handlers", "their tables fit, and the database refuses none")
     : attention(
       "declared handlers",
       refused.map(({ handler, refusal }) => `${handler}: ${print.clip(refusal ?? "", 120)}`).join("; "),

@@ -111,6 +111,16 @@ export const numberOf = (
     return found
   })
 
+/**
+ * A switch. It takes a value only with `=`, like `--json=false`: a word behind it is an argument of its own, also `1` and
+ * `yes`, which may be names.
+ */
+const aSwitch = (name: string) => Flag.Boolean(name).pipe(Flag.withOptionalValue("true"))
+
+/** A switch that may also be set in the environment or the file: none, if it is not given. */
+export const maybe = (name: string, description: string) =>
+  aSwitch(name).pipe(Flag.withDescription(description), Flag.optional)
+
 /** The flags of every command. */
 export const common = {
   url: Flag.String("url").pipe(
@@ -120,11 +130,11 @@ export const common = {
     ),
     Flag.optional
   ),
-  json: Flag.Boolean("json").pipe(Flag.withDescription("print JSON for programs (SLUICE_JSON)"), Flag.optional)
+  json: maybe("json", "print JSON for programs (SLUICE_JSON)")
 }
 
 /** For commands that may make a database: which otherwise is a mistake in the folder or the environment. */
-export const embedded = Flag.Boolean("embedded").pipe(
+export const embedded = aSwitch("embedded").pipe(
   Flag.withDescription("use the embedded database in ./.sluice, and create it if absent"),
   Flag.withDefault(false)
 )
@@ -139,7 +149,7 @@ export const limit = (standard: number) =>
 
 /** A switch that only the command line can set. */
 export const on = (name: string, description: string) =>
-  Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
+  aSwitch(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
 
 /**
  * A text that only the command line can set. An empty one is an error: a script probably passed its own unset variable, and

@@ -11,8 +11,8 @@ const inArguments = (all: ReadonlyArray<string>): boolean | undefined => {
   const end = all.indexOf("--")
   const args = end === -1 ? all : all.slice(0, end)
   let found: boolean | undefined
-  for (const [index, arg] of args.entries()) {
-    if (arg === "--json") found = !no.includes(args[index + 1] ?? "")
+  for (const arg of args) {
+    if (arg === "--json") found = true
     else if (arg.startsWith("--json=")) found = !no.includes(arg.slice("--json=".length))
     else if (arg === "--no-json") found = false
   }

@@ -45,7 +45,7 @@ export const persistBatch = Effect.fnUntraced(function*(
         (done) => {
           committed = done
           // by the store: this could be interrupted between its commit and its return
-          return Effect.as(transaction.afterCommit(afterCommit(held, events, done.persisted)), done.persisted)
+          return Effect.as(transaction.afterCommit(noteAndAnnounce(held, events, done.persisted)), done.persisted)
         }
       )
     },
@@ -55,7 +55,7 @@ export const persistBatch = Effect.fnUntraced(function*(
 }, Effect.scoped)
 
 /** Notes and announces what is committed. */
-const afterCommit = (held: Held, events: DomainEvents["Service"], persisted: ReadonlyArray<Persisted>) =>
+const noteAndAnnounce = (held: Held, events: DomainEvents["Service"], persisted: ReadonlyArray<Persisted>) =>
   Effect.suspend(() => {
     for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
     return announce(() => events.publish(eventsOf(persisted)))

@@ -22,6 +22,8 @@ export interface Unfit {
   readonly learn: (handler: Handler, cause: Cause.Cause<unknown>) => Effect.Effect<boolean>
   /** Why the table of a handler does not fit its declaration, if that is why it cannot be run. */
   readonly table: (handler: Handler) => string | undefined
+  /** What keeps a kind's handler from running here, in a word for the log; undefined if it has none, or it can run. */
+  readonly why: (namespace: string, schemaIdentity: string) => "table-unfit" | "service-missing" | undefined
   /** Looks again at the tables that did not fit, and runs the handlers of those that fit now. */
   readonly lookAgain: Effect.Effect<void>
   /** The registry without those that cannot be run. */
@@ -93,6 +95,11 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
         return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${reason}`), true)
       }),
     table: (handler) => unfit.get(handler)?.message,
+    why: (namespace, schemaIdentity) => {
+      const handler = registry.find(namespace, schemaIdentity)
+      if (handler === undefined || !unfit.has(handler)) return undefined
+      return unfit.get(handler) === undefined ? "service-missing" : "table-unfit"
+    },
     lookAgain: Effect.suspend(() =>
       Effect.forEach(
         [...unfit],

@@ -17,8 +17,6 @@ const longestFields = 500
 /** The most errors of a chain that are described. */
 const deepest = 10
 
-// fields that a Postgres server adds about itself and about the statement's text, which is not shown
-const ofTheServer = new Set(["severity", "severityUnlocalized", "file", "line", "routine", "position"])
 const told = new Set(["name", "message", "stack", "cause", "errors", "_tag"])
 
 const isSimple = (value: unknown): boolean =>
@@ -28,9 +26,8 @@ const isSimple = (value: unknown): boolean =>
 
 /** The fields of an error that its message does not contain. */
 const fieldsOf = (error: object, message: string): string => {
-  const hidden = "routine" in error && "severity" in error ? ofTheServer : undefined
   const fields = Object.entries(error).filter(([name, value]) =>
-    !told.has(name) && !hidden?.has(name) && !name.startsWith("~") && isSimple(value) &&
+    !told.has(name) && !name.startsWith("~") && isSimple(value) &&
     !(typeof value === "string" && (value === "" || message.includes(value)))
   )
   return fields.length === 0 ? "" : shorten(formatJson(Object.fromEntries(fields)), longestFields)
@@ -38,6 +35,32 @@ const fieldsOf = (error: object, message: string): string => {
 
 const textAt = (value: object, key: string): string =>
   Predicate.hasProperty(value, key) && typeof value[key] === "string" ? value[key] : ""
+
+/** Whether an error is what a Postgres server has sent. */
+const isOfServer = (error: object): boolean => "routine" in error && "severity" in error
+
+/** Where the server was, as far as its message does not say so: table, column, constraint. */
+const placeOf = (error: object, message: string): string => {
+  const [table, column, constraint] = (["table", "column", "constraint"] as const).map((what) => {
+    const name = textAt(error, what)
+    return name === "" || message.includes(`"${name}"`) ? "" : `${what} "${name}"`
+  })
+  const within = [constraint, column].filter((text) => text !== "").join(", ")
+  return [within, table].filter((text) => text !== "").join(" of ")
+}
+
+/**
+ * A server's error as a sentence: `value too long for type character varying(40) (22001): column "ward" of table "visit"`.
+ * Without what it says of itself and of the text of a statement that is not shown.
+ */
+const serverInWords = (error: object): string => {
+  const message = textAt(error, "message")
+  const code = textAt(error, "code")
+  const more = [placeOf(error, message), ...["detail", "hint", "where"].map((name) => textAt(error, name))]
+    .filter((text) => text !== "")
+    .map((text) => shorten(text.replaceAll(/\s*\n\s*/g, ", ").replace(/\.$/, ""), longestFields))
+  return `${message}${code === "" ? "" : ` (${code})`}${more.length === 0 ? "" : `: ${more.join("; ")}`}`
+}
 
 /** What caused an error; of several at once, the first. */
 const causeOf = (error: unknown): unknown => {
@@ -69,6 +92,7 @@ const oneInWords = (error: unknown, inner: string): string => {
   if (!Predicate.isObject(error)) {
     return typeof error === "object" && error !== null ? formatJson(error) : String(error)
   }
+  if (isOfServer(error)) return serverInWords(error)
   const message = textAt(error, "message")
   const fields = fieldsOf(error, message)
   if (textAt(error, "_tag") === "" && textAt(error, "name") === "" && message === "") {
@@ -105,8 +129,8 @@ const wordsOf = (error: unknown): string => {
 }
 
 /**
- * An error as a person reads it: `Closed {"why":"the ward is closed"}`, `duplicate key … {"code":"23505"} (in
- * NotSaved: the reply could not be saved)`.
+ * An error as a person reads it: `Closed {"why":"the ward is closed"}`, `duplicate key … (23505) (in NotSaved:
+ * the reply could not be saved)`.
  */
 export const describe = (error: unknown): string => shorten(wordsOf(error), longestReason)
 
@@ -149,8 +173,11 @@ export interface Gist {
   readonly tag: string
   /** The SQLSTATE, where there is one. */
   readonly sqlstate: string | undefined
-  /** The innermost message, without fields of the server's: those quote rows and parameters. */
+  /** The innermost message, without fields of the server's that quote rows and parameters. */
   readonly message: string
+  /** The table and column that the server's error is about, where it says so. */
+  readonly table?: string
+  readonly column?: string
 }
 
 const sqlstateOf = (error: unknown): string | undefined => {
@@ -167,7 +194,11 @@ const messageOf = (error: unknown): string => {
 
 const gistOfError = (error: unknown): Gist => {
   const chain = chainOf(error)
+  const ofServer = chain.find((one) => Predicate.isObject(one) && isOfServer(one)) ?? {}
+  const [table, column] = [textAt(ofServer, "table"), textAt(ofServer, "column")]
   return {
+    ...table === "" ? {} : { table },
+    ...column === "" ? {} : { column },
     tag: chain.flatMap((one) => Predicate.isObject(one) ? [nameOf(one)] : []).find((name) => name !== "") ?? "Error",
     sqlstate: chain.map(sqlstateOf).find((code) => code !== undefined),
     message: chain.map(messageOf).findLast((text) => text !== "") ?? ""

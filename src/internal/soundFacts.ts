@@ -4,6 +4,7 @@
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { CallFacts, maxFactLength } from "../CallFacts.ts"
+import { nearest } from "./nearest.ts"
 import { quote } from "./quote.ts"
 import { storableText } from "./storableText.ts"
 
@@ -18,7 +19,10 @@ export interface SoundFacts {
 
 const look = (given: object): SoundFacts => {
   const facts: Record<string, unknown> = {}
-  const dropped = Object.keys(given).filter((name) => !names.has(name)).map(quote)
+  const dropped = Object.keys(given).filter((name) => !names.has(name)).map((name) => {
+    const meant = nearest(name, [...names].filter((known) => !Object.hasOwn(given, known)))
+    return meant === undefined ? quote(name) : `${quote(name)} (is ${quote(meant)} meant?)`
+  })
   for (const [name, accept] of accepts) {
     const value: unknown = Reflect.get(given, name)
     // a caller without types may give `undefined` or an empty text for what it does not know

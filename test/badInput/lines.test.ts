@@ -7,6 +7,7 @@ import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
@@ -60,6 +61,14 @@ const table: ReadonlyArray<readonly [name: string, line: string | Buffer, reason
   ["a day that is none", line({ finishedAt: "2026-02-31T25:00:00Z" }), /not a call.*finishedAt/],
   ["a number beyond all doubles", line({}, "1e400"), /not a call.*data/],
 
+  // no call as it is meant
+  [
+    "a number that JavaScript rounds",
+    line({}, "{\"beds\": [1, {\"id\": 9007199254740993}]}"),
+    /outputs\[0\]\.data\.beds\[1\]\.id is 9007199254740993, which JavaScript rounds to 9007199254740992/
+  ],
+  ["a misspelt field", line({ ordering_key: "bed-7" }), /no field "ordering_key": is "orderingKey" meant\?/],
+
   // no call that can be stored
   ["an empty id", line({ callId: "" }), /callId is empty/],
   ["an id that is too long", line({ callId: "x".repeat(65) }), /65 characters/],
@@ -84,7 +93,9 @@ const table: ReadonlyArray<readonly [name: string, line: string | Buffer, reason
   ["a hostile id", line({ callId: "'; drop table x; --\u202e🩺" })],
   ["100 levels", line({ callId: "deep" }, deep(100))],
   ["10 MB", line({ callId: "large" }, `"${"x".repeat(10_000_000)}"`)],
-  ["a number beyond 2^53: as exact as JavaScript has it", line({ callId: "number" }, "9007199254740993")]
+  ["a number beyond 2^53 that JavaScript has", line({ callId: "number" }, "9007199254740992")],
+  ["digits within a text", line({ callId: "digits" }, "\"9007199254740993\"")],
+  ["a decimal number of many digits", line({ callId: "decimal" }, "0.12345678901234567890")]
 ]
 
 const all = Buffer.concat(table.flatMap(([, text]) => [Buffer.from(text), Buffer.from("\n")]))
@@ -121,6 +132,23 @@ describe("a file of calls", () => {
         expect(yield* outputs("twice")).toMatchObject([{ data: { text: 2 } }])
       }).pipe(Effect.provide(recorder)))
   }
+})
+
+describe("the facts of a line", () => {
+  it.effect("are recorded but for those that are none, which a warning names", () => {
+    const warnings: Array<string> = []
+    const log = Logger.layer([Logger.make(({ message }) => void warnings.push(String(message)))])
+    const facts = { requestModel: "gpt-5-mini", inputTokns: 812, outputTokens: "96", unheard: 1 }
+    return Effect.gen(function*() {
+      const lines = CallLines.fromLines([line({ facts })])
+      yield* CallLines.record(lines, { refused: () => Effect.void, progress: () => Effect.void })
+      const view = Option.getOrThrow(yield* inspect.call("call-1"))
+      expect(view.facts).toEqual({ requestModel: "gpt-5-mini" })
+      expect(warnings).toEqual([
+        expect.stringContaining(`"inputTokns" (is "inputTokens" meant?), "unheard", outputTokens`)
+      ])
+    }).pipe(Effect.provide(recorder), Effect.provide(log))
+  })
 })
 
 describe("a stream of lines", () => {

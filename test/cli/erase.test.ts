@@ -11,13 +11,13 @@ import * as Schema from "effect/Schema"
 import { describe, expect } from "vitest"
 import { Erasures } from "../../src/cli/commands/erase.ts"
 import { call, settle } from "../contract/operators/dialogues.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { running } from "./inProcess.ts"
 
 const millers = (callId: string) => ({ ...call(callId), context: { patientId: 4711, note: "a=b" } })
 
 const ward = Effect.fnUntraced(function*() {
-  const url = yield* freshDatabase()
+  const url = yield* migratedDatabase()
   yield* Effect.gen(function*() {
     yield* CallRecorder.CallRecorder.use((recorder) =>
       recorder.recordMany([millers("done"), millers("dies"), millers("waits"), call("others")])

@@ -11,7 +11,7 @@ import * as os from "node:os"
 import path from "node:path"
 import { describe, expect } from "vitest"
 import { call, settle } from "../contract/operators/dialogues.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { runIn } from "./inProcess.ts"
 
 const dies = {
@@ -20,7 +20,7 @@ const dies = {
 
 /** A folder with these settings, and the command there, on a database with a call that died and one that is stuck. */
 const place = Effect.fnUntraced(function*(redact: string) {
-  const url = yield* freshDatabase()
+  const url = yield* migratedDatabase()
   yield* Effect.gen(function*() {
     const recorder = yield* CallRecorder.CallRecorder
     yield* recorder.recordMany([dies, { ...dies, callId: "waits" }])

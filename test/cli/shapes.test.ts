@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { afterAll, describe, expect, it } from "vitest"
 import { call, claimWith, record, reply, results, settle } from "../contract/operators/dialogues.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { run } from "./inProcess.ts"
 
 const scope = Scope.makeUnsafe()
@@ -42,7 +42,7 @@ const ward = Effect.gen(function*() {
 
 const url = await Effect.runPromise(
   Effect.gen(function*() {
-    const url = yield* freshDatabase()
+    const url = yield* migratedDatabase()
     yield* Effect.provide(ward, PgStore.layer.pipe(Layer.provide(client(url))))
     return url
   }).pipe(Scope.provide(scope))

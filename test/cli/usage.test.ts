@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { afterAll, describe, expect, it } from "vitest"
 import { call, reply } from "../contract/operators/dialogues.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { handlers, run } from "./inProcess.ts"
 
 const scope = Scope.makeUnsafe()
@@ -41,7 +41,7 @@ const ward = Effect.gen(function*() {
 
 const url = await Effect.runPromise(
   Effect.gen(function*() {
-    const url = yield* freshDatabase()
+    const url = yield* migratedDatabase()
     yield* Effect.provide(
       ward,
       CallRecorder.layer.pipe(Layer.provide(PgStore.layer), Layer.provideMerge(client(url)))

@@ -13,7 +13,7 @@ import path from "node:path"
 import { describe, expect } from "vitest"
 import { call } from "../contract/operators/dialogues.ts"
 import * as inspect from "../support/inspect.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { running } from "./inProcess.ts"
 
 const batches = path.join(import.meta.dirname, "../../examples/batches")
@@ -21,7 +21,7 @@ const at = (file: string) => path.join(batches, file)
 
 /** A database, a folder, and the command there. */
 const place = Effect.fnUntraced(function*() {
-  const url = yield* freshDatabase()
+  const url = yield* migratedDatabase()
   const folder = yield* Effect.acquireRelease(
     Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "sluice-via-"))),
     (made) => Effect.sync(() => fs.rmSync(made, { recursive: true }))

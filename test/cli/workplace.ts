@@ -12,7 +12,7 @@ import path from "node:path"
 import { atEndOfFile } from "../support/endOfFile.ts"
 import { freePort as portNumber } from "../support/freePort.ts"
 import { installed } from "../support/installed.ts"
-import { freshDatabase } from "../support/Postgres.ts"
+import { freshDatabase, migratedDatabase } from "../support/Postgres.ts"
 import * as waiting from "../support/until.ts"
 import { runIn } from "./inProcess.ts"
 
@@ -23,12 +23,17 @@ const killAll = () => {
   running.clear()
 }
 
-/** The address of a new database on the run's server, which is dropped at the end of the test file. */
-export const newDatabase = async (): Promise<string> => {
+const untilEndOfFile = async (database: ReturnType<typeof freshDatabase>): Promise<string> => {
   const scope = Scope.makeUnsafe()
   atEndOfFile(() => Effect.runPromise(Scope.close(scope, Exit.void)))
-  return await Effect.runPromise(Scope.provide(freshDatabase(), scope))
+  return await Effect.runPromise(Scope.provide(database, scope))
 }
+
+/** The address of a new, empty database on the run's server, which is dropped at the end of the test file. */
+export const newDatabase = (): Promise<string> => untilEndOfFile(freshDatabase())
+
+/** The same with Sluice's tables. */
+export const newMigrated = (): Promise<string> => untilEndOfFile(migratedDatabase())
 
 /** Asks until the answer is as awaited. Who waits in vain is told what the file's processes have said. */
 export const until = async <A>(ask: () => Promise<A> | A, is?: (answer: A) => boolean): Promise<A> => {
@@ -200,12 +205,12 @@ export const notes = (count: number, from = 1): string =>
       outputs: [{ schema: "schemas.clinic.ward.note", version: 1, data: { text: `note ${from + n}` } }]
     })).join("\n") + "\n"
 
-/** A working directory with a handler of notes. */
+/** A working directory with a handler of notes, on a database with Sluice's tables. */
 export const ward = async (
   how: Parameters<typeof noteHandler>[0],
   { url, variables = {} }: { readonly url?: string | undefined; readonly variables?: Variables } = {}
 ) => {
-  const place = await workplace(url ?? await newDatabase(), variables)
+  const place = await workplace(url ?? await newMigrated(), variables)
   const handler = (how: Parameters<typeof noteHandler>[0]) => place.file("persist/notes.ts", noteHandler(how))
   handler(how)
   const record = (count: number, from = 1) => place.inside("record", place.file("calls.jsonl", notes(count, from)))

@@ -1,5 +1,5 @@
 /**
- * A declared handler whose table was dropped under a running worker, and made again.
+ * A declared handler whose table was dropped or changed under a running worker, and repaired; or whose row security is closed.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Inspector } from "effect-sluice"
@@ -11,6 +11,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as declared from "../support/declared.ts"
 import { Card, Order, record } from "../support/declared.ts"
 import { chunkOf, untilEmpty } from "../support/drain.ts"
+import * as Postgres from "../support/Postgres.ts"
 
 const card = (patient: string) => Card.encode({ patient, ward: "w1", note: "rests" })
 const [, , cardTable = ""] = declared.tables.filter((statement) => statement.includes("create table"))
@@ -61,5 +62,67 @@ describe.each(["Postgres 18", "PGlite"] as const)("on %s", (name) => {
         )
       )
     })
+  }
+
+  for (const declaredInside of [true, false]) {
+    it.live(`a column that it does not write refuses null from now on, ${declaredInside ? "inside" : "claimed"}`, () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* record("before", yield* card("p0"))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
+        yield* sql`alter table card add bed text`
+        yield* sql`update card set bed = 'b0'`
+        yield* sql`alter table card alter bed set not null`
+        // alone: its handler makes one attempt
+        yield* record("a", yield* card("p1"))
+        expect(yield* untilEmpty).toMatchObject({ claimed: 1, parked: 1, dead: 0 })
+        expect(yield* chunkOf("a")).toMatchObject({ state: "parked", parkedFor: "no-handler", attempts: 0 })
+        yield* sql`alter table card alter bed set default 'b1'`
+        expect(yield* untilEmpty).toMatchObject({ claimed: 1, persisted: 1 })
+        // what the answer gives as null is the answer's fault
+        yield* sql`alter table card alter note set not null`
+        yield* record("b", { ...yield* card("p2"), data: { patient: "p2", ward: "w1", note: null } })
+        expect(yield* untilEmpty).toMatchObject({ claimed: 1, dead: 1 })
+      }).pipe(
+        Effect.provide(
+          declared.application(declared.servers[name](), { declaredInside, beatInterval: Duration.zero })
+        )
+      ))
+  }
+})
+
+/** A store whose role owns its database. */
+const owned = declared.withTables(Layer.unwrap(Effect.gen(function*() {
+  const url = yield* Postgres.freshDatabase(18)
+  const { role, url: address } = yield* Postgres.asRole(url, "owner")
+  yield* Postgres.runAt(url, `alter database ${new URL(url).pathname.slice(1)} owner to ${role}`)
+  return Postgres.client(address)
+})))
+
+describe("row security", () => {
+  for (const declaredInside of [true, false]) {
+    it.live(`that lets the role write no row parks the answers, ${declaredInside ? "inside" : "claimed"}`, () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        yield* record("before", yield* card("p0"))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
+        yield* sql`alter table card enable row level security, force row level security`
+        yield* sql`create policy may_write on card for insert with check (ward <> 'w2')`
+        yield* sql`create policy may_update on card for update using (true)`
+        yield* record("a", yield* card("p1"))
+        expect(yield* untilEmpty).toMatchObject({ claimed: 1, parked: 1, dead: 0 })
+        expect(yield* chunkOf("a")).toMatchObject({ state: "parked", attempts: 0 })
+        // the ids of the rows are read
+        yield* sql`create policy may_read on card for select using (true)`
+        expect(yield* untilEmpty).toMatchObject({ claimed: 1, persisted: 1 })
+        // a row that a policy refuses is the answer's fault
+        yield* record("b", { ...yield* card("p2"), data: { patient: "p2", ward: "w2", note: "rests" } })
+        yield* record("c", yield* card("p3"))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1, dead: 1 })
+        expect(yield* chunkOf("c")).toMatchObject({ state: "persisted" })
+      }).pipe(
+        Effect.provide(declared.application(owned, { declaredInside, beatInterval: Duration.zero })),
+        Effect.scoped
+      ))
   }
 })

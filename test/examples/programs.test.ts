@@ -14,7 +14,7 @@ import { Messages } from "../../examples/chatlab/Messages.ts"
 import * as repositories from "../../examples/chatlab/repositories.ts"
 import { startProxy } from "../faults/proxy.ts"
 import { freePort } from "../support/freePort.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { untilIt } from "../support/until.ts"
 import { killAll, start } from "./runDemo.ts"
 
@@ -26,7 +26,7 @@ class Url extends Context.Service<Url, string>()("test/Url") {}
 const phaseOne = Layer.mergeAll(CallRecorder.layer, repositories.layerPg).pipe(
   Layer.provide(PgStore.layer),
   Layer.provideMerge(Layer.unwrap(Effect.map(Url, (url) => client(url)))),
-  Layer.provideMerge(Layer.effect(Url, freshDatabase()))
+  Layer.provideMerge(Layer.effect(Url, migratedDatabase()))
 )
 
 const reply = (n: number): ServiceCall.ServiceCall => ({

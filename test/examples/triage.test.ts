@@ -13,7 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, expect } from "vitest"
 import { startFakeServer } from "../ai/fakeServer.ts"
 import { freePort } from "../support/freePort.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { killAll, start } from "./runDemo.ts"
 
 afterAll(killAll)
@@ -25,7 +25,7 @@ const database = CallRecorder.layer.pipe(
   Layer.provide(PgStore.layer),
   Layer.provide(Settings.layer()),
   Layer.provideMerge(Layer.unwrap(Effect.map(Url, (url) => client(url)))),
-  Layer.provideMerge(Layer.effect(Url, freshDatabase()))
+  Layer.provideMerge(Layer.effect(Url, migratedDatabase()))
 )
 
 layer(database, { excludeTestServices: true, timeout: 60_000 })("examples/triage", (it) => {

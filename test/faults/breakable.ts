@@ -11,7 +11,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import path from "node:path"
 import { expect } from "vitest"
 import { bundle } from "../support/bundle.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { type Passing, type Side, startProxy, type Verdict } from "./proxy.ts"
 
 /** What happens at a statement. */
@@ -47,7 +47,7 @@ export interface Breakable {
 /** A new, empty database and its proxy. */
 export const breakable = async (): Promise<Breakable> => {
   const scope = Scope.makeUnsafe()
-  const url = await Effect.runPromise(Scope.provide(freshDatabase(), scope))
+  const url = await Effect.runPromise(Scope.provide(migratedDatabase(), scope))
   const { hostname, pathname, port, username } = new URL(url)
   const proxy = await startProxy(Number(port))
   const proxied = `postgres://${username}@${hostname}:${proxy.port}${pathname}`

@@ -12,7 +12,7 @@ import path from "node:path"
 import { expect, it } from "vitest"
 import { Media } from "../../examples/chatlab/Media.ts"
 import { bundle } from "../support/bundle.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 import { untilIt } from "../support/until.ts"
 import { laboratory } from "./laboratory.ts"
 import { startProxy } from "./proxy.ts"
@@ -60,7 +60,7 @@ it.each([1, 2, 3])(
   "killed between commit %i and its announcement: no image is lost",
   (nth) =>
     Effect.runPromise(Effect.scoped(Effect.gen(function*() {
-      const url = yield* freshDatabase()
+      const url = yield* migratedDatabase()
       // the tables, and what is to be drained, are there before; the subscriber has begun to listen
       yield* Effect.scoped(Layer.build(recorded.pipe(Layer.provideMerge(laboratory(url)))))
       yield* Effect.promise(() => dieAfterCommit(url, nth))

@@ -21,7 +21,7 @@ import * as Logger from "effect/Logger"
 import * as SqlClient from "effect/sql/SqlClient"
 import { expect } from "vitest"
 import { Note } from "../support/clinic.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 
 /** The warnings of a drain's start. */
 const warningsOf = <E>(drain: Layer.Layer<Drain.Drain, E>) => {
@@ -51,7 +51,7 @@ it.live(
   "on Postgres: named by handler, but not a handler with a copy of the store's client, or a declared one",
   () =>
     Effect.gen(function*() {
-      const url = yield* freshDatabase()
+      const url = yield* migratedDatabase()
       const stores = client(url)
       const drainOf = <E>(handlers: Layer.Layer<never, E, SqlClient.SqlClient>) =>
         Drain.layer.pipe(

@@ -46,7 +46,7 @@ describe("registry", () => {
 
   it("register without schema", () => {
     // there is no handler without an output; of an output without an identity the declaration fails
-    expect(() => Output.make("note" as never, { version: 1, schema: Schema.String })).toThrow("has 1 parts, not 4")
+    expect(() => Output.make("note" as never, { version: 1, schema: Schema.String })).toThrow("it has 1 part and not 4")
   })
 
   it.effect("get", () =>

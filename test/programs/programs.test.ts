@@ -16,7 +16,7 @@ it.live(
   `of ${seeds} seeds from ${first}, each is as if its programs had run one after another`,
   () =>
     Effect.gen(function*() {
-      const url = yield* Postgres.freshDatabase()
+      const url = yield* Postgres.migratedDatabase()
       yield* Effect.gen(function*() {
         for (let seed = first; seed < first + seeds; seed++) {
           for (const batchSize of batchSizes) {

@@ -86,13 +86,13 @@ export const planted: Readonly<Record<string, Planted>> = {
     "return Settlement.Already({ chunk, ...(schedule === undefined ? {} : {}) })"
   ),
   "created objects are announced twice": inTransaction(
-    "return events.publish(eventsOf(persisted))",
-    "return Effect.andThen(events.publish(eventsOf(persisted)), events.publish(eventsOf(persisted)))"
+    "return announce(() => events.publish(eventsOf(persisted)))",
+    "return announce(() => events.publish(eventsOf([...persisted, ...persisted])))"
   ),
   "created objects are announced before the commit": inTransaction(
-    "transaction.afterCommit(announce(held, events, done.persisted))",
+    "transaction.afterCommit(noteAndAnnounce(held, events, done.persisted))",
     "Effect.andThen(events.publish(eventsOf(done.persisted)), " +
-      "transaction.afterCommit(announce(held, events, done.persisted)))"
+      "transaction.afterCommit(noteAndAnnounce(held, events, done.persisted)))"
   ),
   "leases are not renewed while handlers run": {
     file: "drain/lease.ts",
@@ -145,12 +145,12 @@ export const planted: Readonly<Record<string, Planted>> = {
     "return []"
   ),
   "objects of chunks persisted inside are not announced": inInside(
-    "yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))",
+    "yield* store.afterCommit(announce(() => events.publish(eventsOf(handler.name, chunks))))",
     ""
   ),
   "objects of chunks persisted inside are announced twice": inInside(
-    "yield* store.afterCommit(events.publish(eventsOf(handler.name, chunks)))",
-    "yield* store.afterCommit(events.publish(eventsOf(handler.name, [...chunks, ...chunks])))"
+    "yield* store.afterCommit(announce(() => events.publish(eventsOf(handler.name, chunks))))",
+    "yield* store.afterCommit(announce(() => events.publish(eventsOf(handler.name, [...chunks, ...chunks]))))"
   ),
   "a chunk without a handler is buried": inPrepare(
     "return Settlement.Park({ chunk, reason: \"no-handler\" })",

@@ -65,7 +65,7 @@ describe.each([15, 18] as const)("erasing, on Postgres %i", (version) => {
       | Scope
     >
   ) =>
-    Effect.flatMap(Postgres.freshDatabase(version), (url) =>
+    Effect.flatMap(Postgres.migratedDatabase(version), (url) =>
       Effect.scoped(test).pipe(
         Effect.provide(
           CallRecorder.layer.pipe(

@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import { describe, expect } from "vitest"
 import { call, reply } from "../contract/operators/dialogues.ts"
 import * as inspect from "../support/inspect.ts"
-import { client, freshDatabase, runAt } from "../support/Postgres.ts"
+import { client, migratedDatabase, runAt } from "../support/Postgres.ts"
 
 const on = (url: string) =>
   CallRecorder.layer.pipe(
@@ -27,7 +27,7 @@ const closed =
 describe("a database whose transactions are read-only by default", () => {
   it.effect("runs and records calls, and says which the database refuses", () =>
     Effect.gen(function*() {
-      const url = yield* freshDatabase()
+      const url = yield* migratedDatabase()
       yield* Effect.scoped(Layer.build(on(url)))
       yield* runAt(url, closed)
       yield* runAt(url, `alter database ${new URL(url).pathname.slice(1)} set default_transaction_read_only = on`)

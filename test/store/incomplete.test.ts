@@ -12,7 +12,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { describe, expect } from "vitest"
 import { run } from "../cli/inProcess.ts"
 import { call, claim, idsOf, record, settle } from "../contract/operators/dialogues.ts"
-import { client, freshDatabase } from "../support/Postgres.ts"
+import { client, migratedDatabase } from "../support/Postgres.ts"
 
 const start = (url: string, layer: typeof PgStore.layer) =>
   Layer.build(
@@ -37,7 +37,7 @@ describe.each([15, 18] as const)("a database that was restored in part, on Postg
   for (const [lost, statement, mendable] of cases) {
     it.live(`without the ${lost}: nothing starts, and what is missing is named`, () =>
       Effect.gen(function*() {
-        const url = yield* freshDatabase(version)
+        const url = yield* migratedDatabase(version)
         yield* Effect.gen(function*() {
           const sql = yield* SqlClient.SqlClient
           yield* record(call("a")).pipe(Effect.provide(Layer.fresh(PgStore.layer)))
@@ -65,7 +65,7 @@ describe.each([15, 18] as const)("a database that was restored in part, on Postg
     "without the list of migrations: they run again, and change nothing of what is there",
     () =>
       Effect.gen(function*() {
-        const url = yield* freshDatabase(version)
+        const url = yield* migratedDatabase(version)
         yield* Effect.gen(function*() {
           const sql = yield* SqlClient.SqlClient
           const stores = Layer.fresh(PgStore.layer)

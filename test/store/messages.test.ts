@@ -23,7 +23,7 @@ import * as Redacted from "effect/Redacted"
 import { expect } from "vitest"
 import { Note, note, record } from "../support/clinic.ts"
 import { untilEmpty } from "../support/drain.ts"
-import { freshDatabase } from "../support/Postgres.ts"
+import { migratedDatabase } from "../support/Postgres.ts"
 
 const handler = HandlerPlugin.layer(
   "clinic",
@@ -35,7 +35,7 @@ it.live(
   "an answer longer than the client's messages is a dead letter that says so, and the others are persisted",
   () =>
     Effect.gen(function*() {
-      const url = yield* freshDatabase()
+      const url = yield* migratedDatabase()
       const store = PgStore.layer.pipe(
         Layer.provideMerge(Settings.layer()),
         Layer.provideMerge(PgClient.layer({ url: Redacted.make(url), maxConnections: 4, maxMessageSize: 1024 * 1024 }))

@@ -115,7 +115,7 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
     "of one worker's network: who takes its chunks meanwhile takes it for dead, until it speaks again",
     () =>
       Effect.gen(function*() {
-        const url = yield* Postgres.freshDatabase(version)
+        const url = yield* Postgres.migratedDatabase(version)
         const proxy = yield* Effect.acquireRelease(
           Effect.promise(() => startProxy(Number(new URL(url).port))),
           (proxy) => Effect.promise(() => proxy.close())

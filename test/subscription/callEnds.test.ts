@@ -49,7 +49,7 @@ const ends = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   )
 
 describe.each([15, 18] as const)("the ends of calls, on Postgres %i", (version) => {
-  const fresh = Postgres.freshDatabase(version)
+  const fresh = Postgres.migratedDatabase(version)
   const on = (url: string) => PgStore.layer.pipe(Layer.provideMerge(Postgres.client(url)))
 
   it.live(

@@ -20,7 +20,7 @@ class Url extends Context.Service<Url, string>()("test/Url") {}
 
 const ground = PgStore.layer.pipe(
   Layer.provideMerge(Layer.unwrap(Effect.map(Url, (url) => Postgres.client(url)))),
-  Layer.provideMerge(Layer.effect(Url, Postgres.freshDatabase()))
+  Layer.provideMerge(Layer.effect(Url, Postgres.migratedDatabase()))
 )
 
 /** Runs the program that dies; gives back the signal that ended it. */

@@ -185,9 +185,10 @@ const readMemory = Layer.effect(
   )
 )
 
-const withTables = <E>(
+/** A database's store, with the laboratory's tables. `more` is run after they are made. */
+export const withTables = <E>(
   client: Layer.Layer<SqlClient.SqlClient, E>,
-  more: ReadonlyArray<string>
+  more: ReadonlyArray<string> = []
 ): Store<SqlClient.SqlClient> =>
   Layer.merge(PgStore.layer, readTables).pipe(
     Layer.provideMerge(Layer.effectDiscard(

@@ -73,17 +73,22 @@ const isEverything = (given: Given): boolean =>
 /** The most kinds in the printed table. */
 const mostKinds = 50
 
-const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<string> => [
-  ...print.table(
-    ["kind", "reason", "count"],
-    counts.slice(0, mostKinds).map(({ count, namespace, reason, schemaIdentity }) => [
-      print.clip(print.kind(namespace, schemaIdentity), 56),
-      reason,
-      count
-    ])
-  ).split("\n"),
-  ...print.more(counts.length, mostKinds, "kinds", "--json has all")
-]
+const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<string> => {
+  const shown = counts.slice(0, mostKinds)
+  // named as in `sluice status`
+  const short = print.shortNames(shown.map(({ schemaIdentity }) => schemaIdentity))
+  return [
+    ...print.table(
+      ["kind", "reason", "count"],
+      shown.map(({ count, namespace, reason, schemaIdentity }) => [
+        print.clip(print.kind(namespace, short(schemaIdentity)), 56),
+        reason,
+        count
+      ])
+    ).split("\n"),
+    ...print.more(counts.length, mostKinds, "kinds", "--json has all")
+  ]
+}
 
 /** The most dead letters of one call that are printed as text. */
 const mostLetters = 20
@@ -94,6 +99,16 @@ const mostData = 20_000
 const dataInWords = (data: Schema.Json): string => {
   const text = print.jsonText(data)
   return text.length <= mostData ? text : `${text.slice(0, mostData)}… (${text.length} characters; --json has all)`
+}
+
+/** The error of an attempt, if it is not the latest again. Generated ids make each row differ in its numbers. */
+const errorOf = (message: string, latest: string): string => {
+  const withoutNumbers = (text: string) => text.replaceAll(/\d+/g, "0")
+  return message === latest
+    ? "as above"
+    : withoutNumbers(message) === withoutNumbers(latest)
+    ? "as above, with other numbers"
+    : print.first(message)
 }
 
 const list = Command.make(
@@ -153,9 +168,7 @@ const show = Command.make(
           ...print.marked(letter.message),
           ...failures.map(({ at, attempt, kind, message }) =>
             print.fit(
-              `  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${
-                message === letter.message ? "as above" : print.first(message)
-              }`
+              `  ${DateTime.formatIso(at)} attempt ${attempt}, ${kind}: ${errorOf(message, letter.message)}`
             )
           ),
           `  data: ${dataInWords(data)}`,

@@ -199,10 +199,7 @@ export const drain = Command.make(
     ...options.common,
     embedded: options.embedded,
     handlers: Application.handlersFlag,
-    untilEmpty: Flag.Boolean("until-empty").pipe(
-      Flag.withDescription("continue until nothing is due; default: one batch"),
-      Flag.optional
-    ),
+    untilEmpty: options.maybe("until-empty", "continue until nothing is due; default: one batch"),
     every: Flag.String("every").pipe(
       Flag.withMetavar("SPAN"),
       Flag.withDescription("run until stopped, and look for work this often: 5s"),

@@ -143,7 +143,12 @@ export const record = Command.make(
       yield* printed(recorded, rest)
     }).pipe(told)
 ).pipe(
-  Command.withDescription("Record the calls of a file; run again, only what is missing"),
+  Command.withDescription(
+    "Record the calls of a file; run again, only what is missing. A line has callId, namespace, service and outputs, and " +
+      "may have context, orderingKey, priority, notBefore, finishedAt and more: see docs/recording.md. Its facts are what " +
+      "`sluice usage` sums: \"facts\": { \"requestModel\": \"gpt-5-mini\", \"inputTokens\": 812, \"outputTokens\": 96 }"
+  ),
+  Command.withShortDescription("Record the calls of a file; run again, only what is missing"),
   Command.withExamples([
     { command: "sluice record calls.jsonl", description: "Record a file" },
     { command: "zcat calls.jsonl.gz | sluice record -", description: "Record standard input" },

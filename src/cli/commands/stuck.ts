@@ -5,6 +5,7 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { DeadLetters } from "../../DeadLetters.ts"
 import { Inspector, StuckChunk } from "../../Inspector.ts"
 import { escape, word } from "../../internal/escape.ts"
 import * as Database from "../Database.ts"
@@ -17,7 +18,9 @@ import * as redacting from "../redacting.ts"
 export const Stuck = Schema.Struct({
   chunks: Schema.Array(StuckChunk),
   /** Whether some sort may have more rows than the limit. */
-  more: Schema.Boolean
+  more: Schema.Boolean,
+  /** Dead letters: they wait for a person, and are not among the chunks. */
+  dead: Schema.Int
 })
 
 const span = (seconds: number | null): string => print.ago(Math.abs(seconds ?? 0) * 1000)
@@ -45,8 +48,9 @@ const reasonOf = (
   }
 }
 
-const inWords = ({ chunks, more }: typeof Stuck.Type, limit: number): ReadonlyArray<string> => {
-  if (chunks.length === 0) return ["nothing is stuck"]
+const inWords = ({ chunks, dead, more }: typeof Stuck.Type, limit: number): ReadonlyArray<string> => {
+  const letters = dead === 0 ? [] : [`${print.counted(dead, "dead letter")}: see \`sluice dead list\``]
+  if (chunks.length === 0) return ["nothing is stuck", ...letters]
   const short = print.shortNames(chunks.map((chunk) => chunk.schemaIdentity))
   const told = chunks.flatMap((chunk) => {
     const { callId, error, namespace, part, schemaIdentity, why } = chunk
@@ -61,7 +65,7 @@ const inWords = ({ chunks, more }: typeof Stuck.Type, limit: number): ReadonlyAr
     ]
   })
   const left = `for some reasons there are more than ${limit}: see --limit, and \`sluice status\` for the counts`
-  return more ? [...told, left] : told
+  return [...told, ...more ? [left] : [], ...letters]
 }
 
 /** The command. */
@@ -78,7 +82,12 @@ export const stuck = Command.make(
       const request = { limit, namespace: Option.getOrUndefined(namespace) }
       const chunks = yield* Effect.flatMap(Inspector.use((inspector) => inspector.stuck(request)), redacting.stuck)
       const counts = Map.groupBy(chunks, ({ why }) => why)
-      const found = { chunks, more: [...counts.values()].some((list) => list.length === limit) }
+      const letters = yield* DeadLetters.use((dead) => dead.count({ namespace: request.namespace }))
+      const found = {
+        chunks,
+        more: [...counts.values()].some((list) => list.length === limit),
+        dead: letters.reduce((sum, { count }) => sum + count, 0)
+      }
       yield* json ? print.json(Stuck, found) : print.lines(inWords(found, limit))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(

@@ -24,8 +24,15 @@ const amount = (micros: number): string => (micros / 1e6).toFixed(6).replace(/(\
 const costOf = ({ costs }: UsageRow): string =>
   costs.map(({ currency, micros }) => `${amount(micros)} ${currency}`).join(", ")
 
+const nothing = [
+  "nothing was used: calls count that are recorded with facts. A program gives them",
+  "with the call, and `effect-sluice/ai` gives them by itself. A line gives them as",
+  "  \"facts\": { \"requestModel\": \"gpt-5-mini\", \"inputTokens\": 812, \"outputTokens\": 96 }",
+  "All names of facts are in docs/recording.md"
+]
+
 const inWords = ({ by, usage }: typeof Usage.Type, limit: number): ReadonlyArray<string> => {
-  if (usage.length === 0) return ["nothing was used: calls count that are recorded with facts"]
+  if (usage.length === 0) return [...nothing]
   const shown = usage.slice(0, limit)
   const short = print.shortNames(shown.flatMap(({ key }) => by === "schema" ? key.split(" ") : []))
   const nameOf = (key: string) =>

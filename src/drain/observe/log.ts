@@ -1,6 +1,6 @@
 /**
  * The log lines of a claim: one for each outcome that an operator may have to act on, none for what went well. Of an error
- * they hold the tag, the SQLSTATE and the innermost message, without what it repeats of the recorded call: the whole error
+ * they hold the tag, the SQLSTATE with table and column, and the innermost message, without what it repeats of the recorded call: the whole error
  * is kept with the chunk, for `sluice show` and `DeadLetters`. Ids and messages are escaped, because the program's logger
  * may print them as they are.
  */
@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Settlement } from "../../ChunkStore.ts"
-import { gistOf } from "../../internal/describe.ts"
+import { type Gist, gistOf } from "../../internal/describe.ts"
 import { escape, escapeProse } from "../../internal/escape.ts"
 import { type OutcomeName, outcomeWords } from "../../internal/outcomeWords.ts"
 import { redact } from "../../internal/redact.ts"
@@ -34,7 +34,7 @@ const annotationsOf = ({ chunk, ...settlement }: Settlement): Annotations => ({
 const errorOf = ({ cause, settlement }: Settled, hide: Redact): Annotations => {
   if (!("failure" in settlement)) return {}
   const { chunk: { call, key, orderingKey, payload }, failure } = settlement
-  const gist = (cause === undefined ? undefined : gistOf(cause)) ??
+  const gist: Gist = (cause === undefined ? undefined : gistOf(cause)) ??
     { tag: failure.kind, sqlstate: undefined, message: failure.message }
   const data = "data" in payload ? payload.data : undefined
   const quoteless = redact(gist.message, [data, call.input, call.context, orderingKey, key.part], gist.sqlstate)
@@ -42,6 +42,8 @@ const errorOf = ({ cause, settlement }: Settled, hide: Redact): Annotations => {
   return {
     "sluice.error": escape(gist.tag),
     ...(gist.sqlstate === undefined ? {} : { "sluice.sqlstate": gist.sqlstate }),
+    ...(gist.table === undefined ? {} : { "sluice.table": escape(gist.table) }),
+    ...(gist.column === undefined ? {} : { "sluice.column": escape(gist.column) }),
     ...(message === "" ? {} : { "sluice.message": escapeProse(message) })
   }
 }
@@ -77,10 +79,13 @@ interface Spell {
   last: number
 }
 
-const kindAnnotations = ({ chunk: { key, namespace }, reason }: Parked): Annotations => ({
+/** Why a kind's handler cannot run here, if so: the log says it in place of `no-handler`. */
+type WhyUnfit = (namespace: string, schemaIdentity: string) => string | undefined
+
+const kindAnnotations = ({ chunk: { key, namespace }, reason }: Parked, why: WhyUnfit): Annotations => ({
   "sluice.namespace": namespace,
   "sluice.schema": key.schemaIdentity,
-  "sluice.reason": reason
+  "sluice.reason": (reason === "no-handler" ? why(namespace, key.schemaIdentity) : undefined) ?? reason
 })
 
 /** All kinds beyond {@link mostKinds}. */
@@ -90,7 +95,7 @@ const others: Annotations = { "sluice.kinds": "others: see `sluice status`" }
  * Logs parked chunks by kind: when the first is parked, and each time their number has doubled. A backlog without a
  * handler is logged as one event, not once per claim. Returns the annotations to be logged now.
  */
-const makeParking = () => {
+const makeParking = (why: WhyUnfit) => {
   const spells = new Map<string, Spell>()
   const rest: Spell = { chunks: 0, logged: 0, last: 0 }
 
@@ -108,7 +113,7 @@ const makeParking = () => {
     if (now - rest.last >= quiet) rest.chunks = rest.logged = 0
     const met = new Map<Spell, Annotations>()
     for (const settlement of parked) {
-      const kind = kindAnnotations(settlement)
+      const kind = kindAnnotations(settlement, why)
       const spell = spellOf(Object.values(kind).join("/"))
       spell.chunks++
       spell.last = now
@@ -122,8 +127,8 @@ const makeParking = () => {
 }
 
 /** Makes the log of one drain, which is called once for each claim. */
-export const makeClaimLog = () => {
-  const parking = makeParking()
+export const makeClaimLog = (why: WhyUnfit) => {
+  const parking = makeParking(why)
   return Effect.fnUntraced(function*(outcomes: Outcomes) {
     const hide = yield* Redaction
     const parked: Array<Parked> = []

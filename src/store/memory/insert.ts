@@ -8,93 +8,21 @@
  * next number of its table, whatever the table on Postgres makes; and no row is refused but a second one with an id that is
  * given.
  */
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
-import type { Declaration, FieldSource, Given, Insert, Source } from "../../Declaration.ts"
+import type { Declaration, Given, Insert } from "../../Declaration.ts"
 import * as DomainObject from "../../DomainObject.ts"
+import { rowsOf, type RowValues } from "../declaredRows.ts"
 import * as MemoryDatabase from "../MemoryDatabase.ts"
 
-type Row = Record<string, Schema.Json>
-type Value = Schema.Json | undefined
-
-interface Element {
-  readonly value: Value
-  readonly place: number
-}
-
-/** What a row is made of. */
-interface Made {
-  readonly given: Given
-  readonly item: Element | undefined
-  readonly inner: Element | undefined
-  /** The ids of the parent's rows, in the order of their elements. */
-  readonly parents: ReadonlyArray<Schema.Json>
-}
-
-const at = (value: Value, path: ReadonlyArray<string>): Value =>
-  path.reduce<Value>(
-    (inner, key) =>
-      typeof inner === "object" && inner !== null && !Array.isArray(inner) && Object.hasOwn(inner, key)
-        ? (inner as { readonly [key: string]: Schema.Json })[key]
-        : undefined,
-    value
-  )
-
-const fieldOf = ({ of, path }: FieldSource, { given, inner, item }: Made): Value =>
-  at({ output: given.data, item: item?.value, inner: inner?.value }[of], path)
-
-const valueOf = (source: Source, made: Made): Value => {
-  switch (source._tag) {
-    case "Field":
-      return fieldOf(source, made)
-    case "Call": {
-      const { call } = made.given
-      return source.field === "finishedAt" ? DateTime.formatIso(call.finishedAt) : call[source.field] ?? null
-    }
-    case "Context":
-      return made.given.context[source.key]
-    case "Place":
-      return made.item?.place
-    case "InnerPlace":
-      return made.inner?.place
-    case "Parent":
-      return made.parents[source.of === "output" ? 0 : (made.item?.place ?? 0) - 1]
-    case "Constant":
-      return source.value
-  }
-}
-
-const elementsOf = (array: FieldSource, made: Made): ReadonlyArray<Element> => {
-  const value = fieldOf(array, made)
-  return Array.isArray(value) ? value.map((value: Schema.Json, index) => ({ value, place: index + 1 })) : []
-}
-
-/** What each row of an answer is made of. */
-const madeOf = ({ each, inner }: Declaration, whole: Made): ReadonlyArray<Made> => {
-  const items = each === undefined ? [whole] : elementsOf(each, whole).map((item) => ({ ...whole, item }))
-  return inner === undefined
-    ? items
-    : items.flatMap((made) => elementsOf(inner, made).map((inner) => ({ ...made, inner })))
-}
-
-const rowOf = (declaration: Declaration, made: Made): Row => {
-  const row: Row = {}
-  for (const { name, source } of declaration.columns) {
-    const value = valueOf(source, made)
-    if (value !== undefined) row[name] = value
-  }
-  return row
-}
-
 /** The row's key in its table. As in SQL, a key that is partly null equals no other. */
-const keyOf = ({ key }: Declaration, row: Row, id: string): string => {
+const keyOf = ({ key }: Declaration, row: RowValues, id: string): string => {
   const values = key.map((column) => row[column] ?? null)
   return key.length === 0 || values.includes(null) ? id : JSON.stringify(values)
 }
 
 /** The row that exists, with what is overwritten. */
-const overwritten = (before: Row, { overwrite }: Declaration, row: Row): Row => {
+const overwritten = (before: RowValues, { overwrite }: Declaration, row: RowValues): RowValues => {
   const kept = Object.entries(before).filter(([column]) => !overwrite.includes(column))
   const changed = Object.entries(row).filter(([column]) => overwrite.includes(column))
   return Object.fromEntries([...kept, ...changed])
@@ -104,10 +32,10 @@ const overwritten = (before: Row, { overwrite }: Declaration, row: Row): Row => 
 const write = Effect.fnUntraced(function*(
   db: MemoryDatabase.MemoryDatabase["Service"],
   declaration: Declaration,
-  row: Row
+  row: RowValues
 ) {
   const { id, table } = declaration
-  const rows = MemoryDatabase.table<Row>(table)
+  const rows = MemoryDatabase.table<RowValues>(table)
   const own = row[id] ?? (yield* db.next(table))
   const key = keyOf(declaration, row, String(own))
   return yield* db.use((access) => {
@@ -125,8 +53,8 @@ const write = Effect.fnUntraced(function*(
 export const make = (db: MemoryDatabase.MemoryDatabase["Service"]): Insert => {
   const rows = (declaration: Declaration, given: Given, parents: ReadonlyArray<Schema.Json>) =>
     Effect.forEach(
-      madeOf(declaration, { given, item: undefined, inner: undefined, parents }),
-      (made) => write(db, declaration, rowOf(declaration, made))
+      rowsOf(declaration, given, parents),
+      (row) => write(db, declaration, row)
     )
   return Effect.fnUntraced(function*(declaration, answers) {
     const named = ({ object }: Declaration) => (id: Schema.Json) => DomainObject.make(object, String(id))

@@ -36,8 +36,15 @@ export const unlessKnown = (use: Use, token: string, { call, notNew }: ToRecord)
     return new LeaseLost({ claimed: call.outputs.length, held: 0 })
   })
 
+/** What a token holds of a call, if that is all of it: then an earlier try has recorded it. */
+const heldOf = (access: Access, { callId, outputs }: Recording, token: string) => {
+  const held = access.values(queue).filter((row) => row.key.callId === callId && row.leaseToken === token)
+  return held.length === outputs.length ? held.map((row) => BigInt(row.seq)).sort((a, b) => a < b ? -1 : 1) : undefined
+}
+
 /**
- * Records it, and returns the numbers of its chunks; undefined when it was recorded before or its ordering key is not free.
+ * Records it, and returns the numbers of its chunks; undefined when it was recorded before by another claim or its ordering
+ * key is not free.
  */
 export const recordHeld = (
   access: Access,
@@ -47,7 +54,9 @@ export const recordHeld = (
   numbers: Numbers,
   deadBlocksKey: boolean
 ): ReadonlyArray<bigint> | undefined => {
-  if (!isFirst(access, call, deadBlocksKey) || record(access, call, now, numbers) !== "recorded") return undefined
+  if (!isFirst(access, call, deadBlocksKey) || record(access, call, now, numbers) !== "recorded") {
+    return heldOf(access, call, token)
+  }
   const leased = { leaseToken: token, leaseUntil: now + Duration.toMillis(lease), leasedBy: worker }
   return numbers.seqs.map((seq) => {
     const row = access.get(queue, seqKey(seq))

@@ -14,8 +14,13 @@ import type { Tables } from "./tables.ts"
 export interface Compiled {
   /** The table's name, quoted where that is necessary. */
   readonly table: string
-  /** The columns that get a value, each with its expression. */
-  readonly columns: ReadonlyArray<{ readonly name: string; readonly value: string }>
+  /** The columns that get a value, each with its expression, and its type without modifiers and with them. */
+  readonly columns: ReadonlyArray<{
+    readonly name: string
+    readonly value: string
+    readonly type: string
+    readonly exact: string
+  }>
   /** Joins the elements of the array, and those within them, to the answers; empty without `each`. */
   readonly elements: string
   /** The `on conflict` clause; empty without a key. */
@@ -57,6 +62,8 @@ interface ColumnRow {
   readonly triggers: boolean
   /** Whether its default, a check or a policy calls a function that is written in SQL or another language of the server. */
   readonly functions: boolean
+  /** What the table's row security allows this role with no row at all, whatever it contains; null if it does not apply. */
+  readonly closed: ReadonlyArray<string> | null
 }
 
 /** A text as an SQL literal, whatever `standard_conforming_strings` says. */
@@ -135,7 +142,17 @@ const columnsOf = ({ sql }: Tables, table: string) =>
             select y.oid from pg_catalog.pg_policy y where y.polrelid = c.oid
           ))
         )
-      ) as functions
+      ) as functions,
+      case when pg_catalog.row_security_active(c.oid) then array(
+        select v.verb from (values ('a', 'insert'), ('r', 'select'), ('w', 'update')) v(command, verb)
+        where not exists (
+          select from pg_catalog.pg_policy y
+          where y.polrelid = c.oid and y.polpermissive and y.polcmd::pg_catalog.text in ('*', v.command) and exists (
+            select from pg_catalog.unnest(y.polroles) r(oid)
+            where r.oid = 0 or pg_catalog.pg_has_role(r.oid, 'usage')
+          )
+        )
+      ) end as closed
     from pg_catalog.pg_class c
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     join pg_catalog.pg_type o on o.oid = a.atttypid
@@ -216,7 +233,7 @@ const columnProblem = (name: string, column: ColumnRow | undefined): string | un
 }
 
 const problemOf = (declaration: Declaration, found: ReadonlyMap<string, ColumnRow>): string | undefined => {
-  const { columns, id, overwrite } = declaration
+  const { columns, id, key, overwrite } = declaration
   if (found.size === 0) return "there is no such table"
   for (const { name } of columns) {
     const problem = columnProblem(name, found.get(name))
@@ -225,6 +242,11 @@ const problemOf = (declaration: Declaration, found: ReadonlyMap<string, ColumnRo
   const named = found.get(id)
   if (named === undefined) return `it has no column ${quote(id)}, which is to name its rows`
   if (!named.selects) return `this role has no right to select column ${quote(id)}, which names its rows`
+  // the rows are returned, for their ids; a policy that refuses some rows is not the table's fault
+  const closed = named.closed?.find((verb) => verb !== "update" || key.length > 0)
+  if (closed !== undefined) {
+    return `its row security has no policy that lets this role ${closed} a row, which its declaration needs`
+  }
   const refused = overwrite.find((name) => found.get(name)?.updates === false)
   if (refused !== undefined) return `this role has no right to update column ${quote(refused)}`
   const omitted = [...found.values()].filter((column) => columns.every(({ name }) => name !== column.name))
@@ -325,7 +347,9 @@ export const compile = Effect.fnUntraced(function*(
     table,
     columns: declaration.columns.flatMap(({ name, source }) => {
       const column = found.get(name)
-      return column === undefined ? [] : [{ name, value: expression(source, column, parent) }]
+      if (column === undefined) return []
+      const { exact, type } = column
+      return [{ name, value: expression(source, column, parent), type, exact }]
     }),
     elements: elements(declaration),
     onConflict: onConflict(declaration, table),

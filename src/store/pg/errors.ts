@@ -21,6 +21,10 @@ const serverError = (error: SqlError): { readonly code: string | undefined; read
 /** The SQLSTATE of an error, if it has one. */
 export const codeOf = (error: SqlError): string | undefined => serverError(error).code
 
+/** The column that an error is about, if it is about one. */
+export const columnOf = ({ reason: { cause } }: SqlError): string | undefined =>
+  Predicate.hasProperty(cause, "column") && typeof cause.column === "string" ? cause.column : undefined
+
 /** The server's function that raised an error. Unlike the message it does not depend on the language. */
 const routineOf = ({ reason: { cause } }: SqlError): string | undefined =>
   Predicate.hasProperty(cause, "routine") && typeof cause.routine === "string" ? cause.routine : undefined

@@ -12,13 +12,15 @@ import {
   type Given,
   type Insert,
   RowsDiffer,
-  type Source
+  type Source,
+  tablesOf
 } from "../../Declaration.ts"
 import * as DomainObject from "../../DomainObject.ts"
 import { rowsOf } from "./columns.ts"
 import type { Compiling } from "./compiling.ts"
 import { callColumn, type Compiled, type CompiledTables, identifier, valueName } from "./declared.ts"
-import { codeOf } from "./errors.ts"
+import { codeOf, columnOf } from "./errors.ts"
+import { nameColumn } from "./refusedColumn.ts"
 import { unlessLocked } from "./tableLock.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
@@ -124,8 +126,18 @@ const statement = (
 }
 
 /**
- * The names that a statement uses are gone (class 42). The next try compiles the declaration anew, and no chunk is charged.
+ * Whether an error may show that the table has changed since the declaration was compiled: names are gone (class 42), or a
+ * column that it does not write refuses null.
  */
+const mayHaveChanged = (error: SqlError, declaration: Declaration): boolean => {
+  const code = codeOf(error) ?? ""
+  const column = columnOf(error)
+  return code.startsWith("42") || (
+    code === "23502" && !tablesOf(declaration).some(({ columns }) => columns.some(({ name }) => name === column))
+  )
+}
+
+/** Such an error. The next try compiles the declaration anew, and no chunk is charged. */
 const changed = (cause: SqlError): ChunkStoreError =>
   new ChunkStoreError({
     operation: "persist",
@@ -144,7 +156,10 @@ export const make = (t: Tables, compiling: Compiling): Insert => {
   ) {
     const lines: Array<Line> = []
     for (let turn = 1, turns = 1; turn <= turns; turn++) {
-      const written = yield* statement(t, declaration, compiled, answers, turn)
+      const written = yield* Effect.tapError(
+        statement(t, declaration, compiled, answers, turn),
+        (error) => Effect.sync(() => nameColumn(error, declaration, compiled, answers))
+      )
       lines.push(...written)
       turns = written[0]?.turns ?? 0
     }
@@ -187,7 +202,7 @@ export const make = (t: Tables, compiling: Compiling): Insert => {
     const compiled = yield* compiling.of(declaration)
     return yield* Effect.mapError(rows(declaration, compiled, given), (error) => {
       compiling.forget(declaration)
-      return wasKnown && isSqlError(error) && codeOf(error)?.startsWith("42") === true ? changed(error) : error
+      return wasKnown && isSqlError(error) && mayHaveChanged(error, declaration) ? changed(error) : error
     })
   })
   // these are Sluice's statements, not the handler's, and leave nothing but rows

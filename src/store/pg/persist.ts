@@ -28,7 +28,7 @@ import { given } from "./given.ts"
 import { beginHandling, putBack, putOwnBack, RolledBack, transactionOf } from "./handling.ts"
 import { mustBeReadCommitted } from "./readCommitted.ts"
 import { isOneDone, recordOneDone } from "./recordDone.ts"
-import { recordOneHeld } from "./recordHeld.ts"
+import { heldOf, recordOneHeld } from "./recordHeld.ts"
 import type { Tables } from "./tables.ts"
 import { CurrentRun, unwatched } from "./watch.ts"
 
@@ -192,7 +192,10 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
     if (settled.ends) yield* close(persisted.map(({ chunk }) => chunk.key.callId))
   })
 
-  /** Records the call of the persisted chunks instead. A session that holds a lock on it is recording it. */
+  /**
+   * Records the call of the persisted chunks instead. A session that holds a lock on it is recording it. If this claim has
+   * recorded it beside the transaction, and its answer was lost, the chunks are settled as usual.
+   */
   const recordWithin = Effect.fnUntraced(
     function*(mark: string, { call, hold, recorded }: Unrecorded, persisted: ReadonlyArray<Persisted>) {
       const lost = () => Effect.fail(new LeaseLost({ claimed: persisted.length, held: 0 }))
@@ -208,8 +211,10 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
           isInLedger(error) || isLockTimeout(error) ? lost() : failSettle(error)
       )
       if (row?.marked === false) return yield* ended
-      if (row === undefined || row.seqs === null) return yield* lost()
-      recorded(row.seqs)
+      const seqs = row?.seqs ?? (yield* heldOf(t, call, hold.token).pipe(Effect.catch(failSettle)))
+      if (seqs === undefined) return yield* lost()
+      recorded(seqs)
+      if (!row?.seqs) return yield* settleWithin(hold.token, mark, persisted)
       if (row.ends) yield* close([call.callId])
     }
   )

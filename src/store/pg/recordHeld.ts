@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { ChunkStore, Hold } from "../../ChunkStore.ts"
+import type { ServiceCall } from "../../ServiceCall.ts"
 import type { Engine } from "./engine.ts"
 import { type Given, given } from "./given.ts"
 import { type Done, longestWait, type RecordedDone } from "./recordDone.ts"
@@ -87,6 +88,21 @@ export const recordOneHeld = (
       exists (select from ${callSubscription}) as ends`
 }
 
+/**
+ * What a token holds of a call, if that is all of it: then an earlier try has recorded the call, and its answer was lost. A
+ * statement of its own, because the one that recorded may have committed while this one waited for it.
+ */
+export const heldOf = ({ queue, sql }: Tables, { callId, outputs }: ServiceCall, token: string) =>
+  Effect.map(
+    sql<{ seqs: ReadonlyArray<bigint> | null }>`
+      select pg_catalog.array_agg(seq order by seq) as seqs from ${queue}
+      where call_id = ${callId} and lease_token = ${token}::pg_catalog.uuid`,
+    ([row]) => row?.seqs?.length === outputs.length ? row.seqs : undefined
+  )
+
 /** The verb. */
 export const recordHeld = ({ settings, t }: Engine): ChunkStore["Service"]["recordHeld"] => (call, hold) =>
-  t.client.statement(Effect.map(recordOneHeld(t, given(call), hold, settings), ([row]) => row?.seqs ?? undefined))
+  recordOneHeld(t, given(call), hold, settings).pipe(
+    Effect.flatMap(([row]) => row?.seqs ? Effect.succeed(row.seqs) : heldOf(t, call, hold.token)),
+    t.client.statement
+  )

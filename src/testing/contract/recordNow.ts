@@ -338,6 +338,39 @@ export const recordNow = topic("recordNow", (test) => {
       expect((yield* store.claim(claim)).chunks.map(({ seq }) => seq)).toEqual([seqs[0]])
     }))
 
+  test("persist settles a call to record that its own claim has recorded, although the answer was lost", () =>
+    Effect.gen(function*() {
+      const store = yield* ChunkStore.ChunkStore
+      const rows = yield* Rows
+      const hold = { token: tokenOf(1), worker: "w", lease: Duration.minutes(1) }
+      const one = call("a", [{ ...note("1"), part: "1" }, { ...note("2"), part: "2" }], { orderingKey: "knee" })
+      const seqs = yield* store.recordHeld(one, hold)
+      let given: ReadonlyArray<bigint> = []
+      const [chunk] = yield* held(call("model", [{ ...note("2"), part: "2" }]), "model")
+      const line = {
+        // as it is before the numbers are known
+        chunk: { ...chunk!, seq: -1n, key: { ...chunk!.key, callId: "a" } },
+        handler: "clinic/note",
+        handlerVersion: 1,
+        objects: [DomainObject.make("clinic.Note", "2")]
+      }
+      const recorded = (numbers: ReadonlyArray<bigint>) => {
+        given = numbers
+        line.chunk.seq = numbers[1]!
+      }
+      yield* store.persist(hold.token, () => Effect.as(rows.add("2"), [line]), undefined, {
+        call: one,
+        notNew: () => undefined,
+        atEnd: Effect.succeed({ call: one, hold, recorded })
+      })
+      expect(given).toEqual(seqs)
+      expect((yield* chunks("a")).map(({ key, ledger, state }) => [key.part, state, ledger?.objects.length])).toEqual([
+        ["1", "in-flight", undefined],
+        ["2", "persisted", 1]
+      ])
+      expect(yield* rows.list).toEqual(["2"])
+    }))
+
   test("persist runs nothing of a call to record whose kind is paused, even if its claim has recorded it", () =>
     Effect.gen(function*() {
       const store = yield* ChunkStore.ChunkStore
@@ -368,10 +401,13 @@ export const recordNow = topic("recordNow", (test) => {
       const seqs = yield* store.recordHeld(one, hold)
       expect(seqs).toHaveLength(2)
       expect(seqs![0]! < seqs![1]!).toBe(true)
-      expect(yield* store.recordHeld(one, hold)).toBeUndefined()
+      // after a lost answer it is sent again
+      expect(yield* store.recordHeld(one, hold)).toEqual(seqs)
+      expect(yield* store.recordHeld(one, { ...hold, token: tokenOf(2) })).toBeUndefined()
       const claim = { worker: "other", limit: 10, maxBytes: 1e9, lease: Duration.minutes(1) }
       expect((yield* store.claim(claim)).chunks).toEqual([])
       yield* store.giveUp(hold.token)
+      expect(yield* store.recordHeld(one, hold)).toBeUndefined()
       expect((yield* store.claim(claim)).chunks.map(({ seq }) => seq)).toEqual(seqs)
       expect(Exit.isSuccess(yield* Effect.exit(store.giveUp(hold.token)))).toBe(true)
     }))
