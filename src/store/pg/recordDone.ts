@@ -4,7 +4,7 @@
  * joins and without the queue, so that the server starts a third of the plan. Its text is built once.
  */
 import type { Persisted } from "../../ChunkStore.ts"
-import { type Given } from "./given.ts"
+import type { Given } from "./given.ts"
 import { callValuesOf, completed, opened, saysMore } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 
@@ -32,6 +32,7 @@ export interface RecordedDone {
 export const isOneDone = (one: Given, { persisted }: Done): boolean =>
   one.call.outputs.length === 1 && persisted.length === 1 && one.call.orderingKey === undefined && !saysMore(one)
 
+/** Only `recorded` is read of the parts that write: the server runs the others in their order, in which all verbs lock. */
 const textOf = ({ schema }: Tables): string => `
   with mark as materialized (
     select pg_catalog.set_config('lock_timeout', '${longestWait}', true)
@@ -49,14 +50,15 @@ const textOf = ({ schema }: Tables): string => `
     returning call_id, namespace
   ), opened as (
     ${opened(schema)}
+  ), numbered as materialized (
+    select pg_catalog.nextval('${schema}.chunk_seq') as seq, call_id, namespace from recorded
   ), kept as (
     insert into ${schema}.persisted_chunk (
-      call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
+      seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
     )
-    select call_id, $16, $17, namespace, $18::int, $19, $20::int, $21::pg_catalog.jsonb from recorded
-    returning seq
+    select seq, call_id, $16, $17, namespace, $18::int, $19, $20::int, $21::pg_catalog.jsonb from numbered
   )
-  select exists (select from mark) as marked, (select pg_catalog.array_agg(seq) from kept) as seqs,
+  select exists (select from mark) as marked, (select pg_catalog.array_agg(seq) from numbered) as seqs,
     exists (select from ${schema}.call_subscription) as ends`
 
 /** Records a call that is {@link isOneDone}. */
