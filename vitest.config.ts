@@ -1,23 +1,49 @@
 import { configDefaults, defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
-/** The files that take longest. They begin first, so that none of them is left to run alone at the end. */
+/**
+ * The files that take longest, of those with a process of their own. They begin first, so that none of them is left to run
+ * alone at the end.
+ */
 const longest = [
   "simulation/simulation",
+  "cli/drain",
   "faults/boundaries",
+  "interleave/interleave",
+  "cli/process",
   "examples/demo",
   "contract/pglite",
-  "cli/drain",
   "cli/modules",
+  "cli/journey",
+  "faults/inside",
+  "faults/answers",
+  "consumer",
   "contract/postgres15",
   "store/network",
   "contract/postgres18",
   "contract/pglite.long",
   "isolation/mates",
   "store/migrating",
-  "cli/process",
-  "runtimes",
-  "interleave/interleave"
+  "runtimes"
+]
+
+/** The same of those that share processes, which come behind the others: the first of these. */
+const longestShared = [
+  "subscription/anotherCluster",
+  "isolation/culprits",
+  "drain/locked",
+  "store/outage",
+  "simulation/answers",
+  "TableHandler",
+  "handlers/page",
+  "drain/inside",
+  "drain/triggers",
+  "WakeUp",
+  "store/locks",
+  "store/sessionSettings",
+  "store/counted",
+  "TableHandler.tables",
+  "TableHandler.types"
 ]
 
 /**
@@ -36,9 +62,10 @@ const alone = [
 class LongestFirst extends BaseSequencer {
   override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
     const placeOf = ({ moduleId, project }: TestSpecification) => {
-      const place = longest.findIndex((name) => moduleId.endsWith(`test/${name}.test.ts`))
       // those that share processes are last, so that no process is ended between them
-      return place !== -1 ? place : longest.length + (project.name === "shared" ? 1 : 0)
+      const [first, names] = project.name === "shared" ? [longest.length + 1, longestShared] : [0, longest]
+      const place = names.findIndex((name) => moduleId.endsWith(`test/${name}.test.ts`))
+      return first + (place !== -1 ? place : names.length)
     }
     return (await super.sort(files)).sort((a, b) => placeOf(a) - placeOf(b))
   }
@@ -66,7 +93,8 @@ const project = (
     setupFiles: ["test/support/setup.ts"],
     // what a test that passed has logged is of no interest
     silent: "passed-only" as const,
-    testTimeout: 120_000,
+    // no limit that a busy machine could reach: it is for what hangs
+    testTimeout: 300_000,
     hookTimeout: 240_000,
     ...test
   }

@@ -3,7 +3,7 @@
  * twice, and the model is asked once; the good findings are persisted and the bad one is a dead letter; what the answer used
  * is counted.
  *
- *     node --conditions=sluice-source examples/paid-once.ts
+ *     npm run paid-once
  *
  * The model is scripted and the store in memory, so that nothing is needed to run it.
  */

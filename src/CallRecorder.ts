@@ -22,16 +22,17 @@ import {
   type RefusedByStore
 } from "./ChunkStore.ts"
 import { CallConflict, CallErased, CallRefused, CallRunning, RunInTransaction } from "./internal/callErrors.ts"
+import { keepJson } from "./internal/callJson.ts"
 import * as storable from "./internal/callProblem.ts"
 import { describeCause } from "./internal/describe.ts"
 import { escape } from "./internal/escape.ts"
 import * as genAi from "./internal/genAi.ts"
 import type { Problem } from "./internal/jsonProblem.ts"
 import { outage } from "./internal/outage.ts"
+import { unreadable } from "./internal/readOnce.ts"
 import type { Said } from "./internal/runNotes.ts"
 import * as runNotes from "./internal/runNotes.ts"
 import { soundCall } from "./internal/soundCall.ts"
-import { soundFacts } from "./internal/soundFacts.ts"
 import { mayBeOver } from "./internal/storeErrors.ts"
 import { aTrace, traceOf, withSoundTrace } from "./internal/trace.ts"
 import { usageOf } from "./internal/usageOf.ts"
@@ -84,6 +85,16 @@ const refuse = (call: CallSpec, problem: Problem): CallRefused =>
 
 const refusedByStore = (call: CallSpec, { reason }: RefusedByStore): CallRefused =>
   refuse(call, { path: "call", reason: `is refused by the database: ${reason}` })
+
+/** Makes a call's JSON, or says why there is none: what could be read when it was checked may throw now. */
+const keptProblem = (call: ServiceCall): Problem | undefined => {
+  try {
+    keepJson(call)
+    return undefined
+  } catch (error) {
+    return unreadable(error)
+  }
+}
 
 /** What recording a finished call adds: its facts count in the usage. */
 const addedBy = ({ facts, outputs }: ServiceCall): Pick<Recording, "usage"> =>
@@ -203,17 +214,18 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
       added: (call: ServiceCall) => Pick<Recording, "attempts" | "usage"> = addedBy
     ) {
       const trace = yield* requestTrace
-      const checked = calls.map((call) => soundCall(call, (one) => storable.callProblem(one, settings)))
-      const sound = checked.filter(({ problem }) => problem === undefined).map(({ call, mended }) => ({
-        ...withSoundTrace(call),
-        mended
-      }))
-      const good = sound.map(({ call }): Recording => {
+      const checked = calls.map((given) => {
+        const { mended, ...one } = soundCall(given, (call) => storable.callProblem(call, settings))
+        if (one.problem !== undefined) return { ...one, mended, isDropped: false }
+        const { call, isDropped } = withSoundTrace(one.call)
         const traced = trace === undefined || call.trace !== undefined ? call : { ...call, trace }
-        return { ...traced, ...added(call) }
+        const recording: Recording = { ...traced, ...added(call) }
+        return { call, recording, mended, isDropped, problem: keptProblem(recording) }
       })
+      const sound = checked.filter(({ problem }) => problem === undefined)
       yield* tellOfTraces(sound)
       yield* tellOfMended(sound)
+      const good = sound.flatMap(({ recording }) => recording === undefined ? [] : [recording])
       const outcomes = (yield* store.record(good)).values()
       const context = yield* Effect.context<never>()
       return checked.map(({ call, problem }) => {
@@ -229,16 +241,19 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         if (outcome === "recorded" && added === addedBy && call.facts !== undefined) {
           genAi.count(call.facts, [], context)
         }
-        return result
+        return { call, result }
       })
     })
-    const recordMany = Effect.fn("CallRecorder.recordMany")((calls: ReadonlyArray<ServiceCall>) => recordAll(calls))
+    const recordMany = Effect.fn("CallRecorder.recordMany")((calls: ReadonlyArray<ServiceCall>) =>
+      Effect.map(recordAll(calls), (all) => all.map(({ result }) => result))
+    )
 
-    const record = Effect.fn("CallRecorder.record")(function*(call: ServiceCall) {
-      const [result] = yield* recordAll([call])
+    const record = Effect.fn("CallRecorder.record")(function*(given: ServiceCall) {
+      const [recorded] = yield* recordAll([given])
+      const { call, result } = recorded!
       // what is refused may be no call at all
-      if (Result.isSuccess(result!) && call.facts !== undefined) yield* annotated(call, soundFacts(call.facts).facts)
-      return yield* Effect.fromResult(result!)
+      if (Result.isSuccess(result) && call.facts !== undefined) yield* annotated(call, call.facts)
+      return yield* Effect.fromResult(result)
     })
 
     /** How long recording a paid answer is retried. */
@@ -258,14 +273,14 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
         attempts,
         usage: usageOf({ status: "succeeded", facts, attempts, outputs })
       })
-      const [result] = yield* Effect.catchIf(recordAll([call], added), (error) => !mayBeOver(error), (error) => {
+      const [recorded] = yield* Effect.catchIf(recordAll([call], added), (error) => !mayBeOver(error), (error) => {
         const { facts: _, ...bare } = call
         return recordAll([bare], () => ({})).pipe(
           Effect.mapError(() => error),
           Effect.tap(Effect.logWarning(`a call is recorded without its facts and attempts: ${error.message}`))
         )
       })
-      return yield* Effect.fromResult(result!)
+      return yield* Effect.fromResult(recorded!.result)
     })
 
     /**

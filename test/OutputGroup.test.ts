@@ -82,5 +82,16 @@ describe("a group", () => {
       const forgotten = group.toLayer({} as { reply: typeof nothing })
       const exit = yield* Effect.exit(names(HandlerRegistry.layer(group).pipe(Layer.provide(forgotten))))
       expect(String(exit)).toContain("no handler for reply in group chatlab")
+      for (
+        const [written, said] of [
+          [{ repyl: nothing }, `no handler for reply (there is one for "repyl": is it misspelt?) in group chatlab`],
+          [undefined, "no handler for reply in group chatlab"]
+        ] as const
+      ) {
+        const layer = group.toLayer(written as never)
+        expect(String(yield* Effect.exit(names(HandlerRegistry.layer(group).pipe(Layer.provide(layer)))))).toContain(
+          said
+        )
+      }
     }))
 })

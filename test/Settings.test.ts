@@ -95,8 +95,8 @@ const variables: ReadonlyArray<
     "SLUICE_TRUSTED",
     "trusted",
     [],
-    "role clinic_dba,  trigger persisted_chunk.audit,",
-    ["role clinic_dba", "trigger persisted_chunk.audit"],
+    "role clinic_dba,  trigger persisted_chunk.audit, role 'clinic, dba',",
+    ["role clinic_dba", "trigger persisted_chunk.audit", "role clinic, dba"],
     ["clinic_dba", "role clinic_dba, audit"]
   ],
   ["SLUICE_MIGRATION_WAIT", "migrationWait", Duration.minutes(10), "30s", Duration.seconds(30), ["0s", "soon"]]

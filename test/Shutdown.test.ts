@@ -31,6 +31,5 @@ it.live(
       }).pipe(
         Effect.provide(CallRecorder.layer.pipe(Layer.provideMerge(PgStore.layer), Layer.provide(client(url))))
       )
-    }).pipe(Effect.scoped),
-  30_000
+    }).pipe(Effect.scoped)
 )

@@ -184,7 +184,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
       expect(yield* Queue.take(one.heard)).toBe("chunks")
       expect(yield* Queue.size(one.heard)).toBe(0)
       yield* other.on(settle("nothing"))
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.effect("an idle worker of another process drains at once what is recorded", () =>
     Effect.gen(function*() {
@@ -199,7 +199,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
           yield* untilIt(report, ({ nothingToCreate }) => nothingToCreate === n)
         }
       }).pipe(Effect.provide(worker()), Effect.provide(Settings.layer({ pollInterval: Duration.hours(1) })), drainer)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.effect(
     "a pause and its end are heard by the workers of another process, whose next beat would be in an hour",
@@ -227,8 +227,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
           yield* pauses.resume({ namespace: "*", schemaIdentity: "*" })
           yield* untilIt(report, ({ nothingToCreate }) => nothingToCreate > parked)
         }).pipe(Effect.provide(worker()), Effect.provide(rarely), drainer)
-      }).pipe(Effect.scoped),
-    30_000
+      }).pipe(Effect.scoped)
   )
 
   it.effect(
@@ -252,8 +251,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         )
         expect(yield* Queue.take(heard)).toBe("events")
         yield* on(settle("nothing"))
-      }).pipe(Effect.scoped),
-    30_000
+      }).pipe(Effect.scoped)
   )
 
   it.effect("an unknown message on the channel is ignored", () =>
@@ -265,7 +263,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
       }
       // "chunks" says no sender, but what it is about
       expect(yield* Queue.takeN(heard, 2)).toEqual(["chunks", "events"])
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.effect(
     "without SLUICE_NOTIFY nothing is sent, without SLUICE_LISTEN nobody listens; so both are on a pool of one connection",
@@ -284,8 +282,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const loud = yield* start()
         yield* loud(settle("persisted"))
         expect((yield* Queue.take(said)).payload).toMatch(/^events /)
-      }).pipe(Effect.scoped),
-    30_000
+      }).pipe(Effect.scoped)
   )
 
   it.effect(
@@ -310,8 +307,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         while (!(yield* Queue.take(said)).payload.startsWith("events ")) count++
         // the gap between them grows from 2 ms to 50 within six
         expect(count).toBeLessThanOrEqual(6 + Math.ceil((performance.now() - began) / 50))
-      }).pipe(Effect.scoped),
-    30_000
+      }).pipe(Effect.scoped)
   )
 
   it.effect(
@@ -327,8 +323,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         yield* Queue.takeN(hears, 2)
         yield* deaf(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
         expect(yield* Queue.take(hears)).toBe("chunks")
-      }).pipe(Effect.scoped),
-    30_000
+      }).pipe(Effect.scoped)
   )
 
   it.effect(
@@ -346,8 +341,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         const idle = yield* PgConnection.make({ url: Redacted.make(yield* Url) })
         yield* untilIt(sql`select from pg_stat_activity where pid = ${idle.processId}`, (rows) => rows.length === 0)
         expect(yield* listeners).toEqual(before)
-      }).pipe(Effect.scoped),
-    30_000
+      }).pipe(Effect.scoped)
   )
 
   it.effect(
@@ -380,8 +374,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
           expect.stringMatching(/^hints from other processes do not arrive.*silent for 5s/),
           "hints from other processes arrive again"
         ])
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   it.effect(
@@ -410,8 +403,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
         expect(yield* Queue.take(heard)).toBe("events")
         yield* on(WakeUp.WakeUp.use(({ hint }) => hint("chunks")))
         expect(yield* Queue.take(heard)).toBe("chunks")
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   it.effect("a program that records and ends still tells the others", () =>
@@ -426,7 +418,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
       yield* Scope.close(scope, Exit.void)
       expect((yield* Queue.take(said)).payload).toMatch(/^chunks /)
       yield* untilIt(listeners, (now) => now.length === 0)
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 
   it.effect(
     "a chunk persisted outside the drain is hinted at when the surrounding transaction commits",
@@ -443,7 +435,6 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("between processes
           yield* sql.withTransaction(once)
           expect(yield* Queue.take(heard)).toBe("events")
         }))
-      }).pipe(Effect.scoped),
-    30_000
+      }).pipe(Effect.scoped)
   )
 })

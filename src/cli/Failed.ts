@@ -92,6 +92,26 @@ const meanings: ReadonlyMap<string, string> = new Map([
   ]
 ])
 
+/** Where a server's error arose inside a function or a trigger, if it did. */
+const whereIn = (error: unknown, depth = 0): string | undefined => {
+  if (!Predicate.isObject(error) || depth > 6) return undefined
+  if (Predicate.hasProperty(error, "where") && typeof error.where === "string") return error.where
+  return (Predicate.hasProperty(error, "reason") ? whereIn(error.reason, depth + 1) : undefined) ??
+    (Predicate.hasProperty(error, "cause") ? whereIn(error.cause, depth + 1) : undefined)
+}
+
+/**
+ * Whether a missing table or schema is one of the application's, for example of a trigger on Sluice's tables: `sluice migrate`
+ * does not make it. The server quotes the name as it was written, and Sluice writes its tables with their schema.
+ */
+const isOfApplication = (code: string, inner: string, error: unknown): boolean => {
+  if (whereIn(error) !== undefined) return true
+  const schema = connectedAs?.schema
+  const name = /"([^"]+)"/.exec(inner)?.[1]
+  return ["42P01", "3F000"].includes(code) && schema !== undefined && name !== undefined &&
+    name !== schema && !name.startsWith(`${schema}.`)
+}
+
 const isUnreachable = /\b(Connection timed out|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)\b/
 /** The advice when no server answers. */
 export const whenUnreachable = "is the address right, and the server up?"
@@ -103,7 +123,9 @@ export const explain = (error: unknown): Failed => {
   const message = error instanceof ChunkStoreError || !(error instanceof Error) ? inner : error.message
   const code = codeIn(error)
   const meaning = code === undefined ? undefined : meanings.get(code)
-  if (meaning !== undefined) return new Failed({ reason: meaning })
+  if (code !== undefined && meaning !== undefined && !isOfApplication(code, inner, error)) {
+    return new Failed({ reason: meaning })
+  }
   if (isUnreachable.test(inner) && (error instanceof ChunkStoreError || isSqlError(error))) {
     return new Failed({ reason: `no Postgres server answers (${inner}): ${whenUnreachable}` })
   }

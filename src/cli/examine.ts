@@ -3,6 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import { word } from "../internal/escape.ts"
 import { quote } from "../internal/quote.ts"
 import * as Settings from "../Settings.ts"
 import * as PgServer from "../store/PgServer.ts"
@@ -10,6 +11,9 @@ import { examineWork } from "./examineWork.ts"
 import { attention, broken, type Finding, type Limits, ok, type Patient, usualLimits } from "./Finding.ts"
 import { look } from "./look.ts"
 import * as print from "./print.ts"
+
+/** How many calls are examined at most. */
+const mostExamined = 2000
 
 type Around = NonNullable<PgServer.ServerFacts["around"]>
 
@@ -97,6 +101,21 @@ const sequencesAre = ({ server }: Patient) =>
     behind === undefined
       ? ok("sequences", "none is behind the tables")
       : broken("sequences", `${behind}: what is recorded fails`, "run `sluice migrate`, which corrects it"))
+
+/** Answers that nobody will persist, and that no other check finds, because no chunk is left. */
+const answersAre = ({ server }: Patient) =>
+  Effect.map(server.unaccounted, (found): Finding => {
+    const { callId, count, examined } = found ?? { callId: null, count: 0, examined: 0 }
+    const all = examined < mostExamined ? "" : `, of the oldest and the newest ${mostExamined / 2} calls`
+    return count === 0
+      ? ok("answers", `each is queued, persisted or dead${all}`)
+      : broken(
+        "answers",
+        `${count} are neither queued, persisted nor dead${all}, for example of call ${word(callId ?? "")}`,
+        "was the database restored in part? Restore the rows of chunk_queue, persisted_chunk and dead_letter as well: " +
+          "without them these answers are never persisted"
+      )
+  })
 
 /** A worker that may claim but not settle repeats its work forever. */
 const rightsAre = ({ server }: Patient) =>
@@ -233,6 +252,7 @@ export const examine = Effect.fnUntraced(function*({ alone, limits = usualLimits
     ...between,
     ...yield* look(patient, "migrations", migrations(patient)),
     ...yield* look(patient, "sequences", sequencesAre(patient)),
+    ...yield* look(patient, "answers", answersAre(patient)),
     ...yield* look(patient, "rights", rightsAre(patient)),
     ...yield* look(patient, "indexes", indexes(patient)),
     ...yield* look(patient, "autovacuum", vacuum(patient)),

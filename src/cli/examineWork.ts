@@ -173,7 +173,7 @@ const declaredAre = (uses: ReadonlyArray<InsideUse>): Finding => {
     )
   }
   if (uses.length === 0) {
-    return ok("declared handlers", "no living worker has any; `sluice handlers` looks at their tables")
+    return ok("declared handlers", "no living worker has any: see `sluice handlers`")
   }
   const refused = uses.filter(({ refusal }) => refusal !== null)
   return refused.length === 0

@@ -37,8 +37,7 @@ export const plainOutput = (output: RecordedOutput): RecordedOutput => {
   return rest
 }
 
-/** A call's JSON. */
-export const callJson = (call: ServiceCall): CallJson => {
+const make = (call: ServiceCall): CallJson => {
   const context = textOf(call.context ?? {})
   const input = textOf(call.input)
   const outputs = call.outputs.map((output) => textOf(plainOutput(output)))
@@ -54,3 +53,11 @@ export const callJson = (call: ServiceCall): CallJson => {
     bytes: outputs.map((text) => shared + Buffer.byteLength(text))
   }
 }
+
+const kept = new WeakMap<ServiceCall, CallJson>()
+
+/** Makes the JSON of a call now: what its values become later is not recorded, however often the call is sent. */
+export const keepJson = (call: ServiceCall): void => void kept.set(call, make(call))
+
+/** A call's JSON. */
+export const callJson = (call: ServiceCall): CallJson => kept.get(call) ?? make(call)

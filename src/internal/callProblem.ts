@@ -10,6 +10,7 @@ import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall } from ".
 import { textOf } from "./callJson.ts"
 import { hasOwnWay, jsonProblem, ownWay, type Problem, textProblem, type Weight } from "./jsonProblem.ts"
 import { quote } from "./quote.ts"
+import { unreadable } from "./readOnce.ts"
 
 const optionalText = (path: string, text: string | undefined, longest: number): Problem | undefined => {
   if (text === undefined) return undefined
@@ -112,7 +113,7 @@ const looking = (look: () => Problem | undefined): Problem | undefined => {
     const problem = look()
     return problem === undefined ? undefined : { ...problem, path: short(problem.path) }
   } catch (error) {
-    return { path: "call", reason: `cannot be read: ${error instanceof Error ? error.message : "it throws"}` }
+    return unreadable(error)
   }
 }
 

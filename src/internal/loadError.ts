@@ -12,7 +12,8 @@ const textOf = (error: unknown, field: "code" | "message" | "stack"): string =>
   Predicate.hasProperty(error, field) && typeof error[field] === "string" ? error[field] : ""
 
 /** The first line of a message: without the trace or excerpt below it. */
-export const sentence = (message: string): string => message.split("\n", 1)[0] ?? message
+export const sentence = (message: string): string =>
+  /^.*(\n +at \[["\d].*)?/.exec(message)?.[0].replace(/\n +/, " ") ?? message
 
 const short = (file: string): string => {
   const relative = path.relative(".", file.startsWith("file:") ? fileURLToPath(file) : file)

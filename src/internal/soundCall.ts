@@ -6,6 +6,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import type { CallSpec } from "../ServiceCall.ts"
 import { jsonProblem, type Problem } from "./jsonProblem.ts"
+import { readOnce, unreadable } from "./readOnce.ts"
 import { soundFacts } from "./soundFacts.ts"
 import { storableJson } from "./storableJson.ts"
 
@@ -38,6 +39,8 @@ const having = <C extends CallSpec, K extends "facts" | "details">(call: C, fiel
 }
 
 const look = <C extends CallSpec>(given: C, check: (call: C) => Problem | undefined): SoundCall<C> => {
+  // no call at all: the check says so
+  if (!Predicate.isObject(given)) return { call: given, problem: check(given), mended: [] }
   const { dropped, facts } = given.facts === undefined ? nothing : soundFacts(given.facts)
   const call = given.facts === undefined
     ? given
@@ -61,12 +64,11 @@ const look = <C extends CallSpec>(given: C, check: (call: C) => Problem | undefi
 
 const nothing = soundFacts(undefined)
 
-/** The call with facts and details that can be stored. `check` says why a call cannot be recorded. */
-export const soundCall = <C extends CallSpec>(call: C, check: (call: C) => Problem | undefined): SoundCall<C> => {
+/** The call, read once, with facts and details that can be stored. `check` says why a call cannot be recorded. */
+export const soundCall = <C extends CallSpec>(given: C, check: (call: C) => Problem | undefined): SoundCall<C> => {
   try {
-    return look(call, check)
-  } catch {
-    // no call at all, or one that throws when it is read: the check says so
-    return { call, problem: check(call), mended: [] }
+    return look(readOnce(given), check)
+  } catch (error) {
+    return { call: given, problem: unreadable(error), mended: [] }
   }
 }

@@ -27,10 +27,12 @@ import { open, reserve, type Session } from "./pg/session.ts"
 import { list, madeBy } from "./pg/statements.ts"
 import * as strangers from "./pg/strangers.ts"
 import { shown, tables } from "./pg/tables.ts"
+import { type Unaccounted, unaccounted } from "./pg/unaccounted.ts"
 import * as rights from "./Rights.ts"
 import { named, Verb } from "./verbs.ts"
 
 export type { HoldingSession, PreparedTransaction, Replica, Vacuum } from "./pg/catalog.ts"
+export type { Unaccounted } from "./pg/unaccounted.ts"
 
 /** A defect, and what to do about it. */
 export interface Problem {
@@ -84,6 +86,8 @@ export class PgServer extends Context.Service<PgServer, {
   readonly newerMigrations: Effect.Effect<number, ChunkStoreError>
   /** A description of the sequences that are behind the tables; undefined when none is. */
   readonly sequencesBehind: Effect.Effect<string | undefined, ChunkStoreError>
+  /** Calls whose chunks are nowhere, among the oldest and the newest thousand each. */
+  readonly unaccounted: Effect.Effect<Unaccounted | undefined, ChunkStoreError>
   readonly rolesThatLack: Effect.Effect<ReadonlyArray<Lacking>, ChunkStoreError>
   readonly indexes: Effect.Effect<Indexes, ChunkStoreError>
   readonly vacuum: Effect.Effect<catalog.Vacuum | undefined, ChunkStoreError>
@@ -182,6 +186,7 @@ const make = Effect.gen(function*() {
         (behind) => behind.length === 0 ? undefined : sequences.describe(behind)
       )
     ),
+    unaccounted: first(unaccounted(t)),
     rolesThatLack: t.client.statement(
       Effect.map(drainersThatLack(sql, schema), (found) =>
         found.map(({ objects, role }) => ({

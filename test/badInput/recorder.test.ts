@@ -282,5 +282,95 @@ for (const [name, store] of stores) {
           }))
       }
     })
+
+    describe("read once", () => {
+      it.effect("of a class with accessors", () =>
+        Effect.gen(function*() {
+          const { record } = yield* CallRecorder.CallRecorder
+          const plain = call("accessors")
+          class Answer {
+            get schema() {
+              return plain.outputs[0]!.schema
+            }
+            readonly version = 1
+            get data() {
+              return plain.outputs[0]!.data
+            }
+          }
+          class Asked {
+            readonly service = plain.service
+            readonly namespace = plain.namespace
+            get callId() {
+              return plain.callId
+            }
+            get context() {
+              return plain.context
+            }
+            readonly outputs = [new Answer()]
+          }
+          // as long as the shape is a call's, the compiler accepts it
+          expect(yield* record(new Asked() as ServiceCall.ServiceCall)).toBe("recorded")
+          expect(Option.getOrThrow(yield* inspect.call("accessors"))).toMatchObject({
+            context: plain.context,
+            outputs: [{ data: plain.outputs[0]!.data }]
+          })
+        }))
+
+      it.effect("what throws when it is read again is refused, and costs the others nothing", () =>
+        Effect.gen(function*() {
+          const { recordMany } = yield* CallRecorder.CallRecorder
+          let reads = 0
+          const text = () => {
+            if (++reads > 1) throw new Error("not again")
+            return "slept well"
+          }
+          const [output] = call("again").outputs
+          const data = Object.defineProperty({}, "text", { enumerable: true, get: text })
+          const again = { ...call("again"), outputs: [{ ...output!, data }] }
+          const results = yield* recordMany([call("before"), again, call("after")])
+          expect(results.map((result) => Result.isSuccess(result) ? result.success : result.failure.message)).toEqual([
+            "recorded",
+            expect.stringContaining("not again"),
+            "recorded"
+          ])
+        }))
+
+      it.effect("facts and details that throw are left out", () =>
+        Effect.gen(function*() {
+          const { find, record } = yield* CallRecorder.CallRecorder
+          const get = (): never => {
+            throw new Error("not today")
+          }
+          const odd = Object.defineProperties({ ...call("odd") }, {
+            facts: { enumerable: true, get },
+            details: { enumerable: true, get }
+          })
+          expect(yield* record(odd)).toBe("recorded")
+          const found = Option.getOrThrow(yield* find("odd")).call
+          expect([found.facts, found.details]).toEqual([undefined, undefined])
+        }))
+
+      it.effect("what is changed while it is recorded", () =>
+        Effect.gen(function*() {
+          const store = yield* ChunkStore.ChunkStore
+          const messages = ["how are you?"]
+          const changing = ChunkStore.ChunkStore.of({
+            ...store,
+            record: (calls) =>
+              Effect.suspend(() => {
+                messages.push("and now?")
+                return store.record(calls)
+              })
+          })
+          const recorder = CallRecorder.layer.pipe(
+            Layer.provide(Layer.succeed(ChunkStore.ChunkStore, changing)),
+            Layer.provide(settings),
+            Layer.fresh
+          )
+          const one = { ...call("changing"), input: messages }
+          yield* Effect.provide(CallRecorder.CallRecorder.use(({ record }) => record(one)), recorder)
+          expect(Option.getOrThrow(yield* store.find("changing")).call.input).toEqual(["how are you?"])
+        }))
+    })
   })
 }

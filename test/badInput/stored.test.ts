@@ -308,7 +308,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
       )
       // nobody was charged for what is not a handler's fault
       expect(yield* sql`select call_id from sluice.dead_letter where attempts > 0 and reason <> 'rejected'`).toEqual([])
-    }), 60_000)
+    }))
 
   it.effect("and whoever asks for one is answered", () =>
     Effect.gen(function*() {
@@ -335,7 +335,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
         yield* log.take("media", { limit: 1000, maxBytes: 1e9, lease: Duration.minutes(1), reader: "test" })
       )
       expect(taken.entries.length).toBe(table.filter(([, , end]) => end === "persisted").length)
-    }), 60_000)
+    }))
 
   it.effect("what is no JSON at all, no hand can write either", () =>
     Effect.gen(function*() {
@@ -388,8 +388,7 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
           input = ${JSON.stringify(given.input)}::json, outputs = array[${output}::json] where call_id = 'by hand'`
           expect.soft([stored.slice(0, 60), yield* store.record([given])]).toEqual([stored.slice(0, 60), [outcome]])
         }
-      }),
-    60_000
+      })
   )
 
   it.effect("and a call that is delivered again is compared with it", () =>
@@ -413,5 +412,5 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("stored by ha
         const asked = (outputs ?? null) === null ? ["recorded", "unchanged", "conflict"] : ["conflict"]
         expect.soft(asked, `${name}: ${answers[index]}`).toContain(answers[index])
       }
-    }), 60_000)
+    }))
 })

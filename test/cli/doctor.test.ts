@@ -153,6 +153,23 @@ describe("the doctor", () => {
       expect(yield* finding("indexes")).toMatchObject({ severity: "ok" })
     })))
 
+  it.live("finds answers that are nowhere, as after a restore without the rows of a table", () =>
+    run(Effect.gen(function*() {
+      const db = yield* sql
+      const lost = finding("answers")
+      yield* record("a", "b", "c", "d")
+      yield* buryAll
+      expect(yield* lost).toMatchObject({ severity: "ok", found: "each is queued, persisted or dead" })
+      yield* db`delete from sluice.dead_letter where call_id > 'b'`
+      expect(yield* lost).toMatchObject({
+        severity: "broken",
+        found: "2 are neither queued, persisted nor dead, for example of call c"
+      })
+      // what is pruned is over
+      yield* db`update sluice.service_call set input = null, outputs = null where call_id > 'b'`
+      expect(yield* lost).toMatchObject({ severity: "ok" })
+    })))
+
   it.live("says how to mend an invalid index, and that works", () =>
     run(Effect.gen(function*() {
       const db = yield* sql

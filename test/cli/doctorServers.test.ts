@@ -66,8 +66,7 @@ describe("what holds back vacuum", () => {
         })
         yield* runAt(url, /rollback prepared .*$/.exec(finding?.advice ?? "")?.[0] ?? "")
         expect(yield* found(url, "snapshots", { snapshotSeconds: 60 })).toMatchObject([{ severity: "ok" }])
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   it.live(
@@ -103,8 +102,7 @@ describe("what holds back vacuum", () => {
         expect(left?.found).toMatch(/^replication slot ward_standby, which has no reader, holds one/)
         yield* runAt(url, /select pg_drop_replication_slot.*$/.exec(left?.advice ?? "")?.[0] ?? "")
         expect(yield* found(url, "snapshots")).toMatchObject([{ severity: "ok" }])
-      }).pipe(Effect.scoped),
-    120_000
+      }).pipe(Effect.scoped)
   )
 
   it.live(
@@ -132,8 +130,7 @@ describe("what holds back vacuum", () => {
             ])
           }).pipe(Effect.scoped)
         )
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 })
 
@@ -162,8 +159,7 @@ describe("a standby", () => {
         expect(lines[0]).toMatch(/^the server is a standby, which is read-only/)
         const other = at(through, Effect.provide(Migrations.run, Settings.layer({ schema: "other" })))
         expect(yield* Effect.flip(other)).toMatchObject({ _tag: "DatabaseUnfit", problem: "read-only" })
-      }).pipe(Effect.scoped),
-    120_000
+      }).pipe(Effect.scoped)
   )
 
   it.live("distinguishes a database whose transactions are read-only by default", () =>
@@ -174,5 +170,5 @@ describe("a standby", () => {
         severity: "broken",
         found: expect.stringContaining("read-only by default_transaction_read_only")
       }])
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

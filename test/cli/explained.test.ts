@@ -1,10 +1,11 @@
 /**
  * The sentence for a database's error. It goes by the server's code, and other codes than a user's first ones have one, too.
  */
+import * as Effect from "effect/Effect"
 import * as SqlError from "effect/sql/SqlError"
 import { expect, it } from "vitest"
 import { ChunkStoreError } from "../../src/ChunkStore.ts"
-import { explain } from "../../src/cli/Failed.ts"
+import { explain, rememberRole } from "../../src/cli/Failed.ts"
 import * as rights from "../../src/store/Rights.ts"
 
 const ofServer = (code: string, message: string) =>
@@ -25,6 +26,14 @@ it.each([
   expect(explain(ofStore).message).toMatch(says)
   // what has no code was not said by a server
   expect(explain(new Error(message)).message).toBe(message)
+})
+
+it("asks for `sluice migrate` where a table of Sluice is missing, and not where one of the application is", () => {
+  Effect.runSync(rememberRole({ role: "nurse", schema: "sluice" }))
+  const missing = (name: string) => explain(ofServer("42P01", `relation "${name}" does not exist`)).message
+  expect(missing("sluice.service_call")).toContain("run `sluice migrate`")
+  expect(missing("audit")).toContain(`relation "audit" does not exist`)
+  expect(missing("clinic.audit")).not.toContain("migrate")
 })
 
 it("advises no grant where only the owner may", () => {

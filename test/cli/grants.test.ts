@@ -87,7 +87,7 @@ describe("sluice grants", () => {
         )
         expect(rows.map((row) => row.grantee)).toContain(name)
       }
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live("to an operator: every command works, and the doctor sees all", () =>
     Effect.gen(function*() {
@@ -103,7 +103,7 @@ describe("sluice grants", () => {
       const found = findings.filter((one) => one.severity !== "ok").map((one) => one.check)
       expect(found.filter((check) => check !== "handlers" && check !== "workers")).toEqual([])
       expect(findings.length).toBeGreaterThan(15)
-    }).pipe(Effect.scoped), 120_000)
+    }).pipe(Effect.scoped))
 
   it.live(
     "without them each command says which role lacks what, and what to grant; the doctor goes on",
@@ -141,8 +141,7 @@ describe("sluice grants", () => {
         )
         for (const { advice } of hidden) expect(advice).toContain(role)
         expect(findings.find((one) => one.check === "indexes")).toMatchObject({ severity: "ok" })
-      }).pipe(Effect.scoped),
-    120_000
+      }).pipe(Effect.scoped)
   )
 
   it.live("where even the schema is closed, the doctor says that", () =>
@@ -155,7 +154,7 @@ describe("sluice grants", () => {
         advice: expect.stringContaining(`role ${role} lacks usage on schema sluice`)
       })
       expect((yield* running("status", "--url", as)).reason).toContain(`role ${role} lacks usage on schema sluice`)
-    }).pipe(Effect.scoped), 120_000)
+    }).pipe(Effect.scoped))
 
   it.live("says no to what is no role, and asks no database", () =>
     Effect.gen(function*() {

@@ -91,6 +91,8 @@ describe("a mistake", () => {
     ],
     ["dead list --frobnicate", /There are: [^]*--older-than/],
     ["frobnicate", /Unknown subcommand.*\n\n {2}There are: init, migrate, record, [^]*,\s+doctor\n/],
+    ["--json-lines frobnicate", /There are: init, migrate, record/],
+    ["dead redrive call-1", /Unexpected positional argument: "call-1"\n\n {2}Name a call by its flag: --call call-1\n/],
     ["drain --every soon", /--every: "soon" is not a duration: write 5s, 2h or 90d/],
     ["drain --every 0s", /--every: "0s" is not a duration/],
     ["drain --cron * --until-empty", /give one/],

@@ -49,7 +49,7 @@ describe("thousands of kinds, parts and dead letters", { timeout: 240_000 }, () 
             from generate_series(1, 100) k) from generate_series(1, 70) i`
       }).pipe(Effect.provide(client(url)), Effect.scoped)
     )
-  }, 120_000)
+  })
 
   it("a status shows those with something outstanding, and says how many more there are and how to see them", async () => {
     const { stdout } = await run("status", "--url", url)

@@ -55,5 +55,5 @@ describe("a path that is not what it should be", () => {
     fs.rmdirSync(path.join(folder, ".gitignore"))
     fs.writeFileSync(path.join(folder, "persist"), "")
     expect(await errorOf("init")).toMatch(/persist (exists already|goes through a file)|persist.* is a file/)
-  }, 60_000)
+  })
 })

@@ -76,7 +76,7 @@ describe("redact", () => {
       expect((yield* sluice("show", "dies", "--json")).stdout).toContain("\"text\":\"M. hurts.\"")
       expect((yield* sluice("show", "fails", "--json")).stdout).toContain("M. says")
       expect((yield* sluice("dead", "show", "dies")).stdout).toContain("no bed for M.")
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.live(
     "shows everything if it is not set, and nothing of a value for which it throws or returns no JSON",
@@ -94,8 +94,7 @@ describe("redact", () => {
             expect(stdout).toContain("(hidden: the redact function fail")
           }
         }
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   it.live("must be a function", () =>
@@ -103,5 +102,5 @@ describe("redact", () => {
       const sluice = yield* place("\"Miller\"")
       const { status, stderr } = yield* sluice("status")
       expect([status, stderr]).toEqual([1, expect.stringContaining("redact is no function: write (json) => json")])
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 })

@@ -428,6 +428,7 @@ describe("the JSON", () => {
           "pooler: none in transaction mode",
           "migrations: current",
           "sequences: none is behind the tables",
+          "answers: each is queued, persisted or dead",
           "rights: no role that drains lacks one",
           "indexes",
           "autovacuum",

@@ -53,4 +53,4 @@ it("workers are seen with what they serve, obey a pause, and leave when they are
   expect((await next.ended).status).toBe(0)
   // one that is stopped says so
   expect((await look()).workers.map((worker) => worker.pid)).toEqual([pid, pid])
-}, 120_000)
+})

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as declared from "../support/declared.ts"
 import { Card, Order, record } from "../support/declared.ts"
@@ -20,6 +21,7 @@ describe.each(["Postgres 18", "PGlite"] as const)("on %s", (name) => {
   for (const declaredInside of [true, false]) {
     it.live(`its answers are parked, and continue without a restart, ${declaredInside ? "inside" : "claimed"}`, () => {
       const lines: Array<string> = []
+      const reasons: Array<unknown> = []
       return Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         yield* record("before", yield* card("p0"))
@@ -47,6 +49,7 @@ describe.each(["Postgres 18", "PGlite"] as const)("on %s", (name) => {
           "p2",
           "p3"
         ])
+        expect(new Set(reasons)).toEqual(new Set(["table-unfit"]))
         expect(lines).toEqual([
           expect.stringMatching(/^handler clinic\/card cannot run here: table card .* continues by itself/),
           "the table of handler clinic/card fits its declaration again: its chunks continue"
@@ -55,7 +58,10 @@ describe.each(["Postgres 18", "PGlite"] as const)("on %s", (name) => {
         Effect.provide(
           // each cycle beats, and nothing else does
           declared.application(declared.servers[name](), { declaredInside, beatInterval: Duration.zero }).pipe(
-            Layer.provideMerge(Logger.layer([Logger.make(({ logLevel, message }) => {
+            Layer.provideMerge(Logger.layer([Logger.make(({ fiber, logLevel, message }) => {
+              if (String(message) === "chunks are parked") {
+                reasons.push(fiber.getRef(References.CurrentLogAnnotations)["sluice.reason"])
+              }
               if (logLevel !== "Debug" && String(message).includes("clinic/card")) lines.push(String(message))
             })]))
           )

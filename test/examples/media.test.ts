@@ -74,8 +74,7 @@ for (const [name, place] of places) {
             yield* drained
             yield* attached(3)
           }).pipe(Effect.provide(MediaSubscriber))
-        }),
-      60_000
+        })
     )
   })
 }

@@ -73,5 +73,5 @@ layer(application, { excludeTestServices: true, timeout: 60_000 })("order", (it)
       yield* drain.untilEmpty
       const said = yield* (yield* Messages).list
       expect(said.map(({ content, order }) => `${order}: ${content}`)).toEqual(["1: 0", "2: 1", "3: 2", "4: 3"])
-    }), 20_000)
+    }))
 })

@@ -80,7 +80,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("observed-drain.
         expect(received.get("/v1/metrics")).toContain(name)
       }
       yield* Effect.promise(() => new Promise((resolve) => collector.close(resolve)))
-    }), 60_000)
+    }))
 })
 
 layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain.ts", (it) => {
@@ -105,7 +105,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       expect(status).toBe(0)
       // it said goodbye
       expect(yield* sql`select id from sluice.worker`).toEqual([])
-    }), 60_000)
+    }))
 
   /** The program before a database that takes a statement and does not answer any more. */
   const hanging = Effect.fnUntraced(function*(settings: { readonly [name: string]: string }) {
@@ -135,7 +135,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       running.process.kill("SIGTERM")
       // two signals sent at once may be heard in either order
       expect([130, 143]).toContain((yield* Effect.promise(() => running.ended)).status)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(Effect.scoped))
 
   it.effect("ends when its grace period is over, though the database hangs", () =>
     Effect.gen(function*() {
@@ -143,7 +143,7 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("scheduled-drain
       running.process.kill("SIGTERM")
       expect([0, 143]).toContain((yield* Effect.promise(() => running.ended)).status)
       // less than the grace period that is the default
-    }).pipe(Effect.scoped), 30_000)
+    }).pipe(Effect.scoped))
 })
 
 layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("live-events.ts", (it) => {
@@ -191,7 +191,6 @@ layer(phaseOne, { excludeTestServices: true, timeout: 60_000 })("live-events.ts"
         const again = yield* yield* listen(other, 1, first?.[0]?.id)
         expect(again).toEqual(first?.slice(1))
         for (const { process } of [worker, ...servers]) process.kill("SIGTERM")
-      }),
-    60_000
+      })
   )
 })

@@ -11,11 +11,20 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { client } from "../support/Postgres.ts"
 import { application, picture, prepare, recover, reset, story } from "./answersStory.ts"
-import { type Breakable, breakable, type Breakage, cut, killed, terminate } from "./breakable.ts"
+import {
+  type Breakable,
+  breakable,
+  type Breakage,
+  cut,
+  killed,
+  sidesOf,
+  type Statement,
+  terminate
+} from "./breakable.ts"
 
 let database: Breakable
 let clean: unknown
-let statements: ReadonlyArray<string> = []
+let statements: ReadonlyArray<Statement> = []
 
 /** The application past the proxy. */
 let past: ManagedRuntime.ManagedRuntime<Layer.Success<typeof application> | SqlClient.SqlClient, unknown>
@@ -23,7 +32,7 @@ let past: ManagedRuntime.ManagedRuntime<Layer.Success<typeof application> | SqlC
 /** The story through the proxy. It may fail. */
 const tell = () => Effect.runPromiseExit(Effect.provide(story, application.pipe(Layer.provideMerge(database.client))))
 
-const writes = (statement: string): boolean => /^commit|\b(insert|update|delete)\b/i.test(statement)
+const writes = ({ text }: Statement): boolean => /^commit|\b(insert|update|delete)\b/i.test(text)
 
 const breakages = {
   "the connection is cut at both ends": { run: tell, strike: cut },
@@ -85,20 +94,22 @@ it("told undisturbed, it comes to what it is made for", () => {
 describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (how) => {
   it("before and after every statement: it comes to the same in the end", async () => {
     // before its first run a program only looks at the database
-    const begins = statements.findIndex((text) => text.startsWith("insert into \"sluice\".service_call"))
+    const begins = statements.findIndex(({ text }) => text.startsWith("insert into \"sluice\".service_call"))
     expect(begins).toBeGreaterThan(0)
     for (const [index, statement] of statements.entries()) {
       if (index < begins) continue
-      for (const side of ["before", "after"] as const) {
+      for (const side of sidesOf(statement)) {
         // a session that is terminated before its statement is one whose connection is cut
         if (how === "the server's process is terminated" && side === "before") continue
-        // to a program that is killed, after one statement is before the next; and what only reads changes nothing
+        // to a program that is killed, after one statement is before the next, and in a transaction each is as its commit;
+        // and what only reads changes nothing
         if (
-          how === "the program is killed" && (side === "after" ? index + 1 < statements.length : !writes(statement))
+          how === "the program is killed" &&
+          (statement.open || (side === "after" ? index + 1 < statements.length : !writes(statement)))
         ) {
           continue
         }
-        const name = `${side} statement ${index + 1}: ${statement}`
+        const name = `${side} statement ${index + 1}: ${statement.text}`
         await past.runPromise(reset)
         const { run, strike }: Breakage = breakages[how]
         await database.breakAt({ number: index + 1, side, name }, strike, () => run(database))

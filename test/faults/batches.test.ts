@@ -9,7 +9,7 @@ import * as os from "node:os"
 import path from "node:path"
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { run } from "../cli/inProcess.ts"
-import { type Breakable, breakable, cut, terminate } from "./breakable.ts"
+import { type Breakable, breakable, cut, type Statement, terminate } from "./breakable.ts"
 
 /** More than one statement takes: there are two at least. */
 const answers = 210
@@ -53,7 +53,7 @@ const empty = SqlClient.SqlClient.use((sql) =>
 
 let database: Breakable
 let folder = ""
-let statements: ReadonlyArray<string> = []
+let statements: ReadonlyArray<Statement> = []
 let clean: unknown
 
 const record = (url: string) =>
@@ -78,7 +78,7 @@ afterAll(async () => {
 })
 
 describe("record --via", () => {
-  const records = (text: string) => text.includes("insert into \"sluice\".service_call")
+  const records = ({ text }: Statement) => text.includes("insert into \"sluice\".service_call")
 
   it("undisturbed records by several statements, each a commit, and counts each answer's tokens", () => {
     const begins = statements.findIndex(records)
@@ -94,7 +94,7 @@ describe("record --via", () => {
       const begins = statements.findIndex(records)
       for (const index of [begins, begins + 1]) {
         for (const side of ["before", "after"] as const) {
-          const name = `${side} statement ${index + 1}: ${statements[index]?.slice(0, 200)}`
+          const name = `${side} statement ${index + 1}: ${statements[index]?.text.slice(0, 200)}`
           await database.direct(empty)
           const broken = await database.breakAt({ number: index + 1, side, name }, strike, cutRecord)
           expect(broken.stderr + broken.reason, name).not.toMatch(/^\s+at /m)

@@ -7,13 +7,22 @@ import { Drain } from "effect-sluice"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { type Breakable, breakable, type Breakage, cut, killed, terminate } from "./breakable.ts"
+import {
+  type Breakable,
+  breakable,
+  type Breakage,
+  cut,
+  killed,
+  sidesOf,
+  type Statement,
+  terminate
+} from "./breakable.ts"
 import { drain, dueAgain, picture, prepare, recover, reset } from "./ward.ts"
 
 let database: Breakable
 let clean: unknown
 /** The statements of each cycle. */
-const statements: Record<"first" | "second", ReadonlyArray<string>> = { first: [], second: [] }
+const statements: Record<"first" | "second", ReadonlyArray<Statement>> = { first: [], second: [] }
 type Cycle = keyof typeof statements
 
 const cycle = Drain.Drain.use((drain) => drain.cycle)
@@ -71,7 +80,7 @@ describe("an undisturbed cycle", () => {
   })
 
   it("has transactions in it, and so has the one after it", () => {
-    const count = (which: Cycle, word: RegExp) => statements[which].filter((text) => word.test(text)).length
+    const count = (which: Cycle, word: RegExp) => statements[which].filter(({ text }) => word.test(text)).length
     expect(count("first", /^commit/i)).toBeGreaterThan(0)
     expect(count("first", /^rollback/i)).toBeGreaterThan(0)
     // the one that fails again, alone
@@ -84,14 +93,17 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
     "before and after every statement of the %s cycle: the tables are the same in the end",
     async (which) => {
       // before its first beat a worker only looks at the database
-      const begins = statements[which].findIndex((text) => text.startsWith("with serves "))
+      const begins = statements[which].findIndex(({ text }) => text.startsWith("with serves "))
       expect(begins).toBeGreaterThan(0)
       for (const [index, statement] of statements[which].entries()) {
         if (index < begins) continue
-        for (const side of ["before", "after"] as const) {
-          // to a worker that is killed, after one statement is before the next
-          if (how === "the worker is killed" && side === "after" && index + 1 < statements[which].length) continue
-          const name = `${side} statement ${index + 1}: ${statement}`
+        for (const side of sidesOf(statement)) {
+          // to a worker that is killed, after one statement is before the next, and in a transaction each is as its commit
+          if (
+            how === "the worker is killed" &&
+            (statement.open || side === "after" && index + 1 < statements[which].length)
+          ) continue
+          const name = `${side} statement ${index + 1}: ${statement.text}`
           await begin[which]()
           const { run, strike }: Breakage = breakages[how]
           await database.breakAt({ number: index + 1, side, name }, strike, () => run(database))

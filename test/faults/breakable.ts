@@ -23,6 +23,20 @@ export interface Breakage {
   readonly strike: Strike
 }
 
+/** A statement that a program sends, and what is left of it when its connection ends right after it. */
+export interface Statement {
+  /** On one line. */
+  readonly text: string
+  /** Whether its transaction is still open then: nothing is left. */
+  readonly open: boolean
+}
+
+/**
+ * The sides of a statement on which a break leaves different tables. In a transaction that is still open they are the same:
+ * before the statement or after it, all is undone, and the program has had no answer.
+ */
+export const sidesOf = ({ open }: Statement): ReadonlyArray<Side> => open ? ["before"] : ["before", "after"]
+
 /** A database that programs reach through a proxy. */
 export interface Breakable {
   /** Its address past the proxy. */
@@ -33,8 +47,8 @@ export interface Breakable {
   readonly client: ReturnType<typeof client>
   /** Runs what the test itself does, past the proxy. One client for all of it, so its statements are prepared once. */
   readonly direct: <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) => Promise<A>
-  /** The statements that a program sends when nothing breaks it, each on one line. */
-  readonly statementsOf: (run: () => Promise<unknown>) => Promise<ReadonlyArray<string>>
+  /** The statements that a program sends when nothing breaks it. */
+  readonly statementsOf: (run: () => Promise<unknown>) => Promise<ReadonlyArray<Statement>>
   /** Runs a program and breaks it at its statement of this number. Fails if the program does not send so many. */
   readonly breakAt: <A>(
     place: { readonly number: number; readonly side: Side; readonly name: string },
@@ -58,9 +72,10 @@ export const breakable = async (): Promise<Breakable> => {
     client: client(proxied, { maxConnections: 2 }),
     direct: (program) => past.runPromise(program),
     statementsOf: async (run) => {
-      const statements: Array<string> = []
-      proxy.watch(({ side, text }) => {
-        if (side === "before") statements.push(text.replaceAll(/\s+/g, " ").trim())
+      const statements: Array<Statement> = []
+      proxy.watch(({ number, open, side, text }) => {
+        // one that is not answered counts as any
+        statements[number - 1] = { text: text.replaceAll(/\s+/g, " ").trim(), open: side === "after" && open }
         return "pass"
       })
       await run()

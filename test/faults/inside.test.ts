@@ -21,7 +21,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, beforeAll, expect, it } from "vitest"
-import { type Breakable, breakable, cut, terminate } from "./breakable.ts"
+import { type Breakable, breakable, cut, sidesOf, terminate } from "./breakable.ts"
 
 class Order extends Output.make("schemas.clinic.ward.order", {
   schema: Schema.Struct({ items: Schema.Array(Schema.String) })
@@ -142,13 +142,14 @@ it.each(
     await direct(reset(withRefused))
     const statements = await database.statementsOf(async () => expect(Exit.isSuccess(await cutCycle())).toBe(true))
     expect(await direct(picture)).toEqual(done(withRefused))
-    const begins = statements.findIndex((text) => text.startsWith("with limited "))
+    const begins = statements.findIndex(({ text }) => text.startsWith("with limited "))
     expect(begins).toBeGreaterThan(0)
     // without a refused row, the statement is all there is
-    expect(statements.slice(begins).some((text) => /^commit/i.test(text))).toBe(withRefused)
-    for (let index = begins; index < statements.length; index++) {
-      for (const side of ["before", "after"] as const) {
-        const name = `${side} statement ${index + 1}: ${statements[index]}`
+    expect(statements.slice(begins).some(({ text }) => /^commit/i.test(text))).toBe(withRefused)
+    for (const [index, statement] of statements.entries()) {
+      if (index < begins) continue
+      for (const side of sidesOf(statement)) {
+        const name = `${side} statement ${index + 1}: ${statement.text}`
         await direct(reset(withRefused))
         await database.breakAt({ number: index + 1, side, name }, strike, cutCycle)
         await direct(Effect.provide(recover, drain))

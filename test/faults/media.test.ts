@@ -81,6 +81,5 @@ it.each([1, 2, 3])(
       const { count } = Context.get(services, Media)
       yield* untilIt(count, ({ attached, missing }) => attached === replies.length && missing === 0)
       expect(yield* committed).toEqual([{ messages: replies.length, images: replies.length }])
-    }))),
-  60_000
+    })))
 )

@@ -16,6 +16,8 @@ export interface Passing {
   readonly text: string
   /** The server process of its connection. */
   readonly backend: number
+  /** Whether a transaction was open at the session's latest answer, which on side `"after"` is that to this statement. */
+  readonly open: boolean
 }
 
 /** What to do with it. `"cut"` closes the connection both ways. */
@@ -74,6 +76,7 @@ export const startProxy = async (first: number): Promise<Proxy> => {
     }
 
     let backend = 0
+    let open = false
     let started = false
     // of the statement that is under way
     let number = 0
@@ -87,7 +90,7 @@ export const startProxy = async (first: number): Promise<Proxy> => {
       turn = turn.then(step, cut)
     }
     const decide = async (side: Side, pass: () => void) => {
-      const verdict = await ask({ number, side, text, backend })
+      const verdict = await ask({ number, side, text, backend, open })
       if (verdict === "cut") cut()
       else pass()
     }
@@ -136,6 +139,7 @@ export const startProxy = async (first: number): Promise<Proxy> => {
         inTurn(async () => {
           toClient.push(message.whole)
           if (message.type !== "Z") return
+          open = message.body.toString("latin1") !== "I"
           const bytes = Buffer.concat(toClient)
           toClient = []
           await decide("after", () => client.write(bytes))

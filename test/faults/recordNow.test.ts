@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as SqlClient from "effect/sql/SqlClient"
 import { afterAll, beforeAll, expect, it } from "vitest"
-import { type Breakable, breakable, cut, terminate } from "./breakable.ts"
+import { type Breakable, breakable, cut, sidesOf, terminate } from "./breakable.ts"
 import { declaredDrain, drain, prepare, recover, Sign } from "./ward.ts"
 
 let database: Breakable
@@ -83,13 +83,14 @@ it.each(Object.keys(strikes).flatMap((name) => Object.keys(ways).map((commits) =
     await direct(reset)
     const statements = await database.statementsOf(async () => expect(Exit.isSuccess(await cutRun())).toBe(true))
     expect(await direct(found)).toEqual(done)
-    const begins = statements.findIndex((text) => way.first.test(text))
+    const begins = statements.findIndex(({ text }) => way.first.test(text))
     expect(begins).toBeGreaterThan(0)
-    const until = statements.findIndex((text, index) => index >= begins && way.last.test(text))
+    const until = statements.findIndex(({ text }, index) => index >= begins && way.last.test(text))
     expect(until).toBeGreaterThanOrEqual(begins)
-    for (let index = begins; index <= until; index++) {
-      for (const side of ["before", "after"] as const) {
-        const name = `${side} statement ${index + 1}: ${statements[index]}`
+    for (const [index, statement] of statements.entries()) {
+      if (index < begins || index > until) continue
+      for (const side of sidesOf(statement)) {
+        const name = `${side} statement ${index + 1}: ${statement.text}`
         await direct(reset)
         const exit = await database.breakAt({ number: index + 1, side, name }, strike, cutRun)
         const after = await direct(found)

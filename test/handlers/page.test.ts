@@ -4,6 +4,7 @@
 import { describe, it, layer } from "@effect/vitest"
 import {
   CallRecorder,
+  DeadLetters,
   DomainEvents,
   Drain,
   HandlerPlugin,
@@ -18,8 +19,10 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import { exactlyOnce, layerMemory, sampleCall, sampleInput } from "effect-sluice/testing"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
+import * as SqlError from "effect/sql/SqlError"
 import { readFileSync } from "node:fs"
 import { expect } from "vitest"
 import * as first from "../../examples/first/persist/patientReply.ts"
@@ -108,6 +111,16 @@ const latestVisit = TableHandler.make(Visit, {
   key: ["patient"],
   overwrite: ["summary"]
 })
+
+const checkedVisit = TableHandler.make(Visit, {
+  table: "checked_visit",
+  object: "clinic.CheckedVisit",
+  columns: ({ output }) => ({ patient: output.patient, summary: output.summary }),
+  maxAttempts: 5,
+  retry: Schedule.exponential("10 seconds"),
+  // a row that a check or a foreign key refuses is refused again
+  permanent: (error) => SqlError.isSqlError(error) && error.reason._tag === "ConstraintError"
+})
 // to here
 
 const page = readFileSync(new URL("../../docs/handlers.md", import.meta.url), "utf8")
@@ -124,7 +137,8 @@ const tables = [
   `create table prescription_dose (
     ${id}, prescription_id bigint not null references prescription, hour int, milligrams float8
   )`,
-  `create table latest_visit (${id}, patient text unique, first_seen timestamptz, summary text)`
+  `create table latest_visit (${id}, patient text unique, first_seen timestamptz, summary text)`,
+  `create table checked_visit (${id}, patient text, summary text check (summary <> 'second'))`
 ]
 
 const stores = { memory: () => declared.memory, ...declared.servers }
@@ -210,6 +224,16 @@ for (const [name, store] of Object.entries(stores)) {
       Effect.gen(function*() {
         const [rows] = yield* rowsBy(latestVisit, "latest_visit")
         expect(rows).toMatchObject([{ id: 1, patient: "p1", summary: "second" }])
+      }))
+
+    it.effect("is not tried again where the handler says that this cannot help", () =>
+      Effect.gen(function*() {
+        const [rows] = yield* rowsBy(checkedVisit, "checked_visit")
+        const letters = yield* DeadLetters.DeadLetters.use((dead) => dead.list({}, { limit: 9 }))
+        // a table in memory has no checks
+        expect([rows?.length, letters.map(({ attempts, key, reason }) => [key.callId, reason, attempts])]).toEqual(
+          name === "memory" ? [2, []] : [1, [["checked_visit-2", "rejected", 1]]]
+        )
       }))
   })
 }

@@ -74,8 +74,7 @@ it.live(
           /built with a SqlClient that is not the store's: clinic\/note\. .*written again by the retry/
         )
       ])
-    }).pipe(Effect.scoped),
-  30_000
+    }).pipe(Effect.scoped)
 )
 
 it.effect("in memory", () =>

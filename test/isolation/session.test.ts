@@ -35,7 +35,7 @@ for (const version of [15, 18] as const) {
       })
       expect(yield* sql`select current_user::text as role, pg_backend_pid() as pid`).toEqual(before)
       expect(before).toMatchObject([{ role }])
-    }).pipe(Effect.scoped, Effect.provide(Reactivity.layer)), 30_000)
+    }).pipe(Effect.scoped, Effect.provide(Reactivity.layer)))
 }
 
 it.live(
@@ -56,8 +56,7 @@ it.live(
         return sql`select set_config('app.tenant', 'knee', false)`
       })
       expect(yield* sql`select current_setting('app.tenant', true) as tenant`).toEqual([{ tenant: null }])
-    }).pipe(Effect.scoped, Effect.provide(Reactivity.layer)),
-  30_000
+    }).pipe(Effect.scoped, Effect.provide(Reactivity.layer))
 )
 
 it.live(
@@ -78,6 +77,5 @@ it.live(
       expect(yield* sql`select call_id from sluice.persisted_chunk order by 1`).toEqual([{ call_id: "a" }, {
         call_id: "b"
       }])
-    }).pipe(Effect.provide(application({ deed: () => Effect.void, maxConnections: 1 }))),
-  30_000
+    }).pipe(Effect.provide(application({ deed: () => Effect.void, maxConnections: 1 })))
 )

@@ -25,6 +25,5 @@ it.live(
           }
         }
       }).pipe(Effect.provide(database(url)))
-    }).pipe(Effect.scoped),
-  180_000
+    }).pipe(Effect.scoped)
 )

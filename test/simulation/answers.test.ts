@@ -7,7 +7,7 @@ import { type AnswerMutant, simulateAnswers } from "./answers.ts"
 import { answerViolations } from "./checkAnswers.ts"
 import { seedsOf } from "./seeds.ts"
 
-const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 300)
+const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 120)
 /** Of which at most so many look for a bug. */
 const seeds = 1000
 /** So many seeds must find a bug, for it not to be found by luck. */

@@ -64,7 +64,7 @@ export const knownSeeds: Readonly<Record<string, ReadonlyArray<number>>> = {
   "a run may change settings of a transaction that it shares": [222, 230],
   "a handler that cannot share transactions goes on sharing them": [222, 230],
   "chunks of a paused kind are persisted inside": [16, 42],
-  "objects of chunks persisted inside are not announced": [32, 56],
+  "objects of chunks persisted inside are not announced": [32, 112],
   "objects of chunks persisted inside are announced twice": [4, 14],
   "a chunk without a handler is buried": [1, 3],
   "a chunk of a newer version is buried": [50, 99],

@@ -13,7 +13,7 @@ import { regressions, seedsOf } from "./seeds.ts"
 import { judge, type Options, simulate } from "./simulate.ts"
 
 /** So many seeds of each world. */
-const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 150)
+const clean = Number(process.env.SLUICE_TEST_SEEDS ?? 60)
 /** At most so many look for a bug. */
 const seeds = 3000
 /** So many seeds must find a bug. More than one shows that it is no rare seed; by the command there may be more. */

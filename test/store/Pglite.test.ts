@@ -37,7 +37,7 @@ describe("the embedded database", () => {
         )
         expect(yield* within(folder, query("select text from note"))).toEqual([{ text: "kept" }])
       })
-    ), 60_000)
+    ))
 
   it.live(
     "a second opener is refused, in this process and in another, and told which process has it",
@@ -62,8 +62,7 @@ describe("the embedded database", () => {
           yield* Scope.close(scope, Exit.void)
           expect(yield* within(folder, query("select 1 as one"))).toEqual([{ one: 1 }])
         })
-      ),
-    60_000
+      )
   )
 
   const program = (file: string, ...args: ReadonlyArray<string>) =>
@@ -163,8 +162,7 @@ describe("the embedded database", () => {
           // otherwise they came one after the other, and nothing was shown
           expect(outputs.flat().some((line) => line.includes("refused in between"))).toBe(true)
         })
-      ),
-    60_000
+      )
   )
 
   it.live(
@@ -186,8 +184,7 @@ describe("the embedded database", () => {
           // what both have written is there
           expect(yield* within(folder, query("select count(*)::int as visits from visit"))).toEqual([{ visits: 2 }])
         })
-      ),
-    120_000
+      )
   )
 
   it.live("a folder that cannot be made is said so", () =>

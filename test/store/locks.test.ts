@@ -157,8 +157,7 @@ describe.each([15, 18] as const)("rows that are locked, on Postgres %i", (versio
         expect(ids).toEqual([])
         expect(statements).toBeLessThanOrEqual(20)
         yield* lock.end
-      })),
-    120_000
+      }))
   )
 
   it.live("a claim for one call behind a locked one finds nothing, and says so at once", () =>

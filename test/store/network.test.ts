@@ -26,7 +26,7 @@ import { describe, expect } from "vitest"
 import { call, record, reply } from "../contract/operators/dialogues.ts"
 import { type Proxy, startProxy } from "../faults/proxy.ts"
 import { type Cluster, startCluster } from "../support/cluster.ts"
-import { client, freshDatabase, runAt } from "../support/Postgres.ts"
+import { client, freshDatabase, migratedDatabase, runAt } from "../support/Postgres.ts"
 import { untilIt } from "../support/until.ts"
 
 class PatientReply extends Output.make(reply, { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
@@ -98,7 +98,7 @@ describe("connections on which nothing passes any more", () => {
     "are given up by a worker, which says so and goes on by new ones",
     () =>
       Effect.gen(function*() {
-        const url = yield* freshDatabase()
+        const url = yield* migratedDatabase()
         const proxy = yield* proxyTo(Number(new URL(url).port))
         const lines: Array<string> = []
         yield* direct(url, record(call("a")))
@@ -115,8 +115,7 @@ describe("connections on which nothing passes any more", () => {
           )
         }).pipe(Effect.provide(worker(through(url, proxy))), Effect.provide(listening(lines)))
         expect(lines.join("\n")).toMatch(/the database gave no answer within 1s to \w+; its connection is closed/)
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   const claim = { worker: "w", limit: 1, maxBytes: 1e6, lease: Duration.seconds(10) }
@@ -146,28 +145,27 @@ describe("connections on which nothing passes any more", () => {
   /** The error of a verb whose connection worked, and then fell silent. */
   const errorOf = Effect.fnUntraced(function*(url: string, verb: string) {
     const proxy = yield* proxyTo(Number(new URL(url).port))
+    // a busy machine may be slower than the limit, also to connect
+    const services = yield* Layer.build(
+      PgStore.layerStorage.pipe(
+        Layer.provide(Settings.layer({ ...limits, statementTimeout: Duration.millis(300) })),
+        Layer.provide(client(through(url, proxy), { maxConnections: 1 })),
+        Layer.fresh
+      )
+    ).pipe(Effect.retry({ while: ({ _tag }) => _tag === "SqlError" }))
     return yield* Inspector.Inspector.use((inspector) => inspector.status).pipe(
-      // a busy machine may be slower than the limit
       Effect.retry({ while: ({ transient }) => transient }),
       Effect.andThen(Effect.sync(() => proxy.silence())),
       Effect.andThen(Effect.flip(verbs[verb]!)),
-      Effect.provide(
-        PgStore.layerStorage.pipe(
-          Layer.provide(Settings.layer({ ...limits, statementTimeout: Duration.millis(300) })),
-          Layer.provide(client(through(url, proxy), { maxConnections: 1 })),
-          Layer.fresh
-        ),
-        { local: true }
-      )
+      Effect.provideContext(services)
     )
-  })
+  }, Effect.scoped)
 
   it.live(
     "make every verb fail within its time limit, with an error that says that it may be tried again",
     () =>
       Effect.gen(function*() {
-        const url = yield* freshDatabase()
-        yield* direct(url, Effect.void)
+        const url = yield* migratedDatabase()
         const errors = yield* Effect.forEach(
           Object.keys(verbs),
           (verb) => Effect.map(errorOf(url, verb), (error) => [verb, error] as const),
@@ -176,8 +174,7 @@ describe("connections on which nothing passes any more", () => {
         for (const [verb, error] of errors) {
           expect({ verb, error }).toMatchObject({ verb, error: { _tag: "ChunkStoreError", transient: true } })
         }
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 })
 
@@ -212,15 +209,14 @@ describe("a start", () => {
       Effect.gen(function*() {
         const ends = yield* Effect.forEach([1, 2, 3, 4, 5, 6, 7], (answer) =>
           Effect.gen(function*() {
-            const url = yield* freshDatabase()
-            if (migrated) yield* direct(url, Effect.void)
+            const url = yield* (migrated ? migratedDatabase() : freshDatabase())
             return yield* startWithout(url, layer, answer)
           }), { concurrency: "unbounded" })
         expect(ends.filter(({ isMet }) => isMet).length).toBeGreaterThan(1)
         for (const { exit } of ends) {
           if (Exit.isFailure(exit)) expect(Cause.pretty(exit.cause)).toMatch(/no answer within 300ms|no connection/)
         }
-      }).pipe(Effect.scoped), 60_000)
+      }).pipe(Effect.scoped))
   }
 })
 
@@ -255,7 +251,6 @@ describe.each([15, 18] as const)("an address that leads elsewhere, on Postgres %
           yield* direct(standby.url("ward"), record(call("c")))
           yield* persisted(standby.url("ward"), "c")
         }).pipe(Effect.provide(worker(through(primary.url("ward"), proxy))))
-      }).pipe(Effect.scoped),
-    120_000
+      }).pipe(Effect.scoped)
   )
 })

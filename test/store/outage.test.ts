@@ -83,8 +83,7 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         yield* speak(worker, { ...claim, chunks: claim.chunks.slice(1) })
         expect(yield* takenBy(worker)).toEqual([["b", 0], ["c", 0], ["d", 0]])
         expect(yield* nextTakenBy(other)).toEqual([["a", 1]])
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   it.live(
@@ -107,8 +106,7 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         expect(yield* claimBy(worker)).toMatchObject({ chunks: [] })
         yield* speak(worker, claim)
         expect(yield* nextTakenBy(other)).toEqual(ids.map((id) => [id, 0]))
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 
   it.live(
@@ -141,7 +139,6 @@ describe.each([15, 18] as const)("an outage longer than a lease, on Postgres %i"
         yield* speak(cutOff, claim)
         yield* speak(other, taken)
         expect(yield* takenBy(other)).toEqual(ids.map((id) => [id, 0]))
-      }).pipe(Effect.scoped),
-    60_000
+      }).pipe(Effect.scoped)
   )
 })

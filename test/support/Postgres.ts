@@ -34,6 +34,17 @@ export const freshDatabase = Effect.fnUntraced(function*(version: Version = 18, 
   return addressOf(version, name)
 })
 
+/** Runs statements, by a connection of their own. */
+export const runAt = (url: string, ...statements: ReadonlyArray<string>) =>
+  Effect.provide(
+    Effect.flatMap(
+      SqlClient.SqlClient,
+      (sql) => Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
+    ),
+    Layer.fresh(client(url, { maxConnections: 1 })),
+    { local: true }
+  )
+
 /** The database that is copied. */
 const template = "sluice_tables"
 /** The versions whose template is known to be there. */
@@ -57,24 +68,18 @@ const makeTemplate = Effect.fnUntraced(function*(version: Version) {
   made.add(version)
 }, Effect.scoped)
 
-/** The address of a new database with Sluice's tables, dropped when the scope closes. */
-export const migratedDatabase = (version: Version = 18) =>
-  Effect.andThen(makeTemplate(version), freshDatabase(version, `template ${template}`))
+/** The address of a new database with Sluice's tables, as if made now, dropped when the scope closes. */
+export const migratedDatabase = Effect.fnUntraced(function*(version: Version = 18) {
+  yield* makeTemplate(version)
+  const url = yield* freshDatabase(version, `template ${template}`)
+  // the one row that tells its age
+  yield* runAt(url, "update sluice.subscription_log set witness = default, witnessed_at = default")
+  return url
+})
 
 /** The clients of a new database with Sluice's tables. */
 export const layer = (version: Version = 18, options: { readonly maxConnections?: number } = {}) =>
   Layer.unwrap(Effect.map(migratedDatabase(version), (url) => client(url, options)))
-
-/** Runs statements, by a connection of their own. */
-export const runAt = (url: string, ...statements: ReadonlyArray<string>) =>
-  Effect.provide(
-    Effect.flatMap(
-      SqlClient.SqlClient,
-      (sql) => Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
-    ),
-    Layer.fresh(client(url, { maxConnections: 1 })),
-    { local: true }
-  )
 
 /** The address of a database as another role uses it; the role is made for the test, and may log in and nothing more. */
 export const asRole = Effect.fnUntraced(function*(url: string, name: string) {

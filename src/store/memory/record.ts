@@ -79,18 +79,20 @@ export const record = (access: Access, call: Recording, now: number, { id, seqs 
   const before = access.get(calls, call.callId)
   if (before?.erasure !== undefined) return "erased"
   if (before?.status === "succeeded") return isSame(before, call) ? "unchanged" : "conflict"
+  const { bytes, context, input, outputs, shared } = callJson(call)
   const row: CallRow = {
     ...toRow(call, now, before),
+    context: JSON.parse(context),
+    input: input === "" ? null : JSON.parse(input),
     attempts: [...before?.attempts ?? [], ...copyAttempts(call.attempts)],
     status: "succeeded",
-    outputs: copy(call.outputs.map(plainOutput)),
+    outputs: outputs.map((text) => JSON.parse(text)),
     finishedAt: millis(call.finishedAt) ?? now
   }
   access.set(calls, call.callId, row)
   open(access, call.callId)
   addUsage(access, row, call.usage, id)
   const dueAt = Math.max(now, row.notBefore ?? now)
-  const { bytes, shared } = callJson(call)
   for (const [position, output] of call.outputs.entries()) {
     const seq = seqs[position]!
     access.set(

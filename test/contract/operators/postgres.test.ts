@@ -243,7 +243,7 @@ layer(ground, { excludeTestServices: true, timeout: 60_000 })("on a real server"
       expect(yield* letters.count({ namespace: "again" })).toMatchObject([{ count }])
       yield* sql`drop trigger bury_again on sluice.chunk_queue`
       yield* letters.discard({ namespace: "again" }, "")
-    }), 20_000)
+    }))
 
   it.effect("nobody is put aside behind a letter whose discarding is under way", () =>
     Effect.gen(function*() {
