@@ -1,6 +1,7 @@
 /**
  * Finds and loads handler modules by glob, for the command and for programs that do not list their handlers: by default
- * the modules of every `persist` folder, in the order of their paths. A module exports layers made by `HandlerPlugin`.
+ * the modules of every `persist` folder, in the order of their paths. A module exports layers made by `HandlerPlugin`, each
+ * by a name, or in an object that is its default export.
  * Any problem with a module stops the start, and the error names the file.
  *
  * ```ts
@@ -14,6 +15,7 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { type Dirent, promises as fs } from "node:fs"
 import path from "node:path"
@@ -135,9 +137,20 @@ const inTime = (file: string, limit: Duration.Duration, what: string) => <A, E, 
       })
   })
 
+/**
+ * All that a module exports. Of a CommonJS module Node knows only the names that it finds in the text, sometimes not all of
+ * them: the default export has all.
+ */
+const exportsOf = async (file: string): Promise<ReadonlyArray<unknown>> => {
+  // a file when the program runs, not a module of its bundle
+  const exported: Readonly<Record<string, unknown>> = await import(/* webpackIgnore: true */ pathToFileURL(file).href)
+  const own = exported["default"]
+  return Object.values(exported).concat(Predicate.isObject(own) && !Layer.isLayer(own) ? Object.values(own) : [])
+}
+
 const layersOf = Effect.fnUntraced(function*(file: string) {
   const exported = yield* Effect.tryPromise({
-    try: (): Promise<Readonly<Record<string, unknown>>> => import(pathToFileURL(file).href),
+    try: () => exportsOf(file),
     catch: (cause) => ({ cause })
   }).pipe(
     Effect.catch(({ cause }) =>
@@ -147,7 +160,7 @@ const layersOf = Effect.fnUntraced(function*(file: string) {
       )
     )
   )
-  return new Set(Object.values(exported).filter(Layer.isLayer))
+  return new Set(exported.filter(Layer.isLayer))
 })
 
 const adviceOf = (error: unknown): string =>

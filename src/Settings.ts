@@ -310,7 +310,8 @@ const configOf = <Field extends keyof Values>(field: Field): Config.Config<Value
   // every provider returns strings: those that have numbers print them
   Config.option(Config.String(nameOf(field))).pipe(Config.mapEffect((text) => {
     if (Option.isNone(text)) return Effect.succeed(defaults[field])
-    const value = kinds[field].parse(text.value)
+    // files and secrets that become variables often end with a line end
+    const value = kinds[field].parse(text.value.trim())
     if (value === undefined) return Effect.fail(invalid(field, `${quote(text.value)} is not ${kinds[field].what}`))
     const error = invalidIn(field, value)
     return error === undefined ? Effect.succeed(value) : Effect.fail(error)

@@ -125,6 +125,27 @@ describe("handler modules", () => {
       const { list } = yield* Effect.provide(HandlerRegistry.HandlerRegistry, registryOf({ folders: [folder] }))
       expect(list.map((handler) => handler.name)).toEqual(["clinic/note"])
     }))
+
+  // of these texts, Node finds the names: none, the first, none, default
+  const commonJs = {
+    "exports.default, as compilers write it": "exports.__esModule = true; exports.default = make('note')",
+    "an object of calls": "module.exports = { note: make('note'), dose: make('dose') }",
+    "an object made by a loop": "for (const name of ['note', 'dose']) (module.exports ??= {})[name] = make(name)",
+    "one layer": "module.exports = make('note')"
+  }
+  it.effect.each(Object.entries(commonJs))(
+    "may be CommonJS, and none of its handlers is overlooked: %s",
+    ([, text]) =>
+      Effect.gen(function*() {
+        const folder = folderOf({
+          "layers.mjs": `${imports}export const layerOf = (name) =>
+          HandlerPlugin.layer("clinic", output(name), () => Effect.void)`,
+          "persist/wards.cjs": `const make = require("../layers.mjs").layerOf\n${text}`
+        })
+        const names = ["note", "dose"].filter((name) => text.includes(name)).map((name) => `clinic/${name}`)
+        expect(yield* load({ folders: [folder] })).toMatchObject([{ handlers: names }])
+      })
+  )
 })
 
 describe("a wrong handler module", () => {

@@ -116,6 +116,13 @@ describe("settings", () => {
       expect([beatInterval, gracePeriod, recordWithin].map(Duration.isZero)).toEqual([true, true, true])
     }))
 
+  it.effect("are read without the blanks and line ends around them, which files and secrets leave", () =>
+    Effect.gen(function*() {
+      for (const [name, field, , right, read] of variables) {
+        expect((yield* loaded({ [name]: `  ${right}\r\n` }))[field]).toEqual(read)
+      }
+    }))
+
   for (const [name, field, , right, read, wrong] of variables) {
     it.effect(`${name} is read, and named when it is wrong`, () =>
       Effect.gen(function*() {

@@ -68,6 +68,13 @@ Effect.runPromise(main.pipe(Effect.provide(application))).then(
 )
 `
 
+const onServer = "PgClient.layer({ url: Redacted.make(process.env.DATABASE_URL!) })"
+/** The same on an embedded database. */
+const embedded = program.replace(onServer, "Pglite.layer()").replace(
+  "import * as PgStore",
+  "import * as Pglite from \"effect-sluice/store/Pglite\"\nimport * as PgStore"
+)
+
 /** Makes one file of the program and the packed package, as that is installed in a project, and says how it is run. */
 const makers: Readonly<
   Record<string, (folder: string) => Promise<readonly [file: string, ...args: ReadonlyArray<string>]>>
@@ -85,10 +92,16 @@ const makers: Readonly<
   }
 }
 
-const bundle = async (folder: string, format: "esm" | "cjs", name: string, options: BuildOptions = {}) => {
+const bundle = async (
+  folder: string,
+  format: "esm" | "cjs",
+  name: string,
+  options: BuildOptions = {},
+  contents = program
+) => {
   const requires = "import { createRequire } from \"node:module\"; const require = createRequire(import.meta.url);"
   await build({
-    stdin: { contents: program, loader: "ts", resolveDir: await installed() },
+    stdin: { contents, loader: "ts", resolveDir: await installed() },
     bundle: true,
     platform: "node",
     format,
@@ -133,4 +146,38 @@ describe("a program in one file", () => {
         expect(others).toEqual([])
       }).pipe(Effect.scoped), 240_000)
   }
+})
+
+describe("a program in one file with the embedded database", { timeout: 240_000 }, () => {
+  const runs = async (folder: string, format: "esm" | "cjs", options: BuildOptions = {}) => {
+    const args = await bundle(folder, format, `app.${format === "esm" ? "mjs" : "cjs"}`, options, embedded)
+    return await exec(args[0], args.slice(1), { cwd: folder }).catch(
+      (error: { readonly stdout: string; readonly stderr: string }) => error
+    )
+  }
+
+  for (const format of ["esm", "cjs"] as const) {
+    it.live(`says which package to leave out of the bundle: ${format}`, () =>
+      Effect.gen(function*() {
+        const folder = yield* temporary
+        const { stderr, stdout } = yield* Effect.promise(() => runs(folder, format))
+        expect(stdout).toBe("")
+        expect(stderr).toMatch(/the embedded database did not start|EmbeddedFailed/)
+        expect(stderr).toContain("leave the package out of the bundle")
+      }).pipe(Effect.scoped))
+  }
+
+  it("works if that package is left out", async () => {
+    // as installed where the program runs
+    const folder = await mkdtemp(path.join(await installed(), "external-"))
+    const { stdout } = await runs(folder, "esm", { external: ["@electric-sql/*"] })
+    expect(JSON.parse(stdout)).toEqual({ persisted: 1, missing: 0 })
+  })
+})
+
+describe("handler modules, which are found when the program runs", () => {
+  it("are no modules of a bundle: webpack is told not to look for them there", async () => {
+    const file = path.join(await installed(), "node_modules/effect-sluice/dist/HandlerDiscovery.js")
+    expect(await readFile(file, "utf8")).toMatch(/ import\([^;]*\/\* webpackIgnore: true \*\//)
+  })
 })

@@ -2,7 +2,8 @@
  * Tells errors that are about an answer from those of the provider.
  */
 import * as AiError from "effect/ai/AiError"
-import { HandlerRejected } from "../Handler.ts"
+import * as Predicate from "effect/Predicate"
+import type { HandlerRejected } from "../Handler.ts"
 
 /** Why an answer does not fit, and its text if the error has it. */
 export interface Unfit {
@@ -10,9 +11,12 @@ export interface Unfit {
   readonly text: string
 }
 
+/** By its tag: a bundled program may have the class twice. */
+const isRejection = (error: unknown): error is HandlerRejected => Predicate.isTagged(error, "HandlerRejected")
+
 /** Undefined for errors that are not about an answer, such as a rate limit or a broken connection. */
 export const unfitOf = (error: unknown): Unfit | undefined => {
-  if (error instanceof HandlerRejected) return { reason: error.reason, text: "" }
+  if (isRejection(error)) return { reason: error.reason, text: "" }
   if (!AiError.isAiError(error)) return undefined
   const { reason } = error
   switch (reason._tag) {

@@ -15,6 +15,7 @@ import { lstatSync, statSync } from "node:fs"
 import path from "node:path"
 import { escape } from "../internal/escape.ts"
 import { nearest } from "../internal/nearest.ts"
+import { isOfKubernetes } from "../internal/unknownVariables.ts"
 import * as Redaction from "../Redaction.ts"
 import * as Settings from "../Settings.ts"
 import { mayHoldPassword } from "./address.ts"
@@ -132,10 +133,18 @@ const read = Effect.gen(function*() {
   )
 })
 
+/** The environment without what Kubernetes put into it under the name of a setting. */
+const environment = (): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(process.env).flatMap(([name, value = ""]) => isOfKubernetes(name, value) ? [] : [[name, value]])
+  )
+
 /** The environment first, then the file. Read when a command runs: help and completions do not need it. */
 export const layer = Layer.unwrap(Effect.map(read, ({ others, redact }) =>
   Layer.merge(
-    ConfigProvider.layer(ConfigProvider.orElse(ConfigProvider.fromEnv(), ConfigProvider.fromUnknown(others))),
+    ConfigProvider.layer(
+      ConfigProvider.orElse(ConfigProvider.fromEnv({ env: environment() }), ConfigProvider.fromUnknown(others))
+    ),
     // the compiler checks its type where the file is written with defineConfig
     redact === undefined ? Layer.empty : Redaction.layer(redact as Redaction.Redact)
   )))

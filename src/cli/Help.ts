@@ -12,6 +12,7 @@ import { escape, word } from "../internal/escape.ts"
 import { mayHoldPassword } from "./address.ts"
 import { Failure } from "./Failed.ts"
 import * as print from "./print.ts"
+import { hasColors } from "./Terminal.ts"
 import * as wantsJson from "./wantsJson.ts"
 
 const columns = 80
@@ -32,7 +33,11 @@ const apart = (line: string, index: number, lines: ReadonlyArray<string>): Reado
   /^\S*EXAMPLES/.test(line) && lines[index - 1] !== "" ? ["", line] : [line]
 
 // only `sluice --help` lists the flags that every Effect command has
-const byDefault = CliOutput.defaultFormatter({ globalFlags: "summary" })
+const by = (stream: NodeJS.WriteStream) =>
+  CliOutput.defaultFormatter({ globalFlags: "summary", colors: hasColors(stream) })
+const byDefault = by(process.stdout)
+// errors are printed on stderr
+const { formatErrors } = by(process.stderr)
 
 /** Help shows a switch without its optional value, which is rarely given. */
 const withoutValue = <F extends { readonly type: string }>(flag: F): F =>
@@ -83,9 +88,7 @@ export const layer = Layer.merge(
     present: (event) =>
       event._tag === "InvalidInvocation"
         ? Console.error(
-          `${formatter.formatErrors(event.errors.map(shown))}${rightOnes(event)}\n\n  See ${
-            event.commandPath.join(" ")
-          } --help`
+          `${formatErrors(event.errors.map(shown))}${rightOnes(event)}\n\n  See ${event.commandPath.join(" ")} --help`
         )
         : CliOutput.defaultPresenter.present(event)
   })

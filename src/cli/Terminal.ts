@@ -8,10 +8,23 @@ import * as Logger from "effect/Logger"
 import { Console as NodeConsole } from "node:console"
 import { escapeProse } from "../internal/escape.ts"
 
-/** Whether stderr is a terminal. */
-export const isWatched = (): boolean => process.stderr.isTTY === true
+/** Whether a stream is a terminal that obeys escape sequences. */
+export const isScreen = (stream: { readonly isTTY?: boolean }): boolean =>
+  stream.isTTY === true && process.env["TERM"] !== "dumb"
 
-const width = 79
+/** Whether text on a stream may be coloured: also not where `NO_COLOR` is set. */
+export const hasColors = (stream: { readonly isTTY?: boolean }): boolean =>
+  isScreen(stream) && (process.env["NO_COLOR"] ?? "") === ""
+
+/** Whether someone watches stderr, on a terminal on which a line can be redrawn. */
+export const isWatched = (): boolean => isScreen(process.stderr)
+
+/** The widest bar. One that fills its line would be wrapped, and not wiped. */
+const widest = 79
+const width = (): number => {
+  const { columns } = process.stderr
+  return columns > 0 ? Math.min(widest, columns - 1) : widest
+}
 // the process has one terminal, and so one bar
 let drawn = false
 
@@ -20,7 +33,7 @@ export const bar = (done: number, text: string): Effect.Effect<void> =>
   Effect.sync(() => {
     drawn = true
     const filled = "#".repeat(Math.round(20 * Math.min(1, Math.max(0, done)))).padEnd(20, ".")
-    process.stderr.write(`\r\u001b[K${`[${filled}] ${text}`.slice(0, width)}`)
+    process.stderr.write(`\r\u001b[K${`[${filled}] ${text}`.slice(0, width())}`)
   })
 
 const wipe = () => {

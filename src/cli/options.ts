@@ -39,7 +39,7 @@ const read = (name: Name): Effect.Effect<Option.Option<string>, Failed> =>
 /** Like {@link read}, parsed. The error says what the text is not. */
 const readAs = <A>(name: Name, parse: (text: string) => A | undefined, what: string) =>
   Effect.flatMap(read(name), (found): Effect.Effect<Option.Option<A>, Failed> => {
-    const value = Option.isSome(found) ? parse(found.value) : undefined
+    const value = Option.isSome(found) ? parse(found.value.trim()) : undefined
     return Option.isSome(found) && value === undefined
       ? new Failed({ reason: `${name} is wrong: ${quote(found.value)} is not ${what}` })
       : Effect.succeed(Option.fromUndefinedOr(value))

@@ -56,13 +56,20 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const requested = yield* Latch.make(false)
-  return {
-    keep: Effect.forever(
-      Effect.raceFirst(Effect.sleep(third), requested.await).pipe(
-        Effect.andThen(requested.close),
-        Effect.andThen(renew)
+  /** Waits for the next renewal. Timers that are late by more than a lease show that the process was stopped. */
+  const wait = Effect.suspend(() => {
+    const begun = clock.monotonicTimeNanosUnsafe()
+    return Effect.flatMap(Effect.raceFirst(Effect.sleep(third), requested.await), () => {
+      const passed = Duration.nanos(clock.monotonicTimeNanosUnsafe() - begun)
+      return Duration.isLessThan(passed, Duration.sum(third, lease)) ? Effect.void : warnOnce(
+        `this process stood still for ${Duration.format(Duration.seconds(Math.round(Duration.toSeconds(passed))))}, ` +
+          `longer than its lease: another worker may have taken its ${held().length} chunks. What that one persisted, this ` +
+          `one does not persist again`
       )
-    ),
+    })
+  })
+  return {
+    keep: Effect.forever(Effect.andThen(wait, Effect.andThen(requested.close, renew))),
     refresh: Effect.suspend(() =>
       Number(clock.monotonicTimeNanosUnsafe() - renewed) / 1e6 < Duration.toMillis(third) ? Effect.void : requested.open
     )

@@ -22,8 +22,11 @@ export const commandVariables = {
   loadTimeout: "SLUICE_LOAD_TIMEOUT"
 } as const
 
-/** Kubernetes gives every container such variables for a service that is named `sluice`, or `sluice-…`. */
-const isOfKubernetes = (name: string, value: string): boolean =>
+/**
+ * Kubernetes gives every container such variables for a service that is named `sluice`, or `sluice-…`. For one that is
+ * named `sluice-metrics` it sets `SLUICE_METRICS_PORT`, which is a setting of the command.
+ */
+export const isOfKubernetes = (name: string, value: string): boolean =>
   /_(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/.test(name) ||
   (name.endsWith("_PORT") && /^(tcp|udp|sctp):\/\//.test(value))
 

@@ -27,10 +27,17 @@ export interface Options {
   readonly dataDir?: string | undefined
 }
 
+/** Says what to do about a missing file of the package: a bundler copies the package's code, but not its files. */
+const advised = (message: string): string =>
+  /\b(pglite|initdb)\.(data|wasm)\b/.test(message)
+    ? `${message}. Files of @electric-sql/pglite are missing: leave the package out of the bundle, as an external one, and ` +
+      `install it where the program runs`
+    : message
+
 const attempt = <A>(reason: string, run: () => Promise<A>) =>
   Effect.tryPromise({
     try: run,
-    catch: (cause) => new EmbeddedFailed({ reason: `${reason}: ${describe(cause)}`, cause })
+    catch: (cause) => new EmbeddedFailed({ reason: `${reason}: ${advised(describe(cause))}`, cause })
   })
 
 const start = Effect.fnUntraced(function*(options: Options) {

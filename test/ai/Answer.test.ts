@@ -19,6 +19,7 @@ import * as PgStore from "effect-sluice/store/PgStore"
 import * as AiError from "effect/ai/AiError"
 import * as Chat from "effect/ai/Chat"
 import * as Telemetry from "effect/ai/Telemetry"
+import * as Data from "effect/Data"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -236,6 +237,16 @@ for (const [name, store] of Object.entries(stores)) {
           status: "invalid",
           attempts: [{ outcome: "invalid", error: "pain goes from 0 to 10" }, { outcome: "invalid" }]
         })
+        // a bundled program may have the class twice
+        class HandlerRejected extends Data.TaggedError("HandlerRejected")<{ readonly reason: string }> {}
+        const twice = mockModel(pain(70), pain(70))
+        const other = Effect.fail(new HandlerRejected({ reason: "of the bundle" }) as Handler.HandlerRejected)
+        yield* Effect.flip(
+          Answer.generateObject(PatientReply, { call: fresh(), prompt, check: () => other, repair: 1 }).pipe(
+            Effect.provide(twice.layer)
+          )
+        )
+        expect(textsOf(twice.asked, 1)?.[2]?.[1]).toContain("of the bundle")
       }))
 
     it.effect("each tool call is a chunk; one that does not fit becomes a dead letter, and the others are persisted", () =>

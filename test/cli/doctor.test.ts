@@ -96,7 +96,9 @@ describe("the doctor", () => {
         severity: "broken",
         advice: expect.stringMatching(/sluice migrate/)
       })
-    }).pipe(Effect.provide(PgStore.layerStorage.pipe(Layer.provideMerge(layer())))))
+    }).pipe(Effect.provide(PgStore.layerStorage.pipe(
+      Layer.provideMerge(Layer.unwrap(Effect.map(freshDatabase(), (url) => client(url))))
+    ))))
 
   it.live("says when migrations are missing", () =>
     run(Effect.gen(function*() {

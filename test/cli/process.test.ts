@@ -243,4 +243,13 @@ describe.skipIf(!script.includes("util-linux"))("a terminal (by `script`, where 
     expect(drained).toMatch(/(^|\n|<wipe>)timestamp=\S+ level=WARN [^\r\n]*a chunk is dead[^\r\n]*call-2[^\r\n]*\n/)
     expect(drained).toMatch(/<wipe>300 claimed: 299 persisted, 1 dead\n$/)
   })
+
+  it("that obeys no escape sequences gets none", async () => {
+    const place = await ward("good", { variables: { TERM: "dumb" } })
+    const recorded = await shown(place, "record", place.file("calls.jsonl", notes(50)))
+    expect(recorded).toMatch(/^50 recorded, 0 known already, 0 refused$/m)
+    const mistaken = await shown(place, "drane")
+    expect(mistaken).toContain("Unknown subcommand")
+    for (const sequence of ["\u001b", "<wipe>"]) expect(recorded + mistaken).not.toContain(sequence)
+  })
 })

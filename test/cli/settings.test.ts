@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as fs from "node:fs"
 import * as os from "node:os"
@@ -12,6 +13,7 @@ import { pathToFileURL } from "node:url"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { HandlersReport } from "../../src/cli/commands/handlers.ts"
 import * as ConfigFile from "../../src/cli/ConfigFile.ts"
+import * as options from "../../src/cli/options.ts"
 import { handlers, run, runIn } from "./inProcess.ts"
 import { newDatabase, noteHandler, workplace } from "./workplace.ts"
 
@@ -104,6 +106,28 @@ describe("a setting of another type", { timeout: 240_000 }, () => {
     expect((await place.sluice("migrate")).status).toBe(0)
     const { handlers } = await place.asked(HandlersReport, "handlers")
     expect(handlers.map(({ name }) => name)).toEqual(["clinic/note", "clinic/reply"])
+  })
+})
+
+describe("the environment", () => {
+  afterEach(() => {
+    vi.unstubAllEnvs()
+  })
+  const port = () =>
+    Effect.runPromise(
+      Effect.scoped(
+        options.numberOf(Option.none(), "SLUICE_METRICS_PORT", { minimum: 1, maximum: 65_535 }).pipe(
+          Effect.provide(ConfigFile.layer),
+          Effect.map(Option.getOrUndefined)
+        )
+      )
+    )
+
+  it("sets no port where Kubernetes has put the address of a service that is named sluice-metrics", async () => {
+    vi.stubEnv("SLUICE_METRICS_PORT", "tcp://10.0.0.1:9090")
+    expect(await port()).toBeUndefined()
+    vi.stubEnv("SLUICE_METRICS_PORT", "9090\n")
+    expect(await port()).toBe(9090)
   })
 })
 

@@ -438,7 +438,7 @@ describe("the JSON", () => {
           "age: the oldest due chunk has waited a span",
           "scheduled: 1, since a span, latest error of call failed: the ward is closed",
           "leases: none ran out long ago",
-          "declared handlers: the database refuses none",
+          "declared handlers: no living worker has any: see \`sluice handlers\`",
           "handlers: nothing is parked because it has none",
           "namespaces: some worker drains each namespace with due chunks",
           "pauses: triage/* (the ward is closed) since a time",

@@ -83,6 +83,9 @@ layer(recorder, { excludeTestServices: true, timeout: 60_000 })("calls recorded 
       yield* hospital
       const first = yield* counted(together(...many("share", 601)))
       expect(first).toEqual({ result: times(601, "recorded"), statements: 3 })
+      // the first alone, then as one group or, from 16 on, as two
+      expect((yield* counted(together(...many("few", 16)))).statements).toBe(2)
+      expect((yield* counted(together(...many("halves", 17)))).statements).toBe(3)
       const again = yield* together(
         ...many("share", 3),
         call("share-3", { input: "another" }),

@@ -16,6 +16,7 @@ import * as insideUse from "../insideUse.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 import { untilStopped } from "../stopping.ts"
+import { isScreen } from "../Terminal.ts"
 
 /** A worker that has not signed off. */
 const WorkerStatus = Schema.Struct({
@@ -244,7 +245,7 @@ const watching = Effect.fnUntraced(function*(
   let previous: Picture | undefined
   while (true) {
     const current: Picture = { found: yield* look(exact), now: (yield* DateTime.now).epochMilliseconds }
-    if (process.stdout.isTTY) process.stdout.write("\u001b[2J\u001b[H")
+    if (isScreen(process.stdout)) process.stdout.write("\u001b[2J\u001b[H")
     // the last line of a terminal is left to the cursor
     const height = Math.max(1, print.screen().rows - 1)
     yield* json

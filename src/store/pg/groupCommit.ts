@@ -3,7 +3,7 @@
  * while it is under way is sent together when it has ended. No call waits for a timer.
  */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -19,6 +19,9 @@ import { type Given, lengthOf } from "./given.ts"
 const mostCalls = 500
 const mostBytes = 4 * 1024 * 1024
 
+/** So many waiting calls are sent as two groups. */
+const worthTwo = 16
+
 /** How long a group waits for a lock before its calls are sent one by one. */
 const lockTimeout = Duration.millis(100)
 
@@ -31,12 +34,14 @@ export type Write = (
   lockTimeout?: Duration.Duration
 ) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
 
+/** Makes an effect interruptible again, if its caller is. */
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
 /** A call that waits for the next group. */
 interface Waiting {
   readonly given: Given
   /** Its caller's. */
   readonly context: Context.Context<never>
-  readonly span: Option.Option<Tracer.AnySpan>
   /** `alone`: the group has failed for a reason that may be another call's, so this call is sent alone. */
   readonly verdict: Deferred.Deferred<RecordOutcome | "alone", ChunkStoreError>
   /** The group that it was sent with. */
@@ -70,8 +75,8 @@ const countOf = (waiting: ReadonlyArray<Waiting>): number => {
  */
 export const groupCommit = (write: Write) => {
   let waiting: Array<Waiting> = []
-  /** The latest statement under way, for which the calls that come meanwhile wait. */
-  let current: symbol | undefined
+  /** The statements under way, for which the calls that come meanwhile wait: two at most. */
+  const underWay = new Set<symbol>()
   let isWatched = false
 
   const alone = (given: Given) => Effect.map(write([given]), ([outcome]) => outcome ?? "conflict")
@@ -90,33 +95,38 @@ export const groupCommit = (write: Write) => {
       }
     })
 
-  /** Sends what waits. */
-  const next = (): void => {
-    const members = waiting.splice(0, countOf(waiting))
+  /** Sends so many of those that wait, if they fit into a group. */
+  const depart = (most: number): void => {
+    const members = waiting.splice(0, Math.min(most, countOf(waiting)))
     const [first] = members
-    if (first === undefined) {
-      current = undefined
-      return
-    }
+    if (first === undefined) return
     const flight = Symbol("flight")
-    current = flight
+    underWay.add(flight)
     // the callers that have their outcome may record again at once: then these calls are part of the next group
     const sent = Effect.ensuring(send(members), Effect.andThen(Effect.yieldNow, ended(flight)))
     const group: Group = { fiber: Effect.runForkWith(first.context)(sent), callers: members.length }
     for (const member of members) member.group = group
   }
 
+  /** Sends what waits: many calls as two groups, so that the server writes one while this process prepares the other. */
+  const next = (): void => {
+    if (underWay.size === 0 && waiting.length >= worthTwo) depart(Math.ceil(waiting.length / 2))
+    depart(mostCalls)
+  }
+
   const ended = (flight: symbol) =>
     Effect.sync(() => {
-      if (current === flight) next()
+      if (underWay.delete(flight)) next()
     })
 
-  /** Sends what waits for a statement that takes long, for example because it waits for a lock. Ends when nothing waits. */
+  /** Sends what waits for statements that take long, for example because of a lock. Ends when nothing waits. */
   const watch = Effect.gen(function*() {
     while (waiting.length > 0) {
-      const seen = current
+      const seen = [...underWay]
       yield* Effect.sleep(longest)
-      if (current === seen && waiting.length > 0) next()
+      if (waiting.length === 0 || seen.some((flight) => !underWay.has(flight))) continue
+      underWay.clear()
+      next()
     }
   }).pipe(Effect.ensuring(Effect.sync(() => {
     isWatched = false
@@ -128,24 +138,29 @@ export const groupCommit = (write: Write) => {
       else if (--one.group.callers === 0) one.group.fiber.interruptUnsafe()
     })
 
+  /** Waits for the outcome of the group that a call will be part of. */
+  const wait = (given: Given, context: Context.Context<never>, restore: Restore) => {
+    const one: Waiting = { given, context, verdict: Deferred.makeUnsafe(), group: undefined }
+    waiting.push(one)
+    if (!isWatched) {
+      isWatched = true
+      Effect.runForkWith(context)(watch)
+    }
+    return Effect.onInterrupt(restore(Deferred.await(one.verdict)), () => withdraw(one))
+  }
+
   return (given: Given): Effect.Effect<RecordOutcome, ChunkStoreError> =>
-    Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-      if (current === undefined) {
+    Effect.uninterruptibleMask((restore) => {
+      if (underWay.size === 0) {
         const flight = Symbol("flight")
-        current = flight
-        return yield* Effect.ensuring(restore(alone(given)), ended(flight))
+        underWay.add(flight)
+        return Effect.ensuring(restore(alone(given)), ended(flight))
       }
-      const context = yield* Effect.context<never>()
-      const span = yield* Effect.option(Effect.currentParentSpan)
-      const one: Waiting = { given, context, span, verdict: Deferred.makeUnsafe(), group: undefined }
-      waiting.push(one)
-      if (!isWatched) {
-        isWatched = true
-        Effect.runForkWith(context)(watch)
-      }
-      const verdict = yield* Effect.onInterrupt(restore(Deferred.await(one.verdict)), () => withdraw(one))
-      return verdict === "alone" ? yield* restore(alone(given)) : verdict
-    }))
+      return Effect.flatMap(
+        Effect.flatMap(Effect.context<never>(), (context) => wait(given, context, restore)),
+        (verdict) => verdict === "alone" ? restore(alone(given)) : Effect.succeed(verdict)
+      )
+    })
 }
 
 /** Runs a group's statement in a span of its own, with a link to the request of each call. */
@@ -153,7 +168,8 @@ const inGroupSpan = <A, E, R>(members: ReadonlyArray<Waiting>, sent: Effect.Effe
   Effect.withSpan(sent, "ChunkStore.record", {
     root: true,
     attributes: { "sluice.calls": members.length },
-    links: members.flatMap(({ given, span }) =>
-      Option.isNone(span) ? [] : [{ span: span.value, attributes: { "sluice.call_id": given.call.callId } }]
-    )
+    links: members.flatMap(({ context, given }) => {
+      const span = Context.getOrUndefined(context, Tracer.ParentSpan)
+      return span === undefined ? [] : [{ span, attributes: { "sluice.call_id": given.call.callId } }]
+    })
   })

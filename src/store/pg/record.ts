@@ -118,6 +118,7 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
         ? yield* recordAlone(distinct[0]!)
         : yield* recordApart(distinct, lockTimeout)
       if ([...outcomes.values()].includes("recorded")) yield* hint("chunks")
+      if (distinct.length === calls.length) return distinct.map(({ call }) => outcomes.get(call.callId) ?? "conflict")
       const later = new Set<string>()
       return yield* Effect.forEach(calls, (one) => {
         const { callId } = one.call
