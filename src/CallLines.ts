@@ -48,13 +48,13 @@ export interface JsonLine {
   readonly bytes: number
   /** The content of the line, or why it is not JSON. */
   readonly json: Result.Result<Schema.Json, string>
-  /** The first whole number of the line that JavaScript cannot hold, and that the content has rounded, in words. */
+  /** Says which whole number of the line JavaScript has rounded in the content: the first one. Absent if there is none. */
   readonly rounded?: string | undefined
 }
 
 const fieldsOfCall = Object.keys(ServiceCall.fields)
 
-/** A field that is probably misspelt. Others that no call has are left out. */
+/** Says which field is probably misspelt. Other unknown fields are no error: decoding leaves them out. */
 const misspelt = (json: Schema.Json): string | undefined => {
   if (!Predicate.isObject(json)) return undefined
   const absent = fieldsOfCall.filter((name) => !Object.hasOwn(json, name))
@@ -65,7 +65,7 @@ const misspelt = (json: Schema.Json): string | undefined => {
   return undefined
 }
 
-/** The call with its facts as they are written: the recorder says which of them it leaves out. */
+/** The call with its facts as they are written: the recorder logs which of them it leaves out. */
 const withFacts = (call: ServiceCall, json: Schema.Json): ServiceCall =>
   Predicate.isObject(json) && Predicate.hasProperty(json, "facts") && json.facts !== undefined
     // the recorder checks them
@@ -86,7 +86,7 @@ export const toCall = ({ bytes, json, number, rounded }: JsonLine): CallLine => 
   })
 })
 
-/** A line of which this is the text. */
+/** Parses the text of a line. */
 const jsonLine = (text: string, line: { readonly number: number; readonly bytes: number }): JsonLine => {
   const parsed = Result.try({
     try: () => exactJson.parse(text),

@@ -86,7 +86,7 @@ const refuse = (call: CallSpec, problem: Problem): CallRefused =>
 const refusedByStore = (call: CallSpec, { reason }: RefusedByStore): CallRefused =>
   refuse(call, { path: "call", reason: `is refused by the database: ${reason}` })
 
-/** Makes a call's JSON, or says why there is none: what could be read when it was checked may throw now. */
+/** Makes a call's JSON, or says why it cannot: an accessor that could be read during the check may throw now. */
 const keptProblem = (call: ServiceCall): Problem | undefined => {
   try {
     keepJson(call)

@@ -202,10 +202,10 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   readonly record: (calls: ReadonlyArray<Recording>) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
   /**
    * Records one call like `record`, with its chunks held by a claim from the start: no other claim takes them, and no
-   * worker is woken. Returns the `seq` of each chunk in the order of the outputs. Undefined, and nothing is written, when
-   * a call of this id is recorded already, whatever its content, or when its ordering key has something outstanding. After a
-   * lost answer it can be sent again: while the token holds all chunks of the call, it returns them. A call that the
-   * database refuses is a {@link ChunkStoreError}.
+   * worker is woken. Returns the `seq` of each chunk in the order of the outputs. After a lost answer it can be
+   * sent again: while the token holds all chunks of the call, it returns the same numbers. Otherwise undefined, and nothing
+   * is written, when a call of this id is recorded already, whatever its content, or when its ordering key has something
+   * outstanding. A call that the database refuses is a {@link ChunkStoreError}.
    */
   readonly recordHeld: (
     call: Recording,

@@ -135,7 +135,7 @@ const byIdentity = <O extends Output.Any>(namespace: string, outputs: Iterable<O
   return identities
 }
 
-/** The outputs without a handler, if any. The compiler refuses this; a caller without types gets an error that names them. */
+/** Names the outputs without a handler, if any. The compiler refuses this, but a caller may have no types. */
 const withoutHandler = (namespace: string, outputs: Iterable<Output.Any>, definitions: unknown): string | undefined => {
   const given = Predicate.isObject(definitions) ? definitions : {}
   const missing = [...outputs].map(({ shortName }) => shortName).filter((name) =>

@@ -45,7 +45,9 @@ export interface Hold {
 
 /** A call that `persist` records at the end of its handlers' transaction. */
 export interface ToRecord {
-  /** The call. Its handlers may run if it is new, or its chunks are held by the claim, and no kind of its outputs is paused. */
+  /**
+   * The call. Its handlers may run if it is new, or its chunks are held by the claim, and no kind of its outputs is paused.
+   */
   readonly call: Recording
   /** Called if it is neither, or a kind of its outputs is paused, before `persist` fails with `LeaseLost`. */
   readonly notNew: () => void

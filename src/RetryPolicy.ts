@@ -29,8 +29,8 @@ export type RetrySchedule = Schedule.Schedule<unknown, unknown, Cron.CronParseEr
 
 /**
  * The delay after the `attempts`-th failure (from 1), which happened now. A schedule that ends keeps its last delay:
- * only `maxAttempts` limits the number of attempts. A negative delay is none. If the schedule fails, or does not answer soon,
- * the {@link standard} one is used: it must not stop the drain.
+ * only `maxAttempts` limits the number of attempts. A negative delay is none. If the schedule fails, or does not answer
+ * soon, the {@link standard} one is used: it must not stop the drain.
  */
 export const delayAfter = (schedule: RetrySchedule, attempts: number): Effect.Effect<Duration.Duration> => {
   const otherwise = (problem: unknown) =>

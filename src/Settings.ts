@@ -91,8 +91,8 @@ export interface Values {
   readonly listenUrl: Redacted.Redacted | undefined
   /**
    * `SLUICE_TRUSTED`, none: intended changes to Sluice's tables from outside Sluice: `role clinic_dba`,
-   * `trigger persisted_chunk.audit`, separated by commas; a name with a comma like `role 'a, b'`. Any other such change
-   * stops the start, with an error that says what to write here.
+   * `trigger persisted_chunk.audit`, separated by commas. A name with a comma is quoted: `role 'a, b'`. Any other such
+   * change stops the start, with an error that says what to write here.
    */
   readonly trusted: ReadonlyArray<string>
   /**
@@ -220,7 +220,7 @@ const address: Kind<Redacted.Redacted | undefined> = {
 }
 
 const entries: Kind<ReadonlyArray<string>> = {
-  // a name with a comma is in quotation marks: role 'clinic, dba'
+  // a name with a comma is quoted: role 'clinic, dba'
   parse: (text) =>
     (text.match(/(?:'[^']*'|[^,])+/g) ?? [])
       .map((entry) => entry.trim().replace(/'([^']*,[^']*)'$/, "$1"))

@@ -1,6 +1,6 @@
 /**
- * Declared handlers whose tables have domains, roundings, collations, rules and views: a value is neither cut off nor refused
- * by its way into the column, and what no declaration can write is found before an attempt is charged.
+ * Declared handlers whose tables have domains, roundings, collations, rules and views: a value is neither cut off nor
+ * refused by its way into the column, and what no declaration can write is found before an attempt is charged.
  */
 import { describe, expect, it } from "@effect/vitest"
 import {

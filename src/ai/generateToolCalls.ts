@@ -19,7 +19,9 @@ import { outputOf, toolkitOf } from "./tools.ts"
 export interface ToolCallOptions extends AskOptions {
   /** Whether the model must call a tool. Default: `"required"`. An answer without a tool call does not fit either way. */
   readonly toolChoice?: "auto" | "required" | undefined
-  /** How often to ask again, at most, when a tool call does not fit: a whole number. Each request is paid for. Default: 0. */
+  /**
+   * How often to ask again, at most, when a tool call does not fit: a whole number. Each request is paid for. Default: 0.
+   */
   readonly repair?: number | undefined
 }
 

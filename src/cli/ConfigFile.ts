@@ -1,5 +1,6 @@
 /**
- * Reads `sluice.config.{ts,mts,cts,js,mjs,cjs}` in the working directory. It holds settings by name; the environment overrides it.
+ * Reads `sluice.config.{ts,mts,cts,js,mjs,cjs}` in the working directory. It holds settings by name; the environment
+ * overrides it.
  *
  * ```ts
  * export default defineConfig({ DATABASE_URL: "postgres://…", SLUICE_BATCH_SIZE: 500 })

@@ -23,7 +23,10 @@ import { say } from "./Terminal.ts"
 /** The folder of the embedded database. */
 const embeddedFolder = ".sluice"
 
-/** Whether the folder holds a database: it may be empty, or hold the demo's only. What is no folder is told when it is opened. */
+/**
+ * Whether the folder holds a database: it may be empty, or hold the demo's only. What is no folder is told when it is
+ * opened.
+ */
 const holdsDatabase = (): boolean =>
   statSync(embeddedFolder, { throwIfNoEntry: false })?.isDirectory() === false ||
   existsSync(path.join(embeddedFolder, "data", "PG_VERSION"))

@@ -92,7 +92,7 @@ const meanings: ReadonlyMap<string, string> = new Map([
   ]
 ])
 
-/** Where a server's error arose inside a function or a trigger, if it did. */
+/** The server's context of an error that arose inside a function or a trigger; undefined for others. */
 const whereIn = (error: unknown, depth = 0): string | undefined => {
   if (!Predicate.isObject(error) || depth > 6) return undefined
   if (Predicate.hasProperty(error, "where") && typeof error.where === "string") return error.where
@@ -101,8 +101,9 @@ const whereIn = (error: unknown, depth = 0): string | undefined => {
 }
 
 /**
- * Whether a missing table or schema is one of the application's, for example of a trigger on Sluice's tables: `sluice migrate`
- * does not make it. The server quotes the name as it was written, and Sluice writes its tables with their schema.
+ * Whether an error is about the application's objects, so that a meaning for Sluice's own does not apply: it arose inside a
+ * function or trigger, or a table or schema is missing that is not Sluice's. The server quotes a name as the statement wrote
+ * it, and Sluice writes its tables with their schema.
  */
 const isOfApplication = (code: string, inner: string, error: unknown): boolean => {
   if (whereIn(error) !== undefined) return true

@@ -39,7 +39,7 @@ const byDefault = by(process.stdout)
 // errors are printed on stderr
 const { formatErrors } = by(process.stderr)
 
-/** A switch without the value that it may have: nearly nobody gives one. */
+/** Help shows a switch without its optional value, which is rarely given. */
 const withoutValue = <F extends { readonly type: string }>(flag: F): F =>
   flag.type === "[=boolean]" ? { ...flag, type: "boolean" } : flag
 
@@ -54,7 +54,7 @@ const formatter: CliOutput.Formatter = {
 /** A typed text as an error may quote it. An address may hold a password, and is easily typed without its flag. */
 const typed = (text: string): string => mayHoldPassword(text) ? "…" : escape(text)
 
-/** For an unknown flag or subcommand: the known ones. For an argument of a command that takes none: the flag that names it. */
+/** For an unknown flag or subcommand: the known ones. For an argument that is probably a call's id: the flag for it. */
 const rightOnes = ({ errors, helpDoc }: CliOutput.Presenter.InvalidInvocation): string => {
   const wrong = errors.map(({ _tag }) => _tag)
   const [extra] = errors.flatMap((error) => error._tag === "UnexpectedArgument" ? error.arguments : [])

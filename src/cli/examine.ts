@@ -12,7 +12,7 @@ import { attention, broken, type Finding, type Limits, ok, type Patient, usualLi
 import { look } from "./look.ts"
 import * as print from "./print.ts"
 
-/** How many calls are examined at most. */
+/** The most calls that `PgServer.unaccounted` examines. */
 const mostExamined = 2000
 
 type Around = NonNullable<PgServer.ServerFacts["around"]>
@@ -102,7 +102,7 @@ const sequencesAre = ({ server }: Patient) =>
       ? ok("sequences", "none is behind the tables")
       : broken("sequences", `${behind}: what is recorded fails`, "run `sluice migrate`, which corrects it"))
 
-/** Answers that nobody will persist, and that no other check finds, because no chunk is left. */
+/** Calls that have lost all of their chunks: no other check finds them. A call that has lost some of them is not found. */
 const answersAre = ({ server }: Patient) =>
   Effect.map(server.unaccounted, (found): Finding => {
     const { callId, count, examined } = found ?? { callId: null, count: 0, examined: 0 }
@@ -113,7 +113,7 @@ const answersAre = ({ server }: Patient) =>
         "answers",
         `${count} are neither queued, persisted nor dead${all}, for example of call ${word(callId ?? "")}`,
         "was the database restored in part? Restore the rows of chunk_queue, persisted_chunk and dead_letter as well: " +
-          "without them these answers are never persisted"
+          "without them these answers are never persisted. If the calls' dead letters were discarded and pruned, nothing is missing"
       )
   })
 

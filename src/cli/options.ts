@@ -112,12 +112,12 @@ export const numberOf = (
   })
 
 /**
- * A switch. It takes a value only with `=`, like `--json=false`: a word behind it is an argument of its own, also `1` and
+ * A switch. It takes a value only with `=`, like `--json=false`. A word after it is an argument of its own, even `1` or
  * `yes`, which may be names.
  */
 const aSwitch = (name: string) => Flag.Boolean(name).pipe(Flag.withOptionalValue("true"))
 
-/** A switch that may also be set in the environment or the file: none, if it is not given. */
+/** A switch that may also be set in the environment or the settings file. None if it is not on the command line. */
 export const maybe = (name: string, description: string) =>
   aSwitch(name).pipe(Flag.withDescription(description), Flag.optional)
 

@@ -34,8 +34,8 @@ export const listen = (): void => {
 }
 
 /**
- * A terminal that is closed stops the command like SIGTERM: else the chunks under way would count as those of a crash. It may
- * be told twice, by the shell and by the system, and is heard once: a second SIGTERM ends the process at once.
+ * A terminal that is closed stops the command like SIGTERM: else the chunks under way would count as those of a crash. It
+ * may be told twice, by the shell and by the system, and is heard once: a second SIGTERM ends the process at once.
  */
 export const hearHangup = (): void => {
   let isHeard = false

@@ -30,7 +30,9 @@ export interface Prepared {
   readonly input: Effect.Effect<HandlerInput<unknown>, Undecodable>
 }
 
-/** An output took too long to decode in `prepare`, and the run of its handler found that it does not. The chunk is buried. */
+/**
+ * An output took too long to decode in `prepare`, and the run of its handler found that it does not. The chunk is buried.
+ */
 export class Undecodable extends Data.TaggedError("Undecodable")<{
   readonly chunk: ClaimedChunk
   readonly reason: DeathReason

@@ -47,8 +47,8 @@ export const make = Effect.fnUntraced(function*(longest: Duration.Duration): Eff
   const has = (handler: Handler) => (rests.get(handler)?.until ?? 0) > now()
   const kindOf = ({ namespace, output }: Handler): Kind.Kind => ({ namespace, schemaIdentity: output.identity })
   /**
-   * How long the shortest rest still lasts, of tables that `outlast` waits for; undefined if there is none. `asked`: when work
-   * was looked for. A rest may have ended since, but the chunks of its handler were left out.
+   * How long the shortest rest still lasts, of tables that `outlast` waits for; undefined if there is none. `asked`: when
+   * work was looked for. A rest may have ended since, but the chunks of its handler were left out.
    */
   const left = (asked: number): number | undefined => {
     const times = [...rests.values()].filter(({ since, until }) =>

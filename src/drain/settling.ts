@@ -84,8 +84,8 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
     withoutBlocked: (members: ReadonlyArray<Prepared>) =>
       Effect.as(release(members.filter(blocked.has)), members.filter((one) => !blocked.has(one))),
     /**
-     * Notes the outcomes of a batch, and charges the chunks that failed before they had written anything. What is persisted is
-     * announced after the commit, which may be that of a caller's transaction.
+     * Notes the outcomes of a batch, and charges the chunks that failed before they had written anything. What is persisted
+     * is announced after the commit, which may be that of a caller's transaction.
      */
     commit: Effect.fnUntraced(function*({ failedUnsent, persisted }: Committed) {
       for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))

@@ -22,7 +22,7 @@ export interface Unfit {
   readonly learn: (handler: Handler, cause: Cause.Cause<unknown>) => Effect.Effect<boolean>
   /** Why the table of a handler does not fit its declaration, if that is why it cannot be run. */
   readonly table: (handler: Handler) => string | undefined
-  /** What keeps a kind's handler from running here, in a word for the log; undefined if it has none, or it can run. */
+  /** The log's word for why a kind's handler cannot run here. Undefined if the kind has none, or if it can run. */
   readonly why: (namespace: string, schemaIdentity: string) => "table-unfit" | "service-missing" | undefined
   /** Looks again at the tables that did not fit, and runs the handlers of those that fit now. */
   readonly lookAgain: Effect.Effect<void>

@@ -4,8 +4,8 @@ import * as Fiber from "effect/Fiber"
 import type { LazyArg } from "effect/Function"
 
 /**
- * Runs a publication, also when the caller is interrupted: it begins at once. An interrupted caller does not wait for its end,
- * even in a region that cannot be interrupted. A publication that fails is logged: the rows are committed.
+ * Begins a publication at once and waits for its end. An interrupted caller stops waiting, even in a region that cannot be
+ * interrupted, and the publication continues. A failure is only logged, because the rows are committed.
  */
 export const announce = (publication: LazyArg<Effect.Effect<void>>): Effect.Effect<void> =>
   Effect.suspend(publication).pipe(

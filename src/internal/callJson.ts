@@ -56,8 +56,8 @@ const make = (call: ServiceCall): CallJson => {
 
 const kept = new WeakMap<ServiceCall, CallJson>()
 
-/** Makes the JSON of a call now: what its values become later is not recorded, however often the call is sent. */
+/** Makes the JSON of a call now. Later changes to its values are not recorded, however often the call is sent. */
 export const keepJson = (call: ServiceCall): void => void kept.set(call, make(call))
 
-/** A call's JSON. */
+/** A call's JSON: the kept one, if there is one. */
 export const callJson = (call: ServiceCall): CallJson => kept.get(call) ?? make(call)

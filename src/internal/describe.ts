@@ -39,7 +39,7 @@ const textAt = (value: object, key: string): string =>
 /** Whether an error is what a Postgres server has sent. */
 const isOfServer = (error: object): boolean => "routine" in error && "severity" in error
 
-/** Where the server was, as far as its message does not say so: table, column, constraint. */
+/** The table, column and constraint that a server's error is about, except those that its message names. */
 const placeOf = (error: object, message: string): string => {
   const [table, column, constraint] = (["table", "column", "constraint"] as const).map((what) => {
     const name = textAt(error, what)
@@ -51,7 +51,7 @@ const placeOf = (error: object, message: string): string => {
 
 /**
  * A server's error as a sentence: `value too long for type character varying(40) (22001): column "ward" of table "visit"`.
- * Without what it says of itself and of the text of a statement that is not shown.
+ * Its other fields are about the server's source code, or places in a statement that is not shown.
  */
 const serverInWords = (error: object): string => {
   const message = textAt(error, "message")

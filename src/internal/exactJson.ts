@@ -22,7 +22,7 @@ const isRounded = (value: unknown, source: string | undefined): source is string
   source !== undefined && isWhole.test(source) && typeof value === "number" && Number.isFinite(value) &&
   BigInt(source) !== BigInt(value)
 
-/** The places of an object's or an array's values, below its own. */
+/** The values of an object or an array, with their paths. */
 const within = (path: string, holder: object): ReadonlyArray<readonly [key: string, path: string, value: unknown]> =>
   Object.entries(holder).map(([key, value]) => [
     key,
@@ -30,7 +30,7 @@ const within = (path: string, holder: object): ReadonlyArray<readonly [key: stri
     value
   ])
 
-/** The places of these keys of these holders. Without recursion: the text may be nested to any depth. */
+/** The paths of the rounded numbers, which are given by holder and key. Without recursion: the text may be deeply nested. */
 const placesOf = (
   json: unknown,
   rounded: ReadonlyMap<object, ReadonlyMap<string, string>>
@@ -70,7 +70,7 @@ export const parse = (text: string): Parsed => {
   try {
     return { json, rounded: roundedIn(text) }
   } catch {
-    // nested too deep for a reviver: that is refused anyway
+    // nested too deep for a reviver: too deep to be recorded as well
     return { json, rounded: [] }
   }
 }

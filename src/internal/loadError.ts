@@ -11,7 +11,7 @@ import { fileProblem } from "./fileProblem.ts"
 const textOf = (error: unknown, field: "code" | "message" | "stack"): string =>
   Predicate.hasProperty(error, field) && typeof error[field] === "string" ? error[field] : ""
 
-/** The first line of a message: without the trace or excerpt below it. */
+/** The first line of a message, with the path that a schema's error has on the next: without a trace or an excerpt. */
 export const sentence = (message: string): string =>
   /^.*(\n +at \[["\d].*)?/.exec(message)?.[0].replace(/\n +/, " ") ?? message
 

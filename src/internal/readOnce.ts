@@ -1,6 +1,7 @@
 /**
- * Reads a caller's call once, so that what is checked is what is recorded. It may be an instance of a class with accessors, a
- * proxy, or an object that the caller changes while it is recorded.
+ * Reads each field of a caller's call and of its outputs once, so that the check and the recording see the same. The call
+ * may be an instance of a class with accessors, a proxy, or an object that the caller changes meanwhile. What is inside a
+ * field's JSON is kept by `callJson.ts`.
  */
 import * as Predicate from "effect/Predicate"
 import type { CallSpec, ServiceCall } from "../ServiceCall.ts"
@@ -24,13 +25,16 @@ const callFields = [
   "outputs"
 ] satisfies ReadonlyArray<keyof ServiceCall>
 
-/** What is said of an answer must not cost it: what throws is replaced by this, and dropped. */
+/**
+ * Fields that are only about an answer, and must not cost it. One that throws becomes {@link noJson}, which is dropped
+ * later.
+ */
 const saidOfIt: ReadonlySet<string> = new Set(["facts", "details"])
 const noJson = 0n
 
 const outputFields = ["schema", "version", "part", "data"]
 
-/** The fields of an object that it has, also those that it inherits. */
+/** Reads those of the named fields that an object has, its own and inherited ones. */
 const take = (from: object, names: ReadonlyArray<string>): Record<string, unknown> => {
   const taken: Record<string, unknown> = {}
   for (const name of names) {
@@ -44,7 +48,7 @@ const take = (from: object, names: ReadonlyArray<string>): Record<string, unknow
   return taken
 }
 
-// what has a toJSON is refused
+// an output with a toJSON is left as it is: the check refuses it
 const outputOf = (output: unknown): unknown =>
   Predicate.isObject(output) && !hasOwnWay(output) ? { ...output, ...take(output, outputFields) } : output
 
@@ -55,8 +59,8 @@ export const unreadable = (error: unknown): Problem => ({
 })
 
 /**
- * A call with its own fields and those of its outputs. Throws what the call throws when it is read. What callers without types
- * may pass instead of a call is left as it is, to be refused.
+ * A copy of a call and its outputs with plain fields. Throws what the call throws when it is read, except for facts and
+ * details. What is no object is returned as it is, for the check to refuse.
  */
 export const readOnce = <C extends CallSpec>(call: C): C => {
   if (!Predicate.isObject(call)) return call

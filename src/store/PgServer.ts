@@ -86,7 +86,7 @@ export class PgServer extends Context.Service<PgServer, {
   readonly newerMigrations: Effect.Effect<number, ChunkStoreError>
   /** A description of the sequences that are behind the tables; undefined when none is. */
   readonly sequencesBehind: Effect.Effect<string | undefined, ChunkStoreError>
-  /** Calls whose chunks are nowhere, among the oldest and the newest thousand each. */
+  /** Calls none of whose chunks is queued, persisted or dead, among the oldest thousand and the newest thousand. */
   readonly unaccounted: Effect.Effect<Unaccounted | undefined, ChunkStoreError>
   readonly rolesThatLack: Effect.Effect<ReadonlyArray<Lacking>, ChunkStoreError>
   readonly indexes: Effect.Effect<Indexes, ChunkStoreError>
@@ -207,8 +207,8 @@ const make = Effect.gen(function*() {
 
 /**
  * Determines the role a client connects as, and whether a pooler in transaction mode is in between. Opens two connections of
- * its own. Calls `onRole` as soon as the first one has answered, so the role is known even if the second one fails. Fails with
- * `DatabaseUnfit` if a pooler is in statement mode.
+ * its own. Calls `onRole` as soon as the first one has answered, so the role is known even if the second one fails. Fails
+ * with `DatabaseUnfit` if a pooler is in statement mode.
  */
 export const lookBetween = (
   config: PgConnection.Config,

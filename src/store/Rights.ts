@@ -127,8 +127,8 @@ export const workerRights = (): ReadonlyArray<{ readonly object: string; readonl
   )
 
 /**
- * A role's name in SQL. One with characters that are escaped where they are printed is written with Postgres' own escapes: so
- * that what is printed names this role and no other.
+ * A role's name in SQL. One with characters that are escaped where they are printed is written with Postgres' own escapes:
+ * so that what is printed names this role and no other.
  */
 const quoted = (role: string): string => {
   const within = role.replaceAll("\"", "\"\"")

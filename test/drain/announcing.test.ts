@@ -1,6 +1,6 @@
 /**
- * An application's own `DomainEvents`, whose `publish` hangs or fails: whoever is interrupted ends, and what is committed
- * stays so.
+ * An application's own `DomainEvents`, whose `publish` hangs or fails: an interrupted caller ends, and what is committed
+ * stays committed.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { CallRecorder, ChunkLedger, ChunkStore, DomainEvents, DomainObject, Drain } from "effect-sluice"

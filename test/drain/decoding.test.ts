@@ -1,6 +1,6 @@
 /**
- * A schema of the application may decode by an effect. That may hang: it costs its own chunk an attempt, and holds up nobody.
- * Or it may take long and then fail: the chunk is dead like any that does not decode.
+ * A schema of the application may decode by an effect. That may hang: it costs its own chunk an attempt, and holds up
+ * nobody. Or it may take long and then fail: the chunk is dead like any that does not decode.
  */
 import { it } from "@effect/vitest"
 import {

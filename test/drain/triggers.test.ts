@@ -1,6 +1,6 @@
 /**
- * Triggers on the tables of declared handlers, and functions in their defaults, that change the session: its role, its search
- * path, a setting of the application.
+ * Triggers on the tables of declared handlers, and functions in their defaults, that change the session: its role, its
+ * search path, a setting of the application.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { ChunkStore, Drain, Inspector } from "effect-sluice"

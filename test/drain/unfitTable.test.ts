@@ -1,5 +1,6 @@
 /**
- * A declared handler whose table was dropped or changed under a running worker, and repaired; or whose row security is closed.
+ * A declared handler whose table was dropped or changed under a running worker, and repaired; or whose row security lets its
+ * role write no row.
  */
 import { describe, expect, it } from "@effect/vitest"
 import { Inspector } from "effect-sluice"

@@ -118,7 +118,7 @@ const checkedVisit = TableHandler.make(Visit, {
   columns: ({ output }) => ({ patient: output.patient, summary: output.summary }),
   maxAttempts: 5,
   retry: Schedule.exponential("10 seconds"),
-  // a row that a check or a foreign key refuses is refused again
+  // what a check or a foreign key has refused once, it refuses again
   permanent: (error) => SqlError.isSqlError(error) && error.reason._tag === "ConstraintError"
 })
 // to here

@@ -45,7 +45,7 @@ describe.each([15, 18] as const)("on Postgres %i", (version) => {
   }, 600_000)
 
   it(
-    "every order of the statements of those that have been wrong before leaves the tables as they must be",
+    "orders of the statements of those that have been wrong before leave the tables as they must be",
     async () => {
       const faults = await faultsOf(Math.ceil(100 * share[version]), async (tally, sessions) => {
         for (const [place, parts] of dangerous) await runAll(sessions, tally, place, parts, most)

@@ -1,6 +1,6 @@
 /**
- * `recordNow` on real Postgres, when the answer is lost of the statement that records a call beside its handlers: the call is
- * recorded once, and its handlers run once.
+ * `recordNow` on real Postgres, when the statement that records a call beside its handlers commits and its answer is lost:
+ * the call is recorded once, and its handlers run once.
  */
 import { layer } from "@effect/vitest"
 import { DomainEvents, DomainObject, Drain, HandlerPlugin, HandlerRegistry, Output, Settings } from "effect-sluice"

@@ -1,5 +1,6 @@
 /**
- * What is told of an answer that the table of its declared handler refuses: which column, also where the server does not say.
+ * The message for an answer that the table of its declared handler refuses: it names the column, also where the server does
+ * not.
  */
 import { expect, layer } from "@effect/vitest"
 import { DeadLetters } from "effect-sluice"

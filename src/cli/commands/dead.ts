@@ -75,7 +75,7 @@ const mostKinds = 50
 
 const countTable = (counts: ReadonlyArray<DeadLetterCount>): ReadonlyArray<string> => {
   const shown = counts.slice(0, mostKinds)
-  // named as in `sluice status`
+  // the same short names as in `sluice status`
   const short = print.shortNames(shown.map(({ schemaIdentity }) => schemaIdentity))
   return [
     ...print.table(
@@ -101,7 +101,9 @@ const dataInWords = (data: Schema.Json): string => {
   return text.length <= mostData ? text : `${text.slice(0, mostData)}… (${text.length} characters; --json has all)`
 }
 
-/** The error of an attempt, if it is not the latest again. Generated ids make each row differ in its numbers. */
+/**
+ * The error of an attempt, or "as above" if it is the latest one again. Generated ids make equal errors differ in numbers.
+ */
 const errorOf = (message: string, latest: string): string => {
   const withoutNumbers = (text: string) => text.replaceAll(/\d+/g, "0")
   return message === latest

@@ -19,7 +19,7 @@ export const Stuck = Schema.Struct({
   chunks: Schema.Array(StuckChunk),
   /** Whether some sort may have more rows than the limit. */
   more: Schema.Boolean,
-  /** Dead letters: they wait for a person, and are not among the chunks. */
+  /** The number of dead letters. They wait for a person, and are not among the chunks. */
   dead: Schema.Int
 })
 

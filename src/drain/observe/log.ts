@@ -1,8 +1,8 @@
 /**
  * The log lines of a claim: one for each outcome that an operator may have to act on, none for what went well. Of an error
- * they hold the tag, the SQLSTATE with table and column, and the innermost message, without what it repeats of the recorded call: the whole error
- * is kept with the chunk, for `sluice show` and `DeadLetters`. Ids and messages are escaped, because the program's logger
- * may print them as they are.
+ * they hold the tag, the SQLSTATE with table and column, and the innermost message, without what it repeats of the recorded
+ * call: the whole error is kept with the chunk, for `sluice show` and `DeadLetters`. Ids and messages are escaped, because
+ * the program's logger may print them as they are.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -79,7 +79,7 @@ interface Spell {
   last: number
 }
 
-/** Why a kind's handler cannot run here, if so: the log says it in place of `no-handler`. */
+/** Why a kind's handler cannot run here, if that is so. The log says it in place of `no-handler`. */
 type WhyUnfit = (namespace: string, schemaIdentity: string) => string | undefined
 
 const kindAnnotations = ({ chunk: { key, namespace }, reason }: Parked, why: WhyUnfit): Annotations => ({

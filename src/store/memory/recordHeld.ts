@@ -36,7 +36,7 @@ export const unlessKnown = (use: Use, token: string, { call, notNew }: ToRecord)
     return new LeaseLost({ claimed: call.outputs.length, held: 0 })
   })
 
-/** What a token holds of a call, if that is all of it: then an earlier try has recorded it. */
+/** The numbers of a call's chunks, if the token holds all of them: then an earlier try has recorded the call. */
 const heldOf = (access: Access, { callId, outputs }: Recording, token: string) => {
   const held = access.values(queue).filter((row) => row.key.callId === callId && row.leaseToken === token)
   return held.length === outputs.length ? held.map((row) => BigInt(row.seq)).sort((a, b) => a < b ? -1 : 1) : undefined

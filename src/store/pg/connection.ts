@@ -205,8 +205,8 @@ export class Lease {
   }
 
   /**
-   * Makes the server close the connection, so the pool drops it. In an aborted transaction it would refuse to. Where the role
-   * has no right to end its own session, the server ends it because it is idle.
+   * Makes the server close the connection, so the pool drops it. In an aborted transaction it would refuse to. Where the
+   * role has no right to end its own session, the server ends it because it is idle.
    */
   readonly #terminate = Effect.suspend(() => this.#renew).pipe(
     Effect.andThen(

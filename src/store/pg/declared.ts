@@ -62,7 +62,7 @@ interface ColumnRow {
   readonly triggers: boolean
   /** Whether its default, a check or a policy calls a function that is written in SQL or another language of the server. */
   readonly functions: boolean
-  /** What the table's row security allows this role with no row at all, whatever it contains; null if it does not apply. */
+  /** The verbs for which no permissive policy names this role, so that row security refuses every row. Null if it is off. */
   readonly closed: ReadonlyArray<string> | null
 }
 
@@ -242,7 +242,7 @@ const problemOf = (declaration: Declaration, found: ReadonlyMap<string, ColumnRo
   const named = found.get(id)
   if (named === undefined) return `it has no column ${quote(id)}, which is to name its rows`
   if (!named.selects) return `this role has no right to select column ${quote(id)}, which names its rows`
-  // the rows are returned, for their ids; a policy that refuses some rows is not the table's fault
+  // select is needed as well, because rows are returned for their ids. A policy that refuses some rows is no misfit
   const closed = named.closed?.find((verb) => verb !== "update" || key.length > 0)
   if (closed !== undefined) {
     return `its row security has no policy that lets this role ${closed} a row, which its declaration needs`

@@ -137,7 +137,7 @@ const mayHaveChanged = (error: SqlError, declaration: Declaration): boolean => {
   )
 }
 
-/** Such an error. The next try compiles the declaration anew, and no chunk is charged. */
+/** The error when the table may have changed. The next try compiles the declaration anew, and no chunk is charged. */
 const changed = (cause: SqlError): ChunkStoreError =>
   new ChunkStoreError({
     operation: "persist",

@@ -193,8 +193,9 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
   })
 
   /**
-   * Records the call of the persisted chunks instead. A session that holds a lock on it is recording it. If this claim has
-   * recorded it beside the transaction, and its answer was lost, the chunks are settled as usual.
+   * Records the call of the persisted chunks instead. If another session holds a lock on the call, it is recording the same
+   * call, and the lease is lost. If this claim has recorded the call beside the transaction, and that answer was lost, the
+   * chunks are settled as usual.
    */
   const recordWithin = Effect.fnUntraced(
     function*(mark: string, { call, hold, recorded }: Unrecorded, persisted: ReadonlyArray<Persisted>) {
@@ -289,7 +290,9 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
         )
     )
 
-  /** If all are held after the rollback, the lease is not lost: a handler has removed some from the queue, or changed them. */
+  /**
+   * If all are held after the rollback, the lease is not lost: a handler has removed some from the queue, or changed them.
+   */
   const sayWhether = (token: string, persisted: ReadonlyArray<Persisted>) =>
     Effect.flatMap(
       client.statement(standing(t, token, persisted)),

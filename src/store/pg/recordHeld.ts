@@ -89,8 +89,9 @@ export const recordOneHeld = (
 }
 
 /**
- * What a token holds of a call, if that is all of it: then an earlier try has recorded the call, and its answer was lost. A
- * statement of its own, because the one that recorded may have committed while this one waited for it.
+ * The numbers of a call's chunks, if the token holds all of them: then an earlier try has recorded the call, and its answer
+ * was lost. A statement of its own, because the earlier one may have committed while the present one waited for it, and only
+ * a new snapshot shows its rows.
  */
 export const heldOf = ({ queue, sql }: Tables, { callId, outputs }: ServiceCall, token: string) =>
   Effect.map(

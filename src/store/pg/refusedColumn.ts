@@ -1,6 +1,6 @@
 /**
- * Names table and column of a value that a declared handler's table refuses, where the server names neither: it does not
- * for a value that is too long, out of range, or no text of the column's type.
+ * Names the table and, where only one can be meant, the column of a value that a declared handler's table refuses. The
+ * server names neither for a value that is too long, out of range, or not readable as the column's type.
  */
 import * as Predicate from "effect/Predicate"
 import type { SqlError } from "effect/sql/SqlError"
@@ -11,7 +11,7 @@ import { codeOf } from "./errors.ts"
 
 type Column = Compiled["columns"][number]
 
-/** The texts that are cast to the type of a column: of an array those of its elements, too. */
+/** The texts that Postgres casts to a column's type: the value's own, and of an array those of its elements. */
 const textsOf = (value: unknown): ReadonlyArray<string> => [
   typeof value === "string" ? value : JSON.stringify(value),
   ...Array.isArray(value) ? value.flatMap(textsOf) : []
@@ -48,7 +48,7 @@ const columnOf = (message: string, code: string, columns: ReadonlyArray<Column>,
   return most === 3 || (most > 0 && others.length === 0) ? first?.name : undefined
 }
 
-/** Adds table and column to the server's error of one answer. Of several answers it is not known which is at fault. */
+/** Adds table and column to the server's error of one answer. Of several answers it is unknown which one is at fault. */
 export const nameColumn = (
   error: SqlError,
   declaration: Declaration,
@@ -59,8 +59,8 @@ export const nameColumn = (
   const { cause } = error.reason
   const [answer, ...others] = answers
   if (answer === undefined || others.length > 0 || !/^2[23]/.test(code)) return
-  // an error with a context is one of a trigger or a function, and about values of its own
   if (!(cause instanceof Error) || Predicate.hasProperty(cause, "table") && cause.table !== undefined) return
+  // an error with a context arose inside a trigger or a function, which has values of its own
   const isOfFunction = Predicate.hasProperty(cause, "where") && cause.where !== undefined
   const column = isOfFunction
     ? undefined

@@ -98,7 +98,7 @@ const mostNamed = 5
 /** Describes the findings in one sentence, and how to declare them as trusted. */
 export const describe = (found: ReadonlyArray<Stranger>): { readonly found: string; readonly advice: string } => {
   const rest = found.length - mostNamed
-  // as the setting is read: a name with a comma is in quotation marks
+  // in the setting's syntax: a name with a comma is quoted
   const entries = [...new Set(found.map(({ entry }) => entry.replace(/^(row \S+|\S+) (.*,.*)$/, "$1 '$2'")))].join(", ")
   return {
     found: found.slice(0, mostNamed).map((one) => one.found).join("; ") + (rest > 0 ? `; and ${rest} more` : ""),

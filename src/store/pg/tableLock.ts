@@ -17,9 +17,9 @@ const waited = "interval '250 milliseconds'"
 
 /**
  * A relation that a session waits to read or write, of those that writing these tables locks: what is below a view,
- * partitions, and tables that a foreign key refers to. If that is not the session of this statement, the statement may hold up
- * the one that wants to change the table, and makes way. Partitions are read from the catalog, because the server's function
- * would lock them.
+ * partitions, and tables that a foreign key refers to. If that is not the session of this statement, the statement may hold
+ * up the one that wants to change the table, and makes way. Partitions are read from the catalog, because the server's
+ * function would lock them.
  */
 const lockedOf = ({ sql }: Tables, names: ReadonlyArray<string>) =>
   sql<{ name: string }>`

@@ -1,6 +1,6 @@
 /**
- * Finds calls whose answers nobody will persist: none of their chunks is in the queue, in the
- * ledger or among the dead letters. A restore that leaves out the rows of such a table makes them, or a deletion by hand.
+ * Finds calls none of whose chunks is in the queue, in the ledger or among the dead letters. They are what a restore without
+ * the rows of such a table leaves, or a deletion by hand; and also the pruning of a call's discarded dead letters.
  */
 import type { Tables } from "./tables.ts"
 
@@ -13,8 +13,8 @@ export interface Unaccounted {
 }
 
 /**
- * Examines the oldest and the newest thousand calls whose outputs are not pruned, by an index. Chunks move between the tables
- * in one commit, and a statement sees one state of all tables.
+ * Examines the oldest and the newest thousand calls whose outputs are not pruned, by an index. That is sound while workers
+ * run: chunks move between the tables in one commit, and a statement sees one snapshot.
  */
 export const unaccounted = ({ call, dead, ledger, queue, sql }: Tables) =>
   sql<Unaccounted>`
