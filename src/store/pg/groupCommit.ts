@@ -81,20 +81,6 @@ export const groupCommit = (write: Write) => {
 
   const alone = (given: Given) => Effect.map(write([given]), ([outcome]) => outcome ?? "conflict")
 
-  const send = (members: ReadonlyArray<Waiting>): Effect.Effect<void> =>
-    Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), lockTimeout)), {
-      onSuccess: (outcomes) => {
-        for (const [index, { verdict }] of members.entries()) {
-          Deferred.doneUnsafe(verdict, Exit.succeed(outcomes[index] ?? "conflict"))
-        }
-      },
-      onFailure: (cause) => {
-        const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-        const verdict = error !== undefined && isOutage(error) ? Exit.fail(error) : Exit.succeed("alone" as const)
-        for (const member of members) Deferred.doneUnsafe(member.verdict, verdict)
-      }
-    })
-
   /** Sends so many of those that wait, if they fit into a group. */
   const depart = (most: number): void => {
     const members = waiting.splice(0, Math.min(most, countOf(waiting)))
@@ -103,7 +89,7 @@ export const groupCommit = (write: Write) => {
     const flight = Symbol("flight")
     underWay.add(flight)
     // the callers that have their outcome may record again at once: then these calls are part of the next group
-    const sent = Effect.ensuring(send(members), Effect.andThen(Effect.yieldNow, ended(flight)))
+    const sent = Effect.ensuring(send(write, members), Effect.andThen(Effect.yieldNow, ended(flight)))
     const group: Group = { fiber: Effect.runForkWith(first.context)(sent), callers: members.length }
     for (const member of members) member.group = group
   }
@@ -162,6 +148,21 @@ export const groupCommit = (write: Write) => {
       )
     })
 }
+
+/** Sends a group, and gives each of its calls its outcome. */
+const send = (write: Write, members: ReadonlyArray<Waiting>): Effect.Effect<void> =>
+  Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), lockTimeout)), {
+    onSuccess: (outcomes) => {
+      for (const [index, { verdict }] of members.entries()) {
+        Deferred.doneUnsafe(verdict, Exit.succeed(outcomes[index] ?? "conflict"))
+      }
+    },
+    onFailure: (cause) => {
+      const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+      const verdict = error !== undefined && isOutage(error) ? Exit.fail(error) : Exit.succeed("alone" as const)
+      for (const member of members) Deferred.doneUnsafe(member.verdict, verdict)
+    }
+  })
 
 /** Runs a group's statement in a span of its own, with a link to the request of each call. */
 const inGroupSpan = <A, E, R>(members: ReadonlyArray<Waiting>, sent: Effect.Effect<A, E, R>) =>
