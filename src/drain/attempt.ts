@@ -21,7 +21,8 @@ import type { Prepared } from "./prepare.ts"
 import type { Batch } from "./split.ts"
 import { persistBatch } from "./transaction.ts"
 
-const retrySchedule = Schedule.jittered(outage)
+/** Makes the pauses between the tries of one batch. Few batches need one. */
+const makePause = Schedule.toStepWithSleep(Schedule.jittered(outage))
 
 /** The most retries of a batch after transient errors; outages are counted apart, up to the same number. */
 const mostRetries = 6
@@ -48,7 +49,7 @@ export const attempt = Effect.fnUntraced(function*(
   })
   const isRetriedLess = batch.isPart || isolations.of(handler) === "transaction" ||
     members.some(({ chunk }) => chunk.attempts > 0)
-  const pause = yield* Schedule.toStepWithSleep(retrySchedule)
+  let pause: Effect.Success<typeof makePause> | undefined
   const most = isRetriedLess ? fewerRetries : mostRetries
   let retries = 0
   // counted apart: the end of an outage must not be a chunk's last try
@@ -80,6 +81,7 @@ export const attempt = Effect.fnUntraced(function*(
     } else if (++retries > most) {
       return result
     }
+    pause ??= yield* makePause
     yield* Effect.ignore(pause(undefined))
   }
 })

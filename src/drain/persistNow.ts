@@ -36,6 +36,8 @@ export const objectsNow = (
   claim: (callId: string) => Effect.Effect<Claimed, ChunkStoreError, Scope>
 ) =>
   Effect.fnUntraced(function*(callId: string, first?: Ran) {
+    const done = first && allOf(first.chunks, first.outcomes)
+    if (done !== undefined) return done.flat()
     let ran = first !== undefined && first.chunks.length > 0 ? first : undefined
     const attempt = Effect.gen(function*() {
       const { chunks, outcomes } = ran ?? (yield* runAll(claim(callId)))

@@ -16,7 +16,7 @@ export const within = (limit: Duration.Input) =>
   E,
   R
 > =>
-  Effect.flatMap(Effect.forkDetach(effect), (fiber) =>
+  Effect.flatMap(Effect.forkDetach(effect, { startImmediately: true }), (fiber) =>
     Fiber.join(fiber).pipe(
       Effect.timeoutOption(limit),
       Effect.ensuring(Effect.forkDetach(Fiber.interrupt(fiber)))

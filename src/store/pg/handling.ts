@@ -36,17 +36,14 @@ export interface Began {
 }
 
 /** Whether a call is new, or its chunks are held by this token, and no kind of its outputs is paused. */
-const mayRun = ({ call, pause, queue, sql }: Tables, { callId, namespace, outputs }: Recording, token: string) => {
-  const identities = [...new Set(outputs.map(({ schema }) => schema))]
-  const any = sql.literal(`'${Kind.wildcard}'`)
-  return sql`(
-      not exists (select from ${call} c where c.call_id = ${callId})
-      or exists (select from ${queue} q where q.call_id = ${callId} and q.lease_token = ${token}::pg_catalog.uuid)
-    ) and not exists (
-      select from ${pause} p where p.namespace in (${any}, ${namespace})
-        and (p.schema_identity = ${any} or p.schema_identity = any(${identities}::pg_catalog.text[]))
-    )`
-}
+const mayRun = (schema: string): string =>
+  `(
+        not exists (select from ${schema}.service_call where call_id = $3)
+        or exists (select from ${schema}.chunk_queue where call_id = $3 and lease_token = $4::pg_catalog.uuid)
+      ) and not exists (
+        select from ${schema}.pause where namespace in ('${Kind.wildcard}', $5)
+          and (schema_identity = '${Kind.wildcard}' or schema_identity = any($6::pg_catalog.text[]))
+      )`
 
 /**
  * Begins a handlers' transaction, in one statement:
@@ -57,26 +54,14 @@ const mayRun = ({ call, pause, queue, sql }: Tables, { callId, namespace, output
  * - It sets a mark. A handler that ends the transaction in a way that its statements do not show removes the mark.
  * - It reads the settings that handlers may change and the settlement relies on.
  * - Of a call that is to be recorded, it tells whether its handlers may run.
+ *
+ * A subquery with an offset is not merged, so the settings are read before they are set. The text is built once, because the
+ * handlers of every batch wait for it.
  */
-export const beginHandling = (
-  t: Tables,
-  mark: string,
-  { call, idle, token }: {
-    readonly call: Recording | undefined
-    readonly idle: Duration.Duration | undefined
-    readonly token: string
-  }
-) => {
-  const { sql } = t
-  const limit = idle === undefined
-    ? sql`null`
-    : sql`pg_catalog.set_config('idle_in_transaction_session_timeout', ${
-      String(Math.min(Math.ceil(Duration.toMillis(idle)) + slack, longestMillis))
-    }, true)`
-  // a subquery with an offset is not merged, so the settings are read before they are set
-  return sql<Began>`
-    select before.*, ${limit} as limited, pg_catalog.set_config('sluice.transaction', ${mark}, true) as marked,
-      ${call === undefined ? sql`true` : mayRun(t, call, token)} as may
+const beginText = (may: string): string => `
+    select before.*, pg_catalog.set_config('sluice.transaction', $1, true) as marked,
+      pg_catalog.set_config('idle_in_transaction_session_timeout', coalesce($2, before.idle), true) as limited,
+      ${may} as may
     from (
       select pg_catalog.current_setting('role') as role,
         pg_catalog.current_setting('session_authorization') as session_authorization,
@@ -88,6 +73,30 @@ export const beginHandling = (
         pg_catalog.current_setting('transaction_timeout', true) as transaction_timeout
       offset 0
     ) before`
+
+/** What a handlers' transaction begins with. */
+export interface Beginning {
+  readonly mark: string
+  readonly token: string
+  /** How long it may be idle. */
+  readonly idle: Duration.Duration | undefined
+  /** The call that is to be recorded at its end. */
+  readonly call: Recording | undefined
+}
+
+/** Begins a handlers' transaction: see {@link beginText}. */
+export const beginHandling = ({ schema, sql }: Tables) => {
+  const plain = beginText("true")
+  const asking = beginText(mayRun(schema))
+  return ({ call, idle, mark, token }: Beginning) => {
+    const limit = idle === undefined
+      ? null
+      : String(Math.min(Math.ceil(Duration.toMillis(idle)) + slack, longestMillis))
+    if (call === undefined) return sql.unsafe<Began>(plain, [mark, limit])
+    const { callId, namespace, outputs } = call
+    const identities = [...new Set(outputs.map((output) => output.schema))]
+    return sql.unsafe<Began>(asking, [mark, limit, callId, token, namespace, identities])
+  }
 }
 
 /**

@@ -24,8 +24,10 @@ import { rowsOf, unnested } from "./columns.ts"
 import type { Lease } from "./connection.ts"
 import type { Engine } from "./engine.ts"
 import { failCommit, failSettle, failStore, isLockTimeout } from "./errors.ts"
+import { given } from "./given.ts"
 import { beginHandling, putBack, putOwnBack, RolledBack, transactionOf } from "./handling.ts"
 import { mustBeReadCommitted } from "./readCommitted.ts"
+import { isOneDone, recordOneDone } from "./recordDone.ts"
 import { heldOf, recordOneHeld } from "./recordHeld.ts"
 import type { Tables } from "./tables.ts"
 import { CurrentRun, unwatched } from "./watch.ts"
@@ -157,6 +159,8 @@ const ended = new TransactionSpoiled({
 /** The verb. */
 export const persist = ({ close, compiling, hint, insert, settings, t, wake }: Engine) => {
   const { client } = t
+  const begin = beginHandling(t)
+  const recordOne = recordOneDone(t)
 
   /**
    * Carries out declarations. What code of their tables may leave in the transaction or the session is undone later.
@@ -195,16 +199,21 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
    */
   const recordWithin = Effect.fnUntraced(
     function*(mark: string, { call, hold, recorded }: Unrecorded, persisted: ReadonlyArray<Persisted>) {
-      const lost = new LeaseLost({ claimed: persisted.length, held: 0 })
+      const lost = () => Effect.fail(new LeaseLost({ claimed: persisted.length, held: 0 }))
       const { deadBlocksKey } = settings
-      const [row] = yield* recordOneHeld(t, call, hold, { deadBlocksKey, done: { mark, persisted } }).pipe(
-        Effect.catch((error): Effect.Effect<never, LeaseLost | ChunkStoreError | TransactionSpoiled> =>
-          isInLedger(error) || isLockTimeout(error) ? Effect.fail(lost) : failSettle(error)
-        )
+      const asked = given(call)
+      const done = { mark, persisted }
+      const recording = isOneDone(asked, done)
+        ? recordOne(asked, done)
+        : recordOneHeld(t, asked, hold, { deadBlocksKey, done })
+      const [row] = yield* Effect.catch(
+        recording,
+        (error): Effect.Effect<never, LeaseLost | ChunkStoreError | TransactionSpoiled> =>
+          isInLedger(error) || isLockTimeout(error) ? lost() : failSettle(error)
       )
       if (row?.marked === false) return yield* ended
       const seqs = row?.seqs ?? (yield* heldOf(t, call, hold.token).pipe(Effect.catch(failSettle)))
-      if (seqs === undefined) return yield* lost
+      if (seqs === undefined) return yield* lost()
       recorded(seqs)
       if (!row?.seqs) return yield* settleWithin(hold.token, mark, persisted)
       if (row.ends) yield* close([call.callId])
@@ -229,7 +238,7 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
             const outer = yield* CurrentRun
             return yield* unwatched(Effect.gen(function*() {
               const mark = yield* freshToken
-              const [began] = yield* beginHandling(t, mark, { idle, token, call: toRecord?.call })
+              const [began] = yield* begin({ mark, token, idle, call: toRecord?.call })
               if (began === undefined) return
               if (!began.may) {
                 toRecord?.notNew()

@@ -3,23 +3,14 @@
  * which handlers ran before their call was recorded.
  */
 import * as Effect from "effect/Effect"
-import type { ChunkStore, Hold, Persisted, Recording } from "../../ChunkStore.ts"
+import type { ChunkStore, Hold } from "../../ChunkStore.ts"
 import type { ServiceCall } from "../../ServiceCall.ts"
 import type { Engine } from "./engine.ts"
-import { given } from "./given.ts"
+import { type Given, given } from "./given.ts"
+import { type Done, longestWait, type RecordedDone } from "./recordDone.ts"
 import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 import { inFuture } from "./time.ts"
-
-/** How long the statement waits for a lock at the end of a handlers' transaction. */
-const longestWait = "2s"
-
-/** What of the call is persisted in the transaction that records it. */
-interface Done {
-  /** The transaction's mark. In a session without it, the statement does nothing. */
-  readonly mark: string
-  readonly persisted: ReadonlyArray<Persisted>
-}
 
 /** Whether nothing outstanding has the call's ordering key. */
 const isFirst = ({ dead, queue, sql }: Tables, deadBlocksKey: boolean) =>
@@ -36,12 +27,13 @@ const isFirst = ({ dead, queue, sql }: Tables, deadBlocksKey: boolean) =>
  */
 export const recordOneHeld = (
   t: Tables,
-  call: Recording,
+  asked: Given,
   hold: Hold,
   { deadBlocksKey, done }: { readonly deadBlocksKey: boolean; readonly done?: Done }
 ) => {
   const { callSubscription, ledger, queue, schema, sql } = t
-  const one = [given(call)]
+  const { call } = asked
+  const one = [asked]
   const lines = call.outputs.map(({ part = "", schema }) =>
     done?.persisted.find(({ chunk: { key } }) => key.schemaIdentity === schema && key.part === part)
   )
@@ -54,7 +46,18 @@ export const recordOneHeld = (
     { name: "objects", type: "text", values: lines.map((line) => JSON.stringify(line?.objects ?? [])) }
   ])
   const first = call.orderingKey === undefined ? sql`` : sql`where ${isFirst(t, deadBlocksKey)}`
-  return sql<{ marked: boolean; seqs: ReadonlyArray<bigint> | null; ends: boolean }>`
+  const queued = sql`, queued as (
+      insert into ${queue} (
+        seq, state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity,
+        call_id, part, fingerprint, ordering_key, lease_token, lease_until, leased_by
+      )
+      select seq, 'ready', priority, due_at, due_at - pg_catalog.make_interval(mins => priority), version, position, bytes,
+        shared, namespace, schema, call_id, part, nullif(fingerprint, 0), ordering_key, ${hold.token}::pg_catalog.uuid, ${
+    inFuture(t, hold.lease)
+  }, ${hold.worker}
+      from numbered where handler = ''
+    )`
+  return sql<RecordedDone>`
     with mark as materialized (
       ${mark}
     ), given as materialized (
@@ -73,17 +76,7 @@ export const recordOneHeld = (
         from chunk o join given g on g.n = o.call join recorded using (call_id)
         order by o.n
       ) l
-    ), queued as (
-      insert into ${queue} (
-        seq, state, priority, due_at, rank, schema_version, position, bytes, shared_bytes, namespace, schema_identity,
-        call_id, part, fingerprint, ordering_key, lease_token, lease_until, leased_by
-      )
-      select seq, 'ready', priority, due_at, due_at - pg_catalog.make_interval(mins => priority), version, position, bytes,
-        shared, namespace, schema, call_id, part, nullif(fingerprint, 0), ordering_key, ${hold.token}::pg_catalog.uuid, ${
-    inFuture(t, hold.lease)
-  }, ${hold.worker}
-      from numbered where handler = ''
-    ), kept as (
+    )${lines.includes(undefined) ? queued : sql``}, kept as (
       insert into ${ledger} (
         seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
       )
@@ -110,7 +103,7 @@ export const heldOf = ({ queue, sql }: Tables, { callId, outputs }: ServiceCall,
 
 /** The verb. */
 export const recordHeld = ({ settings, t }: Engine): ChunkStore["Service"]["recordHeld"] => (call, hold) =>
-  recordOneHeld(t, call, hold, settings).pipe(
+  recordOneHeld(t, given(call), hold, settings).pipe(
     Effect.flatMap(([row]) => row?.seqs ? Effect.succeed(row.seqs) : heldOf(t, call, hold.token)),
     t.client.statement
   )
