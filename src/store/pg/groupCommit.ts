@@ -19,7 +19,7 @@ import { type Given, lengthOf } from "./given.ts"
 const mostCalls = 500
 const mostBytes = 4 * 1024 * 1024
 
-/** So many waiting calls are sent as two groups. */
+/** From so many waiting calls on they are sent as two groups. */
 const worthTwo = 16
 
 /** How long a group waits for a lock before its calls are sent one by one. */
@@ -65,6 +65,21 @@ const countOf = (waiting: ReadonlyArray<Waiting>): number => {
   return end === -1 ? waiting.length : end
 }
 
+/** Sends a group and gives each member its outcome. */
+const send = (write: Write, members: ReadonlyArray<Waiting>): Effect.Effect<void> =>
+  Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), lockTimeout)), {
+    onSuccess: (outcomes) => {
+      for (const [index, { verdict }] of members.entries()) {
+        Deferred.doneUnsafe(verdict, Exit.succeed(outcomes[index] ?? "conflict"))
+      }
+    },
+    onFailure: (cause) => {
+      const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+      const verdict = error !== undefined && isOutage(error) ? Exit.fail(error) : Exit.succeed("alone" as const)
+      for (const member of members) Deferred.doneUnsafe(member.verdict, verdict)
+    }
+  })
+
 /**
  * Records one call, in a group with those that others record at the same time. Each gets its own outcome. A call that is
  * refused, or that waits for a lock, costs the others of its group a second try: each is then sent alone. An outage is the
@@ -75,7 +90,7 @@ const countOf = (waiting: ReadonlyArray<Waiting>): number => {
  */
 export const groupCommit = (write: Write) => {
   let waiting: Array<Waiting> = []
-  /** The statements under way, for which the calls that come meanwhile wait: two at most. */
+  /** The statements for which the calls that come meanwhile wait: two at most. One that takes long holds up no others. */
   const underWay = new Set<symbol>()
   let isWatched = false
 
