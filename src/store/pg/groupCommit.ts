@@ -164,21 +164,6 @@ export const groupCommit = (write: Write) => {
     })
 }
 
-/** Sends a group, and gives each of its calls its outcome. */
-const send = (write: Write, members: ReadonlyArray<Waiting>): Effect.Effect<void> =>
-  Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), lockTimeout)), {
-    onSuccess: (outcomes) => {
-      for (const [index, { verdict }] of members.entries()) {
-        Deferred.doneUnsafe(verdict, Exit.succeed(outcomes[index] ?? "conflict"))
-      }
-    },
-    onFailure: (cause) => {
-      const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-      const verdict = error !== undefined && isOutage(error) ? Exit.fail(error) : Exit.succeed("alone" as const)
-      for (const member of members) Deferred.doneUnsafe(member.verdict, verdict)
-    }
-  })
-
 /** Runs a group's statement in a span of its own, with a link to the request of each call. */
 const inGroupSpan = <A, E, R>(members: ReadonlyArray<Waiting>, sent: Effect.Effect<A, E, R>) =>
   Effect.withSpan(sent, "ChunkStore.record", {
