@@ -105,7 +105,7 @@ describe("the packed package", () => {
   }, 120_000)
 
   it("brings the pages and examples that README leads to", async () => {
-    const led = [...readme.matchAll(/\]\(([^):]+)\)/g)].map(([, file]) => file ?? "")
+    const led = [...readme.matchAll(/\]\(([^):#]+)(?:#[^)]*)?\)/g)].map(([, file]) => file ?? "")
     expect(led.length).toBeGreaterThan(2)
     for (const file of led) {
       await expect(access(path.join(project, "node_modules/effect-sluice", file))).resolves.toBeUndefined()

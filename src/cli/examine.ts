@@ -109,9 +109,9 @@ const answersAre = ({ server }: Patient) =>
     const all = examined < mostExamined ? "" : `, of the oldest and the newest ${mostExamined / 2} calls`
     return count === 0
       ? ok("answers", `each is queued, persisted or dead${all}`)
-      : broken(
+      : attention(
         "answers",
-        `${count} are neither queued, persisted nor dead${all}, for example of call ${word(callId ?? "")}`,
+        `calls without a queued, persisted or dead answer: ${count}${all}, for example ${word(callId ?? "")}`,
         "was the database restored in part? Restore the rows of chunk_queue, persisted_chunk and dead_letter as well: " +
           "without them these answers are never persisted. If the calls' dead letters were discarded and pruned, nothing is missing"
       )

@@ -96,8 +96,8 @@ export const planted: Readonly<Record<string, Planted>> = {
   ),
   "leases are not renewed while handlers run": {
     file: "drain/lease.ts",
-    place: "Effect.andThen(requested.close),\n        Effect.andThen(renew)",
-    instead: "Effect.andThen(requested.close),\n        Effect.andThen(renew === undefined ? Effect.void : Effect.void)"
+    place: "Effect.andThen(requested.close, renew)",
+    instead: "Effect.andThen(requested.close, renew === undefined ? Effect.void : Effect.void)"
   },
   "a worker that stops does not give back its chunks": {
     file: "drain/held.ts",
