@@ -97,7 +97,7 @@ describe("declared handlers", { timeout: 120_000 }, () => {
     )
     expect((await run("status", "--url", url)).stdout).toContain("its answers are parked: table card does not fit")
     await Effect.runPromise(runAt(url, "delete from sluice.worker"))
-    expect((await run("doctor", "--url", url)).stdout).toContain("ok  declared handlers: the database refuses none")
+    expect((await run("doctor", "--url", url)).stdout).toContain("ok  declared handlers: no living worker has any")
   })
 
   it("a right that the role lacks is named", () =>

@@ -124,6 +124,7 @@ describe("sluice grants", () => {
         const hidden = findings.filter((one) => one.found.startsWith("cannot"))
         expect(hidden.map((one) => one.check)).toEqual(
           [
+            "answers",
             "snapshots",
             "workers",
             "age",
