@@ -33,7 +33,7 @@ describe("an identity", () => {
     }))
 
   const wrong = [
-    ["", "parts", "1 parts"],
+    ["", "parts", "1 part and not 4"],
     ["a.b.c", "parts", "3 parts"],
     ["schemas.a.b.c.d", "parts", "5 parts"],
     ["handlers.a.b.c", "domain", "not one of services"],
@@ -53,7 +53,7 @@ describe("an identity", () => {
       Effect.gen(function*() {
         const error = yield* Effect.flip(Effect.fromResult(Identity.parse(text)))
         expect(error).toMatchObject({ _tag: "IdentityInvalid", text, part })
-        expect(error.message).toContain(`${part}: `)
+        expect(error.message).toContain(part === "parts" ? "it has " : `${part}: `)
         expect(error.message).toContain(reason)
       }))
   }
