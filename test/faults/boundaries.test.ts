@@ -106,7 +106,7 @@ describe.each(Object.keys(breakages) as Array<keyof typeof breakages>)("%s", (ho
           const name = `${side} statement ${index + 1}: ${statement.text}`
           await begin[which]()
           const { run, strike }: Breakage = breakages[how]
-          await database.breakAt({ number: index + 1, side, name }, strike, () => run(database))
+          await database.breakAt({ number: index + 1, side, name }, strike, () => run(database), begin[which])
           expect(await recovered(), name).toEqual(clean)
         }
       }

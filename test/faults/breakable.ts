@@ -37,6 +37,9 @@ export interface Statement {
  */
 export const sidesOf = ({ open }: Statement): ReadonlyArray<Side> => open ? ["before"] : ["before", "after"]
 
+/** How many runs may end before the statement at which they are to be broken. */
+const mostTries = 10
+
 /** A database that programs reach through a proxy. */
 export interface Breakable {
   /** Its address past the proxy. */
@@ -49,11 +52,15 @@ export interface Breakable {
   readonly direct: <A, E>(program: Effect.Effect<A, E, SqlClient.SqlClient | Settings.Settings>) => Promise<A>
   /** The statements that a program sends when nothing breaks it. */
   readonly statementsOf: (run: () => Promise<unknown>) => Promise<ReadonlyArray<Statement>>
-  /** Runs a program and breaks it at its statement of this number. Fails if the program does not send so many. */
+  /**
+   * Runs a program and breaks it at its statement of this number. What a worker does beside its cycle varies by a statement
+   * or two, so a run may end before that: then `again` makes everything ready for another. Fails if none comes so far.
+   */
   readonly breakAt: <A>(
     place: { readonly number: number; readonly side: Side; readonly name: string },
     strike: Strike,
-    run: () => Promise<A>
+    run: () => Promise<A>,
+    again?: () => Promise<unknown>
   ) => Promise<A>
   readonly close: () => Promise<void>
 }
@@ -82,14 +89,18 @@ export const breakable = async (): Promise<Breakable> => {
       proxy.watch(() => "pass")
       return statements
     },
-    breakAt: async ({ name, number, side }, strike, run) => {
+    breakAt: async ({ name, number, side }, strike, run, again) => {
       let isStruck = false
       proxy.watch((passing) => {
         if (isStruck || passing.number !== number || passing.side !== side) return "pass"
         isStruck = true
         return strike(passing, database)
       })
-      const result = await run()
+      let result = await run()
+      for (let tries = 1; again !== undefined && !isStruck && tries < mostTries; tries++) {
+        await again()
+        result = await run()
+      }
       expect(isStruck, name).toBe(true)
       proxy.watch(() => "pass")
       return result
