@@ -151,7 +151,7 @@ it.each(
       for (const side of sidesOf(statement)) {
         const name = `${side} statement ${index + 1}: ${statement.text}`
         await direct(reset(withRefused))
-        await database.breakAt({ number: index + 1, side, name }, strike, cutCycle)
+        await database.breakAt({ number: index + 1, side, name }, strike, cutCycle, () => direct(reset(withRefused)))
         await direct(Effect.provide(recover, drain))
         expect(await direct(picture), name).toEqual(done(withRefused))
       }
