@@ -37,8 +37,8 @@ export interface Statement {
  */
 export const sidesOf = ({ open }: Statement): ReadonlyArray<Side> => open ? ["before"] : ["before", "after"]
 
-/** How many runs may end before the statement at which they are to be broken. */
-const mostTries = 10
+/** How many runs may end before the place at which they are to be broken. */
+const mostRuns = 10
 
 /** A database that programs reach through a proxy. */
 export interface Breakable {
@@ -53,8 +53,9 @@ export interface Breakable {
   /** The statements that a program sends when nothing breaks it. */
   readonly statementsOf: (run: () => Promise<unknown>) => Promise<ReadonlyArray<Statement>>
   /**
-   * Runs a program and breaks it at its statement of this number. What a worker does beside its cycle varies by a statement
-   * or two, so a run may end before that: then `again` makes everything ready for another. Fails if none comes so far.
+   * Runs a program and breaks it at its statement of this number. A worker counts the ledger beside its cycle, and sends
+   * fewer statements if the worker before it has begun that count. A run that ends before the place is made again, after
+   * `again` has made everything ready. Fails if no run comes so far.
    */
   readonly breakAt: <A>(
     place: { readonly number: number; readonly side: Side; readonly name: string },
@@ -91,15 +92,20 @@ export const breakable = async (): Promise<Breakable> => {
     },
     breakAt: async ({ name, number, side }, strike, run, again) => {
       let isStruck = false
-      proxy.watch((passing) => {
-        if (isStruck || passing.number !== number || passing.side !== side) return "pass"
-        isStruck = true
-        return strike(passing, database)
-      })
-      let result = await run()
-      for (let tries = 1; again !== undefined && !isStruck && tries < mostTries; tries++) {
+      const runOnce = () => {
+        // numbers the statements from 1
+        proxy.watch((passing) => {
+          if (isStruck || passing.number !== number || passing.side !== side) return "pass"
+          isStruck = true
+          return strike(passing, database)
+        })
+        return run()
+      }
+      let result = await runOnce()
+      for (let runs = 1; again !== undefined && !isStruck && runs < mostRuns; runs++) {
+        proxy.watch(() => "pass")
         await again()
-        result = await run()
+        result = await runOnce()
       }
       expect(isStruck, name).toBe(true)
       proxy.watch(() => "pass")

@@ -5,7 +5,7 @@
  */
 import type { Persisted } from "../../ChunkStore.ts"
 import type { Given } from "./given.ts"
-import { callValuesOf, completed, opened, saysMore } from "./recordStatements.ts"
+import { callValuesOf, opened, recordedIf, saysMore } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 
 /** How long the statement waits for a lock at the end of a handlers' transaction. */
@@ -37,16 +37,7 @@ const textOf = ({ schema }: Tables): string => `
   with mark as materialized (
     select pg_catalog.set_config('lock_timeout', '${longestWait}', true)
     where pg_catalog.current_setting('sluice.transaction', true) operator(pg_catalog.=) $15
-  ), recorded as (
-    insert into ${schema}.service_call as c (
-      call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key, priority,
-      not_before, started_at, finished_at
-    )
-    select $1, $2, $3, $4, 'succeeded', $5::pg_catalog.json, $6::pg_catalog.json, $7::pg_catalog.json,
-      $8::pg_catalog.json, array[$9::pg_catalog.json], $10, $11::int, $12::pg_catalog.timestamptz,
-      $13::pg_catalog.timestamptz, coalesce($14::pg_catalog.timestamptz, pg_catalog.now())
-    from mark
-    ${completed}
+  ), recorded as (${recordedIf(schema, "mark")}
     returning call_id, namespace
   ), opened as (
     ${opened(schema)}

@@ -11,7 +11,7 @@ import * as Kind from "../../Kind.ts"
 import { type Compiled, identifier } from "./declared.ts"
 import type { Given } from "./given.ts"
 import { longestId } from "./inside.ts"
-import { callValuesOf, completed, opened, saysMore } from "./recordStatements.ts"
+import { callValuesOf, opened, recordedIf, saysMore } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 
 /** Whether the statement can record this call and make its row. */
@@ -29,16 +29,7 @@ const textOf = ({ schema }: Tables, { columns, id, onConflict, table }: Compiled
       select from ${schema}.pause
       where namespace in ('${Kind.wildcard}', $2::pg_catalog.text) and schema_identity in ('${Kind.wildcard}', $16)
     )
-  ), recorded as (
-    insert into ${schema}.service_call as c (
-      call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key, priority,
-      not_before, started_at, finished_at
-    )
-    select $1, $2, $3, $4, 'succeeded', $5::pg_catalog.json, $6::pg_catalog.json, $7::pg_catalog.json,
-      $8::pg_catalog.json, array[$9::pg_catalog.json], $10, $11::int, $12::pg_catalog.timestamptz,
-      $13::pg_catalog.timestamptz, coalesce($14::pg_catalog.timestamptz, pg_catalog.now())
-    from limited
-    ${completed}
+  ), recorded as (${recordedIf(schema, "limited")}
     returning call_id, namespace, service, correlation_id, context, outputs, finished_at
   ), opened as (
     ${opened(schema)}

@@ -75,6 +75,21 @@ export const recordOne = ({ schema, sql }: Tables) => {
   }
 }
 
+/**
+ * Records the call of {@link callValuesOf} if `gate` has a row. An existing call is completed or unchanged: see
+ * {@link completed}. Cast, because a select does not give parameters the columns' types, as `values` does.
+ */
+export const recordedIf = (schema: string, gate: string): string => `
+    insert into ${schema}.service_call as c (
+      call_id, namespace, service, correlation_id, status, context, input, details, trace, outputs, ordering_key, priority,
+      not_before, started_at, finished_at
+    )
+    select $1, $2, $3, $4, 'succeeded', $5::pg_catalog.json, $6::pg_catalog.json, $7::pg_catalog.json,
+      $8::pg_catalog.json, array[$9::pg_catalog.json], $10, $11::int, $12::pg_catalog.timestamptz,
+      $13::pg_catalog.timestamptz, coalesce($14::pg_catalog.timestamptz, pg_catalog.now())
+    from ${gate}
+    ${completed}`
+
 /** A call with one output, as the parameters of a statement for one. */
 export const callValuesOf = ({ call, text }: Given): ReadonlyArray<string | number | null | undefined> => [
   call.callId,
