@@ -66,7 +66,9 @@ const subjects: ReadonlyArray<Subject> = [
   { system: "limit", options: {} },
   { system: "by-hand", options: {} },
   { system: "sluice-persist-many", options: {} },
-  { system: "sluice-declared", options: {} },
+  { system: "sluice-declared", options: { batch: 500, inFlight: 3 } },
+  // like the limit
+  { system: "sluice-declared", options: { batch: 1000, inFlight: 2 } },
   { system: "sluice-declared-outside", options: {} },
   { system: "sluice-per-record", options: {} },
   { system: "sluice-raw", options: {} },
@@ -129,7 +131,13 @@ export const drain = async (options: BenchOptions): Promise<Result> => {
           system,
           ...figures,
           ofLimit: (figures["perSecond"] ?? Number.NaN) / limit,
-          about: `${systems[system].about}${set.inFlight === undefined ? "" : `, ${set.inFlight} workers`}`
+          about: [
+            systems[system].about,
+            ...set.batch === undefined ? [] : [`batch ${set.batch}`],
+            ...set.inFlight === undefined
+              ? []
+              : [`${set.inFlight} ${set.batch === undefined ? "workers" : "in flight"}`]
+          ].join(", ")
         })),
         notes: [
           ...skipped,

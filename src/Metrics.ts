@@ -167,22 +167,36 @@ export const values: Readonly<Record<string, ReadonlyArray<string>>> = {
   [queueChunks.id]: ["ready", "scheduled", "waiting", "parked", "dead"]
 }
 
-const labelled = new WeakMap<Metric.Counter<number>, Map<string, Metric.Counter<number>>>()
+type Labels = Readonly<Record<string, string>>
+
+/** Keeps the labelled metrics that were made of a metric: to make one takes as long as many updates. */
+const makeLabelled = <M extends Metric.Counter<number> | Metric.Histogram<number>>(
+  withLabels: (metric: M, labels: Labels) => M
+) => {
+  const kept = new WeakMap<M, Map<string, M>>()
+  return (metric: M, labels: Labels): M => {
+    const known = kept.get(metric) ?? new Map<string, M>()
+    kept.set(metric, known)
+    const key = Object.values(labels).join("\n")
+    const one = known.get(key) ?? withLabels(metric, labels)
+    known.set(key, one)
+    return one
+  }
+}
+const labelledCounter = makeLabelled<Metric.Counter<number>>(Metric.withAttributes)
+const labelledHistogram = makeLabelled<Metric.Histogram<number>>(Metric.withAttributes)
 
 /** @internal Adds to a labelled counter. Not an effect, because it runs for every batch and every call. */
 export const count = (
   counter: Metric.Counter<number>,
-  labels: Readonly<Record<string, string>>,
+  labels: Labels,
   by: number,
   context: Context.Context<never>
-): void => {
-  const known = labelled.get(counter) ?? new Map<string, Metric.Counter<number>>()
-  labelled.set(counter, known)
-  const key = Object.values(labels).join("/")
-  let one = known.get(key)
-  if (one === undefined) known.set(key, one = Metric.withAttributes(counter, labels))
-  one.updateUnsafe(by, context)
-}
+): void => labelledCounter(counter, labels).updateUnsafe(by, context)
+
+/** @internal A histogram with labels, of which there are few. */
+export const of = (histogram: Metric.Histogram<number>, labels: Labels): Metric.Histogram<number> =>
+  labelledHistogram(histogram, labels)
 
 /**
  * Callers choose namespaces, and a process that only records has no handlers: only the first 100 namespaces get a

@@ -355,7 +355,7 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
         const inspector = yield* Inspector.Inspector
         const statement = yield* inspector.declaration(declared.findings.declaration)
         expect(statement).toContain(`insert into finding ("call_id"`)
-        expect(statement).toContain(`(g.data -> 'text') #>> '{}')::character varying`)
+        expect(statement).toContain(`(g.data ->> 'text')::character varying`)
         expect(yield* rowsOf("finding")).toEqual([])
       })
     ))

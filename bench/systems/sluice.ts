@@ -230,7 +230,7 @@ export const sluicePersistMany: System = {
 
 /** The handler is a declaration, carried out inside the server. */
 export const sluiceDeclared: System = {
-  about: "a declared handler, inside the server; batch 500, 3 in flight",
+  about: "a declared handler, inside the server",
   open: sluice(declared(), true)
 }
 

@@ -97,15 +97,14 @@ const mayBeOutage = (error: BatchError): boolean =>
 
 /** Runs a batch in its span, and records its duration by handler. */
 const timed = <A, E, R>(members: ReadonlyArray<Prepared>, effect: Effect.Effect<A, E, R>) =>
-  Effect.gen(function*() {
-    const clock = yield* Clock.Clock
+  Effect.flatMap(Clock.Clock, (clock) => {
     const began = clock.monotonicTimeNanosUnsafe()
     const handler = members[0]?.handler.name ?? ""
-    return yield* effect.pipe(
+    return effect.pipe(
       inBatchSpan(members),
       Effect.ensuring(Effect.suspend(() =>
         Metric.update(
-          Metric.withAttributes(Metrics.batchSeconds, { handler }),
+          Metrics.of(Metrics.batchSeconds, { handler }),
           Number(clock.monotonicTimeNanosUnsafe() - began) / 1e9
         )
       ))

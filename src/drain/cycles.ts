@@ -21,12 +21,11 @@ type Claim = Effect.Effect<Claimed, ChunkStoreError, Scope>
 
 /** Makes one claim and runs it. */
 export const cycle = (claim: Claim) =>
-  Effect.gen(function*() {
-    const claimed = yield* claim
-    const report = yield* claimed.run
-    if (report.claimed > 0) yield* Effect.annotateCurrentSpan({ ...report })
-    return report
-  }).pipe(Effect.scoped, Effect.withSpan("Drain.cycle"))
+  Effect.flatMap(claim, ({ run }) => run).pipe(
+    Effect.tap((report) => report.claimed > 0 ? Effect.annotateCurrentSpan({ ...report }) : Effect.void),
+    Effect.scoped,
+    Effect.withSpan("Drain.cycle")
+  )
 
 /** Cycles until nothing is due. */
 export const untilEmpty = (claim: Claim) =>
@@ -62,9 +61,9 @@ export const within = (claim: Claim) =>
 export const cycleWithin = Effect.fnUntraced(function*(claim: Claim, limit: Duration.Duration) {
   let claimed: Claimed | undefined
   const sum = { report: emptyReport }
-  const part = Effect.gen(function*() {
-    claimed = yield* claim
-    yield* claimed.run
+  const part = Effect.flatMap(claim, (made) => {
+    claimed = made
+    return made.run
   }).pipe(Effect.provideService(CurrentSum, sum))
   const done = yield* Effect.timeoutOption(Effect.scoped(part), limit)
   return claimed === undefined

@@ -34,29 +34,34 @@ export const objectsNow = (
   { registry, settings }: Engine,
   inspector: Inspector["Service"],
   claim: (callId: string) => Effect.Effect<Claimed, ChunkStoreError, Scope>
-) =>
-  Effect.fnUntraced(function*(callId: string, first?: Ran) {
+) => {
+  const attempt = Effect.fnUntraced(function*(callId: string, ran: Ran | undefined) {
+    const { chunks, outcomes } = ran ?? (yield* runAll(claim(callId)))
+    const done = allOf(chunks, outcomes)
+    if (done !== undefined) return done
+    const view = yield* Effect.flatMap(
+      inspector.call(callId),
+      Option.match({ onNone: () => new CallNotFound({ callId }), onSome: Effect.succeed })
+    )
+    if (view.chunks.length === 0) return yield* new CallNotFound({ callId })
+    return yield* Effect.forEach(view.chunks, (chunk) => objectsOf(chunk, view, registry, outcomes))
+  })
+  return Effect.fnUntraced(function*(callId: string, first?: Ran) {
     const done = first && allOf(first.chunks, first.outcomes)
     if (done !== undefined) return done.flat()
     let ran = first !== undefined && first.chunks.length > 0 ? first : undefined
-    const attempt = Effect.gen(function*() {
-      const { chunks, outcomes } = ran ?? (yield* runAll(claim(callId)))
+    const next = Effect.suspend(() => {
+      const before = ran
       ran = undefined
-      const done = allOf(chunks, outcomes)
-      if (done !== undefined) return done
-      const view = yield* Effect.flatMap(
-        inspector.call(callId),
-        Option.match({ onNone: () => new CallNotFound({ callId }), onSome: Effect.succeed })
-      )
-      if (view.chunks.length === 0) return yield* new CallNotFound({ callId })
-      return yield* Effect.forEach(view.chunks, (chunk) => objectsOf(chunk, view, registry, outcomes))
+      return attempt(callId, before)
     })
-    const objects = yield* Effect.retry(attempt, {
+    const objects = yield* Effect.retry(next, {
       schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: settings.handlerTimeout })),
       while: (error) => error._tag === "ChunkBusy" && error.state !== "scheduled" && error.state !== "parked"
     })
     return objects.flat()
   })
+}
 
 /** Claims and runs the due chunks of a call, in several claims if one does not take all of them. */
 const runAll = Effect.fnUntraced(function*(claim: Effect.Effect<Claimed, ChunkStoreError, Scope>) {

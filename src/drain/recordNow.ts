@@ -48,22 +48,26 @@ export const recordAndRun = (
       schedule: Schedule.upTo(outage, { duration: lease })
     })
 
-  type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  const run = Effect.fnUntraced(function*(options: Unrecorded.Options, onMade: (made: Made) => void) {
+    const { call, token } = options
+    const unrecorded = yield* Unrecorded.make(store, options)
+    onMade(unrecorded)
+    const limits = { limit: call.outputs.length, maxBytes: Number.MAX_SAFE_INTEGER }
+    const request = { token, worker, lease, inline: true, ...limits }
+    const { chunks, outcomes, run } = yield* Effect.provideContext(
+      claimScoped(engine, request),
+      Context.add(services, ChunkStore, unrecorded.store)
+    )
+    yield* run
+    return { chunks, outcomes }
+  }, Effect.scoped)
+
   const runNew = Effect.fnUntraced(function*(options: Unrecorded.Options, note: Note, restore: Restore) {
     const { call, token } = options
-    let unrecorded: Effect.Success<ReturnType<typeof Unrecorded.make>> | undefined
-    const running = Effect.scoped(Effect.gen(function*() {
-      unrecorded = yield* Unrecorded.make(store, options)
-      const limits = { limit: call.outputs.length, maxBytes: Number.MAX_SAFE_INTEGER }
-      const request = { token, worker, lease, inline: true, ...limits }
-      const { chunks, outcomes, run } = yield* Effect.provideContext(
-        claimScoped(engine, request),
-        Context.add(services, ChunkStore, unrecorded.store)
-      )
-      yield* run
-      return { chunks, outcomes }
-    }))
-    const exit = yield* Effect.exit(restore(running))
+    let unrecorded: Made | undefined
+    const exit = yield* Effect.exit(restore(run(options, (made) => {
+      unrecorded = made
+    })))
     const isRecorded = unrecorded?.isRecorded() === true
     // before the chunks are given up: it waits for a recording that is still under way although its answer was lost
     const recorded = isRecorded ? undefined : yield* Effect.exit(keep(call))
@@ -81,30 +85,37 @@ export const recordAndRun = (
     return ["recorded"] as ReadonlyArray<RecordOutcome>
   })
 
-  return Effect.fnUntraced(function*(calls) {
-    const [call] = calls
-    const note = yield* CurrentNote
-    // what is not due is not run
-    if (call === undefined || note === undefined || call.notBefore !== undefined) {
-      return yield* store.record(calls)
+  const recordOne = Effect.fnUntraced(function*(call: Recording, note: Note, restore: Restore) {
+    const looked = yield* Effect.exit(restore(look(call)))
+    if (Exit.isFailure(looked)) {
+      yield* tellOf(yield* Effect.exit(keep(call)))
+      return yield* Effect.failCause(looked.cause)
     }
-    return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-      const looked = yield* Effect.exit(restore(look(call)))
-      if (Exit.isFailure(looked)) {
-        yield* tellOf(yield* Effect.exit(keep(call)))
-        return yield* Effect.failCause(looked.cause)
-      }
-      const { isNew, objects, paused } = looked.value
-      if (objects !== undefined) {
-        note.objects = objects
-        return ["recorded"] as ReadonlyArray<RecordOutcome>
-      }
-      if (!isNew) return yield* restore(store.record(calls))
-      const token = yield* freshToken
-      return yield* runNew({ call, token, worker, lease, within: recordWithin, paused }, note, restore)
-    }))
+    const { isNew, objects, paused } = looked.value
+    if (objects !== undefined) {
+      note.objects = objects
+      return ["recorded"] as ReadonlyArray<RecordOutcome>
+    }
+    if (!isNew) return yield* restore(store.record([call]))
+    const token = yield* freshToken
+    return yield* runNew({ call, token, worker, lease, within: recordWithin, paused }, note, restore)
   })
+
+  return (calls) =>
+    Effect.flatMap(CurrentNote, (note) => {
+      const [call] = calls
+      // what is not due is not run
+      return call === undefined || note === undefined || call.notBefore !== undefined
+        ? store.record(calls)
+        : Effect.uninterruptibleMask((restore) => recordOne(call, note, restore))
+    })
 }
+
+/** Makes an effect interruptible again, if its caller is. */
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** The store by which the engine works on an unrecorded call. */
+type Made = Effect.Success<ReturnType<typeof Unrecorded.make>>
 
 /** The objects of a call, if the store has recorded and persisted it; or whether it is new, as far as is known. */
 const lookBy = (engine: Engine, services: Context.Context<ChunkStore | DomainEvents>) => {

@@ -15,47 +15,69 @@ import { buried, type Prepared, Undecodable } from "./prepare.ts"
 /** The operations that give the chunks of one claim their outcome. */
 export type Settling = Effect.Success<ReturnType<typeof make>>
 
+/** What the operations on one claim share. */
+interface Own {
+  readonly engine: Engine
+  readonly store: ChunkStore["Service"]
+  readonly held: Held
+  readonly blocked: ReturnType<typeof makeBlocked>
+}
+
+const settleAll = Effect.fnUntraced(function*(
+  { blocked, held, store }: Own,
+  settlements: ReadonlyArray<Settlement>,
+  causes?: ReadonlyMap<ClaimedChunk, Cause.Cause<unknown>>
+) {
+  const settled = yield* settleOrPart(store, held.claim.token, settlements)
+  const applied = new Map(settled.map((one) => [one.settlement, one]))
+  for (const settlement of settlements) {
+    const settled = applied.get(settlement)
+    if (!makesWay(settlement, settled)) blocked.add(settlement.chunk)
+    held.end(settlement.chunk, outcomeOf(settlement, settled, causes?.get(settlement.chunk)))
+  }
+})
+
+const withoutLedger = Effect.fnUntraced(function*<A extends WithChunk>(own: Own, list: ReadonlyArray<A>) {
+  const entries = yield* own.store.ledger(list.map((one) => one.chunk.key))
+  const ledger = new Set(entries.map((entry) => printKey(entry.key)))
+  const isPersisted = (one: A) => ledger.has(printKey(one.chunk.key))
+  const persisted = list.filter(isPersisted)
+  if (persisted.length > 0) yield* settleAll(own, persisted.map(({ chunk }) => Settlement.Already({ chunk })))
+  return list.filter((one) => !isPersisted(one))
+})
+
 /** For one claim. */
 export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
   const store = yield* ChunkStore
   const { token } = held.claim
   const blocked = makeBlocked()
+  const own: Own = { engine, store, held, blocked }
   // charges that are committed together at the end of a round
   const due: Array<Charge> = []
 
-  const settle = Effect.fnUntraced(function*(
+  const settle = (
     settlements: ReadonlyArray<Settlement>,
     causes?: ReadonlyMap<ClaimedChunk, Cause.Cause<unknown>>
-  ) {
-    if (settlements.length === 0) return
-    const applied = new Map((yield* settleOrPart(store, token, settlements)).map((one) => [one.settlement, one]))
-    for (const settlement of settlements) {
-      const settled = applied.get(settlement)
-      if (!makesWay(settlement, settled)) blocked.add(settlement.chunk)
-      held.end(settlement.chunk, outcomeOf(settlement, settled, causes?.get(settlement.chunk)))
-    }
-  })
+  ) => settlements.length === 0 ? Effect.void : settleAll(own, settlements, causes)
 
   /** Settles the chunks that are in the ledger: their handlers' errors do not count as failures. Returns the others. */
-  const withoutPersisted = Effect.fnUntraced(function*<A extends WithChunk>(list: ReadonlyArray<A>) {
-    if (list.length === 0) return list
-    const entries = yield* store.ledger(list.map((one) => one.chunk.key))
-    const ledger = new Set(entries.map((entry) => printKey(entry.key)))
-    const isPersisted = (one: A) => ledger.has(printKey(one.chunk.key))
-    yield* settle(list.filter(isPersisted).map(({ chunk }) => Settlement.Already({ chunk })))
-    return list.filter((one) => !isPersisted(one))
-  })
+  const withoutPersisted = <A extends WithChunk>(list: ReadonlyArray<A>) =>
+    list.length === 0 ? Effect.succeed(list) : withoutLedger(own, list)
 
   const release = (members: ReadonlyArray<WithChunk>) =>
     settle(members.map(({ chunk }) => Settlement.Release({ chunk })))
 
   /** Charges all pending failures, in one commit. */
-  const chargeDue = Effect.suspend(() => chargeAll(due.splice(0)))
-  const chargeAll = Effect.fnUntraced(function*(charges: ReadonlyArray<Charge>) {
-    const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))
-    const causes = new Map(rest.map(({ cause, chunk }) => [chunk, cause]))
-    yield* settle(yield* Effect.forEach(rest, (charge) => settlementOf(engine, charge)), causes)
-  })
+  const chargeDue = Effect.suspend(() => due.length === 0 ? Effect.void : chargeAll(due.splice(0)))
+  const chargeAll = (charges: ReadonlyArray<Charge>) =>
+    Effect.flatMap(
+      withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk }))),
+      (rest) =>
+        Effect.flatMap(
+          Effect.forEach(rest, (charge) => settlementOf(engine, charge)),
+          (settlements) => settle(settlements, new Map(rest.map(({ cause, chunk }) => [chunk, cause])))
+        )
+    )
 
   /** Charges a chunk; immediately if it blocks its ordering key, so no later chunk of the key is tried in vain. */
   const charge = (charge: Charge) =>
@@ -87,10 +109,15 @@ export const make = Effect.fnUntraced(function*(engine: Engine, held: Held) {
      * Notes the outcomes of a batch, and charges the chunks that failed before they had written anything. What is persisted
      * is announced after the commit, which may be that of a caller's transaction.
      */
-    commit: Effect.fnUntraced(function*({ failedUnsent, persisted }: Committed) {
-      for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
-      for (const [one, cause] of failedUnsent) yield* charge({ one, cause, kind: failureKind(cause) })
-    })
+    commit: ({ failedUnsent, persisted }: Committed) =>
+      Effect.suspend(() => {
+        for (const line of persisted) held.end(line.chunk, Outcome.Persisted({ persisted: line }))
+        return failedUnsent.size === 0 ? Effect.void : Effect.forEach(
+          failedUnsent,
+          ([one, cause]) => charge({ one, cause, kind: failureKind(cause) }),
+          { discard: true }
+        )
+      })
   }
 })
 

@@ -173,22 +173,23 @@ export const make = Effect.fnUntraced(function*(store: Store, options: Options) 
       let isTurn = false
       let isRecorded = false
       /** The end of the handlers' transaction. A client of one connection could not record beside it. */
-      const atEnd = Effect.gen(function*() {
-        yield* stopTimer
-        yield* turn.take(1)
-        isTurn = true
-        if (state === "others") return yield* lost()
-        if (state === "held") return undefined
-        isCertain = false
-        return {
-          call,
-          hold: options,
-          recorded: (seqs: ReadonlyArray<bigint>) => {
-            numbered(seqs)
-            isRecorded = true
-          }
-        }
-      }).pipe(Effect.uninterruptible)
+      const atEnd = Effect.andThen(stopTimer, turn.take(1)).pipe(
+        Effect.flatMap(() => {
+          isTurn = true
+          if (state === "others") return Effect.fail(lost())
+          if (state === "held") return Effect.undefined
+          isCertain = false
+          return Effect.succeed({
+            call,
+            hold: options,
+            recorded: (seqs: ReadonlyArray<bigint>) => {
+              numbered(seqs)
+              isRecorded = true
+            }
+          })
+        }),
+        Effect.uninterruptible
+      )
       const ended = Effect.suspend(() => isTurn ? turn.release(1) : Effect.void)
       const notNew = () => {
         mayNotRun = true

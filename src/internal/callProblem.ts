@@ -27,7 +27,8 @@ const identityProblem = (path: string, text: string, domain: Identity.Domain): P
 }
 
 const callIdProblem = (callId: string): Problem | undefined => {
-  const length = [...callId].length
+  // it has no more characters than UTF-16 units, which are counted already
+  const length = callId.length <= maxCallIdLength ? callId.length : [...callId].length
   const reason = length === 0
     ? "is empty"
     : length > maxCallIdLength

@@ -52,7 +52,7 @@ const observe = (
   value: number | undefined,
   context: Context.Context<never>
 ): void => {
-  if (value !== undefined) Metric.withAttributes(histogram, labels).updateUnsafe(value, context)
+  if (value !== undefined) Metrics.of(histogram, labels).updateUnsafe(value, context)
 }
 
 /**

@@ -78,8 +78,8 @@ export const planted: Readonly<Record<string, Planted>> = {
     "if (orderingKey !== \"\") return\n      const before"
   ),
   "a chunk that is in the ledger is charged": inSettling(
-    "const rest = yield* withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk })))",
-    "const rest = charges.map((charge) => ({ ...charge, chunk: charge.one.chunk }))"
+    "withoutPersisted(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk }))),",
+    "Effect.succeed(charges.map((charge) => ({ ...charge, chunk: charge.one.chunk }))),"
   ),
   "a failed chunk is removed from the queue instead of retried": inFailure(
     "return Settlement.Retry({ ...base, delay: yield* RetryPolicy.delayAfter(schedule, attempts) })",

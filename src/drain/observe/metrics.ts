@@ -38,7 +38,7 @@ export const timeRun =
         const outcome = Exit.isSuccess(exit) && isGood(exit.value) ? "succeeded" : "failed"
         return Effect.flatMap(Clock.monotonicTimeNanos, (now) =>
           Metric.update(
-            Metric.withAttributes(Metrics.handlerSeconds, { handler, outcome }),
+            Metrics.of(Metrics.handlerSeconds, { handler, outcome }),
             Number(now - began) / 1e9
           ))
       }))
@@ -91,7 +91,7 @@ export const measureClaim = Effect.fnUntraced(function*(
     if (isCharged(end)) kind.failed++
     if (end?._tag !== "Persisted") continue
     let lag = lags.get(handler)
-    if (lag === undefined) lags.set(handler, lag = Metric.withAttributes(Metrics.lagSeconds, { handler }))
+    if (lag === undefined) lags.set(handler, lag = Metrics.of(Metrics.lagSeconds, { handler }))
     lag.updateUnsafe(Math.max(0, now - chunk.recordedAt.epochMilliseconds) / 1000, context)
   }
   Metrics.count(Metrics.claimed, {}, claimed.length, context)
@@ -115,7 +115,7 @@ export const measureInside = Effect.fnUntraced(function*(
   const now = clock.currentTimeMillisUnsafe()
   const seconds = Number(clock.monotonicTimeNanosUnsafe() - began) / 1e9
   const persisted = chunks.filter(({ objects }) => objects.length > 0).length
-  const lag = Metric.withAttributes(Metrics.lagSeconds, { handler })
+  const lag = Metrics.of(Metrics.lagSeconds, { handler })
   for (const { recordedAt } of chunks) lag.updateUnsafe(Math.max(0, now - recordedAt) / 1000, context)
   const kind = { namespace, schema, handler }
   Metrics.count(Metrics.claimed, {}, chunks.length, context)
@@ -128,5 +128,5 @@ export const measureInside = Effect.fnUntraced(function*(
     context
   )
   Metrics.cycleSeconds.updateUnsafe(seconds, context)
-  Metric.withAttributes(Metrics.batchSeconds, { handler }).updateUnsafe(seconds, context)
+  Metrics.of(Metrics.batchSeconds, { handler }).updateUnsafe(seconds, context)
 })

@@ -46,36 +46,37 @@ export const notHeldUp = <E, R>(
   timeout: Duration.Duration,
   transaction: (commit: Commit) => Effect.Effect<void, E, R>
 ): Effect.Effect<void, E, R> => {
-  const bounded = Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      const committed = yield* Deferred.make<void>()
-      const own: Array<Effect.Effect<void>> = []
-      const commit: Commit = {
-        // registered first, so it runs first, right after the commit
-        begun: sql.afterCommit(
-          Effect.andThen(
-            Deferred.succeed(committed, undefined),
-            Effect.suspend(() =>
-              Effect.forEach(own, (effect) => Effect.ignoreCause(effect, { log: "Error" }), { discard: true })
-            )
+  const bounded = Effect.uninterruptibleMask((restore) => {
+    const committed = Deferred.makeUnsafe<void>()
+    const own: Array<Effect.Effect<void>> = []
+    const commit: Commit = {
+      // registered first, so it runs first, right after the commit
+      begun: sql.afterCommit(
+        Effect.andThen(
+          Deferred.succeed(committed, undefined),
+          Effect.suspend(() =>
+            Effect.forEach(own, (effect) => Effect.ignoreCause(effect, { log: "Error" }), { discard: true })
           )
-        ),
-        first: Effect.provideService(CurrentOwn, own)
-      }
-      const fiber = yield* Effect.forkDetach(Effect.interruptible(transaction(commit)), { startImmediately: true })
-      const late = Deferred.await(committed).pipe(
-        Effect.andThen(Effect.sleep(timeout)),
-        Effect.andThen(Effect.logWarning(
-          `what a handler registered by sql.afterCommit did not end within ${Duration.format(timeout)}: ` +
-            "the worker no longer waits for it"
-        )),
-        Effect.interruptible
-      )
-      // interruptible, because the race interrupts its loser
-      yield* restore(Effect.raceFirst(Effect.interruptible(Fiber.join(fiber)), late)).pipe(
-        Effect.onInterrupt(() => Effect.raceFirst(Effect.interruptible(Fiber.interrupt(fiber)), late))
-      )
-    })
-  )
+        )
+      ),
+      first: Effect.provideService(CurrentOwn, own)
+    }
+    const late = Deferred.await(committed).pipe(
+      Effect.andThen(Effect.sleep(timeout)),
+      Effect.andThen(Effect.logWarning(
+        `what a handler registered by sql.afterCommit did not end within ${Duration.format(timeout)}: ` +
+          "the worker no longer waits for it"
+      )),
+      Effect.interruptible
+    )
+    return Effect.flatMap(
+      Effect.forkDetach(Effect.interruptible(transaction(commit)), { startImmediately: true }),
+      (fiber) =>
+        // interruptible, because the race interrupts its loser
+        restore(Effect.raceFirst(Effect.interruptible(Fiber.join(fiber)), late)).pipe(
+          Effect.onInterrupt(() => Effect.raceFirst(Effect.interruptible(Fiber.interrupt(fiber)), late))
+        )
+    )
+  })
   return Effect.flatMap(client.isCallers, (isCallers) => isCallers ? transaction(atOnce) : bounded)
 }

@@ -298,29 +298,45 @@ export type Begin = "begin isolation level read committed" | "begin isolation le
  */
 export const inTransaction = <A, E, R>(
   sql: SqlClient.SqlClient,
-  options: { readonly begin: Begin; readonly limit: Duration.Duration },
-  work: (place: Place) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E | SqlError, R> =>
-  Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-    const surrounding = yield* Effect.serviceOption(sql.transactionService)
-    if (Option.isSome(surrounding)) {
-      const lease = yield* CurrentLease
-      const isSluices = lease !== undefined && surrounding.value[0] === lease.connection
-      return yield* restore(sql.withTransaction(work({ lease: isSluices ? lease : undefined, isNested: true })))
-    }
-    const scope = yield* Scope.make()
-    const connection = yield* restore(within(options.limit, "connect")(Scope.provide(sql.reserve, scope))).pipe(
-      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-    )
-    const lease = new Lease(connection, { scope, limit: options.limit, service: sql.transactionService })
-    const inner = Effect.suspend(() => work({ lease, isNested: false })).pipe(
-      // only for this transaction, not for another client's that a handler begins
-      Effect.provideService(SqlClient.BeginTransaction, undefined),
-      Effect.provideService(CurrentLease, lease)
-    )
-    return yield* restore(sql.withTransaction(inner)).pipe(
-      Effect.provideService(sql.transactionService, [lease.connection, outermost]),
-      Effect.provideService(SqlClient.BeginTransaction, options.begin),
-      Effect.ensuring(lease.close)
-    )
-  }))
+  options: Options,
+  work: Work<A, E, R>
+): Effect.Effect<A, E | SqlError, R> => Effect.uninterruptibleMask((restore) => transact(sql, options, work, restore))
+
+interface Options {
+  readonly begin: Begin
+  readonly limit: Duration.Duration
+}
+
+type Work<A, E, R> = (place: Place) => Effect.Effect<A, E, R>
+
+/** Makes an effect interruptible again, if its caller is. */
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+const transact = Effect.fnUntraced(function*<A, E, R>(
+  sql: SqlClient.SqlClient,
+  options: Options,
+  work: Work<A, E, R>,
+  restore: Restore
+): Effect.fn.Return<A, E | SqlError, R> {
+  const surrounding = yield* Effect.serviceOption(sql.transactionService)
+  if (Option.isSome(surrounding)) {
+    const lease = yield* CurrentLease
+    const isSluices = lease !== undefined && surrounding.value[0] === lease.connection
+    return yield* restore(sql.withTransaction(work({ lease: isSluices ? lease : undefined, isNested: true })))
+  }
+  const scope = yield* Scope.make()
+  const connection = yield* restore(within(options.limit, "connect")(Scope.provide(sql.reserve, scope))).pipe(
+    Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+  )
+  const lease = new Lease(connection, { scope, limit: options.limit, service: sql.transactionService })
+  const inner = Effect.suspend(() => work({ lease, isNested: false })).pipe(
+    // only for this transaction, not for another client's that a handler begins
+    Effect.provideService(SqlClient.BeginTransaction, undefined),
+    Effect.provideService(CurrentLease, lease)
+  )
+  return yield* restore(sql.withTransaction(inner)).pipe(
+    Effect.provideService(sql.transactionService, [lease.connection, outermost]),
+    Effect.provideService(SqlClient.BeginTransaction, options.begin),
+    Effect.ensuring(lease.close)
+  )
+})

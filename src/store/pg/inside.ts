@@ -18,15 +18,16 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
-import type { ChunkStore, Inside, InsideKind, InsideRequest, PersistedInside } from "../../ChunkStore.ts"
+import type { ChunkStore, Inside, InsideRequest } from "../../ChunkStore.ts"
 import type { Declaration } from "../../Declaration.ts"
-import { type DomainObject, maxObjectBytes, maxObjects } from "../../DomainObject.ts"
+import { maxObjectBytes, maxObjects } from "../../DomainObject.ts"
 import * as Kind from "../../Kind.ts"
 import { inRange, isFree, onlyAsked, type Range } from "./claimParts.ts"
 import * as Contact from "./contact.ts"
 import { type Compiled, identifier, literal, valueName } from "./declared.ts"
 import type { Engine } from "./engine.ts"
 import { tooLong } from "./errors.ts"
+import { packedOf, unpacked } from "./insidePacked.ts"
 import { longestOf } from "./longest.ts"
 import type * as LowWater from "./lowWater.ts"
 import { unlessLocked } from "./tableLock.ts"
@@ -62,30 +63,8 @@ type Said = readonly [
   ends: boolean
 ]
 
-/**
- * Persisted chunks, as JSON text: a list for each property, which both server and client handle faster than a row for each
- * chunk. A list is null when all chunks have the usual value.
- */
-type Packed = readonly [
-  callIds: ReadonlyArray<string>,
-  objects: ReadonlyArray<ReadonlyArray<DomainObject>>,
-  recordedAt: ReadonlyArray<number>,
-  services: ReadonlyArray<string>,
-  /** Null when all are empty. */
-  parts: ReadonlyArray<string> | null,
-  /** Null when all are the kind's. */
-  namespaces: ReadonlyArray<string> | null,
-  /** Null when all are the call ids. */
-  correlationIds: ReadonlyArray<string> | null,
-  /** Null when all are empty. */
-  contexts: ReadonlyArray<PersistedInside["context"]> | null
-]
-
 /** A row of the answer. Without a chunk there is one row, with a null `packed`. */
 type Row = readonly [said: string, exact: number, packed: string | null]
-
-/** The most bytes of names and contexts that are sent in one row: see `longest.ts`. Their JSON may be six times as long. */
-const mostPacked = 1024 * 1024
 
 interface Options {
   readonly ready: Range
@@ -185,30 +164,37 @@ export const linesOf = (t: Tables, { columns, elements, key }: Compiled, given: 
     )`
 }
 
-/** Writes the rows. `settled` has the chunks, each with the objects that were made of it. */
+/**
+ * Writes the rows, and gives each line its id: Postgres returns the rows in the order in which they were selected. `settled`
+ * has the chunks, each with its ids and the objects that were made of it. The full join keeps an id without a line, and a
+ * line without an id, for {@link exactOf}.
+ */
 export const writtenOf = (t: Tables, { object }: Declaration, compiled: Compiled) => {
   const { columns, elements, id, onConflict, table } = compiled
-  const text = t.sql.literal
   const made = `pg_catalog.jsonb_build_object('type', ${literal(object)}::pg_catalog.text, 'id', id)`
-  const objects = elements === ""
-    ? `select n, pg_catalog.jsonb_build_array(${made}) as objects from named`
-    : `select n, pg_catalog.jsonb_agg(${made} order by place) as objects from named group by n`
-  const inOrder = (column: string) =>
-    `pg_catalog.unnest(array(select ${column} from line where place is not null order by n, place))`
-  return text(`written as (
+  const chunk = "n, seq, call_id, part, namespace, recorded_at, service, correlation_id, told"
+  const settled = elements === ""
+    ? `select ${chunk}, id as ids, pg_catalog.jsonb_build_array(${made}) as objects from named`
+    : `select c.*, o.ids, coalesce(o.objects, '[]'::pg_catalog.jsonb) as objects
+      from (select ${chunk} from line where place is null or place = 1) c
+      full join (
+        select n, pg_catalog.json_agg(id order by place) as ids, pg_catalog.jsonb_agg(${made} order by place) as objects
+        from named group by n
+      ) o on o.n = c.n`
+  return t.sql.literal(`written as (
       insert into ${table} (${columns.map(({ name }) => identifier(name)).join(", ")}) overriding system value
       select ${columns.map((_, index) => `c${index}`).join(", ")} from line where place is not null order by n, place
       ${onConflict}
       returning ${identifier(id)}::pg_catalog.text as id
     ), named as materialized (
-      select * from rows from (
-        pg_catalog.unnest(array(select id from written)), ${inOrder("n")}, ${inOrder("place")}
-      ) as named(id, n, place)
+      select l.*, w.id
+      from (
+        select ${elements === "" ? chunk : "n, place"}, pg_catalog.row_number() over (order by n, place) as k
+        from line where place is not null
+      ) l
+      full join (select id, pg_catalog.row_number() over () as k from written) w on w.k = l.k
     ), settled as materialized (
-      select c.n, c.seq, c.call_id, c.part, c.namespace, c.recorded_at, c.service, c.correlation_id, c.told,
-        coalesce(o.objects, '[]'::pg_catalog.jsonb) as objects
-      from (select * from line where place is null or place = 1) c
-      full join (${objects}) o on o.n = c.n
+      ${settled}
     )`)
 }
 
@@ -280,48 +266,6 @@ const statement = (t: Tables, request: InsideRequest, compiled: Compiled, option
     .values as unknown as Effect.Effect<ReadonlyArray<Row>, SqlError>
 }
 
-/** The settled chunks in the order of recording: all in one row if they are not too long, or each in a row of its own. */
-const packedOf = ({ sql }: Tables, { kind: { namespace } }: InsideRequest) =>
-  sql`
-      select pg_catalog.json_build_array(
-        pg_catalog.json_agg(call_id), pg_catalog.json_agg(objects),
-        pg_catalog.json_agg((pg_catalog.date_part('epoch', recorded_at) * 1000)::bigint), pg_catalog.json_agg(service),
-        case when pg_catalog.max(part) <> '' then pg_catalog.json_agg(part) end,
-        case when pg_catalog.bool_or(namespace <> ${namespace}) then pg_catalog.json_agg(namespace) end,
-        case when pg_catalog.bool_or(correlation_id <> call_id) then pg_catalog.json_agg(correlation_id) end,
-        case when pg_catalog.max(told) is not null then pg_catalog.json_agg(coalesce(told, '{}')::pg_catalog.json) end
-      )::pg_catalog.text as text
-      from (
-        select *, case when size.total > ${mostPacked} then seq end as pack from settled, (
-          select pg_catalog.sum(pg_catalog.pg_column_size(objects) + coalesce(pg_catalog.octet_length(told), 0)) as total
-          from settled
-        ) size
-        order by pack, seq
-      ) s group by pack order by pack`
-
-const chunksOf = (
-  { namespace, schemaIdentity }: InsideKind,
-  rows: ReadonlyArray<Row>
-): ReadonlyArray<PersistedInside> =>
-  rows.flatMap(([, , packed]) => {
-    if (packed === null) return []
-    // the statement produces only this JSON
-    const [callIds, objects, recordedAt, services, parts, namespaces, correlationIds, contexts] = JSON.parse(
-      packed
-    ) as Packed
-    return callIds.map((callId, index): PersistedInside => ({
-      key: { callId, schemaIdentity, part: parts?.[index] ?? "" },
-      namespace: namespaces?.[index] ?? namespace,
-      service: services[index] ?? "",
-      correlationId: correlationIds?.[index] ?? callId,
-      context: contexts?.[index] ?? noContext,
-      recordedAt: recordedAt[index] ?? 0,
-      objects: objects[index] ?? []
-    }))
-  })
-
-const noContext = {}
-
 const leftOf = ([, , , , left, scheduled]: Said): Inside["left"] => {
   if (scheduled) return "other"
   if (left === null) return undefined
@@ -357,7 +301,7 @@ export const persistInside = (
     const said = JSON.parse(rows[0]?.[0] ?? "null") as Said
     const [serverTime, markTime, markSeq, ended, , , ends] = said
     contact.heard(serverTime, began)
-    const chunks = chunksOf(request.kind, rows)
+    const chunks = rows.flatMap(([, , packed]) => packed === null ? [] : unpacked(request, packed))
     const left = leftOf(said)
     // The mark never passes a chunk that was left. `began: now`: this statement's time is not that of a scan.
     if (left === undefined) {

@@ -21,7 +21,7 @@ import type { Insert } from "../../Declaration.ts"
 import { freshToken } from "../../internal/freshToken.ts"
 import { type Commit, longestAfterCommit, notHeldUp } from "./afterCommit.ts"
 import { rowsOf, unnested } from "./columns.ts"
-import type { Lease } from "./connection.ts"
+import type { Lease, Place } from "./connection.ts"
 import type { Engine } from "./engine.ts"
 import { failCommit, failSettle, failStore, isLockTimeout } from "./errors.ts"
 import { given } from "./given.ts"
@@ -30,7 +30,7 @@ import { mustBeReadCommitted } from "./readCommitted.ts"
 import { isOneDone, recordOneDone } from "./recordDone.ts"
 import { heldOf, recordOneHeld } from "./recordHeld.ts"
 import type { Tables } from "./tables.ts"
-import { CurrentRun, unwatched } from "./watch.ts"
+import { CurrentRun, type Run, unwatched } from "./watch.ts"
 
 /**
  * How long the settlement waits for a lock. Only `once` locks a row that a claim holds, and its effect takes as long as the
@@ -156,6 +156,23 @@ const ended = new TransactionSpoiled({
   reason: "a handler ended the transaction, which only Sluice may end, or reset all settings"
 })
 
+/** What has become of the handlers' run. */
+interface RunOutcome<E> {
+  /** An error before the handlers have run is not theirs. */
+  ran: boolean
+  /** The handlers' failure counts even when the rollback fails: a lost connection has rolled back. */
+  failed: Cause.Cause<E> | undefined
+}
+
+/** What the verb was asked for. */
+interface Asked<E, R> {
+  readonly token: string
+  readonly work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>
+  readonly idle: Duration.Duration | undefined
+  readonly toRecord: ToRecord | undefined
+  readonly outcome: RunOutcome<E>
+}
+
 /** The verb. */
 export const persist = ({ close, compiling, hint, insert, settings, t, wake }: Engine) => {
   const { client } = t
@@ -220,6 +237,40 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
     }
   )
 
+  /** What is done in the transaction. */
+  const within = Effect.fnUntraced(function*<E, R>(
+    { idle, outcome, toRecord, token, work }: Asked<E, R>,
+    { first }: Commit,
+    { isNested, lease }: Place,
+    outer: Run | undefined
+  ) {
+    const mark = yield* freshToken
+    const [began] = yield* begin({ mark, token, idle, call: toRecord?.call })
+    if (began === undefined) return
+    if (!began.may) {
+      toRecord?.notNew()
+      return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
+    }
+    if (isNested) yield* mustBeReadCommitted(began.isolation)
+    const exit = yield* Effect.exit(work(transactionOf(t, insertOn(lease), { lease, began, outer, first })))
+    if (Exit.isFailure(exit)) {
+      outcome.failed = exit.cause
+      return yield* Effect.fail(new RolledBack(exit.cause))
+    }
+    outcome.ran = true
+    const leaves = isNested || lease === undefined || lease.left.transaction
+    if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
+    const persisted = exit.value
+    if (persisted.length > 0) {
+      const call = toRecord === undefined ? undefined : yield* toRecord.atEnd
+      yield* call === undefined
+        ? first(settleWithin(token, mark, persisted))
+        : first(recordWithin(mark, call, persisted))
+    }
+    if (persisted.some(({ objects }) => objects.length > 0)) yield* first(hint("events"))
+    if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
+  })
+
   const persist = <E, R>(
     token: string,
     work: (transaction: Transaction) => Effect.Effect<ReadonlyArray<Persisted>, E, R>,
@@ -227,53 +278,24 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
     toRecord?: ToRecord
   ) =>
     Effect.suspend(() => {
-      // an error before the handlers have run is not theirs
-      let ran = false
-      // the handlers' failure counts even when the rollback fails: a lost connection has rolled back
-      let failed: Cause.Cause<E> | undefined
-      const transaction = ({ begun, first }: Commit) =>
-        client.transaction(({ isNested, lease }) =>
-          Effect.gen(function*() {
-            yield* begun
-            const outer = yield* CurrentRun
-            return yield* unwatched(Effect.gen(function*() {
-              const mark = yield* freshToken
-              const [began] = yield* begin({ mark, token, idle, call: toRecord?.call })
-              if (began === undefined) return
-              if (!began.may) {
-                toRecord?.notNew()
-                return yield* new LeaseLost({ claimed: toRecord?.call.outputs.length ?? 0, held: 0 })
-              }
-              if (isNested) yield* mustBeReadCommitted(began.isolation)
-              const exit = yield* Effect.exit(work(transactionOf(t, insertOn(lease), { lease, began, outer, first })))
-              if (Exit.isFailure(exit)) {
-                failed = exit.cause
-                return yield* Effect.fail(new RolledBack(exit.cause))
-              }
-              ran = true
-              const leaves = isNested || lease === undefined || lease.left.transaction
-              if (leaves) yield* putBack(t, began, isNested).pipe(Effect.catch(failSettle))
-              const persisted = exit.value
-              if (persisted.length > 0) {
-                const call = toRecord === undefined ? undefined : yield* toRecord.atEnd
-                yield* call === undefined
-                  ? first(settleWithin(token, mark, persisted))
-                  : first(recordWithin(mark, call, persisted))
-              }
-              if (persisted.some(({ objects }) => objects.length > 0)) yield* first(hint("events"))
-              if (isNested) yield* putOwnBack(t, began).pipe(Effect.catch(failSettle))
-            }))
-          })
+      const outcome: RunOutcome<E> = { ran: false, failed: undefined }
+      const asked: Asked<E, R> = { token, work, idle, toRecord, outcome }
+      const transaction = (commit: Commit) =>
+        client.transaction((place) =>
+          Effect.andThen(
+            commit.begun,
+            Effect.flatMap(CurrentRun, (outer) => unwatched(within(asked, commit, place, outer)))
+          )
         )
       return notHeldUp(t, idle ?? longestAfterCommit, transaction).pipe(
         Effect.catchTags({
-          SqlError: (error: SqlError) => ran ? failCommit(error) : failStore(error),
+          SqlError: (error: SqlError) => outcome.ran ? failCommit(error) : failStore(error),
           InLedger: (error: InLedger) => sayWhich(token, error.persisted),
           NotHeld: (error: NotHeld) => sayWhether(token, error.persisted),
           Waited: (error: Waited) => sayLocked(token, error.persisted),
           RolledBack: (error: RolledBack<E>) => Effect.failCause(error.cause),
           ChunkStoreError: (error: ChunkStoreError) =>
-            failed === undefined ? Effect.fail(error) : Effect.failCause(failed)
+            outcome.failed === undefined ? Effect.fail(error) : Effect.failCause(outcome.failed)
         })
       )
     })

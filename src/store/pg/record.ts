@@ -47,6 +47,7 @@ type Outcomes = ReadonlyMap<string, RecordOutcome>
 export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["record"] => {
   const { client, sql } = t
   const recordSingle = recordOne(t)
+  const recordSome = recordMany(t)
   const isNested = Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
 
   const sameOrNot = (calls: ReadonlyArray<Given>) =>
@@ -63,7 +64,7 @@ export const record = ({ hint, settings, t }: Engine): ChunkStore["Service"]["re
       for (const row of yield* recordSingle(first)) outcomes.set(row.call_id, "recorded")
     } else {
       const portions = inPortions(calls)
-      const writing = Effect.forEach(portions, (portion) => recordMany(t, portion, { lockTimeout }))
+      const writing = Effect.forEach(portions, (portion) => recordSome(portion, { lockTimeout }))
       // a single statement is a commit of its own
       const written = yield* portions.length > 1 ? client.transaction(() => writing) : writing
       for (const row of written.flat()) outcomes.set(row.call_id, "recorded")

@@ -8,9 +8,12 @@ import { given } from "./given.ts"
 import { recordMany } from "./recordStatements.ts"
 
 /** The verb. A run of the call meanwhile holds its row, or has changed its status. */
-export const recordDecoded = ({ hint, t }: Engine): ChunkStore["Service"]["recordDecoded"] => (call) =>
-  recordMany(t, [given(call)], { onlyInvalid: true }).pipe(
-    Effect.map(({ length }) => length > 0),
-    Effect.tap((isRecorded) => isRecorded ? hint("chunks") : Effect.void),
-    t.client.statement
-  )
+export const recordDecoded = ({ hint, t }: Engine): ChunkStore["Service"]["recordDecoded"] => {
+  const record = recordMany(t)
+  return (call) =>
+    record([given(call)], { onlyInvalid: true }).pipe(
+      Effect.map(({ length }) => length > 0),
+      Effect.tap((isRecorded) => isRecorded ? hint("chunks") : Effect.void),
+      t.client.statement
+    )
+}

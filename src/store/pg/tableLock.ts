@@ -64,12 +64,11 @@ export const unlessLocked =
       Effect.updateContext((context: Context.Context<never>) => Context.omit(t.sql.transactionService)(context)),
       Effect.orElseSucceed(() => [])
     )
-    const watching = Effect.gen(function*() {
-      while (true) {
-        yield* Effect.sleep(patience)
-        const [locked] = yield* look
-        if (locked !== undefined) return yield* new TableLocked({ table: locked.name })
-      }
-    })
+    const watching = Effect.andThen(Effect.sleep(patience), look).pipe(
+      Effect.flatMap(([locked]) =>
+        locked === undefined ? Effect.void : Effect.fail(new TableLocked({ table: locked.name }))
+      ),
+      Effect.forever
+    )
     return Effect.raceFirst(effect, watching)
   }
