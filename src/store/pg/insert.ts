@@ -201,7 +201,7 @@ export const make = (t: Tables, compiling: Compiling): Insert => {
     const wasKnown = compiling.isKnown(declaration)
     const compiled = yield* compiling.of(declaration)
     return yield* Effect.mapError(rows(declaration, compiled, given), (error) => {
-      compiling.forget(declaration)
+      compiling.failed(declaration, error)
       return wasKnown && isSqlError(error) && mayHaveChanged(error, declaration) ? changed(error) : error
     })
   })

@@ -289,7 +289,7 @@ export const persistInside = (
   const longest = longestOf(t.sql, settings)
 
   const look = Effect.fnUntraced(function*(request: InsideRequest, mark: LowWater.Mark | undefined) {
-    const { parent: compiled } = yield* compiling.of(request.declaration)
+    const { parent: compiled } = yield* compiling.evenDoubted(request.declaration)
     const began = yield* Contact.here
     const sent = statement(t, request, compiled, {
       ready: mark === undefined ? {} : { after: mark.place },
@@ -319,7 +319,7 @@ export const persistInside = (
     const mark = lowWater.from(request.namespace, yield* Contact.here, request.hasty === true)
     const looked = yield* look(request, mark).pipe(
       unlessLocked(t, request.declaration),
-      Effect.tapError(() => Effect.sync(() => compiling.forget(request.declaration))),
+      Effect.tapError((error) => Effect.sync(() => compiling.failed(request.declaration, error))),
       // the handler fails on a claim in the same way, which reports it
       Effect.catchTag("TableUnfit", () => Effect.undefined),
       t.client.statement,

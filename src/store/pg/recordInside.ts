@@ -109,7 +109,7 @@ export const recordInside = (
       })
     ).pipe(
       unlessLocked(t, declaration),
-      Effect.tapError(() => Effect.sync(() => compiling.forget(declaration))),
+      Effect.tapError((error) => Effect.sync(() => compiling.failed(declaration, error))),
       // the handler fails on a claim in the same way, which reports it
       Effect.catchTag("TableUnfit", () => Effect.succeed([])),
       t.client.statement,
