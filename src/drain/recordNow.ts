@@ -12,6 +12,7 @@ import type { DomainEvents } from "../DomainEvents.ts"
 import type { DomainObject } from "../DomainObject.ts"
 import { freshToken } from "../internal/freshToken.ts"
 import { outage } from "../internal/outage.ts"
+import type { Restore } from "../internal/restore.ts"
 import { mayBeOver } from "../internal/storeErrors.ts"
 import { claimScoped } from "./claim.ts"
 import type { Engine } from "./engine.ts"
@@ -110,9 +111,6 @@ export const recordAndRun = (
         : Effect.uninterruptibleMask((restore) => recordOne(call, note, restore))
     })
 }
-
-/** Makes an effect interruptible again, if its caller is. */
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** The store by which the engine works on an unrecorded call. */
 type Made = Effect.Success<ReturnType<typeof Unrecorded.make>>

@@ -13,6 +13,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import type { Restore } from "../../internal/restore.ts"
 import { codeOf } from "./errors.ts"
 import { CurrentRun, type Left, Run } from "./watch.ts"
 
@@ -308,9 +309,6 @@ interface Options {
 }
 
 type Work<A, E, R> = (place: Place) => Effect.Effect<A, E, R>
-
-/** Makes an effect interruptible again, if its caller is. */
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 const transact = Effect.fnUntraced(function*<A, E, R>(
   sql: SqlClient.SqlClient,

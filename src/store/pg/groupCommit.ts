@@ -12,6 +12,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import type { ChunkStoreError, RecordOutcome } from "../../ChunkStore.ts"
+import type { Restore } from "../../internal/restore.ts"
 import { isOutage } from "./contact.ts"
 import { type Given, lengthOf } from "./given.ts"
 
@@ -33,9 +34,6 @@ export type Write = (
   calls: ReadonlyArray<Given>,
   lockTimeout?: Duration.Duration
 ) => Effect.Effect<ReadonlyArray<RecordOutcome>, ChunkStoreError>
-
-/** Makes an effect interruptible again, if its caller is. */
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** A call that waits for the next group. */
 interface Waiting {

@@ -238,7 +238,7 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
   )
 
   /** What is done in the transaction. */
-  const within = Effect.fnUntraced(function*<E, R>(
+  const handleWithin = Effect.fnUntraced(function*<E, R>(
     { idle, outcome, toRecord, token, work }: Asked<E, R>,
     { first }: Commit,
     { isNested, lease }: Place,
@@ -284,7 +284,7 @@ export const persist = ({ close, compiling, hint, insert, settings, t, wake }: E
         client.transaction((place) =>
           Effect.andThen(
             commit.begun,
-            Effect.flatMap(CurrentRun, (outer) => unwatched(within(asked, commit, place, outer)))
+            Effect.flatMap(CurrentRun, (outer) => unwatched(handleWithin(asked, commit, place, outer)))
           )
         )
       return notHeldUp(t, idle ?? longestAfterCommit, transaction).pipe(
