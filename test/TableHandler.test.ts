@@ -337,6 +337,21 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       }).pipe(Effect.provide(declared.application(declared.servers[name]([]), { declaredInside: inside })))
   )
 
+  it.live("a row is refused only after the declaration was compiled for the table as it is now", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`alter table finding alter odd set default 'even'`
+      yield* record("before", yield* finding("before"))
+      expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
+      yield* sql`alter table finding alter odd set default 'uneven', add check (odd <> 'even') not valid`
+      yield* record("after", yield* finding("after"))
+      expect(yield* untilEmpty).toMatchObject({ persisted: 1, dead: 0 })
+      expect(plain(yield* rowsOf("finding"), "call_id", "odd")).toEqual([
+        { call_id: "after", odd: "uneven" },
+        { call_id: "before", odd: "even" }
+      ])
+    }).pipe(Effect.provide(declared.application(declared.servers[name]([]), { declaredInside: true }))))
+
   it.live("nobody is charged when a key has no unique index", () =>
     runOn(
       ["alter table card drop constraint card_patient_key"],
