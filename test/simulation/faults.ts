@@ -145,10 +145,14 @@ const throughOf = (weather: Weather, life: Life) => {
         weather.readOnlyFor = 0
         note("read-only")
       }
-      // found out by the first statement that writes; from then on a transaction is begun for writing
+      const strains = ["persist", "write", "commit"].includes(operation)
+      const isStrained = life.strain >= mostStrain
+      // Found out by the first statement that writes; from then on a transaction is begun for writing. A worker whose batch
+      // would be charged for finding it out knows it already.
       const isRefused = weather.readOnlyUntil > now && !reads.includes(operation) &&
-        (operation !== "persist" || life.metReadOnly)
+        (operation === "persist" ? life.metReadOnly || isStrained : !strains || !isStrained)
       if (isRefused) {
+        if (strains && operation !== "persist") life.strain++
         note("refused")
         life.metReadOnly = true
         if (operation === "write") life.spoiled = "aborted"
@@ -163,8 +167,7 @@ const throughOf = (weather: Weather, life: Life) => {
             life.strain = 0
           }))
       }
-      const strains = ["persist", "write", "commit"].includes(operation)
-      const mayFail = (operation !== "settle" || !life.spared) && !(strains && life.strain >= mostStrain)
+      const mayFail = (operation !== "settle" || !life.spared) && !(strains && isStrained)
       life.spared = operation === "settle" && mayFail
       // tried again, but not by a worker that stops
       const gives = operation === "settle" || operation === "giveUp"
