@@ -20,6 +20,7 @@ import { record } from "./record.ts"
 import { refused } from "./refused.ts"
 import { report } from "./report.ts"
 import { scale } from "./scale.ts"
+import { shapesBench } from "./shapes.ts"
 
 const flags = {
   records: Flag.Int("records").pipe(Flag.withDescription("how many records"), Flag.optional),
@@ -73,6 +74,7 @@ Command.make("bench").pipe(
     bench("scale", "many workers, many batches in flight, large payloads", scale),
     bench("poison", "some handlers fail", poison),
     bench("refused", "the table refuses some rows of a declared handler", refused),
+    bench("shapes", "four kinds of answers, and answers that become ten rows", shapesBench),
     bench("idle", "what it costs while there is nothing to do, beside the peers", idle),
     bench("memory", "a long drain, and what is left behind after closing", memory),
     Command.make("report", {}, () => Effect.sync(report)).pipe(

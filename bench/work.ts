@@ -99,12 +99,14 @@ export const ledgerTable = `
     persisted_at timestamptz not null default now()
   )`
 
-/** Fails unless every call made exactly one domain row. */
-export const verify = async (sql: Sql, expected: number): Promise<void> => {
+/** Fails unless every call made exactly so many domain rows. */
+export const verify = async (sql: Sql, expected: number, rows = 1): Promise<void> => {
   const [row] = await sql<{ rows: number; calls: number }>(
     "select count(*)::int as rows, count(distinct call_id)::int as calls from bench.message"
   )
-  if (row?.rows !== expected || row.calls !== expected) {
-    throw new Error(`the work was not done: ${row?.rows} rows for ${row?.calls} calls, not ${expected}`)
+  if (row?.rows !== expected * rows || row.calls !== expected) {
+    throw new Error(
+      `the work was not done: ${row?.rows} rows for ${row?.calls} calls, not ${rows} each for ${expected}`
+    )
   }
 }

@@ -3,6 +3,7 @@
  * that falls more than `capacity` events behind loses the oldest, and a crash between commit and publication loses the
  * events. For the objects of other processes' drains see `LiveEvents`; for work that must happen, `Subscription`.
  */
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -14,6 +15,9 @@ import type * as Output from "./Output.ts"
 
 /** How many events a listener may be behind before it loses the oldest. */
 export const capacity = 4096
+
+/** How many are published before the listeners have their turn: a batch may create more than `capacity`. */
+const portion = capacity / 4
 
 /**
  * Publishes created domain objects within the process.
@@ -47,7 +51,14 @@ export const layer: Layer.Layer<DomainEvents> = Layer.effect(
     // sliding: a slow listener must neither block the drain nor fill the memory
     const bus = yield* Effect.acquireRelease(PubSub.sliding<DomainObjectCreated>(capacity), PubSub.shutdown)
     return DomainEvents.of({
-      publish: (events) => Effect.asVoid(PubSub.publishAll(bus, events)),
+      publish: (events) =>
+        events.length <= portion
+          ? Effect.asVoid(PubSub.publishAll(bus, events))
+          : Effect.forEach(
+            Arr.chunksOf(events, portion),
+            (some) => Effect.andThen(PubSub.publishAll(bus, some), Effect.yieldNow),
+            { discard: true }
+          ),
       stream: Stream.fromPubSub(bus),
       subscribe: Effect.map(PubSub.subscribe(bus), Stream.fromSubscription)
     })

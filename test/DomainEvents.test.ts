@@ -39,6 +39,20 @@ const eventOf = (callId: string, n = 1): DomainObjectCreated => ({
 })
 
 describe("domain events", () => {
+  it.effect("are not lost to a listener that keeps up, however many rows a batch creates", () =>
+    Effect.gen(function*() {
+      const events = yield* DomainEvents.DomainEvents
+      const heard = yield* events.subscribe
+      const many = Array.from({ length: 3 * capacity + 1 }, (_, n) => eventOf("a", n))
+      const listening = yield* Effect.forkChild(Stream.runCollect(Stream.take(heard, many.length)), {
+        startImmediately: true
+      })
+      yield* events.publish(many)
+      yield* events.publish([eventOf("b")])
+      const ids = (yield* Fiber.join(listening)).map(({ key, object }) => `${key.callId} ${object.id}`)
+      expect(ids).toEqual(many.map(({ object }) => `a ${object.id}`))
+    }).pipe(Effect.provide(DomainEvents.layer)))
+
   it.effect("tell of each created row: what, from which chunk, by which handler, with the call's context", () =>
     Effect.gen(function*() {
       const heard = yield* (yield* DomainEvents.DomainEvents).subscribe

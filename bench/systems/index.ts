@@ -11,6 +11,14 @@ import { effectPersistedQueue } from "./persistedQueue.ts"
 import { pgBossBatch, pgBossPerJob, pgBossSingle } from "./pgBoss.ts"
 import { sluicePoison } from "./poison.ts"
 import { sluiceRefusedDeclared, sluiceRefusedMany } from "./refused.ts"
+import {
+  limitEach,
+  sluiceEachDeclared,
+  sluiceEachMany,
+  sluiceMixedBoth,
+  sluiceMixedDeclared,
+  sluiceMixedMany
+} from "./shapes.ts"
 import { sluiceDeclared, sluiceDeclaredOutside, sluicePerRecord, sluicePersistMany, sluiceRaw } from "./sluice.ts"
 import type { System } from "./system.ts"
 import { sluiceWatched } from "./watched.ts"
@@ -28,6 +36,12 @@ export const systems = {
   "sluice-poison": sluicePoison,
   "sluice-refused-many": sluiceRefusedMany,
   "sluice-refused-declared": sluiceRefusedDeclared,
+  "sluice-mixed-many": sluiceMixedMany,
+  "sluice-mixed-both": sluiceMixedBoth,
+  "sluice-mixed-declared": sluiceMixedDeclared,
+  "limit-each": limitEach,
+  "sluice-each-many": sluiceEachMany,
+  "sluice-each-declared": sluiceEachDeclared,
   "pg-boss-batch": pgBossBatch,
   "pg-boss-single": pgBossSingle,
   "pg-boss-per-job": pgBossPerJob,

@@ -43,7 +43,7 @@ export const limitClaim = `
   returning q.seq`
 
 // the domain row's id is drawn first, so that the ledger can name it
-const persist = `
+const persistOne = `
   with gone as (
     delete from limit_queue where seq = any($1::bigint[]) and lease_token = $2 returning call_id
   ), row as materialized (
@@ -60,7 +60,7 @@ const persist = `
   select count(*)::int as kept from kept`
 
 /** Records calls, one statement for all of them. */
-export const limitFill = (calls: ReadonlyArray<Call>) => ({
+export const limitFill = (calls: ReadonlyArray<Pick<Call, "callId"> & { readonly payload: object }>) => ({
   text: `
     with given as (
       select * from unnest($1::text[], $2::jsonb[]) with ordinality as g(call_id, payload, n)
@@ -71,15 +71,15 @@ export const limitFill = (calls: ReadonlyArray<Call>) => ({
   values: [calls.map((call) => call.callId), calls.map((call) => JSON.stringify(call.payload))]
 })
 
-/** The limit. */
-export const limit: System = {
-  about: "one statement a batch inside the server, leased",
-  open: async (url, { batch = 1000, inFlight = 2 }) => {
+/** A limit, whose last statement persists what a claim has leased. `answer` is what is recorded of a call. */
+export const limitOf =
+  (persist: string, answer: (call: Call) => object = ({ payload }) => payload): System["open"] =>
+  async (url, { batch = 1000, inFlight = 2 }) => {
     const pool = new Pool({ connectionString: url, max: inFlight })
     await pool.query(limitTables)
     return {
       fill: async (calls) => {
-        await pool.query(limitFill(calls))
+        await pool.query(limitFill(calls.map((call) => ({ callId: call.callId, payload: answer(call) }))))
       },
       drain: async (count) => {
         let done = 0
@@ -105,4 +105,9 @@ export const limit: System = {
       close: () => pool.end()
     }
   }
+
+/** The limit. */
+export const limit: System = {
+  about: "one statement a batch inside the server, leased",
+  open: limitOf(persistOne)
 }

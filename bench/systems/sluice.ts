@@ -12,6 +12,7 @@ import {
   HandlerRegistry,
   Output,
   OutputGroup,
+  ServiceCall,
   Settings,
   TableHandler
 } from "effect-sluice"
@@ -176,39 +177,44 @@ export const encoded = (call: Call) =>
 export const client = (url: string, maxConnections: number) =>
   PgClient.layer({ url: Redacted.make(url), maxConnections })
 
-const sluice =
-  (handlers: typeof perRecord, isEncoded = false): System["open"] => async (url, { batch = 500, inFlight = 3 }) => {
-    const scope = Scope.makeUnsafe()
-    const base = Layer.mergeAll(CallRecorder.layer, HandlerRegistry.layer(Chatlab).pipe(Layer.provide(handlers))).pipe(
-      Layer.provideMerge(Layer.merge(PgStore.layer, DomainEvents.layer)),
-      Layer.provideMerge(client(url, inFlight + 2)),
-      Layer.provideMerge(Settings.layer({ batchSize: batch, inFlight }))
+/** Opens a Sluice with these handlers. `record` makes what is recorded of a call, which becomes so many rows. */
+export const opened = (
+  handlers: Layer.Layer<HandlerRegistry.HandlerRegistry, HandlerRegistry.DuplicateHandler, SqlClient.SqlClient>,
+  record: (call: Call, n: number) => ServiceCall.ServiceCall,
+  rows = 1
+): System["open"] =>
+async (url, { batch = 500, inFlight = 3 }) => {
+  const scope = Scope.makeUnsafe()
+  const base = Layer.mergeAll(CallRecorder.layer, handlers).pipe(
+    Layer.provideMerge(Layer.merge(PgStore.layer, DomainEvents.layer)),
+    Layer.provideMerge(client(url, inFlight + 2)),
+    Layer.provideMerge(Settings.layer({ batchSize: batch, inFlight }))
+  )
+  const context = await Effect.runPromise(Layer.buildWithScope(base, scope))
+  const recorder = Context.get(context, CallRecorder.CallRecorder)
+  const drain = Effect.fnUntraced(function*(count: number) {
+    const events = yield* (yield* DomainEvents.DomainEvents).subscribe
+    const done = yield* Deferred.make<void>()
+    let seen = 0
+    yield* Effect.forkScoped(Stream.runForEachArray(events, (some) => {
+      seen += some.length
+      return seen >= count * rows ? Deferred.succeed(done, undefined) : Effect.void
+    }))
+    const worker = DrainWorker.layer({ schedule: Schedule.spaced("1 second"), hints: true }).pipe(
+      Layer.provide(Drain.layer)
     )
-    const context = await Effect.runPromise(Layer.buildWithScope(base, scope))
-    const recorder = Context.get(context, CallRecorder.CallRecorder)
-    const drain = Effect.fnUntraced(function*(count: number) {
-      const events = yield* (yield* DomainEvents.DomainEvents).subscribe
-      const done = yield* Deferred.make<void>()
-      let seen = 0
-      yield* Effect.forkScoped(Stream.runForEachArray(events, (some) => {
-        seen += some.length
-        return seen >= count ? Deferred.succeed(done, undefined) : Effect.void
-      }))
-      const worker = DrainWorker.layer({ schedule: Schedule.spaced("1 second"), hints: true }).pipe(
-        Layer.provide(Drain.layer)
-      )
-      yield* Layer.build(Layer.fresh(worker))
-      yield* Deferred.await(done)
-    })
-    return {
-      fill: (calls) =>
-        Effect.runPromise(Effect.gen(function*() {
-          yield* recorder.recordMany(isEncoded ? yield* Effect.forEach(calls, encoded) : calls.map(toCall))
-        })),
-      drain: (count) => Effect.runPromise(Effect.scoped(drain(count)).pipe(Effect.provideContext(context))),
-      close: () => Effect.runPromise(Scope.close(scope, Exit.void))
-    }
+    yield* Layer.build(Layer.fresh(worker))
+    yield* Deferred.await(done)
+  })
+  return {
+    fill: (calls) => Effect.runPromise(Effect.asVoid(recorder.recordMany(calls.map(record)))),
+    drain: (count) => Effect.runPromise(Effect.scoped(drain(count)).pipe(Effect.provideContext(context))),
+    close: () => Effect.runPromise(Scope.close(scope, Exit.void))
   }
+}
+
+const sluice = (handlers: typeof perRecord, record: (call: Call) => ServiceCall.ServiceCall = toCall) =>
+  opened(HandlerRegistry.layer(Chatlab).pipe(Layer.provide(handlers)), record)
 
 /** Handlers written for one chunk. */
 export const sluicePerRecord: System = {
@@ -231,7 +237,7 @@ export const sluicePersistMany: System = {
 /** The handler is a declaration, carried out inside the server. */
 export const sluiceDeclared: System = {
   about: "a declared handler, inside the server",
-  open: sluice(declared(), true)
+  open: sluice(declared(), (call) => Effect.runSync(encoded(call)))
 }
 
 /** The same of answers that are no output of `Output.encode`: they are handed out, and the store makes the rows. */
