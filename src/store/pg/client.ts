@@ -52,6 +52,23 @@ const longestLook = Duration.seconds(1)
 export const limitOf = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Duration.Duration =>
   isSingle(sql) ? Duration.infinity : statementTimeout
 
+/**
+ * Fails if a caller's transaction is read only and the server is not: then it stays so, however often it is tried. Asks by
+ * another connection, because the caller's transaction has failed and answers no more. If none is to be had, the server
+ * counts as not read-only.
+ */
+const failReadOnly = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, error: SqlError) {
+  const asked = sql<{ reads: boolean }>`select pg_catalog.pg_is_in_recovery() or
+    pg_catalog.current_setting('default_transaction_read_only') operator(pg_catalog.=) 'on' as reads`
+  const isServer = yield* asked.pipe(
+    Effect.updateContext((context: Context.Context<never>) => Context.omit(sql.transactionService)(context)),
+    Effect.timeout(longestLook),
+    Effect.map(([row]) => row?.reads === true),
+    Effect.orElseSucceed(() => false)
+  )
+  if (!isServer) yield* readOnlyTransaction(yield* Verb, error)
+})
+
 /** The client of a store. */
 export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Client => {
   const limit = limitOf(sql, statementTimeout)
@@ -85,25 +102,6 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
   }).pipe(Effect.ignoreCause)
 
   /**
-   * Whether the server itself is read-only, by another connection: the caller's transaction has failed and answers no more.
-   * If no connection is to be had, it counts as not: the error's text names both.
-   */
-  const isServerReadOnly = Effect.suspend(() =>
-    sql<{ reads: boolean }>`select pg_catalog.pg_is_in_recovery() or
-      pg_catalog.current_setting('default_transaction_read_only') operator(pg_catalog.=) 'on' as reads`
-  ).pipe(
-    Effect.updateContext((context: Context.Context<never>) => Context.omit(sql.transactionService)(context)),
-    Effect.timeout(longestLook),
-    Effect.map(([row]) => row?.reads === true),
-    Effect.orElseSucceed(() => false)
-  )
-
-  /** Fails if a caller's transaction is read only and the server is not: then it stays so, however often it is tried. */
-  const failReadOnly = Effect.fnUntraced(function*(error: SqlError) {
-    if (!(yield* isServerReadOnly)) yield* readOnlyTransaction(yield* Verb, error)
-  })
-
-  /**
    * Whether the error disappears when the statement is sent again in an explicit transaction. Called for statements sent
    * without one: several concurrent ones may fail for this reason, and each is sent again.
    */
@@ -124,7 +122,7 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
       if (Option.isSome(surrounding)) {
         return Effect.tapError(
           effect,
-          (error) => isSqlError(error) && isReadOnly(error) ? failReadOnly(error) : Effect.void
+          (error) => isSqlError(error) && isReadOnly(error) ? failReadOnly(sql, error) : Effect.void
         )
       }
       const sent = isExplicit ? explicit : Effect.catchIf(
