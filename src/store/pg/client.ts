@@ -66,7 +66,7 @@ const failReadOnly = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, error
     Effect.map(([row]) => row?.reads === true),
     Effect.orElseSucceed(() => false)
   )
-  if (!isServer) yield* readOnlyTransaction(yield* Verb, error)
+  if (!isServer) return yield* readOnlyTransaction(yield* Verb, error)
 })
 
 /** The client of a store. */
