@@ -158,7 +158,8 @@ export class CallRecorder extends Context.Service<CallRecorder, {
   /**
    * Records many calls in one commit. Returns one result per call, in the given order: valid calls are recorded, each
    * invalid one has its error. A call that the database refuses (an encoding, a constraint of the application) is
-   * invalid too. Fails only when the database fails; then nothing was recorded.
+   * invalid too, but for a single one within a transaction, which fails with it. Otherwise this fails only when the
+   * database fails; then nothing was recorded.
    */
   readonly recordMany: (
     calls: ReadonlyArray<ServiceCall>

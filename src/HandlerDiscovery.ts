@@ -1,7 +1,7 @@
 /**
  * Finds and loads handler modules by glob, for the command and for programs that do not list their handlers: by default
  * the modules of every `persist` folder, in the order of their paths. A module exports layers made by `HandlerPlugin`, each
- * by a name, or in an object that is its default export.
+ * by a name, or in an object of layers.
  * Any problem with a module stops the start, and the error names the file.
  *
  * ```ts
@@ -137,15 +137,23 @@ const inTime = (file: string, limit: Duration.Duration, what: string) => <A, E, 
       })
   })
 
+/** Whether it is an object literal, a list, or all exports of another module: reading its members does nothing else. */
+const isPlain = (exported: unknown): exported is object =>
+  typeof exported === "object" && exported !== null &&
+  [Object.prototype, Array.prototype, null].includes(Object.getPrototypeOf(exported))
+
 /**
- * All that a module exports. Of a CommonJS module Node knows only the names that it finds in the text, sometimes not all of
- * them: the default export has all.
+ * All that a module exports, and the members of objects among it. Of a CommonJS module Node knows only the names that it
+ * finds in the text, sometimes not all of them: the default export has all.
  */
 const exportsOf = async (file: string): Promise<ReadonlyArray<unknown>> => {
   // a file when the program runs, not a module of its bundle
   const exported: Readonly<Record<string, unknown>> = await import(/* webpackIgnore: true */ pathToFileURL(file).href)
-  const own = exported["default"]
-  return Object.values(exported).concat(Predicate.isObject(own) && !Layer.isLayer(own) ? Object.values(own) : [])
+  const all = Object.values(exported)
+  const groups = all.filter((one) =>
+    isPlain(one) || (one === exported["default"] && Predicate.isObject(one) && !Layer.isLayer(one))
+  )
+  return [...all, ...groups.flatMap((one): ReadonlyArray<unknown> => Object.values(one))]
 }
 
 const layersOf = Effect.fnUntraced(function*(file: string) {

@@ -25,7 +25,8 @@ export class NotDecoded extends Schema.TaggedError<NotDecoded>()("NotDecoded", {
 /**
  * Decodes the latest text of an invalid call with the schema of a handler of its namespace, and records the call with it.
  * Without `schema` exactly one of the namespace's handlers must be able to decode the text. Several tool calls of one answer
- * (`Answer.generateToolCalls`) are outputs of the handlers that they name, if one of them fits. Nothing is paid and no usage
+ * (`Answer.generateToolCalls`) are outputs of the handlers that they name, if one of them fits. A list of which one element
+ * fits becomes an output for each element, as by `Output.each` without `part`. Nothing is paid and no usage
  * is added: the answer was counted when it arrived. Returns the recorded call.
  *
  * A call that has begun to run again is left to that run: this fails with {@link NotDecoded}, and the text is kept.

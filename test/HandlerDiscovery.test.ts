@@ -126,6 +126,26 @@ describe("handler modules", () => {
       expect(list.map((handler) => handler.name)).toEqual(["clinic/note"])
     }))
 
+  it.effect("may be members of an exported object, beside whatever else it exports", () =>
+    Effect.gen(function*() {
+      const folder = folderOf({
+        "notes.ts": moduleOf("entry", "note"),
+        "persist/ward.ts": `${imports}
+          const layerOf = (name) => HandlerPlugin.layer("clinic", output(name), () => Effect.void)
+          export const dose = layerOf("dose")
+          export const handlers = { dose, visit: layerOf("visit"), title: "the ward" }
+          export const list = [layerOf("order")]
+          export * as notes from "../notes.ts"
+          export const limits = { beds: 7 }
+          export const nothing = null
+          export class Ward { static get layer() { throw new Error("not to be read") } }`
+      })
+      const [found] = yield* load({ folders: [folder] })
+      expect([...found!.handlers].sort()).toEqual(
+        ["dose", "entry", "note", "order", "visit"].map((name) => `clinic/${name}`)
+      )
+    }))
+
   // of these texts, Node finds the names: none, the first, none, default
   const commonJs = {
     "exports.default, as compilers write it": "exports.__esModule = true; exports.default = make('note')",

@@ -24,11 +24,18 @@ export interface Heard {
   readonly facts: CallFacts
 }
 
+/** An answer, and the request's span if the answer came with one. */
+interface Given {
+  readonly answer: Heard
+  readonly span?: Tracer.Span
+}
+
 /** Listens for one run of a call. */
 export interface Listener {
   /**
-   * Listens while an effect asks. Each answer becomes an attempt of the run, however the effect ends. `more` is called at
-   * the end and returns further facts of the answers.
+   * Listens while an effect asks. Each answer becomes an attempt of the run, however the effect ends. An answer on which its
+   * request failed is refused, also if the effect asks several questions, or asks again by itself. `more` is called at the
+   * end and returns further facts of the answers.
    */
   readonly whileAsking: <A, E, R>(ask: Effect.Effect<A, E, R>, more?: () => CallFacts) => Effect.Effect<A, E, R>
   /** The last answer of the latest ask, if there was one. */
@@ -49,6 +56,12 @@ const tracers = new WeakMap<Tracer.Tracer, Tracer.Tracer>()
 /** Whether the facts on a request's span show that there was an answer. */
 const toldOfAnswer = ({ finishReason, inputTokens, outputTokens, responseId }: CallFacts): boolean =>
   (finishReason ?? inputTokens ?? outputTokens ?? responseId) !== undefined
+
+/** The error with which a request has failed, if it has. */
+const errorOf = (span: Tracer.Span | undefined): unknown =>
+  span?.status._tag === "Ended" && Exit.isFailure(span.status.exit)
+    ? Option.getOrUndefined(Cause.findErrorOption(span.status.exit.cause))
+    : undefined
 
 /** The facts of an answer, with what it costs. If the function throws, the cost is unknown: the answer must not be lost. */
 const priced = (facts: CallFacts, cost: Cost | undefined): CallFacts => {
@@ -78,9 +91,14 @@ export const listen = Effect.fnUntraced(function*(run: Run, cost: Cost | undefin
     ...factsOfSpan(span, clock.currentTimeNanosUnsafe())
   })
   let last: Heard | undefined
+  const note = Effect.fnUntraced(function*({ answer, span }: Given, more: CallFacts) {
+    yield* run.answered({ ...answer, facts: priced({ ...answer.facts, ...more }, cost) })
+    const unfit = unfitOf(errorOf(span))
+    if (unfit !== undefined) yield* run.refused(unfit.reason)
+  })
   const whileAsking: Listener["whileAsking"] = (ask, more = () => ({})) =>
     Effect.suspend(() => {
-      const answers: Array<Heard> = []
+      const answers: Array<Given> = []
       /** The span of the latest request, and of the latest one whose answer was heard. */
       let asked: Tracer.Span | undefined
       let heard: Tracer.Span | undefined
@@ -98,19 +116,19 @@ export const listen = Effect.fnUntraced(function*(run: Run, cost: Cost | undefin
         if (isAnswer(response)) {
           const text = textOfParts(response)
           const facts = { ...askedBy(span), ...factsOfParts(response) }
-          answers.push(text === undefined ? { facts } : { text, facts })
+          answers.push({ answer: text === undefined ? { facts } : { text, facts }, span })
           heard = span
         }
         ambient?.(options)
       }
       transformers.set(hearing, ambient)
       /** The answer to the latest request, if it was refused before it could be heard. */
-      const unheard = (cause: Cause.Cause<unknown>): ReadonlyArray<Heard> => {
+      const unheard = (cause: Cause.Cause<unknown>): ReadonlyArray<Given> => {
         if (answers.length > 0 && (asked === undefined || asked === heard)) return []
         const unfit = unfitOf(Option.getOrUndefined(Cause.findErrorOption(cause)))
         const facts = asked === undefined ? request : askedBy(asked)
         if (unfit === undefined && !toldOfAnswer(facts)) return []
-        return [unfit === undefined || unfit.text === "" ? { facts } : { text: unfit.text, facts }]
+        return [{ answer: unfit === undefined || unfit.text === "" ? { facts } : { text: unfit.text, facts } }]
       }
       last = undefined
       return ask.pipe(
@@ -118,12 +136,8 @@ export const listen = Effect.fnUntraced(function*(run: Run, cost: Cost | undefin
         Effect.provideService(Telemetry.CurrentSpanTransformer, hearing),
         Effect.onExit((exit) => {
           if (Exit.isFailure(exit)) answers.push(...unheard(exit.cause))
-          last = answers.at(-1)
-          return Effect.forEach(
-            answers,
-            (answer) => run.answered({ ...answer, facts: priced({ ...answer.facts, ...more() }, cost) }),
-            { discard: true }
-          )
+          last = answers.at(-1)?.answer
+          return Effect.forEach(answers, (given) => note(given, more()), { discard: true })
         })
       )
     })

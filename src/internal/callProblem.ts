@@ -8,7 +8,7 @@ import * as Result from "effect/Result"
 import * as Identity from "../Identity.ts"
 import { type CallSpec, maxCallIdLength, maxPriority, type ServiceCall } from "../ServiceCall.ts"
 import { textOf } from "./callJson.ts"
-import { hasOwnWay, jsonProblem, ownWay, type Problem, textProblem, type Weight } from "./jsonProblem.ts"
+import { hasOwnWay, jsonProblem, maxWeight, ownWay, type Problem, textProblem, type Weight } from "./jsonProblem.ts"
 import { quote } from "./quote.ts"
 import { unreadable } from "./readOnce.ts"
 
@@ -27,8 +27,9 @@ const identityProblem = (path: string, text: string, domain: Identity.Domain): P
 }
 
 const callIdProblem = (callId: string): Problem | undefined => {
-  // it has no more characters than UTF-16 units, which are counted already
-  const length = callId.length <= maxCallIdLength ? callId.length : [...callId].length
+  // a character has one or two UTF-16 units, so only in between they are counted
+  const isBetween = callId.length > maxCallIdLength && callId.length <= 2 * maxCallIdLength
+  const length = isBetween ? [...callId].length : callId.length
   const reason = length === 0
     ? "is empty"
     : length > maxCallIdLength
@@ -136,10 +137,13 @@ export interface Limits {
 /** The part of `maxResultBytes` reserved for the answer before a service has run: 1 MiB, or a quarter of a small limit. */
 export const roomForAnswer = (maxResultBytes: number): number => Math.min(1024 * 1024, Math.ceil(maxResultBytes / 4))
 
+/** The bound of a field's weight above which the call is too large for sure: the check ends there. */
+const heaviest = ({ maxResultBytes }: Limits): number => maxResultBytes * maxWeight
+
 /** The reason why a call cannot be begun: every problem that would refuse its recording, whatever its service answers. */
 export const specProblem = (call: CallSpec, limits: Limits): Problem | undefined =>
   looking(() => {
-    const weight = { bytes: 0 }
+    const weight = { bytes: 0, most: heaviest(limits) }
     const room = roomForAnswer(limits.maxResultBytes)
     return fieldsProblem(call, weight) ?? sizeProblem(call, undefined, weight, limits.maxResultBytes, room)
   })
@@ -161,7 +165,7 @@ export const asAsked = (call: CallSpec): CallSpec => {
 /** The reason why a finished call cannot be recorded. */
 export const callProblem = (call: ServiceCall, limits: Limits): Problem | undefined =>
   looking(() => {
-    const weight = { bytes: 0 }
+    const weight = { bytes: 0, most: heaviest(limits) }
     return fieldsProblem(call, weight) ??
       outputsShapeProblem(call.outputs, limits.maxOutputs) ??
       outputsProblem(call.outputs, weight) ??

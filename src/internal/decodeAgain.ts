@@ -40,6 +40,9 @@ const problemOf = ({ output }: Handler, data: Schema.Json) =>
     (exit) => Exit.isSuccess(exit) ? undefined : `${output.identity}: ${describeCause(exit.cause)}`
   )
 
+const ambiguous = (fitting: ReadonlyArray<Handler>): string =>
+  `it fits several schemas, say which: ${fitting.map(({ output }) => output.identity).join(", ")}`
+
 /** An answer as the one output whose schema it fits. */
 const asOne = Effect.fnUntraced(function*(handlers: ReadonlyArray<Handler>, data: Schema.Json) {
   const problems = yield* Effect.forEach(handlers, (handler) => problemOf(handler, data))
@@ -48,7 +51,7 @@ const asOne = Effect.fnUntraced(function*(handlers: ReadonlyArray<Handler>, data
   const decoded: Decoded = handler === undefined
     ? { reason: `it fits none of them: ${problems.join("; ")}` }
     : fitting.length > 1
-    ? { reason: `it fits several schemas, say which: ${fitting.map(({ output }) => output.identity).join(", ")}` }
+    ? { reason: ambiguous(fitting) }
     : { outputs: [outputOf(handler, data)] }
   return decoded
 })
@@ -78,11 +81,30 @@ const asToolCalls = Effect.fnUntraced(function*(handlers: ReadonlyArray<Handler>
   return problems.length < outputs.length ? { outputs } : { reason: `no tool call fits: ${problems.join("; ")}` }
 })
 
-/** Decodes an answer: as one output, or as the tool calls of one answer. */
+/** A list as an output for each element, of the one schema that fits any of them: as in `Output.each`, a bad one dies alone. */
+const asElements = Effect.fnUntraced(function*(handlers: ReadonlyArray<Handler>, data: Schema.Json) {
+  if (!Array.isArray(data)) return undefined
+  const elements: ReadonlyArray<Schema.Json> = data
+  const fitting = yield* Effect.filter(
+    handlers,
+    (handler) => Effect.map(firstFitting(handler, elements), Option.isSome)
+  )
+  const [handler] = fitting
+  if (handler === undefined) return undefined
+  const decoded: Decoded = fitting.length > 1
+    ? { reason: ambiguous(fitting) }
+    : { outputs: handler.output.each(elements) }
+  return decoded
+})
+
+const firstFitting = (handler: Handler, elements: ReadonlyArray<Schema.Json>) =>
+  Effect.findFirst(elements, (element) => Effect.map(problemOf(handler, element), (problem) => problem === undefined))
+
+/** Decodes an answer: as one output, as the tool calls of one answer, or as a list of outputs. */
 export const decodeAgain = Effect.fnUntraced(function*(handlers: ReadonlyArray<Handler>, text: string) {
   const data = jsonOf(text)
   if (Option.isNone(data)) return { reason: "its text is no JSON" } satisfies Decoded
   const one = yield* asOne(handlers, data.value)
   if ("outputs" in one) return one
-  return (yield* asToolCalls(handlers, data.value)) ?? one
+  return (yield* asToolCalls(handlers, data.value)) ?? (yield* asElements(handlers, data.value)) ?? one
 })

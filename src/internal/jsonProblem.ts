@@ -39,14 +39,22 @@ export const hasOwnWay = (value: object): boolean => "toJSON" in value && typeof
 interface Flaw {
   readonly steps: Array<string | number>
   readonly reason: string
-  /** Whether the key is wrong, not its value. */
-  readonly ofKey?: boolean
+  /** Whether the key is wrong, not its value; or whether it is the whole field that is too large. */
+  readonly of?: "key" | "field"
 }
 
 /** An upper bound of the bytes of JSON checked so far. */
 export interface Weight {
   bytes: number
+  /**
+   * The check of a field ends above this bound. What is shared within a value is JSON as often as it is met, so a small value may be
+   * more JSON than can be walked through.
+   */
+  readonly most?: number
 }
+
+/** The bound is at most so many times the bytes of JSON: the number 1 is one byte. */
+export const maxWeight = 26
 
 const flaw = (reason: string): Flaw => ({ steps: [], reason })
 
@@ -58,12 +66,16 @@ const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined
     const reason = textProblem(value)
     return reason === undefined ? undefined : flaw(reason)
   }
-  weight.bytes += 26
+  weight.bytes += maxWeight
   if (value === null || typeof value === "boolean") return undefined
   if (typeof value === "number") return Number.isFinite(value) ? undefined : flaw(`is ${value}, which is not JSON`)
   if (typeof value !== "object") return flaw(`is of type ${typeof value}, which is not JSON`)
   // also ends a cycle
   if (depth >= maxDepth) return flaw(`is nested more than ${maxDepth} deep, or holds itself`)
+  if (weight.most !== undefined && weight.bytes > weight.most) {
+    const most = Math.floor(weight.most / maxWeight)
+    return { steps: [], reason: `holds more than ${most} bytes of JSON (SLUICE_MAX_RESULT_BYTES)`, of: "field" }
+  }
   if (Array.isArray(value)) {
     if (hasOwnWay(value)) return flaw(ownWay)
     // by index: a hole is then read as undefined, which is refused
@@ -79,7 +91,7 @@ const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined
   if (hasOwnWay(value)) return flaw(ownWay)
   for (const key of Object.keys(value)) {
     const reason = textProblem(key)
-    if (reason !== undefined) return { steps: [], reason, ofKey: true }
+    if (reason !== undefined) return { steps: [], reason, of: "key" }
     weight.bytes += 4 + 6 * key.length
     const found = flawOf(value[key], weight, depth + 1)
     if (found === undefined) continue
@@ -91,8 +103,11 @@ const flawOf = (value: unknown, weight: Weight, depth: number): Flaw | undefined
 
 /** The first reason why a value cannot be stored as JSON, or undefined. Adds an upper bound of its size to `weight`. */
 export const jsonProblem = (value: unknown, path: string, weight: Weight = { bytes: 0 }): Problem | undefined => {
-  const found = flawOf(value, weight, 0)
+  const own = { ...weight, bytes: 0 }
+  const found = flawOf(value, own, 0)
+  weight.bytes += own.bytes
   if (found === undefined) return undefined
+  if (found.of === "field") return { path: path.replace(/[.[].*/s, ""), reason: found.reason }
   const way = path + found.steps.reverse().map(printStep).join("")
-  return { path: found.ofKey === true ? `a key of ${way}` : way, reason: found.reason }
+  return { path: found.of === "key" ? `a key of ${way}` : way, reason: found.reason }
 }

@@ -34,6 +34,9 @@ const noJson = 0n
 
 const outputFields = ["schema", "version", "part", "data"]
 
+/** The longest list of outputs that is read: longer ones are refused by their length. */
+const mostOutputs = 1_000_000
+
 /** Reads those of the named fields that an object has, its own and inherited ones. */
 const take = (from: object, names: ReadonlyArray<string>): Record<string, unknown> => {
   const taken: Record<string, unknown> = {}
@@ -65,7 +68,11 @@ export const unreadable = (error: unknown): Problem => ({
 export const readOnce = <C extends CallSpec>(call: C): C => {
   if (!Predicate.isObject(call)) return call
   const read = take(call, callFields)
-  if (Array.isArray(read["outputs"])) read["outputs"] = Array.from(read["outputs"], outputOf)
+  const outputs: unknown = read["outputs"]
+  if (Array.isArray(outputs) && outputs.length <= mostOutputs) {
+    // by index: an iterator of the list's own may have no end
+    read["outputs"] = Array.from({ length: outputs.length }, (_, index) => outputOf(outputs[index]))
+  }
   // the fields are the call's own, and nothing reads others
   return read as unknown as C
 }

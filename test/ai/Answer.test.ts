@@ -18,6 +18,7 @@ import * as MemoryStore from "effect-sluice/store/MemoryStore"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as AiError from "effect/ai/AiError"
 import * as Chat from "effect/ai/Chat"
+import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Telemetry from "effect/ai/Telemetry"
 import * as Data from "effect/Data"
 import * as DateTime from "effect/DateTime"
@@ -414,6 +415,40 @@ for (const [name, store] of Object.entries(stores)) {
           status: "invalid",
           attempts: [{ text: fits, outcome: "succeeded" }, { text: unfit, outcome: "invalid" }]
         })
+      }))
+
+    it.effect("each question whose answer does not fit is told apart, not only the latest", () =>
+      Effect.gen(function*() {
+        const attemptsOf = Effect.fnUntraced(function*<A, E>(
+          ask: (question: Effect.Effect<{ readonly pain: number }, AiError.AiError>) => Effect.Effect<A, E>,
+          ...script: ReadonlyArray<Scripted>
+        ) {
+          const call = fresh()
+          const asked = LanguageModel.generateObject({ prompt, schema: PatientReply.schema }).pipe(
+            Effect.map(({ value }) => value)
+          )
+          const asking = Effect.gen(function*() {
+            const model = yield* LanguageModel.LanguageModel
+            return yield* ask(Effect.provideService(asked, LanguageModel.LanguageModel, model))
+          })
+          const outputs = () => Effect.map(PatientReply.encode(ouch), (output) => [output])
+          yield* Effect.exit(
+            Answer.record(asking, { call, outputs }).pipe(Effect.provide(mockModel(...script).layer))
+          )
+          const { attempts, status } = yield* found(call.callId)
+          return [
+            status,
+            ...attempts.map(({ error, outcome, text }) => [text, outcome, error?.includes("pain") ?? false])
+          ]
+        })
+        const good = [fits, "succeeded", false]
+        const bad = [unfit, "invalid", true]
+        const [three, first] = [[{ text: unfit }, { text: fits }, { text: unfit }], [{ text: unfit }, { text: fits }]]
+        // each answer is looked at
+        expect(yield* attemptsOf((one) => Effect.forEach([1, 2, 3], () => Effect.result(one)), ...three))
+          .toEqual(["succeeded", bad, good, bad])
+        // asked again by the application
+        expect(yield* attemptsOf((one) => Effect.retry(one, { times: 1 }), ...first)).toEqual(["succeeded", bad, good])
       }))
 
     it.effect("a call that is interrupted before the answer can be run again at once", () =>

@@ -239,6 +239,13 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
       letters: [{ key: { callId: "call-dies" } }]
     })
     expect((await place.inside("dead", "list")).stdout).toContain("no such knee")
+    // the tables print the last part of an identity
+    for (const verb of [["list"], ["redrive", "--dry-run"]]) {
+      expect((await place.inside("dead", ...verb, "--schema", "patient-results")).stderr).toContain(
+        "note: --schema takes a whole identity, and patient-results is none: " +
+          "is schemas.chatlab.standardized_patient.patient-results meant?\n"
+      )
+    }
     expect((await place.inside("dead", "show", "call-dies")).stdout).toContain("a meniscus")
     expect(await place.asked(DeadShown, "dead", "show", "call-dies")).toMatchObject({
       letters: [{ letter: { reason: "rejected" }, failures: [{ attempt: 1 }] }]

@@ -22,14 +22,20 @@ const specOf = (callId: string): CallSpec => {
   return spec
 }
 
-/** A ward whose model answers in a fence, which its service does not read. */
+/** What the model answers. */
+const answers = {
+  list: "[{\"text\":\"My knee.\"},{\"txt\":1},{\"text\":\"Ouch.\"}]",
+  fenced: "```json\n{\"text\":\"Ouch.\"}\n```"
+}
+
+/** A ward whose model answers in a fence or with a list, which its service does not read. */
 const ward = Effect.gen(function*() {
   const recorder = yield* CallRecorder.CallRecorder
   const facts = { provider: "openai", requestModel: "gpt-5-mini", inputTokens: 1200, outputTokens: 30 }
   yield* recorder.record(
     call("fits", { namespace: "clinic", facts: { ...facts, cost: { micros: 395, currency: "USD" } } })
   )
-  for (const [callId, text] of [["fenced", "```json\n{\"text\":\"Ouch.\"}\n```"], ["other", "{\"txt\":1}"]] as const) {
+  for (const [callId, text] of [...Object.entries(answers), ["other", "{\"txt\":1}"] as const]) {
     yield* Effect.exit(
       recorder.run(
         specOf(callId),
@@ -61,17 +67,21 @@ describe("usage and invalid answers", () => {
     const { out } = await sluice("usage", "--since", "7d")
     expect(out.split("\n")).toEqual([
       "model              calls  failed  invalid  answers    in  out  cost",
-      "openai/gpt-5-mini      3       0        2        2  3.6k   90  0.000395 USD"
+      "openai/gpt-5-mini      4       0        3        3  4.8k  120  0.000395 USD"
     ])
     expect(await json("usage", "--by", "schema")).toMatchObject({
       by: "schema",
-      usage: [{ key: "", calls: 2, invalid: 2, inputTokens: 2400 }, { key: reply, calls: 1, inputTokens: 1200 }]
+      usage: [{ key: "", calls: 3, invalid: 3, inputTokens: 3600 }, { key: reply, calls: 1, inputTokens: 1200 }]
     })
   })
 
   it("an invalid call is listed, shown, and decoded once its text fits the schema", async () => {
     expect(await json("invalid", "list")).toMatchObject({
-      calls: [{ callId: "other", attempts: 1, kept: true }, { callId: "fenced", error: "fenced does not parse" }]
+      calls: [
+        { callId: "other", attempts: 1, kept: true },
+        { callId: "fenced", error: "fenced does not parse" },
+        { callId: "list" }
+      ]
     })
     expect((await sluice("invalid", "show", "fenced")).out).toContain("| {\"text\":\"Ouch.\"}")
     expect((await sluice("show", "fenced")).out).toMatch(
@@ -87,7 +97,7 @@ describe("usage and invalid answers", () => {
       version: 1,
       outputs: 1
     })
-    expect(await json("invalid", "list")).toMatchObject({ calls: [{ callId: "other" }] })
+    expect(await json("invalid", "list")).toMatchObject({ calls: [{ callId: "other" }, { callId: "list" }] })
     expect(await json("show", "fenced")).toMatchObject({
       calls: [{
         status: "succeeded",
@@ -99,5 +109,21 @@ describe("usage and invalid answers", () => {
     // it was counted when it came
     expect(await json("usage")).toEqual(usedBefore)
     expect((await sluice("invalid", "decode", "fenced", ...handlers)).reason).toContain("not invalid but succeeded")
+  })
+
+  it("an answer that is a list is decoded as an output for each element, the bad ones with it", async () => {
+    expect((await sluice("invalid", "decode", "list", ...handlers)).out).toBe(
+      `call list is recorded as ${reply}, version 1 and 2 more outputs; drain persists them`
+    )
+    expect(await json("show", "list")).toMatchObject({
+      calls: [{
+        status: "succeeded",
+        outputs: [
+          { schema: reply, part: "0", data: { text: "My knee." } },
+          { part: "1", data: { txt: 1 } },
+          { part: "2", data: { text: "Ouch." } }
+        ]
+      }]
+    })
   })
 })

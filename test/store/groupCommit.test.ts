@@ -4,7 +4,7 @@
  * Calls that are recorded by `together` begin in one go: the first is a statement of its own, unless one is under way, and
  * all others wait for it, so that they are one group.
  */
-import { layer } from "@effect/vitest"
+import { it, layer } from "@effect/vitest"
 import { CallRecorder, ServiceCall, Settings } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import * as Context from "effect/Context"
@@ -26,8 +26,8 @@ const recorderOf = (options: Settings.Options = {}) =>
 const recorder = Layer.unwrap(Effect.sync(() => recorderOf().pipe(Layer.provideMerge(Postgres.layer()))))
 
 /**
- * Counts statements, also those that fail. The tables refuse calls of a closed ward and outputs of emoji, and lose the
- * connection over a call that says so.
+ * Counts statements, also those that fail. The tables refuse calls of a closed ward and outputs of emoji, take long for a
+ * slow one, and lose the connection over a call that says so.
  */
 const hospital = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -39,6 +39,7 @@ const hospital = Effect.gen(function*() {
   yield* sql`create or replace function is_strict() returns trigger language plpgsql as $$
     begin
       if new.context ->> 'ward' = 'closed' then raise exception 'the ward is closed'; end if;
+      if new.context ->> 'ward' = 'slow' then perform pg_sleep(0.5); end if;
       if new.context ->> 'ward' = 'cut off' then perform pg_terminate_backend(pg_backend_pid()); end if;
       if new.outputs::text like '%🩺%' then
         raise exception 'character with byte sequence 0xf0 0x9f has no equivalent' using errcode = '22P05';
@@ -294,4 +295,29 @@ layer(Layer.unwrap(Effect.sync(() => Postgres.layer())), { excludeTestServices: 
         expect(statements).toBe(20)
       }).pipe(Effect.scoped))
   }
+)
+
+it.live(
+  "calls recorded at the same time are recorded beside one that takes longer than the server allows",
+  () =>
+    Effect.gen(function*() {
+      const url = yield* Postgres.migratedDatabase()
+      yield* Effect.provide(hospital, Layer.fresh(Postgres.client(url)), { local: true })
+      yield* Postgres.runAt(url, `alter database ${new URL(url).pathname.slice(1)} set statement_timeout = '200ms'`)
+      const slow = call("long-3", { context: { ward: "slow" } })
+      const results = yield* Effect.forEach(
+        [...many("before", 3), slow, ...many("after", 3)],
+        (one) => Effect.result(record(one)),
+        { concurrency: "unbounded" }
+      ).pipe(
+        Effect.provide(
+          recorderOf({ trusted: ["trigger service_call.counts", "trigger service_call.is_strict"] }).pipe(
+            Layer.provide(Layer.fresh(Postgres.client(url)))
+          )
+        )
+      )
+      expect(results.map((result) => result._tag)).toEqual([...times(3, "Success"), "Failure", ...times(3, "Success")])
+      expect(results[3]).toMatchObject({ failure: { operation: "record", code: "57014", transient: true } })
+    }).pipe(Effect.scoped),
+  60_000
 )

@@ -10,6 +10,8 @@ import { call, reply } from "../contract/operators/dialogues.ts"
 export const withData = (data: unknown) => ({ ...call("a"), outputs: [{ schema: reply, version: 1, data }] })
 const withOutput = (fields: object) => ({ ...call("a"), outputs: [{ schema: reply, version: 1, data: 1, ...fields }] })
 const nested = (depth: number): unknown => JSON.parse(`${"[".repeat(depth)}${"]".repeat(depth)}`)
+/** A value that is small and holds itself so often that nobody could write it down. */
+const shared = Array.from({ length: 60 }).reduce<unknown>((half) => [half, half], "ouch")
 const cycle: { self?: unknown } = {}
 cycle.self = cycle
 class Note {
@@ -74,6 +76,7 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["an empty id", call(""), "callId", /empty/],
   ["an id that is too long", call("x".repeat(65)), "callId", /65 characters/],
   ["an id of a page", call("x".repeat(100_000)), "callId", /100000 characters/],
+  ["an id of half a gigabyte", call("x".repeat(2 ** 29 - 100)), "callId", /536870812 characters/],
   ["an id with NUL", call("a\u0000b"), "callId", /u0000/],
   ["an id that is half an emoji", call("\ud83e"), "callId", /lone surrogate/],
   ["no namespace", { ...call("a"), namespace: "" }, "namespace", /empty/],
@@ -193,6 +196,22 @@ export const refused: ReadonlyArray<readonly [name: string, call: unknown, path:
   ["10 MB of text", withData("x".repeat(10_000_000)), "outputs", /SLUICE_MAX_RESULT_BYTES/],
   ["10 MB of small things", withData(Array.from({ length: 1_000_000 }, () => [1])), "outputs", /SLUICE_MAX_RESULT/],
   ["10 MB of context", { ...call("a"), context: { x: "x".repeat(10_000_000) } }, "context", /SLUICE_MAX_RESULT_BYTES/],
+  ["much more JSON than it is in memory", withData(shared), "outputs", /more than 10000 .*SLUICE_MAX_RESULT_BYTES/],
+  ["the same as input", { ...call("a"), input: shared }, "input", /more than 10000 .*SLUICE_MAX_RESULT_BYTES/],
+  ["more outputs than could be read", { ...call("a"), outputs: Array(4e9) }, "outputs", /SLUICE_MAX_OUTPUTS/],
+  [
+    "outputs with an iterator of their own that has no end",
+    {
+      ...call("a"),
+      outputs: Object.assign([], {
+        *[Symbol.iterator]() {
+          while (true) yield call("a").outputs[0]
+        }
+      })
+    },
+    "outputs",
+    /is empty/
+  ],
   ["100,000 levels", withData(nested(100_000)), "outputs[0].data[0][0]", /more than 512 deep/],
   [
     "names that are more than the data",

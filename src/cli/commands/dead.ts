@@ -7,9 +7,11 @@ import * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { DeathReason } from "../../ChunkStore.ts"
 import { DeadLetter, DeadLetterCount, DeadLetterDetail, type DeadLetterFilter, DeadLetters } from "../../DeadLetters.ts"
+import * as Identity from "../../Identity.ts"
 import { escape, word } from "../../internal/escape.ts"
 import { printKey } from "../../ServiceCall.ts"
 import * as Database from "../Database.ts"
@@ -18,6 +20,7 @@ import { Failed, told } from "../Failed.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 import * as redacting from "../redacting.ts"
+import { say } from "../Terminal.ts"
 
 /** What `sluice dead list --json` prints. */
 export const DeadList = Schema.Struct({ counts: Schema.Array(DeadLetterCount), letters: Schema.Array(DeadLetter) })
@@ -29,7 +32,7 @@ export const DeadMoved = Schema.Struct({ moved: Schema.Int, preview: Schema.Arra
 const filters = {
   call: options.recordedName("call", "only this call"),
   namespace: options.recordedName("namespace", "only this namespace"),
-  schema: options.recordedName("schema", "only this schema identity"),
+  schema: options.recordedName("schema", "only this schema: its whole identity"),
   handler: options.recordedName("handler", "only this handler: namespace/name"),
   reason: Flag.Literals("reason", DeathReason.literals).pipe(
     Flag.withDescription("only with this reason"),
@@ -69,6 +72,24 @@ const isEverything = (given: Given): boolean =>
   Object.entries(given).every(([name, value]) =>
     !(name in filters) || name === "discarded" || (Option.isOption(value) && Option.isNone(value))
   )
+
+/**
+ * Notes that nothing was found because `--schema` is not a whole identity: tables print the last part alone, and so it is
+ * copied.
+ */
+const doubt = Effect.fnUntraced(function*(given: Given) {
+  const schema = Option.getOrElse(given.schema, () => "")
+  if (schema === "" || Result.isSuccess(Identity.parse(schema))) return
+  const counts = yield* DeadLetters.use((dead) => dead.count({ discarded: given.discarded }))
+  const meant = new Set(
+    counts.flatMap(({ schemaIdentity }) => schemaIdentity.endsWith(`.${schema}`) ? [escape(schemaIdentity)] : [])
+  )
+  const hint = meant.size === 0 ? "" : `: is ${[...meant].slice(0, mostMeant).join(" or ")} meant?`
+  yield* say(`note: --schema takes a whole identity, and ${word(schema)} is none${hint}`)
+})
+
+/** The most identities that a note names. */
+const mostMeant = 3
 
 /** The most kinds in the printed table. */
 const mostKinds = 50
@@ -125,6 +146,7 @@ const list = Command.make(
       const json = yield* options.switchOf(given.json, "SLUICE_JSON")
       const dead = yield* DeadLetters
       const counts = yield* dead.count(filterOf(given))
+      if (counts.length === 0) yield* doubt(given)
       const letters = yield* Effect.flatMap(dead.list(filterOf(given), { limit }), redacting.letters)
       if (json) return yield* print.json(DeadList, { counts, letters })
       if (counts.length === 0) return yield* print.line("no dead letters")
@@ -196,6 +218,7 @@ const moved = Effect.fnUntraced(function*(
     return yield* new Failed({ reason: "say which: give a filter, or --all" })
   }
   const preview = yield* DeadLetters.use((dead) => dead.count(filterOf(given)))
+  if (preview.length === 0) yield* doubt(given)
   const count = given.dryRun ? 0 : yield* move
   const json = yield* options.switchOf(given.json, "SLUICE_JSON")
   if (json) return yield* print.json(DeadMoved, { moved: count, preview })

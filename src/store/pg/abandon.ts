@@ -51,7 +51,7 @@ const addLate = (t: Tables, callId: string, { attempts = [], usage }: RunEnd): E
 }
 
 /** Releases the call as if the run had not begun: another run can take it immediately. */
-const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
+export const giveBack = ({ call, sql }: Tables, callId: string, token: string) =>
   sql`update ${call} set run_until = pg_catalog.now() - interval '1 second'
     where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'running'`
 

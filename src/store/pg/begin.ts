@@ -8,6 +8,7 @@ import type { ChunkStore } from "../../ChunkStore.ts"
 import { freshToken } from "../../internal/freshToken.ts"
 import { sameJson } from "../../internal/sameJson.ts"
 import type { CallSpec } from "../../ServiceCall.ts"
+import { giveBack } from "./abandon.ts"
 import { toUtc } from "./chunk.ts"
 import { rowsOf } from "./columns.ts"
 import type { Engine } from "./engine.ts"
@@ -56,12 +57,9 @@ const isSame = (row: CallRow, spec: CallSpec): boolean => {
     (isPruned || sameJson(row.input, spec.input ?? null))
 }
 
-/** The verb. */
-export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
+const beginAs = (t: Tables, token: string) =>
   Effect.fnUntraced(
     function*(call: CallSpec, lease: Duration.Duration) {
-      if (yield* t.client.isCallers) return { _tag: "InTransaction" } as const
-      const token = yield* freshToken
       const [begun] = yield* taken(t, call, token, lease)
       if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
       const [row] = yield* callRow(t, call.callId)
@@ -77,3 +75,17 @@ export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
     Effect.catchIf(isRefusal, (error) => Effect.succeed(refused(error))),
     t.client.statement
   )
+
+/**
+ * The verb. The client lets an interrupted statement end if that takes only a moment: then the call runs, and nobody knows
+ * the token. It is given back.
+ */
+export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
+  Effect.fnUntraced(function*(call: CallSpec, lease: Duration.Duration) {
+    if (yield* t.client.isCallers) return { _tag: "InTransaction" } as const
+    const token = yield* freshToken
+    return yield* Effect.onInterrupt(
+      beginAs(t, token)(call, lease),
+      () => Effect.ignore(t.client.statement(giveBack(t, call.callId, token)), { log: "Warn" })
+    )
+  })

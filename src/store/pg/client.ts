@@ -11,7 +11,7 @@ import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { ChunkStoreError } from "../../ChunkStore.ts"
 import { Verb } from "../verbs.ts"
 import { type Begin, inTransaction, type Place, within } from "./connection.ts"
-import { asStoreError, codeOf, isReadOnly, transactionError } from "./errors.ts"
+import { asStoreError, codeOf, isReadOnly, readOnlyTransaction, transactionError } from "./errors.ts"
 import { unwatched } from "./watch.ts"
 
 /** Sluice's way to a database. */
@@ -45,9 +45,29 @@ const IsOwn = Context.Reference<boolean>("effect-sluice/store/pg/IsOwn", { defau
 /** How many connections are examined when one leads to a read-only server. */
 const mostLookedAt = 32
 
+/** How long a caller whose transaction is read only waits to be told whether the server is. */
+const longestLook = Duration.seconds(1)
+
 /** How long a statement of Sluice's own may take on a client. */
 export const limitOf = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Duration.Duration =>
   isSingle(sql) ? Duration.infinity : statementTimeout
+
+/**
+ * Fails if a caller's transaction is read only and the server is not: then it stays so, however often it is tried. Asks by
+ * another connection, because the caller's transaction has failed and answers no more. If none is to be had, the server
+ * counts as not read-only.
+ */
+const failReadOnly = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, error: SqlError) {
+  const asked = sql<{ reads: boolean }>`select pg_catalog.pg_is_in_recovery() or
+    pg_catalog.current_setting('default_transaction_read_only') operator(pg_catalog.=) 'on' as reads`
+  const isServer = yield* asked.pipe(
+    Effect.updateContext((context: Context.Context<never>) => Context.omit(sql.transactionService)(context)),
+    Effect.timeout(longestLook),
+    Effect.map(([row]) => row?.reads === true),
+    Effect.orElseSucceed(() => false)
+  )
+  if (!isServer) return yield* readOnlyTransaction(yield* Verb, error)
+})
 
 /** The client of a store. */
 export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Client => {
@@ -99,17 +119,19 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
       inTransaction(sql, { begin, limit }, () => Effect.provideService(effect, IsOwn, true))
     )
     return unwatched(Effect.flatMap(Effect.serviceOption(sql.transactionService), (surrounding) => {
-      if (Option.isSome(surrounding)) return effect
-      if (isExplicit) return explicit
-      return Effect.catchIf(
+      if (Option.isSome(surrounding)) {
+        return Effect.tapError(
+          effect,
+          (error) => isSqlError(error) && isReadOnly(error) ? failReadOnly(sql, error) : Effect.void
+        )
+      }
+      const sent = isExplicit ? explicit : Effect.catchIf(
         direct,
         (error): error is SqlError & Effect.Error<typeof direct> => isSqlError(error) && becomesExplicit(error),
         () => explicit
       )
-    })).pipe(
-      Effect.tapError((error) => isSqlError(error) && isReadOnly(error) ? leaveReader : Effect.void),
-      asStoreError
-    )
+      return Effect.tapError(sent, (error) => isSqlError(error) && isReadOnly(error) ? leaveReader : Effect.void)
+    })).pipe(asStoreError)
   }
   const isCallers = Effect.flatMap(
     IsOwn,

@@ -96,6 +96,13 @@ export const storeError = (operation: string) => (error: SqlError): ChunkStoreEr
   })
 }
 
+/** The error of a verb in a caller's transaction that is read only. */
+export const readOnlyTransaction = (operation: string, error: SqlError): ChunkStoreError => {
+  const { cause, code = "25006", reason } = storeError(operation)(error)
+  const advice = "the transaction around it is read only: begin that read write, or do this outside of it"
+  return new ChunkStoreError({ operation, transient: false, code, cause, reason: `${reason}: ${advice}` })
+}
+
 /** Fails with an error that names the verb in progress. */
 const failBy = <E>(of: (verb: string) => (error: SqlError) => E) => (error: SqlError): Effect.Effect<never, E> =>
   Effect.flatMap(Verb, (verb) => Effect.fail(of(verb)(error)))

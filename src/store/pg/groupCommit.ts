@@ -63,6 +63,12 @@ const countOf = (waiting: ReadonlyArray<Waiting>): number => {
   return end === -1 ? waiting.length : end
 }
 
+/**
+ * Whether an error is that of the whole group. A statement that the server has cancelled, for example by a
+ * `statement_timeout`, may have taken so long because of one call, or because it was of many.
+ */
+const isOfAll = (error: ChunkStoreError): boolean => isOutage(error) && error.code !== "57014"
+
 /** Sends a group and gives each member its outcome. */
 const send = (write: Write, members: ReadonlyArray<Waiting>): Effect.Effect<void> =>
   Effect.matchCause(inGroupSpan(members, write(members.map(({ given }) => given), lockTimeout)), {
@@ -73,15 +79,16 @@ const send = (write: Write, members: ReadonlyArray<Waiting>): Effect.Effect<void
     },
     onFailure: (cause) => {
       const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-      const verdict = error !== undefined && isOutage(error) ? Exit.fail(error) : Exit.succeed("alone" as const)
+      const verdict = error !== undefined && isOfAll(error) ? Exit.fail(error) : Exit.succeed("alone" as const)
       for (const member of members) Deferred.doneUnsafe(member.verdict, verdict)
     }
   })
 
 /**
  * Records one call, in a group with those that others record at the same time. Each gets its own outcome. A call that is
- * refused, or that waits for a lock, costs the others of its group a second try: each is then sent alone. An outage is the
- * error of the whole group. For calls outside of a transaction.
+ * refused, or that waits for a lock, costs the others of its group a second try: each is then sent alone. So does one that
+ * takes longer than the server's `statement_timeout`. An outage is the error of the whole group. For calls outside of a
+ * transaction.
  *
  * An interrupted caller withdraws its call. If its group is under way already, it is unknown whether it was in time, as with
  * any interrupted statement; a group whose callers are all gone is interrupted.

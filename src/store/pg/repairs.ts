@@ -54,6 +54,11 @@ const lockHeld = ({ call, sql }: Tables, callId: string, token: string) =>
     where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'succeeded' and erasure is null
     for update`
 
+/** Ends the lease of a repair that does not take place. */
+const givenBack = ({ call, sql }: Tables, callId: string, token: string) =>
+  sql`update ${call} set run_token = null, run_until = null
+    where call_id = ${callId} and run_token = ${token}::pg_catalog.uuid and status = 'succeeded'`
+
 /** Gives the letter the version and the size of its new answer, and returns the answer's place. */
 const mended = (t: Tables, key: ChunkKey, version: number, text: string) =>
   t.sql<{ position: number }>`
@@ -114,7 +119,11 @@ export const make = (
           where call_id = ${key.callId}`
         return Option.some({ token, call: found, output, reason: letter.message })
       }))
-    ).pipe(asStoreError)
+    ).pipe(
+      asStoreError,
+      // it may be committed, and nobody knows the token
+      Effect.onInterrupt(() => Effect.ignore(client.statement(givenBack(t, key.callId, token)), { log: "Warn" }))
+    )
   })
 
   const ended = Effect.fnUntraced(function*(
