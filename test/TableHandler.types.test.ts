@@ -185,6 +185,27 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       "column \"ward\" has no default and refuses null"
     ],
     [
+      "a column without a value, of a domain over one that refuses null",
+      codes,
+      [
+        "create domain bed as text not null",
+        "create domain bed_by_window as bed check (value <> '')",
+        "create table sample (id serial primary key, code text, remark text, levels text[], bed bed_by_window)"
+      ],
+      "column \"bed\" has no default and refuses null"
+    ],
+    [
+      "a column that is declared as null, and refuses null",
+      TableHandler.make(Sample, {
+        table: "sample",
+        object: "clinic.Sample",
+        maxAttempts: 1,
+        columns: ({ output }) => ({ code: output.code, levels: null })
+      }),
+      ["create table sample (id serial primary key, code text, levels text[] not null)"],
+      "column \"levels\" is declared as null, and refuses null"
+    ],
+    [
       "a domain over bytea",
       codes,
       [
@@ -198,6 +219,23 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       tables,
       handler,
       chargesNobody(handler, words)
+    ))
+
+  // older servers give a partition no identity
+  it.live.runIf(name === "Postgres 18")("a partition has the identity of its table", () =>
+    on(
+      [
+        `create table samples (
+          id bigint generated always as identity, code text, remark text, levels text[]
+        ) partition by list (code)`,
+        "create table sample partition of samples for values in ('a', 'b')"
+      ],
+      codes,
+      Effect.gen(function*() {
+        for (const code of ["a", "b"]) yield* record(code, yield* sample(code))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 2 })
+        expect(yield* rows).toMatchObject([{ id: 1, code: "a" }, { id: 2, code: "b" }])
+      })
     ))
 
   it.live("no attempt is charged for a sequence that the role may not draw from", () =>

@@ -143,9 +143,13 @@ const columnProblem = (name: string, column: ColumnRow | undefined): string | un
 const problemOf = (declaration: Declaration, found: ReadonlyMap<string, ColumnRow>): string | undefined => {
   const { columns, id, key, overwrite } = declaration
   if (found.size === 0) return "there is no such table"
-  for (const { name } of columns) {
-    const problem = columnProblem(name, found.get(name))
+  for (const { name, source } of columns) {
+    const column = found.get(name)
+    const problem = columnProblem(name, column)
     if (problem !== undefined) return problem
+    if (source._tag === "Constant" && source.value === null && column?.required === true && !column.triggers) {
+      return `column ${quote(name)} is declared as null, and refuses null: give it another value`
+    }
   }
   const named = found.get(id)
   if (named === undefined) return `it has no column ${quote(id)}, which is to name its rows`
