@@ -19,6 +19,7 @@ import type { Stores } from "effect-sluice/store/Stores"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as declared from "./support/declared.ts"
 import { record } from "./support/declared.ts"
 import { chunkOf, untilEmpty } from "./support/drain.ts"
@@ -252,6 +253,27 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       yield* chargesNobody(codes, "no right to use the sequence sample_id_seq").pipe(
         Effect.provide(application(store, codes))
       )
+    }).pipe(Effect.scoped))
+
+  it.live("JSON is not read from a text where the role's settings quote all names", () =>
+    Effect.gen(function*() {
+      const url = yield* Postgres.freshDatabase(name === "Postgres 18" ? 18 : 15)
+      const own = yield* Postgres.asRole(url, "ward")
+      yield* Postgres.runAt(
+        url,
+        `grant create on database ${new URL(url).pathname.slice(1)} to ${own.role}`,
+        `alter role ${own.role} set quote_all_identifiers = on`,
+        "create table sample (id serial primary key, code json, remark jsonb, levels jsonb[])",
+        `grant all on sample, sample_id_seq to ${own.role}`
+      )
+      yield* Effect.gen(function*() {
+        yield* record("a", yield* sample("in words", { remark: "a text", levels: ["low"] }))
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1, dead: 0 })
+        const sql = yield* SqlClient.SqlClient
+        expect(yield* sql`select code, remark, levels[1] as level from sample`).toEqual([
+          { code: "in words", remark: "a text", level: "low" }
+        ])
+      }).pipe(Effect.provide(application(PgStore.layer.pipe(Layer.provideMerge(Postgres.client(own.url))), codes)))
     }).pipe(Effect.scoped))
 
   it.live("keys that are the same only in the column's collation overwrite a row one after another", () =>

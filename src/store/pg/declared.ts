@@ -75,12 +75,16 @@ const at = (base: string, path: ReadonlyArray<string>): Value => {
   }
 }
 
+/** Whether this is Postgres' own type of the name. The session's settings may have quoted or qualified it. */
+const isOwn = (type: string | null, ...names: ReadonlyArray<string>): boolean =>
+  names.includes(type?.replaceAll("\"", "").replace(/^pg_catalog\./, "") ?? "")
+
 /** Casts a JSON value to the type of a column. JSON's null becomes SQL's. */
 const cast = ({ json, text }: Value, { element, type }: ColumnRow): string => {
-  if (type === "jsonb") return `nullif(${json}, 'null'::pg_catalog.jsonb)`
-  if (type === "json") return `nullif(${json}, 'null'::pg_catalog.jsonb)::pg_catalog.json`
+  if (isOwn(type, "jsonb")) return `nullif(${json}, 'null'::pg_catalog.jsonb)`
+  if (isOwn(type, "json")) return `nullif(${json}, 'null'::pg_catalog.jsonb)::pg_catalog.json`
   if (element === null) return `(${text})::${type}`
-  const one = element === "jsonb" || element === "json" ? `e.value::${element}` : `(e.value #>> '{}')::${element}`
+  const one = isOwn(element, "jsonb", "json") ? `e.value::${element}` : `(e.value #>> '{}')::${element}`
   return `case pg_catalog.jsonb_typeof(${json}) when 'array' then array(
       select ${one} from pg_catalog.jsonb_array_elements(${json}) with ordinality as e(value, place) order by e.place
     ) else (${text})::${type} end`
@@ -132,7 +136,7 @@ const expression = (source: Source, column: ColumnRow, parent: Compiled | undefi
 const columnProblem = (name: string, column: ColumnRow | undefined): string | undefined => {
   if (column === undefined) return `it has no column ${quote(name)}`
   if (column.generated) return `column ${quote(name)} is generated from others`
-  if (column.type === "bytea" || column.element === "bytea") {
+  if (isOwn(column.type, "bytea") || isOwn(column.element, "bytea")) {
     return `column ${
       quote(name)
     } is of type ${column.type}, which no JSON is converted to: write this handler as a program`
