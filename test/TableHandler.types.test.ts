@@ -155,6 +155,15 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       "rules"
     ],
     [
+      "a table with a rule that writes nothing",
+      codes,
+      [
+        "create table sample (id serial primary key, code text, remark text, levels text[])",
+        "create rule told as on insert to sample do also notify samples"
+      ],
+      "rules"
+    ],
+    [
       "a view of two tables",
       codes,
       [

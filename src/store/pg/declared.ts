@@ -225,7 +225,8 @@ export const insertion = ({ columns, elements, id, onConflict, table }: Compiled
 
 /**
  * Lets the server plan the statement, without an answer. That finds what the catalog's columns do not show, such as a key
- * without a unique index, a constant that does not fit its column's type, or a missing right.
+ * without a unique index, a constant that does not fit its column's type, or a missing right. The rows are written in a
+ * `with`, as when there are answers: the server accepts some rules only outside of it.
  */
 const plan = ({ sql }: Tables, compiled: Compiled) =>
   sql.unsafe(`explain with g as (
@@ -234,7 +235,7 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
       null::pg_catalog.timestamptz as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data,
       null::pg_catalog.jsonb as parents
     where false
-  ) ${insertion(compiled)}`)
+  ), written as (${insertion(compiled)}) select from written`)
 
 /**
  * Whether table and declaration do not fit, by the error of a statement that was only planned. It is about names, rights and
