@@ -16,13 +16,14 @@ import {
 } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
 import type { Stores } from "effect-sluice/store/Stores"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as declared from "./support/declared.ts"
 import { record } from "./support/declared.ts"
-import { chunkOf, untilEmpty } from "./support/drain.ts"
+import { chunkOf, cycle, untilEmpty } from "./support/drain.ts"
 import * as Postgres from "./support/Postgres.ts"
 import { untilIt } from "./support/until.ts"
 
@@ -40,13 +41,19 @@ const sample = (code: string, more: { readonly remark?: Schema.Json; readonly le
 
 type Handler = TableHandler.Definition<typeof Sample.schema.Type>
 
-const application = <More>(store: Layer.Layer<Stores | More, unknown, Settings.Settings>, handler: Handler) =>
+const application = <More>(
+  store: Layer.Layer<Stores | More, unknown, Settings.Settings>,
+  handler: Handler,
+  settings: Partial<Settings.Values> = {}
+) =>
   Layer.mergeAll(Drain.layer, CallRecorder.layer).pipe(
+    // before the store's: the client of a server brings settings of its own
+    Layer.provide(Settings.layer(settings)),
     Layer.provideMerge(HandlerRegistry.layer()),
     Layer.provide(HandlerPlugin.layer("clinic", Sample, handler)),
     Layer.provide(DomainEvents.layer),
     Layer.provideMerge(store),
-    Layer.provideMerge(Settings.layer())
+    Layer.provideMerge(Settings.layer(settings))
   )
 
 type Application = Layer.Success<ReturnType<typeof application<declared.Read>>>
@@ -143,6 +150,25 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       })
     ))
 
+  it.live("an answer without elements calls no default and meets no domain: the server persists it by itself", () =>
+    Effect.gen(function*() {
+      yield* record("none", yield* sample("none"))
+      yield* record("a", yield* sample("a", { levels: ["low"] }))
+      expect(yield* untilEmpty).toMatchObject({ claimed: 2, persisted: 1, nothingToCreate: 1 })
+      yield* cycle
+      const [worker] = yield* Inspector.Inspector.use((inspector) => inspector.workers())
+      expect(worker?.inside).toMatchObject([{ inside: 2, claimed: {} }])
+    }).pipe(Effect.provide(application(
+      declared.servers[name]([
+        "create domain known_level as text not null",
+        "create function no_level() returns text language plpgsql as $$ begin raise 'called'; end $$",
+        "create table sample (id serial primary key, level known_level unique default no_level(), code text)"
+      ]),
+      byLevel,
+      // the worker beats at each cycle, and its row tells the counts
+      { beatInterval: Duration.zero }
+    ))))
+
   it.live.each<readonly [what: string, handler: Handler, tables: ReadonlyArray<string>, words: string]>([
     [
       "a table with a rule",
@@ -186,6 +212,12 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       "a key that is a deferrable constraint",
       byLevel,
       ["create table sample (id serial primary key, level text unique deferrable, code text)"],
+      "deferrable"
+    ],
+    [
+      "a key that is a deferrable constraint with more columns than it compares",
+      byLevel,
+      ["create table sample (id serial primary key, level text, code text, unique (level) include (code) deferrable)"],
       "deferrable"
     ],
     [

@@ -199,7 +199,8 @@ const deferrableOf = ({ sql }: Tables, { key, table }: Declaration) =>
     where i.indrelid = pg_catalog.to_regclass(${table}) and i.indisunique and not i.indimmediate and not exists (
       select from pg_catalog.pg_attribute a
       where a.attrelid = i.indrelid and a.attnum > 0
-        and (a.attnum = any(i.indkey)) <> (a.attname::pg_catalog.text = any(${key}::pg_catalog.text[]))
+        -- without the columns that are only included
+        and (a.attnum = any((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])) <> (a.attname::pg_catalog.text = any(${key}::pg_catalog.text[]))
     )`
 
 const elementsOf = (array: FieldSource, alias: "i" | "k"): string =>
