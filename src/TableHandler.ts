@@ -25,6 +25,7 @@ import {
   tablesOf
 } from "./Declaration.ts"
 import type { Created, HandlerInput, Mistake, Options as HandlerOptions, PersistMany } from "./Handler.ts"
+import { declarationProblem } from "./internal/declarationProblem.ts"
 import { quote } from "./internal/quote.ts"
 import type { Output } from "./Output.ts"
 
@@ -231,30 +232,6 @@ const sourceOf = (value: unknown): Source | undefined => {
     : undefined
 }
 
-const usesItem = (source: Source): boolean =>
-  source._tag === "Place" || (source._tag === "Field" && source.of === "item")
-
-const usesInner = (source: Source): boolean =>
-  source._tag === "InnerPlace" || (source._tag === "Field" && source.of === "inner")
-
-/** What is wrong with a declaration, if anything. The compiler refuses some of it. */
-const problemOf = ({ columns, each, id, inner, key, object, overwrite, table }: Declaration): string | undefined => {
-  const names = columns.map(({ name }) => name)
-  const stranger = [...key, ...overwrite].find((name) => !names.includes(name))
-  if ([table, object, id].some((text) => typeof text !== "string" || text === "")) {
-    return "table, object and id are names, and none is empty"
-  }
-  if (names.length === 0) return "columns gives no column a value"
-  if (stranger !== undefined) return `${quote(stranger)} is in key or overwrite, and not in columns`
-  if (overwrite.some((name) => key.includes(name))) return "overwrite names a column of the key"
-  if (key.length === 0 && overwrite.length > 0) return "overwrite is only for a declaration with a key"
-  if (inner !== undefined && each === undefined) return "inner is of an item, and there is no each"
-  const item = each === undefined ? columns.find(({ source }) => usesItem(source)) : undefined
-  if (item !== undefined) return `column ${quote(item.name)} is of an item, and there is no each`
-  const within = inner === undefined ? columns.find(({ source }) => usesInner(source)) : undefined
-  return within === undefined ? undefined : `column ${quote(within.name)} is of an inner element, and there is no inner`
-}
-
 /** A declaration as it is written, without its types: `Declared` or one of the children's. */
 interface Written extends Table<any> {
   readonly each?: (of: any) => Field<unknown>
@@ -276,6 +253,9 @@ const declarationOf = (output: string, written: Written, parent?: Declaration): 
     throw wrong("its rows are of the elements of its parent's each: name an array within them with inner")
   }
   if (inner !== undefined && children !== undefined) throw wrong("rows with inner have no children")
+  if (parent !== undefined && children !== undefined) {
+    throw wrong("a child has no children of its own: for three levels write a program")
+  }
   const of = parent?.each === undefined ? "output" : "item"
   const recorded = parent === undefined ? row : { ...row, parent: field<string>({ _tag: "Parent", of }) }
   const given = Object.entries(columns(recorded)).map(([name, value]) => {
@@ -296,7 +276,7 @@ const declarationOf = (output: string, written: Written, parent?: Declaration): 
       (key.length === 0 ? [] : given.map(({ name }) => name).filter((name) => !key.includes(name))),
     children: []
   }
-  const problem = problemOf(own)
+  const problem = declarationProblem(own)
   if (problem !== undefined) throw wrong(problem)
   return children === undefined
     ? own

@@ -224,6 +224,14 @@ describe("a declaration of several tables that contradicts itself is refused whe
       () => TableHandler.make(Report, { ...base, each, inner: ({ item }) => item.values, children: () => [] })
     ],
     [
+      // the compiler refuses it only where the object is written
+      "its child \"panel\": a child has no children of its own",
+      () => {
+        const panel = { ...base, table: "panel", children: () => [] }
+        return TableHandler.make(Report, { ...base, children: ({ child }) => [child(panel)] })
+      }
+    ],
+    [
       "inner is of an item",
       () =>
         TableHandler.make(Report, {

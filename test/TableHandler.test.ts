@@ -397,6 +397,12 @@ describe("a declaration that contradicts itself is refused where it is made", ()
     ],
     ["gives no column a value", () => TableHandler.make(Note, { ...base, columns: () => ({}) })],
     ["there is no each", () => TableHandler.make(Note, { ...base, columns: ({ item }) => ({ item: item as never }) })],
+    ["holds \\u0000", () => TableHandler.make(Note, { ...base, columns: () => ({ text: "a\0b" }) })],
+    [
+      "holds \\u0000",
+      () => TableHandler.make(Note, { ...base, columns: ({ call }) => ({ text: call.context("a\0") }) })
+    ],
+    ["a lone surrogate", () => TableHandler.make(Note, { ...base, object: "\ud800", columns: () => ({ text: "a" }) })],
     ["neither a field nor", () => TableHandler.make(Note, { ...base, columns: () => ({ at: new Date(0) as never }) })]
   ])("%s", (words, make) => {
     expect(make).toThrow(words)

@@ -96,6 +96,25 @@ describe.each(["Postgres 18", "PGlite"] as const)("on %s", (name) => {
         )
       ))
   }
+  for (const declaredInside of [true, false]) {
+    it.live(`a rule that it gets under the worker parks the answers, ${declaredInside ? "inside" : "claimed"}`, () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const items = Order.encode({ items: [{ name: "iron", dose: 1 }] })
+        yield* record("before", yield* items)
+        expect(yield* untilEmpty).toMatchObject({ persisted: 1 })
+        yield* sql`create rule told as on insert to lab_order do also notify orders`
+        yield* record("a", yield* items)
+        expect(yield* untilEmpty).toMatchObject({ claimed: 1, parked: 1, dead: 0 })
+        expect(yield* chunkOf("a")).toMatchObject({ state: "parked", attempts: 0 })
+        yield* sql`drop rule told on lab_order`
+        expect(yield* untilEmpty).toMatchObject({ claimed: 1, persisted: 1 })
+      }).pipe(
+        Effect.provide(
+          declared.application(declared.servers[name](), { declaredInside, beatInterval: Duration.zero })
+        )
+      ))
+  }
 })
 
 /** A store whose role owns its database. */

@@ -75,12 +75,16 @@ const at = (base: string, path: ReadonlyArray<string>): Value => {
   }
 }
 
+/** Whether this is Postgres' own type of the name. The session's settings may have quoted or qualified it. */
+const isOwn = (type: string | null, ...names: ReadonlyArray<string>): boolean =>
+  names.includes(type?.replaceAll("\"", "").replace(/^pg_catalog\./, "") ?? "")
+
 /** Casts a JSON value to the type of a column. JSON's null becomes SQL's. */
 const cast = ({ json, text }: Value, { element, type }: ColumnRow): string => {
-  if (type === "jsonb") return `nullif(${json}, 'null'::pg_catalog.jsonb)`
-  if (type === "json") return `nullif(${json}, 'null'::pg_catalog.jsonb)::pg_catalog.json`
+  if (isOwn(type, "jsonb")) return `nullif(${json}, 'null'::pg_catalog.jsonb)`
+  if (isOwn(type, "json")) return `nullif(${json}, 'null'::pg_catalog.jsonb)::pg_catalog.json`
   if (element === null) return `(${text})::${type}`
-  const one = element === "jsonb" || element === "json" ? `e.value::${element}` : `(e.value #>> '{}')::${element}`
+  const one = isOwn(element, "jsonb", "json") ? `e.value::${element}` : `(e.value #>> '{}')::${element}`
   return `case pg_catalog.jsonb_typeof(${json}) when 'array' then array(
       select ${one} from pg_catalog.jsonb_array_elements(${json}) with ordinality as e(value, place) order by e.place
     ) else (${text})::${type} end`
@@ -132,7 +136,7 @@ const expression = (source: Source, column: ColumnRow, parent: Compiled | undefi
 const columnProblem = (name: string, column: ColumnRow | undefined): string | undefined => {
   if (column === undefined) return `it has no column ${quote(name)}`
   if (column.generated) return `column ${quote(name)} is generated from others`
-  if (column.type === "bytea" || column.element === "bytea") {
+  if (isOwn(column.type, "bytea") || isOwn(column.element, "bytea")) {
     return `column ${
       quote(name)
     } is of type ${column.type}, which no JSON is converted to: write this handler as a program`
@@ -143,9 +147,13 @@ const columnProblem = (name: string, column: ColumnRow | undefined): string | un
 const problemOf = (declaration: Declaration, found: ReadonlyMap<string, ColumnRow>): string | undefined => {
   const { columns, id, key, overwrite } = declaration
   if (found.size === 0) return "there is no such table"
-  for (const { name } of columns) {
-    const problem = columnProblem(name, found.get(name))
+  for (const { name, source } of columns) {
+    const column = found.get(name)
+    const problem = columnProblem(name, column)
     if (problem !== undefined) return problem
+    if (source._tag === "Constant" && source.value === null && column?.required === true && !column.triggers) {
+      return `column ${quote(name)} is declared as null, and refuses null: give it another value`
+    }
   }
   const named = found.get(id)
   if (named === undefined) return `it has no column ${quote(id)}, which is to name its rows`
@@ -191,7 +199,8 @@ const deferrableOf = ({ sql }: Tables, { key, table }: Declaration) =>
     where i.indrelid = pg_catalog.to_regclass(${table}) and i.indisunique and not i.indimmediate and not exists (
       select from pg_catalog.pg_attribute a
       where a.attrelid = i.indrelid and a.attnum > 0
-        and (a.attnum = any(i.indkey)) <> (a.attname::pg_catalog.text = any(${key}::pg_catalog.text[]))
+        -- without the columns that are only included
+        and (a.attnum = any((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])) <> (a.attname::pg_catalog.text = any(${key}::pg_catalog.text[]))
     )`
 
 const elementsOf = (array: FieldSource, alias: "i" | "k"): string =>
@@ -217,7 +226,8 @@ export const insertion = ({ columns, elements, id, onConflict, table }: Compiled
 
 /**
  * Lets the server plan the statement, without an answer. That finds what the catalog's columns do not show, such as a key
- * without a unique index, a constant that does not fit its column's type, or a missing right.
+ * without a unique index, a constant that does not fit its column's type, or a missing right. The rows are written in a
+ * `with`, as when there are answers: the server accepts some rules only outside of it.
  */
 const plan = ({ sql }: Tables, compiled: Compiled) =>
   sql.unsafe(`explain with g as (
@@ -226,7 +236,7 @@ const plan = ({ sql }: Tables, compiled: Compiled) =>
       null::pg_catalog.timestamptz as finished_at, null::pg_catalog.jsonb as context, null::pg_catalog.jsonb as data,
       null::pg_catalog.jsonb as parents
     where false
-  ) ${insertion(compiled)}`)
+  ), written as (${insertion(compiled)}) select from written`)
 
 /**
  * Whether table and declaration do not fit, by the error of a statement that was only planned. It is about names, rights and

@@ -126,13 +126,13 @@ const statement = (
 }
 
 /**
- * Whether an error may show that the table has changed since the declaration was compiled: names are gone (class 42), or a
- * column that it does not write refuses null.
+ * Whether an error may show that the table has changed since the declaration was compiled: names are gone (class 42), it has
+ * a rule (class 0A), or a column that it does not write refuses null.
  */
 const mayHaveChanged = (error: SqlError, declaration: Declaration): boolean => {
   const code = codeOf(error) ?? ""
   const column = columnOf(error)
-  return code.startsWith("42") || (
+  return /^(42|0A)/.test(code) || (
     code === "23502" && !tablesOf(declaration).some(({ columns }) => columns.some(({ name }) => name === column))
   )
 }

@@ -141,7 +141,12 @@ const givenOf = ({ call, sql }: Tables, { declaration: { columns, key } }: Insid
  */
 export const linesOf = (t: Tables, { columns, elements, key }: Compiled, given: Fragment) => {
   const text = t.sql.literal
-  const values = columns.map(({ name, value }) => `${value} as ${valueName(columns, name)}`).join(", ")
+  // where no row is written, no default of the table is called, and no domain refuses its null
+  const ofRow = (place: string, value: string) =>
+    elements === "" ? value : `case when ${place} is not null then ${value} end`
+  const valueOf = ({ name, value }: Compiled["columns"][number]) =>
+    `${ofRow("i.place", value)} as ${valueName(columns, name)}`
+  const values = columns.map(valueOf).join(", ")
   // a left join keeps the chunks without elements
   const joined = elements === "" ? "" : `${elements.replace(/^cross join lateral/, "left join lateral")} on true`
   const made = t.sql`
@@ -154,7 +159,7 @@ export const linesOf = (t: Tables, { columns, elements, key }: Compiled, given: 
     )`
     : t.sql`turned as materialized (
       select *, pg_catalog.row_number() over (
-        partition by ${text(key.join(", "))}, place is null order by n, place
+        partition by ${text(key.map((one) => ofRow("place", one)).join(", "))}, place is null order by n, place
       ) as turn from (${made}
       ) made
     ), late as materialized (

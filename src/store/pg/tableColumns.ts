@@ -18,7 +18,7 @@ export interface ColumnRow {
   readonly byDefault: string | null
   /** The sequence of this default, if this role has no right to draw from it. */
   readonly sequence: string | null
-  /** Whether it refuses null. */
+  /** Whether it, or a domain that it is of, refuses null. */
   readonly required: boolean
   readonly inserts: boolean
   readonly selects: boolean
@@ -30,16 +30,19 @@ export interface ColumnRow {
   readonly closed: ReadonlyArray<string> | null
 }
 
-/** The type's id or, for a domain, that of its base type, as SQL. */
-const below = (type: string) =>
+/** What is selected of a type `d` and, for a domain, of the types that it is based on. */
+const below = (type: string, selected: string, where = "") =>
   `(
         with recursive below as (
           select ${type} as oid
           union all
           select d.typbasetype from below b join pg_catalog.pg_type d on d.oid = b.oid where d.typtype = 'd'
         )
-        select b.oid from below b join pg_catalog.pg_type d on d.oid = b.oid where d.typtype <> 'd'
+        select ${selected} from below b join pg_catalog.pg_type d on d.oid = b.oid ${where}
       )`
+
+/** The type's id or, for a domain, that of its base type, as SQL. */
+const baseOf = (type: string) => below(type, "b.oid", "where d.typtype <> 'd'")
 
 /**
  * The columns of the table that this session's search path finds. Types have no modifiers: a cast to `varchar(40)`, or to a
@@ -50,16 +53,17 @@ export const columnsOf = ({ sql }: Tables, table: string) =>
     select c.oid::pg_catalog.regclass::pg_catalog.text as relation, a.attname::pg_catalog.text as name,
       pg_catalog.format_type(y.oid, -1) as type,
       case when y.typlen = -1 and y.typelem <> 0 and y.typcategory = 'A'
-        then pg_catalog.format_type(${sql.literal(below("y.typelem"))}, -1) end as element,
+        then pg_catalog.format_type(${sql.literal(baseOf("y.typelem"))}, -1) end as element,
       pg_catalog.format_type(a.atttypid, a.atttypmod) || case when l.oid is null then '' else
         ' collate ' || l.collnamespace::pg_catalog.regnamespace::pg_catalog.text
         || '.' || pg_catalog.quote_ident(l.collname::pg_catalog.text) end as exact,
       a.attgenerated <> '' as generated,
       case when a.attidentity = ''
         then coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), pg_catalog.pg_get_expr(o.typdefaultbin, 0))
-        else 'pg_catalog.nextval(' || pg_catalog.quote_literal(
-          pg_catalog.pg_get_serial_sequence(c.oid::pg_catalog.regclass::pg_catalog.text, a.attname)
-        ) || '::pg_catalog.regclass)' end as "byDefault",
+        else 'pg_catalog.nextval(' || pg_catalog.quote_literal(pg_catalog.pg_get_serial_sequence(
+          -- a partition has the identity of its table
+          coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)::pg_catalog.regclass::pg_catalog.text, a.attname
+        )) || '::pg_catalog.regclass)' end as "byDefault",
       (
         select s.oid::pg_catalog.regclass::pg_catalog.text from pg_catalog.pg_depend e
         join pg_catalog.pg_class s on s.oid = e.refobjid
@@ -69,7 +73,9 @@ export const columnsOf = ({ sql }: Tables, table: string) =>
           and case s.relkind when 'S' then not pg_catalog.has_sequence_privilege(s.oid, 'usage, update') end
         limit 1
       ) as sequence,
-      a.attnotnull and c.relkind in ('r', 'p') as required,
+      c.relkind in ('r', 'p') and (
+        a.attnotnull or ${sql.literal(below("a.atttypid", "pg_catalog.bool_or(d.typnotnull)"))}
+      ) as required,
       pg_catalog.has_column_privilege(c.oid, a.attnum, 'insert') as inserts,
       pg_catalog.has_column_privilege(c.oid, a.attnum, 'select') as selects,
       pg_catalog.has_column_privilege(c.oid, a.attnum, 'update') as updates,
@@ -107,7 +113,7 @@ export const columnsOf = ({ sql }: Tables, table: string) =>
     from pg_catalog.pg_class c
     join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     join pg_catalog.pg_type o on o.oid = a.atttypid
-    join pg_catalog.pg_type y on y.oid = ${sql.literal(below("a.atttypid"))}
+    join pg_catalog.pg_type y on y.oid = ${sql.literal(baseOf("a.atttypid"))}
     left join pg_catalog.pg_collation l on l.oid = a.attcollation
     left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
     where c.oid = pg_catalog.to_regclass(${table}) and c.relkind in ('r', 'p', 'v', 'f')
