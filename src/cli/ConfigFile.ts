@@ -88,7 +88,7 @@ const check = (file: string, settings: unknown) => {
   // the exporter reads many OTEL_… variables: they are not checked here
   const { redact, ...others } = settings
   if (redact !== undefined && typeof redact !== "function") {
-    return new Failed({ reason: `${file}: redact is no function: write (json) => json` })
+    return new Failed({ reason: `${file}: redact is not a function: write (json) => json` })
   }
   const unknown = Reflect.ownKeys(others).map(String).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
   if (unknown.length > 0) {
