@@ -27,7 +27,7 @@ import { say } from "./Terminal.ts"
 /** The names of the file, in order: the first one that exists is read. */
 export const names = ["ts", "mts", "cts", "js", "mjs", "cjs"].map((ending) => `sluice.config.${ending}`)
 
-/** Names under which settings would be looked for in vain. */
+/** Names of files that are not read: an error says so. */
 const unread = ["json", "jsonc", "yaml", "yml", "toml"].map((ending) => `sluice.config.${ending}`)
 
 const known = new Set<string>([...Settings.names, ...Object.values(options.names)])
@@ -110,7 +110,7 @@ const check = (file: string, settings: unknown) => {
     : new Failed({ reason: `${file}: ${problems.join("; ")}` })
 }
 
-/** Also a link that leads nowhere: its settings are missed, not unwanted. */
+/** Also true for a broken link: its settings are intended, so reading it must fail. */
 const isThere = (name: string): boolean => lstatSync(name, { throwIfNoEntry: false }) !== undefined
 
 const read = Effect.gen(function*() {
