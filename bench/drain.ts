@@ -1,5 +1,5 @@
 /**
- * Who drains how fast: all systems on one server, in turns, the same records and the same domain table.
+ * How fast each system drains: all on one server, in turns, with the same records and the same domain table.
  */
 import { startChild } from "./harness/child.ts"
 import { admin, createDatabase, dropDatabase } from "./harness/database.ts"
@@ -18,7 +18,7 @@ export interface Subject {
   readonly options: Options
 }
 
-// until Node has compiled what is run: with 5,000 a fast system spent a tenth of what was measured on that
+// until Node has compiled the code: with 5,000, a fast system spent a tenth of the measured time on that
 const warmUp = 20_000
 
 /** Measures one system once, in a database and a process of its own. */

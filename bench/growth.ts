@@ -1,5 +1,6 @@
 /**
- * Whether Sluice stays as fast as it grows: beside a long history, beside much that waits, and while vacuum cannot work.
+ * Whether Sluice stays fast as its tables grow: beside a long history, beside many waiting chunks, and while vacuum cannot
+ * work.
  */
 import { cases } from "./growth/cases.ts"
 import { compared } from "./growth/compare.ts"

@@ -17,10 +17,10 @@ const idlers = ["sluice-idle", "graphile-idle", "pg-boss-idle-notify", "pg-boss-
   SystemName
 >
 
-/** How long a worker is left alone before it is watched. */
+/** How long a worker runs before it is measured. */
 const calmMillis = 10_000
 
-/** Statements, transactions and CPU of a while, by the minute. `sql` is connected to another database. */
+/** Statements, transactions and CPU of an interval, for each minute. `sql` is connected to another database. */
 const watch = async (sql: Sql, seconds: number, node: () => Promise<number>): Promise<Figures> => {
   const [given, cpu, own] = [await givenTo(sql, "idle"), await counters(sql), await node()]
   await sleep(seconds * 1000)
@@ -35,12 +35,12 @@ const watch = async (sql: Sql, seconds: number, node: () => Promise<number>): Pr
   }
 }
 
-/** From the moment one record begins to be recorded by another process to its row: of some, at any time of a poll. */
+/** The time from when another process begins to record one record to its row, at several moments of a poll interval. */
 const wakeUps = async (place: Workplace, system: SystemName, times: number, look: () => Promise<Figures>) => {
   const recorder = await place.open(system)
   const millis: Array<number> = []
   for (let n = 0; n < times; n++) {
-    // spread over the intervals of those who poll
+    // spread over the poll intervals
     await sleep(500 + (n * 617) % 2000)
     const { began } = await recorder.ask({ op: "fill", from: n, count: 1 })
     let figures = await look()
@@ -48,7 +48,7 @@ const wakeUps = async (place: Workplace, system: SystemName, times: number, look
       await sleep(20)
       figures = await look()
     }
-    // the first one also warms up what it runs through
+    // the first one is a warm-up
     if (n > 0) millis.push((figures["lastAt"] ?? Number.NaN) - began)
   }
   await recorder.ask({ op: "close" })

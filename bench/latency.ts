@@ -1,6 +1,6 @@
 /**
- * How long after it was recorded an answer is persisted, when nothing else is to be done: recorded in one process, drained
- * in another. Beside the floor: a durable commit, a notification, and a durable commit in the process that hears it.
+ * The time from recording an answer to persisting it, when nothing else is due: recorded in one process, drained in another.
+ * Beside the floor: a durable commit, a notification, and a durable commit in the process that receives it.
  */
 import { CallRecorder, DomainEvents, Drain, HandlerRegistry } from "effect-sluice"
 import * as Settings from "effect-sluice/Settings"
@@ -30,7 +30,7 @@ import {
 } from "./systems/sluice.ts"
 import { type Call, calls, domainTables, ledgerTable } from "./work.ts"
 
-/** A process that persists what it hears of, and tells when it has: see `harness/listener.ts`. */
+/** A process that persists each record after its notification, and reports when: see `harness/listener.ts`. */
 const startListener = async (mode: Mode, url: string) => {
   const child = fork(fileURLToPath(new URL("./harness/listener.ts", import.meta.url)), [mode, url], {
     execArgv: ["--conditions=sluice-source"],
@@ -51,7 +51,7 @@ const startListener = async (mode: Mode, url: string) => {
       return new Promise((resolve) => {
         waiting.set(callId, (at) => {
           waiting.delete(callId)
-          // the clock that hrtime reads is one for all processes
+          // all processes share the clock that hrtime reads
           resolve(Number(at - began) / 1e6)
         })
       })
@@ -69,7 +69,7 @@ const bare = (sql: SqlClient.SqlClient, call: Call) =>
 
 /**
  * What `recordNow` does for a program, written by hand: settings and whether the call is new, the handler's rows, and the
- * call with a row of a ledger. Nobody who runs a program in the transaction that records its answer sends less.
+ * call with a row of a ledger. No program that runs in the transaction that records its answer can send less.
  */
 const byHand = (sql: SqlClient.SqlClient, call: Call) =>
   sql.withTransaction(Effect.gen(function*() {
@@ -84,7 +84,7 @@ const byHand = (sql: SqlClient.SqlClient, call: Call) =>
       insert into bench.ledger (call_id, handler, object_id) values (${call.callId}, 'chatlab', ${row?.id}::bigint)`
   }))
 
-/** Records calls, one after another or so many a second, and gives back each one's milliseconds. */
+/** Records calls, one after another or at a rate, and returns the milliseconds of each. */
 const measure = async (
   server: string,
   mode: Mode,
@@ -111,7 +111,7 @@ const measure = async (
       yield* record(call)
       all.push(yield* Effect.promise(() => persisted))
     })
-    // both ends warm
+    // warms up both processes
     yield* Effect.forEach(calls(0, 100), one, { discard: true })
     all.length = 0
     yield* perSecond === undefined
@@ -207,7 +207,7 @@ const kinds = [
   { part: "inline-failing", name: ", a handler that fails", handlers: failing }
 ]
 
-/** What `--only` knows: `part`, and those of {@link kinds}. */
+/** The names for `--only`: `part`, and those of {@link kinds}. */
 const cases: ReadonlyArray<{
   readonly part: string
   readonly name: string

@@ -34,7 +34,7 @@ const flags = {
   save: Flag.Boolean("save").pipe(Flag.withDescription("keep the result in bench/results"), Flag.withDefault(false))
 }
 
-/** A flag of some benches only; where it says nothing it changes nothing. */
+/** A flag of some benches; the others ignore it. */
 const number = (name: string, description: string, fallback: number) =>
   Flag.Finite(name).pipe(Flag.withDescription(description), Flag.withDefault(fallback))
 

@@ -14,7 +14,7 @@ import { verify } from "./work.ts"
 const megabyte = 2 ** 20
 const backlog = 20_000
 
-/** By how much a line through the points rises with each unit. */
+/** The slope of a line through the points. */
 const slope = (points: ReadonlyArray<readonly [x: number, y: number]>): number => {
   const mean = (of: (point: readonly [x: number, y: number]) => number) =>
     points.reduce((sum, point) => sum + of(point), 0) / points.length

@@ -1,5 +1,5 @@
 /**
- * Which picture is drawn of which bench.
+ * The pictures of each bench.
  */
 import type { Row, Table } from "./harness/output.ts"
 import { bars, lines } from "./harness/svg.ts"
@@ -108,6 +108,6 @@ const drawn: Readonly<Record<string, ReadonlyArray<Draw>>> = {
   idle: [idle]
 }
 
-/** The pictures of a bench, as far as it has measured what they show. */
+/** The pictures of a bench, as far as their figures are measured. */
 export const pictures = (bench: string, tables: ReadonlyArray<Table>): ReadonlyArray<Picture> =>
   (drawn[bench] ?? []).map((draw) => draw(tables)).filter((picture) => picture !== undefined)

@@ -1,5 +1,5 @@
 /**
- * What failing handlers cost the others: a share of them fails, half before and half after the first write.
+ * What failing records cost the others: a share of them fails, half before and half after the first write.
  */
 import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, median, medians, ofRounds } from "./harness/rounds.ts"
@@ -87,8 +87,8 @@ export const poison = async (options: BenchOptions): Promise<Result> => {
   const chosen = shares.filter((share) => share === clean || wanted(options, share.name))
   const server = await startServer(options.postgres)
   try {
-    // the clean one twice, first and last: their mean is what the others are told by, and their difference how far
-    // that can be trusted
+    // without failures twice, first and last: the others are compared with the mean of the two, and the difference shows how
+    // exact that is
     const again: Share = { ...clean, name: "0, again" }
     const runs = await inTurns([...chosen, again], rounds, async (share, round) => {
       const figures = await measure(server.url(), share, records)

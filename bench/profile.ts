@@ -1,6 +1,6 @@
 /**
  * Where the time of a drain goes, in Node and in Postgres: Sluice beside the same work written by hand, which is the least
- * that any program costs to which records are handed out.
+ * that handing records to a program costs.
  */
 import { counters } from "./harness/figures.ts"
 import { machine, progress, type Result } from "./harness/output.ts"

@@ -1,6 +1,6 @@
 /**
- * What recording costs, beside the bare inserts it must do: the same rows into the same tables by the same client; once as
- * somebody would write them who is sure that nothing comes twice, and once so that what comes twice does no harm.
+ * What recording costs, beside the bare inserts that it must do: the same rows into the same tables by the same client, once
+ * for calls that never come twice, and once so that a call that comes twice has no effect.
  */
 import { CallRecorder } from "effect-sluice"
 import * as Settings from "effect-sluice/Settings"
@@ -18,10 +18,10 @@ import { type Call, calls } from "./work.ts"
 
 const text = ({ payload }: Call) => JSON.stringify({ schema: PatientReply.identity, version: 1, data: payload })
 
-/** Who records. */
+/** The ways to record. */
 type Way = "bare" | "idempotent" | "sluice"
 
-/** A call and its queue row, as somebody would write them who trusts what he is given. */
+/** A call and its queue row, inserted without any check. */
 const bareOne = (sql: SqlClient.SqlClient, call: Call, way: Way) => {
   const outputs = text(call)
   return sql`
@@ -65,7 +65,7 @@ const bareMany = (sql: SqlClient.SqlClient, some: ReadonlyArray<Call>, way: Way)
 
 /** One way to record: by Sluice, and bare. */
 interface Case {
-  /** What `--only` knows. */
+  /** Its name for `--only`. */
   readonly part: string
   readonly name: string
   readonly calls: number

@@ -1,5 +1,5 @@
 /**
- * Many workers, many batches in flight, large payloads: whether they are in each other's way, and whether a claim is
+ * Many workers, many batches in flight, large payloads: whether workers slow each other down, and whether a claim is
  * bounded by bytes as well as by rows.
  */
 import { measure as drained } from "./drain.ts"
@@ -16,7 +16,7 @@ import { verify } from "./work.ts"
 // of each process, until Node has compiled what is run
 const warmUp = 30_000
 
-/** Looks every now and then for whom waits for a lock, until told to stop. */
+/** Counts the connections that wait for a lock, at intervals, until it is stopped. */
 const watchLocks = ({ query }: Workplace) => {
   let looks = 0
   let waits = 0
@@ -46,10 +46,10 @@ const look = async (workers: ReadonlyArray<Child>): Promise<ReadonlyArray<Figure
 
 const sumOf = (all: ReadonlyArray<Figures>, name: string) => all.reduce((sum, one) => sum + (one[name] ?? 0), 0)
 
-/** Who drains: Sluice, and whoever hands records to a program with nothing around it. */
+/** The systems that drain: Sluice, and the same work written by hand. */
 type Drainer = "sluice-watched" | "by-hand"
 
-/** So many processes drain what another recorded. */
+/** Drains, with this many processes, what another process has recorded. */
 const together = (server: string, system: Drainer, count: number, records: number): Promise<Figures> =>
   inWorkplace(server, "scale", async (place) => {
     const recorder = await place.open(system)
@@ -130,7 +130,7 @@ const processes = async (server: string, options: BenchOptions, records: number)
       )
     ),
     notes: [
-      "Waiting for a lock: how many connections did so when one looked, every 20 ms, on average. Claimed twice must be 0."
+      "Waiting for a lock: the mean number of connections that did, sampled every 20 ms. Claimed twice must be 0."
     ]
   }
 }
@@ -163,7 +163,7 @@ const inFlight = async (server: string, options: BenchOptions, records: number):
 interface Size {
   readonly name: string
   readonly contentLength: number
-  /** Of the records of 1 KB, so that no run is endless. */
+  /** How many records, as a share of those of 1 KB, so that no run takes too long. */
   readonly share: number
 }
 

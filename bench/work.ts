@@ -1,5 +1,5 @@
 /**
- * The work, the same for everybody: recorded calls wait, each with about 1 KB of JSON; draining one makes a domain row
+ * The work, the same for all systems: recorded calls wait, each with about 1 KB of JSON; draining one makes a domain row
  * from it, a row in a ledger, and an end to its entry in the queue, durably and once.
  */
 import type { Sql } from "./harness/database.ts"
@@ -69,7 +69,7 @@ const uuid7 = (millis: number, n: number, random: (below: number) => number): st
   }`
 }
 
-/** So many calls, from number `from` on; `contentLength` characters of content make the payload larger or smaller. */
+/** This many calls, from number `from` on; `contentLength` characters of content make the payload larger or smaller. */
 export const calls = (from: number, count: number, contentLength = 600): ReadonlyArray<Call> => {
   const random = generator(from + 1)
   const start = 1_700_000_000_000
@@ -90,7 +90,7 @@ export const domainTables = `
     metadata jsonb not null
   )`
 
-/** The ledger of systems that bring none: what makes a second run of the same call a no-op. */
+/** The ledger for systems without one: it makes a second run of the same call a no-op. */
 export const ledgerTable = `
   create table bench.ledger (
     call_id text collate "C" primary key,

@@ -1,6 +1,6 @@
 /**
- * What a recorded call says of itself: which model answered, what it used, what it cost. Facts outlive the payloads: pruning
- * keeps them. The names follow OpenTelemetry's conventions for generative AI.
+ * Facts of a recorded call: which model answered, what it used, what it cost. Facts outlive the payloads: pruning keeps
+ * them. The names follow OpenTelemetry's conventions for generative AI.
  */
 import * as Schema from "effect/Schema"
 

@@ -67,7 +67,7 @@ const tellOfTraces = (calls: ReadonlyArray<{ readonly call: CallSpec; readonly i
     )
 }
 
-/** Logs once per batch that calls were mended to be recorded: what is said of an answer must not lose it. */
+/** Logs once per batch that calls were corrected to be recorded: bad details or facts must not cost the answer. */
 const tellOfMended = (calls: ReadonlyArray<{ readonly call: CallSpec; readonly mended: ReadonlyArray<string> }>) => {
   const mended = calls.filter((one) => one.mended.length > 0)
   return mended[0] === undefined
@@ -103,7 +103,7 @@ const addedBy = ({ facts, outputs }: ServiceCall): Pick<Recording, "usage"> =>
 const wordsOf = ({ dropped }: Said): ReadonlyArray<string> =>
   dropped.length === 0 ? [] : [`without facts that cannot be stored: ${dropped.join(", ")}`]
 
-/** Says on the recorder's span what the call says of itself. */
+/** Adds the call's facts to the recorder's span. */
 const annotated = (call: CallSpec, facts: CallFacts) =>
   Effect.annotateCurrentSpan(genAi.attributesOf(facts, call.correlationId))
 
@@ -265,7 +265,7 @@ export const layer: Layer.Layer<CallRecorder, never, ChunkStore | Settings.Setti
     }
 
     /**
-     * Records the answer of a run, with what the run said. If that cannot be written, for example because the role has no
+     * Records the answer of a run, with what the run reported. If that cannot be written, for example because the role has no
      * rights on its tables, the answer is recorded without it.
      */
     const recordRun = Effect.fn("CallRecorder.record")(function*(call: ServiceCall, { attempts, facts }: Said) {

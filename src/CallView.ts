@@ -105,11 +105,11 @@ export const CallView = Schema.Struct({
   /** The trace of the request that made the call. */
   trace: Schema.NullOr(Schema.Struct({ traceId: Schema.String, spanId: Schema.String })),
   /**
-   * The id of the erasure that took its content, if it was erased: `Erasure.list` tells of it. Then its chunks are those
+   * The id of the erasure that deleted its content, if it was erased: `Erasure.list` returns it. Then its chunks are those
    * that were persisted before.
    */
   erasure: Schema.NullOr(Schema.Int),
-  /** What the call says of itself; `{}` when it says nothing. Facts outlive pruned payloads. */
+  /** The facts of the call; `{}` when it has none. They outlive pruned payloads. */
   facts: CallFacts,
   /** Each answer that its runs were given, the oldest first. */
   attempts: Schema.Array(CallAttempt),

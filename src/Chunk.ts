@@ -41,7 +41,7 @@ export interface ClaimedChunk {
     readonly correlationId: string
     readonly context: { readonly [key: string]: Schema.Json }
     readonly input: Schema.Json
-    /** What the call says of itself; `{}` when it says nothing. */
+    /** The facts of the call; `{}` when it has none. */
     readonly facts: CallFacts
     readonly finishedAt: DateTime.Utc
     readonly trace: TraceContext | undefined

@@ -360,7 +360,7 @@ export class ChunkStore extends Context.Service<ChunkStore, {
   /** Runs an effect after the surrounding transaction's commit, or immediately when there is none. */
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /**
-   * A worker's sign of life, and its upkeep: tells the store what it serves and how it has persisted answers of declared
+   * A worker's heartbeat, and its upkeep: tells the store what it serves and how it has persisted answers of declared
    * handlers, unparks what it serves in versions that it reads, releases what waits behind nothing, forgets workers not seen
    * for long.
    */

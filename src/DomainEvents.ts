@@ -32,7 +32,7 @@ const portion = capacity / 4
  * ```
  */
 export class DomainEvents extends Context.Service<DomainEvents, {
-  /** Tells all who listen in this process. The drain does so after each commit. */
+  /** Publishes to all listeners in this process. The drain does so after each commit. */
   readonly publish: (events: ReadonlyArray<DomainObjectCreated>) => Effect.Effect<void>
   /** Everything created from the moment the stream is run. */
   readonly stream: Stream.Stream<DomainObjectCreated>

@@ -72,7 +72,7 @@ export interface HandlerCall {
   readonly orderingKey: string | undefined
   /** When the service finished; when the call was recorded, if it does not say. */
   readonly finishedAt: DateTime.Utc
-  /** What the call says of itself: model, usage, cost, prompt. `{}` when it says nothing. */
+  /** The facts of the call: model, usage, cost, prompt. `{}` when it has none. */
   readonly facts: CallFacts
   /** 1 on the first attempt; counts failures of this chunk only, not crashes or failures of other chunks of the batch. */
   readonly attempt: number

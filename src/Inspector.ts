@@ -5,7 +5,7 @@
  * Laws every store keeps:
  *
  * - **Reads only.** No query changes a row or takes a lock that a worker could wait for.
- * - **One snapshot per query.** The result of one query was true at one moment. Two queries are two moments.
+ * - **One snapshot per query.** The result of a query is of one snapshot. Two queries may see different states.
  * - **Tolerates manual edits.** Rows that were edited manually are returned as far as they can be read; they do not
  *   fail a query.
  * - **Independent.** A query fails with `ChunkStoreError` when the database fails, or when the role may not read its

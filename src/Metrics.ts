@@ -119,8 +119,8 @@ export const subscriptionAttempts = Metric.gauge("sluice_subscription_failed_att
 })
 
 /**
- * Tokens of recorded calls and attempts that say how many, as OpenTelemetry's conventions for generative AI name and bound
- * it. Labels: `gen_ai.provider.name`, `gen_ai.request.model` and `gen_ai.token.type`, `input` or `output`; the first 50
+ * Tokens of recorded calls and attempts whose facts have them, with the name and the buckets of OpenTelemetry's conventions
+ * for generative AI. Labels: `gen_ai.provider.name`, `gen_ai.request.model` and `gen_ai.token.type`, `input` or `output`; the first 50
  * models of a process have labels of their own. It is not one of {@link names}, which are Sluice's own.
  */
 export const tokenUsage = Metric.histogram("gen_ai.client.token.usage", {
@@ -128,7 +128,7 @@ export const tokenUsage = Metric.histogram("gen_ai.client.token.usage", {
   boundaries: Array.from({ length: 14 }, (_, power) => 4 ** power)
 })
 
-/** Seconds that answers took, of calls and attempts that say so; named and labelled like {@link tokenUsage}. */
+/** Seconds that answers took, of calls and attempts whose facts have it; named and labelled like {@link tokenUsage}. */
 export const operationDuration = Metric.histogram("gen_ai.client.operation.duration", {
   description: "Duration of an operation of a model, in seconds",
   boundaries: Array.from({ length: 14 }, (_, power) => 0.01 * 2 ** power)

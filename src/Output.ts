@@ -64,9 +64,9 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
     options?: { readonly part?: string | undefined }
   ): Effect.Effect<RecordedOutput, Schema.SchemaError>
   /**
-   * The outputs of an answer that is a list, one for each element, so that an element that is bad dies alone. Takes the
-   * elements as the model returned them, and checks nothing: an element that does not fit the schema is recorded as well.
-   * The drain finds it *undecodable*, a dead letter of its own, and persists its siblings.
+   * The outputs of an answer that is a list, one for each element, so that only a bad element becomes a dead letter. Takes
+   * the elements as the model returned them, and checks nothing: an element that does not fit the schema is recorded as
+   * well. The drain makes a dead letter of it (`undecodable`), and persists the others.
    *
    * ```ts
    * const { findings } = JSON.parse(text)
@@ -76,7 +76,7 @@ export interface Output<Id extends string, S extends Schema.Codec<unknown, unkno
    * Each element has a part that is the same whenever the same answer is recorded: its index, `"0"` and on, or what
    * `part` says, see {@link EachOptions}. Chunks keep the order of the elements. With an `orderingKey` in the call, they
    * are persisted in that order, and a dead one holds up those behind it until it is redriven or discarded
-   * (`SLUICE_DEAD_BLOCKS_KEY`); without, each goes its own way.
+   * (`SLUICE_DEAD_BLOCKS_KEY`); without, each is persisted independently.
    *
    * What can come out of `JSON.parse` and cannot be stored is replaced: NUL by `\0`, lone surrogates by U+FFFD, a
    * number beyond all doubles and what is nested more than 512 deep by a text. A call may have `SLUICE_MAX_OUTPUTS` outputs,
@@ -90,7 +90,7 @@ export interface EachOptions<Encoded> {
   /**
    * The name of a property that tells the elements apart, or a function of the element as the model returned it. Where
    * that is neither a number nor a text of 1 to 116 characters, because the element is bad, the part is `#` and the
-   * index: `"#3"`. Of elements with the same key, the second is `key#2`, the third `key#3`: none is lost. Without
+   * index: `"#3"`. Of elements with the same key, the second is `key#2`, the third `key#3`, so none is lost. Without
    * `part`, an element's part is its index.
    */
   readonly part?:

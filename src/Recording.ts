@@ -61,6 +61,6 @@ export interface Unrecorded {
   readonly call: Recording
   /** Holds the chunks that were not persisted. */
   readonly hold: Hold
-  /** Told the `seq` of each chunk, in the order of the outputs, before the commit. */
+  /** Called with the `seq` of each chunk, in the order of the outputs, before the commit. */
   readonly recorded: (seqs: ReadonlyArray<bigint>) => void
 }

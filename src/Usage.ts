@@ -1,6 +1,6 @@
 /**
- * What calls used, rolled up: calls, tokens and cost by day, namespace, service, schema and model. Only what says something
- * of itself counts: recording a call without facts and attempts writes no usage.
+ * What calls used, rolled up: calls, tokens and cost by day, namespace, service, schema and model. Only
+ * calls with facts or attempts count: recording any other call writes no usage.
  */
 import * as Schema from "effect/Schema"
 

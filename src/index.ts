@@ -6,7 +6,7 @@
 export * as CallAttempt from "./CallAttempt.ts"
 /** The event that every chunk of a call is persisted or dead, for `Subscription.layerCalls`. */
 export * as CallEnded from "./CallEnded.ts"
-/** What a recorded call says of itself: which model answered, what it used, what it cost. */
+/** Facts of a recorded call: which model answered, what it used, what it cost. */
 export * as CallFacts from "./CallFacts.ts"
 /** Reads and records files of recorded calls: one call per line, as JSON. */
 export * as CallLines from "./CallLines.ts"

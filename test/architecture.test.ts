@@ -1,6 +1,6 @@
 /**
- * ARCHITECTURE.md's picture, held against the imports: every file has one place in it, and uses its own storey and those
- * below it. The storeys are read from the page: there is no other list.
+ * ARCHITECTURE.md's picture, compared with the imports: every file has one place in it, and uses its own level and those
+ * below it. The levels are read from the page: there is no other list.
  */
 import { globSync, readFileSync } from "node:fs"
 import path from "node:path"
@@ -13,30 +13,30 @@ const sources = globSync("**/*.ts", { cwd: path.join(root, "src") }).map((file) 
 
 /** A name in the picture: a file, or with a slash at its end a folder. */
 interface Place {
-  readonly storey: string
+  readonly level: string
   readonly name: string
 }
 
 /**
- * A row of the picture is a storey's name, at its beginning, and the names in it; two spaces part them from each other and
- * from what is said of them, which has more than one word. A row that begins with spaces goes on with the storey above.
+ * A row of the picture is a level's name, at its beginning, and the names in it; two spaces part them from each other and
+ * from what is said of them, which has more than one word. A row that begins with spaces goes on with the level above.
  */
 const readPicture = (text: string): ReadonlyArray<Place> => {
   const [, picture = ""] = /^## The picture$[^]*?^```$([^]*?)^```$/m.exec(text) ?? []
   const places: Array<Place> = []
-  let storey = ""
+  let level = ""
   for (const row of picture.split("\n")) {
     const [, label, rest = ""] = /^ (\S+)?(.*)$/.exec(row.replaceAll(/[│└─]/g, " ")) ?? []
-    storey = label ?? storey
+    level = label ?? level
     const names = rest.split(/\s{2,}/).filter((cell) => /^[\w-]+(\/[\w-]*)*$/.test(cell))
-    places.push(...names.map((name) => ({ storey, name: storey.endsWith("/") ? storey + name : name })))
+    places.push(...names.map((name) => ({ level, name: level.endsWith("/") ? level + name : name })))
   }
   return places
 }
 
 const places = readPicture(page)
-/** From the ground up; the stores stand beside the house. */
-const storeys = [...new Set(places.map(({ storey }) => storey))].filter((storey) => storey !== "store/").reverse()
+/** From the lowest up; the stores are beside them. */
+const levels = [...new Set(places.map(({ level }) => level))].filter((level) => level !== "store/").reverse()
 
 const covers = ({ name }: Place, file: string) => name.endsWith("/") ? file.startsWith(name) : file === name
 /** Where a file stands; a folder's file that is named itself stands where it is named. */
@@ -45,8 +45,8 @@ const placesOf = (file: string): ReadonlyArray<Place> => {
   const named = found.filter(({ name }) => name === file)
   return named.length > 0 ? named : found
 }
-const storeyOf = (file: string) => placesOf(file)[0]?.storey ?? ""
-const heightOf = (file: string) => storeys.indexOf(storeyOf(file))
+const levelOf = (file: string) => placesOf(file)[0]?.level ?? ""
+const heightOf = (file: string) => levels.indexOf(levelOf(file))
 
 const importsOf = (file: string): ReadonlyArray<string> => {
   const text = readFileSync(path.join(root, "src", `${file}.ts`), "utf8")
@@ -55,12 +55,12 @@ const importsOf = (file: string): ReadonlyArray<string> => {
   )
 }
 const imports = sources.flatMap((file) => importsOf(file).map((target) => [file, target] as const))
-const isStore = (file: string) => storeyOf(file) === "store/"
+const isStore = (file: string) => levelOf(file) === "store/"
 const arrows = (list: ReadonlyArray<readonly [string, string]>) => list.map((pair) => pair.join(" → "))
 
-describe("the house", () => {
-  it("has five storeys, and files that use each other", () => {
-    expect(storeys).toEqual(["words", "port", "services", "worker", "faces"])
+describe("the levels", () => {
+  it("are five, and their files use each other", () => {
+    expect(levels).toEqual(["model", "port", "services", "worker", "entry"])
     expect(imports.length).toBeGreaterThan(200)
   })
 
@@ -90,11 +90,11 @@ describe("the house", () => {
     expect(left).toEqual([])
   })
 
-  it("stores know the port and the words only, and only faces know a store", () => {
+  it("stores know the port and the model only, and only entry points know a store", () => {
     const wrong = imports.filter(([file, target]) =>
       isStore(file)
-        ? !isStore(target) && heightOf(target) > storeys.indexOf("port")
-        : isStore(target) && heightOf(file) < storeys.indexOf("faces")
+        ? !isStore(target) && heightOf(target) > levels.indexOf("port")
+        : isStore(target) && heightOf(file) < levels.indexOf("entry")
     )
     expect(arrows(wrong)).toEqual([])
   })
@@ -115,13 +115,13 @@ describe("the house", () => {
     expect(command.length).toBeGreaterThan(30)
   })
 
-  it("each room has its line in the table, and each line its room", () => {
+  it("each module has its line in the table, and each line its module", () => {
     const rows = [...page.matchAll(/^\| (`[^|]+`) \| .+ \|$/gm)].flatMap(([, cell = ""]) =>
       [...cell.matchAll(/`([^`]+)`/g)].map(([, name = ""]) => name)
     )
-    const rooms = sources.filter((file) => !file.includes("/") && file !== "index")
-    expect(rooms.filter((room) => !rows.includes(room))).toEqual([])
-    expect(rows.filter((row) => /^[A-Z]/.test(row) && !rooms.includes(row))).toEqual([])
+    const modules = sources.filter((file) => !file.includes("/") && file !== "index")
+    expect(modules.filter((module) => !rows.includes(module))).toEqual([])
+    expect(rows.filter((row) => /^[A-Z]/.test(row) && !modules.includes(row))).toEqual([])
   })
 
   it("each dependency has its reason", () => {

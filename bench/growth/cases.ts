@@ -1,5 +1,5 @@
 /**
- * What a database can have grown by, made inside the server. Rows are as Sluice itself would have left them.
+ * The ways in which a database can have grown. The rows are made inside the server, as Sluice would have left them.
  */
 import type { Sql } from "../harness/database.ts"
 import type { Options } from "../systems/system.ts"
@@ -10,19 +10,19 @@ export interface Case {
   readonly about: string
   /** How many rows, keys or chunks at full size. */
   readonly size: number
-  /** They are as many at any scale. */
+  /** Whether `--scale` leaves the number unchanged. */
   readonly fixed?: boolean
   /** Makes them. */
   readonly grow?: (sql: Sql, size: number) => Promise<unknown>
-  /** Makes before each round what a round uses up. */
+  /** SQL that restores, before each round, what a round uses up. */
   readonly renew?: string
-  /** What is peculiar about the records that are drained meanwhile. */
+  /** Options for the records that are drained meanwhile. */
   readonly options?: (size: number) => Options
-  /** How many of the records are drained; all if not said. */
+  /** The share of the records that is drained. Default: all. */
   readonly share?: number
 }
 
-/** Ids as they would have been some years ago: UUIDv7, four to a millisecond. */
+/** Ids of some years ago: UUIDv7, four in a millisecond. */
 const idFunction = `
   create function bench.grown_id(n bigint) returns text language sql immutable as $$
     select substr(t, 1, 8) || '-' || substr(t, 9, 4) || '-7' || substr(m, 1, 3) || '-8' || substr(m, 4, 3) || '-'
@@ -125,7 +125,7 @@ const heldKeys = async (sql: Sql, size: number) => {
   )
 }
 
-/** One key: its first chunk waits for its retry, all others stand behind it. */
+/** One key: its first chunk waits for its retry, all others are behind it. */
 const heldKey = (state: string) => async (sql: Sql, size: number) => {
   await calls(sql, size)
   await queue(
@@ -174,7 +174,7 @@ export const cases: ReadonlyArray<Case> = [
   }
 ]
 
-/** Makes a database grow; afterwards the planner knows it. */
+/** Makes a database grow, and analyzes it for the planner. */
 export const grow = async (sql: Sql, { grow }: Case, size: number): Promise<void> => {
   if (grow === undefined) return
   await sql(idFunction)

@@ -1,5 +1,5 @@
 /**
- * A database that has grown beside an empty one: drained in turns, so that whatever else the machine does hits both.
+ * A database that has grown beside an empty one: drained in turns, so that other work of the machine affects both.
  */
 import { progress, type Row, type Table } from "../harness/output.ts"
 import { type Figures, inTurns, median, medians, ofRounds } from "../harness/rounds.ts"
@@ -39,7 +39,7 @@ const drained = async (place: Workplace, from: number, { options, records, renew
 
 const names = ["perSecond", "claimMillis", "idleMillis"] as const
 
-/** Measures one case: what the empty database did, what the grown one did, and the median of the rounds' ratios. */
+/** Measures one case: the empty database, the grown one, and the median of the rounds' ratios. */
 const measure = (server: string, one: Case, size: number, all: number, rounds: number): Promise<Row> =>
   inWorkplace(server, "grown", async (place) => {
     const records = Math.round(all * (one.share ?? 1))

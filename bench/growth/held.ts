@@ -1,6 +1,6 @@
 /**
- * A snapshot that somebody holds: vacuum can take nothing away meanwhile, and what was drained stays in the queue's
- * indexes as dead entries. Beside it, in turns, a database in which nobody holds one.
+ * A session holds a snapshot: vacuum can remove nothing meanwhile, and drained chunks stay in the queue's indexes as dead
+ * entries. Beside it, in turns, a database without such a session.
  */
 import { Client } from "pg"
 import type { Child } from "../harness/child.ts"
@@ -15,7 +15,7 @@ const warmUp = 10_000
 /** How many records wait at most while they are recorded. */
 const backlog = 5000
 
-/** A worker that runs all the while, who records for it, and what it has drained so far. */
+/** A worker that runs all the time, the process that records for it, and how much is drained so far. */
 interface Lane {
   readonly place: Workplace
   readonly recorder: Child
@@ -23,7 +23,7 @@ interface Lane {
   drained: number
 }
 
-/** Lets so many records flow through. */
+/** Records this many, and waits until they are drained. */
 const through = async (lane: Lane, count: number): Promise<void> => {
   lane.drained += await pour({ ...lane, backlog, from: lane.drained, enough: (recorded) => recorded >= count })
 }
@@ -32,7 +32,7 @@ const opened = async (place: Workplace): Promise<Lane> => {
   const lane = {
     place,
     recorder: await place.open("sluice-watched"),
-    // a worker as they are, which looks by its own schedule
+    // a worker with the usual poll interval and hints
     worker: await place.open("sluice-watched", { ownSchedule: true }),
     drained: 0
   }
@@ -41,7 +41,7 @@ const opened = async (place: Workplace): Promise<Lane> => {
   return lane
 }
 
-/** Lets a portion flow through. */
+/** Measures one portion. */
 const once = async (lane: Lane): Promise<Figures> => {
   const began = performance.now()
   await through(lane, portion)
@@ -56,7 +56,7 @@ const once = async (lane: Lane): Promise<Figures> => {
   }
 }
 
-/** A transaction that has looked at something and does not end. */
+/** A transaction that has read something and stays open, so it holds a snapshot. */
 const snapshot = async (url: string): Promise<{ readonly end: () => Promise<void> }> => {
   const client = new Client({ connectionString: url })
   await client.connect()

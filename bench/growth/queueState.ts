@@ -1,5 +1,5 @@
 /**
- * How large the queue is on the disk, and how it came to that.
+ * How large the queue is on the disk, and how many updates and vacuums led to that.
  */
 import type { Sql } from "../harness/database.ts"
 import { sleep } from "../harness/flow.ts"
@@ -16,7 +16,7 @@ export const queueState = async (sql: Sql): Promise<Figures> => {
   return { ...state }
 }
 
-/** The same once the backends have told of so many rows deleted: they do so within ten seconds. */
+/** The same, once the server's statistics count so many deleted rows: backends report within ten seconds. */
 export const queueStateAfter = async (sql: Sql, deleted: number): Promise<Figures> => {
   for (let look = 0;; look++) {
     const state = await queueState(sql)

@@ -1,6 +1,6 @@
 /**
- * Very many chunks through a small queue: whether it stays small. Between two vacuums it grows, so this goes on until
- * there were some: the server's own come a minute apart.
+ * Very many chunks through a small queue: whether it stays small. Between two vacuums it grows, so this continues until
+ * autovacuum has come several times, about once a minute.
  */
 import type { Sql } from "../harness/database.ts"
 import { counters } from "../harness/figures.ts"
@@ -11,10 +11,10 @@ import { queueState } from "./queueState.ts"
 
 const backlog = 3000
 const vacuums = 3
-/** How often as many as were asked for, at most. */
+/** The limit of chunks, as a multiple of those that were asked for. */
 const patience = 5
 
-/** Until autovacuum has come by: the first time it comes to a database of a new server after minutes, then each minute. */
+/** Waits for autovacuum: it first comes to a database of a new server after minutes, and then each minute. */
 const visited = async (sql: Sql): Promise<void> => {
   await sql("create table bench.visited as select n from generate_series(1, 1000) n")
   for (;;) {
@@ -26,13 +26,13 @@ const visited = async (sql: Sql): Promise<void> => {
   }
 }
 
-/** Lets so many flow through a queue of a few thousand, and looks at it at every tenth of them. */
+/** Records and drains chunks through a queue of a few thousand, and measures the queue ten times. */
 export const throughSmall = (server: string, chunks: number): Promise<Table> =>
   inWorkplace(server, "small", async (place) => {
     const recorder = await place.open("sluice-watched")
     const worker = await place.open("sluice-watched")
     const rows: Array<Row> = []
-    // when it is only looked whether the bench still runs, nobody waits
+    // a small run only checks that the bench still works
     if (chunks >= 100_000) await visited(place.query)
     const began = await counters(place.query)
     const look = async (recorded: number) => {

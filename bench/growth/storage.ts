@@ -1,5 +1,5 @@
 /**
- * What the storage parameters of the queue are worth: the same work with those of the migration and with others.
+ * The effect of the queue's storage parameters: the same work with those of the migration and with others.
  */
 import { counters } from "../harness/figures.ts"
 import { flow } from "../harness/flow.ts"
@@ -53,7 +53,7 @@ const cost = async (place: Workplace, records: number, work: () => Promise<unkno
   }
 }
 
-/** Through a small queue, and then a backlog that was all recorded before. */
+/** Work through a small queue, and then a backlog that was recorded before. */
 const measure = (server: string, { change }: Variant, records: number): Promise<Readonly<Record<Work, Figures>>> =>
   inWorkplace(server, "storage", async (place) => {
     await place.query("create extension pg_stat_statements")

@@ -1,5 +1,5 @@
 /**
- * What is alive in a process: to see that nothing is left behind when a system was closed.
+ * Counts fibers, handles and listeners of a process, to check that a closed system leaves nothing behind.
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -7,8 +7,8 @@ import * as v8 from "node:v8"
 import type { Figures } from "./rounds.ts"
 
 /**
- * Fibers that have not ended, the one of this question left out. V8 tells of all objects of a kind that something still
- * points at, after a collection; ended fibers are among them, in caches, and can be told by their exit only.
+ * Fibers that have not ended, without the one that counts. V8 lists all objects of a class that are still referenced, after
+ * a garbage collection. Ended fibers are among them, in caches, and are recognized by their exit.
  */
 const runningFibers = async (): Promise<number> => {
   const waiting = Effect.runFork(Effect.never)
@@ -19,11 +19,11 @@ const runningFibers = async (): Promise<number> => {
   return running - 1
 }
 
-/** Counts what is alive. */
+/** Counts all of these. */
 export const alive = async (): Promise<Figures> => ({
   fibers: await runningFibers(),
   listeners: process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), 0),
-  // sockets, timers, pipes: whatever could keep the process going
+  // sockets, timers, pipes: all that could keep the process from ending
   resources: process.getActiveResourcesInfo().length,
   heapBytes: process.memoryUsage().heapUsed
 })

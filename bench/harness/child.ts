@@ -1,5 +1,5 @@
 /**
- * One system in a process of its own, so that none runs on another's heap and warmth, and its CPU time can be told.
+ * One system in a process of its own, so that systems do not share a heap or compiled code, and each has its own CPU time.
  */
 import { fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
@@ -7,7 +7,7 @@ import type { SystemName } from "../systems/index.ts"
 import type { Options } from "../systems/system.ts"
 import type { Figures } from "./rounds.ts"
 
-/** What the child is asked. */
+/** A request to the child. */
 export type Request =
   | { readonly op: "open"; readonly system: SystemName; readonly url: string; readonly options: Options }
   | { readonly op: "fill"; readonly from: number; readonly count: number; readonly contentLength?: number }
@@ -16,10 +16,10 @@ export type Request =
   | { readonly op: "start" | "look" | "stop" }
   | { readonly op: "claimNothing"; readonly times: number }
   | { readonly op: "close" }
-  /** What is alive in the process. */
+  /** Counts fibers, handles and listeners: see `alive.ts`. */
   | { readonly op: "alive" }
 
-/** What it answers. */
+/** Its answer. */
 export interface Answer {
   readonly error?: string
   readonly seconds: number
@@ -27,11 +27,11 @@ export interface Answer {
   /** Since the process began. */
   readonly cpuTotalMicros: number
   readonly rss: number
-  /** The most it ever was. */
+  /** Its maximum. */
   readonly peakRss: number
   /** When it began, by the shared clock. */
   readonly began: number
-  /** What the system has seen of itself, if it was watched. */
+  /** What was measured inside the system, if it was watched. */
   readonly figures: Figures
 }
 
@@ -45,7 +45,7 @@ export interface Child {
 export const startChild = (): Child => {
   const child = fork(fileURLToPath(new URL("./childMain.ts", import.meta.url)), {
     execArgv: ["--conditions=sluice-source", "--max-old-space-size=4096"],
-    // whatever it says goes to stderr: stdout is for results
+    // all its output goes to stderr: stdout is for results
     stdio: ["ignore", 2, "inherit", "ipc"]
   })
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))

@@ -1,5 +1,5 @@
 /**
- * The process of one system: does as it is asked, one thing after another.
+ * The process of one system: carries out requests, one after another.
  */
 import { systems } from "../systems/index.ts"
 import type { Running, Worker } from "../systems/system.ts"
@@ -23,7 +23,7 @@ const worker = (): Worker => {
   return worker
 }
 
-/** How many calls are recorded at once: fewer when they are long. */
+/** How many calls are recorded at once: fewer if they are large. */
 const perFill = ({ contentLength = 1000 }: { readonly contentLength?: number }) =>
   Math.max(1, Math.min(1000, Math.floor(8_000_000 / contentLength)))
 

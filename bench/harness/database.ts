@@ -1,5 +1,5 @@
 /**
- * Statements of the bench's own: made ready, looked at, cleaned up. What is measured has its own client.
+ * The bench's own statements: to prepare, check and clean up. What is measured has its own client.
  */
 import { Pool } from "pg"
 
@@ -15,7 +15,7 @@ export interface Admin {
 /** Opens a few connections. */
 export const admin = (url: string): Admin => {
   const pool = new Pool({ connectionString: url, max: 4, application_name: "bench" })
-  // a server that is stopped takes idle connections with it
+  // a server that is stopped closes idle connections
   pool.on("error", () => {})
   return {
     query: async (text, values) => (await pool.query(text, values === undefined ? [] : [...values])).rows,
@@ -23,7 +23,7 @@ export const admin = (url: string): Admin => {
   }
 }
 
-/** Makes an empty database and gives back its address. */
+/** Makes an empty database and returns its address. */
 export const createDatabase = async (server: string, name: string): Promise<string> => {
   const sql = admin(server)
   await sql.query(`drop database if exists ${name} with (force)`)
@@ -32,7 +32,7 @@ export const createDatabase = async (server: string, name: string): Promise<stri
   return server.replace(/\/[^/]*$/, `/${name}`)
 }
 
-/** Removes a database, whoever is connected to it. */
+/** Drops a database, and ends the connections to it. */
 export const dropDatabase = async (server: string, name: string): Promise<void> => {
   const sql = admin(server)
   await sql.query(`drop database if exists ${name} with (force)`)

@@ -9,11 +9,11 @@ export interface Counters {
   readonly at: number
   readonly wal: bigint
   readonly commits: number
-  /** CPU time of all the server's processes so far, in microseconds; NaN where /proc does not tell. */
+  /** CPU time of all the server's processes so far, in microseconds; NaN without /proc. */
   readonly cpuMicros: number
 }
 
-// what /proc counts in
+// the unit of /proc
 const ticksPerSecond = 100
 
 /** CPU time of a process, its children that have ended included. */
@@ -53,13 +53,13 @@ export const counters = async (sql: Sql): Promise<Counters> => {
   return { at: performance.now(), wal: BigInt(row?.wal ?? 0), commits: row?.commits ?? 0, cpuMicros }
 }
 
-/** A backend tells of its commits at most once a second, and when it ends: waits until nothing changes any more. */
+/** Waits until the counters no longer change: a backend reports its commits at most once a second, and when it ends. */
 export const settled = async (sql: Sql): Promise<Counters> => {
   let before = await counters(sql)
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1100))
     const now = await counters(sql)
-    // this look is a commit itself
+    // this query is a commit itself
     if (now.commits - before.commits <= 3) return now
     before = now
   }

@@ -13,11 +13,11 @@ export interface Flow {
   readonly backlog: number
   /** The number of the first record; those before it were recorded earlier. */
   readonly from: number
-  /** Asked again and again, whether something was recorded meanwhile or not: whether it was enough. */
+  /** Called repeatedly, also when nothing was recorded meanwhile: whether enough is recorded. */
   readonly enough: (recorded: number) => boolean | Promise<boolean>
 }
 
-/** Lets records flow through a worker that is at work, until it is enough and all are persisted; gives back how many. */
+/** Records for a running worker until it is enough, waits until all are persisted, and returns how many. */
 export const pour = async ({ backlog, enough, from, recorder, worker }: Flow): Promise<number> => {
   const portion = Math.max(1, Math.min(1000, backlog >> 1))
   const done = async () => (await worker.ask({ op: "look" })).figures["done"] ?? 0

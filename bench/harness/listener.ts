@@ -1,5 +1,5 @@
 /**
- * The other process of the latency bench: persists what it hears of, and tells when each was committed.
+ * The other process of the latency bench: persists each record after its notification, and reports when it was committed.
  */
 import { DomainEvents, Drain, DrainWorker, HandlerRegistry, Settings } from "effect-sluice"
 import * as PgStore from "effect-sluice/store/PgStore"
@@ -10,7 +10,7 @@ import * as Stream from "effect/Stream"
 import { Client } from "pg"
 import { Chatlab, client, declared, perRecord } from "../systems/sluice.ts"
 
-/** How it hears: by nobody else's means, by Sluice's hints (with a program or a declared handler), or by looking. */
+/** How it learns of records: by a LISTEN of its own, by Sluice's hints (with a program or a declared handler), or by polling. */
 export type Mode = "floor" | "notify" | "declared" | "poll"
 
 const [mode, url = ""] = process.argv.slice(2)

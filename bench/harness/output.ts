@@ -6,7 +6,7 @@ import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
 
-/** Tells what is being done. */
+/** Prints progress to stderr. */
 export const progress = (text: string): void => {
   process.stderr.write(`${text}\n`)
 }
@@ -14,12 +14,12 @@ export const progress = (text: string): void => {
 /** A line of a result: a name for the row, and its figures. */
 export type Row = Readonly<Record<string, string | number | boolean | undefined>>
 
-/** What a bench came to. */
+/** The result of a bench. */
 export interface Result {
   readonly bench: string
   /** One table for each question the bench asks. */
   readonly tables: ReadonlyArray<Table>
-  /** Where and on what it ran. */
+  /** The machine and the server it ran on. */
   readonly ground: ReadonlyArray<string>
 }
 
@@ -28,7 +28,7 @@ export interface Table {
   readonly title: string
   readonly columns: ReadonlyArray<Column>
   readonly rows: ReadonlyArray<Row>
-  /** What a reader must know. */
+  /** Notes below the table. */
   readonly notes?: ReadonlyArray<string>
 }
 
@@ -84,7 +84,7 @@ export const machine = (): string => {
 /** Where results are kept. */
 export const results = path.resolve(import.meta.dirname, "../results")
 
-/** What is done with a result. */
+/** How a result is printed and kept. */
 export interface PrintOptions {
   readonly json: boolean
   readonly save: boolean

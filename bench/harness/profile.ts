@@ -1,5 +1,5 @@
 /**
- * Where a Node process spends its time: the sampling profiler's answer, added up by whose code it is.
+ * Where a Node process spends its time: the samples of its profiler, summed by part of the code.
  */
 import { Session } from "node:inspector/promises"
 import type { Figures } from "./rounds.ts"
@@ -9,7 +9,7 @@ interface ProfileNode {
   readonly callFrame: { readonly functionName: string; readonly url: string }
 }
 
-/** Whose code it is. The order matters: the first that fits. */
+/** The parts, by the path of the code. The first that matches counts. */
 const parts: ReadonlyArray<readonly [part: string, fits: (name: string, url: string) => boolean]> = [
   ["idle", (name) => name === "(idle)" || name === "post"],
   ["garbageCollection", (name) => name === "(garbage collector)"],

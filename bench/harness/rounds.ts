@@ -1,8 +1,8 @@
 /**
- * Who is measured when: one of each, then one of each again, so that whatever else the machine does hits all alike.
+ * The order of measuring: each system once, then each once again, so that other work of the machine affects all alike.
  */
 
-/** The middle of some numbers; of an even number of them, between the two in the middle. */
+/** The median. */
 export const median = (values: ReadonlyArray<number>): number => {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length >> 1
@@ -10,7 +10,7 @@ export const median = (values: ReadonlyArray<number>): number => {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2
 }
 
-/** The value below which so many of a hundred lie. */
+/** A percentile. */
 export const percentile = (values: ReadonlyArray<number>, percent: number): number => {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * percent / 100))] ?? Number.NaN
@@ -25,10 +25,10 @@ export const medians = (runs: ReadonlyArray<Figures>): Record<string, number> =>
   return Object.fromEntries([...names].map((name) => [name, median(runs.map((run) => run[name] ?? Number.NaN))]))
 }
 
-/** What the figures of so many rounds are, in words. */
+/** How the figures of this many rounds are described. */
 export const ofRounds = (rounds: number): string => rounds === 1 ? "one round" : `medians of ${rounds} rounds`
 
-/** Measures each of `subjects` so many times, in turns, and gives back each one's runs. */
+/** Measures each of `subjects` once a round, in turns, and returns the runs of each. */
 export const inTurns = async <Subject, Run>(
   subjects: ReadonlyArray<Subject>,
   rounds: number,

@@ -1,10 +1,10 @@
 /**
- * The server everything is measured on: a Postgres from npm, with settings that keep what was committed.
+ * The server of all benches: a Postgres from npm, with durable settings.
  */
 import { type Cluster, startCluster, type Version } from "../../test/support/cluster.ts"
 import { admin } from "./database.ts"
 
-/** Nothing here is bought with safety: every commit that must last waits for the disk. */
+/** No setting trades safety for speed: every commit that must last waits for the disk. */
 const settings = {
   fsync: "on",
   synchronous_commit: "on",
@@ -22,7 +22,7 @@ export interface Server extends Cluster {
   readonly description: string
 }
 
-/** Starts a durable server. `extra` settings are for benches that look for something of their own. */
+/** Starts a durable server. `extra`: settings that one bench needs. */
 export const startServer = async (
   version: Version,
   extra: Readonly<Record<string, string | number>> = {}

@@ -1,9 +1,9 @@
 /**
- * What every bench can be told.
+ * The options of all benches.
  */
 import type { Version } from "../../test/support/cluster.ts"
 
-/** What every bench can be told. */
+/** The options of all benches. */
 export interface BenchOptions {
   /** How many records; each bench has its own default. */
   readonly records: number | undefined
@@ -12,13 +12,13 @@ export interface BenchOptions {
   readonly postgres: Version
   /** Only these systems or cases, by name. */
   readonly only: ReadonlyArray<string> | undefined
-  /** What sizes are multiplied with, for a quick look. */
+  /** A factor for all sizes, for a short run. */
   readonly scale: number
   /** How long a snapshot is held. */
   readonly holdMinutes: number
   /** How long a long drain is. */
   readonly minutes: number
-  /** How long somebody idle is watched. */
+  /** How long an idle worker is watched. */
   readonly seconds: number
   /** How many characters of content a record has. */
   readonly content: number

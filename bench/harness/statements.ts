@@ -7,7 +7,7 @@ import type { Figures } from "./rounds.ts"
 /** The setting of a server whose statements are counted. */
 export const countingStatements = { shared_preload_libraries: "pg_stat_statements" }
 
-/** The same, the time it takes to plan them told apart. */
+/** The same, with the time for planning measured separately. */
 export const timingPlans = { ...countingStatements, "pg_stat_statements.track_planning": "on" }
 
 /** Milliseconds the server spent on Sluice's claims and on the ends of its batches, in this database. */
@@ -23,7 +23,7 @@ export const spent = async (sql: Sql): Promise<{ readonly claim: number; readonl
   return { claim: row?.claim ?? Number.NaN, settle: row?.settle ?? Number.NaN }
 }
 
-/** What each kind of statement of a drain took, in microseconds of the server's time, since it was last forgotten. */
+/** What each kind of statement of a drain took, in microseconds of the server's time, since the last reset. */
 export const byKind = async (sql: Sql): Promise<Figures> => {
   const rows = await sql<{ kind: string; micros: number }>(`
     select case
@@ -40,8 +40,8 @@ export const byKind = async (sql: Sql): Promise<Figures> => {
 }
 
 /**
- * How many statements and transactions a database was given so far. Statements that begin and end transactions are among
- * them; when they are prepared the server counts only the first of each, so that transactions are told apart.
+ * How many statements and transactions a database has received so far. Statements that begin and end transactions are among
+ * them. If they are prepared, the server counts only the first of each, so transactions are counted separately.
  */
 export const givenTo = async (
   sql: Sql,

@@ -1,5 +1,5 @@
 /**
- * A database of the bench's own with the application's tables, and the processes at work on it.
+ * A database of the bench's own with the application's tables, and the processes that use it.
  */
 import type { SystemName } from "../systems/index.ts"
 import type { Options } from "../systems/system.ts"
@@ -7,7 +7,7 @@ import { domainTables, ledgerTable } from "../work.ts"
 import { type Child, startChild } from "./child.ts"
 import { admin, createDatabase, dropDatabase, type Sql } from "./database.ts"
 
-/** A place to work at. */
+/** A database, and the processes that use it. */
 export interface Workplace {
   readonly url: string
   readonly query: Sql
@@ -15,7 +15,7 @@ export interface Workplace {
   readonly open: (system: SystemName, options?: Options) => Promise<Child>
 }
 
-/** Makes a workplace for as long as `use` takes; then its processes end and it is gone. */
+/** Makes a workplace for as long as `use` takes; then ends its processes and drops its database. */
 export const inWorkplace = async <A>(
   server: string,
   name: string,

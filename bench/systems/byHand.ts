@@ -1,6 +1,6 @@
 /**
- * The floor for whoever hands records to a program: the limit's tables and claim, but the payload comes to Node, is decoded
- * by its Schema, and goes back as rows. Written by hand for this one table: three lanes of plain statements through
+ * The least work that hands records to a program: the limit's tables and claim, but the payload comes to Node, is decoded by
+ * its Schema, and goes back as rows. Written by hand for this one table: three lanes of plain statements through
  * `@effect/sql-pg`, no handlers, no retries, no events, no metrics.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"

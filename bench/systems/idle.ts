@@ -12,7 +12,7 @@ import { watched } from "./watched.ts"
 
 const concurrency = 10
 
-/** A system that works from its start to its stop: it drains by that. */
+/** A system that works from its start to its stop; to drain is to start it, wait, and stop it. */
 const asRunning = (
   count: Tally,
   system: Pick<Running, "fill" | "close"> & Pick<Worker, "start" | "stop">
@@ -101,9 +101,9 @@ const graphileWorker: System["open"] = async (url) => {
   })
 }
 
-/** Sluice, nothing set. */
+/** Sluice with default settings. */
 export const sluiceIdle: System = {
-  about: "nothing set: woken by NOTIFY, polls each 5 s, tells that it lives each 10 s",
+  about: "default settings: woken by NOTIFY, polls each 5 s, heartbeat each 10 s",
   open: watched({ handlers: perRecord, byDefault: true })
 }
 
@@ -113,7 +113,7 @@ export const pgBossIdle: System = {
   open: pgBoss(false)
 }
 
-/** pg-boss, woken. */
+/** pg-boss, woken by NOTIFY. */
 export const pgBossIdleNotify: System = {
   about: `pg-boss ${versionOf("pg-boss")}, 10 workers, woken by NOTIFY, polls each 30 s`,
   open: pgBoss(true)

@@ -1,6 +1,7 @@
 /**
  * The limit: everything a batch needs is done by one statement inside the server, which no worker with handlers in
- * another process can do. Leased like everybody: a claim that commits without waiting for the disk, then the statement.
+ * another process can do. It has a lease like the others: a claim that commits without waiting for the disk, then the
+ * statement.
  */
 import { Pool } from "pg"
 import type { Call } from "../work.ts"

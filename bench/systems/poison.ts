@@ -1,5 +1,5 @@
 /**
- * Sluice with a handler that fails for some records. Which, and when it fails, stands in the payload.
+ * Sluice with a handler that fails for some records. The payload says for which, and whether before or after its write.
  */
 import { DomainObject } from "effect-sluice"
 import * as Effect from "effect/Effect"
@@ -33,7 +33,7 @@ const handlers = Chatlab.toLayer(Effect.gen(function*() {
   })
 }))
 
-// a place within its stretch of records that looks like any other, and is the same in every run
+// a place among its records that looks random, and is the same in every run
 const placeWithin = (nth: number, length: number) => Math.imul(nth + 1, 2654435761) % length
 
 /** One of each 1 / `failing` records is a culprit, at some place among them: which of them record `n` is, if any. */

@@ -9,7 +9,7 @@ import { declared, encoded, persistMany } from "./sluice.ts"
 import type { Options, System } from "./system.ts"
 import { watched } from "./watched.ts"
 
-/** What the table does not take. */
+/** What the table refuses. */
 export const refusal = "alter table bench.message add constraint refused check (content <> 'refused')"
 
 // an hour later, so that each culprit is tried once while it is measured

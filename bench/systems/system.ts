@@ -1,5 +1,5 @@
 /**
- * What the bench asks of a system. Each system runs in a process of its own (`harness/child.ts`).
+ * What the bench requires of a system. Each system runs in a process of its own (`harness/child.ts`).
  */
 import type { Figures } from "../harness/rounds.ts"
 import type { Call } from "../work.ts"
@@ -20,9 +20,9 @@ export interface Worker {
   readonly start: () => Promise<void>
   /** What it has under way is finished first. */
   readonly stop: () => Promise<void>
-  /** What it has seen of itself: totals since it was opened, medians since it was started. */
+  /** What was measured inside it: totals since it was opened, medians since it was started. */
   readonly figures: () => Figures
-  /** Claims so many times while there is nothing to claim, and tells how long that took. */
+  /** Makes this many claims while there is nothing to claim, and returns how long they took. */
   readonly claimNothing?: (times: number) => Promise<Figures>
 }
 
@@ -40,9 +40,9 @@ export interface System {
 export interface Options {
   readonly batch?: number
   readonly inFlight?: number
-  /** Of a worker of Sluice: that it looks when nothing is set for that, and not each second. */
+  /** Whether a worker of Sluice has the default poll interval, instead of one second. */
   readonly ownSchedule?: boolean
-  /** Records are given so many ordering keys, in turns. */
+  /** How many ordering keys the records get, in turns. */
   readonly keys?: number
   /** The share of records whose handler fails, half of them before and half after its first write. */
   readonly failing?: number

@@ -1,6 +1,6 @@
 /**
  * Sluice as in `sluice.ts`, with a store that is watched from outside: how long claims take, how large they are, and
- * what is committed. It costs a claim two looks at the clock.
+ * what is committed. It reads the clock twice for each claim.
  */
 import {
   CallRecorder,
@@ -102,15 +102,15 @@ const figuresOf = ({ claimMillis, claimed, mostChunks, tally, transactions }: Wa
   transactions
 })
 
-/** What is logged is written out as in production, and then goes nowhere. */
+/** Log messages are formatted as in production, and then discarded. */
 const logger = Logger.layer([Logger.map(Logger.formatJson, () => {})])
 
 /** How a watched Sluice differs from the one in `sluice.ts`. */
 export interface Way {
   readonly handlers: typeof perRecord
-  /** The call that is recorded, given the how-manieth it is. */
+  /** Makes the call to record; `n` is its number. */
   readonly toCall?: (call: Call, n: number, options: Options) => ServiceCall.ServiceCall
-  /** Everything as it is unless something is set: batches of 100, 2 in flight, a poll each 5 seconds. */
+  /** The default settings: batches of 100, 2 in flight, a poll every 5 seconds. */
   readonly byDefault?: boolean
 }
 

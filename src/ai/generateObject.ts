@@ -22,7 +22,7 @@ export interface ObjectOptions<A, R = never> extends AskOptions {
   /**
    * Checks an answer that fits its schema, before it is recorded. To refuse it, fail with a `HandlerRejected`: it is
    * repaired with its reason, like an answer that does not fit. Make a handler's own checks here too if the request can
-   * make them: an answer that the handler rejects later is paid for and cannot be repaired.
+   * make them: after an answer that the handler rejects later, only `Answer.repairRejected` asks again.
    */
   readonly check?: ((value: A) => Effect.Effect<unknown, HandlerRejected, R>) | undefined
 }

@@ -27,7 +27,7 @@ import { say } from "./Terminal.ts"
 /** The names of the file, in order: the first one that exists is read. */
 export const names = ["ts", "mts", "cts", "js", "mjs", "cjs"].map((ending) => `sluice.config.${ending}`)
 
-/** Names under which settings would be looked for in vain. */
+/** Names of files that are not read: an error says so. */
 const unread = ["json", "jsonc", "yaml", "yml", "toml"].map((ending) => `sluice.config.${ending}`)
 
 const known = new Set<string>([...Settings.names, ...Object.values(options.names)])
@@ -88,7 +88,7 @@ const check = (file: string, settings: unknown) => {
   // the exporter reads many OTEL_… variables: they are not checked here
   const { redact, ...others } = settings
   if (redact !== undefined && typeof redact !== "function") {
-    return new Failed({ reason: `${file}: redact is no function: write (json) => json` })
+    return new Failed({ reason: `${file}: redact is not a function: write (json) => json` })
   }
   const unknown = Reflect.ownKeys(others).map(String).filter((key) => !known.has(key) && !key.startsWith("OTEL_"))
   if (unknown.length > 0) {
@@ -110,7 +110,7 @@ const check = (file: string, settings: unknown) => {
     : new Failed({ reason: `${file}: ${problems.join("; ")}` })
 }
 
-/** Also a link that leads nowhere: its settings are missed, not unwanted. */
+/** Also true for a broken link: its settings are intended, so reading it must fail. */
 const isThere = (name: string): boolean => lstatSync(name, { throwIfNoEntry: false }) !== undefined
 
 const read = Effect.gen(function*() {

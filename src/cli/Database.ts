@@ -24,8 +24,8 @@ import { say } from "./Terminal.ts"
 const embeddedFolder = ".sluice"
 
 /**
- * Whether the folder holds a database: it may be empty, or hold the demo's only. What is no folder is told when it is
- * opened.
+ * Whether the folder holds a database: it may be empty, or hold the demo's only. If it is not a folder, opening it fails
+ * with the reason.
  */
 const holdsDatabase = (): boolean =>
   statSync(embeddedFolder, { throwIfNoEntry: false })?.isDirectory() === false ||
@@ -33,7 +33,7 @@ const holdsDatabase = (): boolean =>
 
 /** How a command opens its database. */
 export interface Wants {
-  /** To make the embedded one when it is not there. Nothing that is asked in the wrong folder must leave one behind. */
+  /** Whether to make the embedded one when it is absent. Most commands do not: in a wrong folder they would leave one. */
   readonly create?: boolean
   /** Whether it was to be the embedded one, by `--embedded`. */
   readonly embedded?: boolean
@@ -72,7 +72,7 @@ const embeddedDatabase = Effect.fnUntraced(function*({ create = false, embedded 
   return Pglite.layer({ dataDir: embeddedFolder })
 })
 
-/** Two to find a pooler by, and two to spare. */
+/** Two to detect a pooler, and two spare ones. */
 const fewConnections = 4
 
 /**

@@ -30,7 +30,7 @@ import { version } from "./version.ts"
 
 export { version } from "./version.ts"
 
-/** The settings. What has no effect is said in plain lines: a command has a reader, not a log. */
+/** The settings. Variables without effect are printed as plain lines on stderr, not as log messages. */
 const settings = Layer.effect(
   Settings.Settings,
   Effect.tap(told(Settings.config), () => Effect.flatMap(Settings.unknown, Effect.forEach(say)))

@@ -32,7 +32,7 @@ const serverIs = ({ readOnly: only, standby, version }: PgServer.ServerFacts): F
     ? broken(
       "server",
       `Postgres ${version}, read-only by default_transaction_read_only: ${readOnly}`,
-      "is the disk full, or a maintenance under way? Else set it to off for this role and database"
+      "is the disk full, or maintenance under way? If not, set it to off for this role and database"
     )
     : ok("server", `Postgres ${version}`)
 
@@ -62,7 +62,7 @@ const tablesAre = ({ absent, strangers, tables }: Around, { schema }: Settings.V
       ? broken("tables", absent.found, absent.advice)
       : tables
       ? ok("tables", `there, in schema ${schema}`)
-      : broken("tables", "not there", "run `sluice migrate`; or is SLUICE_SCHEMA another?")
+      : broken("tables", "not there", "run `sluice migrate`; if they are in another schema, set SLUICE_SCHEMA")
   ]
   if (strangers !== undefined) {
     return { findings: [...findings, broken("owners", strangers.found, strangers.advice)], usable: false }
@@ -157,7 +157,7 @@ const vacuum = Effect.fnUntraced(function*({ limits, server }: Patient) {
       ? attention(
         "autovacuum",
         `${found}; last cleaned ${queue.last === null ? "never" : `${print.ago(queue.last * 1000)} ago`}`,
-        `is behind: look for a held snapshot, then vacuum ${server.schema}.chunk_queue, and give autovacuum more to spend`
+        `autovacuum is behind: look for a held snapshot, then run vacuum ${server.schema}.chunk_queue; if it stays behind, raise autovacuum_vacuum_cost_limit`
       )
       : ok("autovacuum", found),
     queue.indexes > limits.indexBytes && queue.indexes > 4 * queue.heap

@@ -39,7 +39,7 @@ const workers = (alive: number, isDue: boolean): Finding => {
 const age = (seconds: number | undefined, limit: number): Finding => {
   if (seconds === undefined) return ok("age", "nothing is due")
   const found = `the oldest due chunk has waited ${print.ago(Math.max(0, seconds) * 1000)}`
-  return seconds < limit ? ok("age", found) : attention("age", found, "more workers, or see `sluice stuck`")
+  return seconds < limit ? ok("age", found) : attention("age", found, "start more workers, or see `sluice stuck`")
 }
 
 const scheduled = (found: Scheduled, limit: number): Finding => {

@@ -83,7 +83,7 @@ export const fill = (text: string, width: number): ReadonlyArray<string> => {
 
 const mostLines = 100
 
-/** A text of several lines, each marked: what it holds cannot be taken for what is said of it. */
+/** A text of several lines, each marked, so that text from outside is not mistaken for Sluice's own. */
 export const marked = (text: string, indent = "  "): ReadonlyArray<string> => {
   const all = text.split("\n")
   return [

@@ -1,6 +1,6 @@
 /**
- * The gate of what the command shows of recorded JSON and of errors that may quote it: all of it goes through the
- * application's `redact`, as text and as JSON alike.
+ * Passes all recorded JSON that the command shows, and errors that may quote it, through the application's `redact`, for
+ * text and for JSON output.
  */
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"

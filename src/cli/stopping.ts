@@ -1,6 +1,6 @@
 /**
- * How a command ends that is told to stop. A command that runs until then ends with status 0. Any other command was cut
- * short: it reports how far it came, and exits with the status of the signal.
+ * How a command ends when a signal stops it. A command that runs until it is stopped ends with status 0. Any other command
+ * was interrupted: it reports how far it came, and exits with the status of the signal.
  */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -35,7 +35,7 @@ export const listen = (): void => {
 
 /**
  * A terminal that is closed stops the command like SIGTERM: else the chunks under way would count as those of a crash. It
- * may be told twice, by the shell and by the system, and is heard once: a second SIGTERM ends the process at once.
+ * may arrive twice, from the shell and from the system, and counts once: a second SIGTERM would end the process at once.
  */
 export const hearHangup = (): void => {
   let isHeard = false

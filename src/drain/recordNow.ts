@@ -42,7 +42,7 @@ export const recordAndRun = (
   const { lease, recordWithin } = engine.settings
   const look = lookBy(engine, services)
 
-  /** The answer is paid for: while it is not recorded, an outage is waited for. */
+  /** Retries while the database is away: the answer is paid for, and must be recorded. */
   const keep = (call: Recording) =>
     Effect.retry(store.record([call]), {
       while: mayBeOver,
@@ -72,7 +72,7 @@ export const recordAndRun = (
     const isRecorded = unrecorded?.isRecorded() === true
     // before the chunks are given up: it waits for a recording that is still under way although its answer was lost
     const recorded = isRecorded ? undefined : yield* Effect.exit(keep(call))
-    // recorded beside while the transaction found that it is not to run: what is held is claimed as usual
+    // recorded beside the handlers' transaction, which then could not run them: the held chunks are claimed as usual
     const isVoid = unrecorded?.isVoid() === true
     if (unrecorded?.mayHold() === true || (isRecorded && (isVoid || Exit.isFailure(exit)))) {
       yield* engine.releases.giveUp(token)

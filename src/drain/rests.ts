@@ -24,8 +24,8 @@ export interface Rests {
   /** The limits of a claim, without the chunks of resting handlers. */
   readonly apply: (limits: ClaimLimits) => ClaimLimits
   /**
-   * Looks for work, and again at the end of a rest, while there is none but that of resting handlers. It waits for a locked
-   * table no longer than a run may take.
+   * Looks for work. If only resting handlers have work, it waits for the end of a rest and looks again. It waits for a
+   * locked table no longer than a run may take.
    */
   readonly outlast: <A extends { readonly isEmpty: boolean }, E, R>(
     find: Effect.Effect<A, E, R>

@@ -35,7 +35,7 @@ export const runMany: Runs = Effect.fnUntraced(function*(run: BatchRun) {
     maybeHarmed: new Set(batch),
     failedUnsent: new Map(),
     notRun: [],
-    // a table that fits no answer, or is locked, is no chunk's fault, and there is no culprit to be looked for
+    // if the table does not fit its declaration, or is locked, no chunk is at fault, and halving would find none
     asIfAlone: culprits.length > 0 || errorIn(cause, TableUnfit) !== undefined ||
       errorIn(cause, TableLocked) !== undefined
   })

@@ -1,7 +1,7 @@
 /**
  * Describes errors for people: in an error's message, in a chunk's history, in a dead letter. The description has the
- * error's name, its message and its own fields, the innermost cause first, because that says what to mend. Only a defect,
- * which was not foreseen, has its stack as well.
+ * error's name, its message and its own fields, the innermost cause first, because that says what to fix. Only a defect
+ * has its stack as well.
  */
 import * as Cause from "effect/Cause"
 import { formatJson } from "effect/Formatter"
@@ -102,7 +102,7 @@ const oneInWords = (error: unknown, inner: string): string => {
   return [parts.filter((part) => part !== "").join(": "), fields].filter((part) => part !== "").join(" ")
 }
 
-/** The innermost error first: it says what is wrong. Behind it, in parentheses, the errors that it came up in. */
+/** The innermost error first: it says what is wrong. Behind it, in parentheses, the errors that wrap it. */
 const chainInWords = (error: unknown): string => {
   let inner = ""
   const around: Array<string> = []

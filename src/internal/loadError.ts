@@ -34,7 +34,7 @@ const frameOf = (stack: string): string | undefined => {
   return file === undefined ? undefined : `${short(file)}:${line}:${column}`
 }
 
-/** Of the syntax error of a script, which Node tells without its place. */
+/** For the syntax error of a script, which Node reports without its place. */
 const checked = (file: string): Promise<string | undefined> =>
   new Promise((resolve) => {
     execFile(process.execPath, ["--check", file], (error, _, stderr) => {

@@ -1,7 +1,7 @@
 /**
- * How often what failed for a passing reason of the database is tried again.
+ * How often an operation is retried after a transient error of the database.
  */
 import * as Schedule from "effect/Schedule"
 
-/** Soon at first, then every two seconds, without an end: an outage is waited for. */
+/** With growing delays up to two seconds, without an end: it waits for the end of an outage. */
 export const outage = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])

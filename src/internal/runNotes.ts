@@ -1,5 +1,5 @@
 /**
- * Collects what a running service says of itself, and concludes at its end what became of each of its attempts.
+ * Collects what a running service reports, and determines at its end the outcome of each of its attempts.
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -22,12 +22,12 @@ interface Draft {
   refused: string | undefined
 }
 
-/** What a run said, with what became of it. */
+/** What a run reported, with the outcome. */
 export interface Said {
   /** The facts of the last attempt, and over these the run's own. */
   readonly facts: CallFacts
   readonly attempts: ReadonlyArray<CallAttempt>
-  /** Whether it said nothing. */
+  /** Whether it reported nothing. */
   readonly isSilent: boolean
   /** Names of facts that were dropped because they cannot be stored. */
   readonly dropped: ReadonlyArray<string>
@@ -36,17 +36,17 @@ export interface Said {
 /** What is noted of one run. */
 export interface RunNotes {
   readonly run: Run
-  /** What it said, when its outputs are recorded. */
+  /** What it reported, when its outputs are recorded. */
   readonly succeeded: () => Said
-  /** What it said, when it failed with this error. An answer that was not refused before is what did not fit. */
+  /** What it reported, when it failed with this error. An answer that was not refused before is what did not fit. */
   readonly failed: (error: string) => Said
   /**
-   * What it said, when its outputs cannot be recorded. They are an attempt's text if it has given none: they are paid for.
+   * What it reported, when its outputs cannot be recorded. They are an attempt's text if it has given none: they are paid for.
    */
   readonly unstorable: (error: string, outputs: unknown) => Effect.Effect<Said>
-  /** What it said, when it was interrupted. */
+  /** What it reported, when it was interrupted. */
   readonly interrupted: () => Said
-  /** What it said, when its answer came too late. */
+  /** What it reported, when its answer came too late. */
   readonly late: () => Said
 }
 

@@ -48,7 +48,7 @@ const look = <C extends CallSpec>(given: C, check: (call: C) => Problem | undefi
   const mended = dropped.length === 0 ? [] : [`without facts that cannot be stored: ${dropped.join(", ")}`]
   const problem = check(call)
   if (problem === undefined || call.details === undefined) return { call, problem, mended }
-  // looked into only now: nearly all details are JSON, and the check has told so
+  // examined only now: nearly all details are JSON, as the check has found
   const json = asJson(call.details)
   const other = having(call, "details", json)
   if (json !== undefined && check(other) === undefined) {

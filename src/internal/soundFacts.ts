@@ -1,5 +1,5 @@
 /**
- * Takes of given facts what can be stored. A paid answer is never refused for what is said of it.
+ * Takes of given facts what can be stored. A paid answer is never refused because of its facts.
  */
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"

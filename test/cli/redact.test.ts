@@ -101,6 +101,6 @@ describe("redact", () => {
     Effect.gen(function*() {
       const sluice = yield* place("\"Miller\"")
       const { status, stderr } = yield* sluice("status")
-      expect([status, stderr]).toEqual([1, expect.stringContaining("redact is no function: write (json) => json")])
+      expect([status, stderr]).toEqual([1, expect.stringContaining("redact is not a function: write (json) => json")])
     }).pipe(Effect.scoped))
 })

@@ -156,7 +156,7 @@ describe("sluice record --via", () => {
         expect(yield* reasonOf("--via", file("throws.ts", "throw new Error(\"no bed\")"))).toMatch(
           /throws\.ts does not load: no bed/
         )
-        expect(yield* reasonOf("--requests", lines)).toBe("--requests goes with --via")
+        expect(yield* reasonOf("--requests", lines)).toBe("--requests needs --via")
         const twice = file("twice.jsonl", `{"custom_id": "a"}\n{"custom_id": "a"}\n`)
         expect(yield* reasonOf("--via", at("openai.ts"), "--requests", twice)).toMatch(
           /twice\.jsonl, line 2: has the key "a" of line 1$/

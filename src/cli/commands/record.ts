@@ -62,7 +62,7 @@ const source = Effect.fnUntraced(function*({ file, requests, via }: Given) {
   }
   const opened = yield* callFile.open(file)
   if (Option.isNone(via)) {
-    if (Option.isSome(requests)) return yield* new Failed({ reason: "--requests goes with --via" })
+    if (Option.isSome(requests)) return yield* new Failed({ reason: "--requests needs --via" })
     return { ...opened, calls: Stream.map(opened.lines, CallLines.toCall), more: (): More => ({}) }
   }
   const mapper = yield* mapping.load(via.value)
@@ -104,7 +104,7 @@ export const record = Command.make(
     requests: Flag.optional(
       Flag.String("requests").pipe(
         Flag.withMetavar("FILE"),
-        Flag.withDescription("with --via: what was asked, a request a line; tells which answers are missing")
+        Flag.withDescription("with --via: the requests, one a line; reports which have no answer")
       )
     ),
     file: Argument.String("file").pipe(

@@ -54,10 +54,10 @@ export const usage = Command.make(
   {
     ...options.common,
     by: Flag.Literals("by", UsageBy.literals).pipe(
-      Flag.withDescription("what to sum by; model without"),
+      Flag.withDescription("what to sum by; default: model"),
       Flag.withDefault("model")
     ),
-    since: Flag.optional(durationFlag.flag("since", "from the day (UTC) on that was so long ago: 7d; all without")),
+    since: Flag.optional(durationFlag.flag("since", "from the day (UTC) on that was so long ago: 7d; default: all")),
     limit: options.limit(50)
   },
   ({ by, limit, since, url, ...given }) =>
@@ -72,7 +72,7 @@ export const usage = Command.make(
 ).pipe(
   Command.withDescription(
     "What calls used: runs, tokens and cost, by model, namespace, schema or day. A call counts if it was recorded with facts, or " +
-      "run by a service that says what it was given"
+      "run by a service that reports its answers"
   ),
   Command.withShortDescription("Sum tokens and cost by model, namespace, schema or day"),
   Command.withExamples([

@@ -32,7 +32,7 @@ export interface Engine {
   readonly wake: (gone: Gone) => Effect.Effect<void, SqlError>
   /** Asks for the ledger's new lines to be counted, and does not wait for it. */
   readonly countLedger: Effect.Effect<unknown>
-  /** Tells the end of those of these calls that have no chunk left, after the caller's commit. */
+  /** Writes the end of those of these calls that have no chunk left, after the caller's commit. */
   readonly close: (callIds: ReadonlyArray<string>) => Effect.Effect<void>
 }
 

@@ -95,7 +95,7 @@ const logRow = ({ log, sql }: Tables) =>
       witnessed_at < pg_catalog.now() - ${sql.literal(`interval '${witnessAge}'`)} as stale
     from ${log} l limit 1`
 
-// as a literal: a plan for any parameter is then as good as one for this, and is made once
+// a literal, not a parameter: the server then plans the statement once, and the plan is good for all parameters
 const largest = ({ sql }: Tables) => sql.literal(String(mostEntryBytes))
 
 /**

@@ -20,7 +20,7 @@ import { type Given, lengthOf } from "./given.ts"
 const mostCalls = 500
 const mostBytes = 4 * 1024 * 1024
 
-/** From so many waiting calls on they are sent as two groups. */
+/** If at least this many calls wait, they are sent as two groups. */
 const worthTwo = 16
 
 /** How long a group waits for a lock before its calls are sent one by one. */

@@ -88,7 +88,7 @@ const listenOnce = ({ channel, every, onBegin, onHeard, place, proof, send }: Li
         )
         const heard = yield* Effect.gen(function*() {
           const session = yield* connection.pin
-          // a session that listens is idle: the limit of a role or database for such sessions is not meant for it
+          // a session that listens is idle: a limit for idle sessions must not end it
           yield* Effect.ignore(session.query("set idle_session_timeout = 0", [], false))
           return { session, queue: yield* session.listen(channel) }
         }).pipe(

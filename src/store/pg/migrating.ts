@@ -27,7 +27,7 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
 
 /** How long a statement, and the requests behind it, may wait for a lock, in milliseconds. */
 const lockTimeout = 250
-/** Every such attempt waits longer, if an autovacuum may hold the lock: see {@link once}. */
+/** Every n-th attempt waits longer, if an autovacuum may hold the lock: see {@link once}. */
 const triesToMakeWay = 4
 /** The pause before the next attempt, in milliseconds: meanwhile no other session waits. */
 const [shortestPause, longestPause] = [500, 5000]

@@ -51,7 +51,7 @@ interface Settled {
  * Deletes the queue rows that this token still holds, and writes the ledger. Does nothing in a transaction without the mark
  * of {@link beginHandling}.
  *
- * - It has no joins: by the statistics a token belongs to one row, and a join planned for one row took 87 of 91 ms for 500.
+ * - It has no joins: the planner expects one row for a token, and a join planned for one row took 87 of 91 ms for 500.
  * - The limit for waiting at locks is set before the first row is deleted, because the deletion depends on it.
  * - A second writer waits at the ledger's key for the first one's commit, and then fails: see {@link isInLedger}. It would
  *   be rolled back anyway, and `on conflict do nothing`, which writes each row in two steps, took a quarter of this

@@ -24,7 +24,7 @@ import type { Tables } from "./tables.ts"
 /**
  * How much longer it may take than it waits for locks. The server locks the table itself when it plans the statement, before
  * the limit is set, and waits there for as long as a change of the table takes. Long enough for a server under load: what is
- * cut off may have committed, and then nobody publishes its events.
+ * cut off may have committed, and then its events are not published.
  */
 const grace = Duration.seconds(5)
 

@@ -42,7 +42,7 @@ const about = ({ queue, schema, sql }: Tables) => {
     sql.literal(`(
         select ${chunk} from ${schema}.chunk_queue where state = '${state}' order by ${order} limit ${mostExact + 1}
       )`)
-  // of one type on both sides of each operator: one of another's for two types would be closer than Postgres' own
+  // the same type on both sides of each operator: for two types, an operator that others created may be a closer match
   const share = sql`least(1, ${sampledPages * page}::pg_catalog.float8 / greatest(1, pg_catalog.pg_relation_size(
         ${`${schema}.chunk_queue`}::pg_catalog.regclass
       ))::pg_catalog.float8)`

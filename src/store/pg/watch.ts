@@ -66,8 +66,8 @@ export class Run implements Watch {
   }
 
   /**
-   * Whether a fiber of the run may send nothing more. What a run registers for the commit is in no transaction when it runs,
-   * and sends what it likes.
+   * Whether a fiber of the run may send nothing more. What a run registers for the commit runs
+   * outside the transaction, and may send anything.
    */
   isOver(fiber: Fiber.Fiber<unknown, unknown>): boolean {
     return this.#ended && this.#isWithin(fiber.context)
