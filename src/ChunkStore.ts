@@ -157,6 +157,11 @@ export interface Transaction {
   readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
   /** Ends statements that still run in it and cannot be interrupted, as far as the store is able to. */
   readonly abandon: Effect.Effect<void>
+  /**
+   * Whether the database carries out none of its statements. Asked after {@link abandon} when one has no answer: then its
+   * connection is silent, and no handler is at fault.
+   */
+  readonly isSilent: Effect.Effect<boolean, ChunkStoreError>
   /** After this duration no further run should begin in it. */
   readonly longest: Duration.Duration
 }

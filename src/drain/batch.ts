@@ -168,14 +168,25 @@ export const carryOut = Effect.fnUntraced(function*<A>(
     watch.of(Effect.provideService(work, RunningChunks, members.map(({ chunk }) => chunk.key))),
     (ended) => Effect.andThen(cutOff, hang(run, members, ended))
   )
+  const hasNoAnswer = ended._tag === "Hangs" && watch.busy === true
   const isCutOff = ended._tag === "Hangs" || (watch.busy === true && !isSuccess(ended))
   if (isCutOff) yield* cutOff
+  if (hasNoAnswer) yield* failSilent(transaction, members.length === 1 ? members[0] : undefined)
   watch.end()
   const { refusal } = watch
   if (refusal !== undefined && refusal.reason !== "control") {
     return yield* new NotShared({ one: members[0]!, refusal })
   }
   return toResult(watch, ended, timeout, isCutOff)
+})
+
+/** Fails with `BatchSuffered` if the connection of a transaction is silent: no chunk is charged for what a network does. */
+export const failSilent = Effect.fnUntraced(function*(transaction: Transaction, one: Prepared | undefined) {
+  const suffered = (error: ChunkStoreError) => new BatchSuffered({ error, survived: false, one })
+  if (yield* Effect.mapError(transaction.isSilent, suffered)) {
+    const reason = "the connection of a handler's transaction is silent: a statement has no answer"
+    return yield* suffered(new ChunkStoreError({ operation: "persist", transient: true, reason }))
+  }
 })
 
 const isSuccess = (ended: Supervisor.Ended<unknown, unknown>): boolean =>

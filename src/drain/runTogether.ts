@@ -10,6 +10,7 @@ import { RunningChunks } from "../internal/RunningChunks.ts"
 import {
   type BatchRun,
   type Committed,
+  failSilent,
   type Failures,
   hang,
   readable,
@@ -74,7 +75,9 @@ export const runTogether: Runs = Effect.fnUntraced(function*(run: BatchRun) {
   const ended = yield* supervisor.run(all, (ended) => Effect.andThen(cutOff, hang(run, batch, ended)))
   if (progress.refused !== undefined) return yield* progress.refused
   if (ended._tag !== "Ended") {
+    const hasNoAnswer = ended._tag === "Hangs" && progress.started.some(({ watch }) => watch.busy === true)
     yield* cutOff
+    if (hasNoAnswer) yield* failSilent(transaction, undefined)
     notEnded(progress, Cause.fail(new HandlerTimeout({ after: run.timeout, hangs: ended._tag === "Hangs" })))
   } else if (Exit.isFailure(ended.exit) && Cause.hasInterrupts(ended.exit.cause)) {
     // a run has interrupted the fiber that it shares with others: that is not the drain's interruption

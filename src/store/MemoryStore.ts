@@ -147,6 +147,7 @@ const makeStore = (
     insert: inserting.make(db),
     afterCommit: db.afterCommit,
     abandon: Effect.void,
+    isSilent: Effect.succeed(false),
     longest: Duration.infinity
   }
   /** Sent after the caller's commit, when a woken worker can see the change. */

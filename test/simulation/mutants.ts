@@ -39,6 +39,7 @@ const unwatched: Transaction = {
   insert: () => Effect.die("the mutants write by handlers that are programs"),
   afterCommit: () => Effect.void,
   abandon: Effect.void,
+  isSilent: Effect.succeed(false),
   longest: Duration.infinity
 }
 

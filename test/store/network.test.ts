@@ -31,9 +31,7 @@ import { untilIt } from "../support/until.ts"
 
 class PatientReply extends Output.make(reply, { version: 1, schema: Schema.Struct({ text: Schema.String }) }) {}
 const Chatlab = OutputGroup.make("chatlab", PatientReply)
-const handlers = HandlerRegistry.layer(Chatlab).pipe(
-  Layer.provide(Chatlab.toLayer(Effect.succeed(Chatlab.of({ "patient-reply": () => Effect.void }))))
-)
+const nothing = Chatlab.toLayer({ "patient-reply": () => Effect.void })
 
 const limits = {
   lease: Duration.seconds(2),
@@ -47,10 +45,13 @@ const limits = {
 } as const
 const settings = Settings.layer(limits)
 
+type Handlers = Layer.Layer<Layer.Success<typeof nothing>, never, SqlClient.SqlClient>
+
 /** A worker as a program has one, its tables there already. */
-const worker = (url: string) =>
+const worker = (url: string, handlers: Handlers = nothing) =>
   DrainWorker.layer().pipe(
     Layer.provideMerge(Drain.layer),
+    Layer.provide(HandlerRegistry.layer(Chatlab)),
     Layer.provide(handlers),
     Layer.provide(DomainEvents.layer),
     Layer.provide(PgStore.layerStorage),
@@ -116,6 +117,52 @@ describe("connections on which nothing passes any more", () => {
         }).pipe(Effect.provide(worker(through(url, proxy))), Effect.provide(listening(lines)))
         expect(lines.join("\n")).toMatch(/the database gave no answer within 1s to \w+; its connection is closed/)
       }).pipe(Effect.scoped)
+  )
+
+  describe.each(["batch", "together", "transaction"] as const)(
+    "cost no attempt where a handler waits at one, %s",
+    (isolation) => {
+      it.live.each(["a statement that the server never had", "an answer that never came"])(
+        "%s",
+        (lost) =>
+          Effect.gen(function*() {
+            const url = yield* migratedDatabase()
+            const proxy = yield* proxyTo(Number(new URL(url).port))
+            yield* runAt(url, "create table turn (call_id text primary key)")
+            let isFirst = true
+            const writing = Chatlab.toLayer(Effect.map(SqlClient.SqlClient, (sql) => ({
+              "patient-reply": {
+                isolation,
+                persist: ({ call: { callId } }) => {
+                  const isLost = callId === "b" && isFirst
+                  if (isLost) {
+                    isFirst = false
+                  }
+                  if (isLost && lost === "a statement that the server never had") proxy.silence()
+                  // its answer is on its way when nothing passes any more
+                  if (isLost && lost === "an answer that never came") setTimeout(proxy.silence, 300)
+                  return sql`insert into turn (call_id) select ${callId} from pg_sleep(${isLost ? 0.6 : 0})`
+                }
+              }
+            })))
+            yield* direct(url, Effect.forEach(["a", "b", "c"], (callId) => record(call(callId)), { discard: true }))
+            yield* Effect.gen(function*() {
+              for (const callId of ["a", "b", "c"]) yield* persisted(url, callId)
+            }).pipe(Effect.provide(worker(through(url, proxy), writing)))
+            expect(isFirst).toBe(false)
+            const found = yield* direct(
+              url,
+              SqlClient.SqlClient.use((sql) =>
+                Effect.all({
+                  failures: sql`select call_id, message from sluice.chunk_failure`,
+                  turns: sql`select call_id from turn order by 1`
+                })
+              )
+            )
+            expect(found).toEqual({ failures: [], turns: ["a", "b", "c"].map((call_id) => ({ call_id })) })
+          }).pipe(Effect.scoped)
+      )
+    }
   )
 
   const claim = { worker: "w", limit: 1, maxBytes: 1e6, lease: Duration.seconds(10) }

@@ -12,6 +12,7 @@ import * as Kind from "../../Kind.ts"
 import { afterCommit, type Commit } from "./afterCommit.ts"
 import type { Lease } from "./connection.ts"
 import { asStoreError } from "./errors.ts"
+import { type Backend, backend, isSilent } from "./silence.ts"
 import type { Tables } from "./tables.ts"
 import { type Run, unwatched } from "./watch.ts"
 
@@ -21,7 +22,7 @@ const slack = 5000
 const longestMillis = 2_147_483_647
 
 /** The settings at the transaction's begin, which are restored before its settlement. */
-export interface Began {
+export interface Began extends Backend {
   readonly role: string
   readonly session_authorization: string
   readonly search_path: string
@@ -61,7 +62,7 @@ const mayRun = (schema: string): string =>
 const beginText = (may: string): string => `
     select before.*, pg_catalog.set_config('sluice.transaction', $1, true) as marked,
       pg_catalog.set_config('idle_in_transaction_session_timeout', coalesce($2, before.idle), true) as limited,
-      ${may} as may
+      ${backend}, ${may} as may
     from (
       select pg_catalog.current_setting('role') as role,
         pg_catalog.current_setting('session_authorization') as session_authorization,
@@ -141,7 +142,7 @@ const longestOpen = Duration.seconds(1)
 
 /** The transaction in the drain's form. */
 export const transactionOf = (
-  { sql }: Tables,
+  t: Tables,
   insert: Insert,
   { began, first, lease, outer }: {
     readonly lease: Lease | undefined
@@ -150,6 +151,7 @@ export const transactionOf = (
     readonly first: Commit["first"]
   }
 ): Transaction => {
+  const { sql } = t
   const limit = millisOf(began.transaction_timeout)
   return {
     // statements in a caller's transaction are not observed: a run there counts as having sent some
@@ -162,6 +164,7 @@ export const transactionOf = (
     insert,
     afterCommit: (effect) => first(afterCommit(sql, effect)),
     abandon: lease?.abandon ?? Effect.void,
+    isSilent: lease === undefined ? Effect.succeed(false) : isSilent(t, began),
     longest: limit === undefined ? longestOpen : Duration.min(longestOpen, Duration.millis(limit / 2))
   }
 }
