@@ -87,7 +87,12 @@ export class TransactionSpoiled extends Schema.TaggedError<TransactionSpoiled>()
   reason: Schema.String
 }) {
   override get message() {
-    return `the transaction could not commit: ${this.reason}${this.code === undefined ? "" : ` (${this.code})`}. ` +
-      `A handler must not swallow database errors`
+    const code = this.code === undefined ? "" : ` (${this.code})`
+    const advice = this.code === "25P02"
+      ? ". A handler must not swallow database errors"
+      : this.code?.startsWith("23") === true
+      ? ". A deferred constraint does not take the rows"
+      : ""
+    return `the transaction could not commit: ${this.reason}${code}${advice}`
   }
 }
