@@ -17,17 +17,7 @@ import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, medians, ofRounds, percentile } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
-import {
-  Chatlab,
-  client,
-  declared,
-  encoded,
-  failing,
-  insertMany,
-  newMessage,
-  perRecord,
-  toCall
-} from "./systems/sluice.ts"
+import { Chatlab, client, declared, encoded, failing, insertMany, newMessage, raw, toCall } from "./systems/sluice.ts"
 import { type Call, calls, domainTables, ledgerTable } from "./work.ts"
 
 /** A process that persists each record after its notification, and reports when: see `harness/listener.ts`. */
@@ -136,11 +126,17 @@ const measure = async (
   return figures
 }
 
+/** How many calls are made one way before the next way has its turn: a process that does one thing has it at hand. */
+const block = 50
+
+/** How many calls are not counted. */
+const warmUp = 500
+
 /** `persistNow` and `recordNow` in the process that has the answer, beside two commits of one row each. */
 const inline = async (
   server: string,
   samples: number,
-  handlers: typeof perRecord | typeof failing
+  handlers: typeof raw | typeof failing
 ): Promise<Record<"persistNow" | "recordThenNow" | "recordNow" | "byHand" | "twoCommits", Figures>> => {
   const url = await createDatabase(server, "bench")
   const sql = admin(url)
@@ -161,19 +157,26 @@ const inline = async (
       yield* work
       times.push(performance.now() - began)
     })
-    for (const call of calls(0, samples + 100)) {
-      const first = yield* encoded(call)
-      const second = { ...first, callId: `${call.callId}-1` }
-      // a handler of these may fail
-      const persistNow = timed(now, Effect.exit(drain.persistNow(call.callId)))
-      yield* timed(both, Effect.andThen(recorder.record(first), persistNow))
-      yield* timed(one, Effect.exit(drain.recordNow(second)))
-      yield* timed(hand, byHand(sql, { ...call, callId: `${call.callId}-3` }))
-      yield* timed(two, Effect.andThen(bare(sql, call), bare(sql, { ...call, callId: `${call.callId}-2` })))
+    const all = calls(0, warmUp + samples)
+    for (let from = 0; from < all.length; from += block) {
+      const some = all.slice(from, from + block)
+      const outputs = yield* Effect.forEach(some, encoded)
+      for (const call of outputs) {
+        // a handler of these may fail
+        const persistNow = timed(now, Effect.exit(drain.persistNow(call.callId)))
+        yield* timed(both, Effect.andThen(recorder.record(call), persistNow))
+      }
+      for (const call of outputs) {
+        yield* timed(one, Effect.exit(drain.recordNow({ ...call, callId: `${call.callId}-1` })))
+      }
+      for (const call of some) yield* timed(hand, byHand(sql, { ...call, callId: `${call.callId}-3` }))
+      for (const call of some) {
+        yield* timed(two, Effect.andThen(bare(sql, call), bare(sql, { ...call, callId: `${call.callId}-2` })))
+      }
     }
     const figures = (times: ReadonlyArray<number>) => ({
-      p50: percentile(times.slice(100), 50),
-      p99: percentile(times.slice(100), 99)
+      p50: percentile(times.slice(warmUp), 50),
+      p99: percentile(times.slice(warmUp), 99)
     })
     return {
       persistNow: figures(now),
@@ -202,7 +205,7 @@ const inline = async (
 
 /** How handlers are written. */
 const kinds = [
-  { part: "inline", name: "", handlers: perRecord },
+  { part: "inline", name: "", handlers: raw },
   { part: "inline-declared", name: ", a declared handler", handlers: declared() },
   { part: "inline-failing", name: ", a handler that fails", handlers: failing }
 ]
@@ -226,7 +229,8 @@ const cases: ReadonlyArray<{
 export const latency = async (options: BenchOptions): Promise<Result> => {
   const samples = options.records ?? 500
   const chosen = cases.filter(({ part }) => wanted(options, part))
-  const server = await startServer(options.postgres)
+  const slowly = options.commitDelay > 0 ? { commit_delay: options.commitDelay, commit_siblings: 0 } : {}
+  const server = await startServer(options.postgres, slowly)
   try {
     const runs = await inTurns(chosen, options.rounds, async ({ mode, name, perSecond }, round) => {
       const figures = await measure(server.url(), mode, perSecond, samples)

@@ -43,6 +43,7 @@ const more = {
   holdMinutes: number("hold-minutes", "how long a snapshot is held (growth)", 10),
   minutes: number("minutes", "how long it drains (memory)", 10),
   seconds: number("seconds", "how long each is watched (idle)", 60),
+  commitDelay: number("commit-delay", "microseconds that each commit takes longer, as on a slower disk (latency)", 0),
   content: number("content", "characters of content of a record (drain)", 600)
 }
 

@@ -20,6 +20,8 @@ export interface BenchOptions {
   readonly minutes: number
   /** How long an idle worker is watched. */
   readonly seconds: number
+  /** How many microseconds each commit takes longer. */
+  readonly commitDelay: number
   /** How many characters of content a record has. */
   readonly content: number
 }
