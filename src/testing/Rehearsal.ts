@@ -4,6 +4,7 @@
  * them the application's tables must equal those of one clean run. This finds a handler that writes outside its
  * transaction, that cannot run twice, or whose runs cannot share a transaction as its options promise.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -111,7 +112,8 @@ const services = Layer.merge(Drain.layer, CallRecorder.layer).pipe(
 )
 
 /**
- * Plays every scene and returns their number, or fails with the first whose tables differ.
+ * Plays every scene and returns their number, or fails with the first whose tables differ. Time passes by itself, also in
+ * a test whose clock does not move (`it.effect`): a drain that waits would wait forever.
  *
  * ```ts
  * it.effect("the handlers of the chat laboratory", () => Effect.gen(function*() {
@@ -190,4 +192,4 @@ export const exactlyOnce = Effect.fn("Rehearsal.exactlyOnce")(function*<A, E, R,
     return yield* seen
   })).pipe(Effect.flatMap(compare("the batches had mates that use savepoints and settings", apart)))
   return scenes + 3
-})
+}, (rehearsal) => Effect.provideService(rehearsal, Clock.Clock, Clock.Clock.defaultValue()))

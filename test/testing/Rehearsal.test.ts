@@ -222,7 +222,7 @@ describe("a rehearsal", () => {
       expect(error._tag).toBe("NotExactlyOnce")
     }))
 
-  it.live("passes one that is right", () =>
+  it.effect("passes one that is right, also where the test's clock does not move", () =>
     Effect.gen(function*() {
       yield* exactlyOnce({ application: inMemory(keep), calls: yield* calls, tables: kept })
     }))

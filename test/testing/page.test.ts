@@ -16,6 +16,7 @@ const blocks = (language: string) =>
 
 const tests = [
   "examples/in-memory.test.ts",
+  "examples/declared.test.ts",
   "examples/rehearsal.test.ts",
   "test/support/foreignStore.ts",
   "test/testing/postgres.test.ts",
