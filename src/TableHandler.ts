@@ -27,7 +27,7 @@ import {
 import type { Created, HandlerInput, Mistake, Options as HandlerOptions, PersistMany } from "./Handler.ts"
 import { declarationProblem } from "./internal/declarationProblem.ts"
 import { quote } from "./internal/quote.ts"
-import type { Output } from "./Output.ts"
+import type { Any, Output } from "./Output.ts"
 
 const SourceId = "~effect-sluice/TableHandler/Source"
 
@@ -239,10 +239,13 @@ interface Written extends Table<any> {
   readonly children?: (of: any) => ReadonlyArray<Declaration>
 }
 
-const declarationOf = (output: string, written: Written, parent?: Declaration): Declaration => {
+/** What a declaration needs of its output, whatever the output's types. */
+type Answer = Pick<Any, "identity" | "schema">
+
+const declarationOf = (output: Answer, written: Written, parent?: Declaration): Declaration => {
   const { children, columns, each, id = "id", inner, key = [], object, table } = written
   const whose = parent === undefined ? "" : `, its child ${quote(String(table))}`
-  const wrong = (problem: string) => new Error(`the declared handler of ${output}${whose}: ${problem}`)
+  const wrong = (problem: string) => new Error(`the declared handler of ${output.identity}${whose}: ${problem}`)
   const arrayOf = (name: string, array: Field<unknown> | undefined) => {
     if (array === undefined) return undefined
     const source = sourceOf(array)
@@ -264,7 +267,7 @@ const declarationOf = (output: string, written: Written, parent?: Declaration): 
     return { name, source }
   })
   const own: Declaration = {
-    output,
+    output: output.identity,
     table,
     object,
     id,
@@ -276,7 +279,7 @@ const declarationOf = (output: string, written: Written, parent?: Declaration): 
       (key.length === 0 ? [] : given.map(({ name }) => name).filter((name) => !key.includes(name))),
     children: []
   }
-  const problem = declarationProblem(own)
+  const problem = declarationProblem(own, output.schema)
   if (problem !== undefined) throw wrong(problem)
   return children === undefined
     ? own
@@ -302,7 +305,8 @@ const noDrain = "a declared handler is carried out by the store of a drain: run 
 
 /**
  * Declares a handler that writes rows of a table, and of tables that belong to it. Throws an error if the declaration
- * contradicts itself. Whether it fits the tables is checked in the database, before an attempt is charged.
+ * contradicts itself, or names a field that the answer cannot have. Whether it fits the tables is checked in the database,
+ * before an attempt is charged.
  *
  * ```ts
  * class LabOrder extends Output.make("schemas.clinic.ward.lab-order", {
@@ -345,7 +349,7 @@ export const make = <const Id extends string, S extends Schema.Codec<any, any>, 
   output: Output<Id, S>,
   declared: Declared<S["Encoded"], Item, Inner>
 ): Definition<S["Type"]> => {
-  const declaration = declarationOf(output.identity, declared)
+  const declaration = declarationOf(output, declared)
   const {
     children: _children,
     columns: _columns,

@@ -44,6 +44,16 @@ describe("declared handlers", { timeout: 120_000 }, () => {
     })
   })
 
+  it("are refused if they name a field that the answer does not have", async () => {
+    const misspelt = ["--handlers", path.join(import.meta.dirname, "misspelt.ts")]
+    const words = "the declared handler of schemas.clinic.laboratory.card: " +
+      "column \"note\" takes output.noet, and the answer has no field \"noet\": is \"note\" meant?"
+    for (const command of [["drain", "--check"], ["handlers"]]) {
+      const { reason, status } = await run(...command, "--url", url, ...misspelt)
+      expect({ reason, status }).toEqual({ reason: expect.stringContaining(words), status: 1 })
+    }
+  })
+
   it("are shown with how their answers were persisted, and what the database refuses", async () => {
     const uses = (inside: number) =>
       JSON.stringify([
