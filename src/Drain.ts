@@ -166,7 +166,13 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const { beatInterval: interval, lease } = settings
   const pulse = yield* Pulse.make({ lease, beatInterval: interval, longestRun: longestRun(registry, settings) })
   const inspector = yield* Inspector
-  const unfit = Unfit.make(registry, inspector.declaration)
+  // not in a transaction of a caller of `persistNow`: a statement that fails would abort it
+  const unfit = Unfit.make(registry, (declaration) =>
+    Effect.flatMap(
+      store.isNested,
+      (isNested): Effect.Effect<unknown, unknown> =>
+        isNested ? Effect.fail("nested") : inspector.declaration(declaration)
+    ))
   const uses = InsideUses.make(registry, settings.declaredInside)
   const heartbeat = yield* Heartbeat.make({ worker, serves, unfit, uses, interval, pulse })
   const rests = yield* Rests.make(settings.handlerTimeout)

@@ -3,7 +3,7 @@
  * for a person.
  */
 import * as Schema from "effect/Schema"
-import { ChunkState } from "./CallView.ts"
+import { ChunkState, ParkReason } from "./CallView.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { HandlerNotFound } from "./HandlerRegistry.ts"
 import { word } from "./internal/escape.ts"
@@ -61,10 +61,19 @@ export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
   }
 }
 
-/** A chunk cannot be persisted now: held by another worker, behind an older one of its key, not due, or paused. */
-export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ...chunkFields, state: ChunkState }) {
+/**
+ * A chunk cannot be persisted now: held by another worker, behind an older one of its key, not due, or parked. If it is
+ * parked, `parkedFor` is what the store knows of the cause, and `reason` says it in words, and what to do.
+ */
+export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", {
+  ...chunkFields,
+  state: ChunkState,
+  parkedFor: Schema.optionalKey(ParkReason),
+  reason: Schema.optionalKey(Schema.String)
+}) {
   override get message() {
-    return `${this.schemaIdentity} of call ${word(this.callId)} is ${this.state}: the drain will persist it when it can`
+    return `${this.schemaIdentity} of call ${word(this.callId)} is ${this.state}: ` +
+      (this.reason ?? "the drain will persist it when it can")
   }
 }
 
