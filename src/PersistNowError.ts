@@ -49,6 +49,13 @@ export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("Re
   }
 }
 
+/** What to do with a dead letter, by its reason. */
+const adviceOf = (reason: string): string =>
+  reason === "undecodable"
+    ? "The recorded answer stays as it is: widen its schema, or add an upcast for its version, deploy that, and redrive " +
+      "it; or discard it with a reason"
+    : "Fix the cause, then redrive it"
+
 /** A chunk is a dead letter, but not because of exhausted retries: `reason` is the cause, `detail` the message. */
 export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
   ...chunkFields,
@@ -57,7 +64,7 @@ export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
 }) {
   override get message() {
     return `${this.schemaIdentity} of call ${word(this.callId)} is a dead letter (${this.reason}): ${this.detail}. ` +
-      `Fix the cause, then redrive it`
+      adviceOf(this.reason)
   }
 }
 
