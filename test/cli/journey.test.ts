@@ -146,7 +146,8 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
       files: [".gitignore", "sluice.config.ts"],
       migrations: named
     })
-    expect((await place.inside("init")).stdout).toBe("the tables were there\n")
+    expect((await place.inside("init")).stdout)
+      .toMatch(/^the tables were there\nnext.*:\n {2}npx sluice handlers\n {2}npx sluice doctor\n$/)
     expect((await place.inside("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
     expect((await place.inside("migrate", "--dry-run")).stdout).toBe("-- nothing is missing\n")
   })
@@ -212,7 +213,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     await place.inside("record", place.file("more.jsonl", lines))
     const { stdout } = await place.sluice("drain", "--until-empty")
     expect(stdout).toMatch(
-      /^[34] claimed: [12] retried, 1 parked, 1 dead\n(1 chunk waits until later, the next until \S+Z \(in .*\)\n)?$/
+      /^[34] claimed: [12] to be retried, 1 parked, 1 dead\n(1 chunk waits until later, the next until \S+Z \(in .*\)\n)?$/
     )
 
     const stuck = await place.inside("stuck")
