@@ -17,6 +17,7 @@ import {
   layer as layerCallRecorder
 } from "./CallRecorder.ts"
 import { ChunkStore, type ChunkStoreError, type ClaimLimits } from "./ChunkStore.ts"
+import type { Declaration } from "./Declaration.ts"
 import { DomainEvents } from "./DomainEvents.ts"
 import type { DomainObject } from "./DomainObject.ts"
 import { timeoutOf } from "./drain/batch.ts"
@@ -166,7 +167,7 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
   const { beatInterval: interval, lease } = settings
   const pulse = yield* Pulse.make({ lease, beatInterval: interval, longestRun: longestRun(registry, settings) })
   const inspector = yield* Inspector
-  const unfit = Unfit.make(registry, inspector.declaration)
+  const unfit = Unfit.make(registry, fitsBy(store, inspector))
   const uses = InsideUses.make(registry, settings.declaredInside)
   const heartbeat = yield* Heartbeat.make({ worker, serves, unfit, uses, interval, pulse })
   const rests = yield* Rests.make(settings.handlerTimeout)
@@ -232,6 +233,13 @@ const make = Effect.fnUntraced(function*(namespace: string | undefined) {
     worker
   })
 })
+
+/** Fails if a table does not fit, or if that would be asked in a caller's transaction: a statement that fails aborts it. */
+const fitsBy = ({ isNested }: ChunkStore["Service"], inspector: Inspector["Service"]) => (declaration: Declaration) =>
+  Effect.flatMap(
+    isNested,
+    (nested): Effect.Effect<unknown, unknown> => nested ? Effect.fail("nested") : inspector.declaration(declaration)
+  )
 
 /** A recorder by another verb `record` than the store's: it checks calls, and counts them, as always. */
 const recorderOf = Effect.fnUntraced(function*(record: ChunkStore["Service"]["record"]) {

@@ -35,7 +35,9 @@ export class ContextMissing extends Schema.TaggedError<ContextMissing>()("Contex
   reason: Schema.String
 }) {
   override get message() {
-    return `context ${quote(this.key)} of call ${word(this.callId)} ${this.reason}: record it with the call`
+    return `context ${quote(this.key)} of call ${word(this.callId)} ${this.reason}: record it with the call. ` +
+      "One that is recorded keeps its context: let its handler do without (`optionalContext`, or a program) and redrive " +
+      "it, or discard it and record it anew under another id"
   }
 }
 

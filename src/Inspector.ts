@@ -35,8 +35,8 @@ export { CallView, ChunkState, ChunkView, InsideUse, KindStatus, WhyClaimed } fr
 export const StuckChunk = Schema.Struct({
   /**
    * `scheduled`: it failed, and waits for another attempt. `expired`: its worker went away and no other has taken it up.
-   * `held`: a worker holds it, and it has been due for more than five minutes. `parked`: no handler, none for its version,
-   * or paused. `waiting`: behind an older one of its ordering key.
+   * `held`: a worker holds it, and it has been due for more than five minutes. `parked`: no handler, its table does not
+   * fit, none for its version, or paused. `waiting`: behind an older one of its ordering key.
    */
   why: Schema.Literals(["scheduled", "expired", "held", "parked", "waiting"]),
   callId: Schema.String,

@@ -3,7 +3,7 @@
  * for a person.
  */
 import * as Schema from "effect/Schema"
-import { ChunkState } from "./CallView.ts"
+import { ChunkState, ParkReason } from "./CallView.ts"
 import type { ChunkStoreError } from "./ChunkStore.ts"
 import type { HandlerNotFound } from "./HandlerRegistry.ts"
 import { word } from "./internal/escape.ts"
@@ -49,6 +49,13 @@ export class RetriesExhausted extends Schema.TaggedError<RetriesExhausted>()("Re
   }
 }
 
+/** What to do with a dead letter, by its reason. */
+const adviceOf = (reason: string): string =>
+  reason === "undecodable"
+    ? "The recorded answer stays as it is: widen its schema, or add an upcast for its version, deploy that, and redrive " +
+      "it; or discard it with a reason"
+    : "Fix the cause, then redrive it"
+
 /** A chunk is a dead letter, but not because of exhausted retries: `reason` is the cause, `detail` the message. */
 export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
   ...chunkFields,
@@ -57,14 +64,23 @@ export class ChunkDead extends Schema.TaggedError<ChunkDead>()("ChunkDead", {
 }) {
   override get message() {
     return `${this.schemaIdentity} of call ${word(this.callId)} is a dead letter (${this.reason}): ${this.detail}. ` +
-      `Fix the cause, then redrive it`
+      adviceOf(this.reason)
   }
 }
 
-/** A chunk cannot be persisted now: held by another worker, behind an older one of its key, not due, or paused. */
-export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", { ...chunkFields, state: ChunkState }) {
+/**
+ * A chunk cannot be persisted now: held by another worker, behind an older one of its key, not due, or parked. If it is
+ * parked, `parkedFor` is what the store knows of the cause, and `reason` says it in words, and what to do.
+ */
+export class ChunkBusy extends Schema.TaggedError<ChunkBusy>()("ChunkBusy", {
+  ...chunkFields,
+  state: ChunkState,
+  parkedFor: Schema.optionalKey(ParkReason),
+  reason: Schema.optionalKey(Schema.String)
+}) {
   override get message() {
-    return `${this.schemaIdentity} of call ${word(this.callId)} is ${this.state}: the drain will persist it when it can`
+    return `${this.schemaIdentity} of call ${word(this.callId)} is ${this.state}: ` +
+      (this.reason ?? "the drain will persist it when it can")
   }
 }
 

@@ -162,10 +162,20 @@ describe("persistNow says why not", () => {
       "rejected",
       record(note("a", { trouble: "rejects" })),
       { _tag: "ChunkDead", reason: "rejected" },
-      /ward is closed/
+      /ward is closed.* Fix the cause, then redrive it$/
     ],
-    ["short of context", record(note("a", { trouble: "no-context" })), { _tag: "ChunkDead" }, /"ward" .* is missing/],
-    ["undecodable", record(note("a", { text: 1 })), { _tag: "ChunkDead", reason: "undecodable" }, /Expected string/],
+    [
+      "short of context",
+      record(note("a", { trouble: "no-context" })),
+      { _tag: "ChunkDead" },
+      /"ward" .* is missing.* keeps its context: .*`optionalContext`.* discard .* another id/
+    ],
+    [
+      "undecodable",
+      record(note("a", { text: 1 })),
+      { _tag: "ChunkDead", reason: "undecodable" },
+      /Expected string.*\n?.* stays as it is: widen its schema, .* upcast .* redrive it; or discard it with a reason$/
+    ],
     ["of the future", record(note("a", {}, at(3))), { _tag: "UnknownVersion", known: 2 }, /newer program/],
     [
       "killing workers",

@@ -4,6 +4,7 @@
  */
 import { type InsideUse, WhyClaimed, type WorkerView } from "../Inspector.ts"
 import { escapeProse } from "../internal/escape.ts"
+import * as Kind from "../Kind.ts"
 
 const words: { readonly [Why in WhyClaimed]: string } = {
   off: "because SLUICE_DECLARED_INSIDE is false",
@@ -52,4 +53,15 @@ export const inWords = ({ claimed, inside, refusal, unfit }: InsideUse): Readonl
     ...unfit === null ? [] : [`its answers are parked: ${escapeProse(unfit)}`],
     ...refusal === null ? [] : [`the database refuses to persist its answers by itself: ${escapeProse(refusal)}`]
   ]
+}
+
+/** Why the handler of a kind cannot run, in words, where a living worker reports that its table does not fit. */
+export const unfitOf = (workers: ReadonlyArray<WorkerView>) => {
+  const uses = new Map(sumUses(workers).map((use) => [use.handler, use]))
+  return ({ namespace, schemaIdentity }: Kind.Kind): string | undefined => {
+    const name = schemaIdentity.slice(schemaIdentity.lastIndexOf(".") + 1)
+    const found = [namespace, Kind.core].map((served) => uses.get(`${served}/${name}`))
+      .find((use) => use !== undefined && use.unfit !== null)
+    return found === undefined ? undefined : escapeProse(`handler ${found.handler} cannot run: ${found.unfit}`)
+  }
 }

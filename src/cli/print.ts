@@ -118,7 +118,7 @@ export const parked = (reason: ParkReason | null): string => {
     case "newer-version":
       return "recorded at a newer version than any worker so far reads: see `sluice handlers`"
     default:
-      return "no worker so far had a handler for it that could run: see `sluice handlers`"
+      return "no handler, or it lacks a fitting table or a service: see `sluice handlers`"
   }
 }
 

@@ -10,7 +10,6 @@ import type { Scope } from "effect/Scope"
 import type { CallView, ChunkView } from "../CallView.ts"
 import type { ChunkStoreError, ClaimedChunk } from "../ChunkStore.ts"
 import type { DomainObject } from "../DomainObject.ts"
-import type { HandlerRegistry } from "../HandlerRegistry.ts"
 import type { Inspector } from "../Inspector.ts"
 import { withoutStack } from "../internal/describe.ts"
 import { UnknownVersion } from "../Output.ts"
@@ -19,6 +18,7 @@ import { printKey } from "../ServiceCall.ts"
 import type { Claimed } from "./claim.ts"
 import type { Engine } from "./engine.ts"
 import type { Outcome, Outcomes } from "./Outcome.ts"
+import { whyParked } from "./parked.ts"
 
 /** What has run: the chunks of a call that were claimed, with their outcomes. */
 export interface Ran {
@@ -31,7 +31,7 @@ export interface Ran {
  * handler timeout. `first`: what has run already.
  */
 export const objectsNow = (
-  { registry, settings }: Engine,
+  engine: Engine,
   inspector: Inspector["Service"],
   claim: (callId: string) => Effect.Effect<Claimed, ChunkStoreError, Scope>
 ) => {
@@ -44,7 +44,7 @@ export const objectsNow = (
       Option.match({ onNone: () => new CallNotFound({ callId }), onSome: Effect.succeed })
     )
     if (view.chunks.length === 0) return yield* new CallNotFound({ callId })
-    return yield* Effect.forEach(view.chunks, (chunk) => objectsOf(chunk, view, registry, outcomes))
+    return yield* Effect.forEach(view.chunks, (chunk) => objectsOf(chunk, view, engine, outcomes))
   })
   return Effect.fnUntraced(function*(callId: string, first?: Ran) {
     const done = first && allOf(first.chunks, first.outcomes)
@@ -56,7 +56,7 @@ export const objectsNow = (
       return attempt(callId, before)
     })
     const objects = yield* Effect.retry(next, {
-      schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: settings.handlerTimeout })),
+      schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: engine.settings.handlerTimeout })),
       while: (error) => error._tag === "ChunkBusy" && error.state !== "scheduled" && error.state !== "parked"
     })
     return objects.flat()
@@ -98,7 +98,7 @@ const allOf = (
 const objectsOf = Effect.fnUntraced(function*(
   chunk: ChunkView,
   call: CallView,
-  registry: HandlerRegistry["Service"],
+  engine: Engine,
   outcomes: Outcomes
 ) {
   if (chunk.ledger !== null) return chunk.ledger.objects
@@ -109,11 +109,14 @@ const objectsOf = Effect.fnUntraced(function*(
       : new ChunkDead({ ...key, reason: death.reason, detail: withoutStack(death.message) })
   }
   if (state === "parked") {
-    const { output } = yield* registry.resolve(call.namespace, key.schemaIdentity)
-    const { schemaVersion: version } = chunk
+    const handler = yield* engine.registry.resolve(call.namespace, key.schemaIdentity)
+    const { output } = handler
+    const { parkedFor, schemaVersion: version } = chunk
     if (version > output.version) {
       return yield* new UnknownVersion({ schemaIdentity: key.schemaIdentity, version, known: output.version })
     }
+    const reason = yield* whyParked(engine.unfit, handler, parkedFor)
+    return yield* new ChunkBusy({ ...key, state, reason, ...parkedFor === null ? {} : { parkedFor } })
   }
   for (const outcome of outcomes.values()) {
     if (outcome._tag !== "Settled" || outcome.settlement._tag !== "Retry") continue

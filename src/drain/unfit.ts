@@ -22,6 +22,8 @@ export interface Unfit {
   readonly learn: (handler: Handler, cause: Cause.Cause<unknown>) => Effect.Effect<boolean>
   /** Why the table of a handler does not fit its declaration, if that is why it cannot be run. */
   readonly table: (handler: Handler) => string | undefined
+  /** Why a handler cannot be run here, and what to do, for the caller of `persistNow`; undefined if it can. */
+  readonly advice: (handler: Handler) => string | undefined
   /** The log's word for why a kind's handler cannot run here. Undefined if the kind has none, or if it can run. */
   readonly why: (namespace: string, schemaIdentity: string) => "table-unfit" | "service-missing" | undefined
   /** Looks again at the tables that did not fit, and runs the handlers of those that fit now. */
@@ -40,19 +42,32 @@ const missingOf = (cause: Cause.Cause<unknown>): string | undefined => {
   return undefined
 }
 
-/** Why a handler cannot be run here, and what to do; undefined when the failure is a chunk's. */
-const reasonOf = (cause: Cause.Cause<unknown>): string | undefined => {
+/** What keeps a handler from running here. */
+type Problem = TableUnfit | { readonly _tag: "ServiceMissing"; readonly service: string }
+
+/** What keeps a handler from running here; undefined when the failure is a chunk's. */
+const problemOf = (cause: Cause.Cause<unknown>): Problem | undefined => {
   const service = missingOf(cause)
-  if (service !== undefined) {
-    return `it needs the service ${service}, which was not provided to its layer. Its chunks are parked, without a ` +
-      "charged attempt, until a program that has the service runs: provide it, and restart"
-  }
-  const unfit = errorIn(cause, TableUnfit)
-  return unfit === undefined
-    ? undefined
-    : `${unfit.message}. Its chunks are parked, without a charged attempt. Repair the table, and this worker ` +
-      "continues by itself; or correct the declaration, and restart"
+  return service === undefined ? errorIn(cause, TableUnfit) : { _tag: "ServiceMissing", service }
 }
+
+const notProvided = (service: string): string => `the service ${service}, which was not provided to its layer`
+
+/** A problem for the log: what to do with this program. */
+const forLog = (problem: Problem): string =>
+  problem._tag === "ServiceMissing"
+    ? `it needs ${notProvided(problem.service)}. Its chunks are parked, without a ` +
+      "charged attempt, until a program that has the service runs: provide it, and restart"
+    : `${problem.message}. Its chunks are parked, without a charged attempt. Repair the table, and this worker ` +
+      "continues by itself; or correct the declaration, and restart"
+
+/** A problem for a caller who waits for the rows of one chunk. */
+const forCaller = (problem: Problem): string =>
+  problem._tag === "ServiceMissing"
+    ? `its handler needs ${
+      notProvided(problem.service)
+    }. A program that has it persists the chunk: provide it, and restart`
+    : `${problem.message} (\`sluice handlers\` shows more). It is persisted by a worker when the table is repaired`
 
 /**
  * How long a beat looks at tables, and at how many at a time. A statement that changes a table may lock it for longer; then
@@ -67,19 +82,24 @@ type Check = (declaration: Declaration) => Effect.Effect<unknown, unknown>
 /** Of the handlers of a registry. */
 export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit => {
   const proven = new WeakSet<Handler>()
-  const unfit = new Map<Handler, TableUnfit | undefined>()
+  const unfit = new Map<Handler, Problem>()
+  const tableOf = (handler: Handler): TableUnfit | undefined => {
+    const problem = unfit.get(handler)
+    return problem?._tag === "TableUnfit" ? problem : undefined
+  }
   const lookAt = Effect.fnUntraced(function*(handler: Handler, declaration: Declaration) {
     // last in the next beat, so that a look that takes too long does not keep others from their turn
-    const reason = unfit.get(handler)
+    const problem = unfit.get(handler)
+    // another look has found that it fits
+    if (problem === undefined) return
     unfit.delete(handler)
-    unfit.set(handler, reason)
+    unfit.set(handler, problem)
     const fits = yield* check(declaration).pipe(
       Effect.as(true),
       // also if the database does not answer: the next beat looks again
       Effect.catch(() => Effect.succeed(false))
     )
-    if (!fits) return
-    unfit.delete(handler)
+    if (!fits || !unfit.delete(handler)) return
     yield* Effect.logInfo(`the table of handler ${handler.name} fits its declaration again: its chunks continue`)
   })
   return {
@@ -89,22 +109,28 @@ export const make = (registry: HandlerRegistry["Service"], check: Check): Unfit 
         if (unfit.has(handler)) return Effect.succeed(true)
         // a table may change under a handler that has run
         const isJudged = !proven.has(handler) || errorIn(cause, TableUnfit) !== undefined
-        const reason = isJudged ? reasonOf(cause) : undefined
-        if (reason === undefined) return Effect.succeed(false)
-        unfit.set(handler, errorIn(cause, TableUnfit))
-        return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${reason}`), true)
+        const problem = isJudged ? problemOf(cause) : undefined
+        if (problem === undefined) return Effect.succeed(false)
+        unfit.set(handler, problem)
+        return Effect.as(Effect.logError(`handler ${handler.name} cannot run here: ${forLog(problem)}`), true)
       }),
-    table: (handler) => unfit.get(handler)?.message,
+    table: (handler) => tableOf(handler)?.message,
+    advice: (handler) => {
+      const problem = unfit.get(handler)
+      return problem && forCaller(problem)
+    },
     why: (namespace, schemaIdentity) => {
       const handler = registry.find(namespace, schemaIdentity)
       if (handler === undefined || !unfit.has(handler)) return undefined
-      return unfit.get(handler) === undefined ? "service-missing" : "table-unfit"
+      return tableOf(handler) === undefined ? "service-missing" : "table-unfit"
     },
     lookAgain: Effect.suspend(() =>
       Effect.forEach(
         [...unfit],
-        ([handler, table]) =>
-          table === undefined || handler.declaration === undefined ? Effect.void : lookAt(handler, handler.declaration),
+        ([handler, { _tag }]) =>
+          _tag === "ServiceMissing" || handler.declaration === undefined
+            ? Effect.void
+            : lookAt(handler, handler.declaration),
         { concurrency: looksAtOnce, discard: true }
       ).pipe(Effect.timeoutOption(longestLook), Effect.asVoid)
     ),

@@ -40,6 +40,10 @@ export interface Rehearsal<A, E, R, E2> {
 /** The most differences that an error lists. */
 const mostLines = 10
 
+/** Whether each difference is of two whole numbers, as two ids of a sequence. */
+const areNumbers = (lines: ReadonlyArray<string>): boolean =>
+  lines.length > 0 && lines.every((line) => / is "?\d+n?"?, not "?\d+n?"?$/.test(line))
+
 /** The tables after a scene are not those of a clean run. */
 export class NotExactlyOnce extends Schema.TaggedError<NotExactlyOnce>()("NotExactlyOnce", {
   /** The event of the scene, in words. */
@@ -53,7 +57,11 @@ export class NotExactlyOnce extends Schema.TaggedError<NotExactlyOnce>()("NotExa
     const lines = differences(this.expected, this.found)
     const more = lines.length - mostLines
     return [
-      `when ${this.scene}, the tables are not those of a clean run. ${this.hint}`,
+      `when ${this.scene}, the tables are not those of a clean run. ${this.hint}${
+        areNumbers(lines)
+          ? " Only numbers differ: if a sequence gives them, as for ids, that is no fault; leave them out of `tables`"
+          : ""
+      }`,
       ...lines.slice(0, mostLines),
       ...(more > 0 ? [`and ${more} more`] : [])
     ].join("\n")

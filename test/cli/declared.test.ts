@@ -106,7 +106,26 @@ describe("declared handlers", { timeout: 120_000 }, () => {
       /! +declared handlers: clinic\/card: table card does not fit.* there is no such table\n +→ repair the table/
     )
     expect((await run("status", "--url", url)).stdout).toContain("its answers are parked: table card does not fit")
+    // what waits for a table is told from what waits for a handler
+    await Effect.runPromise(runAt(
+      url,
+      `insert into sluice.chunk_queue (call_id, namespace, schema_identity, schema_version, state, parked_for) values
+        ('no-table', 'clinic', 'schemas.clinic.laboratory.card', 1, 'parked', 'no-handler'),
+        ('no-handler', 'clinic', 'schemas.clinic.laboratory.x-ray', 1, 'parked', 'no-handler')`
+    ))
+    const unfit = "handler clinic/card cannot run: table card does not fit its declaration: there is no such table"
+    const stuck = await run("stuck", "--url", url)
+    expect(stuck.stdout).toContain(`parked: no-table clinic/card\n  ${unfit}\n`)
+    await Effect.runPromise(runAt(
+      url,
+      `insert into sluice.service_call (call_id, namespace, service, correlation_id, status, outputs) values
+        ('no-table', 'clinic', 'services.clinic.laboratory.examine', 'no-table', 'succeeded', '{}')`
+    ))
+    expect((await run("show", "no-table", "--url", url)).stdout).toContain(`: parked\n    ${unfit}`)
+    const without = "no handler, or it lacks a fitting table or a service: see `sluice handlers`"
+    expect(stuck.stdout).toMatch(new RegExp(`parked: no-handler clinic/x-ray\n  ${without}$`, "m"))
     await Effect.runPromise(runAt(url, "delete from sluice.worker"))
+    expect((await run("stuck", "--url", url)).stdout).toContain(`parked: no-table clinic/card\n  ${without}`)
     expect((await run("doctor", "--url", url)).stdout).toContain("ok  declared handlers: no living worker has any")
   })
 

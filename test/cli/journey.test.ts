@@ -146,7 +146,8 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
       files: [".gitignore", "sluice.config.ts"],
       migrations: named
     })
-    expect((await place.inside("init")).stdout).toBe("the tables were there\n")
+    expect((await place.inside("init")).stdout)
+      .toMatch(/^the tables were there\nnext.*:\n {2}npx sluice handlers\n {2}npx sluice doctor\n$/)
     expect((await place.inside("migrate")).stdout).toBe(named.map((one) => `${one}: applied before\n`).join(""))
     expect((await place.inside("migrate", "--dry-run")).stdout).toBe("-- nothing is missing\n")
   })
@@ -212,7 +213,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
     await place.inside("record", place.file("more.jsonl", lines))
     const { stdout } = await place.sluice("drain", "--until-empty")
     expect(stdout).toMatch(
-      /^[34] claimed: [12] retried, 1 parked, 1 dead\n(1 chunk waits until later, the next until \S+Z \(in .*\)\n)?$/
+      /^[34] claimed: [12] to be retried, 1 parked, 1 dead\n(1 chunk waits until later, the next until \S+Z \(in .*\)\n)?$/
     )
 
     const stuck = await place.inside("stuck")
@@ -221,7 +222,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
       /^scheduled: call-fails chatlab\/patient-results\n {2}failed (once|\d times); (next in|due for) .*\n {2}latest error: .*the archive is closed$/m
     )
     expect(stuck.stdout).toMatch(
-      /^parked: call-parked chatlab\/patient-x-ray\n {2}no worker .* had a handler for it that could run: see `sluice handlers`$/m
+      /^parked: call-parked chatlab\/patient-x-ray\n {2}no handler, or it lacks a fitting table or a service: see `sluice handlers`$/m
     )
     expect(await place.asked(Stuck, "stuck", "--limit", "1")).toMatchObject({
       chunks: [{ why: "scheduled", callId: "call-fails" }, { why: "parked", callId: "call-parked" }],
@@ -230,7 +231,7 @@ describe(`on Postgres, with ${which}`, { timeout: 240_000 }, () => {
 
     const shown = await place.inside("show", "call-parked")
     expect(shown.stdout).toMatch(
-      /patient-x-ray: parked\n {4}no worker so far had a handler for it that could run: see `sluice handlers`$/m
+      /patient-x-ray: parked\n {4}no handler, or it lacks a fitting table or a service: see `sluice handlers`$/m
     )
     expect(shown.stdout).toContain("  trace 0af7651916cd43dd8448eb211c80319c, span b7ad6b7169203331\n")
 

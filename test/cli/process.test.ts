@@ -16,6 +16,9 @@ describe("a first working place", { timeout: 120_000 }, () => {
   it("is made by init, and works to the end", async () => {
     const place = await workplace()
     const { stdout } = await place.sluice("init")
+    // a second one says the same of what to do next
+    expect((await place.sluice("init")).stdout)
+      .toBe(`the tables were there\n${stdout.slice(stdout.indexOf("next:"))}`)
     const readme = fs.readFileSync(path.resolve(import.meta.dirname, "../../README.md"), "utf8")
     expect(readme).toContain(`\`\`\`text\n${stdout}`)
     // the commands it prints are run as they are printed

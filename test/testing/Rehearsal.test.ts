@@ -100,7 +100,7 @@ describe("a rehearsal", () => {
       Layer.provideMerge(PgStore.layer),
       Layer.provideMerge(Layer.effectDiscard(Effect.flatMap(
         SqlClient.SqlClient,
-        (sql) => sql`create table if not exists note (text text, tenant text, place int)`
+        (sql) => sql`create table if not exists note (text text, tenant text, place int, id serial)`
       ))),
       Layer.provideMerge(postgres()),
       Layer.orDie
@@ -166,6 +166,19 @@ describe("a rehearsal", () => {
     60_000
   )
 
+  it.live("tells of ids of a sequence, which a rollback does not give back", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(exactlyOnce({
+        application: onPostgres((sql) => ({ output: { text } }) =>
+          sql`insert into note (text) values (${text})`.pipe(Effect.asVoid)
+        ),
+        calls: yield* calls,
+        tables: notesOf("id")
+      }))
+      expect(error.message).toMatch(/transaction\? Only numbers differ: .* sequence.* leave them out of `tables`\n/)
+      expect(error.message).toContain("tables[0].id is 3, not 1")
+    }), 60_000)
+
   it.live("finds a handler that writes outside its transaction", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(exactlyOnce({
@@ -176,7 +189,7 @@ describe("a rehearsal", () => {
         tables: Effect.map(Outside, ({ sent }) => sent)
       }))
       expect(error).toMatchObject({ _tag: "NotExactlyOnce", scene: expect.stringContaining("after the handlers ran") })
-      expect(error.message).toContain("outside its transaction")
+      expect(error.message).toMatch(/outside its transaction\?\n/)
     }))
 
   it.live("finds one that writes to what outlives the application, and tells what is too much", () =>

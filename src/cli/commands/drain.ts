@@ -45,11 +45,14 @@ export const Drained = Schema.Struct({
   })
 })
 
+/** What a count of a report is of. `retried` counts chunks that have failed, and are still to be tried again. */
+const inProse = (what: string): string =>
+  what === "retried" ? "to be retried" : what.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
+
 const inWords = (report: Report): string => {
   const { claimed, ...rest } = report
-  const parts = Object.entries(rest).filter(([, count]) => count > 0).map(([what, count]) =>
-    `${count} ${what.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)}`
-  )
+  const parts = Object.entries(rest).filter(([, count]) => count > 0)
+    .map(([what, count]) => `${count} ${inProse(what)}`)
   return claimed === 0 ? "nothing was due" : `${claimed} claimed: ${parts.join(", ")}`
 }
 

@@ -87,10 +87,14 @@ const files = Effect.gen(function*() {
   return made
 })
 
+/** Whether the example is in the folder, from this run or an earlier one: its call fits no other handler. */
+const hasExample = (): boolean =>
+  existsSync("calls.jsonl") && ["ts", "mts"].some((ending) => existsSync(`persist/patientReply.${ending}`))
+
 /** The commands that show that it works: a test runs them as they are printed. */
-const nextSteps = (hasExample: boolean, isAddressed: boolean): ReadonlyArray<string> => [
+const nextSteps = (isExample: boolean, isAddressed: boolean): ReadonlyArray<string> => [
   isAddressed ? "next, each with the same --url:" : "next:",
-  ...hasExample
+  ...isExample
     ? ["  npx sluice record calls.jsonl", "  npx sluice drain --until-empty", "  npx sluice show call-1"]
     : ["  npx sluice handlers", "  npx sluice doctor"]
 ]
@@ -111,7 +115,7 @@ export const init = Command.make(
       yield* print.lines([
         ...made.map((file) => `wrote ${file}`),
         migrations.length === 0 ? "the tables were there" : "made the tables",
-        ...made.length + migrations.length === 0 ? [] : nextSteps(made.includes("calls.jsonl"), Option.isSome(url))
+        ...nextSteps(hasExample(), Option.isSome(url))
       ])
     }).pipe(told)
 ).pipe(

@@ -12,9 +12,11 @@ import type { FailureRecord } from "../../CallView.ts"
 import type { DomainObject } from "../../DomainObject.ts"
 import { CallView, type ChunkView, Inspector } from "../../Inspector.ts"
 import { escape, word } from "../../internal/escape.ts"
+import * as Kind from "../../Kind.ts"
 import { Retention } from "../../Retention.ts"
 import * as Database from "../Database.ts"
 import { Failed, told } from "../Failed.ts"
+import * as insideUse from "../insideUse.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 import * as redacting from "../redacting.ts"
@@ -52,8 +54,12 @@ const outputOf = ({ part, schemaIdentity }: ChunkView["key"]): string =>
 
 const attemptOf = ({ attempt, kind }: FailureRecord): string => `attempt ${attempt}, ${kind}`
 
-const chunkInWords = (chunk: ChunkView): ReadonlyArray<string> => {
-  const why = holdUp(chunk)
+/** Why the handler of a kind cannot run, if that is known. */
+type UnfitOf = ReturnType<typeof insideUse.unfitOf>
+
+const chunkInWords = (unfitOf: UnfitOf) => (chunk: ChunkView): ReadonlyArray<string> => {
+  const unfit = chunk.parkedFor === "no-handler" ? unfitOf(Kind.of(chunk)) : undefined
+  const why = unfit ?? holdUp(chunk)
   const { attempts, crashes, death, failures, ledger } = chunk
   const objects = ledger?.objects ?? []
   return [
@@ -110,7 +116,7 @@ const most = 100
 /** The most rows of a chunk that are printed as text. */
 const mostObjects = 20
 
-const inWords = (view: CallView): ReadonlyArray<string> => {
+const inWords = (unfitOf: UnfitOf) => (view: CallView): ReadonlyArray<string> => {
   const { callId, chunks, context, correlationId, error, trace } = view
   const key = chunks.find((chunk) => chunk.orderingKey !== null)?.orderingKey ?? undefined
   return [
@@ -125,7 +131,7 @@ const inWords = (view: CallView): ReadonlyArray<string> => {
     ...factsInWords(view.facts),
     ...view.attempts.slice(0, most).flatMap(attemptInWords),
     ...error === null ? [] : [print.fit(`  error: ${print.first(error)}`)],
-    ...chunks.slice(0, most).flatMap(chunkInWords),
+    ...chunks.slice(0, most).flatMap(chunkInWords(unfitOf)),
     ...print.more(chunks.length, most, "outputs", "--json has all").map((text) => `  ${text}`)
   ]
 }
@@ -158,8 +164,10 @@ export const show = Command.make(
         return yield* new Failed({ reason: `there is no call ${word(what)}, and no call created a row of that name` })
       }
       if (json) return yield* print.json(Shown, { calls })
+      // a role that may not read the workers is told less
+      const workers = yield* Effect.orElseSucceed(inspector.workers(), () => [])
       yield* print.lines([
-        ...calls.slice(0, most).flatMap(inWords),
+        ...calls.slice(0, most).flatMap(inWords(insideUse.unfitOf(workers))),
         ...print.more(calls.length, most, "calls", "--json has all")
       ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)

@@ -87,9 +87,9 @@ const columns = [
   ["fly", "in flight, held by a worker", (kind) => kind.inFlight],
   ["sched", "failed, and scheduled for another attempt", (kind) => kind.scheduled],
   ["wait", "waiting behind another chunk of its ordering key", (kind) => kind.waiting],
-  ["park", "parked: no handler, none for its version, or paused", (kind) => kind.parked],
+  ["park", "parked: no handler, its table does not fit, none for its version, or paused", (kind) => kind.parked],
   ["dead", "see `sluice dead`", (kind) => kind.dead],
-  ["done", "persisted", (kind) => kind.persisted]
+  ["done", "persisted, also with nothing to create", (kind) => kind.persisted]
 ] as const satisfies ReadonlyArray<readonly [string, string, (kind: KindStatus) => number]>
 
 const legend = `${columns.map(([title, meaning]) => `${title}: ${meaning}`).join("; ")}; ` +

@@ -6,10 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { DeadLetters } from "../../DeadLetters.ts"
-import { Inspector, StuckChunk } from "../../Inspector.ts"
+import { Inspector, StuckChunk, type WorkerView } from "../../Inspector.ts"
 import { escape, word } from "../../internal/escape.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
+import * as insideUse from "../insideUse.ts"
 import * as options from "../options.ts"
 import * as print from "../print.ts"
 import * as redacting from "../redacting.ts"
@@ -48,17 +49,23 @@ const reasonOf = (
   }
 }
 
-const inWords = ({ chunks, dead, more }: typeof Stuck.Type, limit: number): ReadonlyArray<string> => {
+const inWords = (
+  { chunks, dead, more }: typeof Stuck.Type,
+  limit: number,
+  workers: ReadonlyArray<WorkerView>
+): ReadonlyArray<string> => {
   const letters = dead === 0 ? [] : [`${print.counted(dead, "dead letter")}: see \`sluice dead list\``]
   if (chunks.length === 0) return ["nothing is stuck", ...letters]
   const short = print.shortNames(chunks.map((chunk) => chunk.schemaIdentity))
+  const unfitOf = insideUse.unfitOf(workers)
   const told = chunks.flatMap((chunk) => {
-    const { callId, error, namespace, part, schemaIdentity, why } = chunk
+    const { callId, error, namespace, parkedFor, part, schemaIdentity, why } = chunk
+    const unfit = parkedFor === "no-handler" ? unfitOf(chunk) : undefined
     const kind = `${print.kind(namespace, short(schemaIdentity))}${part === "" ? "" : ` ${word(part)}`}`
     return [
       // names are not shortened, so they can be copied
       `${why}: ${word(callId)} ${kind}`,
-      `  ${reasonOf(chunk)}`,
+      unfit === undefined ? `  ${reasonOf(chunk)}` : print.fit(`  ${unfit}`),
       ...error === null
         ? []
         : [print.fit(`  latest error: ${print.first(error)}`), `  in full: sluice show ${word(callId)}`]
@@ -88,12 +95,16 @@ export const stuck = Command.make(
         more: [...counts.values()].some((list) => list.length === limit),
         dead: letters.reduce((sum, { count }) => sum + count, 0)
       }
-      yield* json ? print.json(Stuck, found) : print.lines(inWords(found, limit))
+      if (json) return yield* print.json(Stuck, found)
+      // a role that may not read the workers is told less
+      const workers = yield* Effect.orElseSucceed(Inspector.use((inspector) => inspector.workers()), () => [])
+      yield* print.lines(inWords(found, limit, workers))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(
     "List chunks that make no progress, and why: scheduled (failed, to be retried), expired (its worker is gone), held (by a " +
-      "worker for long), parked (no handler, none for its version, or paused), waiting (behind another of its ordering key)"
+      "worker for long), parked (no handler, its table does not fit, none for its version, or paused), waiting (behind another " +
+      "of its ordering key)"
   ),
   Command.withShortDescription("List chunks that make no progress, and why"),
   Command.withExamples([

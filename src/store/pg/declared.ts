@@ -191,6 +191,17 @@ const onConflict = ({ key, overwrite }: Declaration, table: string): string => {
   return `on conflict (${key.map(identifier).join(", ")}) do update set ${changes.join(", ")}`
 }
 
+/**
+ * Why the server does not plan a statement with a key. 42P10: it has found no index for the key. One that is partial or on
+ * expressions does not count.
+ */
+const planProblem = ({ key, table }: Declaration, error: SqlError): string => {
+  if (codeOf(error) !== "42P10" || key.length === 0) return wordsOf(error)
+  const columns = key.map(identifier).join(", ")
+  return `there is no unique index on its key (${columns}), by which a row that exists is found: create one without a ` +
+    `condition, by \`create unique index on ${table} (${columns})\``
+}
+
 /** A deferrable constraint on the columns of the key. The server refuses it only when a row is written, not in a plan. */
 const deferrableOf = ({ sql }: Tables, { key, table }: Declaration) =>
   sql<{ name: string }>`
@@ -255,7 +266,7 @@ export const compile = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Compiled, SqlError | TableUnfit> {
   const unfit = (reason: string) => new TableUnfit({ table: declaration.table, reason })
   const told = <A>(effect: Effect.Effect<A, SqlError>) =>
-    Effect.catchIf(effect, isUnfit, (error) => Effect.fail(unfit(wordsOf(error))))
+    Effect.catchIf(effect, isUnfit, (error) => Effect.fail(unfit(planProblem(declaration, error))))
   const rows = yield* told(columnsOf(t, declaration.table))
   const found = new Map(rows.map((row) => [row.name, row]))
   const problem = problemOf(declaration, found)
