@@ -108,8 +108,8 @@ describe("recordNow and persistNow name", () => {
       const sql = yield* SqlClient.SqlClient
       yield* sql`alter table card drop constraint card_patient_key`
       expect((yield* Effect.flip(called("a"))).message).toContain(
-        "table card does not fit its declaration: there is no unique index on its key (\"patient\"), by which a row that " +
-          "exists is found: create one without a condition, by `create unique index on card (\"patient\")`"
+        "table card does not fit its declaration: its key (\"patient\") has no unique index that covers all rows: " +
+          "`create unique index on card (\"patient\")`"
       )
       yield* sql.withTransaction(Effect.gen(function*() {
         expect(yield* Effect.flip(persistNow("a"))).toMatchObject({ _tag: "ChunkBusy", state: "parked" })

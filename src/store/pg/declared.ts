@@ -198,8 +198,7 @@ const onConflict = ({ key, overwrite }: Declaration, table: string): string => {
 const planProblem = ({ key, table }: Declaration, error: SqlError): string => {
   if (codeOf(error) !== "42P10" || key.length === 0) return wordsOf(error)
   const columns = key.map(identifier).join(", ")
-  return `there is no unique index on its key (${columns}), by which a row that exists is found: create one without a ` +
-    `condition, by \`create unique index on ${table} (${columns})\``
+  return `its key (${columns}) has no unique index that covers all rows: \`create unique index on ${table} (${columns})\``
 }
 
 /** A deferrable constraint on the columns of the key. The server refuses it only when a row is written, not in a plan. */
