@@ -35,7 +35,7 @@ export interface Client {
  * Whether the client has one connection to a server on this machine, like the embedded database. It then waits for the
  * connection without a limit: its holder is in the same process, and no network can lose an answer.
  */
-const isSingle = (sql: SqlClient.SqlClient): boolean =>
+export const isSingle = (sql: SqlClient.SqlClient): boolean =>
   "config" in sql && typeof sql.config === "object" && sql.config !== null && "maxConnections" in sql.config &&
   sql.config.maxConnections === 1 && "path" in sql.config && typeof sql.config.path === "string"
 
