@@ -5,7 +5,7 @@ import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, median, medians, ofRounds } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
-import { inWorkplace, type Workplace } from "./harness/workplace.ts"
+import { filled, inWorkplace, type Workplace } from "./harness/workplace.ts"
 import { culpritTags } from "./systems/poison.ts"
 
 interface Share {
@@ -65,11 +65,7 @@ const verify = async ({ query }: Workplace, records: number, failing: number): P
 const measure = (server: string, { failing }: Share, records: number): Promise<Figures> =>
   inWorkplace(server, "poison", async (place) => {
     const child = await place.open("sluice-poison", { failing })
-    await child.ask({ op: "fill", from: 0, count: warmUp })
-    await child.ask({ op: "drain", count: warmUp })
-    await place.query("checkpoint")
-    await child.ask({ op: "fill", from: warmUp, count: records })
-    await place.query("vacuum analyze")
+    await filled(place, child, { records, warmUp })
     const before = (await child.ask({ op: "look" })).figures["transactions"] ?? Number.NaN
     const { figures, seconds } = await child.ask({ op: "drain", count: records })
     await child.ask({ op: "close" })

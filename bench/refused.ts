@@ -5,7 +5,7 @@ import { machine, progress, type Result } from "./harness/output.ts"
 import { type Figures, inTurns, median, ofRounds } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
-import { inWorkplace, type Workplace } from "./harness/workplace.ts"
+import { filled, inWorkplace, type Workplace } from "./harness/workplace.ts"
 import { refusal } from "./systems/refused.ts"
 
 const shares = ["0", "0.02", "0.4", "1"] as const
@@ -56,11 +56,7 @@ const measure = (server: string, { share, way }: Subject, records: number): Prom
     const failing = Number(share) / 100
     await place.query(refusal)
     const child = await place.open(`sluice-refused-${way}`, { failing })
-    await child.ask({ op: "fill", from: 0, count: warmUp })
-    await child.ask({ op: "drain", count: warmUp })
-    await place.query("checkpoint")
-    await child.ask({ op: "fill", from: warmUp, count: records })
-    await place.query("vacuum analyze")
+    await filled(place, child, { records, warmUp })
     const { seconds } = await child.ask({ op: "drain", count: records })
     await child.ask({ op: "close" })
     await verify(place, warmUp + records, failing)

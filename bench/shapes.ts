@@ -6,7 +6,7 @@ import { machine, progress, type Result } from "./harness/output.ts"
 import { inTurns, median, ofRounds } from "./harness/rounds.ts"
 import { startServer } from "./harness/server.ts"
 import { type BenchOptions, wanted } from "./harness/settings.ts"
-import { inWorkplace } from "./harness/workplace.ts"
+import { filled, inWorkplace } from "./harness/workplace.ts"
 import type { SystemName } from "./systems/index.ts"
 import { linesOfDialogue } from "./systems/shapes.ts"
 import { verify } from "./work.ts"
@@ -39,11 +39,7 @@ const warmUp = 20_000
 const measure = (server: string, system: SystemName, records: number, rows: number): Promise<number> =>
   inWorkplace(server, "shapes", async (place) => {
     const child = await place.open(system)
-    await child.ask({ op: "fill", from: 0, count: warmUp })
-    await child.ask({ op: "drain", count: warmUp })
-    await place.query("checkpoint")
-    await child.ask({ op: "fill", from: warmUp, count: records })
-    await place.query("vacuum analyze")
+    await filled(place, child, { records, warmUp })
     const { seconds } = await child.ask({ op: "drain", count: records })
     await child.ask({ op: "close" })
     await verify(place.query, warmUp + records, rows)

@@ -280,33 +280,33 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
       })
     ))
 
+  /** The store of a role that owns neither database nor tables, in a database with these statements. */
+  const ownRole = Effect.fnUntraced(function*(setup: (role: string) => ReadonlyArray<string>) {
+    const url = yield* Postgres.freshDatabase(name === "Postgres 18" ? 18 : 15)
+    const own = yield* Postgres.asRole(url, "ward")
+    const database = new URL(url).pathname.slice(1)
+    yield* Postgres.runAt(url, `grant create on database ${database} to ${own.role}`, ...setup(own.role))
+    return PgStore.layer.pipe(Layer.provideMerge(Postgres.client(own.url)))
+  })
+
   it.live("no attempt is charged for a sequence that the role may not draw from", () =>
     Effect.gen(function*() {
-      const url = yield* Postgres.freshDatabase(name === "Postgres 18" ? 18 : 15)
-      const own = yield* Postgres.asRole(url, "ward")
-      yield* Postgres.runAt(
-        url,
-        `grant create on database ${new URL(url).pathname.slice(1)} to ${own.role}`,
+      const own = yield* ownRole((role) => [
         "create table sample (id serial primary key, code text, remark text, levels text[])",
-        `grant select, insert on sample to ${own.role}`
-      )
-      const store = PgStore.layer.pipe(Layer.provideMerge(Postgres.client(own.url)))
+        `grant select, insert on sample to ${role}`
+      ])
       yield* chargesNobody(codes, "no right to use the sequence sample_id_seq").pipe(
-        Effect.provide(application(store, codes))
+        Effect.provide(application(own, codes))
       )
     }).pipe(Effect.scoped))
 
   it.live("JSON is not read from a text where the role's settings quote all names", () =>
     Effect.gen(function*() {
-      const url = yield* Postgres.freshDatabase(name === "Postgres 18" ? 18 : 15)
-      const own = yield* Postgres.asRole(url, "ward")
-      yield* Postgres.runAt(
-        url,
-        `grant create on database ${new URL(url).pathname.slice(1)} to ${own.role}`,
-        `alter role ${own.role} set quote_all_identifiers = on`,
+      const own = yield* ownRole((role) => [
+        `alter role ${role} set quote_all_identifiers = on`,
         "create table sample (id serial primary key, code json, remark jsonb, levels jsonb[])",
-        `grant all on sample, sample_id_seq to ${own.role}`
-      )
+        `grant all on sample, sample_id_seq to ${role}`
+      ])
       yield* Effect.gen(function*() {
         yield* record("a", yield* sample("in words", { remark: "a text", levels: ["low"] }))
         expect(yield* untilEmpty).toMatchObject({ persisted: 1, dead: 0 })
@@ -314,7 +314,7 @@ describe.each(["Postgres 18", "Postgres 15"] as const)("on %s", (name) => {
         expect(yield* sql`select code, remark, levels[1] as level from sample`).toEqual([
           { code: "in words", remark: "a text", level: "low" }
         ])
-      }).pipe(Effect.provide(application(PgStore.layer.pipe(Layer.provideMerge(Postgres.client(own.url))), codes)))
+      }).pipe(Effect.provide(application(own, codes)))
     }).pipe(Effect.scoped))
 
   it.live("keys that are the same only in the column's collation overwrite a row one after another", () =>

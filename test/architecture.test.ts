@@ -60,7 +60,7 @@ const arrows = (list: ReadonlyArray<readonly [string, string]>) => list.map((pai
 
 describe("the levels", () => {
   it("are five, and their files use each other", () => {
-    expect(levels).toEqual(["model", "port", "services", "worker", "entry"])
+    expect(levels).toEqual(["words", "port", "services", "worker", "faces"])
     expect(imports.length).toBeGreaterThan(200)
   })
 
@@ -90,11 +90,11 @@ describe("the levels", () => {
     expect(left).toEqual([])
   })
 
-  it("stores know the port and the model only, and only entry points know a store", () => {
+  it("stores know the port and the words only, and only faces know a store", () => {
     const wrong = imports.filter(([file, target]) =>
       isStore(file)
         ? !isStore(target) && heightOf(target) > levels.indexOf("port")
-        : isStore(target) && heightOf(file) < levels.indexOf("entry")
+        : isStore(target) && heightOf(file) < levels.indexOf("faces")
     )
     expect(arrows(wrong)).toEqual([])
   })

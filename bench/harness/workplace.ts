@@ -15,6 +15,22 @@ export interface Workplace {
   readonly open: (system: SystemName, options?: Options) => Promise<Child>
 }
 
+/**
+ * Drains so many records to warm up, and then records more, which are there to be drained. What the drain changes was
+ * written after a checkpoint, so the server does not log whole pages once more.
+ */
+export const filled = async (
+  { query }: Workplace,
+  child: Child,
+  { records, warmUp }: { readonly records: number; readonly warmUp: number }
+): Promise<void> => {
+  await child.ask({ op: "fill", from: 0, count: warmUp })
+  await child.ask({ op: "drain", count: warmUp })
+  await query("checkpoint")
+  await child.ask({ op: "fill", from: warmUp, count: records })
+  await query("vacuum analyze")
+}
+
 /** Makes a workplace for as long as `use` takes; then ends its processes and drops its database. */
 export const inWorkplace = async <A>(
   server: string,

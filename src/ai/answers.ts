@@ -91,11 +91,11 @@ export const listen = Effect.fnUntraced(function*(run: Run, cost: Cost | undefin
     ...factsOfSpan(span, clock.currentTimeNanosUnsafe())
   })
   let last: Heard | undefined
-  const note = Effect.fnUntraced(function*({ answer, span }: Given, more: CallFacts) {
-    yield* run.answered({ ...answer, facts: priced({ ...answer.facts, ...more }, cost) })
+  const note = ({ answer, span }: Given, more: CallFacts) => {
     const unfit = unfitOf(errorOf(span))
-    if (unfit !== undefined) yield* run.refused(unfit.reason)
-  })
+    const answered = run.answered({ ...answer, facts: priced({ ...answer.facts, ...more }, cost) })
+    return unfit === undefined ? answered : Effect.andThen(answered, run.refused(unfit.reason))
+  }
   const whileAsking: Listener["whileAsking"] = (ask, more = () => ({})) =>
     Effect.suspend(() => {
       const answers: Array<Given> = []

@@ -2,7 +2,8 @@
  * Sums and words for what the living workers report about their declared handlers: how many answers the store persisted
  * by itself, how many were claimed, and why.
  */
-import { type InsideUse, WhyClaimed, type WorkerView } from "../Inspector.ts"
+import * as Effect from "effect/Effect"
+import { type InsideUse, Inspector, WhyClaimed, type WorkerView } from "../Inspector.ts"
 import { escapeProse } from "../internal/escape.ts"
 import * as Kind from "../Kind.ts"
 
@@ -55,13 +56,21 @@ export const inWords = ({ claimed, inside, refusal, unfit }: InsideUse): Readonl
   ]
 }
 
-/** Why the handler of a kind cannot run, in words, where a living worker reports that its table does not fit. */
-export const unfitOf = (workers: ReadonlyArray<WorkerView>) => {
+/** Why the handler of a kind cannot run, in words, if that is known. */
+export type UnfitOf = (kind: Kind.Kind) => string | undefined
+
+const unfitOf = (workers: ReadonlyArray<WorkerView>): UnfitOf => {
   const uses = new Map(sumUses(workers).map((use) => [use.handler, use]))
-  return ({ namespace, schemaIdentity }: Kind.Kind): string | undefined => {
+  return ({ namespace, schemaIdentity }) => {
     const name = schemaIdentity.slice(schemaIdentity.lastIndexOf(".") + 1)
     const found = [namespace, Kind.core].map((served) => uses.get(`${served}/${name}`))
       .find((use) => use !== undefined && use.unfit !== null)
     return found === undefined ? undefined : escapeProse(`handler ${found.handler} cannot run: ${found.unfit}`)
   }
 }
+
+/** The same for kinds of which a living worker reports that its table does not fit; of none if the role may not read that. */
+export const unfit: Effect.Effect<UnfitOf, never, Inspector> = Inspector.use((inspector) => inspector.workers()).pipe(
+  Effect.orElseSucceed((): ReadonlyArray<WorkerView> => []),
+  Effect.map(unfitOf)
+)

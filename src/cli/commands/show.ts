@@ -54,10 +54,7 @@ const outputOf = ({ part, schemaIdentity }: ChunkView["key"]): string =>
 
 const attemptOf = ({ attempt, kind }: FailureRecord): string => `attempt ${attempt}, ${kind}`
 
-/** Why the handler of a kind cannot run, if that is known. */
-type UnfitOf = ReturnType<typeof insideUse.unfitOf>
-
-const chunkInWords = (unfitOf: UnfitOf) => (chunk: ChunkView): ReadonlyArray<string> => {
+const chunkInWords = (unfitOf: insideUse.UnfitOf) => (chunk: ChunkView): ReadonlyArray<string> => {
   const unfit = chunk.parkedFor === "no-handler" ? unfitOf(Kind.of(chunk)) : undefined
   const why = unfit ?? holdUp(chunk)
   const { attempts, crashes, death, failures, ledger } = chunk
@@ -116,7 +113,7 @@ const most = 100
 /** The most rows of a chunk that are printed as text. */
 const mostObjects = 20
 
-const inWords = (unfitOf: UnfitOf) => (view: CallView): ReadonlyArray<string> => {
+const inWords = (unfitOf: insideUse.UnfitOf) => (view: CallView): ReadonlyArray<string> => {
   const { callId, chunks, context, correlationId, error, trace } = view
   const key = chunks.find((chunk) => chunk.orderingKey !== null)?.orderingKey ?? undefined
   return [
@@ -164,10 +161,9 @@ export const show = Command.make(
         return yield* new Failed({ reason: `there is no call ${word(what)}, and no call created a row of that name` })
       }
       if (json) return yield* print.json(Shown, { calls })
-      // a role that may not read the workers is told less
-      const workers = yield* Effect.orElseSucceed(inspector.workers(), () => [])
+      const unfitOf = yield* insideUse.unfit
       yield* print.lines([
-        ...calls.slice(0, most).flatMap(inWords(insideUse.unfitOf(workers))),
+        ...calls.slice(0, most).flatMap(inWords(unfitOf)),
         ...print.more(calls.length, most, "calls", "--json has all")
       ])
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { DeadLetters } from "../../DeadLetters.ts"
-import { Inspector, StuckChunk, type WorkerView } from "../../Inspector.ts"
+import { Inspector, StuckChunk } from "../../Inspector.ts"
 import { escape, word } from "../../internal/escape.ts"
 import * as Database from "../Database.ts"
 import { told } from "../Failed.ts"
@@ -52,12 +52,11 @@ const reasonOf = (
 const inWords = (
   { chunks, dead, more }: typeof Stuck.Type,
   limit: number,
-  workers: ReadonlyArray<WorkerView>
+  unfitOf: insideUse.UnfitOf
 ): ReadonlyArray<string> => {
   const letters = dead === 0 ? [] : [`${print.counted(dead, "dead letter")}: see \`sluice dead list\``]
   if (chunks.length === 0) return ["nothing is stuck", ...letters]
   const short = print.shortNames(chunks.map((chunk) => chunk.schemaIdentity))
-  const unfitOf = insideUse.unfitOf(workers)
   const told = chunks.flatMap((chunk) => {
     const { callId, error, namespace, parkedFor, part, schemaIdentity, why } = chunk
     const unfit = parkedFor === "no-handler" ? unfitOf(chunk) : undefined
@@ -96,9 +95,7 @@ export const stuck = Command.make(
         dead: letters.reduce((sum, { count }) => sum + count, 0)
       }
       if (json) return yield* print.json(Stuck, found)
-      // a role that may not read the workers is told less
-      const workers = yield* Effect.orElseSucceed(Inspector.use((inspector) => inspector.workers()), () => [])
-      yield* print.lines(inWords(found, limit, workers))
+      yield* print.lines(inWords(found, limit, yield* insideUse.unfit))
     }).pipe(Effect.provide(Database.storesAsTheyAre(url)), told)
 ).pipe(
   Command.withDescription(

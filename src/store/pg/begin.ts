@@ -57,9 +57,9 @@ const isSame = (row: CallRow, spec: CallSpec): boolean => {
     (isPruned || sameJson(row.input, spec.input ?? null))
 }
 
-const beginAs = (t: Tables, token: string) =>
+const beginning = (t: Tables) =>
   Effect.fnUntraced(
-    function*(call: CallSpec, lease: Duration.Duration) {
+    function*(token: string, call: CallSpec, lease: Duration.Duration) {
       const [begun] = yield* taken(t, call, token, lease)
       if (begun !== undefined) return { _tag: "Begun", token, takenOver: begun.taken_over } as const
       const [row] = yield* callRow(t, call.callId)
@@ -80,12 +80,14 @@ const beginAs = (t: Tables, token: string) =>
  * The verb. The client lets an interrupted statement end if that takes only a moment: then the call runs, and nobody knows
  * the token. It is given back.
  */
-export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] =>
-  Effect.fnUntraced(function*(call: CallSpec, lease: Duration.Duration) {
+export const begin = ({ t }: Engine): ChunkStore["Service"]["begin"] => {
+  const beginAs = beginning(t)
+  return Effect.fnUntraced(function*(call: CallSpec, lease: Duration.Duration) {
     if (yield* t.client.isCallers) return { _tag: "InTransaction" } as const
     const token = yield* freshToken
     return yield* Effect.onInterrupt(
-      beginAs(t, token)(call, lease),
+      beginAs(token, call, lease),
       () => Effect.ignore(t.client.statement(giveBack(t, call.callId, token)), { log: "Warn" })
     )
   })
+}

@@ -9,11 +9,11 @@
  * The statement that deletes the row of the open call writes the end. Only the recording that completes a call opens it,
  * which happens once: so a call has one end, even if its dead letters are redriven later.
  */
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Fragment } from "effect/sql/Statement"
 import { limitOf } from "./client.ts"
+import { aside } from "./connection.ts"
 import type { Tables } from "./tables.ts"
 
 /** How long the check of some calls may take. The settlement of their chunks waits for it. */
@@ -70,9 +70,8 @@ export const closeCalls = (
     Effect.timeout(limitOf(t.sql, longestClose)),
     Effect.tap(([row]) => (row?.ended ?? 0) > 0 ? told : Effect.void),
     Effect.ignoreCause({ log: "Debug" }),
-    // This runs after the commit, but within the transaction's scope: without this it would use the transaction's
-    // connection.
-    Effect.updateContext((context: Context.Context<never>) => Context.omit(t.sql.transactionService)(context))
+    // this runs after the commit, but within the transaction's scope
+    aside(t.sql)
   )
 }
 

@@ -10,7 +10,7 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { ChunkStoreError } from "../../ChunkStore.ts"
 import { Verb } from "../verbs.ts"
-import { type Begin, inTransaction, type Place, within } from "./connection.ts"
+import { aside, type Begin, inTransaction, type Place, within } from "./connection.ts"
 import { asStoreError, codeOf, isReadOnly, readOnlyTransaction, transactionError } from "./errors.ts"
 import { unwatched } from "./watch.ts"
 
@@ -35,7 +35,7 @@ export interface Client {
  * Whether the client has one connection to a server on this machine, like the embedded database. It then waits for the
  * connection without a limit: its holder is in the same process, and no network can lose an answer.
  */
-export const isSingle = (sql: SqlClient.SqlClient): boolean =>
+export const isEmbedded = (sql: SqlClient.SqlClient): boolean =>
   "config" in sql && typeof sql.config === "object" && sql.config !== null && "maxConnections" in sql.config &&
   sql.config.maxConnections === 1 && "path" in sql.config && typeof sql.config.path === "string"
 
@@ -50,7 +50,7 @@ const longestLook = Duration.seconds(1)
 
 /** How long a statement of Sluice's own may take on a client. */
 export const limitOf = (sql: SqlClient.SqlClient, statementTimeout: Duration.Duration): Duration.Duration =>
-  isSingle(sql) ? Duration.infinity : statementTimeout
+  isEmbedded(sql) ? Duration.infinity : statementTimeout
 
 /**
  * Fails if a caller's transaction is read only and the server is not: then it stays so, however often it is tried. Asks by
@@ -61,7 +61,7 @@ const failReadOnly = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, error
   const asked = sql<{ reads: boolean }>`select pg_catalog.pg_is_in_recovery() or
     pg_catalog.current_setting('default_transaction_read_only') operator(pg_catalog.=) 'on' as reads`
   const isServer = yield* asked.pipe(
-    Effect.updateContext((context: Context.Context<never>) => Context.omit(sql.transactionService)(context)),
+    aside(sql),
     Effect.timeout(longestLook),
     Effect.map(([row]) => row?.reads === true),
     Effect.orElseSucceed(() => false)

@@ -256,6 +256,10 @@ const CurrentLease = Context.Reference<Lease | undefined>("effect-sluice/store/p
   defaultValue: () => undefined
 })
 
+/** Sends Sluice's own statements by another connection than that of the transaction that surrounds the fiber. */
+export const aside = (sql: SqlClient.SqlClient) => <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.updateContext(effect, (context: Context.Context<never>) => Context.omit(sql.transactionService)(context))
+
 /** The depth that makes a client begin a transaction on a given connection, not a savepoint. */
 const outermost = -1
 

@@ -4,9 +4,9 @@
  * beforehand would cost each batch three round trips. So a statement that takes long is looked at from another
  * connection, and is cancelled if others wait for its table.
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { type Declaration, TableLocked } from "../../Declaration.ts"
+import { aside } from "./connection.ts"
 import { clientOf, isSingle } from "./session.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
@@ -60,8 +60,7 @@ export const unlessLocked =
     if (client === undefined || isSingle(client)) return effect
     const names = [declaration, ...declaration.children].map(({ table }) => table)
     const look = unwatched(lockedOf(t, names)).pipe(
-      // not on the connection of a surrounding transaction
-      Effect.updateContext((context: Context.Context<never>) => Context.omit(t.sql.transactionService)(context)),
+      aside(t.sql),
       Effect.orElseSucceed(() => [])
     )
     const watching = Effect.andThen(Effect.sleep(patience), look).pipe(
