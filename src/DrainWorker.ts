@@ -126,7 +126,7 @@ const makeIdle = Effect.fnUntraced(function*<E>(
   settings: Settings.Values
 ): Effect.fn.Return<Idle, E, WakeUp | Scope> {
   const woken = yield* Latch.make(false)
-  const stopping = yield* Latch.make(false)
+  // once it is true, nothing closes the latch any more
   let isStopping = false
   if (options.hints ?? options.schedule === undefined) {
     const hints = yield* (yield* WakeUp).hear("chunks")
@@ -147,15 +147,12 @@ const makeIdle = Effect.fnUntraced(function*<E>(
     Effect.orDie
   )
   return {
-    wait: Effect.raceFirst(
-      Effect.as(tick, false),
-      Effect.as(Effect.raceFirst(woken.await, stopping.await), true)
-    ),
+    wait: Effect.raceFirst(Effect.as(tick, false), Effect.as(woken.await, true)),
     wake: woken.open,
     reset: woken.close,
     stop: Effect.suspend(() => {
       isStopping = true
-      return stopping.open
+      return woken.open
     }),
     isStopping: () => isStopping
   }

@@ -52,6 +52,8 @@ interface Candidate {
   skip: number
   /** How many came after its last failure; 0 after a success. */
   skipped: number
+  /** Whether the last chunk that it persisted was the only one due. Then the next may be as well: one is cheaper to ask for. */
+  findsOne: boolean
 }
 
 /** The result of a try. */
@@ -89,7 +91,8 @@ const candidateOf = (handler: Handler): ReadonlyArray<Candidate> => {
       kind: { namespace, schemaIdentity: identity, version, fingerprint },
       size: TrySize.make(),
       skip: 0,
-      skipped: 0
+      skipped: 0,
+      findsOne: false
     }]
 }
 
@@ -198,8 +201,9 @@ const makeTurns = (candidates: ReadonlyArray<Candidate>): Turns => {
       if (next === "claim one") claimsOne()
       return next !== "try"
     },
-    succeeded: (one, { chunks, ended, left }) => {
+    succeeded: (one, { chunks, ended, last, left }) => {
       one.skipped = 0
+      if (chunks.length > 0) one.findsOne = chunks.length === 1 && last
       isDeep = !ended
       if (one.size.persisted(chunks.length) === "claim one") claimsOne()
       if (left === undefined) return
@@ -299,7 +303,8 @@ const persist = Effect.fnUntraced(
       return undefined
     }
     const clock = yield* Clock.Clock
-    const tried: Tried = { one, limit: one.size.next(limits.limit), began: clock.monotonicTimeNanosUnsafe() }
+    const most = one.findsOne ? 1 : limits.limit
+    const tried: Tried = { one, limit: one.size.next(most), began: clock.monotonicTimeNanosUnsafe() }
     const request: InsideRequest = {
       ...engine.rests.apply(limits),
       limit: tried.limit,

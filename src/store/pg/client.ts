@@ -20,6 +20,10 @@ export interface Client {
   readonly statement: <A, E, R>(
     effect: Effect.Effect<A, E | SqlError, R>
   ) => Effect.Effect<A, Exclude<E, SqlError> | ChunkStoreError, R>
+  /** The same for an effect that limits its time by itself. */
+  readonly limited: <A, E, R>(
+    effect: Effect.Effect<A, E | SqlError, R>
+  ) => Effect.Effect<A, Exclude<E, SqlError> | ChunkStoreError, R>
   /** Whether a transaction of the caller's is under way, and not one that `statement` has begun. */
   readonly isCallers: Effect.Effect<boolean>
   /**
@@ -113,8 +117,11 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
     return true
   }
 
-  const statement: Client["statement"] = (effect) => {
-    const direct = Effect.flatMap(Verb, (verb) => within(limit, verb)(effect))
+  /** Sends statements as `direct` does, or in an explicit transaction if the defaults require one. */
+  const send = <A, E, R>(
+    effect: Effect.Effect<A, E | SqlError, R>,
+    direct: Effect.Effect<A, E | SqlError, R>
+  ): Effect.Effect<A, Exclude<E, SqlError> | ChunkStoreError, R> => {
     const explicit = Effect.suspend(() =>
       inTransaction(sql, { begin, limit }, () => Effect.provideService(effect, IsOwn, true))
     )
@@ -127,15 +134,18 @@ export const make = (sql: SqlClient.SqlClient, statementTimeout: Duration.Durati
       }
       const sent = isExplicit ? explicit : Effect.catchIf(
         direct,
-        (error): error is SqlError & Effect.Error<typeof direct> => isSqlError(error) && becomesExplicit(error),
+        (error): error is (E | SqlError) & SqlError => isSqlError(error) && becomesExplicit(error),
         () => explicit
       )
       return Effect.tapError(sent, (error) => isSqlError(error) && isReadOnly(error) ? leaveReader : Effect.void)
     })).pipe(asStoreError)
   }
+  const statement: Client["statement"] = (effect) =>
+    send(effect, Effect.flatMap(Verb, (verb) => within(limit, verb)(effect)))
+  const limited: Client["limited"] = (effect) => send(effect, Effect.interruptible(effect))
   const isCallers = Effect.flatMap(
     IsOwn,
     (isOwn) => isOwn ? Effect.succeed(false) : Effect.map(Effect.serviceOption(sql.transactionService), Option.isSome)
   )
-  return { isCallers, statement, transaction }
+  return { isCallers, limited, statement, transaction }
 }

@@ -17,23 +17,21 @@ import type { Restore } from "../../internal/restore.ts"
 import { codeOf } from "./errors.ts"
 import { CurrentRun, type Left, Run } from "./watch.ts"
 
+/** Fails because the database did not answer in time. */
+export const noAnswer = (limit: Duration.Duration, what: string): Effect.Effect<never, SqlError> => {
+  const message = `no answer within ${Duration.format(limit)}`
+  return Effect.andThen(
+    Effect.logWarning(`the database gave ${message} to ${what}; its connection is closed`),
+    Effect.fail(new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: what }) }))
+  )
+}
+
 /** Fails when the database does not answer in time, and interrupts the effect: the client then closes the connection. */
 export const within =
   (limit: Duration.Duration, what: string) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
     // interruptible inside, so the limit holds while the waiting fiber is uninterruptible
-    Effect.timeoutOrElse(Effect.interruptible(effect), {
-      duration: limit,
-      orElse: () => {
-        const message = `no answer within ${Duration.format(limit)}`
-        return Effect.andThen(
-          Effect.logWarning(`the database gave ${message} to ${what}; its connection is closed`),
-          Effect.fail(
-            new SqlError({ reason: new ConnectionError({ cause: new Error(message), message, operation: what }) })
-          )
-        )
-      }
-    })
+    Effect.timeoutOrElse(Effect.interruptible(effect), { duration: limit, orElse: () => noAnswer(limit, what) })
 
 const isOver = () => {
   const message = "the transaction is over"

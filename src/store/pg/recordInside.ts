@@ -15,7 +15,8 @@ import { limitOf } from "./client.ts"
 import type { Compiled } from "./declared.ts"
 import type { Engine } from "./engine.ts"
 import { type Given, given } from "./given.ts"
-import { canRunInside, exactOf, linesOf, resettingAfter, writtenOf } from "./inside.ts"
+import { canRunInside, resettingAfter } from "./inside.ts"
+import { exactOf, linesOf, writtenOf } from "./insideStatement.ts"
 import { type Answer, isOne, recordInsideOne } from "./recordInsideOne.ts"
 import { callRowsOf, chunkRowsOf, moreOf, openedOf, recordedOf } from "./recordStatements.ts"
 import { unlessLocked } from "./tableLock.ts"
@@ -96,7 +97,12 @@ export const recordInside = (
     const asked = given(call)
     // to compile it, the server waits for a lock on the table as well
     const compiled = Effect.timeoutOption(compiling.of(declaration), lockTimeout)
-    const rows = yield* Effect.flatMap(
+    // it may have committed nevertheless: the ordinary way finds that out
+    const limit = {
+      duration: Duration.min(timeout, limitOf(t.sql, Duration.sum(Duration.times(lockTimeout, 2), grace))),
+      orElse: () => Effect.succeed([])
+    }
+    const recording = Effect.flatMap(
       compiled,
       Option.match({
         onNone: () => Effect.succeed([]),
@@ -108,18 +114,12 @@ export const recordInside = (
           )
       })
     ).pipe(
-      unlessLocked(t, declaration),
+      unlessLocked(t, declaration, limit),
       Effect.tapError((error) => Effect.sync(() => compiling.failed(declaration, error))),
       // the handler fails on a claim in the same way, which reports it
-      Effect.catchTag("TableUnfit", () => Effect.succeed([])),
-      t.client.statement,
-      // it may have committed nevertheless: the ordinary way finds that out
-      Effect.timeoutOrElse({
-        duration: Duration.min(timeout, limitOf(t.sql, Duration.sum(Duration.times(lockTimeout, 2), grace))),
-        orElse: () => Effect.succeed([])
-      }),
-      Effect.interruptible
+      Effect.catchTag("TableUnfit", () => Effect.succeed([]))
     )
+    const rows = yield* Effect.interruptible(t.client.limited(recording))
     const objects = rows.flatMap((row) => row.objects === null ? [] : [row.objects])
     if (objects.length === 0) return undefined
     if (objects.some((some) => some.length > 0)) yield* hint("events")

@@ -10,7 +10,7 @@ import type { RecordInsideRequest } from "../../Inside.ts"
 import * as Kind from "../../Kind.ts"
 import { type Compiled, identifier } from "./declared.ts"
 import type { Given } from "./given.ts"
-import { longestId } from "./inside.ts"
+import { longestId } from "./insideStatement.ts"
 import { callValuesOf, opened, recordedIf, saysMore } from "./recordStatements.ts"
 import type { Tables } from "./tables.ts"
 

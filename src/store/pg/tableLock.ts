@@ -4,15 +4,19 @@
  * beforehand would cost each batch three round trips. So a statement that takes long is looked at from another
  * connection, and is cancelled if others wait for its table.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { type Declaration, TableLocked } from "../../Declaration.ts"
+import { within } from "../within.ts"
 import { aside } from "./connection.ts"
+import * as Contact from "./contact.ts"
 import { clientOf, isSingle } from "./session.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
 
-/** How often a statement is looked at, and how long a session must have waited for a table that counts as locked. */
-const patience = "250 millis"
+/** How often a statement is looked at, in milliseconds, and how long a session must have waited for a table that counts as locked. */
+const patience = 250
 const waited = "interval '250 milliseconds'"
 
 /**
@@ -51,23 +55,47 @@ const lockedOf = ({ sql }: Tables, names: ReadonlyArray<string>) =>
       and l.waitstart < pg_catalog.clock_timestamp() - ${sql.literal(waited)}
     limit 1`
 
-/** Interrupts an effect that writes the tables of a declaration, and fails, when one of them stays locked. */
+/** How long an effect may take, and what follows then. */
+export interface Limit<A, E> {
+  readonly duration: Duration.Duration
+  readonly orElse: () => Effect.Effect<A, E>
+}
+
+/** Waits until a table of these is locked, or the limit is reached. */
+const watch = Effect.fnUntraced(function*<A = never, E = never>(
+  t: Tables,
+  names: ReadonlyArray<string>,
+  limit: Limit<A, E> | undefined
+): Effect.fn.Return<A, E | TableLocked> {
+  const began = yield* Contact.here
+  const longest = limit === undefined ? Infinity : Duration.toMillis(limit.duration)
+  const look = unwatched(lockedOf(t, names)).pipe(
+    aside(t.sql),
+    Effect.orElseSucceed(() => [])
+  )
+  while (true) {
+    const passed = (yield* Contact.here) - began
+    if (limit !== undefined && passed >= longest) return yield* limit.orElse()
+    yield* Effect.sleep(Math.min(patience, longest - passed))
+    // the look may have to wait for a connection
+    const looked = yield* within(Math.max(patience, longest - passed))(look)
+    const [locked] = Option.getOrElse(looked, () => [])
+    if (locked !== undefined) return yield* new TableLocked({ table: locked.name })
+  }
+})
+
+/**
+ * Interrupts an effect that writes the tables of a declaration, and fails, when one of them stays locked. One fiber watches
+ * that and the `limit`: callers wait for these statements, and a second one costs them as much as parts of the statement.
+ */
 export const unlessLocked =
-  (t: Tables, declaration: Declaration) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | TableLocked, R> => {
+  <A2 = never, E2 = never>(t: Tables, declaration: Declaration, limit?: Limit<A2, E2>) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A | A2, E | E2 | TableLocked, R> => {
     const client = clientOf(t.sql)
     // the only connection is the one that waits
-    if (client === undefined || isSingle(client)) return effect
+    if (client === undefined || isSingle(client)) {
+      return limit === undefined ? effect : Effect.timeoutOrElse(effect, limit)
+    }
     const names = [declaration, ...declaration.children].map(({ table }) => table)
-    const look = unwatched(lockedOf(t, names)).pipe(
-      aside(t.sql),
-      Effect.orElseSucceed(() => [])
-    )
-    const watching = Effect.andThen(Effect.sleep(patience), look).pipe(
-      Effect.flatMap(([locked]) =>
-        locked === undefined ? Effect.void : Effect.fail(new TableLocked({ table: locked.name }))
-      ),
-      Effect.forever
-    )
-    return Effect.raceFirst(effect, watching)
+    return Effect.raceFirst(effect, watch(t, names, limit))
   }

@@ -2,9 +2,10 @@
  * Sends hints between processes by NOTIFY. A separate fiber sends them outside every transaction and, under load, at most
  * twenty times a second: a commit with a NOTIFY takes a lock that all such commits of a server share.
  */
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type * as Settings from "../../Settings.ts"
@@ -28,49 +29,64 @@ const usualBeat = Duration.seconds(10)
 
 const topics: ReadonlyArray<Topic> = ["chunks", "events", "pauses"]
 
-/** Sends a topic's hint to other processes soon. */
+/**
+ * Sends hints. The commit does not wait for the disk, because a hint may be lost: other sessions are told sooner, and the
+ * lock that commits with a NOTIFY share is held for less time.
+ */
+const notify = (sql: SqlClient, channel: string, payloads: ReadonlyArray<string>) =>
+  sql`select pg_catalog.set_config('synchronous_commit', 'off', true), pg_catalog.pg_notify(${channel}, payload)
+    from pg_catalog.unnest(${payloads}::pg_catalog.text[]) payload`
+
+/** Sends a topic's hint to other processes, at once if none was sent just before. */
 const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, me: string) {
+  const scope = yield* Effect.scope
+  const context = yield* Effect.context<never>()
   const pending = new Set<Topic>()
   let gap = shortestGap
   let hints = 0
-  const asked = yield* Latch.make(false)
+  let isSending = false
 
   const sendPending = Effect.suspend(() => {
     const sending = [...pending]
     pending.clear()
     if (sending.length === 0) return Effect.void
-    const payloads = sending.map((topic) => `${topic} ${me}`)
-    return sql`select pg_catalog.pg_notify(${channel}, payload) from pg_catalog.unnest(${payloads}::pg_catalog.text[]) payload`
-      .pipe(
-        // it timed out: send again, on another connection
-        Effect.onInterrupt(() =>
-          Effect.suspend(() => {
-            sending.forEach((topic) => pending.add(topic))
-            return asked.open
-          })
-        ),
-        Effect.asVoid,
-        // the hint is lost, which hints may be
-        Effect.catchCause((cause) => Effect.logDebug("no hint was sent to other processes", cause))
-      )
+    const keep = Effect.sync(() => sending.forEach((topic) => pending.add(topic)))
+    return notify(sql, channel, sending.map((topic) => `${topic} ${me}`)).pipe(
+      // the layer closes, and sends it once more
+      Effect.onInterrupt(() => keep),
+      // the hint is lost, which hints may be
+      Effect.catchCause((cause) => Effect.logDebug("no hint was sent to other processes", cause)),
+      within(longest),
+      // it took too long: send it again, on another connection
+      Effect.tap((sent) => Option.isNone(sent) ? keep : Effect.void)
+    )
   })
-  // added before the fiber starts, so it runs after the fiber ends: a program that records and ends still sends its hints
+  // added before any fiber starts, so it runs after these end: a program that records and ends still sends its hints
   yield* Effect.addFinalizer(() => within(timeout)(sendPending))
-  yield* Effect.gen(function*() {
-    yield* asked.await
-    yield* asked.close
-    yield* within(longest)(sendPending)
-    hints = 0
-    yield* Effect.sleep(gap)
-    if (hints > 1) gap = Math.min(gap * 2, longestGap)
-    else if (hints === 0) gap = Math.max(gap / 2, shortestGap)
-  }).pipe(Effect.forever, Effect.forkScoped)
+  const send = Effect.gen(function*() {
+    while (pending.size > 0) {
+      yield* sendPending
+      hints = 0
+      yield* Effect.sleep(gap)
+      if (hints > 1) gap = Math.min(gap * 2, longestGap)
+      else if (hints === 0) gap = Math.max(gap / 2, shortestGap)
+    }
+  }).pipe(
+    Effect.ensuring(Effect.sync(() => {
+      isSending = false
+    })),
+    // not in the caller's transaction, span or trace
+    Effect.updateContext((_: Context.Context<never>) => context)
+  )
 
   return (topic: Topic) =>
     Effect.suspend(() => {
       pending.add(topic)
       hints++
-      return asked.open
+      if (isSending) return Effect.void
+      isSending = true
+      // a worker waits for chunks: what the caller still has to do comes after this. Events go to the listeners here first.
+      return Effect.asVoid(Effect.forkIn(send, scope, { startImmediately: topic === "chunks" }))
     })
 })
 
@@ -90,7 +106,7 @@ export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settin
       channel,
       place,
       every: Duration.isZero(settings.beatInterval) ? usualBeat : settings.beatInterval,
-      send: (payload) => within(longest)(sql`select pg_catalog.pg_notify(${channel}, ${payload})`),
+      send: (payload) => within(longest)(notify(sql, channel, [payload])),
       proof: `proof ${me}`,
       // hints may have been missed while the connection was down
       onBegin: Effect.forEach(topics, local.hint, { discard: true }),
