@@ -37,6 +37,8 @@ export const dangerous: ReadonlyArray<readonly [place: string, parts: ReadonlyAr
   // persisted inside the server, beside a claim of the same chunks and beside what takes their calls away
   ["ready ready ready", [part("persist inside"), part("persist inside")]],
   ["ready ready ready", [part("persist inside"), part("claim, persist")]],
+  ["ready ready ready", [part("persist one inside"), part("persist one inside")]],
+  ["ready ready ready", [part("persist one inside"), part("claim, persist")]],
   ["ready ready ready", [part("persist inside"), part("claim, release"), part("erase all")]],
   ["leased ready ready", [part("persist inside"), part("held: persist"), part("prune")]],
   // chunks of one key that different transactions hold, and each wakes those behind its own

@@ -95,19 +95,23 @@ export const { declaration } = TableHandler.make(Output.make(reply, { schema: Sc
   columns: ({ call }) => ({ call_id: call.callId, written_by: "drain" })
 })
 
-/** Persists what has no key inside the server. */
-export const persistInside: Program = ChunkStore.ChunkStore.use((store) =>
-  store.persistInside({
-    kind: { namespace: "chatlab", schemaIdentity: reply, version: 1, fingerprint },
-    notIn: [],
-    declaration,
-    handler: "h",
-    handlerVersion: 1,
-    timeout: Duration.minutes(1),
-    limit: 100,
-    maxBytes: 1e9
-  })
-)
+/** Persists chunks without a key inside the server, so many at most. */
+const insideOf = (limit: number): Program =>
+  ChunkStore.ChunkStore.use((store) =>
+    store.persistInside({
+      kind: { namespace: "chatlab", schemaIdentity: reply, version: 1, fingerprint },
+      notIn: [],
+      declaration,
+      handler: "h",
+      handlerVersion: 1,
+      timeout: Duration.minutes(1),
+      limit,
+      maxBytes: 1e9
+    })
+  )
+export const persistInside = insideOf(100)
+/** By the statement for one. */
+export const persistOneInside = insideOf(1)
 
 /** Ends a claim's first chunk in one way, and gives back the others. */
 export const first = (ending: (chunk: ClaimedChunk) => Settlement) => ({ chunks, token }: Claim): Program =>
