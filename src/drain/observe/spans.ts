@@ -26,11 +26,14 @@ export const linksOf = (one: Prepared): ReadonlyArray<Tracer.SpanLink> => {
   return trace === undefined ? [] : [{ span: Tracer.externalSpan(trace), attributes: attributesOf(one) }]
 }
 
+/** Without the place in this file at which the span was opened, which tells nobody anything, and takes 20 microseconds. */
+const noFrame = { captureStackTrace: false }
+
 /** Runs a handler in a span linked to the request that made the call, for calls that were recorded within one. */
 export const traced = <A, E, R>(one: Prepared, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   one.chunk.call.trace === undefined
     ? run
-    : Effect.withSpan(run, "Handler.persist", { attributes: attributesOf(one), links: linksOf(one) })
+    : Effect.withSpan(run, "Handler.persist", { ...noFrame, attributes: attributesOf(one), links: linksOf(one) })
 
 /** Runs a batch in its span. Without a tracer no event is added for its members. */
 export const inBatchSpan = (batch: ReadonlyArray<Prepared>) => <A, E, R>(run: Effect.Effect<A, E, R>) =>
@@ -38,7 +41,7 @@ export const inBatchSpan = (batch: ReadonlyArray<Prepared>) => <A, E, R>(run: Ef
     const handler = batch[0]?.handler
     const attributes = { "sluice.handler": handler?.name ?? "", "sluice.chunks": batch.length }
     if (!context.mapUnsafe.has(Tracer.TracerKey)) {
-      return Effect.withSpan(run, "Drain.batch", { attributes })
+      return Effect.withSpan(run, "Drain.batch", { ...noFrame, attributes })
     }
     const members = Effect.gen(function*() {
       const span = yield* Effect.currentSpan
@@ -46,6 +49,7 @@ export const inBatchSpan = (batch: ReadonlyArray<Prepared>) => <A, E, R>(run: Ef
       for (const one of batch) span.event("chunk", now, attributesOf(one))
     })
     return Effect.withSpan(Effect.andThen(Effect.ignore(members), run), "Drain.batch", {
+      ...noFrame,
       attributes,
       links: handler?.run._tag === "Many" ? batch.flatMap(linksOf) : []
     })

@@ -50,6 +50,7 @@ export const rowsOf = (statement: Statement<unknown>) =>
   // the statement selects these columns
   statement.values as unknown as Effect.Effect<ReadonlyArray<Row>, SqlError>
 
+/** The parameters of a statement that the store adds to a request: see the claim's. */
 export interface Options {
   readonly ready: Range
   readonly judged: number

@@ -15,8 +15,9 @@ import { clientOf, isSingle } from "./session.ts"
 import type { Tables } from "./tables.ts"
 import { unwatched } from "./watch.ts"
 
-/** How often a statement is looked at, in milliseconds, and how long a session must have waited for a table that counts as locked. */
+/** How often a statement is looked at, in milliseconds. */
 const patience = 250
+/** How long a session must have waited for a table that counts as locked. */
 const waited = "interval '250 milliseconds'"
 
 /**
@@ -74,11 +75,12 @@ const watch = Effect.fnUntraced(function*<A = never, E = never>(
     Effect.orElseSucceed(() => [])
   )
   while (true) {
-    const passed = (yield* Contact.here) - began
-    if (limit !== undefined && passed >= longest) return yield* limit.orElse()
-    yield* Effect.sleep(Math.min(patience, longest - passed))
+    const left = longest - ((yield* Contact.here) - began)
+    if (limit !== undefined && left <= 0) return yield* limit.orElse()
+    yield* Effect.sleep(Math.min(patience, left))
+    if (left <= patience) continue
     // the look may have to wait for a connection
-    const looked = yield* within(Math.max(patience, longest - passed))(look)
+    const looked = yield* within(left - patience)(look)
     const [locked] = Option.getOrElse(looked, () => [])
     if (locked !== undefined) return yield* new TableLocked({ table: locked.name })
   }

@@ -2,7 +2,6 @@
  * Sends hints between processes by NOTIFY. A separate fiber sends them outside every transaction and, under load, at most
  * twenty times a second: a commit with a NOTIFY takes a lock that all such commits of a server share.
  */
-import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -76,7 +75,7 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
       isSending = false
     })),
     // not in the caller's transaction, span or trace
-    Effect.updateContext((_: Context.Context<never>) => context)
+    Effect.updateContext<never, never>(() => context)
   )
 
   return (topic: Topic) =>
