@@ -4,6 +4,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { CallRecorder, ChunkStore, DomainEvents, Drain, Erasure } from "effect-sluice"
 import type { PersistedInside } from "effect-sluice/ChunkStore"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -20,6 +21,8 @@ interface Seen {
   /** Of these, the ones that it was asked for alone. */
   readonly alone: Array<string>
   failures: number
+  /** What the last failure said. */
+  message: string
 }
 
 /** The laboratory on a server, with a store that tells what it did. */
@@ -44,9 +47,10 @@ const laboratory = (
                 if (request.limit === 1) seen.alone.push(...callIds)
               })
             ),
-            Effect.tapError(() =>
+            Effect.tapError((error) =>
               Effect.sync(() => {
                 seen.failures++
+                seen.message = error.message
               })
             )
           )
@@ -55,7 +59,7 @@ const laboratory = (
   return declared.application(Layer.merge(server, Layer.provide(watched, server)), settings)
 }
 
-const see = (): Seen => ({ inside: [], alone: [], failures: 0 })
+const see = (): Seen => ({ inside: [], alone: [], failures: 0, message: "" })
 
 /** Everything that both ways must leave alike. */
 const picture = Effect.gen(function*() {
@@ -172,7 +176,7 @@ describe.each(["Postgres 18", "Postgres 15", "PGlite"] as const)("on %s", (name)
         yield* record("b", yield* finding("b"))
         yield* record("c", yield* finding("c"))
         expect(yield* untilEmpty).toMatchObject({ claimed: 2, persisted: 2 })
-        expect(seen).toEqual({ inside: ["a", "b", "c"], alone: ["b"], failures: 0 })
+        expect(seen).toMatchObject({ inside: ["a", "b", "c"], alone: ["b"], failures: 0 })
         for (const callId of ["d", "e"]) {
           yield* record(callId, yield* finding(callId))
           yield* untilEmpty
@@ -243,7 +247,7 @@ describe("on Postgres 18", () => {
       Effect.gen(function*() {
         for (const id of ["a", "b", "c"]) yield* record(id, yield* finding(id))
         expect(yield* untilEmpty).toMatchObject({ persisted: 2, dead: 1 })
-        expect(seen).toEqual({ inside: [], alone: [], failures: 1 })
+        expect(seen).toMatchObject({ inside: [], alone: [], failures: 1 })
         expect((yield* picture).findings).toHaveLength(2)
       }),
       laboratory("Postgres 18", seen, [
@@ -252,6 +256,26 @@ describe("on Postgres 18", () => {
       ])
     )
   })
+
+  it.live.each([100, 700])(
+    "a batch that takes longer than its handler may, %i milliseconds, is claimed and charged",
+    (limit) => {
+      const seen = see()
+      return Effect.provide(
+        Effect.gen(function*() {
+          yield* record("a", yield* finding("slow"))
+          expect(yield* untilEmpty).toMatchObject({ persisted: 0, dead: 1 })
+          expect(seen).toMatchObject({ inside: [], failures: 1 })
+          expect(seen.message).toContain(`a batch took longer than ${limit}ms`)
+          expect((yield* picture).dead).toMatchObject([{ call_id: "a", attempts: 1 }])
+        }),
+        laboratory("Postgres 18", seen, [
+          "create function tarry() returns trigger language plpgsql as $$ begin perform pg_sleep(60); return new; end $$",
+          "create trigger tarry before insert on finding for each row execute function tarry()"
+        ], { handlerTimeout: Duration.millis(limit) })
+      )
+    }
+  )
 
   it.live("within a transaction of the caller's it is not used, and a rollback takes everything back", () => {
     const seen = see()
