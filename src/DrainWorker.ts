@@ -115,7 +115,7 @@ interface Idle {
   /** Waits for the next tick of the schedule, for a wake-up, or for the stop. Returns false after a tick. */
   readonly wait: Effect.Effect<boolean>
   readonly wake: Effect.Effect<boolean>
-  /** Forgets earlier wake-ups. */
+  /** Forgets earlier wake-ups, but not the stop. */
   readonly reset: Effect.Effect<boolean>
   readonly stop: Effect.Effect<unknown>
   readonly isStopping: () => boolean
@@ -149,7 +149,7 @@ const makeIdle = Effect.fnUntraced(function*<E>(
   return {
     wait: Effect.raceFirst(Effect.as(tick, false), Effect.as(woken.await, true)),
     wake: woken.open,
-    reset: woken.close,
+    reset: Effect.sync(() => !isStopping && woken.closeUnsafe()),
     stop: Effect.suspend(() => {
       isStopping = true
       return woken.open

@@ -35,7 +35,7 @@ export const persistOne = (t: Tables, request: InsideRequest, compiled: Compiled
       ${text(onConflict)}
       returning ${text(identifier(id))}::pg_catalog.text as id
     ), gone as (
-      delete from ${queue} where seq = any(array(select seq from answer))
+      delete from ${queue} where seq = any(array(select seq from answer)) returning 1
     ), kept as (
       insert into ${ledger} (
         seq, call_id, schema_identity, part, namespace, schema_version, handler, handler_version, objects
@@ -59,6 +59,7 @@ export const persistOne = (t: Tables, request: InsideRequest, compiled: Compiled
       )::pg_catalog.text,
       1 / (
         (a.seq is null) = (w.id is null) and w.id is distinct from ''
+        and (select pg_catalog.count(*) from gone) = (select pg_catalog.count(*) from written)
         and coalesce(pg_catalog.octet_length(w.id), 0) <= ${text(String(longestId))}
       )::int,
       case when a.seq is not null then pg_catalog.json_build_array(

@@ -1,6 +1,7 @@
 /**
  * Sends hints between processes by NOTIFY. A separate fiber sends them outside every transaction and, under load, at most
- * twenty times a second: a commit with a NOTIFY takes a lock that all such commits of a server share.
+ * twenty times a second those of chunks, and as often the others: a commit with a NOTIFY takes a lock that all such commits
+ * of a server share.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,9 +16,10 @@ import { clientOf, isSingle } from "./session.ts"
 
 /**
  * The least time between two NOTIFYs, in milliseconds. Busy workers poll anyway and need few hints; an idle worker waits for
- * each. So the gap grows while several hints arrive within it, and shrinks when none does.
+ * each. So the gap grows while several hints arrive within it, and shrinks when none does. Nobody waits for the other hints
+ * in this way, and a NOTIFY for each call would cost programs that persist one call after another a tenth of their time.
  */
-const shortestGap = 2
+const shortestGap = { chunks: 2, others: 10 }
 const longestGap = 50
 /** How long a closing layer waits for its last NOTIFY. */
 const timeout = Duration.seconds(1)
@@ -36,12 +38,16 @@ const notify = (sql: SqlClient, channel: string, payloads: ReadonlyArray<string>
   sql`select pg_catalog.set_config('synchronous_commit', 'off', true), pg_catalog.pg_notify(${channel}, payload)
     from pg_catalog.unnest(${payloads}::pg_catalog.text[]) payload`
 
-/** Sends a topic's hint to other processes, at once if none was sent just before. */
-const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, me: string) {
+/** Sends the hints of some topics to other processes, at once if none was sent just before. */
+const makeSender = Effect.fnUntraced(function*(
+  sql: SqlClient,
+  { channel, me, of }: { readonly channel: string; readonly me: string; readonly of: keyof typeof shortestGap }
+) {
   const scope = yield* Effect.scope
   const context = yield* Effect.context<never>()
   const pending = new Set<Topic>()
-  let gap = shortestGap
+  const shortest = shortestGap[of]
+  let gap = shortest
   let hints = 0
   let isSending = false
 
@@ -68,8 +74,10 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
       hints = 0
       yield* Effect.sleep(gap)
       if (hints > 1) gap = Math.min(gap * 2, longestGap)
-      else if (hints === 0) gap = Math.max(gap / 2, shortestGap)
+      else if (hints === 0) gap = Math.max(gap / 2, shortest)
     }
+    // in the same step as the check: no hint comes in between
+    isSending = false
   }).pipe(
     Effect.ensuring(Effect.sync(() => {
       isSending = false
@@ -85,7 +93,7 @@ const makeSender = Effect.fnUntraced(function*(sql: SqlClient, channel: string, 
       if (isSending) return Effect.void
       isSending = true
       // a worker waits for chunks: what the caller still has to do comes after this. Events go to the listeners here first.
-      return Effect.asVoid(Effect.forkIn(send, scope, { startImmediately: topic === "chunks" }))
+      return Effect.asVoid(Effect.forkIn(send, scope, { startImmediately: of === "chunks" }))
     })
 })
 
@@ -124,9 +132,10 @@ export const make = Effect.fnUntraced(function*(sql: SqlClient, settings: Settin
 
   const client = clientOf(sql)
   if (!settings.notify || client === undefined || isSingle(client)) return WakeUp.of(local)
-  const send = yield* makeSender(sql, channel, me)
+  const sendChunks = yield* makeSender(sql, { channel, me, of: "chunks" })
+  const sendOthers = yield* makeSender(sql, { channel, me, of: "others" })
   return WakeUp.of({
     hear: local.hear,
-    hint: (topic) => Effect.andThen(local.hint(topic), send(topic))
+    hint: (topic) => Effect.andThen(local.hint(topic), topic === "chunks" ? sendChunks(topic) : sendOthers(topic))
   })
 })
