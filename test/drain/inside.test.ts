@@ -177,13 +177,15 @@ describe.each(["Postgres 18", "Postgres 15", "PGlite"] as const)("on %s", (name)
         yield* record("c", yield* finding("c"))
         expect(yield* untilEmpty).toMatchObject({ claimed: 2, persisted: 2 })
         expect(seen).toMatchObject({ inside: ["a", "b", "c"], alone: ["b"], failures: 0 })
-        yield* record("d", yield* finding("d"))
-        yield* untilEmpty
-        expect(seen.alone).toEqual(["b", "d"])
+        for (const callId of ["d", "e"]) {
+          yield* record(callId, yield* finding(callId))
+          yield* untilEmpty
+        }
+        expect(seen.alone).toEqual(["b", "e"])
         yield* record("skipped", yield* finding("skipped"))
         expect(yield* untilEmpty).toMatchObject({ persisted: 0, dead: 1 })
         expect(seen.failures).toBe(1)
-        expect((yield* picture).findings).toHaveLength(4)
+        expect((yield* picture).findings).toHaveLength(5)
       }),
       laboratory(name, seen, [
         "create function leave_out() returns trigger language plpgsql as $$ begin return case when new.text <> 'skipped' then new end; end $$",

@@ -73,8 +73,8 @@ export const persistInside = (
       judged: contact.judged(began) / 1000,
       longest
     }
-    const asksForOne = isOne(request, compiled)
-    const sent = (asksForOne ? persistOne : persistMany)(t, request, compiled, options)
+    const persist = isOne(request, compiled) ? persistOne : persistMany
+    const sent = persist(t, request, compiled, options)
     const rows = yield* resettingAfter(t, compiled, sent)
     // the statement produces only this JSON
     const said = JSON.parse(rows[0]?.[0] ?? "null") as Said
@@ -82,9 +82,8 @@ export const persistInside = (
     contact.heard(serverTime, began)
     const chunks = rows.flatMap(([, , packed]) => packed === null ? [] : unpacked(request, packed))
     const left = leftOf(said)
-    // The mark never passes a chunk that was left. `began: now`: this statement's time is not that of a scan. Behind one of
-    // several chunks it would gain nothing, and a scan that begins there does not show that nothing is due any more.
-    if (left === undefined && (ended || !asksForOne)) {
+    // The mark never passes a chunk that was left. `began: now`: this statement's time is not that of a scan.
+    if (left === undefined) {
       const place = markTime === null || markSeq === null ? undefined : { time: markTime, seq: BigInt(markSeq) }
       const now = yield* Contact.here
       lowWater.move(request.namespace, { mark, reached: { place, ended }, rows: chunks.length, began: now, now })
