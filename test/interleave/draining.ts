@@ -109,6 +109,7 @@ const insideOf = (limit: number): Program =>
       maxBytes: 1e9
     })
   )
+/** By the statement for any number. */
 export const persistInside = insideOf(100)
 /** By the statement for one. */
 export const persistOneInside = insideOf(1)

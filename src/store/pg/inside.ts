@@ -25,7 +25,7 @@ import { noAnswer } from "./connection.ts"
 import * as Contact from "./contact.ts"
 import type { Compiled } from "./declared.ts"
 import type { Engine } from "./engine.ts"
-import { tooLong } from "./errors.ts"
+import { asStoreError, tooLong } from "./errors.ts"
 import { isOne, persistOne } from "./insideOne.ts"
 import { unpacked } from "./insidePacked.ts"
 import { persistMany, type Said } from "./insideStatement.ts"
@@ -97,12 +97,16 @@ export const persistInside = (
     if (isNested || !canRunInside(request.declaration)) return undefined
     const mark = lowWater.from(request.namespace, yield* Contact.here, request.hasty === true)
     const looking = look(request, mark).pipe(
-      unlessLocked(t, request.declaration, limitFor(request.timeout)),
       Effect.tapError((error) => Effect.sync(() => compiling.failed(request.declaration, error))),
       // the handler fails on a claim in the same way, which reports it
-      Effect.catchTag("TableUnfit", () => Effect.undefined)
+      Effect.catchTag("TableUnfit", () => Effect.undefined),
+      t.client.limited,
+      // around a begin and a commit as well, where the client needs these
+      unlessLocked(t, request.declaration, limitFor(request.timeout)),
+      asStoreError,
+      Effect.tapErrorTag("TableLocked", (error) => Effect.sync(() => compiling.failed(request.declaration, error)))
     )
-    const looked = yield* Effect.interruptible(t.client.limited(looking))
+    const looked = yield* Effect.interruptible(looking)
     if (looked === undefined) return undefined
     const { ends, inside } = looked
     if (inside.chunks.some(({ objects }) => objects.length > 0)) yield* hint("events")

@@ -58,7 +58,7 @@ export interface Options {
 }
 
 /** A limit, as part of the text: see {@link readyOf}. */
-const limitOf = ({ sql }: Tables, { limit }: InsideRequest) => sql.literal(String(Math.trunc(limit)))
+const limitText = ({ sql }: Tables, limit: number) => sql.literal(String(Math.trunc(limit)))
 
 /**
  * Locks the first chunks of the queue, at most `limit`, and marks those that are plain and of the kind: `ready`.
@@ -82,7 +82,7 @@ export const readyOf = (t: Tables, request: InsideRequest, { judged, longest, re
         coalesce(${plain} and fingerprint = ${fingerprint} and schema_version = ${version} and ${served}, false) as mine
       from ${queue} q
       where state = 'ready' and ${isFree(t, { judged })} and ${inRange(t, "rank", ready)} and ${onlyAsked(t, request)}
-      order by rank, seq limit ${sql.literal(String(Math.trunc(limit)))} for update skip locked
+      order by rank, seq limit ${limitText(t, limit)} for update skip locked
     )`
 }
 
@@ -108,7 +108,7 @@ export const scheduledOf = (t: Tables, request: InsideRequest) =>
           select rank from ${t.queue} q where state = 'scheduled' and due_at <= pg_catalog.now() and ${
     onlyAsked(t, request)
   }
-          order by due_at, seq limit ${limitOf(t, request)}
+          order by due_at, seq limit ${limitText(t, request.limit)}
         )`
 
 /**
@@ -248,7 +248,7 @@ export const persistMany = (t: Tables, request: InsideRequest, compiled: Compile
     ), last as materialized (
       select rank, seq, (
         select pg_catalog.count(*) < ${
-    limitOf(t, request)
+    limitText(t, request.limit)
   } and pg_catalog.count(*) = (select pg_catalog.count(*) from looked) from ready
       ) as ended
       from looked order by n desc limit 1

@@ -114,12 +114,15 @@ export const recordInside = (
           )
       })
     ).pipe(
-      unlessLocked(t, declaration, limit),
       Effect.tapError((error) => Effect.sync(() => compiling.failed(declaration, error))),
       // the handler fails on a claim in the same way, which reports it
-      Effect.catchTag("TableUnfit", () => Effect.succeed([]))
+      Effect.catchTag("TableUnfit", () => Effect.succeed([])),
+      t.client.limited,
+      // around a begin and a commit as well, where the client needs these
+      unlessLocked(t, declaration, limit),
+      Effect.tapErrorTag("TableLocked", (error) => Effect.sync(() => compiling.failed(declaration, error)))
     )
-    const rows = yield* Effect.interruptible(t.client.limited(recording))
+    const rows = yield* Effect.interruptible(recording)
     const objects = rows.flatMap((row) => row.objects === null ? [] : [row.objects])
     if (objects.length === 0) return undefined
     if (objects.some((some) => some.length > 0)) yield* hint("events")

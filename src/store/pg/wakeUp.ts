@@ -79,9 +79,6 @@ const makeSender = Effect.fnUntraced(function*(
     // in the same step as the check: no hint comes in between
     isSending = false
   }).pipe(
-    Effect.ensuring(Effect.sync(() => {
-      isSending = false
-    })),
     // not in the caller's transaction, span or trace
     Effect.updateContext<never, never>(() => context)
   )
